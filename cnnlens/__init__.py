@@ -1,0 +1,69 @@
+"""See what a convolutional network learned, in any framework, and prove that the frameworks agree.
+
+``cnnlens.open(path)`` reads a model file into a framework-free ``Network``; ``cnnlens.plot`` draws it. Names are
+imported when they are first used, so that ``import cnnlens`` costs nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from cnnlens.errors import CnnlensError, FileRefusedError, UnsupportedLayerError
+
+if TYPE_CHECKING:
+    from cnnlens import images, layout, plot
+    from cnnlens.kernel import Kernel, Statistics
+    from cnnlens.network import Call, Layer, Network
+
+__all__ = [
+    "Call",
+    "CnnlensError",
+    "FileRefusedError",
+    "Kernel",
+    "Layer",
+    "Network",
+    "Statistics",
+    "UnsupportedLayerError",
+    "__version__",
+    "images",
+    "layout",
+    "open",
+    "plot",
+]
+
+_HOME = {"Call": "network", "Layer": "network", "Network": "network", "Kernel": "kernel", "Statistics": "kernel"}
+_MODULES = ("images", "layout", "plot")
+
+
+def open(source: str | os.PathLike[str]) -> Network:
+    """Read a model file into a ``Network``; nothing in it is executed and no framework is imported.
+
+    Args:
+        source: A ``.keras`` file or folder, a Keras ``.h5``/``.hdf5`` file, or ``.weights.h5``. What it is is found
+            by its first bytes, for extensions lie.
+
+    Returns:
+        The network. Only the file's index is read; a layer's arrays are read when they are asked for.
+
+    Raises:
+        FileRefusedError: the file is missing, broken or hostile, or of a format that cnnlens does not read; one line
+            with the file, the place in it, the reason and the way out.
+    """
+    from cnnlens.files import read
+    from cnnlens.files.keras_network import keras_network
+
+    return keras_network(read(source))
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("cnnlens")
+    if name in _HOME:
+        return getattr(import_module(f"cnnlens.{_HOME[name]}"), name)
+    if name in _MODULES:
+        return import_module(f"cnnlens.{name}")
+    raise AttributeError(f"module 'cnnlens' has no attribute '{name}'")

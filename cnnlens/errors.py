@@ -1,0 +1,36 @@
+"""The one class of error that cnnlens raises on purpose.
+
+The command line catches this class alone, prints its message as one line and exits with code 2; anything else that
+escapes is a bug of ours and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+import os
+
+from cnnlens.text import printable
+
+__all__ = ["CnnlensError", "FileRefusedError", "UnsupportedLayerError"]
+
+
+class CnnlensError(Exception):
+    """Something that the caller can put right. The message is one line: what was expected, what came, where, way out."""
+
+
+class FileRefusedError(CnnlensError):
+    """A file that is not read: names the file, the place in it, the reason and the way out.
+
+    Args:
+        path: The file as the caller named it.
+        place: Where in the file, such as ``config.json`` or ``layers/conv2d/vars/0``; empty for the file as a whole.
+        reason: What was expected and what came.
+        way_out: What the person can do now.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], place: str, reason: str, way_out: str) -> None:
+        where = printable(os.fspath(path), 300) + (f": {printable(place, 200)}" if place else "")
+        super().__init__(f"{where}: {reason}; {way_out}")
+
+
+class UnsupportedLayerError(CnnlensError):
+    """A layer that the reference cannot compute. Viewing still works; the message names the layer and says why."""

@@ -1,0 +1,311 @@
+"""A matplotlib figure measured in pixels, with the looks that all pictures of cnnlens share, and its way to disk.
+
+Everything is placed by hand: matplotlib's own layout engines draw a figure twice or more to find out what they could
+have been told, and a kernel only looks right if each of its cells is a whole number of pixels. `pyplot` is never
+imported, so nothing needs a display and no figure stays alive behind the caller's back.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import textwrap
+from collections.abc import Sequence
+from functools import cache
+from io import BytesIO
+from pathlib import Path
+from typing import Any, cast
+
+import matplotlib as mpl
+from matplotlib import font_manager
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.cm import ScalarMappable
+from matplotlib.figure import Figure
+from matplotlib.transforms import ScaledTranslation
+
+from cnnlens.errors import CnnlensError
+from cnnlens.text import printable
+
+__all__ = ["DPI", "INK", "Note", "Picture", "check_target", "decorate", "plain", "put", "save", "sheet"]
+
+DPI = 150
+INK, PALE, RULE = "#1b1f24", "#6a737d", "#c4c9d0"
+TITLE, SUBTITLE, SMALL = 12.0, 8.5, 7.5  # points
+_POINT = DPI / 72
+_MARGIN = 34
+_NARROWEST = 780  # pixels: a title needs room even over one small kernel
+_BAR_GAP, _BAR_WIDTH, _BAR_LABELS = 26, 15, 84
+_SUFFIXES = {".png": "png", ".pdf": "pdf", ".svg": "svg", ".jpg": "jpeg", ".jpeg": "jpeg"}
+
+Note = tuple[str, str | None]  # what is said under a picture, and the colour that it explains
+
+# Families that hold what DejaVu Sans lacks, where a machine has them.
+_OTHER_FAMILIES = (
+    "Noto Sans CJK SC",
+    "Noto Sans CJK JP",
+    "Noto Sans SC",
+    "WenQuanYi Zen Hei",
+    "WenQuanYi Micro Hei",
+    "PingFang SC",
+    "Hiragino Sans",
+    "Microsoft YaHei",
+    "MS Gothic",
+    "Malgun Gothic",
+    "Arial Unicode MS",
+    "Noto Sans Devanagari",
+    "Noto Emoji",
+    "Segoe UI Symbol",
+    "Symbola",
+)
+
+
+class Picture(Figure):
+    """A figure that notebooks show without pyplot."""
+
+    def _repr_png_(self) -> bytes:
+        stream = BytesIO()
+        self.savefig(stream, format="png", dpi=self.dpi)
+        return stream.getvalue()
+
+
+@cache
+def _families() -> list[tuple[str, frozenset[int]]]:
+    """The font of all text and, of the known others, those that are installed; each with its characters."""
+    installed = {entry.name: entry.fname for entry in reversed(font_manager.fontManager.ttflist)}
+    names = ["DejaVu Sans", *(name for name in _OTHER_FAMILIES if name in installed)]
+    return [(name, frozenset(font_manager.get_font(installed[name]).get_charmap())) for name in names]
+
+
+def plain(text: object, limit: int = 80) -> tuple[str, list[str]]:
+    """``text`` made safe to draw on one line, and the font families that it needs.
+
+    A character that no installed font can draw is shown as its ``\\u....`` escape, so that two names stay two names.
+    """
+    shown = printable(text, limit)
+    if shown.isascii():
+        return shown, ["DejaVu Sans"]
+    families = ["DejaVu Sans"]
+    pieces: list[str] = []
+    for char in shown:
+        family = next((name for name, characters in _families() if ord(char) in characters), None)
+        if family is None:
+            pieces.append(char.encode("unicode_escape").decode("ascii"))
+            continue
+        if family not in families:
+            families.append(family)
+        pieces.append(char)
+    drawn = "".join(pieces)
+    return (drawn if len(drawn) <= limit else drawn[: limit - 1] + "…"), families
+
+
+def put(
+    ax: Axes,
+    text: object,
+    *,
+    at: tuple[float, float] = (0.0, 1.0),
+    shift: tuple[float, float] = (0.0, 0.0),
+    size: float = SMALL,
+    color: str = PALE,
+    limit: int = 160,
+    **properties: Any,
+) -> None:
+    """Text at ``at`` (fractions of the axes) moved by ``shift`` pixels (right, up); never read as mathematics."""
+    figure = cast(Figure, ax.get_figure(root=True))
+    moved = ScaledTranslation(shift[0] / DPI, shift[1] / DPI, figure.dpi_scale_trans)
+    shown, families = plain(text, limit)
+    ax.text(
+        *at,
+        shown,
+        transform=ax.transAxes + moved,
+        fontsize=size,
+        color=color,
+        family=families,
+        parse_math=False,
+        usetex=False,
+        **properties,
+    )
+
+
+def _lines(text: str, width: int, most: int = 2) -> list[str]:
+    """``text`` folded to ``width`` pixels at the size of a subtitle, in at most ``most`` lines."""
+    characters = max(20, int(width / (SUBTITLE * _POINT * 0.54)))
+    return textwrap.wrap(
+        printable(text, 600), characters, max_lines=most, placeholder=" …", break_on_hyphens=False
+    )
+
+
+def room(ax: Axes) -> tuple[int, int]:
+    """Width and height in pixels (at `DPI`) of an axes that the caller brought."""
+    figure = cast(Figure, ax.get_figure(root=True))
+    box = ax.get_window_extent()
+    return int(box.width * DPI / figure.dpi), int(box.height * DPI / figure.dpi)
+
+
+def sheet(
+    width: int,
+    height: int,
+    *,
+    ax: Axes | None,
+    title: str,
+    subtitle: Sequence[str],
+    notes: Sequence[Note] = (),
+    left: int = 0,
+    top: int = 0,
+    bottom: int = 0,
+    bar: ScalarMappable | None = None,
+    bar_ticks: Sequence[float] = (),
+) -> Axes:
+    """An axes whose inside is exactly ``width`` x ``height`` pixels, dressed; or the caller's ``ax``, dressed.
+
+    Args:
+        width, height: Pixels at `DPI`. Not obeyed where `ax` is given.
+        title: One bold line. It and everything else may come from a file and passes `plain`.
+        subtitle: Lines under the title, each folded where it is too long.
+        notes: Lines under the picture.
+        left, top, bottom: Pixels that labels outside the axes need.
+        bar: What the colour bar at the right shows.
+        bar_ticks: Values that the colour bar names.
+    """
+    room_right = _BAR_GAP + _BAR_WIDTH + _BAR_LABELS if bar is not None else 0
+    reach = max(width, _NARROWEST - left - room_right) if ax is None else width  # what a line of text may fill
+    folded = [line for text in subtitle if text for line in _lines(text, reach)]
+    small, line = SUBTITLE * _POINT * 1.45, SMALL * _POINT * 1.6
+    head = (TITLE * _POINT * 1.5 if title else 0) + small * len(folded) + (12 if title or folded else 0)
+    foot = line * len(notes) + (10 if notes else 0)
+
+    if ax is None:
+        whole_width = 2 * _MARGIN + left + max(width + room_right, _NARROWEST - left)
+        whole_height = round(2 * _MARGIN + head + top + height + bottom + foot)
+        figure: Figure = Picture(
+            figsize=(whole_width / DPI, whole_height / DPI), dpi=DPI, layout="none", facecolor="white", edgecolor="white"
+        )
+        FigureCanvasAgg(figure)
+        x, y = _MARGIN + left, round(_MARGIN + foot + bottom)
+        ax = figure.add_axes((x / whole_width, y / whole_height, width / whole_width, height / whole_height))
+        if bar is not None:
+            bar_height = height if height <= 900 else 620
+            box = (
+                (x + width + _BAR_GAP) / whole_width,
+                (y + height - bar_height) / whole_height,
+                _BAR_WIDTH / whole_width,
+                bar_height / whole_height,
+            )
+            _dress_bar(figure, bar, bar_ticks, cax=figure.add_axes(box))
+    else:
+        figure = cast(Figure, ax.get_figure(root=True))
+        if bar is not None:
+            _dress_bar(figure, bar, bar_ticks, ax=ax)
+
+    ax.set_facecolor("white")
+    ax.grid(visible=False)
+    ax.tick_params(length=0, labelsize=SMALL, labelcolor=PALE, pad=3, labelfontfamily="DejaVu Sans")
+    up = top + 12 + small * (len(folded) - 1)
+    for index, text in enumerate(folded):
+        put(ax, text, shift=(0, up - small * index), size=SUBTITLE, limit=600)
+    if title:
+        characters = max(12, int(reach / (TITLE * _POINT * 0.64)))
+        put(
+            ax, title, shift=(0, up + small + 2), size=TITLE, color=INK, fontweight="bold", limit=min(characters, 120)
+        )  # fmt: skip
+    for index, (text, colour) in enumerate(notes):
+        down = -bottom - 10 - line * (index + 0.7)
+        if colour is not None:
+            put(ax, "■", at=(0, 0), shift=(0, down), color=colour)
+        put(ax, text, at=(0, 0), shift=(0 if colour is None else 20, down), limit=int(reach / (SMALL * _POINT * 0.53)))
+    return ax
+
+
+def _dress_bar(figure: Figure, bar: ScalarMappable, ticks: Sequence[float], **where: Any) -> None:
+    drawn = figure.colorbar(bar, ticks=list(ticks) or None, **where)
+    drawn.outline.set_visible(False)  # pyright: ignore[reportCallIssue, reportAttributeAccessIssue]
+    if ticks:
+        drawn.ax.set_yticks(list(ticks), [number(tick) for tick in ticks])
+    drawn.ax.minorticks_off()
+    drawn.ax.tick_params(length=0, labelsize=SMALL, labelcolor=PALE, pad=5, labelfontfamily="DejaVu Sans")
+
+
+def number(value: float) -> str:
+    """Three digits with a true minus sign."""
+    return f"{value:.3g}".replace("-", "−")
+
+
+def decorate(ax: Axes, rows: Sequence[tuple[float, str]], columns: Sequence[tuple[float, str]], *, above: bool = True) -> None:
+    """Row labels at the left and column labels above (or below) an image, at the given places in its pixels."""
+    for spine in ax.spines.values():
+        spine.set_visible(False)
+    ax.set_yticks([place for place, _ in rows], [text for _, text in rows])
+    ax.set_xticks([place for place, _ in columns], [text for _, text in columns])
+    ax.tick_params(top=False, bottom=False, labeltop=above, labelbottom=not above)
+
+
+def check_target(path: str | os.PathLike[str]) -> Path:
+    """Where a picture would be written, links followed.
+
+    Raises:
+        CnnlensError: The suffix is no picture format, the folder is missing, or the place cannot be written.
+    """
+    target = Path(path)
+    name = printable(target, 300)
+    known = " ".join(_SUFFIXES)
+    if target.is_dir():
+        raise CnnlensError(f"{name}: is a folder; name a file in it, ending in one of {known}")
+    if target.suffix.lower() not in _SUFFIXES:
+        ending = f"'{printable(target.suffix)}' is no picture format" if target.suffix else "a picture needs a suffix"
+        raise CnnlensError(f"{name}: {ending}; end it in one of {known}")
+    try:
+        target = Path(os.path.realpath(target))
+        if not target.parent.is_dir():
+            raise CnnlensError(f"{name}: the folder {printable(target.parent, 300)} does not exist; make it first")
+        if target.exists() and not target.is_file():
+            raise CnnlensError(f"{name}: is a device or a pipe, not a file; choose another name")
+    except (OSError, ValueError) as error:
+        raise CnnlensError(f"{name}: cannot be written ({_reason(error)}); choose another name") from error
+    if not os.access(target if target.exists() else target.parent, os.W_OK):
+        raise CnnlensError(f"{name}: may not be written; choose another name or change its permissions")
+    return target
+
+
+def save(figure: Figure, path: str | os.PathLike[str]) -> Path:
+    """Write ``figure`` as PNG, PDF, SVG or JPEG, by its suffix; whole or not at all.
+
+    The picture is drawn into a file beside ``path``, which takes its place when it is complete.
+
+    Returns:
+        The file that was written (with links followed).
+
+    Raises:
+        CnnlensError: As `check_target`; or the disk is full, or became unwritable; nothing is left behind then.
+    """
+    target = check_target(path)
+    kind = _SUFFIXES[Path(path).suffix.lower()]
+    extra: dict[str, Any] = {
+        # Speed: the hardest compression makes a picture 3 % smaller and takes most of the time.
+        "png": {"pil_kwargs": {"compress_level": 4}},
+        "jpeg": {"pil_kwargs": {"quality": 93}},
+        "pdf": {"metadata": {"CreationDate": None}},
+        "svg": {"metadata": {"Date": None}},
+    }[kind]
+    part = target.with_name(f".cnnlens-{secrets.token_hex(6)}.part")
+    # Settings of the user's that would draw the figure twice, crop it, or make the same picture another file.
+    settings: dict[str, Any] = {"savefig.bbox": None, "svg.hashsalt": "cnnlens", "text.usetex": False}
+    try:
+        with mpl.rc_context(settings), open(part, "xb") as stream:
+            figure.savefig(stream, format=kind, dpi=figure.dpi, facecolor=figure.get_facecolor(), **extra)
+        if target.exists():
+            os.chmod(part, target.stat().st_mode & 0o7777)
+        os.replace(part, target)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise CnnlensError(f"{printable(path, 300)}: could not be written ({_reason(error)}); nothing was left") from error
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+    return target
+
+
+def _reason(error: OSError | ValueError) -> str:
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return "the disk is full"
+    return printable((isinstance(error, OSError) and error.strerror) or error, 120)

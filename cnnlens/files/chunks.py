@@ -1,0 +1,153 @@
+"""Chunked and compressed HDF5 datasets, unpacked within the bounds that their declaration gives.
+
+Keras writes its arrays in one piece, but files that went through `h5repack` or another tool come in chunks. A chunk is
+never unpacked further than its declared size, whatever its compressed bytes claim.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import struct
+import zlib
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnlens.files.limits import LIMITS
+
+__all__ = ["ChunkedLayout", "read_chunks"]
+
+# Filters by number in the HDF5 File Format Specification 3.0, IV.A.2.l.
+_DEFLATE, _SHUFFLE, _FLETCHER32 = 1, 2, 3
+_UNDEFINED = 0xFFFFFFFFFFFFFFFF
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkedLayout:
+    """How a dataset is cut and packed: axes, axes of a chunk, element type, filters in the order they were applied."""
+
+    shape: tuple[int, ...]
+    chunk: tuple[int, ...]
+    raw: np.dtype[Any]
+    filters: tuple[int, ...]
+    address: int
+    base: int
+
+    @classmethod
+    def parse(
+        cls, body: bytes, shape: tuple[int, ...], raw: np.dtype[Any], pipeline: list[dict[str, Any]] | None, base: int
+    ) -> ChunkedLayout:
+        """From a layout message of version 3 and the parsed filter pipeline.
+
+        Raises:
+            ValueError: Sizes that contradict each other, or a filter that is not deflate, shuffle or fletcher32.
+        """
+        dimensions: int = body[2]
+        address: int = struct.unpack_from("<Q", body, 3)[0]
+        *chunk, itemsize = struct.unpack_from(f"<{dimensions}I", body, 11)
+        if len(chunk) != len(shape) or itemsize != raw.itemsize or not all(chunk):
+            raise ValueError("the chunks' axes contradict the array's")
+        filters = tuple(int(entry["filter_id"]) for entry in pipeline or ())
+        unknown = [number for number in filters if number not in (_DEFLATE, _SHUFFLE, _FLETCHER32)]
+        if unknown:
+            raise ValueError(f"compressed by filter {unknown[0]}, which is not read")
+        if address == _UNDEFINED:
+            raise ValueError("the array declares chunks and stores none")
+        layout = cls(shape, tuple(chunk), raw, filters, address, base)
+        if math.prod(layout.grid) > LIMITS.hdf5_chunks:
+            raise ValueError(f"an array in {math.prod(layout.grid)} chunks")
+        return layout
+
+    @property
+    def grid(self) -> tuple[int, ...]:
+        """How many chunks there are along each axis."""
+        return tuple(-(-size // step) for size, step in zip(self.shape, self.chunk, strict=True))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the array and of one chunk, which may be larger than the array."""
+        return (math.prod(self.shape) + math.prod(self.chunk)) * self.raw.itemsize
+
+
+def read_chunks(fh: Any, data: memoryview, layout: ChunkedLayout) -> NDArray[Any]:
+    """The whole array, in the file's element type.
+
+    Args:
+        fh: The file as pyfive reads it, for the B-tree of chunks.
+        data: The bytes of the file.
+        layout: The dataset.
+
+    Raises:
+        ValueError, AssertionError, struct.error, zlib.error: A chunk is missing or damaged.
+    """
+    from pyfive.btree import BTreeV1RawDataChunks
+
+    tree: Any = BTreeV1RawDataChunks(fh, layout.address, len(layout.shape) + 1)
+    found: dict[tuple[int, ...], tuple[int, int, int]] = {}
+    for node in tree.all_nodes[0]:
+        for key, address in zip(node["keys"], node["addresses"], strict=True):
+            found[tuple(key["chunk_offset"][:-1])] = (address, key["chunk_size"], key["filter_mask"])
+    array = np.empty(layout.shape, layout.raw)
+    for position in itertools.product(*(range(count) for count in layout.grid)):
+        corner = tuple(index * step for index, step in zip(position, layout.chunk, strict=True))
+        if corner not in found:
+            raise ValueError(f"the chunk at {corner} is missing")
+        address, size, mask = found[corner]
+        start = address + layout.base
+        packed = data[start : start + size]
+        if len(packed) != size:
+            raise ValueError(f"the chunk at {corner} ends behind the end of the file")
+        chunk = np.frombuffer(_unpack(packed, mask, layout), layout.raw).reshape(layout.chunk)
+        target = tuple(slice(at, at + step) for at, step in zip(corner, layout.chunk, strict=True))
+        room = array[target]
+        room[...] = chunk[tuple(slice(0, size) for size in room.shape)]
+    return array
+
+
+def _unpack(packed: memoryview, mask: int, layout: ChunkedLayout) -> bytes:
+    nbytes = math.prod(layout.chunk) * layout.raw.itemsize
+    data = bytes(packed)
+    for index in reversed(range(len(layout.filters))):
+        if mask & (1 << index):
+            continue
+        number = layout.filters[index]
+        if number == _DEFLATE:
+            # Four bytes more than the chunk: a fletcher32 sum may lie inside the compressed stream.
+            unpacker = zlib.decompressobj()
+            data = unpacker.decompress(data, nbytes + 5)
+        elif number == _SHUFFLE:
+            data = _unshuffle(data, layout.raw.itemsize)
+        else:
+            data = _without_fletcher32(data)
+    if len(data) != nbytes:
+        raise ValueError(f"a chunk of {len(data)} bytes where {nbytes} are declared")
+    return data
+
+
+def _unshuffle(data: bytes, itemsize: int) -> bytes:
+    whole = len(data) // itemsize * itemsize
+    planes = np.frombuffer(data, np.uint8, whole).reshape(itemsize, -1)
+    return planes.T.tobytes() + data[whole:]
+
+
+def _without_fletcher32(data: bytes) -> bytes:
+    """``data`` without the sum at its end, after the sum was compared (16-bit words, as H5checksum.c adds them)."""
+    if len(data) < 4:
+        raise ValueError("a chunk without its checksum")
+    body, stored = data[:-4], struct.unpack("<I", data[-4:])[0]
+    words = np.frombuffer(body + b"\x00" * (len(body) % 2), ">u2").astype(np.uint64)
+    # sum1 is the sum of the words, sum2 the sum of its running values; both modulo 65535 with 0 kept as 65535.
+    sum1 = int(words.sum()) if words.size else 0
+    weights = np.arange(words.size, 0, -1, dtype=np.uint64) % np.uint64(65535)
+    sum2 = int((words * weights).sum()) if words.size else 0
+    expected = (_fold(sum2) << 16) | _fold(sum1)
+    if expected != stored:
+        raise ValueError("a chunk whose checksum does not fit its bytes")
+    return body
+
+
+def _fold(total: int) -> int:
+    return 0 if total == 0 else (total - 1) % 65535 + 1

@@ -1,0 +1,91 @@
+"""JSON from strangers: bounded in size and depth before anything walks it.
+
+Python's decoder recurses, and so does every later walk over the config; a text nested 100,000 deep must end as one line
+here. The small typed views over decoded JSON live here too, since every reader of a config needs them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any, cast
+
+from cnnlens.errors import FileRefusedError
+from cnnlens.files.limits import LIMITS, human_bytes
+
+__all__ = ["decode", "entries", "integer", "mapping", "text"]
+
+_NOT_JSON = "save the model again, or fetch the file again if it was downloaded"
+
+
+def decode(path: str | os.PathLike[str], place: str, data: bytes | str) -> dict[str, Any]:
+    """The JSON object in ``data``.
+
+    Args:
+        path: The file, for messages.
+        place: Where in it the text stands, for messages.
+        data: UTF-8 bytes or text.
+
+    Raises:
+        FileRefusedError: Larger or deeper than ``LIMITS``, not JSON, or not an object at the top.
+    """
+    if len(data) > LIMITS.json_bytes:
+        raise FileRefusedError(
+            path, place, f"a JSON text of {human_bytes(len(data))}, {human_bytes(LIMITS.json_bytes)} at most", _NOT_JSON
+        )
+    try:
+        decoded: object = json.loads(data)
+    except RecursionError:
+        raise _too_deep(path, place) from None
+    except ValueError as error:  # JSONDecodeError, UnicodeDecodeError, and integers of more than 4,300 digits
+        raise FileRefusedError(path, place, f"not JSON ({_first_line(error)})", _NOT_JSON) from None
+    if not isinstance(decoded, dict):
+        raise FileRefusedError(path, place, f"expected a JSON object, found a {type(decoded).__name__}", _NOT_JSON)
+    if _deeper_than(cast(object, decoded), LIMITS.json_depth):
+        raise _too_deep(path, place)
+    return cast("dict[str, Any]", decoded)
+
+
+def _too_deep(path: str | os.PathLike[str], place: str) -> FileRefusedError:
+    return FileRefusedError(path, place, f"JSON nested more than {LIMITS.json_depth} levels deep", _NOT_JSON)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).split("\n", 1)[0][:120]
+
+
+def _deeper_than(value: object, limit: int) -> bool:
+    level: list[object] = [value]
+    for _ in range(limit):
+        below: list[object] = []
+        for item in level:
+            if isinstance(item, dict):
+                below.extend(cast("dict[str, object]", item).values())
+            elif isinstance(item, list):
+                below.extend(cast("list[object]", item))
+        if not below:
+            return False
+        level = below
+    return True
+
+
+def mapping(value: object) -> dict[str, Any]:
+    """``value`` where it is a JSON object, an empty one otherwise."""
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
+
+
+def entries(value: object) -> list[dict[str, Any]]:
+    """The JSON objects in the list ``value``; empty where it is no list."""
+    return [mapping(item) for item in cast("list[object]", value) if isinstance(item, dict)] if isinstance(
+        value, list
+    ) else []
+
+
+def text(value: object, default: str = "") -> str:
+    """``value`` where it is a string."""
+    return value if isinstance(value, str) else default
+
+
+def integer(value: object) -> int | None:
+    """``value`` where it is an integer (and no bool)."""
+    return value if isinstance(value, int) and not isinstance(value, bool) else None

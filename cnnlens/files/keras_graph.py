@@ -1,0 +1,468 @@
+"""The graph in a Keras config, without Keras: which layer is called on which tensors, in which order.
+
+A config says it in four dialects: Sequential lists, Functional configs of Keras 2 (nested lists) and of Keras 3
+(``__keras_tensor__`` entries), and models inside models. Here they become one flat list of calls in topological order,
+with nested models written out, so that nothing downstream needs to know how a model was put together.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from cnnlens.network import Ref
+from cnnlens.text import printable
+
+__all__ = ["Graph", "GraphError", "LayerSpec", "NodeSpec", "read_graph"]
+
+# A model used twice inside a model used twice … grows by powers of two; no honest network comes near this.
+MAX_CALLS = 100_000
+# Outputs of one layer call; the largest layers of Keras (recurrent ones with their states) give a handful.
+MAX_OUTPUTS = 1_000
+
+# Where a wrapper keeps the layer that it wraps: the key in its config and the attribute (and so the path) it has.
+WRAPPED = {"layer": "layer", "cell": "cell", "forward_layer": "forward_layer", "backward_layer": "backward_layer"}
+
+
+class GraphError(ValueError):
+    """The config describes no graph that can be followed; the message says what is wrong, the caller adds the file."""
+
+
+@dataclass(frozen=True)
+class LayerSpec:
+    """One layer as its config describes it.
+
+    Attributes:
+        path: Layer names from the outermost model to this one; a wrapper's inner layer ends in its attribute name.
+        config: The layer's own config.
+        model: The nested model's entry where this layer is a model, else None.
+        wrapped: Inner layers of a wrapper by attribute name.
+    """
+
+    path: tuple[str, ...]
+    class_name: str
+    module: str
+    config: Mapping[str, Any]
+    model: Mapping[str, Any] | None = None
+    wrapped: Mapping[str, LayerSpec] = field(default_factory=lambda: dict[str, LayerSpec]())
+
+    @property
+    def name(self) -> str:
+        return "/".join(self.path)
+
+
+@dataclass(frozen=True)
+class NodeSpec:
+    """One call of one layer. ``args`` and ``kwargs`` are what the layer is called with, a ``Ref`` for each tensor.
+
+    ``name`` is the layer's path joined with ``/``; the second call of the same layer ends in ``:1``, and so on.
+    ``declared`` holds tensor shapes that the file states for this call's outputs (Keras 3 only), by output index.
+    """
+
+    name: str
+    layer: LayerSpec
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    declared: dict[int, tuple[int | None, ...]] = field(default_factory=lambda: dict[int, tuple[int | None, ...]]())
+
+
+@dataclass
+class Graph:
+    """A whole model: every layer once, every call in topological order, inputs and outputs as tensors."""
+
+    layers: list[LayerSpec]
+    nodes: list[NodeSpec]
+    inputs: list[Ref]
+    outputs: list[Ref]
+    hidden: frozenset[str]  # input calls that the model's author never wrote: Sequential's, and those of nested models
+
+
+def read_graph(config: Mapping[str, Any]) -> Graph | None:
+    """Follow ``config`` (``{"class_name", "config"}``) to a graph, or None where it holds none (a subclassed model).
+
+    Raises:
+        GraphError: the config is inconsistent (a missing layer, a cycle, a name twice, an impossible size).
+    """
+    body = _body(config)
+    if body is None:
+        return None
+    reader = _Reader()
+    outputs = reader.model(config, (), "", None)
+    return Graph(reader.layers, reader.nodes, reader.inputs, list(_refs(outputs)), frozenset(reader.hidden))
+
+
+def _body(entry: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The config of a model with listed layers; Keras 2 wrote a Sequential's as a bare list of layers."""
+    config = entry.get("config")
+    if isinstance(config, list):
+        return {"layers": config}
+    if isinstance(config, dict) and isinstance(cast("dict[str, Any]", config).get("layers"), list):
+        return cast("dict[str, Any]", config)
+    return None
+
+
+def _is_functional(body: Mapping[str, Any]) -> bool:
+    return "input_layers" in body and "output_layers" in body
+
+
+def _refs(structure: Any) -> Iterator[Ref]:
+    if isinstance(structure, Ref):
+        yield structure
+    elif isinstance(structure, (list, tuple)):
+        for part in cast("list[Any]", structure):
+            yield from _refs(part)
+    elif isinstance(structure, Mapping):
+        for part in cast("Mapping[str, Any]", structure).values():
+            yield from _refs(part)
+
+
+@dataclass(frozen=True)
+class _Key:
+    """A tensor in the config's own words: output ``tensor`` of call ``node`` of layer ``layer``."""
+
+    layer: str
+    node: int
+    tensor: int
+
+
+def _key(value: Any) -> _Key | None:
+    if not isinstance(value, (list, tuple)):
+        return None
+    parts = cast("list[Any]", value)
+    if len(parts) < 3 or not isinstance(parts[0], str) or parts[0] == "_CONSTANT_VALUE":
+        return None
+    if not all(isinstance(part, int) and not isinstance(part, bool) and part >= 0 for part in parts[1:3]):
+        return None
+    return _Key(parts[0], parts[1], parts[2])
+
+
+def _shape(value: Any) -> tuple[int | None, ...] | None:
+    if not isinstance(value, (list, tuple)):
+        return None
+    axes = cast("list[Any]", value)
+    if not all(axis is None or (isinstance(axis, int) and not isinstance(axis, bool) and axis >= 0) for axis in axes):
+        return None
+    return tuple(axes)
+
+
+@dataclass
+class _Pending:
+    """A call whose tensors are still keys of the config."""
+
+    layer: LayerSpec
+    count: int  # how often the layer was called before
+    node: int  # the same as the config counts it
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    needs: set[_Key]
+
+
+class _Reader:
+    def __init__(self) -> None:
+        self.layers: list[LayerSpec] = []
+        self.nodes: list[NodeSpec] = []
+        self.inputs: list[Ref] = []
+        self.hidden: set[str] = set()
+        self._known: dict[tuple[str, ...], LayerSpec] = {}
+        self._listed: set[tuple[str, ...]] = set()
+        self._by_name: dict[str, NodeSpec] = {}
+
+    # -- models ------------------------------------------------------------------------------------------------------
+
+    def model(
+        self, entry: Mapping[str, Any], path: tuple[str, ...], prefix: str, given: list[Ref] | None
+    ) -> Any:
+        """Write out one model. ``given`` are the tensors it is called on; None for the outermost, which has inputs."""
+        body = _body(entry)
+        if body is None:
+            raise GraphError(f"the nested model '{printable('/'.join(path))}' lists no layers")
+        layers = self._layer_specs(cast("list[Any]", body["layers"]), path)
+        if _is_functional(body):
+            return self._functional(body, layers, path, prefix, given)
+        return self._sequential(body, layers, path, prefix, given)
+
+    def _layer_specs(self, entries: list[Any], path: tuple[str, ...]) -> list[tuple[LayerSpec, dict[str, Any]]]:
+        specs: list[tuple[LayerSpec, dict[str, Any]]] = []
+        seen: set[str] = set()
+        for entry in entries:
+            if not isinstance(entry, dict):
+                raise GraphError("an entry of its list of layers is no object")
+            one = cast("dict[str, Any]", entry)
+            name = _layer_name(one)
+            if name in seen:
+                raise GraphError(f"two layers are named '{printable(name)}'")
+            seen.add(name)
+            spec = self._known.get((*path, name)) or _layer_spec(one, (*path, name))
+            self._known[spec.path] = spec
+            specs.append((spec, one))
+        return specs
+
+    def _sequential(
+        self,
+        body: Mapping[str, Any],
+        layers: list[tuple[LayerSpec, dict[str, Any]]],
+        path: tuple[str, ...],
+        prefix: str,
+        given: list[Ref] | None,
+    ) -> Any:
+        if layers and layers[0][0].class_name == "InputLayer":
+            first, layers = layers[0][0], layers[1:]
+        else:
+            shape = layers[0][1].get("config", {}).get("batch_input_shape") if layers else None
+            name = "input"
+            while any(spec.path[-1] == name for spec, _ in layers):
+                name = "_" + name
+            config = {"batch_shape": shape or body.get("build_input_shape"), "name": name}
+            first = LayerSpec((*path, name), "InputLayer", "keras.layers", config)
+        if given is None:
+            current: Any = self._input(first, prefix, hidden=True)
+        elif len(given) == 1:
+            current = given[0]
+        else:
+            raise GraphError(f"the Sequential '{printable('/'.join(path))}' is called on {len(given)} tensors")
+        for spec, _ in layers:
+            current = self._call(spec, 0, prefix, (current,), {})
+        return current
+
+    def _functional(
+        self,
+        body: Mapping[str, Any],
+        layers: list[tuple[LayerSpec, dict[str, Any]]],
+        path: tuple[str, ...],
+        prefix: str,
+        given: list[Ref] | None,
+    ) -> Any:
+        values: dict[_Key, Any] = {}
+        names = {spec.path[-1]: spec for spec, _ in layers}
+        input_keys = _keys_in(body["input_layers"])
+        if given is not None and len(given) != len(input_keys):
+            raise GraphError(
+                f"the model '{printable('/'.join(path))}' has {len(input_keys)} inputs and is called on {len(given)}"
+            )
+        # The order of inputs is the model's, not the order in which its layers happen to be listed.
+        for position, key in enumerate(input_keys):
+            if key.layer not in names:
+                raise GraphError(f"its input '{printable(key.layer)}' is not among its layers")
+            values[key] = self._input(names[key.layer], prefix) if given is None else given[position]
+        pending: list[_Pending] = []
+        stated: dict[_Key, tuple[int | None, ...]] = {}
+        for spec, entry in layers:
+            if spec.class_name == "InputLayer":
+                continue
+            for count, node in enumerate(cast("list[Any]", entry.get("inbound_nodes") or [])):
+                args, kwargs = _arguments(node, stated)
+                needs = {key for part in (args, kwargs) for key in _keys(part)}
+                pending.append(_Pending(spec, count, count, args, kwargs, needs))
+        # Whether a call gives one tensor or several is known only to who uses it; so are the numbers of a layer's calls:
+        # they begin at 1 for nested models in some Keras versions, and skip calls that belong to other models. Every
+        # call leads to an output, so the numbers in use, in order, are the layer's calls.
+        widths: dict[tuple[str, int], int] = {}
+        numbers: dict[str, set[int]] = {}
+        for key in (*(key for item in pending for key in item.needs), *_keys_in(body["output_layers"])):
+            widths[key.layer, key.node] = max(widths.get((key.layer, key.node), 1), key.tensor + 1)
+            numbers.setdefault(key.layer, set()).add(key.node)
+        in_use = {name: sorted(found) for name, found in numbers.items()}
+        for item in pending:
+            found = in_use.get(item.layer.path[-1], [])
+            item.node = found[item.count] if item.count < len(found) else (found or [-1])[-1] + 1 + item.count
+        for item in _in_order(pending, set(values)):
+            args = tuple(_substitute(arg, values) for arg in item.args)
+            kwargs = {name: _substitute(value, values) for name, value in item.kwargs.items()}
+            layer_name = item.layer.path[-1]
+            result = self._call(item.layer, item.count, prefix, args, kwargs)
+            if isinstance(result, Ref):
+                width = min(widths.get((layer_name, item.node), 1), MAX_OUTPUTS)
+                for tensor in range(width):
+                    values[_Key(layer_name, item.node, tensor)] = Ref(result.call, tensor)
+                    shape = stated.get(_Key(layer_name, item.node, tensor))
+                    if shape is not None:
+                        self._by_name[result.call].declared[tensor] = shape
+            else:
+                for tensor, part in enumerate(_refs(result)):
+                    values[_Key(layer_name, item.node, tensor)] = part
+        return _substitute(_with_keys(body["output_layers"]), values)
+
+    # -- calls -------------------------------------------------------------------------------------------------------
+
+    def _input(self, spec: LayerSpec, prefix: str, hidden: bool = False) -> Ref:
+        ref = self._add(NodeSpec(prefix + spec.path[-1], spec, (), {}))
+        self.inputs.append(ref)
+        if hidden:
+            self.hidden.add(ref.call)
+        return ref
+
+    def _call(self, spec: LayerSpec, count: int, prefix: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        name = prefix + spec.path[-1] + (f":{count}" if count else "")
+        if spec.model is None:
+            return self._add(NodeSpec(name, spec, args, kwargs))
+        inner = self.model(spec.model, spec.path, name + "/", list(_refs((args, kwargs))))
+        # The model itself is a row of its own, after its layers: its output can be asked for by its name.
+        found = list(_refs(inner))
+        if len(found) == 1:
+            return self._add(NodeSpec(name, spec, (found[0],), {}))
+        self._add(NodeSpec(name, spec, (found,), {}))
+        return [Ref(name, index) for index in range(len(found))]
+
+    def _add(self, node: NodeSpec) -> Ref:
+        if len(self.nodes) >= MAX_CALLS:
+            raise GraphError(f"it has more than {MAX_CALLS:,} layer calls")
+        if node.name in self._by_name:
+            raise GraphError(f"two calls are named '{printable(node.name)}'")
+        self._by_name[node.name] = node
+        self.nodes.append(node)
+        if node.layer.path not in self._listed:
+            self._listed.add(node.layer.path)
+            self.layers.append(node.layer)
+        return Ref(node.name, 0)
+
+
+def _layer_name(entry: Mapping[str, Any]) -> str:
+    config = entry.get("config")
+    inner = cast("dict[str, Any]", config).get("name") if isinstance(config, dict) else None
+    name = inner if isinstance(inner, str) else entry.get("name")
+    if not isinstance(name, str) or not name:
+        raise GraphError(f"a {printable(entry.get('class_name', 'layer'))} has no name")
+    return name
+
+
+def _layer_spec(entry: Mapping[str, Any], path: tuple[str, ...]) -> LayerSpec:
+    class_name, config = entry.get("class_name"), entry.get("config")
+    if not isinstance(class_name, str):
+        raise GraphError(f"the layer '{printable('/'.join(path))}' has no class name")
+    body = cast("dict[str, Any]", config) if isinstance(config, dict) else {}
+    wrapped: dict[str, LayerSpec] = {}
+    is_model = _body(entry) is not None
+    for key, attribute in WRAPPED.items():
+        inner = body.get(key)
+        if not is_model and isinstance(inner, dict) and "class_name" in inner:
+            wrapped[attribute] = _layer_spec(cast("dict[str, Any]", inner), (*path, attribute))
+    module = entry.get("module")
+    return LayerSpec(
+        path,
+        class_name,
+        module if isinstance(module, str) else "",
+        body,
+        entry if is_model else None,
+        wrapped,
+    )
+
+
+def _arguments(node: Any, stated: dict[_Key, tuple[int | None, ...]]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """What one inbound node calls its layer with, tensors as ``_Key``. ``stated`` collects shapes the file gives."""
+    if isinstance(node, dict):  # Keras 3
+        entry = cast("dict[str, Any]", node)
+        args = cast("list[Any]", entry.get("args") or [])
+        kwargs = cast("dict[str, Any]", entry.get("kwargs") or {})
+        return tuple(_keras3(arg, stated) for arg in args), {name: _keras3(v, stated) for name, v in kwargs.items()}
+    if not isinstance(node, list):
+        raise GraphError("an inbound node is neither a list nor an object")
+    parts = cast("list[Any]", node)  # Keras 2: [[layer, node, tensor, kwargs], …]
+    if parts and isinstance(parts[0], str):
+        parts = [parts]
+    kwargs: dict[str, Any] = {}
+    tensors: list[Any] = []
+    for part in parts:
+        if isinstance(part, list) and len(cast("list[Any]", part)) > 3 and isinstance(part[3], dict):
+            kwargs.update({str(name): _with_keys(value) for name, value in cast("dict[str, Any]", part[3]).items()})
+        tensors.append(_with_keys(part))
+    kwargs.pop("name", None)
+    return (tensors[0] if len(tensors) == 1 else tensors,), kwargs
+
+
+def _keras3(value: Any, stated: dict[_Key, tuple[int | None, ...]]) -> Any:
+    if isinstance(value, list):
+        return [_keras3(part, stated) for part in cast("list[Any]", value)]
+    if not isinstance(value, dict):
+        return value
+    entry = cast("dict[str, Any]", value)
+    if entry.get("class_name") == "__keras_tensor__":
+        config = entry.get("config")
+        body = cast("dict[str, Any]", config) if isinstance(config, dict) else {}
+        key = _key(body.get("keras_history"))
+        if key is None:
+            raise GraphError("a tensor in it has no 'keras_history' of layer, node and tensor")
+        shape = _shape(body.get("shape"))
+        if shape is not None:
+            stated[key] = shape
+        return key
+    return {name: _keras3(part, stated) for name, part in entry.items()}
+
+
+def _with_keys(value: Any) -> Any:
+    """Keras 2's nested lists with every ``[layer, node, tensor, …]`` replaced by its key."""
+    key = _key(value)
+    if key is not None:
+        return key
+    if isinstance(value, list):
+        parts = cast("list[Any]", value)
+        if len(parts) >= 3 and parts[0] == "_CONSTANT_VALUE":
+            return parts[2]
+        return [_with_keys(part) for part in parts]
+    if isinstance(value, dict):
+        return {str(name): _with_keys(part) for name, part in cast("dict[str, Any]", value).items()}
+    return value
+
+
+def _keys(structure: Any) -> Iterator[_Key]:
+    if isinstance(structure, _Key):
+        yield structure
+    elif isinstance(structure, (list, tuple)):
+        for part in cast("list[Any]", structure):
+            yield from _keys(part)
+    elif isinstance(structure, dict):
+        for part in cast("dict[str, Any]", structure).values():
+            yield from _keys(part)
+
+
+def _keys_in(structure: Any) -> list[_Key]:
+    return list(_keys(_with_keys(structure)))
+
+
+def _substitute(structure: Any, values: Mapping[_Key, Any]) -> Any:
+    return _map_keys(structure, lambda key: _lookup(key, values))
+
+
+def _lookup(key: _Key, values: Mapping[_Key, Any]) -> Any:
+    if key not in values:
+        raise GraphError(f"no call {key.node} of a layer '{printable(key.layer)}' gives an output {key.tensor}")
+    return values[key]
+
+
+def _map_keys(structure: Any, change: Callable[[_Key], Any]) -> Any:
+    if isinstance(structure, _Key):
+        return change(structure)
+    if isinstance(structure, (list, tuple)):
+        return [_map_keys(part, change) for part in cast("list[Any]", structure)]
+    if isinstance(structure, dict):
+        return {name: _map_keys(part, change) for name, part in cast("dict[str, Any]", structure).items()}
+    return structure
+
+
+def _in_order(pending: list[_Pending], known: set[_Key]) -> Iterator[_Pending]:
+    """Kahn's algorithm over calls; among those that are ready, the order of the file."""
+    ready_calls = {(key.layer, key.node) for key in known}
+    waiting: list[int] = []
+    blocked_by: dict[tuple[str, int], list[int]] = {}
+    missing: list[int] = [0] * len(pending)
+    for position, item in enumerate(pending):
+        wanted = {(key.layer, key.node) for key in item.needs} - ready_calls
+        missing[position] = len(wanted)
+        for call in wanted:
+            blocked_by.setdefault(call, []).append(position)
+        if not wanted:
+            waiting.append(position)
+    heapq.heapify(waiting)
+    done = 0
+    while waiting:
+        item = pending[heapq.heappop(waiting)]
+        done += 1
+        yield item
+        for position in blocked_by.pop((item.layer.path[-1], item.node), []):
+            missing[position] -= 1
+            if missing[position] == 0:
+                heapq.heappush(waiting, position)
+    if done < len(pending):
+        stuck = next(pending[position].layer for position, count in enumerate(missing) if count)
+        raise GraphError(f"the layer '{printable(stuck.name)}' waits for a tensor that no layer gives (or for itself)")

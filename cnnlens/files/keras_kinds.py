@@ -1,0 +1,59 @@
+"""What kind of layer an array belongs to, where the file does not say.
+
+Weights-only files and subclassed models hold arrays and names but no classes. The group's name often is the class in
+snake case; where it is not, the names and axes of the arrays tell most kinds apart. A guess is said to be one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+__all__ = ["guess_kind", "snake_case"]
+
+_KINDS = (
+    "Conv1D Conv2D Conv3D DepthwiseConv1D DepthwiseConv2D SeparableConv1D SeparableConv2D Conv1DTranspose "
+    "Conv2DTranspose Conv3DTranspose Dense EinsumDense BatchNormalization LayerNormalization GroupNormalization "
+    "RMSNormalization Embedding Normalization PReLU LSTM GRU SimpleRNN ConvLSTM2D LayerScale"
+).split()
+
+
+def snake_case(class_name: str) -> str:
+    """Keras' group name for a class: ``Conv2DTranspose`` is ``conv2d_transpose`` (``keras.src.utils.naming``)."""
+    name = re.sub(r"\W+", "", class_name)
+    name = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", name)
+    return re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()
+
+
+_BY_GROUP = {snake_case(kind): kind for kind in _KINDS}
+_BY_ROLE = {
+    "moving_mean": "BatchNormalization",
+    "embeddings": "Embedding",
+    "alpha": "PReLU",
+    "gamma": "LayerNormalization",
+}
+_BY_KERNEL_RANK = {5: "Conv3D", 4: "Conv2D", 3: "Conv1D", 2: "Dense"}
+
+
+def guess_kind(path: tuple[str, ...], shapes: Mapping[str, tuple[int, ...]]) -> str:
+    """The likely Keras class of the layer at ``path`` with arrays of these ``shapes`` by name, else ``unknown``."""
+    for part in reversed(path):
+        kind = _BY_GROUP.get(re.sub(r"_\d+$", "", part))
+        if kind is not None:
+            return kind
+    for role, kind in _BY_ROLE.items():
+        if role in shapes:
+            return kind
+    if "depthwise_kernel" in shapes:
+        rank = len(shapes["depthwise_kernel"])
+        if "pointwise_kernel" in shapes:
+            return f"SeparableConv{rank - 2}D" if rank in (3, 4) else "unknown"
+        return f"DepthwiseConv{rank - 2}D" if rank in (3, 4) else "unknown"
+    if "recurrent_kernel" in shapes:
+        recurrent = shapes["recurrent_kernel"]
+        if len(recurrent) == 2 and recurrent[0]:
+            return {4: "LSTM", 3: "GRU", 1: "SimpleRNN"}.get(recurrent[1] // recurrent[0], "unknown")
+        return "ConvLSTM2D" if len(recurrent) == 4 else "unknown"
+    if "kernel" in shapes:
+        return _BY_KERNEL_RANK.get(len(shapes["kernel"]), "unknown")
+    return "unknown"

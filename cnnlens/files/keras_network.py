@@ -1,0 +1,403 @@
+"""A Keras file as a Network: its graph joined with its arrays, its shapes worked out, its axes named.
+
+The reader knows arrays and paths, the graph knows calls; what needs both stands here: which weight belongs to which
+layer under which name, where the channels of each tensor are, and which feature map a Dense layer saw flattened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+from cnnlens import layout
+from cnnlens.errors import CnnlensError, FileRefusedError, UnsupportedLayerError
+from cnnlens.files.keras_graph import Graph, GraphError, LayerSpec, NodeSpec, read_graph
+from cnnlens.files.keras_kinds import guess_kind
+from cnnlens.layout import Geometry
+from cnnlens.network import Call, Layer, Network, Ref, Shape, Stored, Weight, canonical_axes, find_refs, map_refs
+from cnnlens.text import printable
+
+if TYPE_CHECKING:
+    from cnnlens.files import ModelFile
+    from cnnlens.reference import Operation
+
+__all__ = ["keras_network"]
+
+# A wrapper's attribute whose arrays are the wrapper's own in all but name: shown without a prefix.
+_TRANSPARENT = frozenset({"layer", "cell"})
+# What leaves each feature of a flattened map where it is, so that a Dense after it still sees the flatten order.
+_KEEPS_FEATURES = frozenset(
+    "Activation ActivityRegularization AlphaDropout BatchNormalization Dropout ELU GaussianDropout GaussianNoise "
+    "Identity LayerNormalization LayerScale LeakyReLU Normalization PReLU ReLU Relu Relu6 Rescaling RMSNormalization "
+    "Sigmoid Silu Tanh ThresholdedReLU".split()
+)
+
+
+def keras_network(file: ModelFile) -> Network:
+    """Join a file's graph and arrays.
+
+    Raises:
+        FileRefusedError: the config is inconsistent.
+    """
+    version = version_tuple(file.keras_version)
+    graph: Graph | None = None
+    if file.config is not None:
+        try:
+            graph = read_graph(file.config)
+        except GraphError as error:
+            raise FileRefusedError(
+                file.path, "model config", f"it describes no model: {error}", "save the model again"
+            ) from None
+        except RecursionError:
+            raise FileRefusedError(
+                file.path, "model config", "its models are nested too deeply", "save the model again"
+            ) from None
+    if graph is None:
+        return _without_graph(file)
+    return _Builder(file, graph, version).network()
+
+
+def version_tuple(version: str | None) -> tuple[int, ...]:
+    """``"3.8.0"`` as ``(3, 8, 0)``; a file that names no version was written by Keras 2 or by 1 (legacy HDF5)."""
+    parts: list[int] = []
+    for part in (version or "2").split(".")[:3]:
+        digits = "".join(char for char in part[:6] if char in "0123456789")
+        if not digits:
+            break
+        parts.append(int(digits))
+    return tuple(parts) or (2,)
+
+
+def _without_graph(file: ModelFile) -> Network:
+    layers: list[Layer] = []
+    for path, arrays in file.weights.items():
+        if not arrays:
+            continue
+        kind = guess_kind(path, {name: array.shape for name, array in arrays.items()})
+        weights = {
+            name: weight_of(name, kind, name, array, Geometry(), {}, file.framework) for name, array in arrays.items()
+        }
+        layers.append(Layer("/".join(path), kind, {}, stored=weights))
+    note = "the file holds no graph: layers are named and typed from its arrays, and nothing can be run"
+    config = file.config or {}
+    return Network(
+        name=str(config.get("name") or config.get("class_name") or file.path.stem),
+        kind=str(config.get("class_name") or "weights"),
+        source=file,
+        layers=tuple(layers),
+        calls=(),
+        inputs=(),
+        outputs=(),
+        notes=(*file.notes, note),
+    )
+
+
+def weight_of(
+    name: str, kind: str, role: str, array: Any, geometry: Geometry, config: Mapping[str, Any], framework: str
+) -> Weight:
+    """A weight with all that its stored shape says; of kind ``unknown`` where the kind has no such shape."""
+    stored = cast(Stored, array)
+    try:
+        geometry = layout.completed(kind, role, stored.shape, geometry, framework)
+        weight = Weight(name, kind, role, stored, geometry, framework, config)
+        _ = weight.canonical_shape, weight.canonical_axes, weight.stored_axes
+    except CnnlensError:
+        return Weight(name, "unknown", role, stored, Geometry(), framework, config)
+    return weight
+
+
+class _Builder:
+    def __init__(self, file: ModelFile | _Inside, graph: Graph, version: tuple[int, ...]) -> None:
+        self.file = file
+        self.graph = graph
+        self.version = version
+        self.layers: dict[tuple[str, ...], Layer] = {}
+        self.specs = {spec.path: spec for spec in graph.layers}
+        self.calls: list[Call] = []
+        self.done: dict[str, Call] = {}
+        self.notes = list(file.notes)
+        self.flattened: dict[Ref, tuple[int, ...]] = {}
+        self.axes = self._channel_axes()
+
+    def network(self) -> Network:
+        flatten_of: dict[tuple[str, ...], tuple[int, ...] | None] = {}
+        for node in self.graph.nodes:
+            layer = self.layers.get(node.layer.path)
+            if layer is None:
+                layer = self._layer(node.layer)
+                self.layers[node.layer.path] = layer
+            call = Call(node.name, layer, node.args, node.kwargs, self._shapes(node, layer), self.axes[node.name])
+            self.calls.append(call)
+            self.done[node.name] = call
+            flatten = self._follow_flatten(node, call)
+            # A shared Dense that sees two different flattened maps has no single flatten order.
+            if flatten_of.setdefault(node.layer.path, flatten) != flatten:
+                flatten_of[node.layer.path] = None
+            if layer.output_shape is None:
+                layer.stored_output_shape = call.shapes[0]
+                layer.output_shape = None if call.shapes[0] is None else canonical_axes(call.shapes[0], call.channel_axis)
+                layer.inputs = tuple(ref.name for ref in find_refs((node.args, dict(node.kwargs))))
+        for path, layer in self.layers.items():
+            layer.stored = dict(self._weights(layer, path, flatten_of[path]))
+        self._refuse_masks()
+        hidden = self.graph.hidden
+        listed = [self.layers[spec.path] for spec in self.graph.layers if "/".join(spec.path) not in hidden]
+        config = self.file.config or {}
+        body = config.get("config")
+        name = cast("dict[str, Any]", body).get("name") if isinstance(body, dict) else None
+        return Network(
+            name=str(name or self.file.path.stem),
+            kind=str(config.get("class_name", "Model")),
+            source=self.file,
+            layers=tuple(listed),
+            calls=tuple(self.calls),
+            inputs=tuple(self.graph.inputs),
+            outputs=tuple(self.graph.outputs),
+            notes=tuple(self.notes),
+        )
+
+    # -- layers ------------------------------------------------------------------------------------------------------
+
+    def _layer(self, spec: LayerSpec) -> Layer:
+        return Layer(spec.name, spec.class_name, spec.config, spec.module, make_operation=self._maker(spec))
+
+    def _maker(self, spec: LayerSpec) -> Callable[[], Operation]:
+        file, version = self.file, self.version
+
+        def make() -> Operation:
+            return make_operation(spec, file, version)
+
+        return make
+
+    def _weights(self, layer: Layer, path: tuple[str, ...], flatten: tuple[int, ...] | None) -> Iterator[tuple[str, Weight]]:
+        spec = self.specs[path]
+        if spec.model is not None:
+            return
+        taken: set[str] = set()
+        for prefix, owner in _owners(spec):
+            arrays = self.file.weights.get(owner.path, {})
+            for role, array in arrays.items():
+                name = prefix + role
+                if name in taken:
+                    name = "/".join((*owner.path[len(path) :], role))
+                taken.add(name)
+                geometry = geometry_of(owner.config, flatten if owner is spec else None)
+                yield name, self._weight(name, owner.class_name, role, array, geometry, owner.config)
+        # A wrapped model, and the parts of layers such as MultiHeadAttention, are known to the file alone.
+        known = {owner.path for _, owner in _owners(spec)}
+        for other, arrays in self.file.weights.items():
+            if other[: len(path)] == path and other not in known and len(other) > len(path):
+                inside = [part for part in other[len(path) :] if part not in _TRANSPARENT] or list(other[len(path) :])
+                for role, array in arrays.items():
+                    name = "/".join((*inside, role))
+                    kind = guess_kind(other, {n: a.shape for n, a in arrays.items()})
+                    yield name, self._weight(name, kind, role, array, Geometry(), {})
+
+    def _weight(
+        self, name: str, kind: str, role: str, array: Any, geometry: Geometry, config: Mapping[str, Any]
+    ) -> Weight:
+        weight = weight_of(name, kind, role, array, geometry, config, self.file.framework)
+        if weight.kind != kind and np.issubdtype(array.dtype, np.floating):
+            self.notes.append(
+                f"{printable(array.place, 120)}: its shape {array.shape} is none that a {printable(kind)} has, "
+                "so it is shown as stored"
+            )
+        return weight
+
+    # -- shapes and axes -----------------------------------------------------------------------------------------------
+
+    def _shapes(self, node: NodeSpec, layer: Layer) -> tuple[Shape | None, ...]:
+        if not node.args and layer.kind == "InputLayer":
+            return (input_shape(node.layer.config),)
+        if node.layer.model is not None:
+            return tuple(self._shape(ref) for ref in find_refs(node.args))
+        shapes: list[Shape | None] = []
+        try:
+            known = all(self._shape(ref) is not None for ref in find_refs((node.args, dict(node.kwargs))))
+            if known:
+                args = map_refs(node.args, self._shape)
+                found = layer.operation.output_shape(*args, **map_refs(_plain(node.kwargs), self._shape))
+                shapes = list(cast("list[Shape]", found)) if isinstance(found, list) else [found]
+        except UnsupportedLayerError:
+            pass
+        except CnnlensError as error:
+            raise FileRefusedError(
+                self.file.path, f"layer '{node.name}'", f"its config contradicts its input: {error}", "save the model again"
+            ) from None
+        if not shapes:
+            count = max(node.declared, default=0) + 1
+            shapes = [node.declared.get(index) for index in range(count)]
+        return tuple(shapes)
+
+    def _shape(self, ref: Ref) -> Shape | None:
+        shapes = self.done[ref.call].shapes
+        return shapes[ref.index] if ref.index < len(shapes) else None
+
+    def _channel_axes(self) -> dict[str, int]:
+        """Where the channels of each call's output stand: 1 or -1.
+
+        A layer with a ``data_format`` says it; any other layer hands on what its first input has; an input takes it
+        from the first layer behind it that says. Keras' default is channels last.
+        """
+        said: dict[str, int] = {}
+        for node in self.graph.nodes:
+            value = node.layer.config.get("data_format")
+            inner = next(iter(node.layer.wrapped.values()), None)
+            if value is None and inner is not None:
+                value = inner.config.get("data_format")
+            if value in ("channels_first", "channels_last"):
+                said[node.name] = 1 if value == "channels_first" else -1
+        backwards: dict[str, int] = {}
+        for node in reversed(self.graph.nodes):
+            axis = said.get(node.name, backwards.get(node.name))
+            if axis is not None:
+                for ref in find_refs((node.args, dict(node.kwargs))):
+                    backwards[ref.call] = axis
+        axes: dict[str, int] = {}
+        for node in self.graph.nodes:
+            first = next(find_refs((node.args, dict(node.kwargs))), None)
+            inherited = backwards.get(node.name, -1) if first is None else axes[first.call]
+            axes[node.name] = said.get(node.name, inherited)
+        return axes
+
+    def _follow_flatten(self, node: NodeSpec, call: Call) -> tuple[int, ...] | None:
+        """The ``(H, W, C)`` of the map that a layer sees flattened; notes it for the layers behind."""
+        first = next(find_refs(node.args), None)
+        if first is None or call.shapes[0] is None:
+            return None
+        before = self._shape(first)
+        if node.layer.class_name == "Flatten" and before is not None and len(before) > 2:
+            sizes = before[1:] if self.axes[first.call] == -1 else (*before[2:], before[1])
+            if all(size is not None for size in sizes):
+                self.flattened[Ref(node.name)] = cast("tuple[int, ...]", sizes)
+            return None
+        flatten = self.flattened.get(first)
+        keeps = node.layer.class_name in _KEEPS_FEATURES or node.layer.model is not None
+        if flatten is not None and keeps and before == call.shapes[0]:
+            self.flattened[Ref(node.name)] = flatten
+        return flatten
+
+    def _refuse_masks(self) -> None:
+        """Layers that act on a mask are not computed rightly without one, so behind a mask they are refused by name."""
+        masked: set[str] = set()
+        for call in self.calls:
+            behind = any(ref.call in masked for ref in call.refs)
+            makes = call.layer.kind == "Masking" or bool(call.layer.config.get("mask_zero"))
+            if behind and call.layer.kind in ("GlobalAveragePooling1D", "Softmax", "TimeDistributed"):
+                call.layer.make_operation = _refusing("it acts on the mask made before it, which the reference has not")
+            if makes or (behind and call.layer.kind != "Flatten"):
+                masked.add(call.name)
+
+
+def _refusing(reason: str) -> Callable[[], Operation]:
+    def make() -> Operation:
+        raise UnsupportedLayerError(reason)
+
+    return make
+
+
+def _plain(kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """A call's keyword arguments without those that say nothing at inference."""
+    return {name: value for name, value in kwargs.items() if not (name in ("mask", "training") and not value)}
+
+
+def _owners(spec: LayerSpec, prefix: str = "") -> Iterator[tuple[str, LayerSpec]]:
+    """A layer and the layers it wraps, each with the prefix of its arrays' names."""
+    yield prefix, spec
+    for attribute, inner in spec.wrapped.items():
+        yield from _owners(inner, prefix if attribute in _TRANSPARENT else f"{prefix}{attribute}/")
+
+
+def input_shape(config: Mapping[str, Any]) -> Shape | None:
+    """The shape of an InputLayer, batch first: ``batch_shape`` in Keras 3, ``batch_input_shape`` in Keras 2."""
+    value = config.get("batch_shape") or config.get("batch_input_shape")
+    if not isinstance(value, (list, tuple)):
+        return None
+    axes = cast("list[Any]", list(value))
+    if not all(axis is None or (isinstance(axis, int) and axis >= 0) for axis in axes):
+        return None
+    return (None, *axes[1:])
+
+
+def geometry_of(config: Mapping[str, Any], flatten: tuple[int, ...] | None) -> Geometry:
+    """The geometry of a layer's weights from its config."""
+
+    def numbers(key: str) -> tuple[int, ...] | None:
+        value = config.get(key)
+        if isinstance(value, int) and not isinstance(value, bool):
+            return (value,)
+        if isinstance(value, (list, tuple)) and all(isinstance(v, int) for v in cast("list[Any]", value)):
+            return tuple(cast("list[int]", value))
+        return None
+
+    def number(key: str) -> int | None:
+        value = config.get(key)
+        return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
+
+    def text(key: str) -> str | None:
+        value = config.get(key)
+        return value if isinstance(value, str) else None
+
+    reset_after = config.get("reset_after")
+    return Geometry(
+        stride=numbers("strides"),
+        padding=text("padding"),
+        dilation=numbers("dilation_rate"),
+        groups=number("groups") or 1,
+        flatten=flatten,
+        output_padding=numbers("output_padding"),
+        depth_multiplier=number("depth_multiplier"),
+        heads=number("num_heads"),
+        equation=text("equation"),
+        reset_after=reset_after if isinstance(reset_after, bool) else None,
+    )
+
+
+def make_operation(spec: LayerSpec, file: ModelFile, version: tuple[int, ...]) -> Operation:
+    """The arithmetic of one layer, wrappers included.
+
+    Raises:
+        UnsupportedLayerError: the reference has none; the message lacks the layer's name.
+    """
+    from cnnlens.reference import build
+    from cnnlens.reference.wrappers import Container, Input, TimeDistributed
+
+    if spec.model is not None:
+        return Container()
+    if spec.class_name == "InputLayer":
+        return Input()
+    inner = spec.wrapped.get("layer")
+    if spec.class_name == "TimeDistributed" and inner is not None:
+        if inner.model is not None:
+            return TimeDistributed(_wrapped_model(inner, file, version))
+        return TimeDistributed(make_operation(inner, file, version))
+    if spec.class_name == "SpectralNormalization" and inner is not None:
+        # At inference the layer is called as it is: its stored kernel is the normalised one (Keras 3
+        # SpectralNormalization.call divides by sigma in training only).
+        return make_operation(inner, file, version)
+    return build(spec.class_name, spec.module, spec.config, version)
+
+
+def _wrapped_model(spec: LayerSpec, file: ModelFile, version: tuple[int, ...]) -> Operation:
+    from cnnlens.reference.wrappers import ModelOperation
+
+    assert spec.model is not None
+    graph = read_graph(spec.model)
+    if graph is None:
+        raise UnsupportedLayerError("it wraps a model without a graph")
+    return ModelOperation(_Builder(_Inside(file, spec.path), graph, version).network())
+
+
+class _Inside:
+    """A file seen from inside one of its models: the weights' paths are relative to it."""
+
+    def __init__(self, file: ModelFile, path: tuple[str, ...]) -> None:
+        self._file = file
+        self.weights = {other[len(path) :]: arrays for other, arrays in file.weights.items() if other[: len(path)] == path}
+        self.notes: tuple[str, ...] = ()
+        self.config: dict[str, Any] | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)

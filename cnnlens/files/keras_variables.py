@@ -1,0 +1,445 @@
+"""What each Keras layer class keeps: variable names in stored order, axes that its config fixes, and layers inside it.
+
+A Keras 3 file numbers a layer's arrays instead of naming them, so the names come from here: trainable ones first, then
+the others, each in the order in which ``build`` makes them (``Layer.save_own_variables``). The axes serve to notice when
+a file's arrays are not those of the layer that they are filed under.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cnnlens.files.jsontext import entries, integer, mapping, text
+
+__all__ = ["Declared", "Inner", "base_class", "contradiction", "declare", "inner_layers", "is_bare_op", "names_by_group"]
+
+Axes = tuple[int | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """What a config says about a layer's own arrays.
+
+    Attributes:
+        names: Variable names in stored order; None where the class is not known.
+        shapes: Axes by name, None for one that the config leaves open; names that nothing is known of are missing.
+        optional: How many names at the end may be missing in the file.
+    """
+
+    names: tuple[str, ...] | None
+    shapes: Mapping[str, Axes]
+    optional: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Inner:
+    """A layer inside a layer: its attribute in the outer one, the name it goes by in legacy files, and its entry."""
+
+    attribute: str
+    name: str
+    entry: Mapping[str, Any]
+
+
+Config = Mapping[str, Any]
+Rule = Callable[[Config], Declared]
+
+
+def base_class(entry: Mapping[str, Any]) -> str:
+    """The class name of a layer entry, without the package of a registered custom class."""
+    return text(entry.get("class_name")).rsplit(">", 1)[-1]
+
+
+def is_bare_op(entry: Mapping[str, Any]) -> bool:
+    """Whether an entry in ``config["layers"]`` is an operation such as ``x + y``, which Keras does not count as a layer."""
+    return text(entry.get("module")).startswith(("keras.src.ops", "keras.ops"))
+
+
+def _flag(config: Config, key: str, default: bool = True) -> bool:
+    value = config.get(key, default)
+    return value if isinstance(value, bool) else default
+
+
+def _sizes(config: Config, key: str, rank: int) -> tuple[int | None, ...]:
+    value = config.get(key)
+    if integer(value) is not None:
+        return (integer(value),) * rank
+    if isinstance(value, list) and len(value) == rank:  # pyright: ignore[reportUnknownArgumentType]
+        return tuple(integer(item) for item in value)  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+    return (None,) * rank
+
+
+def _with_bias(config: Config, *kernels: tuple[str, Axes], bias: Axes) -> Declared:
+    shapes: dict[str, Axes] = dict(kernels)
+    if _flag(config, "use_bias"):
+        shapes["bias"] = bias
+    return Declared(tuple(shapes), shapes)
+
+
+def _conv(rank: int) -> Rule:
+    def rule(config: Config) -> Declared:
+        filters = integer(config.get("filters"))
+        kernel = (*_sizes(config, "kernel_size", rank), None, filters)
+        return _with_bias(config, ("kernel", kernel), bias=(filters,))
+
+    return rule
+
+
+def _conv_transpose(rank: int) -> Rule:
+    def rule(config: Config) -> Declared:
+        filters = integer(config.get("filters"))
+        kernel = (*_sizes(config, "kernel_size", rank), filters, None)
+        return _with_bias(config, ("kernel", kernel), bias=(filters,))
+
+    return rule
+
+
+def _depthwise(rank: int) -> Rule:
+    def rule(config: Config) -> Declared:
+        kernel = (*_sizes(config, "kernel_size", rank), None, integer(config.get("depth_multiplier", 1)))
+        return _with_bias(config, ("kernel", kernel), bias=(None,))
+
+    return rule
+
+
+def _separable(rank: int) -> Rule:
+    def rule(config: Config) -> Declared:
+        filters = integer(config.get("filters"))
+        depthwise = (*_sizes(config, "kernel_size", rank), None, integer(config.get("depth_multiplier", 1)))
+        pointwise = (*(1,) * rank, None, filters)
+        return _with_bias(
+            config, ("depthwise_kernel", depthwise), ("pointwise_kernel", pointwise), bias=(filters,)
+        )
+
+    return rule
+
+
+def _locally_connected(config: Config) -> Declared:
+    # Three implementations, three kernel shapes; only the names are sure.
+    names = ("kernel", "bias") if _flag(config, "use_bias") else ("kernel",)
+    return Declared(names, {})
+
+
+_AFTER_QUANTISATION: Mapping[str, Sequence[str]] = {
+    # variable_serialization_spec of Dense and EinsumDense, Keras 3.15; older versions store a prefix of each.
+    "int8": ("kernel", "bias", "kernel_scale"),
+    "int4": ("kernel", "bias", "kernel_scale", "kernel_zero", "g_idx"),
+    "float8": (
+        "kernel",
+        "bias",
+        "inputs_scale",
+        "inputs_amax_history",
+        "kernel_scale",
+        "kernel_amax_history",
+        "outputs_grad_scale",
+        "outputs_grad_amax_history",
+    ),
+    "gptq": ("bias", "quantized_kernel", "kernel_scale", "kernel_zero", "g_idx"),
+    "awq": ("bias", "quantized_kernel", "kernel_scale", "kernel_zero", "awq_scales", "g_idx"),
+}
+
+
+def quantisation_mode(config: Config) -> str | None:
+    """"int8", "int4", "float8", "gptq" or "awq" by the layer's dtype policy, else None."""
+    policy = config.get("dtype")
+    mode = mapping(mapping(policy).get("config")).get("mode")
+    if isinstance(mode, str):
+        return mode.split("/")[0]
+    name = policy if isinstance(policy, str) else mapping(mapping(policy).get("config")).get("name")
+    if isinstance(name, str) and "_from_" in name:
+        return name.split("_from_")[0].split("/")[0]
+    return None
+
+
+def _dense(config: Config) -> Declared:
+    units = integer(config.get("units"))
+    mode = quantisation_mode(config)
+    if mode in _AFTER_QUANTISATION:
+        names = tuple(n for n in _AFTER_QUANTISATION[mode] if n != "bias" or _flag(config, "use_bias"))
+        kernel: Axes = (None, None if mode == "int4" else units)
+        return Declared(names, {"kernel": kernel, "bias": (units,)}, optional=2 if mode == "int4" else 0)
+    return _with_bias(config, ("kernel", (None, units)), bias=(units,))
+
+
+def _einsum_dense(config: Config) -> Declared:
+    biased = config.get("bias_axes") is not None
+    mode = quantisation_mode(config)
+    spec = _AFTER_QUANTISATION[mode] if mode in _AFTER_QUANTISATION else ("kernel", "bias")
+    return Declared(tuple(n for n in spec if n != "bias" or biased), {}, optional=2 if mode == "int4" else 0)
+
+
+def _embedding(config: Config) -> Declared:
+    mode = quantisation_mode(config)
+    whole = (integer(config.get("input_dim")), integer(config.get("output_dim")))
+    if mode == "int8":
+        return Declared(("embeddings", "embeddings_scale"), {"embeddings": whole})
+    if mode == "int4":
+        return Declared(("embeddings", "embeddings_scale", "embeddings_zero", "g_idx"), {}, optional=2)
+    return Declared(("embeddings",), {"embeddings": whole})
+
+
+def _reversible_embedding(config: Config) -> Declared:
+    own = _embedding(config)
+    if _flag(config, "tie_weights") or own.names is None:
+        return own
+    scale = ("reverse_embeddings_scale",) if quantisation_mode(config) in ("int8", "int4") else ()
+    if quantisation_mode(config) == "int4":
+        return Declared(None, {})
+    return Declared((*own.names, "reverse_embeddings", *scale), own.shapes)
+
+
+def _batch_normalization(config: Config) -> Declared:
+    names = [*(("gamma",) if _flag(config, "scale") else ()), *(("beta",) if _flag(config, "center") else ())]
+    names += ["moving_mean", "moving_variance"]
+    if _flag(config, "renorm", default=False):
+        names += ["moving_stddev", "renorm_mean", "renorm_stddev"]
+    return Declared(tuple(names), dict.fromkeys(names, (None,)), optional=1 if "renorm_mean" in names else 0)
+
+
+def _gamma_beta(config: Config) -> Declared:
+    if _flag(config, "rms_scaling", default=False):
+        return Declared(("gamma",), {})
+    names = [*(("gamma",) if _flag(config, "scale") else ()), *(("beta",) if _flag(config, "center") else ())]
+    return Declared(tuple(names), {})
+
+
+def _normalization(config: Config) -> Declared:
+    if config.get("mean") is not None:
+        return Declared((), {})
+    return Declared(("mean", "variance", "count"), {"count": ()}, optional=1)
+
+
+def _cell(gates: int) -> Rule:
+    def rule(config: Config) -> Declared:
+        units = integer(config.get("units"))
+        wide = None if units is None else gates * units
+        kernels: list[tuple[str, Axes]] = [("kernel", (None, wide)), ("recurrent_kernel", (units, wide))]
+        shapes: dict[str, Axes] = dict(kernels)
+        names = (*shapes, "bias") if _flag(config, "use_bias") else tuple(shapes)
+        return Declared(names, shapes)
+
+    return rule
+
+
+def _conv_lstm_cell(rank: int | None) -> Rule:
+    def rule(config: Config) -> Declared:
+        names = ("kernel", "recurrent_kernel", "bias") if _flag(config, "use_bias") else ("kernel", "recurrent_kernel")
+        filters = integer(config.get("filters"))
+        if rank is None or filters is None:
+            return Declared(names, {})
+        sizes = _sizes(config, "kernel_size", rank)
+        return Declared(
+            names,
+            {"kernel": (*sizes, None, 4 * filters), "recurrent_kernel": (*sizes, filters, 4 * filters)},
+        )
+
+    return rule
+
+
+def _fixed(*names: str) -> Rule:
+    return lambda config: Declared(names, {})
+
+
+def _attention(config: Config) -> Declared:
+    names = [*(("scale",) if _flag(config, "use_scale", default=False) else ())]
+    if config.get("score_mode") == "concat":
+        names.append("concat_score_weight")
+    return Declared(tuple(names), {})
+
+
+def _additive_attention(config: Config) -> Declared:
+    return Declared(("scale",) if _flag(config, "use_scale") else (), {})
+
+
+_RULES: Mapping[str, Rule] = {
+    **{f"Conv{rank}D": _conv(rank) for rank in (1, 2, 3)},
+    **{f"Convolution{rank}D": _conv(rank) for rank in (1, 2, 3)},
+    **{f"Conv{rank}DTranspose": _conv_transpose(rank) for rank in (1, 2, 3)},
+    **{f"Convolution{rank}DTranspose": _conv_transpose(rank) for rank in (1, 2, 3)},
+    **{f"DepthwiseConv{rank}D": _depthwise(rank) for rank in (1, 2, 3)},
+    **{f"SeparableConv{rank}D": _separable(rank) for rank in (1, 2)},
+    **{f"SeparableConvolution{rank}D": _separable(rank) for rank in (1, 2)},
+    **{f"LocallyConnected{rank}D": _locally_connected for rank in (1, 2)},
+    "Dense": _dense,
+    "EinsumDense": _einsum_dense,
+    "Embedding": _embedding,
+    "ReversibleEmbedding": _reversible_embedding,
+    "BatchNormalization": _batch_normalization,
+    "BatchNormalizationV1": _batch_normalization,
+    "BatchNormalizationV2": _batch_normalization,
+    "SyncBatchNormalization": _batch_normalization,
+    "LayerNormalization": _gamma_beta,
+    "GroupNormalization": _gamma_beta,
+    "RMSNormalization": _fixed("scale"),
+    "Normalization": _normalization,
+    "SpectralNormalization": _fixed("layer_kernel", "vector_u"),
+    "PReLU": _fixed("alpha"),
+    "LayerScale": _fixed("gamma"),
+    "LSTMCell": _cell(4),
+    "GRUCell": _cell(3),
+    "SimpleRNNCell": _cell(1),
+    "ConvLSTMCell": _conv_lstm_cell(None),
+    **{f"ConvLSTM{rank}DCell": _conv_lstm_cell(rank) for rank in (1, 2, 3)},
+    "CuDNNLSTM": _cell(4),
+    "CuDNNGRU": _cell(3),
+    "Attention": _attention,
+    "AdditiveAttention": _additive_attention,
+    "STFTSpectrogram": _fixed("real_kernel", "imag_kernel"),
+}
+
+# What holds no arrays of its own, so that its absence in a file needs no remark: activations, pooling, merging,
+# reshaping, noise, wrappers and containers are recognised by the rules below, the rest by name.
+_WEIGHTLESS = frozenset(
+    "InputLayer Activation ReLU LeakyReLU ELU Softmax ThresholdedReLU Dropout SpatialDropout1D SpatialDropout2D "
+    "SpatialDropout3D GaussianDropout GaussianNoise AlphaDropout ActivityRegularization Flatten Reshape Permute "
+    "RepeatVector Add Subtract Multiply Average Maximum Minimum Concatenate Dot Identity Lambda Masking Rescaling "
+    "Resizing CenterCrop UnitNormalization TFOpLambda SlicingOpLambda Cropping1D Cropping2D Cropping3D ZeroPadding1D "
+    "ZeroPadding2D ZeroPadding3D UpSampling1D UpSampling2D UpSampling3D MaxPooling1D MaxPooling2D MaxPooling3D "
+    "AveragePooling1D AveragePooling2D AveragePooling3D GlobalMaxPooling1D GlobalMaxPooling2D GlobalMaxPooling3D "
+    "GlobalAveragePooling1D GlobalAveragePooling2D GlobalAveragePooling3D AdaptiveMaxPooling1D AdaptiveMaxPooling2D "
+    "AdaptiveMaxPooling3D AdaptiveAveragePooling1D AdaptiveAveragePooling2D AdaptiveAveragePooling3D Discretization "
+    "Hashing HashedCrossing CategoryEncoding StringLookup IntegerLookup TextVectorization TimeDistributed Bidirectional "
+    "LSTM GRU SimpleRNN ConvLSTM1D ConvLSTM2D ConvLSTM3D RNN StackedRNNCells MultiHeadAttention "
+    "GroupQueryAttention".split()
+)
+
+_RNN_CELLS = {"LSTM": "LSTMCell", "GRU": "GRUCell", "SimpleRNN": "SimpleRNNCell"} | {
+    f"ConvLSTM{rank}D": f"ConvLSTM{rank}DCell" for rank in (1, 2, 3)
+}
+_CELL_NAMES = {"LSTM": "lstm_cell", "GRU": "gru_cell", "SimpleRNN": "simple_rnn_cell"} | {
+    f"ConvLSTM{rank}D": "conv_lstm_cell" for rank in (1, 2, 3)
+}
+_ATTENTION_PROJECTIONS = (
+    ("query_dense", "query"),
+    ("key_dense", "key"),
+    ("value_dense", "value"),
+    ("gate_dense", "gate"),
+    ("output_dense", "attention_output"),
+)
+
+
+def declare(entry: Mapping[str, Any]) -> Declared:
+    """What a layer's entry in the config says about the layer's own arrays (not those of layers inside it)."""
+    kind = base_class(entry)
+    rule = _RULES.get(kind)
+    if rule is not None:
+        return rule(mapping(entry.get("config")))
+    return Declared(() if kind in _WEIGHTLESS else None, {})
+
+
+def names_by_group(stem: str) -> tuple[str, ...] | None:
+    """Variable names for a group that Keras named after a class ("conv2d"), where a file has no config.
+
+    Args:
+        stem: The group's name without its counter.
+    """
+    return _NAMES_BY_GROUP.get(stem)
+
+
+_NAMES_BY_GROUP: Mapping[str, tuple[str, ...]] = {
+    "conv1d": ("kernel", "bias"),
+    "conv2d": ("kernel", "bias"),
+    "conv3d": ("kernel", "bias"),
+    "conv1d_transpose": ("kernel", "bias"),
+    "conv2d_transpose": ("kernel", "bias"),
+    "conv3d_transpose": ("kernel", "bias"),
+    "depthwise_conv1d": ("kernel", "bias"),
+    "depthwise_conv2d": ("kernel", "bias"),
+    "separable_conv1d": ("depthwise_kernel", "pointwise_kernel", "bias"),
+    "separable_conv2d": ("depthwise_kernel", "pointwise_kernel", "bias"),
+    "dense": ("kernel", "bias"),
+    "einsum_dense": ("kernel", "bias"),
+    "query_dense": ("kernel", "bias"),
+    "key_dense": ("kernel", "bias"),
+    "value_dense": ("kernel", "bias"),
+    "output_dense": ("kernel", "bias"),
+    "embedding": ("embeddings",),
+    "p_re_lu": ("alpha",),
+    "layer_scale": ("gamma",),
+    "rms_normalization": ("scale",),
+    "normalization": ("mean", "variance", "count"),
+    "lstm_cell": ("kernel", "recurrent_kernel", "bias"),
+    "gru_cell": ("kernel", "recurrent_kernel", "bias"),
+    "simple_rnn_cell": ("kernel", "recurrent_kernel", "bias"),
+    "conv_lstm_cell": ("kernel", "recurrent_kernel", "bias"),
+    "cell": ("kernel", "recurrent_kernel", "bias"),
+    # Four arrays are unambiguous; fewer (scale=False or center=False) are not, and stay numbered.
+    "batch_normalization": ("gamma", "beta", "moving_mean", "moving_variance"),
+    "layer_normalization": ("gamma", "beta"),
+    "group_normalization": ("gamma", "beta"),
+}
+
+
+def inner_layers(entry: Mapping[str, Any]) -> list[Inner]:
+    """The layers that a wrapper, a recurrent layer or an attention layer holds, by attribute; models not included."""
+    kind, config = base_class(entry), mapping(entry.get("config"))
+    if kind in _RNN_CELLS:
+        return [Inner("cell", _CELL_NAMES[kind], {"class_name": _RNN_CELLS[kind], "config": config})]
+    if kind == "Bidirectional":
+        return _both_directions(config)
+    if kind in ("MultiHeadAttention", "GroupQueryAttention"):
+        return [
+            Inner(attribute, name, _projection(name, config))
+            for attribute, name in _ATTENTION_PROJECTIONS
+            if name != "gate" or config.get("use_gate")
+        ]
+    if kind == "StackedRNNCells":
+        return [
+            Inner(f"cells/{name}", _name_of(cell), cell) for name, cell in numbered(entries(config.get("cells")))
+        ]
+    found: list[Inner] = []
+    for attribute in ("layer", "cell"):
+        inner = mapping(config.get(attribute))
+        if inner.get("class_name"):
+            found.append(Inner(attribute, _name_of(inner), inner))
+    return found
+
+
+def numbered(items: Sequence[Mapping[str, Any]]) -> list[tuple[str, Mapping[str, Any]]]:
+    """Entries with their group names: the class in snake case, and from the second of a class on a counter."""
+    from cnnlens.files.keras_kinds import snake_case
+
+    used: dict[str, int] = {}
+    found: list[tuple[str, Mapping[str, Any]]] = []
+    for item in items:
+        stem = snake_case(base_class(item))
+        count = used[stem] = used.get(stem, -1) + 1
+        found.append((f"{stem}_{count}" if count else stem, item))
+    return found
+
+
+def _name_of(entry: Mapping[str, Any]) -> str:
+    return text(mapping(entry.get("config")).get("name"))
+
+
+def _projection(name: str, config: Config) -> Mapping[str, Any]:
+    biased = "x" if _flag(config, "use_bias") else None
+    return {"class_name": "EinsumDense", "config": {"name": name, "dtype": config.get("dtype"), "bias_axes": biased}}
+
+
+def _both_directions(config: Config) -> list[Inner]:
+    forward = mapping(config.get("layer"))
+    backward = mapping(config.get("backward_layer")) or forward
+    name = _name_of(forward)
+    bare = name.removeprefix("forward_")
+    backward_name = _name_of(backward) if backward is not forward else f"backward_{bare}"
+    return [
+        Inner("forward_layer", f"forward_{bare}", forward),
+        Inner("backward_layer", backward_name or f"backward_{bare}", backward),
+    ]
+
+
+def contradiction(declared: Declared, shapes: Mapping[str, tuple[int, ...]]) -> str:
+    """How stored axes contradict declared ones, as "kernel is (5, 5, 1, 8), declared (3, 3, ?, 8)"; empty if they agree."""
+    for name, axes in declared.shapes.items():
+        stored = shapes.get(name)
+        if stored is None:
+            continue
+        agree = len(stored) == len(axes) and all(
+            want is None or want == have for want, have in zip(axes, stored, strict=False)
+        )
+        if not agree:
+            wanted = ", ".join("?" if size is None else str(size) for size in axes)
+            return f"{name} is {stored}, declared ({wanted}{',' if len(axes) == 1 else ''})"
+    return ""

@@ -1,0 +1,66 @@
+"""What a model file may ask of the reader, as one table.
+
+A file says how large it is before it proves it. Every number here stands between a claim in a file and the memory,
+time or recursion that believing it would cost; honest files made by Keras stay one or two orders below each of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["LIMITS", "Limits", "human_bytes"]
+
+MIB = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The limits, each with the reason for its size. ``LIMITS`` is the instance in force."""
+
+    json_bytes: int = 32 * MIB
+    """One JSON text. NASNetLarge, the largest of keras.applications, has 1 MB; a parsed text takes 10 times its size."""
+    json_depth: int = 200
+    """Nesting of one JSON text. Each nested model adds four levels."""
+    zip_members: int = 10_000
+    """Members of one archive: three, and the vocabularies under assets/."""
+    inflated_bytes: int = 1024 * MIB
+    """One deflated member, unpacked in memory. Keras stores its members as they are."""
+    inflate_free_bytes: int = 64 * MIB
+    """Up to here a deflated member or dataset may shrink as well as it likes: zeros pack 1000 to 1."""
+    inflate_ratio: int = 64
+    """Above ``inflate_free_bytes``: unpacked against packed. Trained float32 weights reach 1.1, pruned ones about 10."""
+    crc_at_open_bytes: int = 64 * MIB
+    """Weights whose checksum is compared when the file is opened (crc32 runs at 1 GB/s and more)."""
+    crc_at_read_bytes: int = 1024 * MIB
+    """Weights whose checksum is compared before the first array is read; above, only ``ModelFile.verify()`` does."""
+    hdf5_objects: int = 200_000
+    """Groups and datasets in one HDF5 file, as reached by name. ResNet152 has 3,000."""
+    hdf5_depth: int = 64
+    """Groups in groups."""
+    hdf5_names_an_object: int = 8
+    """Names (hard links) of one object. Keras gives each object one."""
+    hdf5_name_characters: int = 8_192
+    """One name of a group or dataset."""
+    hdf5_index_bytes: int = 256 * MIB
+    """Bytes read from the file while its index is built: honest indices take under 1 kB an object."""
+    hdf5_index_reads: int = 20_000_000
+    """Reads while the index is built, which ends every loop that a crafted index could send the parser into."""
+    hdf5_dimensions: int = 32
+    """Axes of one dataset, HDF5's own limit."""
+    hdf5_chunks: int = 1_000_000
+    """Chunks of one dataset."""
+    shards: int = 10_000
+    """Files of one sharded set of weights."""
+
+
+LIMITS = Limits()
+
+
+def human_bytes(count: int) -> str:
+    """``count`` bytes for a person: "21 kB", "3.98 GB" (decimal units)."""
+    value = float(count)
+    for unit in ("bytes", "kB", "MB", "GB", "TB"):
+        if value < 1000 or unit == "TB":
+            return f"{count} bytes" if unit == "bytes" else f"{value:.3g} {unit}"
+        value /= 1000
+    return f"{count} bytes"

@@ -1,0 +1,102 @@
+"""What a model file holds, in the terms of its layers: the one thing that the rest of the package knows about files."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from cnnlens.errors import FileRefusedError
+from cnnlens.files.arrays import StoredArray
+from cnnlens.files.container import Member
+from cnnlens.files.resolution import LayerPath
+
+__all__ = ["ModelFile", "check_crc"]
+
+
+class ModelFile:
+    """An opened model file. Its index has been read, its arrays have not.
+
+    Attributes:
+        path: The file or directory.
+        format: "keras", "keras directory", "hdf5" (legacy: whole models and weights) or "weights hdf5" (Keras 3's
+            ``.weights.h5`` and sharded ``.weights.json``).
+        framework: "keras".
+        keras_version: Version that wrote the file, where it says so.
+        size: Bytes of the file, or of the files that make it up.
+        config: The model's config as the file has it (``{"class_name", "config", …}``), decoded; None where there is none.
+        weights: Layer path to variable name to array. Paths go through nested models by layer names and into wrappers
+            by Keras' attribute names, as in ``("encoder", "conv2d")`` and ``("bidirectional", "forward_layer", "cell")``.
+        unmatched: Arrays that no layer claims, by place. Optimizer state is left out.
+        notes: Remarks for the person, a line each.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        format: str,
+        keras_version: str | None,
+        config: dict[str, Any] | None,
+        weights: Mapping[LayerPath, dict[str, StoredArray]],
+        unmatched: Mapping[str, StoredArray],
+        notes: Sequence[str],
+        pieces: Sequence[tuple[str, memoryview]],
+        verify: Sequence[Callable[[], None]],
+    ) -> None:
+        self.path = path
+        self.format = format
+        self.framework = "keras"
+        self.keras_version = keras_version
+        self.config = config
+        self.weights = weights
+        self.unmatched = unmatched
+        self.notes = tuple(notes)
+        self.size = sum(len(data) for _, data in pieces)
+        self._pieces = pieces
+        self._verify = verify
+        self._sha256: str | None = None
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of the file in hexadecimal, computed when first asked for.
+
+        Where several files make up the model (a directory, shards), it is the SHA-256 of a line for each of them in
+        order of their names, as ``sha256sum`` prints it: digest, two spaces, name, line feed.
+        """
+        if self._sha256 is None:
+            import hashlib
+
+            if len(self._pieces) == 1:
+                self._sha256 = hashlib.sha256(self._pieces[0][1]).hexdigest()
+            else:
+                lines = (f"{hashlib.sha256(data).hexdigest()}  {name}\n" for name, data in sorted(self._pieces))
+                self._sha256 = hashlib.sha256("".join(lines).encode()).hexdigest()
+        return self._sha256
+
+    def verify(self) -> None:
+        """Compares every checksum that the container holds, of whatever size; HDF5 alone holds none.
+
+        Raises:
+            FileRefusedError: Bytes that do not fit their checksum.
+        """
+        for check in self._verify:
+            check()
+
+    def __repr__(self) -> str:
+        return f"ModelFile({str(self.path)!r}, format={self.format!r}, layers={len(self.weights)})"
+
+
+def check_crc(path: Path, member: Member) -> None:
+    """Compares the bytes of a member with the CRC-32 that its archive gives for them.
+
+    Raises:
+        FileRefusedError: They differ.
+    """
+    if member.crc is not None and zlib.crc32(member.data) != member.crc:
+        raise FileRefusedError(
+            path,
+            member.place,
+            "its bytes do not fit their checksum: the file was damaged after it was written",
+            "fetch the file again, or save the model again",
+        )

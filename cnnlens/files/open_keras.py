@@ -1,0 +1,248 @@
+"""The five containers in which Keras keeps a model, each opened into a ``ModelFile``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from cnnlens.errors import FileRefusedError
+from cnnlens.files.arrays import StoredArray
+from cnnlens.files.container import Member, open_archive, open_file, sniff
+from cnnlens.files.hdf5 import Group, Index, open_index
+from cnnlens.files.jsontext import decode, mapping
+from cnnlens.files.keras_named import is_legacy, resolve_legacy
+from cnnlens.files.keras_numbered import IGNORED_AT_ROOT, model_layers, resolve_model, resolve_unnamed
+from cnnlens.files.limits import LIMITS, human_bytes
+from cnnlens.files.model_file import ModelFile, check_crc
+from cnnlens.files.resolution import Resolution
+
+__all__ = ["open_directory", "open_hdf5", "open_shards", "open_zip"]
+
+_CONFIG, _METADATA, _WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
+_NOT_KERAS = "cnnlens opens .keras, .h5 and .weights.h5 files of Keras"
+
+# Members by which other programs' archives are known.
+_FOREIGN_MEMBERS = (
+    ("model.weights.npz", "a .keras archive with weights as .npz, which Keras wrote for a short time"),
+    ("data.pkl", "a PyTorch file"),
+    ("[Content_Types].xml", "an Office document"),
+    ("META-INF/MANIFEST.MF", "a Java archive"),
+)
+
+
+def open_zip(path: Path, data: memoryview) -> ModelFile:
+    """A `.keras` archive."""
+    members = open_archive(path, data)
+    if _WEIGHTS not in members and _CONFIG not in members:
+        raise FileRefusedError(path, "", _what_archive(members), _NOT_KERAS)
+    if _WEIGHTS not in members:
+        what = next((text for name, text in _FOREIGN_MEMBERS if name in members), f"the archive holds no {_WEIGHTS}")
+        raise FileRefusedError(path, "", what, "save the model again with Keras")
+    return _open_parts(path, "keras", members.get, [("", data)])
+
+
+def _what_archive(members: Mapping[str, Member]) -> str:
+    for name, what in _FOREIGN_MEMBERS:
+        if any(member == name or member.endswith("/" + name) for member in members):
+            return f"this is {what}"
+    if members and all(member.endswith(".npy") for member in members):
+        return "this is an archive of NumPy arrays (.npz)"
+    inner = next((name for name in members if name.endswith("/" + _CONFIG)), None)
+    if inner:
+        return f"its files lie below {inner.removesuffix(_CONFIG)} instead of at the top of the archive"
+    return "a zip archive that Keras did not write (it holds neither config.json nor model.weights.h5)"
+
+
+def open_directory(path: Path) -> ModelFile:
+    """What ``model.save(path, zipped=False)`` writes: the archive's files in a directory."""
+    if not (path / _WEIGHTS).exists():
+        what = "a directory without model.weights.h5"
+        if (path / "saved_model.pb").exists():
+            what = "a TensorFlow SavedModel, which is a program and not only weights"
+        raise FileRefusedError(path, "", what, "name a model file, or save the model as .keras")
+    pieces: list[tuple[str, memoryview]] = []
+
+    def part(name: str) -> Member | None:
+        file = path / name
+        if not file.exists():
+            return None
+        data = open_file(file)
+        pieces.append((name, data))
+        return Member(name, data)
+
+    return _open_parts(path, "keras directory", part, pieces)
+
+
+def _open_parts(
+    path: Path, format: str, part: Callable[[str], Member | None], pieces: list[tuple[str, memoryview]]
+) -> ModelFile:
+    notes: list[str] = []
+    config, version = None, None
+    texts: dict[str, dict[str, Any]] = {}
+    for name in (_METADATA, _CONFIG):
+        member = part(name)
+        if member is None:
+            notes.append(f"there is no {name} in it")
+            continue
+        if len(member.data) > LIMITS.json_bytes:
+            raise FileRefusedError(path, name, f"a JSON text of {human_bytes(len(member.data))}", "save the model again")
+        check_crc(path, member)
+        texts[name] = decode(path, name, bytes(member.data))
+    if _CONFIG in texts:
+        config = texts[_CONFIG]
+    found = texts.get(_METADATA, {}).get("keras_version")
+    version = found if isinstance(found, str) else None
+    weights = part(_WEIGHTS)
+    if weights is None:
+        raise FileRefusedError(path, _WEIGHTS, "it is missing", "save the model again")
+    if sniff_weights(weights) is False:
+        raise FileRefusedError(path, _WEIGHTS, "it is no HDF5 file", "save the model again")
+    before_read = _checksum_policy(path, weights, notes)
+    index = open_index(path, weights, skip=IGNORED_AT_ROOT, before_read=before_read)
+    resolution = Resolution()
+    _resolve_numbered(index.root, config, resolution)
+    return _model_file(
+        path, format, version, config, resolution, [index], [*notes], pieces, [lambda: check_crc(path, weights)]
+    )
+
+
+def sniff_weights(member: Member) -> bool:
+    """Whether a member begins as HDF5 does."""
+    return bytes(member.data[:8]) == b"\x89HDF\r\n\x1a\n"
+
+
+def _checksum_policy(path: Path, weights: Member, notes: list[str]) -> Callable[[], None] | None:
+    """Compares the checksum now where that takes no time, else leaves it to the first read."""
+    if weights.crc is None:
+        return None
+    if len(weights.data) <= LIMITS.crc_at_open_bytes:
+        check_crc(path, weights)
+        return None
+    if len(weights.data) <= LIMITS.crc_at_read_bytes:
+        return lambda: check_crc(path, weights)
+    notes.append(f"the checksum of {human_bytes(len(weights.data))} of weights is only compared by verify()")
+    return None
+
+
+def _resolve_numbered(root: Group, config: Mapping[str, Any] | None, resolution: Resolution) -> None:
+    if config is not None and model_layers(config) is not None:
+        resolve_model(root, config, resolution)
+    else:
+        resolve_unnamed(root, (), resolution)
+
+
+def open_hdf5(path: Path, data: memoryview, config: Mapping[str, Any] | None) -> ModelFile:
+    """A legacy `.h5` file or a `.weights.h5` file."""
+    index = open_index(path, Member("", data), skip=IGNORED_AT_ROOT)
+    root = index.root
+    resolution = Resolution()
+    own = root.attributes.get("model_config")
+    if isinstance(own, str):
+        found: dict[str, Any] | None = decode(path, "model_config", own)
+    else:
+        found = dict(config) if config is not None else None
+    weights = root.groups.get("model_weights")
+    legacy = weights if weights is not None and is_legacy(weights) else root
+    if is_legacy(legacy):
+        resolve_legacy(legacy, found, resolution)
+        version = legacy.attributes.get("keras_version", root.attributes.get("keras_version"))
+        format = "hdf5"
+    else:
+        if isinstance(own, str):
+            resolution.note("a whole model without its group model_weights: the file was not written to its end")
+        elif not any(name in root.groups for name in ("layers", "_layer_checkpoint_dependencies", "vars")):
+            _refuse_foreign_hdf5(path, root)
+        version = root.attributes.get("keras_version")
+        format = "hdf5" if isinstance(own, str) else "weights hdf5"
+        _resolve_numbered(root, found, resolution)
+    return _model_file(
+        path,
+        format,
+        version if isinstance(version, str) else None,
+        found,
+        resolution,
+        [index],
+        [] if found is not None else ["the file holds weights only: no graph, and layers by the names in the file"],
+        [("", data)],
+        [],
+    )
+
+
+def _refuse_foreign_hdf5(path: Path, root: Group) -> None:
+    if not any(True for _ in _variables(root)):
+        raise FileRefusedError(path, "", "an HDF5 file that Keras did not write (no layers in it)", _NOT_KERAS)
+
+
+def _variables(group: Group):  # noqa: ANN202 - a generator of arrays in ``vars`` groups
+    for name, below in group.groups.items():
+        if name == "vars":
+            yield from below.arrays.values()
+        yield from _variables(below)
+
+
+def open_shards(path: Path, data: memoryview, config: Mapping[str, Any] | None) -> ModelFile:
+    """The `.weights.json` of ``save_weights(..., max_shard_size=…)`` and the shards beside it."""
+    if len(data) > LIMITS.json_bytes:
+        raise FileRefusedError(path, "", f"a JSON text of {human_bytes(len(data))}", _NOT_KERAS)
+    listed = mapping(decode(path, "", bytes(data)).get("weight_map"))
+    if not listed:
+        raise FileRefusedError(path, "", "a JSON file that maps no weights to shards (no weight_map)", _NOT_KERAS)
+    names: set[str] = set()
+    for value in listed.values():
+        names.update(item for item in (value if isinstance(value, list) else [value]) if isinstance(item, str))  # pyright: ignore[reportUnknownVariableType]
+    if len(names) > LIMITS.shards:
+        raise FileRefusedError(path, "", f"{len(names)} shards, {LIMITS.shards} at most", _NOT_KERAS)
+    indices: list[Index] = []
+    pieces: list[tuple[str, memoryview]] = [(path.name, data)]
+    root = Group("")
+    for name in sorted(names):
+        if name in ("", ".", "..") or "/" in name or "\\" in name or "\x00" in name:
+            raise FileRefusedError(path, name, "a shard that does not lie beside its list", "save the weights again")
+        shard = open_file(path.parent / name)
+        if sniff(path.parent / name, shard) != "hdf5":
+            raise FileRefusedError(path.parent / name, "", "a shard that is no HDF5 file", "save the weights again")
+        index = open_index(path, Member(name, shard), skip=IGNORED_AT_ROOT)
+        pieces.append((name, shard))
+        indices.append(index)
+        _merge(path, root, index.root)
+    resolution = Resolution()
+    _resolve_numbered(root, config, resolution)
+    notes = [] if config is not None else ["the file holds weights only: no graph, and layers by the names in the file"]
+    found = dict(config) if config is not None else None
+    return _model_file(path, "weights hdf5", None, found, resolution, indices, notes, pieces, [], root)
+
+
+def _merge(path: Path, into: Group, other: Group) -> None:
+    for name, array in other.arrays.items():
+        if name in into.arrays:
+            raise FileRefusedError(path, array.place, "an array that two shards hold", "save the weights again")
+        into.arrays[name] = array
+    for name, group in other.groups.items():
+        if name in into.groups:
+            _merge(path, into.groups[name], group)
+        else:
+            into.groups[name] = group
+
+
+def _model_file(
+    path: Path,
+    format: str,
+    version: str | None,
+    config: dict[str, Any] | None,
+    resolution: Resolution,
+    indices: list[Index],
+    notes: list[str],
+    pieces: list[tuple[str, memoryview]],
+    verify: list[Callable[[], None]],
+    root: Group | None = None,
+) -> ModelFile:
+    arrays: list[StoredArray] = [array for index in indices for array in index.root.arrays_below()]
+    if root is not None:
+        known = {id(array) for array in arrays}
+        arrays += [array for array in root.arrays_below() if id(array) not in known]
+    unmatched = resolution.unmatched(arrays)
+    remarks = [*notes, *(note for index in indices for note in index.notes), *resolution.notes]
+    return ModelFile(
+        path, format, version, config, resolution.weights, unmatched, remarks, pieces, verify
+    )

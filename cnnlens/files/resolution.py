@@ -1,0 +1,84 @@
+"""The claims that layers lay to a file's arrays, collected: which layer has which, what nobody claimed, and remarks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from cnnlens.files.arrays import StoredArray
+from cnnlens.files.keras_variables import Declared, base_class, contradiction, declare
+from cnnlens.text import printable
+
+__all__ = ["LayerPath", "Resolution", "shown"]
+
+LayerPath = tuple[str, ...]
+
+_MANY = 20
+
+
+def shown(path: LayerPath) -> str:
+    """A layer path for a person: ``'encoder/conv2d'``."""
+    return "'" + printable("/".join(path), 120) + "'"
+
+
+class Resolution:
+    """Weights by layer path, filled by a resolver."""
+
+    def __init__(self) -> None:
+        self.weights: dict[LayerPath, dict[str, StoredArray]] = {}
+        self.notes: list[str] = []
+        self._claimed: set[int] = set()
+        self._refused: set[int] = set()
+        self._missing: list[tuple[LayerPath, Mapping[str, Any], Declared]] = []
+        self._owners: dict[tuple[str, str], list[tuple[LayerPath, Mapping[str, Any]]]] = {}
+
+    def note(self, remark: str) -> None:
+        """Adds a remark for the person."""
+        if remark not in self.notes:
+            self.notes.append(remark)
+
+    def claim(
+        self, path: LayerPath, entry: Mapping[str, Any] | None, declared: Declared, found: Mapping[str, StoredArray]
+    ) -> bool:
+        """Files ``found`` under ``path``, unless its axes contradict the config: then it stays unmatched, with a note."""
+        problem = contradiction(declared, {name: array.shape for name, array in found.items()})
+        if problem:
+            self.note(f"layer {shown(path)}: {problem}; the file's arrays for it are listed as unmatched")
+            self._refused.update(id(array) for array in found.values())
+            return False
+        self._claimed.update(id(array) for array in found.values())
+        if found:
+            self.weights.setdefault(path, {}).update(found)
+            if entry is not None:
+                self._owners.setdefault((path[-1], base_class(entry)), []).append((path, entry))
+        return True
+
+    def missing(self, path: LayerPath, entry: Mapping[str, Any]) -> None:
+        """Remembers a layer whose arrays were not where they belong; ``share`` looks for them elsewhere."""
+        declared = declare(entry)
+        if declared.names is None or len(declared.names) > declared.optional:
+            self._missing.append((path, entry, declared))
+
+    def share(self) -> None:
+        """Gives layers without arrays those of the same layer elsewhere: Keras stores a shared layer once."""
+        lost: list[LayerPath] = []
+        for path, entry, declared in self._missing:
+            config = entry.get("config")
+            owners = [
+                owner
+                for owner, other in self._owners.get((path[-1], base_class(entry)), [])
+                if other.get("config") == config
+            ]
+            if len(owners) == 1:
+                self.weights[path] = dict(self.weights[owners[0]])
+                self.note(f"layer {shown(path)} is stored as {shown(owners[0])}, which it shares its arrays with")
+            elif declared.names is not None:
+                lost.append(path)
+        for path in lost[:_MANY]:
+            self.note(f"the file holds no arrays for layer {shown(path)}")
+        if len(lost) > _MANY:
+            self.note(f"the file holds no arrays for {len(lost) - _MANY} more layers")
+
+    def unmatched(self, arrays: Iterable[StoredArray]) -> dict[str, StoredArray]:
+        """The arrays that no layer claimed, by their place in the file."""
+        return {array.place: array for array in arrays if id(array) not in self._claimed}

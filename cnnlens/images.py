@@ -1,0 +1,349 @@
+"""What people call images, as the float32 array that a model takes, with every decision said in words.
+
+Axes, colour, size and scale are guessed wrong in silence more often than anything else between a picture and a network.
+So the rules here are few, they follow from the shape that the model wants, and each that was applied is a note.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from cnnlens.errors import CnnlensError
+from cnnlens.image_files import MOST_BYTES, Pixels, read_folder, read_images
+from cnnlens.text import nearest, printable
+
+__all__ = ["SCALES", "Images", "load"]
+
+SCALES = ("auto", "0..1", "-1..1", "0..255", "none")
+_SPATIAL = {0: "", 1: "L", 2: "HW", 3: "DHW"}
+_LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as Pillow's "L"
+
+Wanted = tuple[int | None, ...]
+Source = str | os.PathLike[str] | ArrayLike | Sequence[str | os.PathLike[str]]
+
+
+@dataclass(frozen=True)
+class Images:
+    """Inputs of a model.
+
+    Attributes:
+        array: float32 in canonical axes: ``(N, C, H, W)``, ``(N, C, L)``, ``(N, C, D, H, W)`` or ``(N, C)``.
+        names: One for each image.
+        notes: What was understood and done, in words.
+    """
+
+    array: NDArray[np.float32]
+    names: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def load(
+    source: Source,
+    *,
+    shape: Wanted | None = None,
+    limit: int | None = None,
+    scale: str = "auto",
+    model_rescales: bool = False,
+) -> Images:
+    """Images from a file, several files, a folder or an array, in the axes, size and scale that a model wants.
+
+    Args:
+        source: PNG, JPEG, ``.npy``, ``.npz`` (its only array, or the one called x, images, x_test, ...), IDX (also
+            gzipped), a folder of PNG and JPEG files (in the order of their names), a list of any of these, or an array:
+            one example or several, channels last, first or missing. Which, `shape` decides.
+        shape: What the model wants for one example, canonical: ``(C, H, W)``, ``(C, L)``, ``(C, D, H, W)`` or ``(C,)``;
+            None for a size that it leaves open, and None altogether where nothing is known (pictures then keep their size).
+            Only ``(C, H, W)`` is resized or changes colour; the others must fit exactly.
+        limit: At most so many images; the rest is not read where that can be avoided.
+        scale: ``"auto"``: integers become 0..1 (0..255 where `model_rescales`), floats stay as they are. ``"0..1"``,
+            ``"-1..1"``, ``"0..255"``: that range. ``"none"``: numbers stay as they are.
+        model_rescales: The model divides by 255 itself (it has a Rescaling or Normalization layer).
+
+    Returns:
+        `Images`; resized bilinearly with antialiasing, grey to RGB by repetition, RGB to grey by ITU-R 601 luma.
+
+    Raises:
+        CnnlensError: Unreadable or hostile file, no real or no finite numbers, or axes that fit in no way or in two.
+    """
+    if scale not in SCALES:
+        raise CnnlensError(f"no scale '{printable(scale)}'; {nearest(scale, SCALES)}")
+    if limit is not None and limit < 1:
+        raise CnnlensError(f"limit must be at least 1, not {limit}")
+    if shape is not None and not 1 <= len(shape) <= 4:
+        raise CnnlensError(f"a model input of shape {shape} is not one of (C,), (C, L), (C, H, W), (C, D, H, W)")
+
+    arrays: list[NDArray[np.float32]] = []
+    names: list[str] = []
+    notes: list[str] = []
+    blocks, remarks, several = _blocks(source, limit)
+    notes += remarks
+    left = limit
+    for path in blocks:
+        if left == 0:
+            break
+        pixels = path if isinstance(path, Pixels) else read_images(path, left, 4 if shape is None else len(shape) + 1)
+        array, said = _canonical(pixels, shape, left, scale, model_rescales)
+        if arrays and array.shape[1:] != arrays[0].shape[1:]:
+            raise CnnlensError(
+                f"{printable(pixels.name)} is {_sizes(array.shape[1:])} and {names[0]} is {_sizes(arrays[0].shape[1:])}; "
+                "give the shape that all should have, or images of one size"
+            )
+        arrays.append(array)
+        shown = printable(pixels.name)
+        names += [shown] if len(array) == 1 else [f"{shown} {index}" for index in range(len(array))]
+        notes += [f"{shown}: {one}" if several else one for one in said]
+        left = None if left is None else left - len(array)
+    return Images(arrays[0] if len(arrays) == 1 else np.concatenate(arrays), tuple(names), _told(notes))
+
+
+def _blocks(source: Source, limit: int | None) -> tuple[list[Path | Pixels], list[str], bool]:
+    """What there is to read: paths, or one array as it came; remarks; and whether notes must say which file they mean."""
+    if isinstance(source, str | os.PathLike):
+        path = Path(source)
+        if path.is_dir():
+            found, remarks = read_folder(path, limit)
+            return list(found), list(remarks), False
+        return [path], [], False
+    if isinstance(source, Sequence) and source and all(isinstance(one, str | os.PathLike) for one in cast(Any, source)):
+        blocks: list[Path | Pixels] = []
+        said: list[str] = []
+        for one in cast(Sequence[str | os.PathLike[str]], source):
+            inner, remarks, _ = _blocks(one, limit)
+            blocks += inner
+            said += remarks
+        return blocks, said, False
+    try:
+        array = np.asarray(source)
+    except ValueError as error:
+        raise CnnlensError("the images are lists of different lengths; give an array or images of one size") from error
+    return [Pixels(array, None, "image")], [], False
+
+
+def _told(notes: Sequence[str]) -> tuple[str, ...]:
+    """Each remark once, with the number of files it holds for."""
+    counts: dict[str, int] = {}
+    for note in notes:
+        counts[note] = counts.get(note, 0) + 1
+    return tuple(note if count == 1 else f"{note} ({count} files)" for note, count in counts.items())
+
+
+def _canonical(
+    pixels: Pixels, shape: Wanted | None, limit: int | None, scale: str, model_rescales: bool
+) -> tuple[NDArray[np.float32], list[str]]:
+    """One file's numbers as ``(N, C, *spatial)`` float32, and what was done to them."""
+    array = pixels.array
+    if array.dtype.kind not in "fiub":
+        raise CnnlensError(f"{printable(pixels.name)}: real numbers are needed, not {printable(array.dtype)}")
+    if array.size == 0:
+        raise CnnlensError(f"{printable(pixels.name)}: the array {array.shape} is empty; give at least one image")
+    spatial = 2 if shape is None else len(shape) - 1
+    axes = _understand(pixels, shape, spatial)
+    notes = list(pixels.notes)
+
+    letters = axes
+    if "C" not in letters and spatial:
+        array, letters = array[..., None], letters + "C"
+    if "N" not in letters:
+        array, letters = array[None], "N" + letters
+    array = array[:limit].transpose([letters.index(letter) for letter in "NC" + _SPATIAL[spatial]])
+    count, channels, *sizes = array.shape
+    if pixels.axes is None:
+        notes.append(f"{pixels.array.shape} read as {', '.join(axes)}: {count} × {_sizes((channels, *sizes))}")
+    else:
+        colour = "grey" if channels == 1 else "RGB"
+        notes.append(f"{f'{count:,} ' if 'N' in axes else ''}{colour} {sizes[0]} × {sizes[1]}")
+    needed = [size if want is None else want for size, want in zip(array.shape[1:], shape or array.shape[1:], strict=True)]
+    bytes_needed = 4 * count * max(math.prod(needed), math.prod(array.shape[1:]))
+    if bytes_needed > MOST_BYTES:
+        raise CnnlensError(
+            f"{printable(pixels.name)}: {count:,} images of {_sizes(needed)} would take {bytes_needed / 2**30:.1f} GiB "
+            f"of memory, the limit is {MOST_BYTES >> 30}; ask for fewer images with limit"
+        )
+
+    values, remark = _scaled(array, pixels, scale, model_rescales)
+    notes += [remark] if remark else []
+    values, remarks = _coloured(values, pixels.name, None if shape is None else shape[0], spatial)
+    notes += remarks
+    if shape is not None and spatial == 2:
+        values, remark = _resized(values, shape[1:])
+        notes += [remark] if remark else []
+    return np.ascontiguousarray(values, np.float32), notes
+
+
+def _readings(rank: int, spatial: int) -> list[str]:
+    """All ways to read an array of ``rank`` axes as one example or several; the likelier first."""
+    letters = _SPATIAL[spatial]
+    if spatial == 0:
+        return {1: ["C"], 2: ["NC"]}.get(rank, [])
+    return {
+        0: [letters],
+        1: ["N" + letters, letters + "C", "C" + letters],
+        2: ["N" + letters + "C", "NC" + letters],
+    }.get(rank - spatial, [])
+
+
+def _understand(pixels: Pixels, shape: Wanted | None, spatial: int) -> str:
+    """Letters for the axes of ``pixels.array``.
+
+    Sizes that fit decide first, then channels that fit; a reading that makes a picture four pixels thin or thinner, as
+    (40, 50, 3) read as 40 pictures of 50 x 3, comes last.
+    """
+    name, sizes = printable(pixels.name), pixels.array.shape
+    wanted: Wanted = shape if shape is not None else (None,) * 3
+    if pixels.axes is not None and spatial != 2:
+        raise CnnlensError(f"{name} is a picture, and the model wants {_sizes(wanted)}; give a .npy of that shape")
+    fitting: dict[str, tuple[int, int]] = {}
+    for reading in [pixels.axes] if pixels.axes else _readings(len(sizes), spatial):
+        size = dict(zip(reading, sizes, strict=True))
+        channels = size.get("C", 1)
+        if wanted[0] is None:
+            colour = 0 if channels in (1, 3) else 1 if channels == 4 else None
+            if shape is not None and colour is None:
+                colour = 1
+            if shape is None and reading[0] == "N" and "C" not in reading and size["N"] in (1, 3):
+                colour = 1  # nothing known: (3, H, W) is rather one colour picture than three grey ones
+        elif channels == wanted[0]:
+            colour = 0
+        else:
+            colour = 1 if spatial == 2 and wanted[0] in (1, 3) and channels in (1, 3, 4) else None
+        fits = [want is None or size[letter] == want for letter, want in zip(_SPATIAL[spatial], wanted[1:], strict=True)]
+        if colour is None or (spatial != 2 and not all(fits)):
+            continue
+        known = any(want is not None for want in wanted[1:])
+        thin = spatial == 2 and min(size["H"], size["W"]) <= 4
+        fitting[reading] = (0 if all(fits) and (known or not thin) else 2 if thin else 1, colour)
+    if not fitting:
+        raise CnnlensError(f"{name} has the shape {sizes}, which fits no reading of {_sizes(wanted)}; {_way_out(spatial)}")
+    best = min(fitting.values())
+    readings = [reading for reading, rank in fitting.items() if rank == best]
+    # (1, 28, 28) is the same picture as N, H, W and as C, H, W.
+    alike = {tuple(size for letter, size in zip(reading, sizes, strict=True) if letter not in "NC" or size > 1) for reading in readings}
+    order = {"".join(letter for letter, size in zip(reading, sizes, strict=True) if size > 1) for reading in readings}
+    if len(readings) > 1 and not (len(alike) == 1 and len(order) == 1):
+        both = " or as ".join(", ".join(reading) for reading in readings)
+        raise CnnlensError(f"{name} of shape {sizes} can be read as {both}; {_way_out(spatial)}")
+    return readings[0]
+
+
+def _way_out(spatial: int) -> str:
+    letters = _SPATIAL[spatial]
+    if not letters:
+        return "give (N, C)"
+    return f"give (N, {', '.join(letters)}, C) or (N, C, {', '.join(letters)}) with sizes that fit the model"
+
+
+def _sizes(sizes: Sequence[int | None]) -> str:
+    """A canonical shape in words: ``1 channel, 28 × 28``."""
+    channels, *spatial = ("any" if size is None else str(size) for size in sizes)
+    return f"{channels} channel{'' if channels == '1' else 's'}" + (f", {' × '.join(spatial)}" if spatial else "")
+
+
+def _scaled(
+    array: NDArray[Any], pixels: Pixels, scale: str, model_rescales: bool
+) -> tuple[NDArray[np.float32], str]:
+    """``array`` as float32 in the wanted range, and what was done."""
+    whole = array.dtype.kind in "iu"
+    with np.errstate(over="ignore"):
+        values = array.astype(np.float32)
+    finite = np.isfinite(values) if array.dtype.kind == "f" else np.True_
+    if not finite.all():
+        place = tuple(int(index) for index in np.argwhere(~finite)[0])
+        raise CnnlensError(
+            f"{printable(pixels.name)}: image {place[0]} holds {array[place]} at channel {place[1]}, "
+            f"position {place[2:]}; a model cannot use that, so replace it first"
+        )
+    low, high = float(values.min()), float(values.max())
+    span = f"{low:g} to {high:g}"
+    full = pixels.full or (255 if low >= 0 and high <= 255 else 65535 if low >= 0 and high <= 65535 else None)
+    if scale == "none" or array.dtype.kind == "b" and scale == "auto":
+        return values, f"values kept as they are ({span})"
+    if scale == "auto":
+        if not whole:
+            doubt = ""
+            if model_rescales and 0 <= low and high <= 1:
+                doubt = "; the model rescales by itself and may expect 0 to 255 (scale='0..255')"
+            elif not model_rescales and low >= 0 and high > 16:
+                doubt = "; the model may expect 0 to 1 (scale='0..1')"
+            return values, f"floats kept as they are ({span}{doubt})"
+        if full is None:
+            return values, f"integers outside 0 to 65535 kept as they are ({span})"
+        target = (0.0, 255.0) if model_rescales else (0.0, 1.0)
+    else:
+        target = {"0..1": (0.0, 1.0), "-1..1": (-1.0, 1.0), "0..255": (0.0, 255.0)}[scale]
+    if whole and full is not None:
+        start = (0.0, float(full))
+    else:
+        ranges = ((0.0, 1.0), (-1.0, 1.0), (0.0, 255.0))
+        found = next((one for one in ranges if one[0] <= low and high <= one[1]), None)
+        if found is None:
+            raise CnnlensError(
+                f"{printable(pixels.name)}: values from {span} lie in none of 0..1, -1..1 and 0..255, "
+                "so it is not known how to scale them; use scale='none' or scale them first"
+            )
+        start = found
+    if start == target:
+        return values, f"values kept, 0 to {full}" if whole else f"floats kept as they are ({span})"
+    if start[0] == target[0] == 0:
+        # One rounding only: exactly what `array.astype("float32") / 255` gives.
+        if target[1] < start[1]:
+            values /= np.float32(start[1] / target[1])
+            done = f"divided by {start[1] / target[1]:g}"
+        else:
+            values *= np.float32(target[1] / start[1])
+            done = f"multiplied by {target[1] / start[1]:g}"
+    else:
+        values = (values - np.float32(start[0])) * np.float32((target[1] - target[0]) / (start[1] - start[0])) + np.float32(target[0])
+        done = "shifted and scaled"
+    return values, f"{start[0]:g}..{start[1]:g} {done}, now {target[0]:g}..{target[1]:g}"
+
+
+def _coloured(
+    values: NDArray[np.float32], name: str, wanted: int | None, spatial: int
+) -> tuple[NDArray[np.float32], list[str]]:
+    """Alpha laid on white, grey to RGB or RGB to grey, where the model wants it."""
+    notes: list[str] = []
+    channels = values.shape[1]
+    if spatial == 2 and channels == 4 and wanted != 4:
+        # White is the top of the range that the values now have.
+        low, top = float(values.min()), float(values.max())
+        white, zero = (255.0, 0.0) if top > 16 else (1.0, -1.0 if low < 0 else 0.0)
+        alpha = (values[:, 3:] - zero) / (white - zero)
+        values = values[:, :3] * alpha + np.float32(white) * (1 - alpha)
+        channels = 3
+        notes.append("fourth channel read as transparency and laid on white")
+    if wanted is None or wanted == channels:
+        return values, notes
+    if spatial == 2 and (channels, wanted) == (1, 3):
+        return values.repeat(3, axis=1), [*notes, "grey repeated to three channels"]
+    if spatial == 2 and (channels, wanted) == (3, 1):
+        grey = np.tensordot(values, np.asarray(_LUMA, np.float32), (1, 0))[:, None]
+        return grey.astype(np.float32), [*notes, "RGB turned grey (ITU-R 601 luma)"]
+    raise CnnlensError(
+        f"{printable(name)} has {channels} channel{'s' * (channels != 1)} and the model wants {wanted}; "
+        "give an array with that many"
+    )
+
+
+def _resized(values: NDArray[np.float32], wanted: Wanted) -> tuple[NDArray[np.float32], str]:
+    count, channels, *sizes = values.shape
+    height, width = (size if want is None else want for size, want in zip(sizes, wanted, strict=True))
+    if (height, width) == tuple(sizes):
+        return values, ""
+    from PIL import Image  # here, because arrays of the right size do not need it
+
+    out = np.empty((count, channels, height, width), np.float32)
+    for index in range(count):
+        for channel in range(channels):
+            plane = Image.fromarray(np.ascontiguousarray(values[index, channel]))
+            out[index, channel] = np.asarray(plane.resize((width, height), Image.Resampling.BILINEAR))
+    done = f"resized from {sizes[0]} × {sizes[1]} to {height} × {width} (bilinear, antialiased)"
+    stretched = sizes[0] * width != sizes[1] * height
+    return out, done + ("; its proportions changed" if stretched else "")

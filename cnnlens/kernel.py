@@ -1,0 +1,207 @@
+"""A convolution's (or dense layer's) weights in canonical axes, with the geometry that gives them meaning.
+
+Wrong transposes pass shape annotations and square kernels hide them, so a Kernel is only made of an array that was
+checked against its kind and geometry, and it is the one way from a stored array to another framework's. The
+statistics live here too, once, for kernels and for any other weight.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NewType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnlens import layout
+from cnnlens.errors import CnnlensError
+from cnnlens.layout import Geometry
+from cnnlens.text import printable
+
+__all__ = ["CanonicalArray", "Kernel", "Statistics", "statistics"]
+
+CanonicalArray = NewType("CanonicalArray", NDArray[Any])
+"""An array in canonical axes. Only :class:`Kernel` makes one, after checking it."""
+
+# Elements at a time: 256 KB of float32 and its square stay in a core's second-level cache.
+_BLOCK = 1 << 16
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """What an array's values are like.
+
+    ``mean`` and ``std`` (of the population) are NumPy's own for the array's dtype: for float32 they have the digits
+    that ``array.mean()`` and ``array.std()`` print, so that a person can check them. All four numbers are the
+    shortest decimals that name the value in that dtype. They are of the finite values alone, and NaN where there is
+    none.
+
+    Args:
+        mean, std, min, max: Of the finite values.
+        count: All values, finite or not.
+        nan, posinf, neginf: How many of them are not finite.
+    """
+
+    mean: float
+    std: float
+    min: float
+    max: float
+    count: int
+    nan: int = 0
+    posinf: int = 0
+    neginf: int = 0
+
+    @property
+    def finite(self) -> int:
+        """How many values are finite."""
+        return self.count - self.nan - self.posinf - self.neginf
+
+
+_NOT_SAID = Geometry()
+
+
+@dataclass(frozen=True, eq=False)
+class Kernel:
+    """A kernel: canonical axes, checked against its kind and geometry.
+
+    Args:
+        array: ``(out, in / groups, *spatial)``, or ``(out, in)`` for a Dense; any real dtype; not copied.
+        kind: Keras class name of the layer.
+        weight: Keras name of the weight: ``kernel``, ``depthwise_kernel``, ``pointwise_kernel``, ``recurrent_kernel``.
+        layout: The letters of the array as it was stored, such as ``HWIO``.
+        geometry: Stride, padding, dilation, groups, and what else :class:`~cnnlens.layout.Geometry` holds.
+
+    Raises:
+        CnnlensError: The array does not fit the kind or the geometry.
+    """
+
+    array: CanonicalArray
+    kind: str
+    weight: str = "kernel"
+    layout: str = ""
+    geometry: Geometry = _NOT_SAID
+
+    def __post_init__(self) -> None:
+        what = f"{printable(self.kind)} {printable(self.weight)}"
+        if self.array.dtype.kind not in "fiub":
+            raise CnnlensError(f"{what} has dtype {self.array.dtype}; real numbers were expected")
+        axes = layout.canonical_axes(self.kind, self.weight, self.geometry, self.array.ndim)
+        if self.array.ndim < 2 or len(layout.split_axes(axes)) != self.array.ndim:
+            raise CnnlensError(f"{what} has canonical shape {self.array.shape}, where {axes} was expected")
+        groups = self.geometry.groups if self.weight != "pointwise_kernel" else 1
+        if groups > 1 and self.array.shape[0] % groups:
+            raise CnnlensError(f"{what} has {self.array.shape[0]} output channels, which {groups} groups do not divide")
+
+    @classmethod
+    def from_stored(
+        cls,
+        kind: str,
+        stored: NDArray[Any],
+        weight: str = "kernel",
+        geometry: Geometry = _NOT_SAID,
+        framework: str = "keras",
+    ) -> Kernel:
+        """The kernel of an array as ``framework`` stores it; a view of it where NumPy can make one.
+
+        Raises:
+            CnnlensError: The framework has no such weight, or the shape does not fit the kind or the geometry.
+        """
+        geometry = layout.completed(kind, weight, stored.shape, geometry, framework)
+        array = layout.canonicalise(kind, weight, stored, geometry, framework)
+        axes = layout.stored_axes(kind, weight, framework, geometry, stored.ndim)
+        return cls(CanonicalArray(array), kind, weight, axes, geometry)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The canonical shape."""
+        return self.array.shape
+
+    @property
+    def axes(self) -> str:
+        """The letters of the canonical axes, such as ``OIHW``."""
+        return layout.canonical_axes(self.kind, self.weight, self.geometry, self.array.ndim)
+
+    def to(self, framework: str) -> NDArray[Any]:
+        """The array as ``framework`` (keras, torch, flax, onnx, tflite) stores it: same dtype, a view where possible.
+
+        Raises:
+            CnnlensError: The framework has no such weight; the message says why.
+        """
+        return layout.arrange(self.kind, self.weight, self.array, framework, self.geometry)
+
+    def stats(self) -> Statistics:
+        """Mean, standard deviation, extremes and the counts of values that are not finite."""
+        return statistics(self.array)
+
+
+def statistics(array: NDArray[Any]) -> Statistics:
+    """The statistics of any real array, in blocks: no copy of a large one is made.
+
+    Raises:
+        CnnlensError: The array holds complex numbers, strings or objects.
+    """
+    if array.dtype.kind not in "fiub":
+        raise CnnlensError(f"no statistics for dtype {array.dtype}; real numbers were expected")
+    # Memory order, whatever the axes: a transposed view is read as it lies, and its sums are those of the stored array.
+    flat = array.ravel(order="K")
+    count = int(flat.size)
+    nan = posinf = neginf = 0
+    if array.dtype.kind == "f" and not _all_finite(flat):
+        nan = int(np.count_nonzero(np.isnan(flat)))
+        posinf, neginf = int(np.count_nonzero(np.isposinf(flat))), int(np.count_nonzero(np.isneginf(flat)))
+        flat = flat[np.isfinite(flat)]
+    if not flat.size:
+        return Statistics(np.nan, np.nan, np.nan, np.nan, count, nan, posinf, neginf)
+    low, high = flat.min(), flat.max()
+    small = array.dtype.kind == "f" and array.dtype.itemsize <= 4
+    # Large float32 values overflow float32 sums of squares; they are rare enough to pay for a second pass.
+    mean, std = _moments(flat, np.dtype(np.float32 if small else np.float64))
+    if small and not (np.isfinite(mean) and np.isfinite(std)):
+        mean, std = _moments(flat, np.dtype(np.float64))
+    dtype = array.dtype if array.dtype.kind == "f" else np.dtype(np.float64)
+    shortest = [_shortest(value, dtype) for value in (mean, std, low, high)]
+    return Statistics(shortest[0], shortest[1], shortest[2], shortest[3], count, nan, posinf, neginf)
+
+
+def _all_finite(flat: NDArray[Any]) -> bool:
+    """Whether every value is finite, block by block: NaN and infinities survive a minimum or a maximum."""
+    blocks = (flat[start : start + _BLOCK] for start in range(0, flat.size, _BLOCK))
+    return all(bool(np.isfinite(block.min()) and np.isfinite(block.max())) for block in blocks)
+
+
+def _moments(flat: NDArray[Any], dtype: np.dtype[Any]) -> tuple[Any, Any]:
+    """Mean and standard deviation with sums in ``dtype``, added up in NumPy's own order (pairwise)."""
+    size = flat.size
+
+    def plain(start: int, stop: int) -> Any:
+        return np.add.reduce(flat[start:stop].astype(dtype, copy=False))
+
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean = dtype.type(_pairwise(plain, 0, size) / size)
+
+        def squares(start: int, stop: int) -> Any:
+            distance = flat[start:stop].astype(dtype, copy=False) - mean
+            return np.add.reduce(np.multiply(distance, distance, out=distance))
+
+        return mean, np.sqrt(dtype.type(_pairwise(squares, 0, size) / size))
+
+
+def _pairwise(block_sum: Callable[[int, int], Any], start: int, stop: int) -> Any:
+    """The sum over ``start`` to ``stop``, halved as NumPy's pairwise summation halves a run of contiguous numbers.
+
+    The same halves give the same last digit as ``array.mean()`` and ``array.std()`` on the whole, without the temporary
+    copy of the whole that ``std`` makes.
+    """
+    size = stop - start
+    if size <= _BLOCK:
+        return block_sum(start, stop)
+    half = size // 2
+    half -= half % 8
+    return _pairwise(block_sum, start, start + half) + _pairwise(block_sum, start + half, stop)
+
+
+def _shortest(value: Any, dtype: np.dtype[Any]) -> float:
+    """The value rounded to ``dtype``, as the float whose shortest decimal is the one that ``dtype`` would print."""
+    with np.errstate(over="ignore"):
+        return float(str(dtype.type(value)))

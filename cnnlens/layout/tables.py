@@ -1,0 +1,243 @@
+"""Every convention as one line of data: the axes of each kind of weight in Keras, PyTorch, Flax, ONNX and TFLite.
+
+A porter's mistake is always a wrong line of this table, so this is the one place where such a line is written; the
+permutations, the reshapes, the gate orders and the NumPy one-liners are all derived from it. The lines were run against
+the frameworks themselves (Keras 3.15.1 on TensorFlow 2.21, JAX 0.10.2 and torch 2.13, Flax 0.12.8, ONNX Runtime 1.31.1,
+TFLite of TensorFlow 2.21), in float64 with axis sizes that all differ; numbers in the traps were measured in those
+runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+__all__ = ["ALIASES", "FRAMEWORKS", "LEGEND", "NORMAL_NAMES", "ROWS", "TRANSPARENT", "Absent", "Row"]
+
+FRAMEWORKS = ("keras", "torch", "flax", "onnx", "tflite")
+
+LEGEND: Mapping[str, str] = {
+    "N": "batch",
+    "O": "output channels (units)",
+    "I": "input channels, of one group where there are groups",
+    "C": "channels",
+    "M": "depth multiplier: outputs for each input channel",
+    "D": "depth",
+    "H": "height",
+    "W": "width (the length of a 1-D layer)",
+    "G": "groups",
+    "Q": "gates of a recurrent layer",
+    "U": "units of a recurrent layer",
+    "B": "the two biases of a recurrent layer, input and recurrent",
+    "A": "heads of an attention layer",
+    "F": "width of one head",
+    "V": "vocabulary",
+    "E": "width of an embedding",
+    "X": "output position, first axis",
+    "Y": "output position, second axis",
+    "Z": "output position, third axis",
+}
+
+
+@dataclass(frozen=True)
+class Absent:
+    """A framework that has no such weight, and why, in words that complete "flax has ..."."""
+
+    reason: str
+
+
+Stored: TypeAlias = str | Absent
+
+
+@dataclass(frozen=True)
+class Row:
+    """One weight (or several stored alike) of one kind of layer (or several).
+
+    Patterns are in the language of :mod:`cnnlens.layout.patterns`. ``hints`` says which field of the geometry gives the
+    sizes of which letters. ``gates`` orders the entries of Q, by framework. ``fill`` lists letters that a framework
+    stores at a given size, with zeros after the first entry; ``fixed`` lists sizes that never vary. ``lacks``
+    completes the error for a letter that a framework's pattern does not have, which is then possible at size 1 only.
+    ``flat`` marks the rows for weights behind a Flatten.
+    """
+
+    kinds: tuple[str, ...]
+    weights: tuple[str, ...]
+    canonical: str
+    keras: Stored
+    torch: Stored
+    flax: Stored
+    onnx: Stored
+    tflite: Stored
+    names: Mapping[str, str] = field(default_factory=dict[str, str])
+    hints: tuple[tuple[str, str], ...] = ()
+    gates: Mapping[str, str] = field(default_factory=dict[str, str])
+    fill: Mapping[str, Mapping[str, int]] = field(default_factory=dict[str, Mapping[str, int]])
+    lacks: Mapping[str, str] = field(default_factory=dict[str, str])
+    fixed: Mapping[str, int] = field(default_factory=dict[str, int])
+    flat: bool = False
+    reset_after: bool | None = None
+
+    def stored(self, framework: str) -> Stored:
+        """The pattern in ``framework`` ("canonical" included)."""
+        return {
+            "canonical": self.canonical,
+            "keras": self.keras,
+            "torch": self.torch,
+            "flax": self.flax,
+            "onnx": self.onnx,
+            "tflite": self.tflite,
+        }[framework]
+
+
+_CONV = {"torch": "weight", "flax": "kernel", "onnx": "W"}
+_BIAS = {"torch": "bias", "flax": "bias", "onnx": "B"}
+_NORM_NAMES = {
+    "gamma": {"torch": "weight", "flax": "scale", "onnx": "scale"},
+    "scale": {"torch": "weight", "flax": "scale", "onnx": "scale"},
+    "beta": {"torch": "bias", "flax": "bias", "onnx": "B"},
+    "moving_mean": {"torch": "running_mean", "flax": "mean", "onnx": "input_mean"},
+    "moving_variance": {"torch": "running_var", "flax": "var", "onnx": "input_var"},
+}
+NORMAL_NAMES: Mapping[str, Mapping[str, str]] = _NORM_NAMES
+"""What the frameworks call a normalisation layer's vectors, by their Keras names."""
+
+_ONE_ARRAY_A_GATE = Absent("one array for each gate (ii, if, ig, io and hi, hf, hg, ho in an LSTM cell), not one array")
+_TFLITE_LOOP = Absent(
+    "no fixed layout for this layer: the converter unrolls it or writes a WHILE loop of FULLY_CONNECTED"
+)
+_DECOMPOSED = Absent("no such operator: the converter decomposes the layer into elementwise operators")
+_NO_CONV_LSTM = Absent("no ConvLSTM layer; a hand-written cell takes (QU)I* for its Conv")
+_NO_LOCAL = Absent("no locally connected layer; unfold the input and multiply position by position")
+_NO_NORMALIZATION = Absent("no such layer; its mean and variance become constants of a subtraction and a division")
+
+_LSTM = {"canonical": "ifgo", "keras": "ifgo", "torch": "ifgo", "onnx": "iofg"}
+_GRU = {"canonical": "rzn", "keras": "zrn", "torch": "rzn", "onnx": "zrn"}
+_CONV_LSTM = {"canonical": "ifgo", "keras": "ifgo", "flax": "igfo"}
+_NO_GROUPS = "no groups in a transposed convolution"
+_FLATTENED = (("*C", "flatten"),)
+_SPLIT = (("C", "groups"), ("M", "depth_multiplier"))
+
+_CONVS = ("Conv1D", "Conv2D", "Conv3D")
+_DEPTHWISE = ("DepthwiseConv1D", "DepthwiseConv2D")
+_SEPARABLE = ("SeparableConv1D", "SeparableConv2D")
+_TRANSPOSED = ("Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose")
+_NORMED = ("gamma", "beta", "moving_mean", "moving_variance")
+_CONV_LSTMS = ("ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D")
+
+
+def _same(kinds: tuple[str, ...], weights: tuple[str, ...], axes: str, names: Mapping[str, str] | None = None) -> Row:
+    """Weights that every framework stores with the same axes."""
+    return Row(kinds, weights, axes, axes, axes, axes, axes, axes, names or {})
+
+
+def _flat(kinds: tuple[str, ...], weights: tuple[str, ...]) -> Row:
+    """Vectors of a normalisation between a Flatten and a Dense: one entry for each place of the flattened map."""
+    return Row(kinds, weights, "(C*)", "(*C)", "(C*)", "(*C)", "(C*)", "(*C)", hints=_FLATTENED, flat=True)
+
+
+# One line a row is what makes this a table that a person can hold against the frameworks' documentation.
+# fmt: off
+ROWS: tuple[Row, ...] = (
+    # kinds, weights, canonical, keras, torch, flax, onnx, tflite
+    Row(("Conv1D",), ("kernel",), "OI*", "*IO", "OI*", "*IO", "OI*", "O1*I", _CONV),
+    Row(("Conv2D",), ("kernel",), "OI*", "*IO", "OI*", "*IO", "OI*", "O*I", _CONV),
+    Row(("Conv3D",), ("kernel",), "OI*", "*IO", "OI*", "*IO", "OI*", "*IO", _CONV),
+    Row(("DepthwiseConv1D",), ("kernel",), "(CM)1*", "*CM", "(CM)1*", "*1(CM)", "(CM)1*", "11*(CM)", _CONV, _SPLIT),
+    Row(("DepthwiseConv2D",), ("kernel",), "(CM)1*", "*CM", "(CM)1*", "*1(CM)", "(CM)1*", "1*(CM)", _CONV, _SPLIT),
+    Row(("SeparableConv1D",), ("depthwise_kernel",), "(CM)1*", "*CM", "(CM)1*", "*1(CM)", "(CM)1*", "11*(CM)", _CONV,
+        _SPLIT),
+    Row(("SeparableConv2D",), ("depthwise_kernel",), "(CM)1*", "*CM", "(CM)1*", "*1(CM)", "(CM)1*", "1*(CM)", _CONV,
+        _SPLIT),
+    Row(("SeparableConv1D",), ("pointwise_kernel",), "OI*", "*IO", "OI*", "*IO", "OI*", "O1*I", _CONV),
+    Row(("SeparableConv2D",), ("pointwise_kernel",), "OI*", "*IO", "OI*", "*IO", "OI*", "O*I", _CONV),
+    Row(("Conv1DTranspose",), ("kernel",), "(GO)I*", "*OI", "(GI)O*", "~*IO", "(GI)O*", "O1*I", _CONV,
+        (("G", "groups"),), lacks=dict.fromkeys(("keras", "flax", "tflite"), _NO_GROUPS)),
+    Row(("Conv2DTranspose",), ("kernel",), "(GO)I*", "*OI", "(GI)O*", "~*IO", "(GI)O*", "O*I", _CONV,
+        (("G", "groups"),), lacks=dict.fromkeys(("keras", "flax", "tflite"), _NO_GROUPS)),
+    Row(("Conv3DTranspose",), ("kernel",), "(GO)I*", "*OI", "(GI)O*", "~*IO", "(GI)O*", "*OI", _CONV,
+        (("G", "groups"),), lacks=dict.fromkeys(("keras", "flax", "tflite"), _NO_GROUPS)),
+    Row(("Dense",), ("kernel",), "O(C*)", "(*C)O", "O(C*)", "(*C)O", "O(C*)", "O(*C)", _CONV, _FLATTENED,
+        flat=True),
+    Row(("Dense", "EinsumDense"), ("kernel",), "OI", "IO", "OI", "IO", "OI", "OI", _CONV),
+    _same((*_CONVS, *_DEPTHWISE, *_SEPARABLE, *_TRANSPOSED, "Dense", "EinsumDense"), ("bias",), "O", _BIAS),
+    _same(("BatchNormalization",), _NORMED, "C"),
+    _flat(("BatchNormalization",), _NORMED),
+    _same(("GroupNormalization",), ("gamma", "beta"), "C"),
+    _flat(("GroupNormalization",), ("gamma", "beta")),
+    Row(("LayerNormalization",), ("gamma", "beta"), "C*", "*C", "C*", "*C", "C*", _DECOMPOSED),
+    _flat(("LayerNormalization",), ("gamma", "beta")),
+    Row(("RMSNormalization",), ("scale",), "C*", "*C", "C*", "*C", "C*", _DECOMPOSED),
+    _flat(("RMSNormalization",), ("scale",)),
+    Row(("Normalization",), ("mean", "variance"), "C*", "*C", _NO_NORMALIZATION, _NO_NORMALIZATION, _NO_NORMALIZATION,
+        _NO_NORMALIZATION),
+    Row(("Normalization",), ("mean", "variance"), "(C*)", "(*C)", _NO_NORMALIZATION, _NO_NORMALIZATION,
+        _NO_NORMALIZATION, _NO_NORMALIZATION, hints=_FLATTENED, flat=True),
+    Row(("PReLU",), ("alpha",), "C*", "*C", "C", "", "C*", "*C",
+        {"torch": "weight", "flax": "negative_slope", "onnx": "slope"},
+        lacks={"torch": "no slope a position in nn.PReLU; multiply with alpha.transpose(2, 0, 1) instead",
+               "flax": "one slope for the whole layer in linen.PReLU"}),
+    Row(("PReLU",), ("alpha",), "(C*)", "(*C)", "(C*)", Absent("one slope for the whole layer in linen.PReLU"), "(C*)",
+        "(*C)", {"torch": "weight", "onnx": "slope"}, _FLATTENED, flat=True),
+    _same(("Embedding",), ("embeddings",), "VE", {"torch": "weight", "flax": "embedding", "onnx": "data"}),
+    Row(("LSTM",), ("kernel",), "(QU)I", "I(QU)", "(QU)I", _ONE_ARRAY_A_GATE, "1(QU)I", _TFLITE_LOOP,
+        {"torch": "weight_ih_l0", "onnx": "W"}, gates=_LSTM),
+    Row(("LSTM",), ("recurrent_kernel",), "(QU)I", "I(QU)", "(QU)I", _ONE_ARRAY_A_GATE, "1(QU)I", _TFLITE_LOOP,
+        {"torch": "weight_hh_l0", "onnx": "R"}, gates=_LSTM),
+    Row(("LSTM",), ("bias",), "(QU)", "(QU)", "(QU)", _ONE_ARRAY_A_GATE, "1(BQU)", _TFLITE_LOOP,
+        {"torch": "bias_ih_l0", "onnx": "B"}, gates=_LSTM, fill={"onnx": {"B": 2}}),
+    Row(("GRU",), ("kernel",), "(QU)I", "I(QU)", "(QU)I", _ONE_ARRAY_A_GATE, "1(QU)I", _TFLITE_LOOP,
+        {"torch": "weight_ih_l0", "onnx": "W"}, gates=_GRU),
+    Row(("GRU",), ("recurrent_kernel",), "(QU)I", "I(QU)", "(QU)I", _ONE_ARRAY_A_GATE, "1(QU)I", _TFLITE_LOOP,
+        {"torch": "weight_hh_l0", "onnx": "R"}, gates=_GRU),
+    Row(("GRU",), ("bias",), "B(QU)", "B(QU)", "B(QU)", _ONE_ARRAY_A_GATE, "1(BQU)", _TFLITE_LOOP,
+        {"torch": "bias_ih_l0, bias_hh_l0", "onnx": "B"}, gates=_GRU, fixed={"B": 2}, reset_after=True),
+    Row(("GRU",), ("bias",), "(QU)", "(QU)", Absent("no GRU that resets before the matrix product"), _ONE_ARRAY_A_GATE,
+        "1(BQU)", _TFLITE_LOOP, {"onnx": "B"}, gates=_GRU, fill={"onnx": {"B": 2}}, reset_after=False),
+    Row(("SimpleRNN",), ("kernel",), "UI", "IU", "UI", "IU", "1UI", _TFLITE_LOOP,
+        {"torch": "weight_ih_l0", "flax": "i/kernel", "onnx": "W"}),
+    Row(("SimpleRNN",), ("recurrent_kernel",), "UI", "IU", "UI", "IU", "1UI", _TFLITE_LOOP,
+        {"torch": "weight_hh_l0", "flax": "h/kernel", "onnx": "R"}),
+    Row(("SimpleRNN",), ("bias",), "U", "U", "U", "U", "1(BU)", _TFLITE_LOOP,
+        {"torch": "bias_ih_l0", "flax": "i/bias", "onnx": "B"}, fill={"onnx": {"B": 2}}),
+    Row(_CONV_LSTMS, ("kernel",), "(QU)I*", "*I(QU)", _NO_CONV_LSTM, "*I(QU)", _NO_CONV_LSTM, _TFLITE_LOOP,
+        {"flax": "ih/kernel"}, gates=_CONV_LSTM),
+    Row(_CONV_LSTMS, ("recurrent_kernel",), "(QU)I*", "*I(QU)", _NO_CONV_LSTM, "*I(QU)", _NO_CONV_LSTM, _TFLITE_LOOP,
+        {"flax": "hh/kernel"}, gates=_CONV_LSTM),
+    Row(_CONV_LSTMS, ("bias",), "(QU)", "(QU)", _NO_CONV_LSTM, "(QU)", _NO_CONV_LSTM, _TFLITE_LOOP,
+        {"flax": "ih/bias"}, gates=_CONV_LSTM),
+    Row(("MultiHeadAttention",), ("query/kernel", "key/kernel", "value/kernel"), "(AF)I", "IAF", "(AF)I", "IAF",
+        "I(AF)", "(AF)I", {"torch": "in_proj_weight (a third of it)", "flax": "kernel", "onnx": "B of MatMul"},
+        (("A", "heads"),)),
+    Row(("MultiHeadAttention",), ("query/bias", "key/bias", "value/bias"), "(AF)", "AF", "(AF)", "AF", "(AF)", "(AF)",
+        {"torch": "in_proj_bias (a third of it)", "flax": "bias"}, (("A", "heads"),)),
+    Row(("MultiHeadAttention",), ("attention_output/kernel",), "O(AF)", "AFO", "O(AF)", "AFO", "(AF)O", "O(AF)",
+        {"torch": "out_proj.weight", "flax": "out/kernel", "onnx": "B of MatMul"}, (("A", "heads"),)),
+    _same(("MultiHeadAttention",), ("attention_output/bias",), "O", {"torch": "out_proj.bias", "flax": "out/bias"}),
+    Row(("LocallyConnected1D",), ("kernel",), "(OX)I*", "X(*I)O", _NO_LOCAL, "X(*I)O", _NO_LOCAL, _NO_LOCAL,
+        {"flax": "kernel"}, (("*", "kernel_size"), ("X", "positions"))),
+    Row(("LocallyConnected1D",), ("bias",), "OX", "XO", _NO_LOCAL, "XO", _NO_LOCAL, _NO_LOCAL, {"flax": "bias"}),
+    Row(("LocallyConnected2D",), ("kernel",), "(OXY)I*", "(XY)(*I)O", _NO_LOCAL, "XY(I*)O", _NO_LOCAL, _NO_LOCAL,
+        {"flax": "kernel"}, (("*", "kernel_size"), ("XY", "positions"))),
+    Row(("LocallyConnected2D",), ("bias",), "OXY", "XYO", _NO_LOCAL, "XYO", _NO_LOCAL, _NO_LOCAL, {"flax": "bias"}),
+)
+
+# fmt: on
+
+ALIASES: Mapping[str, str] = {
+    **{f"Convolution{n}D": f"Conv{n}D" for n in (1, 2, 3)},
+    **{f"Convolution{n}DTranspose": f"Conv{n}DTranspose" for n in (1, 2, 3)},
+    **{f"SeparableConvolution{n}D": f"SeparableConv{n}D" for n in (1, 2)},
+    "SyncBatchNormalization": "BatchNormalization",
+    "BatchNormalizationV1": "BatchNormalization",
+    "BatchNormalizationV2": "BatchNormalization",
+    "LSTMCell": "LSTM",
+    "CuDNNLSTM": "LSTM",
+    "GRUCell": "GRU",
+    "SimpleRNNCell": "SimpleRNN",
+    "ConvLSTMCell": "ConvLSTM2D",
+}
+"""Other names of a kind: Keras 1, Keras 2 and the cells that recurrent layers wrap."""
+
+TRANSPARENT = ("TimeDistributed", "Bidirectional", "RNN", "SpectralNormalization")
+"""Wrappers: their child's weights are stored as the child alone stores them."""

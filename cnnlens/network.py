@@ -1,0 +1,407 @@
+"""A model without a framework: its layers, their canonical weights, and the graph of which feeds which.
+
+Everything that cnnlens shows or computes starts from a ``Network``. It holds no tensors of its own: a layer's arrays are
+read from the file when they are asked for, so opening a model costs its index and nothing more.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnlens import layout
+from cnnlens.errors import CnnlensError, UnsupportedLayerError
+from cnnlens.kernel import Kernel, Statistics, statistics
+from cnnlens.text import nearest, printable
+
+if TYPE_CHECKING:
+    from cnnlens.reference import Operation
+
+__all__ = ["Call", "Layer", "Network", "Ref", "Shape", "Source", "Weight"]
+
+Shape = tuple[int | None, ...]
+
+_KERNEL_ROLES = frozenset({"kernel", "depthwise_kernel", "pointwise_kernel"})
+
+
+@dataclass(frozen=True)
+class Ref:
+    """A tensor: output ``index`` of the call named ``call``."""
+
+    call: str
+    index: int = 0
+
+    @property
+    def name(self) -> str:
+        """The name under which its feature map is given: the call's, with ``[1]`` and so on after the first output."""
+        return self.call if self.index == 0 else f"{self.call}[{self.index}]"
+
+
+class Stored(Protocol):
+    """An array in a file, not read yet."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def dtype(self) -> np.dtype[Any]: ...
+    @property
+    def stored_dtype(self) -> str: ...
+    @property
+    def place(self) -> str: ...
+    def read(self) -> NDArray[Any]: ...
+
+
+class Source(Protocol):
+    """Where a network came from. ``sha256`` is computed when it is asked for: it reads the whole file."""
+
+    @property
+    def path(self) -> os.PathLike[str]: ...
+    @property
+    def format(self) -> str: ...
+    @property
+    def framework(self) -> str: ...
+    @property
+    def keras_version(self) -> str | None: ...
+    @property
+    def size(self) -> int: ...
+    @property
+    def sha256(self) -> str: ...
+
+
+@dataclass(frozen=True)
+class Weight:
+    """One array of a layer.
+
+    Attributes:
+        name: Its name in the layer, such as ``kernel``, or ``forward_layer/kernel`` inside a wrapper.
+        kind: The kind of layer that defines its layout: for a ``TimeDistributed(Conv2D)`` that is ``Conv2D``.
+        role: Its name in that kind, such as ``kernel``.
+        stored: The array in the file.
+        geometry: The geometry that its layout depends on (groups, the feature map in front of a Flatten, …).
+        framework: Whose layout ``stored`` is in, such as ``keras``.
+    """
+
+    name: str
+    kind: str
+    role: str
+    stored: Stored
+    geometry: layout.Geometry
+    framework: str = "keras"
+    config: Mapping[str, Any] = field(default_factory=lambda: dict[str, Any]())  # of the layer that defines it
+
+    def read(self) -> NDArray[Any]:
+        """The array as the file stores it (read-only)."""
+        return self.stored.read()
+
+    def canonical(self) -> NDArray[Any]:
+        """The array in canonical axes: a kernel as ``(out, in / groups, *spatial)``."""
+        return layout.canonicalise(self.kind, self.role, self.read(), self.geometry, self.framework)
+
+    @cached_property
+    def canonical_shape(self) -> tuple[int, ...]:
+        """Its shape in canonical axes, from the stored shape alone."""
+        return layout.canonical_shape(self.kind, self.role, self.stored.shape, self.geometry, self.framework)
+
+    @property
+    def stored_axes(self) -> str:
+        """The letters of the stored axes, such as ``HWIO``."""
+        return layout.stored_axes(self.kind, self.role, self.framework, self.geometry, len(self.stored.shape))
+
+    @property
+    def canonical_axes(self) -> str:
+        """The letters of the canonical axes, such as ``OIHW``."""
+        return layout.canonical_axes(self.kind, self.role, self.geometry, len(self.canonical_shape))
+
+    @property
+    def is_kernel(self) -> bool:
+        """Whether it is what a convolution or a dense layer multiplies with."""
+        return (
+            self.role in _KERNEL_ROLES
+            and self.kind in layout.KINDS
+            and len(self.stored.shape) > 1
+            and np.issubdtype(self.stored.dtype, np.floating)
+        )
+
+    def kernel(self) -> Kernel:
+        """The array as a ``Kernel``."""
+        return Kernel.from_stored(self.kind, self.read(), self.role, self.geometry, self.framework)
+
+    def layouts(self) -> dict[str, tuple[int, ...] | None]:
+        """The array's shape in each framework's own layout; None where a framework has no such array."""
+        shapes = layout.arranged_shapes(self.kind, self.role, self.canonical_shape, self.geometry)
+        return {**shapes, self.framework: self.stored.shape}
+
+    def stats(self) -> Statistics:
+        return statistics(self.read())
+
+
+class _Arrays(Mapping[str, NDArray[Any]]):
+    """A layer's weights by name, each read from the file when it is asked for."""
+
+    def __init__(self, stored: Mapping[str, Weight], owner: str) -> None:
+        self._stored = stored
+        self._owner = owner
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        if name not in self._stored:
+            raise KeyError(f"layer '{self._owner}' has no weight '{printable(name)}'; {nearest(name, self._stored)}")
+        return self._stored[name].read()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._stored)
+
+    def __len__(self) -> int:
+        return len(self._stored)
+
+    def __repr__(self) -> str:
+        return "{" + ", ".join(f"{name!r}: {w.stored.dtype} {w.stored.shape}" for name, w in self._stored.items()) + "}"
+
+
+@dataclass
+class Layer:
+    """One layer: what it is, what it holds, what feeds it.
+
+    Attributes:
+        name: Its name; inside a nested model, the path to it joined with ``/``.
+        kind: Its class, such as ``Conv2D``.
+        config: Its configuration as the file gives it.
+        inputs: The names of the tensors that feed its first call, in order.
+        output_shape: Of its first call, in canonical axes ``(N, C, *spatial)``, None for a size the file leaves open;
+            None as a whole where it could not be worked out.
+        stored_output_shape: The same in the file's own axes.
+        stored: Its arrays by name.
+    """
+
+    name: str
+    kind: str
+    config: Mapping[str, Any]
+    module: str = ""
+    inputs: tuple[str, ...] = ()
+    output_shape: Shape | None = None
+    stored_output_shape: Shape | None = None
+    stored: Mapping[str, Weight] = field(default_factory=lambda: dict[str, Weight]())
+    make_operation: Callable[[], Operation] | None = field(default=None, repr=False)
+    unpack: Callable[[Mapping[str, NDArray[Any]]], dict[str, NDArray[Any]]] | None = field(default=None, repr=False)
+
+    @property
+    def weights(self) -> Mapping[str, NDArray[Any]]:
+        """Its arrays by name, as the file stores them, each read when it is asked for."""
+        return _Arrays(self.stored, self.name)
+
+    @property
+    def kernels(self) -> dict[str, Kernel]:
+        """Its kernels by weight name (two for a separable convolution), canonical."""
+        return {name: weight.kernel() for name, weight in self.stored.items() if weight.is_kernel}
+
+    @property
+    def kernel(self) -> Kernel | None:
+        """Its first kernel, or None where it has none."""
+        return next((weight.kernel() for weight in self.stored.values() if weight.is_kernel), None)
+
+    def computing_weights(self) -> dict[str, NDArray[Any]]:
+        """Its arrays as its arithmetic wants them: what a quantised file packed is unpacked to float32."""
+        return self.unpack(self.weights) if self.unpack is not None else dict(self.weights)
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers it holds."""
+        return sum(int(np.prod(w.stored.shape, dtype=np.int64)) for w in self.stored.values())
+
+    @cached_property
+    def operation(self) -> Operation:
+        """Its arithmetic.
+
+        Raises:
+            UnsupportedLayerError: the reference cannot compute this layer; names it and says why.
+        """
+        if self.make_operation is None:
+            raise UnsupportedLayerError(f"layer '{printable(self.name)}' ({self.kind}): the file says nothing of its use")
+        try:
+            return self.make_operation()
+        except UnsupportedLayerError as error:
+            message = str(error)
+            shown = f"layer '{printable(self.name)}' ({printable(self.kind)})"
+            raise UnsupportedLayerError(message if message.startswith("layer '") else f"{shown}: {message}") from None
+
+
+@dataclass(frozen=True)
+class Call:
+    """One use of a layer: a shared layer has several.
+
+    Attributes:
+        name: The layer's name; ``:1``, ``:2`` … after it from the second call on.
+        args, kwargs: What it is called with, a ``Ref`` for each tensor.
+        shapes: The shapes of its outputs in the file's own axes; None where not known.
+        channel_axis: Where the channels of its outputs stand in the file's own axes: 1 or -1.
+    """
+
+    name: str
+    layer: Layer
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    shapes: tuple[Shape | None, ...]
+    channel_axis: int
+
+    @property
+    def refs(self) -> tuple[Ref, ...]:
+        """The tensors that it takes, in order."""
+        return tuple(find_refs((self.args, dict(self.kwargs))))
+
+
+def find_refs(structure: Any) -> Iterator[Ref]:
+    """Every ``Ref`` in nested lists, tuples and dicts, in order."""
+    if isinstance(structure, Ref):
+        yield structure
+    elif isinstance(structure, (list, tuple)):
+        for part in structure:  # pyright: ignore[reportUnknownVariableType]
+            yield from find_refs(part)
+    elif isinstance(structure, Mapping):
+        for part in structure.values():  # pyright: ignore[reportUnknownVariableType]
+            yield from find_refs(part)
+
+
+def map_refs(structure: Any, change: Callable[[Ref], Any]) -> Any:
+    """``structure`` with ``change(ref)`` in place of every ``Ref``."""
+    if isinstance(structure, Ref):
+        return change(structure)
+    if isinstance(structure, list):
+        return [map_refs(part, change) for part in structure]  # pyright: ignore[reportUnknownVariableType]
+    if isinstance(structure, tuple):
+        return tuple(map_refs(part, change) for part in structure)  # pyright: ignore[reportUnknownVariableType]
+    if isinstance(structure, Mapping):
+        return {name: map_refs(part, change) for name, part in structure.items()}  # pyright: ignore
+    return structure
+
+
+@dataclass
+class Network:
+    """A model without a framework.
+
+    Attributes:
+        name: The model's name.
+        kind: Its class: ``Sequential``, ``Functional`` …
+        source: The file it came from.
+        layers: In topological order; the layers of a nested model stand before the model itself.
+        calls: Every use of every layer, in topological order; empty where the file holds no graph.
+        inputs: The network's inputs; ``outputs``: its outputs.
+        notes: What the person should know about how the file was understood, a line each.
+    """
+
+    name: str
+    kind: str
+    source: Source
+    layers: tuple[Layer, ...]
+    calls: tuple[Call, ...]
+    inputs: tuple[Ref, ...]
+    outputs: tuple[Ref, ...]
+    notes: tuple[str, ...] = ()
+
+    @cached_property
+    def by_name(self) -> dict[str, Layer]:
+        return {layer.name: layer for layer in self.layers}
+
+    @cached_property
+    def calls_by_name(self) -> dict[str, Call]:
+        return {call.name: call for call in self.calls}
+
+    @cached_property
+    def tensors(self) -> dict[str, Ref]:
+        """Every tensor by the name under which its feature map is given."""
+        refs = (Ref(call.name, index) for call in self.calls for index in range(len(call.shapes)))
+        return {ref.name: ref for ref in refs}
+
+    def __getitem__(self, wanted: str | int) -> Layer:
+        """A layer by its name or its index.
+
+        Raises:
+            CnnlensError: there is none; names the nearest.
+        """
+        if isinstance(wanted, str):
+            if wanted in self.by_name:
+                return self.by_name[wanted]
+            raise CnnlensError(
+                f"{printable(self.source.path, 300)}: no layer is named '{printable(wanted)}'; "
+                f"{nearest(wanted, self.by_name)}"
+            )
+        if -len(self.layers) <= wanted < len(self.layers):
+            return self.layers[wanted]
+        raise CnnlensError(
+            f"{printable(self.source.path, 300)}: there is no layer {wanted}; "
+            f"the model has {len(self.layers)}, numbered 0 to {len(self.layers) - 1}"
+        )
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    def __iter__(self) -> Iterator[Layer]:
+        return iter(self.layers)
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers it holds, a shared layer's counted once."""
+        return sum(layer.parameters for layer in self.layers)
+
+    @property
+    def input_shapes(self) -> dict[str, Shape | None]:
+        """Each input's shape in canonical axes, by name."""
+        return {ref.name: self.canonical_shape(ref) for ref in self.inputs}
+
+    def shape(self, ref: Ref) -> Shape | None:
+        """A tensor's shape in the file's own axes, or None where it is not known."""
+        shapes = self.calls_by_name[ref.call].shapes
+        return shapes[ref.index] if ref.index < len(shapes) else None
+
+    def canonical_shape(self, ref: Ref) -> Shape | None:
+        """A tensor's shape in canonical axes ``(N, C, *spatial)``, or None where it is not known."""
+        shape = self.shape(ref)
+        return None if shape is None else canonical_axes(shape, self.calls_by_name[ref.call].channel_axis)
+
+    def run(
+        self,
+        inputs: Any,
+        layers: Iterable[str | int] | None = None,
+        dtype: str = "float64",
+        batch: int | None = None,
+    ) -> dict[str, NDArray[Any]]:
+        """Run the reference and return feature maps.
+
+        Args:
+            inputs: One array for a network with one input, else a sequence in the order of ``inputs`` or a mapping by
+                input name. Canonical axes ``(N, C, *spatial)`` or the file's own; where both fit, canonical.
+            layers: Names or indices of the layers wanted; None for all.
+            dtype: ``float64`` (the oracle) or ``float32``.
+            batch: How many inputs go through at once; None lets the reference choose.
+
+        Returns:
+            Canonical arrays ``(N, C, *spatial)`` by name; a shared layer's second call is ``name:1``, a layer's second
+            output ``name[1]``.
+
+        Raises:
+            UnsupportedLayerError: a needed layer is not in the reference; raised before anything runs.
+            CnnlensError: the inputs do not fit, or a layer does not exist.
+        """
+        from cnnlens.reference.executor import Executor
+
+        wanted: Sequence[str | int] | None = None if layers is None else list(layers)
+        return Executor(self, dtype=dtype, layers=wanted).run(inputs, batch=batch)
+
+
+def shown_shape(shape: Shape | None) -> str:
+    """``(N, 32, 28, 28)``: a size that the file leaves open is ``N`` in front and ``?`` elsewhere."""
+    if shape is None:
+        return "?"
+    sizes = ["N" if not index and size is None else "?" if size is None else str(size) for index, size in enumerate(shape)]
+    return f"({', '.join(sizes)})"
+
+
+def canonical_axes(shape: Shape, channel_axis: int) -> Shape:
+    """``shape`` with its channel axis moved to position 1; arrays with fewer than three axes have nothing to move."""
+    if len(shape) < 3 or channel_axis == 1:
+        return shape
+    return (shape[0], shape[-1], *shape[1:-1])

@@ -1,0 +1,63 @@
+"""Files that cnnlens writes: whole or not at all.
+
+A file is written beside its place under a temporary name and moved there when it is complete, so that a full disk, a
+crash or Ctrl-C leaves neither half a picture nor a lost older one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from cnnlens.errors import CnnlensError
+from cnnlens.text import printable
+
+__all__ = ["file_name", "replacing", "write_text"]
+
+
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Give a temporary path beside ``path`` to write to; move it there if the block ends well, else remove it.
+
+    Raises:
+        CnnlensError: the folder is missing or the path cannot be written.
+    """
+    target = Path(path)
+    shown = printable(target, 300)
+    if target.is_dir():
+        raise CnnlensError(f"{shown}: a file name was expected, this is a folder; name a file in it")
+    if not target.parent.is_dir():
+        raise CnnlensError(f"{shown}: the folder {printable(target.parent, 300)} does not exist; make it first")
+    try:
+        handle, name = tempfile.mkstemp(prefix=".cnnlens-", suffix=target.suffix, dir=target.parent)
+    except OSError as error:
+        raise CnnlensError(f"{shown}: it cannot be written ({error.strerror}); choose another place with -o") from None
+    os.close(handle)
+    part = Path(name)
+    try:
+        yield part
+        # mkstemp makes private files; what a person writes has the permissions that their umask gives.
+        mask = os.umask(0)
+        os.umask(mask)
+        part.chmod(0o666 & ~mask)
+        part.replace(target)
+    except OSError as error:
+        raise CnnlensError(f"{shown}: it cannot be written ({error.strerror}); choose another place with -o") from None
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Write ``text`` as UTF-8 to ``path``, whole or not at all."""
+    with replacing(path) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+def file_name(*parts: str) -> str:
+    """A file name from names that may hold anything: letters, digits, ``.``, ``_`` and ``-`` stay, the rest is ``_``."""
+    joined = "-".join(parts)
+    safe = "".join(char if char.isascii() and (char.isalnum() or char in "._-") else "_" for char in joined)
+    return safe.lstrip(".")[:120] or "cnnlens"

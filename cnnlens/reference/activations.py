@@ -1,0 +1,102 @@
+"""Activations that stand as layers of their own, and the layers that do nothing at inference.
+
+The functions are in ``functions.py``; here they get shapes and, for PReLU, weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+import numpy as np
+
+from cnnlens.reference.functions import Activation, activation_layer, find_activation
+from cnnlens.reference.operation import Array, Operation, Shape, Weights, register
+
+__all__ = ["ActivationLayer", "Identity", "Masking", "PReLU"]
+
+
+@register("Activation", "ReLU", "LeakyReLU", "ELU", "ThresholdedReLU", "Softmax")
+class ActivationLayer(Operation):
+    """An activation function as a layer."""
+
+    def __init__(self, kind: str, config: Mapping[str, Any], keras_version: tuple[int, ...]) -> None:
+        super().__init__(kind, config, keras_version)
+        self.activation: Activation | None = (
+            find_activation(config.get("activation"), keras_version)
+            if kind == "Activation"
+            else activation_layer(kind, config)
+        )
+
+    def output_shape(self, *args: Any, **kwargs: Any) -> Shape:
+        shape = cast("Shape", args[0])
+        return shape if self.activation is None else self.activation.shape(shape)
+
+    def __call__(self, weights: Weights, *args: Any, **kwargs: Any) -> Array:
+        x = cast("Array", args[0])
+        return x if self.activation is None else self.activation.apply(x)
+
+
+@register("PReLU")
+class PReLU(Operation):
+    """``x`` above zero, ``alpha x`` below; alpha has the input's shape without the batch, or 1 on shared axes."""
+
+    def __call__(self, weights: Weights, *args: Any, **kwargs: Any) -> Array:
+        x = cast("Array", args[0])
+        out = np.minimum(x, 0)
+        out *= weights["alpha"]
+        # relu(x) - alpha relu(-x): one of both is zero, so the sum is exact.
+        out += np.maximum(x, 0)
+        return out
+
+
+@register(
+    "Identity",
+    "Dropout",
+    "SpatialDropout1D",
+    "SpatialDropout2D",
+    "SpatialDropout3D",
+    "GaussianDropout",
+    "GaussianNoise",
+    "AlphaDropout",
+    "ActivityRegularization",
+    "RandomBrightness",
+    "RandomColorDegeneration",
+    "RandomColorJitter",
+    "RandomContrast",
+    "RandomElasticTransform",
+    "RandomErasing",
+    "RandomFlip",
+    "RandomGaussianBlur",
+    "RandomGrayscale",
+    "RandomHue",
+    "RandomInvert",
+    "RandomPerspective",
+    "RandomPosterization",
+    "RandomRotation",
+    "RandomSaturation",
+    "RandomSharpness",
+    "RandomShear",
+    "RandomTranslation",
+    "RandomZoom",
+    "AugMix",
+    "CutMix",
+    "MixUp",
+    "RandAugment",
+)
+class Identity(Operation):
+    """Layers that act in training alone: what comes in goes out, the very same array."""
+
+    def __call__(self, weights: Weights, *args: Any, **kwargs: Any) -> Any:
+        return args[0]
+
+
+@register("Masking")
+class Masking(Operation):
+    """Time steps whose every feature equals ``mask_value`` become zero."""
+
+    def __call__(self, weights: Weights, *args: Any, **kwargs: Any) -> Array:
+        x = cast("Array", args[0])
+        value = cast("float", self.config.get("mask_value", 0.0))
+        keep = np.any(x != value, axis=-1, keepdims=True)
+        return x * keep.astype(x.dtype)

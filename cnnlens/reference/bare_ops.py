@@ -1,0 +1,141 @@
+"""Operations that stand in a model without a layer: ``x + y``, ``keras.ops.relu(x)`` and their Keras 2 spelling.
+
+A table gives each its function and the rule of its shape. Arguments come as the file has them, with arrays (or shapes)
+where tensors were; slices and constants in their serialised form are understood here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+import numpy as np
+
+from cnnlens.reference.bare_functions import OPERATIONS, TENSORFLOW_NAMES, Rule
+from cnnlens.reference.operation import Array, Operation, Weights
+from cnnlens.text import nearest, printable
+
+__all__ = ["BareOperation", "build_bare", "is_bare"]
+
+_KERAS_2_KINDS = ("TFOpLambda", "SlicingOpLambda")
+
+
+def is_bare(kind: str, module: str | None) -> bool:
+    """Whether the entry is a bare op rather than a layer: an ``Add`` may be either, and only the module tells."""
+    return kind in _KERAS_2_KINDS or (module is not None and (module + ".").startswith(("keras.src.ops.", "keras.ops.")))
+
+
+def build_bare(
+    kind: str, module: str | None, config: Mapping[str, Any], keras_version: tuple[int, ...]
+) -> Operation | None:
+    """The operation of a bare op, or None where there is none of this name."""
+    if kind in _KERAS_2_KINDS:
+        return KerasTwoOperation(kind, config, keras_version)
+    rule = OPERATIONS.get(kind)
+    return None if rule is None else BareOperation(kind, config, keras_version, rule)
+
+
+def decode(argument: Any) -> Any:
+    """An argument with serialised slices, ellipses, constants and dtypes in Python's own form, lists all the way down."""
+    if isinstance(argument, Mapping):
+        entry = cast("Mapping[str, Any]", argument)
+        kind, config = entry.get("class_name"), entry.get("config")
+        if kind in ("__slice__", "slice") or (kind is None and "start" in entry and "stop" in entry):
+            parts = cast("Mapping[str, Any]", config if isinstance(config, Mapping) else entry)
+            return slice(parts.get("start"), parts.get("stop"), parts.get("step"))
+        if kind in ("__ellipsis__", "Ellipsis"):
+            return Ellipsis
+        if kind in ("__numpy__", "__tensor__") and isinstance(config, Mapping):
+            constant = cast("Mapping[str, Any]", config)
+            return np.asarray(constant.get("value"), str(constant.get("dtype", "float32")))
+        if kind == "__tuple__" or "items" in entry:
+            return tuple(decode(item) for item in cast("Sequence[Any]", entry.get("items", config)))
+        return {name: decode(value) for name, value in entry.items()}
+    if isinstance(argument, tuple):
+        return tuple(decode(item) for item in cast("tuple[Any, ...]", argument))
+    if isinstance(argument, list):
+        return [decode(item) for item in cast("list[Any]", argument)]
+    return argument
+
+
+class BareOperation(Operation):
+    """One call of a function of ``keras.ops``: its settings are in the configuration, its operands are the arguments."""
+
+    def __init__(
+        self, kind: str, config: Mapping[str, Any], keras_version: tuple[int, ...], rule: Rule
+    ) -> None:
+        super().__init__(kind, config, keras_version)
+        self.rule = rule
+        self.settings: dict[str, Any] = {name: decode(value) for name, value in config.items() if name != "name"}
+        rule.check(self.settings)
+
+    def _split(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+        """Operands in order, and settings: an operand may come by name, a setting may come by place."""
+        operands = [decode(argument) for argument in args]
+        settings = dict(self.settings)
+        named = {name: decode(value) for name, value in kwargs.items()}
+        for name in self.rule.operands[len(operands) :]:
+            if name not in named:
+                break
+            operands.append(named.pop(name))
+        count = len(self.rule.operands) or len(operands)
+        for name, value in zip(self.rule.settings, operands[count:], strict=False):
+            settings[name] = value
+        settings.update({name: value for name, value in named.items() if name != "name" and value is not None})
+        return operands[:count], settings
+
+    def output_shape(self, *args: Any, **kwargs: Any) -> Any:
+        operands, settings = self._split(args, kwargs)
+        return self.rule.shape(settings, *operands)
+
+    def __call__(self, weights: Weights, *args: Any, **kwargs: Any) -> Any:
+        operands, settings = self._split(args, kwargs)
+        # Looked up before constants are decoded: those have the file's dtype, not the run's.
+        dtype = _dtype([*args, *kwargs.values()])
+        result = self.rule.function(settings, *[_operand(value, dtype) for value in operands])
+        return [np.asarray(item) for item in result] if isinstance(result, list | tuple) else np.asarray(result)
+
+
+def _dtype(operands: Sequence[Any]) -> np.dtype[Any] | None:
+    """The run's dtype: that of the first floating array among the operands."""
+    for value in operands:
+        if isinstance(value, list | tuple):
+            found = _dtype(cast("Sequence[Any]", value))
+            if found is not None:
+                return found
+        elif isinstance(value, np.ndarray) and cast("Array", value).dtype.kind == "f":
+            return cast("Array", value).dtype
+    return None
+
+
+def _operand(value: Any, dtype: np.dtype[Any] | None) -> Any:
+    """Constants from the file take the run's dtype, or float32 ones would drag float64 down and the other way round."""
+    if isinstance(value, np.ndarray) and dtype is not None and cast("Array", value).dtype.kind == "f":
+        return cast("Array", value).astype(dtype, copy=False)
+    if isinstance(value, list | tuple) and any(isinstance(item, np.ndarray) for item in cast("Sequence[Any]", value)):
+        return [_operand(item, dtype) for item in cast("Sequence[Any]", value)]
+    return value
+
+
+class KerasTwoOperation(Operation):
+    """``TFOpLambda``: a TensorFlow function by its public name, translated to the op of the same meaning."""
+
+    def __init__(self, kind: str, config: Mapping[str, Any], keras_version: tuple[int, ...]) -> None:
+        super().__init__(kind, config, keras_version)
+        name = str(config.get("function", ""))
+        found = TENSORFLOW_NAMES.get(name.removeprefix("tf.").removeprefix("compat.v1."))
+        if found is None:
+            raise self.refuse(f"no function '{printable(name)}'; {nearest(name, TENSORFLOW_NAMES)}")
+        target, self.renamed, constants = found
+        self.inner = BareOperation(target, constants, (3,), OPERATIONS[target])
+
+    def _translate(self, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        return {self.renamed.get(name, name): value for name, value in kwargs.items() if name != "name"}
+
+    def output_shape(self, *args: Any, **kwargs: Any) -> Any:
+        return self.inner.output_shape(*args, **self._translate(kwargs))
+
+    def __call__(self, weights: Weights, *args: Any, **kwargs: Any) -> Any:
+        return self.inner(weights, *args, **self._translate(kwargs))
+
+

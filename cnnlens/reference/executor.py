@@ -1,0 +1,280 @@
+"""Walks a network and computes it in NumPy: the float64 oracle and the float32 default backend.
+
+Arrays keep the file's own axis order inside, so that Flatten, Reshape and axis arguments mean what the file means;
+what is handed out is turned to canonical axes, which is a view. Everything that could refuse does so while the plan is
+made, before the first number is computed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+
+from cnnlens.errors import CnnlensError, UnsupportedLayerError
+from cnnlens.network import Call, Network, Ref, Shape, canonical_axes, map_refs, shown_shape
+from cnnlens.reference.operation import Operation
+from cnnlens.text import nearest, printable
+
+__all__ = ["Executor"]
+
+Array = NDArray[Any]
+
+# A chunk of the batch whose largest feature map is about this big still fits, with its neighbours, in a core's cache.
+_CHUNK_BYTES = 2 << 20
+_CHUNK_MAX = 256
+
+
+@dataclass(frozen=True)
+class _Step:
+    call: Call
+    operation: Operation
+    weights: Mapping[str, Array]
+    kwargs: dict[str, Any]
+    drop: tuple[Ref, ...]  # tensors that no later step needs
+
+
+class Executor:
+    """A network made ready to run: the calls that are needed, their weights in the run's dtype, what to drop when.
+
+    Args:
+        network: What to run.
+        dtype: ``float32`` or ``float64``.
+        layers: Names or indices of the layers wanted; None for all.
+
+    Raises:
+        UnsupportedLayerError: a needed layer is not in the reference; named.
+        CnnlensError: a wanted layer does not exist; names the nearest.
+    """
+
+    def __init__(self, network: Network, dtype: str = "float64", layers: Sequence[str | int] | None = None) -> None:
+        if dtype not in ("float32", "float64"):
+            raise CnnlensError(f"the reference computes in float32 or float64, not in '{printable(dtype)}'")
+        if not network.calls:
+            raise UnsupportedLayerError(
+                f"{printable(network.source.path, 300)}: it holds weights without a graph, so nothing can be run; "
+                "open the whole model (a .keras file, or .h5 saved with model.save)"
+            )
+        self.network = network
+        self.dtype = np.dtype(dtype)
+        self.wanted = _wanted(network, layers)
+        self._steps = self._plan()
+        self._whole_batch = any(
+            shape is None or not shape or shape[0] is not None for step in self._steps for shape in step.call.shapes
+        )
+
+    def _plan(self) -> list[_Step]:
+        calls = self.network.calls_by_name
+        needed: set[str] = set()
+        queue = [ref.call for ref in self.wanted]
+        while queue:
+            name = queue.pop()
+            if name not in needed:
+                needed.add(name)
+                queue.extend(ref.call for ref in calls[name].refs)
+        order = [call for call in self.network.calls if call.name in needed]
+        operations = [_operation(call) for call in order]
+        last_use: dict[Ref, int] = {}
+        for position, call in enumerate(order):
+            for ref in (*call.refs, Ref(call.name)):
+                last_use[ref] = position
+        keep = set(self.wanted)
+        drops: list[list[Ref]] = [[] for _ in order]
+        for ref, position in last_use.items():
+            if ref not in keep:
+                drops[position].append(ref)
+        cast_weights: dict[str, Mapping[str, Array]] = {}
+        steps: list[_Step] = []
+        for call, operation, drop in zip(order, operations, drops, strict=True):
+            layer = call.layer
+            if layer.name not in cast_weights:
+                cast_weights[layer.name] = {name: self._cast(array) for name, array in layer.computing_weights().items()}
+            kwargs = {name: value for name, value in call.kwargs.items() if name not in ("mask", "training")}
+            steps.append(_Step(call, operation, cast_weights[layer.name], kwargs, tuple(drop)))
+        return steps
+
+    def _cast(self, array: Array) -> Array:
+        return array.astype(self.dtype, copy=False) if np.issubdtype(array.dtype, np.floating) else array
+
+    # -- running -----------------------------------------------------------------------------------------------------
+
+    def run(self, inputs: Any, batch: int | None = None) -> dict[str, Array]:
+        """Feature maps in canonical axes; see ``Network.run``."""
+        given = self._inputs(inputs)
+        count = len(given[0])
+        chunk = batch or self._chunk(count)
+        if chunk < 1:
+            raise CnnlensError(f"a batch holds at least one input, not {chunk}")
+        if count <= chunk or self._whole_batch:
+            stored = self.stored(given)
+        else:
+            stored = self._chunked(given, count, chunk)
+        return {name: self._canonical(name, array) for name, array in stored.items()}
+
+    def batches(self, inputs: Any, batch: int) -> Iterator[dict[str, Array]]:
+        """The same, a batch at a time, so that memory holds one batch alone."""
+        given = self._inputs(inputs)
+        for start in range(0, len(given[0]), batch):
+            part = self._inputs_as_list([array[start : start + batch] for array in given])
+            yield {name: self._canonical(name, array) for name, array in self.stored(part).items()}
+
+    def stored(self, given: Sequence[Array]) -> dict[str, Array]:
+        """One batch through the network: wanted arrays by name, in the file's own axes. ``given`` is in them too."""
+        values: dict[Ref, Any] = {
+            ref: np.ascontiguousarray(array, dtype=self.dtype) for ref, array in zip(self.network.inputs, given, strict=True)
+        }
+        with np.errstate(all="ignore"):  # an overflow is a result, shown as one; warnings would only repeat it
+            for step in self._steps:
+                self._step(step, values)
+        return {ref.name: np.asarray(values[ref]) for ref in self.wanted}
+
+    def _step(self, step: _Step, values: dict[Ref, Any]) -> None:
+        call = step.call
+        if call.refs:
+            args = map_refs(call.args, values.__getitem__)
+            kwargs = map_refs(step.kwargs, values.__getitem__)
+            try:
+                result = step.operation(step.weights, *args, **kwargs)
+            except (KeyError, ValueError, IndexError, TypeError) as error:
+                raise UnsupportedLayerError(
+                    f"layer '{printable(call.layer.name)}' ({printable(call.layer.kind)}): its config, weights and input "
+                    f"do not fit together ({printable(error, 200)}); save the model again, or report it"
+                ) from error
+            if isinstance(result, (list, tuple)):
+                for index, part in enumerate(cast("list[Array]", result)):
+                    values[Ref(call.name, index)] = part
+            else:
+                values[Ref(call.name)] = result
+        for ref in step.drop:
+            values.pop(ref, None)
+
+    def _chunked(self, given: Sequence[Array], count: int, chunk: int) -> dict[str, Array]:
+        starts = range(0, count, chunk)
+        results: dict[str, Array] = {}
+
+        def work(start: int) -> None:
+            stop = min(start + chunk, count)
+            for name, array in self.stored([one[start:stop] for one in given]).items():
+                results[name][start:stop] = array
+
+        first = self.stored([one[:chunk] for one in given])
+        for name, array in first.items():
+            results[name] = np.empty((count, *array.shape[1:]), array.dtype)
+            results[name][:chunk] = array
+        # One core a chunk beats all cores on one matrix product: the element-wise layers run in parallel too.
+        with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+            for _ in pool.map(work, starts[1:]):
+                pass
+        return results
+
+    def _chunk(self, count: int) -> int:
+        largest = 1
+        for step in self._steps:
+            for shape in step.call.shapes:
+                sizes = [size or 1 for size in (shape or ())[1:]]
+                largest = max(largest, int(np.prod(sizes, dtype=np.int64)) * self.dtype.itemsize)
+        return max(1, min(_CHUNK_BYTES // largest, _CHUNK_MAX, count))
+
+    # -- inputs and outputs ------------------------------------------------------------------------------------------
+
+    def _inputs(self, inputs: Any) -> list[Array]:
+        refs = self.network.inputs
+        if isinstance(inputs, Mapping):
+            by_name = cast("Mapping[str, Any]", inputs)
+            missing = [ref.name for ref in refs if ref.name not in by_name]
+            if missing:
+                raise CnnlensError(f"the network's input '{printable(missing[0])}' is not given; {nearest(missing[0], by_name)}")
+            arrays = [by_name[ref.name] for ref in refs]
+        elif len(refs) == 1 and not (isinstance(inputs, (list, tuple)) and len(cast("list[Any]", inputs)) == 1 and hasattr(inputs[0], "shape")):
+            arrays = [inputs]
+        else:
+            arrays = list(cast("Sequence[Any]", inputs))
+        return self._inputs_as_list(arrays)
+
+    def _inputs_as_list(self, arrays: Sequence[Any]) -> list[Array]:
+        refs = self.network.inputs
+        if len(arrays) != len(refs):
+            raise CnnlensError(f"the network has {len(refs)} inputs, and {len(arrays)} arrays came")
+        given = [self._input(ref, np.asarray(array)) for ref, array in zip(refs, arrays, strict=True)]
+        counts = {len(array) for array in given}
+        if len(counts) > 1:
+            raise CnnlensError(f"the inputs hold different numbers of examples: {sorted(counts)}")
+        if 0 in counts:
+            raise CnnlensError("the inputs hold no example; give at least one")
+        return given
+
+    def _input(self, ref: Ref, array: Array) -> Array:
+        """``array`` in the file's own axes; a view."""
+        if not (np.issubdtype(array.dtype, np.number) or array.dtype == np.bool_) or np.iscomplexobj(array):
+            raise CnnlensError(f"input '{printable(ref.name)}': numbers were expected, {array.dtype} came")
+        stored = self.network.shape(ref)
+        if stored is None:
+            return array
+        axis = self.network.calls_by_name[ref.call].channel_axis
+        canonical = canonical_axes(stored, axis)
+        for candidate in (array, *((array[:, None],) if array.ndim else ()), array[None]):
+            if _fits(candidate.shape, canonical):
+                return candidate if canonical == stored or axis == 1 else np.moveaxis(candidate, 1, -1)
+            if _fits(candidate.shape, stored):
+                return candidate
+        if _fits((*array.shape, 1), stored):
+            return array[..., None]
+        raise CnnlensError(
+            f"input '{printable(ref.name)}': {shown_shape(canonical)} was expected, {array.shape} came; "
+            "give arrays of the model's size (images are resized when they are given as files)"
+        )
+
+    def _canonical(self, name: str, array: Array) -> Array:
+        call = self.network.calls_by_name[next(ref.call for ref in self.wanted if ref.name == name)]
+        if array.ndim < 3 or call.channel_axis == 1:
+            return array
+        return np.moveaxis(array, -1, 1)
+
+
+def _fits(shape: tuple[int, ...], wanted: Shape) -> bool:
+    return len(shape) == len(wanted) and all(w is None or w == s for s, w in zip(shape[1:], wanted[1:], strict=True))
+
+
+def _operation(call: Call) -> Operation:
+    if call.kwargs.get("training"):
+        raise UnsupportedLayerError(
+            f"layer '{printable(call.layer.name)}' ({printable(call.layer.kind)}): it is called with training=True, and "
+            "the reference computes inference alone"
+        )
+    if call.kwargs.get("mask") is not None:
+        raise UnsupportedLayerError(
+            f"layer '{printable(call.layer.name)}' ({printable(call.layer.kind)}): it is called with a mask, which the "
+            "reference has not"
+        )
+    return call.layer.operation
+
+
+def _wanted(network: Network, layers: Sequence[str | int] | None) -> list[Ref]:
+    calls = network.calls_by_name
+    if layers is None:
+        listed = {layer.name for layer in network.layers}
+        return [
+            Ref(call.name, index)
+            for call in network.calls
+            if call.layer.name in listed
+            for index in range(len(call.shapes))
+        ]
+    found: dict[Ref, None] = {}
+    for wanted in layers:
+        if isinstance(wanted, str) and wanted in network.tensors:
+            ref = network.tensors[wanted]
+            if wanted not in network.by_name:
+                found[ref] = None
+                continue
+        layer = network[wanted]
+        uses = [call for call in calls.values() if call.layer is layer]
+        found.update((Ref(call.name, index), None) for call in uses for index in range(len(call.shapes)))
+    if not found:
+        raise CnnlensError("no layer is asked for; name at least one")
+    return list(found)

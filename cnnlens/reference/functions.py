@@ -1,0 +1,400 @@
+"""Every activation function of Keras, as one table, and the ways in which a configuration names one.
+
+A name may stand alone, in a dictionary, or as an activation layer inside another layer; and one name, ``hard_sigmoid``,
+means two functions depending on which Keras wrote the file. All of that ends here, in an ``Activation``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnlens.errors import UnsupportedLayerError
+from cnnlens.reference.special import erf
+from cnnlens.text import printable
+
+__all__ = ["Activation", "activation_layer", "find_activation", "softmax"]
+
+Array = NDArray[Any]
+# Takes the input and the array to write into, which may be the input itself.
+Function = Callable[[Array, Array], None]
+
+_BLOCK = 1 << 14  # elements worked on at once: the temporaries of the longer formulas stay in the cache
+
+
+@dataclass(frozen=True, slots=True)
+class Activation:
+    """A function on arrays of any shape.
+
+    Attributes:
+        name: As Keras calls it.
+        function: ``function(x, out)`` writes into ``out``, which may be ``x``. Dtype float32 or float64 on both.
+        elementwise: Whether it may be applied to any piece of an array by itself.
+        halved: The axis that comes out half as long (``glu``), or None.
+    """
+
+    name: str
+    function: Function
+    elementwise: bool = True
+    halved: int | None = None
+
+    def __call__(self, x: Array) -> Array:
+        """Apply it to a fresh array, which is overwritten where shapes allow."""
+        if self.halved is not None:
+            return _glu(x, self.halved)
+        self.write(x, x)
+        return x
+
+    def apply(self, x: Array) -> Array:
+        """Apply it to somebody else's array, which stays as it is."""
+        if self.halved is not None:
+            return _glu(x, self.halved)
+        out = np.empty(x.shape, x.dtype)
+        self.write(x, out)
+        return out
+
+    def write(self, x: Array, out: Array) -> None:
+        """``function`` in blocks that fit in the cache, where it is elementwise and both arrays are contiguous."""
+        if not (self.elementwise and x.flags.c_contiguous and out.flags.c_contiguous):
+            self.function(x, out)
+            return
+        flat, target = x.reshape(-1), out.reshape(-1)
+        for start in range(0, flat.size, _BLOCK):
+            part = slice(start, start + _BLOCK)
+            self.function(flat[part], target[part])
+
+    def shape(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """The shape that comes out."""
+        if self.halved is None:
+            return shape
+        axis = self.halved % len(shape)
+        size = shape[axis]
+        return (*shape[:axis], None if size is None else size // 2, *shape[axis + 1 :])
+
+
+# --- the functions: constants are Python floats, which take the array's dtype ----------------------------------------
+
+
+def _relu(x: Array, out: Array) -> None:
+    np.maximum(x, 0, out=out)
+
+
+def _clipped(low: float, high: float) -> Function:
+    def function(x: Array, out: Array) -> None:
+        np.maximum(x, low, out=out)
+        np.minimum(out, high, out=out)
+
+    return function
+
+
+def _leaky(slope: float) -> Function:
+    def function(x: Array, out: Array) -> None:
+        # Below a slope of one the larger of both branches is the right one; TensorFlow computes it so too.
+        if slope <= 1.0:
+            np.maximum(x, x * slope, out=out)
+        else:
+            out[...] = np.where(x > 0, x, x * slope)
+
+    return function
+
+
+def general_relu(negative_slope: float, max_value: float | None, threshold: float) -> Function:
+    """Keras' ReLU with all its arguments: ``f(x) = min(x, max)`` above the threshold, ``slope (x - threshold)`` below."""
+    if negative_slope == 0.0 and threshold == 0.0:
+        return _relu if max_value is None else _clipped(0.0, max_value)
+    if threshold == 0.0 and max_value is None:
+        return _leaky(negative_slope)
+
+    def function(x: Array, out: Array) -> None:
+        # NaN must survive: ``x > threshold`` is false for it, and Keras' own ``where`` would turn it into zero.
+        below = np.minimum(x - threshold, 0) * negative_slope if negative_slope else None
+        kept = np.where(x <= threshold, x.dtype.type(0), x)
+        np.maximum(kept, 0, out=out)
+        if max_value is not None:
+            np.minimum(out, max_value, out=out)
+        if below is not None:
+            np.add(out, below, out=out)
+
+    return function
+
+
+def _elu(alpha: float) -> Function:
+    def function(x: Array, out: Array) -> None:
+        negative = np.expm1(np.minimum(x, 0))
+        negative *= alpha
+        out[...] = np.where(x > 0, x, negative)
+
+    return function
+
+
+def _selu(x: Array, out: Array) -> None:
+    _elu(1.6732632423543772848170429916717)(x, out)
+    np.multiply(out, 1.0507009873554804934193349852946, out=out)
+
+
+def _celu(x: Array, out: Array) -> None:
+    _elu(1.0)(x, out)
+
+
+def _sigmoid(x: Array, out: Array) -> None:
+    # exp of a negative number only: nothing overflows, and neither tail loses its small values.
+    small = np.exp(-np.abs(x))
+    np.divide(np.where(x >= 0, x.dtype.type(1), small), 1 + small, out=out)
+    if np.isnan(small).any():
+        np.copyto(out, x, where=np.isnan(x))
+
+
+def _silu(x: Array, out: Array) -> None:
+    gate = np.empty_like(x)
+    _sigmoid(x, gate)
+    # -inf * 0 is NaN in TensorFlow too.
+    np.multiply(x, gate, out=out)
+
+
+def _softplus(x: Array, out: Array) -> None:
+    positive = np.maximum(x, 0)
+    np.add(positive, np.log1p(np.exp(-np.abs(x))), out=out)
+
+
+def _log_sigmoid(x: Array, out: Array) -> None:
+    _softplus(-x, out)
+    np.negative(out, out=out)
+
+
+def _gelu(x: Array, out: Array) -> None:
+    weight = erf(x * 0.70710678118654752440)
+    weight += 1
+    weight *= 0.5
+    np.multiply(x, weight, out=out)
+
+
+def _gelu_tanh(x: Array, out: Array) -> None:
+    inner = x * x
+    inner *= 0.044715
+    inner += 1
+    inner *= x
+    inner *= 0.79788456080286535588
+    weight = np.tanh(inner, out=inner)
+    weight += 1
+    weight *= 0.5
+    np.multiply(x, weight, out=out)
+
+
+def _mish(x: Array, out: Array) -> None:
+    plus = np.empty_like(x)
+    _softplus(x, plus)
+    np.multiply(x, np.tanh(plus, out=plus), out=out)
+
+
+def _hard_sigmoid(x: Array, out: Array) -> None:
+    np.add(x, 3, out=out)
+    _clipped(0.0, 6.0)(out, out)
+    np.divide(out, 6, out=out)
+
+
+def _hard_sigmoid_keras_2(x: Array, out: Array) -> None:
+    np.multiply(x, 0.2, out=out)
+    np.add(out, 0.5, out=out)
+    _clipped(0.0, 1.0)(out, out)
+
+
+def _hard_silu(x: Array, out: Array) -> None:
+    gate = np.empty_like(x)
+    _hard_sigmoid(x, gate)
+    np.multiply(x, gate, out=out)
+
+
+def _soft_shrink(x: Array, out: Array) -> None:
+    # What is left of x beyond [-0.5, 0.5].
+    out[...] = np.where(x > 0.5, x - 0.5, np.where(x < -0.5, x + 0.5, x * 0))
+
+
+def _hard_shrink(x: Array, out: Array) -> None:
+    out[...] = np.where(np.abs(x) > 0.5, x, x * 0)
+
+
+def _sparse_plus(x: Array, out: Array) -> None:
+    out[...] = np.where(x <= -1, x.dtype.type(0), np.where(x < 1, np.square(x + 1) / 4, x))
+
+
+def _sparse_sigmoid(x: Array, out: Array) -> None:
+    _clipped(0.0, 1.0)((x + 1) / 2, out)
+
+
+def _squareplus(x: Array, out: Array) -> None:
+    np.divide(x + np.sqrt(x * x + 4), 2, out=out)
+
+
+def _softsign(x: Array, out: Array) -> None:
+    np.divide(x, 1 + np.abs(x), out=out)
+
+
+def _tanh(x: Array, out: Array) -> None:
+    np.tanh(x, out=out)
+
+
+def _tanh_shrink(x: Array, out: Array) -> None:
+    np.subtract(x, np.tanh(x), out=out)
+
+
+def _exponential(x: Array, out: Array) -> None:
+    np.exp(x, out=out)
+
+
+def _linear(x: Array, out: Array) -> None:
+    if out is not x:
+        np.copyto(out, x)
+
+
+def _threshold(limit: float, value: float) -> Function:
+    def function(x: Array, out: Array) -> None:
+        out[...] = np.where(x <= limit, x.dtype.type(value), x)
+
+    return function
+
+
+def softmax(x: Array, out: Array, axis: int | tuple[int, ...] = -1) -> None:
+    """Softmax over one axis or several."""
+    np.subtract(x, x.max(axis=axis, keepdims=True), out=out)
+    np.exp(out, out=out)
+    np.divide(out, out.sum(axis=axis, keepdims=True), out=out)
+
+
+def log_softmax(x: Array, out: Array, axis: int | tuple[int, ...] = -1) -> None:
+    """Logarithm of softmax over one axis or several."""
+    np.subtract(x, x.max(axis=axis, keepdims=True), out=out)
+    np.subtract(out, np.log(np.exp(out).sum(axis=axis, keepdims=True)), out=out)
+
+
+def sparsemax(x: Array, out: Array, axis: int = -1) -> None:
+    """Projection of ``x`` on the probability simplex (Martins and Astudillo, 2016)."""
+    ordered = -np.sort(-x, axis=axis)
+    total = np.cumsum(ordered, axis=axis)
+    shape = [1] * x.ndim
+    shape[axis] = -1
+    rank = np.arange(1, x.shape[axis] + 1, dtype=x.dtype).reshape(shape)
+    support = ordered - (total - 1) / rank > 0
+    count = support.sum(axis=axis, keepdims=True, dtype=x.dtype)
+    # The running total at the last supported entry is the sum of the support.
+    last = np.maximum(support.sum(axis=axis, keepdims=True) - 1, 0)
+    threshold = (np.take_along_axis(total, last, axis=axis) - 1) / count
+    np.maximum(x - threshold, 0, out=out)
+
+
+def _glu(x: Array, axis: int) -> Array:
+    value, gate = np.split(x, 2, axis=axis)
+    out = np.empty(value.shape, x.dtype)
+    _sigmoid(gate, out)
+    np.multiply(value, out, out=out)
+    return out
+
+
+_FUNCTIONS: dict[str, Function] = {
+    "celu": _celu,
+    "elu": _elu(1.0),
+    "exponential": _exponential,
+    "gelu": _gelu,
+    "hard_shrink": _hard_shrink,
+    "hard_sigmoid": _hard_sigmoid,
+    "hard_silu": _hard_silu,
+    "hard_tanh": _clipped(-1.0, 1.0),
+    "leaky_relu": _leaky(0.2),
+    "log_sigmoid": _log_sigmoid,
+    "mish": _mish,
+    "relu": _relu,
+    "relu6": _clipped(0.0, 6.0),
+    "selu": _selu,
+    "sigmoid": _sigmoid,
+    "silu": _silu,
+    "soft_shrink": _soft_shrink,
+    "softplus": _softplus,
+    "softsign": _softsign,
+    "sparse_plus": _sparse_plus,
+    "sparse_sigmoid": _sparse_sigmoid,
+    "squareplus": _squareplus,
+    "tanh": _tanh,
+    "tanh_shrink": _tanh_shrink,
+}
+_ALIASES = {"swish": "silu", "hard_swish": "hard_silu", "exp": "exponential", "softmax_v2": "softmax"}
+_WHOLE_AXIS: dict[str, Function] = {"softmax": softmax, "log_softmax": log_softmax, "sparsemax": sparsemax}
+
+
+def named_activation(name: str, keras_version: tuple[int, ...]) -> Activation | None:
+    """The activation of this name; None for ``linear``."""
+    name = _ALIASES.get(name, name)
+    if name == "linear":
+        return None
+    if name == "glu":
+        return Activation(name, _linear, elementwise=False, halved=-1)
+    if name == "hard_sigmoid" and keras_version and keras_version[0] < 3:
+        return Activation(name, _hard_sigmoid_keras_2)
+    if name in _FUNCTIONS:
+        return Activation(name, _FUNCTIONS[name])
+    if name in _WHOLE_AXIS:
+        return Activation(name, _WHOLE_AXIS[name], elementwise=False)
+    raise UnsupportedLayerError(f"the activation '{printable(name)}' is not one of Keras' own")
+
+
+def find_activation(spec: Any, keras_version: tuple[int, ...]) -> Activation | None:
+    """The activation that a configuration entry names; None where it is the identity.
+
+    ``spec`` is None, a name, ``{"class_name": "function", "config": name}`` or a serialised activation layer.
+    """
+    if spec is None:
+        return None
+    if isinstance(spec, str):
+        return named_activation(spec, keras_version)
+    if isinstance(spec, Mapping):
+        entry = cast("Mapping[str, Any]", spec)
+        kind, config = entry.get("class_name"), entry.get("config")
+        if isinstance(config, str) and kind in ("function", None):
+            return named_activation(config, keras_version)
+        if isinstance(kind, str) and isinstance(config, Mapping):
+            if kind == "Activation":
+                return find_activation(cast("Mapping[str, Any]", config).get("activation"), keras_version)
+            return activation_layer(kind, cast("Mapping[str, Any]", config))
+    raise UnsupportedLayerError(f"the activation {printable(spec)} is not one of Keras' own")
+
+
+def _number(config: Mapping[str, Any], *names: str, default: float | None) -> float | None:
+    """The first of ``names`` that the configuration has; arrays of one element and ``{"value": x}`` are unwrapped."""
+    for name in names:
+        value = config.get(name)
+        if isinstance(value, Mapping):
+            inner = cast("Mapping[str, Any]", value)
+            value = inner.get("value", inner.get("config"))
+            if isinstance(value, Mapping):
+                value = cast("Mapping[str, Any]", value).get("value")
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return float(value)
+        if value is not None:
+            raise UnsupportedLayerError(f"{name} must be a number, not {printable(value)}")
+    return default
+
+
+def activation_layer(kind: str, config: Mapping[str, Any]) -> Activation:
+    """The function of an activation layer that has no weights; Keras 2's and Keras 3's names of its arguments."""
+    if kind == "ReLU":
+        slope = _number(config, "negative_slope", default=0.0)
+        threshold = _number(config, "threshold", default=0.0)
+        function = general_relu(slope or 0.0, _number(config, "max_value", default=None), threshold or 0.0)
+        return Activation("relu", function)
+    if kind == "LeakyReLU":
+        # Keras 2 says alpha, Keras 3 negative_slope; 0.3 in both where absent.
+        return Activation("leaky_relu", _leaky(cast("float", _number(config, "negative_slope", "alpha", default=0.3))))
+    if kind == "ELU":
+        return Activation("elu", _elu(cast("float", _number(config, "alpha", default=1.0))))
+    if kind == "ThresholdedReLU":
+        return Activation("thresholded_relu", _threshold(cast("float", _number(config, "theta", default=1.0)), 0.0))
+    if kind == "Softmax":
+        axis = config.get("axis", -1)
+        if isinstance(axis, list | tuple):
+            axes = tuple(int(item) for item in cast("Sequence[Any]", axis))
+            return Activation("softmax", partial(softmax, axis=axes), elementwise=False)
+        return Activation("softmax", partial(softmax, axis=int(axis)), elementwise=False)
+    raise UnsupportedLayerError(f"a layer of kind {printable(kind)} as an activation is not supported")

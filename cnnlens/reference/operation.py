@@ -1,0 +1,228 @@
+"""What every reference operation promises, and the registry that turns a layer's configuration into one.
+
+A model file names its layers by class and configuration. Here a class name becomes an object that knows two things:
+the shape that comes out and, in NumPy, the numbers that come out. Everything a layer cannot do is refused when it is
+built, before anything runs.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar, TypeVar, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnlens.errors import UnsupportedLayerError
+from cnnlens.text import printable
+
+__all__ = [
+    "Array",
+    "LinearOperation",
+    "Operation",
+    "Shape",
+    "Weights",
+    "block_ranges",
+    "build_layer",
+    "data_format",
+    "known_kinds",
+    "normalise_axis",
+    "numbers",
+    "register",
+    "scratch",
+    "whole",
+]
+
+Array = NDArray[Any]
+Shape = tuple[int | None, ...]
+Weights = Mapping[str, Array]
+
+_KERAS_MODULES = ("keras", "tf_keras", "tensorflow")
+
+
+class Operation:
+    """One layer kind with its configuration parsed.
+
+    Args:
+        kind: The class name, such as ``Conv2D``.
+        config: The layer's configuration as its file stores it (``layer.get_config()`` after JSON).
+        keras_version: Which Keras wrote the file, such as ``(3, 15, 1)``; some names changed their meaning.
+
+    Raises:
+        UnsupportedLayerError: The configuration asks for something that the reference does not compute. The message
+            gives the reason and leaves the layer's name to the caller, who knows it.
+    """
+
+    #: Arguments of the call that change the result and that the operation understands (``mask`` and ``training`` are
+    #: the executor's: it leaves them out where they do not matter).
+    keywords: ClassVar[frozenset[str]] = frozenset()
+
+    def __init__(self, kind: str, config: Mapping[str, Any], keras_version: tuple[int, ...]) -> None:
+        self.kind = kind
+        self.config = config
+        self.keras_version = keras_version
+
+    def output_shape(self, *args: Any, **kwargs: Any) -> Any:
+        """The shape that comes out, from shapes alone.
+
+        Args: the same structure as the call's, with a shape (``None`` where unknown, as the batch is) for each array.
+        Returns: one shape, or a list of shapes where the operation returns several arrays.
+        """
+        return cast("Shape", args[0])
+
+    def __call__(self, weights: Weights, *args: Any, **kwargs: Any) -> Any:
+        """Compute the layer. Arrays are in the file's own axis order and share one floating dtype, the result's."""
+        raise NotImplementedError
+
+    def refuse(self, reason: str) -> UnsupportedLayerError:
+        """The error that says why this layer cannot be computed, without its name."""
+        return UnsupportedLayerError(f"{printable(self.kind)}: {reason}")
+
+
+class LinearOperation(Operation):
+    """A layer that is linear in its input and its weights, then an activation: what the rounding audit rests on.
+
+    ``linear`` on squared weights (bias included) and squared inputs gives the variance of the rounding noise.
+    """
+
+    #: Takes an array, may overwrite it, returns the result.
+    activation: Callable[[Array], Array] | None = None
+
+    def linear(self, weights: Weights, x: Array) -> Array:
+        """The layer before its activation, bias included; a fresh array."""
+        raise NotImplementedError
+
+    def __call__(self, weights: Weights, *args: Any, **kwargs: Any) -> Array:
+        result = self.linear(weights, args[0])
+        return result if self.activation is None else self.activation(result)
+
+
+OperationType = TypeVar("OperationType", bound=type[Operation])
+_REGISTRY: dict[str, type[Operation]] = {}
+
+
+def register(*kinds: str) -> Callable[[OperationType], OperationType]:
+    """Class decorator: the class computes layers of these kinds (Keras class names)."""
+
+    def add(operation: OperationType) -> OperationType:
+        for kind in kinds:
+            if kind in _REGISTRY:
+                raise ValueError(f"two operations for {kind}")
+            _REGISTRY[kind] = operation
+        return operation
+
+    return add
+
+
+def known_kinds() -> tuple[str, ...]:
+    """Every layer kind that the reference computes, sorted."""
+    return tuple(sorted(_REGISTRY))
+
+
+def build_layer(
+    kind: str, module: str | None, config: Mapping[str, Any], keras_version: tuple[int, ...]
+) -> Operation | None:
+    """The operation of a layer of Keras' own, or None where there is none of this name.
+
+    A class of the same name from anywhere else (``module`` says where) is somebody's own and is not guessed at.
+    """
+    if module is not None and module.split(".", 1)[0] not in _KERAS_MODULES:
+        return None
+    operation = _REGISTRY.get(kind)
+    return None if operation is None else operation(kind, config, keras_version)
+
+
+# --- configuration ---------------------------------------------------------------------------------------------------
+
+
+def whole(value: Any, what: str) -> int:
+    """``value`` as an int; a JSON number such as ``2.0`` passes, anything else is refused with ``what``."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value):
+        raise UnsupportedLayerError(f"{what} must be a whole number, not {printable(value)}")
+    return int(value)
+
+
+def numbers(value: Any, count: int, what: str, *, least: int = 0) -> tuple[int, ...]:
+    """``value`` as ``count`` whole numbers of at least ``least``; one number stands for all of them."""
+    items: list[Any] = list(cast("Sequence[Any]", value)) if isinstance(value, list | tuple) else [value] * count
+    if len(items) != count:
+        raise UnsupportedLayerError(f"{what} must be one whole number or {count}, not {printable(value)}")
+    result = tuple(whole(item, what) for item in items)
+    if any(item < least for item in result):
+        raise UnsupportedLayerError(f"{what} must be at least {least}, not {printable(value)}")
+    return result
+
+
+def data_format(config: Mapping[str, Any], *, default: str = "channels_last") -> str:
+    """``channels_last`` or ``channels_first`` from a configuration; absent means Keras' default."""
+    value = config.get("data_format") or default
+    if value not in ("channels_last", "channels_first"):
+        raise UnsupportedLayerError(f"data_format must be channels_last or channels_first, not {printable(value)}")
+    return cast("str", value)
+
+
+def normalise_axis(axis: Any, rank: int, what: str = "axis") -> int:
+    """``axis`` counted from the front of an array of ``rank`` axes."""
+    number = whole(axis, what)
+    if not -rank <= number < rank:
+        raise UnsupportedLayerError(f"{what} {number} is outside an array of {rank} axes")
+    return number % rank
+
+
+# --- working in blocks that stay in the cache ------------------------------------------------------------------------
+
+_LOCAL = threading.local()
+
+
+def scratch(name: str, shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
+    """A working array of this thread's own, reused from call to call (fresh pages cost more than the arithmetic).
+
+    Contents are undefined. Two uses at the same time need two names. Never return one to a caller.
+    """
+    pool: dict[str, NDArray[np.uint8]] | None = getattr(_LOCAL, "pool", None)
+    if pool is None:
+        pool = _LOCAL.pool = {}
+    needed = math.prod(shape) * dtype.itemsize
+    held = pool.get(name)
+    if held is None or held.nbytes < needed:
+        held = np.empty(needed, np.uint8)
+        # Big ones are not kept: a thread should not sit on the padded copy of the largest image it ever saw.
+        if needed <= 16 << 20:
+            pool[name] = held
+    return held[:needed].view(dtype).reshape(shape)
+
+
+def block_ranges(sizes: Sequence[int], positions: int) -> Iterator[tuple[slice, ...]]:
+    """Cut a box of ``sizes`` into blocks of about ``positions`` cells, each contiguous in C order.
+
+    Trailing axes are taken whole while they fit; the first that does not is cut evenly; every axis before it goes one
+    by one. Yields one slice an axis.
+    """
+    steps = [1] * len(sizes)
+    left = max(positions, 1)
+    for axis in range(len(sizes) - 1, -1, -1):
+        if sizes[axis] <= left:
+            steps[axis] = max(sizes[axis], 1)
+            left //= steps[axis]
+            continue
+        pieces = -(-sizes[axis] // left)
+        steps[axis] = -(-sizes[axis] // pieces)
+        break
+    starts = [range(0, size, step) for size, step in zip(sizes, steps, strict=True)]
+    index = [0] * len(sizes)
+    if any(len(start) == 0 for start in starts):
+        return
+    while True:
+        yield tuple(
+            slice(start[i], min(start[i] + step, size))
+            for start, i, step, size in zip(starts, index, steps, sizes, strict=True)
+        )
+        for axis in range(len(sizes) - 1, -1, -1):
+            index[axis] += 1
+            if index[axis] < len(starts[axis]):
+                break
+            index[axis] = 0
+        else:
+            return

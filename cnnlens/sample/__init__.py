@@ -1,0 +1,33 @@
+"""A small CNN that this project trained, and ten test images, so that everything can be tried at once.
+
+The network was trained on Fashion-MNIST by `benchmarks/train_sample.py`; the images are the first test image of each
+class. See README.md in this folder for the numbers and the licence.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+__all__ = ["IMAGES", "LABELS", "MODEL"]
+
+_HERE = Path(__file__).resolve().parent
+
+MODEL = _HERE / "fashion_mnist_cnn.keras"
+"""The network: Conv2D 32 - MaxPooling - Conv2D 64 - MaxPooling - Flatten - Dense 100 - Dropout - Dense 10."""
+
+IMAGES = _HERE / "images"
+"""A folder of ten PNG files of 28 x 28 grey pixels, one a class, in the order of `LABELS`."""
+
+LABELS = (
+    "T-shirt/top",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle boot",
+)
+"""What the ten outputs of the network mean (https://github.com/zalandoresearch/fashion-mnist)."""

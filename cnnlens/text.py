@@ -1,0 +1,39 @@
+"""Names from files, made safe to show.
+
+Layer names come from strangers: they may hold terminal escapes, right-to-left overrides, line breaks or five thousand
+characters. Whatever is printed, drawn or put into an error message passes through here first.
+"""
+
+from __future__ import annotations
+
+import difflib
+import unicodedata
+from collections.abc import Iterable
+
+__all__ = ["nearest", "printable"]
+
+# Unicode general categories that move the cursor, hide, reorder or have no glyph: control, format (which holds the
+# bidirectional overrides), surrogate, private use, unassigned, and the line and paragraph separators.
+_UNSAFE_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+
+
+def printable(text: object, limit: int = 80) -> str:
+    """``text`` on one line, with unsafe characters as ``\\x..`` escapes, cut to ``limit`` characters with an ellipsis."""
+    raw = str(text)
+    shown = "".join(
+        char.encode("unicode_escape").decode("ascii") if unicodedata.category(char) in _UNSAFE_CATEGORIES else char
+        for char in raw[: limit + 1]
+    )
+    return shown if len(raw) <= limit and len(shown) <= limit else shown[: max(limit - 1, 1)] + "…"
+
+
+def nearest(wanted: str, known: Iterable[str]) -> str:
+    """The end of a "no such name" message: the closest known names, or the first few where none is close."""
+    names = list(known)
+    close = difflib.get_close_matches(wanted, names, n=3, cutoff=0.5)
+    if close:
+        return "did you mean " + " or ".join(f"'{printable(name)}'" for name in close) + "?"
+    if not names:
+        return "there are none"
+    few = ", ".join(f"'{printable(name)}'" for name in names[:6])
+    return f"there are {few}" + (f" and {len(names) - 6} more" if len(names) > 6 else "")

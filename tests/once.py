@@ -1,0 +1,41 @@
+"""Run something slow once a test session, also where several workers share it.
+
+Starting Keras takes seconds, so what it makes for the tests is made by the first worker that needs it; the others wait.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+
+def once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None], seconds: float = 900) -> Path:
+    """The folder that ``make`` filled, shared by every worker of this session."""
+    base = factory.getbasetemp()
+    # With pytest-xdist each worker has a folder of its own below the session's.
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / f"once-{name}"
+    done, failed = folder.with_suffix(".done"), folder.with_suffix(".failed")
+    try:
+        folder.mkdir()
+    except FileExistsError:
+        end = time.monotonic() + seconds
+        while not done.exists():
+            if failed.exists():
+                pytest.fail(f"making {name} failed in another worker: {failed.read_text()}")
+            if time.monotonic() > end:
+                pytest.fail(f"making {name} took longer than {seconds} s")
+            time.sleep(0.05)
+        return folder
+    try:
+        make(folder)
+    except BaseException as error:
+        detail = getattr(error, "stderr", b"") or b""
+        text = detail.decode(errors="replace")[-3000:] if isinstance(detail, bytes) else str(detail)[-3000:]
+        failed.write_text(f"{error}\n{text}")
+        raise
+    done.touch()
+    return folder
