@@ -6,6 +6,7 @@ leaves room for in networks this deep.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -53,18 +54,18 @@ def compare(folder: Path, name: str, dtype: str = "float32") -> Agreement:
     maps = network.run(np.moveaxis(image, -1, 1), dtype=dtype)
     seconds = time.perf_counter() - start
     worst, worst_layer = 0.0, ""
-    own = [layer for layer in network.layers if "/" not in layer.name]  # a nested model's layers are not Keras' own list
-    for index, layer in enumerate(own):
+    names = json.loads((folder / name / "names.json").read_text())
+    for index, layer in enumerate(names):
         theirs = np.load(folder / name / f"{index}.npy")
-        ours = maps[layer.name]
+        ours = maps[layer]
         if theirs.ndim > 2:
             theirs = np.moveaxis(theirs, -1, 1)
         if ours.shape != theirs.shape:
-            raise AssertionError(f"{name} {layer.name}: shape {ours.shape}, and Keras has {theirs.shape}")
+            raise AssertionError(f"{name} {layer}: shape {ours.shape}, and Keras has {theirs.shape}")
         difference = np.abs(ours.astype(np.float64) - theirs).max() / max(np.abs(theirs).max(), 1e-30)
         if not difference <= worst:
-            worst, worst_layer = float(difference), layer.name
-    return Agreement(name, len(own), worst, worst_layer, seconds)
+            worst, worst_layer = float(difference), layer
+    return Agreement(name, len(names), worst, worst_layer, seconds)
 
 
 def run(names: list[str]) -> list[Agreement]:

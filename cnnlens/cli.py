@@ -174,24 +174,24 @@ def _maps(options: argparse.Namespace) -> None:
     results = pictures.feature_maps(
         network, wanted, options.image, index=options.index, scale=options.scale, kernel=options.kernel
     )
+    if not options.json or options.output is not None:
+        several = len(results) > 1
+        paths = [_picture_path(options.output, network, layer, "maps", several) for layer, _, _ in results]
+        _save([figure for _, figure, _ in results], paths)
+        for path, (_, _, facts) in zip(paths, results, strict=True):
+            facts["picture"] = str(path)
     if options.json:
         _print(_json({"layers": [facts for _, _, facts in results]}))
-    for layer, figure, facts in results:
-        several = len(results) > 1
-        if not options.json:
-            print(facts["text"])
-        if not options.json or options.output is not None:
-            path = _picture_path(options.output, network, layer, "maps", several)
-            _save(figure, path, quiet=options.json)
+        return
+    for _, _, facts in results:
+        _print(f"{facts['text']}\nwrote {facts['picture']}\n")
 
 
 def _layouts(options: argparse.Namespace) -> None:
-    from cnnlens import layout
+    from cnnlens.layout import listing
 
-    if options.json:
-        _print(_json(layout.as_json(options.kind)), options.output)
-    else:
-        _print(layout.as_table(options.kind), options.output)
+    text = _json(listing.as_json(options.kind)) if options.json else listing.as_table(options.kind)
+    _print(text, options.output)
 
 
 def _demo(options: argparse.Namespace) -> None:
@@ -253,12 +253,11 @@ def _channel(value: str | None) -> int | str | None:
 def _picture(
     options: argparse.Namespace, figure: Any, facts: dict[str, Any], network: Network, layer: Layer, what: str
 ) -> None:
-    if options.json:
-        _print(_json(facts))
-    else:
-        print(facts["text"])
     if not options.json or options.output is not None:
-        _save(figure, _picture_path(options.output, network, layer, what), quiet=options.json)
+        path = _picture_path(options.output, network, layer, what)
+        _save([figure], [path])
+        facts["picture"] = str(path)
+    _print(_json(facts) if options.json else f"{facts['text']}\nwrote {facts['picture']}\n")
 
 
 def _picture_path(output: str | None, network: Network, layer: Layer, what: str, several: bool = False) -> Path:
@@ -271,9 +270,10 @@ def _picture_path(output: str | None, network: Network, layer: Layer, what: str,
     return path.with_name(f"{path.stem}-{file_name(layer.name)}{path.suffix}") if several else path
 
 
-def _save(figure: Any, path: Path, quiet: bool) -> None:
+def _save(figures: Sequence[Any], paths: Sequence[Path]) -> None:
     from cnnlens import plot
 
-    plot.save(figure, path)
-    if not quiet:
-        print(f"wrote {path}")
+    for path in paths:  # all of them before the first is written, so that an error leaves none behind
+        plot.check_target(path)
+    for figure, path in zip(figures, paths, strict=True):
+        plot.save(figure, path)

@@ -67,7 +67,7 @@ def read_images(path: Path, limit: int | None = None, batch_rank: int = 4) -> Pi
         FileRefusedError: Missing, unreadable, no format of ours, truncated, or lying about its size.
     """
     head = _first_bytes(path)
-    if head.startswith(b"\x89PNG") or head.startswith(b"\xff\xd8\xff"):
+    if _is_picture(head):
         return _picture(path)
     if head.startswith(b"\x93NUMPY"):
         return _npy(path)
@@ -94,7 +94,7 @@ def read_folder(folder: Path, limit: int | None) -> tuple[list[Path], tuple[str,
         for entry in entries:
             if limit is not None and len(pictures) == limit:
                 break
-            if entry.is_file() and entry.open("rb").read(4)[:3] in (b"\x89PN", b"\xff\xd8\xff"):
+            if entry.is_file() and _is_picture(_first_bytes(entry)):
                 pictures.append(entry)
             else:
                 skipped += 1
@@ -121,6 +121,10 @@ def _first_bytes(path: Path) -> bytes:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise FileRefusedError(path, "", f"cannot be read ({reason})", "check its permissions") from error
+
+
+def _is_picture(head: bytes) -> bool:
+    return head.startswith((b"\x89PNG", b"\xff\xd8\xff"))
 
 
 def _is_text(head: bytes) -> bool:

@@ -156,7 +156,7 @@ def _canonical(
     array = array[:limit].transpose([letters.index(letter) for letter in "NC" + _SPATIAL[spatial]])
     count, channels, *sizes = array.shape
     if pixels.axes is None:
-        notes.append(f"{pixels.array.shape} read as {', '.join(axes)}: {count} × {_sizes((channels, *sizes))}")
+        notes.append(f"{pixels.array.shape} read as {', '.join(axes)}: {count:,} of {_sizes((channels, *sizes))}")
     else:
         colour = "grey" if channels == 1 else "RGB"
         notes.append(f"{f'{count:,} ' if 'N' in axes else ''}{colour} {sizes[0]} × {sizes[1]}")

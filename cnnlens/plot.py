@@ -20,7 +20,8 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
 from cnnlens.errors import CnnlensError
-from cnnlens.figures import INK, PALE, RULE, Note, check_target, decorate, number, put, room, save, sheet
+from cnnlens.figures import INK, PALE, RULE, Note, check_target, decorate, number, plain, put, room, save, sheet
+from cnnlens.kernel import statistics
 from cnnlens.mosaic import Mosaic, columns_for, mosaic, shrink, strip
 from cnnlens.text import printable
 
@@ -36,17 +37,23 @@ __all__ = [
 
 WEIGHTS, ACTIVATIONS = "RdBu_r", "magma"
 NAN, INFINITE = "#27e833", "#00d5ff"  # in neither colour map
+_BAR = "#6b2f8a"
 _LABELLED = 46  # pixels: a smaller tile does not carry its own number
 _LABEL = 20  # pixels that the number over a tile takes
 _LARGEST_TILE = 300
 _MOST_PIXELS = 6000  # a side; about what viewers still open
+_SERIES = ("#2166ac", "#7d858f", "#e08214", "#4d9221")  # of histograms, the trained weights first
+_SIDE = 420  # pixels of a kernel beside its map: a multiple of most sizes of maps
 _SLICES = 8  # of a volume's depth that are drawn
 
 Floats = NDArray[np.floating[Any]]
 
 
 class Density(Protocol):
-    """The distribution that an initializer draws from; what `cnnlens.initializers.density` returns is one."""
+    """The distribution that an initializer draws from, as `cnnlens.initializers.density` returns it.
+
+    Where it has them, ``parameters`` (text) and ``atoms`` (values with a probability of their own) are drawn too.
+    """
 
     @property
     def name(self) -> str: ...
@@ -138,23 +145,28 @@ def feature_maps(
     channels: Sequence[int] | None = None,
     limits: tuple[float, float] | str | None = None,
     columns: int | None = None,
+    labels: Sequence[str] | None = None,
     ax: Axes | None = None,
 ) -> Figure:
     """The feature maps of one layer for one input, dark to bright.
 
     Args:
         array: Canonical activations of one example, real numbers: ``(C, H, W)``; ``(C, L)`` (one row a channel);
-            ``(C, D, H, W)`` (at most eight depth slices side by side); ``(C,)`` (steps over the channels).
+            ``(C, D, H, W)`` (at most eight depth slices side by side); ``(C,)`` (a bar a channel).
         channels: Which channels, in this order; None draws all.
         limits: Darkest and brightest value. None takes 0 or the lowest value, and the highest, of all channels, so that
             channels compare; ``"each"`` stretches every channel by itself.
+        labels: What the channels of a ``(C,)`` mean, such as the classes of a classifier.
         title, subtitle, columns, ax: As in `kernels`.
 
     Raises:
         CnnlensError: No such channel, nothing to draw, no real numbers, or too many tiles for one picture.
     """
     values = _real(array, "feature maps", 1, 4)
-    names = list(range(len(values)))
+    total = len(values)
+    names = list(range(total))
+    if labels is not None and (values.ndim > 1 or len(labels) != len(values)):
+        raise CnnlensError(f"{len(labels)} labels do not fit feature maps of shape {values.shape}")
     if channels is not None:
         wrong = [channel for channel in channels if not 0 <= channel < len(values)]
         if wrong or not len(channels):
@@ -168,9 +180,9 @@ def feature_maps(
     if dead and values.ndim > 1:
         notes.append((f"{len(dead)} of {len(names)} are 0 everywhere: {_few(dead)}", None))
     low, high = _range(flat, limits)
-    said = f"{len(names)} of {array_length(array)} channels" if channels is not None else ""
+    said = f"{len(names)} of {total} channels" if channels is not None else ""
     if values.ndim == 1:
-        return _steps(values, names, title, [subtitle, said], notes, ax)
+        return _bars(values, names, labels, title, [subtitle, said], notes, ax)
     if limits == "each":
         said = _joined(said, "each channel stretched by itself")
         lows, highs = zip(*(_range(row[None], None) for row in flat), strict=True)
@@ -193,11 +205,6 @@ def feature_maps(
         said = _joined(said, f"each pixel the mean of {factor} × {factor}")
     painted = _paint(values, ACTIVATIONS, low, high)
     return _grid(painted, title, [subtitle, said], notes, bar, ax, columns=columns, names=names)
-
-
-def array_length(array: ArrayLike) -> int:
-    """Length of the first axis."""
-    return int(np.shape(array)[0])
 
 
 def histogram(
@@ -226,13 +233,13 @@ def histogram(
     named = dict(cast(Mapping[str, ArrayLike], array)) if isinstance(array, Mapping) else {"": cast(ArrayLike, array)}
     if not named:
         raise CnnlensError("there are no weights to draw a histogram of")
-    values = {name: _real(one, name or "weights", 0, 99).ravel() for name, one in named.items()}
+    values = {name: _real(one, name or "weights", 0, 99) for name, one in named.items()}
     finite = {name: one[np.isfinite(one)].astype(np.float64) for name, one in values.items()}
     notes: list[Note] = []
     for name, one in values.items():
-        if len(finite[name]) < len(one):
-            which = f"{name}: " if name else ""
-            notes.append((f"{which}{len(one) - len(finite[name])} of {len(one)} values are NaN or infinite, left out", None))
+        broken = one.size - len(finite[name])
+        if broken:
+            notes.append((_joined(name, f"{broken:,} of {one.size:,} values are NaN or infinite, left out", ": "), None))
     drawn = {name: one for name, one in finite.items() if len(one)}
     if not drawn:
         raise CnnlensError("no value is finite, so there is no histogram to draw")
@@ -243,38 +250,65 @@ def histogram(
     most = max(len(one) for one in drawn.values())
     edges = np.linspace(low, high, (bins or int(np.clip(2 * most ** (1 / 3), 20, 120))) + 1)
 
-    own = ax is None
     ax = sheet(1080, 560, ax=ax, title=title, subtitle=[subtitle], notes=notes, left=70, bottom=62)
-    colours = ("#2166ac", "#8d949e", "#e08214", "#4d9221")
     top = 0.0
+    means: list[tuple[float, str]] = []
     for index, (name, one) in enumerate(drawn.items()):
+        numbers = statistics(np.asarray(named[name]))
+        colour = _SERIES[index % len(_SERIES)]
+        said = f"mean {number(numbers.mean)}, std {number(numbers.std)}, {len(one):,} values"
+        if one.min() == one.max():  # as a bar it would be so high that nothing else could be seen
+            said = f"all {len(one):,} values are {number(float(one[0]))}"
+            ax.axvline(float(one[0]), color=colour, linewidth=2.4, label=_joined(printable(name), said, ":  "))
+            continue
         heights = np.histogram(one, edges)[0] / (len(one) * np.diff(edges))
         top = max(top, float(heights.max()))
-        mean, spread = float(one.mean(dtype=np.float64)), float(one.std(dtype=np.float64))
-        label = _joined(printable(name), f"mean {number(mean)}, std {number(spread)}, n = {len(one):,}", ":  ")
-        colour = colours[index % len(colours)]
-        ax.stairs(heights, edges, fill=True, color=colour, alpha=0.55 if index == 0 else 0.4, linewidth=0)
-        ax.stairs(heights, edges, color=colour, linewidth=1.1, label=label)
-        ax.axvline(mean, color=colour, linewidth=1.0, linestyle=(0, (4, 3)))
+        ax.stairs(heights, edges, fill=True, color=colour, alpha=0.5 if index == 0 else 0.3, linewidth=0)
+        ax.stairs(heights, edges, color=colour, linewidth=1.2, label=_joined(printable(name), said, ":  "))
+        means.append((numbers.mean, colour))
     span = high - low
     left, right = low - 0.03 * span, high + 0.03 * span
     if density is not None:
-        x = np.linspace(left, right, 2000)
-        ends = [end for end in density.support if left < end < right]
-        x = np.sort(np.concatenate([x, *([end, np.nextafter(end, -np.inf), np.nextafter(end, np.inf)] for end in ends)]))
-        y = np.asarray(density.pdf(x), np.float64)
-        if np.any(y > 0):
-            top = max(top, float(y[np.isfinite(y)].max(initial=0.0)))
-            ax.plot(x, y, color=INK, linewidth=1.4, label=f"{printable(density.name)} (initializer, exact)")
-        else:
-            ax.plot([], [], color=INK, linewidth=1.4, label=f"{printable(density.name)} (initializer: no density here)")
+        top = max(top, _draw_density(ax, density, left, right))
+    for index, (mean, colour) in enumerate(means):
+        ax.plot([mean, mean], [0, top * 1.03], color=colour, linewidth=1.1, linestyle=(4 * index, (4, 4)))
     ax.set_xlim(left, right)
-    ax.set_ylim(0, top * 1.06)
     _dress_plot(ax, "weight", "density")
-    legend = ax.legend(frameon=False, fontsize=8, labelcolor=INK, loc="best" if not own else "upper right", handlelength=1.6)
+    legend = ax.legend(
+        frameon=False, loc="upper left", borderaxespad=0.2, handlelength=1.6, labelcolor=INK,
+        prop={"size": 8, "family": "DejaVu Sans"},
+    )  # fmt: skip
     for text in legend.get_texts():
-        text.set_parse_math(False)
+        shown, families = plain(text.get_text(), 120)
+        text.set(text=shown, family=families, parse_math=False, usetex=False)
+    # The legend has the top of the plot to itself: whatever is drawn, it covers nothing.
+    ax.set_ylim(0, (top or 1.0) * 1.03 / (1 - 0.055 * len(legend.get_texts()) - 0.01))
     return cast(Figure, ax.get_figure(root=True))
+
+
+def _draw_density(ax: Axes, density: Density, left: float, right: float) -> float:
+    """The initializer's density as a line, its atoms as dots with a stem; returns the highest density drawn."""
+    x = np.linspace(left, right, 2000)
+    # Where the support ends, a density may jump: one place on each side makes the edge upright.
+    ends = [end for end in density.support if left < end < right]
+    x = np.sort(np.concatenate([x, *(np.nextafter(end, [-np.inf, end, np.inf]) for end in ends)]))
+    y = np.asarray(density.pdf(x), np.float64)
+    what = _joined(density.name, str(getattr(density, "parameters", "")), " ")
+    label: str | None = f"initializer, exact:  {printable(what, 90)}"
+    atoms: Sequence[tuple[float, float]] = getattr(density, "atoms", ())
+    top = float(np.max(y, where=np.isfinite(y), initial=0.0))
+    if top > 0:
+        ax.plot(x, y, color=INK, linewidth=1.3, label=label)
+        label = None
+    for place, share in atoms:
+        ax.axvline(place, color=INK, linewidth=1.3, linestyle=(0, (1, 1.5)), label=label)
+        if share < 1:
+            moved = ax.get_xaxis_transform()
+            ax.text(place, 0.5, f" {share:.3g}", transform=moved, fontsize=7.5, color=INK, family="DejaVu Sans")
+        label = None
+    if label is not None:
+        ax.plot([], [], color=INK, linewidth=1.3, label=label + " (outside this range)")
+    return top
 
 
 def kernel_and_map(
@@ -309,7 +343,7 @@ def kernel_and_map(
     panels.append((f"kernel  {' × '.join(map(str, weights.shape))}", _tiled(_paint(weights, WEIGHTS, -bound, bound))))
     panels.append((f"feature map  {' × '.join(map(str, result.shape))}", _paint(result, ACTIVATIONS, low, high)))
 
-    side, between = 420, 120  # a multiple of most sizes of maps: their cells come out equal
+    side, between = _SIDE, 120
     width = side * len(panels) + between * (len(panels) - 1)
     frame = sheet(width, side, ax=None, title=title, subtitle=[subtitle], notes=notes, top=26, bottom=70)
     frame.set_axis_off()
@@ -465,9 +499,10 @@ def _picture(image: Floats) -> NDArray[np.uint8]:
 def _tiled(painted: NDArray[np.uint8]) -> NDArray[np.uint8]:
     if len(painted) == 1:
         return painted[0]
-    columns = columns_for(len(painted), tile_height=painted.shape[1], tile_width=painted.shape[2], aspect=1.0)
-    scale = max(1, 400 // (columns * max(painted.shape[1:3])))
-    return mosaic(painted, columns, scale=scale, gap=2 if scale > 3 else 1, fill=255).image
+    height, width = painted.shape[1:3]
+    columns = math.ceil(math.sqrt(len(painted) * height / width))
+    scale = max(1, min((_SIDE // columns - 2) // width, (_SIDE // math.ceil(len(painted) / columns) - 2) // height))
+    return mosaic(painted, columns, scale=scale, gap=2 if scale > 2 else 1, fill=255).image
 
 
 def _bar(colours: str, low: float, high: float) -> ScalarMappable:
@@ -531,7 +566,7 @@ def _grid(
     elif both or count > 512:
         space = (1860, 1860)
     else:
-        space = (1180, 860)
+        space = (1180, 1000)
 
     def fitting(gap: int, head: int) -> int:
         across = (space[0] / columns - gap - (depth - 1) * 2) / (width * depth)
@@ -691,24 +726,47 @@ def _places(count: int, pixels: int) -> range:
     return range(0, count, max(1, count))
 
 
-def _steps(
-    values: Floats, names: Sequence[int], title: str, subtitle: Sequence[str], notes: Sequence[Note], ax: Axes | None
+def _bars(
+    values: Floats,
+    names: Sequence[int],
+    labels: Sequence[str] | None,
+    title: str,
+    subtitle: Sequence[str],
+    notes: Sequence[Note],
+    ax: Axes | None,
 ) -> Figure:
-    """One value a channel as filled steps."""
+    """One bar a channel; with the numbers where there is room."""
     ax = sheet(1080, 420, ax=ax, title=title, subtitle=subtitle, notes=notes, left=70, bottom=62)
     count = len(values)
     shown = np.where(np.isfinite(values), values, 0)
-    ax.stairs(shown, np.arange(count + 1) - 0.5, fill=True, color="#6b2f8a", linewidth=0)
+    width = 0.72 if count <= 130 else 1.0
+    edges = np.arange(count)[:, None] + np.array([-width / 2, width / 2])
+    # Bars and gaps as one outline: a thousand channels are as quick as ten.
+    steps = np.stack([shown, np.zeros_like(shown)], axis=1).ravel()[: 2 * count - 1]
+    ax.stairs(steps, edges.ravel(), fill=True, color=_BAR, linewidth=0)
     for colour, bad in ((NAN, np.isnan(values)), (INFINITE, np.isinf(values))):
         for place in np.flatnonzero(bad):
-            ax.axvspan(place - 0.5, place + 0.5, color=colour, linewidth=0)
+            ax.axvspan(place - width / 2, place + width / 2, color=colour, linewidth=0)
     ax.axhline(0, color=RULE, linewidth=0.8)
-    ax.set_xlim(-0.5, count - 0.5)
+    ax.set_xlim(-0.7, count - 0.3)
     low, high = _range(shown[None], None)
-    ax.set_ylim(low * 1.05, high * 1.05)
-    _dress_plot(ax, "channel", "activation")
-    places = _places(count, 1080)
-    ax.set_xticks(list(places), [str(names[place]) for place in places])
+    ax.set_ylim(low * 1.12, high * 1.12)
+    if count <= 24:
+        # As many digits as tell the largest: of 1.0 and 0.0000003 nobody wants to read the second.
+        decimals = int(np.clip(2 - math.floor(math.log10(max(-low, high))), 0, 12))
+        for place, value in enumerate(shown.tolist()):
+            digits = f"{value:.{decimals}f}" if max(-low, high) < 1e5 else number(value)
+            ax.annotate(
+                digits.replace("-", "−"), (place, value), (0, 3 if value >= 0 else -3), textcoords="offset points", ha="center",
+                va="bottom" if value >= 0 else "top", fontsize=7, color=PALE, family="DejaVu Sans",
+            )  # fmt: skip
+    _dress_plot(ax, "" if labels else "channel", "activation")
+    places = _places(count, 1080) if labels is None else range(count)
+    longest = max(4, int(1080 / count / 9))
+    texts = [plain(names[place] if labels is None else labels[names[place]], longest) for place in places]
+    ax.set_xticks(list(places), [text for text, _ in texts], parse_math=False)
+    for tick, (_, families) in zip(ax.get_xticklabels(), texts, strict=True):
+        tick.set_fontfamily(families)
     return cast(Figure, ax.get_figure(root=True))
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from cnnlens.kernel import Statistics
 from cnnlens.network import Layer, Network, Weight, shown_shape
-from cnnlens.text import printable
+from cnnlens.text import columns, printable
 
 __all__ = ["as_json", "as_table", "statistics_json"]
 
@@ -111,7 +111,7 @@ def as_table(network: Network) -> str:
         weights = [_weight_cells(weight) for weight in layer.stored.values()] or [[""] * 5]
         rows += [(head if first == 0 else [""] * 4) + cells for first, cells in enumerate(weights)]
     rows += [] if network.layers else [["", "the file holds no layers", *[""] * 7]]
-    return "\n".join([*lines, "", *_columns(rows), ""])
+    return "\n".join([*lines, "", *columns(rows, right=(0, 7)), ""])
 
 
 def _weight_cells(weight: Weight) -> list[str]:
@@ -125,16 +125,3 @@ def _weight_cells(weight: Weight) -> list[str]:
         f"{weight.canonical_axes} {weight.canonical_shape}".strip(),
         *shown,
     ]
-
-
-def _columns(rows: list[list[str]]) -> list[str]:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    numeric = (0, 7)
-    lines = [
-        "  ".join(
-            cell.rjust(width) if column in numeric else cell.ljust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
-    return [lines[0], "-" * max(len(line) for line in lines), *lines[1:]]

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import difflib
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 
-__all__ = ["nearest", "printable"]
+__all__ = ["columns", "nearest", "printable"]
 
 # Unicode general categories that move the cursor, hide, reorder or have no glyph: control, format (which holds the
 # bidirectional overrides), surrogate, private use, unassigned, and the line and paragraph separators.
@@ -37,3 +37,16 @@ def nearest(wanted: str, known: Iterable[str]) -> str:
         return "there are none"
     few = ", ".join(f"'{printable(name)}'" for name in names[:6])
     return f"there are {few}" + (f" and {len(names) - 6} more" if len(names) > 6 else "")
+
+
+def columns(rows: Sequence[Sequence[str]], right: Collection[int] = ()) -> list[str]:
+    """Lines with the cells of each column below each other, a rule under the first; ``right`` are aligned right."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = [
+        "  ".join(
+            cell.rjust(width) if column in right else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+    return [lines[0], "-" * max(len(line) for line in lines), *lines[1:]]

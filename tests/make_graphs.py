@@ -122,9 +122,9 @@ def volume():
 
 def call_outputs(top: keras.Model):
     """Every call of every layer of the outermost model, by cnnlens' name, as symbolic tensors."""
-    own = {id(node) for nodes in top._nodes_by_depth.values() for node in nodes} if hasattr(top, "_nodes_by_depth") else None
-    for layer in top.layers:
-        nodes = [node for node in layer._inbound_nodes if own is None or id(node) in own]
+    own = {id(node) for nodes in top._nodes_by_depth.values() for node in nodes}
+    for layer in top.operations:  # the layers, and bare operations such as x + y
+        nodes = [node for node in layer._inbound_nodes if id(node) in own]
         for position, node in enumerate(nodes):
             name = layer.name + (f":{position}" if position else "")
             for index, tensor in enumerate(node.outputs):

@@ -28,6 +28,11 @@ def graphs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return once(tmp_path_factory, "graphs", make)
 
 
+def arrays(path: Path) -> dict[str, np.ndarray]:
+    with np.load(path) as found:
+        return dict(found)
+
+
 def canonical(array: np.ndarray, channels_first: bool = False) -> np.ndarray:
     return array if array.ndim < 3 or channels_first else np.moveaxis(array, -1, 1)
 
@@ -35,17 +40,17 @@ def canonical(array: np.ndarray, channels_first: bool = False) -> np.ndarray:
 @pytest.mark.parametrize("name", MODELS)
 def test_every_call_of_every_layer_agrees_with_keras(graphs: Path, name: str) -> None:
     network = cnnlens.open(graphs / f"{name}.keras")
-    inputs = np.load(graphs / f"{name}.inputs.npz")
-    truth = np.load(graphs / f"{name}.outputs.npz")
-    given = [canonical(inputs[key]) for key in inputs.files]
+    inputs = arrays(graphs / f"{name}.inputs.npz")
+    truth = arrays(graphs / f"{name}.outputs.npz")
+    given = [canonical(one) for one in inputs.values()]
     maps = network.run(given, dtype="float32")
     precise = network.run(given, dtype="float64")
     compared = 0
-    for key in truth.files:
+    for key, stored in truth.items():
         if key not in maps:  # Keras lists no InputLayer for a Sequential, and shows its functional twin's
             assert key == "photo"
             continue
-        wanted = canonical(truth[key])
+        wanted = canonical(stored)
         assert maps[key].shape == wanted.shape, key
         assert maps[key].dtype == np.float32
         assert precise[key].dtype == np.float64
@@ -53,14 +58,14 @@ def test_every_call_of_every_layer_agrees_with_keras(graphs: Path, name: str) ->
         assert np.abs(maps[key] - wanted).max() <= 2e-6 * scale, key
         assert np.abs(precise[key] - wanted).max() <= 2e-6 * scale, key
         compared += 1
-    assert compared >= len(truth.files) - 1 > 1
+    assert compared >= len(truth) - 1 > 1
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_shapes_are_known_before_anything_runs(graphs: Path, name: str) -> None:
     network = cnnlens.open(graphs / f"{name}.keras")
-    inputs = np.load(graphs / f"{name}.inputs.npz")
-    maps = network.run([canonical(inputs[key]) for key in inputs.files], dtype="float32")
+    inputs = arrays(graphs / f"{name}.inputs.npz")
+    maps = network.run([canonical(one) for one in inputs.values()], dtype="float32")
     for layer in network.layers:
         assert layer.output_shape is not None, layer.name
         assert (3, *layer.output_shape[1:]) == maps[layer.name].shape, layer.name

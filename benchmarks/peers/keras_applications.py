@@ -2,9 +2,10 @@
 
 ``python -m benchmarks.peers.keras_applications FOLDER NAME …`` writes FOLDER/NAME.keras (weights=None; gammas, betas,
 means, variances and biases drawn with a fixed seed, for the initial ones would hide a swap), FOLDER/NAME.input.npy and
-FOLDER/NAME/INDEX.npy, one array a layer in the order of ``model.layers``.
+FOLDER/NAME/INDEX.npy, one array a layer or bare operation in the order of FOLDER/NAME/names.json.
 """
 
+import json
 import sys
 from pathlib import Path
 
@@ -40,11 +41,12 @@ def main(folder: Path, names: list[str]) -> None:
         low, high = _RANGE.get(name, (-1, 1))
         image = generator.uniform(low, high, (1, *model.input_shape[1:])).astype("float32")
         np.save(folder / f"{name}.input.npy", image)
-        outputs = keras.Model(model.inputs, [layer.output for layer in model.layers])(image, training=False)
+        outputs = keras.Model(model.inputs, [one.output for one in model.operations])(image, training=False)
         (folder / name).mkdir(exist_ok=True)
+        (folder / name / "names.json").write_text(json.dumps([one.name for one in model.operations]))
         for index, output in enumerate(outputs):
             np.save(folder / name / f"{index}.npy", keras.ops.convert_to_numpy(output))
-        print(name, len(model.layers), "layers", flush=True)
+        print(name, len(model.operations), "layers", flush=True)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ belongs to, and where they do not (Keras 3.0), the order does.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -111,21 +112,30 @@ def _descend(group: Group, name: str) -> Group | None:
 
 def _stored(group: Group, layer: str, resolution: Resolution) -> list[_Stored]:
     found: list[_Stored] = []
-    seen: set[str] = set()
-    for name in _strings(group, "weight_names", resolution):
+    names = _strings(group, "weight_names", resolution)
+    counts = Counter(names)
+    twice = [name for name in counts if counts[name] > 1]
+    if twice:
+        # Keras 3.0 gave the arrays of inner layers one name and broke off at the second: whose the first is, nobody knows.
+        what = ", ".join(printable(name) for name in twice[:4])
+        resolution.note(f"layer {shown((layer,))}: several arrays are listed as {what}; those stored are left unmatched")
+    for name in names:
         *way, last = name.split("/")
+        if counts[name] > 1 or "seed_generator" in name:
+            continue
         below = _descend(group, "/".join(way)) if way else group
         array = below.arrays.get(last) if below is not None else None
-        short = re.sub(r":\d+$", "", last)
-        if "seed_generator" in name:
+        if array is None:
+            resolution.note(f"layer {shown((layer,))}: the array {printable(name)} is listed and missing")
             continue
-        if array is None or name in seen:
-            reason = "twice under one name" if name in seen else "and is missing: the file was not written to its end"
-            resolution.note(f"layer {shown((layer,))}: the array {printable(name)} is listed {reason}")
-            continue
-        seen.add(name)
-        found.append(_Stored(tuple(re.sub(r":\d+$", "", part) for part in way), short, array))
+        parts = tuple(_without_suffix(part) for part in way)
+        found.append(_Stored(parts, _without_suffix(last), array))
     return found
+
+
+def _without_suffix(name: str) -> str:
+    """``kernel:0`` of TensorFlow as ``kernel``."""
+    return re.sub(r":\d+$", "", name)
 
 
 def _without_entry(layer: str, stored: Sequence[_Stored], resolution: Resolution) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, cast
 
 from cnnlens.files.arrays import StoredArray
 from cnnlens.files.keras_variables import Declared, base_class, contradiction, declare
@@ -63,11 +63,10 @@ class Resolution:
         """Gives layers without arrays those of the same layer elsewhere: Keras stores a shared layer once."""
         lost: list[LayerPath] = []
         for path, entry, declared in self._missing:
-            config = entry.get("config")
             owners = [
                 owner
                 for owner, other in self._owners.get((path[-1], base_class(entry)), [])
-                if other.get("config") == config
+                if owner != path and _same_layer(entry, other)
             ]
             if len(owners) == 1:
                 self.weights[path] = dict(self.weights[owners[0]])
@@ -82,3 +81,19 @@ class Resolution:
     def unmatched(self, arrays: Iterable[StoredArray]) -> dict[str, StoredArray]:
         """The arrays that no layer claimed, by their place in the file."""
         return {array.place: array for array in arrays if id(array) not in self._claimed}
+
+
+def _same_layer(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two entries can describe one layer: the same config, and no identities that differ."""
+    identities = {entry.get("shared_object_id") for entry in (one, other)} - {None}
+    return len(identities) < 2 and _without_identities(one.get("config")) == _without_identities(other.get("config"))
+
+
+def _without_identities(value: object) -> object:
+    """A config without ``shared_object_id``, which Keras writes from the second use of an object on."""
+    if isinstance(value, dict):
+        pairs = cast("dict[str, object]", value).items()
+        return {key: _without_identities(item) for key, item in pairs if key != "shared_object_id"}
+    if isinstance(value, list):
+        return [_without_identities(item) for item in cast("list[object]", value)]
+    return value

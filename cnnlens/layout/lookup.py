@@ -8,6 +8,7 @@ here.
 from __future__ import annotations
 
 import re
+from string import ascii_lowercase
 
 from cnnlens.errors import CnnlensError
 from cnnlens.layout.geometry import Geometry
@@ -21,6 +22,9 @@ CANONICAL = "canonical"
 
 KINDS: tuple[str, ...] = tuple(dict.fromkeys(kind for row in ROWS for kind in row.kinds))
 """The kinds of layer that have a line in the table, by their Keras class names."""
+
+# NumPy arrays have at most 64 axes; none of these means anything in a pattern.
+_BY_POSITION = ascii_lowercase + "".join(chr(number) for number in range(0x3B1, 0x3B1 + 38))
 
 NDIM = re.compile(r"([123])D(?:Transpose|Cell)?$")
 """The number of spatial axes in a kind's name."""
@@ -83,7 +87,7 @@ def _einsum_row(equation: str) -> Row | None:
 
 def _plain(rank: int) -> Row:
     """A line for weights that no table knows: the axes keep their order, named by position."""
-    letters = "".join(chr(ord("a") + axis) for axis in range(rank))
+    letters = _BY_POSITION[:rank]
     return Row((), (), letters, letters, letters, letters, letters, letters)
 
 

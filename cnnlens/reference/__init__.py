@@ -27,9 +27,7 @@ __all__ = ["LinearOperation", "Operation", "Shape", "Weights", "build", "known_k
 _MODULES = (_activations, _convolution, _merging, _normalization, _pooling, _resizing, _shaping)
 
 
-def build(
-    kind: str, module: str | None, config: Mapping[str, Any], keras_version: tuple[int, ...] = (3,)
-) -> Operation:
+def build(kind: str, module: str | None, config: Mapping[str, Any], keras_version: tuple[int, ...] = (3,)) -> Operation:
     """The operation of a layer.
 
     Args:

@@ -11,7 +11,8 @@ from typing import Any, cast
 
 import numpy as np
 
-from cnnlens.reference.bare_functions import OPERATIONS, TENSORFLOW_NAMES, Rule
+from cnnlens.reference.bare_rules import Rule
+from cnnlens.reference.bare_table import OPERATIONS, TENSORFLOW_NAMES
 from cnnlens.reference.operation import Array, Operation, Weights
 from cnnlens.text import nearest, printable
 
@@ -22,7 +23,9 @@ _KERAS_2_KINDS = ("TFOpLambda", "SlicingOpLambda")
 
 def is_bare(kind: str, module: str | None) -> bool:
     """Whether the entry is a bare op rather than a layer: an ``Add`` may be either, and only the module tells."""
-    return kind in _KERAS_2_KINDS or (module is not None and (module + ".").startswith(("keras.src.ops.", "keras.ops.")))
+    return kind in _KERAS_2_KINDS or (
+        module is not None and (module + ".").startswith(("keras.src.ops.", "keras.ops."))
+    )
 
 
 def build_bare(
@@ -61,13 +64,10 @@ def decode(argument: Any) -> Any:
 class BareOperation(Operation):
     """One call of a function of ``keras.ops``: its settings are in the configuration, its operands are the arguments."""
 
-    def __init__(
-        self, kind: str, config: Mapping[str, Any], keras_version: tuple[int, ...], rule: Rule
-    ) -> None:
+    def __init__(self, kind: str, config: Mapping[str, Any], keras_version: tuple[int, ...], rule: Rule) -> None:
         super().__init__(kind, config, keras_version)
         self.rule = rule
         self.settings: dict[str, Any] = {name: decode(value) for name, value in config.items() if name != "name"}
-        rule.check(self.settings)
 
     def _split(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
         """Operands in order, and settings: an operand may come by name, a setting may come by place."""
@@ -137,5 +137,3 @@ class KerasTwoOperation(Operation):
 
     def __call__(self, weights: Weights, *args: Any, **kwargs: Any) -> Any:
         return self.inner(weights, *args, **self._translate(kwargs))
-
-

@@ -216,9 +216,7 @@ def convolve(
     taps, filters = kernel.shape[:-2], kernel.shape[-1]
     sizes = tuple(
         (size + before + after - (tap - 1) * gap - 1) // stride + 1
-        for size, (before, after), tap, gap, stride in zip(
-            x.shape[1:-1], pads, taps, dilation, strides, strict=True
-        )
+        for size, (before, after), tap, gap, stride in zip(x.shape[1:-1], pads, taps, dilation, strides, strict=True)
     )
     out = np.empty((x.shape[0], *sizes, filters), x.dtype)
     depth = math.prod(kernel.shape[:-1])
@@ -228,9 +226,7 @@ def convolve(
         return out
     images = max(positions // max(math.prod(sizes), 1), 1)
     few = groups == 1 and kernel.shape[-2] <= _FEW_CHANNELS
-    matrices = [
-        np.ascontiguousarray(part.reshape(depth, -1)) for part in np.split(kernel, groups, axis=-1)
-    ]
+    matrices = [np.ascontiguousarray(part.reshape(depth, -1)) for part in np.split(kernel, groups, axis=-1)]
     if few and bias is not None:
         # A row of ones carries the bias through the product.
         matrices = [np.concatenate([matrices[0], bias.reshape(1, -1)])]
@@ -328,9 +324,7 @@ def depthwise(
     table = kernel.reshape(-1, channels)
     sizes = tuple(
         (size + before + after - (tap - 1) * gap - 1) // stride + 1
-        for size, (before, after), tap, gap, stride in zip(
-            x.shape[1:-1], pads, taps, dilation, strides, strict=True
-        )
+        for size, (before, after), tap, gap, stride in zip(x.shape[1:-1], pads, taps, dilation, strides, strict=True)
     )
     out = np.empty((x.shape[0], *sizes, channels), x.dtype)
     images = max(_DEPTHWISE_ELEMENTS // max(math.prod(sizes) * channels, 1), 1)
@@ -377,13 +371,9 @@ class SeparableConvolution(_Spatial):
 
     def compute(self, weights: Weights, x: Array, activation: Activation | None) -> Array:
         pads = self.pads(x.shape[1:-1])
-        middle = depthwise(
-            x, weights["depthwise_kernel"], self.strides, pads, self.dilation, _finish(None, None)
-        )
+        middle = depthwise(x, weights["depthwise_kernel"], self.strides, pads, self.dilation, _finish(None, None))
         pointwise, ones = weights["pointwise_kernel"], (1,) * self.rank
-        return convolve(
-            middle, pointwise, self.bias(weights), ones, ((0, 0),) * self.rank, ones, 1, activation
-        )
+        return convolve(middle, pointwise, self.bias(weights), ones, ((0, 0),) * self.rank, ones, 1, activation)
 
 
 @register("Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose", "Deconvolution2D", "Convolution2DTranspose")
@@ -443,9 +433,7 @@ class TransposedConvolution(_Spatial):
             finish(out[part].reshape(-1, self.filters))
         return out
 
-    def _scatter(
-        self, x: Array, matrix: Array, tap: tuple[int, ...], lefts: Sequence[int], out: Array
-    ) -> None:
+    def _scatter(self, x: Array, matrix: Array, tap: tuple[int, ...], lefts: Sequence[int], out: Array) -> None:
         """Add one tap's product to every output position that it reaches."""
         taken: list[slice] = [slice(None)]
         placed: list[slice] = [slice(None)]

@@ -94,7 +94,9 @@ class Executor:
         for call, operation, drop in zip(order, operations, drops, strict=True):
             layer = call.layer
             if layer.name not in cast_weights:
-                cast_weights[layer.name] = {name: self._cast(array) for name, array in layer.computing_weights().items()}
+                cast_weights[layer.name] = {
+                    name: self._cast(array) for name, array in layer.computing_weights().items()
+                }
             kwargs = {name: value for name, value in call.kwargs.items() if name not in ("mask", "training")}
             steps.append(_Step(call, operation, cast_weights[layer.name], kwargs, tuple(drop)))
         return steps
@@ -127,7 +129,8 @@ class Executor:
     def stored(self, given: Sequence[Array]) -> dict[str, Array]:
         """One batch through the network: wanted arrays by name, in the file's own axes. ``given`` is in them too."""
         values: dict[Ref, Any] = {
-            ref: np.ascontiguousarray(array, dtype=self.dtype) for ref, array in zip(self.network.inputs, given, strict=True)
+            ref: np.ascontiguousarray(array, dtype=self.dtype)
+            for ref, array in zip(self.network.inputs, given, strict=True)
         }
         with np.errstate(all="ignore"):  # an overflow is a result, shown as one; warnings would only repeat it
             for step in self._steps:
@@ -189,13 +192,24 @@ class Executor:
             by_name = cast("Mapping[str, Any]", inputs)
             missing = [ref.name for ref in refs if ref.name not in by_name]
             if missing:
-                raise CnnlensError(f"the network's input '{printable(missing[0])}' is not given; {nearest(missing[0], by_name)}")
+                raise CnnlensError(
+                    f"the network's input '{printable(missing[0])}' is not given; {nearest(missing[0], by_name)}"
+                )
             arrays = [by_name[ref.name] for ref in refs]
-        elif len(refs) == 1 and not (isinstance(inputs, (list, tuple)) and len(cast("list[Any]", inputs)) == 1 and hasattr(inputs[0], "shape")):
-            arrays = [inputs]
-        else:
+        elif isinstance(inputs, (list, tuple)) and self._is_sequence_of_inputs(cast("Sequence[Any]", inputs)):
             arrays = list(cast("Sequence[Any]", inputs))
+        else:
+            arrays = [inputs]
         return self._inputs_as_list(arrays)
+
+    def _is_sequence_of_inputs(self, inputs: Sequence[Any]) -> bool:
+        """Whether a list holds an array an input, rather than an example an item (or bare numbers)."""
+        if len(self.network.inputs) != 1:
+            return True
+        shape = self.network.shape(self.network.inputs[0])
+        return (
+            bool(inputs) and shape is not None and all(len(getattr(one, "shape", ())) >= len(shape) for one in inputs)
+        )
 
     def _inputs_as_list(self, arrays: Sequence[Any]) -> list[Array]:
         refs = self.network.inputs

@@ -18,7 +18,7 @@ from cnnlens.errors import UnsupportedLayerError
 from cnnlens.reference.special import erf
 from cnnlens.text import printable
 
-__all__ = ["Activation", "activation_layer", "find_activation", "softmax"]
+__all__ = ["Activation", "activation_layer", "find_activation", "parametric_activation"]
 
 Array = NDArray[Any]
 # Takes the input and the array to write into, which may be the input itself.
@@ -137,8 +137,13 @@ def _selu(x: Array, out: Array) -> None:
     np.multiply(out, 1.0507009873554804934193349852946, out=out)
 
 
-def _celu(x: Array, out: Array) -> None:
-    _elu(1.0)(x, out)
+def _celu(alpha: float) -> Function:
+    def function(x: Array, out: Array) -> None:
+        negative = np.expm1(np.minimum(x, 0) / alpha)
+        negative *= alpha
+        np.add(np.maximum(x, 0), negative, out=out)
+
+    return function
 
 
 def _sigmoid(x: Array, out: Array) -> None:
@@ -209,13 +214,19 @@ def _hard_silu(x: Array, out: Array) -> None:
     np.multiply(x, gate, out=out)
 
 
-def _soft_shrink(x: Array, out: Array) -> None:
-    # What is left of x beyond [-0.5, 0.5].
-    out[...] = np.where(x > 0.5, x - 0.5, np.where(x < -0.5, x + 0.5, x * 0))
+def _soft_shrink(limit: float) -> Function:
+    def function(x: Array, out: Array) -> None:
+        # What is left of x beyond [-limit, limit]; NaN stays.
+        np.subtract(x, np.clip(x, -limit, limit), out=out)
+
+    return function
 
 
-def _hard_shrink(x: Array, out: Array) -> None:
-    out[...] = np.where(np.abs(x) > 0.5, x, x * 0)
+def _hard_shrink(limit: float) -> Function:
+    def function(x: Array, out: Array) -> None:
+        out[...] = np.where(np.abs(x) <= limit, x.dtype.type(0), x)
+
+    return function
 
 
 def _sparse_plus(x: Array, out: Array) -> None:
@@ -226,8 +237,11 @@ def _sparse_sigmoid(x: Array, out: Array) -> None:
     _clipped(0.0, 1.0)((x + 1) / 2, out)
 
 
-def _squareplus(x: Array, out: Array) -> None:
-    np.divide(x + np.sqrt(x * x + 4), 2, out=out)
+def _squareplus(b: float) -> Function:
+    def function(x: Array, out: Array) -> None:
+        np.divide(x + np.sqrt(x * x + b), 2, out=out)
+
+    return function
 
 
 def _softsign(x: Array, out: Array) -> None:
@@ -295,11 +309,11 @@ def _glu(x: Array, axis: int) -> Array:
 
 
 _FUNCTIONS: dict[str, Function] = {
-    "celu": _celu,
+    "celu": _celu(1.0),
     "elu": _elu(1.0),
     "exponential": _exponential,
     "gelu": _gelu,
-    "hard_shrink": _hard_shrink,
+    "hard_shrink": _hard_shrink(0.5),
     "hard_sigmoid": _hard_sigmoid,
     "hard_silu": _hard_silu,
     "hard_tanh": _clipped(-1.0, 1.0),
@@ -311,12 +325,12 @@ _FUNCTIONS: dict[str, Function] = {
     "selu": _selu,
     "sigmoid": _sigmoid,
     "silu": _silu,
-    "soft_shrink": _soft_shrink,
+    "soft_shrink": _soft_shrink(0.5),
     "softplus": _softplus,
     "softsign": _softsign,
     "sparse_plus": _sparse_plus,
     "sparse_sigmoid": _sparse_sigmoid,
-    "squareplus": _squareplus,
+    "squareplus": _squareplus(4.0),
     "tanh": _tanh,
     "tanh_shrink": _tanh_shrink,
 }
@@ -398,3 +412,32 @@ def activation_layer(kind: str, config: Mapping[str, Any]) -> Activation:
             return Activation("softmax", partial(softmax, axis=axes), elementwise=False)
         return Activation("softmax", partial(softmax, axis=int(axis)), elementwise=False)
     raise UnsupportedLayerError(f"a layer of kind {printable(kind)} as an activation is not supported")
+
+
+# The activations with settings, each from Keras' defaults of ``keras.ops`` (which differ from those of the layers).
+_PARAMETRIC: dict[str, Callable[[Mapping[str, Any]], Function]] = {
+    "leaky_relu": lambda given: _leaky(given.get("negative_slope", 0.2)),
+    "elu": lambda given: _elu(given.get("alpha", 1.0)),
+    "celu": lambda given: _celu(given.get("alpha", 1.0)),
+    "gelu": lambda given: _gelu_tanh if given.get("approximate", True) else _gelu,
+    "squareplus": lambda given: _squareplus(given.get("b", 4)),
+    "hard_shrink": lambda given: _hard_shrink(given.get("threshold", 0.5)),
+    "soft_shrink": lambda given: _soft_shrink(given.get("threshold", 0.5)),
+    "threshold": lambda given: _threshold(given["threshold"], given["default_value"]),
+    "general_relu": lambda given: general_relu(
+        given.get("negative_slope", 0.0), given.get("max_value"), given.get("threshold", 0.0)
+    ),
+}
+
+
+def parametric_activation(name: str, settings: Mapping[str, Any]) -> Activation:
+    """An activation of ``keras.ops`` with the settings of its configuration."""
+    if name in _PARAMETRIC:
+        return Activation(name, _PARAMETRIC[name](settings))
+    axis = settings.get("axis", -1)
+    if name == "glu":
+        return Activation(name, _linear, elementwise=False, halved=int(axis))
+    if name in _WHOLE_AXIS:
+        axes = tuple(cast("list[int]", axis)) if isinstance(axis, list) else axis
+        return Activation(name, partial(cast("Any", _WHOLE_AXIS[name]), axis=axes), elementwise=False)
+    return Activation(name, _FUNCTIONS[name])

@@ -67,8 +67,10 @@ class Merge(Operation):
             return arrays[0].copy()
         out = combine(arrays[0], arrays[1])
         for array in arrays[2:]:
-            out = combine(out, array, out=out) if out.shape == broadcast_shape(out.shape, array.shape) else combine(
-                out, array
+            out = (
+                combine(out, array, out=out)
+                if out.shape == broadcast_shape(out.shape, array.shape)
+                else combine(out, array)
             )
         if self.kind == "Average":
             out /= len(arrays)

@@ -72,8 +72,10 @@ def _resize_axis(x: Array, axis: int, wanted: int, method: str, *, antialias: bo
         return np.take(x, np.minimum(index, size - 1), axis=axis)
     if method == "bilinear" and not antialias:
         return _between(x, axis, wanted)
-    matrix = _cubic_table(size, wanted) if method == "bicubic" and not antialias else _sampling(
-        size, wanted, method, antialias=antialias
+    matrix = (
+        _cubic_table(size, wanted)
+        if method == "bicubic" and not antialias
+        else _sampling(size, wanted, method, antialias=antialias)
     )
     moved = np.moveaxis(x, axis, -2)
     return np.ascontiguousarray(np.moveaxis(np.matmul(matrix.astype(x.dtype), moved), -2, axis))

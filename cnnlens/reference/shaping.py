@@ -29,7 +29,9 @@ class _Edges(Operation):
         if self.rank == 1:
             self.edges: Edges = (cast("tuple[int, int]", numbers(value, 2, self.key)),)
             return
-        items: list[Any] = list(cast("Sequence[Any]", value)) if isinstance(value, list | tuple) else [value] * self.rank
+        items: list[Any] = (
+            list(cast("Sequence[Any]", value)) if isinstance(value, list | tuple) else [value] * self.rank
+        )
         if len(items) != self.rank:
             raise self.refuse(f"{self.key} must have {self.rank} entries, not {len(items)}")
         self.edges = tuple(cast("tuple[int, int]", numbers(item, 2, self.key)) for item in items)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-__all__ = ["IMAGES", "LABELS", "MODEL"]
+__all__ = ["IMAGES", "LABELS", "MODEL", "NAMES"]
 
 _HERE = Path(__file__).resolve().parent
 
@@ -31,3 +31,6 @@ LABELS = (
     "Ankle boot",
 )
 """What the ten outputs of the network mean (https://github.com/zalandoresearch/fashion-mnist)."""
+
+NAMES = LABELS
+"""What the images in `IMAGES` show, in their order: one of each class."""

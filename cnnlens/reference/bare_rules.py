@@ -1,0 +1,112 @@
+"""Shape rules for bare ops: what comes out of an op, from shapes alone.
+
+Most shapes follow from one of a few rules. Where the result's shape is as involved as the function itself (slicing,
+stacking, reshaping), the function is run on arrays of single bytes that share one cell, once for each of two guesses
+of the unknown sizes: what changes between the guesses is unknown in the result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+
+from cnnlens.errors import UnsupportedLayerError
+from cnnlens.reference.merging import broadcast_shape
+from cnnlens.reference.operation import Shape
+
+__all__ = ["Rule", "Settings", "axes_of", "broadcast", "is_shape", "matmul", "probed", "reduced", "same", "shape_of"]
+
+Settings = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What an op computes.
+
+    Attributes:
+        function: ``function(settings, *operands)`` to an array or a list of arrays.
+        shape: ``shape(settings, *operands)``, with shapes where arrays are, to a shape or a list of shapes.
+        operands: Names of the leading arguments that are data; empty where any number may come.
+        settings: Names of what may follow them by place.
+    """
+
+    function: Callable[..., Any]
+    shape: Callable[..., Any]
+    operands: tuple[str, ...] = ("x",)
+    settings: tuple[str, ...] = ()
+
+
+def is_shape(value: Any) -> bool:
+    """Whether an argument stands for an array: a tuple of sizes, as JSON's lists never are."""
+    return isinstance(value, tuple) and all(size is None or isinstance(size, int) for size in cast("Any", value))
+
+
+def shape_of(value: Any) -> Shape:
+    """The shape of an operand: as given, of a constant, or of a number."""
+    return cast("Shape", value) if is_shape(value) else tuple(np.shape(value))
+
+
+def same(settings: Settings, x: Any, *rest: Any) -> Shape:
+    """As the first operand."""
+    return shape_of(x)
+
+
+def broadcast(settings: Settings, *operands: Any) -> Shape:
+    """All operands spread over each other."""
+    return broadcast_shape(*(shape_of(value) for value in operands))
+
+
+def axes_of(value: Any, rank: int) -> tuple[int, ...]:
+    """An axis, several, or None for all, counted from the front."""
+    if value is None:
+        return tuple(range(rank))
+    items = cast("Sequence[Any]", value) if isinstance(value, list | tuple) else [value]
+    if any(not -rank <= int(item) < rank for item in items):
+        raise UnsupportedLayerError(f"axis {value} is outside an array of {rank} axes")
+    return tuple(int(item) % rank for item in items)
+
+
+def reduced(settings: Settings, x: Any) -> Shape:
+    """Without the axes reduced over, or with ones there."""
+    shape = shape_of(x)
+    axes = axes_of(settings.get("axis"), len(shape))
+    keep = bool(settings.get("keepdims", False))
+    return tuple(1 if place in axes else size for place, size in enumerate(shape) if keep or place not in axes)
+
+
+def matmul(settings: Settings, a: Any, b: Any) -> Shape:
+    """Rows of the first by columns of the second, leading axes spread."""
+    first, second = shape_of(a), shape_of(b)
+    if len(first) < 2 or len(second) < 2:
+        return cast("Shape", probed(lambda _, x, y: np.matmul(x, y))(settings, a, b))
+    if None not in (first[-1], second[-2]) and first[-1] != second[-2]:
+        raise UnsupportedLayerError(f"shapes do not fit together: {first}, {second}")
+    return (*broadcast_shape(first[:-2], second[:-2]), first[-2], second[-1])
+
+
+def probed(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The shape rule that runs the function itself on arrays of bytes without memory of their own."""
+
+    def rule(settings: Settings, *operands: Any) -> Any:
+        first, second = (function(settings, *[_probe(value, guess) for value in operands]) for guess in (2, 3))
+        if isinstance(first, list | tuple):
+            return [_agreed(a, b) for a, b in zip(cast("Any", first), cast("Any", second), strict=True)]
+        return _agreed(first, second)
+
+    return rule
+
+
+def _probe(value: Any, guess: int) -> Any:
+    if is_shape(value):
+        sizes = [guess if size is None else size for size in cast("Shape", value)]
+        return np.broadcast_to(np.zeros((), np.int8), sizes)
+    if isinstance(value, list) and any(is_shape(item) for item in cast("list[Any]", value)):
+        return [_probe(item, guess) for item in cast("list[Any]", value)]
+    return value
+
+
+def _agreed(first: Any, second: Any) -> Shape:
+    return tuple(a if a == b else None for a, b in zip(np.shape(first), np.shape(second), strict=True))

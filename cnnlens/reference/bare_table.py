@@ -1,0 +1,260 @@
+"""The table of bare ops: for each name its function, its operands and settings, and its shape rule.
+
+The first table speaks ``keras.ops``; the second translates the TensorFlow names that Keras 2 wrote into the first's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, cast
+
+import numpy as np
+
+from cnnlens.errors import UnsupportedLayerError
+from cnnlens.reference import bare_functions as functions
+from cnnlens.reference import bare_rules as rules
+from cnnlens.reference.bare_rules import Rule, Settings
+from cnnlens.reference.functions import parametric_activation
+from cnnlens.reference.operation import Array, Operation, Shape, build_layer
+from cnnlens.reference.special import erf
+
+__all__ = ["OPERATIONS", "TENSORFLOW_NAMES"]
+
+
+def _unary(function: Callable[[Array], Any]) -> Rule:
+    return Rule(lambda _, x: function(x), rules.same)
+
+
+def _binary(function: Callable[[Any, Any], Any]) -> Rule:
+    return Rule(lambda _, a, b: function(a, b), rules.broadcast, operands=("x1", "x2"))
+
+
+def _reduction(function: Callable[..., Any]) -> Rule:
+    return Rule(functions.reduce_with(function), rules.reduced, settings=("axis", "keepdims"))
+
+
+def _structural(function: Callable[..., Any], *settings: str, operands: tuple[str, ...] = ("x",)) -> Rule:
+    return Rule(function, rules.probed(function), operands=operands, settings=settings)
+
+
+def _activation(name: str, *settings: str) -> Rule:
+    """An activation; what its configuration leaves out is Keras' default of ``keras.ops``."""
+
+    def shape(given: Settings, x: Any) -> Shape:
+        return parametric_activation(name, given).shape(rules.shape_of(x))
+
+    return Rule(lambda given, x: parametric_activation(name, given).apply(x), shape, settings=settings)
+
+
+def _layer(kind: str, *settings: str, weights: tuple[str, ...] = ()) -> Rule:
+    """An op that is a layer's arithmetic, its weights being operands. ``{}`` in ``kind`` stands for the rank."""
+
+    def build(given: Settings, x: Any, *rest: Any) -> Operation:
+        shape = rules.shape_of(x)
+        rank = len(shape) - 2
+        config = dict(given)
+        if weights:
+            kernels = [rules.shape_of(value) for value in rest]
+            channels = shape[1 if given.get("data_format") == "channels_first" else -1]
+            config |= {
+                "kernel_size": list(kernels[0][:rank]),
+                "filters": kernels[-1][-2 if "Transpose" in kind else -1],
+                "depth_multiplier": kernels[0][-1],
+                "groups": (channels or 1) // (kernels[0][-2] or 1) if kind == "Conv{}D" else 1,
+                "use_bias": False,
+            }
+        operation = build_layer(kind.format(rank), None, config, (3,))
+        if operation is None:
+            raise UnsupportedLayerError(f"the reference has no {kind.format(rank)}")
+        return operation
+
+    def function(given: Settings, x: Array, *rest: Any) -> Any:
+        named = {name: np.asarray(value, x.dtype) for name, value in zip(weights, rest, strict=True)}
+        return build(given, x, *rest)(named, x)
+
+    def shape(given: Settings, x: Any, *rest: Any) -> Any:
+        return build(given, x, *rest).output_shape(rules.shape_of(x))
+
+    return Rule(function, shape, operands=("x", *weights), settings=settings)
+
+
+def _resized(given: Settings, x: Any) -> tuple[Operation, Shape]:
+    size = cast("list[int]", given["size"])
+    operation = build_layer("Resizing", None, {**given, "height": size[0], "width": size[1]}, (3,))
+    assert operation is not None
+    shape = rules.shape_of(x)
+    if len(shape) != 4:
+        raise UnsupportedLayerError(f"Resize: expected a batch of images of 4 axes, got shape {shape}")
+    return operation, shape
+
+
+def _einsum_shape(given: Settings, *operands: Any) -> Shape:
+    equation = str(given["subscripts"]).replace(" ", "")
+    letters, arrow, made = equation.partition("->")
+    if "." in equation or not arrow:
+        return cast("Shape", rules.probed(functions.einsum)(given, *operands))
+    sizes: dict[str, int | None] = {}
+    for named, operand in zip(letters.split(","), operands, strict=True):
+        for letter, size in zip(named, rules.shape_of(operand), strict=True):
+            sizes[letter] = sizes.get(letter) or size
+    return tuple(sizes[letter] for letter in made)
+
+
+_UNARY: dict[str, Callable[..., Any]] = {
+    "Abs": np.abs, "Absolute": np.abs, "Negative": np.negative, "Positive": np.positive, "Square": np.square,
+    "Sqrt": np.sqrt, "Rsqrt": lambda x: 1 / np.sqrt(x), "Reciprocal": np.reciprocal, "Sign": np.sign,
+    "Exp": np.exp, "Exp2": np.exp2, "Expm1": np.expm1, "Log": np.log, "Log10": np.log10, "Log1p": np.log1p,
+    "Log2": np.log2, "Sin": np.sin, "Cos": np.cos, "Tan": np.tan, "Arcsin": np.arcsin, "Arccos": np.arccos,
+    "Arctan": np.arctan, "Sinh": np.sinh, "Cosh": np.cosh, "Arcsinh": np.arcsinh, "Arccosh": np.arccosh,
+    "Arctanh": np.arctanh, "Floor": np.floor, "Ceil": np.ceil, "Trunc": np.trunc, "Erf": erf,
+    "Isnan": np.isnan, "Isinf": np.isinf, "Isfinite": np.isfinite, "LogicalNot": np.logical_not,
+    "ZerosLike": np.zeros_like, "OnesLike": np.ones_like, "Copy": np.copy, "StopGradient": np.asarray,
+}  # fmt: skip
+_BINARY: dict[str, Callable[..., Any]] = {
+    "Add": np.add, "Subtract": np.subtract, "Multiply": np.multiply, "Divide": np.true_divide,
+    "TrueDivide": np.true_divide, "FloorDivide": np.floor_divide, "Power": np.power, "Mod": np.mod,
+    "Maximum": np.maximum, "Minimum": np.minimum, "Arctan2": np.arctan2, "Hypot": np.hypot,
+    "Logaddexp": np.logaddexp, "Greater": np.greater, "GreaterEqual": np.greater_equal, "Less": np.less,
+    "LessEqual": np.less_equal, "Equal": np.equal, "NotEqual": np.not_equal, "LogicalAnd": np.logical_and,
+    "LogicalOr": np.logical_or, "LogicalXor": np.logical_xor,
+}  # fmt: skip
+_REDUCTIONS: dict[str, Callable[..., Any]] = {
+    "Mean": np.mean, "Sum": np.sum, "Max": np.max, "Min": np.min, "Amax": np.max, "Amin": np.min, "Prod": np.prod,
+    "Var": np.var, "Std": np.std, "Any": np.any, "All": np.all, "Argmax": np.argmax, "Argmin": np.argmin,
+}  # fmt: skip
+# Op name -> (activation, names of its settings).
+_ACTIVATIONS: dict[str, tuple[str, ...]] = {
+    "Relu": ("relu",), "Relu6": ("relu6",), "Sigmoid": ("sigmoid",), "Silu": ("silu",), "Softplus": ("softplus",),
+    "Softsign": ("softsign",), "Tanh": ("tanh",), "TanhShrink": ("tanh_shrink",), "Selu": ("selu",),
+    "HardSigmoid": ("hard_sigmoid",), "HardSilu": ("hard_silu",), "HardSwish": ("hard_silu",),
+    "HardTanh": ("hard_tanh",), "LogSigmoid": ("log_sigmoid",), "SparsePlus": ("sparse_plus",),
+    "SparseSigmoid": ("sparse_sigmoid",), "Mish": ("mish",), "LeakyRelu": ("leaky_relu", "negative_slope"),
+    "Elu": ("elu", "alpha"), "Celu": ("celu", "alpha"), "Gelu": ("gelu", "approximate"),
+    "Squareplus": ("squareplus", "b"), "HardShrink": ("hard_shrink", "threshold"),
+    "SoftShrink": ("soft_shrink", "threshold"), "Threshold": ("threshold", "threshold", "default_value"),
+    "Softmax": ("softmax", "axis"), "LogSoftmax": ("log_softmax", "axis"), "Sparsemax": ("sparsemax", "axis"),
+    "Glu": ("glu", "axis"),
+    "ReLU": ("general_relu", "negative_slope", "max_value", "threshold"),
+}  # fmt: skip
+
+OPERATIONS: dict[str, Rule] = {
+    **{name: _unary(function) for name, function in _UNARY.items()},
+    **{name: _binary(function) for name, function in _BINARY.items()},
+    **{name: _reduction(function) for name, function in _REDUCTIONS.items()},
+    **{name: _activation(*entry) for name, entry in _ACTIVATIONS.items()},
+    "DivideNoNan": Rule(functions.divide_no_nan, rules.broadcast, operands=("x1", "x2")),
+    "Round": Rule(lambda given, x: np.round(x, int(given.get("decimals") or 0)), rules.same, settings=("decimals",)),
+    "Cast": Rule(functions.cast_to, rules.same, settings=("dtype",)),
+    "Clip": Rule(functions.clip, rules.same, settings=("x_min", "x_max")),
+    "Cumsum": Rule(functions.cumsum, rules.same, settings=("axis",)),
+    "Flip": Rule(functions.flip, rules.same, settings=("axis",)),
+    "Roll": Rule(functions.roll, rules.same, settings=("shift", "axis")),
+    "Normalize": Rule(functions.normalize, rules.same, settings=("axis", "order", "epsilon")),
+    "Where": Rule(functions.where, rules.broadcast, operands=("condition", "x1", "x2")),
+    "Logsumexp": Rule(functions.logsumexp, rules.reduced, settings=("axis", "keepdims")),
+    "Norm": Rule(functions.norm, rules.reduced, settings=("ord", "axis", "keepdims")),
+    "Matmul": Rule(functions.matmul, rules.matmul, operands=("x1", "x2")),
+    "Einsum": Rule(functions.einsum, _einsum_shape, operands=()),
+    "Tensordot": _structural(functions.tensordot, "axes", operands=("x1", "x2")),
+    "Reshape": _structural(functions.reshape, "newshape"),
+    "Transpose": _structural(functions.transpose, "axes"),
+    "ExpandDims": _structural(functions.expand_dims, "axis"),
+    "Squeeze": _structural(functions.squeeze, "axis"),
+    "Concatenate": _structural(functions.concatenate, "axis", operands=("xs",)),
+    "Stack": _structural(functions.stack, "axis", operands=("xs",)),
+    "Unstack": _structural(functions.unstack, "num", "axis"),
+    "Split": _structural(functions.split, "indices_or_sections", "axis"),
+    "SplitBySize": _structural(functions.split_by_size, "num_or_size_splits", "axis"),
+    "Pad": _structural(functions.pad, "pad_width", "mode", "constant_values"),
+    "GetItem": _structural(functions.getitem, operands=("x", "key")),
+    "Slice": _structural(functions.slice_from, "shape", operands=("x", "start_indices")),
+    "Repeat": _structural(functions.repeat, "repeats", "axis"),
+    "Tile": _structural(functions.tile, "repeats"),
+    "Moveaxis": _structural(functions.moveaxis, "source", "destination"),
+    "Swapaxes": _structural(functions.swapaxes, "axis1", "axis2"),
+    "Take": _structural(functions.take, "axis", operands=("x", "indices")),
+    "BroadcastTo": _structural(functions.broadcast_to, "shape"),
+    "Ravel": _structural(functions.ravel),
+    "OneHot": _structural(functions.one_hot, "num_classes", "axis"),
+    "MaxPool": _layer("MaxPooling{}D", "pool_size", "strides", "padding", "data_format"),
+    "AveragePool": _layer("AveragePooling{}D", "pool_size", "strides", "padding", "data_format"),
+    "AdaptiveMaxPool": _layer("AdaptiveMaxPooling{}D", "output_size", "data_format"),
+    "AdaptiveAveragePool": _layer("AdaptiveAveragePooling{}D", "output_size", "data_format"),
+    "Conv": _layer("Conv{}D", weights=("kernel",)),
+    "DepthwiseConv": _layer("DepthwiseConv{}D", weights=("kernel",)),
+    "SeparableConv": _layer("SeparableConv{}D", weights=("depthwise_kernel", "pointwise_kernel")),
+    "ConvTranspose": _layer("Conv{}DTranspose", weights=("kernel",)),
+    "Resize": Rule(
+        lambda given, x: _resized(given, x)[0]({}, x),
+        lambda given, x: _resized(given, x)[0].output_shape(_resized(given, x)[1]),
+        settings=("size",),
+    ),
+}
+
+# TensorFlow's name -> (op, renamed arguments, settings that it implies). x and y are TensorFlow's usual operands.
+_XY = {"x": "x1", "y": "x2"}
+_AB = {"a": "x1", "b": "x2"}
+_FEATURES = {"features": "x", "logits": "x", "input": "x", "tensor": "x", "input_tensor": "x", "images": "x", "a": "x"}
+_NAMES: dict[str, tuple[str, Mapping[str, str], Mapping[str, Any]]] = {
+    **{f"__operators__.{name}": (op, _XY, {}) for name, op in {
+        "add": "Add", "sub": "Subtract", "mul": "Multiply", "truediv": "TrueDivide", "div": "TrueDivide",
+        "floordiv": "FloorDivide", "pow": "Power", "mod": "Mod", "gt": "Greater", "ge": "GreaterEqual",
+        "lt": "Less", "le": "LessEqual", "eq": "Equal", "ne": "NotEqual",
+    }.items()},
+    "__operators__.getitem": ("GetItem", {"slice_spec": "key", "tensor": "x"}, {}),
+    "__operators__.neg": ("Negative", {}, {}),
+    **{f"math.{name}": (op, _XY, {}) for name, op in {
+        "add": "Add", "subtract": "Subtract", "multiply": "Multiply", "divide": "TrueDivide", "truediv": "TrueDivide",
+        "divide_no_nan": "DivideNoNan", "floordiv": "FloorDivide", "floormod": "Mod", "mod": "Mod", "pow": "Power",
+        "maximum": "Maximum", "minimum": "Minimum", "greater": "Greater", "less": "Less", "equal": "Equal",
+    }.items()},
+    **{f"math.{name}": (op, {}, {}) for name, op in {
+        "abs": "Abs", "negative": "Negative", "square": "Square", "sqrt": "Sqrt", "rsqrt": "Rsqrt", "exp": "Exp",
+        "log": "Log", "log1p": "Log1p", "sin": "Sin", "cos": "Cos", "tanh": "Tanh", "sigmoid": "Sigmoid",
+        "softplus": "Softplus", "erf": "Erf", "floor": "Floor", "ceil": "Ceil", "round": "Round", "sign": "Sign",
+        "reciprocal": "Reciprocal",
+    }.items()},
+    **{f"math.reduce_{name}": (op, _FEATURES, {}) for name, op in {
+        "mean": "Mean", "sum": "Sum", "max": "Max", "min": "Min", "prod": "Prod", "std": "Std", "variance": "Var",
+        "logsumexp": "Logsumexp",
+    }.items()},
+    "math.argmax": ("Argmax", _FEATURES, {}),
+    "math.l2_normalize": ("Normalize", {}, {"epsilon": 1e-6}),
+    "linalg.l2_normalize": ("Normalize", {}, {"epsilon": 1e-6}),
+    **{f"nn.{name}": (op, _FEATURES, {}) for name, op in {
+        "relu": "Relu", "relu6": "Relu6", "elu": "Elu", "selu": "Selu", "silu": "Silu", "swish": "Silu",
+        "sigmoid": "Sigmoid", "tanh": "Tanh", "softplus": "Softplus", "softsign": "Softsign", "softmax": "Softmax",
+        "log_softmax": "LogSoftmax",
+    }.items()},
+    "nn.gelu": ("Gelu", _FEATURES, {"approximate": False}),
+    "nn.leaky_relu": ("LeakyRelu", {**_FEATURES, "alpha": "negative_slope"}, {"negative_slope": 0.2}),
+    "linalg.matmul": ("Matmul", _AB, {}),
+    "einsum": ("Einsum", {"equation": "subscripts"}, {}),
+    "reshape": ("Reshape", {**_FEATURES, "shape": "newshape"}, {}),
+    "transpose": ("Transpose", {**_FEATURES, "perm": "axes"}, {}),
+    "expand_dims": ("ExpandDims", _FEATURES, {}),
+    "squeeze": ("Squeeze", _FEATURES, {}),
+    "concat": ("Concatenate", {"values": "xs"}, {}),
+    "stack": ("Stack", {"values": "xs"}, {}),
+    "unstack": ("Unstack", {"value": "x"}, {}),
+    "split": ("SplitBySize", {"value": "x"}, {}),
+    "pad": ("Pad", {**_FEATURES, "paddings": "pad_width"}, {}),
+    "clip_by_value": ("Clip", {"t": "x", "clip_value_min": "x_min", "clip_value_max": "x_max"}, {}),
+    "cast": ("Cast", {}, {}),
+    "identity": ("StopGradient", _FEATURES, {}),
+    "stop_gradient": ("StopGradient", _FEATURES, {}),
+    "tile": ("Tile", _FEATURES, {}),
+    "repeat": ("Repeat", _FEATURES, {}),
+    "reverse": ("Flip", _FEATURES, {}),
+    "slice": ("Slice", {"input_": "x", "begin": "start_indices"}, {}),
+    "where": ("Where", {"x": "x1", "y": "x2"}, {}),
+    "gather": ("Take", {"params": "x"}, {"axis": 0}),
+    "one_hot": ("OneHot", {"indices": "x", "depth": "num_classes"}, {}),
+    "image.resize": ("Resize", {**_FEATURES, "method": "interpolation"}, {"interpolation": "bilinear"}),
+}  # fmt: skip
+# Some functions are public under two names, with and without their module.
+TENSORFLOW_NAMES: dict[str, tuple[str, dict[str, str], dict[str, Any]]] = {
+    alias: (op, dict(renamed), dict(implied))
+    for name, (op, renamed, implied) in _NAMES.items()
+    for alias in ({name, name.removeprefix("math."), name.removeprefix("linalg.")})
+}
