@@ -43,7 +43,9 @@ def write_models(folder: Path, names: list[str], backend: str = "tensorflow") ->
     """Have Keras save the models and its own feature maps, in a process of its own."""
     environment = {**os.environ, "KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"}
     command = [sys.executable, "-m", "benchmarks.peers.keras_applications", str(folder), *names]
-    subprocess.run(command, env=environment, check=True, cwd=Path(__file__).parent.parent, stdout=subprocess.DEVNULL)
+    done = subprocess.run(command, env=environment, cwd=Path(__file__).parent.parent, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"Keras could not make the models:\n{done.stderr[-3000:]}")
 
 
 def compare(folder: Path, name: str, dtype: str = "float32") -> Agreement:

@@ -161,7 +161,10 @@ def _picture(path: Path) -> Pixels:
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         most = f"{Image.MAX_IMAGE_PIXELS or 0:,}"
         raise FileRefusedError(
-            path, "", f"declares more than {most} pixels, the limit against decompression bombs", "make it smaller first"
+            path,
+            "",
+            f"declares more than {most} pixels, the limit against decompression bombs",
+            "make it smaller first",
         ) from error
     except (*_BROKEN, TypeError, IndexError, MemoryError) as error:
         raise FileRefusedError(path, "", f"the picture is damaged ({_short(error)})", "export it again") from error
@@ -190,7 +193,9 @@ def _npy_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]
 
 def _check_dtype(path: Path, place: str, dtype: np.dtype[Any]) -> None:
     if dtype.hasobject:
-        raise FileRefusedError(path, place, "holds Python objects, which are never unpickled", "save it as plain numbers")
+        raise FileRefusedError(
+            path, place, "holds Python objects, which are never unpickled", "save it as plain numbers"
+        )
     if dtype.kind not in "fiub":
         raise FileRefusedError(path, place, f"holds {printable(dtype)}, not real numbers", "save it as real numbers")
 
@@ -231,8 +236,13 @@ def _npz(path: Path, limit: int | None, batch_rank: int) -> Pixels:
                 raise FileRefusedError(path, "", f"holds {listed}, and none is called 'x' or 'images'", "rename one")
             info = arrays[chosen]
             place = f"'{chosen}'"
-            if info.file_size > max(info.compress_size, 1) * _DEFLATE_LIMIT and info.compress_type == zipfile.ZIP_DEFLATED:
-                raise FileRefusedError(path, place, f"cannot hold the {info.file_size:,} bytes it declares", "save it again")
+            if (
+                info.file_size > max(info.compress_size, 1) * _DEFLATE_LIMIT
+                and info.compress_type == zipfile.ZIP_DEFLATED
+            ):
+                raise FileRefusedError(
+                    path, place, f"cannot hold the {info.file_size:,} bytes it declares", "save it again"
+                )
             with archive.open(info) as stream:
                 shape, fortran, dtype = _npy_header(stream)
                 _check_dtype(path, place, dtype)
@@ -243,7 +253,9 @@ def _npz(path: Path, limit: int | None, batch_rank: int) -> Pixels:
                         f"but {info.file_size - stream.tell():,} are there", "save it again",
                     )  # fmt: skip
                 if declared == 0:
-                    raise FileRefusedError(path, place, f"the array {printable(shape)} is empty", "save at least one image")
+                    raise FileRefusedError(
+                        path, place, f"the array {printable(shape)} is empty", "save at least one image"
+                    )
                 few = len(shape) == batch_rank and not fortran
                 array = _take(path, place, stream, shape, dtype, limit if few else None)
                 if fortran:
@@ -261,33 +273,38 @@ def _idx(path: Path, limit: int | None, batch_rank: int, *, packed: bool) -> Pix
     """The IDX format of the MNIST family: two zero bytes, type, rank, big-endian sizes, numbers (yann.lecun.com)."""
     real = path.stat().st_size
     try:
-        with gzip.open(path) if packed else open(path, "rb") as stream:
+        with cast(IO[bytes], gzip.open(path) if packed else open(path, "rb")) as stream:
             head = stream.read(4)
             if len(head) < 4 or head[:2] != b"\0\0" or head[2] not in _IDX_TYPES or not 1 <= head[3] <= 8:
                 raise FileRefusedError(
-                    path, "", f"{'unpacks to something else than IDX' if packed else 'is no IDX file'}", "unpack it first"
+                    path,
+                    "",
+                    f"{'unpacks to something else than IDX' if packed else 'is no IDX file'}",
+                    "unpack it first",
                 )
             dtype = np.dtype(_IDX_TYPES[head[2]])
-            shape = struct.unpack(f">{head[3]}I", stream.read(4 * head[3]))
+            shape: tuple[int, ...] = struct.unpack(f">{head[3]}I", stream.read(4 * head[3]))
             declared = math.prod(shape) * dtype.itemsize
             there = real * _DEFLATE_LIMIT if packed else real - 4 - 4 * head[3]
             if declared > there or (not packed and declared != there):
+                found = f"{there:,} {'could be' if packed else 'are'} there"
                 raise FileRefusedError(
-                    path, "header", f"declares {shape}, {declared:,} bytes, but {there:,} {'could be' if packed else 'are'} there",
-                    "fetch the file again",
-                )  # fmt: skip
+                    path, "header", f"declares {shape}, {declared:,} bytes, but {found}", "fetch the file again"
+                )
             if declared == 0:
                 raise FileRefusedError(path, "header", f"declares {shape}, no image at all", "fetch the file again")
             if len(shape) < 2:
                 raise FileRefusedError(
-                    path, "", f"is a list of {shape[0]:,} numbers (labels?), not images", "name the file of the images"
+                    path, "", f"is a list of {math.prod(shape):,} numbers (labels?), not images", "name the file of the images"
                 )
             array = _take(path, "", stream, shape, dtype, limit if len(shape) in (3, batch_rank) else None)
             if len(array) == shape[0] and stream.read(1):
                 raise FileRefusedError(path, "header", f"declares {shape}, but more follows", "fetch the file again")
     except _BROKEN as error:
         raise FileRefusedError(path, "", f"is damaged ({_short(error)})", "fetch the file again") from error
-    return Pixels(array, "NHW" if len(shape) == 3 else None, path.name.split(".")[0], (), 255 if dtype.itemsize == 1 else None)
+    return Pixels(
+        array, "NHW" if len(shape) == 3 else None, path.name.split(".")[0], (), 255 if dtype.itemsize == 1 else None
+    )
 
 
 def _take(
@@ -309,7 +326,9 @@ def _take(
         content[filled : filled + len(piece)] = np.frombuffer(piece, np.uint8)
         filled += len(piece)
     if filled < wanted:
-        raise FileRefusedError(path, place, f"ends after {filled:,} of {wanted:,} bytes", "fetch or save the file again")
+        raise FileRefusedError(
+            path, place, f"ends after {filled:,} of {wanted:,} bytes", "fetch or save the file again"
+        )
     return content.view(dtype).reshape(shape)
 
 

@@ -60,7 +60,7 @@ def load(
             gzipped), a folder of PNG and JPEG files (in the order of their names), a list of any of these, or an array:
             one example or several, channels last, first or missing. Which, `shape` decides.
         shape: What the model wants for one example, canonical: ``(C, H, W)``, ``(C, L)``, ``(C, D, H, W)`` or ``(C,)``;
-            None for a size that it leaves open, and None altogether where nothing is known (pictures then keep their size).
+            None for a size that it leaves open, and None altogether where nothing is known: pictures then keep theirs.
             Only ``(C, H, W)`` is resized or changes colour; the others must fit exactly.
         limit: At most so many images; the rest is not read where that can be avoided.
         scale: ``"auto"``: integers become 0..1 (0..255 where `model_rescales`), floats stay as they are. ``"0..1"``,
@@ -92,8 +92,9 @@ def load(
         pixels = path if isinstance(path, Pixels) else read_images(path, left, 4 if shape is None else len(shape) + 1)
         array, said = _canonical(pixels, shape, left, scale, model_rescales)
         if arrays and array.shape[1:] != arrays[0].shape[1:]:
+            one, other = _sizes(array.shape[1:]), _sizes(arrays[0].shape[1:])
             raise CnnlensError(
-                f"{printable(pixels.name)} is {_sizes(array.shape[1:])} and {names[0]} is {_sizes(arrays[0].shape[1:])}; "
+                f"{printable(pixels.name)} is {one} and {names[0]} is {other}; "
                 "give the shape that all should have, or images of one size"
             )
         arrays.append(array)
@@ -105,7 +106,7 @@ def load(
 
 
 def _blocks(source: Source, limit: int | None) -> tuple[list[Path | Pixels], list[str], bool]:
-    """What there is to read: paths, or one array as it came; remarks; and whether notes must say which file they mean."""
+    """What there is to read: paths, or one array as it came; remarks; and whether notes must name the file."""
     if isinstance(source, str | os.PathLike):
         path = Path(source)
         if path.is_dir():
@@ -160,7 +161,9 @@ def _canonical(
     else:
         colour = "grey" if channels == 1 else "RGB"
         notes.append(f"{f'{count:,} ' if 'N' in axes else ''}{colour} {sizes[0]} × {sizes[1]}")
-    needed = [size if want is None else want for size, want in zip(array.shape[1:], shape or array.shape[1:], strict=True)]
+    needed = [
+        size if want is None else want for size, want in zip(array.shape[1:], shape or array.shape[1:], strict=True)
+    ]
     bytes_needed = 4 * count * max(math.prod(needed), math.prod(array.shape[1:]))
     if bytes_needed > MOST_BYTES:
         raise CnnlensError(
@@ -214,18 +217,25 @@ def _understand(pixels: Pixels, shape: Wanted | None, spatial: int) -> str:
             colour = 0
         else:
             colour = 1 if spatial == 2 and wanted[0] in (1, 3) and channels in (1, 3, 4) else None
-        fits = [want is None or size[letter] == want for letter, want in zip(_SPATIAL[spatial], wanted[1:], strict=True)]
+        fits = [
+            want is None or size[letter] == want for letter, want in zip(_SPATIAL[spatial], wanted[1:], strict=True)
+        ]
         if colour is None or (spatial != 2 and not all(fits)):
             continue
         known = any(want is not None for want in wanted[1:])
         thin = spatial == 2 and min(size["H"], size["W"]) <= 4
         fitting[reading] = (0 if all(fits) and (known or not thin) else 2 if thin else 1, colour)
     if not fitting:
-        raise CnnlensError(f"{name} has the shape {sizes}, which fits no reading of {_sizes(wanted)}; {_way_out(spatial)}")
+        raise CnnlensError(
+            f"{name} has the shape {sizes}, which fits no reading of {_sizes(wanted)}; {_way_out(spatial)}"
+        )
     best = min(fitting.values())
     readings = [reading for reading, rank in fitting.items() if rank == best]
     # (1, 28, 28) is the same picture as N, H, W and as C, H, W.
-    alike = {tuple(size for letter, size in zip(reading, sizes, strict=True) if letter not in "NC" or size > 1) for reading in readings}
+    alike = {
+        tuple(size for letter, size in zip(reading, sizes, strict=True) if letter not in "NC" or size > 1)
+        for reading in readings
+    }
     order = {"".join(letter for letter, size in zip(reading, sizes, strict=True) if size > 1) for reading in readings}
     if len(readings) > 1 and not (len(alike) == 1 and len(order) == 1):
         both = " or as ".join(", ".join(reading) for reading in readings)
@@ -246,9 +256,7 @@ def _sizes(sizes: Sequence[int | None]) -> str:
     return f"{channels} channel{'' if channels == '1' else 's'}" + (f", {' × '.join(spatial)}" if spatial else "")
 
 
-def _scaled(
-    array: NDArray[Any], pixels: Pixels, scale: str, model_rescales: bool
-) -> tuple[NDArray[np.float32], str]:
+def _scaled(array: NDArray[Any], pixels: Pixels, scale: str, model_rescales: bool) -> tuple[NDArray[np.float32], str]:
     """``array`` as float32 in the wanted range, and what was done."""
     whole = array.dtype.kind in "iu"
     with np.errstate(over="ignore"):
@@ -263,12 +271,12 @@ def _scaled(
     low, high = float(values.min()), float(values.max())
     span = f"{low:g} to {high:g}"
     full = pixels.full or (255 if low >= 0 and high <= 255 else 65535 if low >= 0 and high <= 65535 else None)
-    if scale == "none" or array.dtype.kind == "b" and scale == "auto":
+    if scale == "none" or (array.dtype.kind == "b" and scale == "auto"):
         return values, f"values kept as they are ({span})"
     if scale == "auto":
         if not whole:
             doubt = ""
-            if model_rescales and 0 <= low and high <= 1:
+            if model_rescales and low >= 0 and high <= 1:
                 doubt = "; the model rescales by itself and may expect 0 to 255 (scale='0..255')"
             elif not model_rescales and low >= 0 and high > 16:
                 doubt = "; the model may expect 0 to 1 (scale='0..1')"
@@ -300,7 +308,9 @@ def _scaled(
             values *= np.float32(target[1] / start[1])
             done = f"multiplied by {target[1] / start[1]:g}"
     else:
-        values = (values - np.float32(start[0])) * np.float32((target[1] - target[0]) / (start[1] - start[0])) + np.float32(target[0])
+        values = (values - np.float32(start[0])) * np.float32(
+            (target[1] - target[0]) / (start[1] - start[0])
+        ) + np.float32(target[0])
         done = "shifted and scaled"
     return values, f"{start[0]:g}..{start[1]:g} {done}, now {target[0]:g}..{target[1]:g}"
 
@@ -315,8 +325,8 @@ def _coloured(
         # White is the top of the range that the values now have.
         low, top = float(values.min()), float(values.max())
         white, zero = (255.0, 0.0) if top > 16 else (1.0, -1.0 if low < 0 else 0.0)
-        alpha = (values[:, 3:] - zero) / (white - zero)
-        values = values[:, :3] * alpha + np.float32(white) * (1 - alpha)
+        alpha = (values[:, 3:] - np.float32(zero)) / np.float32(white - zero)
+        values = (values[:, :3] * alpha + np.float32(white) * (1 - alpha)).astype(np.float32)
         channels = 3
         notes.append("fourth channel read as transparency and laid on white")
     if wanted is None or wanted == channels:

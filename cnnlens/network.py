@@ -27,6 +27,9 @@ __all__ = ["Call", "Layer", "Network", "Ref", "Shape", "Source", "Weight"]
 
 Shape = tuple[int | None, ...]
 
+# What comes of a config that holds other things than its layer's class would write there.
+CONFIG_ERRORS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+
 _KERNEL_ROLES = frozenset({"kernel", "depthwise_kernel", "pointwise_kernel"})
 
 
@@ -220,14 +223,16 @@ class Layer:
         Raises:
             UnsupportedLayerError: the reference cannot compute this layer; names it and says why.
         """
+        shown = f"layer '{printable(self.name)}' ({printable(self.kind)})"
         if self.make_operation is None:
-            raise UnsupportedLayerError(f"layer '{printable(self.name)}' ({self.kind}): the file says nothing of its use")
+            raise UnsupportedLayerError(f"{shown}: the file says nothing of its use")
         try:
             return self.make_operation()
         except UnsupportedLayerError as error:
             message = str(error)
-            shown = f"layer '{printable(self.name)}' ({printable(self.kind)})"
             raise UnsupportedLayerError(message if message.startswith("layer '") else f"{shown}: {message}") from None
+        except CONFIG_ERRORS as error:
+            raise UnsupportedLayerError(f"{shown}: its config cannot be understood ({printable(error, 200)})") from error
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ from pathlib import Path
 import keras
 import numpy as np
 
-# The input is drawn in the range that the application's preprocessing makes; smaller ones than the default keep the
-# largest models quick and meet every layer all the same.
-_RANGE = {"ResNet50": (-120, 130), "VGG16": (-120, 130)}
+# The range that each application's own preprocessing makes; those not listed take -1..1, or rescale 0..255 themselves.
+_RESCALING = ("MobileNetV3Small", "EfficientNetB0", "EfficientNetV2B0", "ConvNeXtTiny")
+_RANGES = {"ResNet50": (-120, 130), "VGG16": (-120, 130), **dict.fromkeys(_RESCALING, (0, 255))}
 _SHARED = {"gamma": (0.6, 1.4), "beta": (-0.2, 0.2), "moving_mean": (-0.2, 0.2), "moving_variance": (0.6, 1.4), "bias": (-0.1, 0.1)}
 
 
@@ -38,8 +38,8 @@ def main(folder: Path, names: list[str]) -> None:
         generator = np.random.default_rng(0)
         spread(model, generator)
         model.save(folder / f"{name}.keras")
-        low, high = _RANGE.get(name, (-1, 1))
-        image = generator.uniform(low, high, (1, *model.input_shape[1:])).astype("float32")
+        low, high = _RANGES.get(name, (-1, 1))
+        image = generator.uniform(low, high, (1, *(size or 224 for size in model.input_shape[1:]))).astype("float32")
         np.save(folder / f"{name}.input.npy", image)
         outputs = keras.Model(model.inputs, [one.output for one in model.operations])(image, training=False)
         (folder / name).mkdir(exist_ok=True)

@@ -26,6 +26,10 @@ MAX_OUTPUTS = 1_000
 WRAPPED = {"layer": "layer", "cell": "cell", "forward_layer": "forward_layer", "backward_layer": "backward_layer"}
 
 
+# The module of an operation such as x + y, which is in the graph and is no layer.
+BARE_OPERATION = "keras.src.ops.numpy"
+
+
 class GraphError(ValueError):
     """The config describes no graph that can be followed; the message says what is wrong, the caller adds the file."""
 
@@ -339,6 +343,10 @@ def _layer_spec(entry: Mapping[str, Any], path: tuple[str, ...]) -> LayerSpec:
         if not is_model and isinstance(inner, dict) and "class_name" in inner:
             wrapped[attribute] = _layer_spec(cast("dict[str, Any]", inner), (*path, attribute))
     module = entry.get("module")
+    if module is None and body.keys() <= {"name"} and "inbound_nodes" in entry:
+        # Legacy HDF5 files of Keras 3 leave modules out, so that the operation x + y and the layer Add look alike but
+        # for this: every layer's config says at least whether it is trainable.
+        module = BARE_OPERATION
     return LayerSpec(
         path,
         class_name,

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from cnnlens import layout
-from cnnlens.errors import CnnlensError, FileRefusedError, UnsupportedLayerError
+from cnnlens.errors import CnnlensError, UnsupportedLayerError
 from cnnlens.files.keras_graph import Graph, GraphError, LayerSpec, NodeSpec, read_graph
 from cnnlens.files.keras_kinds import guess_kind
 from cnnlens.layout import Geometry
-from cnnlens.network import Call, Layer, Network, Ref, Shape, Stored, Weight, canonical_axes, find_refs, map_refs
+from cnnlens.network import CONFIG_ERRORS, Call, Layer, Network, Ref, Shape, Stored, Weight, canonical_axes, find_refs, map_refs
 from cnnlens.text import printable
 
 if TYPE_CHECKING:
@@ -38,25 +38,19 @@ _KEEPS_FEATURES = frozenset(
 def keras_network(file: ModelFile) -> Network:
     """Join a file's graph and arrays.
 
-    Raises:
-        FileRefusedError: the config is inconsistent.
+    A config that cannot be followed still leaves arrays to look at: the network then has no calls, and says why.
     """
-    version = version_tuple(file.keras_version)
     graph: Graph | None = None
+    problem = "the model's class is its author's own, and the file does not say how its layers are connected"
     if file.config is not None:
         try:
             graph = read_graph(file.config)
-        except GraphError as error:
-            raise FileRefusedError(
-                file.path, "model config", f"it describes no model: {error}", "save the model again"
-            ) from None
-        except RecursionError:
-            raise FileRefusedError(
-                file.path, "model config", "its models are nested too deeply", "save the model again"
-            ) from None
+        except (GraphError, RecursionError) as error:
+            reason = "its models are nested too deeply" if isinstance(error, RecursionError) else str(error)
+            problem = f"the model's config describes no graph that can be followed: {reason}"
     if graph is None:
-        return _without_graph(file)
-    return _Builder(file, graph, version).network()
+        return _without_graph(file, problem if file.config is not None else None)
+    return _Builder(file, graph, version_tuple(file.keras_version)).network()
 
 
 def version_tuple(version: str | None) -> tuple[int, ...]:
@@ -70,28 +64,54 @@ def version_tuple(version: str | None) -> tuple[int, ...]:
     return tuple(parts) or (2,)
 
 
-def _without_graph(file: ModelFile) -> Network:
+def _without_graph(file: ModelFile, problem: str | None) -> Network:
+    """What can be shown of a file that says nothing, or nothing sensible, of how its layers are connected."""
+    entries = dict(_entries(file.config or {}, ()))
     layers: list[Layer] = []
+    guessed = False
     for path, arrays in file.weights.items():
         if not arrays:
             continue
-        kind = guess_kind(path, {name: array.shape for name, array in arrays.items()})
-        weights = {
-            name: weight_of(name, kind, name, array, Geometry(), {}, file.framework) for name, array in arrays.items()
-        }
-        layers.append(Layer("/".join(path), kind, {}, stored=weights))
-    note = "the file holds no graph: layers are named and typed from its arrays, and nothing can be run"
-    config = file.config or {}
+        kind, config = entries.get(path, ("", {}))
+        if not kind:
+            kind, guessed = guess_kind(path, {name: array.shape for name, array in arrays.items()}), True
+        geometry = geometry_of(config, None)
+        weights = {name: weight_of(name, kind, name, array, geometry, config, file.framework) for name, array in arrays.items()}
+        layers.append(Layer("/".join(path), kind, config, stored=weights))
+    notes = [*file.notes, *([problem] if problem else [])]
+    if guessed:
+        notes.append("kinds of layers are taken from the file's names and arrays; nothing can be run")
+    top = file.config or {}
     return Network(
-        name=str(config.get("name") or config.get("class_name") or file.path.stem),
-        kind=str(config.get("class_name") or "weights"),
+        name=_model_name(file.config) or file.path.stem,
+        kind=str(top.get("class_name") or "weights"),
         source=file,
         layers=tuple(layers),
         calls=(),
         inputs=(),
         outputs=(),
-        notes=(*file.notes, note),
+        notes=tuple(notes),
     )
+
+
+def _entries(entry: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], tuple[str, Mapping[str, Any]]]]:
+    """Every layer's kind and config by path, from a config whose graph cannot be followed."""
+    config = entry.get("config")
+    listed: Any = cast("dict[str, Any]", config).get("layers") if isinstance(config, dict) else config
+    if not isinstance(listed, list) or len(path) > 50:
+        return
+    for one in cast("list[Any]", listed):
+        body: Any = cast("dict[str, Any]", one).get("config") if isinstance(one, dict) else None
+        if isinstance(body, dict) and isinstance(one["class_name"], str):
+            inner = (*path, str(cast("dict[str, Any]", body).get("name")))
+            yield inner, (one["class_name"], cast("dict[str, Any]", body))
+            yield from _entries(cast("dict[str, Any]", one), inner)
+
+
+def _model_name(config: Mapping[str, Any] | None) -> str | None:
+    body = (config or {}).get("config")
+    name = cast("dict[str, Any]", body).get("name") if isinstance(body, dict) else None
+    return name if isinstance(name, str) and name else None
 
 
 def weight_of(
@@ -144,12 +164,9 @@ class _Builder:
         self._refuse_masks()
         hidden = self.graph.hidden
         listed = [self.layers[spec.path] for spec in self.graph.layers if "/".join(spec.path) not in hidden]
-        config = self.file.config or {}
-        body = config.get("config")
-        name = cast("dict[str, Any]", body).get("name") if isinstance(body, dict) else None
         return Network(
-            name=str(name or self.file.path.stem),
-            kind=str(config.get("class_name", "Model")),
+            name=_model_name(self.file.config) or self.file.path.stem,
+            kind=str((self.file.config or {}).get("class_name", "Model")),
             source=self.file,
             layers=tuple(listed),
             calls=tuple(self.calls),
@@ -220,12 +237,11 @@ class _Builder:
                 args = map_refs(node.args, self._shape)
                 found = layer.operation.output_shape(*args, **map_refs(_plain(node.kwargs), self._shape))
                 shapes = list(cast("list[Shape]", found)) if isinstance(found, list) else [found]
-        except UnsupportedLayerError:
-            pass
-        except CnnlensError as error:
-            raise FileRefusedError(
-                self.file.path, f"layer '{node.name}'", f"its config contradicts its input: {error}", "save the model again"
-            ) from None
+        except CnnlensError:
+            pass  # said when somebody wants it computed; until then the shapes that the file states will do
+        except CONFIG_ERRORS as error:
+            layer.make_operation = _refusing(f"its config does not fit its input ({printable(error, 200)})")
+            layer.__dict__.pop("operation", None)
         if not shapes:
             count = max(node.declared, default=0) + 1
             shapes = [node.declared.get(index) for index in range(count)]
@@ -377,7 +393,7 @@ def make_operation(spec: LayerSpec, file: ModelFile, version: tuple[int, ...]) -
         # At inference the layer is called as it is: its stored kernel is the normalised one (Keras 3
         # SpectralNormalization.call divides by sigma in training only).
         return make_operation(inner, file, version)
-    return build(spec.class_name, spec.module, spec.config, version)
+    return build(spec.class_name, spec.module or None, spec.config, version)
 
 
 def _wrapped_model(spec: LayerSpec, file: ModelFile, version: tuple[int, ...]) -> Operation:

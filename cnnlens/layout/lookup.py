@@ -13,7 +13,7 @@ from string import ascii_lowercase
 from cnnlens.errors import CnnlensError
 from cnnlens.layout.geometry import Geometry
 from cnnlens.layout.patterns import SPATIAL, Pattern, parse
-from cnnlens.layout.tables import ALIASES, FRAMEWORKS, ROWS, Absent, Row
+from cnnlens.layout.tables import ALIASES, FRAMEWORKS, ROWS, TFLITE_EINSUM, Absent, Row
 from cnnlens.text import nearest, printable
 
 __all__ = ["CANONICAL", "KINDS", "NDIM", "look_up", "pattern_of", "resolve_kind"]
@@ -79,7 +79,7 @@ def _einsum_row(equation: str) -> Row | None:
         no_linear if batch else matrix,
         kernel,
         f"{batch}({ins})({outs})",
-        no_linear if batch else matrix,
+        TFLITE_EINSUM if batch or len(kernel) > 2 else matrix,
         {"torch": "weight", "flax": "kernel", "onnx": "B of MatMul"},
         ((kernel, "kernel_shape"),),
     )

@@ -3,8 +3,8 @@
 A porter's mistake is always a wrong line of this table, so this is the one place where such a line is written; the
 permutations, the reshapes, the gate orders and the NumPy one-liners are all derived from it. The lines were run against
 the frameworks themselves (Keras 3.15.1 on TensorFlow 2.21, JAX 0.10.2 and torch 2.13, Flax 0.12.8, ONNX Runtime 1.31.1,
-TFLite of TensorFlow 2.21), in float64 with axis sizes that all differ; numbers in the traps were measured in those
-runs.
+TFLite of TensorFlow 2.21) with axis sizes that all differ, except a product by a general einsum equation in Flax and
+ONNX.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-__all__ = ["ALIASES", "FRAMEWORKS", "LEGEND", "NORMAL_NAMES", "ROWS", "TRANSPARENT", "Absent", "Row"]
+__all__ = ["ALIASES", "FRAMEWORKS", "LEGEND", "NORMAL_NAMES", "ROWS", "TFLITE_EINSUM", "TRANSPARENT", "Absent", "Row"]
 
 FRAMEWORKS = ("keras", "torch", "flax", "onnx", "tflite")
 
@@ -106,6 +106,7 @@ _ONE_ARRAY_A_GATE = Absent("one array for each gate (ii, if, ig, io and hi, hf, 
 _TFLITE_LOOP = Absent(
     "no fixed layout for this layer: the converter unrolls it or writes a WHILE loop of FULLY_CONNECTED"
 )
+TFLITE_EINSUM = Absent("no fixed layout for this product: the converter rewrites it")
 _DECOMPOSED = Absent("no such operator: the converter decomposes the layer into elementwise operators")
 _NO_CONV_LSTM = Absent("no ConvLSTM layer; a hand-written cell takes (QU)I* for its Conv")
 _NO_LOCAL = Absent("no locally connected layer; unfold the input and multiply position by position")
@@ -116,6 +117,7 @@ _GRU = {"canonical": "rzn", "keras": "zrn", "torch": "rzn", "onnx": "zrn"}
 _CONV_LSTM = {"canonical": "ifgo", "keras": "ifgo", "flax": "igfo"}
 _NO_GROUPS = "no groups in a transposed convolution"
 _FLATTENED = (("*C", "flatten"),)
+_HEADS = (("A", "heads"),)
 _SPLIT = (("C", "groups"), ("M", "depth_multiplier"))
 
 _CONVS = ("Conv1D", "Conv2D", "Conv3D")
@@ -206,15 +208,14 @@ ROWS: tuple[Row, ...] = (
         {"flax": "hh/kernel"}, gates=_CONV_LSTM),
     Row(_CONV_LSTMS, ("bias",), "(QU)", "(QU)", _NO_CONV_LSTM, "(QU)", _NO_CONV_LSTM, _TFLITE_LOOP,
         {"flax": "ih/bias"}, gates=_CONV_LSTM),
-    Row(("MultiHeadAttention",), ("query/kernel", "key/kernel", "value/kernel"), "(AF)I", "IAF", "(AF)I", "IAF",
-        "I(AF)", "(AF)I", {"torch": "in_proj_weight (a third of it)", "flax": "kernel", "onnx": "B of MatMul"},
-        (("A", "heads"),)),
-    Row(("MultiHeadAttention",), ("query/bias", "key/bias", "value/bias"), "(AF)", "AF", "(AF)", "AF", "(AF)", "(AF)",
-        {"torch": "in_proj_bias (a third of it)", "flax": "bias"}, (("A", "heads"),)),
-    Row(("MultiHeadAttention",), ("attention_output/kernel",), "O(AF)", "AFO", "O(AF)", "AFO", "(AF)O", "O(AF)",
-        {"torch": "out_proj.weight", "flax": "out/kernel", "onnx": "B of MatMul"}, (("A", "heads"),)),
+    Row(("MultiHeadAttention",), ("query/kernel", "key/kernel", "value/kernel"), "(AF)I", "IAF", "(AF)I", "IAF", "I(AF)",
+        TFLITE_EINSUM, {"torch": "in_proj_weight (a third of it)", "flax": "kernel", "onnx": "B of MatMul"}, _HEADS),
+    Row(("MultiHeadAttention",), ("query/bias", "key/bias", "value/bias"), "(AF)", "AF", "(AF)", "AF", "(AF)",
+        TFLITE_EINSUM, {"torch": "in_proj_bias (a third of it)", "flax": "bias"}, _HEADS),
+    Row(("MultiHeadAttention",), ("attention_output/kernel",), "O(AF)", "AFO", "O(AF)", "AFO", "(AF)O", TFLITE_EINSUM,
+        {"torch": "out_proj.weight", "flax": "out/kernel", "onnx": "B of MatMul"}, _HEADS),
     _same(("MultiHeadAttention",), ("attention_output/bias",), "O", {"torch": "out_proj.bias", "flax": "out/bias"}),
-    Row(("LocallyConnected1D",), ("kernel",), "(OX)I*", "X(*I)O", _NO_LOCAL, "X(*I)O", _NO_LOCAL, _NO_LOCAL,
+    Row(("LocallyConnected1D",), ("kernel",), "(OX)I*", "X(*I)O", _NO_LOCAL, "X(I*)O", _NO_LOCAL, _NO_LOCAL,
         {"flax": "kernel"}, (("*", "kernel_size"), ("X", "positions"))),
     Row(("LocallyConnected1D",), ("bias",), "OX", "XO", _NO_LOCAL, "XO", _NO_LOCAL, _NO_LOCAL, {"flax": "bias"}),
     Row(("LocallyConnected2D",), ("kernel",), "(OXY)I*", "(XY)(*I)O", _NO_LOCAL, "XY(I*)O", _NO_LOCAL, _NO_LOCAL,

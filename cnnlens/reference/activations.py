@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from cnnlens.reference.functions import Activation, activation_layer, find_activation
+from cnnlens.reference.functions import Activation, activation_layer, find_activation, number_of
 from cnnlens.reference.operation import Array, Operation, Shape, Weights, register
 
 __all__ = ["ActivationLayer", "Identity", "Masking", "PReLU"]
@@ -93,10 +93,13 @@ class Identity(Operation):
 
 @register("Masking")
 class Masking(Operation):
-    """Time steps whose every feature equals ``mask_value`` become zero."""
+    """Time steps whose every feature equals ``mask_value`` become zero. The mask itself goes nowhere from here."""
+
+    def __init__(self, kind: str, config: Mapping[str, Any], keras_version: tuple[int, ...]) -> None:
+        super().__init__(kind, config, keras_version)
+        self.value = number_of(config, "mask_value", default=0.0)
 
     def __call__(self, weights: Weights, *args: Any, **kwargs: Any) -> Array:
         x = cast("Array", args[0])
-        value = cast("float", self.config.get("mask_value", 0.0))
-        keep = np.any(x != value, axis=-1, keepdims=True)
-        return x * keep.astype(x.dtype)
+        keep = np.any(x != self.value, axis=-1, keepdims=True)
+        return np.where(keep, x, x.dtype.type(0))

@@ -71,7 +71,9 @@ class _Spatial(LinearOperation):
         return (shape[2:], shape[1]) if self.channels_first else (shape[1:-1], shape[-1])
 
     def join(self, batch: int | None, spatial: Sequence[int | None], channels: int | None) -> Shape:
-        return (batch, channels, *spatial) if self.channels_first else (batch, *spatial, channels)
+        """The shape of an output, as the activation leaves it."""
+        shape = (batch, channels, *spatial) if self.channels_first else (batch, *spatial, channels)
+        return shape if self.activation is None else self.activation.shape(shape)
 
     def pads(self, sizes: Sequence[int]) -> Pads:
         if self.padding == "valid":

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from cnnlens.errors import CnnlensError, UnsupportedLayerError
-from cnnlens.network import Call, Network, Ref, Shape, canonical_axes, map_refs, shown_shape
+from cnnlens.network import CONFIG_ERRORS, Call, Network, Ref, Shape, canonical_axes, map_refs, shown_shape
 from cnnlens.reference.operation import Operation
 from cnnlens.text import nearest, printable
 
@@ -144,7 +144,7 @@ class Executor:
             kwargs = map_refs(step.kwargs, values.__getitem__)
             try:
                 result = step.operation(step.weights, *args, **kwargs)
-            except (KeyError, ValueError, IndexError, TypeError) as error:
+            except CONFIG_ERRORS as error:
                 raise UnsupportedLayerError(
                     f"layer '{printable(call.layer.name)}' ({printable(call.layer.kind)}): its config, weights and input "
                     f"do not fit together ({printable(error, 200)}); save the model again, or report it"

@@ -18,7 +18,7 @@ from cnnlens.errors import UnsupportedLayerError
 from cnnlens.reference.special import erf
 from cnnlens.text import printable
 
-__all__ = ["Activation", "activation_layer", "find_activation", "parametric_activation"]
+__all__ = ["Activation", "activation_layer", "find_activation", "number_of", "parametric_activation"]
 
 Array = NDArray[Any]
 # Takes the input and the array to write into, which may be the input itself.
@@ -104,7 +104,7 @@ def _leaky(slope: float) -> Function:
 
 
 def general_relu(negative_slope: float, max_value: float | None, threshold: float) -> Function:
-    """Keras' ReLU with all its arguments: ``f(x) = min(x, max)`` above the threshold, ``slope (x - threshold)`` below."""
+    """Keras' ReLU with all its arguments: ``min(x, max)`` above the threshold, ``slope (x - threshold)`` below."""
     if negative_slope == 0.0 and threshold == 0.0:
         return _relu if max_value is None else _clipped(0.0, max_value)
     if threshold == 0.0 and max_value is None:
@@ -286,7 +286,11 @@ def log_softmax(x: Array, out: Array, axis: int | tuple[int, ...] = -1) -> None:
 
 
 def sparsemax(x: Array, out: Array, axis: int = -1) -> None:
-    """Projection of ``x`` on the probability simplex (Martins and Astudillo, 2016)."""
+    """Keras' sparsemax, which is not quite the projection on the simplex of Martins and Astudillo (2016).
+
+    Every backend of Keras 3 (seen in 3.15.1) adds up the running totals of the support where the paper takes the last
+    one, so its results need not sum to one. What a model computes is what Keras computes.
+    """
     ordered = -np.sort(-x, axis=axis)
     total = np.cumsum(ordered, axis=axis)
     shape = [1] * x.ndim
@@ -294,9 +298,7 @@ def sparsemax(x: Array, out: Array, axis: int = -1) -> None:
     rank = np.arange(1, x.shape[axis] + 1, dtype=x.dtype).reshape(shape)
     support = ordered - (total - 1) / rank > 0
     count = support.sum(axis=axis, keepdims=True, dtype=x.dtype)
-    # The running total at the last supported entry is the sum of the support.
-    last = np.maximum(support.sum(axis=axis, keepdims=True) - 1, 0)
-    threshold = (np.take_along_axis(total, last, axis=axis) - 1) / count
+    threshold = (np.where(support, total, x.dtype.type(0)).sum(axis=axis, keepdims=True) - 1) / count
     np.maximum(x - threshold, 0, out=out)
 
 
@@ -375,7 +377,7 @@ def find_activation(spec: Any, keras_version: tuple[int, ...]) -> Activation | N
     raise UnsupportedLayerError(f"the activation {printable(spec)} is not one of Keras' own")
 
 
-def _number(config: Mapping[str, Any], *names: str, default: float | None) -> float | None:
+def number_of(config: Mapping[str, Any], *names: str, default: float | None) -> float | None:
     """The first of ``names`` that the configuration has; arrays of one element and ``{"value": x}`` are unwrapped."""
     for name in names:
         value = config.get(name)
@@ -394,17 +396,19 @@ def _number(config: Mapping[str, Any], *names: str, default: float | None) -> fl
 def activation_layer(kind: str, config: Mapping[str, Any]) -> Activation:
     """The function of an activation layer that has no weights; Keras 2's and Keras 3's names of its arguments."""
     if kind == "ReLU":
-        slope = _number(config, "negative_slope", default=0.0)
-        threshold = _number(config, "threshold", default=0.0)
-        function = general_relu(slope or 0.0, _number(config, "max_value", default=None), threshold or 0.0)
+        slope = number_of(config, "negative_slope", default=0.0)
+        threshold = number_of(config, "threshold", default=0.0)
+        function = general_relu(slope or 0.0, number_of(config, "max_value", default=None), threshold or 0.0)
         return Activation("relu", function)
     if kind == "LeakyReLU":
         # Keras 2 says alpha, Keras 3 negative_slope; 0.3 in both where absent.
-        return Activation("leaky_relu", _leaky(cast("float", _number(config, "negative_slope", "alpha", default=0.3))))
+        return Activation(
+            "leaky_relu", _leaky(cast("float", number_of(config, "negative_slope", "alpha", default=0.3)))
+        )
     if kind == "ELU":
-        return Activation("elu", _elu(cast("float", _number(config, "alpha", default=1.0))))
+        return Activation("elu", _elu(cast("float", number_of(config, "alpha", default=1.0))))
     if kind == "ThresholdedReLU":
-        return Activation("thresholded_relu", _threshold(cast("float", _number(config, "theta", default=1.0)), 0.0))
+        return Activation("thresholded_relu", _threshold(cast("float", number_of(config, "theta", default=1.0)), 0.0))
     if kind == "Softmax":
         axis = config.get("axis", -1)
         if isinstance(axis, list | tuple):

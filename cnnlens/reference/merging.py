@@ -67,18 +67,15 @@ class Merge(Operation):
             return arrays[0].copy()
         out = combine(arrays[0], arrays[1])
         for array in arrays[2:]:
-            out = (
-                combine(out, array, out=out)
-                if out.shape == broadcast_shape(out.shape, array.shape)
-                else combine(out, array)
-            )
+            grows = out.shape != broadcast_shape(out.shape, array.shape)
+            out = combine(out, array) if grows else combine(out, array, out=out)
         if self.kind == "Average":
             out /= len(arrays)
         return cast("Array", out)
 
 
 def _lift(shapes: Sequence[Shape]) -> list[Shape]:
-    """Keras gives arrays of lower rank axes of one behind the batch: ``(N, C)`` with ``(N, H, W, C)`` is ``(N, 1, 1, C)``."""
+    """Keras gives an array of lower rank axes of one behind the batch: ``(N, C)`` becomes ``(N, 1, 1, C)``."""
     rank = max(len(shape) for shape in shapes)
     return [(*shape[:1], *(1,) * (rank - len(shape)), *shape[1:]) for shape in shapes]
 

@@ -166,8 +166,8 @@ class RMSNormalization(Operation):
         x = cast("Array", args[0])
         axes = tuple(normalise_axis(axis, x.ndim) for axis in self.axes)
         out = x * (1 / np.sqrt(np.square(x).mean(axis=axes, keepdims=True) + self.epsilon))
-        shape = [size if place in axes else 1 for place, size in enumerate(x.shape)]
-        out *= weights["scale"].reshape(shape)
+        # Keras spreads the scale over the last axes, whatever ``axis`` says.
+        out *= weights["scale"]
         return out
 
 

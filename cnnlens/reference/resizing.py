@@ -98,7 +98,7 @@ def _between(x: Array, axis: int, wanted: int) -> Array:
 
 
 def _sampling(size: int, wanted: int, method: str, *, antialias: bool) -> Array:
-    """Weights ``(wanted, size)`` of every source pixel; a row's sum is one. When shrinking, antialias widens the kernel."""
+    """Weights ``(wanted, size)`` of every source pixel, a row's sum one; shrinking with antialias widens the kernel."""
     kernel, _ = _KERNELS[method]
     step = size / wanted
     width = max(step, 1.0) if antialias else 1.0

@@ -89,7 +89,8 @@ def mosaic(
     image = grid.swapaxes(1, 2).reshape(rows * pitch_down, columns * pitch_across, *colours)
     image = image[: rows * pitch_down - gap_down + 2 * frame, : columns * pitch_across - gap_across + 2 * frame]
 
-    row, column = np.divmod(np.arange(count), columns)
+    places = np.arange(count, dtype=np.int64)
+    row, column = places // columns, places % columns
     boxes = np.stack(
         [
             frame + row * pitch_down,
@@ -103,7 +104,7 @@ def mosaic(
 
 
 def strip(slices: NDArray[Any], *, scale: int, gap: int, fill: Any) -> NDArray[Any]:
-    """Volumes as pictures: ``(K, D, H, W, colours)`` to ``(K, H * scale, wide, colours)``, the depth slices side by side."""
+    """Volumes as pictures: ``(K, D, H, W, colours)`` to ``(K, H * scale, wide, colours)``, slices side by side."""
     count, depth, height, width, colours = slices.shape
     pitch = width * scale + gap
     out = np.empty((count, height * scale, depth, pitch, colours), slices.dtype)
@@ -122,13 +123,17 @@ def shrink(values: NDArray[np.floating[Any]], down: int, across: int, how: str) 
     """
     if down == across == 1:
         return values
-    rows, columns = np.arange(0, values.shape[-2], down), np.arange(0, values.shape[-1], across)
+    rows = np.arange(0, values.shape[-2], down, dtype=np.intp)
+    columns = np.arange(0, values.shape[-1], across, dtype=np.intp)
+
+    def reduced(operation: np.ufunc) -> NDArray[Any]:
+        return operation.reduceat(operation.reduceat(values, rows, axis=-2), columns, axis=-1)
+
     if how == "extreme":
-        high = np.maximum.reduceat(np.maximum.reduceat(values, rows, axis=-2), columns, axis=-1)
-        low = np.minimum.reduceat(np.minimum.reduceat(values, rows, axis=-2), columns, axis=-1)
+        high, low = reduced(np.maximum), reduced(np.minimum)
         return np.where(-low > high, low, high)
     with np.errstate(invalid="ignore"):  # Inf - Inf is NaN, and is drawn as such
-        total = np.add.reduceat(np.add.reduceat(values, rows, axis=-2), columns, axis=-1)
+        total = reduced(np.add)
     heights = np.diff(np.append(rows, values.shape[-2]))
     widths = np.diff(np.append(columns, values.shape[-1]))
-    return total / (heights[:, None] * widths).astype(values.dtype)
+    return total / np.outer(heights, widths).astype(values.dtype)

@@ -1,4 +1,4 @@
-"""A matplotlib figure measured in pixels, with the looks that all pictures of cnnlens share, and its way to disk.
+"""A matplotlib figure measured in pixels, with the looks that all pictures of cnnlens share.
 
 Everything is placed by hand: matplotlib's own layout engines draw a figure twice or more to find out what they could
 have been told, and a kernel only looks right if each of its cells is a whole number of pixels. `pyplot` is never
@@ -7,17 +7,12 @@ imported, so nothing needs a display and no figure stays alive behind the caller
 
 from __future__ import annotations
 
-import errno
-import os
-import secrets
 import textwrap
 from collections.abc import Sequence
 from functools import cache
 from io import BytesIO
-from pathlib import Path
 from typing import Any, cast
 
-import matplotlib as mpl
 from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -25,10 +20,10 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 from matplotlib.transforms import ScaledTranslation
 
-from cnnlens.errors import CnnlensError
+from cnnlens.plot.values import Note
 from cnnlens.text import printable
 
-__all__ = ["DPI", "INK", "Note", "Picture", "check_target", "decorate", "plain", "put", "save", "sheet"]
+__all__ = ["DPI", "INK", "PALE", "RULE", "Picture", "decorate", "number", "plain", "put", "room", "sheet"]
 
 DPI = 150
 INK, PALE, RULE = "#1b1f24", "#6a737d", "#c4c9d0"
@@ -37,9 +32,6 @@ _POINT = DPI / 72
 _MARGIN = 34
 _NARROWEST = 780  # pixels: a title needs room even over one small kernel
 _BAR_GAP, _BAR_WIDTH, _BAR_LABELS = 26, 15, 84
-_SUFFIXES = {".png": "png", ".pdf": "pdf", ".svg": "svg", ".jpg": "jpeg", ".jpeg": "jpeg"}
-
-Note = tuple[str, str | None]  # what is said under a picture, and the colour that it explains
 
 # Families that hold what DejaVu Sans lacks, where a machine has them.
 _OTHER_FAMILIES = (
@@ -131,9 +123,7 @@ def put(
 def _lines(text: str, width: int, most: int = 2) -> list[str]:
     """``text`` folded to ``width`` pixels at the size of a subtitle, in at most ``most`` lines."""
     characters = max(20, int(width / (SUBTITLE * _POINT * 0.54)))
-    return textwrap.wrap(
-        printable(text, 600), characters, max_lines=most, placeholder=" …", break_on_hyphens=False
-    )
+    return textwrap.wrap(printable(text, 600), characters, max_lines=most, placeholder=" …", break_on_hyphens=False)
 
 
 def room(ax: Axes) -> tuple[int, int]:
@@ -179,8 +169,12 @@ def sheet(
         whole_width = 2 * _MARGIN + left + max(width + room_right, _NARROWEST - left)
         whole_height = round(2 * _MARGIN + head + top + height + bottom + foot)
         figure: Figure = Picture(
-            figsize=(whole_width / DPI, whole_height / DPI), dpi=DPI, layout="none", facecolor="white", edgecolor="white"
+            figsize=(whole_width / DPI, whole_height / DPI),
+            dpi=DPI,
+            facecolor="white",
+            edgecolor="white",
         )
+        figure.set_layout_engine("none")  # whatever the user's own settings ask for
         FigureCanvasAgg(figure)
         x, y = _MARGIN + left, round(_MARGIN + foot + bottom)
         ax = figure.add_axes((x / whole_width, y / whole_height, width / whole_width, height / whole_height))
@@ -231,81 +225,12 @@ def number(value: float) -> str:
     return f"{value:.3g}".replace("-", "−")
 
 
-def decorate(ax: Axes, rows: Sequence[tuple[float, str]], columns: Sequence[tuple[float, str]], *, above: bool = True) -> None:
+def decorate(
+    ax: Axes, rows: Sequence[tuple[float, str]], columns: Sequence[tuple[float, str]], *, above: bool = True
+) -> None:
     """Row labels at the left and column labels above (or below) an image, at the given places in its pixels."""
     for spine in ax.spines.values():
         spine.set_visible(False)
     ax.set_yticks([place for place, _ in rows], [text for _, text in rows])
     ax.set_xticks([place for place, _ in columns], [text for _, text in columns])
     ax.tick_params(top=False, bottom=False, labeltop=above, labelbottom=not above)
-
-
-def check_target(path: str | os.PathLike[str]) -> Path:
-    """Where a picture would be written, links followed.
-
-    Raises:
-        CnnlensError: The suffix is no picture format, the folder is missing, or the place cannot be written.
-    """
-    target = Path(path)
-    name = printable(target, 300)
-    known = " ".join(_SUFFIXES)
-    if target.is_dir():
-        raise CnnlensError(f"{name}: is a folder; name a file in it, ending in one of {known}")
-    if target.suffix.lower() not in _SUFFIXES:
-        ending = f"'{printable(target.suffix)}' is no picture format" if target.suffix else "a picture needs a suffix"
-        raise CnnlensError(f"{name}: {ending}; end it in one of {known}")
-    try:
-        target = Path(os.path.realpath(target))
-        if not target.parent.is_dir():
-            raise CnnlensError(f"{name}: the folder {printable(target.parent, 300)} does not exist; make it first")
-        if target.exists() and not target.is_file():
-            raise CnnlensError(f"{name}: is a device or a pipe, not a file; choose another name")
-    except (OSError, ValueError) as error:
-        raise CnnlensError(f"{name}: cannot be written ({_reason(error)}); choose another name") from error
-    if not os.access(target if target.exists() else target.parent, os.W_OK):
-        raise CnnlensError(f"{name}: may not be written; choose another name or change its permissions")
-    return target
-
-
-def save(figure: Figure, path: str | os.PathLike[str]) -> Path:
-    """Write ``figure`` as PNG, PDF, SVG or JPEG, by its suffix; whole or not at all.
-
-    The picture is drawn into a file beside ``path``, which takes its place when it is complete.
-
-    Returns:
-        The file that was written (with links followed).
-
-    Raises:
-        CnnlensError: As `check_target`; or the disk is full, or became unwritable; nothing is left behind then.
-    """
-    target = check_target(path)
-    kind = _SUFFIXES[Path(path).suffix.lower()]
-    extra: dict[str, Any] = {
-        # Speed: the hardest compression makes a picture 3 % smaller and takes most of the time.
-        "png": {"pil_kwargs": {"compress_level": 4}},
-        "jpeg": {"pil_kwargs": {"quality": 93}},
-        "pdf": {"metadata": {"CreationDate": None}},
-        "svg": {"metadata": {"Date": None}},
-    }[kind]
-    part = target.with_name(f".cnnlens-{secrets.token_hex(6)}.part")
-    # Settings of the user's that would draw the figure twice, crop it, or make the same picture another file.
-    settings: dict[str, Any] = {"savefig.bbox": None, "svg.hashsalt": "cnnlens", "text.usetex": False}
-    try:
-        with mpl.rc_context(settings), open(part, "xb") as stream:
-            figure.savefig(stream, format=kind, dpi=figure.dpi, facecolor=figure.get_facecolor(), **extra)
-        if target.exists():
-            os.chmod(part, target.stat().st_mode & 0o7777)
-        os.replace(part, target)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise CnnlensError(f"{printable(path, 300)}: could not be written ({_reason(error)}); nothing was left") from error
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
-    return target
-
-
-def _reason(error: OSError | ValueError) -> str:
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        return "the disk is full"
-    return printable((isinstance(error, OSError) and error.strerror) or error, 120)

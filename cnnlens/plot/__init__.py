@@ -1,0 +1,27 @@
+"""Pictures of what a network learned: arrays in canonical axes in, a matplotlib Figure out.
+
+Each grid is one image in which every cell of a kernel or feature map is a whole number of pixels, coloured here and
+not by matplotlib, because NaN, infinities and the gaps between tiles each need a colour of their own. Nothing is shown
+on a screen and nothing is kept: the figure is the caller's, and `save` writes it.
+"""
+
+from __future__ import annotations
+
+from cnnlens.plot.activations import feature_maps
+from cnnlens.plot.beside import kernel_and_map
+from cnnlens.plot.distribution import Density, histogram
+from cnnlens.plot.saving import check_target, save
+from cnnlens.plot.tiles import Mosaic, mosaic
+from cnnlens.plot.weights import kernels
+
+__all__ = [
+    "Density",
+    "Mosaic",
+    "check_target",
+    "feature_maps",
+    "histogram",
+    "kernel_and_map",
+    "kernels",
+    "mosaic",
+    "save",
+]

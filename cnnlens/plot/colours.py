@@ -1,0 +1,71 @@
+"""Numbers to colours: weights red and blue around white, activations dark to bright, and what is broken in neither.
+
+matplotlib has one colour for all that is "bad"; here NaN, infinity and the gap between two tiles are three things. So
+colours are looked up before anything is enlarged, which is also what makes a grid of 512 kernels quick.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from numpy.typing import NDArray
+
+__all__ = ["ACTIVATIONS", "INFINITE", "NAN", "WEIGHTS", "paint", "paint_rgb", "rgb", "scale_of", "scale_ticks"]
+
+WEIGHTS = "RdBu_r"
+"""Colour map of weights: blue below zero, white at zero, red above."""
+
+ACTIVATIONS = "magma"
+"""Colour map of feature maps: even steps to the eye, and in a grey print too."""
+
+NAN, INFINITE = "#27e833", "#00d5ff"
+"""Colours of what is not a number and of what is not finite; in neither colour map."""
+
+_MOST = 1e300  # of float64's 1.8e308: matplotlib adds to the limits of a colour bar
+
+
+def rgb(text: str) -> tuple[int, int, int]:
+    """``"#27e833"`` as three numbers from 0 to 255."""
+    return int(text[1:3], 16), int(text[3:5], 16), int(text[5:7], 16)
+
+
+def paint(values: NDArray[np.floating[Any]], colours: str, low: float, high: float) -> NDArray[np.uint8]:
+    """Each value's colour, ``values.shape + (3,)``; NaN and infinities in their own."""
+    finite = np.isfinite(values)
+    # In float64, and in halves: neither the smallest nor the largest weights of a file then leave the range of numbers.
+    low, high = max(low, -_MOST) / 2, min(high, _MOST) / 2
+    safe = np.where(finite, values, 0).astype(np.float64) / 2
+    place = np.clip((safe - low) / (high - low), 0, 1) if high > low else np.full(values.shape, 0.5)
+    table = cast(NDArray[np.uint8], colormaps[colours](np.linspace(0, 1, 256), bytes=True))[:, :3]
+    painted = table[np.rint(place * 255).astype(np.uint8)]
+    if not finite.all():
+        painted[np.isnan(values)] = rgb(NAN)
+        painted[np.isinf(values)] = rgb(INFINITE)
+    return painted
+
+
+def paint_rgb(values: NDArray[np.floating[Any]], bound: float) -> NDArray[np.uint8]:
+    """``(out, 3, H, W)`` to ``(out, H, W, 3)``: grey where all three weights are 0."""
+    finite = np.isfinite(values)
+    place = np.clip(0.5 + np.where(finite, values, 0) / bound / 2, 0, 1)
+    painted = np.moveaxis(np.rint(place * 255).astype(np.uint8), 1, -1).copy()
+    painted[np.isinf(values).any(axis=1)] = rgb(INFINITE)
+    painted[np.isnan(values).any(axis=1)] = rgb(NAN)
+    return painted
+
+
+def scale_of(colours: str, low: float, high: float) -> ScalarMappable:
+    """What a colour bar shows."""
+    return ScalarMappable(Normalize(max(low, -_MOST), min(high, _MOST)), colormaps[colours])
+
+
+def scale_ticks(bar: ScalarMappable) -> list[float]:
+    """The values that a colour bar names: its ends, zero where it lies well inside, and what is between."""
+    low, high = cast(float, bar.norm.vmin), cast(float, bar.norm.vmax)
+    if low == -high:
+        return [low, low / 2, 0.0, high / 2, high]
+    return [low, 0.0, high] if low < -0.15 * high < 0 else [low, (low + high) / 2, high]

@@ -1,0 +1,236 @@
+"""Painted tiles to a figure: how large a cell is, which labels stay readable, and where they go.
+
+Small grids number each tile above it; large ones number rows and columns. What does not fit is shrunk or refused, and
+the picture says so.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import cast
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from cnnlens.errors import CnnlensError
+from cnnlens.plot.colours import paint, rgb, scale_ticks
+from cnnlens.plot.sheet import PALE, RULE, decorate, room, sheet
+from cnnlens.plot.tiles import Mosaic, columns_for, mosaic, shrink, strip
+from cnnlens.plot.values import Floats, Note
+
+__all__ = ["dress_plot", "grid", "heat", "places", "show"]
+
+_LABELLED = 46  # pixels: a smaller tile does not carry its own number
+_LABEL = 20  # pixels that the number over a tile takes
+_LARGEST_TILE = 300
+_MOST_PIXELS = 6000  # a side; about what viewers still open
+
+
+def grid(
+    painted: NDArray[np.uint8],
+    title: str,
+    subtitle: Sequence[str],
+    notes: Sequence[Note],
+    bar: ScalarMappable | None,
+    ax: Axes | None,
+    *,
+    columns: int | None = None,
+    names: Sequence[int] | None = None,
+    both: bool = False,
+    column_names: str = "",
+    rows_inside: bool = False,
+) -> Figure:
+    """A grid of painted tiles ``(K, [D,] H, W, 3)`` as one image, with as many labels as stay readable.
+
+    Args:
+        names: The numbers of the tiles; None counts from 0.
+        both: Rows are output channels and columns input channels.
+        column_names: What the columns are; labels them so.
+        rows_inside: The rows of cells inside a tile are what is counted at the left.
+    """
+    count, *slices, height, width, _ = painted.shape
+    depth = slices[0] if slices else 1
+    names = range(count) if names is None else names
+    if columns is not None and columns < 1:
+        raise CnnlensError(f"a grid needs at least one column, not {columns}")
+    columns = min(columns or columns_for(count, tile_height=height, tile_width=width * depth), count)
+    rows = math.ceil(count / columns)
+    if ax is not None:
+        space = room(ax)
+    elif both or count > 512:
+        space = (1860, 1860)
+    else:
+        space = (1180, 1000)
+
+    def fitting(gap: int, head: int) -> int:
+        across = (space[0] / columns - gap - (depth - 1) * 2) / (width * depth)
+        down = (space[1] / rows - gap - head) / height
+        return int(min(across, down, _LARGEST_TILE / max(height, width)))
+
+    gap, head, scale = 10, _LABEL, fitting(10, _LABEL)
+    own_numbers = not both and not column_names and scale * min(height, width * depth) >= _LABELLED and count > 1
+    if not own_numbers:
+        head = 0
+        gap = next((gap for gap, least in ((10, 60), (6, 18), (4, 8), (2, 3)) if fitting(gap, 0) * height >= least), 1)
+        scale = fitting(gap, 0)
+    scale = max(1, scale)
+    if max(columns * (width * depth * scale + gap), rows * (height * scale + gap + head)) > _MOST_PIXELS:
+        raise CnnlensError(
+            f"{rows} x {columns} tiles of {height} x {width * depth} do not fit into one picture; choose one channel"
+        )
+    fill = (255, 255, 255) if gap >= 3 else rgb(RULE)
+    inner = 2 if depth > 1 else 0
+    if slices:
+        tiles = strip(painted, scale=scale, gap=inner, fill=rgb(RULE))
+        laid = mosaic(tiles, columns, gap=(gap + head, gap), frame=int(gap >= 3), fill=fill, line=rgb(RULE))
+    else:
+        laid = mosaic(
+            painted, columns, scale=scale, gap=(gap + head, gap), frame=int(gap >= 3), fill=fill, line=rgb(RULE)
+        )  # fmt: skip
+    labels_left = [] if own_numbers or rows_inside else _row_labels(laid, rows, columns, names, both)
+    if rows_inside:
+        step = _step(height, scale)
+        labels_left = [(float(laid.boxes[0, 0]) + (row + 0.5) * scale, str(row)) for row in range(0, height, step)]
+    labels_top: list[tuple[float, str]] = []
+    if (both or column_names or not own_numbers) and columns > 1:
+        pitch = int(laid.boxes[1, 1] - laid.boxes[0, 1])
+        step = _step(columns, pitch, 44)
+        sign = "" if both or column_names else "+"
+        labels_top = [
+            (float(laid.boxes[column, 1] + laid.boxes[column, 3] / 2), f"{sign}{column}")
+            for column in range(0, columns, step)
+        ]
+    image_height, image_width = laid.image.shape[:2]
+    ax = sheet(
+        image_width,
+        image_height,
+        ax=ax,
+        title=title,
+        subtitle=subtitle,
+        notes=notes,
+        left=46 if labels_left else 0,
+        top=(24 if labels_top else 0) + (head if own_numbers else 0),
+        bar=bar,
+        bar_ticks=scale_ticks(bar) if bar is not None else (),
+    )
+    show(ax, laid.image)
+    decorate(ax, labels_left, labels_top)
+    if own_numbers:
+        for name, (row, column, _, _) in zip(names, laid.boxes.tolist(), strict=True):
+            ax.text(column, row - 5, str(name), fontsize=6.5, color=PALE, family="DejaVu Sans", va="baseline")
+    setattr(ax, "format_coord", _pointer(laid, names, scale))  # noqa: B010 (matplotlib says to replace this method)
+    return cast(Figure, ax.get_figure(root=True))
+
+
+def _step(count: int, pitch: float, room_px: float = 24) -> int:
+    """Every how many-th of ``count`` things, ``pitch`` pixels apart, can have a label: 1, 2, 4, 8, ..."""
+    step = 1
+    while step * pitch < room_px and step < count:
+        step *= 2
+    return step
+
+
+def _row_labels(laid: Mosaic, rows: int, columns: int, names: Sequence[int], both: bool) -> list[tuple[float, str]]:
+    if rows == 1 and not both:
+        return []
+    step = _step(rows, float(laid.boxes[columns, 0] - laid.boxes[0, 0]) if rows > 1 else 99)
+    return [
+        (
+            float(laid.boxes[row * columns, 0] + laid.boxes[row * columns, 2] / 2),
+            str(row if both else names[row * columns]),
+        )
+        for row in range(0, rows, step)
+    ]
+
+
+def _pointer(laid: Mosaic, names: Sequence[int], scale: int) -> Callable[[float, float], str]:
+    """What an interactive window says about the place under the pointer."""
+
+    def text(x: float, y: float) -> str:
+        inside = (
+            (laid.boxes[:, 0] <= y)
+            & (y < laid.boxes[:, 0] + laid.boxes[:, 2])
+            & (laid.boxes[:, 1] <= x)
+            & (x < laid.boxes[:, 1] + laid.boxes[:, 3])
+        )
+        hit = np.flatnonzero(inside)
+        if not len(hit):
+            return ""
+        top, left = laid.boxes[hit[0], :2]
+        return f"tile {names[int(hit[0])]}, row {int((y - top) // scale)}, column {int((x - left) // scale)}"
+
+    return text
+
+
+def heat(
+    values: Floats,
+    colours: str,
+    low: float,
+    high: float,
+    names: tuple[str, str],
+    title: str,
+    subtitle: Sequence[str],
+    notes: Sequence[Note],
+    bar: ScalarMappable | None,
+    ax: Axes | None,
+    row_names: Sequence[int] | None = None,
+) -> Figure:
+    """A matrix as one image; each value at least one pixel, or the largest magnitude of a block where it is too big."""
+    rows, columns = values.shape
+    space = room(ax) if ax is not None else (1180, 760)
+    down, across = math.ceil(rows / max(space[1], 1)), math.ceil(columns / max(space[0], 1))
+    said = list(subtitle)
+    if down * across > 1:
+        values = shrink(values, down, across, "extreme")
+        said.append(f"each pixel the largest magnitude of {down} × {across} values")
+    scale_across = max(1, min(space[0] // values.shape[1], 60))
+    scale_down = max(1, min(space[1] // values.shape[0], 60))
+    scale_down = min(scale_down, max(4 * scale_across, 8))
+    scale_across = min(scale_across, max(4 * scale_down, 8))
+    image = paint(values, colours, low, high).repeat(scale_down, axis=0).repeat(scale_across, axis=1)
+    height, width = image.shape[:2]
+    ax = sheet(
+        width, height, ax=ax, title=title, subtitle=said, notes=notes, left=76, bottom=62,
+        bar=bar, bar_ticks=scale_ticks(bar) if bar is not None else (),
+    )  # fmt: skip
+    ax.imshow(image, interpolation="none", origin="upper", extent=(0, columns, rows, 0), aspect="auto", resample=False)
+    decorate(
+        ax,
+        [
+            (place + 0.5, str(place if row_names is None else row_names[place]))
+            for place in places(rows, height)
+            if names[1]
+        ],
+        [(place + 0.5, str(place)) for place in places(columns, width)],
+        above=False,
+    )
+    ax.set_xlabel(names[0], fontsize=8, color=PALE, family="DejaVu Sans")
+    ax.set_ylabel(names[1], fontsize=8, color=PALE, family="DejaVu Sans")
+    return cast(Figure, ax.get_figure(root=True))
+
+
+def places(count: int, pixels: int) -> range:
+    """Round places along an axis, at least 44 pixels apart."""
+    for step in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 50_000, 100_000):
+        if pixels / count * step >= 44:
+            return range(0, count, step)
+    return range(0, count, max(1, count))
+
+
+def show(ax: Axes, image: NDArray[np.uint8]) -> None:
+    height, width = image.shape[:2]
+    ax.imshow(image, interpolation="none", origin="upper", extent=(0, width, height, 0), aspect="equal", resample=False)
+
+
+def dress_plot(ax: Axes, x: str, y: str) -> None:
+    for side in ("top", "right", "left"):
+        ax.spines[side].set_visible(False)
+    ax.spines["bottom"].set_color(RULE)
+    ax.set_xlabel(x, fontsize=8.5, color=PALE, family="DejaVu Sans", labelpad=6)
+    ax.set_ylabel(y, fontsize=8.5, color=PALE, family="DejaVu Sans", labelpad=8)
+    ax.set_axisbelow(True)
+    ax.yaxis.grid(visible=True, color="#eceef1", linewidth=0.8)
