@@ -7,6 +7,7 @@ imported when they are first used, so that ``import cnnlens`` costs nothing.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -37,12 +38,16 @@ _HOME = {"Call": "network", "Layer": "network", "Network": "network", "Kernel": 
 _MODULES = ("images", "layout", "plot")
 
 
-def open(source: str | os.PathLike[str]) -> Network:
+def open(
+    source: str | os.PathLike[str], *, config: str | os.PathLike[str] | Mapping[str, Any] | None = None
+) -> Network:
     """Read a model file into a ``Network``; nothing in it is executed and no framework is imported.
 
     Args:
         source: A ``.keras`` file or folder, a Keras ``.h5``/``.hdf5`` file, or ``.weights.h5``. What it is is found
             by its first bytes, for extensions lie.
+        config: For a file that holds weights alone, the model's config: a mapping, or a file that has it (what
+            ``model.to_json()`` gives, or another model file of the same architecture).
 
     Returns:
         The network. Only the file's index is read; a layer's arrays are read when they are asked for.
@@ -52,9 +57,12 @@ def open(source: str | os.PathLike[str]) -> Network:
             with the file, the place in it, the reason and the way out.
     """
     from cnnlens.files import read
+    from cnnlens.files.config_source import read_config
     from cnnlens.files.keras_network import keras_network
 
-    return keras_network(read(source))
+    if config is not None and not isinstance(config, Mapping):
+        config = read_config(config)
+    return keras_network(read(source, config=config))
 
 
 def __getattr__(name: str) -> Any:

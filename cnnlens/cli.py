@@ -65,6 +65,7 @@ def _parser() -> argparse.ArgumentParser:
 
     def model(one: argparse.ArgumentParser) -> None:
         one.add_argument("model", metavar="MODEL", help="a .keras, .h5 or .weights.h5 file, or a .keras folder")
+        one.add_argument("--config", metavar="FILE", help="the model's config, where MODEL holds weights alone (model.to_json())")
 
     def layer(one: argparse.ArgumentParser, text: str) -> None:
         one.add_argument("--layer", "-l", metavar="NAME|INDEX", help=text)
@@ -136,7 +137,7 @@ def _summary(options: argparse.Namespace) -> None:
     from cnnlens import open as open_model
     from cnnlens import summary
 
-    network = open_model(options.model)
+    network = open_model(options.model, config=options.config)
     _print(_json(summary.as_json(network)) if options.json else summary.as_table(network), options.output)
 
 
@@ -144,7 +145,7 @@ def _kernels(options: argparse.Namespace) -> None:
     from cnnlens import open as open_model
     from cnnlens import pictures
 
-    network = open_model(options.model)
+    network = open_model(options.model, config=options.config)
     layer = _layer_with_kernel(network, options.layer)
     figure, facts = pictures.kernels(network, layer, _channel(options.channel))
     _picture(options, figure, facts, network, layer, "kernels")
@@ -154,7 +155,7 @@ def _hist(options: argparse.Namespace) -> None:
     from cnnlens import open as open_model
     from cnnlens import pictures
 
-    network = open_model(options.model)
+    network = open_model(options.model, config=options.config)
     layer = _layer_with_kernel(network, options.layer, needs_kernel=options.weight is None)
     seed = options.seed if options.untrained else None
     figure, facts = pictures.histogram(network, layer, options.weight, seed)
@@ -165,7 +166,7 @@ def _maps(options: argparse.Namespace) -> None:
     from cnnlens import open as open_model
     from cnnlens import pictures
 
-    network = open_model(options.model)
+    network = open_model(options.model, config=options.config)
     wanted = [_layer(network, one) for one in options.layer or []] or pictures.convolutions(network)[:2]
     if not wanted:
         raise CnnlensError(f"{printable(options.model, 300)}: it has no convolution; name a layer with --layer")

@@ -164,7 +164,7 @@ def _law(spec: Spec, shape: Shape) -> _Law:
 
 
 def _atoms(name: str, values: Floats, shape: Shape, sample: Callable[[], Floats] | None = None) -> _Law:
-    """Fixed numbers, each distinct one with its share; ``values`` broadcast to ``shape`` where no ``sample`` is given."""
+    """Fixed numbers, each distinct one with its share; ``values`` broadcast to ``shape`` where there is no ``sample``."""
     distinct, counts = np.unique(values, return_counts=True)
     shares = tuple((float(value), float(count) / values.size) for value, count in zip(distinct, counts, strict=True))
     text = ", ".join(f"{value:.4g}" for value in distinct[:4]) + (" ..." if distinct.size > 4 else "")
@@ -200,7 +200,9 @@ def _normal(mean: float, deviation: float, shape: Shape, fans: str = "") -> _Law
         return _atoms("constant", np.array(mean), shape)
 
     def pdf(x: Floats) -> Floats:
-        return _bell((x - mean) / deviation) / deviation
+        # A file may ask for a deviation of 1e-310: the density is then infinite or zero, as it should be.
+        with np.errstate(over="ignore"):
+            return _bell((x - mean) / deviation) / deviation
 
     parameters = f"mean {mean:.4g}, standard deviation {deviation:.4g}{fans}"
     shown = Density("normal", parameters, (-math.inf, math.inf), (), pdf)
@@ -223,8 +225,9 @@ def _cut_normal(mean: float, sigma: float, shape: Shape, fans: str = "") -> _Law
         return mean + sigma * z.reshape(shape)
 
     def pdf(x: Floats) -> Floats:
-        z = (x - mean) / sigma
-        return np.where(np.abs(z) <= 2.0, _bell(z) / (sigma * _CUT_MASS), 0.0)
+        with np.errstate(over="ignore"):
+            z = (x - mean) / sigma
+            return np.where(np.abs(z) <= 2.0, _bell(z) / (sigma * _CUT_MASS), 0.0)
 
     low, high = mean - 2.0 * sigma, mean + 2.0 * sigma
     parameters = (

@@ -88,6 +88,9 @@ class Weight:
         stored: The array in the file.
         geometry: The geometry that its layout depends on (groups, the feature map in front of a Flatten, …).
         framework: Whose layout ``stored`` is in, such as ``keras``.
+        config: The config of the layer that defines it.
+        owner: Where in the layer it lives: the attributes (or, in a wrapped model, layer names) from the layer to the
+            one that holds it, such as ``("layer",)`` in a ``TimeDistributed``; empty for the layer's own.
     """
 
     name: str
@@ -96,7 +99,8 @@ class Weight:
     stored: Stored
     geometry: layout.Geometry
     framework: str = "keras"
-    config: Mapping[str, Any] = field(default_factory=lambda: dict[str, Any]())  # of the layer that defines it
+    config: Mapping[str, Any] = field(default_factory=lambda: dict[str, Any]())
+    owner: tuple[str, ...] = ()
 
     def read(self) -> NDArray[Any]:
         """The array as the file stores it (read-only)."""
@@ -179,12 +183,17 @@ class Layer:
             None as a whole where it could not be worked out.
         stored_output_shape: The same in the file's own axes.
         stored: Its arrays by name.
+        module: Where its class lives, as the file says it; empty where it does not.
+        entry: Its whole entry in the file's config, as a framework would read it back.
+        container: Whether it is a nested model, whose layers are listed before it and whose output is theirs.
     """
 
     name: str
     kind: str
     config: Mapping[str, Any]
     module: str = ""
+    entry: Mapping[str, Any] = field(default_factory=lambda: dict[str, Any](), repr=False)
+    container: bool = False
     inputs: tuple[str, ...] = ()
     output_shape: Shape | None = None
     stored_output_shape: Shape | None = None

@@ -1,4 +1,4 @@
-"""Runs every case of ``reference_cases.py`` under Keras on TensorFlow, and writes what went in and what came out.
+"""Runs every case of ``reference_cases.py`` and ``reference_ops.py`` under Keras, and writes what went in and out.
 
 A script for a process of its own: ``python reference_truth.py FOLDER``. Each case gives ``<index>-<dtype>.npz`` and a
 line of ``cases.json`` with the configuration as a .keras file has it. Where TensorFlow on a CPU cannot run
@@ -14,7 +14,8 @@ from typing import Any
 
 import keras
 import numpy as np
-from reference_cases import LAYERS, OPS, LayerCase, OpCase
+from reference_cases import LAYERS, LayerCase
+from reference_ops import OPS, OpCase
 
 ops = keras.ops
 AUGMENTATIONS = ("AugMix", "CutMix", "MixUp", "RandAugment")

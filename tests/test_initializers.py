@@ -80,10 +80,11 @@ def test_draws_follow_the_exact_density(name: str) -> None:
     assert low - 1e-6 <= values.min() < values.max() <= high + 1e-6
 
 
-def test_the_kolmogorov_distance_can_fail() -> None:
-    wrong = draw({"class_name": "RandomNormal", "config": {"stddev": 0.21, "mean": 0.3}}, (100, 90), seed=11)
-    right = {"class_name": "RandomNormal", "config": {"stddev": 0.2, "mean": 0.3}}
-    assert kolmogorov(quantiles(right, (100, 90), wrong.ravel().astype(np.float64))) > 1.95
+def test_the_kolmogorov_distance_sees_a_missing_correction() -> None:
+    shape = (3, 5, 7, 90)
+    uncorrected = {"class_name": "TruncatedNormal", "config": {"stddev": math.sqrt(2 / 105)}}
+    wrong = draw(uncorrected, shape, seed=11)
+    assert kolmogorov(quantiles("he_normal", shape, wrong.ravel().astype(np.float64))) > 1.95
 
 
 @pytest.mark.parametrize(("shape", "size"), [((2, 2), 2), ((3, 1), 3), ((2, 2, 3), 4), ((3, 7), 7), ((40, 3), 40)])

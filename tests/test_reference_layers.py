@@ -19,7 +19,8 @@ import pytest
 
 from cnnlens.reference import build
 from tests.once import once
-from tests.reference_cases import LAYERS, OPS, LayerCase, OpCase
+from tests.reference_cases import LAYERS, LayerCase
+from tests.reference_ops import OPS, OpCase
 
 # Relative to the largest value of the layer; float32 sums in another order differ by a few units in the last place.
 FLOAT32 = 1e-5

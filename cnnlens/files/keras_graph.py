@@ -40,7 +40,7 @@ class LayerSpec:
 
     Attributes:
         path: Layer names from the outermost model to this one; a wrapper's inner layer ends in its attribute name.
-        config: The layer's own config.
+        config: The layer's own config; ``entry``: all that the list of layers says of it.
         model: The nested model's entry where this layer is a model, else None.
         wrapped: Inner layers of a wrapper by attribute name.
     """
@@ -49,6 +49,7 @@ class LayerSpec:
     class_name: str
     module: str
     config: Mapping[str, Any]
+    entry: Mapping[str, Any]
     model: Mapping[str, Any] | None = None
     wrapped: Mapping[str, LayerSpec] = field(default_factory=lambda: dict[str, LayerSpec]())
 
@@ -219,7 +220,8 @@ class _Reader:
             while any(spec.path[-1] == name for spec, _ in layers):
                 name = "_" + name
             config = {"batch_shape": shape or body.get("build_input_shape"), "name": name}
-            first = LayerSpec((*path, name), "InputLayer", "keras.layers", config)
+            entry = {"class_name": "InputLayer", "module": "keras.layers", "config": config}
+            first = LayerSpec((*path, name), "InputLayer", "keras.layers", config, entry)
         if given is None:
             current: Any = self._input(first, prefix, hidden=True)
         elif len(given) == 1:
@@ -352,6 +354,7 @@ def _layer_spec(entry: Mapping[str, Any], path: tuple[str, ...]) -> LayerSpec:
         class_name,
         module if isinstance(module, str) else "",
         body,
+        entry,
         entry if is_model else None,
         wrapped,
     )

@@ -115,16 +115,23 @@ def _model_name(config: Mapping[str, Any] | None) -> str | None:
 
 
 def weight_of(
-    name: str, kind: str, role: str, array: Any, geometry: Geometry, config: Mapping[str, Any], framework: str
+    name: str,
+    kind: str,
+    role: str,
+    array: Any,
+    geometry: Geometry,
+    config: Mapping[str, Any],
+    framework: str,
+    owner: tuple[str, ...] = (),
 ) -> Weight:
     """A weight with all that its stored shape says; of kind ``unknown`` where the kind has no such shape."""
     stored = cast(Stored, array)
     try:
         geometry = layout.completed(kind, role, stored.shape, geometry, framework)
-        weight = Weight(name, kind, role, stored, geometry, framework, config)
+        weight = Weight(name, kind, role, stored, geometry, framework, config, owner)
         _ = weight.canonical_shape, weight.canonical_axes, weight.stored_axes
     except CnnlensError:
-        return Weight(name, "unknown", role, stored, Geometry(), framework, config)
+        return Weight(name, "unknown", role, stored, Geometry(), framework, config, owner)
     return weight
 
 
@@ -138,6 +145,9 @@ class _Builder:
         self.calls: list[Call] = []
         self.done: dict[str, Call] = {}
         self.notes = list(file.notes)
+        if file.unmatched:
+            places = ", ".join(printable(place, 60) for place in list(file.unmatched)[:3])
+            self.notes.append(f"{len(file.unmatched)} arrays in the file belong to no layer of the config: {places}")
         self.flattened: dict[Ref, tuple[int, ...]] = {}
         self.axes = self._channel_axes()
 
@@ -178,7 +188,15 @@ class _Builder:
     # -- layers ------------------------------------------------------------------------------------------------------
 
     def _layer(self, spec: LayerSpec) -> Layer:
-        return Layer(spec.name, spec.class_name, spec.config, spec.module, make_operation=self._maker(spec))
+        return Layer(
+            spec.name,
+            spec.class_name,
+            spec.config,
+            spec.module,
+            spec.entry,
+            container=spec.model is not None,
+            make_operation=self._maker(spec),
+        )
 
     def _maker(self, spec: LayerSpec) -> Callable[[], Operation]:
         file, version = self.file, self.version
@@ -201,7 +219,7 @@ class _Builder:
                     name = "/".join((*owner.path[len(path) :], role))
                 taken.add(name)
                 geometry = geometry_of(owner.config, flatten if owner is spec else None)
-                yield name, self._weight(name, owner.class_name, role, array, geometry, owner.config)
+                yield name, self._weight(name, owner.class_name, role, array, geometry, owner.config, owner.path[len(path) :])
         # A wrapped model, and the parts of layers such as MultiHeadAttention, are known to the file alone.
         known = {owner.path for _, owner in _owners(spec)}
         for other, arrays in self.file.weights.items():
@@ -210,12 +228,19 @@ class _Builder:
                 for role, array in arrays.items():
                     name = "/".join((*inside, role))
                     kind = guess_kind(other, {n: a.shape for n, a in arrays.items()})
-                    yield name, self._weight(name, kind, role, array, Geometry(), {})
+                    yield name, self._weight(name, kind, role, array, Geometry(), {}, other[len(path) :])
 
     def _weight(
-        self, name: str, kind: str, role: str, array: Any, geometry: Geometry, config: Mapping[str, Any]
+        self,
+        name: str,
+        kind: str,
+        role: str,
+        array: Any,
+        geometry: Geometry,
+        config: Mapping[str, Any],
+        owner: tuple[str, ...],
     ) -> Weight:
-        weight = weight_of(name, kind, role, array, geometry, config, self.file.framework)
+        weight = weight_of(name, kind, role, array, geometry, config, self.file.framework, owner)
         if weight.kind != kind and np.issubdtype(array.dtype, np.floating):
             self.notes.append(
                 f"{printable(array.place, 120)}: its shape {array.shape} is none that a {printable(kind)} has, "
@@ -413,6 +438,7 @@ class _Inside:
         self._file = file
         self.weights = {other[len(path) :]: arrays for other, arrays in file.weights.items() if other[: len(path)] == path}
         self.notes: tuple[str, ...] = ()
+        self.unmatched: dict[str, Any] = {}
         self.config: dict[str, Any] | None = None
 
     def __getattr__(self, name: str) -> Any:

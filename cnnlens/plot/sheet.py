@@ -159,7 +159,7 @@ def sheet(
         bar_ticks: Values that the colour bar names.
     """
     room_right = _BAR_GAP + _BAR_WIDTH + _BAR_LABELS if bar is not None else 0
-    reach = max(width, _NARROWEST - left - room_right) if ax is None else width  # what a line of text may fill
+    reach = max(width + room_right, _NARROWEST - left) if ax is None else room(ax)[0]  # what a line of text may fill
     folded = [line for text in subtitle if text for line in _lines(text, reach)]
     small, line = SUBTITLE * _POINT * 1.45, SMALL * _POINT * 1.6
     head = (TITLE * _POINT * 1.5 if title else 0) + small * len(folded) + (12 if title or folded else 0)
@@ -217,6 +217,7 @@ def _dress_bar(figure: Figure, bar: ScalarMappable, ticks: Sequence[float], **wh
     if ticks:
         drawn.ax.set_yticks(list(ticks), [number(tick) for tick in ticks])
     drawn.ax.minorticks_off()
+    drawn.ax.grid(visible=False)
     drawn.ax.tick_params(length=0, labelsize=SMALL, labelcolor=PALE, pad=5, labelfontfamily="DejaVu Sans")
 
 
