@@ -18,7 +18,9 @@ from benchmarks import applications, speed
 
 def main() -> int:
     """Exit code 0 when every goal is reached, 1 otherwise."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description=__doc__.splitlines()[0] if __doc__ else None
+    )
     parser.add_argument("part", nargs="?", choices=["speed", "applications"])
     parser.add_argument("names", nargs="*", metavar="NAME", help="which applications")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")

@@ -21,8 +21,8 @@ import numpy as np
 import cnnlens
 
 NAMES = (
-    "MobileNetV2 MobileNetV3Small EfficientNetB0 EfficientNetV2B0 ResNet50 ResNet50V2 DenseNet121 Xception NASNetMobile "
-    "ConvNeXtTiny VGG16 InceptionV3 InceptionResNetV2"
+    "MobileNetV2 MobileNetV3Small EfficientNetB0 EfficientNetV2B0 ResNet50 ResNet50V2 DenseNet121 Xception "
+    "NASNetMobile ConvNeXtTiny VGG16 InceptionV3 InceptionResNetV2"
 ).split()
 SMALL = ("MobileNetV3Small", "MobileNetV2")  # the ones that the tests run
 LIMIT = 1e-5

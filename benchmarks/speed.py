@@ -50,7 +50,9 @@ def environment() -> dict[str, str]:
 
 def _seconds(command: Sequence[str]) -> float:
     start = time.perf_counter()
-    subprocess.run(command, env=environment(), cwd=ROOT, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    subprocess.run(
+        command, env=environment(), cwd=ROOT, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     return time.perf_counter() - start
 
 
@@ -182,7 +184,13 @@ def resnet(folder: str) -> None:
 def run() -> list[Row]:
     """Every row, printed as it is measured."""
     rows: list[Row] = []
-    for make in (lambda: [summary(sample.MODEL)], lambda: [kernels(sample.MODEL)], lambda: [grid()], extraction, lambda: [memory()]):
+    for make in (
+        lambda: [summary(sample.MODEL)],
+        lambda: [kernels(sample.MODEL)],
+        lambda: [grid()],
+        extraction,
+        lambda: [memory()],
+    ):
         for row in make():
             print(row, flush=True)
             rows.append(row)

@@ -34,6 +34,8 @@ __all__ = [
     "plot",
 ]
 
+__version__: str  # from the distribution's metadata, when it is asked for
+
 _HOME = {"Call": "network", "Layer": "network", "Network": "network", "Kernel": "kernel", "Statistics": "kernel"}
 _MODULES = ("images", "layout", "plot")
 

@@ -65,7 +65,9 @@ def _parser() -> argparse.ArgumentParser:
 
     def model(one: argparse.ArgumentParser) -> None:
         one.add_argument("model", metavar="MODEL", help="a .keras, .h5 or .weights.h5 file, or a .keras folder")
-        one.add_argument("--config", metavar="FILE", help="the model's config, where MODEL holds weights alone (model.to_json())")
+        one.add_argument(
+            "--config", metavar="FILE", help="the model's config, where MODEL holds weights alone (model.to_json())"
+        )
 
     def layer(one: argparse.ArgumentParser, text: str) -> None:
         one.add_argument("--layer", "-l", metavar="NAME|INDEX", help=text)
@@ -101,14 +103,25 @@ def _parser() -> argparse.ArgumentParser:
 
     maps = command("maps", _maps, "draw the feature maps that an image gives")
     model(maps)
-    maps.add_argument("--image", "-i", required=True, metavar="PATH", help="PNG/JPEG, .npy, .npz, IDX (.gz) or a folder")
-    maps.add_argument("--index", type=int, default=0, metavar="N", help="which image, where PATH holds several (default: 0)")
     maps.add_argument(
-        "--layer", "-l", action="append", metavar="NAME|INDEX", help="which layer; repeat it for more (default: all convolutions, at most two)"
+        "--image", "-i", required=True, metavar="PATH", help="PNG/JPEG, .npy, .npz, IDX (.gz) or a folder"
+    )
+    maps.add_argument(
+        "--index", type=int, default=0, metavar="N", help="which image, where PATH holds several (default: 0)"
+    )
+    maps.add_argument(
+        "--layer",
+        "-l",
+        action="append",
+        metavar="NAME|INDEX",
+        help="which layer; repeat it for more (default: all convolutions, at most two)",
     )
     maps.add_argument("--kernel", type=int, metavar="N", help="draw kernel N beside the map it makes")
     maps.add_argument(
-        "--scale", default="auto", metavar="RANGE", help="0..1, -1..1, 0..255 or none (default: as the summary line says)"
+        "--scale",
+        default="auto",
+        metavar="RANGE",
+        help="0..1, -1..1, 0..255 or none (default: as the summary line says)",
     )
     as_json(maps)
     output(maps, "the picture; with several layers, the layer's name is added (default: MODEL-LAYER-maps.png)")
@@ -119,7 +132,9 @@ def _parser() -> argparse.ArgumentParser:
     output(layouts, "write to FILE instead of the terminal")
 
     demo = command("demo", _demo, "show it all on the bundled sample: a small CNN trained on Fashion-MNIST")
-    demo.add_argument("-o", "--output", metavar="FOLDER", default="cnnlens-demo", help="where the pictures go (default: cnnlens-demo)")
+    demo.add_argument(
+        "-o", "--output", metavar="FOLDER", default="cnnlens-demo", help="where the pictures go (default: cnnlens-demo)"
+    )
     return parser
 
 
@@ -130,7 +145,7 @@ class _Version(argparse.Action):
         parser.exit(0, f"cnnlens {cnnlens.__version__}\n")
 
 
-# -- commands ----------------------------------------------------------------------------------------------------------
+# -- commands --------------------------------------------------------------------------------------------------------
 
 
 def _summary(options: argparse.Namespace) -> None:
@@ -167,7 +182,8 @@ def _maps(options: argparse.Namespace) -> None:
     from cnnlens import pictures
 
     network = open_model(options.model, config=options.config)
-    wanted = [_layer(network, one) for one in options.layer or []] or pictures.convolutions(network)[:2]
+    names: list[str] = options.layer or []
+    wanted = [_layer(network, one) for one in names] or pictures.convolutions(network)[:2]
     if not wanted:
         raise CnnlensError(f"{printable(options.model, 300)}: it has no convolution; name a layer with --layer")
     if options.kernel is not None and len(wanted) > 1:
@@ -201,7 +217,7 @@ def _demo(options: argparse.Namespace) -> None:
     demo.run(Path(options.output), print)
 
 
-# -- what the commands share ----------------------------------------------------------------------------------------------
+# -- what the commands share -----------------------------------------------------------------------------------------
 
 
 def _json(data: Any) -> str:
@@ -232,10 +248,8 @@ def _layer_with_kernel(network: Network, wanted: str | None, needs_kernel: bool 
         layer = _layer(network, wanted)
         if needs_kernel and layer.kernel is None:
             having = [f"'{printable(one.name)}'" for one in network.layers if one.kernel is not None][:6]
-            raise CnnlensError(
-                f"{printable(network.source.path, 300)}: layer '{printable(layer.name)}' ({printable(layer.kind)}) has no "
-                f"kernel; {'these have: ' + ', '.join(having) if having else 'no layer of this model has one'}"
-            )
+            others = "these have: " + ", ".join(having) if having else "no layer of this model has one"
+            raise CnnlensError(f"{printable(network.source.path, 300)}: {layer.shown} has no kernel; {others}")
         return layer
     found = pictures.convolutions(network) or [one for one in network.layers if one.kernel is not None]
     if not found:

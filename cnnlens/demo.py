@@ -1,7 +1,7 @@
 """The whole of cnnlens on the bundled sample, as the course notebook that it grew out of went.
 
-Load a trained Fashion-MNIST CNN, print its shapes and statistics, draw its kernels, hold its weights against an untrained
-model's, and look at what each convolution makes of an image. Nothing is downloaded and no framework is needed.
+Load a trained Fashion-MNIST CNN, print its shapes and statistics, draw its kernels, hold its weights against an
+untrained model's, and look at what each convolution makes of an image. Nothing is downloaded; no framework is needed.
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ def run(folder: Path, say: Callable[[str], object]) -> list[Path]:
     try:
         folder.mkdir(exist_ok=True)
     except OSError as error:
-        raise CnnlensError(f"{printable(folder, 300)}: a folder was expected ({error.strerror}); name one with -o") from None
+        raise CnnlensError(
+            f"{printable(folder, 300)}: a folder was expected ({error.strerror}); name one with -o"
+        ) from None
     network = open_model(sample.MODEL)
     say(f"cnnlens summary {sample.MODEL.name}\n")
     say(summary.as_table(network))

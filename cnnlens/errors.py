@@ -14,7 +14,7 @@ __all__ = ["CnnlensError", "FileRefusedError", "UnsupportedLayerError"]
 
 
 class CnnlensError(Exception):
-    """Something that the caller can put right. The message is one line: what was expected, what came, where, way out."""
+    """What the caller can put right. The message is one line: what was expected, what came, where, way out."""
 
 
 class FileRefusedError(CnnlensError):

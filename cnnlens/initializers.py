@@ -164,7 +164,7 @@ def _law(spec: Spec, shape: Shape) -> _Law:
 
 
 def _atoms(name: str, values: Floats, shape: Shape, sample: Callable[[], Floats] | None = None) -> _Law:
-    """Fixed numbers, each distinct one with its share; ``values`` broadcast to ``shape`` where there is no ``sample``."""
+    """Fixed numbers, each distinct one with its share; without a ``sample``, ``values`` broadcast to ``shape``."""
     distinct, counts = np.unique(values, return_counts=True)
     shares = tuple((float(value), float(count) / values.size) for value, count in zip(distinct, counts, strict=True))
     text = ", ".join(f"{value:.4g}" for value in distinct[:4]) + (" ..." if distinct.size > 4 else "")

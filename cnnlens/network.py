@@ -1,7 +1,7 @@
 """A model without a framework: its layers, their canonical weights, and the graph of which feeds which.
 
-Everything that cnnlens shows or computes starts from a ``Network``. It holds no tensors of its own: a layer's arrays are
-read from the file when they are asked for, so opening a model costs its index and nothing more.
+Everything that cnnlens shows or computes starts from a ``Network``. It holds no tensors of its own: a layer's arrays
+are read from the file when they are asked for, so opening a model costs its index and nothing more.
 """
 
 from __future__ import annotations
@@ -185,6 +185,7 @@ class Layer:
         stored: Its arrays by name.
         module: Where its class lives, as the file says it; empty where it does not.
         entry: Its whole entry in the file's config, as a framework would read it back.
+        path: Its name and those of the models that it is in, outermost first.
         container: Whether it is a nested model, whose layers are listed before it and whose output is theirs.
     """
 
@@ -194,12 +195,18 @@ class Layer:
     module: str = ""
     entry: Mapping[str, Any] = field(default_factory=lambda: dict[str, Any](), repr=False)
     container: bool = False
+    path: tuple[str, ...] = ()
     inputs: tuple[str, ...] = ()
     output_shape: Shape | None = None
     stored_output_shape: Shape | None = None
     stored: Mapping[str, Weight] = field(default_factory=lambda: dict[str, Weight]())
     make_operation: Callable[[], Operation] | None = field(default=None, repr=False)
     unpack: Callable[[Mapping[str, NDArray[Any]]], dict[str, NDArray[Any]]] | None = field(default=None, repr=False)
+
+    @property
+    def shown(self) -> str:
+        """How messages name it."""
+        return f"layer '{printable(self.name)}' ({printable(self.kind)})"
 
     @property
     def weights(self) -> Mapping[str, NDArray[Any]]:
@@ -232,7 +239,7 @@ class Layer:
         Raises:
             UnsupportedLayerError: the reference cannot compute this layer; names it and says why.
         """
-        shown = f"layer '{printable(self.name)}' ({printable(self.kind)})"
+        shown = self.shown
         if self.make_operation is None:
             raise UnsupportedLayerError(f"{shown}: the file says nothing of its use")
         try:
@@ -241,7 +248,9 @@ class Layer:
             message = str(error)
             raise UnsupportedLayerError(message if message.startswith("layer '") else f"{shown}: {message}") from None
         except CONFIG_ERRORS as error:
-            raise UnsupportedLayerError(f"{shown}: its config cannot be understood ({printable(error, 200)})") from error
+            raise UnsupportedLayerError(
+                f"{shown}: its config cannot be understood ({printable(error, 200)})"
+            ) from error
 
 
 @dataclass(frozen=True)
@@ -323,6 +332,11 @@ class Network:
     @cached_property
     def calls_by_name(self) -> dict[str, Call]:
         return {call.name: call for call in self.calls}
+
+    @property
+    def layers_of_calls(self) -> tuple[Layer, ...]:
+        """Every layer that is called, with the inputs that the model's author never wrote; else the listed ones."""
+        return tuple({call.layer.name: call.layer for call in self.calls}.values()) or self.layers
 
     @cached_property
     def tensors(self) -> dict[str, Ref]:
@@ -410,7 +424,9 @@ def shown_shape(shape: Shape | None) -> str:
     """``(N, 32, 28, 28)``: a size that the file leaves open is ``N`` in front and ``?`` elsewhere."""
     if shape is None:
         return "?"
-    sizes = ["N" if not index and size is None else "?" if size is None else str(size) for index, size in enumerate(shape)]
+    sizes = [
+        "N" if not index and size is None else "?" if size is None else str(size) for index, size in enumerate(shape)
+    ]
     return f"({', '.join(sizes)})"
 
 

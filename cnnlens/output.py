@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 
 from cnnlens.errors import CnnlensError
@@ -19,7 +19,7 @@ __all__ = ["file_name", "replacing", "write_text"]
 
 
 @contextlib.contextmanager
-def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+def replacing(path: str | os.PathLike[str]) -> Generator[Path]:
     """Give a temporary path beside ``path`` to write to; move it there if the block ends well, else remove it.
 
     Raises:
@@ -57,7 +57,7 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
 
 
 def file_name(*parts: str) -> str:
-    """A file name from names that may hold anything: letters, digits, ``.``, ``_`` and ``-`` stay, the rest is ``_``."""
+    """A file name from names that may hold anything: what is no letter, digit, ``.``, ``_`` or ``-`` becomes ``_``."""
     joined = "-".join(parts)
     safe = "".join(char if char.isascii() and (char.isalnum() or char in "._-") else "_" for char in joined)
     return safe.lstrip(".")[:120] or "cnnlens"

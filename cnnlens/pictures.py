@@ -94,7 +94,9 @@ def histogram(
         arrays["untrained"] = drawn
         facts["untrained"] = _numbers(statistics(drawn))
         facts["initializer"] = {"name": density.name, "seed": untrained_seed}
-        lines.append("  untrained  " + _shown(statistics(drawn)) + f"  ({printable(density.name)}, seed {untrained_seed})")
+        lines.append(
+            "  untrained  " + _shown(statistics(drawn)) + f"  ({printable(density.name)}, seed {untrained_seed})"
+        )
     facts["text"] = "\n".join(lines)
     figure = plot.histogram(
         arrays,
@@ -146,7 +148,9 @@ def feature_maps(
     if len(network.inputs) != 1:
         raise CnnlensError(f"the model has {len(network.inputs)} inputs, and an image is one; record() takes several")
     wanted = network.canonical_shape(network.inputs[0])
-    loaded = images.load(image, shape=None if wanted is None else wanted[1:], scale=scale, model_rescales=rescales(network))
+    loaded = images.load(
+        image, shape=None if wanted is None else wanted[1:], scale=scale, model_rescales=rescales(network)
+    )
     if not -len(loaded.array) <= index < len(loaded.array):
         raise CnnlensError(f"--index: there are {len(loaded.array)} images, numbered from 0, and {index} was asked for")
     one = loaded.array[index][None]
@@ -180,9 +184,13 @@ def _beside(layer: Layer, index: int, seen: NDArray[Any], maps: NDArray[Any], su
 
     kernel = layer.kernel
     if kernel is None or kernel.array.ndim != 4 or maps.ndim != 3 or len(maps) != len(kernel.array):
-        raise CnnlensError(f"layer '{printable(layer.name)}' ({printable(layer.kind)}) has no 2-D kernel that makes one map each")
+        raise CnnlensError(
+            f"layer '{printable(layer.name)}' ({printable(layer.kind)}) has no 2-D kernel that makes one map each"
+        )
     if not 0 <= index < len(kernel.array):
-        raise CnnlensError(f"--kernel: layer '{printable(layer.name)}' has kernels 0 to {len(kernel.array) - 1}, not {index}")
+        raise CnnlensError(
+            f"--kernel: layer '{printable(layer.name)}' has kernels 0 to {len(kernel.array) - 1}, not {index}"
+        )
     groups = max(len(seen) // kernel.array.shape[1], 1)
     # A grouped kernel sees its own group's channels alone.
     first = index // max(len(kernel.array) // groups, 1) * kernel.array.shape[1]
@@ -203,7 +211,7 @@ def rescales(network: Network) -> bool:
     return False
 
 
-# -- what a picture says -------------------------------------------------------------------------------------------------
+# -- what a picture says ---------------------------------------------------------------------------------------------
 
 
 def _facts(layer: Layer, kernel: Kernel) -> Facts:
@@ -245,4 +253,3 @@ def _shown(stats: Statistics) -> str:
     broken = stats.count - stats.finite
     text = f"mean {stats.mean:.6g}, std {stats.std:.6g}, min {stats.min:.6g}, max {stats.max:.6g}"
     return text + (f", {broken:,} of {stats.count:,} not finite" if broken else "")
-

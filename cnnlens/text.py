@@ -18,7 +18,7 @@ _UNSAFE_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
 
 def printable(text: object, limit: int = 80) -> str:
-    """``text`` on one line, with unsafe characters as ``\\x..`` escapes, cut to ``limit`` characters with an ellipsis."""
+    """``text`` on one line, unsafe characters as ``\\x..`` escapes, cut to ``limit`` characters with an ellipsis."""
     raw = str(text)
     shown = "".join(
         char.encode("unicode_escape").decode("ascii") if unicodedata.category(char) in _UNSAFE_CATEGORIES else char

@@ -115,7 +115,9 @@ def creation_order(k: Any) -> Any:
 def nested(k: Any) -> Any:
     L = k.layers
     i = k.Input((8, 7, 3))
-    inner = k.Sequential([k.Input((8, 7, 4)), L.Conv2D(5, (2, 3), name="same_name"), L.BatchNormalization()], name="enc")
+    inner = k.Sequential(
+        [k.Input((8, 7, 4)), L.Conv2D(5, (2, 3), name="same_name"), L.BatchNormalization()], name="enc"
+    )
     j = k.Input((7, 5, 5))
     projector = k.Model(j, L.Conv2D(6, (3, 2), name="same_name")(j), name="projector")
     x = L.Conv2D(4, (1, 2), padding="same", name="same_name")(i)
@@ -175,7 +177,9 @@ def bidirectional(k: Any) -> Any:
     L = k.layers
     i = k.Input((7, 5))
     x = L.Bidirectional(L.LSTM(3, return_sequences=True, dropout=0.1), name="both")(i)
-    x = L.Bidirectional(L.GRU(4, return_sequences=True), backward_layer=L.GRU(4, return_sequences=True, go_backwards=True))(x)
+    x = L.Bidirectional(
+        L.GRU(4, return_sequences=True), backward_layer=L.GRU(4, return_sequences=True, go_backwards=True)
+    )(x)
     return k.Model(i, L.Dense(2)(x))
 
 
@@ -386,6 +390,10 @@ def _walk(layer: Any, path: tuple[str, ...], found: dict[str, Any]) -> None:
         found["/".join(path) + "|" + name] = _numpy(variable)
     if kind in ("Functional", "Sequential"):
         for inner in layer.layers:
+            _walk(inner, (*path, inner.name), found)
+        return
+    if kind == "Net":
+        for inner in layer._flatten_layers(include_self=False, recursive=False):
             _walk(inner, (*path, inner.name), found)
         return
     if kind == "Bidirectional":

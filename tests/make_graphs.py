@@ -144,7 +144,9 @@ def main(folder: Path) -> None:
         inputs = [generator.standard_normal((3, *tensor.shape[1:])).astype("float32") for tensor in made.inputs]
         functional = made._functional if isinstance(made, keras.Sequential) else made
         named = dict(call_outputs(functional))
-        values = keras.Model(made.inputs, list(named.values()))(inputs if len(inputs) > 1 else inputs[0], training=False)
+        values = keras.Model(made.inputs, list(named.values()))(
+            inputs if len(inputs) > 1 else inputs[0], training=False
+        )
         values = values if isinstance(values, (list, tuple)) else [values]
         arrays = {key: keras.ops.convert_to_numpy(value) for key, value in zip(named, values, strict=True)}
         np.savez(folder / f"{name}.inputs.npz", *inputs)

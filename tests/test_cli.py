@@ -52,7 +52,7 @@ def picture(path: str) -> np.ndarray[Any, Any]:
         return np.asarray(opened.convert("RGB"))
 
 
-# -- summary -------------------------------------------------------------------------------------------------------------
+# -- summary ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.skipif(not REAL.exists(), reason="the real model is not beside this checkout")
@@ -111,7 +111,7 @@ def test_summary_writes_to_a_file(capsys: pytest.CaptureFixture[str]) -> None:
     assert Path("s.json").read_text() == printed
 
 
-# -- pictures ------------------------------------------------------------------------------------------------------------
+# -- pictures --------------------------------------------------------------------------------------------------------
 
 
 def test_kernels_writes_a_picture_and_says_what_it_is(capsys: pytest.CaptureFixture[str]) -> None:
@@ -172,7 +172,7 @@ def test_demo_makes_every_picture(capsys: pytest.CaptureFixture[str]) -> None:
     assert "of the 10 sample images rightly" in text
 
 
-# -- layouts -------------------------------------------------------------------------------------------------------------
+# -- layouts ---------------------------------------------------------------------------------------------------------
 
 
 def test_layouts_of_a_kind(capsys: pytest.CaptureFixture[str]) -> None:
@@ -189,7 +189,7 @@ def test_layouts_lists_every_kind(capsys: pytest.CaptureFixture[str]) -> None:
         assert any(row["kind"] == kind for row in data["layouts"])
 
 
-# -- what is wrong -------------------------------------------------------------------------------------------------------
+# -- what is wrong ---------------------------------------------------------------------------------------------------
 
 
 def test_no_command_prints_the_help(capsys: pytest.CaptureFixture[str]) -> None:

@@ -78,6 +78,8 @@ def test_every_array_equals_what_keras_loads(saved: Path, kind: str, container: 
         # The class is not known, so its arrays are numbered in Keras' order: trainable first.
         for number, name in enumerate(("left", "right")):
             mine.setdefault(f"two_matrices|{name}", mine.pop(f"two_matrices|var{number}", np.empty(0)))
+        # A legacy file knows a layer inside another by its name, not by the attribute.
+        mine = {key.replace("/dense_1|", "/inside|") if container == ".h5" else key: mine[key] for key in mine}
     stored = {
         key: array
         for key, array in truth.items()
@@ -104,8 +106,9 @@ def test_weights_without_a_config_are_all_there(saved: Path, kind: str, containe
     without = read(path)
     assert without.config is None
     assert any("weights only" in note for note in without.notes)
-    expected = sorted(array.read().tobytes() for arrays in with_config.weights.values() for array in arrays.values())
-    assert sorted(array.tobytes() for array in flat(without).values()) == expected
+    # A layer that two models share is stored once, and without a config nobody knows of the second.
+    expected = {array.read().tobytes() for arrays in with_config.weights.values() for array in arrays.values()}
+    assert {array.tobytes() for array in flat(without).values()} == expected
     assert not without.unmatched
     assert truth
 
@@ -163,7 +166,7 @@ def test_the_digest_of_several_files_is_that_of_their_list(saved: Path, containe
     import hashlib
 
     path, _ = case(saved, "sequential", container)
-    files = path.iterdir() if path.is_dir() else path.parent.glob("sequential_0*.weights.h5")
+    files = path.glob("*.*") if path.is_dir() else path.parent.glob("sequential_0*.weights.h5")
     named = sorted([*files, *([] if path.is_dir() else [path])], key=lambda file: file.name)
     lines = "".join(f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.name}\n" for file in named)
     assert read(path).sha256 == hashlib.sha256(lines.encode()).hexdigest()
@@ -208,7 +211,9 @@ TRUTHS = sorted(SHARED.glob("keras_files/*/*.truth.npz"))
 
 
 @pytest.mark.skipif(not TRUTHS, reason="../shared/data/keras_files is not here")
-@pytest.mark.parametrize("truth_path", TRUTHS, ids=lambda path: f"{path.parent.name}-{path.name.removesuffix('.truth.npz')}")
+@pytest.mark.parametrize(
+    "truth_path", TRUTHS, ids=lambda path: f"{path.parent.name}-{path.name.removesuffix('.truth.npz')}"
+)
 def test_files_of_older_keras_versions(truth_path: Path) -> None:
     model = read(truth_path.with_name(truth_path.name.removesuffix(".truth.npz")))
     with np.load(truth_path) as file:

@@ -53,7 +53,8 @@ def test_no_file_of_core_names_a_framework_in_an_import() -> None:
 def test_help_summary_and_layouts_load_nothing_heavy(arguments: list[str]) -> None:
     if arguments[0] == "summary":
         arguments = [*arguments, str(PACKAGE / "sample" / "fashion_mnist_cnn.keras")]
-    code = f"from cnnlens.cli import main\ntry:\n    main({arguments!r})\nexcept SystemExit as stop:\n    assert not stop.code"
+    run = f"try:\n    main({arguments!r})\nexcept SystemExit as stop:\n    assert not stop.code"
+    code = f"from cnnlens.cli import main\n{run}"
     assert loaded(code, HEAVY) == []
 
 

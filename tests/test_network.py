@@ -14,8 +14,8 @@ import cnnlens
 from tests.once import once
 
 MODELS = (
-    "sequential branches shared nested nested_several bare_operations time_distributed spectral signal volume".split()
-)
+    "sequential branches shared nested nested_several bare_operations time_distributed spectral signal volume"
+).split()
 
 
 @pytest.fixture(scope="session")

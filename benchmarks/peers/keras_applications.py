@@ -15,7 +15,13 @@ import numpy as np
 # The range that each application's own preprocessing makes; those not listed take -1..1, or rescale 0..255 themselves.
 _RESCALING = ("MobileNetV3Small", "EfficientNetB0", "EfficientNetV2B0", "ConvNeXtTiny")
 _RANGES = {"ResNet50": (-120, 130), "VGG16": (-120, 130), **dict.fromkeys(_RESCALING, (0, 255))}
-_SHARED = {"gamma": (0.6, 1.4), "beta": (-0.2, 0.2), "moving_mean": (-0.2, 0.2), "moving_variance": (0.6, 1.4), "bias": (-0.1, 0.1)}
+_SHARED = {
+    "gamma": (0.6, 1.4),
+    "beta": (-0.2, 0.2),
+    "moving_mean": (-0.2, 0.2),
+    "moving_variance": (0.6, 1.4),
+    "bias": (-0.1, 0.1),
+}
 
 
 def spread(model: keras.Model, generator: np.random.Generator) -> None:

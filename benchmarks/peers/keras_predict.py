@@ -1,4 +1,4 @@
-"""Feature maps of both convolutions by ``keras.Model.predict`` over one array; prints the images a second of each run."""
+"""Feature maps of some layers by ``keras.Model.predict`` over one array; prints the images a second of each run."""
 
 import sys
 import time

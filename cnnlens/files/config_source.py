@@ -29,6 +29,9 @@ def read_config(path: str | os.PathLike[str]) -> dict[str, Any]:
         config = decode(where, "", bytes(data)) if sniff(where, data) == "json" else read(where).config
     if config is None or not isinstance(config.get("class_name"), str) or "config" not in config:
         raise FileRefusedError(
-            where, "", "it holds no model config (class_name and config)", "give what model.to_json() wrote, or a .keras file"
+            where,
+            "",
+            "it holds no model config (class_name and config)",
+            "give what model.to_json() wrote, or a .keras file",
         )
     return config

@@ -203,7 +203,9 @@ def _check_members(path: Path, data: memoryview, infos: list[zipfile.ZipInfo]) -
         if unsafe:
             raise FileRefusedError(path, name, f"a member name {unsafe}", _SAVE_AGAIN)
         if name in starts:
-            raise FileRefusedError(path, name, "two members of this name: readers disagree which one counts", _SAVE_AGAIN)
+            raise FileRefusedError(
+                path, name, "two members of this name: readers disagree which one counts", _SAVE_AGAIN
+            )
         if info.flag_bits & 0x41:
             raise FileRefusedError(path, name, "the member is encrypted", "save the model without encryption")
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
@@ -243,7 +245,10 @@ def _data_start(path: Path, data: memoryview, info: zipfile.ZipInfo) -> int:
     name = bytes(data[at + 30 : at + 30 + name_size])
     if name != info.orig_filename.encode("utf-8" if info.flag_bits & 0x800 else "cp437"):
         raise FileRefusedError(
-            path, info.orig_filename, "the member calls itself by another name than the archive's directory", _SAVE_AGAIN
+            path,
+            info.orig_filename,
+            "the member calls itself by another name than the archive's directory",
+            _SAVE_AGAIN,
         )
     return at + 30 + name_size + extra_size
 
@@ -264,7 +269,7 @@ class _Members(Mapping[str, Member]):
         self._infos = {info.orig_filename: info for info in infos if not info.is_dir()}
         self._starts = starts
 
-    def __iter__(self):  # noqa: ANN204 - the base class says it
+    def __iter__(self):
         return iter(self._infos)
 
     def __len__(self) -> int:
@@ -281,6 +286,8 @@ class _Members(Mapping[str, Member]):
     def _inflate(self, info: zipfile.ZipInfo, raw: memoryview) -> bytes:
         name, size = info.orig_filename, info.file_size
         allowed = min(LIMITS.inflated_bytes, max(LIMITS.inflate_free_bytes, LIMITS.inflate_ratio * len(raw)))
+        if name.endswith(".json"):
+            allowed = LIMITS.json_bytes
         if size > allowed:
             raise FileRefusedError(
                 self._path,

@@ -15,7 +15,7 @@ from typing import Any, cast
 from cnnlens.network import Ref
 from cnnlens.text import printable
 
-__all__ = ["Graph", "GraphError", "LayerSpec", "NodeSpec", "read_graph"]
+__all__ = ["Graph", "GraphError", "LayerSpec", "NodeSpec", "layer_spec", "read_graph"]
 
 # A model used twice inside a model used twice … grows by powers of two; no honest network comes near this.
 MAX_CALLS = 100_000
@@ -176,9 +176,7 @@ class _Reader:
 
     # -- models ------------------------------------------------------------------------------------------------------
 
-    def model(
-        self, entry: Mapping[str, Any], path: tuple[str, ...], prefix: str, given: list[Ref] | None
-    ) -> Any:
+    def model(self, entry: Mapping[str, Any], path: tuple[str, ...], prefix: str, given: list[Ref] | None) -> Any:
         """Write out one model. ``given`` are the tensors it is called on; None for the outermost, which has inputs."""
         body = _body(entry)
         if body is None:
@@ -199,7 +197,7 @@ class _Reader:
             if name in seen:
                 raise GraphError(f"two layers are named '{printable(name)}'")
             seen.add(name)
-            spec = self._known.get((*path, name)) or _layer_spec(one, (*path, name))
+            spec = self._known.get((*path, name)) or layer_spec(one, (*path, name))
             self._known[spec.path] = spec
             specs.append((spec, one))
         return specs
@@ -261,9 +259,9 @@ class _Reader:
                 args, kwargs = _arguments(node, stated)
                 needs = {key for part in (args, kwargs) for key in _keys(part)}
                 pending.append(_Pending(spec, count, count, args, kwargs, needs))
-        # Whether a call gives one tensor or several is known only to who uses it; so are the numbers of a layer's calls:
-        # they begin at 1 for nested models in some Keras versions, and skip calls that belong to other models. Every
-        # call leads to an output, so the numbers in use, in order, are the layer's calls.
+        # Whether a call gives one tensor or several is known only to who uses it; so are the numbers of a layer's
+        # calls: they begin at 1 for nested models in some Keras versions, and skip calls that belong to other models.
+        # Every call leads to an output, so the numbers in use, in order, are the layer's calls.
         widths: dict[tuple[str, int], int] = {}
         numbers: dict[str, set[int]] = {}
         for key in (*(key for item in pending for key in item.needs), *_keys_in(body["output_layers"])):
@@ -333,7 +331,12 @@ def _layer_name(entry: Mapping[str, Any]) -> str:
     return name
 
 
-def _layer_spec(entry: Mapping[str, Any], path: tuple[str, ...]) -> LayerSpec:
+def layer_spec(entry: Mapping[str, Any], path: tuple[str, ...]) -> LayerSpec:
+    """A layer from its entry in a config's list.
+
+    Raises:
+        GraphError: the entry names no class.
+    """
     class_name, config = entry.get("class_name"), entry.get("config")
     if not isinstance(class_name, str):
         raise GraphError(f"the layer '{printable('/'.join(path))}' has no class name")
@@ -343,7 +346,7 @@ def _layer_spec(entry: Mapping[str, Any], path: tuple[str, ...]) -> LayerSpec:
     for key, attribute in WRAPPED.items():
         inner = body.get(key)
         if not is_model and isinstance(inner, dict) and "class_name" in inner:
-            wrapped[attribute] = _layer_spec(cast("dict[str, Any]", inner), (*path, attribute))
+            wrapped[attribute] = layer_spec(cast("dict[str, Any]", inner), (*path, attribute))
     module = entry.get("module")
     if module is None and body.keys() <= {"name"} and "inbound_nodes" in entry:
         # Legacy HDF5 files of Keras 3 leave modules out, so that the operation x + y and the layer Add look alike but

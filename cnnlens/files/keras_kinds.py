@@ -13,8 +13,9 @@ __all__ = ["guess_kind", "snake_case"]
 
 _KINDS = (
     "Conv1D Conv2D Conv3D DepthwiseConv1D DepthwiseConv2D SeparableConv1D SeparableConv2D Conv1DTranspose "
-    "Conv2DTranspose Conv3DTranspose Dense EinsumDense BatchNormalization LayerNormalization GroupNormalization "
-    "RMSNormalization Embedding Normalization PReLU LSTM GRU SimpleRNN ConvLSTM2D LayerScale"
+    "Conv2DTranspose Conv3DTranspose Dense EinsumDense BatchNormalization LayerNormalization "
+    "GroupNormalization RMSNormalization Embedding Normalization PReLU LSTM GRU SimpleRNN ConvLSTM2D "
+    "LayerScale"
 ).split()
 
 

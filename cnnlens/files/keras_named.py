@@ -63,7 +63,9 @@ def resolve_legacy(group: Group, config: Mapping[str, Any] | None, resolution: R
         entry = layers.get(name)
         below = _descend(group, name)
         if below is None:
-            resolution.note(f"layer {shown((name,))} is listed and its group is missing: the file was not written to its end")
+            resolution.note(
+                f"layer {shown((name,))} is listed and its group is missing: the file was not written to its end"
+            )
             if entry is not None:
                 _all_missing(entry, (name,), resolution)
             continue
@@ -118,7 +120,9 @@ def _stored(group: Group, layer: str, resolution: Resolution) -> list[_Stored]:
     if twice:
         # Keras 3.0 gave the arrays of inner layers one name and broke off at the second: whose the first is, nobody knows.
         what = ", ".join(printable(name) for name in twice[:4])
-        resolution.note(f"layer {shown((layer,))}: several arrays are listed as {what}; those stored are left unmatched")
+        resolution.note(
+            f"layer {shown((layer,))}: several arrays are listed as {what}; those stored are left unmatched"
+        )
     for name in names:
         *way, last = name.split("/")
         if counts[name] > 1 or "seed_generator" in name:
@@ -160,9 +164,7 @@ def _leaves(entry: Mapping[str, Any], path: LayerPath, chain: tuple[str, ...]) -
     layers = model_layers(entry)
     if layers is not None:
         return [
-            leaf
-            for layer in layers
-            for leaf in _leaves(layer, (*path, layer_name(layer)), (*chain, layer_name(layer)))
+            leaf for layer in layers for leaf in _leaves(layer, (*path, layer_name(layer)), (*chain, layer_name(layer)))
         ]
     inside = [
         leaf
@@ -188,12 +190,19 @@ def _with_entry(layer: str, entry: Mapping[str, Any], stored: Sequence[_Stored],
     filed: dict[int, dict[str, StoredArray]] = {at: {} for at in range(len(leaves))}
     for item in stored:
         own = [at for at, part in enumerate(item.parts) if _same(part, layer)]
-        parts = item.parts[own[0] + 1 :] if own and len(leaves) > 1 else item.parts
+        parts = item.parts[own[0] + 1 :] if own else item.parts
         at = _owner(item, parts, leaves, filed)
         if at is None:
-            resolution.note(f"layer {shown((layer,))}: no place for the array {printable('/'.join((*item.parts, item.name)))}")
+            resolution.note(
+                f"layer {shown((layer,))}: no place for the array {printable('/'.join((*item.parts, item.name)))}"
+            )
             continue
-        filed[at][_canonical(item.name, leaves[at])] = item.array
+        leaf = leaves[at]
+        inside = _behind(parts, leaf.chain) if leaf.declared.names is None else ()
+        if inside:  # a class that is not known holds layers of its own: they go by the names in the file
+            resolution.claim((*leaf.path, *inside), None, Declared(None, {}), {item.name: item.array})
+        else:
+            filed[at][_canonical(item.name, leaf)] = item.array
     for at, leaf in enumerate(leaves):
         if filed[at]:
             names = leaf.declared.names or ()
@@ -219,7 +228,7 @@ def _owner(
     for at, leaf in enumerate(leaves):
         name = _canonical(item.name, leaf)
         names = leaf.declared.names
-        if name in filed[at] or "layer_kernel" == name:
+        if name in filed[at] or name == "layer_kernel":
             continue
         score = _agreement(parts, leaf.chain) + (0.5 if names is None or name in names else 0.0)
         if names is not None and name not in names and len(leaves) > 1 and not parts:
@@ -246,6 +255,12 @@ def _agreement(parts: tuple[str, ...], chain: tuple[str, ...]) -> float:
         score += 2.0 if exact is not None else 1.0
         at += step + 1
     return score - 0.1 * (len(parts) - at)
+
+
+def _behind(parts: tuple[str, ...], chain: tuple[str, ...]) -> tuple[str, ...]:
+    """The parts of a name after the last of those that ``chain`` names."""
+    last = max((at for at, part in enumerate(parts) if part in chain), default=-1)
+    return parts[last + 1 :]
 
 
 def _near(part: str, name: str) -> bool:

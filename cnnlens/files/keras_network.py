@@ -7,35 +7,70 @@ layer under which name, where the channels of each tensor are, and which feature
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, cast
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 
 from cnnlens import layout
 from cnnlens.errors import CnnlensError, UnsupportedLayerError
-from cnnlens.files.keras_graph import Graph, GraphError, LayerSpec, NodeSpec, read_graph
+from cnnlens.files.keras_graph import Graph, GraphError, LayerSpec, NodeSpec, layer_spec, read_graph
 from cnnlens.files.keras_kinds import guess_kind
 from cnnlens.layout import Geometry
-from cnnlens.network import CONFIG_ERRORS, Call, Layer, Network, Ref, Shape, Stored, Weight, canonical_axes, find_refs, map_refs
+from cnnlens.network import (
+    CONFIG_ERRORS,
+    Call,
+    Layer,
+    Network,
+    Ref,
+    Shape,
+    Stored,
+    Weight,
+    canonical_axes,
+    find_refs,
+    map_refs,
+)
 from cnnlens.text import printable
 
 if TYPE_CHECKING:
-    from cnnlens.files import ModelFile
     from cnnlens.reference import Operation
 
-__all__ = ["keras_network"]
+__all__ = ["keras_network", "operation_of_entry"]
 
 # A wrapper's attribute whose arrays are the wrapper's own in all but name: shown without a prefix.
 _TRANSPARENT = frozenset({"layer", "cell"})
 # What leaves each feature of a flattened map where it is, so that a Dense after it still sees the flatten order.
 _KEEPS_FEATURES = frozenset(
-    "Activation ActivityRegularization AlphaDropout BatchNormalization Dropout ELU GaussianDropout GaussianNoise "
-    "Identity LayerNormalization LayerScale LeakyReLU Normalization PReLU ReLU Relu Relu6 Rescaling RMSNormalization "
-    "Sigmoid Silu Tanh ThresholdedReLU".split()
+    [
+        "Activation",
+        "ActivityRegularization",
+        "AlphaDropout",
+        "BatchNormalization",
+        "Dropout",
+        "ELU",
+        "GaussianDropout",
+        "GaussianNoise",
+        "Identity",
+        "LayerNormalization",
+        "LayerScale",
+        "LeakyReLU",
+        "Normalization",
+        "PReLU",
+        "ReLU",
+        "Relu",
+        "Relu6",
+        "Rescaling",
+        "RMSNormalization",
+        "Sigmoid",
+        "Silu",
+        "Tanh",
+        "ThresholdedReLU",
+    ]
 )
 
 
-def keras_network(file: ModelFile) -> Network:
+def keras_network(file: WeightFile) -> Network:
     """Join a file's graph and arrays.
 
     A config that cannot be followed still leaves arrays to look at: the network then has no calls, and says why.
@@ -64,7 +99,7 @@ def version_tuple(version: str | None) -> tuple[int, ...]:
     return tuple(parts) or (2,)
 
 
-def _without_graph(file: ModelFile, problem: str | None) -> Network:
+def _without_graph(file: WeightFile, problem: str | None) -> Network:
     """What can be shown of a file that says nothing, or nothing sensible, of how its layers are connected."""
     entries = dict(_entries(file.config or {}, ()))
     layers: list[Layer] = []
@@ -76,7 +111,9 @@ def _without_graph(file: ModelFile, problem: str | None) -> Network:
         if not kind:
             kind, guessed = guess_kind(path, {name: array.shape for name, array in arrays.items()}), True
         geometry = geometry_of(config, None)
-        weights = {name: weight_of(name, kind, name, array, geometry, config, file.framework) for name, array in arrays.items()}
+        weights = {
+            name: weight_of(name, kind, name, array, geometry, config, file.framework) for name, array in arrays.items()
+        }
         layers.append(Layer("/".join(path), kind, config, stored=weights))
     notes = [*file.notes, *([problem] if problem else [])]
     if guessed:
@@ -94,7 +131,9 @@ def _without_graph(file: ModelFile, problem: str | None) -> Network:
     )
 
 
-def _entries(entry: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], tuple[str, Mapping[str, Any]]]]:
+def _entries(
+    entry: Mapping[str, Any], path: tuple[str, ...]
+) -> Iterator[tuple[tuple[str, ...], tuple[str, Mapping[str, Any]]]]:
     """Every layer's kind and config by path, from a config whose graph cannot be followed."""
     config = entry.get("config")
     listed: Any = cast("dict[str, Any]", config).get("layers") if isinstance(config, dict) else config
@@ -136,7 +175,7 @@ def weight_of(
 
 
 class _Builder:
-    def __init__(self, file: ModelFile | _Inside, graph: Graph, version: tuple[int, ...]) -> None:
+    def __init__(self, file: WeightFile, graph: Graph, version: tuple[int, ...]) -> None:
         self.file = file
         self.graph = graph
         self.version = version
@@ -167,7 +206,9 @@ class _Builder:
                 flatten_of[node.layer.path] = None
             if layer.output_shape is None:
                 layer.stored_output_shape = call.shapes[0]
-                layer.output_shape = None if call.shapes[0] is None else canonical_axes(call.shapes[0], call.channel_axis)
+                layer.output_shape = (
+                    None if call.shapes[0] is None else canonical_axes(call.shapes[0], call.channel_axis)
+                )
                 layer.inputs = tuple(ref.name for ref in find_refs((node.args, dict(node.kwargs))))
         for path, layer in self.layers.items():
             layer.stored = dict(self._weights(layer, path, flatten_of[path]))
@@ -195,6 +236,7 @@ class _Builder:
             spec.module,
             spec.entry,
             container=spec.model is not None,
+            path=spec.path,
             make_operation=self._maker(spec),
         )
 
@@ -206,7 +248,9 @@ class _Builder:
 
         return make
 
-    def _weights(self, layer: Layer, path: tuple[str, ...], flatten: tuple[int, ...] | None) -> Iterator[tuple[str, Weight]]:
+    def _weights(
+        self, layer: Layer, path: tuple[str, ...], flatten: tuple[int, ...] | None
+    ) -> Iterator[tuple[str, Weight]]:
         spec = self.specs[path]
         if spec.model is not None:
             return
@@ -219,7 +263,10 @@ class _Builder:
                     name = "/".join((*owner.path[len(path) :], role))
                 taken.add(name)
                 geometry = geometry_of(owner.config, flatten if owner is spec else None)
-                yield name, self._weight(name, owner.class_name, role, array, geometry, owner.config, owner.path[len(path) :])
+                yield (
+                    name,
+                    self._weight(name, owner.class_name, role, array, geometry, owner.config, owner.path[len(path) :]),
+                )
         # A wrapped model, and the parts of layers such as MultiHeadAttention, are known to the file alone.
         known = {owner.path for _, owner in _owners(spec)}
         for other, arrays in self.file.weights.items():
@@ -356,7 +403,7 @@ def input_shape(config: Mapping[str, Any]) -> Shape | None:
     value = config.get("batch_shape") or config.get("batch_input_shape")
     if not isinstance(value, (list, tuple)):
         return None
-    axes = cast("list[Any]", list(value))
+    axes = list(cast("list[Any]", value))
     if not all(axis is None or (isinstance(axis, int) and axis >= 0) for axis in axes):
         return None
     return (None, *axes[1:])
@@ -396,7 +443,7 @@ def geometry_of(config: Mapping[str, Any], flatten: tuple[int, ...] | None) -> G
     )
 
 
-def make_operation(spec: LayerSpec, file: ModelFile, version: tuple[int, ...]) -> Operation:
+def make_operation(spec: LayerSpec, file: WeightFile, version: tuple[int, ...]) -> Operation:
     """The arithmetic of one layer, wrappers included.
 
     Raises:
@@ -421,25 +468,74 @@ def make_operation(spec: LayerSpec, file: ModelFile, version: tuple[int, ...]) -
     return build(spec.class_name, spec.module or None, spec.config, version)
 
 
-def _wrapped_model(spec: LayerSpec, file: ModelFile, version: tuple[int, ...]) -> Operation:
+def operation_of_entry(
+    layer: Layer, arrays: Mapping[tuple[str, ...], Mapping[str, Any]], keras_version: str | None
+) -> Operation:
+    """The arithmetic of a layer that was handed over: from its entry alone, its arrays by path.
+
+    Raises:
+        UnsupportedLayerError: the reference has none.
+    """
+    from cnnlens.reference.wrappers import Container
+
+    if layer.container:
+        return Container()
+    return make_operation(
+        layer_spec(layer.entry, layer.path), _Arrays(arrays, keras_version), version_tuple(keras_version)
+    )
+
+
+def _wrapped_model(spec: LayerSpec, file: WeightFile, version: tuple[int, ...]) -> Operation:
     from cnnlens.reference.wrappers import ModelOperation
 
     assert spec.model is not None
     graph = read_graph(spec.model)
     if graph is None:
         raise UnsupportedLayerError("it wraps a model without a graph")
-    return ModelOperation(_Builder(_Inside(file, spec.path), graph, version).network())
+    return ModelOperation(_Builder(_inside(file, spec.path), graph, version).network())
 
 
-class _Inside:
-    """A file seen from inside one of its models: the weights' paths are relative to it."""
+def _inside(file: WeightFile, path: tuple[str, ...]) -> WeightFile:
+    inside = {other[len(path) :]: arrays for other, arrays in file.weights.items() if other[: len(path)] == path}
+    return _Arrays(inside, file.keras_version)
 
-    def __init__(self, file: ModelFile, path: tuple[str, ...]) -> None:
-        self._file = file
-        self.weights = {other[len(path) :]: arrays for other, arrays in file.weights.items() if other[: len(path)] == path}
-        self.notes: tuple[str, ...] = ()
-        self.unmatched: dict[str, Any] = {}
-        self.config: dict[str, Any] | None = None
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._file, name)
+class WeightFile(Protocol):
+    """What of a model file is needed to build a network from its config."""
+
+    @property
+    def weights(self) -> Mapping[tuple[str, ...], Mapping[str, Any]]: ...
+    @property
+    def unmatched(self) -> Mapping[str, Any]: ...
+    @property
+    def notes(self) -> tuple[str, ...]: ...
+    @property
+    def config(self) -> dict[str, Any] | None: ...
+    @property
+    def path(self) -> Path: ...
+    @property
+    def format(self) -> str: ...
+    @property
+    def framework(self) -> str: ...
+    @property
+    def keras_version(self) -> str | None: ...
+    @property
+    def size(self) -> int: ...
+    @property
+    def sha256(self) -> str: ...
+
+
+@dataclass
+class _Arrays:
+    """Arrays by path where a file is expected: for a model inside a wrapper, whose paths begin at that model."""
+
+    weights: Mapping[tuple[str, ...], Mapping[str, Any]]
+    keras_version: str | None
+    unmatched: Mapping[str, Any] = field(default_factory=lambda: dict[str, Any]())
+    notes: tuple[str, ...] = ()
+    config: dict[str, Any] | None = None
+    path: Path = Path("a wrapped model")
+    format: str = ""
+    framework: str = "keras"
+    size: int = 0
+    sha256: str = ""

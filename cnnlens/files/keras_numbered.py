@@ -14,6 +14,7 @@ from typing import Any
 from cnnlens.files.arrays import StoredArray
 from cnnlens.files.hdf5 import Group
 from cnnlens.files.jsontext import entries, mapping, text
+from cnnlens.files.keras_kinds import snake_case
 from cnnlens.files.keras_variables import (
     Declared,
     base_class,
@@ -22,7 +23,6 @@ from cnnlens.files.keras_variables import (
     is_bare_op,
     names_by_group,
 )
-from cnnlens.files.keras_kinds import snake_case
 from cnnlens.files.resolution import LayerPath, Resolution, shown
 
 __all__ = ["IGNORED_AT_ROOT", "resolve_model", "resolve_unnamed"]
@@ -65,9 +65,7 @@ def layer_name(entry: Mapping[str, Any]) -> str:
     return text(mapping(entry.get("config")).get("name")) or text(entry.get("name"))
 
 
-def _resolve_layers(
-    group: Group | None, entry: Mapping[str, Any], path: LayerPath, resolution: Resolution
-) -> None:
+def _resolve_layers(group: Group | None, entry: Mapping[str, Any], path: LayerPath, resolution: Resolution) -> None:
     layers = model_layers(entry) or []
     container, twice = None, False
     for name in _CONTAINERS:
@@ -134,9 +132,7 @@ def _has_weights(entry: Mapping[str, Any], group: Group | None) -> bool:
     return any(_has_weights(inner.entry, None) for inner in inner_layers(entry))
 
 
-def _resolve_layer(
-    group: Group | None, entry: Mapping[str, Any], path: LayerPath, resolution: Resolution
-) -> None:
+def _resolve_layer(group: Group | None, entry: Mapping[str, Any], path: LayerPath, resolution: Resolution) -> None:
     if model_layers(entry) is not None:
         _resolve_layers(group, entry, path, resolution)
         return
@@ -155,12 +151,10 @@ def _resolve_layer(
         _resolve_layer(below, inner.entry, (*path, *inner.attribute.split("/")), resolution)
     for name, below in group.groups.items() if group is not None else ():
         if name not in seen:
-            resolve_unnamed(below, (*path, name), resolution)
+            resolve_unnamed(below, (*path, name), resolution, use_names=False)
 
 
-def _named(
-    own: Group, declared: Declared, path: LayerPath, resolution: Resolution
-) -> dict[str, StoredArray]:
+def _named(own: Group, declared: Declared, path: LayerPath, resolution: Resolution) -> dict[str, StoredArray]:
     """The arrays of a ``vars`` group under their variables' names, or var0, var1, … where those are not known."""
     stored = sorted(own.arrays.items(), key=lambda item: (not item[0].isdecimal(), len(item[0]), item[0]))
     names = declared.names
@@ -172,25 +166,25 @@ def _named(
     return {f"var{number}" if number.isdecimal() else number: array for number, array in stored}
 
 
-def resolve_unnamed(group: Group, path: LayerPath, resolution: Resolution, *, skip: frozenset[str] = frozenset()) -> None:
+def resolve_unnamed(group: Group, path: LayerPath, resolution: Resolution, *, use_names: bool = True) -> None:
     """Files the arrays of a group that no config describes under the groups' names.
 
     Args:
         group: The group.
         path: Its layer path.
         resolution: Where the claims go.
-        skip: Sub-groups that are not looked into.
+        use_names: Whether a layer's own name, where the group carries it, replaces the last name of the path.
     """
     own = group.groups.get("vars")
     if own is not None and own.arrays:
         name = _name_attribute(group)
-        renamed = (*path[:-1], name) if name and path else path
+        renamed = (*path[:-1], name) if name and path and use_names else path
         target = path if renamed in resolution.weights else renamed
         names = _names_by(path[-1] if path else "", name or "")
         resolution.claim(target, None, Declared(None, {}), _guessed(own, names))
     for name, below in group.groups.items():
-        if name != "vars" and name != _RANDOM_STATE and name not in skip:
-            resolve_unnamed(below, (*path, name), resolution)
+        if name not in ("vars", _RANDOM_STATE):
+            resolve_unnamed(below, (*path, name), resolution, use_names=use_names)
 
 
 def _names_by(*labels: str) -> tuple[str, ...] | None:

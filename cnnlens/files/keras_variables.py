@@ -13,7 +13,16 @@ from typing import Any
 
 from cnnlens.files.jsontext import entries, integer, mapping, text
 
-__all__ = ["Declared", "Inner", "base_class", "contradiction", "declare", "inner_layers", "is_bare_op", "names_by_group"]
+__all__ = [
+    "Declared",
+    "Inner",
+    "base_class",
+    "contradiction",
+    "declare",
+    "inner_layers",
+    "is_bare_op",
+    "names_by_group",
+]
 
 Axes = tuple[int | None, ...]
 
@@ -108,9 +117,7 @@ def _separable(rank: int) -> Rule:
         filters = integer(config.get("filters"))
         depthwise = (*_sizes(config, "kernel_size", rank), None, integer(config.get("depth_multiplier", 1)))
         pointwise = (*(1,) * rank, None, filters)
-        return _with_bias(
-            config, ("depthwise_kernel", depthwise), ("pointwise_kernel", pointwise), bias=(filters,)
-        )
+        return _with_bias(config, ("depthwise_kernel", depthwise), ("pointwise_kernel", pointwise), bias=(filters,))
 
     return rule
 
@@ -141,7 +148,7 @@ _AFTER_QUANTISATION: Mapping[str, Sequence[str]] = {
 
 
 def quantisation_mode(config: Config) -> str | None:
-    """"int8", "int4", "float8", "gptq" or "awq" by the layer's dtype policy, else None."""
+    """ "int8", "int4", "float8", "gptq" or "awq" by the layer's dtype policy, else None."""
     policy = config.get("dtype")
     mode = mapping(mapping(policy).get("config")).get("mode")
     if isinstance(mode, str):
@@ -291,17 +298,91 @@ _RULES: Mapping[str, Rule] = {
 # What holds no arrays of its own, so that its absence in a file needs no remark: activations, pooling, merging,
 # reshaping, noise, wrappers and containers are recognised by the rules below, the rest by name.
 _WEIGHTLESS = frozenset(
-    "InputLayer Activation ReLU LeakyReLU ELU Softmax ThresholdedReLU Dropout SpatialDropout1D SpatialDropout2D "
-    "SpatialDropout3D GaussianDropout GaussianNoise AlphaDropout ActivityRegularization Flatten Reshape Permute "
-    "RepeatVector Add Subtract Multiply Average Maximum Minimum Concatenate Dot Identity Lambda Masking Rescaling "
-    "Resizing CenterCrop UnitNormalization TFOpLambda SlicingOpLambda Cropping1D Cropping2D Cropping3D ZeroPadding1D "
-    "ZeroPadding2D ZeroPadding3D UpSampling1D UpSampling2D UpSampling3D MaxPooling1D MaxPooling2D MaxPooling3D "
-    "AveragePooling1D AveragePooling2D AveragePooling3D GlobalMaxPooling1D GlobalMaxPooling2D GlobalMaxPooling3D "
-    "GlobalAveragePooling1D GlobalAveragePooling2D GlobalAveragePooling3D AdaptiveMaxPooling1D AdaptiveMaxPooling2D "
-    "AdaptiveMaxPooling3D AdaptiveAveragePooling1D AdaptiveAveragePooling2D AdaptiveAveragePooling3D Discretization "
-    "Hashing HashedCrossing CategoryEncoding StringLookup IntegerLookup TextVectorization TimeDistributed Bidirectional "
-    "LSTM GRU SimpleRNN ConvLSTM1D ConvLSTM2D ConvLSTM3D RNN StackedRNNCells MultiHeadAttention "
-    "GroupQueryAttention".split()
+    [
+        "InputLayer",
+        "Activation",
+        "ReLU",
+        "LeakyReLU",
+        "ELU",
+        "Softmax",
+        "ThresholdedReLU",
+        "Dropout",
+        "SpatialDropout1D",
+        "SpatialDropout2D",
+        "SpatialDropout3D",
+        "GaussianDropout",
+        "GaussianNoise",
+        "AlphaDropout",
+        "ActivityRegularization",
+        "Flatten",
+        "Reshape",
+        "Permute",
+        "RepeatVector",
+        "Add",
+        "Subtract",
+        "Multiply",
+        "Average",
+        "Maximum",
+        "Minimum",
+        "Concatenate",
+        "Dot",
+        "Identity",
+        "Lambda",
+        "Masking",
+        "Rescaling",
+        "Resizing",
+        "CenterCrop",
+        "UnitNormalization",
+        "TFOpLambda",
+        "SlicingOpLambda",
+        "Cropping1D",
+        "Cropping2D",
+        "Cropping3D",
+        "ZeroPadding1D",
+        "ZeroPadding2D",
+        "ZeroPadding3D",
+        "UpSampling1D",
+        "UpSampling2D",
+        "UpSampling3D",
+        "MaxPooling1D",
+        "MaxPooling2D",
+        "MaxPooling3D",
+        "AveragePooling1D",
+        "AveragePooling2D",
+        "AveragePooling3D",
+        "GlobalMaxPooling1D",
+        "GlobalMaxPooling2D",
+        "GlobalMaxPooling3D",
+        "GlobalAveragePooling1D",
+        "GlobalAveragePooling2D",
+        "GlobalAveragePooling3D",
+        "AdaptiveMaxPooling1D",
+        "AdaptiveMaxPooling2D",
+        "AdaptiveMaxPooling3D",
+        "AdaptiveAveragePooling1D",
+        "AdaptiveAveragePooling2D",
+        "AdaptiveAveragePooling3D",
+        "Discretization",
+        "Hashing",
+        "HashedCrossing",
+        "CategoryEncoding",
+        "StringLookup",
+        "IntegerLookup",
+        "TextVectorization",
+        "TimeDistributed",
+        "Bidirectional",
+        "LSTM",
+        "GRU",
+        "SimpleRNN",
+        "ConvLSTM1D",
+        "ConvLSTM2D",
+        "ConvLSTM3D",
+        "RNN",
+        "StackedRNNCells",
+        "MultiHeadAttention",
+        "GroupQueryAttention",
+        "GroupedQueryAttention",
+    ]
 )
 
 _RNN_CELLS = {"LSTM": "LSTMCell", "GRU": "GRUCell", "SimpleRNN": "SimpleRNNCell"} | {
@@ -378,16 +459,14 @@ def inner_layers(entry: Mapping[str, Any]) -> list[Inner]:
         return [Inner("cell", _CELL_NAMES[kind], {"class_name": _RNN_CELLS[kind], "config": config})]
     if kind == "Bidirectional":
         return _both_directions(config)
-    if kind in ("MultiHeadAttention", "GroupQueryAttention"):
+    if kind in ("MultiHeadAttention", "GroupQueryAttention", "GroupedQueryAttention"):
         return [
             Inner(attribute, name, _projection(name, config))
             for attribute, name in _ATTENTION_PROJECTIONS
             if name != "gate" or config.get("use_gate")
         ]
     if kind == "StackedRNNCells":
-        return [
-            Inner(f"cells/{name}", _name_of(cell), cell) for name, cell in numbered(entries(config.get("cells")))
-        ]
+        return [Inner(f"cells/{name}", _name_of(cell), cell) for name, cell in numbered(entries(config.get("cells")))]
     found: list[Inner] = []
     for attribute in ("layer", "cell"):
         inner = mapping(config.get(attribute))

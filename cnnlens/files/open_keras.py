@@ -86,7 +86,9 @@ def _open_parts(
             notes.append(f"there is no {name} in it")
             continue
         if len(member.data) > LIMITS.json_bytes:
-            raise FileRefusedError(path, name, f"a JSON text of {human_bytes(len(member.data))}", "save the model again")
+            raise FileRefusedError(
+                path, name, f"a JSON text of {human_bytes(len(member.data))}", "save the model again"
+            )
         check_crc(path, member)
         texts[name] = decode(path, name, bytes(member.data))
     if _CONFIG in texts:
@@ -174,7 +176,7 @@ def _refuse_foreign_hdf5(path: Path, root: Group) -> None:
         raise FileRefusedError(path, "", "an HDF5 file that Keras did not write (no layers in it)", _NOT_KERAS)
 
 
-def _variables(group: Group):  # noqa: ANN202 - a generator of arrays in ``vars`` groups
+def _variables(group: Group):
     for name, below in group.groups.items():
         if name == "vars":
             yield from below.arrays.values()
@@ -243,6 +245,4 @@ def _model_file(
         arrays += [array for array in root.arrays_below() if id(array) not in known]
     unmatched = resolution.unmatched(arrays)
     remarks = [*notes, *(note for index in indices for note in index.notes), *resolution.notes]
-    return ModelFile(
-        path, format, version, config, resolution.weights, unmatched, remarks, pieces, verify
-    )
+    return ModelFile(path, format, version, config, resolution.weights, unmatched, remarks, pieces, verify)

@@ -37,7 +37,9 @@ def dequantise(weights: Mapping[str, StoredArray], config: Mapping[str, Any]) ->
     """
     mode = quantisation_mode(config)
     if "kernel" not in weights:
-        raise CnnlensError(f"a layer quantised as {mode or 'nothing'} without an array named kernel; view the raw arrays")
+        raise CnnlensError(
+            f"a layer quantised as {mode or 'nothing'} without an array named kernel; view the raw arrays"
+        )
     stored = weights["kernel"].read()
     if stored.dtype.kind == "f":
         return stored.astype(np.float32, copy=False)

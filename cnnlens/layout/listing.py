@@ -98,7 +98,7 @@ def _name(one: Description) -> str:
 
 
 def _axes(convention: Convention) -> str:
-    """The axes as letters, a ``~`` after each that is stored backwards, the order of the gates after a recurrent one's."""
+    """The axes as letters, a ``~`` after each that is stored backwards; a recurrent one's gates in their order."""
     if convention.axes is None:
         return "-"
     flipped = "".join(letter + ("~" if letter in convention.flipped else "") for letter in convention.axes)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 from math import prod
 from typing import Literal, TypeAlias
 
@@ -42,7 +43,7 @@ class Pattern:
     gates: tuple[str, str] = ("", "")
     filled: tuple[tuple[str, int], ...] = ()
 
-    @property
+    @cached_property
     def letters(self) -> tuple[str, ...]:
         """All letters in stored order, merged axes taken apart."""
         return tuple(letter for axis in self.axes for letter in axis)
@@ -52,6 +53,8 @@ class Pattern:
 
     def without(self, letter: str) -> Pattern:
         """The same order where ``letter`` is known to have size 1 and is not written (groups = 1)."""
+        if letter not in self.letters:
+            return self
         # An axis that held this letter alone stays, as an axis of size 1.
         return replace(self, axes=tuple(tuple(each for each in axis if each != letter) for axis in self.axes))
 
@@ -83,6 +86,11 @@ def parse(
     >>> parse("(CM)1*", "HW").axes
     (('C', 'M'), (), ('H',), ('W',))
     """
+    return _parse(text, spatial, gates, tuple((fill or {}).items()))
+
+
+@lru_cache(maxsize=1024)
+def _parse(text: str, spatial: str, gates: tuple[str, str], fill: tuple[tuple[str, int], ...]) -> Pattern:
     axes: list[Axis] = []
     flipped: set[str] = set()
     merged: list[str] | None = None
@@ -106,11 +114,12 @@ def parse(
                 axes.extend((letter,) for letter in letters)
             else:
                 merged.extend(letters)
-    filled = tuple((letter, size) for letter, size in (fill or {}).items() if any(letter in axis for axis in axes))
+    filled = tuple((letter, size) for letter, size in fill if any(letter in axis for axis in axes))
     present = any(gates[0] in axis for axis in axes)
     return Pattern(tuple(axes), frozenset(flipped), gates if present else ("", ""), filled)
 
 
+@lru_cache(maxsize=1024)
 def _joined(source: Pattern, target: Pattern) -> tuple[Pattern, Pattern]:
     """Both patterns with each merged axis that they share, and equal numbers of size-1 axes, written as one letter."""
 
@@ -143,6 +152,7 @@ def _joined(source: Pattern, target: Pattern) -> tuple[Pattern, Pattern]:
     return rewrite(source), rewrite(target)
 
 
+@lru_cache(maxsize=1024)
 def steps(source: Pattern, target: Pattern) -> tuple[Step, ...]:
     """The NumPy operations that turn an array stored as ``source`` into one stored as ``target``.
 

@@ -14,7 +14,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from numpy.typing import NDArray
 
-__all__ = ["ACTIVATIONS", "INFINITE", "NAN", "WEIGHTS", "paint", "paint_rgb", "rgb", "scale_of", "scale_ticks"]
+__all__ = ["ACTIVATIONS", "INFINITE", "MOST", "NAN", "WEIGHTS", "paint", "paint_rgb", "rgb", "scale_of", "scale_ticks"]
 
 WEIGHTS = "RdBu_r"
 """Colour map of weights: blue below zero, white at zero, red above."""
@@ -25,7 +25,8 @@ ACTIVATIONS = "magma"
 NAN, INFINITE = "#27e833", "#00d5ff"
 """Colours of what is not a number and of what is not finite; in neither colour map."""
 
-_MOST = 1e300  # of float64's 1.8e308: matplotlib adds to the limits of a colour bar
+MOST = 1e300
+"""Larger magnitudes are drawn as this one: float64 ends at 1.8e308, and matplotlib adds to the ends of its axes."""
 
 
 def rgb(text: str) -> tuple[int, int, int]:
@@ -37,7 +38,7 @@ def paint(values: NDArray[np.floating[Any]], colours: str, low: float, high: flo
     """Each value's colour, ``values.shape + (3,)``; NaN and infinities in their own."""
     finite = np.isfinite(values)
     # In float64, and in halves: neither the smallest nor the largest weights of a file then leave the range of numbers.
-    low, high = max(low, -_MOST) / 2, min(high, _MOST) / 2
+    low, high = max(low, -MOST) / 2, min(high, MOST) / 2
     safe = np.where(finite, values, 0).astype(np.float64) / 2
     place = np.clip((safe - low) / (high - low), 0, 1) if high > low else np.full(values.shape, 0.5)
     table = cast(NDArray[np.uint8], colormaps[colours](np.linspace(0, 1, 256), bytes=True))[:, :3]
@@ -60,7 +61,7 @@ def paint_rgb(values: NDArray[np.floating[Any]], bound: float) -> NDArray[np.uin
 
 def scale_of(colours: str, low: float, high: float) -> ScalarMappable:
     """What a colour bar shows."""
-    return ScalarMappable(Normalize(max(low, -_MOST), min(high, _MOST)), colormaps[colours])
+    return ScalarMappable(Normalize(max(low, -MOST), min(high, MOST)), colormaps[colours])
 
 
 def scale_ticks(bar: ScalarMappable) -> list[float]:

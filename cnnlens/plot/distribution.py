@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from cnnlens.errors import CnnlensError
 from cnnlens.kernel import statistics
+from cnnlens.plot.colours import MOST
 from cnnlens.plot.grid import dress_plot
 from cnnlens.plot.sheet import INK, number, plain, sheet
 from cnnlens.plot.values import Note, joined, real_numbers
@@ -65,7 +66,7 @@ def histogram(
     if not named:
         raise CnnlensError("there are no weights to draw a histogram of")
     values = {name: real_numbers(one, name or "weights", 0, 99) for name, one in named.items()}
-    finite = {name: one[np.isfinite(one)].astype(np.float64) for name, one in values.items()}
+    finite = {name: np.clip(one[np.isfinite(one)].astype(np.float64), -MOST, MOST) for name, one in values.items()}
     notes: list[Note] = []
     for name, one in values.items():
         broken = one.size - len(finite[name])
@@ -76,7 +77,7 @@ def histogram(
         raise CnnlensError("no value is finite, so there is no histogram to draw")
     low = min(float(one.min()) for one in drawn.values())
     high = max(float(one.max()) for one in drawn.values())
-    if not high - low > 1e-9 * max(abs(low), abs(high)):
+    if high - low <= max(1e-9 * max(abs(low), abs(high)), 1 / MOST):
         low, high = low - max(0.5 * abs(low), 0.5), high + max(0.5 * abs(high), 0.5)
     most = max(len(one) for one in drawn.values())
     edges = np.linspace(low, high, (bins or int(np.clip(2 * most ** (1 / 3), 20, 120))) + 1)

@@ -22,11 +22,12 @@ from cnnlens.plot.sheet import PALE, RULE, decorate, room, sheet
 from cnnlens.plot.tiles import Mosaic, columns_for, mosaic, shrink, strip
 from cnnlens.plot.values import Floats, Note
 
-__all__ = ["dress_plot", "grid", "heat", "places", "show"]
+__all__ = ["dress_plot", "grid", "heat", "places", "refuse_too_many", "show"]
 
 _LABELLED = 46  # pixels: a smaller tile does not carry its own number
 _LABEL = 20  # pixels that the number over a tile takes
 _LARGEST_TILE = 300
+_BETWEEN_SLICES = 2
 _MOST_PIXELS = 6000  # a side; about what viewers still open
 
 
@@ -41,7 +42,7 @@ def grid(
     columns: int | None = None,
     names: Sequence[int] | None = None,
     both: bool = False,
-    column_names: str = "",
+    number_columns: bool = False,
     rows_inside: bool = False,
 ) -> Figure:
     """A grid of painted tiles ``(K, [D,] H, W, 3)`` as one image, with as many labels as stay readable.
@@ -49,7 +50,7 @@ def grid(
     Args:
         names: The numbers of the tiles; None counts from 0.
         both: Rows are output channels and columns input channels.
-        column_names: What the columns are; labels them so.
+        number_columns: The columns are what a person counts: label them from 0.
         rows_inside: The rows of cells inside a tile are what is counted at the left.
     """
     count, *slices, height, width, _ = painted.shape
@@ -59,6 +60,7 @@ def grid(
         raise CnnlensError(f"a grid needs at least one column, not {columns}")
     columns = min(columns or columns_for(count, tile_height=height, tile_width=width * depth), count)
     rows = math.ceil(count / columns)
+    refuse_too_many(rows, columns, height, width * depth)
     if ax is not None:
         space = room(ax)
     elif both or count > 512:
@@ -67,25 +69,20 @@ def grid(
         space = (1180, 1000)
 
     def fitting(gap: int, head: int) -> int:
-        across = (space[0] / columns - gap - (depth - 1) * 2) / (width * depth)
+        across = (space[0] / columns - gap - (depth - 1) * _BETWEEN_SLICES) / (width * depth)
         down = (space[1] / rows - gap - head) / height
         return int(min(across, down, _LARGEST_TILE / max(height, width)))
 
     gap, head, scale = 10, _LABEL, fitting(10, _LABEL)
-    own_numbers = not both and not column_names and scale * min(height, width * depth) >= _LABELLED and count > 1
+    own_numbers = not both and not number_columns and scale * min(height, width * depth) >= _LABELLED and count > 1
     if not own_numbers:
         head = 0
         gap = next((gap for gap, least in ((10, 60), (6, 18), (4, 8), (2, 3)) if fitting(gap, 0) * height >= least), 1)
         scale = fitting(gap, 0)
     scale = max(1, scale)
-    if max(columns * (width * depth * scale + gap), rows * (height * scale + gap + head)) > _MOST_PIXELS:
-        raise CnnlensError(
-            f"{rows} x {columns} tiles of {height} x {width * depth} do not fit into one picture; choose one channel"
-        )
     fill = (255, 255, 255) if gap >= 3 else rgb(RULE)
-    inner = 2 if depth > 1 else 0
     if slices:
-        tiles = strip(painted, scale=scale, gap=inner, fill=rgb(RULE))
+        tiles = strip(painted, scale=scale, gap=_BETWEEN_SLICES, fill=rgb(RULE))
         laid = mosaic(tiles, columns, gap=(gap + head, gap), frame=int(gap >= 3), fill=fill, line=rgb(RULE))
     else:
         laid = mosaic(
@@ -96,10 +93,10 @@ def grid(
         step = _step(height, scale)
         labels_left = [(float(laid.boxes[0, 0]) + (row + 0.5) * scale, str(row)) for row in range(0, height, step)]
     labels_top: list[tuple[float, str]] = []
-    if (both or column_names or not own_numbers) and columns > 1:
+    if (both or number_columns or not own_numbers) and columns > 1:
         pitch = int(laid.boxes[1, 1] - laid.boxes[0, 1])
         step = _step(columns, pitch, 44)
-        sign = "" if both or column_names else "+"
+        sign = "" if both or number_columns else "+"
         labels_top = [
             (float(laid.boxes[column, 1] + laid.boxes[column, 3] / 2), f"{sign}{column}")
             for column in range(0, columns, step)
@@ -122,8 +119,23 @@ def grid(
     if own_numbers:
         for name, (row, column, _, _) in zip(names, laid.boxes.tolist(), strict=True):
             ax.text(column, row - 5, str(name), fontsize=6.5, color=PALE, family="DejaVu Sans", va="baseline")
-    setattr(ax, "format_coord", _pointer(laid, names, scale))  # noqa: B010 (matplotlib says to replace this method)
+    said = (
+        [f"output {k // columns}, input {k % columns}" for k in range(count)] if both else [f"tile {k}" for k in names]
+    )
+    setattr(ax, "format_coord", _pointer(laid, said, scale, width))  # noqa: B010 (made to be replaced)
     return cast(Figure, ax.get_figure(root=True))
+
+
+def refuse_too_many(rows: int, columns: int, height: int, width: int) -> None:
+    """Refuse a grid that has no place for a pixel a cell, before its colours take memory.
+
+    Raises:
+        CnnlensError: It would be larger than a picture can be.
+    """
+    if max(rows * (height + 1), columns * (width + 1)) > _MOST_PIXELS:
+        raise CnnlensError(
+            f"{rows} x {columns} tiles of {height} x {width} do not fit into one picture; choose fewer channels"
+        )
 
 
 def _step(count: int, pitch: float, room_px: float = 24) -> int:
@@ -147,21 +159,20 @@ def _row_labels(laid: Mosaic, rows: int, columns: int, names: Sequence[int], bot
     ]
 
 
-def _pointer(laid: Mosaic, names: Sequence[int], scale: int) -> Callable[[float, float], str]:
-    """What an interactive window says about the place under the pointer."""
+def _pointer(laid: Mosaic, names: Sequence[str], scale: int, width: int) -> Callable[[float, float], str]:
+    """What an interactive window says about the place under the pointer; ``width`` is that of a slice, in cells."""
 
     def text(x: float, y: float) -> str:
-        inside = (
-            (laid.boxes[:, 0] <= y)
-            & (y < laid.boxes[:, 0] + laid.boxes[:, 2])
-            & (laid.boxes[:, 1] <= x)
-            & (x < laid.boxes[:, 1] + laid.boxes[:, 3])
-        )
-        hit = np.flatnonzero(inside)
+        top, left, high, wide = laid.boxes.T
+        hit = np.flatnonzero((top <= y) & (y < top + high) & (left <= x) & (x < left + wide))
         if not len(hit):
             return ""
-        top, left = laid.boxes[hit[0], :2]
-        return f"tile {names[int(hit[0])]}, row {int((y - top) // scale)}, column {int((x - left) // scale)}"
+        tile = int(hit[0])
+        piece, inside = divmod(x - int(left[tile]), width * scale + _BETWEEN_SLICES)
+        if inside >= width * scale:
+            return ""
+        slices = f", slice {int(piece)}" if wide[tile] > width * scale else ""
+        return f"{names[tile]}{slices}, row {int((y - int(top[tile])) // scale)}, column {int(inside // scale)}"
 
     return text
 

@@ -28,13 +28,13 @@ def check_target(path: str | os.PathLike[str]) -> Path:
     target = Path(path)
     name = printable(target, 300)
     known = " ".join(_SUFFIXES)
-    if target.is_dir():
-        raise CnnlensError(f"{name}: is a folder; name a file in it, ending in one of {known}")
     if target.suffix.lower() not in _SUFFIXES:
         ending = f"'{printable(target.suffix)}' is no picture format" if target.suffix else "a picture needs a suffix"
         raise CnnlensError(f"{name}: {ending}; end it in one of {known}")
     try:
         target = Path(os.path.realpath(target))
+        if target.is_dir():
+            raise CnnlensError(f"{name}: is a folder; name a file in it, ending in one of {known}")
         if not target.parent.is_dir():
             raise CnnlensError(f"{name}: the folder {printable(target.parent, 300)} does not exist; make it first")
         if target.exists() and not target.is_file():

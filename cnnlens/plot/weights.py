@@ -5,6 +5,7 @@ Weights have a sign, so their colours are symmetric about zero and shared by all
 
 from __future__ import annotations
 
+import math
 import operator
 from typing import cast
 
@@ -15,7 +16,7 @@ from numpy.typing import ArrayLike
 
 from cnnlens.errors import CnnlensError
 from cnnlens.plot.colours import WEIGHTS, paint, paint_rgb, scale_of
-from cnnlens.plot.grid import grid, heat
+from cnnlens.plot.grid import grid, heat, refuse_too_many
 from cnnlens.plot.sheet import number
 from cnnlens.plot.values import Floats, broken_notes, joined, largest, real_numbers, span
 from cnnlens.text import printable
@@ -71,6 +72,8 @@ def kernels(
     if isinstance(chosen, int):
         values = values[:, chosen : chosen + 1]
     said = f"input channel {chosen} of {inputs}" if isinstance(chosen, int) and inputs > 1 else ""
+    if chosen == "all" and values.ndim > 3:
+        refuse_too_many(len(values), inputs, values.shape[-2], math.prod(values.shape[2:]) // values.shape[-2])
     notes = broken_notes(values, "kernel")
     if not np.any(values):
         notes.append(("every weight is 0", None))
@@ -78,9 +81,10 @@ def kernels(
 
     if values.ndim == 3:  # (out, in, K): one tile an input channel, one row a kernel
         painted = paint(values.swapaxes(0, 1), WEIGHTS, -bound, bound)
+        rows = "one row a kernel" if len(painted) == 1 else "one row a kernel, one block an input channel"
         return grid(
-            painted, title, [subtitle, joined(said, "one row a kernel")], notes, scale_of(WEIGHTS, -bound, bound), ax,
-            columns=len(painted), column_names="input channel" if inputs > 1 else "", rows_inside=True,
+            painted, title, [subtitle, joined(said, rows)], notes, scale_of(WEIGHTS, -bound, bound), ax,
+            columns=len(painted), number_columns=len(painted) > 1, rows_inside=True,
         )  # fmt: skip
     if chosen == "rgb":
         painted = paint_rgb(values, bound)

@@ -12,6 +12,7 @@ from typing import Any
 from cnnlens.errors import UnsupportedLayerError
 from cnnlens.reference import activations as _activations
 from cnnlens.reference import convolution as _convolution
+from cnnlens.reference import dense as _dense
 from cnnlens.reference import merging as _merging
 from cnnlens.reference import normalization as _normalization
 from cnnlens.reference import pooling as _pooling
@@ -24,7 +25,7 @@ from cnnlens.text import nearest, printable
 __all__ = ["LinearOperation", "Operation", "Shape", "Weights", "build", "known_kinds"]
 
 # Importing a module registers its layer kinds.
-_MODULES = (_activations, _convolution, _merging, _normalization, _pooling, _resizing, _shaping)
+_MODULES = (_activations, _convolution, _dense, _merging, _normalization, _pooling, _resizing, _shaping)
 
 
 def build(kind: str, module: str | None, config: Mapping[str, Any], keras_version: tuple[int, ...] = (3,)) -> Operation:

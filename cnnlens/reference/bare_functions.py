@@ -81,7 +81,9 @@ def split(settings: Settings, x: Array) -> list[Array]:
 def split_by_size(settings: Settings, x: Array) -> list[Array]:
     """TensorFlow gives sizes where NumPy gives places."""
     sizes = settings["num_or_size_splits"]
-    sections = np.cumsum(sizes)[:-1].tolist() if isinstance(sizes, list | tuple) else sizes
+    sections: Any = sizes
+    if isinstance(sizes, list | tuple):
+        sections = np.cumsum(cast("Sequence[int]", sizes))[:-1].tolist()
     return np.split(x, sections, axis=cast("int", settings.get("axis") or 0))
 
 
@@ -98,6 +100,14 @@ def pad(settings: Settings, x: Array) -> Array:
     if mode not in ("reflect", "symmetric"):
         raise UnsupportedLayerError(f"Pad: no mode '{mode}' in the reference")
     return np.pad(x, pairs, mode=cast("Any", mode))
+
+
+def rsqrt(x: Array) -> Array:
+    return 1 / np.sqrt(x)
+
+
+def round_to(settings: Settings, x: Array) -> Array:
+    return np.round(x, int(settings.get("decimals") or 0))
 
 
 def clip(settings: Settings, x: Array) -> Array:
@@ -176,7 +186,7 @@ def cast_to(settings: Settings, x: Array) -> Array:
     return x.astype(np.dtype(kind))
 
 
-def where(settings: Settings, condition: Any, a: Any, b: Any) -> Array:
+def where(settings: Settings, condition: Any, a: Any, b: Any) -> Any:
     return np.where(condition, a, b)
 
 

@@ -39,7 +39,7 @@ def build_bare(
 
 
 def decode(argument: Any) -> Any:
-    """An argument with serialised slices, ellipses, constants and dtypes in Python's own form, lists all the way down."""
+    """An argument with its serialised slices, ellipses and constants in Python's own form, all the way down."""
     if isinstance(argument, Mapping):
         entry = cast("Mapping[str, Any]", argument)
         kind, config = entry.get("class_name"), entry.get("config")
@@ -62,7 +62,7 @@ def decode(argument: Any) -> Any:
 
 
 class BareOperation(Operation):
-    """One call of a function of ``keras.ops``: its settings are in the configuration, its operands are the arguments."""
+    """One call of a function of ``keras.ops``: the settings are in the configuration, the operands are arguments."""
 
     def __init__(self, kind: str, config: Mapping[str, Any], keras_version: tuple[int, ...], rule: Rule) -> None:
         super().__init__(kind, config, keras_version)
@@ -74,13 +74,10 @@ class BareOperation(Operation):
         operands = [decode(argument) for argument in args]
         settings = dict(self.settings)
         named = {name: decode(value) for name, value in kwargs.items()}
-        for name in self.rule.operands[len(operands) :]:
-            if name not in named:
-                break
-            operands.append(named.pop(name))
+        while len(operands) < len(self.rule.operands) and self.rule.operands[len(operands)] in named:
+            operands.append(named.pop(self.rule.operands[len(operands)]))
         count = len(self.rule.operands) or len(operands)
-        for name, value in zip(self.rule.settings, operands[count:], strict=False):
-            settings[name] = value
+        settings.update(zip(self.rule.settings, operands[count:], strict=False))
         settings.update({name: value for name, value in named.items() if name != "name" and value is not None})
         return operands[:count], settings
 
@@ -93,7 +90,9 @@ class BareOperation(Operation):
         # Looked up before constants are decoded: those have the file's dtype, not the run's.
         dtype = _dtype([*args, *kwargs.values()])
         result = self.rule.function(settings, *[_operand(value, dtype) for value in operands])
-        return [np.asarray(item) for item in result] if isinstance(result, list | tuple) else np.asarray(result)
+        if isinstance(result, list | tuple):
+            return [np.asarray(item) for item in cast("Sequence[Any]", result)]
+        return np.asarray(result)
 
 
 def _dtype(operands: Sequence[Any]) -> np.dtype[Any] | None:
@@ -114,7 +113,7 @@ def _operand(value: Any, dtype: np.dtype[Any] | None) -> Any:
         return cast("Array", value).astype(dtype, copy=False)
     if isinstance(value, list | tuple) and any(isinstance(item, np.ndarray) for item in cast("Sequence[Any]", value)):
         return [_operand(item, dtype) for item in cast("Sequence[Any]", value)]
-    return value
+    return cast("Any", value)
 
 
 class KerasTwoOperation(Operation):

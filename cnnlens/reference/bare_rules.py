@@ -77,11 +77,15 @@ def reduced(settings: Settings, x: Any) -> Shape:
     return tuple(1 if place in axes else size for place, size in enumerate(shape) if keep or place not in axes)
 
 
+def _matmul(settings: Settings, a: Any, b: Any) -> Any:
+    return np.matmul(a, b)
+
+
 def matmul(settings: Settings, a: Any, b: Any) -> Shape:
     """Rows of the first by columns of the second, leading axes spread."""
     first, second = shape_of(a), shape_of(b)
     if len(first) < 2 or len(second) < 2:
-        return cast("Shape", probed(lambda _, x, y: np.matmul(x, y))(settings, a, b))
+        return cast("Shape", probed(_matmul)(settings, a, b))
     if None not in (first[-1], second[-2]) and first[-1] != second[-2]:
         raise UnsupportedLayerError(f"shapes do not fit together: {first}, {second}")
     return (*broadcast_shape(first[:-2], second[:-2]), first[-2], second[-1])
@@ -93,7 +97,7 @@ def probed(function: Callable[..., Any]) -> Callable[..., Any]:
     def rule(settings: Settings, *operands: Any) -> Any:
         first, second = (function(settings, *[_probe(value, guess) for value in operands]) for guess in (2, 3))
         if isinstance(first, list | tuple):
-            return [_agreed(a, b) for a, b in zip(cast("Any", first), cast("Any", second), strict=True)]
+            return [_agreed(a, b) for a, b in zip(cast("Sequence[Any]", first), second, strict=True)]
         return _agreed(first, second)
 
     return rule
@@ -105,7 +109,7 @@ def _probe(value: Any, guess: int) -> Any:
         return np.broadcast_to(np.zeros((), np.int8), sizes)
     if isinstance(value, list) and any(is_shape(item) for item in cast("list[Any]", value)):
         return [_probe(item, guess) for item in cast("list[Any]", value)]
-    return value
+    return cast("Any", value)
 
 
 def _agreed(first: Any, second: Any) -> Shape:

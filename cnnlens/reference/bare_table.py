@@ -22,11 +22,17 @@ __all__ = ["OPERATIONS", "TENSORFLOW_NAMES"]
 
 
 def _unary(function: Callable[[Array], Any]) -> Rule:
-    return Rule(lambda _, x: function(x), rules.same)
+    def call(given: Settings, x: Array) -> Any:
+        return function(x)
+
+    return Rule(call, rules.same)
 
 
 def _binary(function: Callable[[Any, Any], Any]) -> Rule:
-    return Rule(lambda _, a, b: function(a, b), rules.broadcast, operands=("x1", "x2"))
+    def call(given: Settings, first: Any, second: Any) -> Any:
+        return function(first, second)
+
+    return Rule(call, rules.broadcast, operands=("x1", "x2"))
 
 
 def _reduction(function: Callable[..., Any]) -> Rule:
@@ -43,7 +49,10 @@ def _activation(name: str, *settings: str) -> Rule:
     def shape(given: Settings, x: Any) -> Shape:
         return parametric_activation(name, given).shape(rules.shape_of(x))
 
-    return Rule(lambda given, x: parametric_activation(name, given).apply(x), shape, settings=settings)
+    def call(given: Settings, x: Array) -> Array:
+        return parametric_activation(name, given).apply(x)
+
+    return Rule(call, shape, settings=settings)
 
 
 def _layer(kind: str, *settings: str, weights: tuple[str, ...] = ()) -> Rule:
@@ -78,14 +87,19 @@ def _layer(kind: str, *settings: str, weights: tuple[str, ...] = ()) -> Rule:
     return Rule(function, shape, operands=("x", *weights), settings=settings)
 
 
-def _resized(given: Settings, x: Any) -> tuple[Operation, Shape]:
-    size = cast("list[int]", given["size"])
-    operation = build_layer("Resizing", None, {**given, "height": size[0], "width": size[1]}, (3,))
+def _resizing(given: Settings) -> Operation:
+    height, width = cast("list[int]", given["size"])
+    operation = build_layer("Resizing", None, {**given, "height": height, "width": width}, (3,))
     assert operation is not None
-    shape = rules.shape_of(x)
-    if len(shape) != 4:
-        raise UnsupportedLayerError(f"Resize: expected a batch of images of 4 axes, got shape {shape}")
-    return operation, shape
+    return operation
+
+
+def _resize(given: Settings, x: Array) -> Any:
+    return _resizing(given)({}, x)
+
+
+def _resize_shape(given: Settings, x: Any) -> Any:
+    return _resizing(given).output_shape(rules.shape_of(x))
 
 
 def _einsum_shape(given: Settings, *operands: Any) -> Shape:
@@ -102,7 +116,7 @@ def _einsum_shape(given: Settings, *operands: Any) -> Shape:
 
 _UNARY: dict[str, Callable[..., Any]] = {
     "Abs": np.abs, "Absolute": np.abs, "Negative": np.negative, "Positive": np.positive, "Square": np.square,
-    "Sqrt": np.sqrt, "Rsqrt": lambda x: 1 / np.sqrt(x), "Reciprocal": np.reciprocal, "Sign": np.sign,
+    "Sqrt": np.sqrt, "Rsqrt": functions.rsqrt, "Reciprocal": np.reciprocal, "Sign": np.sign,
     "Exp": np.exp, "Exp2": np.exp2, "Expm1": np.expm1, "Log": np.log, "Log10": np.log10, "Log1p": np.log1p,
     "Log2": np.log2, "Sin": np.sin, "Cos": np.cos, "Tan": np.tan, "Arcsin": np.arcsin, "Arccos": np.arccos,
     "Arctan": np.arctan, "Sinh": np.sinh, "Cosh": np.cosh, "Arcsinh": np.arcsinh, "Arccosh": np.arccosh,
@@ -143,7 +157,7 @@ OPERATIONS: dict[str, Rule] = {
     **{name: _reduction(function) for name, function in _REDUCTIONS.items()},
     **{name: _activation(*entry) for name, entry in _ACTIVATIONS.items()},
     "DivideNoNan": Rule(functions.divide_no_nan, rules.broadcast, operands=("x1", "x2")),
-    "Round": Rule(lambda given, x: np.round(x, int(given.get("decimals") or 0)), rules.same, settings=("decimals",)),
+    "Round": Rule(functions.round_to, rules.same, settings=("decimals",)),
     "Cast": Rule(functions.cast_to, rules.same, settings=("dtype",)),
     "Clip": Rule(functions.clip, rules.same, settings=("x_min", "x_max")),
     "Cumsum": Rule(functions.cumsum, rules.same, settings=("axis",)),
@@ -184,11 +198,7 @@ OPERATIONS: dict[str, Rule] = {
     "DepthwiseConv": _layer("DepthwiseConv{}D", weights=("kernel",)),
     "SeparableConv": _layer("SeparableConv{}D", weights=("depthwise_kernel", "pointwise_kernel")),
     "ConvTranspose": _layer("Conv{}DTranspose", weights=("kernel",)),
-    "Resize": Rule(
-        lambda given, x: _resized(given, x)[0]({}, x),
-        lambda given, x: _resized(given, x)[0].output_shape(_resized(given, x)[1]),
-        settings=("size",),
-    ),
+    "Resize": Rule(_resize, _resize_shape, settings=("size",)),
 }
 
 # TensorFlow's name -> (op, renamed arguments, settings that it implies). x and y are TensorFlow's usual operands.

@@ -113,10 +113,8 @@ class Executor:
         chunk = batch or self._chunk(count)
         if chunk < 1:
             raise CnnlensError(f"a batch holds at least one input, not {chunk}")
-        if count <= chunk or self._whole_batch:
-            stored = self.stored(given)
-        else:
-            stored = self._chunked(given, count, chunk)
+        at_once = count <= chunk or self._whole_batch
+        stored = self.stored(given) if at_once else self._chunked(given, count, chunk)
         return {name: self._canonical(name, array) for name, array in stored.items()}
 
     def batches(self, inputs: Any, batch: int) -> Iterator[dict[str, Array]]:
@@ -146,8 +144,8 @@ class Executor:
                 result = step.operation(step.weights, *args, **kwargs)
             except CONFIG_ERRORS as error:
                 raise UnsupportedLayerError(
-                    f"layer '{printable(call.layer.name)}' ({printable(call.layer.kind)}): its config, weights and input "
-                    f"do not fit together ({printable(error, 200)}); save the model again, or report it"
+                    f"{call.layer.shown}: its config, weights and input do not fit together ({printable(error, 200)}); "
+                    "save the model again, or report it"
                 ) from error
             if isinstance(result, (list, tuple)):
                 for index, part in enumerate(cast("list[Array]", result)):
@@ -199,7 +197,7 @@ class Executor:
         elif isinstance(inputs, (list, tuple)) and self._is_sequence_of_inputs(cast("Sequence[Any]", inputs)):
             arrays = list(cast("Sequence[Any]", inputs))
         else:
-            arrays = [inputs]
+            arrays = [cast(Any, inputs)]
         return self._inputs_as_list(arrays)
 
     def _is_sequence_of_inputs(self, inputs: Sequence[Any]) -> bool:
@@ -258,14 +256,10 @@ def _fits(shape: tuple[int, ...], wanted: Shape) -> bool:
 def _operation(call: Call) -> Operation:
     if call.kwargs.get("training"):
         raise UnsupportedLayerError(
-            f"layer '{printable(call.layer.name)}' ({printable(call.layer.kind)}): it is called with training=True, and "
-            "the reference computes inference alone"
+            f"{call.layer.shown}: it is called with training=True, and the reference computes inference alone"
         )
     if call.kwargs.get("mask") is not None:
-        raise UnsupportedLayerError(
-            f"layer '{printable(call.layer.name)}' ({printable(call.layer.kind)}): it is called with a mask, which the "
-            "reference has not"
-        )
+        raise UnsupportedLayerError(f"{call.layer.shown}: it is called with a mask, which the reference has not")
     return call.layer.operation
 
 

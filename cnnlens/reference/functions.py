@@ -374,7 +374,7 @@ def find_activation(spec: Any, keras_version: tuple[int, ...]) -> Activation | N
             if kind == "Activation":
                 return find_activation(cast("Mapping[str, Any]", config).get("activation"), keras_version)
             return activation_layer(kind, cast("Mapping[str, Any]", config))
-    raise UnsupportedLayerError(f"the activation {printable(spec)} is not one of Keras' own")
+    raise UnsupportedLayerError(f"the activation {printable(cast('Any', spec))} is not one of Keras' own")
 
 
 def number_of(config: Mapping[str, Any], *names: str, default: float | None) -> float | None:

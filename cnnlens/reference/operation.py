@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnlens.errors import UnsupportedLayerError
+from cnnlens.reference.functions import Activation
 from cnnlens.text import printable
 
 __all__ = [
@@ -87,8 +88,8 @@ class LinearOperation(Operation):
     ``linear`` on squared weights (bias included) and squared inputs gives the variance of the rounding noise.
     """
 
-    #: Takes an array, may overwrite it, returns the result.
-    activation: Callable[[Array], Array] | None = None
+    #: Called with a fresh array, which it may overwrite; None where the layer ends with its linear part.
+    activation: Activation | None = None
 
     def linear(self, weights: Weights, x: Array) -> Array:
         """The layer before its activation, bias included; a fresh array."""
@@ -148,10 +149,10 @@ def numbers(value: Any, count: int, what: str, *, least: int = 0) -> tuple[int, 
     """``value`` as ``count`` whole numbers of at least ``least``; one number stands for all of them."""
     items: list[Any] = list(cast("Sequence[Any]", value)) if isinstance(value, list | tuple) else [value] * count
     if len(items) != count:
-        raise UnsupportedLayerError(f"{what} must be one whole number or {count}, not {printable(value)}")
+        raise UnsupportedLayerError(f"{what} must be one whole number or {count}, not {printable(items)}")
     result = tuple(whole(item, what) for item in items)
     if any(item < least for item in result):
-        raise UnsupportedLayerError(f"{what} must be at least {least}, not {printable(value)}")
+        raise UnsupportedLayerError(f"{what} must be at least {least}, not {printable(result)}")
     return result
 
 

@@ -11,8 +11,8 @@ from typing import Any, cast
 
 import numpy as np
 
-from cnnlens.reference.convolution import same_padding
 from cnnlens.reference.operation import Array, Operation, Shape, Weights, data_format, numbers, register
+from cnnlens.reference.patches import same_padding
 
 __all__ = ["AdaptivePooling", "GlobalPooling", "Pooling", "pool"]
 
