@@ -6,11 +6,13 @@ really there before memory is taken, nothing is unpickled, and only as many imag
 
 from __future__ import annotations
 
+import ast
 import gzip
 import io
 import lzma
 import math
 import os
+import re
 import stat
 import struct
 import warnings
@@ -30,6 +32,7 @@ __all__ = ["MOST_BYTES", "Pixels", "read_folder", "read_images"]
 
 MOST_BYTES = 4 << 30  # decoded bytes of one file
 _DEFLATE_LIMIT = 1040  # deflate cannot expand more than 1032 times
+_LONGEST_HEADER = 10_000  # bytes; NumPy's own limit
 _PICTURE_SUFFIXES = "PNG, JPEG, .npy, .npz or IDX"
 _NPZ_NAMES = ("x", "images", "x_test", "test_images", "image", "data", "x_train", "arr_0")
 _IDX_TYPES = {8: ">u1", 9: ">i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
@@ -178,17 +181,24 @@ def _short(error: BaseException) -> str:
 
 
 def _npy_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """Shape, Fortran order and dtype of the array that starts here; the stream is left where its numbers begin."""
-    version = np.lib.format.read_magic(stream)
-    if version == (1, 0):
-        shape, fortran, dtype = np.lib.format.read_array_header_1_0(stream)
-    elif version == (2, 0):
-        shape, fortran, dtype = np.lib.format.read_array_header_2_0(stream)
-    else:
-        raise ValueError(f"format version {version}")
-    if any(size < 0 for size in shape):
-        raise ValueError(f"a negative size in {shape}")
-    return shape, fortran, dtype
+    """Shape, Fortran order and dtype of the array that starts here; the stream is left where its numbers begin.
+
+    NumPy's own reader warns about, and then rewrites, headers of Python 2, and lets the tokenizer's errors out.
+    (https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html)
+    """
+    magic = stream.read(8)
+    if len(magic) < 8 or not magic.startswith(b"\x93NUMPY") or magic[6] not in (1, 2, 3):
+        raise ValueError("no header")
+    width = 2 if magic[6] == 1 else 4
+    size = int.from_bytes(stream.read(width), "little")
+    if size > _LONGEST_HEADER:
+        raise ValueError(f"a header of {size:,} bytes")
+    text = re.sub(r"\b(\d+)L\b", r"\1", stream.read(size).decode("utf-8" if magic[6] == 3 else "latin1"))
+    header: Any = ast.literal_eval(text.strip())
+    shape: Any = header["shape"]
+    if not all(isinstance(one, int) and one >= 0 for one in shape):
+        raise ValueError(f"a size that is no size in {shape}")
+    return tuple(shape), bool(header["fortran_order"]), np.lib.format.descr_to_dtype(header["descr"])
 
 
 def _check_dtype(path: Path, place: str, dtype: np.dtype[Any]) -> None:
@@ -295,7 +305,10 @@ def _idx(path: Path, limit: int | None, batch_rank: int, *, packed: bool) -> Pix
                 raise FileRefusedError(path, "header", f"declares {shape}, no image at all", "fetch the file again")
             if len(shape) < 2:
                 raise FileRefusedError(
-                    path, "", f"is a list of {math.prod(shape):,} numbers (labels?), not images", "name the file of the images"
+                    path,
+                    "",
+                    f"is a list of {math.prod(shape):,} numbers (labels?), not images",
+                    "name the file of the images",
                 )
             array = _take(path, "", stream, shape, dtype, limit if len(shape) in (3, batch_rank) else None)
             if len(array) == shape[0] and stream.read(1):

@@ -109,7 +109,7 @@ def _blocks(source: Source, limit: int | None) -> tuple[list[Path | Pixels], lis
     """What there is to read: paths, or one array as it came; remarks; and whether notes must name the file."""
     if isinstance(source, str | os.PathLike):
         path = Path(source)
-        if path.is_dir():
+        if os.path.isdir(path):
             found, remarks = read_folder(path, limit)
             return list(found), list(remarks), False
         return [path], [], False
@@ -208,7 +208,7 @@ def _understand(pixels: Pixels, shape: Wanted | None, spatial: int) -> str:
         size = dict(zip(reading, sizes, strict=True))
         channels = size.get("C", 1)
         if wanted[0] is None:
-            colour = 0 if channels in (1, 3) else 1 if channels == 4 else None
+            colour = {1: 0, 3: 0, 4: 2}.get(channels)
             if shape is not None and colour is None:
                 colour = 1
             if shape is None and reading[0] == "N" and "C" not in reading and size["N"] in (1, 3):
@@ -216,7 +216,8 @@ def _understand(pixels: Pixels, shape: Wanted | None, spatial: int) -> str:
         elif channels == wanted[0]:
             colour = 0
         else:
-            colour = 1 if spatial == 2 and wanted[0] in (1, 3) and channels in (1, 3, 4) else None
+            # Transparency is the rarer: four grey images are more likely than one of four channels first.
+            colour = {1: 1, 3: 1, 4: 2}.get(channels) if spatial == 2 and wanted[0] in (1, 3) else None
         fits = [
             want is None or size[letter] == want for letter, want in zip(_SPATIAL[spatial], wanted[1:], strict=True)
         ]

@@ -11,6 +11,7 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +79,7 @@ def hdf5(folder: Path, fill: Callable[[Any], None]) -> Path:
     return path
 
 
-# --- no model at all ---------------------------------------------------------------------------------------------------
+# --- no model at all ------------------------------------------------------------------------------------------------
 
 
 @refused("no such file")
@@ -167,7 +168,7 @@ def shard_elsewhere(folder: Path) -> Path:
     return folder / "x.weights.json"
 
 
-# --- zip ---------------------------------------------------------------------------------------------------------------
+# --- zip ------------------------------------------------------------------------------------------------------------
 
 
 @refused("truncated zip archive")
@@ -283,7 +284,7 @@ def weights_of_another_kind(folder: Path) -> Path:
     return archive(folder / "x.keras", keras_members(weights=b"\x93NUMPY" + bytes(200)))
 
 
-# --- JSON --------------------------------------------------------------------------------------------------------------
+# --- JSON -----------------------------------------------------------------------------------------------------------
 
 
 @refused("levels deep")
@@ -313,7 +314,7 @@ def config_is_a_list(folder: Path) -> Path:
     return archive(folder / "x.keras", keras_members(config=b"[1, 2]"))
 
 
-# --- HDF5 --------------------------------------------------------------------------------------------------------------
+# --- HDF5 -----------------------------------------------------------------------------------------------------------
 
 
 @refused("damaged or unknown HDF5 structure")
@@ -386,7 +387,7 @@ def doubling_groups(folder: Path) -> Path:
 
     def fill(file: Any) -> None:
         groups = [file.create_group(f"g{at}") for at in range(40)]
-        for above, below in zip(groups, groups[1:], strict=False):
+        for above, below in pairwise(groups):
             above["a"] = below
             above["b"] = below
 

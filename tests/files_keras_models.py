@@ -1,4 +1,4 @@
-"""Builds a model of every kind with the installed Keras, saves each in every container, and dumps what Keras loads back.
+"""Builds a model of every kind with the installed Keras, saves it in every container, and dumps what Keras loads.
 
 Run as a program, in a process of its own: ``KERAS_BACKEND=… python files_keras_models.py FOLDER``. The tests read what
 lies in FOLDER afterwards: ``manifest.json``, the model files, and one ``.npz`` of the truth beside each. Importing it

@@ -205,7 +205,7 @@ def test_int4_stands_for_what_keras_unpacks(saved: Path) -> None:
         np.testing.assert_array_equal(dequantise(model.weights[(config["name"],)], config), expected)
 
 
-# --- files of other Keras versions, where they are at hand -------------------------------------------------------------
+# --- files of other Keras versions, where they are at hand ----------------------------------------------------------
 
 TRUTHS = sorted(SHARED.glob("keras_files/*/*.truth.npz"))
 

@@ -27,7 +27,7 @@ def read(path: str | os.PathLike[str], *, config: Mapping[str, Any] | None = Non
             (a whole model or its weights), a `.weights.h5` file, or the `.weights.json` of sharded weights. The first
             bytes decide which, not the name.
         config: The model's config (``{"class_name", "config"}``, as ``model.to_json()`` or another file's
-            ``ModelFile.config`` has it) for a file that holds weights only. Without one, layer paths are the file's own.
+            ``ModelFile.config`` has it) for a file of weights only. Without one, layer paths are the file's own.
 
     Raises:
         FileRefusedError: The file is missing, of another kind, damaged, or asks for more than ``limits.LIMITS`` allows.

@@ -10,6 +10,7 @@ import itertools
 import math
 import struct
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,11 +19,20 @@ from numpy.typing import NDArray
 
 from cnnlens.files.limits import LIMITS
 
-__all__ = ["ChunkedLayout", "read_chunks"]
+__all__ = ["Chunk", "ChunkedLayout", "read_chunks"]
 
 # Filters by number in the HDF5 File Format Specification 3.0, IV.A.2.l.
 _DEFLATE, _SHUFFLE, _FLETCHER32 = 1, 2, 3
 _UNDEFINED = 0xFFFFFFFFFFFFFFFF
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Where a chunk's bytes lie: offset in the file, how many, and which filters were left out for it (a bit each)."""
+
+    start: int
+    size: int
+    left_out: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +44,10 @@ class ChunkedLayout:
     raw: np.dtype[Any]
     filters: tuple[int, ...]
     address: int
-    base: int
 
     @classmethod
     def parse(
-        cls, body: bytes, shape: tuple[int, ...], raw: np.dtype[Any], pipeline: list[dict[str, Any]] | None, base: int
+        cls, body: bytes, shape: tuple[int, ...], raw: np.dtype[Any], pipeline: list[dict[str, Any]] | None
     ) -> ChunkedLayout:
         """From a layout message of version 3 and the parsed filter pipeline.
 
@@ -56,7 +65,7 @@ class ChunkedLayout:
             raise ValueError(f"compressed by filter {unknown[0]}, which is not read")
         if address == _UNDEFINED:
             raise ValueError("the array declares chunks and stores none")
-        layout = cls(shape, tuple(chunk), raw, filters, address, base)
+        layout = cls(shape, tuple(chunk), raw, filters, address)
         if math.prod(layout.grid) > LIMITS.hdf5_chunks:
             raise ValueError(f"an array in {math.prod(layout.grid)} chunks")
         return layout
@@ -72,38 +81,32 @@ class ChunkedLayout:
         return (math.prod(self.shape) + math.prod(self.chunk)) * self.raw.itemsize
 
 
-def read_chunks(fh: Any, data: memoryview, layout: ChunkedLayout) -> NDArray[Any]:
+def read_chunks(
+    index: Iterable[tuple[tuple[int, ...], Chunk]], data: memoryview, layout: ChunkedLayout
+) -> NDArray[Any]:
     """The whole array, in the file's element type.
 
     Args:
-        fh: The file as pyfive reads it, for the B-tree of chunks.
+        index: Corner in the array, and place in the file, of each chunk.
         data: The bytes of the file.
         layout: The dataset.
 
     Raises:
-        ValueError, AssertionError, struct.error, zlib.error: A chunk is missing or damaged.
+        ValueError, zlib.error: A chunk is missing or damaged.
     """
-    from pyfive.btree import BTreeV1RawDataChunks
-
-    tree: Any = BTreeV1RawDataChunks(fh, layout.address, len(layout.shape) + 1)
-    found: dict[tuple[int, ...], tuple[int, int, int]] = {}
-    for node in tree.all_nodes[0]:
-        for key, address in zip(node["keys"], node["addresses"], strict=True):
-            found[tuple(key["chunk_offset"][:-1])] = (address, key["chunk_size"], key["filter_mask"])
+    found = dict(index)
     array = np.empty(layout.shape, layout.raw)
     for position in itertools.product(*(range(count) for count in layout.grid)):
         corner = tuple(index * step for index, step in zip(position, layout.chunk, strict=True))
-        if corner not in found:
+        chunk = found.get(corner)
+        if chunk is None:
             raise ValueError(f"the chunk at {corner} is missing")
-        address, size, mask = found[corner]
-        start = address + layout.base
-        packed = data[start : start + size]
-        if len(packed) != size:
+        packed = data[chunk.start : chunk.start + chunk.size]
+        if len(packed) != chunk.size:
             raise ValueError(f"the chunk at {corner} ends behind the end of the file")
-        chunk = np.frombuffer(_unpack(packed, mask, layout), layout.raw).reshape(layout.chunk)
-        target = tuple(slice(at, at + step) for at, step in zip(corner, layout.chunk, strict=True))
-        room = array[target]
-        room[...] = chunk[tuple(slice(0, size) for size in room.shape)]
+        numbers = np.frombuffer(_unpack(packed, chunk.left_out, layout), layout.raw).reshape(layout.chunk)
+        room = array[tuple(slice(at, at + step) for at, step in zip(corner, layout.chunk, strict=True))]
+        room[...] = numbers[tuple(slice(0, size) for size in room.shape)]
     return array
 
 

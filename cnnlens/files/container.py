@@ -1,7 +1,7 @@
 """From a path to bytes: what kind of file this is, mapped into memory, with every claim of its container checked.
 
-The kind is told by the first bytes, since extensions lie. A `.keras` archive keeps its weights uncompressed, so they are
-a window on the map of the archive and nothing is copied. Zip archives that two programs could read in two ways (one
+The kind is told by the first bytes, since extensions lie. A `.keras` archive keeps its weights uncompressed, so they
+are a window on the map of the archive and nothing is copied. Zip archives that two programs could read in two ways (one
 name twice, overlapping members, names that climb out of the archive) are refused.
 """
 
@@ -15,6 +15,7 @@ import zipfile
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from cnnlens.errors import FileRefusedError
@@ -218,7 +219,7 @@ def _check_members(path: Path, data: memoryview, infos: list[zipfile.ZipInfo]) -
         starts[name] = start
         spans.append((info.header_offset, start + info.compress_size, name))
     spans.sort()
-    for (_, end, _), (begin, _, name) in zip(spans, spans[1:], strict=False):
+    for (_, end, _), (begin, _, name) in pairwise(spans):
         if begin < end:
             raise FileRefusedError(path, name, "the member overlaps the one before it", _SAVE_AGAIN)
     return starts

@@ -1,8 +1,8 @@
 """The index of an HDF5 file: its groups, and its arrays as places to read from later.
 
-pyfive, a parser in pure Python, reads the metadata; nothing else of HDF5 comes near the file. What pyfive takes on trust
-is checked here: where an array's bytes lie and how many there are, which links lead out of the file, how often one
-object is named, and how much work the index may cause. Only this module imports pyfive.
+pyfive, a parser in pure Python, reads the metadata; nothing else of HDF5 comes near the file. What pyfive takes on
+trust is checked here: where an array's bytes lie and how many there are, which links lead out of the file, how often
+one object is named, and how much work the index may cause. Only this module imports pyfive.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ from __future__ import annotations
 import math
 import struct
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 
 from cnnlens.errors import CnnlensError, FileRefusedError
 from cnnlens.files.arrays import StoredArray, decode
-from cnnlens.files.chunks import ChunkedLayout, read_chunks
+from cnnlens.files.chunks import Chunk, ChunkedLayout, read_chunks
 from cnnlens.files.container import Member
 from cnnlens.files.datatypes import BFLOAT16, NotANumberTypeError, NumberType, number_type
 from cnnlens.files.limits import LIMITS, human_bytes
@@ -105,7 +106,7 @@ class _Window:
 
 
 @contextmanager
-def _guard(path: Path, place: str) -> Iterator[None]:
+def _guard(path: Path, place: str) -> Generator[None]:
     """Turns whatever pyfive, struct, zlib or NumPy raise on damaged bytes into one line that names the place."""
     try:
         with warnings.catch_warnings():
@@ -163,9 +164,9 @@ class _Walk:
     def index(self) -> Index:
         """The whole index."""
         with _guard(self._path, self._member.place):
-            import pyfive  # 50 ms, which only those pay who open HDF5
-
-            file: Any = pyfive.File(cast(Any, self._window))
+            # pyfive takes 50 ms to import, which only those pay who open HDF5; it is Any, since it has no type stubs.
+            pyfive: Any = import_module("pyfive")
+            file: Any = pyfive.File(self._window)
             self._file = file
             self._base = int(file.userblock_size)
             root = Group("")
@@ -359,10 +360,19 @@ class _Walk:
                 self._before_read = check
                 raise
 
+    def _chunk_index(self, layout: ChunkedLayout) -> Iterator[tuple[tuple[int, ...], Chunk]]:
+        """Each chunk's corner in the array, and where its bytes lie."""
+        btree: Any = import_module("pyfive.btree")
+        tree: Any = btree.BTreeV1RawDataChunks(self._file._fh, layout.address, len(layout.shape) + 1)
+        for node in tree.all_nodes[0]:
+            for key, address in zip(node["keys"], node["addresses"], strict=True):
+                place = Chunk(address + self._base, key["chunk_size"], key["filter_mask"])
+                yield tuple(key["chunk_offset"][:-1]), place
+
     def _in_chunks(
         self, place: str, header: Any, body: bytes, shape: tuple[int, ...], number: NumberType
     ) -> Callable[[], NDArray[Any]]:
-        layout = ChunkedLayout.parse(body, shape, number.raw, header.filter_pipeline, self._base)
+        layout = ChunkedLayout.parse(body, shape, number.raw, header.filter_pipeline)
         self._chunked += layout.nbytes
         allowed = max(LIMITS.inflate_free_bytes, LIMITS.inflate_ratio * len(self._member.data))
         if self._chunked > allowed:
@@ -378,8 +388,7 @@ class _Walk:
             with _guard(self._path, self._full(place)):
                 self._window.reads_left = LIMITS.hdf5_index_reads
                 self._window.bytes_left = LIMITS.hdf5_index_bytes
-                fh: Any = self._file._fh
-                return decode(read_chunks(fh, self._member.data, layout), number.stored)
+                return decode(read_chunks(self._chunk_index(layout), self._member.data, layout), number.stored)
 
         return load
 

@@ -76,11 +76,8 @@ def mapping(value: object) -> dict[str, Any]:
 
 def entries(value: object) -> list[dict[str, Any]]:
     """The JSON objects in the list ``value``; empty where it is no list."""
-    return (
-        [mapping(item) for item in cast("list[object]", value) if isinstance(item, dict)]
-        if isinstance(value, list)
-        else []
-    )
+    items = cast("list[object]", value) if isinstance(value, list) else []
+    return [cast("dict[str, Any]", item) for item in items if isinstance(item, dict)]
 
 
 def text(value: object, default: str = "") -> str:

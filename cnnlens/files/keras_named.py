@@ -17,8 +17,9 @@ import numpy as np
 
 from cnnlens.files.arrays import StoredArray
 from cnnlens.files.hdf5 import Group
+from cnnlens.files.keras_inner import inner_layers
 from cnnlens.files.keras_numbered import layer_name, model_layers
-from cnnlens.files.keras_variables import Declared, base_class, declare, inner_layers
+from cnnlens.files.keras_variables import Declared, base_class, declare
 from cnnlens.files.resolution import LayerPath, Resolution, shown
 from cnnlens.text import printable
 
@@ -118,7 +119,7 @@ def _stored(group: Group, layer: str, resolution: Resolution) -> list[_Stored]:
     counts = Counter(names)
     twice = [name for name in counts if counts[name] > 1]
     if twice:
-        # Keras 3.0 gave the arrays of inner layers one name and broke off at the second: whose the first is, nobody knows.
+        # Keras 3.0 gave the arrays of inner layers one name and broke off at the second: nobody knows whose the first is.
         what = ", ".join(printable(name) for name in twice[:4])
         resolution.note(
             f"layer {shown((layer,))}: several arrays are listed as {what}; those stored are left unmatched"

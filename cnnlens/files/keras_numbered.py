@@ -14,12 +14,12 @@ from typing import Any
 from cnnlens.files.arrays import StoredArray
 from cnnlens.files.hdf5 import Group
 from cnnlens.files.jsontext import entries, mapping, text
+from cnnlens.files.keras_inner import inner_layers
 from cnnlens.files.keras_kinds import snake_case
 from cnnlens.files.keras_variables import (
     Declared,
     base_class,
     declare,
-    inner_layers,
     is_bare_op,
     names_by_group,
 )

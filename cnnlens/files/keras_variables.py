@@ -1,8 +1,8 @@
-"""What each Keras layer class keeps: variable names in stored order, axes that its config fixes, and layers inside it.
+"""What each Keras layer class keeps: variable names in stored order, and the axes that its config fixes.
 
 A Keras 3 file numbers a layer's arrays instead of naming them, so the names come from here: trainable ones first, then
-the others, each in the order in which ``build`` makes them (``Layer.save_own_variables``). The axes serve to notice when
-a file's arrays are not those of the layer that they are filed under.
+the others, each in the order in which ``build`` makes them (``Layer.save_own_variables``). The axes serve to notice
+when a file's arrays are not those of the layer that they are filed under.
 """
 
 from __future__ import annotations
@@ -11,18 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cnnlens.files.jsontext import entries, integer, mapping, text
+from cnnlens.files.jsontext import integer, mapping, text
 
-__all__ = [
-    "Declared",
-    "Inner",
-    "base_class",
-    "contradiction",
-    "declare",
-    "inner_layers",
-    "is_bare_op",
-    "names_by_group",
-]
+__all__ = ["Declared", "base_class", "contradiction", "declare", "is_bare_op", "names_by_group", "quantisation_mode"]
 
 Axes = tuple[int | None, ...]
 
@@ -42,15 +33,6 @@ class Declared:
     optional: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Inner:
-    """A layer inside a layer: its attribute in the outer one, the name it goes by in legacy files, and its entry."""
-
-    attribute: str
-    name: str
-    entry: Mapping[str, Any]
-
-
 Config = Mapping[str, Any]
 Rule = Callable[[Config], Declared]
 
@@ -61,7 +43,7 @@ def base_class(entry: Mapping[str, Any]) -> str:
 
 
 def is_bare_op(entry: Mapping[str, Any]) -> bool:
-    """Whether an entry in ``config["layers"]`` is an operation such as ``x + y``, which Keras does not count as a layer."""
+    """Whether an entry in ``config["layers"]`` is an operation such as ``x + y``, which does not count as a layer."""
     return text(entry.get("module")).startswith(("keras.src.ops", "keras.ops"))
 
 
@@ -148,7 +130,7 @@ _AFTER_QUANTISATION: Mapping[str, Sequence[str]] = {
 
 
 def quantisation_mode(config: Config) -> str | None:
-    """ "int8", "int4", "float8", "gptq" or "awq" by the layer's dtype policy, else None."""
+    """The mode, "int8", "int4", "float8", "gptq" or "awq" by the layer's dtype policy, else None."""
     policy = config.get("dtype")
     mode = mapping(mapping(policy).get("config")).get("mode")
     if isinstance(mode, str):
@@ -162,7 +144,7 @@ def quantisation_mode(config: Config) -> str | None:
 def _dense(config: Config) -> Declared:
     units = integer(config.get("units"))
     mode = quantisation_mode(config)
-    if mode in _AFTER_QUANTISATION:
+    if mode is not None and mode in _AFTER_QUANTISATION:
         names = tuple(n for n in _AFTER_QUANTISATION[mode] if n != "bias" or _flag(config, "use_bias"))
         kernel: Axes = (None, None if mode == "int4" else units)
         return Declared(names, {"kernel": kernel, "bias": (units,)}, optional=2 if mode == "int4" else 0)
@@ -172,7 +154,7 @@ def _dense(config: Config) -> Declared:
 def _einsum_dense(config: Config) -> Declared:
     biased = config.get("bias_axes") is not None
     mode = quantisation_mode(config)
-    spec = _AFTER_QUANTISATION[mode] if mode in _AFTER_QUANTISATION else ("kernel", "bias")
+    spec = _AFTER_QUANTISATION.get(mode or "", ("kernel", "bias"))
     return Declared(tuple(n for n in spec if n != "bias" or biased), {}, optional=2 if mode == "int4" else 0)
 
 
@@ -295,109 +277,21 @@ _RULES: Mapping[str, Rule] = {
     "STFTSpectrogram": _fixed("real_kernel", "imag_kernel"),
 }
 
-# What holds no arrays of its own, so that its absence in a file needs no remark: activations, pooling, merging,
-# reshaping, noise, wrappers and containers are recognised by the rules below, the rest by name.
-_WEIGHTLESS = frozenset(
-    [
-        "InputLayer",
-        "Activation",
-        "ReLU",
-        "LeakyReLU",
-        "ELU",
-        "Softmax",
-        "ThresholdedReLU",
-        "Dropout",
-        "SpatialDropout1D",
-        "SpatialDropout2D",
-        "SpatialDropout3D",
-        "GaussianDropout",
-        "GaussianNoise",
-        "AlphaDropout",
-        "ActivityRegularization",
-        "Flatten",
-        "Reshape",
-        "Permute",
-        "RepeatVector",
-        "Add",
-        "Subtract",
-        "Multiply",
-        "Average",
-        "Maximum",
-        "Minimum",
-        "Concatenate",
-        "Dot",
-        "Identity",
-        "Lambda",
-        "Masking",
-        "Rescaling",
-        "Resizing",
-        "CenterCrop",
-        "UnitNormalization",
-        "TFOpLambda",
-        "SlicingOpLambda",
-        "Cropping1D",
-        "Cropping2D",
-        "Cropping3D",
-        "ZeroPadding1D",
-        "ZeroPadding2D",
-        "ZeroPadding3D",
-        "UpSampling1D",
-        "UpSampling2D",
-        "UpSampling3D",
-        "MaxPooling1D",
-        "MaxPooling2D",
-        "MaxPooling3D",
-        "AveragePooling1D",
-        "AveragePooling2D",
-        "AveragePooling3D",
-        "GlobalMaxPooling1D",
-        "GlobalMaxPooling2D",
-        "GlobalMaxPooling3D",
-        "GlobalAveragePooling1D",
-        "GlobalAveragePooling2D",
-        "GlobalAveragePooling3D",
-        "AdaptiveMaxPooling1D",
-        "AdaptiveMaxPooling2D",
-        "AdaptiveMaxPooling3D",
-        "AdaptiveAveragePooling1D",
-        "AdaptiveAveragePooling2D",
-        "AdaptiveAveragePooling3D",
-        "Discretization",
-        "Hashing",
-        "HashedCrossing",
-        "CategoryEncoding",
-        "StringLookup",
-        "IntegerLookup",
-        "TextVectorization",
-        "TimeDistributed",
-        "Bidirectional",
-        "LSTM",
-        "GRU",
-        "SimpleRNN",
-        "ConvLSTM1D",
-        "ConvLSTM2D",
-        "ConvLSTM3D",
-        "RNN",
-        "StackedRNNCells",
-        "MultiHeadAttention",
-        "GroupQueryAttention",
-        "GroupedQueryAttention",
-    ]
-)
-
-_RNN_CELLS = {"LSTM": "LSTMCell", "GRU": "GRUCell", "SimpleRNN": "SimpleRNNCell"} | {
-    f"ConvLSTM{rank}D": f"ConvLSTM{rank}DCell" for rank in (1, 2, 3)
-}
-_CELL_NAMES = {"LSTM": "lstm_cell", "GRU": "gru_cell", "SimpleRNN": "simple_rnn_cell"} | {
-    f"ConvLSTM{rank}D": "conv_lstm_cell" for rank in (1, 2, 3)
-}
-_ATTENTION_PROJECTIONS = (
-    ("query_dense", "query"),
-    ("key_dense", "key"),
-    ("value_dense", "value"),
-    ("gate_dense", "gate"),
-    ("output_dense", "attention_output"),
-)
+# What holds no arrays of its own, so that nothing is missed where a file has none for it.
+_WEIGHTLESS_NAMES = """
+    InputLayer Activation ReLU LeakyReLU ELU Softmax ThresholdedReLU Dropout SpatialDropout1D SpatialDropout2D
+    SpatialDropout3D GaussianDropout GaussianNoise AlphaDropout ActivityRegularization Flatten Reshape Permute
+    RepeatVector Add Subtract Multiply Average Maximum Minimum Concatenate Dot Identity Lambda Masking Rescaling
+    Resizing CenterCrop UnitNormalization TFOpLambda SlicingOpLambda Cropping1D Cropping2D Cropping3D ZeroPadding1D
+    ZeroPadding2D ZeroPadding3D UpSampling1D UpSampling2D UpSampling3D MaxPooling1D MaxPooling2D MaxPooling3D
+    AveragePooling1D AveragePooling2D AveragePooling3D GlobalMaxPooling1D GlobalMaxPooling2D GlobalMaxPooling3D
+    GlobalAveragePooling1D GlobalAveragePooling2D GlobalAveragePooling3D AdaptiveMaxPooling1D AdaptiveMaxPooling2D
+    AdaptiveMaxPooling3D AdaptiveAveragePooling1D AdaptiveAveragePooling2D AdaptiveAveragePooling3D Discretization
+    Hashing HashedCrossing CategoryEncoding StringLookup IntegerLookup TextVectorization TimeDistributed Bidirectional
+    LSTM GRU SimpleRNN ConvLSTM1D ConvLSTM2D ConvLSTM3D RNN StackedRNNCells MultiHeadAttention GroupQueryAttention
+    GroupedQueryAttention
+"""
+_WEIGHTLESS = frozenset(_WEIGHTLESS_NAMES.split())
 
 
 def declare(entry: Mapping[str, Any]) -> Declared:
@@ -452,65 +346,8 @@ _NAMES_BY_GROUP: Mapping[str, tuple[str, ...]] = {
 }
 
 
-def inner_layers(entry: Mapping[str, Any]) -> list[Inner]:
-    """The layers that a wrapper, a recurrent layer or an attention layer holds, by attribute; models not included."""
-    kind, config = base_class(entry), mapping(entry.get("config"))
-    if kind in _RNN_CELLS:
-        return [Inner("cell", _CELL_NAMES[kind], {"class_name": _RNN_CELLS[kind], "config": config})]
-    if kind == "Bidirectional":
-        return _both_directions(config)
-    if kind in ("MultiHeadAttention", "GroupQueryAttention", "GroupedQueryAttention"):
-        return [
-            Inner(attribute, name, _projection(name, config))
-            for attribute, name in _ATTENTION_PROJECTIONS
-            if name != "gate" or config.get("use_gate")
-        ]
-    if kind == "StackedRNNCells":
-        return [Inner(f"cells/{name}", _name_of(cell), cell) for name, cell in numbered(entries(config.get("cells")))]
-    found: list[Inner] = []
-    for attribute in ("layer", "cell"):
-        inner = mapping(config.get(attribute))
-        if inner.get("class_name"):
-            found.append(Inner(attribute, _name_of(inner), inner))
-    return found
-
-
-def numbered(items: Sequence[Mapping[str, Any]]) -> list[tuple[str, Mapping[str, Any]]]:
-    """Entries with their group names: the class in snake case, and from the second of a class on a counter."""
-    from cnnlens.files.keras_kinds import snake_case
-
-    used: dict[str, int] = {}
-    found: list[tuple[str, Mapping[str, Any]]] = []
-    for item in items:
-        stem = snake_case(base_class(item))
-        count = used[stem] = used.get(stem, -1) + 1
-        found.append((f"{stem}_{count}" if count else stem, item))
-    return found
-
-
-def _name_of(entry: Mapping[str, Any]) -> str:
-    return text(mapping(entry.get("config")).get("name"))
-
-
-def _projection(name: str, config: Config) -> Mapping[str, Any]:
-    biased = "x" if _flag(config, "use_bias") else None
-    return {"class_name": "EinsumDense", "config": {"name": name, "dtype": config.get("dtype"), "bias_axes": biased}}
-
-
-def _both_directions(config: Config) -> list[Inner]:
-    forward = mapping(config.get("layer"))
-    backward = mapping(config.get("backward_layer")) or forward
-    name = _name_of(forward)
-    bare = name.removeprefix("forward_")
-    backward_name = _name_of(backward) if backward is not forward else f"backward_{bare}"
-    return [
-        Inner("forward_layer", f"forward_{bare}", forward),
-        Inner("backward_layer", backward_name or f"backward_{bare}", backward),
-    ]
-
-
 def contradiction(declared: Declared, shapes: Mapping[str, tuple[int, ...]]) -> str:
-    """How stored axes contradict declared ones, as "kernel is (5, 5, 1, 8), declared (3, 3, ?, 8)"; empty if they agree."""
+    """How stored axes contradict declared ones: "kernel is (5, 5, 1, 8), declared (3, 3, ?, 8)"; empty if they agree."""
     for name, axes in declared.shapes.items():
         stored = shapes.get(name)
         if stored is None:

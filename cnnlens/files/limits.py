@@ -18,7 +18,7 @@ class Limits:
     """The limits, each with the reason for its size. ``LIMITS`` is the instance in force."""
 
     json_bytes: int = 32 * MIB
-    """One JSON text. NASNetLarge, the largest of keras.applications, has 1 MB; a parsed text takes 10 times its size."""
+    """One JSON text. NASNetLarge, the largest of keras.applications, has 1 MB; parsed, it takes 10 times that."""
     json_depth: int = 200
     """Nesting of one JSON text. Each nested model adds four levels."""
     zip_members: int = 10_000
@@ -28,7 +28,7 @@ class Limits:
     inflate_free_bytes: int = 64 * MIB
     """Up to here a deflated member or dataset may shrink as well as it likes: zeros pack 1000 to 1."""
     inflate_ratio: int = 64
-    """Above ``inflate_free_bytes``: unpacked against packed. Trained float32 weights reach 1.1, pruned ones about 10."""
+    """Above ``inflate_free_bytes``: unpacked against packed. Trained float32 weights reach 1.1, pruned ones 10."""
     crc_at_open_bytes: int = 64 * MIB
     """Weights whose checksum is compared when the file is opened (crc32 runs at 1 GB/s and more)."""
     crc_at_read_bytes: int = 1024 * MIB

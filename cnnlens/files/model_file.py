@@ -25,9 +25,9 @@ class ModelFile:
         framework: "keras".
         keras_version: Version that wrote the file, where it says so.
         size: Bytes of the file, or of the files that make it up.
-        config: The model's config as the file has it (``{"class_name", "config", …}``), decoded; None where there is none.
+        config: The model's config as the file has it (``{"class_name", "config", …}``), or None.
         weights: Layer path to variable name to array. Paths go through nested models by layer names and into wrappers
-            by Keras' attribute names, as in ``("encoder", "conv2d")`` and ``("bidirectional", "forward_layer", "cell")``.
+            by Keras' attribute names: ``("encoder", "conv2d")``, ``("bidirectional", "forward_layer", "cell")``.
         unmatched: Arrays that no layer claims, by place. Optimizer state is left out.
         notes: Remarks for the person, a line each.
     """

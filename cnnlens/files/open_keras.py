@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -176,7 +176,7 @@ def _refuse_foreign_hdf5(path: Path, root: Group) -> None:
         raise FileRefusedError(path, "", "an HDF5 file that Keras did not write (no layers in it)", _NOT_KERAS)
 
 
-def _variables(group: Group):
+def _variables(group: Group) -> Iterator[StoredArray]:
     for name, below in group.groups.items():
         if name == "vars":
             yield from below.arrays.values()

@@ -28,7 +28,6 @@ class Resolution:
         self.weights: dict[LayerPath, dict[str, StoredArray]] = {}
         self.notes: list[str] = []
         self._claimed: set[int] = set()
-        self._refused: set[int] = set()
         self._missing: list[tuple[LayerPath, Mapping[str, Any], Declared]] = []
         self._owners: dict[tuple[str, str], list[tuple[LayerPath, Mapping[str, Any]]]] = {}
 
@@ -40,11 +39,10 @@ class Resolution:
     def claim(
         self, path: LayerPath, entry: Mapping[str, Any] | None, declared: Declared, found: Mapping[str, StoredArray]
     ) -> bool:
-        """Files ``found`` under ``path``, unless its axes contradict the config: then it stays unmatched, with a note."""
+        """Files ``found`` under ``path``; what contradicts the config by its axes stays unmatched, with a note."""
         problem = contradiction(declared, {name: array.shape for name, array in found.items()})
         if problem:
             self.note(f"layer {shown(path)}: {problem}; the file's arrays for it are listed as unmatched")
-            self._refused.update(id(array) for array in found.values())
             return False
         self._claimed.update(id(array) for array in found.values())
         if found:

@@ -1,0 +1,96 @@
+"""The layers inside a Keras layer: what wrappers, recurrent and attention layers hold, under which attribute and name.
+
+`.keras` files call an inner layer by its attribute in the outer one, legacy files by its own name, and some inner
+layers (a recurrent layer's cell, an attention layer's projections) stand in no config: they are derived here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cnnlens.files.jsontext import entries, mapping, text
+from cnnlens.files.keras_kinds import snake_case
+from cnnlens.files.keras_variables import base_class
+
+__all__ = ["Inner", "inner_layers", "numbered"]
+
+
+@dataclass(frozen=True, slots=True)
+class Inner:
+    """A layer inside a layer: its attribute in the outer one, the name it goes by in legacy files, and its entry."""
+
+    attribute: str
+    name: str
+    entry: Mapping[str, Any]
+
+
+_RNN_CELLS = {"LSTM": "LSTMCell", "GRU": "GRUCell", "SimpleRNN": "SimpleRNNCell"} | {
+    f"ConvLSTM{rank}D": f"ConvLSTM{rank}DCell" for rank in (1, 2, 3)
+}
+_CELL_NAMES = {"LSTM": "lstm_cell", "GRU": "gru_cell", "SimpleRNN": "simple_rnn_cell"} | {
+    f"ConvLSTM{rank}D": "conv_lstm_cell" for rank in (1, 2, 3)
+}
+_ATTENTION_PROJECTIONS = (
+    ("query_dense", "query"),
+    ("key_dense", "key"),
+    ("value_dense", "value"),
+    ("gate_dense", "gate"),
+    ("output_dense", "attention_output"),
+)
+
+
+def inner_layers(entry: Mapping[str, Any]) -> list[Inner]:
+    """The layers that a wrapper, a recurrent layer or an attention layer holds, by attribute; models not included."""
+    kind, config = base_class(entry), mapping(entry.get("config"))
+    if kind in _RNN_CELLS:
+        return [Inner("cell", _CELL_NAMES[kind], {"class_name": _RNN_CELLS[kind], "config": config})]
+    if kind == "Bidirectional":
+        return _both_directions(config)
+    if kind in ("MultiHeadAttention", "GroupQueryAttention", "GroupedQueryAttention"):
+        return [
+            Inner(attribute, name, _projection(name, config))
+            for attribute, name in _ATTENTION_PROJECTIONS
+            if name != "gate" or config.get("use_gate")
+        ]
+    if kind == "StackedRNNCells":
+        return [Inner(f"cells/{name}", _name_of(cell), cell) for name, cell in numbered(entries(config.get("cells")))]
+    found: list[Inner] = []
+    for attribute in ("layer", "cell"):
+        inner = mapping(config.get(attribute))
+        if inner.get("class_name"):
+            found.append(Inner(attribute, _name_of(inner), inner))
+    return found
+
+
+def numbered(items: Sequence[Mapping[str, Any]]) -> list[tuple[str, Mapping[str, Any]]]:
+    """Entries with their group names: the class in snake case, and from the second of a class on a counter."""
+    used: dict[str, int] = {}
+    found: list[tuple[str, Mapping[str, Any]]] = []
+    for item in items:
+        stem = snake_case(base_class(item))
+        count = used[stem] = used.get(stem, -1) + 1
+        found.append((f"{stem}_{count}" if count else stem, item))
+    return found
+
+
+def _name_of(entry: Mapping[str, Any]) -> str:
+    return text(mapping(entry.get("config")).get("name"))
+
+
+def _projection(name: str, config: Mapping[str, Any]) -> Mapping[str, Any]:
+    biased = "x" if config.get("use_bias", True) else None
+    return {"class_name": "EinsumDense", "config": {"name": name, "dtype": config.get("dtype"), "bias_axes": biased}}
+
+
+def _both_directions(config: Mapping[str, Any]) -> list[Inner]:
+    forward = mapping(config.get("layer"))
+    backward = mapping(config.get("backward_layer")) or forward
+    name = _name_of(forward)
+    bare = name.removeprefix("forward_")
+    backward_name = _name_of(backward) if backward is not forward else f"backward_{bare}"
+    return [
+        Inner("forward_layer", f"forward_{bare}", forward),
+        Inner("backward_layer", backward_name or f"backward_{bare}", backward),
+    ]
