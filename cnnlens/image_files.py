@@ -194,11 +194,15 @@ def _npy_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]
     if size > _LONGEST_HEADER:
         raise ValueError(f"a header of {size:,} bytes")
     text = re.sub(r"\b(\d+)L\b", r"\1", stream.read(size).decode("utf-8" if magic[6] == 3 else "latin1"))
-    header: Any = ast.literal_eval(text.strip())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the compiler, about odd texts
+        header: Any = ast.literal_eval(text.strip())
     shape: Any = header["shape"]
+    if not (isinstance(header["descr"], str) and re.fullmatch(r"[<>=|]?[A-Za-z?][0-9]{0,4}", header["descr"])):
+        raise ValueError(f"not real numbers but {header['descr']}")
     if not all(isinstance(one, int) and one >= 0 for one in shape):
         raise ValueError(f"a size that is no size in {shape}")
-    return tuple(shape), bool(header["fortran_order"]), np.lib.format.descr_to_dtype(header["descr"])
+    return tuple(shape), bool(header["fortran_order"]), np.dtype(header["descr"])
 
 
 def _check_dtype(path: Path, place: str, dtype: np.dtype[Any]) -> None:

@@ -20,13 +20,14 @@ from cnnlens.errors import CnnlensError
 from cnnlens.image_files import MOST_BYTES, Pixels, read_folder, read_images
 from cnnlens.text import nearest, printable
 
-__all__ = ["SCALES", "Images", "load"]
+__all__ = ["SCALES", "Images", "Reading", "Span", "load"]
 
 SCALES = ("auto", "0..1", "-1..1", "0..255", "none")
 _SPATIAL = {0: "", 1: "L", 2: "HW", 3: "DHW"}
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as Pillow's "L"
 
 Wanted = tuple[int | None, ...]
+Span = tuple[float, float]
 Source = str | os.PathLike[str] | ArrayLike | Sequence[str | os.PathLike[str]]
 
 
@@ -140,45 +141,116 @@ def _canonical(
     pixels: Pixels, shape: Wanted | None, limit: int | None, scale: str, model_rescales: bool
 ) -> tuple[NDArray[np.float32], list[str]]:
     """One file's numbers as ``(N, C, *spatial)`` float32, and what was done to them."""
-    array = pixels.array
-    if array.dtype.kind not in "fiub":
-        raise CnnlensError(f"{printable(pixels.name)}: real numbers are needed, not {printable(array.dtype)}")
-    if array.size == 0:
-        raise CnnlensError(f"{printable(pixels.name)}: the array {array.shape} is empty; give at least one image")
-    spatial = 2 if shape is None else len(shape) - 1
-    axes = _understand(pixels, shape, spatial)
-    notes = list(pixels.notes)
+    return Reading(pixels, shape, scale, model_rescales).take(0, limit)
 
-    letters = axes
-    if "C" not in letters and spatial:
-        array, letters = array[..., None], letters + "C"
-    if "N" not in letters:
-        array, letters = array[None], "N" + letters
-    array = array[:limit].transpose([letters.index(letter) for letter in "NC" + _SPATIAL[spatial]])
-    count, channels, *sizes = array.shape
-    if pixels.axes is None:
-        notes.append(f"{pixels.array.shape} read as {', '.join(axes)}: {count:,} of {_sizes((channels, *sizes))}")
-    else:
-        colour = "grey" if channels == 1 else "RGB"
-        notes.append(f"{f'{count:,} ' if 'N' in axes else ''}{colour} {sizes[0]} × {sizes[1]}")
-    needed = [
-        size if want is None else want for size, want in zip(array.shape[1:], shape or array.shape[1:], strict=True)
-    ]
-    bytes_needed = 4 * count * max(math.prod(needed), math.prod(array.shape[1:]))
-    if bytes_needed > MOST_BYTES:
-        raise CnnlensError(
-            f"{printable(pixels.name)}: {count:,} images of {_sizes(needed)} would take {bytes_needed / 2**30:.1f} GiB "
-            f"of memory, the limit is {MOST_BYTES >> 30}; ask for fewer images with limit"
-        )
 
-    values, remark = _scaled(array, pixels, scale, model_rescales)
-    notes += [remark] if remark else []
-    values, remarks = _coloured(values, pixels.name, None if shape is None else shape[0], spatial)
-    notes += remarks
-    if shape is not None and spatial == 2:
-        values, remark = _resized(values, shape[1:])
+class Reading:
+    """How one file or array is read: understood once as a whole, then taken in parts as small as memory likes.
+
+    Args:
+        pixels, shape, scale, model_rescales: As `load` takes them.
+        allow_nonfinite: Keep NaN and infinities instead of refusing them.
+
+    Attributes:
+        array: The numbers as ``(N, C, *spatial)``, a view in the dtype that they came in.
+
+    Raises:
+        CnnlensError: No real numbers, none at all, or axes that fit in no way or in two.
+    """
+
+    def __init__(
+        self,
+        pixels: Pixels,
+        shape: Wanted | None,
+        scale: str = "auto",
+        model_rescales: bool = False,
+        allow_nonfinite: bool = False,
+    ) -> None:
+        array = pixels.array
+        if array.dtype.kind not in "fiub":
+            raise CnnlensError(f"{printable(pixels.name)}: real numbers are needed, not {printable(array.dtype)}")
+        if array.size == 0:
+            raise CnnlensError(f"{printable(pixels.name)}: the array {array.shape} is empty; give at least one image")
+        self._pixels, self._shape, self._scale, self._rescales = pixels, shape, scale, model_rescales
+        self._allow_nonfinite = allow_nonfinite
+        self._spatial = 2 if shape is None else len(shape) - 1
+        self._axes = letters = _understand(pixels, shape, self._spatial)
+        if "C" not in letters and self._spatial:
+            array, letters = array[..., None], letters + "C"
+        if "N" not in letters:
+            array, letters = array[None], "N" + letters
+        self.array = array.transpose([letters.index(letter) for letter in "NC" + _SPATIAL[self._spatial]])
+
+    def __len__(self) -> int:
+        return len(self.array)
+
+    @property
+    def scaled_by_span(self) -> bool:
+        """Whether what is done to the values depends on the smallest and the largest of them all."""
+        kind, width = self.array.dtype.kind, self.array.dtype.itemsize
+        explicit = self._scale in ("0..1", "-1..1", "0..255")
+        return self._pixels.full is None and (kind == "i" or (kind == "u" and width > 1) or (explicit and kind in "fb"))
+
+    def take(
+        self, start: int = 0, stop: int | None = None, span: Span | None = None
+    ) -> tuple[NDArray[np.float32], list[str]]:
+        """Images ``start`` to ``stop`` as C-contiguous float32 ``(N, C, *spatial)``; what was done in words.
+
+        Args:
+            start, stop: As in a slice.
+            span: The smallest and the largest value of all images; None to take them from this part.
+        """
+        pixels, shape, spatial = self._pixels, self._shape, self._spatial
+        array = self.array[start:stop]
+        notes = list(pixels.notes)
+        count, channels, *sizes = array.shape
+        if pixels.axes is None:
+            read = f"{pixels.array.shape} read as {', '.join(self._axes)}"
+            notes.append(f"{read}: {count:,} of {_sizes((channels, *sizes))}")
+        else:
+            colour = "grey" if channels == 1 else "RGB"
+            notes.append(f"{f'{count:,} ' if 'N' in self._axes else ''}{colour} {sizes[0]} × {sizes[1]}")
+        needed = [
+            size if want is None else want for size, want in zip(array.shape[1:], shape or array.shape[1:], strict=True)
+        ]
+        bytes_needed = 4 * count * max(math.prod(needed), math.prod(array.shape[1:]))
+        if bytes_needed > MOST_BYTES:
+            raise CnnlensError(
+                f"{printable(pixels.name)}: {count:,} images of {_sizes(needed)} would take "
+                f"{bytes_needed / 2**30:.1f} GiB of memory, the limit is {MOST_BYTES >> 30}; "
+                "ask for fewer images with limit"
+            )
+        values = self._finite(array, start)
+        values, remark = _scaled(values, array.dtype.kind, pixels, span or _span(values), self._scale, self._rescales)
         notes += [remark] if remark else []
-    return np.ascontiguousarray(values, np.float32), notes
+        values, remarks = _coloured(values, pixels.name, None if shape is None else shape[0], spatial)
+        notes += remarks
+        if shape is not None and spatial == 2:
+            values, remark = _resized(values, shape[1:])
+            notes += [remark] if remark else []
+        return np.ascontiguousarray(values, np.float32), notes
+
+    def _finite(self, array: NDArray[Any], start: int) -> NDArray[np.float32]:
+        with np.errstate(over="ignore"):
+            values = array.astype(np.float32)
+        if array.dtype.kind == "f" and not self._allow_nonfinite:
+            finite = np.isfinite(values)
+            if not finite.all():
+                place = tuple(int(index) for index in np.argwhere(~finite)[0])
+                raise CnnlensError(
+                    f"{printable(self._pixels.name)}: image {start + place[0]} holds {array[place]} at channel {place[1]}, "
+                    f"position {place[2:]}; a model cannot use that, so replace it first"
+                )
+        return values
+
+
+def _span(values: NDArray[np.float32]) -> Span:
+    """The smallest and the largest finite value."""
+    low, high = float(values.min()), float(values.max())
+    if math.isfinite(low) and math.isfinite(high):
+        return low, high
+    finite = values[np.isfinite(values)]
+    return (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
 
 
 def _readings(rank: int, spatial: int) -> list[str]:
@@ -257,23 +329,16 @@ def _sizes(sizes: Sequence[int | None]) -> str:
     return f"{channels} channel{'' if channels == '1' else 's'}" + (f", {' × '.join(spatial)}" if spatial else "")
 
 
-def _scaled(array: NDArray[Any], pixels: Pixels, scale: str, model_rescales: bool) -> tuple[NDArray[np.float32], str]:
-    """``array`` as float32 in the wanted range, and what was done."""
-    whole = array.dtype.kind in "iu"
-    with np.errstate(over="ignore"):
-        values = array.astype(np.float32)
-    finite = np.isfinite(values) if array.dtype.kind == "f" else np.True_
-    if not finite.all():
-        place = tuple(int(index) for index in np.argwhere(~finite)[0])
-        raise CnnlensError(
-            f"{printable(pixels.name)}: image {place[0]} holds {array[place]} at channel {place[1]}, "
-            f"position {place[2:]}; a model cannot use that, so replace it first"
-        )
-    low, high = float(values.min()), float(values.max())
-    span = f"{low:g} to {high:g}"
+def _scaled(
+    values: NDArray[np.float32], kind: str, pixels: Pixels, span: Span, scale: str, model_rescales: bool
+) -> tuple[NDArray[np.float32], str]:
+    """``values``, which came in a dtype of ``kind``, in the wanted range, and what was done."""
+    whole = kind in "iu"
+    low, high = span
+    shown = f"{low:g} to {high:g}"
     full = pixels.full or (255 if low >= 0 and high <= 255 else 65535 if low >= 0 and high <= 65535 else None)
-    if scale == "none" or (array.dtype.kind == "b" and scale == "auto"):
-        return values, f"values kept as they are ({span})"
+    if scale == "none" or (kind == "b" and scale == "auto"):
+        return values, f"values kept as they are ({shown})"
     if scale == "auto":
         if not whole:
             doubt = ""
@@ -281,9 +346,9 @@ def _scaled(array: NDArray[Any], pixels: Pixels, scale: str, model_rescales: boo
                 doubt = "; the model rescales by itself and may expect 0 to 255 (scale='0..255')"
             elif not model_rescales and low >= 0 and high > 16:
                 doubt = "; the model may expect 0 to 1 (scale='0..1')"
-            return values, f"floats kept as they are ({span}{doubt})"
+            return values, f"floats kept as they are ({shown}{doubt})"
         if full is None:
-            return values, f"integers outside 0 to 65535 kept as they are ({span})"
+            return values, f"integers outside 0 to 65535 kept as they are ({shown})"
         target = (0.0, 255.0) if model_rescales else (0.0, 1.0)
     else:
         target = {"0..1": (0.0, 1.0), "-1..1": (-1.0, 1.0), "0..255": (0.0, 255.0)}[scale]
@@ -294,12 +359,12 @@ def _scaled(array: NDArray[Any], pixels: Pixels, scale: str, model_rescales: boo
         found = next((one for one in ranges if one[0] <= low and high <= one[1]), None)
         if found is None:
             raise CnnlensError(
-                f"{printable(pixels.name)}: values from {span} lie in none of 0..1, -1..1 and 0..255, "
+                f"{printable(pixels.name)}: values from {shown} lie in none of 0..1, -1..1 and 0..255, "
                 "so it is not known how to scale them; use scale='none' or scale them first"
             )
         start = found
     if start == target:
-        return values, f"values kept, 0 to {full}" if whole else f"floats kept as they are ({span})"
+        return values, f"values kept, 0 to {full}" if whole else f"floats kept as they are ({shown})"
     if start[0] == target[0] == 0:
         # One rounding only: exactly what `array.astype("float32") / 255` gives.
         if target[1] < start[1]:

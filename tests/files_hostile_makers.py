@@ -470,6 +470,52 @@ def committed_type(folder: Path) -> Path:
     return hdf5(folder, fill)
 
 
+@refused("header without an end")
+def header_that_continues_in_itself(folder: Path) -> Path:
+    """A header's second block names itself as the next one: 24 bytes that would grow for ever."""
+    with h5py.File(folder / "x.weights.h5", "w", libver="latest") as file:
+        own = file.create_group("layers/dense/vars")
+        own["0"] = np.ones((3, 5))
+        for at in range(6):
+            own.attrs[f"a{at}"] = np.zeros(90)
+    data = bytearray((folder / "x.weights.h5").read_bytes())
+    at = data.index(b"OCHK")
+    struct.pack_into("<BHBQQ", data, at + 4, 0x10, 16, 0, at, 24)
+    (folder / "x.weights.h5").write_bytes(data)
+    return folder / "x.weights.h5"
+
+
+@refused("index is far larger")
+def exploding_btree(folder: Path) -> Path:
+    """Six levels of a group's B-tree, each with 60 times the one node below: 60^6 nodes in 6 kB."""
+    data = bytearray(weights())
+    old = data.index(b"TREE")
+    below = old
+    for level in range(1, 7):
+        node = struct.pack("<4sBBHQQ", b"TREE", 0, level, 60, 0, 0) + struct.pack("<QQ", 0, below) * 60 + bytes(8)
+        below = len(data)
+        data += node
+    packed = struct.pack("<Q", old)
+    first = data.index(packed)
+    data[first : first + 8] = struct.pack("<Q", below)
+    again = data.index(packed, first + 8)
+    data[again : again + 8] = struct.pack("<Q", below)
+    (folder / "x.weights.h5").write_bytes(data)
+    return folder / "x.weights.h5"
+
+
+@refused("HDF5 structure")
+def attribute_of_many_names(folder: Path) -> Path:
+    """An attribute of 797 strings whose header is changed to 2^29 of them."""
+
+    def fill(file: Any) -> None:
+        file.attrs["layer_names"] = np.array(["a"] * 797, dtype=h5py.string_dtype())
+
+    path = hdf5(folder, fill)
+    path.write_bytes(path.read_bytes().replace(struct.pack("<Q", 797), struct.pack("<Q", 1 << 29)))
+    return path
+
+
 def inflating_chunk(path: Path) -> Path:
     """A chunk of 40 bytes that unpacks to 50 MB: opened, refused when read."""
 

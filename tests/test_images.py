@@ -551,6 +551,6 @@ def test_flipped_bytes_end_in_our_own_error_or_an_image(
 
 
 def test_headers_of_python_2_are_read(tmp_path: Path) -> None:
-    content = npy(GREY).replace(b"(4, 6, 5), }", b"(4L,6L,5L)}")
+    content = npy(GREY).replace(b"(4, 6, 5), }", b"(4L,6L,5L) }")
     path = put(tmp_path, "old.npy", content)
     np.testing.assert_array_equal(images.load(path, shape=(1, 6, 5), scale="none").array[:, 0], GREY)

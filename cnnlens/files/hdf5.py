@@ -25,7 +25,7 @@ from cnnlens.files.arrays import StoredArray, decode
 from cnnlens.files.chunks import Chunk, ChunkedLayout, read_chunks
 from cnnlens.files.container import Member
 from cnnlens.files.datatypes import BFLOAT16, NotANumberTypeError, NumberType, number_type
-from cnnlens.files.limits import LIMITS, human_bytes
+from cnnlens.files.limits import LIMITS, human_bytes, remarks
 from cnnlens.text import printable
 
 __all__ = ["Group", "Index", "open_index"]
@@ -46,14 +46,14 @@ class Group:
     place: str
     groups: dict[str, Group] = field(default_factory=dict[str, "Group"])
     arrays: dict[str, StoredArray] = field(default_factory=dict[str, StoredArray])
-    _load_attributes: Callable[[], dict[str, object]] = dict
+    load_attributes: Callable[[], dict[str, object]] = dict
     _attributes: dict[str, object] | None = None
 
     @property
     def attributes(self) -> Mapping[str, object]:
         """Attribute values: str, int, float, list of str, or whatever else NumPy made of them."""
         if self._attributes is None:
-            self._attributes = self._load_attributes()
+            self._attributes = self.load_attributes()
         return self._attributes
 
     def arrays_below(self) -> Iterator[StoredArray]:
@@ -81,8 +81,23 @@ class _Window:
     def __init__(self, data: memoryview) -> None:
         self._data = data
         self._at = 0
-        self.reads_left = LIMITS.hdf5_index_reads
-        self.bytes_left = LIMITS.hdf5_index_bytes
+        self.reset()
+
+    def reset(self) -> None:
+        """Allows what one index, or one array's table of chunks, may take."""
+        self._reads_left = min(LIMITS.hdf5_index_reads, 200_000 + len(self._data) // 64)
+        self._bytes_left = min(LIMITS.hdf5_index_bytes, (16 << 20) + len(self._data))
+        self._header: tuple[int, int] | None = None
+
+    @contextmanager
+    def header(self) -> Generator[None]:
+        """Allows what one object's header may take, while the block runs."""
+        self._header = (
+            self._reads_left - LIMITS.hdf5_header_reads,
+            self._bytes_left - LIMITS.hdf5_header_bytes,
+        )
+        yield
+        self._header = None
 
     def seek(self, offset: int, whence: int = 0) -> int:
         at = offset + (0, self._at, len(self._data))[whence]
@@ -97,10 +112,12 @@ class _Window:
     def read(self, size: int = -1) -> bytes:
         end = len(self._data) if size < 0 else self._at + size
         piece = self._data[self._at : end]
-        self.reads_left -= 1
-        self.bytes_left -= len(piece)
-        if self.reads_left < 0 or self.bytes_left < 0:
+        self._reads_left -= 1
+        self._bytes_left -= len(piece)
+        if self._reads_left < 0 or self._bytes_left < 0:
             raise _LimitExceededError("its index is far larger than one of its size can be")
+        if self._header is not None and (self._reads_left < self._header[0] or self._bytes_left < self._header[1]):
+            raise _LimitExceededError("an object's header without an end")
         self._at += len(piece)
         return bytes(piece)
 
@@ -155,6 +172,8 @@ class _Walk:
         self._skip = skip
         self._before_read = before_read
         self._window = _Window(member.data)
+        self._file: Any = None
+        self._base = 0
         self._names: dict[int, int] = {}
         self._objects = 0
         self._contiguous = 0
@@ -169,15 +188,14 @@ class _Walk:
             file: Any = pyfive.File(self._window)
             self._file = file
             self._base = int(file.userblock_size)
-            root = Group("")
-            root._load_attributes = self._attributes(file._dataobjects, "")  # pyright: ignore[reportPrivateUsage]
+            root = Group("", load_attributes=self._attributes(file._dataobjects, ""))
             pending: list[tuple[Group, Any, tuple[int, ...]]] = [
                 (root, file._dataobjects, (int(file._dataobjects.offset),))
             ]
             while pending:
                 group, header, ancestors = pending.pop()
                 pending.extend(reversed(self._fill(group, header, ancestors)))
-        return Index(root, tuple(self._notes))
+        return Index(root, remarks(self._notes))
 
     def _refuse(self, place: str, reason: str, way_out: str = _NOT_BY_KERAS) -> FileRefusedError:
         return FileRefusedError(self._path, self._full(place), reason, way_out)
@@ -200,14 +218,14 @@ class _Walk:
                 raise self._refuse(place, "a group that contains itself")
             self._count(place, target)
             with _guard(self._path, self._full(place)):
-                header_below: Any = self._file._get_dataobjects(target)
+                with self._window.header():
+                    header_below: Any = self._file._get_dataobjects(target)
                 if header_below.is_dataset:
                     array = self._array(place, header_below)
                     if array is not None:
                         group.arrays[name] = array
                 elif any(message["type"] in (0x02, _LINK, 0x11) for message in header_below.msgs):
-                    child = Group(place)
-                    child._load_attributes = self._attributes(header_below, place)  # pyright: ignore[reportPrivateUsage]
+                    child = Group(place, load_attributes=self._attributes(header_below, place))
                     group.groups[name] = child
                     below.append((child, header_below, (*ancestors, target)))
         return below
@@ -386,8 +404,7 @@ class _Walk:
         def load() -> NDArray[Any]:
             self._check_once()
             with _guard(self._path, self._full(place)):
-                self._window.reads_left = LIMITS.hdf5_index_reads
-                self._window.bytes_left = LIMITS.hdf5_index_bytes
+                self._window.reset()
                 return decode(read_chunks(self._chunk_index(layout), self._member.data, layout), number.stored)
 
         return load
@@ -403,5 +420,5 @@ def _plain(value: object) -> object:
             return [_plain(item) for item in array.ravel().tolist()]
         return array
     if isinstance(value, np.generic):
-        return _plain(value.item())
+        return _plain(cast(object, value.item()))
     return value

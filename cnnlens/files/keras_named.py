@@ -20,6 +20,7 @@ from cnnlens.files.hdf5 import Group
 from cnnlens.files.keras_inner import inner_layers
 from cnnlens.files.keras_numbered import layer_name, model_layers
 from cnnlens.files.keras_variables import Declared, base_class, declare
+from cnnlens.files.limits import LIMITS
 from cnnlens.files.resolution import LayerPath, Resolution, shown
 from cnnlens.text import printable
 
@@ -119,7 +120,7 @@ def _stored(group: Group, layer: str, resolution: Resolution) -> list[_Stored]:
     counts = Counter(names)
     twice = [name for name in counts if counts[name] > 1]
     if twice:
-        # Keras 3.0 gave the arrays of inner layers one name and broke off at the second: nobody knows whose the first is.
+        # Keras 3.0 gave the arrays of inner layers one name and broke off at the second: whose is the first?
         what = ", ".join(printable(name) for name in twice[:4])
         resolution.note(
             f"layer {shown((layer,))}: several arrays are listed as {what}; those stored are left unmatched"
@@ -189,10 +190,11 @@ def _with_entry(layer: str, entry: Mapping[str, Any], stored: Sequence[_Stored],
         _without_entry(layer, stored, resolution)
         return
     filed: dict[int, dict[str, StoredArray]] = {at: {} for at in range(len(leaves))}
+    finder = _Owners(leaves, filed)
     for item in stored:
         own = [at for at, part in enumerate(item.parts) if _same(part, layer)]
         parts = item.parts[own[0] + 1 :] if own else item.parts
-        at = _owner(item, parts, leaves, filed)
+        at = finder.find(item, parts)
         if at is None:
             resolution.note(
                 f"layer {shown((layer,))}: no place for the array {printable('/'.join((*item.parts, item.name)))}"
@@ -220,26 +222,44 @@ def _canonical(name: str, leaf: _Leaf) -> str:
     return name
 
 
-def _owner(
-    item: _Stored, parts: tuple[str, ...], leaves: Sequence[_Leaf], filed: Mapping[int, Mapping[str, StoredArray]]
-) -> int | None:
-    """Which leaf an array belongs to: the one that its name leads to; among equals, the first that lacks it."""
-    best: list[int] = []
-    best_score = -1.0
-    for at, leaf in enumerate(leaves):
-        name = _canonical(item.name, leaf)
-        names = leaf.declared.names
-        if name in filed[at] or name == "layer_kernel":
-            continue
-        score = _agreement(parts, leaf.chain) + (0.5 if names is None or name in names else 0.0)
-        if names is not None and name not in names and len(leaves) > 1 and not parts:
-            continue
-        if score > best_score:
-            best, best_score = [], score
-        if score == best_score:
-            best.append(at)
-    fitting = [at for at in best if _fits(item, leaves[at])]
-    return next(iter(fitting or best), None)
+class _Owners:
+    """Finds the leaf that an array belongs to: the one its name leads to; among equals, the first that lacks it."""
+
+    def __init__(self, leaves: Sequence[_Leaf], filed: Mapping[int, Mapping[str, StoredArray]]) -> None:
+        self._leaves = leaves
+        self._filed = filed
+        self._left = LIMITS.legacy_comparisons
+        self._by_last: dict[str, list[int]] = {}
+        for at, leaf in enumerate(leaves):
+            self._by_last.setdefault(leaf.chain[-1] if leaf.chain else "", []).append(at)
+
+    def find(self, item: _Stored, parts: tuple[str, ...]) -> int | None:
+        """The number of the leaf, or None. ``parts`` are the names in front of the array's own, without the layer's."""
+        likely = [at for part in dict.fromkeys(parts) for at in self._by_last.get(part, ())]
+        found = self._best(item, parts, likely)
+        return found if found is not None else self._best(item, parts, range(len(self._leaves)))
+
+    def _best(self, item: _Stored, parts: tuple[str, ...], candidates: Sequence[int]) -> int | None:
+        best: list[int] = []
+        best_score = -1.0
+        for at in candidates:
+            self._left -= 1
+            if self._left < 0:
+                return None
+            leaf = self._leaves[at]
+            name = _canonical(item.name, leaf)
+            names = leaf.declared.names
+            if name in self._filed[at] or name == "layer_kernel":
+                continue
+            if names is not None and name not in names and len(self._leaves) > 1 and not parts:
+                continue
+            score = _agreement(parts, leaf.chain) + (0.5 if names is None or name in names else 0.0)
+            if score > best_score:
+                best, best_score = [], score
+            if score == best_score:
+                best.append(at)
+        fitting = [at for at in best if _fits(item, self._leaves[at])]
+        return next(iter(fitting or best), None)
 
 
 def _agreement(parts: tuple[str, ...], chain: tuple[str, ...]) -> float:
@@ -264,9 +284,11 @@ def _behind(parts: tuple[str, ...], chain: tuple[str, ...]) -> tuple[str, ...]:
     return parts[last + 1 :]
 
 
+_COUNTER = re.compile(r"_\d+$")
+
+
 def _near(part: str, name: str) -> bool:
-    strip = re.compile(r"_\d+$")
-    return bool(name) and strip.sub("", part) == strip.sub("", name)
+    return bool(name) and _COUNTER.sub("", part) == _COUNTER.sub("", name)
 
 
 def _fits(item: _Stored, leaf: _Leaf) -> bool:

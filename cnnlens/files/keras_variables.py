@@ -347,7 +347,7 @@ _NAMES_BY_GROUP: Mapping[str, tuple[str, ...]] = {
 
 
 def contradiction(declared: Declared, shapes: Mapping[str, tuple[int, ...]]) -> str:
-    """How stored axes contradict declared ones: "kernel is (5, 5, 1, 8), declared (3, 3, ?, 8)"; empty if they agree."""
+    """How stored axes contradict declared ones, as in "kernel is (5, 8), declared (?, 9)"; empty if they agree."""
     for name, axes in declared.shapes.items():
         stored = shapes.get(name)
         if stored is None:

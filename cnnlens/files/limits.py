@@ -6,9 +6,10 @@ time or recursion that believing it would cost; honest files made by Keras stay 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-__all__ = ["LIMITS", "Limits", "human_bytes"]
+__all__ = ["LIMITS", "Limits", "human_bytes", "remarks"]
 
 MIB = 1 << 20
 
@@ -42,18 +43,34 @@ class Limits:
     hdf5_name_characters: int = 8_192
     """One name of a group or dataset."""
     hdf5_index_bytes: int = 256 * MIB
-    """Bytes read from the file while its index is built: honest indices take under 1 kB an object."""
-    hdf5_index_reads: int = 20_000_000
-    """Reads while the index is built, which ends every loop that a crafted index could send the parser into."""
+    """Bytes read while the index is built, at most 16 MiB more than the file has: honest ones take 1 kB an object."""
+    hdf5_index_reads: int = 2_000_000
+    """Reads while the index is built, at most 200,000 and one for each 64 bytes of the file: honest indices take 20 an
+    object. It ends every loop that a crafted index could send the parser into."""
+    hdf5_header_bytes: int = 2 * MIB
+    """Bytes of one object's header, which the parser joins piece by piece: some hundred in honest files."""
+    hdf5_header_reads: int = 1_000
+    """Pieces of one object's header."""
     hdf5_dimensions: int = 32
     """Axes of one dataset, HDF5's own limit."""
     hdf5_chunks: int = 1_000_000
     """Chunks of one dataset."""
+    legacy_comparisons: int = 2_000_000
+    """Names compared with inner layers in one group of a legacy file: a nested ResNet152 needs 1,000."""
+    remarks: int = 200
+    """Remarks kept for the person."""
     shards: int = 10_000
     """Files of one sharded set of weights."""
 
 
 LIMITS = Limits()
+
+
+def remarks(notes: Iterable[str]) -> tuple[str, ...]:
+    """The first ``LIMITS.remarks`` of ``notes``, and how many more there are."""
+    kept = list(notes)
+    more = len(kept) - LIMITS.remarks
+    return (*kept[: LIMITS.remarks], f"and {more} more remarks") if more > 0 else tuple(kept)
 
 
 def human_bytes(count: int) -> str:

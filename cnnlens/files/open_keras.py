@@ -13,7 +13,7 @@ from cnnlens.files.hdf5 import Group, Index, open_index
 from cnnlens.files.jsontext import decode, mapping
 from cnnlens.files.keras_named import is_legacy, resolve_legacy
 from cnnlens.files.keras_numbered import IGNORED_AT_ROOT, model_layers, resolve_model, resolve_unnamed
-from cnnlens.files.limits import LIMITS, human_bytes
+from cnnlens.files.limits import LIMITS, human_bytes, remarks
 from cnnlens.files.model_file import ModelFile, check_crc
 from cnnlens.files.resolution import Resolution
 
@@ -244,5 +244,5 @@ def _model_file(
         known = {id(array) for array in arrays}
         arrays += [array for array in root.arrays_below() if id(array) not in known]
     unmatched = resolution.unmatched(arrays)
-    remarks = [*notes, *(note for index in indices for note in index.notes), *resolution.notes]
-    return ModelFile(path, format, version, config, resolution.weights, unmatched, remarks, pieces, verify)
+    shown = [*notes, *(note for index in indices for note in index.notes), *remarks(resolution.notes)]
+    return ModelFile(path, format, version, config, resolution.weights, unmatched, shown, pieces, verify)

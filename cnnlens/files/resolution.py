@@ -26,15 +26,14 @@ class Resolution:
 
     def __init__(self) -> None:
         self.weights: dict[LayerPath, dict[str, StoredArray]] = {}
-        self.notes: list[str] = []
+        self.notes: dict[str, None] = {}
         self._claimed: set[int] = set()
         self._missing: list[tuple[LayerPath, Mapping[str, Any], Declared]] = []
         self._owners: dict[tuple[str, str], list[tuple[LayerPath, Mapping[str, Any]]]] = {}
 
     def note(self, remark: str) -> None:
         """Adds a remark for the person."""
-        if remark not in self.notes:
-            self.notes.append(remark)
+        self.notes[remark] = None
 
     def claim(
         self, path: LayerPath, entry: Mapping[str, Any] | None, declared: Declared, found: Mapping[str, StoredArray]

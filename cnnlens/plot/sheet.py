@@ -180,6 +180,8 @@ def sheet(
         ax = figure.add_axes((x / whole_width, y / whole_height, width / whole_width, height / whole_height))
         if bar is not None:
             bar_height = height if height <= 900 else 620
+            if bar_height < 40 * len(bar_ticks):  # names that would touch: the ends alone
+                bar_ticks = [*bar_ticks[:1], *bar_ticks[-1:]]
             box = (
                 (x + width + _BAR_GAP) / whole_width,
                 (y + height - bar_height) / whole_height,

@@ -19,6 +19,7 @@ from cnnlens.reference import pooling as _pooling
 from cnnlens.reference import resizing as _resizing
 from cnnlens.reference import shaping as _shaping
 from cnnlens.reference.bare_ops import build_bare, is_bare
+from cnnlens.reference.bare_table import OPERATIONS
 from cnnlens.reference.operation import LinearOperation, Operation, Shape, Weights, build_layer, known_kinds
 from cnnlens.text import nearest, printable
 
@@ -26,6 +27,20 @@ __all__ = ["LinearOperation", "Operation", "Shape", "Weights", "build", "known_k
 
 # Importing a module registers its layer kinds.
 _MODULES = (_activations, _convolution, _dense, _merging, _normalization, _pooling, _resizing, _shaping)
+
+
+# Layers that are Keras' own and are not computed, with the reason that a person is given.
+_RECURRENT = "recurrent layers are not computed by the reference"
+_ATTENTION = "attention is not computed by the reference"
+_LOCAL = "locally connected layers, gone from Keras 3, are not computed by the reference"
+_REFUSED = {
+    **dict.fromkeys(("RNN", "SimpleRNN", "LSTM", "GRU", "Bidirectional", "StackedRNNCells"), _RECURRENT),
+    **dict.fromkeys(("ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D", "CuDNNLSTM", "CuDNNGRU"), _RECURRENT),
+    **dict.fromkeys(("MultiHeadAttention", "GroupQueryAttention", "Attention", "AdditiveAttention"), _ATTENTION),
+    **dict.fromkeys(("LocallyConnected1D", "LocallyConnected2D"), _LOCAL),
+    "Lambda": "it holds Python code of whoever wrote the file, which is never run here",
+    "RandomCrop": "which part it keeps is random, or depends on the Keras version",
+}
 
 
 def build(kind: str, module: str | None, config: Mapping[str, Any], keras_version: tuple[int, ...] = (3,)) -> Operation:
@@ -41,12 +56,15 @@ def build(kind: str, module: str | None, config: Mapping[str, Any], keras_versio
         UnsupportedLayerError: There is no such operation, or not with this configuration. The message names the kind
             and the reason, never the layer.
     """
-    operation = build_bare(kind, module, config, keras_version) if is_bare(kind, module) else None
-    if operation is None and not is_bare(kind, module):
-        operation = build_layer(kind, module, config, keras_version)
-    if operation is None:
-        where = f" of {printable(module)}" if module else ""
-        raise UnsupportedLayerError(
-            f"the reference has no operation for {printable(kind)}{where}; {nearest(kind, known_kinds())}"
-        )
-    return operation
+    bare = is_bare(kind, module)
+    make = build_bare if bare else build_layer
+    operation = make(kind, module, config, keras_version)
+    if operation is not None:
+        return operation
+    shown = printable(kind)
+    if not bare and kind in _REFUSED:
+        raise UnsupportedLayerError(f"{shown}: {_REFUSED[kind]}")
+    if bare:
+        raise UnsupportedLayerError(f"the reference has no op {shown}; {nearest(kind, OPERATIONS)}")
+    where = f" of {printable(module)}" if module and not module.startswith("keras") else ""
+    raise UnsupportedLayerError(f"the reference has no layer {shown}{where}; {nearest(kind, known_kinds())}")

@@ -186,8 +186,8 @@ def cast_to(settings: Settings, x: Array) -> Array:
     return x.astype(np.dtype(kind))
 
 
-def where(settings: Settings, condition: Any, a: Any, b: Any) -> Any:
-    return np.where(condition, a, b)
+def where(settings: Settings, condition: Any, a: Any, b: Any) -> Array:
+    return cast("Array", np.where(condition, a, b))
 
 
 def divide_no_nan(settings: Settings, a: Any, b: Any) -> Array:

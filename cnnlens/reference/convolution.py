@@ -79,8 +79,20 @@ class _Spatial(LinearOperation):
             raise self.refuse(f"the kernel {self.kernel_size} does not fit into an input of {sizes}")
         return tuple(result)
 
-    def bias(self, weights: Weights) -> Array | None:
-        return weights["bias"] if self.use_bias else None
+    def bias(self, weights: Weights, channels: int) -> Array | None:
+        """The bias, one value a channel; anything else would spread over the channels unnoticed."""
+        if not self.use_bias:
+            return None
+        bias = weights["bias"]
+        if bias.shape != (channels,):
+            raise ValueError(f"a bias of shape {(channels,)} was expected, {bias.shape} came")
+        return bias
+
+    def fitting(self, kernel: Array) -> Array:
+        """``kernel``, whose taps must be those that the configuration pads for."""
+        if kernel.shape[:-2] != self.kernel_size:
+            raise ValueError(f"a kernel of {self.kernel_size} taps was expected, its shape is {kernel.shape}")
+        return kernel
 
     def compute(self, weights: Weights, x: Array, activation: Activation | None) -> Array:
         """The layer in channels-last order, with the activation as given: ``x`` is ``(N, *spatial, C)``."""
@@ -117,7 +129,7 @@ class Convolution(_Spatial):
         return self.join(shape[0], self.spatial_output(self.split(shape)[0]), self.filters)
 
     def compute(self, weights: Weights, x: Array, activation: Activation | None) -> Array:
-        kernel, bias = weights["kernel"], self.bias(weights)
+        kernel, bias = self.fitting(weights["kernel"]), self.bias(weights, self.filters)
         pads = self.pads(x.shape[1:-1])
         if self.groups == x.shape[-1] and self.groups > 1:
             # One input channel a group is a depthwise convolution in another spelling.
@@ -142,9 +154,9 @@ class DepthwiseConvolution(_Spatial):
         )
 
     def compute(self, weights: Weights, x: Array, activation: Activation | None) -> Array:
-        kernel = weights["kernel"] if "kernel" in weights else weights["depthwise_kernel"]
-        pads = self.pads(x.shape[1:-1])
-        return depthwise(x, kernel, self.strides, pads, self.dilation, finisher(self.bias(weights), activation))
+        kernel = self.fitting(weights["kernel"] if "kernel" in weights else weights["depthwise_kernel"])
+        finish = finisher(self.bias(weights, x.shape[-1] * self.multiplier), activation)
+        return depthwise(x, kernel, self.strides, self.pads(x.shape[1:-1]), self.dilation, finish)
 
 
 @register("SeparableConv1D", "SeparableConv2D", "SeparableConvolution1D", "SeparableConvolution2D")
@@ -161,9 +173,12 @@ class SeparableConvolution(_Spatial):
 
     def compute(self, weights: Weights, x: Array, activation: Activation | None) -> Array:
         pads = self.pads(x.shape[1:-1])
-        middle = depthwise(x, weights["depthwise_kernel"], self.strides, pads, self.dilation, finisher(None, None))
+        kernel = self.fitting(weights["depthwise_kernel"])
+        middle = depthwise(x, kernel, self.strides, pads, self.dilation, finisher(None, None))
         pointwise, ones = weights["pointwise_kernel"], (1,) * self.rank
-        return convolve(middle, pointwise, self.bias(weights), ones, ((0, 0),) * self.rank, ones, 1, activation)
+        return convolve(
+            middle, pointwise, self.bias(weights, self.filters), ones, ((0, 0),) * self.rank, ones, 1, activation
+        )
 
 
 @register("Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose", "Deconvolution2D", "Convolution2DTranspose")
@@ -203,7 +218,7 @@ class TransposedConvolution(_Spatial):
         return self.join(shape[0], self.sizes(self.split(shape)[0]), self.filters)
 
     def compute(self, weights: Weights, x: Array, activation: Activation | None) -> Array:
-        kernel = weights["kernel"]
+        kernel = self.fitting(weights["kernel"])
         spatial = x.shape[1:-1]
         sizes = cast("tuple[int, ...]", self.sizes(spatial))
         out = np.zeros((x.shape[0], *sizes, self.filters), x.dtype)
@@ -213,7 +228,7 @@ class TransposedConvolution(_Spatial):
                 spatial, self.strides, self.kernel_size, self.dilation, sizes, strict=True
             )
         ]
-        finish = finisher(self.bias(weights), activation)
+        finish = finisher(self.bias(weights, self.filters), activation)
         channels = x.shape[-1]
         images = max(_BLOCK_BYTES // max(math.prod(spatial) * max(channels, self.filters) * x.itemsize, 1), 1)
         for start in range(0, x.shape[0], images):

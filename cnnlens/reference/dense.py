@@ -35,7 +35,10 @@ class Dense(LinearOperation):
         kernel = weights["kernel"]
         out = np.empty((*x.shape[:-1], kernel.shape[-1]), x.dtype)
         positions = max(_BLOCK_BYTES // (x.shape[-1] * x.itemsize), 256)
-        finish = finisher(weights["bias"] if self.use_bias else None, None)
+        bias = weights["bias"] if self.use_bias else None
+        if kernel.shape != (x.shape[-1], self.units) or (bias is not None and bias.shape != (self.units,)):
+            raise ValueError(f"a kernel of shape {(x.shape[-1], self.units)} was expected, {kernel.shape} came")
+        finish = finisher(bias, None)
         rows = x.reshape(-1, x.shape[-1])
         multiply_rows(rows, kernel, out.reshape(-1, kernel.shape[-1]), positions, finish)
         return out

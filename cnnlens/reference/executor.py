@@ -27,7 +27,7 @@ __all__ = ["Executor"]
 Array = NDArray[Any]
 
 # A chunk of the batch whose largest feature map is about this big still fits, with its neighbours, in a core's cache.
-_CHUNK_BYTES = 2 << 20
+_CHUNK_BYTES = 1 << 20
 _CHUNK_MAX = 256
 
 

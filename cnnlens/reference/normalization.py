@@ -38,6 +38,8 @@ def affine(x: Array, scale: Array, shift: Array | None, axis: int) -> Array:
     out = np.empty(x.shape, x.dtype)
     source = np.ascontiguousarray(x)
     length, inner = x.shape[axis], int(np.prod(x.shape[axis + 1 :]))
+    if scale.shape != (length,) or (shift is not None and shift.shape != (length,)):
+        raise ValueError(f"{length} values were expected, one a place on axis {axis}; {scale.size} came")
     if inner == 1:
         # Rows of channels: lay the vectors out several times, or the inner loop is as short as the channels are few.
         rows = source.size // max(length, 1)

@@ -1,0 +1,217 @@
+"""A Network's layers made with Keras and given the file's arrays.
+
+Each layer is made once, from its own config and with initializers that draw nothing (drawing is what makes Keras slow
+to open a model), built for the shapes that the network already knows, and filled. A variable that the file has no array
+for, and an array that no variable takes, end the loading: a model that runs is the model of the file.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any, cast
+
+import numpy as np
+
+from cnnlens.errors import CnnlensError, UnsupportedLayerError
+from cnnlens.network import Call, Layer, Network, Ref, find_refs, map_refs
+from cnnlens.text import printable
+from cnnlens_backends._keras_config import Cleaner, Untrusted, function_name, is_bare
+from cnnlens_backends._keras_variables import find, walk
+
+__all__ = ["make_layers"]
+
+_TRUST = "view it without running it, or run it with --trust-code (trust_code=True) if you trust its author"
+# What TensorFlow takes as the name of a scope; Keras builds one from a layer's name.
+_SAFE_NAME = re.compile(r"[A-Za-z0-9.][A-Za-z0-9_.-]*")
+
+
+def make_layers(network: Network, trust_code: bool = False) -> dict[str, Any]:
+    """Keras' layer (or operation) for each layer that a call uses, built and filled, by the layer's name.
+
+    Raises:
+        UnsupportedLayerError: a layer is not Keras' own, or the installed Keras has no such layer.
+        CnnlensError: arrays and layer do not belong together.
+    """
+    maker = _Maker(network, trust_code)
+    made: dict[str, Any] = {}
+    for call in network.calls:
+        layer = call.layer
+        if layer.container or layer.kind == "InputLayer" or layer.name in made:
+            continue
+        made[layer.name] = maker.make(layer)
+        maker.build(made[layer.name], call, made)
+        _fill(made[layer.name], layer)
+    return made
+
+
+def shown(layer: Layer) -> str:
+    """How a layer is named in messages."""
+    return f"layer '{printable(layer.name)}' ({printable(layer.kind)})"
+
+
+def _blank(allowed: set[tuple[int, ...]]) -> Any:
+    """An initializer that draws nothing, and makes nothing that the file has no array for (a config may claim any size)."""
+    keras = import_module("keras")
+
+    class Blank(keras.Initializer):
+        def __call__(self, shape: Any, dtype: Any = None, **_: Any) -> Any:
+            if tuple(shape) not in allowed:
+                raise CnnlensError(f"its config asks for an array of shape {tuple(shape)}, which the file has not")
+            return keras.ops.convert_to_tensor(np.zeros(shape, np.float32), dtype=dtype)
+
+        def get_config(self) -> dict[str, Any]:
+            return {}
+
+        def clone(self) -> Any:
+            return self
+
+    return Blank()
+
+
+class _Maker:
+    def __init__(self, network: Network, trust_code: bool) -> None:
+        self.network = network
+        self.trust_code = trust_code
+        # A file that names no version was written by Keras 2 or by 1.
+        first = str(network.source.keras_version or "2").split(".")[0]
+        self.allowed: set[tuple[int, ...]] = set()
+        self.cleaner = Cleaner(int(first) if first.isdigit() else 2, _blank(self.allowed))
+        self.count = 0
+
+    def make(self, layer: Layer) -> Any:
+        self.allowed.clear()
+        self.allowed.update(weight.stored.shape for weight in layer.stored.values())
+        try:
+            return self._make(layer)
+        except Untrusted as error:
+            if not self.trust_code:
+                raise UnsupportedLayerError(f"{shown(layer)}: {error}; {_TRUST}") from None
+            return self._trusted(layer)
+        except CnnlensError as error:
+            raise UnsupportedLayerError(f"{shown(layer)}: {error}") from None
+        except Exception as error:  # noqa: BLE001 - Keras raises anything on a config that it does not understand
+            raise _refused(layer, "make it of its config", error) from error
+
+    def _make(self, layer: Layer) -> Any:
+        if layer.kind in ("TFOpLambda", "SlicingOpLambda"):
+            return _tensorflow_function(layer)
+        registered = layer.entry.get("registered_name")
+        if isinstance(registered, str) and ">" in registered:
+            raise Untrusted(f"its class ({printable(registered, 60)}) is not Keras' own")
+        if is_bare(layer.module):
+            known, arguments = self.cleaner.operation(layer.kind, layer.module, layer.config)
+        else:
+            known, arguments = self.cleaner.layer(layer.kind, layer.module, layer.config)
+            arguments["name"] = self._name(layer)
+        saving = import_module("keras.src.saving.serialization_lib")
+        with saving.SafeModeScope(True):
+            return known.from_config(arguments)
+
+    def _name(self, layer: Layer) -> str:
+        name = layer.name.rsplit("/", 1)[-1]
+        self.count += 1
+        return name if _SAFE_NAME.fullmatch(name) else f"layer_{self.count}"
+
+    def _trusted(self, layer: Layer) -> Any:
+        """The layer as the file says it, code included."""
+        keras = import_module("keras")
+        entry = {name: value for name, value in layer.entry.items() if name not in ("build_config", "compile_config")}
+        try:
+            return keras.saving.deserialize_keras_object(entry, safe_mode=False)
+        except Exception as error:  # noqa: BLE001
+            raise _refused(layer, "make it of its config", error) from error
+
+    def build(self, made: Any, call: Call, layers: Mapping[str, Any]) -> None:
+        """Make a layer's variables, for the shapes of its first call."""
+        keras = import_module("keras")
+        if not isinstance(made, keras.Layer) or made.built:
+            return
+        layer = call.layer
+        try:
+            only = call.args[0] if len(call.args) == 1 and not list(find_refs(dict(call.kwargs))) else None
+            shapes = None if only is None else map_refs(only, self.network.shape)
+            own = type(made).__module__.startswith("keras.")
+            if own and only is not None and all(self.network.shape(ref) is not None for ref in find_refs(only)):
+                made.build(shapes)
+            else:  # several tensors, or a class of the author's: Keras finds out what build wants
+                symbols = lambda ref: self._symbol(ref, layers)  # noqa: E731
+                made(*map_refs(call.args, symbols), **map_refs(dict(call.kwargs), symbols))
+        except UnsupportedLayerError:
+            raise
+        except CnnlensError as error:
+            raise CnnlensError(f"{shown(layer)}: {error}; save the model again") from None
+        except Exception as error:  # noqa: BLE001
+            raise _refused(layer, "build it for its input", error) from error
+
+    def _symbol(self, ref: Ref, layers: Mapping[str, Any]) -> Any:
+        """A tensor of the graph without values: of the shape that the network knows, or what its layers say."""
+        keras = import_module("keras")
+        shape = self.network.shape(ref)
+        call = self.network.calls_by_name[ref.call]
+        if shape is not None:
+            return keras.KerasTensor(shape, dtype=input_dtype(call.layer) if not call.refs else "float32")
+        if not call.refs:
+            raise UnsupportedLayerError(f"{shown(call.layer)}: the file does not say its shape")
+        args = map_refs(call.args, lambda one: self._symbol(one, layers))
+        kwargs = map_refs(dict(call.kwargs), lambda one: self._symbol(one, layers))
+        result = args[0] if call.layer.container else layers[call.layer.name](*args, **kwargs)
+        return result[ref.index] if isinstance(result, (list, tuple)) else result
+
+
+def input_dtype(layer: Layer) -> str:
+    """The dtype of an InputLayer."""
+    dtype = layer.config.get("dtype")
+    return dtype if isinstance(dtype, str) else "float32"
+
+
+def _fill(made: Any, layer: Layer) -> None:
+    """Set every variable of a layer from the file's arrays."""
+    keras = import_module("keras")
+    if not isinstance(made, keras.Layer):
+        return
+    missing = {id(variable): variable for variable in made.weights}
+    for weight in layer.stored.values():
+        variable = find(made, weight.owner, weight.role)
+        if variable is None:
+            raise CnnlensError(f"{shown(layer)}: Keras' layer has no weight '{printable(weight.name)}'; save the model again")
+        array = weight.read()
+        if tuple(variable.shape) != array.shape:
+            raise CnnlensError(
+                f"{shown(layer)}: its weight '{printable(weight.name)}' is {tuple(variable.shape)} by its config and "
+                f"{array.shape} in the file; save the model again"
+            )
+        variable.assign(array)
+        missing.pop(id(variable), None)
+    if missing:
+        names = ", ".join(printable(variable.path.rsplit("/", 1)[-1]) for variable in missing.values())
+        raise CnnlensError(f"{shown(layer)}: the file has no array for its weight '{names}'; save the model again")
+    for _, inner in walk(made):
+        if hasattr(inner, "finalize_state"):  # Normalization works with what it derives from its variables
+            inner.finalize_state()
+
+
+def _tensorflow_function(layer: Layer) -> Any:
+    """The function of ``keras.ops`` of the meaning of a TensorFlow function that Keras 2 recorded by name."""
+    from cnnlens.reference.bare_table import TENSORFLOW_NAMES
+
+    ops = import_module("keras").ops
+    name = str(layer.config.get("function", "")).removeprefix("tf.").removeprefix("compat.v1.")
+    target, renamed, implied = TENSORFLOW_NAMES.get(name, ("", {}, {}))
+    function = getattr(ops, function_name(target), None) if target else None
+    if function is None:
+        raise Untrusted(f"it calls the TensorFlow function {printable(name, 60)}")
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        given = {renamed.get(key, key): value for key, value in kwargs.items() if key != "name" and value is not None}
+        return cast("Any", function)(*args, **{**implied, **given})
+
+    return call
+
+
+def _refused(layer: Layer, what: str, error: Exception) -> UnsupportedLayerError:
+    keras = import_module("keras")
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    reason = printable(lines[0] if lines else type(error).__name__, 200)
+    return UnsupportedLayerError(f"{shown(layer)}: Keras {keras.__version__} cannot {what} ({reason}); view it without running it")

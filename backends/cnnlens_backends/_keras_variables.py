@@ -1,0 +1,85 @@
+"""Where a Keras layer keeps its variables, by the names that cnnlens has for them.
+
+The same walk serves three ends: setting a file's arrays, reading them back, and reading a live model. It follows the
+attributes that Keras' own saving follows, so that a path in a file is a path here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib import import_module
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["find", "host", "inner_layers", "own_variables", "walk"]
+
+Array = NDArray[Any]
+
+# A wrapper's name for a variable that is its layer's too.
+_ROLES = {("SpectralNormalization", "kernel"): "layer_kernel"}
+
+
+def own_variables(layer: Any) -> dict[str, Any]:
+    """A layer's own variables by role, those of layers inside it left out; random seeds are none.
+
+    Roles are Keras' short names. Where two are the same, or the class is not Keras' own, they are ``var0``, ``var1`` …
+    as in files: trainable ones first.
+    """
+    variables = [*layer._trainable_variables, *layer._non_trainable_variables]
+    kind = type(layer).__name__
+    names = [_ROLES.get((kind, variable.name), variable.name) for variable in variables]
+    if len(set(names)) < len(names) or not type(layer).__module__.startswith("keras."):
+        names = [f"var{index}" for index in range(len(variables))]
+    return dict(zip(names, variables, strict=True))
+
+
+def inner_layers(layer: Any) -> dict[str, Any]:
+    """The layers inside a layer by attribute; inside a model by name; in a list as ``attribute/class_in_snake_case``."""
+    keras = import_module("keras")
+    if isinstance(layer, keras.Model):
+        return {one.name: one for one in layer.layers}
+    tracked = {id(one): one for one in layer._flatten_layers(include_self=False, recursive=False)}
+    found: dict[str, Any] = {}
+    for attribute, value in vars(layer).items():
+        if id(value) in tracked:
+            found.setdefault(attribute, value)
+            tracked.pop(id(value))
+    for attribute, value in vars(layer).items():
+        if attribute != "_layers" and isinstance(value, (list, tuple)):
+            used: dict[str, int] = {}
+            for one in cast("list[Any]", value):
+                if id(one) in tracked:
+                    stem = import_module("cnnlens.files.keras_kinds").snake_case(type(one).__name__)
+                    used[stem] = used.get(stem, -1) + 1
+                    found[f"{attribute}/{stem}" + (f"_{used[stem]}" if used[stem] else "")] = tracked.pop(id(one))
+    return found
+
+
+def walk(layer: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """A layer and every layer inside it, each with its path."""
+    yield path, layer
+    for name, inner in inner_layers(layer).items():
+        yield from walk(inner, (*path, name))
+
+
+def find(layer: Any, owner: tuple[str, ...], role: str) -> Any:
+    """The variable that a ``Weight`` with this owner and role is, or None."""
+    holder = layer
+    for part in owner:
+        holder = inner_layers(holder).get(part)
+        if holder is None:
+            return None
+    variables = own_variables(holder)
+    if role in variables:
+        return variables[role]
+    listed = list(variables.values())
+    index = int(role[3:]) if role.startswith("var") and role[3:].isdigit() else len(listed)
+    return listed[index] if index < len(listed) else None
+
+
+def host(variable: Any) -> Array:
+    """A variable's value in NumPy; bfloat16, which NumPy has not, widened to float32."""
+    array = import_module("keras").ops.convert_to_numpy(variable)
+    return array.astype(np.float32) if array.dtype.name == "bfloat16" else np.asarray(array)

@@ -1,0 +1,350 @@
+"""The seam between core and whatever runs a network: what a backend promises, and how backends are found.
+
+Backends are found by the entry-point group ``cnnlens.backends``, from metadata alone: asking which there are imports
+nothing, a broken plugin is reported and skipped, and none can take the name of a built-in. Framework code runs behind
+``Backend.load`` and ``Backend.devices`` only, which a worker process calls (see ``cnnlens.worker``).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import import_module
+from importlib import metadata
+from typing import Any, Protocol, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnlens.errors import CnnlensError
+from cnnlens.network import Network
+from cnnlens.text import nearest, printable
+
+__all__ = [
+    "GROUP",
+    "PRECISIONS",
+    "Backend",
+    "Fingerprint",
+    "Found",
+    "Session",
+    "check_precision",
+    "fingerprint",
+    "get",
+    "installed",
+    "parse_device",
+    "resolve",
+]
+
+GROUP = "cnnlens.backends"
+PRECISIONS = ("strict", "native")
+
+_HOME = "cnnlens"  # the distribution whose backends are the built-in ones
+# What stands in entry-point names, file names and ``name@interpreter`` without surprises.
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_LAYOUTS = ("keras", "torch", "flax", "onnx", "tflite")
+
+
+class Session(Protocol):
+    """A network loaded by a backend on a device, ready to run. One at a time is used, from one thread."""
+
+    @property
+    def versions(self) -> Mapping[str, str]:
+        """What computes: ``{"keras": "3.15.1", "jax": "0.10.2", "python": "3.11.2"}``."""
+        ...
+
+    @property
+    def device(self) -> str:
+        """What the network really runs on, such as ``cpu`` or ``gpu:0 NVIDIA H100 80GB HBM3``."""
+        ...
+
+    def feature_maps(self, inputs: Sequence[NDArray[Any]], tensors: Sequence[str]) -> Mapping[str, NDArray[Any]]:
+        """Compute the wanted tensors of one batch, in one pass.
+
+        Args:
+            inputs: Canonical arrays ``(N, C, *spatial)``, one for each of ``network.inputs``, in that order; read-only.
+                N varies: the last batch of a run is shorter.
+            tensors: Names as in ``network.tensors``.
+
+        Returns:
+            For each name its canonical array ``(N, C, *spatial)``, in host memory; contiguous or not.
+
+        Raises:
+            CnnlensError: these inputs or tensors cannot be computed; one line.
+        """
+        ...
+
+    def weights(self) -> Mapping[str, Mapping[str, NDArray[Any]]]:
+        """The arrays as the framework holds them now: by ``Layer.name`` and ``Weight.name``, in ``Backend.layout``."""
+        ...
+
+    def close(self) -> None:
+        """Let go of what the session holds. Called once, before the next network is loaded."""
+        ...
+
+
+class Backend(Protocol):
+    """What an entry point of the group ``cnnlens.backends`` names: an object, made without importing its framework."""
+
+    @property
+    def name(self) -> str:
+        """The entry point's name."""
+        ...
+
+    @property
+    def requires(self) -> tuple[str, ...]:
+        """Distributions that it needs, alternatives as ``"tensorflow|tensorflow-cpu"``."""
+        ...
+
+    @property
+    def install(self) -> str:
+        """The one command that installs what it needs."""
+        ...
+
+    @property
+    def layout(self) -> str:
+        """Whose layout ``Session.weights`` is in: ``keras``, ``torch``, …"""
+        ...
+
+    def environment(self, device: str, precision: str) -> Mapping[str, str]:
+        """Environment variables that its framework reads when it is imported; set before its Python starts."""
+        ...
+
+    def devices(self) -> list[str]:
+        """The devices there are, such as ``["cpu", "gpu:0 NVIDIA H100 80GB HBM3"]``. May import the framework."""
+        ...
+
+    def load(
+        self, network: Network, device: str, precision: str, live: Any = None, trust_code: bool = False
+    ) -> Session:
+        """Make ``network`` ready to run.
+
+        Args:
+            network: What to run; its arrays are read from here and from nowhere else.
+            device: ``cpu``, ``gpu``, ``gpu:1``; see ``parse_device``.
+            precision: ``strict`` (no reduced precision, deterministic kernels) or ``native`` (the framework's default).
+            live: The live framework model that ``network`` was made from, or None.
+            trust_code: Whether the caller accepted that code out of the file runs.
+
+        Raises:
+            UnsupportedLayerError: a layer that this backend has not; named.
+            CnnlensError: no such device, or the network is refused; one line.
+        """
+        ...
+
+
+# -- discovery -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Found:
+    """A backend that some distribution declares.
+
+    Attributes:
+        name: The entry point's name.
+        value: Where the backend is, ``module:ATTRIBUTE``.
+        distribution, version: Who declares it.
+        refused: Why it is skipped whatever is in it (its name is taken, …); None for the others.
+    """
+
+    name: str
+    value: str
+    distribution: str
+    version: str
+    refused: str | None = None
+
+    @cached_property
+    def _imported(self) -> Backend | str:
+        """The backend, or why there is none. Its module is imported, which by the seam's rules imports no framework."""
+        if self.refused is not None:
+            return self.refused
+        who = f"backend '{printable(self.name)}' of {printable(self.distribution)} {printable(self.version)}"
+        try:
+            found = resolve(self.value)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # a plugin that calls sys.exit must not take the host down either
+            return f"{who} cannot be imported ({printable(type(error).__name__)}: {printable(error, 200)})"
+        problem = _broken_promise(found, self.name)
+        return cast(Backend, found) if problem is None else f"{who} keeps no promise of the seam: {problem}"
+
+    @property
+    def problem(self) -> str | None:
+        """Why it cannot be used, in one line; None where it can."""
+        return self._imported if isinstance(self._imported, str) else None
+
+    @property
+    def backend(self) -> Backend:
+        """The backend.
+
+        Raises:
+            CnnlensError: it is broken or refused; says why.
+        """
+        if isinstance(self._imported, str):
+            raise CnnlensError(self._imported)
+        return self._imported
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """The distributions that it needs and that are not installed here, the first alternative of each."""
+        if isinstance(self._imported, str):
+            return ()
+        return tuple(one.split("|")[0] for one in self._imported.requires if _version_of(one) is None)
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """The versions of what it needs and is installed here, from metadata."""
+        if isinstance(self._imported, str):
+            return {}
+        found = (_version_of(one) for one in self._imported.requires)
+        return dict(one for one in found if one is not None)
+
+
+def installed() -> list[Found]:
+    """Every backend that an installed distribution declares, built-in ones first, then by name.
+
+    Read from metadata; nothing is imported. One that cannot be used has ``refused`` set.
+    """
+    home: list[Found] = []
+    others: list[Found] = []
+    for point in metadata.entry_points(group=GROUP):
+        distribution = point.dist.name if point.dist is not None else "?"
+        version = point.dist.version if point.dist is not None else "?"
+        found = Found(point.name, point.value, distribution, version)
+        (home if _normal(distribution) == _HOME else others).append(found)
+    built_in = {found.name for found in home}
+    owners: dict[str, set[str]] = {}
+    for found in others:
+        owners.setdefault(found.name, set()).add(found.distribution)
+    checked = [_refuse(found, built_in, owners[found.name]) for found in others]
+    return home + sorted(checked, key=lambda found: (found.name, found.distribution))
+
+
+def _refuse(found: Found, built_in: set[str], owners: set[str]) -> Found:
+    who = f"backend '{printable(found.name)}' of {printable(found.distribution)} {printable(found.version)}"
+    if found.name in built_in:
+        refused = f"{who} is skipped: cnnlens has a backend of that name; it must choose another"
+    elif len(owners) > 1:
+        named = " and ".join(printable(one) for one in sorted(owners))
+        refused = f"{who} is skipped: {named} both declare that name; uninstall one of them"
+    elif _NAME.fullmatch(found.name) is None:
+        refused = f"{who} is skipped: a name is letters, digits, '.', '_' and '-'"
+    else:
+        return found
+    return Found(found.name, found.value, found.distribution, found.version, refused)
+
+
+def find(name: str) -> Found:
+    """The backend of that name.
+
+    Raises:
+        CnnlensError: there is none (names the nearest), or it is refused.
+    """
+    all_found = installed()
+    usable = {found.name: found for found in all_found if found.refused is None}
+    if name in usable:
+        return usable[name]
+    for found in all_found:
+        if found.name == name:
+            raise CnnlensError(str(found.refused))
+    if not all_found:
+        raise CnnlensError("no backend is installed, not even the built-in ones; run: python -m pip install cnnlens")
+    raise CnnlensError(f"no backend is named '{printable(name)}'; {nearest(name, usable)}")
+
+
+def get(name: str) -> Backend:
+    """The backend of that name; its module is imported, its framework is not.
+
+    Raises:
+        CnnlensError: there is none, or its plugin is broken; one line.
+    """
+    return find(name).backend
+
+
+def resolve(value: str) -> object:
+    """The object that an entry point's ``module:ATTRIBUTE`` names.
+
+    Raises:
+        Exception: whatever importing the module raises; AttributeError where it has no such attribute.
+    """
+    module, _, attribute = value.partition(":")
+    found: object = import_module(module.strip())
+    for part in filter(None, attribute.strip().split(".")):
+        found = getattr(found, part)
+    return found
+
+
+def _broken_promise(found: object, name: str) -> str | None:
+    for attribute in ("name", "install", "layout"):
+        if not isinstance(getattr(found, attribute, None), str):
+            return f"its {attribute} is not a string"
+    requires = getattr(found, "requires", None)
+    if not isinstance(requires, tuple) or not all(isinstance(one, str) for one in cast("tuple[Any, ...]", requires)):
+        return "its requires is not a tuple of strings"
+    for method in ("environment", "devices", "load"):
+        if not callable(getattr(found, method, None)):
+            return f"it has no method {method}"
+    backend = cast(Backend, found)
+    if backend.name != name:
+        return f"it calls itself '{printable(backend.name)}'"
+    if backend.layout not in _LAYOUTS:
+        return f"its layout '{printable(backend.layout)}' is none of {', '.join(_LAYOUTS)}"
+    return None
+
+
+def _normal(distribution: str) -> str:
+    return re.sub(r"[-_.]+", "-", distribution).lower()
+
+
+def _version_of(requirement: str) -> tuple[str, str] | None:
+    for name in requirement.split("|"):
+        try:
+            return name, metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return None
+
+
+# -- what every backend is asked with --------------------------------------------------------------------------------
+
+
+def parse_device(device: str) -> tuple[str, int]:
+    """``"cpu"`` as ``("cpu", 0)``, ``"gpu"`` as ``("gpu", 0)``, ``"gpu:1"`` as ``("gpu", 1)``.
+
+    Raises:
+        CnnlensError: it is none of these.
+    """
+    match = re.fullmatch(r"(cpu)|gpu(?::(\d{1,3}))?", device)
+    if match is None:
+        raise CnnlensError(f"device '{printable(device)}': cpu, gpu or gpu:1 (the second one) was expected")
+    return ("cpu", 0) if match[1] else ("gpu", int(match[2] or 0))
+
+
+def check_precision(precision: str) -> None:
+    """
+    Raises:
+        CnnlensError: ``precision`` is neither strict nor native.
+    """
+    if precision not in PRECISIONS:
+        raise CnnlensError(f"precision '{printable(precision)}': strict or native was expected")
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """What two arrays have in common that are equal bit for bit, and whether every number in it is finite."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    sha256: str
+    finite: bool
+
+
+def fingerprint(array: NDArray[Any]) -> Fingerprint:
+    """Of ``array`` in C order, little endian: the same on every machine and in every framework."""
+    plain = np.ascontiguousarray(array)
+    plain = plain.astype(plain.dtype.newbyteorder("<"), copy=False)
+    digest = hashlib.sha256(plain.reshape(-1).view(np.uint8).data).hexdigest()
+    finite = not np.issubdtype(plain.dtype, np.inexact) or bool(np.isfinite(plain).all())
+    return Fingerprint(tuple(array.shape), plain.dtype.name, digest, finite)

@@ -1,0 +1,171 @@
+"""A check as a table, a sentence a backend, and plain data."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from cnnlens.checking import Check, Run
+from cnnlens.numerics import Audit
+from cnnlens.text import columns, printable
+
+__all__ = ["as_json", "as_table", "sentences"]
+
+
+def as_json(check: Check) -> dict[str, Any]:
+    """The check as plain data; bits are null where a layer is exact (there is no error to take a logarithm of)."""
+    network = check.network
+    return {
+        "agree": check.agree,
+        "could_check": check.could_check,
+        "model": {"file": str(network.source.path), "sha256": network.source.sha256, "name": network.name},
+        "inputs": check.inputs,
+        "runs": [_run(check, run) for run in check.runs],
+        "layers": [
+            {
+                "name": row.name,
+                "kind": row.kind,
+                "runs": {label: _audit(audit) for label, audit in row.audits.items()},
+            }
+            for row in check.rows
+        ],
+        "pairs": [
+            {
+                "runs": [a, b],
+                "layers": {
+                    name: {
+                        "max_abs": _finite(one.max_abs),
+                        "relative_rms": _finite(one.rel_rms),
+                        "cosine": _finite(one.cosine),
+                        "top1": _finite(one.top1),
+                    }
+                    for name, one in layers.items()
+                },
+            }
+            for (a, b), layers in check.pairs.items()
+        ],
+    }
+
+
+def _run(check: Check, run: Run) -> dict[str, Any]:
+    problem = check.problem(run)
+    first = problem if isinstance(problem, tuple) else None
+    return {
+        "label": run.label,
+        "backend": run.backend,
+        "versions": dict(run.versions),
+        "device": run.device,
+        "precision": run.precision,
+        "agrees": problem is None,
+        "first_fault": None if first is None else first[0],
+        "says": sentence(check, run),
+        "weights_equal": None if run.weights is None else not run.weights,
+        "weights": None if run.weights is None else list(run.weights),
+        "repeats": None if run.repeats is None else {"exactly": not any(run.repeats.values()), **run.repeats},
+        "error": run.error,
+    }
+
+
+def _audit(audit: Audit) -> dict[str, Any]:
+    return {
+        "verdict": audit.verdict,
+        "bits": _finite(audit.bits),
+        "worst_channel": audit.worst_channel,
+        "channel_bits": _finite(audit.channel_bits),
+        "worst_position": None if audit.worst_position is None else list(audit.worst_position),
+        "worst_error": _finite(audit.worst_error),
+        "explanation": audit.explanation or None,
+        "reason": audit.reason or None,
+    }
+
+
+def _finite(value: float | None) -> float | None:
+    return None if value is None or not math.isfinite(value) else float(value)
+
+
+def as_table(check: Check) -> str:
+    """The same for people: a row a layer, under each run its effective bits and verdict; then a sentence a run."""
+    network = check.network
+    lines = [f"{printable(network.source.path, 300)}", f"sha256 {network.source.sha256}", f"inputs: {check.inputs}"]
+    shown = [run for run in check.runs if run.error is None]
+    if shown:
+        rows = [["layer", "kind", *(run.label for run in shown)]]
+        for row in check.rows:
+            cells = [_cell(row.audits.get(run.label)) for run in shown]
+            rows.append([printable(row.name, 40), printable(row.kind, 24), *cells])
+        lines += ["", *columns(rows), "", "effective bits: of the layer / of its worst channel; float32 has 20 to 24", ""]
+    else:
+        lines.append("")
+    lines += sentences(check)
+    return "\n".join([*lines, ""])
+
+
+def _cell(audit: Audit | None) -> str:
+    if audit is None:
+        return ""
+    if audit.verdict in ("exact", "not audited"):
+        return audit.verdict
+    return f"{_bits(audit.bits)} / {_bits(audit.channel_bits)}  {audit.verdict}"
+
+
+def _bits(value: float) -> str:
+    return f"{value:4.1f}" if math.isfinite(value) else " -  " if math.isnan(value) or value < 0 else "all "
+
+
+def sentences(check: Check) -> list[str]:
+    """One sentence a run, then one a pair of runs, then what was not audited."""
+    lines = [f"{run.label}: {sentence(check, run)}" for run in check.runs]
+    for (a, b), layers in check.pairs.items():
+        outputs = [ref.name for ref in check.network.outputs if ref.name in layers]
+        for name in outputs[:1]:
+            one = layers[name]
+            top1 = "" if one.top1 is None else f", the same class for {one.top1:.0%} of the inputs"
+            lines.append(f"{a} and {b}: '{printable(name, 40)}' differs by {one.max_abs:.2g} at most{top1}")
+    reasons: dict[str, list[str]] = {}
+    for row in check.rows:
+        for audit in row.audits.values():
+            if audit.verdict == "not audited" and row.name not in reasons.setdefault(audit.reason, []):
+                reasons[audit.reason].append(row.name)
+    for reason, names in reasons.items():
+        few = ", ".join(printable(name, 40) for name in names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+        lines.append(f"not audited: {few}: {printable(reason, 200)}")
+    return lines
+
+
+def sentence(check: Check, run: Run) -> str:
+    """What a run came to: its error, or the first layer that is not rounding and what kind of fault it is."""
+    if run.error is not None:
+        return f"could not be checked: {run.error}"
+    what = _what(run)
+    problem = check.problem(run)
+    if isinstance(problem, tuple):
+        name, audit = problem
+        return f"{what} does not agree: {_fault(name, audit)}"
+    if problem is not None:
+        return f"{what} does not agree: {problem}"
+    verdicts: dict[str, int] = {}
+    for row in check.rows:
+        audit = row.audits.get(run.label)
+        if audit is not None:
+            verdicts[audit.verdict] = verdicts.get(audit.verdict, 0) + 1
+    counted = ", ".join(f"{count} {verdict}" for verdict, count in sorted(verdicts.items(), key=lambda one: -one[1]))
+    weights = {None: "", True: "; weights equal the file's bit for bit"}[None if run.weights is None else True]
+    repeats = "" if run.repeats is None or any(run.repeats.values()) else "; it repeats itself bit for bit"
+    return f"{what} agrees: {counted}{weights}{repeats}"
+
+
+def _fault(name: str, audit: Audit) -> str:
+    where = "" if audit.worst_channel is None else f", worst in channel {audit.worst_channel}"
+    place = "" if audit.worst_position is None else f" at {tuple(audit.worst_position)}"
+    why = f": {audit.explanation}" if audit.explanation else ""
+    return (
+        f"'{printable(name, 60)}' is the first layer that is not rounding: {audit.verdict} "
+        f"({_bits(audit.bits).strip()} bits{where}{place}){why}"
+    )
+
+
+def _what(run: Run) -> str:
+    versions: Mapping[str, str] = run.versions
+    named = [f"{name} {version}" for name, version in versions.items() if name != "python"]
+    return f"({', '.join([*named, run.device, run.precision])})"

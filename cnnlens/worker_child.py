@@ -1,0 +1,356 @@
+"""The other side of a worker: a process in which one backend runs, and which may be another interpreter's.
+
+It needs NumPy, the backend's framework and core alone. It speaks JSON lines over a socket that no framework knows of,
+takes and gives arrays as plain files, and writes a batch's files from a thread while the next batch computes. When the
+socket ends it ends, with all that it started.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import platform
+import queue
+import shutil
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from cnnlens.backend import Backend, Session
+    from cnnlens.network import Network
+
+__all__ = ["main"]
+
+Message = dict[str, Any]
+
+# What a backend's module may not import by itself: whoever lists backends would wait for it.
+_HEAVY = ("h5py", "jax", "keras", "tensorflow", "torch")
+_PYTHON = (3, 11)
+
+
+class _Channel:
+    """The socket: requests come in through a thread, replies go out under a lock."""
+
+    def __init__(self, connection: socket.socket, folder: str) -> None:
+        self._connection = connection
+        self._folder = folder
+        self._lock = threading.Lock()
+        self.requests: queue.SimpleQueue[Message] = queue.SimpleQueue()
+        threading.Thread(target=self._listen, name="cnnlens-requests", daemon=True).start()
+
+    def _listen(self) -> None:
+        with contextlib.suppress(OSError), self._connection.makefile("rb") as stream:
+            for line in stream:
+                self.requests.put(json.loads(line))
+        end(self._folder)
+
+    def reply(self, message: Message) -> None:
+        data = json.dumps(message).encode() + b"\n"
+        try:
+            with self._lock:
+                self._connection.sendall(data)
+        except OSError:  # nobody listens any more
+            end(self._folder)
+
+
+def end(folder: str) -> None:
+    """The parent is gone: leave no file and no process of this group."""
+    shutil.rmtree(folder, ignore_errors=True)
+    if os.getpgrp() == os.getpid():
+        os.killpg(os.getpid(), signal.SIGKILL)
+    os._exit(1)
+
+
+class _Child:
+    def __init__(self, channel: _Channel) -> None:
+        self._channel = channel
+        self._backend: Backend | None = None
+        self._network: Network | None = None
+        self._session: Session | None = None
+        # One thread, one batch waiting at most: memory holds two batches of feature maps, never more.
+        self._writer = ThreadPoolExecutor(1, "cnnlens-writer")
+        self._writing: Future[None] | None = None
+        self._commands: dict[str, Callable[[Message], Message | None]] = {
+            "hello": self._hello,
+            "devices": self._devices,
+            "load": self._load,
+            "run": self._run,
+            "weights": self._weights,
+            "bench": self._bench,
+            "close": self._close,
+        }
+
+    def serve(self) -> None:
+        while True:
+            request = self._channel.requests.get()
+            answer = self._guarded(request["id"], lambda request=request: self._commands[request["do"]](request))
+            if answer is not None:
+                self._channel.reply(answer)
+            if request["do"] == "close":
+                # Not sys.exit: frameworks have been seen to hang or crash in their own finalisers.
+                sys.stdout.flush()
+                os._exit(0)
+
+    def _guarded(self, identity: int, work: Callable[[], Message | None]) -> Message | None:
+        try:
+            answer = work()
+        except BaseException as error:  # SystemExit of a plugin too; SIGINT is ignored here
+            return {"id": identity, "error": _described(error)}
+        return None if answer is None else {"id": identity, **answer}
+
+    # -- commands ----------------------------------------------------------------------------------------------------
+
+    def _hello(self, request: Message) -> Message:
+        import numpy as np
+
+        for path in request["paths"]:
+            if path not in sys.path:
+                sys.path.append(path)
+        from cnnlens.backend import resolve
+
+        before = set(sys.modules)
+        found: Any = resolve(request["backend"])
+        heavy = [name for name in _HEAVY if name in sys.modules and name not in before]
+        self._backend = found
+        # Bytecode of cnnlens itself is not written from another interpreter into its package; a framework's may be.
+        sys.dont_write_bytecode = False
+        return {
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+            "backend": found.name,
+            "heavy_imports": heavy,
+        }
+
+    def _devices(self, request: Message) -> Message:
+        assert self._backend is not None
+        return {"devices": [str(one) for one in self._backend.devices()]}
+
+    def _load(self, request: Message) -> Message:
+        from cnnlens import handover
+
+        assert self._backend is not None
+        self._finish_writing()
+        if self._session is not None:
+            session, self._session = self._session, None
+            session.close()
+        start = time.perf_counter()
+        network = handover.load(Path(request["folder"]))
+        session = self._backend.load(
+            network, request["device"], request["precision"], trust_code=bool(request["trust_code"])
+        )
+        self._network, self._session = network, session
+        return {
+            "versions": {str(name): str(version) for name, version in session.versions.items()},
+            "device": str(session.device),
+            "layout": self._backend.layout,
+            "seconds": time.perf_counter() - start,
+        }
+
+    def _run(self, request: Message) -> Message | None:
+        count: int = request["count"]
+        inputs = [_mapped(chunk)[:count] for chunk in request["inputs"]]
+        outputs: Mapping[str, Message] = request["outputs"]
+        start = time.perf_counter()
+        found = self._computed(inputs, list(outputs), count)
+        seconds = time.perf_counter() - start
+        self._finish_writing()
+
+        def write() -> Message:
+            written = {name: _write(found.pop(name), chunk, name) for name, chunk in outputs.items()}
+            return {"outputs": written, "seconds": seconds}
+
+        def work() -> None:
+            answer = self._guarded(request["id"], write)
+            assert answer is not None
+            self._channel.reply(answer)
+
+        self._writing = self._writer.submit(work)
+        return None
+
+    def _bench(self, request: Message) -> Message:
+        import numpy as np
+
+        self._finish_writing()
+        inputs = [np.array(_mapped(chunk)) for chunk in request["inputs"]]
+        session = self._ready()
+        seconds: list[float] = []
+        for _ in range(request["repeat"]):
+            start = time.perf_counter()
+            session.feature_maps(inputs, request["tensors"])
+            seconds.append(time.perf_counter() - start)
+        return {"seconds": seconds}
+
+    def _weights(self, request: Message) -> Message:
+        from cnnlens.backend import fingerprint
+
+        return {
+            "weights": {
+                layer: {name: asdict(fingerprint(array)) for name, array in arrays.items()}
+                for layer, arrays in self._ready().weights().items()
+            }
+        }
+
+    def _close(self, request: Message) -> Message:
+        self._finish_writing()
+        if self._session is not None:
+            self._session.close()
+        return {}
+
+    # -- parts -------------------------------------------------------------------------------------------------------
+
+    def _ready(self) -> Session:
+        from cnnlens.errors import CnnlensError
+
+        if self._session is None:
+            raise CnnlensError("no network is loaded; load one first")
+        return self._session
+
+    def _finish_writing(self) -> None:
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.result()
+
+    def _computed(
+        self, inputs: Sequence[NDArray[Any]], tensors: Sequence[str], count: int
+    ) -> dict[str, NDArray[Any]]:
+        """What the backend gives, held against what it promised."""
+        import numpy as np
+
+        session = self._ready()
+        assert self._network is not None
+        found = session.feature_maps(inputs, tensors)
+        checked: dict[str, NDArray[Any]] = {}
+        for name in tensors:
+            if name not in found:
+                raise _BrokenPromiseError(f"gave no feature map of '{name}'")
+            array = found[name]
+            if not isinstance(array, np.ndarray):  # pyright: ignore[reportUnnecessaryIsInstance] - plugins may lie
+                raise _BrokenPromiseError(f"gave a {type(array).__name__} for '{name}', not a NumPy array")
+            ref = self._network.tensors.get(name)
+            wanted = None if ref is None else self._network.canonical_shape(ref)
+            fits = wanted is None or (
+                len(wanted) == array.ndim
+                and all(w is None or w == s for w, s in zip(wanted[1:], array.shape[1:], strict=True))
+            )
+            fixed_batch = wanted is not None and bool(wanted) and wanted[0] is not None
+            if not fits or not (fixed_batch or array.ndim == 0 or wanted is None or len(array) == count):
+                shape = tuple(wanted or ())[1:]
+                raise _BrokenPromiseError(f"gave {array.shape} for '{name}', where {(count, *shape)} was expected")
+            checked[name] = array
+        return checked
+
+
+class _BrokenPromiseError(Exception):
+    """A backend gave something else than the seam says."""
+
+
+def _mapped(chunk: Message) -> NDArray[Any]:
+    import numpy as np
+
+    shape = tuple(chunk["shape"])
+    if 0 in shape:
+        return np.zeros(shape, chunk["dtype"])
+    return np.memmap(chunk["path"], np.dtype(chunk["dtype"]), "r", 0, shape)
+
+
+def _write(array: NDArray[Any], chunk: Message, name: str) -> Message:
+    """One output file: the rows that came and zeros behind, in a temporary file that takes its place when it is whole.
+
+    Without a ``shape`` in ``chunk`` the array's own is used, and with a ``dtype`` of None its own type.
+    """
+    import zlib
+
+    import numpy as np
+
+    from cnnlens.errors import CnnlensError
+    from cnnlens.text import printable
+
+    wanted = chunk["shape"]
+    if wanted is not None and (len(wanted) != array.ndim or tuple(wanted[1:]) != array.shape[1:] or wanted[0] < len(array)):
+        raise CnnlensError(f"the feature map of '{printable(name)}' is {array.shape}, the chunk for it {tuple(wanted)}")
+    dtype = np.dtype(chunk["dtype"]) if chunk["dtype"] is not None else array.dtype.newbyteorder("<")
+    if not (np.issubdtype(array.dtype, np.number) or array.dtype == np.bool_):
+        raise _BrokenPromiseError(f"gave {array.dtype} numbers for '{name}', which NumPy does not know")
+    plain = np.ascontiguousarray(array, dtype)
+    parts = [plain.reshape(-1).view(np.uint8).data]
+    missing = 0 if wanted is None else (wanted[0] - len(array)) * int(np.prod(array.shape[1:], dtype=np.int64))
+    if missing:
+        parts.append(memoryview(bytes(missing * dtype.itemsize)))
+    path: str = chunk["path"]
+    temporary = f"{path}.{os.getpid()}.tmp"
+    crc = 0
+    try:
+        with open(temporary, "wb", buffering=0) as stream:
+            for part in parts:
+                crc = zlib.crc32(part, crc)
+                while part:
+                    part = part[stream.write(part) :]  # a write may be short, just before a disk is full
+        os.replace(temporary, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise CnnlensError(f"{printable(path, 300)}: it cannot be written ({error.strerror or error})") from None
+    shape = list(array.shape if wanted is None else wanted)
+    return {"crc32": crc, "shape": shape, "dtype": dtype.str}
+
+
+def _described(error: BaseException) -> Message:
+    """An error in words that the other side can raise again."""
+    import traceback
+
+    try:
+        from cnnlens.errors import CnnlensError, UnsupportedLayerError
+    except ImportError:
+        kind = "missing"
+    else:
+        if isinstance(error, UnsupportedLayerError):
+            kind = "unsupported"
+        elif isinstance(error, CnnlensError):
+            kind = "refused"
+        elif isinstance(error, ImportError):
+            kind = "missing"
+        elif isinstance(error, MemoryError):
+            kind = "memory"
+        elif isinstance(error, _BrokenPromiseError):
+            kind = "promise"
+        else:
+            kind = "failed"
+    # Frameworks write messages of many lines; the first that says anything is the one to show.
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    frames = traceback.extract_tb(error.__traceback__)
+    return {
+        "kind": kind,
+        "type": type(error).__name__,
+        "message": lines[0] if lines else "",
+        "module": (getattr(error, "name", None) or "") if isinstance(error, ImportError) else "",
+        "place": f"{os.path.basename(frames[-1].filename)}:{frames[-1].lineno}" if frames else "",
+        "traceback": "".join(traceback.format_exception(error))[-20_000:],
+    }
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """``python -m cnnlens.worker_child SOCKET FOLDER``: serve until the socket ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, which ends this process
+    number, folder = sys.argv[1:3] if arguments is None else arguments
+    if sys.version_info < _PYTHON:
+        raise SystemExit(f"cnnlens needs Python {'.'.join(map(str, _PYTHON))} or later, this is {sys.version.split()[0]}")
+    descriptor = int(number)
+    os.set_inheritable(descriptor, False)
+    channel = _Channel(socket.socket(fileno=descriptor), folder)
+    _Child(channel).serve()
+
+
+if __name__ == "__main__":
+    main()
