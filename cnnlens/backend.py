@@ -31,6 +31,7 @@ __all__ = [
     "Found",
     "Session",
     "check_precision",
+    "find",
     "fingerprint",
     "get",
     "installed",
@@ -155,6 +156,10 @@ class Found:
     version: str
     refused: str | None = None
 
+    @property
+    def built_in(self) -> bool:
+        return _normal(self.distribution) == _HOME
+
     @cached_property
     def _imported(self) -> Backend | str:
         """The backend, or why there is none. Its module is imported, which by the seam's rules imports no framework."""
@@ -213,7 +218,7 @@ def installed() -> list[Found]:
         distribution = point.dist.name if point.dist is not None else "?"
         version = point.dist.version if point.dist is not None else "?"
         found = Found(point.name, point.value, distribution, version)
-        (home if _normal(distribution) == _HOME else others).append(found)
+        (home if found.built_in else others).append(found)
     built_in = {found.name for found in home}
     owners: dict[str, set[str]] = {}
     for found in others:

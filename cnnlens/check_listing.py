@@ -94,7 +94,13 @@ def as_table(check: Check) -> str:
         for row in check.rows:
             cells = [_cell(row.audits.get(run.label)) for run in shown]
             rows.append([printable(row.name, 40), printable(row.kind, 24), *cells])
-        lines += ["", *columns(rows), "", "effective bits: of the layer / of its worst channel; float32 has 20 to 24", ""]
+        lines += [
+            "",
+            *columns(rows),
+            "",
+            "effective bits: of the layer / of its worst channel; float32 has 20 to 24",
+            "",
+        ]
     else:
         lines.append("")
     lines += sentences(check)
@@ -128,7 +134,9 @@ def sentences(check: Check) -> list[str]:
             if audit.verdict == "not audited" and row.name not in reasons.setdefault(audit.reason, []):
                 reasons[audit.reason].append(row.name)
     for reason, names in reasons.items():
-        few = ", ".join(printable(name, 40) for name in names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+        few = ", ".join(printable(name, 40) for name in names[:4]) + (
+            f" and {len(names) - 4} more" if len(names) > 4 else ""
+        )
         lines.append(f"not audited: {few}: {printable(reason, 200)}")
     return lines
 

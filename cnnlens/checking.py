@@ -27,7 +27,10 @@ from cnnlens.text import printable
 __all__ = ["Check", "Row", "Run", "check", "default_inputs"]
 
 # What a run may be by its arithmetic. A model whose own dtype policy asks for less precision may have it as well.
-_ROUNDING = {"strict": frozenset({"exact", "float32"}), "native": frozenset({"exact", "float32", "tf32", "float16", "bfloat16"})}
+_ROUNDING = {
+    "strict": frozenset({"exact", "float32"}),
+    "native": frozenset({"exact", "float32", "tf32", "float16", "bfloat16"}),
+}
 _POLICIES = {"mixed_float16": "float16", "float16": "float16", "mixed_bfloat16": "bfloat16", "bfloat16": "bfloat16"}
 
 # Inputs that the audit looks at are so many that this many numbers go into the network, and at least one.
@@ -99,7 +102,9 @@ class Check:
             return f"{len(run.weights)} weights differ from the file's: {run.weights[0]}"
         if run.repeats is not None and run.precision == "strict" and any(run.repeats.values()):
             name = max(run.repeats, key=lambda one: run.repeats[one] if run.repeats else 0.0)
-            return f"it does not repeat itself: {printable(name)} is {run.repeats[name]:.2g} off at most in a second run"
+            return (
+                f"it does not repeat itself: {printable(name)} is {run.repeats[name]:.2g} off at most in a second run"
+            )
         return None
 
     def is_rounding(self, run: Run, row: Row, audit: Audit) -> bool:
@@ -248,7 +253,8 @@ def _audit(network: Network, call: Call, recording: Recorded, count: int) -> Aud
         arguments = map_refs(call.args, stored)
         keywords = map_refs(dict(call.kwargs), stored)
         results = [
-            numerics.audit(call, call.layer.computing_weights(), arguments, keywords, stored(ref)) for ref in outputs[:1]
+            numerics.audit(call, call.layer.computing_weights(), arguments, keywords, stored(ref))
+            for ref in outputs[:1]
         ]
     except UnsupportedLayerError as error:
         return numerics.not_audited(call, str(error))
@@ -366,7 +372,9 @@ def _pairs(network: Network, kept: Mapping[str, Any]) -> dict[tuple[str, str], d
             if one.info["inputs"]["sha256"] != two.info["inputs"]["sha256"]:
                 continue  # runs on different inputs have nothing to compare
             names = [call.name for call in _audited_calls(network) if call.name in one and call.name in two]
-            pairs[a, b] = {name: numerics.compare(np.asarray(one[name][:64]), np.asarray(two[name][:64])) for name in names}
+            pairs[a, b] = {
+                name: numerics.compare(np.asarray(one[name][:64]), np.asarray(two[name][:64])) for name in names
+            }
     return pairs
 
 
@@ -401,7 +409,9 @@ def default_inputs(network: Network, seed: int = 0) -> dict[str, NDArray[Any]]:
     count = int(np.clip(_INPUT_NUMBERS // max(largest, 1), 1, _MOST_INPUTS))
     for ref in network.inputs:
         rows = [
-            call.layer.config.get("input_dim") for call in network.calls if ref in call.refs and call.layer.kind == "Embedding"
+            call.layer.config.get("input_dim")
+            for call in network.calls
+            if ref in call.refs and call.layer.kind == "Embedding"
         ]
         if rows and isinstance(rows[0], int):
             drawn[ref.name] = generator.integers(0, rows[0], (count, *shapes[ref.name])).astype(np.float32)

@@ -57,13 +57,15 @@ class Chunk:
 
     Attributes:
         path: The file. An output is written beside it and takes its place when it is whole.
-        shape: Of the whole file. There may be more rows than inputs: the rest are zeros.
-        dtype: NumPy's name with byte order, such as ``<f4``; what the backend gives is converted to it.
+        shape: Of the whole file. There may be more rows than inputs: the rest are zeros. None for an output whose shape
+            is not known before it is there.
+        dtype: NumPy's name with byte order, such as ``<f4``; what the backend gives is converted to it. None for an
+            output that keeps its own.
     """
 
     path: Path
-    shape: tuple[int, ...]
-    dtype: str = "<f4"
+    shape: tuple[int, ...] | None
+    dtype: str | None = "<f4"
 
 
 @dataclass(frozen=True)
@@ -78,10 +80,13 @@ class Loaded:
 
 @dataclass(frozen=True)
 class Report:
-    """What was written for a batch: CRC-32 of each whole output file by tensor name, and seconds of computing."""
+    """What was written for a batch: CRC-32, shape and dtype of each whole output file by tensor name, and seconds of
+    computing."""
 
     crc32: dict[str, int]
     seconds: float
+    shapes: dict[str, tuple[int, ...]]
+    dtypes: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -205,7 +210,13 @@ class Worker:
             WorkerError: it crashed or hung.
         """
         answer = self._receive(ticket)
-        return Report({name: one["crc32"] for name, one in answer["outputs"].items()}, answer["seconds"])
+        written = answer["outputs"]
+        return Report(
+            {name: one["crc32"] for name, one in written.items()},
+            answer["seconds"],
+            {name: tuple(one["shape"]) for name, one in written.items()},
+            {name: one["dtype"] for name, one in written.items()},
+        )
 
     def run(
         self, inputs: Sequence[Chunk], outputs: Mapping[str, Chunk], count: int, label: str = "a batch"
@@ -389,6 +400,8 @@ class Worker:
         self._waiting[number] = _Request(doing, time.monotonic())
         try:
             self._write({"id": number, "do": command, **fields})
+        except TimeoutError:
+            self._fail(f"took no request for {self.timeout:g} s while {self._doing()}; it was ended")
         except OSError:
             self._fail_for_death()
         except BaseException:
@@ -412,10 +425,10 @@ class Worker:
         except BaseException:  # Ctrl-C while waiting: what it would answer belongs to nobody
             self._end("it was interrupted")
             raise
-        self._waiting.pop(number, None)
+        doing = self._waiting.pop(number).doing
         answer = self._answers.pop(number)
         if "error" in answer:
-            self._raise(answer["error"])
+            self._raise(answer["error"], doing)
         return answer
 
     def _read(self) -> None:
@@ -455,8 +468,9 @@ class Worker:
 
     def _has_ended(self) -> bool:
         # Left unreaped, so that its number, which is its group's too, cannot be given to another process.
-        if hasattr(os, "waitid"):
-            return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+        if self._process.returncode is None and hasattr(os, "waitid"):
+            with contextlib.suppress(ChildProcessError):  # somebody in this process reaps every child
+                return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
         return self._process.poll() is not None
 
     def _fail_for_death(self) -> NoReturn:
@@ -484,23 +498,22 @@ class Worker:
         self._end(said)
         raise WorkerError(f"{self.spec}: {said}" + (f"; the last it printed: {last}" if last else ""), details)
 
-    def _raise(self, error: Mapping[str, str]) -> NoReturn:
+    def _raise(self, error: Mapping[str, str], doing: str) -> NoReturn:
         message, kind = printable(error["message"], 600), error["kind"]
         if kind == "unsupported":
             raise UnsupportedLayerError(f"{self.spec}: {message}")
         if kind == "refused":
             raise CnnlensError(f"{self.spec}: {message}")
-        doing = f"while {self._doing()}" if self._waiting else ""
         shown = f"{printable(error['type'])}: {message}" if message else printable(error["type"])
         if kind == "missing":
             module = printable(error["module"] or "what it needs")
             said = f"cannot import {module} ({message}); install it with: {self.install_command()}"
         elif kind == "memory":
-            said = f"ran out of memory ({shown}); give a smaller batch"
+            said = f"ran out of memory while {doing} ({shown}); give a smaller batch"
         elif kind == "promise":
             said = f"broke the seam's promise: it {message}"
         else:
-            said = " ".join(filter(None, [f"failed {doing}".strip(), f"({shown}; {error['place']})"]))
+            said = f"failed while {doing} ({shown}; {printable(error['place'])})"
         details = error["traceback"]
         # Whatever it may still be able to do, after an unforeseen error nothing it says can be relied on.
         self._end(said)
@@ -511,6 +524,8 @@ class Worker:
         if not self._interpreter:
             return self._backend.install
         needed = [one.split("|")[0] for one in ("numpy", *self._backend.requires)]
+        if not self._found.built_in:
+            needed.append(self._found.distribution)
         return shlex.join([self._python, "-m", "pip", "install", *dict.fromkeys(needed)])
 
     def _end(self, why: str) -> None:
@@ -629,7 +644,8 @@ def parse_spec(spec: str) -> tuple[str, str | None]:
 
 
 def _plain(chunk: Chunk) -> dict[str, Any]:
-    return {"path": str(Path(chunk.path).absolute()), "shape": list(chunk.shape), "dtype": chunk.dtype}
+    shape = None if chunk.shape is None else list(chunk.shape)
+    return {"path": str(Path(chunk.path).absolute()), "shape": shape, "dtype": chunk.dtype}
 
 
 def _signal_name(number: int) -> str:

@@ -168,8 +168,10 @@ class _Child:
         self._finish_writing()
 
         def write() -> Message:
-            written = {name: _write(found.pop(name), chunk, name) for name, chunk in outputs.items()}
-            return {"outputs": written, "seconds": seconds}
+            from cnnlens.chunk_writer import in_parallel
+
+            written = in_parallel(lambda name: _write(found.pop(name), outputs[name], name), outputs)
+            return {"outputs": dict(zip(outputs, written, strict=True)), "seconds": seconds}
 
         def work() -> None:
             answer = self._guarded(request["id"], write)
@@ -270,33 +272,27 @@ def _write(array: NDArray[Any], chunk: Message, name: str) -> Message:
 
     Without a ``shape`` in ``chunk`` the array's own is used, and with a ``dtype`` of None its own type.
     """
-    import zlib
-
     import numpy as np
 
+    from cnnlens.chunk_writer import write_chunk
     from cnnlens.errors import CnnlensError
     from cnnlens.text import printable
 
     wanted = chunk["shape"]
     if wanted is not None and (len(wanted) != array.ndim or tuple(wanted[1:]) != array.shape[1:] or wanted[0] < len(array)):
         raise CnnlensError(f"the feature map of '{printable(name)}' is {array.shape}, the chunk for it {tuple(wanted)}")
-    dtype = np.dtype(chunk["dtype"]) if chunk["dtype"] is not None else array.dtype.newbyteorder("<")
-    if not (np.issubdtype(array.dtype, np.number) or array.dtype == np.bool_):
-        raise _BrokenPromiseError(f"gave {array.dtype} numbers for '{name}', which NumPy does not know")
-    plain = np.ascontiguousarray(array, dtype)
-    parts = [plain.reshape(-1).view(np.uint8).data]
-    missing = 0 if wanted is None else (wanted[0] - len(array)) * int(np.prod(array.shape[1:], dtype=np.int64))
-    if missing:
-        parts.append(memoryview(bytes(missing * dtype.itemsize)))
+    known = np.issubdtype(array.dtype, np.number) or array.dtype == np.bool_
+    # bfloat16 and the like are no type of NumPy's own, but say how they become float32.
+    native = array.dtype.newbyteorder("<") if known else np.dtype("<f4")
+    dtype = native if chunk["dtype"] is None else np.dtype(chunk["dtype"])
+    try:
+        plain = array.astype(dtype, copy=False).reshape(array.shape or (1,))
+    except (TypeError, ValueError):
+        raise _BrokenPromiseError(f"gave {array.dtype} for '{name}', which are no numbers") from None
     path: str = chunk["path"]
     temporary = f"{path}.{os.getpid()}.tmp"
-    crc = 0
     try:
-        with open(temporary, "wb", buffering=0) as stream:
-            for part in parts:
-                crc = zlib.crc32(part, crc)
-                while part:
-                    part = part[stream.write(part) :]  # a write may be short, just before a disk is full
+        crc = write_chunk(Path(temporary), [plain], len(plain) if wanted is None else wanted[0])
         os.replace(temporary, path)
     except OSError as error:
         with contextlib.suppress(OSError):

@@ -456,7 +456,7 @@ def unknown_filter(folder: Path) -> Path:
     return hdf5(folder, fill)
 
 
-@refused("a name of 9000 characters")
+@refused("longer than 8192 characters")
 def long_name(folder: Path) -> Path:
     return hdf5(folder, lambda file: file.create_group("n" * 9000))
 
@@ -485,7 +485,7 @@ def header_that_continues_in_itself(folder: Path) -> Path:
     return folder / "x.weights.h5"
 
 
-@refused("index is far larger")
+@refused("one node in two places")
 def exploding_btree(folder: Path) -> Path:
     """Six levels of a group's B-tree, each with 60 times the one node below: 60^6 nodes in 6 kB."""
     data = bytearray(weights())
@@ -504,7 +504,7 @@ def exploding_btree(folder: Path) -> Path:
     return folder / "x.weights.h5"
 
 
-@refused("HDF5 structure")
+@refused("an attribute of 536870912 elements")
 def attribute_of_many_names(folder: Path) -> Path:
     """An attribute of 797 strings whose header is changed to 2^29 of them."""
 
@@ -514,6 +514,44 @@ def attribute_of_many_names(folder: Path) -> Path:
     path = hdf5(folder, fill)
     path.write_bytes(path.read_bytes().replace(struct.pack("<Q", 797), struct.pack("<Q", 1 << 29)))
     return path
+
+
+@refused("of more than 67108864 characters in all")
+def many_objects_with_one_long_name(folder: Path) -> Path:
+    """A table of 9,000 links whose names all lie in one text of 8,000 characters: 72 MB of names in 400 kB."""
+    name = b"n" * 7999 + b"\x00"
+    data = bytearray(weights(lambda file: file.create_group("layers/" + "x" * 8000)))
+    data += bytes(-len(data) % 8)
+    heap, table, tree = len(data), len(data) + 32 + 20_000, len(data) + 32 + 20_000 + 8 + 40 * 9000
+    data += struct.pack("<4sB3xQQQ", b"HEAP", 0, 20_000, 1, heap + 32) + name + b"m" * 11_999 + b"\x00"
+    data += struct.pack("<4sBxH", b"SNOD", 1, 9000)
+    # Each name starts one character further on, so that no two are the same.
+    for at in range(9000):
+        data += struct.pack("<QQIIQQ", 8000 + at % 3000 if at > 7000 else at % 7000, 96, 0, 0, 0, 0)
+    data += struct.pack("<4sBBHQQ", b"TREE", 0, 0, 1, 0, 0) + struct.pack("<QQQ", 0, table, 0)
+    old = struct.pack("<QQ", data.index(b"TREE"), data.index(b"HEAP"))
+    at = data.index(old)
+    while at >= 0:
+        data[at : at + 16] = struct.pack("<QQ", tree, heap)
+        at = data.find(old)
+    (folder / "x.weights.h5").write_bytes(data)
+    return folder / "x.weights.h5"
+
+
+@refused("an index of far more messages than objects")
+def header_of_empty_messages(folder: Path) -> Path:
+    """A header of 800 kB that is nothing but messages of 0 bytes."""
+    with h5py.File(folder / "x.weights.h5", "w", libver="latest") as file:
+        own = file.create_group("layers/dense/vars")
+        own["0"] = np.ones((3, 5))
+        for at in range(6):
+            own.attrs[f"a{at}"] = np.zeros(90)
+    data = bytearray((folder / "x.weights.h5").read_bytes())
+    at = data.index(b"OCHK")
+    struct.pack_into("<BHBQQ", data, at + 4, 0x10, 16, 0, len(data), 800_000)
+    data += b"OCHK" + bytes(800_000)
+    (folder / "x.weights.h5").write_bytes(data)
+    return folder / "x.weights.h5"
 
 
 def inflating_chunk(path: Path) -> Path:

@@ -414,10 +414,8 @@ HOSTILE = {
     "gz of nothing": (gzip.compress(b""), "something else than IDX"),
     "gz cut short": (gzip.compress(idx(GREY))[:-20], "is damaged"),
     "gz with a wrong checksum": (gzip.compress(idx(GREY))[:-8] + bytes(8), "is damaged"),
-    "gz that declares more": (
-        gzip.compress(b"\0\0\x08\x03" + struct.pack(">3I", 9, 60, 50)),
-        "could be there|ends after",
-    ),
+    "gz that ends early": (gzip.compress(b"\0\0\x08\x03" + struct.pack(">3I", 9, 60, 50)), "ends after 0 of 27,000"),
+    "gz that declares more": (gzip.compress(b"\0\0\x08\x03" + struct.pack(">3I", 90, 600, 500)), "could be there"),
     "gz that declares 4 EiB": (gzip.compress(b"\0\0\x08\x04" + b"\x7f\xff\xff\xff" * 4), "could be there"),
     "gz with more behind": (gzip.compress(idx(GREY) + b"x"), "more follows"),
 }

@@ -141,7 +141,7 @@ def test_every_cell_of_a_kernel_has_the_colour_of_its_weight() -> None:
 
 
 def test_the_limits_are_symmetric_so_that_zero_is_white() -> None:
-    values = np.array([0.0, -0.1, 0.4, 0.05]).reshape(4, 1, 1, 1)
+    values = np.array([0.0, -0.4, 0.1, 0.05]).reshape(4, 1, 1, 1)
     figure = plot.kernels(values)
     drawn = cells(figure)
     assert min(drawn[0, 0, 0]) > 240
@@ -219,6 +219,12 @@ def test_what_is_drawn_is_not_interpolated() -> None:
     top, left = round(pixels.shape[0] - box.y1), round(box.x0)
     seen = pixels[top : top + image.shape[0], left : left + image.shape[1]]
     np.testing.assert_array_equal(seen, image)
+    figure.set_dpi(2.5 * figure.dpi)  # and not at another size either
+    pixels, box = draw(figure), figure.axes[0].get_window_extent()
+    top, left = round(pixels.shape[0] - box.y1), round(box.x0)
+    seen = pixels[top + 2 : round(pixels.shape[0] - box.y0) - 2, left + 2 : round(box.x1) - 2]
+    weights = np.array([1 << 16, 1 << 8, 1])
+    assert set(np.unique(seen @ weights)) <= set(np.unique(image @ weights)), "a colour between two weights"
 
 
 def test_other_ranks() -> None:
@@ -334,8 +340,7 @@ def test_any_name_can_be_drawn_and_is_not_mathematics(name: str, tmp_path: Path)
         plot.kernel_and_map(KERNELS[0], None, RANDOM.uniform(size=(4, 5)), title=name, subtitle=name),
     ]
     for index, figure in enumerate(figures):  # a missing glyph would warn, and warnings are errors here
-        for suffix in ("png", "svg", "pdf"):
-            plot.save(figure, tmp_path / f"{index}.{suffix}")
+        plot.save(figure, tmp_path / f"{index}.{('png', 'svg', 'pdf')[index % 3]}")
         for ax in figure.axes:
             for text in [*ax.texts, *ax.get_xticklabels(), *(ax.get_legend().get_texts() if ax.get_legend() else [])]:
                 assert "$" not in text.get_text() or not text.get_parse_math()
@@ -346,6 +351,27 @@ def test_any_name_can_be_drawn_and_is_not_mathematics(name: str, tmp_path: Path)
 def test_the_name_stays_recognisable_where_no_font_has_its_characters() -> None:
     shown = texts(plot.kernels(KERNELS, title="a\U0010ffff\x07b"))
     assert "a\\U0010ffff\\x07b" in shown
+
+
+def test_a_font_that_has_the_characters_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    from cnnlens.plot import sheet
+
+    assert sheet.plain("\u2312 a") == ("\\u2312 a", ["DejaVu Sans"])
+    monkeypatch.setattr(sheet, "_OTHER_FAMILIES", ("No Such Font", "DejaVu Sans Mono"))
+    sheet._families.cache_clear()
+    try:
+        assert sheet.plain("\u2312 a") == ("\u2312 a", ["DejaVu Sans", "DejaVu Sans Mono"])
+        draw(plot.kernels(KERNELS, title="\u2312 a"))
+    finally:
+        sheet._families.cache_clear()
+
+
+def test_our_own_signs_are_in_every_face_of_the_font() -> None:
+    from cnnlens.plot import sheet
+
+    (_, characters), *_ = sheet._families()
+    assert {ord(char) for char in sheet._SIGNS} <= characters
+    assert set(range(0x20, 0x7F)) | set(range(0xA0, 0x180)) - {0xAD} <= characters
 
 
 def test_a_picture_can_be_drawn_into_somebody_elses_axes() -> None:

@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import math
 import struct
-import warnings
-from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -20,11 +18,13 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnlens.errors import CnnlensError, FileRefusedError
+from cnnlens.errors import FileRefusedError
 from cnnlens.files.arrays import StoredArray, decode
 from cnnlens.files.chunks import Chunk, ChunkedLayout, read_chunks
 from cnnlens.files.container import Member
 from cnnlens.files.datatypes import BFLOAT16, NotANumberTypeError, NumberType, number_type
+from cnnlens.files.hdf5_messages import ForeignLinkError, attribute, link, symbol_table
+from cnnlens.files.hdf5_window import LimitExceededError, Window, guard
 from cnnlens.files.limits import LIMITS, human_bytes, remarks
 from cnnlens.text import printable
 
@@ -35,7 +35,7 @@ _SAVE_AGAIN = "save the model again with Keras, or fetch the file again if it wa
 _NOT_BY_KERAS = "Keras writes no such thing: rewrite the file by loading and saving it with a program you trust it to"
 
 # Object header messages, by number in the HDF5 File Format Specification 3.0, IV.A.2.
-_DATATYPE, _LINK, _EXTERNAL_FILES, _LAYOUT = 0x03, 0x06, 0x07, 0x08
+_LINK_INFO, _DATATYPE, _LINK, _EXTERNAL_FILES, _LAYOUT, _SYMBOL_TABLE = 0x02, 0x03, 0x06, 0x07, 0x08, 0x11
 _SHARED_FLAG = 2
 
 
@@ -47,13 +47,13 @@ class Group:
     groups: dict[str, Group] = field(default_factory=dict[str, "Group"])
     arrays: dict[str, StoredArray] = field(default_factory=dict[str, StoredArray])
     load_attributes: Callable[[], dict[str, object]] = dict
-    _attributes: dict[str, object] | None = None
+    _attributes: Mapping[str, object] | None = None
 
     @property
     def attributes(self) -> Mapping[str, object]:
-        """Attribute values: str, int, float, list of str, or whatever else NumPy made of them."""
+        """Attribute values: str, list of str, NumPy arrays of numbers, or None for types that no model file uses."""
         if self._attributes is None:
-            self._attributes = self.load_attributes()
+            self._attributes = _Attributes(self.load_attributes())
         return self._attributes
 
     def arrays_below(self) -> Iterator[StoredArray]:
@@ -63,81 +63,31 @@ class Group:
             yield from group.arrays_below()
 
 
+class _Attributes(Mapping[str, object]):
+    """Attributes whose texts are decoded when they are asked for: many may share the bytes of one long text."""
+
+    def __init__(self, raw: Mapping[str, object]) -> None:
+        self._raw = raw
+
+    def __getitem__(self, name: str) -> object:
+        return _plain(self._raw[name])
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._raw
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._raw)
+
+    def __len__(self) -> int:
+        return len(self._raw)
+
+
 @dataclass(frozen=True, slots=True)
 class Index:
     """What an HDF5 file holds, and remarks about what was passed over."""
 
     root: Group
     notes: tuple[str, ...]
-
-
-class _LimitExceededError(Exception):
-    """The index asks for more work than ``LIMITS`` allows."""
-
-
-class _Window:
-    """A read-only file over mapped bytes that counts what is read, so that no crafted index can loop for ever."""
-
-    def __init__(self, data: memoryview) -> None:
-        self._data = data
-        self._at = 0
-        self.reset()
-
-    def reset(self) -> None:
-        """Allows what one index, or one array's table of chunks, may take."""
-        self._reads_left = min(LIMITS.hdf5_index_reads, 200_000 + len(self._data) // 64)
-        self._bytes_left = min(LIMITS.hdf5_index_bytes, (16 << 20) + len(self._data))
-        self._header: tuple[int, int] | None = None
-
-    @contextmanager
-    def header(self) -> Generator[None]:
-        """Allows what one object's header may take, while the block runs."""
-        self._header = (
-            self._reads_left - LIMITS.hdf5_header_reads,
-            self._bytes_left - LIMITS.hdf5_header_bytes,
-        )
-        yield
-        self._header = None
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        at = offset + (0, self._at, len(self._data))[whence]
-        if at < 0:
-            raise ValueError("a place before the start of the file")
-        self._at = at
-        return at
-
-    def tell(self) -> int:
-        return self._at
-
-    def read(self, size: int = -1) -> bytes:
-        end = len(self._data) if size < 0 else self._at + size
-        piece = self._data[self._at : end]
-        self._reads_left -= 1
-        self._bytes_left -= len(piece)
-        if self._reads_left < 0 or self._bytes_left < 0:
-            raise _LimitExceededError("its index is far larger than one of its size can be")
-        if self._header is not None and (self._reads_left < self._header[0] or self._bytes_left < self._header[1]):
-            raise _LimitExceededError("an object's header without an end")
-        self._at += len(piece)
-        return bytes(piece)
-
-
-@contextmanager
-def _guard(path: Path, place: str) -> Generator[None]:
-    """Turns whatever pyfive, struct, zlib or NumPy raise on damaged bytes into one line that names the place."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    except CnnlensError:
-        raise
-    except _LimitExceededError as error:
-        raise FileRefusedError(path, place, str(error), _SAVE_AGAIN) from None
-    except MemoryError:
-        raise FileRefusedError(path, place, "it asks for more memory than there is", _SAVE_AGAIN) from None
-    except Exception as error:  # the parser asserts, indexes and unpacks: any kind of exception means damaged bytes
-        detail = printable(str(error).split("\n", 1)[0] or type(error).__name__, 100)
-        raise FileRefusedError(path, place, f"damaged or unknown HDF5 structure ({detail})", _SAVE_AGAIN) from None
 
 
 def open_index(
@@ -171,18 +121,20 @@ class _Walk:
         self._member = member
         self._skip = skip
         self._before_read = before_read
-        self._window = _Window(member.data)
+        self._window = Window(member.data)
         self._file: Any = None
         self._base = 0
         self._names: dict[int, int] = {}
         self._objects = 0
+        self._messages = 0
+        self._characters = 0
         self._contiguous = 0
         self._chunked = 0
         self._notes: list[str] = []
 
     def index(self) -> Index:
         """The whole index."""
-        with _guard(self._path, self._member.place):
+        with guard(self._path, self._member.place):
             # pyfive takes 50 ms to import, which only those pay who open HDF5; it is Any, since it has no type stubs.
             pyfive: Any = import_module("pyfive")
             file: Any = pyfive.File(self._window)
@@ -207,42 +159,63 @@ class _Walk:
         below: list[tuple[Group, Any, tuple[int, ...]]] = []
         if len(ancestors) > LIMITS.hdf5_depth:
             raise self._refuse(group.place, f"groups nested more than {LIMITS.hdf5_depth} deep")
-        self._refuse_foreign_links(group.place, header)
         for name, target in self._links(group.place, header):
             if not group.place and name in self._skip:
                 continue
             place = f"{group.place}/{name}" if group.place else name
-            if isinstance(target, str):
+            if not isinstance(target, int):
                 raise self._refuse(place, "a soft link")
             if target in ancestors:
                 raise self._refuse(place, "a group that contains itself")
             self._count(place, target)
-            with _guard(self._path, self._full(place)):
+            with guard(self._path, self._full(place)):
                 with self._window.header():
                     header_below: Any = self._file._get_dataobjects(target)
+                self._count_messages(header_below)
                 if header_below.is_dataset:
                     array = self._array(place, header_below)
                     if array is not None:
                         group.arrays[name] = array
-                elif any(message["type"] in (0x02, _LINK, 0x11) for message in header_below.msgs):
+                elif any(message["type"] in (_LINK_INFO, _LINK, _SYMBOL_TABLE) for message in header_below.msgs):
                     child = Group(place, load_attributes=self._attributes(header_below, place))
                     group.groups[name] = child
                     below.append((child, header_below, (*ancestors, target)))
         return below
 
-    def _links(self, place: str, header: Any) -> list[tuple[str, int | str]]:
-        found: dict[str, int | str] = {}
-        with _guard(self._path, self._full(place)):
-            for raw_name, target in header.iter_links():
-                name = str(raw_name)
-                if name in found:
-                    raise self._refuse(place, f"two objects named '{printable(name)}' in one group")
-                if len(name) > LIMITS.hdf5_name_characters:
-                    raise self._refuse(place, f"a name of {len(name)} characters")
-                found[name] = target if isinstance(target, str) else int(target)
-                if len(found) > LIMITS.hdf5_objects:
-                    raise self._refuse(place, f"more than {LIMITS.hdf5_objects} objects in one group")
+    def _links(self, place: str, header: Any) -> list[tuple[str, int | str | None]]:
+        """Names and targets in a group: an address, or None or a text for a soft link."""
+        found: dict[str, int | str | None] = {}
+        with guard(self._path, self._full(place)):
+            try:
+                for name, target in self._raw_links(header):
+                    if name in found:
+                        raise self._refuse(place, f"two objects named '{printable(name)}' in one group")
+                    self._count_characters(place, name)
+                    found[name] = target
+                    if len(found) > LIMITS.hdf5_objects:
+                        raise self._refuse(place, f"more than {LIMITS.hdf5_objects} objects in one group")
+            except ForeignLinkError as error:
+                raise self._refuse(place, str(error)) from None
         return list(found.items())
+
+    def _raw_links(self, header: Any) -> Iterator[tuple[str, int | str | None]]:
+        for message in header.msgs:
+            at = int(message["offset_to_message"])
+            if message["type"] == _SYMBOL_TABLE:
+                btree, heap = struct.unpack_from("<QQ", header.msg_data, at)
+                yield from symbol_table(self._window, btree, heap, self._base)
+            elif message["type"] == _LINK:
+                yield link(header.msg_data, at)[1]
+            elif message["type"] == _LINK_INFO:
+                header._decode_link_msg = link
+                yield from header._iter_link_from_link_info_msg(message)
+
+    def _count_characters(self, place: str, name: str) -> None:
+        if len(name) > LIMITS.hdf5_name_characters:
+            raise self._refuse(place, f"a name of {len(name)} characters")
+        self._characters += len(place) + len(name)
+        if self._characters > LIMITS.hdf5_all_characters:
+            raise self._refuse(place, f"names and paths of more than {LIMITS.hdf5_all_characters} characters in all")
 
     def _count(self, place: str, address: int) -> None:
         self._objects += 1
@@ -252,21 +225,25 @@ class _Walk:
         if names > LIMITS.hdf5_names_an_object:
             raise self._refuse(place, f"the {names}th name (hard link) of one object")
 
-    def _refuse_foreign_links(self, place: str, header: Any) -> None:
-        for message in header.msgs:
-            if message["type"] == _LINK:
-                at = int(message["offset_to_message"])
-                flags, kind = header.msg_data[at + 1], header.msg_data[at + 2]
-                if flags & 8 and kind > 1:
-                    what = "a link to another file" if kind == 64 else f"a link of the unknown kind {kind}"
-                    raise self._refuse(place, what)
+    def _count_messages(self, header: Any) -> None:
+        self._messages += len(header.msgs)
+        if self._messages > LIMITS.hdf5_messages + LIMITS.hdf5_messages_an_object * self._objects:
+            raise LimitExceededError("an index of far more messages than objects")
 
     def _attributes(self, header: Any, place: str) -> Callable[[], dict[str, object]]:
         def load() -> dict[str, object]:
-            with _guard(self._path, self._full(place)):
-                return {str(name): _plain(value) for name, value in header.get_attributes().items()}
+            with guard(self._path, self._full(place)):
+                return self._raw_attributes(header)
 
         return load
+
+    def _raw_attributes(self, header: Any) -> dict[str, object]:
+        def parse(data: bytes, at: int) -> tuple[str, object]:
+            return attribute(data, at, header._vlen_size_and_data)
+
+        header._parse_attribute_msg = parse
+        found: dict[str, object] = header.get_attributes()
+        return found
 
     def _array(self, place: str, header: Any) -> StoredArray | None:
         """The dataset as an array to be read later; None, with a note, where it holds no numbers."""
@@ -291,7 +268,7 @@ class _Walk:
         message = self._body(place, header, _DATATYPE)
         if message[0] & 0x0F != 5:
             return number_type(message)
-        declared = _plain(header.get_attributes().get("dtype"))
+        declared = _plain(self._raw_attributes(header).get("dtype"))
         if declared is None:
             # Legacy files lose the attribute; of Keras' types only bfloat16 turns into two opaque bytes.
             self._notes.append(f"{printable(place, 200)}: two opaque bytes an element, read as bfloat16")
@@ -403,7 +380,7 @@ class _Walk:
 
         def load() -> NDArray[Any]:
             self._check_once()
-            with _guard(self._path, self._full(place)):
+            with guard(self._path, self._full(place)):
                 self._window.reset()
                 return decode(read_chunks(self._chunk_index(layout), self._member.data, layout), number.stored)
 
@@ -411,14 +388,11 @@ class _Walk:
 
 
 def _plain(value: object) -> object:
-    """An attribute's value as Python has it: bytes decoded, arrays of strings as lists."""
+    """An attribute's value with its texts decoded."""
     if isinstance(value, bytes):
         return value.decode("utf-8", "replace")
-    if isinstance(value, np.ndarray):
-        array = cast("NDArray[Any]", value)
-        if array.dtype.kind in "SUO":
-            return [_plain(item) for item in array.ravel().tolist()]
-        return array
-    if isinstance(value, np.generic):
-        return _plain(cast(object, value.item()))
+    if isinstance(value, list):
+        # Names only stand in lists; a longer text is none, and a thousand of them would fill the memory.
+        texts = cast("list[bytes]", value)
+        return [text[: LIMITS.hdf5_name_characters].decode("utf-8", "replace") for text in texts]
     return value

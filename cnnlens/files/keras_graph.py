@@ -255,7 +255,7 @@ class _Reader:
         for spec, entry in layers:
             if spec.class_name == "InputLayer":
                 continue
-            for count, node in enumerate(cast("list[Any]", entry.get("inbound_nodes") or [])):
+            for count, node in enumerate(_listed(entry.get("inbound_nodes"), "inbound_nodes")):
                 args, kwargs = _arguments(node, stated)
                 needs = {key for part in (args, kwargs) for key in _keys(part)}
                 pending.append(_Pending(spec, count, count, args, kwargs, needs))
@@ -322,6 +322,12 @@ class _Reader:
         return Ref(node.name, 0)
 
 
+def _listed(value: Any, what: str) -> list[Any]:
+    if value is not None and not isinstance(value, list):
+        raise GraphError(f"the {what} of a layer are no list")
+    return cast("list[Any]", value or [])
+
+
 def _layer_name(entry: Mapping[str, Any]) -> str:
     config = entry.get("config")
     inner = cast("dict[str, Any]", config).get("name") if isinstance(config, dict) else None
@@ -367,8 +373,10 @@ def _arguments(node: Any, stated: dict[_Key, tuple[int | None, ...]]) -> tuple[t
     """What one inbound node calls its layer with, tensors as ``_Key``. ``stated`` collects shapes the file gives."""
     if isinstance(node, dict):  # Keras 3
         entry = cast("dict[str, Any]", node)
-        args = cast("list[Any]", entry.get("args") or [])
-        kwargs = cast("dict[str, Any]", entry.get("kwargs") or {})
+        args, kwargs = _listed(entry.get("args"), "args"), entry.get("kwargs") or {}
+        if not isinstance(kwargs, dict):
+            raise GraphError("the kwargs of a call are no object")
+        kwargs = cast("dict[str, Any]", kwargs)
         return tuple(_keras3(arg, stated) for arg in args), {name: _keras3(v, stated) for name, v in kwargs.items()}
     if not isinstance(node, list):
         raise GraphError("an inbound node is neither a list nor an object")

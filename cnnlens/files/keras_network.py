@@ -141,7 +141,7 @@ def _entries(
         return
     for one in cast("list[Any]", listed):
         body: Any = cast("dict[str, Any]", one).get("config") if isinstance(one, dict) else None
-        if isinstance(body, dict) and isinstance(one["class_name"], str):
+        if isinstance(body, dict) and isinstance(one.get("class_name"), str):
             inner = (*path, str(cast("dict[str, Any]", body).get("name")))
             yield inner, (one["class_name"], cast("dict[str, Any]", body))
             yield from _entries(cast("dict[str, Any]", one), inner)

@@ -42,12 +42,19 @@ class Limits:
     """Names (hard links) of one object. Keras gives each object one."""
     hdf5_name_characters: int = 8_192
     """One name of a group or dataset."""
+    hdf5_all_characters: int = 64 * MIB
+    """All names of groups and datasets and the paths before them."""
+    hdf5_messages: int = 65_536
+    """Header messages in the whole index, and ``hdf5_messages_an_object`` more for each object: honest ones have 8."""
+    hdf5_messages_an_object: int = 32
+    hdf5_index_seconds: float = 60
+    """Time to read one index. ResNet50's takes 0.05 s."""
     hdf5_index_bytes: int = 256 * MIB
     """Bytes read while the index is built, at most 16 MiB more than the file has: honest ones take 1 kB an object."""
     hdf5_index_reads: int = 2_000_000
     """Reads while the index is built, at most 200,000 and one for each 64 bytes of the file: honest indices take 20 an
     object. It ends every loop that a crafted index could send the parser into."""
-    hdf5_header_bytes: int = 2 * MIB
+    hdf5_header_bytes: int = 1 * MIB
     """Bytes of one object's header, which the parser joins piece by piece: some hundred in honest files."""
     hdf5_header_reads: int = 1_000
     """Pieces of one object's header."""

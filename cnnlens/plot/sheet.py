@@ -33,6 +33,8 @@ _MARGIN = 34
 _NARROWEST = 780  # pixels: a title needs room even over one small kernel
 _BAR_GAP, _BAR_WIDTH, _BAR_LABELS = 26, 15, 84
 
+_SIGNS = frozenset("−·×→∗■…±")  # of our own texts
+
 # Families that hold what DejaVu Sans lacks, where a machine has them.
 _OTHER_FAMILIES = (
     "Noto Sans CJK SC",
@@ -64,10 +66,13 @@ class Picture(Figure):
 
 @cache
 def _families() -> list[tuple[str, frozenset[int]]]:
-    """The font of all text and, of the known others, those that are installed; each with its characters."""
-    installed = {entry.name: entry.fname for entry in reversed(font_manager.fontManager.ttflist)}
-    names = ["DejaVu Sans", *(name for name in _OTHER_FAMILIES if name in installed)]
-    return [(name, frozenset(font_manager.get_font(installed[name]).get_charmap())) for name in names]
+    """The font of all text and, of the known others, those that are installed; each with what all its faces can draw."""
+    faces: dict[str, list[str]] = {}
+    for entry in font_manager.fontManager.ttflist:
+        faces.setdefault(entry.name, []).append(entry.fname)
+    names = ["DejaVu Sans", *(name for name in _OTHER_FAMILIES if name in faces)]
+    held = {name: [frozenset(font_manager.get_font(face).get_charmap()) for face in faces[name]] for name in names}
+    return [(name, frozenset.intersection(*characters)) for name, characters in held.items()]
 
 
 def plain(text: object, limit: int = 80) -> tuple[str, list[str]]:
@@ -76,7 +81,7 @@ def plain(text: object, limit: int = 80) -> tuple[str, list[str]]:
     A character that no installed font can draw is shown as its ``\\u....`` escape, so that two names stay two names.
     """
     shown = printable(text, limit)
-    if shown.isascii():
+    if all(char < "\u0180" or char in _SIGNS for char in shown):  # so that most pictures need not look fonts over
         return shown, ["DejaVu Sans"]
     families = ["DejaVu Sans"]
     pieces: list[str] = []

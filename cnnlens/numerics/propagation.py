@@ -1,0 +1,116 @@
+"""How far rounding noise in front of an activation moves what comes out of it.
+
+A scale of noise ``spread`` at the pre-activation ``z`` becomes a scale at ``y = f(z)``: the slope times it, the rounding
+of ``y`` itself, and what an honest float32 implementation of ``f`` loses inside, where its formula cancels. Without
+the last a correct ``gelu`` would be blamed for its small values; each entry was measured on TensorFlow, JAX and PyTorch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnlens.reference.functions import Activation
+
+__all__ = ["inner_loss", "propagate"]
+
+Array = NDArray[Any]
+
+# Finite differences: near a kink or a jump both branches are within the noise of float32, so either may be taken.
+_NEAR = 2.0**-20
+# Close to a kink a lower precision may still cross it; seen at a sixteenth of its weight it keeps those ratios finite.
+_FAR, _FAR_WEIGHT = 2.0**-8, 2.0**-4
+
+# What a plain float32 formula loses besides the rounding of its argument and of its result, in units of eps, by name.
+_INNER_LOSS: dict[str, Callable[[Array], Array]] = {
+    # exp(x) - 1 where TensorFlow has no expm1.
+    "celu": lambda x: np.exp(np.minimum(x, 0)),
+    "elu": lambda x: np.exp(np.minimum(x, 0)),
+    "selu": lambda x: 1.76 * np.exp(np.minimum(x, 0)),
+    # x (1 + erf(x / sqrt 2)) / 2 and its tanh twin: the sum cancels for negative x.
+    "gelu": lambda x: 0.5 * np.abs(x),
+    # (x + 3) / 6 cancels around -3.
+    "hard_sigmoid": lambda x: np.where(np.abs(x) < 4, 0.5, 0.0),
+    "hard_silu": lambda x: np.where(np.abs(x) < 4, 0.5 * np.abs(x), 0.0),
+    "log_sigmoid": lambda x: np.exp(-np.abs(x)),
+    "softplus": lambda x: np.exp(-np.abs(x)),
+    "sparse_plus": lambda x: np.where(np.abs(x) < 1, 0.5 * np.abs(x + 1), 0.0),
+    "sparse_sigmoid": lambda x: np.where(np.abs(x) < 1.1, 0.5, 0.0),
+    # (x + sqrt(x^2 + b)) / 2 cancels for negative x.
+    "squareplus": lambda x: np.abs(x),
+    "tanh_shrink": lambda x: np.abs(x),
+}
+_SMOOTH = frozenset(
+    "celu elu exponential gelu log_sigmoid mish selu sigmoid silu softplus softsign squareplus tanh tanh_shrink".split()
+)
+
+
+def inner_loss(name: str, x: Array) -> Array | None:
+    """The loss inside the activation called ``name``, at ``x``; None where there is none."""
+    loss = _INNER_LOSS.get(name)
+    return None if loss is None else loss(x)
+
+
+def propagate(activation: Activation | None, z: Array, spread: Array) -> tuple[Array, Array]:
+    """``y = f(z)`` and the scale of its noise.
+
+    Args:
+        activation: ``f``; None for the identity.
+        z: Float64, any shape; ``spread``: the scale of the noise in ``z``, of the same shape.
+
+    Returns:
+        ``y`` and its scale, both of the shape that comes out.
+    """
+    if activation is None:
+        return z, spread
+    if not activation.elementwise or activation.halved is not None:
+        return _whole(activation, z, spread)
+    y = activation.apply(z)
+    step = spread * _NEAR
+    slope = np.abs(activation.apply(z + step) - y)
+    np.maximum(slope, np.abs(activation.apply(z - step) - y), out=slope)
+    slope /= _NEAR
+    scale = np.square(slope) + np.square(y)
+    if activation.name not in _SMOOTH:
+        step = spread * _FAR
+        slope = np.abs(activation.apply(z + step) - y)
+        np.maximum(slope, np.abs(activation.apply(z - step) - y), out=slope)
+        slope *= _FAR_WEIGHT / _FAR
+        scale += np.square(slope, out=slope)
+    loss = inner_loss(activation.name, z)
+    if loss is not None:
+        scale += np.square(loss, out=loss)
+    return y, np.sqrt(scale, out=scale)
+
+
+def _whole(activation: Activation, z: Array, spread: Array) -> tuple[Array, Array]:
+    """Activations that mix the elements of an axis."""
+    y = activation.apply(z)
+    axis = softmax_axis(activation)
+    if axis is not None:
+        # dy_i = y_i (dz_i - sum_j y_j dz_j); the exponential's argument z - max is rounded too.
+        top = z.max(axis=axis, keepdims=True)
+        own = np.square(spread) + np.square(z - top)
+        share = y if activation.name == "softmax" else np.exp(y)
+        mixed = (np.square(share) * own).sum(axis=axis, keepdims=True)
+        if activation.name == "softmax":
+            return y, np.abs(y) * np.sqrt(own + mixed + 1)
+        return y, np.sqrt(own + mixed + np.square(y) + 1)
+    generator = np.random.default_rng(0)
+    total = np.square(y)
+    draws = 8
+    for _ in range(draws):
+        moved = activation.apply(z + generator.choice((-_NEAR, _NEAR), z.shape) * spread)
+        total += np.square((moved - y) / _NEAR) / draws
+    return y, np.sqrt(total)
+
+
+def softmax_axis(activation: Activation) -> Any:
+    """The axis or axes of a softmax or a log-softmax; None for anything else."""
+    if activation.name not in ("softmax", "log_softmax"):
+        return None
+    keywords: dict[str, Any] = getattr(activation.function, "keywords", {})
+    return keywords.get("axis", -1)
