@@ -247,7 +247,7 @@ def _maker(
     layer: Layer, arrays: Mapping[tuple[str, ...], dict[str, HandedArray]], source: HandedSource
 ) -> Callable[[], Operation]:
     def make() -> Operation:
-        from cnnlens.files.keras_network import operation_of_entry
+        from cnnlens.files.keras_operations import operation_of_entry
 
         if source.framework != "keras":
             raise UnsupportedLayerError(f"the reference has no operations for layers of {source.framework}")

@@ -517,24 +517,29 @@ def attribute_of_many_names(folder: Path) -> Path:
 
 
 @refused("of more than 67108864 characters in all")
-def many_objects_with_one_long_name(folder: Path) -> Path:
-    """A table of 9,000 links whose names all lie in one text of 8,000 characters: 72 MB of names in 400 kB."""
-    name = b"n" * 7999 + b"\x00"
-    data = bytearray(weights(lambda file: file.create_group("layers/" + "x" * 8000)))
-    data += bytes(-len(data) % 8)
-    heap, table, tree = len(data), len(data) + 32 + 20_000, len(data) + 32 + 20_000 + 8 + 40 * 9000
-    data += struct.pack("<4sB3xQQQ", b"HEAP", 0, 20_000, 1, heap + 32) + name + b"m" * 11_999 + b"\x00"
-    data += struct.pack("<4sBxH", b"SNOD", 1, 9000)
-    # Each name starts one character further on, so that no two are the same.
-    for at in range(9000):
-        data += struct.pack("<QQIIQQ", 8000 + at % 3000 if at > 7000 else at % 7000, 96, 0, 0, 0, 0)
+def long_paths(folder: Path) -> Path:
+    """9,000 groups below one whose name has 8,000 characters: 72 MB of paths."""
+
+    def fill(file: Any) -> None:
+        below = file.create_group("x" * 8000)
+        for at in range(9000):
+            below.create_group(str(at))
+
+    return hdf5(folder, fill)
+
+
+@refused("without an end, or longer than")
+def one_long_name_for_many_links(folder: Path) -> Path:
+    """600 links whose names all start in one text of 100,000 characters without an end."""
+    data = bytearray(weights())
+    heap, table, tree = len(data), len(data) + 32 + 100_000, len(data) + 32 + 100_000 + 8 + 40 * 600
+    data += struct.pack("<4sB3xQQQ", b"HEAP", 0, 100_000, 1, heap + 32) + b"n" * 100_000
+    data += struct.pack("<4sBxH", b"SNOD", 1, 600)
+    for at in range(600):
+        data += struct.pack("<QQIIQQ", at, 96, 0, 0, 0, 0)
     data += struct.pack("<4sBBHQQ", b"TREE", 0, 0, 1, 0, 0) + struct.pack("<QQQ", 0, table, 0)
     old = struct.pack("<QQ", data.index(b"TREE"), data.index(b"HEAP"))
-    at = data.index(old)
-    while at >= 0:
-        data[at : at + 16] = struct.pack("<QQ", tree, heap)
-        at = data.find(old)
-    (folder / "x.weights.h5").write_bytes(data)
+    (folder / "x.weights.h5").write_bytes(data.replace(old, struct.pack("<QQ", tree, heap)))
     return folder / "x.weights.h5"
 
 

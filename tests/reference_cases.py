@@ -216,6 +216,9 @@ def _normalizations() -> Iterator[LayerCase]:
         variance=[[1 + i + j for i in range(5)] for j in range(7)],
         loose=1e-06,
     )
+    for axis in (-1, 2, (1, 3), None):
+        # Learned from the data: mean and variance are weights then.
+        yield case("Normalization", axis=axis, loose=1e-6)
     yield case("Rescaling", scale=1 / 255, offset=-0.5, loose=1e-06)
     yield case("Rescaling", scale=[0.1, 0.2, 0.3, 0.4, 0.5], offset=[1.0, 2.0, 3.0, 4.0, 5.0], loose=1e-06)
 

@@ -16,7 +16,7 @@ from typing import Any, cast
 from cnnlens.errors import UnsupportedLayerError
 from cnnlens.text import printable
 
-__all__ = ["Cleaner", "Config", "Untrusted", "function_name", "is_bare", "keras_class"]
+__all__ = ["Cleaner", "Config", "Untrusted", "function_name", "hard_sigmoid_of_keras_2", "is_bare", "keras_class"]
 
 Config = Mapping[str, Any]
 

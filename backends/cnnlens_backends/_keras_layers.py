@@ -7,6 +7,7 @@ for, and an array that no variable takes, end the loading: a model that runs is 
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from importlib import import_module
@@ -17,7 +18,7 @@ import numpy as np
 from cnnlens.errors import CnnlensError, UnsupportedLayerError
 from cnnlens.network import Call, Layer, Network, Ref, find_refs, map_refs
 from cnnlens.text import printable
-from cnnlens_backends._keras_config import Cleaner, Untrusted, function_name, is_bare
+from cnnlens_backends._keras_config import Cleaner, Untrusted, function_name, hard_sigmoid_of_keras_2, is_bare
 from cnnlens_backends._keras_variables import find, walk
 
 __all__ = ["make_layers"]
@@ -51,13 +52,13 @@ def shown(layer: Layer) -> str:
     return f"layer '{printable(layer.name)}' ({printable(layer.kind)})"
 
 
-def _blank(allowed: set[tuple[int, ...]]) -> Any:
-    """An initializer that draws nothing, and makes nothing that the file has no array for (a config may claim any size)."""
+def _blank(largest: list[int]) -> Any:
+    """An initializer that draws nothing, and makes nothing larger than what the file has (a config may claim any size)."""
     keras = import_module("keras")
 
     class Blank(keras.Initializer):
         def __call__(self, shape: Any, dtype: Any = None, **_: Any) -> Any:
-            if tuple(shape) not in allowed:
+            if math.prod(shape) > largest[0]:
                 raise CnnlensError(f"its config asks for an array of shape {tuple(shape)}, which the file has not")
             return keras.ops.convert_to_tensor(np.zeros(shape, np.float32), dtype=dtype)
 
@@ -76,13 +77,13 @@ class _Maker:
         self.trust_code = trust_code
         # A file that names no version was written by Keras 2 or by 1.
         first = str(network.source.keras_version or "2").split(".")[0]
-        self.allowed: set[tuple[int, ...]] = set()
-        self.cleaner = Cleaner(int(first) if first.isdigit() else 2, _blank(self.allowed))
+        self.largest = [0]
+        self.blank = _blank(self.largest)
+        self.cleaner = Cleaner(int(first) if first.isdigit() else 2, self.blank)
         self.count = 0
 
     def make(self, layer: Layer) -> Any:
-        self.allowed.clear()
-        self.allowed.update(weight.stored.shape for weight in layer.stored.values())
+        self.largest[0] = max((math.prod(weight.stored.shape) for weight in layer.stored.values()), default=0)
         try:
             return self._make(layer)
         except Untrusted as error:
@@ -105,8 +106,10 @@ class _Maker:
         else:
             known, arguments = self.cleaner.layer(layer.kind, layer.module, layer.config)
             arguments["name"] = self._name(layer)
-        saving = import_module("keras.src.saving.serialization_lib")
-        with saving.SafeModeScope(True):
+        saving = import_module("keras").saving
+        ours = {"Blank": type(self.blank), hard_sigmoid_of_keras_2.__name__: hard_sigmoid_of_keras_2}
+        # Bidirectional makes its second layer of the first one's config, and has to find our names again.
+        with saving.custom_object_scope(ours), import_module("keras.src.saving.serialization_lib").SafeModeScope(True):
             return known.from_config(arguments)
 
     def _name(self, layer: Layer) -> str:
@@ -212,6 +215,8 @@ def _tensorflow_function(layer: Layer) -> Any:
 
 def _refused(layer: Layer, what: str, error: Exception) -> UnsupportedLayerError:
     keras = import_module("keras")
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    # Keras wraps the cause in a page that quotes the whole config; the cause is said last.
+    said = str(error).rsplit("Exception encountered:", 1)[-1]
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
     reason = printable(lines[0] if lines else type(error).__name__, 200)
     return UnsupportedLayerError(f"{shown(layer)}: Keras {keras.__version__} cannot {what} ({reason}); view it without running it")

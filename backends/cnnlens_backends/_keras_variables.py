@@ -42,11 +42,12 @@ def inner_layers(layer: Any) -> dict[str, Any]:
         return {one.name: one for one in layer.layers}
     tracked = {id(one): one for one in layer._flatten_layers(include_self=False, recursive=False)}
     found: dict[str, Any] = {}
-    for attribute, value in vars(layer).items():
+    # Under torch a layer is a torch module too, which keeps modules apart from its other attributes.
+    attributes = {**vars(layer), **vars(layer).get("_modules", {})}
+    for attribute, value in attributes.items():
         if id(value) in tracked:
-            found.setdefault(attribute, value)
-            tracked.pop(id(value))
-    for attribute, value in vars(layer).items():
+            found[attribute] = tracked.pop(id(value))
+    for attribute, value in attributes.items():
         if attribute != "_layers" and isinstance(value, (list, tuple)):
             used: dict[str, int] = {}
             for one in cast("list[Any]", value):

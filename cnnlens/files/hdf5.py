@@ -122,8 +122,7 @@ class _Walk:
         self._skip = skip
         self._before_read = before_read
         self._window = Window(member.data)
-        self._file: Any = None
-        self._base = 0
+        self._texts: dict[int, Any] = {}
         self._names: dict[int, int] = {}
         self._objects = 0
         self._messages = 0
@@ -136,14 +135,13 @@ class _Walk:
         """The whole index."""
         with guard(self._path, self._member.place):
             # pyfive takes 50 ms to import, which only those pay who open HDF5; it is Any, since it has no type stubs.
-            pyfive: Any = import_module("pyfive")
-            file: Any = pyfive.File(self._window)
-            self._file = file
-            self._base = int(file.userblock_size)
-            root = Group("", load_attributes=self._attributes(file._dataobjects, ""))
-            pending: list[tuple[Group, Any, tuple[int, ...]]] = [
-                (root, file._dataobjects, (int(file._dataobjects.offset),))
-            ]
+            superblock: Any = import_module("pyfive.misc_low_level").SuperBlock(self._window, 0)
+            if superblock._contents["base_address"]:
+                raise self._refuse("", "a file whose addresses do not count from its start")
+            address = int(superblock.offset_to_dataobjects)
+            header = self._header(address)
+            root = Group("", load_attributes=self._attributes(header, ""))
+            pending: list[tuple[Group, Any, tuple[int, ...]]] = [(root, header, (address,))]
             while pending:
                 group, header, ancestors = pending.pop()
                 pending.extend(reversed(self._fill(group, header, ancestors)))
@@ -169,9 +167,7 @@ class _Walk:
                 raise self._refuse(place, "a group that contains itself")
             self._count(place, target)
             with guard(self._path, self._full(place)):
-                with self._window.header():
-                    header_below: Any = self._file._get_dataobjects(target)
-                self._count_messages(header_below)
+                header_below = self._header(target)
                 if header_below.is_dataset:
                     array = self._array(place, header_below)
                     if array is not None:
@@ -203,7 +199,7 @@ class _Walk:
             at = int(message["offset_to_message"])
             if message["type"] == _SYMBOL_TABLE:
                 btree, heap = struct.unpack_from("<QQ", header.msg_data, at)
-                yield from symbol_table(self._window, btree, heap, self._base)
+                yield from symbol_table(self._window, btree, heap)
             elif message["type"] == _LINK:
                 yield link(header.msg_data, at)[1]
             elif message["type"] == _LINK_INFO:
@@ -225,10 +221,15 @@ class _Walk:
         if names > LIMITS.hdf5_names_an_object:
             raise self._refuse(place, f"the {names}th name (hard link) of one object")
 
-    def _count_messages(self, header: Any) -> None:
+    def _header(self, address: int) -> Any:
+        """The header of the object at an address: its messages, located but not understood."""
+        with self._window.header():
+            objects: Any = import_module("pyfive.dataobjects")
+            header: Any = objects.DataObjects(self._window, address, global_heaps=self._texts)
         self._messages += len(header.msgs)
         if self._messages > LIMITS.hdf5_messages + LIMITS.hdf5_messages_an_object * self._objects:
             raise LimitExceededError("an index of far more messages than objects")
+        return header
 
     def _attributes(self, header: Any, place: str) -> Callable[[], dict[str, object]]:
         def load() -> dict[str, object]:
@@ -330,7 +331,7 @@ class _Walk:
     ) -> Callable[[], NDArray[Any]]:
         count = math.prod(shape)
         nbytes = count * number.raw.itemsize
-        data, start = self._member.data, address + self._base
+        data, start = self._member.data, address
         if address == _UNDEFINED or size < nbytes or start + nbytes > len(data):
             stored = 0 if address == _UNDEFINED else max(0, min(size, len(data) - start))
             raise self._refuse(place, self._too_little(nbytes, stored), _SAVE_AGAIN)
@@ -358,10 +359,10 @@ class _Walk:
     def _chunk_index(self, layout: ChunkedLayout) -> Iterator[tuple[tuple[int, ...], Chunk]]:
         """Each chunk's corner in the array, and where its bytes lie."""
         btree: Any = import_module("pyfive.btree")
-        tree: Any = btree.BTreeV1RawDataChunks(self._file._fh, layout.address, len(layout.shape) + 1)
+        tree: Any = btree.BTreeV1RawDataChunks(self._window, layout.address, len(layout.shape) + 1)
         for node in tree.all_nodes[0]:
             for key, address in zip(node["keys"], node["addresses"], strict=True):
-                place = Chunk(address + self._base, key["chunk_size"], key["filter_mask"])
+                place = Chunk(address, key["chunk_size"], key["filter_mask"])
                 yield tuple(key["chunk_offset"][:-1]), place
 
     def _in_chunks(

@@ -26,31 +26,30 @@ class ForeignLinkError(Exception):
     """A link that leads out of the file."""
 
 
-def symbol_table(window: Window, btree: int, heap: int, base: int) -> Iterator[tuple[str, Target]]:
+def symbol_table(window: Window, btree: int, heap: int) -> Iterator[tuple[str, Target]]:
     """The links of an old-style group: name, and address of the object (None for a soft link).
 
     Args:
         window: The file.
         btree: Address of the group's B-tree of version 1.
         heap: Address of the local heap that holds the names.
-        base: What addresses count from.
 
     Raises:
         ValueError, struct.error: Damaged structures.
         LimitExceededError: More links than there may be objects.
     """
-    head = window.read_at(base + heap, 32)
+    head = window.read_at(heap, 32)
     size, _, address = struct.unpack_from("<QQQ", head, 8)
     if head[:4] != b"HEAP":
         raise ValueError("no heap of names where a group has one")
-    names = window.read_at(base + address, size)
+    names = window.read_at(address, size)
     count = 0
-    for table in _leaves(window, btree, base):
-        start = window.read_at(base + table, 8)
+    for table in _leaves(window, btree):
+        start = window.read_at(table, 8)
         if start[:4] != b"SNOD":
             raise ValueError("no symbol table where a group has one")
         entries = struct.unpack_from("<H", start, 6)[0]
-        body = window.read_at(base + table + 8, 40 * entries)
+        body = window.read_at(table + 8, 40 * entries)
         count += entries
         if count > LIMITS.hdf5_objects:
             raise LimitExceededError(f"more than {LIMITS.hdf5_objects} objects in one group")
@@ -59,7 +58,7 @@ def symbol_table(window: Window, btree: int, heap: int, base: int) -> Iterator[t
             yield _name_at(names, name), (target if cache in (0, 1) else None)
 
 
-def _leaves(window: Window, root: int, base: int) -> Iterator[int]:
+def _leaves(window: Window, root: int) -> Iterator[int]:
     """Addresses of the symbol tables below a B-tree's root, from left to right; each node is visited once."""
     pending: list[tuple[int, int | None]] = [(root, None)]
     seen: set[int] = set()
@@ -68,11 +67,11 @@ def _leaves(window: Window, root: int, base: int) -> Iterator[int]:
         if address in seen:
             raise ValueError("a B-tree with one node in two places")
         seen.add(address)
-        head = window.read_at(base + address, 24)
+        head = window.read_at(address, 24)
         kind, level, entries = struct.unpack_from("<BBH", head, 4)
         if head[:4] != b"TREE" or kind != 0 or (expected is not None and level != expected):
             raise ValueError("no B-tree node where a group has one")
-        body = window.read_at(base + address + 24, 16 * entries)
+        body = window.read_at(address + 24, 16 * entries)
         children = struct.unpack(f"<{2 * entries}Q", body)[1::2]
         if level == 0:
             yield from children

@@ -8,10 +8,11 @@ with nested models written out, so that nothing downstream needs to know how a m
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+from cnnlens.files.keras_arguments import GraphError, Key, arguments, keys, keys_in, listed, substitute, with_keys
 from cnnlens.network import Ref
 from cnnlens.text import printable
 
@@ -28,10 +29,6 @@ WRAPPED = {"layer": "layer", "cell": "cell", "forward_layer": "forward_layer", "
 
 # The module of an operation such as x + y, which is in the graph and is no layer.
 BARE_OPERATION = "keras.src.ops.numpy"
-
-
-class GraphError(ValueError):
-    """The config describes no graph that can be followed; the message says what is wrong, the caller adds the file."""
 
 
 @dataclass(frozen=True)
@@ -123,35 +120,6 @@ def _refs(structure: Any) -> Iterator[Ref]:
             yield from _refs(part)
 
 
-@dataclass(frozen=True)
-class _Key:
-    """A tensor in the config's own words: output ``tensor`` of call ``node`` of layer ``layer``."""
-
-    layer: str
-    node: int
-    tensor: int
-
-
-def _key(value: Any) -> _Key | None:
-    if not isinstance(value, (list, tuple)):
-        return None
-    parts = cast("list[Any]", value)
-    if len(parts) < 3 or not isinstance(parts[0], str) or parts[0] == "_CONSTANT_VALUE":
-        return None
-    if not all(isinstance(part, int) and not isinstance(part, bool) and part >= 0 for part in parts[1:3]):
-        return None
-    return _Key(parts[0], parts[1], parts[2])
-
-
-def _shape(value: Any) -> tuple[int | None, ...] | None:
-    if not isinstance(value, (list, tuple)):
-        return None
-    axes = cast("list[Any]", value)
-    if not all(axis is None or (isinstance(axis, int) and not isinstance(axis, bool) and axis >= 0) for axis in axes):
-        return None
-    return tuple(axes)
-
-
 @dataclass
 class _Pending:
     """A call whose tensors are still keys of the config."""
@@ -161,7 +129,7 @@ class _Pending:
     node: int  # the same as the config counts it
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
-    needs: set[_Key]
+    needs: set[Key]
 
 
 class _Reader:
@@ -238,9 +206,9 @@ class _Reader:
         prefix: str,
         given: list[Ref] | None,
     ) -> Any:
-        values: dict[_Key, Any] = {}
+        values: dict[Key, Any] = {}
         names = {spec.path[-1]: spec for spec, _ in layers}
-        input_keys = _keys_in(body["input_layers"])
+        input_keys = keys_in(body["input_layers"])
         if given is not None and len(given) != len(input_keys):
             raise GraphError(
                 f"the model '{printable('/'.join(path))}' has {len(input_keys)} inputs and is called on {len(given)}"
@@ -251,20 +219,20 @@ class _Reader:
                 raise GraphError(f"its input '{printable(key.layer)}' is not among its layers")
             values[key] = self._input(names[key.layer], prefix) if given is None else given[position]
         pending: list[_Pending] = []
-        stated: dict[_Key, tuple[int | None, ...]] = {}
+        stated: dict[Key, tuple[int | None, ...]] = {}
         for spec, entry in layers:
             if spec.class_name == "InputLayer":
                 continue
-            for count, node in enumerate(_listed(entry.get("inbound_nodes"), "inbound_nodes")):
-                args, kwargs = _arguments(node, stated)
-                needs = {key for part in (args, kwargs) for key in _keys(part)}
+            for count, node in enumerate(listed(entry.get("inbound_nodes"), "inbound_nodes")):
+                args, kwargs = arguments(node, stated)
+                needs = {key for part in (args, kwargs) for key in keys(part)}
                 pending.append(_Pending(spec, count, count, args, kwargs, needs))
         # Whether a call gives one tensor or several is known only to who uses it; so are the numbers of a layer's
         # calls: they begin at 1 for nested models in some Keras versions, and skip calls that belong to other models.
         # Every call leads to an output, so the numbers in use, in order, are the layer's calls.
         widths: dict[tuple[str, int], int] = {}
         numbers: dict[str, set[int]] = {}
-        for key in (*(key for item in pending for key in item.needs), *_keys_in(body["output_layers"])):
+        for key in (*(key for item in pending for key in item.needs), *keys_in(body["output_layers"])):
             widths[key.layer, key.node] = max(widths.get((key.layer, key.node), 1), key.tensor + 1)
             numbers.setdefault(key.layer, set()).add(key.node)
         in_use = {name: sorted(found) for name, found in numbers.items()}
@@ -272,21 +240,21 @@ class _Reader:
             found = in_use.get(item.layer.path[-1], [])
             item.node = found[item.count] if item.count < len(found) else (found or [-1])[-1] + 1 + item.count
         for item in _in_order(pending, set(values)):
-            args = tuple(_substitute(arg, values) for arg in item.args)
-            kwargs = {name: _substitute(value, values) for name, value in item.kwargs.items()}
+            args = tuple(substitute(arg, values) for arg in item.args)
+            kwargs = {name: substitute(value, values) for name, value in item.kwargs.items()}
             layer_name = item.layer.path[-1]
             result = self._call(item.layer, item.count, prefix, args, kwargs)
             if isinstance(result, Ref):
                 width = min(widths.get((layer_name, item.node), 1), MAX_OUTPUTS)
                 for tensor in range(width):
-                    values[_Key(layer_name, item.node, tensor)] = Ref(result.call, tensor)
-                    shape = stated.get(_Key(layer_name, item.node, tensor))
+                    values[Key(layer_name, item.node, tensor)] = Ref(result.call, tensor)
+                    shape = stated.get(Key(layer_name, item.node, tensor))
                     if shape is not None:
                         self._by_name[result.call].declared[tensor] = shape
             else:
                 for tensor, part in enumerate(_refs(result)):
-                    values[_Key(layer_name, item.node, tensor)] = part
-        return _substitute(_with_keys(body["output_layers"]), values)
+                    values[Key(layer_name, item.node, tensor)] = part
+        return substitute(with_keys(body["output_layers"]), values)
 
     # -- calls -------------------------------------------------------------------------------------------------------
 
@@ -320,12 +288,6 @@ class _Reader:
             self._listed.add(node.layer.path)
             self.layers.append(node.layer)
         return Ref(node.name, 0)
-
-
-def _listed(value: Any, what: str) -> list[Any]:
-    if value is not None and not isinstance(value, list):
-        raise GraphError(f"the {what} of a layer are no list")
-    return cast("list[Any]", value or [])
 
 
 def _layer_name(entry: Mapping[str, Any]) -> str:
@@ -369,100 +331,7 @@ def layer_spec(entry: Mapping[str, Any], path: tuple[str, ...]) -> LayerSpec:
     )
 
 
-def _arguments(node: Any, stated: dict[_Key, tuple[int | None, ...]]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """What one inbound node calls its layer with, tensors as ``_Key``. ``stated`` collects shapes the file gives."""
-    if isinstance(node, dict):  # Keras 3
-        entry = cast("dict[str, Any]", node)
-        args, kwargs = _listed(entry.get("args"), "args"), entry.get("kwargs") or {}
-        if not isinstance(kwargs, dict):
-            raise GraphError("the kwargs of a call are no object")
-        kwargs = cast("dict[str, Any]", kwargs)
-        return tuple(_keras3(arg, stated) for arg in args), {name: _keras3(v, stated) for name, v in kwargs.items()}
-    if not isinstance(node, list):
-        raise GraphError("an inbound node is neither a list nor an object")
-    parts = cast("list[Any]", node)  # Keras 2: [[layer, node, tensor, kwargs], …]
-    if parts and isinstance(parts[0], str):
-        parts = [parts]
-    kwargs: dict[str, Any] = {}
-    tensors: list[Any] = []
-    for part in parts:
-        if isinstance(part, list) and len(cast("list[Any]", part)) > 3 and isinstance(part[3], dict):
-            kwargs.update({str(name): _with_keys(value) for name, value in cast("dict[str, Any]", part[3]).items()})
-        tensors.append(_with_keys(part))
-    kwargs.pop("name", None)
-    return (tensors[0] if len(tensors) == 1 else tensors,), kwargs
-
-
-def _keras3(value: Any, stated: dict[_Key, tuple[int | None, ...]]) -> Any:
-    if isinstance(value, list):
-        return [_keras3(part, stated) for part in cast("list[Any]", value)]
-    if not isinstance(value, dict):
-        return value
-    entry = cast("dict[str, Any]", value)
-    if entry.get("class_name") == "__keras_tensor__":
-        config = entry.get("config")
-        body = cast("dict[str, Any]", config) if isinstance(config, dict) else {}
-        key = _key(body.get("keras_history"))
-        if key is None:
-            raise GraphError("a tensor in it has no 'keras_history' of layer, node and tensor")
-        shape = _shape(body.get("shape"))
-        if shape is not None:
-            stated[key] = shape
-        return key
-    return {name: _keras3(part, stated) for name, part in entry.items()}
-
-
-def _with_keys(value: Any) -> Any:
-    """Keras 2's nested lists with every ``[layer, node, tensor, …]`` replaced by its key."""
-    key = _key(value)
-    if key is not None:
-        return key
-    if isinstance(value, list):
-        parts = cast("list[Any]", value)
-        if len(parts) >= 3 and parts[0] == "_CONSTANT_VALUE":
-            return parts[2]
-        return [_with_keys(part) for part in parts]
-    if isinstance(value, dict):
-        return {str(name): _with_keys(part) for name, part in cast("dict[str, Any]", value).items()}
-    return value
-
-
-def _keys(structure: Any) -> Iterator[_Key]:
-    if isinstance(structure, _Key):
-        yield structure
-    elif isinstance(structure, (list, tuple)):
-        for part in cast("list[Any]", structure):
-            yield from _keys(part)
-    elif isinstance(structure, dict):
-        for part in cast("dict[str, Any]", structure).values():
-            yield from _keys(part)
-
-
-def _keys_in(structure: Any) -> list[_Key]:
-    return list(_keys(_with_keys(structure)))
-
-
-def _substitute(structure: Any, values: Mapping[_Key, Any]) -> Any:
-    return _map_keys(structure, lambda key: _lookup(key, values))
-
-
-def _lookup(key: _Key, values: Mapping[_Key, Any]) -> Any:
-    if key not in values:
-        raise GraphError(f"no call {key.node} of a layer '{printable(key.layer)}' gives an output {key.tensor}")
-    return values[key]
-
-
-def _map_keys(structure: Any, change: Callable[[_Key], Any]) -> Any:
-    if isinstance(structure, _Key):
-        return change(structure)
-    if isinstance(structure, (list, tuple)):
-        return [_map_keys(part, change) for part in cast("list[Any]", structure)]
-    if isinstance(structure, dict):
-        return {name: _map_keys(part, change) for name, part in cast("dict[str, Any]", structure).items()}
-    return structure
-
-
-def _in_order(pending: list[_Pending], known: set[_Key]) -> Iterator[_Pending]:
+def _in_order(pending: list[_Pending], known: set[Key]) -> Iterator[_Pending]:
     """Kahn's algorithm over calls; among those that are ready, the order of the file."""
     ready_calls = {(key.layer, key.node) for key in known}
     waiting: list[int] = []

@@ -7,16 +7,15 @@ layer under which name, where the channels of each tensor are, and which feature
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from cnnlens import layout
-from cnnlens.errors import CnnlensError, UnsupportedLayerError
-from cnnlens.files.keras_graph import Graph, GraphError, LayerSpec, NodeSpec, layer_spec, read_graph
+from cnnlens.errors import CnnlensError
+from cnnlens.files.keras_graph import Graph, GraphError, LayerSpec, NodeSpec, read_graph
 from cnnlens.files.keras_kinds import guess_kind
+from cnnlens.files.keras_operations import WeightFile, make_operation, refusing, version_tuple
+from cnnlens.files.keras_weights import TRANSPARENT, geometry_of, owners, weight_of
 from cnnlens.layout import Geometry
 from cnnlens.network import (
     CONFIG_ERRORS,
@@ -25,7 +24,6 @@ from cnnlens.network import (
     Network,
     Ref,
     Shape,
-    Stored,
     Weight,
     canonical_axes,
     find_refs,
@@ -36,10 +34,8 @@ from cnnlens.text import printable
 if TYPE_CHECKING:
     from cnnlens.reference import Operation
 
-__all__ = ["keras_network", "operation_of_entry"]
+__all__ = ["keras_network", "network_of_graph"]
 
-# A wrapper's attribute whose arrays are the wrapper's own in all but name: shown without a prefix.
-_TRANSPARENT = frozenset({"layer", "cell"})
 # What leaves each feature of a flattened map where it is, so that a Dense after it still sees the flatten order.
 _KEEPS_FEATURES = frozenset(
     [
@@ -85,18 +81,7 @@ def keras_network(file: WeightFile) -> Network:
             problem = f"the model's config describes no graph that can be followed: {reason}"
     if graph is None:
         return _without_graph(file, problem if file.config is not None else None)
-    return _Builder(file, graph, version_tuple(file.keras_version)).network()
-
-
-def version_tuple(version: str | None) -> tuple[int, ...]:
-    """``"3.8.0"`` as ``(3, 8, 0)``; a file that names no version was written by Keras 2 or by 1 (legacy HDF5)."""
-    parts: list[int] = []
-    for part in (version or "2").split(".")[:3]:
-        digits = "".join(char for char in part[:6] if char in "0123456789")
-        if not digits:
-            break
-        parts.append(int(digits))
-    return tuple(parts) or (2,)
+    return network_of_graph(file, graph)
 
 
 def _without_graph(file: WeightFile, problem: str | None) -> Network:
@@ -153,25 +138,9 @@ def _model_name(config: Mapping[str, Any] | None) -> str | None:
     return name if isinstance(name, str) and name else None
 
 
-def weight_of(
-    name: str,
-    kind: str,
-    role: str,
-    array: Any,
-    geometry: Geometry,
-    config: Mapping[str, Any],
-    framework: str,
-    owner: tuple[str, ...] = (),
-) -> Weight:
-    """A weight with all that its stored shape says; of kind ``unknown`` where the kind has no such shape."""
-    stored = cast(Stored, array)
-    try:
-        geometry = layout.completed(kind, role, stored.shape, geometry, framework)
-        weight = Weight(name, kind, role, stored, geometry, framework, config, owner)
-        _ = weight.canonical_shape, weight.canonical_axes, weight.stored_axes
-    except CnnlensError:
-        return Weight(name, "unknown", role, stored, Geometry(), framework, config, owner)
-    return weight
+def network_of_graph(file: WeightFile, graph: Graph) -> Network:
+    """A graph and the arrays for it, as a network."""
+    return _Builder(file, graph, version_tuple(file.keras_version)).network()
 
 
 class _Builder:
@@ -255,7 +224,7 @@ class _Builder:
         if spec.model is not None:
             return
         taken: set[str] = set()
-        for prefix, owner in _owners(spec):
+        for prefix, owner in owners(spec):
             arrays = self.file.weights.get(owner.path, {})
             for role, array in arrays.items():
                 name = prefix + role
@@ -268,10 +237,10 @@ class _Builder:
                     self._weight(name, owner.class_name, role, array, geometry, owner.config, owner.path[len(path) :]),
                 )
         # A wrapped model, and the parts of layers such as MultiHeadAttention, are known to the file alone.
-        known = {owner.path for _, owner in _owners(spec)}
+        known = {owner.path for _, owner in owners(spec)}
         for other, arrays in self.file.weights.items():
             if other[: len(path)] == path and other not in known and len(other) > len(path):
-                inside = [part for part in other[len(path) :] if part not in _TRANSPARENT] or list(other[len(path) :])
+                inside = [part for part in other[len(path) :] if part not in TRANSPARENT] or list(other[len(path) :])
                 for role, array in arrays.items():
                     name = "/".join((*inside, role))
                     kind = guess_kind(other, {n: a.shape for n, a in arrays.items()})
@@ -312,7 +281,7 @@ class _Builder:
         except CnnlensError:
             pass  # said when somebody wants it computed; until then the shapes that the file states will do
         except CONFIG_ERRORS as error:
-            layer.make_operation = _refusing(f"its config does not fit its input ({printable(error, 200)})")
+            layer.make_operation = refusing(f"its config does not fit its input ({printable(error, 200)})")
             layer.__dict__.pop("operation", None)
         if not shapes:
             count = max(node.declared, default=0) + 1
@@ -374,28 +343,14 @@ class _Builder:
             behind = any(ref.call in masked for ref in call.refs)
             makes = call.layer.kind == "Masking" or bool(call.layer.config.get("mask_zero"))
             if behind and call.layer.kind in ("GlobalAveragePooling1D", "Softmax", "TimeDistributed"):
-                call.layer.make_operation = _refusing("it acts on the mask made before it, which the reference has not")
+                call.layer.make_operation = refusing("it acts on the mask made before it, which the reference has not")
             if makes or (behind and call.layer.kind != "Flatten"):
                 masked.add(call.name)
-
-
-def _refusing(reason: str) -> Callable[[], Operation]:
-    def make() -> Operation:
-        raise UnsupportedLayerError(reason)
-
-    return make
 
 
 def _plain(kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """A call's keyword arguments without those that say nothing at inference."""
     return {name: value for name, value in kwargs.items() if not (name in ("mask", "training") and not value)}
-
-
-def _owners(spec: LayerSpec, prefix: str = "") -> Iterator[tuple[str, LayerSpec]]:
-    """A layer and the layers it wraps, each with the prefix of its arrays' names."""
-    yield prefix, spec
-    for attribute, inner in spec.wrapped.items():
-        yield from _owners(inner, prefix if attribute in _TRANSPARENT else f"{prefix}{attribute}/")
 
 
 def input_shape(config: Mapping[str, Any]) -> Shape | None:
@@ -407,135 +362,3 @@ def input_shape(config: Mapping[str, Any]) -> Shape | None:
     if not all(axis is None or (isinstance(axis, int) and axis >= 0) for axis in axes):
         return None
     return (None, *axes[1:])
-
-
-def geometry_of(config: Mapping[str, Any], flatten: tuple[int, ...] | None) -> Geometry:
-    """The geometry of a layer's weights from its config."""
-
-    def numbers(key: str) -> tuple[int, ...] | None:
-        value = config.get(key)
-        if isinstance(value, int) and not isinstance(value, bool):
-            return (value,)
-        if isinstance(value, (list, tuple)) and all(isinstance(v, int) for v in cast("list[Any]", value)):
-            return tuple(cast("list[int]", value))
-        return None
-
-    def number(key: str) -> int | None:
-        value = config.get(key)
-        return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
-
-    def text(key: str) -> str | None:
-        value = config.get(key)
-        return value if isinstance(value, str) else None
-
-    reset_after = config.get("reset_after")
-    return Geometry(
-        stride=numbers("strides"),
-        padding=text("padding"),
-        dilation=numbers("dilation_rate"),
-        groups=number("groups") or 1,
-        flatten=flatten,
-        output_padding=numbers("output_padding"),
-        depth_multiplier=number("depth_multiplier"),
-        heads=number("num_heads"),
-        equation=text("equation"),
-        reset_after=reset_after if isinstance(reset_after, bool) else None,
-    )
-
-
-def make_operation(spec: LayerSpec, file: WeightFile, version: tuple[int, ...]) -> Operation:
-    """The arithmetic of one layer, wrappers included.
-
-    Raises:
-        UnsupportedLayerError: the reference has none; the message lacks the layer's name.
-    """
-    from cnnlens.reference import build
-    from cnnlens.reference.wrappers import Container, Input, TimeDistributed
-
-    if spec.model is not None:
-        return Container()
-    if spec.class_name == "InputLayer":
-        return Input()
-    inner = spec.wrapped.get("layer")
-    if spec.class_name == "TimeDistributed" and inner is not None:
-        if inner.model is not None:
-            return TimeDistributed(_wrapped_model(inner, file, version))
-        return TimeDistributed(make_operation(inner, file, version))
-    if spec.class_name == "SpectralNormalization" and inner is not None:
-        # At inference the layer is called as it is: its stored kernel is the normalised one (Keras 3
-        # SpectralNormalization.call divides by sigma in training only).
-        return make_operation(inner, file, version)
-    return build(spec.class_name, spec.module or None, spec.config, version)
-
-
-def operation_of_entry(
-    layer: Layer, arrays: Mapping[tuple[str, ...], Mapping[str, Any]], keras_version: str | None
-) -> Operation:
-    """The arithmetic of a layer that was handed over: from its entry alone, its arrays by path.
-
-    Raises:
-        UnsupportedLayerError: the reference has none.
-    """
-    from cnnlens.reference.wrappers import Container
-
-    if layer.container:
-        return Container()
-    return make_operation(
-        layer_spec(layer.entry, layer.path), _Arrays(arrays, keras_version), version_tuple(keras_version)
-    )
-
-
-def _wrapped_model(spec: LayerSpec, file: WeightFile, version: tuple[int, ...]) -> Operation:
-    from cnnlens.reference.wrappers import ModelOperation
-
-    assert spec.model is not None
-    graph = read_graph(spec.model)
-    if graph is None:
-        raise UnsupportedLayerError("it wraps a model without a graph")
-    return ModelOperation(_Builder(_inside(file, spec.path), graph, version).network())
-
-
-def _inside(file: WeightFile, path: tuple[str, ...]) -> WeightFile:
-    inside = {other[len(path) :]: arrays for other, arrays in file.weights.items() if other[: len(path)] == path}
-    return _Arrays(inside, file.keras_version)
-
-
-class WeightFile(Protocol):
-    """What of a model file is needed to build a network from its config."""
-
-    @property
-    def weights(self) -> Mapping[tuple[str, ...], Mapping[str, Any]]: ...
-    @property
-    def unmatched(self) -> Mapping[str, Any]: ...
-    @property
-    def notes(self) -> tuple[str, ...]: ...
-    @property
-    def config(self) -> dict[str, Any] | None: ...
-    @property
-    def path(self) -> Path: ...
-    @property
-    def format(self) -> str: ...
-    @property
-    def framework(self) -> str: ...
-    @property
-    def keras_version(self) -> str | None: ...
-    @property
-    def size(self) -> int: ...
-    @property
-    def sha256(self) -> str: ...
-
-
-@dataclass
-class _Arrays:
-    """Arrays by path where a file is expected: for a model inside a wrapper, whose paths begin at that model."""
-
-    weights: Mapping[tuple[str, ...], Mapping[str, Any]]
-    keras_version: str | None
-    unmatched: Mapping[str, Any] = field(default_factory=lambda: dict[str, Any]())
-    notes: tuple[str, ...] = ()
-    config: dict[str, Any] | None = None
-    path: Path = Path("a wrapped model")
-    format: str = ""
-    framework: str = "keras"
-    size: int = 0
-    sha256: str = ""

@@ -103,7 +103,8 @@ def _whole(activation: Activation, z: Array, spread: Array) -> tuple[Array, Arra
     total = np.square(y)
     draws = 8
     for _ in range(draws):
-        moved = activation.apply(z + generator.choice((-_NEAR, _NEAR), z.shape) * spread)
+        signs = generator.integers(0, 2, z.shape, np.int8) * np.int8(2) - np.int8(1)
+        moved = activation.apply(z + signs * (spread * _NEAR))
         total += np.square((moved - y) / _NEAR) / draws
     return y, np.sqrt(total)
 

@@ -66,10 +66,11 @@ class Picture(Figure):
 
 @cache
 def _families() -> list[tuple[str, frozenset[int]]]:
-    """The font of all text and, of the known others, those that are installed; each with what all its faces can draw."""
+    """The font of all text and those of the others that are installed, with what their faces can draw, bold or not."""
     faces: dict[str, list[str]] = {}
     for entry in font_manager.fontManager.ttflist:
-        faces.setdefault(entry.name, []).append(entry.fname)
+        if entry.style == "normal" and entry.weight in (400, 700, "normal", "regular", "bold"):
+            faces.setdefault(entry.name, []).append(entry.fname)
     names = ["DejaVu Sans", *(name for name in _OTHER_FAMILIES if name in faces)]
     held = {name: [frozenset(font_manager.get_font(face).get_charmap()) for face in faces[name]] for name in names}
     return [(name, frozenset.intersection(*characters)) for name, characters in held.items()]

@@ -21,6 +21,18 @@ def axis_of(settings: Settings, default: Any = None) -> Any:
     return tuple(cast("list[int]", value)) if isinstance(value, list) else value
 
 
+def of_one_dtype(*values: Any) -> list[Any]:
+    """Operands with integer and boolean arrays in the dtype of the floating one: NumPy would widen both to float64."""
+    arrays = [cast("Array", value) for value in values if isinstance(value, np.ndarray)]
+    floating = [array.dtype for array in arrays if array.dtype.kind == "f"]
+    if not floating:
+        return list(values)
+    wanted = np.result_type(*floating)
+    return [
+        cast("Array", value).astype(wanted, copy=False) if isinstance(value, np.ndarray) else value for value in values
+    ]
+
+
 def reduce_with(function: Callable[..., Any]) -> Callable[..., Any]:
     """A reduction over ``axis`` with ``keepdims``."""
 
@@ -179,7 +191,10 @@ def einsum(settings: Settings, *operands: Array) -> Array:
 
 
 def cast_to(settings: Settings, x: Array) -> Array:
-    """The run has one floating dtype: a cast between floating dtypes is about storage, and changes nothing here."""
+    """The run has one floating dtype: a cast between floating dtypes is about storage, and changes nothing here.
+
+    Truth values and indices become float32, which holds them exactly and widens beside float64.
+    """
     kind = str(settings.get("dtype") or "").rsplit(".", 1)[-1]
     if kind.startswith(("float", "bfloat")):
         return x if x.dtype.kind == "f" else x.astype(np.float32)
@@ -187,7 +202,7 @@ def cast_to(settings: Settings, x: Array) -> Array:
 
 
 def where(settings: Settings, condition: Any, a: Any, b: Any) -> Array:
-    return cast("Array", np.where(condition, a, b))
+    return cast("Array", np.where(condition, *of_one_dtype(a, b)))
 
 
 def divide_no_nan(settings: Settings, a: Any, b: Any) -> Array:
@@ -205,4 +220,4 @@ def normalize(settings: Settings, x: Array) -> Array:
 
 def one_hot(settings: Settings, x: Array) -> Array:
     hot = x[..., None].astype(np.int64) == np.arange(int(settings.get("num_classes", settings.get("depth", 0))))
-    return np.moveaxis(hot.astype(x.dtype if x.dtype.kind == "f" else np.float32), -1, settings.get("axis") or -1)
+    return np.moveaxis(hot.astype(x.dtype if x.dtype.kind == "f" else np.float32), -1, settings.get("axis", -1))

@@ -96,15 +96,15 @@ class BareOperation(Operation):
 
 
 def _dtype(operands: Sequence[Any]) -> np.dtype[Any] | None:
-    """The run's dtype: that of the first floating array among the operands."""
+    """The run's dtype: the widest of the floating arrays among the operands."""
+    found: list[np.dtype[Any]] = []
     for value in operands:
         if isinstance(value, list | tuple):
-            found = _dtype(cast("Sequence[Any]", value))
-            if found is not None:
-                return found
+            inner = _dtype(cast("Sequence[Any]", value))
+            found += [] if inner is None else [inner]
         elif isinstance(value, np.ndarray) and cast("Array", value).dtype.kind == "f":
-            return cast("Array", value).dtype
-    return None
+            found.append(cast("Array", value).dtype)
+    return max(found, key=lambda dtype: dtype.itemsize) if found else None
 
 
 def _operand(value: Any, dtype: np.dtype[Any] | None) -> Any:

@@ -30,7 +30,7 @@ def _unary(function: Callable[[Array], Any]) -> Rule:
 
 def _binary(function: Callable[[Any, Any], Any]) -> Rule:
     def call(given: Settings, first: Any, second: Any) -> Any:
-        return function(first, second)
+        return function(*functions.of_one_dtype(first, second))
 
     return Rule(call, rules.broadcast, operands=("x1", "x2"))
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, ClassVar, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,10 +55,6 @@ class Operation:
         UnsupportedLayerError: The configuration asks for something that the reference does not compute. The message
             gives the reason and leaves the layer's name to the caller, who knows it.
     """
-
-    #: Arguments of the call that change the result and that the operation understands (``mask`` and ``training`` are
-    #: the executor's: it leaves them out where they do not matter).
-    keywords: ClassVar[frozenset[str]] = frozenset()
 
     def __init__(self, kind: str, config: Mapping[str, Any], keras_version: tuple[int, ...]) -> None:
         self.kind = kind

@@ -1,0 +1,359 @@
+"""What the three Keras backends share: a Network run by Keras, whichever framework is under it.
+
+The session walks the network's own calls with Keras' layers instead of rebuilding a ``keras.Model``: every tensor then
+has the name that the network gives it, only what is asked for is computed, and a live model takes the same way as a
+file. The framework's own file adds how to compile that walk, its precision switches, and its devices.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnlens.errors import CnnlensError, UnsupportedLayerError
+from cnnlens.network import Call, Network, Ref, map_refs, shown_shape
+from cnnlens.text import nearest, printable
+from cnnlens_backends._keras_layers import input_dtype, make_layers, shown
+from cnnlens_backends._keras_live import live_layers
+from cnnlens_backends._keras_variables import find, host
+
+__all__ = ["Array", "KerasBackend", "KerasSession", "Run", "Walk"]
+
+Array = NDArray[Any]
+Walk = Callable[[Sequence[Any]], "list[Any]"]  # the framework's tensors in, the framework's tensors out
+Run = Callable[[Sequence[Array]], "list[Array]"]  # the same with NumPy's
+
+
+class KerasBackend(ABC):
+    """One framework under Keras; see ``cnnlens.backend.Backend`` for the five things that core asks of it."""
+
+    layout = "keras"
+    compiles = True  # whether a new batch shape costs a compilation
+
+    def __init__(self, framework: str, distributions: str, extra: str) -> None:
+        self.name = f"keras-{extra if extra != 'tensorflow' else framework}"
+        self.framework = framework
+        self.requires = ("keras", distributions)
+        self.install = f'pip install "cnnlens[{extra}]"'
+
+    # -- what a framework's file fills in ------------------------------------------------------------------------------
+
+    @abstractmethod
+    def compiled(self, walk: Walk, variables: Sequence[Any], device: str) -> Run:
+        """``walk`` as one compiled function from NumPy to NumPy; ``variables`` are those that it reads."""
+
+    @abstractmethod
+    def gpus(self) -> list[str]:
+        """The names of its GPUs, in its order."""
+
+    @abstractmethod
+    def strict(self) -> AbstractContextManager[None]:
+        """While it is open, float32 is computed in float32 and runs repeat themselves; closed, all is as before."""
+
+    # -- what core asks ------------------------------------------------------------------------------------------------
+
+    def environment(self, device: str, precision: str) -> dict[str, str]:
+        """What must stand in the environment before a worker's Python starts."""
+        settings = {
+            "KERAS_BACKEND": self.framework,
+            # The person's own keras.json (default dtype, channel order) must not change what a file's model computes.
+            "KERAS_HOME": os.devnull,
+            "TF_CPP_MIN_LOG_LEVEL": "3",
+            "TF_FORCE_GPU_ALLOW_GROWTH": "true",
+            "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
+        }
+        if device == "cpu":
+            settings |= {"CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu"}
+        elif precision == "strict":
+            flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_deterministic_ops=true"
+            settings |= {"CUBLAS_WORKSPACE_CONFIG": ":4096:8", "XLA_FLAGS": flags.strip()}
+        return settings
+
+    def devices(self) -> list[str]:
+        """``cpu`` and each GPU, as ``gpu:0 NVIDIA H100``. Imports the framework."""
+        return ["cpu", *(f"gpu:{index} {name}" for index, name in enumerate(self.gpus()))]
+
+    def load(
+        self, network: Network, device: str, precision: str, live: Any = None, trust_code: bool = False
+    ) -> KerasSession:
+        """Make the network's layers with Keras and give them the file's arrays, or take those of a ``live`` model.
+
+        Raises:
+            UnsupportedLayerError: a layer is not Keras' own (without ``trust_code``), or this Keras has no such layer.
+            CnnlensError: no such device; Keras runs on another framework in this process; arrays and layers differ.
+        """
+        found = import_module("keras").backend.backend()
+        if found != self.framework:
+            raise CnnlensError(
+                f"{self.name}: Keras runs on {found} in this process and cannot change; use keras-{found}, or start "
+                f"Python with KERAS_BACKEND={self.framework}"
+            )
+        if precision not in ("strict", "native"):
+            raise CnnlensError(f"{self.name}: a precision is 'strict' or 'native', not '{printable(precision)}'")
+        if not network.calls:
+            raise UnsupportedLayerError(
+                f"{printable(network.source.path, 300)}: it holds weights without a graph, so nothing can be run; "
+                "open the whole model (a .keras file, or .h5 saved with model.save)"
+            )
+        place, described = self._device(device)
+        with import_module("keras").device(place):
+            layers = live_layers(live, network) if live is not None else make_layers(network, trust_code)
+        return KerasSession(self, network, layers, place, described, precision)
+
+    def _device(self, wanted: str) -> tuple[str, str]:
+        """A device as Keras names it and as people read it."""
+        listed = self.devices()
+        named = {one.split(" ", 1)[0]: one for one in listed}
+        found = "gpu:0" if wanted == "gpu" else wanted
+        if found not in named:
+            raise CnnlensError(f"{self.name}: it has no device '{printable(wanted)}' here; it has {', '.join(listed)}")
+        return found, named[found]
+
+
+class KerasSession:
+    """A network ready to run; see ``cnnlens.backend.Session``."""
+
+    def __init__(
+        self,
+        backend: KerasBackend,
+        network: Network,
+        layers: Mapping[str, Any],
+        place: str,
+        device: str,
+        precision: str,
+    ) -> None:
+        self.device = device
+        self.versions = _versions(backend.requires)
+        self._backend = backend
+        self._network = network
+        self._layers = layers
+        self._place = place
+        self._precision = precision
+        self._plans: dict[tuple[Any, ...], _Plan] = {}
+
+    def feature_maps(self, inputs: Sequence[Array], tensors: Sequence[str]) -> dict[str, Array]:
+        """One batch through the network.
+
+        Args:
+            inputs: Canonical arrays ``(N, C, *spatial)``, one for each of ``network.inputs``.
+            tensors: Names of the tensors wanted, such as ``conv2d``; see ``network.tensors``.
+
+        Returns:
+            Canonical host arrays by name, all of one pass.
+
+        Raises:
+            CnnlensError: no such tensor; inputs that do not fit; the framework failed (memory, most often).
+        """
+        given = self._inputs(inputs)
+        stored = tuple(_is_stored_order(ref, array, self._network) for ref, array in zip(self._network.inputs, given, strict=True))
+        arrays = [np.moveaxis(array, 1, -1) if flag else np.ascontiguousarray(array) for array, flag in zip(given, stored, strict=True)]
+        with self._scope():
+            key = (tuple(tensors), stored)
+            if key not in self._plans:
+                self._plans[key] = self._plan(tensors, stored)
+            plan = self._plans[key]
+            try:
+                results = plan.run(arrays)
+            except CnnlensError:
+                raise
+            except Exception as error:  # each framework has its own words for "out of memory", and for all else
+                lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+                reason = printable(lines[0] if lines else type(error).__name__, 300)
+                raise CnnlensError(f"{self._backend.name}: it failed on a batch of {len(arrays[0])} ({reason})") from error
+        return dict(zip(tensors, results, strict=True))
+
+    def weights(self) -> Mapping[str, Mapping[str, Array]]:
+        """The arrays that the framework holds: layer name to weight name to array, in Keras' layout."""
+        found: dict[str, dict[str, Array]] = {}
+        for name, made in self._layers.items():
+            layer = self._network.calls_by_name[name].layer
+            arrays = {weight.name: _read(find(made, weight.owner, weight.role), weight) for weight in layer.stored.values()}
+            if arrays:
+                found[name] = arrays
+        return found
+
+    def close(self) -> None:
+        """Let go of layers and compiled functions."""
+        self._plans.clear()
+        self._layers = {}
+
+    # -- how it runs -----------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _scope(self) -> Iterator[None]:
+        with import_module("keras").device(self._place):
+            if self._precision == "strict":
+                with self._backend.strict():
+                    yield
+            else:
+                yield
+
+    def _inputs(self, inputs: Sequence[Array]) -> list[Array]:
+        refs = self._network.inputs
+        if len(inputs) != len(refs):
+            raise CnnlensError(f"the network has {len(refs)} inputs, and {len(inputs)} arrays came")
+        arrays: list[Array] = []
+        for ref, array in zip(refs, inputs, strict=True):
+            wanted = self._network.canonical_shape(ref)
+            fits = wanted is None or (
+                len(wanted) == array.ndim and all(w in (None, s) for w, s in zip(wanted[1:], array.shape[1:], strict=True))
+            )
+            if not fits or len(array) != len(inputs[0]) or not len(array):
+                raise CnnlensError(
+                    f"input '{printable(ref.name)}': {shown_shape(wanted)} was expected, {array.shape} came"
+                )
+            dtype = input_dtype(self._network.calls_by_name[ref.call].layer)
+            arrays.append(array if dtype == "bfloat16" else array.astype(dtype, copy=False))
+        return arrays
+
+    def _plan(self, tensors: Sequence[str], stored: Sequence[bool]) -> _Plan:
+        known = self._network.tensors
+        for name in tensors:
+            if name not in known:
+                raise CnnlensError(f"no tensor is named '{printable(name)}'; {nearest(name, known)}")
+        wanted = [known[name] for name in tensors]
+        steps = [_Step(call, self._layers) for call in _needed(self._network, wanted) if call.refs]
+        walk = _walk(self._network, steps, wanted, stored)
+        variables = {id(one): one for step in steps for one in getattr(step.operation, "variables", ())}
+        whole = any(shape is None or not shape or shape[0] is not None for step in steps for shape in step.call.shapes)
+        run = self._backend.compiled(walk, list(variables.values()), self._place)
+        return _Plan(run, pads=self._backend.compiles and not whole)
+
+
+class _Plan:
+    """A compiled walk. A stream's last, short batch is filled up to a size that is compiled already, and cut again.
+
+    Only the first time: a size that comes back is worth a compilation of its own.
+    """
+
+    def __init__(self, run: Run, pads: bool) -> None:
+        self._run = run
+        self._pads = pads
+        self._compiled: set[int] = set()
+        self._seen: set[int] = set()
+
+    def run(self, arrays: Sequence[Array]) -> list[Array]:
+        count = len(arrays[0])
+        larger = min((size for size in self._compiled if size > count), default=None)
+        if not self._pads or larger is None or count in self._compiled or count in self._seen:
+            self._compiled.add(count)
+            return self._run(arrays)
+        self._seen.add(count)
+        # Copies of the last input, not zeros: whatever a layer does with them, it has done with the others.
+        filled = [np.concatenate([array, np.repeat(array[-1:], larger - count, axis=0)]) for array in arrays]
+        return [array[:count] for array in self._run(filled)]
+
+
+class _Step:
+    """One call: Keras' layer or operation, and its arguments with every constant in Keras' own form."""
+
+    def __init__(self, call: Call, layers: Mapping[str, Any]) -> None:
+        self.call = call
+        self.operation = None if call.layer.container else layers[call.layer.name]
+        self.args = cast("tuple[Any, ...]", _constants(call.args))
+        self.kwargs = {name: value for name, value in cast("dict[str, Any]", _constants(dict(call.kwargs))).items()}
+        if "training" in getattr(self.operation, "_call_context_args", ()) or getattr(
+            self.operation, "_call_has_training_arg", False
+        ):
+            self.kwargs["training"] = False  # also where the file says True: so Keras' own models are run
+        else:
+            self.kwargs.pop("training", None)
+
+    def __call__(self, values: dict[Ref, Any]) -> None:
+        args = map_refs(self.args, values.__getitem__)
+        kwargs = map_refs(self.kwargs, values.__getitem__)
+        result = args[0] if self.operation is None else self.operation(*args, **kwargs)
+        parts: list[Any] = list(cast("list[Any]", result)) if isinstance(result, (list, tuple)) else [result]
+        for index, part in enumerate(parts):
+            values[Ref(self.call.name, index)] = part
+
+
+def _walk(network: Network, steps: Sequence[_Step], wanted: Sequence[Ref], stored: Sequence[bool]) -> Walk:
+    ops = import_module("keras").ops
+    axes = {call.name: call.channel_axis for call in network.calls}
+
+    def walk(inputs: Sequence[Any]) -> list[Any]:
+        values: dict[Ref, Any] = {}
+        for ref, tensor, as_stored in zip(network.inputs, inputs, stored, strict=True):
+            moves = not as_stored and axes[ref.call] != 1 and len(tensor.shape) > 2
+            values[ref] = ops.moveaxis(tensor, 1, -1) if moves else tensor
+        for step in steps:
+            step(values)
+        return [_canonical(values[ref], axes[ref.call], ops) for ref in wanted]
+
+    return walk
+
+
+def _canonical(tensor: Any, channel_axis: int, ops: Any) -> Any:
+    if import_module("keras").backend.standardize_dtype(tensor.dtype) == "bfloat16":
+        tensor = ops.cast(tensor, "float32")  # exact; NumPy has no bfloat16
+    return tensor if channel_axis == 1 or len(tensor.shape) < 3 else ops.moveaxis(tensor, -1, 1)
+
+
+def _is_stored_order(ref: Ref, array: Array, network: Network) -> bool:
+    """Whether a canonical array lies in memory in the file's own, channels-last order: then nothing need be moved."""
+    axis = network.calls_by_name[ref.call].channel_axis
+    return axis != 1 and array.ndim > 2 and np.moveaxis(array, 1, -1).flags.c_contiguous
+
+
+def _needed(network: Network, wanted: Sequence[Ref]) -> list[Call]:
+    """The calls that the wanted tensors depend on, in order."""
+    needed: set[str] = set()
+    queue = [ref.call for ref in wanted]
+    while queue:
+        name = queue.pop()
+        if name not in needed:
+            needed.add(name)
+            queue.extend(ref.call for ref in network.calls_by_name[name].refs)
+    return [call for call in network.calls if call.name in needed]
+
+
+def _constants(value: Any) -> Any:
+    """Arguments of a call with serialised slices, ellipses and arrays made what they stand for; nothing else is made."""
+    if isinstance(value, (list, tuple)):
+        parts = [_constants(part) for part in cast("list[Any]", value)]
+        return parts if isinstance(value, list) else tuple(parts)
+    if not isinstance(value, Mapping):
+        return value
+    entry = cast("Mapping[str, Any]", value)
+    kind, config = entry.get("class_name"), cast("dict[str, Any]", entry.get("config"))
+    if kind is None and entry.keys() == {"start", "stop", "step"}:  # Keras 2's slices
+        return slice(*(_constants(entry[name]) for name in ("start", "stop", "step")))
+    if kind is None:
+        return {name: _constants(part) for name, part in entry.items()}
+    if kind == "__slice__":
+        return slice(*(_constants(config[name]) for name in ("start", "stop", "step")))
+    if kind == "__ellipsis__":
+        return ...
+    if kind in ("__tensor__", "__numpy__"):
+        return import_module("keras").ops.convert_to_tensor(np.asarray(config["value"], str(config["dtype"])))
+    raise UnsupportedLayerError(f"a call takes a {printable(kind, 60)} as an argument, which is not run")
+
+
+def _read(variable: Any, weight: Any) -> Array:
+    array = host(variable)
+    wanted = weight.stored.dtype
+    # Counters are wider in some versions' files; a number is the same in every width.
+    return array.astype(wanted) if array.dtype.kind in "iu" and np.dtype(wanted).kind in "iu" else array
+
+
+def _versions(requires: Sequence[str]) -> dict[str, str]:
+    found = {"python": platform.python_version(), "numpy": np.__version__}
+    for name in (one for alternatives in requires for one in alternatives.split("|")):
+        try:
+            found[name.removesuffix("-cpu")] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+_ = shown

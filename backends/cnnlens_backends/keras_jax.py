@@ -1,0 +1,47 @@
+"""Keras on JAX: the walk as one ``jax.jit`` function, compiled once a batch shape.
+
+The variables are arguments of that function, not constants in it: XLA would spend minutes on folding a large network's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+
+from cnnlens_backends._keras import Array, KerasBackend, Run, Walk
+
+
+class _Jax(KerasBackend):
+    def compiled(self, walk: Walk, variables: Sequence[Any], device: str) -> Run:
+        jax, keras = import_module("jax"), import_module("keras")
+        kind, _, index = device.partition(":")
+        target = jax.devices(kind)[int(index or 0)]
+
+        def pure(values: Sequence[Any], tensors: Sequence[Any]) -> list[Any]:
+            with keras.StatelessScope(state_mapping=list(zip(variables, values, strict=True))):
+                return walk(tensors)
+
+        function = jax.jit(pure)
+
+        def run(arrays: Sequence[Array]) -> list[Array]:
+            values = jax.device_put([variable.value for variable in variables], target)
+            return [np.asarray(one) for one in jax.device_get(function(values, jax.device_put(list(arrays), target)))]
+
+        return run
+
+    def gpus(self) -> list[str]:
+        jax = import_module("jax")
+        try:
+            return [one.device_kind for one in jax.devices("gpu")]
+        except RuntimeError:  # JAX's way of saying that there are none
+            return []
+
+    def strict(self) -> AbstractContextManager[None]:
+        return import_module("jax").default_matmul_precision("highest")  # of convolutions too
+
+
+BACKEND = _Jax("jax", "jax", "jax")

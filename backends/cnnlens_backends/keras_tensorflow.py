@@ -1,0 +1,43 @@
+"""Keras on TensorFlow: the walk as one ``tf.function``, traced once a batch shape."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib import import_module
+from typing import Any
+
+from cnnlens_backends._keras import Array, KerasBackend, Run, Walk
+
+
+class _TensorFlow(KerasBackend):
+    def compiled(self, walk: Walk, variables: Sequence[Any], device: str) -> Run:
+        tf = import_module("tensorflow")
+        # Autograph would rewrite Keras' Python for nothing: shapes are known and there is no control flow on values.
+        function = tf.function(lambda *tensors: walk(tensors), autograph=False)
+
+        def run(arrays: Sequence[Array]) -> list[Array]:
+            return [tensor.numpy() for tensor in function(*(tf.convert_to_tensor(array) for array in arrays))]
+
+        return run
+
+    def gpus(self) -> list[str]:
+        config = import_module("tensorflow").config
+        found = config.list_physical_devices("GPU")
+        return [config.experimental.get_device_details(one).get("device_name", "GPU") for one in found]
+
+    @contextmanager
+    def strict(self) -> Iterator[None]:
+        config = import_module("tensorflow").config.experimental
+        # Op determinism has a switch for "on" alone in TensorFlow's public names; it changes nothing in what CPUs give.
+        if self.gpus():
+            config.enable_op_determinism()
+        before = config.tensor_float_32_execution_enabled()
+        config.enable_tensor_float_32_execution(False)
+        try:
+            yield
+        finally:
+            config.enable_tensor_float_32_execution(before)
+
+
+BACKEND = _TensorFlow("tensorflow", "tensorflow|tensorflow-cpu", "tensorflow")

@@ -1,0 +1,115 @@
+"""The arithmetics that a layer may have run in, as data: what is rounded, to which format, and when.
+
+A verdict such as ``tf32`` is proved by computing the layer again with exactly these roundings and finding that the
+recorded output is explained by them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnlens.numerics.formats import BFLOAT16, FLOAT16, FLOAT32, TF32, Format, Rounding, fits, to_format
+
+__all__ = ["EXACT", "Arithmetic", "candidates"]
+
+Array = NDArray[Any]
+# Which intermediate results are stored in the format: the result alone, also what goes into the activation, or also
+# the matrix product before the bias.
+Stored = Literal["result", "activation", "product"]
+
+# Half the width of the band of pre-activations that a float32 accumulator may give, in units of the noise's scale.
+# Tensor cores cut the products that they add, so this is wider than float32 itself needs.
+_BAND = 2.0**-16
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """One way to compute a layer.
+
+    Attributes:
+        format: The format that gives the verdict its name.
+        operands: Whether the operands of products are rounded to it; ``rounding``: how.
+        stored: Which results are rounded to it as well; None where results stay float32.
+        weights: Whether weights that are no product's operand (bias, batch-norm statistics) are rounded too.
+    """
+
+    format: Format
+    operands: bool = False
+    rounding: Rounding = "even"
+    stored: Stored | None = None
+    weights: bool = True
+
+    @property
+    def name(self) -> str:
+        return self.format.name
+
+    def operand(self, x: Array) -> Array:
+        """``x`` as a product sees it."""
+        return to_format(x, self.format, self.rounding) if self.operands else x
+
+    def weight(self, x: Array) -> Array:
+        """A weight that is added, not multiplied with a kernel."""
+        return to_format(x, self.format, self.rounding) if self.operands and self.weights else x
+
+    def result(self, x: Array) -> Array:
+        return to_format(x, self.format) if self.stored else x
+
+    def band(
+        self, product: Array, bias: Array | None, spread: Array, finish: Callable[[Array], Array]
+    ) -> tuple[Array, Array]:
+        """The lowest and highest results that honest accumulation gives.
+
+        Args:
+            product: What is computed before ``finish`` (an activation), without ``bias`` where that is given apart.
+            spread: The scale of noise in ``product``.
+        """
+        results: list[Array] = []
+        for shift in (-_BAND, 0.0, _BAND):
+            value = product + shift * spread if shift else product
+            if bias is not None:
+                value = (self.result(value) if self.stored == "product" else value) + bias
+            if self.stored in ("activation", "product"):
+                value = self.result(value)
+            results.append(self.result(finish(value)))
+        low = np.minimum(np.minimum(results[0], results[1]), results[2])
+        return low, np.maximum(np.maximum(results[0], results[1]), results[2], out=results[2])
+
+
+#: Nothing is rounded: the reference itself.
+EXACT = Arithmetic(FLOAT32)
+
+_TF32 = (
+    Arithmetic(TF32, True, "away", None, False),
+    Arithmetic(TF32, True, "even", None, False),
+    Arithmetic(TF32, True, "down", None, False),
+)
+
+
+def _halves(wanted: Format, *, results: bool) -> Iterator[Arithmetic]:
+    if results:
+        for stored in ("result", "activation", "product"):
+            yield Arithmetic(wanted, True, "even", stored, True)
+        yield Arithmetic(wanted, True, "even", "result", False)
+    else:
+        yield Arithmetic(wanted, True, "even", None, False)
+        yield Arithmetic(wanted, True, "even", None, True)
+
+
+def candidates(output: Array) -> Iterator[Arithmetic]:
+    """What may have given this output, the likely first.
+
+    An output whose every number is one of a narrow format's was stored in it; one that is not was at most made from
+    operands of that format.
+    """
+    halves = [one for one in (BFLOAT16, FLOAT16) if fits(output, one)]
+    for half in halves:
+        yield from _halves(half, results=True)
+    if not halves:
+        yield from _TF32
+    for half in (BFLOAT16, FLOAT16):
+        yield from _halves(half, results=False)

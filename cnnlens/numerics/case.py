@@ -1,0 +1,191 @@
+"""One call of one layer with its own recorded inputs: what an audit and the search for a fault work on.
+
+Wrappers that only fold axes are taken off here, weights become float64, and a batch can be cut into parts, so that
+nothing further down has to think of any of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnlens.errors import UnsupportedLayerError
+from cnnlens.network import Layer, map_refs
+from cnnlens.reference.bare_ops import BareOperation, KerasTwoOperation
+from cnnlens.reference.operation import Operation
+from cnnlens.reference.wrappers import Container, TimeDistributed
+
+__all__ = ["Case", "arrays_of", "map_arrays", "wide"]
+
+Array = NDArray[Any]
+
+# Elements of float64 work per block of the batch: a handful of arrays of this size are alive at once.
+_BLOCK = 1 << 20
+# A weight of more elements than this stays as it is stored; it is widened a piece at a time.
+_HUGE = 1 << 24
+
+
+def map_arrays(structure: Any, change: Any) -> Any:
+    """``structure`` (nested lists, tuples, dicts) with ``change(array)`` in place of every array."""
+    if isinstance(structure, np.ndarray):
+        return change(structure)
+    if isinstance(structure, list):
+        return [map_arrays(part, change) for part in cast("list[Any]", structure)]
+    if isinstance(structure, tuple):
+        return tuple(map_arrays(part, change) for part in cast("tuple[Any, ...]", structure))
+    if isinstance(structure, Mapping):
+        return {name: map_arrays(part, change) for name, part in cast("Mapping[str, Any]", structure).items()}
+    return structure
+
+
+def arrays_of(structure: Any) -> list[Array]:
+    """Every array in ``structure``, in order."""
+    found: list[Array] = []
+    map_arrays(structure, found.append)
+    return found
+
+
+def wide(x: Array) -> Array:
+    """Floating arrays as float64; others as they are."""
+    return x.astype(np.float64, copy=False) if x.dtype.kind == "f" else x
+
+
+class _Picked(Operation):
+    """One of the outputs of an operation that gives several."""
+
+    def __init__(self, operation: Operation, index: int) -> None:
+        super().__init__(operation.kind, operation.config, operation.keras_version)
+        self._operation, self._index = operation, index
+
+    def __call__(self, weights: Mapping[str, Array], *args: Any, **kwargs: Any) -> Any:
+        return self._operation(weights, *args, **kwargs)[self._index]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A call to be audited.
+
+    Attributes:
+        operation: The reference's arithmetic of the layer.
+        weights: Float64, but for huge ones, which stay as they are stored.
+        args, kwargs: As the call has them, arrays where tensors stand, in the file's own axes.
+        output: What was recorded, in the file's own axes.
+        channel_axis: Of the output: 1 or -1.
+        folded: Sizes of the axes (batch, time) that were folded into the batch, or empty.
+        layer: The layer in the network; None where there is none.
+    """
+
+    operation: Operation
+    weights: Mapping[str, Array]
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    output: Array
+    channel_axis: int = -1
+    folded: tuple[int, ...] = ()
+    layer: Layer | None = field(default=None, repr=False)
+
+    @staticmethod
+    def of(
+        layer: Layer,
+        channel_axis: int,
+        weights: Mapping[str, Array],
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        output: Array,
+    ) -> Case:
+        """The case of a recorded call.
+
+        Raises:
+            UnsupportedLayerError: the reference cannot compute it.
+        """
+        if kwargs.get("training"):
+            raise UnsupportedLayerError("it is called with training=True, and the reference computes inference alone")
+        if kwargs.get("mask") is not None:
+            raise UnsupportedLayerError("it is called with a mask, which the reference has not")
+        given = {name: value for name, value in kwargs.items() if name not in ("mask", "training")}
+        operation = layer.operation
+        case = Case(
+            operation,
+            {name: array if array.size > _HUGE else wide(array) for name, array in weights.items()},
+            tuple(map_refs(args, lambda ref: ref)),
+            given,
+            output,
+            channel_axis,
+            (),
+            layer,
+        )
+        if not isinstance(operation, TimeDistributed):
+            return case
+        x = cast("Array", args[0])
+        folded = x.shape[:2]
+        return replace(
+            case,
+            operation=operation.inner,
+            args=(x.reshape(-1, *x.shape[2:]), *args[1:]),
+            output=output.reshape(-1, *output.shape[2:]),
+            folded=folded,
+            channel_axis=1 if getattr(operation.inner, "channels_first", False) else -1,
+        )
+
+    def picked(self, index: int) -> Case:
+        """The case of one output of a call that has several."""
+        if isinstance(self.operation, Container):
+            return replace(self, args=(self.args[0][index],))
+        return replace(self, operation=_Picked(self.operation, index))
+
+    @property
+    def count(self) -> int:
+        """Examples in the batch."""
+        return self.output.shape[0] if self.output.ndim else 1
+
+    @property
+    def splits(self) -> bool:
+        """Whether examples are computed one by one, so that a part of the batch gives a part of the output."""
+        if isinstance(self.operation, BareOperation | KerasTwoOperation | _Picked) or not self.output.ndim:
+            return False
+        inputs = arrays_of((self.args, dict(self.kwargs)))
+        axes = getattr(self.operation, "axes", ())
+        over_batch = isinstance(axes, tuple) and 0 in axes
+        return bool(inputs) and not over_batch and all(x.ndim and x.shape[0] == self.count for x in inputs)
+
+    def part(self, rows: slice) -> Case:
+        """Some examples of the batch; views."""
+        return replace(
+            self,
+            args=map_arrays(self.args, lambda x: x[rows]),
+            kwargs=map_arrays(self.kwargs, lambda x: x[rows]),
+            output=self.output[rows],
+        )
+
+    def parts(self, block: int = _BLOCK) -> Iterator[tuple[int, Case]]:
+        """The batch in parts of about ``block`` elements, each with the number of its first example."""
+        if not self.splits:
+            yield 0, self
+            return
+        sizes = [x.size for x in arrays_of((self.args, dict(self.kwargs)))]
+        each = max(max([self.output.size, *sizes]) // max(self.count, 1), 1)
+        step = max(block // each, 1)
+        for start in range(0, self.count, step):
+            yield start, self.part(slice(start, start + step))
+
+    def inputs(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Its arguments in float64."""
+        return map_arrays(self.args, wide), map_arrays(dict(self.kwargs), wide)
+
+    def channel(self, output: Array) -> int:
+        """The channel axis of an array shaped like the output."""
+        if output.ndim < 2:
+            return 0
+        return 1 if output.ndim == 2 or self.channel_axis == 1 else output.ndim - 1
+
+    def canonical(self, index: tuple[int, ...]) -> tuple[int, ...]:
+        """An index into the (folded) output as one into the canonical feature map ``(N, C, *spatial)``."""
+        if self.folded and index:
+            index = (*(int(i) for i in np.unravel_index(index[0], self.folded)), *index[1:])
+        if len(index) < 3 or self.channel_axis == 1:
+            return index
+        return (index[0], index[-1], *index[1:-1])

@@ -1,0 +1,211 @@
+"""The scale of rounding noise of layers that are no matrix product: how much each output moves with its operands.
+
+Every input and weight is moved by a tiny relative amount, in float64, and what comes out differently is the scale;
+elementwise layers one operand at a time, which is exact, others with random signs a few times over. Layers whose honest
+implementations lose more than that (a variance as the mean of squares minus the square of the mean, sampling positions
+in float32) have their own term.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnlens.numerics.case import arrays_of, map_arrays
+from cnnlens.numerics.propagation import inner_loss, propagate
+from cnnlens.reference.activations import ActivationLayer, Identity, Masking, PReLU
+from cnnlens.reference.bare_ops import BareOperation, KerasTwoOperation
+from cnnlens.reference.merging import Concatenate, Dot, Merge
+from cnnlens.reference.normalization import (
+    BatchNormalization,
+    CustomScaleLayer,
+    GroupNormalization,
+    LayerNormalization,
+    LayerScale,
+    Normalization,
+    Rescaling,
+)
+from cnnlens.reference.operation import Operation, normalise_axis
+from cnnlens.reference.pooling import AdaptivePooling, GlobalPooling, Pooling
+from cnnlens.reference.resizing import Resizing, UpSampling
+from cnnlens.reference.shaping import Cropping, Embedding, Flatten, Permute, RepeatVector, Reshape, ZeroPadding
+from cnnlens.reference.wrappers import Container, Input, ModelOperation
+
+__all__ = ["bilinear", "scale_of", "selects"]
+
+Array = NDArray[Any]
+
+_STEP = 2.0**-24
+_DRAWS = 6
+
+_SELECTING = (
+    *(Concatenate, Container, Cropping, Embedding, Flatten, Identity, Input, Masking),
+    *(Permute, RepeatVector, Reshape, ZeroPadding),
+)
+_SELECTING_BARE = frozenset(
+    "Abs Absolute Negative Positive Copy StopGradient Maximum Minimum Max Min Amax Amin Argmax Argmin Relu Relu6 Clip "
+    "Flip Roll Where Reshape Transpose ExpandDims Squeeze Concatenate Stack Unstack Split SplitBySize Pad GetItem Slice "
+    "Repeat Tile Moveaxis Swapaxes Take BroadcastTo Ravel OneHot MaxPool AdaptiveMaxPool ZerosLike OnesLike Sign".split()
+)
+_ELEMENTWISE = (CustomScaleLayer, LayerScale, Merge, Normalization, PReLU, Rescaling)
+_ELEMENTWISE_BARE = frozenset(
+    "Square Sqrt Rsqrt Reciprocal Exp Exp2 Expm1 Log Log10 Log1p Log2 Sin Cos Tan Arcsin Arccos Arctan Sinh Cosh Arcsinh "
+    "Arccosh Arctanh Erf Add Subtract Multiply Divide TrueDivide Power Arctan2 Hypot Logaddexp DivideNoNan Cast".split()
+)
+_BILINEAR_BARE = frozenset("Matmul Einsum Tensordot Conv DepthwiseConv ConvTranspose".split())
+
+
+def bare_kind(operation: Operation) -> str | None:
+    """The name in ``keras.ops`` of a bare operation, also of one spelt as Keras 2 did; None for a layer."""
+    if isinstance(operation, KerasTwoOperation):
+        return operation.inner.kind
+    return operation.kind if isinstance(operation, BareOperation) else None
+
+
+def selects(operation: Operation) -> bool:
+    """Whether the layer only picks, moves or compares values, so that nothing may be rounded at all."""
+    kind = bare_kind(operation)
+    if kind is not None:
+        return kind in _SELECTING_BARE
+    if isinstance(operation, Pooling | GlobalPooling | AdaptivePooling):
+        return operation.maximum
+    if isinstance(operation, UpSampling):
+        return operation.method == "nearest"
+    if isinstance(operation, Merge):
+        return operation.kind in ("Maximum", "Minimum")
+    return isinstance(operation, _SELECTING)
+
+
+def bilinear(operation: Operation) -> bool:
+    """Whether the layer is a sum of products of its operands."""
+    kind = bare_kind(operation)
+    return kind in _BILINEAR_BARE if kind is not None else isinstance(operation, Dot) and not operation.normalize
+
+
+def scale_of(
+    operation: Operation, weights: Mapping[str, Array], args: Sequence[Any], kwargs: Mapping[str, Any], y: Array
+) -> Array:
+    """The scale of rounding noise at each output ``y`` of a layer; everything in float64."""
+    if isinstance(operation, ActivationLayer) and operation.activation is not None:
+        x = cast("Array", args[0])
+        return propagate(operation.activation, x, np.abs(x))[1]
+    if isinstance(operation, BatchNormalization):
+        return _batch_normalization(operation, weights, cast("Array", args[0]), y)
+    if bilinear(operation):
+        squared = operation({}, *map_arrays(tuple(args), np.square), **map_arrays(dict(kwargs), np.square))
+        return np.sqrt(np.abs(squared) + np.square(y))
+    kind = bare_kind(operation)
+    if isinstance(operation, _ELEMENTWISE) or (kind is not None and kind in _ELEMENTWISE_BARE):
+        total = _one_by_one(operation, weights, args, kwargs, y)
+    else:
+        total = _at_random(operation, weights, args, kwargs, y)
+    if isinstance(operation, LayerNormalization | GroupNormalization):
+        total += np.square(_fast_variance(operation, weights, cast("Array", args[0])))
+    if isinstance(operation, Resizing | UpSampling) or kind == "Resize":
+        total += _positions(y, first=2 if getattr(operation, "channels_first", False) else 1)
+    if isinstance(operation, ModelOperation):
+        total *= len(operation.network.calls)
+    if kind is not None and len(args) == 1 and isinstance(args[0], np.ndarray):
+        names = (name for name in _activation_names(kind))
+        loss = next((found for found in (inner_loss(name, args[0]) for name in names) if found is not None), None)
+        if loss is not None and loss.shape == y.shape:
+            total += np.square(loss)
+    return np.sqrt(total)
+
+
+def _activation_names(kind: str) -> tuple[str, ...]:
+    snake = "".join("_" + char.lower() if char.isupper() else char for char in kind).lstrip("_")
+    return (snake, {"hard_swish": "hard_silu"}.get(snake, snake))
+
+
+def _batch_normalization(operation: BatchNormalization, weights: Mapping[str, Array], x: Array, y: Array) -> Array:
+    factor = 1 / np.sqrt(weights["moving_variance"] + operation.epsilon)
+    if operation.scale:
+        factor = factor * weights["gamma"]
+    fixed = np.square(weights["moving_mean"] * factor)
+    if operation.center:
+        fixed = fixed + np.square(weights["beta"])
+    shape = [1] * x.ndim
+    shape[normalise_axis(operation.axis, x.ndim)] = -1
+    total = x * factor.reshape(shape)
+    np.square(total, out=total)
+    total += np.square(y)
+    total += fixed.reshape(shape)
+    return np.sqrt(total, out=total)
+
+
+def _one_by_one(
+    operation: Operation, weights: Mapping[str, Array], args: Sequence[Any], kwargs: Mapping[str, Any], y: Array
+) -> Array:
+    total = np.square(y)
+    given = (tuple(args), dict(kwargs))
+    for wanted in range(sum(x.dtype.kind == "f" for x in arrays_of(given))):
+        seen = iter(range(1 << 30))
+        moved: Any = map_arrays(
+            given, lambda x: x * (1 + _STEP) if x.dtype.kind == "f" and next(seen) == wanted else x
+        )
+        total += _squared_change(operation(weights, *moved[0], **moved[1]), y)
+    for name, array in weights.items():
+        if array.dtype.kind == "f":
+            total += _squared_change(operation({**weights, name: array * (1 + _STEP)}, *args, **kwargs), y)
+    return total
+
+
+def _at_random(
+    operation: Operation, weights: Mapping[str, Array], args: Sequence[Any], kwargs: Mapping[str, Any], y: Array
+) -> Array:
+    generator = np.random.default_rng(7)
+    total = np.square(y)
+
+    def nudge(x: Array) -> Array:
+        if x.dtype.kind != "f":
+            return x
+        signs = generator.integers(0, 2, x.shape, np.int8) * np.int8(2) - np.int8(1)
+        return x * (1 + signs * _STEP)
+
+    for _ in range(_DRAWS):
+        moved: Any = map_arrays((tuple(args), dict(kwargs)), nudge)
+        result = operation({name: nudge(array) for name, array in weights.items()}, *moved[0], **moved[1])
+        total += _squared_change(result, y) / _DRAWS
+    return total
+
+
+def _squared_change(moved: Any, y: Array) -> Array:
+    change = (np.asarray(moved) - y) / _STEP
+    return np.square(np.nan_to_num(change, copy=False, nan=0.0, posinf=0.0, neginf=0.0))
+
+
+def _fast_variance(
+    operation: LayerNormalization | GroupNormalization, weights: Mapping[str, Array], x: Array
+) -> Array:
+    """What ``mean(x^2) - mean(x)^2`` loses (JAX computes the variance so), as it shows in the output."""
+    if isinstance(operation, LayerNormalization):
+        axes = tuple(normalise_axis(axis, x.ndim) for axis in operation.axes)
+        mean, variance = x.mean(axis=axes, keepdims=True), x.var(axis=axes, keepdims=True)
+    else:
+        axis = normalise_axis(operation.axis, x.ndim)
+        groups = x.shape[axis] if operation.groups == -1 else operation.groups
+        grouped = x.reshape(*x.shape[:axis], groups, -1, *x.shape[axis + 1 :])
+        axes = tuple(place for place in range(1, grouped.ndim) if place != axis)
+        shape = [x.shape[0], *(1,) * (x.ndim - 1)]
+        shape[axis] = groups
+        size = x.shape[axis] // groups
+        mean = np.repeat(grouped.mean(axis=axes).reshape(shape), size, axis)
+        variance = np.repeat(grouped.var(axis=axes).reshape(shape), size, axis)
+    silent = {name: np.zeros_like(array) if name == "beta" else array for name, array in weights.items()}
+    return np.square(mean) / (variance + operation.epsilon) * operation(silent, x)
+
+
+def _positions(y: Array, first: int) -> Array:
+    """Sampling positions in float32 are off by a part of the position: the slope along each axis times the place."""
+    total = np.zeros_like(y)
+    for axis in (first, first + 1):
+        if axis >= y.ndim or y.shape[axis] < 2:
+            continue
+        shape = [1] * y.ndim
+        shape[axis] = -1
+        total += np.square(np.gradient(y, axis=axis) * np.arange(y.shape[axis]).reshape(shape))
+    return total

@@ -1,0 +1,92 @@
+"""NaN and infinity: where they stand, whether both sides have them, and which weights brought them in.
+
+A statistic over finite numbers alone would pass over a channel of NaN, and backends disagree on what becomes of one
+(a compiled convolution with ReLU may turn it into zero), so positions are compared before any number is.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnlens.network import Layer
+from cnnlens.numerics.case import Case
+
+__all__ = ["nonfinite_weights", "strays"]
+
+Array = NDArray[Any]
+
+
+def _kind(x: Array) -> Array:
+    """0 for a finite number, 1 for +inf, 2 for -inf, 3 for NaN."""
+    return np.where(np.isnan(x), 3, np.where(np.isposinf(x), 1, np.where(np.isneginf(x), 2, 0))).astype(np.int8)
+
+
+_NAMES = ("a number", "+inf", "-inf", "NaN")
+
+
+def strays(case: Case, expected: Array, first: int = 0) -> tuple[str, tuple[int, ...]] | None:
+    """What is wrong with the positions of NaN and infinity, and the first such position; None where nothing is.
+
+    Args:
+        expected: The reference's output in float64; what overflows float32 counts as infinite.
+    """
+    output = np.asarray(case.output)
+    with np.errstate(all="ignore"):
+        narrow = expected.astype(np.float32)
+    if np.isfinite(output).all() and np.isfinite(narrow).all():
+        return None
+    have, want = _kind(output), _kind(narrow)
+    wrong = have != want
+    if not wrong.any():
+        return None
+    index = tuple(int(i) for i in np.unravel_index(int(wrong.argmax()), wrong.shape))
+    axis = case.channel(output)
+    hit = np.flatnonzero(wrong.any(axis=tuple(place for place in range(wrong.ndim) if place != axis)))
+    had, wanted = int(have[index]), int(want[index])
+    where = channels(hit)
+    if wanted and had:
+        text = f"{_NAMES[had]} where the reference has {_NAMES[wanted]} in output {where}"
+    elif wanted:
+        text = f"{_NAMES[wanted]} in output {where}, which the backend hides"
+    else:
+        text = f"{_NAMES[had]} in output {where}, which the backend makes"
+    count = int(wrong.sum())
+    return f"{text} ({count:,} output{'s' * (count != 1)})", (index[0] + first, *index[1:]) if index else index
+
+
+def channels(numbers: Any, limit: int = 6) -> str:
+    """``channel 3`` or ``channels 3, 5 and 8`` or ``channels 3, 5, 8, … (12 of them)``."""
+    listed = [int(number) for number in numbers]
+    if len(listed) == 1:
+        return f"channel {listed[0]}"
+    if len(listed) <= limit:
+        return f"channels {', '.join(map(str, listed[:-1]))} and {listed[-1]}"
+    return f"channels {', '.join(map(str, listed[:limit]))}, … ({len(listed)} of them)"
+
+
+def nonfinite_weights(layer: Layer | None, weights: Any) -> str:
+    """One sentence that names the weights with NaN or infinity and their output channels; empty where all are finite."""
+    for name, array in weights.items():
+        if array.dtype.kind != "f" or bool(np.isfinite(array).all()):
+            continue
+        bad = ~np.isfinite(array)
+        what = "NaN" if np.isnan(array).any() else "infinity"
+        axis = _channel_axis(layer.kind if layer else "", name, array.ndim)
+        if isinstance(axis, tuple):  # a depthwise kernel: output channel c * multiplier + m
+            marked = bad.any(axis=tuple(range(array.ndim - 2))).reshape(-1)
+        else:
+            marked = bad.any(axis=tuple(place for place in range(array.ndim) if place != axis))
+        return f"the file's {name} has {what} in output {channels(np.flatnonzero(marked))}"
+    return ""
+
+
+def _channel_axis(kind: str, name: str, rank: int) -> int | tuple[int, int]:
+    role = name.rsplit("/", 1)[-1]
+    if "Depthwise" in kind and role in ("kernel", "depthwise_kernel"):
+        return rank - 2, rank - 1
+    if role == "kernel" and ("Transpose" in kind or "Deconvolution" in kind):
+        return rank - 2
+    return rank - 1

@@ -1,0 +1,80 @@
+"""Two recordings of one layer beside each other: sizes of the difference, which inherit and amplify every error before.
+
+They help to see how far two runs are apart; whether a layer is right, only its audit says.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnlens.errors import CnnlensError
+
+__all__ = ["Comparison", "pairwise"]
+
+Array = NDArray[Any]
+_BLOCK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How far two arrays are apart.
+
+    Attributes:
+        max_abs: The largest absolute difference; infinite where only one side is finite.
+        rel_rms: Root mean square of the difference over that of the second array.
+        cosine: Of the angle between both as vectors; 1 where both are zero.
+        top1: The share of examples whose largest output is the same, for arrays ``(N, C)``; else None.
+        equal: Whether every number is the same (NaN equals NaN).
+    """
+
+    max_abs: float
+    rel_rms: float
+    cosine: float
+    top1: float | None
+    equal: bool
+
+
+def pairwise(a: NDArray[Any], b: NDArray[Any]) -> Comparison:
+    """Compare two feature maps of one shape, in any axes (the same for both).
+
+    Raises:
+        CnnlensError: the shapes differ.
+    """
+    a, b = np.asarray(a), np.asarray(b)
+    if a.shape != b.shape:
+        raise CnnlensError(f"arrays of one shape were expected, {a.shape} and {b.shape} came; compare the same layer")
+    largest, equal = 0.0, True
+    sums = np.zeros(4)  # of squares: difference, a, b; of products
+    top = max(_largest(a), _largest(b)) or 1.0  # keeps the squares in range
+    left, right = a.reshape(-1), b.reshape(-1)
+    for start in range(0, left.size, _BLOCK):
+        x = left[start : start + _BLOCK].astype(np.float64)
+        y = right[start : start + _BLOCK].astype(np.float64)
+        same = (x == y) | (np.isnan(x) & np.isnan(y))
+        equal = equal and bool(same.all())
+        finite = np.isfinite(x) & np.isfinite(y)
+        if not np.all(finite | same):
+            largest = float("inf")
+        x, y = np.where(finite, x, 0.0), np.where(finite, y, 0.0)
+        largest = max(largest, float(np.abs(x - y).max(initial=0.0)))
+        x, y = x / top, y / top
+        sums += [np.square(x - y).sum(), np.square(x).sum(), np.square(y).sum(), (x * y).sum()]
+    difference, first, second, product = (float(one) for one in sums)
+    if largest == float("inf"):
+        relative = float("inf")
+    else:
+        relative = (difference / second) ** 0.5 if second else (0.0 if not difference else float("inf"))
+    norm = (first * second) ** 0.5
+    cosine = product / norm if norm else (1.0 if first == second else 0.0)
+    top1 = float(np.mean(a.argmax(axis=1) == b.argmax(axis=1))) if a.ndim == 2 and a.size else None
+    return Comparison(largest, relative, min(cosine, 1.0), top1, equal)
+
+
+def _largest(x: Array) -> float:
+    with np.errstate(all="ignore"):
+        finite = np.where(np.isfinite(x), x, 0) if x.size else np.zeros(1)
+        return float(np.abs(finite.astype(np.float64, copy=False)).max())

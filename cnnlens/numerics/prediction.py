@@ -1,0 +1,128 @@
+"""What a layer must give under an arithmetic, how far it may honestly be off, and how far a recording is.
+
+This is the one place that turns a case into numbers to compare: the audit asks it about arithmetics, the search for
+faults about changed weights, inputs, activations or operations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnlens.numerics.arithmetic import EXACT, Arithmetic
+from cnnlens.numerics.case import Case, map_arrays
+from cnnlens.numerics.condition import bilinear, scale_of
+from cnnlens.numerics.linear import fan_in, product, winograd
+from cnnlens.numerics.propagation import propagate
+from cnnlens.reference.operation import LinearOperation
+
+__all__ = ["Prediction", "errors", "floor_of", "predict"]
+
+Array = NDArray[Any]
+
+# Sums of squares below this times 2^20 are lost where float32 flushes its subnormal numbers to zero.
+_TINY = 2.0**-126
+# For layers that are no matrix product: half the width of the band that float32 gives before a narrow result is rounded.
+_BAND = 2.0**-18
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The lowest and the highest honest result (the same array where nothing is rounded), and the noise's scale."""
+
+    low: Array
+    high: Array
+    scale: Array
+
+
+def predict(case: Case, arithmetic: Arithmetic = EXACT) -> Prediction:
+    """The outputs of a case, float64, in the shape of its output."""
+    with np.errstate(all="ignore"):
+        if isinstance(case.operation, LinearOperation):
+            return _linear(case, case.operation, arithmetic)
+        return _other(case, arithmetic)
+
+
+def _linear(case: Case, operation: LinearOperation, arithmetic: Arithmetic) -> Prediction:
+    made = product(operation, case.weights, cast("Array", case.args[0]), arithmetic)
+    y, scale = propagate(operation.activation, made.value, made.spread)
+    if arithmetic.stored is None:
+        return Prediction(y, y, scale)
+    activation = operation.activation
+    finish: Callable[[Array], Array] = (lambda x: x) if activation is None else activation.apply
+    if arithmetic.stored == "product" and made.bias is not None:
+        low, high = arithmetic.band(made.value - made.bias, made.bias, made.spread, finish)
+    else:
+        low, high = arithmetic.band(made.value, None, made.spread, finish)
+    return Prediction(low, high, scale)
+
+
+def _other(case: Case, arithmetic: Arithmetic) -> Prediction:
+    weights: dict[str, Array] = {name: np.asarray(array, np.float64) for name, array in case.weights.items()}
+    args, kwargs = case.inputs()
+    y = np.asarray(case.operation(weights, *args, **kwargs), np.float64)
+    scale = scale_of(case.operation, weights, args, kwargs, y)
+    if not arithmetic.operands:
+        return Prediction(y, y, scale)
+    if not arithmetic.stored and not bilinear(case.operation):
+        # A narrow format changes such a layer by rounding what goes in and what comes out.
+        arithmetic = Arithmetic(arithmetic.format, True, arithmetic.rounding, None, arithmetic.weights)
+    args, kwargs = (map_arrays(given, lambda x: _rounded(x, arithmetic.operand)) for given in (args, kwargs))
+    if arithmetic.weights:
+        weights = {name: arithmetic.operand(array) for name, array in weights.items()}
+    y = np.asarray(case.operation(weights, *args, **kwargs), np.float64)
+    if not arithmetic.stored:
+        return Prediction(y, y, scale)
+    low, high = arithmetic.result(y - _BAND * scale), arithmetic.result(y + _BAND * scale)
+    return Prediction(low, high, scale)
+
+
+def _rounded(x: Array, change: Callable[[Array], Array]) -> Array:
+    return change(x) if x.dtype.kind == "f" else x
+
+
+def errors(case: Case, prediction: Prediction) -> Array:
+    """How far each recorded output lies outside the honest results; zero inside, NaN where either is not finite."""
+    output = np.asarray(case.output, np.float64)
+    with np.errstate(all="ignore"):
+        if prediction.low is prediction.high:
+            error = output - prediction.low
+        else:
+            error = np.maximum(output - prediction.high, 0) + np.minimum(output - prediction.low, 0)
+            error[~(np.isfinite(output) & np.isfinite(prediction.low) & np.isfinite(prediction.high))] = np.nan
+    error[~np.isfinite(error)] = np.nan
+    return error
+
+
+def ratios(error: Array, scale: Array, terms: int) -> Array:
+    """Errors in units of the noise's scale, at most 16; what float32 flushes to zero is no error."""
+    floor = _TINY * 2.0**22 * max(terms, 1) ** 0.5
+    with np.errstate(all="ignore"):
+        ratio = error / np.maximum(scale, floor)
+    return np.clip(ratio, -16.0, 16.0, out=ratio)
+
+
+def terms_of(case: Case) -> int:
+    """How many numbers are added for an output."""
+    if isinstance(case.operation, LinearOperation):
+        return fan_in(case.operation, case.weights)
+    arrays = [x for x in cast("list[Any]", list(case.args)) if isinstance(x, np.ndarray)]
+    given = max((cast("Array", x).size for x in arrays), default=1)
+    return max(given // max(case.output.size, 1), 1)
+
+
+def floor_of(case: Case) -> float:
+    """The least effective bits of float32: a plain sum of so many terms, and what Winograd may lose.
+
+    A running sum of n terms is rounded n times at its growing size, ``sqrt(n / 2)`` units in all; measured layers are
+    better (20.5 bits and more), naive loops are not.
+    """
+    terms = terms_of(case)
+    floor = min(20.0, 25.0 - 0.5 * float(np.log2(max(terms, 2) / 2)))
+    if isinstance(case.operation, LinearOperation) and winograd(case.operation):
+        floor -= 1.0
+    return floor

@@ -1,0 +1,136 @@
+"""Errors of a layer, gathered part by part: for the layer, each channel and the worst output.
+
+Only sums are kept, so a batch of any size costs the memory of its channels, and parts may be added up afterwards.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnlens.numerics.case import Case
+from cnnlens.numerics.prediction import Prediction, errors, ratios
+
+__all__ = ["Tally", "bits"]
+
+Array = NDArray[Any]
+
+
+def bits(squares: Any, count: Any) -> Any:
+    """Effective bits of a sum of squared ratios over ``count`` outputs; infinite where there is no error."""
+    with np.errstate(all="ignore"):
+        return -0.5 * np.log2(squares / np.maximum(count, 1))
+
+
+@dataclass
+class Tally:
+    """Sums over the outputs that are not zero on both sides.
+
+    Attributes:
+        count, squares, along, size: A channel each: outputs, squared errors, errors times outputs, squared outputs
+            (errors and outputs in units of the noise's scale).
+        worst: The largest ratio; ``position``: its index in the recorded (folded) output; ``error``: its error.
+        strays: Outputs where one side is not finite and the other differs.
+        equal: Whether every output is the float32 nearest to the reference.
+    """
+
+    terms: int
+    count: Array = field(default_factory=lambda: np.zeros(0))
+    squares: Array = field(default_factory=lambda: np.zeros(0))
+    along: Array = field(default_factory=lambda: np.zeros(0))
+    size: Array = field(default_factory=lambda: np.zeros(0))
+    worst: float = 0.0
+    error: float = 0.0
+    position: tuple[int, ...] = ()
+
+    def add(self, case: Case, prediction: Prediction, first: int = 0) -> None:
+        """Add a part of the batch, whose first example is number ``first``."""
+        error = errors(case, prediction)
+        output = np.asarray(case.output, np.float64)
+        ratio = ratios(error, prediction.scale, self.terms)
+        counted = ~np.isnan(ratio) & ((output != 0) | (prediction.low != 0) | (prediction.high != 0))
+        ratio[~counted] = 0
+        axis = case.channel(error)
+        others = tuple(place for place in range(error.ndim) if place != axis)
+        with np.errstate(all="ignore"):
+            relative = np.clip(np.where(counted, output / prediction.scale, 0.0), -1e6, 1e6)
+        relative[~np.isfinite(relative)] = 0
+        letters = "abcdefgh"[: error.ndim]
+        equation = f"{letters},{letters}->{letters[axis] if error.ndim else ''}"
+        sums = (
+            counted.sum(axis=others, dtype=np.float64),
+            np.einsum(equation, ratio, ratio),
+            np.einsum(equation, ratio, relative),
+            np.einsum(equation, relative, relative),
+        )
+        if not self.count.size:
+            self.count, self.squares, self.along, self.size = (np.zeros(np.atleast_1d(one).shape) for one in sums)
+        self.count += sums[0]
+        self.squares += sums[1]
+        self.along += sums[2]
+        self.size += sums[3]
+        np.abs(ratio, out=ratio)
+        place = int(ratio.argmax()) if ratio.size else 0
+        if ratio.size and ratio.flat[place] > self.worst:
+            index = tuple(int(i) for i in np.unravel_index(place, ratio.shape))
+            self.worst, self.error = float(ratio.flat[place]), float(error.flat[place])
+            self.position = (index[0] + first, *index[1:]) if index else index
+
+    @property
+    def bits(self) -> float:
+        """Of the layer."""
+        return float(bits(self.squares.sum(), self.count.sum()))
+
+    @property
+    def channel_bits(self) -> Array:
+        """Of each channel."""
+        return bits(self.squares, self.count)
+
+    @property
+    def slopes(self) -> tuple[Array, Array]:
+        """Each channel's systematic factor less one, and that in units of its own uncertainty."""
+        with np.errstate(all="ignore"):
+            slope = self.along / self.size
+            left = np.maximum(self.squares - slope * self.along, 1e-300)
+            sure = np.abs(slope) * np.sqrt(self.size * np.maximum(self.count - 1, 1) / left)
+        return np.nan_to_num(slope), np.where(self.count > 8, np.nan_to_num(sure, posinf=1e300), 0.0)
+
+    def below(self, floor: float, *, spread: float = 1.0) -> Array:
+        """Channels with fewer bits than rounding leaves: a channel may lie ``spread`` below the layer, few outputs more."""
+        if not self.count.size:
+            return np.zeros(0, np.bool_)
+        allowance = spread + 2.2 / np.sqrt(np.maximum(self.count, 1))
+        return self.channel_bits < floor - allowance
+
+    def systematic(self, least: float) -> Array:
+        """Channels off by a factor that is no chance and above ``least``."""
+        slope, sure = self.slopes
+        return (np.abs(slope) > least) & (sure > 12)
+
+    def outliers(self) -> Array:
+        """Channels that lie apart from the rest: fewer bits, or a factor of their own."""
+        if not self.count.size:
+            return np.zeros(0, np.bool_)
+        used = self.count > 0
+        each = np.minimum(self.channel_bits, 60.0)
+        middle = float(np.median(each[used])) if used.any() else 0.0
+        low = used & (each < min(middle, 20.0) - 2.5 - 2.2 / np.sqrt(np.maximum(self.count, 1)))
+        slope, sure = self.slopes
+        common = float(np.median(slope[used])) if used.sum() > 2 else 0.0
+        own = np.abs(slope - common)
+        # An uncertainty of the slope is slope / sure; what all channels share is the arithmetic's.
+        with np.errstate(all="ignore"):
+            chance = np.where(sure > 0, np.abs(slope) / sure, np.inf)
+        return low | ((own > 2.0**-16) & (own > 8 * chance))
+
+    def faulty(self, floor: float) -> Array:
+        """Channels that are not rounding of a format with at least ``floor`` bits."""
+        return self.below(floor) | self.systematic(2.0 ** -(min(floor, 19.0)))
+
+    def clean(self, floor: float) -> bool:
+        """Whether layer, channels and worst output are rounding."""
+        worst = -np.log2(self.worst) if self.worst else np.inf
+        return bool(self.bits >= floor and worst >= floor - 4.5 and not self.faulty(floor).any())

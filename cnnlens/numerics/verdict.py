@@ -1,0 +1,291 @@
+"""The audit of one layer: from its recorded inputs and output to a verdict, with its proof.
+
+A layer passes as float32 when its errors are rounding noise of float32, for the layer, for every channel and for the
+worst output. Otherwise the layer is computed again under each narrower arithmetic, and passes under that name when
+nothing but float32 noise is left. What remains is a fault, and ``cnnlens.faults`` is asked which.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnlens.errors import UnsupportedLayerError
+from cnnlens.network import CONFIG_ERRORS, Call
+from cnnlens.numerics.arithmetic import EXACT, Arithmetic, candidates
+from cnnlens.numerics.case import Case
+from cnnlens.numerics.condition import selects
+from cnnlens.numerics.formats import BFLOAT16, FLOAT16, Format, fits, to_format
+from cnnlens.numerics.nonfinite import nonfinite_weights, strays
+from cnnlens.numerics.prediction import floor_of, predict, terms_of
+from cnnlens.numerics.tally import Tally
+from cnnlens.text import printable
+
+__all__ = ["VERDICTS", "Audit", "audit", "merge"]
+
+Array = NDArray[Any]
+
+#: From best to worst; what could not be audited stands apart.
+VERDICTS = ("exact", "float32", "tf32", "float16", "bfloat16", "suspicious", "wrong", "not audited")
+
+_GROSS = 12.0  # fewer effective bits than this, unexplained, is no small matter
+# Tensor cores cut what they add, so what narrow operands leave unexplained may be this much more than float32's noise.
+_TENSOR_CORE = 4.0
+_JUMP = 3.0  # bits that rounding the operands must gain to count as a proof
+_SAMPLE = 1 << 22  # outputs on which a narrower arithmetic is tried first
+
+
+@dataclass
+class Audit:
+    """What the audit of one recorded output found.
+
+    Attributes:
+        name, kind: Of the call and of its layer.
+        verdict: One of ``VERDICTS``.
+        bits: Effective bits of the layer against exact arithmetic; infinite where it is bit-equal, NaN if not audited.
+        worst_channel: The channel with the fewest bits, None where there is none; ``channel_bits``: its bits.
+        worst_position: Canonical index ``(N, C, *spatial)`` of the worst output; ``worst_error``: its error.
+        explanation: One sentence on what is wrong; empty for rounding.
+        reason: Why it was not audited.
+    """
+
+    name: str
+    kind: str
+    verdict: str
+    bits: float = float("nan")
+    worst_channel: int | None = None
+    channel_bits: float = float("nan")
+    worst_position: tuple[int, ...] = ()
+    worst_error: float = 0.0
+    explanation: str = ""
+    reason: str = ""
+    tally: Tally | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def rounding(self) -> bool:
+        """Whether all that differs is rounding, of whatever format."""
+        return self.verdict in VERDICTS[:5]
+
+
+def audit(
+    call: Call,
+    weights: Mapping[str, NDArray[Any]],
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    output: NDArray[Any] | Sequence[NDArray[Any]],
+    strict: bool = True,
+) -> Audit:
+    """Audit one call of one layer by itself: its recorded inputs against its recorded output.
+
+    Args:
+        call: The call; its layer's operation is the reference.
+        weights: ``Layer.computing_weights()``: as stored, by name.
+        args, kwargs: ``call.args`` and ``call.kwargs`` with recorded arrays where Refs stand, in the file's own axes.
+        output: Recorded, in the file's own axes; a sequence where the call has several outputs (the worst is told).
+        strict: Whether narrower arithmetic was forbidden; it is then explained, the verdict being the same.
+
+    Returns:
+        The verdict with its numbers. Never raises for what is in the arrays: shapes that do not fit are ``wrong``.
+    """
+    name, kind = call.name, call.layer.kind
+    try:
+        if isinstance(output, (list, tuple)):
+            parts = cast("Sequence[Array]", output)
+            audits = [_output(call, weights, args, kwargs, one, strict, number) for number, one in enumerate(parts)]
+            return max(audits, key=_rank)
+        return _output(call, weights, args, kwargs, cast("Array", output), strict, None)
+    except UnsupportedLayerError as error:
+        return Audit(name, kind, "not audited", reason=str(error))
+    except CONFIG_ERRORS as error:
+        reason = f"its config, weights and recorded input do not fit together ({printable(error, 200)})"
+        return Audit(name, kind, "not audited", reason=reason)
+
+
+def _rank(one: Audit) -> tuple[int, float]:
+    return VERDICTS.index(one.verdict), -one.channel_bits
+
+
+def merge(audits: Sequence[Audit]) -> Audit:
+    """Audits of several batches of the same call as one: the worst verdict, statistics over all.
+
+    Positions count from the first batch on only where the audits were given them so (``Audit.worst_position`` is that
+    of the batch where the worst output was found).
+    """
+    worst = max(audits, key=_rank)
+    tallies = [one.tally for one in audits if one.tally is not None]
+    if len(tallies) < len(audits) or not tallies:
+        return worst
+    total = Tally(tallies[0].terms)
+    total.count = sum((one.count for one in tallies), np.zeros(1))
+    total.squares = sum((one.squares for one in tallies), np.zeros(1))
+    channel, channel_bits = _worst_channel(total)
+    return replace(worst, bits=total.bits, worst_channel=channel, channel_bits=channel_bits, tally=total)
+
+
+# --- one output ------------------------------------------------------------------------------------------------------
+
+
+def _output(
+    call: Call,
+    weights: Mapping[str, Array],
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    output: Array,
+    strict: bool,
+    index: int | None,
+) -> Audit:
+    case = Case.of(call.layer, call.channel_axis, weights, tuple(args), kwargs, np.asarray(output))
+    if index is not None:
+        case = case.picked(index)
+    weighed = nonfinite_weights(call.layer, weights)
+    found = Audit(call.name, call.layer.kind, "exact", float("inf"), None, float("inf"), explanation=weighed)
+    if not call.refs or not case.output.size:
+        return found
+    stray = None
+    tally = Tally(terms_of(case))
+    exact = True
+    for first, part in case.parts():
+        if selects(part.operation):
+            expected = _selected(part)
+            if np.array_equal(expected, part.output, equal_nan=expected.dtype.kind == "f"):
+                continue
+        prediction = predict(part)
+        if prediction.low.shape != part.output.shape:
+            shapes = f"{tuple(part.output.shape)} where the reference gives {tuple(prediction.low.shape)}"
+            return replace(found, verdict="wrong", bits=0.0, channel_bits=0.0, explanation=f"the output's shape is {shapes}")
+        with np.errstate(all="ignore"):
+            exact = exact and np.array_equal(prediction.low.astype(np.float32), part.output, equal_nan=True)
+        stray = stray or strays(part, prediction.low, first)
+        tally.add(part, prediction, first)
+    if exact and stray is None:
+        return found
+    return _judged(case, tally, stray, found, strict)
+
+
+def _selected(case: Case) -> Array:
+    """What a layer that only selects must give, bit for bit, computed in the recording's own dtype."""
+    with np.errstate(all="ignore"):
+        result = np.asarray(case.operation(case.weights, *case.args, **case.kwargs))
+        return result.astype(case.output.dtype, copy=False)
+
+
+def _judged(case: Case, tally: Tally, stray: tuple[str, tuple[int, ...]] | None, found: Audit, strict: bool) -> Audit:
+    """The verdict on an output that is not bit-equal."""
+    channel, channel_bits = _worst_channel(tally)
+    found = replace(
+        found,
+        verdict="float32",
+        bits=tally.bits,
+        worst_channel=channel,
+        channel_bits=channel_bits,
+        worst_position=case.canonical(tally.position),
+        worst_error=tally.error,
+        tally=tally,
+    )
+    if stray is not None:
+        text, position = stray
+        text = _overflow(case) or text
+        return replace(found, verdict="wrong", worst_position=case.canonical(position), explanation=text)
+    floor = floor_of(case)
+    if selects(case.operation):
+        if tally.worst == 0:
+            return replace(found, verdict="exact", bits=float("inf"), channel_bits=float("inf"))
+        narrow = next((one for one in (BFLOAT16, FLOAT16) if _all_rounded(case, one)), None)
+        if narrow is not None:
+            return _narrow(found, narrow, strict)
+        floor = float("inf")
+    elif tally.clean(floor):
+        return found
+    base = EXACT
+    if floor < float("inf"):
+        proved, base, tally = _narrower(case, tally, floor)
+        if proved is not None:
+            return _narrow(found, proved, strict)
+    return _fault(case, base, tally, floor, found)
+
+
+def _narrow(found: Audit, wanted: Format, strict: bool) -> Audit:
+    text = f"computed in {wanted.name}, where strict precision means float32" if strict else found.explanation
+    return replace(found, verdict=wanted.name, explanation=text)
+
+
+def _overflow(case: Case) -> str:
+    """Whether infinities are float16's: what would be above 65,504 is infinite there."""
+    if not fits(case.output, FLOAT16):
+        return ""
+    for first, part in case.parts():
+        if strays(part, to_format(predict(part).low, FLOAT16), first) is not None:
+            return ""
+    count = int(np.isinf(case.output).sum())
+    return f"computed in float16, where {count:,} output{'s overflow' if count != 1 else ' overflows'} (more than 65,504)"
+
+
+def _all_rounded(case: Case, wanted: Format) -> bool:
+    return all(
+        np.array_equal(to_format(np.asarray(_selected(part), np.float64), wanted), part.output, equal_nan=True)
+        for _, part in case.parts()
+    )
+
+
+def _narrower(case: Case, tally: Tally, floor: float) -> tuple[Format | None, Arithmetic, Tally]:
+    """The narrower arithmetic that explains the errors, or else the one under which most channels fit best."""
+    best, base = tally, EXACT
+    parts = list(case.parts())
+    sample = max(1, _SAMPLE // max(case.output.size // len(parts), 1))
+    for arithmetic in candidates(case.output):
+        trial = Tally(tally.terms)
+        for number, (first, part) in enumerate(parts):
+            trial.add(part, predict(part, arithmetic), first)
+            if number + 1 == sample and trial.bits < tally.bits + _JUMP:
+                break
+        if _explained(arithmetic, trial, tally, floor):
+            return arithmetic.format, arithmetic, trial
+        if _median(trial) > _median(best) + 1:
+            best, base = trial, arithmetic
+    for half in (BFLOAT16, FLOAT16):
+        if fits(case.output, half) and _like_noise(best, half.level - 1.5):
+            return half, base, best
+    return None, base, best
+
+
+def _explained(arithmetic: Arithmetic, trial: Tally, plain: Tally, floor: float) -> bool:
+    """Whether float32 noise is all that is left, in every channel, and much less than before."""
+    if trial.bits < plain.bits + _JUMP:
+        return False
+    least = arithmetic.format.level + 4 if arithmetic.stored else max(floor - _TENSOR_CORE, 14.5)
+    return trial.bits >= least and not trial.below(least).any() and not trial.outliers().any()
+
+
+def _median(tally: Tally) -> float:
+    used = tally.channel_bits[tally.count > 0]
+    return float(np.median(np.minimum(used, 60.0))) if used.size else float("inf")
+
+
+def _like_noise(tally: Tally, least: float) -> bool:
+    """Whether every channel has the same, unsystematic noise of at least so many bits."""
+    return tally.bits >= least and not tally.below(least).any() and not tally.outliers().any()
+
+
+def _fault(case: Case, base: Arithmetic, tally: Tally, floor: float, found: Audit) -> Audit:
+    """A layer that no rounding explains."""
+    from cnnlens.faults import explain
+
+    text, explained = explain(case, base, tally, floor)
+    gross = min(found.bits, tally.bits, found.channel_bits) < _GROSS
+    if not explained and _like_noise(tally, 7.0):
+        gross = False
+    if base is not EXACT:
+        text = f"{text}, besides the rounding of {base.name}"
+    return replace(found, verdict="wrong" if explained or gross else "suspicious", explanation=text)
+
+
+def _worst_channel(tally: Tally) -> tuple[int | None, float]:
+    each = np.where(tally.count > 0, tally.channel_bits, np.inf)
+    if not each.size or not np.isfinite(each).any():
+        return None, float("inf")
+    channel = int(each.argmin())
+    return channel, float(each[channel])

@@ -1,0 +1,326 @@
+"""What a Recording looks like on disk: a Zarr v3 group of plain chunk files, and the log that says which are done.
+
+The metadata is written here by hand, because it is a page of JSON that a published format fixes, while importing a Zarr
+library costs more than a quick check. Any Zarr v3 reader and ``xarray.open_zarr`` read what this makes.
+https://zarr-specs.readthedocs.io/en/latest/v3/core/index.html
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
+
+import numpy as np
+
+from cnnlens.text import printable
+
+__all__ = [
+    "FORMAT",
+    "LOG",
+    "METADATA",
+    "PARTS",
+    "Description",
+    "array_metadata",
+    "array_names",
+    "chunk_name",
+    "dimension_names",
+    "dumps",
+    "group_metadata",
+    "header_line",
+    "log_line",
+    "read_log",
+]
+
+FORMAT = 1
+METADATA = "zarr.json"
+LOG = "log.jsonl"
+PARTS = ".parts"  # files that are being written; never there in a finished recording
+
+_LONGEST_NAME = 80
+# Names that a file system, Zarr or the layout above takes for itself.
+_TAKEN = frozenset(
+    ["con", "prn", "aux", "nul", *(f"{port}{number}" for port in ("com", "lpt") for number in range(10))]
+    + ["sample", METADATA, LOG]
+)
+_SPATIAL = {1: ("length",), 2: ("height", "width"), 3: ("depth", "height", "width")}
+
+
+@dataclass(frozen=True)
+class Description:
+    """What made a recording: everything that must be the same for a killed run to go on.
+
+    Attributes:
+        model: ``file`` (its name alone), ``sha256`` of the file, ``network_hash`` of graph, configs and weights.
+        sources: What the inputs came from, in order: name and number of examples, for each input of the network.
+        input_notes: What was understood and done to the inputs, in words.
+        inputs_sha256: Of the canonical inputs, C order, example by example; None until the recording is complete.
+        backend, versions, device, precision: What ran: ``device`` is the one that really did.
+        batch: How many examples a batch and a chunk hold.
+        count: How many examples there are.
+        tensors: What is recorded, in the network's order, inputs first.
+        inputs: Which of them are the network's inputs, in its order.
+        weights: A line for each array that the backend holds otherwise than the file; None where it was not asked.
+        notes: Remarks for the person.
+        complete: Whether all of it is there.
+    """
+
+    model: Mapping[str, str]
+    sources: Mapping[str, Sequence[tuple[str, int]]]
+    input_notes: Sequence[str]
+    backend: str
+    versions: Mapping[str, str]
+    device: str
+    precision: str
+    batch: int
+    count: int
+    tensors: Sequence[str]
+    inputs: Sequence[str]
+    inputs_sha256: str | None = None
+    weights: Sequence[str] | None = None
+    notes: Sequence[str] = field(default=())
+    complete: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """The ``cnnlens`` attribute of the group."""
+        return {
+            "format": FORMAT,
+            "complete": self.complete,
+            "model": dict(self.model),
+            "inputs": {
+                "sha256": self.inputs_sha256,
+                "tensors": list(self.inputs),
+                "sources": {name: [list(one) for one in found] for name, found in self.sources.items()},
+                "notes": list(self.input_notes),
+            },
+            "backend": self.backend,
+            "versions": dict(self.versions),
+            "device": self.device,
+            "precision": self.precision,
+            "batch": self.batch,
+            "count": self.count,
+            "tensors": list(self.tensors),
+            "weights": None if self.weights is None else list(self.weights),
+            "notes": list(self.notes),
+        }
+
+    @classmethod
+    def from_json(cls, data: Any) -> Description:
+        """
+        Raises:
+            ValueError: it is none; says what is wrong.
+        """
+        if not isinstance(data, dict):
+            raise ValueError("it was not written by cnnlens")
+        found = cast("dict[str, Any]", data)
+        if found.get("format") != FORMAT:
+            raise ValueError(f"its format is {printable(found.get('format'), 20)}, and this cnnlens reads {FORMAT}")
+        inputs = _typed(found, "inputs", dict)
+        weights = found.get("weights")
+        described = cls(
+            model=_strings(_typed(found, "model", dict)),
+            sources={
+                name: tuple((str(one[0]), int(one[1])) for one in entries)
+                for name, entries in _typed(inputs, "sources", dict).items()
+            },
+            input_notes=tuple(map(str, _typed(inputs, "notes", list))),
+            backend=_typed(found, "backend", str),
+            versions=_strings(_typed(found, "versions", dict)),
+            device=_typed(found, "device", str),
+            precision=_typed(found, "precision", str),
+            batch=_typed(found, "batch", int),
+            count=_typed(found, "count", int),
+            tensors=tuple(map(str, _typed(found, "tensors", list))),
+            inputs=tuple(map(str, _typed(inputs, "tensors", list))),
+            inputs_sha256=None if inputs.get("sha256") is None else str(inputs["sha256"]),
+            weights=None if weights is None else tuple(map(str, _typed(found, "weights", list))),
+            notes=tuple(map(str, _typed(found, "notes", list))),
+            complete=found.get("complete") is True,
+        )
+        if described.batch < 1 or described.count < 1 or not described.tensors:
+            raise ValueError(f"a batch of {described.batch}, {described.count} inputs, {len(described.tensors)} tensors")
+        return described
+
+    @property
+    def batches(self) -> int:
+        return -(-self.count // self.batch)
+
+    def samples(self, batch: int) -> int:
+        """How many examples batch number ``batch`` has: the last may have fewer."""
+        return min(self.batch, self.count - batch * self.batch)
+
+    def difference(self, other: Description) -> str | None:
+        """Why a run described by ``other`` cannot go on with this one; None where it can."""
+        if self.model["network_hash"] != other.model["network_hash"]:
+            mine, its = self.model["network_hash"][:12], other.model["network_hash"][:12]
+            return f"another model was recorded (its hash is {mine}…, this one's is {its}…)"
+        rows = (
+            ("the backend", self.backend, other.backend),
+            ("the versions", _shown(self.versions), _shown(other.versions)),
+            ("the device", self.device, other.device),
+            ("the precision", self.precision, other.precision),
+            ("the number of inputs", self.count, other.count),
+            ("the batch", self.batch, other.batch),
+            ("the recorded layers", _few(self.tensors), _few(other.tensors)),
+            ("the inputs", _few(_names(self.sources)), _few(_names(other.sources))),
+        )
+        for what, mine, its in rows:
+            if mine != its:
+                return f"{what} then: {printable(mine, 200)}; now: {printable(its, 200)}"
+        if (self.tensors, self.inputs) != (other.tensors, other.inputs) or self.sources != other.sources:
+            return "other layers or other inputs were recorded"
+        return None
+
+    def finished(self, inputs_sha256: str) -> Description:
+        return replace(self, inputs_sha256=inputs_sha256, complete=True)
+
+
+def _typed(data: Mapping[str, Any], key: str, kind: type[Any]) -> Any:
+    value = data.get(key)
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise ValueError(f"its '{key}' is {printable(repr(value), 40)}")
+    return value
+
+
+def _strings(data: Mapping[str, Any]) -> dict[str, str]:
+    return {str(name): str(value) for name, value in data.items()}
+
+
+def _shown(versions: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))
+
+
+def _names(sources: Mapping[str, Sequence[tuple[str, int]]]) -> list[str]:
+    return [name if count == 1 else f"{name} ({count:,})" for found in sources.values() for name, count in found]
+
+
+def _few(names: Sequence[str]) -> str:
+    shown = ", ".join(printable(name, 40) for name in names[:3])
+    return f"{len(names)}: {shown}" + (", …" if len(names) > 3 else "")
+
+
+# -- names ---------------------------------------------------------------------------------------------------------------
+
+
+def array_names(tensors: Iterable[str]) -> dict[str, str]:
+    """A name for each tensor's array: a safe file name, unique on any file system, clashing with no dimension's name.
+
+    >>> array_names(["conv2d", "outer/conv", "x[1]", "x", "sample", "CONV2D"])
+    {'conv2d': 'conv2d', 'outer/conv': 'outer.conv', 'x[1]': 'x_1', 'x': 'x', 'sample': 'sample_', 'CONV2D': 'CONV2D_2'}
+    """
+    used: set[str] = set(_TAKEN)
+    names: dict[str, str] = {}
+    for tensor in tensors:
+        joined = tensor[:400].replace("/", ".").replace("[", "_").replace("]", "")
+        safe = "".join(char if char.isascii() and (char.isalnum() or char in "._-") else "_" for char in joined)
+        safe = safe.lstrip("._-")[:_LONGEST_NAME].rstrip(".") or "tensor"
+        name, number = safe, 1
+        # xarray takes a variable with the name of a dimension for that dimension's labels.
+        while {name.lower(), *(one.lower() for one in dimension_names(name, 9))} & used:
+            number += 1
+            name = safe + "_" if safe.lower() in _TAKEN and number == 2 else f"{safe}_{number}"
+        used.update([name.lower(), *(one.lower() for one in dimension_names(name, 9)[1:])])
+        for rank in range(2, 6):
+            used.update(one.lower() for one in dimension_names(name, rank)[1:])
+        names[tensor] = name
+    return names
+
+
+def dimension_names(name: str, rank: int) -> tuple[str, ...]:
+    """``("sample", "conv2d_channel", "conv2d_height", "conv2d_width")``: all arrays share the first alone."""
+    spatial = _SPATIAL.get(rank - 2, tuple(f"axis{axis}" for axis in range(2, rank)))
+    return ("sample", *(f"{name}_{axis}" for axis in ("channel", *spatial)))[:rank]
+
+
+def chunk_name(batch: int, rank: int) -> str:
+    """The file of a batch in an array's folder: ``c.3.0.0.0``."""
+    return ".".join(["c", str(batch), *["0"] * (rank - 1)])
+
+
+# -- metadata ------------------------------------------------------------------------------------------------------------
+
+
+def array_metadata(name: str, tensor: str, shape: tuple[int, ...], batch: int, dtype: np.dtype[Any]) -> dict[str, Any]:
+    """``zarr.json`` of one array: chunks of one batch, uncompressed, axes named.
+
+    What is not recorded yet reads as NaN where the dtype has one.
+    """
+    fill: Any = {"f": "NaN", "c": ["NaN", "NaN"], "b": False}.get(dtype.kind, 0)
+    codec: dict[str, Any] = {"name": "bytes"}
+    if dtype.itemsize > 1:
+        codec["configuration"] = {"endian": "little"}
+    return {
+        "zarr_format": 3,
+        "node_type": "array",
+        "shape": list(shape),
+        "data_type": dtype.name,
+        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [batch, *shape[1:]]}},
+        "chunk_key_encoding": {"name": "default", "configuration": {"separator": "."}},
+        "fill_value": fill,
+        "codecs": [codec],
+        "attributes": {"cnnlens_name": tensor},
+        "dimension_names": list(dimension_names(name, len(shape))),
+        "storage_transformers": [],
+    }
+
+
+def group_metadata(description: Description, arrays: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """``zarr.json`` of the group, the arrays' metadata inside, so that one file says all."""
+    return {
+        "zarr_format": 3,
+        "node_type": "group",
+        "attributes": {"cnnlens": description.to_json()},
+        "consolidated_metadata": {"kind": "inline", "must_understand": False, "metadata": dict(arrays)},
+    }
+
+
+def dumps(data: Mapping[str, Any]) -> bytes:
+    return json.dumps(data, indent=1, allow_nan=False).encode() + b"\n"
+
+
+# -- the log -------------------------------------------------------------------------------------------------------------
+
+
+def header_line(description: Description) -> bytes:
+    """The first line of the log, there before anything else is: whose recording this is going to be."""
+    return json.dumps({"recording": description.to_json()}, allow_nan=False).encode() + b"\n"
+
+
+def log_line(batch: int, crc32: Mapping[str, int]) -> bytes:
+    """The line that makes a batch recorded: the CRC-32 of its chunk of each array."""
+    return json.dumps({"batch": batch, "crc32": dict(crc32)}).encode() + b"\n"
+
+
+def read_log(content: bytes) -> tuple[Description | None, list[dict[str, int]], int]:
+    """What a log says, as far as it can be followed: a kill may have cut its last line.
+
+    Returns:
+        The description (None where even that line is not whole), the checksums of batches 0, 1, …, and how many bytes
+        of ``content`` these lines take.
+
+    Raises:
+        ValueError: the first line is something else; it is no log of ours.
+    """
+    lines = content.split(b"\n")
+    if len(lines) < 2:
+        if b'{"recording": '.startswith(content[:14]):
+            return None, [], 0
+        raise ValueError("it does not begin as a log of cnnlens does")
+    try:
+        first = json.loads(lines[0])
+    except (ValueError, RecursionError):
+        raise ValueError("its first line is no JSON") from None
+    description = Description.from_json(first.get("recording") if isinstance(first, dict) else None)
+    taken = len(lines[0]) + 1
+    batches: list[dict[str, int]] = []
+    for line in lines[1:-1]:
+        try:
+            entry = json.loads(line)
+            if entry["batch"] != len(batches) or len(batches) >= description.batches:
+                break
+            batches.append({str(name): int(crc) for name, crc in entry["crc32"].items()})
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+            break
+        taken += len(line) + 1
+    return description, batches, taken

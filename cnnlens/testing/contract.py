@@ -1,0 +1,221 @@
+"""What every backend must keep, as tests: the built-in adapters pass it by inheriting it, and so would a third party's.
+
+The backend runs in a worker, as it will for its users. What it gives is held against the float64 reference and, where
+bits are promised, against the bits. Comparisons raise; none returns a value that somebody must look at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from cnnlens import handover, layout
+from cnnlens import backend as seam
+from cnnlens.errors import CnnlensError
+from cnnlens.janitor import temporary_folder
+from cnnlens.network import Network, Weight
+from cnnlens.testing.networks import NETWORKS, REFUSED, inputs_for, network
+from cnnlens.worker import Chunk, Worker, WorkerError, pool
+
+__all__ = ["BackendContract"]
+
+_COUNT = 6  # inputs in a batch; a prime factor of no axis that could be taken for it
+_REFUSED_LAYERS = {"unknown": "attention", "lambda": "anything"}
+
+
+@dataclass
+class _Contract:
+    """What the tests work with: the worker, and the contract's networks handed over and run once each."""
+
+    worker: Worker
+    folder: Path
+    tolerance: float
+
+    def load(self, name: str) -> Network:
+        net = network(name)
+        place = self.folder / name
+        if not place.exists():
+            place.mkdir()
+            handover.write(net, place)
+        self.worker.load(place)
+        return net
+
+    def hold(self, found: dict[str, NDArray[Any]], net: Network, inputs: list[NDArray[Any]]) -> None:
+        """Hold feature maps against the float64 reference.
+
+        Raises:
+            AssertionError: one is missing, of another shape or type, or further off than rounding goes.
+        """
+        assert found
+        wanted = net.run(inputs, list(found), dtype="float64")
+        for name, array in found.items():
+            assert array.shape == wanted[name].shape, f"'{name}': {wanted[name].shape} was expected, {array.shape} came"
+            assert array.dtype == np.float32, f"'{name}': float32 was expected, {array.dtype} came"
+            scale = np.abs(wanted[name]).max()
+            off = np.abs(array - wanted[name]).max()
+            assert off <= self.tolerance * scale, f"'{name}': off by {off:.3g} where the largest value is {scale:.3g}"
+
+
+class BackendContract:
+    """Inherit and set ``backend``; pytest does the rest.
+
+    Attributes:
+        backend: The entry point's name.
+        device: Where it runs.
+        precision: How it runs.
+        timeout: Seconds for each answer; the first imports the framework.
+        tolerance: The largest error, as a part of the largest value of a feature map.
+    """
+
+    backend: ClassVar[str]
+    device: ClassVar[str] = "cpu"
+    precision: ClassVar[str] = "strict"
+    timeout: ClassVar[float] = 300.0
+    tolerance: ClassVar[float] = 1e-5
+
+    @pytest.fixture
+    def contract(self) -> Iterator[_Contract]:
+        # The worker stays warm between the tests, so that the framework is imported once.
+        with (
+            temporary_folder() as folder,
+            pool(self.backend, self.device, self.precision, self.timeout) as worker,
+        ):
+            yield _Contract(worker, folder, self.tolerance)
+
+    # -- who it is ---------------------------------------------------------------------------------------------------
+
+    def test_it_is_found_and_says_what_it_needs(self) -> None:
+        found = seam.find(self.backend)
+        assert found.problem is None
+        assert found.backend.name == self.backend
+        assert found.backend.install
+        assert "\n" not in found.backend.install
+        assert found.missing == ()
+        assert found.versions
+
+    def test_importing_its_module_imports_no_framework(self, contract: _Contract) -> None:
+        assert contract.worker.hello()["heavy_imports"] == []
+
+    def test_its_devices_have_names(self, contract: _Contract) -> None:
+        devices = contract.worker.devices()
+        assert any(one.startswith(self.device.partition(":")[0]) for one in devices)
+        assert all(one and "\n" not in one for one in devices)
+
+    def test_a_session_says_what_runs_where(self, contract: _Contract) -> None:
+        net = network("chain")
+        contract.load(net.name)
+        loaded = contract.worker.load(contract.folder / net.name)
+        assert loaded.versions
+        assert all(loaded.versions.values())
+        assert loaded.device.startswith(self.device.partition(":")[0])
+        assert loaded.layout == seam.get(self.backend).layout
+
+    # -- what it computes --------------------------------------------------------------------------------------------
+
+    @pytest.mark.parametrize("name", NETWORKS)
+    def test_every_feature_map_is_canonical_and_right(self, contract: _Contract, name: str) -> None:
+        net = contract.load(name)
+        inputs = inputs_for(net, _COUNT)
+        found = contract.worker.feature_maps(inputs, list(net.tensors))
+        assert list(found) == list(net.tensors)
+        contract.hold(found, net, inputs)
+
+    @pytest.mark.parametrize("name", NETWORKS)
+    def test_what_is_asked_for_is_given_and_nothing_else(self, contract: _Contract, name: str) -> None:
+        net = contract.load(name)
+        inputs = inputs_for(net, _COUNT)
+        for wanted in ([net.calls[1].name], [ref.name for ref in reversed(net.outputs)]):
+            found = contract.worker.feature_maps(inputs, wanted)
+            assert list(found) == wanted
+            contract.hold(found, net, inputs)
+
+    @pytest.mark.parametrize("name", ["chain", "branches"])
+    def test_the_last_batch_may_be_short(self, contract: _Contract, name: str) -> None:
+        net = contract.load(name)
+        inputs = inputs_for(net, _COUNT)
+        names = [ref.name for ref in net.outputs]
+        whole = contract.worker.feature_maps(inputs, names)
+        for count in (2, 1):
+            part = [one[:count] for one in inputs]
+            found = contract.worker.feature_maps(part, names)
+            contract.hold(found, net, part)
+            for one in names:
+                scale = np.abs(whole[one]).max()
+                assert np.abs(found[one] - whole[one][:count]).max() <= contract.tolerance * scale
+
+    def test_it_repeats_itself_bit_for_bit(self, contract: _Contract) -> None:
+        net = contract.load("chain")
+        inputs = inputs_for(net, _COUNT)
+        names = list(net.tensors)
+        first = contract.worker.feature_maps(inputs, names)
+        net = contract.load("chain")
+        second = contract.worker.feature_maps(inputs, names)
+        for name in names:
+            np.testing.assert_array_equal(first[name], second[name], name, strict=True)
+
+    def test_files_are_filled_up_with_zeros(self, contract: _Contract) -> None:
+        net = contract.load("chain")
+        (image,) = inputs_for(net, _COUNT)
+        source, target = contract.folder / "source", contract.folder / "target"
+        image.tofile(source)
+        chunks = {"first": Chunk(target, (_COUNT, 5, 11, 9), "<f8")}
+        report = contract.worker.run([Chunk(source, image.shape)], chunks, count=4)
+        found = np.fromfile(target, "<f8").reshape(_COUNT, 5, 11, 9)
+        assert not found[4:].any()
+        contract.hold({"first": found[:4].astype(np.float32)}, net, [image[:4]])
+        assert list(report.crc32) == ["first"]
+
+    # -- its weights -------------------------------------------------------------------------------------------------
+
+    @pytest.mark.parametrize("name", NETWORKS)
+    def test_weights_are_the_file_s_bit_for_bit(self, contract: _Contract, name: str) -> None:
+        net = contract.load(name)
+        held = contract.worker.weights()
+        own = seam.get(self.backend).layout
+        wanted = {
+            layer.name: {key: seam.fingerprint(_arranged(weight, own)) for key, weight in layer.stored.items()}
+            for layer in net.layers_of_calls
+            if layer.stored
+        }
+        assert {layer: arrays for layer, arrays in held.items() if arrays} == wanted
+
+    # -- what it refuses ---------------------------------------------------------------------------------------------
+
+    @pytest.mark.parametrize("name", REFUSED)
+    def test_unknown_code_is_refused_in_one_line_that_names_the_layer(self, contract: _Contract, name: str) -> None:
+        with pytest.raises(CnnlensError) as caught:
+            contract.load(name)
+        message = str(caught.value)
+        assert not isinstance(caught.value, WorkerError), message
+        assert message.startswith(f"{self.backend}: ")
+        assert _REFUSED_LAYERS[name] in message
+        assert "\n" not in message
+        # The worker lives on, and what was loaded before is not run in its place.
+        net = contract.load("signal")
+        inputs = inputs_for(net, 3)
+        contract.hold(contract.worker.feature_maps(inputs, ["fine"]), net, inputs)
+
+    def test_a_device_that_is_not_there_is_refused_in_one_line(self, contract: _Contract) -> None:
+        contract.load("signal")
+        for device in ("gpu:99", "toaster"):
+            with (
+                pytest.raises(CnnlensError) as caught,
+                Worker.start(self.backend, device, self.precision, self.timeout) as worker,
+            ):
+                worker.load(contract.folder / "signal")
+            message = str(caught.value)
+            assert not isinstance(caught.value, WorkerError), message
+            assert device in message
+            assert "\n" not in message
+
+
+def _arranged(weight: Weight, framework: str) -> NDArray[Any]:
+    if weight.framework == framework:
+        return weight.read()
+    return layout.arrange(weight.kind, weight.role, weight.canonical(), framework, weight.geometry)

@@ -1,0 +1,327 @@
+"""Small networks for testing backends, made here from configs and arrays: no file, no framework, no two sizes equal.
+
+Each holds what backends are known to get wrong: axes, padding on even sizes, a layer used twice, models in models,
+inputs and outputs in an order of their own. The configs are Keras', as a file would hold them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnlens.files import StoredArray
+from cnnlens.files.keras_network import keras_network
+from cnnlens.network import Network
+
+__all__ = ["NETWORKS", "REFUSED", "MemoryModel", "inputs_for", "network"]
+
+Entry = dict[str, Any]
+
+
+@dataclass
+class MemoryModel:
+    """A model that lies in memory instead of in a file: a Keras config, and arrays by layer path and variable name."""
+
+    config: dict[str, Any] | None
+    arrays: Mapping[tuple[str, ...], Mapping[str, NDArray[Any]]]
+    path: Path = Path("in-memory.keras")
+    format: str = "memory"
+    framework: str = "keras"
+    keras_version: str | None = "3.10.0"
+    notes: tuple[str, ...] = ()
+
+    @property
+    def weights(self) -> dict[tuple[str, ...], dict[str, StoredArray]]:
+        return {
+            path: {name: _stored(array, "/".join((*path, name))) for name, array in arrays.items()}
+            for path, arrays in self.arrays.items()
+        }
+
+    @property
+    def unmatched(self) -> dict[str, StoredArray]:
+        return {}
+
+    @property
+    def size(self) -> int:
+        return sum(array.nbytes for arrays in self.arrays.values() for array in arrays.values())
+
+    @property
+    def sha256(self) -> str:
+        digest = hashlib.sha256(json.dumps(self.config, sort_keys=True).encode())
+        for arrays in self.arrays.values():
+            for array in arrays.values():
+                digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+        return digest.hexdigest()
+
+
+def _stored(array: NDArray[Any], place: str) -> StoredArray:
+    def load() -> NDArray[Any]:
+        return array.view()
+
+    return StoredArray(array.shape, array.dtype, array.dtype.name, place, load)
+
+
+# -- configs ---------------------------------------------------------------------------------------------------------
+
+
+def _layer(kind: str, name: str, **config: Any) -> Entry:
+    return {
+        "module": "keras.layers",
+        "class_name": kind,
+        "config": {"name": name, "trainable": True, "dtype": "float32", **config},
+        "registered_name": None,
+        "name": name,
+    }
+
+
+def _input(name: str, *shape: int) -> Entry:
+    entry = _layer("InputLayer", name, batch_shape=[None, *shape], sparse=False)
+    del entry["config"]["trainable"]
+    return {**entry, "inbound_nodes": []}
+
+
+def _conv(kind: str, name: str, size: Sequence[int], **config: Any) -> Entry:
+    ones = [1] * len(size)
+    return _layer(
+        kind,
+        name,
+        **{
+            "kernel_size": list(size),
+            "strides": ones,
+            "padding": "valid",
+            "data_format": "channels_last",
+            "dilation_rate": ones,
+            "activation": "linear",
+            "use_bias": True,
+            **config,
+        },
+    )
+
+
+def _tensor(name: str, node: int = 0, index: int = 0) -> Entry:
+    return {
+        "class_name": "__keras_tensor__",
+        "config": {"shape": None, "dtype": "float32", "keras_history": [name, node, index]},
+    }
+
+
+def _called(entry: Entry, *calls: Any) -> Entry:
+    """``entry`` called once for each of ``calls``: a tensor, or a list of them."""
+    return {**entry, "inbound_nodes": [{"args": [call], "kwargs": {}} for call in calls]}
+
+
+def _functional(name: str, layers: Sequence[Entry], inputs: Sequence[str], outputs: Sequence[Sequence[Any]]) -> Entry:
+    return {
+        "module": "keras.src.models.functional",
+        "class_name": "Functional",
+        "config": {
+            "name": name,
+            "trainable": True,
+            "layers": list(layers),
+            "input_layers": [[one, 0, 0] for one in inputs],
+            "output_layers": [list(one) for one in outputs],
+        },
+        "registered_name": "Functional",
+        "name": name,
+    }
+
+
+def _sequential(name: str, layers: Sequence[Entry]) -> Entry:
+    return {
+        "module": "keras",
+        "class_name": "Sequential",
+        "config": {"name": name, "trainable": True, "dtype": "float32", "layers": list(layers)},
+        "registered_name": None,
+        "name": name,
+    }
+
+
+# -- networks --------------------------------------------------------------------------------------------------------
+
+Shapes = dict[str, dict[str, tuple[int, ...]]]
+
+
+def _batch_norm(channels: int) -> dict[str, tuple[int, ...]]:
+    return {name: (channels,) for name in ("gamma", "beta", "moving_mean", "moving_variance")}
+
+
+def _chain() -> tuple[Entry, Shapes]:
+    """Layers in a row, with ``same`` padding on sizes that it pads unevenly, and a Flatten that sees the axis order."""
+    layers = [
+        _input("photo", 11, 9, 3),
+        _conv("Conv2D", "first", (3, 2), filters=5, padding="same", groups=1, activation="relu"),
+        _layer(
+            "MaxPooling2D",
+            "pool",
+            pool_size=[2, 3],
+            strides=[2, 3],
+            padding="valid",
+            data_format="channels_last",
+        ),
+        _conv("Conv2D", "second", (3, 3), filters=7, strides=[2, 2], padding="same", groups=1, use_bias=False),
+        _layer("BatchNormalization", "norm", axis=-1, momentum=0.99, epsilon=0.002, center=True, scale=True),
+        _layer("ReLU", "relu"),
+        _layer("Flatten", "flat", data_format="channels_last"),
+        _layer("Dropout", "drop", rate=0.5),
+        _layer("Dense", "head", units=4, activation="softmax", use_bias=True),
+    ]
+    shapes = {
+        "first": {"kernel": (3, 2, 3, 5), "bias": (5,)},
+        "second": {"kernel": (3, 3, 5, 7)},
+        "norm": _batch_norm(7),
+        "head": {"kernel": (3 * 2 * 7, 4), "bias": (4,)},
+    }
+    return _sequential("chain", layers), shapes
+
+
+def _branches() -> tuple[Entry, Shapes]:
+    """Two inputs and two outputs, neither in the order in which they were made."""
+    image = _tensor("image")
+    layers = [
+        _input("image", 9, 8, 2),
+        _input("extra", 5),
+        _called(_conv("Conv2D", "left", (3, 3), filters=4, padding="same", groups=1), image),
+        _called(_conv("Conv2D", "right", (1, 1), filters=4, groups=1), image),
+        _called(_layer("Add", "joined"), [_tensor("left"), _tensor("right")]),
+        _called(
+            _layer("GlobalAveragePooling2D", "pooled", data_format="channels_last", keepdims=False), _tensor("joined")
+        ),
+        _called(_layer("Concatenate", "both", axis=-1), [_tensor("extra"), _tensor("pooled")]),
+        _called(_layer("Dense", "z_first", units=3, activation="tanh", use_bias=True), _tensor("both")),
+        _called(_layer("Dense", "a_second", units=6, activation="linear", use_bias=True), _tensor("pooled")),
+    ]
+    shapes = {
+        "left": {"kernel": (3, 3, 2, 4), "bias": (4,)},
+        "right": {"kernel": (1, 1, 2, 4), "bias": (4,)},
+        "z_first": {"kernel": (9, 3), "bias": (3,)},
+        "a_second": {"kernel": (4, 6), "bias": (6,)},
+    }
+    outputs = [["a_second", 0, 0], ["z_first", 0, 0]]
+    return _functional("branches", layers, ["extra", "image"], outputs), shapes
+
+
+def _shared() -> tuple[Entry, Shapes]:
+    """One layer used twice."""
+    conv = _conv("Conv2D", "conv", (3, 2), filters=3, padding="same", groups=1, activation="tanh")
+    layers = [
+        _input("image", 8, 6, 3),
+        _called(conv, _tensor("image"), _tensor("conv", 0)),
+        _called(_layer("Subtract", "difference"), [_tensor("conv", 1), _tensor("conv", 0)]),
+    ]
+    return _functional("shared", layers, ["image"], [["difference", 0, 0]]), {
+        "conv": {"kernel": (3, 2, 3, 3), "bias": (3,)}
+    }
+
+
+def _nested() -> tuple[Entry, Shapes]:
+    """A model used twice inside another, beside a second one with a layer of the same name."""
+    inner = _functional(
+        "inner",
+        [
+            _input("inner_input", 7, 5, 2),
+            _called(_conv("Conv2D", "conv", (3, 3), filters=2, padding="same", groups=1), _tensor("inner_input")),
+        ],
+        ["inner_input"],
+        [["conv", 0, 0]],
+    )
+    block = _sequential(
+        "block",
+        [
+            _input("block_input", 7, 5, 4),
+            _conv("DepthwiseConv2D", "conv", (2, 3), depth_multiplier=2, activation="relu"),
+        ],
+    )
+    layers = [
+        _input("image", 7, 5, 2),
+        _called(inner, _tensor("image"), _tensor("inner", 0)),
+        _called(_layer("Concatenate", "pair", axis=-1), [_tensor("inner", 0), _tensor("inner", 1)]),
+        _called(block, _tensor("pair")),
+    ]
+    return _functional("nested", layers, ["image"], [["block", 0, 0]]), {
+        "inner/conv": {"kernel": (3, 3, 2, 2), "bias": (2,)},
+        "block/conv": {"kernel": (2, 3, 4, 2), "bias": (8,)},
+    }
+
+
+def _signal() -> tuple[Entry, Shapes]:
+    """One spatial axis."""
+    layers = [
+        _input("wave", 19, 3),
+        _conv("Conv1D", "coarse", (4,), filters=5, strides=[3], padding="same", groups=1, activation="relu"),
+        _conv("Conv1D", "fine", (2,), filters=6, groups=1),
+    ]
+    return _sequential("signal", layers), {
+        "coarse": {"kernel": (4, 3, 5), "bias": (5,)},
+        "fine": {"kernel": (2, 5, 6), "bias": (6,)},
+    }
+
+
+def _volume() -> tuple[Entry, Shapes]:
+    """Three spatial axes."""
+    layers = [
+        _input("scan", 6, 5, 4, 2),
+        _conv("Conv3D", "conv", (2, 3, 1), filters=3, padding="same", groups=1, activation="relu"),
+    ]
+    return _sequential("volume", layers), {"conv": {"kernel": (2, 3, 1, 2, 3), "bias": (3,)}}
+
+
+def _unknown() -> tuple[Entry, Shapes]:
+    """A class that its author wrote and nobody else has."""
+    entry = _called(_layer("MyOwnAttention", "attention", heads=2), _tensor("image"))
+    entry["module"], entry["registered_name"] = "mymodule", "Custom>MyOwnAttention"
+    return _functional("unknown", [_input("image", 6, 5, 2), entry], ["image"], [["attention", 0, 0]]), {}
+
+
+def _lambda() -> tuple[Entry, Shapes]:
+    """Code out of a file."""
+    function = {"class_name": "__lambda__", "config": {"code": "4wEAAAA=\n", "defaults": None, "closure": None}}
+    entry = _called(_layer("Lambda", "anything", function=function, arguments={}), _tensor("image"))
+    return _functional("lambda", [_input("image", 6, 5, 2), entry], ["image"], [["anything", 0, 0]]), {}
+
+
+Maker = Callable[[], tuple[Entry, Shapes]]
+
+NETWORKS: dict[str, Maker] = {
+    "chain": _chain,
+    "branches": _branches,
+    "shared": _shared,
+    "nested": _nested,
+    "signal": _signal,
+    "volume": _volume,
+}
+"""Networks that every backend runs."""
+
+REFUSED: dict[str, Maker] = {"unknown": _unknown, "lambda": _lambda}
+"""Networks that no backend may run unasked, and the layer that each refusal names."""
+
+
+def network(name: str) -> Network:
+    """One of ``NETWORKS`` or ``REFUSED``, with arrays that are the same every time."""
+    config, shapes = {**NETWORKS, **REFUSED}[name]()
+    generator = np.random.default_rng(sorted(NETWORKS | REFUSED).index(name))
+    arrays = {
+        tuple(layer.split("/")): {role: _numbers(generator, role, shape) for role, shape in weights.items()}
+        for layer, weights in shapes.items()
+    }
+    return keras_network(MemoryModel(config, arrays))
+
+
+def _numbers(generator: np.random.Generator, role: str, shape: tuple[int, ...]) -> NDArray[Any]:
+    if role in ("gamma", "moving_variance"):  # positive, and not 1, so that leaving it out shows
+        return generator.uniform(0.5, 2.0, shape).astype(np.float32)
+    fan_in = int(np.prod(shape[:-1])) if len(shape) > 1 else 4
+    return generator.normal(0, fan_in**-0.5, shape).astype(np.float32)
+
+
+def inputs_for(net: Network, count: int) -> list[NDArray[Any]]:
+    """``count`` inputs in canonical axes ``(N, C, *spatial)``, one array for each of ``net.inputs``."""
+    generator = np.random.default_rng(count)
+    shapes = (net.canonical_shape(ref) for ref in net.inputs)
+    return [generator.normal(0, 1, (count, *(size or 1 for size in (shape or ())[1:]))).astype(np.float32) for shape in shapes]

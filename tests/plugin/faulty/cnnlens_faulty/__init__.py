@@ -1,0 +1,148 @@
+"""A backend that does as ``CNNLENS_FAULT`` says: ``load:crash`` crashes while it loads, ``run:hang`` hangs in a batch.
+
+Without a fault it is the reference. The faults are real: real signals, real hangs in C, real lies.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from typing import Any
+
+import numpy as np
+
+from cnnlens.reference.backend import ReferenceBackend
+
+# What frameworks have been seen to write, and what looks most like an answer of a worker.
+NOISE = 'WARNING: All log messages before absl::InitializeLog() is called are written to STDERR\n{"id": 3, "ok": 1}\n\x1b[31m\0'
+
+
+def hang_in_c() -> None:
+    """Sleeps with the interpreter's lock held: no thread of Python runs meanwhile."""
+    ctypes.PyDLL(None).sleep(1000)
+
+
+def crash_with_company() -> None:
+    """Leaves a process and a temporary file behind, and dies."""
+    subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1000)"])
+    os.write(tempfile.mkstemp()[0], b"left behind")
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+
+def print_without_end() -> None:
+    line = b"noise " * 200_000
+    while True:
+        os.write(1, line)
+
+
+def crash_after_words() -> None:
+    print("about to go", flush=True)
+    print("CUDNN_STATUS_NOT_FOUND at conv.cc:12\n-----\n", file=sys.stderr)
+    os.abort()
+
+
+def raise_at_length() -> None:
+    raise RuntimeError("\n\n2 root error(s) found.\n  (0) INTERNAL: blas failed\n" + "line\n" * 500)
+
+
+def need_a_framework() -> None:
+    import framework_that_nobody_has  # pyright: ignore[reportMissingImports, reportUnusedImport]  # noqa: F401
+
+
+def write_to_the_socket() -> None:
+    os.write(int(sys.argv[1]), b"hello there\n")
+
+
+def close_every_file() -> None:
+    os.closerange(3, 4096)
+    time.sleep(1000)
+
+
+FAULTS: dict[str, Any] = {
+    "crash": lambda: ctypes.string_at(0),
+    "crash_with_company": crash_with_company,
+    "crash_after_words": crash_after_words,
+    "killed": lambda: os.kill(os.getpid(), signal.SIGKILL),
+    "leave": lambda: os._exit(3),
+    "sys_exit": lambda: sys.exit("I give up"),
+    "memory": lambda: np.ones(1 << 55),
+    "hang": lambda: time.sleep(1000),
+    "hang_in_c": hang_in_c,
+    "print_without_end": print_without_end,
+    "raise": raise_at_length,
+    "missing": need_a_framework,
+    "write_to_the_socket": write_to_the_socket,
+    "close_every_file": close_every_file,
+    "company": lambda: subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1000)"]),
+}
+
+LIES: dict[str, Any] = {
+    "stored_axes": lambda maps: {name: np.moveaxis(array, 1, -1) for name, array in maps.items()},
+    "too_few": lambda maps: {name: array[:-1] for name, array in maps.items()},
+    "nothing": lambda maps: {},
+    "lists": lambda maps: {name: array.tolist() for name, array in maps.items()},
+    "words": lambda maps: {name: np.full(array.shape, "word") for name, array in maps.items()},
+}
+
+
+def do(moment: str) -> str:
+    """Does the fault of this moment; returns its name, as far as it comes back."""
+    when, _, what = os.environ.get("CNNLENS_FAULT", "").partition(":")
+    if when != moment:
+        return ""
+    if what == "noise":
+        os.write(1, NOISE.encode())
+        os.write(2, NOISE.encode())
+        print(NOISE, flush=True)
+    elif what in FAULTS:
+        FAULTS[what]()
+    return what
+
+
+class FaultySession:
+    def __init__(self, session: Any) -> None:
+        self._session = session
+        self.versions = session.versions
+        self.device = session.device
+
+    def feature_maps(self, inputs: Any, tensors: Any) -> Any:
+        what = do("run")
+        maps = self._session.feature_maps(inputs, tensors)
+        return LIES[what](maps) if what in LIES else maps
+
+    def weights(self) -> Any:
+        do("weights")
+        return self._session.weights()
+
+    def close(self) -> None:
+        do("close")
+
+
+class FaultyBackend(ReferenceBackend):
+    name = "faulty"
+    requires = ("framework-that-nobody-has", "numpy")
+    install = "python -m pip install cnnlens-faulty"
+
+    def devices(self) -> list[str]:
+        do("devices")
+        return super().devices()
+
+    def load(self, *args: Any, **kwargs: Any) -> Any:
+        do("load")
+        return FaultySession(super().load(*args, **kwargs))
+
+
+class Unfinished:
+    name = "no-method"
+    requires = ()
+    install = ""
+    layout = "keras"
+
+
+BACKEND = FaultyBackend()
+UNFINISHED = Unfinished()

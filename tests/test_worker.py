@@ -1,0 +1,539 @@
+"""Whatever happens in a backend's process is one line about that backend, and nothing of it is left."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+import venv
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cnnlens import CnnlensError, handover, worker
+from cnnlens.backend import fingerprint
+from cnnlens.janitor import temporary_folder
+from cnnlens.network import Network
+from cnnlens.testing import inputs_for, network
+from cnnlens.worker import Chunk, Worker, WorkerError, pool
+from tests.plugins import Traces, plugin_folder, plugins, traces  # noqa: F401 - fixtures
+
+pytestmark = [
+    pytest.mark.skipif(os.name != "posix", reason="workers need POSIX"),
+    pytest.mark.usefixtures("traces"),
+]
+linux = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+
+SHAPE = (5, 5, 11, 9)  # of five feature maps of the layer "first"
+
+
+@pytest.fixture
+def chain() -> Network:
+    return network("chain")
+
+
+@pytest.fixture
+def handed(chain: Network, tmp_path: Path) -> Path:
+    folder = tmp_path / "handed"
+    folder.mkdir()
+    handover.write(chain, folder)
+    return folder
+
+
+def fault(monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    monkeypatch.setenv("CNNLENS_FAULT", what)
+
+
+def use(process: Worker, handed: Path, chain: Network) -> dict[str, np.ndarray]:
+    process.load(handed)
+    return process.feature_maps(inputs_for(chain, 5), ["first", "head"])
+
+
+def agree(found: dict[str, np.ndarray], chain: Network, count: int = 5) -> None:
+    wanted = chain.run(inputs_for(chain, count), list(found), dtype="float32")
+    for name, array in wanted.items():
+        np.testing.assert_allclose(found[name], array, rtol=1e-5, atol=1e-6)
+
+
+# -- what works ------------------------------------------------------------------------------------------------------
+
+
+def test_a_round_trip(handed: Path, chain: Network) -> None:
+    with Worker.start("reference") as process:
+        folder = process.folder
+        loaded = process.load(handed)
+        assert loaded.versions["numpy"] == np.__version__
+        assert (loaded.device, loaded.layout) == ("cpu", "keras")
+        agree(use(process, handed, chain), chain)
+        assert process.weights()["norm"]["gamma"] == fingerprint(chain["norm"].weights["gamma"])
+        assert len(process.bench(inputs_for(chain, 5), ["head"], repeat=3)) == 3
+        assert process.devices() == ["cpu"]
+        assert folder.exists()
+    assert not folder.exists()
+    assert not process.alive
+    with pytest.raises(WorkerError, match="reference: its process is over: it was closed"):
+        process.devices()
+    process.close()
+
+
+def test_batches_go_through_files_and_may_be_collected_in_any_order(
+    handed: Path, chain: Network, tmp_path: Path
+) -> None:
+    (images,) = inputs_for(chain, 15)
+    with Worker.start("reference") as process:
+        process.load(handed)
+        tickets: list[int] = []
+        for start in (0, 5, 10):
+            part = np.zeros((5, *images.shape[1:]), np.float32)
+            count = min(5, 13 - start)
+            part[:count] = images[start : start + count]
+            part.tofile(tmp_path / f"in{start}")
+            chunks = {
+                "first": Chunk(tmp_path / f"first{start}", SHAPE),
+                "head": Chunk(tmp_path / f"head{start}", (5, 4), "<f8"),
+            }
+            tickets.append(process.submit([Chunk(tmp_path / f"in{start}", part.shape)], chunks, count))
+        reports = {start: process.collect(tickets[start // 5]) for start in (10, 0, 5)}
+    wanted = chain.run(images[:13], ["first", "head"], dtype="float32")
+    for start, report in reports.items():
+        first = np.fromfile(tmp_path / f"first{start}", "<f4").reshape(SHAPE)
+        head = np.fromfile(tmp_path / f"head{start}", "<f8").reshape(5, 4)
+        count = min(5, 13 - start)
+        np.testing.assert_allclose(first[:count], wanted["first"][start : start + count], rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(head[:count], wanted["head"][start : start + count], rtol=1e-5, atol=1e-6)
+        assert not first[count:].any()
+        assert report.crc32 == {
+            "first": zlib.crc32(first.tobytes()),
+            "head": zlib.crc32(head.tobytes()),
+        }
+        assert report.seconds > 0
+    assert not list(tmp_path.glob("*.tmp"))
+
+
+def test_a_second_model_starts_no_process(handed: Path, chain: Network, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    signal_network = network("signal")
+    handover.write(signal_network, other)
+    try:
+        with pool("reference") as first:
+            agree(use(first, handed, chain), chain)
+            with pool("reference") as second:  # the first is taken
+                assert second.pid != first.pid
+            with pool("reference", precision="strict") as third:
+                assert third.pid not in (first.pid, second.pid)
+        with pool("reference") as again:
+            assert again.pid in (first.pid, second.pid)
+            again.load(other)
+            found = again.feature_maps(inputs_for(signal_network, 4), ["fine"])
+            agree(found, signal_network, 4)
+    finally:
+        worker.close_all()
+
+
+def test_an_idle_worker_that_died_is_replaced(handed: Path, chain: Network) -> None:
+    try:
+        with pool("reference") as first:
+            pass
+        os.kill(first.pid, signal.SIGKILL)
+        time.sleep(0.1)
+        with pool("reference") as second:
+            assert second.pid != first.pid
+            agree(use(second, handed, chain), chain)
+    finally:
+        worker.close_all()
+
+
+def test_a_worker_outlives_the_thread_that_started_it(handed: Path, chain: Network) -> None:
+    """The kernel's parent-death signal is sent when that thread ends, which is why it is not used."""
+    started: list[Worker] = []
+    thread = threading.Thread(target=lambda: started.append(Worker.start("reference")))
+    thread.start()
+    thread.join()
+    time.sleep(0.1)
+    with started[0] as process:
+        agree(use(process, handed, chain), chain)
+
+
+def test_its_environment_is_set_before_its_python_starts(
+    plugins: Path,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PYTHONWARNINGS", "error")
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    with Worker.start("plain", precision="strict") as process:
+        environment = Path(f"/proc/{process.pid}/environ")
+        if environment.exists():
+            values = environment.read_bytes().split(b"\0")
+            assert b"OMP_NUM_THREADS=1" in values
+            assert not any(value.startswith(b"PYTHONWARNINGS") for value in values)
+            assert os.readlink(f"/proc/{process.pid}/cwd") == str(process.folder / "empty")
+            assert os.getpgid(process.pid) == process.pid
+
+
+# -- what goes wrong -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [
+        ("load:crash", r"killed by SIGSEGV while loading$"),
+        ("run:crash", r"killed by SIGSEGV while running a batch$"),
+        ("weights:crash", r"killed by SIGSEGV while reading its weights back$"),
+        ("devices:crash", r"killed by SIGSEGV while looking for devices$"),
+        ("load:killed", r"killed by SIGKILL while loading \(the system may have run out of memory\)$"),
+        ("run:leave", r"ended with exit code 3 while running a batch$"),
+        ("load:sys_exit", r"failed while loading \(SystemExit: I give up; __init__.py:\d+\)$"),
+        ("run:memory", r"ran out of memory while running a batch \(.*256. PiB.*\); give a smaller batch$"),
+        ("load:raise", r"failed while loading \(RuntimeError: 2 root error\(s\) found.; __init__.py:\d+\)$"),
+        (
+            "load:missing",
+            r"cannot import framework_that_nobody_has \(.*\); install it with: python -m pip install cnnlens-faulty$",
+        ),
+        ("load:write_to_the_socket", r"wrote into cnnlens' own socket while loading: hello there$"),
+        ("run:close_every_file", r"closed its socket while running a batch$"),
+        (
+            "run:crash_after_words",
+            r"killed by SIGABRT while running a batch; the last it printed: CUDNN_STATUS_NOT_FOUND at conv.cc:12$",
+        ),
+        ("run:crash_with_company", r"killed by SIGSEGV while running a batch$"),
+        ("run:stored_axes", r"broke the seam's promise: it gave \(5, 11, 9, 5\) for 'first', where \(5, 5, 11, 9\)"),
+        ("run:too_few", r"broke the seam's promise: it gave \(4, 5, 11, 9\) for 'first', where \(5, 5, 11, 9\)"),
+        ("run:nothing", r"broke the seam's promise: it gave no feature map of 'first'"),
+        ("run:lists", r"broke the seam's promise: it gave a list for 'first', not a NumPy array"),
+        ("run:words", r"broke the seam's promise: it gave <U4 for 'first', which are no numbers"),
+    ],
+)
+@pytest.mark.usefixtures("plugins")
+def test_one_line_about_that_backend_and_the_others_go_on(
+    monkeypatch: pytest.MonkeyPatch, handed: Path, chain: Network, traces: Traces, what: str, said: str  # noqa: F811
+) -> None:
+    fault(monkeypatch, what)
+    with Worker.start("reference") as other, Worker.start("faulty", timeout=30) as process:
+        start = time.monotonic()
+        with pytest.raises(WorkerError) as caught:
+            if what.startswith("devices"):
+                process.devices()
+            use(process, handed, chain)
+            process.weights()
+        assert time.monotonic() - start < 5
+        message = str(caught.value)
+        assert re.match(r"faulty: " + said, message), message
+        assert "\n" not in message
+        assert not process.alive
+        assert not process.folder.exists()
+        if sys.platform == "linux":
+            assert len(traces.processes()) == 1  # the other one, and no company of the dead
+        with pytest.raises(WorkerError, match="faulty: its process is over"):
+            process.load(handed)
+        agree(use(other, handed, chain), chain)
+
+
+@pytest.mark.parametrize("what", ["load:hang", "run:hang_in_c", "run:print_without_end"])
+@pytest.mark.usefixtures("plugins")
+def test_a_backend_that_gives_no_answer_is_ended(
+    monkeypatch: pytest.MonkeyPatch, handed: Path, chain: Network, what: str
+) -> None:
+    monkeypatch.setattr(worker, "_LOG_LIMIT", 4 << 20)
+    process = Worker.start("faulty", timeout=1.5)
+    fault(monkeypatch, what)
+    process.close()
+    sizes: list[int] = []
+    with Worker.start("faulty", timeout=1.5) as process:
+
+        def watch() -> None:
+            while (process.folder / "log").exists():
+                sizes.append((process.folder / "log").stat().st_size)
+                time.sleep(0.01)
+
+        def silently() -> None:
+            try:
+                watch()
+            except FileNotFoundError:
+                pass
+
+        thread = threading.Thread(target=silently)
+        thread.start()
+        with pytest.raises(WorkerError) as caught:
+            use(process, handed, chain)
+        thread.join()
+    doing = "loading" if what.startswith("load") else "running a batch"
+    assert str(caught.value).startswith(f"faulty: gave no answer for 1.5 s while {doing}; it was ended")
+    if what.endswith("print_without_end"):
+        assert any(later < earlier for earlier, later in zip(sizes, sizes[1:], strict=False))
+
+
+@pytest.mark.usefixtures("plugins")
+def test_a_backend_may_print_whatever_it_likes(
+    monkeypatch: pytest.MonkeyPatch, handed: Path, chain: Network, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for moment in ("load", "run"):
+        fault(monkeypatch, f"{moment}:noise")
+        with Worker.start("faulty") as process:
+            agree(use(process, handed, chain), chain)
+    assert capfd.readouterr() == ("", "")
+
+
+@linux
+@pytest.mark.usefixtures("plugins")
+def test_processes_that_a_backend_started_end_with_it(
+    monkeypatch: pytest.MonkeyPatch,
+    handed: Path,
+    chain: Network,
+    traces: Traces,  # noqa: F811
+) -> None:
+    fault(monkeypatch, "load:company")
+    with Worker.start("faulty") as process:
+        agree(use(process, handed, chain), chain)
+        assert len(traces.processes()) == 2
+    assert traces.processes() == []
+
+
+@pytest.mark.usefixtures("plugins")
+def test_a_backend_that_will_not_close_is_ended(
+    monkeypatch: pytest.MonkeyPatch, handed: Path, chain: Network
+) -> None:
+    monkeypatch.setattr(worker, "_GOODBYE", 0.3)
+    fault(monkeypatch, "close:hang_in_c")
+    process = Worker.start("faulty")
+    use(process, handed, chain)
+    start = time.monotonic()
+    process.close()
+    assert time.monotonic() - start < 2
+
+
+def test_a_refusal_leaves_the_worker_as_it_was(handed: Path, chain: Network, tmp_path: Path) -> None:
+    with Worker.start("reference") as process:
+        process.load(handed)
+        (images,) = inputs_for(chain, 5)
+        with pytest.raises(CnnlensError, match=r"^reference: .*'firts'.*did you mean 'first'") as caught:
+            process.feature_maps([images], ["firts"])
+        assert not isinstance(caught.value, WorkerError)
+        images.tofile(tmp_path / "images")
+        source = [Chunk(tmp_path / "images", images.shape)]
+        for target, said in (
+            (Chunk(tmp_path / "none" / "x", SHAPE), r"x: it cannot be written \(No such file or directory\)"),
+            (Chunk(tmp_path / "x", (5, 5, 9, 11)), r"is \(5, 5, 11, 9\), the chunk for it \(5, 5, 9, 11\)"),
+            (Chunk(tmp_path / "x", (4, 5, 11, 9)), r"is \(5, 5, 11, 9\), the chunk for it \(4, 5, 11, 9\)"),
+        ):
+            with pytest.raises(CnnlensError, match=said) as caught:
+                process.run(source, {"first": target}, 5)
+            assert not isinstance(caught.value, WorkerError)
+        agree(process.feature_maps([images], ["first"]), chain)
+
+
+@linux
+def test_a_file_that_cannot_be_written_whole_is_not_written(handed: Path, chain: Network, tmp_path: Path) -> None:
+    import resource
+
+    (images,) = inputs_for(chain, 5)
+    images.tofile(tmp_path / "images")
+    source = [Chunk(tmp_path / "images", images.shape)]
+    with Worker.start("reference") as process:
+        process.load(handed)
+        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
+        with pytest.raises(CnnlensError, match=r"maps: it cannot be written \(File too large\)"):
+            process.run(source, {"first": Chunk(tmp_path / "maps", SHAPE)}, 5)
+        assert sorted(path.name for path in tmp_path.glob("*map*")) == []
+        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        process.run(source, {"first": Chunk(tmp_path / "maps", SHAPE)}, 5)
+        agree({"first": np.fromfile(tmp_path / "maps", "<f4").reshape(SHAPE)}, chain)
+
+
+# -- the end of this process -----------------------------------------------------------------------------------------
+
+_SCRIPT = """
+import sys, time
+from pathlib import Path
+from cnnlens.testing import inputs_for, network
+from cnnlens.worker import Worker
+try:
+    process = Worker.start("faulty")
+    process.load(Path(sys.argv[1]))
+    print("running", flush=True)
+    process.feature_maps(inputs_for(network("chain"), 5), ["head"])
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+    sys.exit(130)
+"""
+
+
+@linux
+@pytest.mark.parametrize("what", ["run:hang", "run:hang_in_c"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+def test_nothing_is_left_however_this_process_ends(
+    plugin_folder: Path,  # noqa: F811
+    handed: Path,
+    traces: Traces,  # noqa: F811
+    number: signal.Signals,
+    what: str,
+) -> None:
+    environment = {**traces.environment, "CNNLENS_FAULT": what, "PYTHONPATH": str(plugin_folder)}
+    parent = subprocess.Popen(
+        [sys.executable, "-c", _SCRIPT, str(handed)],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert parent.stdout is not None
+    assert parent.stdout.readline() == "running\n"
+    time.sleep(0.3)  # until it hangs
+    assert len(traces.processes()) == 3  # the parent, its worker, its janitor
+    os.killpg(parent.pid, number)  # as a terminal does
+    out, err = parent.communicate(timeout=10)
+    if number == signal.SIGINT:
+        assert (out, err, parent.returncode) == ("interrupted\n", "", 130)
+    else:
+        assert (out, err, parent.returncode) == ("", "", -number)
+    traces.assert_none()
+
+
+def test_a_fork_of_this_process_ends_no_worker_of_it(handed: Path) -> None:
+    script = """
+import os, sys
+from pathlib import Path
+from cnnlens.worker import pool
+with pool("reference") as process:
+    process.load(Path(sys.argv[1]))
+child = os.fork()
+if child == 0:
+    try:
+        process.devices()
+    except Exception as error:
+        print(error, flush=True)
+    sys.exit(0)  # runs what is registered for the end
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+with pool("reference") as again:
+    print(again.pid == process.pid, again.devices(), flush=True)
+"""
+    done = subprocess.run([sys.executable, "-c", script, str(handed)], capture_output=True, text=True, check=True)
+    assert done.stdout == "reference: its process is over: it belongs to another process\nTrue ['cpu']\n"
+    assert done.stderr == ""
+
+
+@linux
+def test_a_temporary_folder_goes_with_its_process(traces: Traces) -> None:  # noqa: F811
+    script = """
+import os
+from cnnlens.janitor import temporary_folder
+with temporary_folder() as folder:
+    (folder / "file").write_text("x")
+    print(folder, flush=True)
+    os.kill(os.getpid(), 9)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=traces.environment, capture_output=True, text=True, check=False
+    )
+    assert done.stdout.startswith(str(traces.folder))
+    traces.assert_none()
+    with temporary_folder() as folder:
+        assert traces.files() == [folder.name]
+    assert traces.files() == []
+
+
+@linux
+def test_a_janitor_that_was_killed_is_replaced(handed: Path, traces: Traces) -> None:  # noqa: F811
+    script = """
+import os, signal, sys
+from pathlib import Path
+from cnnlens import janitor
+from cnnlens.worker import Worker
+process = Worker.start("reference")
+os.kill(janitor._janitor._process.pid, signal.SIGKILL)
+janitor._janitor._process.wait()
+with janitor.temporary_folder():
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    subprocess.run([sys.executable, "-c", script], env=traces.environment, capture_output=True, check=False)
+    traces.assert_none()
+
+
+# -- other interpreters ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def other_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An interpreter that has NumPy and nothing else: neither cnnlens nor what it depends on."""
+    folder = tmp_path_factory.mktemp("other") / "venv"
+    venv.create(folder, with_pip=False, symlinks=True)
+    packages = next(folder.glob("lib/python*/site-packages"))
+    for name in ("numpy", "numpy.libs"):
+        installed = Path(np.__file__).parent.with_name(name)
+        if installed.exists():
+            (packages / name).symlink_to(installed)
+    return folder / "bin" / "python"
+
+
+def test_another_interpreter_needs_numpy_alone(other_python: Path, handed: Path, chain: Network) -> None:
+    check = "import numpy, importlib.util as u; print([n for n in ('cnnlens', 'pyfive', 'PIL') if u.find_spec(n)])"
+    alone = subprocess.run([other_python, "-c", check], capture_output=True, text=True, check=True, cwd="/")
+    assert alone.stdout == "[]\n"
+    before = set((Path(worker.__file__).parent / "__pycache__").iterdir())
+    with Worker.start(f"reference@{other_python}") as process:
+        if sys.platform == "linux":
+            assert str(other_python) in Path(f"/proc/{process.pid}/cmdline").read_text()
+        agree(use(process, handed, chain), chain)
+        links = sorted(path.name for path in (process.folder / "packages").iterdir())
+        assert links == ["cnnlens", "cnnlens_backends"]
+    assert set((Path(worker.__file__).parent / "__pycache__").iterdir()) == before
+
+
+def test_a_plugin_that_another_interpreter_lacks_is_named(other_python: Path, plugins: Path) -> None:  # noqa: F811
+    with pytest.raises(WorkerError) as caught:
+        Worker.start(f"plain@{other_python}")
+    assert str(caught.value) == (
+        f"plain@{other_python}: cannot import cnnlens_plain (No module named 'cnnlens_plain'); "
+        f"install it with: {other_python} -m pip install numpy cnnlens-plain"
+    )
+
+
+def test_an_interpreter_without_numpy_is_told_to_get_it(tmp_path: Path) -> None:
+    venv.create(tmp_path / "bare", with_pip=False, symlinks=True)
+    python = tmp_path / "bare" / "bin" / "python"
+    with pytest.raises(WorkerError, match="cannot import numpy .*install it with: .*python -m pip install numpy$"):
+        Worker.start(f"reference@{python}")
+
+
+@pytest.mark.parametrize(
+    ("interpreter", "said"),
+    [
+        ("/no/such/python", "'/no/such/python' is no Python interpreter that can be run"),
+        (shutil.which("true"), "ended with exit code 0 while starting .*; is it a Python"),
+        (shutil.which("false"), "ended with exit code 1 while starting .*; is it a Python"),
+        ("", "'' is no Python interpreter"),
+    ],
+)
+def test_what_is_no_interpreter_is_one_line(interpreter: str, said: str) -> None:
+    with pytest.raises(CnnlensError, match=said) as caught:
+        Worker.start(f"reference@{interpreter}")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_is_no_program_is_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "python"
+    path.write_bytes(b"\0\1not a program")
+    path.chmod(0o755)
+    with pytest.raises(CnnlensError, match=r"cannot be started \(Exec format error\); give the path of a Python"):
+        Worker.start(f"reference@{path}")
+
+
+@pytest.mark.parametrize(
+    ("spec", "device", "precision", "said"),
+    [
+        ("refrence", "cpu", "native", "no backend is named 'refrence'; did you mean 'reference'?"),
+        ("reference", "cpu", "exact", "precision 'exact': strict or native was expected"),
+    ],
+)
+def test_what_cannot_be_started_is_one_line(spec: str, device: str, precision: str, said: str) -> None:
+    with pytest.raises(CnnlensError) as caught:
+        Worker.start(spec, device, precision)
+    assert str(caught.value) == said
