@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnlens.errors import CnnlensError, UnsupportedLayerError
+from cnnlens.files.keras_operations import operation_of_entry, unpacker
 from cnnlens.layout import Geometry
 from cnnlens.network import Call, Layer, Network, Ref, Weight
 from cnnlens.text import printable
@@ -109,6 +110,7 @@ def load(folder: Path) -> Network:
             owner[weight.role] = cast(HandedArray, weight.stored)
     for layer in layers.values():
         layer.make_operation = _maker(layer, arrays, source)
+        layer.unpack = unpacker(layer)
     calls = tuple(
         Call(
             one["name"],
@@ -247,8 +249,6 @@ def _maker(
     layer: Layer, arrays: Mapping[tuple[str, ...], dict[str, HandedArray]], source: HandedSource
 ) -> Callable[[], Operation]:
     def make() -> Operation:
-        from cnnlens.files.keras_operations import operation_of_entry
-
         if source.framework != "keras":
             raise UnsupportedLayerError(f"the reference has no operations for layers of {source.framework}")
         return operation_of_entry(layer, arrays, source.keras_version)

@@ -456,7 +456,7 @@ class Worker:
                 answer = json.loads(line)
                 self._answers[int(answer["id"])] = answer
             except (ValueError, LookupError, TypeError):
-                self._fail(f"wrote into cnnlens' own socket while {self._doing()}: {printable(line, 80)}")
+                self._fail(f"wrote into cnnlens' own socket while {self._doing()}: {printable(line.decode(errors='replace'))}")
         if len(self._buffer) > _LINE_LIMIT:
             self._fail(f"answers without end while {self._doing()}")
 

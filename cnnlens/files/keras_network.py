@@ -14,7 +14,7 @@ import numpy as np
 from cnnlens.errors import CnnlensError
 from cnnlens.files.keras_graph import Graph, GraphError, LayerSpec, NodeSpec, read_graph
 from cnnlens.files.keras_kinds import guess_kind
-from cnnlens.files.keras_operations import WeightFile, make_operation, refusing, version_tuple
+from cnnlens.files.keras_operations import WeightFile, make_operation, refusing, unpacker, version_tuple
 from cnnlens.files.keras_weights import TRANSPARENT, geometry_of, owners, weight_of
 from cnnlens.layout import Geometry
 from cnnlens.network import (
@@ -181,6 +181,7 @@ class _Builder:
                 layer.inputs = tuple(ref.name for ref in find_refs((node.args, dict(node.kwargs))))
         for path, layer in self.layers.items():
             layer.stored = dict(self._weights(layer, path, flatten_of[path]))
+            layer.unpack = unpacker(layer)
         self._refuse_masks()
         hidden = self.graph.hidden
         listed = [self.layers[spec.path] for spec in self.graph.layers if "/".join(spec.path) not in hidden]

@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from cnnlens.errors import UnsupportedLayerError
+from cnnlens.errors import CnnlensError, UnsupportedLayerError
 from cnnlens.files.keras_graph import LayerSpec, layer_spec, read_graph
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from cnnlens.files.arrays import StoredArray
     from cnnlens.network import Layer
     from cnnlens.reference import Operation
 
-__all__ = ["WeightFile", "make_operation", "operation_of_entry", "refusing", "version_tuple"]
+__all__ = ["WeightFile", "make_operation", "operation_of_entry", "refusing", "unpacker", "version_tuple"]
 
 
 def version_tuple(version: str | None) -> tuple[int, ...]:
@@ -35,12 +38,34 @@ def refusing(reason: str) -> Callable[[], Operation]:
     return make
 
 
+Unpack = Callable[[Mapping[str, "NDArray[Any]"]], "dict[str, NDArray[Any]]"]
+
+
+def unpacker(layer: Layer) -> Unpack | None:
+    """For a quantised layer, what makes one float32 kernel of the packed one and its scales; None for any other."""
+    if "kernel_scale" not in layer.stored:
+        return None
+
+    def unpack(arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        from cnnlens.files.quantised import dequantise
+
+        stored = {name: cast("StoredArray", weight.stored) for name, weight in layer.stored.items()}
+        kept = {name: array for name, array in arrays.items() if not name.startswith("kernel") and name != "g_idx"}
+        try:
+            return {**kept, "kernel": dequantise(stored, layer.config)}
+        except CnnlensError as error:
+            raise UnsupportedLayerError(f"{layer.shown}: {error}") from None
+
+    return unpack
+
+
 def make_operation(spec: LayerSpec, file: WeightFile, version: tuple[int, ...]) -> Operation:
     """The arithmetic of one layer, wrappers included.
 
     Raises:
         UnsupportedLayerError: the reference has none; the message lacks the layer's name.
     """
+    from cnnlens.files.keras_variables import quantisation_mode
     from cnnlens.reference import build
     from cnnlens.reference.wrappers import Container, Input, TimeDistributed
 
@@ -57,6 +82,10 @@ def make_operation(spec: LayerSpec, file: WeightFile, version: tuple[int, ...]) 
         # At inference the layer is called as it is: its stored kernel is the normalised one (Keras 3
         # SpectralNormalization.call divides by sigma in training only).
         return make_operation(inner, file, version)
+    mode = quantisation_mode(spec.config)
+    if mode and mode != "int4":
+        # Keras' int8 and float8 layers round their input too, at run time (keras.src.quantizers.abs_max_quantize).
+        raise UnsupportedLayerError(f"it is quantised as {mode}, and Keras then rounds the layer's input as well")
     return build(spec.class_name, spec.module or None, spec.config, version)
 
 
