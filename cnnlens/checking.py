@@ -133,7 +133,7 @@ class Recorded(Protocol):
     def __getitem__(self, name: str) -> Any: ...
 
 
-# -- the check -----------------------------------------------------------------------------------------------------------
+# -- the check -------------------------------------------------------------------------------------------------------
 
 
 def check(
@@ -234,14 +234,15 @@ def audit_recording(network: Network, recording: Recorded, count: int | None = N
     size = int(np.prod(first.shape[1:], dtype=np.int64)) if first is not None else _INPUT_NUMBERS
     looked = min(recording.count, count or max(_INPUT_NUMBERS // max(size, 1), 1), 64)
     for call in _audited_calls(network):
-        yield call.name, _audit(network, call, recording, looked)
+        yield call.name, _audit(network, call, recording, looked, recording.info["precision"] != "native")
 
 
-def _audit(network: Network, call: Call, recording: Recorded, count: int) -> Audit:
+def _audit(network: Network, call: Call, recording: Recorded, count: int, strict: bool) -> Audit:
     outputs = [Ref(call.name, index) for index in range(len(call.shapes))]
     missing = [ref.name for ref in (*call.refs, *outputs) if _recorded(network, ref).name not in recording]
     if missing:
-        return numerics.not_audited(call, f"'{printable(missing[0])}' is not in the recording")
+        reason = f"'{printable(missing[0])}' is not in the recording"
+        return Audit(call.name, call.layer.kind, "not audited", reason=reason)
 
     def stored(ref: Ref) -> NDArray[Any]:
         where = _recorded(network, ref)
@@ -249,16 +250,14 @@ def _audit(network: Network, call: Call, recording: Recorded, count: int) -> Aud
         axis = network.calls_by_name[where.call].channel_axis
         return array if array.ndim < 3 or axis == 1 else np.moveaxis(array, 1, -1)
 
+    arguments = map_refs(call.args, stored)
+    keywords = map_refs(dict(call.kwargs), stored)
+    results = [stored(ref) for ref in outputs]
     try:
-        arguments = map_refs(call.args, stored)
-        keywords = map_refs(dict(call.kwargs), stored)
-        results = [
-            numerics.audit(call, call.layer.computing_weights(), arguments, keywords, stored(ref))
-            for ref in outputs[:1]
-        ]
+        weights = call.layer.computing_weights()
     except UnsupportedLayerError as error:
-        return numerics.not_audited(call, str(error))
-    return results[0]
+        return Audit(call.name, call.layer.kind, "not audited", reason=str(error))
+    return numerics.audit(call, weights, arguments, keywords, results if len(results) > 1 else results[0], strict)
 
 
 def _recorded(network: Network, ref: Ref) -> Ref:
@@ -270,7 +269,7 @@ def _recorded(network: Network, ref: Ref) -> Ref:
     return ref
 
 
-# -- running -------------------------------------------------------------------------------------------------------------
+# -- running ---------------------------------------------------------------------------------------------------------
 
 
 class _Starter:
@@ -373,12 +372,12 @@ def _pairs(network: Network, kept: Mapping[str, Any]) -> dict[tuple[str, str], d
                 continue  # runs on different inputs have nothing to compare
             names = [call.name for call in _audited_calls(network) if call.name in one and call.name in two]
             pairs[a, b] = {
-                name: numerics.compare(np.asarray(one[name][:64]), np.asarray(two[name][:64])) for name in names
+                name: numerics.pairwise(np.asarray(one[name][:64]), np.asarray(two[name][:64])) for name in names
             }
     return pairs
 
 
-# -- inputs --------------------------------------------------------------------------------------------------------------
+# -- inputs ----------------------------------------------------------------------------------------------------------
 
 
 def _inputs(network: Network, inputs: Any) -> tuple[str, Any]:

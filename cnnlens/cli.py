@@ -15,13 +15,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from cnnlens import commands_check
 from cnnlens.errors import CnnlensError
 from cnnlens.text import printable
 
 if TYPE_CHECKING:
     from cnnlens.network import Layer, Network
 
-__all__ = ["main"]
+__all__ = ["main", "output_text"]
 
 
 class _Parser(argparse.ArgumentParser):
@@ -131,6 +132,8 @@ def _parser() -> argparse.ArgumentParser:
     as_json(layouts)
     output(layouts, "write to FILE instead of the terminal")
 
+    commands_check.add(commands)
+
     demo = command("demo", _demo, "show it all on the bundled sample: a small CNN trained on Fashion-MNIST")
     demo.add_argument(
         "-o", "--output", metavar="FOLDER", default="cnnlens-demo", help="where the pictures go (default: cnnlens-demo)"
@@ -153,7 +156,7 @@ def _summary(options: argparse.Namespace) -> None:
     from cnnlens import summary
 
     network = open_model(options.model, config=options.config)
-    _print(_json(summary.as_json(network)) if options.json else summary.as_table(network), options.output)
+    output_text(_json(summary.as_json(network)) if options.json else summary.as_table(network), options.output)
 
 
 def _kernels(options: argparse.Namespace) -> None:
@@ -198,17 +201,17 @@ def _maps(options: argparse.Namespace) -> None:
         for path, (_, _, facts) in zip(paths, results, strict=True):
             facts["picture"] = str(path)
     if options.json:
-        _print(_json({"layers": [facts for _, _, facts in results]}))
+        output_text(_json({"layers": [facts for _, _, facts in results]}))
         return
     for _, _, facts in results:
-        _print(f"{facts['text']}\nwrote {facts['picture']}\n")
+        output_text(f"{facts['text']}\nwrote {facts['picture']}\n")
 
 
 def _layouts(options: argparse.Namespace) -> None:
     from cnnlens.layout import listing
 
     text = _json(listing.as_json(options.kind)) if options.json else listing.as_table(options.kind)
-    _print(text, options.output)
+    output_text(text, options.output)
 
 
 def _demo(options: argparse.Namespace) -> None:
@@ -224,7 +227,8 @@ def _json(data: Any) -> str:
     return json.dumps(data, indent=2, ensure_ascii=True, allow_nan=False) + "\n"
 
 
-def _print(text: str, path: str | None = None) -> None:
+def output_text(text: str, path: str | None = None) -> None:
+    """Print ``text``, or write it to ``path``, whole or not at all."""
     if path is not None:
         from cnnlens.output import write_text
 
@@ -272,7 +276,7 @@ def _picture(
         path = _picture_path(options.output, network, layer, what)
         _save([figure], [path])
         facts["picture"] = str(path)
-    _print(_json(facts) if options.json else f"{facts['text']}\nwrote {facts['picture']}\n")
+    output_text(_json(facts) if options.json else f"{facts['text']}\nwrote {facts['picture']}\n")
 
 
 def _picture_path(output: str | None, network: Network, layer: Layer, what: str, several: bool = False) -> Path:

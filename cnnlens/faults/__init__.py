@@ -1,3 +1,5 @@
+"""x"""
 from __future__ import annotations
-def explain(case, base, tally, floor):
+from typing import Any
+def explain(case: Any, base: Any, tally: Any, floor: float) -> tuple[str, bool]:
     return "unexplained", False

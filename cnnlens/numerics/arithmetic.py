@@ -25,6 +25,8 @@ Stored = Literal["result", "activation", "product"]
 # Half the width of the band of pre-activations that a float32 accumulator may give, in units of the noise's scale.
 # Tensor cores cut the products that they add, so this is wider than float32 itself needs.
 _BAND = 2.0**-16
+# The same after the activation, which adds up nothing.
+_AFTER = 2.0**-21
 
 
 @dataclass(frozen=True)
@@ -60,13 +62,18 @@ class Arithmetic:
         return to_format(x, self.format) if self.stored else x
 
     def band(
-        self, product: Array, bias: Array | None, spread: Array, finish: Callable[[Array], Array]
+        self,
+        product: Array,
+        bias: Array | None,
+        spread: Array,
+        finish: Callable[[Array], tuple[Array, Array | None]],
     ) -> tuple[Array, Array]:
         """The lowest and highest results that honest accumulation gives.
 
         Args:
-            product: What is computed before ``finish`` (an activation), without ``bias`` where that is given apart.
+            product: What is computed before ``finish``, without ``bias`` where that is given apart.
             spread: The scale of noise in ``product``.
+            finish: The activation, with what float32 loses inside it (``inner_loss``).
         """
         results: list[Array] = []
         for shift in (-_BAND, 0.0, _BAND):
@@ -75,7 +82,12 @@ class Arithmetic:
                 value = (self.result(value) if self.stored == "product" else value) + bias
             if self.stored in ("activation", "product"):
                 value = self.result(value)
-            results.append(self.result(finish(value)))
+            y, loss = finish(value)
+            # The activation is computed in float32 before its result is rounded.
+            slack = np.abs(y) * (np.sign(shift) * _AFTER)
+            if loss is not None:
+                slack += loss * (np.sign(shift) * _AFTER)
+            results.append(self.result(y + slack))
         low = np.minimum(np.minimum(results[0], results[1]), results[2])
         return low, np.maximum(np.maximum(results[0], results[1]), results[2], out=results[2])
 

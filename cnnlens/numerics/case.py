@@ -6,7 +6,7 @@ nothing further down has to think of any of it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
@@ -19,7 +19,7 @@ from cnnlens.reference.bare_ops import BareOperation, KerasTwoOperation
 from cnnlens.reference.operation import Operation
 from cnnlens.reference.wrappers import Container, TimeDistributed
 
-__all__ = ["Case", "arrays_of", "map_arrays", "wide"]
+__all__ = ["Array", "Case", "arrays_of", "map_arrays", "wide"]
 
 Array = NDArray[Any]
 
@@ -29,7 +29,7 @@ _BLOCK = 1 << 20
 _HUGE = 1 << 24
 
 
-def map_arrays(structure: Any, change: Any) -> Any:
+def map_arrays(structure: Any, change: Callable[[Array], Any]) -> Any:
     """``structure`` (nested lists, tuples, dicts) with ``change(array)`` in place of every array."""
     if isinstance(structure, np.ndarray):
         return change(structure)
@@ -154,12 +154,12 @@ class Case:
 
     def part(self, rows: slice) -> Case:
         """Some examples of the batch; views."""
-        return replace(
-            self,
-            args=map_arrays(self.args, lambda x: x[rows]),
-            kwargs=map_arrays(self.kwargs, lambda x: x[rows]),
-            output=self.output[rows],
-        )
+
+        def cut(x: Array) -> Array:
+            return x[rows]
+
+        args, kwargs = map_arrays(self.args, cut), map_arrays(self.kwargs, cut)
+        return replace(self, args=args, kwargs=kwargs, output=self.output[rows])
 
     def parts(self, block: int = _BLOCK) -> Iterator[tuple[int, Case]]:
         """The batch in parts of about ``block`` elements, each with the number of its first example."""

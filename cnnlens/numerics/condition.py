@@ -110,7 +110,8 @@ def scale_of(
         total *= len(operation.network.calls)
     if kind is not None and len(args) == 1 and isinstance(args[0], np.ndarray):
         names = (name for name in _activation_names(kind))
-        loss = next((found for found in (inner_loss(name, args[0]) for name in names) if found is not None), None)
+        x = cast("Array", args[0])
+        loss = next((found for found in (inner_loss(name, x) for name in names) if found is not None), None)
         if loss is not None and loss.shape == y.shape:
             total += np.square(loss)
     return np.sqrt(total)
@@ -144,9 +145,11 @@ def _one_by_one(
     given = (tuple(args), dict(kwargs))
     for wanted in range(sum(x.dtype.kind == "f" for x in arrays_of(given))):
         seen = iter(range(1 << 30))
-        moved: Any = map_arrays(
-            given, lambda x: x * (1 + _STEP) if x.dtype.kind == "f" and next(seen) == wanted else x
-        )
+
+        def nudge(x: Array) -> Array:
+            return x * (1 + _STEP) if x.dtype.kind == "f" and next(seen) == wanted else x  # noqa: B023
+
+        moved: Any = map_arrays(given, nudge)
         total += _squared_change(operation(weights, *moved[0], **moved[1]), y)
     for name, array in weights.items():
         if array.dtype.kind == "f":
@@ -174,7 +177,7 @@ def _at_random(
 
 
 def _squared_change(moved: Any, y: Array) -> Array:
-    change = (np.asarray(moved) - y) / _STEP
+    change: Array = (np.asarray(moved) - y) / _STEP
     return np.square(np.nan_to_num(change, copy=False, nan=0.0, posinf=0.0, neginf=0.0))
 
 

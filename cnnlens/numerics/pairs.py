@@ -59,9 +59,11 @@ def pairwise(a: NDArray[Any], b: NDArray[Any]) -> Comparison:
         finite = np.isfinite(x) & np.isfinite(y)
         if not np.all(finite | same):
             largest = float("inf")
-        x, y = np.where(finite, x, 0.0), np.where(finite, y, 0.0)
+        x[~finite] = 0
+        y[~finite] = 0
         largest = max(largest, float(np.abs(x - y).max(initial=0.0)))
-        x, y = x / top, y / top
+        x /= top
+        y /= top
         sums += [np.square(x - y).sum(), np.square(x).sum(), np.square(y).sum(), (x * y).sum()]
     difference, first, second, product = (float(one) for one in sums)
     if largest == float("inf"):

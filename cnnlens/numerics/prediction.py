@@ -6,23 +6,19 @@ faults about changed weights, inputs, activations or operations.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, cast
+from dataclasses import dataclass, replace
+from typing import cast
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cnnlens.numerics.arithmetic import EXACT, Arithmetic
-from cnnlens.numerics.case import Case, map_arrays
-from cnnlens.numerics.condition import bilinear, scale_of
+from cnnlens.numerics.case import Array, Case, arrays_of, map_arrays
+from cnnlens.numerics.condition import scale_of
 from cnnlens.numerics.linear import fan_in, product, winograd
-from cnnlens.numerics.propagation import propagate
+from cnnlens.numerics.propagation import inner_loss, propagate
 from cnnlens.reference.operation import LinearOperation
 
-__all__ = ["Prediction", "errors", "floor_of", "predict"]
-
-Array = NDArray[Any]
+__all__ = ["Prediction", "errors", "floor_of", "predict", "ratios", "spread_of", "terms_of"]
 
 # Sums of squares below this times 2^20 are lost where float32 flushes its subnormal numbers to zero.
 _TINY = 2.0**-126
@@ -39,21 +35,38 @@ class Prediction:
     scale: Array
 
 
-def predict(case: Case, arithmetic: Arithmetic = EXACT) -> Prediction:
-    """The outputs of a case, float64, in the shape of its output."""
+def predict(case: Case, arithmetic: Arithmetic = EXACT, spread: Array | None = None) -> Prediction:
+    """The outputs of a case, float64, in the shape of its output.
+
+    Args:
+        spread: ``spread_of(case)``, where it is at hand; it is the same under every arithmetic.
+    """
     with np.errstate(all="ignore"):
         if isinstance(case.operation, LinearOperation):
-            return _linear(case, case.operation, arithmetic)
+            return _linear(case, case.operation, arithmetic, spread)
         return _other(case, arithmetic)
 
 
-def _linear(case: Case, operation: LinearOperation, arithmetic: Arithmetic) -> Prediction:
-    made = product(operation, case.weights, cast("Array", case.args[0]), arithmetic)
+def spread_of(case: Case) -> Array | None:
+    """The scale of noise in front of a linear layer's activation; None for other layers."""
+    if not isinstance(case.operation, LinearOperation):
+        return None
+    with np.errstate(all="ignore"):
+        return product(case.operation, case.weights, cast("Array", case.args[0])).spread
+
+
+def _linear(case: Case, operation: LinearOperation, arithmetic: Arithmetic, spread: Array | None) -> Prediction:
+    made = product(operation, case.weights, cast("Array", case.args[0]), arithmetic, scale=spread is None)
+    if spread is not None:
+        made = replace(made, spread=spread)
     y, scale = propagate(operation.activation, made.value, made.spread)
     if arithmetic.stored is None:
         return Prediction(y, y, scale)
     activation = operation.activation
-    finish: Callable[[Array], Array] = (lambda x: x) if activation is None else activation.apply
+
+    def finish(x: Array) -> tuple[Array, Array | None]:
+        return (x, None) if activation is None else (activation.apply(x), inner_loss(activation.name, x))
+
     if arithmetic.stored == "product" and made.bias is not None:
         low, high = arithmetic.band(made.value - made.bias, made.bias, made.spread, finish)
     else:
@@ -64,14 +77,15 @@ def _linear(case: Case, operation: LinearOperation, arithmetic: Arithmetic) -> P
 def _other(case: Case, arithmetic: Arithmetic) -> Prediction:
     weights: dict[str, Array] = {name: np.asarray(array, np.float64) for name, array in case.weights.items()}
     args, kwargs = case.inputs()
+
+    def round_operand(x: Array) -> Array:
+        return arithmetic.operand(x) if x.dtype.kind == "f" else x
+
     y = np.asarray(case.operation(weights, *args, **kwargs), np.float64)
     scale = scale_of(case.operation, weights, args, kwargs, y)
     if not arithmetic.operands:
         return Prediction(y, y, scale)
-    if not arithmetic.stored and not bilinear(case.operation):
-        # A narrow format changes such a layer by rounding what goes in and what comes out.
-        arithmetic = Arithmetic(arithmetic.format, True, arithmetic.rounding, None, arithmetic.weights)
-    args, kwargs = (map_arrays(given, lambda x: _rounded(x, arithmetic.operand)) for given in (args, kwargs))
+    args, kwargs = map_arrays(args, round_operand), map_arrays(kwargs, round_operand)
     if arithmetic.weights:
         weights = {name: arithmetic.operand(array) for name, array in weights.items()}
     y = np.asarray(case.operation(weights, *args, **kwargs), np.float64)
@@ -79,10 +93,6 @@ def _other(case: Case, arithmetic: Arithmetic) -> Prediction:
         return Prediction(y, y, scale)
     low, high = arithmetic.result(y - _BAND * scale), arithmetic.result(y + _BAND * scale)
     return Prediction(low, high, scale)
-
-
-def _rounded(x: Array, change: Callable[[Array], Array]) -> Array:
-    return change(x) if x.dtype.kind == "f" else x
 
 
 def errors(case: Case, prediction: Prediction) -> Array:
@@ -110,8 +120,7 @@ def terms_of(case: Case) -> int:
     """How many numbers are added for an output."""
     if isinstance(case.operation, LinearOperation):
         return fan_in(case.operation, case.weights)
-    arrays = [x for x in cast("list[Any]", list(case.args)) if isinstance(x, np.ndarray)]
-    given = max((cast("Array", x).size for x in arrays), default=1)
+    given = max((x.size for x in arrays_of(case.args)), default=1)
     return max(given // max(case.output.size, 1), 1)
 
 

@@ -22,7 +22,7 @@ Array = NDArray[Any]
 # Finite differences: near a kink or a jump both branches are within the noise of float32, so either may be taken.
 _NEAR = 2.0**-20
 # Close to a kink a lower precision may still cross it; seen at a sixteenth of its weight it keeps those ratios finite.
-_FAR, _FAR_WEIGHT = 2.0**-8, 2.0**-4
+_FAR, _FAR_WEIGHT = 2.0**-5, 2.0**-2
 
 # What a plain float32 formula loses besides the rounding of its argument and of its result, in units of eps, by name.
 _INNER_LOSS: dict[str, Callable[[Array], Array]] = {

@@ -99,7 +99,7 @@ class Tally:
         return np.nan_to_num(slope), np.where(self.count > 8, np.nan_to_num(sure, posinf=1e300), 0.0)
 
     def below(self, floor: float, *, spread: float = 1.0) -> Array:
-        """Channels with fewer bits than rounding leaves: a channel may lie ``spread`` below the layer, few outputs more."""
+        """Channels with fewer bits than rounding leaves: ``spread`` below the layer's floor, more where outputs are few."""
         if not self.count.size:
             return np.zeros(0, np.bool_)
         allowance = spread + 2.2 / np.sqrt(np.maximum(self.count, 1))
@@ -110,14 +110,14 @@ class Tally:
         slope, sure = self.slopes
         return (np.abs(slope) > least) & (sure > 12)
 
-    def outliers(self) -> Array:
-        """Channels that lie apart from the rest: fewer bits, or a factor of their own."""
+    def outliers(self, enough: float = 20.0) -> Array:
+        """Channels that lie apart from the rest: fewer bits (``enough`` are never too few), or a factor of their own."""
         if not self.count.size:
             return np.zeros(0, np.bool_)
         used = self.count > 0
         each = np.minimum(self.channel_bits, 60.0)
         middle = float(np.median(each[used])) if used.any() else 0.0
-        low = used & (each < min(middle, 20.0) - 2.5 - 2.2 / np.sqrt(np.maximum(self.count, 1)))
+        low = used & (each < min(middle, enough + 2.5) - 2.5 - 2.2 / np.sqrt(np.maximum(self.count, 1)))
         slope, sure = self.slopes
         common = float(np.median(slope[used])) if used.sum() > 2 else 0.0
         own = np.abs(slope - common)

@@ -21,7 +21,7 @@ from cnnlens.numerics.case import Case
 from cnnlens.numerics.condition import selects
 from cnnlens.numerics.formats import BFLOAT16, FLOAT16, Format, fits, to_format
 from cnnlens.numerics.nonfinite import nonfinite_weights, strays
-from cnnlens.numerics.prediction import floor_of, predict, terms_of
+from cnnlens.numerics.prediction import floor_of, predict, spread_of, terms_of
 from cnnlens.numerics.tally import Tally
 from cnnlens.text import printable
 
@@ -36,7 +36,6 @@ _GROSS = 12.0  # fewer effective bits than this, unexplained, is no small matter
 # Tensor cores cut what they add, so what narrow operands leave unexplained may be this much more than float32's noise.
 _TENSOR_CORE = 4.0
 _JUMP = 3.0  # bits that rounding the operands must gain to count as a proof
-_SAMPLE = 1 << 22  # outputs on which a narrower arithmetic is tried first
 
 
 @dataclass
@@ -156,7 +155,8 @@ def _output(
         prediction = predict(part)
         if prediction.low.shape != part.output.shape:
             shapes = f"{tuple(part.output.shape)} where the reference gives {tuple(prediction.low.shape)}"
-            return replace(found, verdict="wrong", bits=0.0, channel_bits=0.0, explanation=f"the output's shape is {shapes}")
+            text = f"the output's shape is {shapes}"
+            return replace(found, verdict="wrong", bits=0.0, channel_bits=0.0, explanation=text)
         with np.errstate(all="ignore"):
             exact = exact and np.array_equal(prediction.low.astype(np.float32), part.output, equal_nan=True)
         stray = stray or strays(part, prediction.low, first)
@@ -221,7 +221,8 @@ def _overflow(case: Case) -> str:
         if strays(part, to_format(predict(part).low, FLOAT16), first) is not None:
             return ""
     count = int(np.isinf(case.output).sum())
-    return f"computed in float16, where {count:,} output{'s overflow' if count != 1 else ' overflows'} (more than 65,504)"
+    overflow = "outputs overflow" if count != 1 else "output overflows"
+    return f"computed in float16, where {count:,} {overflow} (more than 65,504)"
 
 
 def _all_rounded(case: Case, wanted: Format) -> bool:
@@ -235,13 +236,13 @@ def _narrower(case: Case, tally: Tally, floor: float) -> tuple[Format | None, Ar
     """The narrower arithmetic that explains the errors, or else the one under which most channels fit best."""
     best, base = tally, EXACT
     parts = list(case.parts())
-    sample = max(1, _SAMPLE // max(case.output.size // len(parts), 1))
+    spread = spread_of(parts[0][1])
     for arithmetic in candidates(case.output):
         trial = Tally(tally.terms)
         for number, (first, part) in enumerate(parts):
-            trial.add(part, predict(part, arithmetic), first)
-            if number + 1 == sample and trial.bits < tally.bits + _JUMP:
-                break
+            trial.add(part, predict(part, arithmetic, None if number else spread), first)
+            if not number and trial.bits < tally.bits + _JUMP:
+                break  # a first part that is not explained needs no second
         if _explained(arithmetic, trial, tally, floor):
             return arithmetic.format, arithmetic, trial
         if _median(trial) > _median(best) + 1:
@@ -257,7 +258,8 @@ def _explained(arithmetic: Arithmetic, trial: Tally, plain: Tally, floor: float)
     if trial.bits < plain.bits + _JUMP:
         return False
     least = arithmetic.format.level + 4 if arithmetic.stored else max(floor - _TENSOR_CORE, 14.5)
-    return trial.bits >= least and not trial.below(least).any() and not trial.outliers().any()
+    apart = trial.outliers(least if arithmetic.stored else 17.5)
+    return trial.bits >= least and not trial.below(least).any() and not apart.any()
 
 
 def _median(tally: Tally) -> float:

@@ -1,0 +1,92 @@
+"""``cnnlens check`` and ``cnnlens backends``: their arguments, and what they print."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from typing import Any
+
+__all__ = ["add"]
+
+
+def add(commands: Any) -> None:
+    """Add both to ``commands`` (what ``ArgumentParser.add_subparsers`` gives)."""
+    text = "run backends side by side and audit every layer against the float64 reference"
+    check = commands.add_parser(
+        "check",
+        help=text,
+        description=text.capitalize() + ". Exit code 0: they agree; 1: they do not; 2: it could not be checked.",
+    )
+    check.add_argument("model", metavar="MODEL", help="a .keras or .h5 file, or a .keras folder")
+    check.add_argument("recordings", nargs="*", metavar="RUN.zarr", help="recordings of the same model, made anywhere")
+    check.add_argument("--backends", "-b", metavar="A,B,…", help="which backends (default: all that are installed)")
+    check.add_argument("--inputs", "-i", metavar="PATH", help="PNG/JPEG, .npy, .npz, IDX or a folder (default: drawn)")
+    check.add_argument("--precision", choices=["strict", "native"], default="strict", help="default: strict")
+    check.add_argument("--device", default="cpu", metavar="DEVICE", help="cpu, gpu or gpu:1 (default: cpu)")
+    check.add_argument("--repeat", type=int, default=1, metavar="N", help="2 runs each backend twice and compares bits")
+    check.add_argument("--timeout", type=float, metavar="SECONDS", help="how long a backend may be silent")
+    check.add_argument(
+        "--trust-code", action="store_true", help="run code that comes with the file: only your own files"
+    )
+    check.add_argument("--allow-nonfinite", action="store_true", help="take inputs that hold NaN or infinity")
+    check.add_argument("--json", action="store_true", help="print JSON instead of text")
+    check.add_argument("-o", "--output", metavar="FILE", help="write to FILE instead of the terminal")
+    check.set_defaults(command=_check)
+
+    text = "list the backends: what is installed, versions, devices, and what installs the rest"
+    backends = commands.add_parser("backends", help=text, description=text.capitalize() + ".")
+    backends.add_argument("--devices", action="store_true", help="start each one and ask it for its devices")
+    backends.add_argument("--json", action="store_true", help="print JSON instead of text")
+    backends.add_argument("-o", "--output", metavar="FILE", help="write to FILE instead of the terminal")
+    backends.set_defaults(command=_backends)
+
+
+def _check(options: argparse.Namespace) -> int:
+    from cnnlens import check_listing
+    from cnnlens.checking import check
+    from cnnlens.cli import output_text
+
+    backends = _chosen(options)
+    quiet = options.json or not sys.stderr.isatty()
+    result = check(
+        options.model,
+        options.inputs,
+        backends=backends,
+        recordings=options.recordings,
+        precision=options.precision,
+        device=options.device,
+        repeat=options.repeat,
+        timeout=options.timeout,
+        trust_code=options.trust_code,
+        allow_nonfinite=options.allow_nonfinite,
+        progress=None if quiet else lambda line: print(line, file=sys.stderr),
+    )
+    if options.json:
+        text = json.dumps(check_listing.as_json(result), indent=2, allow_nan=False) + "\n"
+    else:
+        text = check_listing.as_table(result)
+    output_text(text, options.output)
+    if not result.could_check:
+        return 2
+    return 0 if result.agree else 1
+
+
+def _chosen(options: argparse.Namespace) -> list[str]:
+    """The backends asked for; else every framework that is installed, or the reference where none is."""
+    from cnnlens import backend
+
+    if options.backends is not None:
+        return [name for name in (part.strip() for part in options.backends.split(",")) if name]
+    if options.recordings:
+        return []
+    found = [one for one in backend.installed() if one.problem is None and not one.missing]
+    return [one.name for one in found if one.name != "reference"] or ["reference"]
+
+
+def _backends(options: argparse.Namespace) -> None:
+    from cnnlens import backend_listing
+    from cnnlens.cli import output_text
+
+    rows = backend_listing.table(devices=options.devices)
+    output_text(backend_listing.as_json(rows) if options.json else backend_listing.as_text(rows), options.output)
