@@ -224,6 +224,7 @@ def installed() -> list[Found]:
     for found in others:
         owners.setdefault(found.name, set()).add(found.distribution)
     checked = [_refuse(found, built_in, owners[found.name]) for found in others]
+    home.sort(key=lambda found: (found.name != "reference", found.name))  # what is always there comes first
     return home + sorted(checked, key=lambda found: (found.name, found.distribution))
 
 

@@ -57,7 +57,7 @@ def write_chunk(path: Path, parts: Sequence[NDArray[Any]], rows: int) -> int:
             for part in parts:
                 for block in _blocks(part):
                     crc = zlib.crc32(block, crc)
-                    _write_all(handle, memoryview(block))
+                    _write_all(handle, block)
             if missing:
                 os.ftruncate(handle, rows * row_bytes)
         finally:
@@ -83,7 +83,7 @@ def in_parallel(work: Callable[[T], R], items: Iterable[T]) -> list[R]:
         return list(pool.map(work, items))
 
 
-def _blocks(array: NDArray[Any]) -> Iterator[NDArray[np.uint8]]:
+def _blocks(array: NDArray[Any]) -> Iterator[memoryview]:
     """The bytes of ``array`` in C order and little-endian, a cache-sized block at a time."""
     if array.size == 0:
         return
@@ -96,7 +96,7 @@ def _blocks(array: NDArray[Any]) -> Iterator[NDArray[np.uint8]]:
         if space is not None:
             np.copyto(space[: len(block)], block)
             block = space[: len(block)]
-        yield block.reshape(-1).view(np.uint8)
+        yield block.reshape(-1).view(np.uint8).data
 
 
 def _write_all(handle: int, content: memoryview) -> None:

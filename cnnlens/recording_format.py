@@ -41,8 +41,10 @@ PARTS = ".parts"  # files that are being written; never there in a finished reco
 _LONGEST_NAME = 80
 # Names that a file system, Zarr or the layout above takes for itself.
 _TAKEN = frozenset(
-    ["con", "prn", "aux", "nul", *(f"{port}{number}" for port in ("com", "lpt") for number in range(10))]
-    + ["sample", METADATA, LOG]
+    [
+        *("sample", METADATA, LOG, "con", "prn", "aux", "nul"),
+        *(f"{port}{number}" for port in ("com", "lpt") for number in range(10)),
+    ]
 )
 _SPATIAL = {1: ("length",), 2: ("height", "width"), 3: ("depth", "height", "width")}
 
@@ -139,7 +141,7 @@ class Description:
             complete=found.get("complete") is True,
         )
         if described.batch < 1 or described.count < 1 or not described.tensors:
-            raise ValueError(f"a batch of {described.batch}, {described.count} inputs, {len(described.tensors)} tensors")
+            raise ValueError(f"a batch of {described.batch}, {described.count} inputs, {len(described.tensors)} layers")
         return described
 
     @property
@@ -200,7 +202,7 @@ def _few(names: Sequence[str]) -> str:
     return f"{len(names)}: {shown}" + (", …" if len(names) > 3 else "")
 
 
-# -- names ---------------------------------------------------------------------------------------------------------------
+# -- names -----------------------------------------------------------------------------------------------------------
 
 
 def array_names(tensors: Iterable[str]) -> dict[str, str]:
@@ -216,15 +218,18 @@ def array_names(tensors: Iterable[str]) -> dict[str, str]:
         safe = "".join(char if char.isascii() and (char.isalnum() or char in "._-") else "_" for char in joined)
         safe = safe.lstrip("._-")[:_LONGEST_NAME].rstrip(".") or "tensor"
         name, number = safe, 1
-        # xarray takes a variable with the name of a dimension for that dimension's labels.
-        while {name.lower(), *(one.lower() for one in dimension_names(name, 9))} & used:
+        while _claims(name) & used:
             number += 1
             name = safe + "_" if safe.lower() in _TAKEN and number == 2 else f"{safe}_{number}"
-        used.update([name.lower(), *(one.lower() for one in dimension_names(name, 9)[1:])])
-        for rank in range(2, 6):
-            used.update(one.lower() for one in dimension_names(name, rank)[1:])
+        used |= _claims(name)
         names[tensor] = name
     return names
+
+
+def _claims(name: str) -> set[str]:
+    """What no other array may be called: to xarray a variable with a dimension's name is that dimension's labels."""
+    axes = ("channel", *(axis for names in _SPATIAL.values() for axis in names), *(f"axis{axis}" for axis in range(9)))
+    return {name.lower(), *(f"{name}_{axis}".lower() for axis in axes)}
 
 
 def dimension_names(name: str, rank: int) -> tuple[str, ...]:
@@ -238,7 +243,7 @@ def chunk_name(batch: int, rank: int) -> str:
     return ".".join(["c", str(batch), *["0"] * (rank - 1)])
 
 
-# -- metadata ------------------------------------------------------------------------------------------------------------
+# -- metadata --------------------------------------------------------------------------------------------------------
 
 
 def array_metadata(name: str, tensor: str, shape: tuple[int, ...], batch: int, dtype: np.dtype[Any]) -> dict[str, Any]:
@@ -279,7 +284,7 @@ def dumps(data: Mapping[str, Any]) -> bytes:
     return json.dumps(data, indent=1, allow_nan=False).encode() + b"\n"
 
 
-# -- the log -------------------------------------------------------------------------------------------------------------
+# -- the log ---------------------------------------------------------------------------------------------------------
 
 
 def header_line(description: Description) -> bytes:

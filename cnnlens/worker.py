@@ -183,9 +183,7 @@ class Worker:
         )
         return Loaded(answer["versions"], answer["device"], answer["layout"], answer["seconds"])
 
-    def submit(
-        self, inputs: Sequence[Chunk], outputs: Mapping[str, Chunk], count: int, label: str = "a batch"
-    ) -> int:
+    def submit(self, inputs: Sequence[Chunk], outputs: Mapping[str, Chunk], count: int, label: str = "a batch") -> int:
         """Ask for one batch and return at once; ``collect`` waits for it. Batches are computed in the order of asking.
 
         Args:
@@ -218,9 +216,7 @@ class Worker:
             {name: one["dtype"] for name, one in written.items()},
         )
 
-    def run(
-        self, inputs: Sequence[Chunk], outputs: Mapping[str, Chunk], count: int, label: str = "a batch"
-    ) -> Report:
+    def run(self, inputs: Sequence[Chunk], outputs: Mapping[str, Chunk], count: int, label: str = "a batch") -> Report:
         """``submit`` and ``collect``."""
         return self.collect(self.submit(inputs, outputs, count, label))
 
@@ -316,7 +312,9 @@ class Worker:
     def _launch(self) -> None:
         self._python = self._interpreter or sys.executable
         if not self._python:
-            raise CnnlensError(f"{self.spec}: this Python does not know its own path; name one: {self.name}@/path/python")
+            raise CnnlensError(
+                f"{self.spec}: this Python does not know its own path; name one: {self.name}@/path/python"
+            )
         environment = self._environment()
         ours, theirs = socket.socketpair()
         empty = self.folder / "empty"
@@ -364,7 +362,9 @@ class Worker:
         if self._interpreter:
             environment.pop("PYTHONHOME", None)
         else:
-            path += [str(Path(part or ".").absolute()) for part in os.environ.get("PYTHONPATH", "").split(os.pathsep) if part]
+            path += [
+                str(Path(part or ".").absolute()) for part in os.environ.get("PYTHONPATH", "").split(os.pathsep) if part
+            ]
         return {
             **environment,
             "PYTHONPATH": os.pathsep.join(path),
@@ -456,7 +456,9 @@ class Worker:
                 answer = json.loads(line)
                 self._answers[int(answer["id"])] = answer
             except (ValueError, LookupError, TypeError):
-                self._fail(f"wrote into cnnlens' own socket while {self._doing()}: {printable(line.decode(errors='replace'))}")
+                self._fail(
+                    f"wrote into cnnlens' own socket while {self._doing()}: {printable(line.decode(errors='replace'))}"
+                )
         if len(self._buffer) > _LINE_LIMIT:
             self._fail(f"answers without end while {self._doing()}")
 

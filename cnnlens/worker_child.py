@@ -8,6 +8,7 @@ socket ends it ends, with all that it started.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import platform
@@ -61,8 +62,11 @@ class _Channel:
         try:
             with self._lock:
                 self._connection.sendall(data)
-        except OSError:  # nobody listens any more
-            end(self._folder)
+        except OSError as error:
+            if error.errno == errno.EBADF:
+                sys.stderr.write("the backend closed the socket of cnnlens, which was not its own\n")
+                os._exit(1)
+            end(self._folder)  # nobody listens any more
 
 
 def end(folder: str) -> None:
@@ -224,9 +228,7 @@ class _Child:
         if writing is not None:
             writing.result()
 
-    def _computed(
-        self, inputs: Sequence[NDArray[Any]], tensors: Sequence[str], count: int
-    ) -> dict[str, NDArray[Any]]:
+    def _computed(self, inputs: Sequence[NDArray[Any]], tensors: Sequence[str], count: int) -> dict[str, NDArray[Any]]:
         """What the backend gives, held against what it promised."""
         import numpy as np
 
@@ -279,7 +281,9 @@ def _write(array: NDArray[Any], chunk: Message, name: str) -> Message:
     from cnnlens.text import printable
 
     wanted = chunk["shape"]
-    if wanted is not None and (len(wanted) != array.ndim or tuple(wanted[1:]) != array.shape[1:] or wanted[0] < len(array)):
+    if wanted is not None and (
+        len(wanted) != array.ndim or tuple(wanted[1:]) != array.shape[1:] or wanted[0] < len(array)
+    ):
         raise CnnlensError(f"the feature map of '{printable(name)}' is {array.shape}, the chunk for it {tuple(wanted)}")
     known = np.issubdtype(array.dtype, np.number) or array.dtype == np.bool_
     # bfloat16 and the like are no type of NumPy's own, but say how they become float32.
@@ -341,7 +345,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, which ends this process
     number, folder = sys.argv[1:3] if arguments is None else arguments
     if sys.version_info < _PYTHON:
-        raise SystemExit(f"cnnlens needs Python {'.'.join(map(str, _PYTHON))} or later, this is {sys.version.split()[0]}")
+        raise SystemExit(
+            f"cnnlens needs Python {'.'.join(map(str, _PYTHON))} or later, this is {sys.version.split()[0]}"
+        )
     descriptor = int(number)
     os.set_inheritable(descriptor, False)
     channel = _Channel(socket.socket(fileno=descriptor), folder)

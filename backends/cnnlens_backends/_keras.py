@@ -48,7 +48,7 @@ class KerasBackend(ABC):
     # -- what a framework's file fills in ------------------------------------------------------------------------------
 
     @abstractmethod
-    def compiled(self, walk: Walk, variables: Sequence[Any], device: str) -> Run:
+    def compiled(self, walk: Walk, variables: Sequence[Any], device: str, precision: str) -> Run:
         """``walk`` as one compiled function from NumPy to NumPy; ``variables`` are those that it reads."""
 
     @abstractmethod
@@ -225,7 +225,7 @@ class KerasSession:
         walk = _walk(self._network, steps, wanted, stored)
         variables = {id(one): one for step in steps for one in getattr(step.operation, "variables", ())}
         whole = any(shape is None or not shape or shape[0] is not None for step in steps for shape in step.call.shapes)
-        run = self._backend.compiled(walk, list(variables.values()), self._place)
+        run = self._backend.compiled(walk, list(variables.values()), self._place, self._precision)
         return _Plan(run, pads=self._backend.compiles and not whole)
 
 

@@ -16,7 +16,7 @@ from cnnlens_backends._keras import Array, KerasBackend, Run, Walk
 
 
 class _Jax(KerasBackend):
-    def compiled(self, walk: Walk, variables: Sequence[Any], device: str) -> Run:
+    def compiled(self, walk: Walk, variables: Sequence[Any], device: str, precision: str) -> Run:
         jax, keras = import_module("jax"), import_module("keras")
         kind, _, index = device.partition(":")
         target = jax.devices(kind)[int(index or 0)]

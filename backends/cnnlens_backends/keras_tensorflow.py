@@ -11,7 +11,7 @@ from cnnlens_backends._keras import Array, KerasBackend, Run, Walk
 
 
 class _TensorFlow(KerasBackend):
-    def compiled(self, walk: Walk, variables: Sequence[Any], device: str) -> Run:
+    def compiled(self, walk: Walk, variables: Sequence[Any], device: str, precision: str) -> Run:
         tf = import_module("tensorflow")
         # Autograph would rewrite Keras' Python for nothing: shapes are known and there is no control flow on values.
         function = tf.function(lambda *tensors: walk(tensors), autograph=False)

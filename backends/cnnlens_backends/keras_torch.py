@@ -10,20 +10,32 @@ from typing import Any
 import numpy as np
 
 from cnnlens_backends._keras import Array, KerasBackend, Run, Walk
+from cnnlens_backends._torch_graph import captured
 
 
 class _Torch(KerasBackend):
-    compiles = False
+    compiles = False  # of a new batch shape, nothing is; of one that comes again, copies are left out
 
-    def compiled(self, walk: Walk, variables: Sequence[Any], device: str) -> Run:
+    def compiled(self, walk: Walk, variables: Sequence[Any], device: str, precision: str) -> Run:
         torch = import_module("torch")
         target = device.replace("gpu", "cuda")
+        graphs: dict[tuple[Any, ...], Any] = {}
+
+        def results(tensors: Sequence[Any]) -> list[Any]:
+            shapes = tuple(tensor.shape for tensor in tensors)
+            if precision == "strict" or shapes not in graphs:
+                graphs[shapes] = None
+                return walk(tensors)
+            if graphs[shapes] is None:
+                graphs[shapes], found = _graph(walk, tensors)
+                return found
+            return graphs[shapes](*tensors)
 
         def run(arrays: Sequence[Array]) -> list[Array]:
             with torch.inference_mode():
                 # torch warns of arrays that it could write to and must not; a copy of an input costs little.
                 tensors = [torch.from_numpy(np.require(array, requirements="W")).to(target) for array in arrays]
-                return [tensor.contiguous().cpu().numpy() for tensor in walk(tensors)]
+                return [tensor.contiguous().cpu().numpy() for tensor in results(tensors)]
 
         return run
 
@@ -52,6 +64,19 @@ class _Torch(KerasBackend):
             torch.set_deterministic_debug_mode(mode)
             for owner, name, value in before:
                 setattr(owner, name, value)
+
+
+def _graph(walk: Walk, tensors: Sequence[Any]) -> tuple[Any, list[Any]]:
+    """A faster way through the walk where there is one that gives the same bits, else the walk; and what it gives now."""
+    torch = import_module("torch")
+    found = walk(tensors)
+    try:
+        with torch.inference_mode(False), torch.no_grad():
+            graph = captured(walk, [tensor.clone() for tensor in tensors])
+        same = [torch.equal(a.nan_to_num(), b.nan_to_num()) for a, b in zip(found, graph(*tensors), strict=True)]
+    except Exception:  # not every Python that computes on tensors can be captured; what cannot be runs as it is
+        same = [False]
+    return (graph if all(same) else lambda *given: walk(given)), found
 
 
 BACKEND = _Torch("torch", "torch", "torch")

@@ -324,4 +324,7 @@ def inputs_for(net: Network, count: int) -> list[NDArray[Any]]:
     """``count`` inputs in canonical axes ``(N, C, *spatial)``, one array for each of ``net.inputs``."""
     generator = np.random.default_rng(count)
     shapes = (net.canonical_shape(ref) for ref in net.inputs)
-    return [generator.normal(0, 1, (count, *(size or 1 for size in (shape or ())[1:]))).astype(np.float32) for shape in shapes]
+    return [
+        generator.normal(0, 1, (count, *(size or 1 for size in (shape or ())[1:]))).astype(np.float32)
+        for shape in shapes
+    ]

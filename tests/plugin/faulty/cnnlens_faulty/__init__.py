@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from cnnlens.errors import CnnlensError
 from cnnlens.reference.backend import ReferenceBackend
 
 # What frameworks have been seen to write, and what looks most like an answer of a worker.
@@ -58,11 +59,6 @@ def write_to_the_socket() -> None:
     os.write(int(sys.argv[1]), b"hello there\n")
 
 
-def close_every_file() -> None:
-    os.closerange(3, 4096)
-    time.sleep(1000)
-
-
 FAULTS: dict[str, Any] = {
     "crash": lambda: ctypes.string_at(0),
     "crash_with_company": crash_with_company,
@@ -77,17 +73,49 @@ FAULTS: dict[str, Any] = {
     "raise": raise_at_length,
     "missing": need_a_framework,
     "write_to_the_socket": write_to_the_socket,
-    "close_every_file": close_every_file,
+    "close_every_file": lambda: os.closerange(3, 4096),
     "company": lambda: subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1000)"]),
 }
 
+
+def unsteady(maps: dict[str, Any]) -> dict[str, Any]:
+    """Something else each time, by as little as float32 can say."""
+    step = np.float32(2**-23) * (time.monotonic_ns() % 97)
+    return {name: array * (np.float32(1) + step) for name, array in maps.items()}
+
+
+def pairs_swapped(maps: dict[str, Any]) -> dict[str, Any]:
+    """The first two channels exchanged."""
+    return {name: array[:, [1, 0, *range(2, array.shape[1])]] for name, array in maps.items()}
+
+
 LIES: dict[str, Any] = {
+    "scaled": lambda maps: {name: array * np.float32(1.0001) for name, array in maps.items()},
+    "float64": lambda maps: {name: array.astype(np.float64) for name, array in maps.items()},
+    "unsteady": unsteady,
+    "pairs_swapped": pairs_swapped,
     "stored_axes": lambda maps: {name: np.moveaxis(array, 1, -1) for name, array in maps.items()},
     "too_few": lambda maps: {name: array[:-1] for name, array in maps.items()},
     "nothing": lambda maps: {},
     "lists": lambda maps: {name: array.tolist() for name, array in maps.items()},
     "words": lambda maps: {name: np.full(array.shape, "word") for name, array in maps.items()},
 }
+
+
+def other_weights(what: str, weights: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    if what == "rounded":
+        weights = {
+            layer: {name: array.astype(np.float16).astype(np.float32) for name, array in arrays.items()}
+            for layer, arrays in weights.items()
+        }
+    elif what == "renamed":
+        weights = {
+            layer: {name.replace("kernel", "weight"): array for name, array in arrays.items()}
+            for layer, arrays in weights.items()
+        }
+    elif what == "left_out":
+        weights.pop(next(iter(weights)))
+    return weights
 
 
 def do(moment: str) -> str:
@@ -116,11 +144,15 @@ class FaultySession:
         return LIES[what](maps) if what in LIES else maps
 
     def weights(self) -> Any:
-        do("weights")
-        return self._session.weights()
+        return other_weights(do("weights"), self._session.weights())
 
     def close(self) -> None:
         do("close")
+
+
+class Nothing:
+    versions: dict[str, str] = {}
+    device = "cpu"
 
 
 class FaultyBackend(ReferenceBackend):
@@ -129,12 +161,16 @@ class FaultyBackend(ReferenceBackend):
     install = "python -m pip install cnnlens-faulty"
 
     def devices(self) -> list[str]:
-        do("devices")
-        return super().devices()
+        return [""] if do("devices") == "nameless" else super().devices()
 
     def load(self, *args: Any, **kwargs: Any) -> Any:
-        do("load")
-        return FaultySession(super().load(*args, **kwargs))
+        what = do("load")
+        try:
+            return FaultySession(super().load(*args, **kwargs))
+        except CnnlensError:
+            if what == "anything":  # takes whatever it is given
+                return FaultySession(Nothing())
+            raise
 
 
 class Unfinished:

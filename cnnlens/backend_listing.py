@@ -1,0 +1,125 @@
+"""What ``cnnlens backends`` shows: which backends there are, with which versions and devices, and what is missing.
+
+Versions come from metadata. Devices are known to a framework alone, so they are asked of a worker, and only when
+somebody wants them; a backend that fails there is a line in the table, not the end of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from cnnlens import backend
+from cnnlens.backend import Found
+from cnnlens.errors import CnnlensError
+from cnnlens.text import columns, printable
+
+__all__ = ["Row", "as_json", "lines", "table"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One backend.
+
+    Attributes:
+        name: As ``--backend`` takes it.
+        distribution: Who declares it, with version.
+        installed: Whether all that it needs is here.
+        versions: Of what it needs and is here.
+        missing: What it needs and is not here.
+        devices: Its devices, or None where they were not asked for or could not be told.
+        install: The one command that installs what is missing; empty where nothing is.
+        problem: Why it cannot be used, in one line; empty where it can.
+    """
+
+    name: str
+    distribution: str
+    installed: bool
+    versions: dict[str, str]
+    missing: tuple[str, ...]
+    devices: tuple[str, ...] | None
+    install: str
+    problem: str
+
+
+def table(devices: bool = False, timeout: float = 120.0) -> list[Row]:
+    """A row for each backend that is declared, broken ones included.
+
+    Args:
+        devices: Also ask for devices, which starts a process for each backend that is installed.
+        timeout: Seconds for each of them.
+    """
+    found = backend.installed()
+    ready = [one for one in found if one.problem is None and not one.missing]
+    asked: dict[Found, tuple[str, ...] | str] = {}
+    if devices and ready:
+        with ThreadPoolExecutor(len(ready)) as threads:
+            answers = threads.map(lambda one: _devices(one.name, timeout), ready)
+            asked = dict(zip(ready, answers, strict=True))
+    return [_row(one, asked.get(one)) for one in found]
+
+
+def _devices(name: str, timeout: float) -> tuple[str, ...] | str:
+    from cnnlens.worker import pool
+
+    try:
+        with pool(name, timeout=timeout) as worker:
+            return tuple(worker.devices())
+    except CnnlensError as error:
+        return str(error)
+
+
+def _row(found: Found, devices: tuple[str, ...] | str | None) -> Row:
+    failed = devices if isinstance(devices, str) else ""
+    return Row(
+        name=found.name,
+        distribution=f"{found.distribution} {found.version}",
+        installed=found.problem is None and not found.missing,
+        versions=found.versions,
+        missing=found.missing,
+        devices=None if isinstance(devices, str) else devices,
+        install=found.backend.install if found.missing else "",
+        problem=found.problem or failed,
+    )
+
+
+def lines(rows: Sequence[Row]) -> list[str]:
+    """The table as text: a line a backend, then a line for each that is missing something or broken."""
+    with_devices = any(row.devices is not None for row in rows)
+    head = ["backend", "installed", "versions", *(["devices"] if with_devices else [])]
+    cells = [
+        [
+            printable(row.name),
+            "broken" if row.problem else "yes" if row.installed else "no",
+            ", ".join(f"{printable(name)} {printable(version)}" for name, version in row.versions.items()) or "-",
+            *([", ".join(printable(one) for one in row.devices or ()) or "-"] if with_devices else []),
+        ]
+        for row in rows
+    ]
+    shown = columns([head, *cells])
+    for row in rows:
+        if row.problem:
+            shown.append(row.problem)
+        elif row.missing:
+            needed = " and ".join(printable(one) for one in row.missing)
+            shown.append(f"{printable(row.name)} needs {needed}: {printable(row.install, 200)}")
+    return shown
+
+
+def as_json(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """The table as data for ``json.dumps``."""
+    return [
+        {
+            "name": row.name,
+            "distribution": row.distribution,
+            "installed": row.installed,
+            "versions": row.versions,
+            "missing": list(row.missing),
+            "devices": None if row.devices is None else list(row.devices),
+            "install": row.install or None,
+            "problem": row.problem or None,
+        }
+        for row in rows
+    ]

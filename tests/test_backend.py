@@ -1,0 +1,216 @@
+"""Backends are found by metadata alone, a broken plugin is reported and skipped, and each keeps the same contract."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cnnlens import CnnlensError, backend, backend_listing, worker
+from cnnlens.backend import fingerprint, parse_device
+from cnnlens.testing import BackendContract
+from tests.plugins import Traces, plugin_folder, plugins, traces  # noqa: F401 - fixtures
+
+BUILT_IN = ["reference", "keras-jax", "keras-tensorflow", "keras-torch"]
+
+
+class TestReference(BackendContract):
+    backend = "reference"
+
+
+@pytest.mark.usefixtures("plugins")
+class TestPlugin(BackendContract):
+    """A third party's backend passes by inheriting the suite, as a built-in one does."""
+
+    backend = "plain"
+
+
+# -- the contract can be broken --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("lie", "failing"),
+    [
+        ("run:stored_axes", "test_every_feature_map_is_canonical_and_right"),
+        ("run:too_few", "test_the_last_batch_may_be_short"),
+        ("run:scaled", "test_every_feature_map_is_canonical_and_right"),
+        ("run:unsteady", "test_it_repeats_itself_bit_for_bit"),
+        ("run:float64", "test_every_feature_map_is_canonical_and_right"),
+        ("run:pairs_swapped", "test_every_feature_map_is_canonical_and_right"),
+        ("weights:rounded", "test_weights_are_the_file_s_bit_for_bit"),
+        ("weights:renamed", "test_weights_are_the_file_s_bit_for_bit"),
+        ("weights:left_out", "test_weights_are_the_file_s_bit_for_bit"),
+        ("load:anything", "test_unknown_code_is_refused_in_one_line_that_names_the_layer"),
+        ("devices:nameless", "test_its_devices_have_names"),
+    ],
+)
+def test_the_suite_sees_a_backend_that_lies(
+    plugin_folder: Path,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    lie: str,
+    failing: str,
+) -> None:
+    case = tmp_path / "test_faulty.py"
+    case.write_text(
+        "from cnnlens.testing import BackendContract\nclass TestFaulty(BackendContract):\n    backend = 'faulty'\n"
+    )
+    monkeypatch.setenv("CNNLENS_FAULT", lie)
+    monkeypatch.setenv("PYTHONPATH", str(plugin_folder))
+    options = ["-q", "-x", "-p", "no:cacheprovider", "-k", failing, f"--rootdir={tmp_path}"]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *options, str(case)], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert done.returncode == 1, done.stdout
+    assert f"FAILED test_faulty.py::TestFaulty::{failing}" in done.stdout
+
+
+# -- discovery -------------------------------------------------------------------------------------------------------
+
+
+def test_the_built_in_backends_are_found_first() -> None:
+    found = backend.installed()
+    assert [one.name for one in found[:4]] == BUILT_IN
+    assert all(one.built_in and one.refused is None for one in found[:4])
+    assert backend.get("reference").layout == "keras"
+
+
+def test_asking_imports_nothing(plugin_folder: Path) -> None:  # noqa: F811
+    code = (
+        "import sys; from cnnlens import backend; print(*[one.name for one in backend.installed()], sep=',')\n"
+        "names = ('cnnlens_plain', 'cnnlens_backends', 'keras', 'jax', 'torch', 'tensorflow')\n"
+        "print([one for one in names if one in sys.modules])\n"
+        "backend.get('plain'); print([one for one in names if one in sys.modules])"
+    )
+    environment = {"PYTHONPATH": str(plugin_folder)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True, cwd=plugin_folder
+    )
+    names, before, after = done.stdout.splitlines()
+    assert {*BUILT_IN, "plain", "faulty"} <= set(names.split(","))
+    assert (before, after) == ("[]", "['cnnlens_plain']")
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("no-module", "cannot be imported (ModuleNotFoundError: No module named 'cnnlens_faulty.nowhere')"),
+        ("no-attribute", "cannot be imported (AttributeError: module 'cnnlens_faulty' has no attribute 'NOTHING')"),
+        ("no-method", "keeps no promise of the seam: it has no method environment"),
+        ("other-name", "keeps no promise of the seam: it calls itself 'faulty'"),
+        ("leaves", "cannot be imported (SystemExit: 7)"),
+        ("bad name", "is skipped: a name is letters, digits, '.', '_' and '-'"),
+    ],
+)
+@pytest.mark.usefixtures("plugins")
+def test_a_broken_plugin_is_said_to_be_one(name: str, said: str) -> None:
+    with pytest.raises(CnnlensError) as caught:
+        backend.get(name)
+    assert str(caught.value) == f"backend '{name}' of cnnlens-faulty 0.3 {said}"
+
+
+@pytest.mark.usefixtures("plugins")
+def test_a_plugin_cannot_take_the_place_of_a_built_in() -> None:
+    assert type(backend.get("reference")).__module__ == "cnnlens.reference.backend"
+    (thief,) = (one for one in backend.installed() if one.name == "reference" and not one.built_in)
+    assert thief.problem == (
+        "backend 'reference' of cnnlens-faulty 0.3 is skipped: "
+        "cnnlens has a backend of that name; it must choose another"
+    )
+    with pytest.raises(CnnlensError, match="is skipped"):
+        _ = thief.backend
+
+
+def test_two_plugins_of_one_name_are_both_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("one", "two"):
+        info = tmp_path / f"{name}-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text("[cnnlens.backends]\ntwin = nowhere:AT_ALL\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(CnnlensError, match="'twin' of one 1.0 is skipped: one and two both declare that name"):
+        backend.get("twin")
+
+
+def test_a_missing_backend_names_the_nearest() -> None:
+    with pytest.raises(CnnlensError, match="no backend is named 'keras-jaxx'; did you mean 'keras-jax'"):
+        backend.get("keras-jaxx")
+
+
+# -- the listing -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("plugins", "traces")
+def test_the_listing_says_what_is_here_and_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = {row.name: row for row in backend_listing.table() if not row.problem}
+    assert rows["plain"].installed
+    assert rows["plain"].distribution == "cnnlens-plain 1.2.0"
+    assert rows["plain"].versions == {"numpy": np.__version__}
+    assert rows["plain"].devices is None
+    assert not rows["faulty"].installed
+    assert rows["faulty"].missing == ("framework-that-nobody-has",)
+    shown = backend_listing.lines(list(rows.values()))
+    assert shown[0].split() == ["backend", "installed", "versions"]
+    assert "faulty needs framework-that-nobody-has: python -m pip install cnnlens-faulty" in shown
+    data = json.loads(json.dumps(backend_listing.as_json(list(rows.values()))))
+    assert [one["name"] for one in data] == list(rows)
+    assert data[0].keys() == {
+        "name", "distribution", "installed", "versions", "missing", "devices", "install", "problem"
+    }  # fmt: skip
+
+
+@pytest.mark.usefixtures("plugins", "traces")
+def test_devices_are_asked_of_workers_and_a_crash_is_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CNNLENS_FAULT", "devices:crash")
+    only = [one for one in backend.installed() if one.name in ("reference", "plain", "faulty")]
+    monkeypatch.setattr(backend, "installed", lambda: only)
+    monkeypatch.setattr(backend, "_version_of", lambda requirement: (requirement, "1.0"))  # nothing is missing
+    try:
+        rows = backend_listing.table(devices=True)
+    finally:
+        worker.close_all()
+    by_name = {(row.name, row.distribution): row for row in rows}
+    assert by_name["plain", "cnnlens-plain 1.2.0"].devices == ("cpu",)
+    crashed = by_name["faulty", "cnnlens-faulty 0.3"]
+    assert (crashed.devices, crashed.problem) == (None, "faulty: killed by SIGSEGV while looking for devices")
+    shown = backend_listing.lines(rows)
+    assert "faulty: killed by SIGSEGV while looking for devices" in shown
+    assert any("skipped: cnnlens has a backend of that name" in line for line in shown)
+
+
+# -- small parts -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "parsed"), [("cpu", ("cpu", 0)), ("gpu", ("gpu", 0)), ("gpu:0", ("gpu", 0)), ("gpu:12", ("gpu", 12))]
+)
+def test_devices_are_parsed(text: str, parsed: tuple[str, int]) -> None:
+    assert parse_device(text) == parsed
+
+
+@pytest.mark.parametrize("text", ["", "CPU", "cpu:0", "gpu:", "gpu:-1", "gpu:x", "cuda", "gpu:1\n", "gpu:1234"])
+def test_what_is_no_device_is_one_line(text: str) -> None:
+    with pytest.raises(CnnlensError, match="cpu, gpu or gpu:1") as caught:
+        parse_device(text)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_fingerprint_is_of_the_numbers_and_their_order() -> None:
+    array = np.arange(24, dtype=np.float32).reshape(4, 3, 2)
+    wanted = fingerprint(array)
+    assert wanted.finite
+    assert fingerprint(array.astype(">f4")) == wanted
+    assert fingerprint(np.asfortranarray(array)) == wanted
+    assert fingerprint(array.reshape(4, 6)) != wanted
+    assert fingerprint(array.astype(np.float64)) != wanted
+    changed = array.copy()
+    changed[3, 2, 1] = np.nan
+    assert not fingerprint(changed).finite
+    assert fingerprint(changed).sha256 != wanted.sha256
+    assert fingerprint(np.zeros((0, 3), np.float32)).shape == (0, 3)
+    assert fingerprint(np.array(2.5)).finite
+    assert fingerprint(np.array([1, 2])).finite
