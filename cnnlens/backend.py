@@ -12,8 +12,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from importlib import import_module
-from importlib import metadata
+from importlib import import_module, metadata
 from typing import Any, Protocol, cast
 
 import numpy as np

@@ -6,17 +6,17 @@ somebody wants them; a backend that fails there is a line in the table, not the 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
 
 from cnnlens import backend
 from cnnlens.backend import Found
 from cnnlens.errors import CnnlensError
 from cnnlens.text import columns, printable
 
-__all__ = ["Row", "as_json", "lines", "table"]
+__all__ = ["Row", "as_json", "as_text", "table"]
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def table(devices: bool = False, timeout: float = 120.0) -> list[Row]:
     asked: dict[Found, tuple[str, ...] | str] = {}
     if devices and ready:
         with ThreadPoolExecutor(len(ready)) as threads:
-            answers = threads.map(lambda one: _devices(one.name, timeout), ready)
+            answers = threads.map(_devices, [one.name for one in ready], [timeout] * len(ready))
             asked = dict(zip(ready, answers, strict=True))
     return [_row(one, asked.get(one)) for one in found]
 
@@ -85,8 +85,8 @@ def _row(found: Found, devices: tuple[str, ...] | str | None) -> Row:
     )
 
 
-def lines(rows: Sequence[Row]) -> list[str]:
-    """The table as text: a line a backend, then a line for each that is missing something or broken."""
+def as_text(rows: Sequence[Row]) -> str:
+    """The table: a line a backend, then a line for each that is missing something or broken."""
     with_devices = any(row.devices is not None for row in rows)
     head = ["backend", "installed", "versions", *(["devices"] if with_devices else [])]
     cells = [
@@ -105,12 +105,12 @@ def lines(rows: Sequence[Row]) -> list[str]:
         elif row.missing:
             needed = " and ".join(printable(one) for one in row.missing)
             shown.append(f"{printable(row.name)} needs {needed}: {printable(row.install, 200)}")
-    return shown
+    return "\n".join(shown) + "\n"
 
 
-def as_json(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """The table as data for ``json.dumps``."""
-    return [
+def as_json(rows: Sequence[Row]) -> str:
+    """The table as a JSON list of objects, one a backend."""
+    data = [
         {
             "name": row.name,
             "distribution": row.distribution,
@@ -123,3 +123,4 @@ def as_json(rows: Sequence[Row]) -> list[dict[str, Any]]:
         }
         for row in rows
     ]
+    return json.dumps(data, indent=2) + "\n"

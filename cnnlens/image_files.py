@@ -28,13 +28,13 @@ from numpy.typing import NDArray
 from cnnlens.errors import FileRefusedError
 from cnnlens.text import printable
 
-__all__ = ["MOST_BYTES", "Pixels", "read_folder", "read_images"]
+__all__ = ["MOST_BYTES", "NPZ_NAMES", "Pixels", "read_folder", "read_images"]
 
 MOST_BYTES = 4 << 30  # decoded bytes of one file
 _DEFLATE_LIMIT = 1040  # deflate cannot expand more than 1032 times
 _LONGEST_HEADER = 10_000  # bytes; NumPy's own limit
 _PICTURE_SUFFIXES = "PNG, JPEG, .npy, .npz or IDX"
-_NPZ_NAMES = ("x", "images", "x_test", "test_images", "image", "data", "x_train", "arr_0")
+NPZ_NAMES = ("x", "images", "x_test", "test_images", "image", "data", "x_train", "arr_0")
 _IDX_TYPES = {8: ">u1", 9: ">i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
 _BROKEN = (OSError, ValueError, SyntaxError, EOFError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error)
 _BROKEN_ZIP = (*_BROKEN, NotImplementedError, RuntimeError, KeyError, TypeError, MemoryError, RecursionError)
@@ -244,7 +244,7 @@ def _npz(path: Path, limit: int | None, batch_rank: int) -> Pixels:
                 chosen = next(iter(arrays))
             else:
                 lowered = {name.lower(): name for name in reversed(arrays)}
-                chosen = next((lowered[name] for name in _NPZ_NAMES if name in lowered), "")
+                chosen = next((lowered[name] for name in NPZ_NAMES if name in lowered), "")
             if not chosen:
                 listed = ", ".join(f"'{printable(name, 40)}'" for name in list(arrays)[:6]) or "no array"
                 raise FileRefusedError(path, "", f"holds {listed}, and none is called 'x' or 'images'", "rename one")

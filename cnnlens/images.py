@@ -150,6 +150,7 @@ class Reading:
     Args:
         pixels, shape, scale, model_rescales: As `load` takes them.
         allow_nonfinite: Keep NaN and infinities instead of refusing them.
+        way_out: What the refusal advises.
 
     Attributes:
         array: The numbers as ``(N, C, *spatial)``, a view in the dtype that they came in.
@@ -165,6 +166,7 @@ class Reading:
         scale: str = "auto",
         model_rescales: bool = False,
         allow_nonfinite: bool = False,
+        way_out: str = "replace it first",
     ) -> None:
         array = pixels.array
         if array.dtype.kind not in "fiub":
@@ -172,7 +174,7 @@ class Reading:
         if array.size == 0:
             raise CnnlensError(f"{printable(pixels.name)}: the array {array.shape} is empty; give at least one image")
         self._pixels, self._shape, self._scale, self._rescales = pixels, shape, scale, model_rescales
-        self._allow_nonfinite = allow_nonfinite
+        self._allow_nonfinite, self._way_out = allow_nonfinite, way_out
         self._spatial = 2 if shape is None else len(shape) - 1
         self._axes = letters = _understand(pixels, shape, self._spatial)
         if "C" not in letters and self._spatial:
@@ -191,25 +193,34 @@ class Reading:
         explicit = self._scale in ("0..1", "-1..1", "0..255")
         return self._pixels.full is None and (kind == "i" or (kind == "u" and width > 1) or (explicit and kind in "fb"))
 
+    @property
+    def changes(self) -> bool:
+        """Whether anything is done to the numbers: they are scaled, or their size or number of channels is wrong."""
+        sizes = self.array.shape[1:]
+        fits = self._shape is None or all(w is None or w == s for s, w in zip(sizes, self._shape, strict=True))
+        return not fits or not (self._scale == "none" or (self._scale == "auto" and self.array.dtype.kind in "fb"))
+
     def take(
-        self, start: int = 0, stop: int | None = None, span: Span | None = None
+        self, start: int = 0, stop: int | None = None, span: Span | None = None, told: int | None = None
     ) -> tuple[NDArray[np.float32], list[str]]:
         """Images ``start`` to ``stop`` as C-contiguous float32 ``(N, C, *spatial)``; what was done in words.
 
         Args:
             start, stop: As in a slice.
             span: The smallest and the largest value of all images; None to take them from this part.
+            told: How many images the words speak of, where these are only the first of them.
         """
         pixels, shape, spatial = self._pixels, self._shape, self._spatial
         array = self.array[start:stop]
         notes = list(pixels.notes)
         count, channels, *sizes = array.shape
+        told = count if told is None else told
         if pixels.axes is None:
             read = f"{pixels.array.shape} read as {', '.join(self._axes)}"
-            notes.append(f"{read}: {count:,} of {_sizes((channels, *sizes))}")
+            notes.append(f"{read}: {told:,} of {_sizes((channels, *sizes))}")
         else:
             colour = "grey" if channels == 1 else "RGB"
-            notes.append(f"{f'{count:,} ' if 'N' in self._axes else ''}{colour} {sizes[0]} × {sizes[1]}")
+            notes.append(f"{f'{told:,} ' if 'N' in self._axes else ''}{colour} {sizes[0]} × {sizes[1]}")
         needed = [
             size if want is None else want for size, want in zip(array.shape[1:], shape or array.shape[1:], strict=True)
         ]
@@ -238,8 +249,8 @@ class Reading:
             if not finite.all():
                 place = tuple(int(index) for index in np.argwhere(~finite)[0])
                 raise CnnlensError(
-                    f"{printable(self._pixels.name)}: image {start + place[0]} holds {array[place]} at channel {place[1]}, "
-                    f"position {place[2:]}; a model cannot use that, so replace it first"
+                    f"{printable(self._pixels.name)}: image {start + place[0]} holds {array[place]} at channel "
+                    f"{place[1]}, position {place[2:]}; a model cannot use that: {self._way_out}"
                 )
         return values
 

@@ -19,7 +19,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 
 __all__ = ["forget", "remove", "temporary_folder", "watch"]
@@ -113,7 +113,7 @@ def forget(what: Path | int) -> None:
 
 
 @contextlib.contextmanager
-def temporary_folder(prefix: str = "cnnlens-") -> Iterator[Path]:
+def temporary_folder(prefix: str = "cnnlens-") -> Generator[Path]:
     """A private folder that is gone afterwards, however this process ends."""
     folder = Path(tempfile.mkdtemp(prefix=prefix))
     watch(folder)

@@ -297,12 +297,12 @@ def log_line(batch: int, crc32: Mapping[str, int]) -> bytes:
     return json.dumps({"batch": batch, "crc32": dict(crc32)}).encode() + b"\n"
 
 
-def read_log(content: bytes) -> tuple[Description | None, list[dict[str, int]], int]:
+def read_log(content: bytes) -> tuple[Description | None, list[dict[str, int]], list[int]]:
     """What a log says, as far as it can be followed: a kill may have cut its last line.
 
     Returns:
-        The description (None where even that line is not whole), the checksums of batches 0, 1, …, and how many bytes
-        of ``content`` these lines take.
+        The description (None where even that line is not whole), the checksums of batches 0, 1, …, and after how many
+        bytes the first line and each of these ends.
 
     Raises:
         ValueError: the first line is something else; it is no log of ours.
@@ -310,14 +310,14 @@ def read_log(content: bytes) -> tuple[Description | None, list[dict[str, int]], 
     lines = content.split(b"\n")
     if len(lines) < 2:
         if b'{"recording": '.startswith(content[:14]):
-            return None, [], 0
+            return None, [], [0]
         raise ValueError("it does not begin as a log of cnnlens does")
     try:
         first = json.loads(lines[0])
     except (ValueError, RecursionError):
         raise ValueError("its first line is no JSON") from None
     description = Description.from_json(first.get("recording") if isinstance(first, dict) else None)
-    taken = len(lines[0]) + 1
+    ends = [len(lines[0]) + 1]
     batches: list[dict[str, int]] = []
     for line in lines[1:-1]:
         try:
@@ -327,5 +327,5 @@ def read_log(content: bytes) -> tuple[Description | None, list[dict[str, int]], 
             batches.append({str(name): int(crc) for name, crc in entry["crc32"].items()})
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
             break
-        taken += len(line) + 1
-    return description, batches, taken
+        ends.append(ends[-1] + len(line) + 1)
+    return description, batches, ends

@@ -26,7 +26,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
     from cnnlens.backend import Backend, Session
@@ -163,6 +162,8 @@ class _Child:
         }
 
     def _run(self, request: Message) -> Message | None:
+        from cnnlens.chunk_writer import in_parallel
+
         count: int = request["count"]
         inputs = [_mapped(chunk)[:count] for chunk in request["inputs"]]
         outputs: Mapping[str, Message] = request["outputs"]
@@ -172,7 +173,6 @@ class _Child:
         self._finish_writing()
 
         def write() -> Message:
-            from cnnlens.chunk_writer import in_parallel
 
             written = in_parallel(lambda name: _write(found.pop(name), outputs[name], name), outputs)
             return {"outputs": dict(zip(outputs, written, strict=True)), "seconds": seconds}

@@ -108,39 +108,32 @@ class Process:
         """Whether it can still be asked something, as far as is known."""
         return self._over is None
 
-    def _launch(self) -> None:
-        self._python = self._interpreter or sys.executable
-        if not self._python:
-            raise CnnlensError(
-                f"{self.spec}: this Python does not know its own path; name one: {self.name}@/path/python"
-            )
+    # -- start -------------------------------------------------------------------------------------------------------
+
+    def _launch(self, theirs: socket.socket) -> None:
         environment = self._environment()
-        ours, theirs = socket.socketpair()
         empty = self.folder / "empty"
         empty.mkdir()
-        self._log = self.folder / "log"
         command = [self._python, "-m", "cnnlens.worker_child", str(theirs.fileno()), str(self.folder)]
         if self._interpreter:
             command.insert(1, "-B")  # its bytecode of cnnlens must not litter our package
         try:
-            with theirs, open(self._log, "ab") as log:
+            with open(self._log, "ab") as log:
                 self._process = subprocess.Popen(
                     command,
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
-                    cwd=empty,
+                    cwd=empty,  # private and empty: whatever a library looks for in a relative place is not there
                     env=environment,
                     pass_fds=[theirs.fileno()],
-                    start_new_session=True,
+                    start_new_session=True,  # Ctrl-C at the terminal is for this process alone, which ends the other
                 )
         except OSError as error:
-            ours.close()
             raise CnnlensError(
                 f"{self.spec}: {printable(self._python, 200)} cannot be started ({error.strerror}); "
                 "give the path of a Python interpreter after '@'"
             ) from None
-        self._socket = ours
         self.pid = self._process.pid
         janitor.watch(self.pid)
 
@@ -193,8 +186,7 @@ class Process:
         return self._receive(self._send(command, doing, **fields))
 
     def _send(self, command: str, doing: str, **fields: Any) -> int:
-        if self._over is not None:
-            raise WorkerError(f"{self.spec}: its process is over: {self._over}")
+        self._check_alive()
         number = next(self._numbers)
         self._waiting[number] = _Request(doing, time.monotonic())
         try:
@@ -208,6 +200,10 @@ class Process:
             raise
         return number
 
+    def _check_alive(self) -> None:
+        if self._over is not None:
+            raise WorkerError(f"{self.spec}: its process is over: {self._over}")
+
     def _write(self, message: Mapping[str, Any]) -> None:
         self._socket.settimeout(self.timeout)
         self._socket.sendall(json.dumps(message).encode() + b"\n")
@@ -216,8 +212,7 @@ class Process:
         self._heard = time.monotonic()
         try:
             while number not in self._answers:
-                if self._over is not None:
-                    raise WorkerError(f"{self.spec}: its process is over: {self._over}")
+                self._check_alive()
                 self._read()
         except CnnlensError:
             raise
@@ -268,6 +263,7 @@ class Process:
     # -- ends --------------------------------------------------------------------------------------------------------
 
     def _has_ended(self) -> bool:
+        assert self._process is not None
         # Left unreaped, so that its number, which is its group's too, cannot be given to another process.
         if self._process.returncode is None and hasattr(os, "waitid"):
             with contextlib.suppress(ChildProcessError):  # somebody in this process reaps every child
@@ -275,13 +271,12 @@ class Process:
         return self._process.poll() is not None
 
     def _fail_for_death(self) -> NoReturn:
+        self._check_alive()  # another thread closed it
         end = time.monotonic() + 1
         while not self._has_ended() and time.monotonic() < end:
             time.sleep(0.002)  # the socket ends a little before the process does
         doing, ended = self._doing(), self._has_ended()
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.pid, signal.SIGKILL)
-        code = self._process.wait()
+        code = self._kill()
         if not ended:
             said = f"closed its socket while {doing}"
         elif code < 0:
@@ -334,22 +329,29 @@ class Process:
         if self._over is not None:
             return
         self._over = why
+        if self._process is not None:
+            self._kill()
+            janitor.forget(self.pid)
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)  # wakes a thread that waits for an answer
+        self._socket.close()
+        janitor.remove(self.folder)
+        janitor.forget(self.folder)
+        self._waiting.clear()
+
+    def _kill(self) -> int:
+        """The end of the whole group; how its leader ended."""
+        assert self._process is not None
         if self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.pid, signal.SIGKILL)
-            self._process.wait()
-        self._socket.close()
-        janitor.remove(self.folder)
-        janitor.forget(self.pid)
-        janitor.forget(self.folder)
-        with _workers_lock:
-            _workers.discard(self)
-        self._waiting.clear()
+        return self._process.wait()
 
     def _abandon(self) -> None:
         """In a forked child: the process and the folder are the parent's."""
         self._over = "it belongs to another process"
-        self._process.returncode = 0
+        if self._process is not None:
+            self._process.returncode = 0
         self._socket.close()
 
     def _keep_log_small(self) -> None:
@@ -367,7 +369,6 @@ class Process:
             return ""
         sensible = (line.strip() for line in reversed(lines) if any(char.isalpha() for char in line))
         return printable(next(sensible, ""), 200)
-
 
 
 def parse_spec(spec: str) -> tuple[str, str | None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ import pytest
 from cnnlens import CnnlensError, backend, backend_listing, worker
 from cnnlens.backend import fingerprint, parse_device
 from cnnlens.testing import BackendContract
-from tests.plugins import Traces, plugin_folder, plugins, traces  # noqa: F401 - fixtures
+from cnnlens.testing.contract import Contract
 
 BUILT_IN = ["reference", "keras-jax", "keras-tensorflow", "keras-torch"]
 
@@ -32,41 +33,46 @@ class TestPlugin(BackendContract):
 # -- the contract can be broken --------------------------------------------------------------------------------------
 
 
+class Faulty(BackendContract):
+    backend = "faulty"
+
+
 @pytest.mark.parametrize(
-    ("lie", "failing"),
+    ("lie", "broken"),
     [
-        ("run:stored_axes", "test_every_feature_map_is_canonical_and_right"),
-        ("run:too_few", "test_the_last_batch_may_be_short"),
-        ("run:scaled", "test_every_feature_map_is_canonical_and_right"),
-        ("run:unsteady", "test_it_repeats_itself_bit_for_bit"),
-        ("run:float64", "test_every_feature_map_is_canonical_and_right"),
-        ("run:pairs_swapped", "test_every_feature_map_is_canonical_and_right"),
-        ("weights:rounded", "test_weights_are_the_file_s_bit_for_bit"),
-        ("weights:renamed", "test_weights_are_the_file_s_bit_for_bit"),
-        ("weights:left_out", "test_weights_are_the_file_s_bit_for_bit"),
-        ("load:anything", "test_unknown_code_is_refused_in_one_line_that_names_the_layer"),
-        ("devices:nameless", "test_its_devices_have_names"),
+        ("run:stored_axes", lambda case, c: case.test_every_feature_map_is_canonical_and_right(c, "chain")),
+        ("run:scaled", lambda case, c: case.test_every_feature_map_is_canonical_and_right(c, "signal")),
+        ("run:float64", lambda case, c: case.test_every_feature_map_is_canonical_and_right(c, "shared")),
+        ("run:pairs_swapped", lambda case, c: case.test_what_is_asked_for_is_given_and_nothing_else(c, "branches")),
+        ("run:too_few", lambda case, c: case.test_the_last_batch_may_be_short(c, "chain")),
+        ("run:first_batch_again", lambda case, c: case.test_the_last_batch_may_be_short(c, "branches")),
+        ("run:unsteady", lambda case, c: case.test_it_repeats_itself_bit_for_bit(c)),
+        ("weights:rounded", lambda case, c: case.test_weights_are_the_file_s_bit_for_bit(c, "chain")),
+        ("weights:renamed", lambda case, c: case.test_weights_are_the_file_s_bit_for_bit(c, "nested")),
+        ("weights:left_out", lambda case, c: case.test_weights_are_the_file_s_bit_for_bit(c, "branches")),
+        (
+            "load:anything",
+            lambda case, c: case.test_unknown_code_is_refused_in_one_line_that_names_the_layer(c, "lambda"),
+        ),
+        ("devices:nameless", lambda case, c: case.test_its_devices_have_names(c)),
     ],
 )
+@pytest.mark.usefixtures("plugins", "traces")
 def test_the_suite_sees_a_backend_that_lies(
-    plugin_folder: Path,  # noqa: F811
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    lie: str,
-    failing: str,
+    monkeypatch: pytest.MonkeyPatch, lie: str, broken: Callable[[Faulty, Contract], None]
 ) -> None:
-    case = tmp_path / "test_faulty.py"
-    case.write_text(
-        "from cnnlens.testing import BackendContract\nclass TestFaulty(BackendContract):\n    backend = 'faulty'\n"
-    )
+    case = Faulty()
+    try:
+        with case.opened() as contract:
+            broken(case, contract)  # without a lie it passes
+    finally:
+        worker.close_all()
     monkeypatch.setenv("CNNLENS_FAULT", lie)
-    monkeypatch.setenv("PYTHONPATH", str(plugin_folder))
-    options = ["-q", "-x", "-p", "no:cacheprovider", "-k", failing, f"--rootdir={tmp_path}"]
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", *options, str(case)], capture_output=True, text=True, cwd=tmp_path
-    )
-    assert done.returncode == 1, done.stdout
-    assert f"FAILED test_faulty.py::TestFaulty::{failing}" in done.stdout
+    try:
+        with case.opened() as contract, pytest.raises((AssertionError, CnnlensError, pytest.fail.Exception)):
+            broken(case, contract)
+    finally:
+        worker.close_all()
 
 
 # -- discovery -------------------------------------------------------------------------------------------------------
@@ -79,7 +85,7 @@ def test_the_built_in_backends_are_found_first() -> None:
     assert backend.get("reference").layout == "keras"
 
 
-def test_asking_imports_nothing(plugin_folder: Path) -> None:  # noqa: F811
+def test_asking_imports_nothing(plugin_folder: Path) -> None:
     code = (
         "import sys; from cnnlens import backend; print(*[one.name for one in backend.installed()], sep=',')\n"
         "names = ('cnnlens_plain', 'cnnlens_backends', 'keras', 'jax', 'torch', 'tensorflow')\n"
@@ -132,7 +138,7 @@ def test_two_plugins_of_one_name_are_both_skipped(tmp_path: Path, monkeypatch: p
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
         (info / "entry_points.txt").write_text("[cnnlens.backends]\ntwin = nowhere:AT_ALL\n")
     monkeypatch.syspath_prepend(str(tmp_path))
-    with pytest.raises(CnnlensError, match="'twin' of one 1.0 is skipped: one and two both declare that name"):
+    with pytest.raises(CnnlensError, match=r"'twin' of one 1\.0 is skipped: one and two both declare that name"):
         backend.get("twin")
 
 
@@ -153,14 +159,13 @@ def test_the_listing_says_what_is_here_and_what_to_install(monkeypatch: pytest.M
     assert rows["plain"].devices is None
     assert not rows["faulty"].installed
     assert rows["faulty"].missing == ("framework-that-nobody-has",)
-    shown = backend_listing.lines(list(rows.values()))
+    shown = backend_listing.as_text(list(rows.values())).splitlines()
     assert shown[0].split() == ["backend", "installed", "versions"]
     assert "faulty needs framework-that-nobody-has: python -m pip install cnnlens-faulty" in shown
-    data = json.loads(json.dumps(backend_listing.as_json(list(rows.values()))))
+    data = json.loads(backend_listing.as_json(list(rows.values())))
     assert [one["name"] for one in data] == list(rows)
-    assert data[0].keys() == {
-        "name", "distribution", "installed", "versions", "missing", "devices", "install", "problem"
-    }  # fmt: skip
+    keys = "name distribution installed versions missing devices install problem"
+    assert list(data[0]) == keys.split()
 
 
 @pytest.mark.usefixtures("plugins", "traces")
@@ -177,7 +182,7 @@ def test_devices_are_asked_of_workers_and_a_crash_is_a_line(monkeypatch: pytest.
     assert by_name["plain", "cnnlens-plain 1.2.0"].devices == ("cpu",)
     crashed = by_name["faulty", "cnnlens-faulty 0.3"]
     assert (crashed.devices, crashed.problem) == (None, "faulty: killed by SIGSEGV while looking for devices")
-    shown = backend_listing.lines(rows)
+    shown = backend_listing.as_text(rows).splitlines()
     assert "faulty: killed by SIGSEGV while looking for devices" in shown
     assert any("skipped: cnnlens has a backend of that name" in line for line in shown)
 

@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import re
-import shutil
 import signal
-import subprocess
 import sys
 import threading
 import time
-import venv
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from cnnlens import CnnlensError, handover, worker
+from cnnlens import CnnlensError, handover, worker, worker_process
 from cnnlens.backend import fingerprint
-from cnnlens.janitor import temporary_folder
 from cnnlens.network import Network
 from cnnlens.testing import inputs_for, network
 from cnnlens.worker import Chunk, Worker, WorkerError, pool
-from tests.plugins import Traces, plugin_folder, plugins, traces  # noqa: F401 - fixtures
+from tests.plugins import Traces
+from tests.workers import agree, use, use_all
 
 pytestmark = [
     pytest.mark.skipif(os.name != "posix", reason="workers need POSIX"),
@@ -35,32 +34,8 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 SHAPE = (5, 5, 11, 9)  # of five feature maps of the layer "first"
 
 
-@pytest.fixture
-def chain() -> Network:
-    return network("chain")
-
-
-@pytest.fixture
-def handed(chain: Network, tmp_path: Path) -> Path:
-    folder = tmp_path / "handed"
-    folder.mkdir()
-    handover.write(chain, folder)
-    return folder
-
-
 def fault(monkeypatch: pytest.MonkeyPatch, what: str) -> None:
     monkeypatch.setenv("CNNLENS_FAULT", what)
-
-
-def use(process: Worker, handed: Path, chain: Network) -> dict[str, np.ndarray]:
-    process.load(handed)
-    return process.feature_maps(inputs_for(chain, 5), ["first", "head"])
-
-
-def agree(found: dict[str, np.ndarray], chain: Network, count: int = 5) -> None:
-    wanted = chain.run(inputs_for(chain, count), list(found), dtype="float32")
-    for name, array in wanted.items():
-        np.testing.assert_allclose(found[name], array, rtol=1e-5, atol=1e-6)
 
 
 # -- what works ------------------------------------------------------------------------------------------------------
@@ -139,6 +114,20 @@ def test_a_second_model_starts_no_process(handed: Path, chain: Network, tmp_path
         worker.close_all()
 
 
+def test_a_worker_that_still_owes_an_answer_is_not_handed_on(handed: Path, chain: Network, tmp_path: Path) -> None:
+    (images,) = inputs_for(chain, 5)
+    images.tofile(tmp_path / "images")
+    try:
+        with pool("reference") as first:
+            first.load(handed)
+            first.submit([Chunk(tmp_path / "images", images.shape)], {"first": Chunk(tmp_path / "maps", SHAPE)}, 5)
+        assert not first.alive
+        with pool("reference") as second:
+            assert second.pid != first.pid
+    finally:
+        worker.close_all()
+
+
 def test_an_idle_worker_that_died_is_replaced(handed: Path, chain: Network) -> None:
     try:
         with pool("reference") as first:
@@ -164,7 +153,7 @@ def test_a_worker_outlives_the_thread_that_started_it(handed: Path, chain: Netwo
 
 
 def test_its_environment_is_set_before_its_python_starts(
-    plugins: Path,  # noqa: F811
+    plugins: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("PYTHONWARNINGS", "error")
@@ -177,6 +166,16 @@ def test_its_environment_is_set_before_its_python_starts(
             assert not any(value.startswith(b"PYTHONWARNINGS") for value in values)
             assert os.readlink(f"/proc/{process.pid}/cwd") == str(process.folder / "empty")
             assert os.getpgid(process.pid) == process.pid
+
+
+def test_several_start_and_run_side_by_side(handed: Path, chain: Network) -> None:
+    def one(spec: str) -> dict[str, np.ndarray]:
+        with Worker.start(spec) as process:
+            return use(process, handed, chain)
+
+    with ThreadPoolExecutor(3) as threads:
+        for found in threads.map(one, ["reference"] * 3):
+            agree(found, chain)
 
 
 # -- what goes wrong -------------------------------------------------------------------------------------------------
@@ -222,16 +221,13 @@ def test_one_line_about_that_backend_and_the_others_go_on(
     chain: Network,
     traces: Traces,
     what: str,
-    said: str,  # noqa: F811
+    said: str,
 ) -> None:
     fault(monkeypatch, what)
     with Worker.start("reference") as other, Worker.start("faulty", timeout=30) as process:
         start = time.monotonic()
         with pytest.raises(WorkerError) as caught:
-            if what.startswith("devices"):
-                process.devices()
-            use(process, handed, chain)
-            process.weights()
+            use_all(process, handed, chain)
         assert time.monotonic() - start < 5
         message = str(caught.value)
         assert re.match(r"faulty: " + said, message), message
@@ -250,7 +246,7 @@ def test_one_line_about_that_backend_and_the_others_go_on(
 def test_a_backend_that_gives_no_answer_is_ended(
     monkeypatch: pytest.MonkeyPatch, handed: Path, chain: Network, what: str
 ) -> None:
-    monkeypatch.setattr(worker, "_LOG_LIMIT", 4 << 20)
+    monkeypatch.setattr(worker_process, "_LOG_LIMIT", 4 << 20)
     fault(monkeypatch, what)
     sizes: list[int] = []
     with Worker.start("faulty", timeout=1.5) as process:
@@ -270,7 +266,7 @@ def test_a_backend_that_gives_no_answer_is_ended(
     doing = "loading" if what.startswith("load") else "running a batch"
     assert str(caught.value).startswith(f"faulty: gave no answer for 1.5 s while {doing}; it was ended")
     if what.endswith("print_without_end"):
-        assert any(later < earlier for earlier, later in zip(sizes, sizes[1:], strict=False))
+        assert any(later < earlier for earlier, later in itertools.pairwise(sizes))
 
 
 @pytest.mark.usefixtures("plugins")
@@ -290,7 +286,7 @@ def test_processes_that_a_backend_started_end_with_it(
     monkeypatch: pytest.MonkeyPatch,
     handed: Path,
     chain: Network,
-    traces: Traces,  # noqa: F811
+    traces: Traces,
 ) -> None:
     fault(monkeypatch, "load:company")
     with Worker.start("faulty") as process:
@@ -308,6 +304,21 @@ def test_a_backend_that_will_not_close_is_ended(monkeypatch: pytest.MonkeyPatch,
     start = time.monotonic()
     process.close()
     assert time.monotonic() - start < 2
+
+
+@pytest.mark.usefixtures("plugins")
+def test_another_thread_may_close_a_worker_that_somebody_waits_for(
+    monkeypatch: pytest.MonkeyPatch, handed: Path
+) -> None:
+    fault(monkeypatch, "load:hang")
+    process = Worker.start("faulty")
+    timer = threading.Timer(0.5, worker.close_all)
+    timer.start()
+    start = time.monotonic()
+    with pytest.raises(WorkerError, match="faulty: its process is over: it was closed"):
+        process.load(handed)
+    assert time.monotonic() - start < 5
+    timer.join()
 
 
 def test_a_refusal_leaves_the_worker_as_it_was(handed: Path, chain: Network, tmp_path: Path) -> None:
@@ -346,204 +357,3 @@ def test_a_file_that_cannot_be_written_whole_is_not_written(handed: Path, chain:
         resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
         process.run(source, {"first": Chunk(tmp_path / "maps", SHAPE)}, 5)
         agree({"first": np.fromfile(tmp_path / "maps", "<f4").reshape(SHAPE)}, chain)
-
-
-# -- the end of this process -----------------------------------------------------------------------------------------
-
-_SCRIPT = """
-import sys, time
-from pathlib import Path
-from cnnlens.testing import inputs_for, network
-from cnnlens.worker import Worker
-try:
-    process = Worker.start("faulty")
-    process.load(Path(sys.argv[1]))
-    print("running", flush=True)
-    process.feature_maps(inputs_for(network("chain"), 5), ["head"])
-except KeyboardInterrupt:
-    print("interrupted", flush=True)
-    sys.exit(130)
-"""
-
-
-@linux
-@pytest.mark.parametrize(
-    ("number", "what"),
-    [
-        (signal.SIGINT, "run:hang"),
-        (signal.SIGINT, "run:hang_in_c"),
-        (signal.SIGTERM, "run:hang_in_c"),
-        (signal.SIGHUP, "run:hang"),
-        (signal.SIGKILL, "run:hang"),
-        (signal.SIGKILL, "run:hang_in_c"),
-    ],
-)
-def test_nothing_is_left_however_this_process_ends(
-    plugin_folder: Path,  # noqa: F811
-    handed: Path,
-    traces: Traces,  # noqa: F811
-    number: signal.Signals,
-    what: str,
-) -> None:
-    environment = {**traces.environment, "CNNLENS_FAULT": what, "PYTHONPATH": str(plugin_folder)}
-    parent = subprocess.Popen(
-        [sys.executable, "-c", _SCRIPT, str(handed)],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    assert parent.stdout is not None
-    assert parent.stdout.readline() == "running\n"
-    time.sleep(0.3)  # until it hangs
-    assert len(traces.processes()) == 3  # the parent, its worker, its janitor
-    os.killpg(parent.pid, number)  # as a terminal does
-    out, err = parent.communicate(timeout=10)
-    if number == signal.SIGINT:
-        assert (out, err, parent.returncode) == ("interrupted\n", "", 130)
-    else:
-        assert (out, err, parent.returncode) == ("", "", -number)
-    traces.assert_none()
-
-
-def test_a_fork_of_this_process_ends_no_worker_of_it(handed: Path) -> None:
-    script = """
-import os, sys
-from pathlib import Path
-from cnnlens.worker import pool
-with pool("reference") as process:
-    process.load(Path(sys.argv[1]))
-child = os.fork()
-if child == 0:
-    try:
-        process.devices()
-    except Exception as error:
-        print(error, flush=True)
-    sys.exit(0)  # runs what is registered for the end
-assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-with pool("reference") as again:
-    print(again.pid == process.pid, again.devices(), flush=True)
-"""
-    done = subprocess.run([sys.executable, "-c", script, str(handed)], capture_output=True, text=True, check=True)
-    assert done.stdout == "reference: its process is over: it belongs to another process\nTrue ['cpu']\n"
-    assert done.stderr == ""
-
-
-@linux
-def test_a_temporary_folder_goes_with_its_process(traces: Traces) -> None:  # noqa: F811
-    script = """
-import os
-from cnnlens.janitor import temporary_folder
-with temporary_folder() as folder:
-    (folder / "file").write_text("x")
-    print(folder, flush=True)
-    os.kill(os.getpid(), 9)
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", script], env=traces.environment, capture_output=True, text=True, check=False
-    )
-    assert done.stdout.startswith(str(traces.folder))
-    traces.assert_none()
-    with temporary_folder() as folder:
-        assert traces.files() == [folder.name]
-    assert traces.files() == []
-
-
-@linux
-def test_a_janitor_that_was_killed_is_replaced(handed: Path, traces: Traces) -> None:  # noqa: F811
-    script = """
-import os, signal, sys
-from pathlib import Path
-from cnnlens import janitor
-from cnnlens.worker import Worker
-process = Worker.start("reference")
-os.kill(janitor._janitor._process.pid, signal.SIGKILL)
-janitor._janitor._process.wait()
-with janitor.temporary_folder():
-    os.kill(os.getpid(), signal.SIGKILL)
-"""
-    subprocess.run([sys.executable, "-c", script], env=traces.environment, capture_output=True, check=False)
-    traces.assert_none()
-
-
-# -- other interpreters ----------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def other_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An interpreter that has NumPy and nothing else: neither cnnlens nor what it depends on."""
-    folder = tmp_path_factory.mktemp("other") / "venv"
-    venv.create(folder, with_pip=False, symlinks=True)
-    packages = next(folder.glob("lib/python*/site-packages"))
-    for name in ("numpy", "numpy.libs"):
-        installed = Path(np.__file__).parent.with_name(name)
-        if installed.exists():
-            (packages / name).symlink_to(installed)
-    return folder / "bin" / "python"
-
-
-def test_another_interpreter_needs_numpy_alone(other_python: Path, handed: Path, chain: Network) -> None:
-    check = "import numpy, importlib.util as u; print([n for n in ('cnnlens', 'pyfive', 'PIL') if u.find_spec(n)])"
-    alone = subprocess.run([other_python, "-c", check], capture_output=True, text=True, check=True, cwd="/")
-    assert alone.stdout == "[]\n"
-    before = set((Path(worker.__file__).parent / "__pycache__").iterdir())
-    with Worker.start(f"reference@{other_python}") as process:
-        if sys.platform == "linux":
-            assert str(other_python) in Path(f"/proc/{process.pid}/cmdline").read_text()
-        agree(use(process, handed, chain), chain)
-        links = sorted(path.name for path in (process.folder / "packages").iterdir())
-        assert links == ["cnnlens", "cnnlens_backends"]
-    assert set((Path(worker.__file__).parent / "__pycache__").iterdir()) == before
-
-
-def test_a_plugin_that_another_interpreter_lacks_is_named(other_python: Path, plugins: Path) -> None:  # noqa: F811
-    with pytest.raises(WorkerError) as caught:
-        Worker.start(f"plain@{other_python}")
-    assert str(caught.value) == (
-        f"plain@{other_python}: cannot import cnnlens_plain (No module named 'cnnlens_plain'); "
-        f"install it with: {other_python} -m pip install numpy cnnlens-plain"
-    )
-
-
-def test_an_interpreter_without_numpy_is_told_to_get_it(tmp_path: Path) -> None:
-    venv.create(tmp_path / "bare", with_pip=False, symlinks=True)
-    python = tmp_path / "bare" / "bin" / "python"
-    with pytest.raises(WorkerError, match="cannot import numpy .*install it with: .*python -m pip install numpy$"):
-        Worker.start(f"reference@{python}")
-
-
-@pytest.mark.parametrize(
-    ("interpreter", "said"),
-    [
-        ("/no/such/python", "'/no/such/python' is no Python interpreter that can be run"),
-        (shutil.which("true"), "ended with exit code 0 while starting .*; is it a Python"),
-        (shutil.which("false"), "ended with exit code 1 while starting .*; is it a Python"),
-        ("", "'' is no Python interpreter"),
-    ],
-)
-def test_what_is_no_interpreter_is_one_line(interpreter: str, said: str) -> None:
-    with pytest.raises(CnnlensError, match=said) as caught:
-        Worker.start(f"reference@{interpreter}")
-    assert "\n" not in str(caught.value)
-
-
-def test_a_file_that_is_no_program_is_one_line(tmp_path: Path) -> None:
-    path = tmp_path / "python"
-    path.write_bytes(b"\0\1not a program")
-    path.chmod(0o755)
-    with pytest.raises(CnnlensError, match=r"cannot be started \(Exec format error\); give the path of a Python"):
-        Worker.start(f"reference@{path}")
-
-
-@pytest.mark.parametrize(
-    ("spec", "device", "precision", "said"),
-    [
-        ("refrence", "cpu", "native", "no backend is named 'refrence'; did you mean 'reference'?"),
-        ("reference", "cpu", "exact", "precision 'exact': strict or native was expected"),
-    ],
-)
-def test_what_cannot_be_started_is_one_line(spec: str, device: str, precision: str, said: str) -> None:
-    with pytest.raises(CnnlensError) as caught:
-        Worker.start(spec, device, precision)
-    assert str(caught.value) == said

@@ -48,8 +48,11 @@ class KerasBackend(ABC):
     # -- what a framework's file fills in ------------------------------------------------------------------------------
 
     @abstractmethod
-    def compiled(self, walk: Walk, variables: Sequence[Any], device: str, precision: str) -> Run:
-        """``walk`` as one compiled function from NumPy to NumPy; ``variables`` are those that it reads."""
+    def compiled(self, walk: Walk, turn: Walk, variables: Sequence[Any], device: str, precision: str) -> Run:
+        """``walk`` and then ``turn`` (to canonical axes) compiled, from NumPy to NumPy, in one pass and one copy back.
+
+        ``variables`` are those that the walk reads; ``precision`` is for what differs beyond ``strict``'s switches.
+        """
 
     @abstractmethod
     def gpus(self) -> list[str]:
@@ -222,10 +225,10 @@ class KerasSession:
                 raise CnnlensError(f"no tensor is named '{printable(name)}'; {nearest(name, known)}")
         wanted = [known[name] for name in tensors]
         steps = [_Step(call, self._layers) for call in _needed(self._network, wanted) if call.refs]
-        walk = _walk(self._network, steps, wanted, stored)
+        walk, turn = _walk(self._network, steps, wanted, stored), _turn(self._network, wanted)
         variables = {id(one): one for step in steps for one in getattr(step.operation, "variables", ())}
         whole = any(shape is None or not shape or shape[0] is not None for step in steps for shape in step.call.shapes)
-        run = self._backend.compiled(walk, list(variables.values()), self._place, self._precision)
+        run = self._backend.compiled(walk, turn, list(variables.values()), self._place, self._precision)
         return _Plan(run, pads=self._backend.compiles and not whole)
 
 
@@ -288,15 +291,22 @@ def _walk(network: Network, steps: Sequence[_Step], wanted: Sequence[Ref], store
             values[ref] = ops.moveaxis(tensor, 1, -1) if moves else tensor
         for step in steps:
             step(values)
-        return [_canonical(values[ref], axes[ref.call], ops) for ref in wanted]
+        return [values[ref] for ref in wanted]
 
     return walk
 
 
-def _canonical(tensor: Any, channel_axis: int, ops: Any) -> Any:
-    if import_module("keras").backend.standardize_dtype(tensor.dtype) == "bfloat16":
-        tensor = ops.cast(tensor, "float32")  # exact; NumPy has no bfloat16
-    return tensor if channel_axis == 1 or len(tensor.shape) < 3 else ops.moveaxis(tensor, -1, 1)
+def _turn(network: Network, wanted: Sequence[Ref]) -> Walk:
+    """What brings the walk's results to canonical axes."""
+    keras = import_module("keras")
+
+    def canonical(ref: Ref, tensor: Any) -> Any:
+        if keras.backend.standardize_dtype(tensor.dtype) == "bfloat16":
+            tensor = keras.ops.cast(tensor, "float32")  # exact; NumPy has no bfloat16
+        turned = network.calls_by_name[ref.call].channel_axis == 1 or len(tensor.shape) < 3
+        return tensor if turned else keras.ops.moveaxis(tensor, -1, 1)
+
+    return lambda tensors: [canonical(ref, tensor) for ref, tensor in zip(wanted, tensors, strict=True)]
 
 
 def _is_stored_order(ref: Ref, array: Array, network: Network) -> bool:

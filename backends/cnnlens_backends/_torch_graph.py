@@ -115,6 +115,5 @@ def _users(node: Any) -> Iterator[Any]:
     """Whatever reads a memory, also by its views."""
     for user in node.users:
         yield user
-        shown = _named(user) in _VIEWS or _named(user) in _IN_PLACE.values()
-        if shown or getattr(user.target, "__name__", "") == "getitem":
+        if _named(user) not in _FRESH:  # whatever is not known to make memory of its own may show this one
             yield from _users(user)

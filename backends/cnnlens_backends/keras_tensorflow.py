@@ -11,10 +11,10 @@ from cnnlens_backends._keras import Array, KerasBackend, Run, Walk
 
 
 class _TensorFlow(KerasBackend):
-    def compiled(self, walk: Walk, variables: Sequence[Any], device: str, precision: str) -> Run:
+    def compiled(self, walk: Walk, turn: Walk, variables: Sequence[Any], device: str, precision: str) -> Run:
         tf = import_module("tensorflow")
         # Autograph would rewrite Keras' Python for nothing: shapes are known and there is no control flow on values.
-        function = tf.function(lambda *tensors: walk(tensors), autograph=False)
+        function = tf.function(lambda *tensors: turn(walk(tensors)), autograph=False)
 
         def run(arrays: Sequence[Array]) -> list[Array]:
             return [tensor.numpy() for tensor in function(*(tf.convert_to_tensor(array) for array in arrays))]

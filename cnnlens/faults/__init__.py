@@ -1,5 +1,63 @@
-"""x"""
+"""What is wrong with a layer that is not rounding, in one sentence: named only where it explains every channel.
+
+Hypotheses are tried from the plain to the fitted, the cheap before the dear: results turned round, the activation, the
+layout of the kernel, where windows stand, normalisation, single channels, single weights. Whatever leaves more than
+rounding is not told; where nothing fits, the sentence says how large the difference is and where it lies.
+"""
+
 from __future__ import annotations
-from typing import Any
-def explain(case: Any, base: Any, tally: Any, floor: float) -> tuple[str, bool]:
-    return "unexplained", False
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from cnnlens.faults import activations, fits, geometry, kernels, merging, normalization, outputs, patches
+from cnnlens.faults.problem import Hypothesis, Problem
+from cnnlens.numerics.arithmetic import Arithmetic
+from cnnlens.numerics.case import Case
+from cnnlens.numerics.tally import Tally
+
+__all__ = ["explain"]
+
+
+def explain(case: Case, base: Arithmetic, tally: Tally, floor: float) -> tuple[str, bool]:
+    """The fault of a layer.
+
+    Args:
+        case: The call with its recorded inputs and output.
+        base: The arithmetic that explains most of it.
+        tally: Its errors against the reference under that arithmetic.
+        floor: The bits that float32 leaves; infinite where a layer may not round at all.
+
+    Returns:
+        One sentence, and whether it is an explanation (every channel is rounding under it) or but a description.
+    """
+    problem = Problem(case, base, tally, floor)
+    with np.errstate(all="ignore"):
+        for hypothesis in _ordered(problem):
+            if problem.explains(hypothesis):
+                return hypothesis.text, True
+        return fits.describe(problem), False
+
+
+def _ordered(problem: Problem) -> Iterator[Hypothesis]:
+    if problem.whole:
+        yield from outputs.hypotheses(problem)
+        yield from activations.hypotheses(problem)
+        yield from kernels.hypotheses(problem)
+        yield from normalization.hypotheses(problem)
+        yield from geometry.hypotheses(problem)
+        yield from merging.hypotheses(problem)
+        yield from patches.hypotheses(problem)
+        yield from fits.hypotheses(problem)
+        return
+    # A few channels of many: what turns a whole kernel round would have hit them all.
+    yield from outputs.channel_order(problem)
+    yield from fits.hypotheses(problem)
+    yield from patches.hypotheses(problem)
+    yield from normalization.hypotheses(problem)
+    yield from outputs.hypotheses(problem)
+    yield from activations.hypotheses(problem)
+    yield from kernels.hypotheses(problem)
+    yield from geometry.hypotheses(problem)
+    yield from merging.hypotheses(problem)

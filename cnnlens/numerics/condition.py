@@ -181,9 +181,7 @@ def _squared_change(moved: Any, y: Array) -> Array:
     return np.square(np.nan_to_num(change, copy=False, nan=0.0, posinf=0.0, neginf=0.0))
 
 
-def _fast_variance(
-    operation: LayerNormalization | GroupNormalization, weights: Mapping[str, Array], x: Array
-) -> Array:
+def _fast_variance(operation: LayerNormalization | GroupNormalization, weights: Mapping[str, Array], x: Array) -> Array:
     """What ``mean(x^2) - mean(x)^2`` loses (JAX computes the variance so), as it shows in the output."""
     if isinstance(operation, LayerNormalization):
         axes = tuple(normalise_axis(axis, x.ndim) for axis in operation.axes)

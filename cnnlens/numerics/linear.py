@@ -88,7 +88,9 @@ def _fan_in(operation: LinearOperation, weights: Mapping[str, Array]) -> int:
         return kernel.size // kernel.shape[-2]
     if isinstance(operation, EinsumDense):
         letters = operation.equation.replace("->", ",").split(",")[1].replace("...", "")
-        return int(np.prod([n for letter, n in zip(letters, kernel.shape, strict=True) if letter not in operation.made]))
+        return int(
+            np.prod([n for letter, n in zip(letters, kernel.shape, strict=True) if letter not in operation.made])
+        )
     return kernel.size // max(kernel.shape[-1], 1)
 
 

@@ -6,7 +6,8 @@ bits are promised, against the bits. Comparisons raise; none returns a value tha
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import contextlib
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,22 +16,22 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from cnnlens import handover, layout
 from cnnlens import backend as seam
+from cnnlens import handover, layout
 from cnnlens.errors import CnnlensError
 from cnnlens.janitor import temporary_folder
 from cnnlens.network import Network, Weight
 from cnnlens.testing.networks import NETWORKS, REFUSED, inputs_for, network
 from cnnlens.worker import Chunk, Worker, WorkerError, pool
 
-__all__ = ["BackendContract"]
+__all__ = ["BackendContract", "Contract"]
 
 _COUNT = 6  # inputs in a batch; a prime factor of no axis that could be taken for it
 _REFUSED_LAYERS = {"unknown": "attention", "lambda": "anything"}
 
 
 @dataclass
-class _Contract:
+class Contract:
     """What the tests work with: the worker, and the contract's networks handed over and run once each."""
 
     worker: Worker
@@ -79,14 +80,19 @@ class BackendContract:
     timeout: ClassVar[float] = 300.0
     tolerance: ClassVar[float] = 1e-5
 
-    @pytest.fixture
-    def contract(self) -> Iterator[_Contract]:
-        # The worker stays warm between the tests, so that the framework is imported once.
+    @contextlib.contextmanager
+    def opened(self) -> Generator[Contract]:
+        """A worker and a folder. The worker stays warm between the tests, so that the framework is imported once."""
         with (
             temporary_folder() as folder,
             pool(self.backend, self.device, self.precision, self.timeout) as worker,
         ):
-            yield _Contract(worker, folder, self.tolerance)
+            yield Contract(worker, folder, self.tolerance)
+
+    @pytest.fixture
+    def contract(self) -> Iterator[Contract]:
+        with self.opened() as contract:
+            yield contract
 
     # -- who it is ---------------------------------------------------------------------------------------------------
 
@@ -99,15 +105,15 @@ class BackendContract:
         assert found.missing == ()
         assert found.versions
 
-    def test_importing_its_module_imports_no_framework(self, contract: _Contract) -> None:
+    def test_importing_its_module_imports_no_framework(self, contract: Contract) -> None:
         assert contract.worker.hello()["heavy_imports"] == []
 
-    def test_its_devices_have_names(self, contract: _Contract) -> None:
+    def test_its_devices_have_names(self, contract: Contract) -> None:
         devices = contract.worker.devices()
         assert any(one.startswith(self.device.partition(":")[0]) for one in devices)
         assert all(one and "\n" not in one for one in devices)
 
-    def test_a_session_says_what_runs_where(self, contract: _Contract) -> None:
+    def test_a_session_says_what_runs_where(self, contract: Contract) -> None:
         net = network("chain")
         contract.load(net.name)
         loaded = contract.worker.load(contract.folder / net.name)
@@ -119,7 +125,7 @@ class BackendContract:
     # -- what it computes --------------------------------------------------------------------------------------------
 
     @pytest.mark.parametrize("name", NETWORKS)
-    def test_every_feature_map_is_canonical_and_right(self, contract: _Contract, name: str) -> None:
+    def test_every_feature_map_is_canonical_and_right(self, contract: Contract, name: str) -> None:
         net = contract.load(name)
         inputs = inputs_for(net, _COUNT)
         found = contract.worker.feature_maps(inputs, list(net.tensors))
@@ -127,7 +133,7 @@ class BackendContract:
         contract.hold(found, net, inputs)
 
     @pytest.mark.parametrize("name", NETWORKS)
-    def test_what_is_asked_for_is_given_and_nothing_else(self, contract: _Contract, name: str) -> None:
+    def test_what_is_asked_for_is_given_and_nothing_else(self, contract: Contract, name: str) -> None:
         net = contract.load(name)
         inputs = inputs_for(net, _COUNT)
         for wanted in ([net.calls[1].name], [ref.name for ref in reversed(net.outputs)]):
@@ -136,7 +142,7 @@ class BackendContract:
             contract.hold(found, net, inputs)
 
     @pytest.mark.parametrize("name", ["chain", "branches"])
-    def test_the_last_batch_may_be_short(self, contract: _Contract, name: str) -> None:
+    def test_the_last_batch_may_be_short(self, contract: Contract, name: str) -> None:
         net = contract.load(name)
         inputs = inputs_for(net, _COUNT)
         names = [ref.name for ref in net.outputs]
@@ -149,7 +155,7 @@ class BackendContract:
                 scale = np.abs(whole[one]).max()
                 assert np.abs(found[one] - whole[one][:count]).max() <= contract.tolerance * scale
 
-    def test_it_repeats_itself_bit_for_bit(self, contract: _Contract) -> None:
+    def test_it_repeats_itself_bit_for_bit(self, contract: Contract) -> None:
         net = contract.load("chain")
         inputs = inputs_for(net, _COUNT)
         names = list(net.tensors)
@@ -159,7 +165,7 @@ class BackendContract:
         for name in names:
             np.testing.assert_array_equal(first[name], second[name], name, strict=True)
 
-    def test_files_are_filled_up_with_zeros(self, contract: _Contract) -> None:
+    def test_files_are_filled_up_with_zeros(self, contract: Contract) -> None:
         net = contract.load("chain")
         (image,) = inputs_for(net, _COUNT)
         source, target = contract.folder / "source", contract.folder / "target"
@@ -174,7 +180,7 @@ class BackendContract:
     # -- its weights -------------------------------------------------------------------------------------------------
 
     @pytest.mark.parametrize("name", NETWORKS)
-    def test_weights_are_the_file_s_bit_for_bit(self, contract: _Contract, name: str) -> None:
+    def test_weights_are_the_file_s_bit_for_bit(self, contract: Contract, name: str) -> None:
         net = contract.load(name)
         held = contract.worker.weights()
         own = seam.get(self.backend).layout
@@ -188,7 +194,7 @@ class BackendContract:
     # -- what it refuses ---------------------------------------------------------------------------------------------
 
     @pytest.mark.parametrize("name", REFUSED)
-    def test_unknown_code_is_refused_in_one_line_that_names_the_layer(self, contract: _Contract, name: str) -> None:
+    def test_unknown_code_is_refused_in_one_line_that_names_the_layer(self, contract: Contract, name: str) -> None:
         with pytest.raises(CnnlensError) as caught:
             contract.load(name)
         message = str(caught.value)
@@ -201,7 +207,7 @@ class BackendContract:
         inputs = inputs_for(net, 3)
         contract.hold(contract.worker.feature_maps(inputs, ["fine"]), net, inputs)
 
-    def test_a_device_that_is_not_there_is_refused_in_one_line(self, contract: _Contract) -> None:
+    def test_a_device_that_is_not_there_is_refused_in_one_line(self, contract: Contract) -> None:
         contract.load("signal")
         for device in ("gpu:99", "toaster"):
             with (

@@ -149,7 +149,7 @@ Shapes = dict[str, dict[str, tuple[int, ...]]]
 
 
 def _batch_norm(channels: int) -> dict[str, tuple[int, ...]]:
-    return {name: (channels,) for name in ("gamma", "beta", "moving_mean", "moving_variance")}
+    return dict.fromkeys(("gamma", "beta", "moving_mean", "moving_variance"), (channels,))
 
 
 def _chain() -> tuple[Entry, Shapes]:

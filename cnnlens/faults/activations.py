@@ -1,0 +1,118 @@
+"""Faults of the activation: left out, another one, another slope, applied twice, over another axis."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any, cast
+
+import numpy as np
+
+from cnnlens.faults.problem import Hypothesis, Problem, number
+from cnnlens.numerics.case import Array, Case
+from cnnlens.numerics.linear import product
+from cnnlens.reference.activations import ActivationLayer, PReLU
+from cnnlens.reference.functions import Activation, activation_layer, named_activation, parametric_activation
+from cnnlens.reference.operation import LinearOperation, Operation
+
+__all__ = ["hypotheses"]
+
+_NAMES = (
+    "relu relu6 sigmoid tanh gelu silu softmax leaky_relu elu selu hard_sigmoid hard_silu softplus softsign mish "
+    "exponential celu hard_tanh log_softmax log_sigmoid squareplus tanh_shrink soft_shrink hard_shrink sparse_plus"
+).split()
+
+
+def hypotheses(problem: Problem) -> Iterator[Hypothesis]:
+    """Other activations than the model's, for layers that have one or could have."""
+    operation = problem.case.operation
+    if isinstance(operation, PReLU):
+        yield Hypothesis("the activation was left out", lambda case: _identity(case))
+        yield Hypothesis("the slope alpha was left out (ReLU instead of PReLU)", _zero_alpha)
+        return
+    if not isinstance(operation, LinearOperation | ActivationLayer):
+        return
+    own = operation.activation
+    name = own.name if own is not None else "linear"
+    if own is not None:
+        yield _with(None, f"the activation {name} was left out")
+        if own.halved is None:
+            yield Hypothesis(f"the activation {name} was applied twice", view=own.apply, narrow=own.elementwise)
+    yield from _slopes(problem, name)
+    for other, activation in _others():
+        if other != name or activation.function is not (own.function if own else None):
+            said = f"the activation is {other} where the model says {name}"
+            if _formula(other) == _formula(name):
+                said = f"the activation is another {other} than the model's {name}"
+            yield _with(activation, said)
+    if name in ("softmax", "log_softmax") and problem.sample.output.ndim > 2:
+        for axis in range(1, problem.sample.output.ndim):
+            yield _with(
+                parametric_activation(name, {"axis": axis}),
+                f"{name} was taken over axis {axis} instead of the channels",
+            )
+
+
+def _formula(name: str) -> str:
+    return name.split(" ")[0]
+
+
+def _others() -> Iterator[tuple[str, Activation]]:
+    for name in _NAMES:
+        activation = named_activation(name, (3,))
+        if activation is not None:
+            yield name, activation
+    yield "gelu approximated by tanh", parametric_activation("gelu", {"approximate": True})
+    hard = named_activation("hard_sigmoid", (2,))
+    if hard is not None:
+        yield "hard_sigmoid of Keras 2 (0.2 x + 0.5)", hard
+    for slope in (0.01, 0.1, 0.2, 0.3):
+        yield f"leaky_relu with slope {slope}", activation_layer("LeakyReLU", {"negative_slope": slope})
+
+
+def _with(activation: Activation | None, text: str) -> Hypothesis:
+    def change(case: Case) -> Case:
+        operation = cast("Any", copy.copy(case.operation))
+        operation.activation = activation
+        return replace(case, operation=cast("Operation", operation))
+
+    return Hypothesis(text, change, narrow=activation is None or activation.elementwise)
+
+
+def _identity(case: Case) -> Case:
+    return replace(case, operation=ActivationLayer("Activation", {"activation": "linear"}, (3,)), weights={})
+
+
+def _zero_alpha(case: Case) -> Case:
+    return replace(case, weights={"alpha": np.zeros_like(case.weights["alpha"])})
+
+
+def _slopes(problem: Problem, name: str) -> Iterator[Hypothesis]:
+    """A leaky ReLU of the slope that the recording's negative side shows."""
+    if name not in ("relu", "leaky_relu", "linear", "elu"):
+        return
+    case, operation = problem.sample, problem.case.operation
+    z: Array
+    if isinstance(operation, LinearOperation):
+        z = product(operation, case.weights, case.args[0], problem.base, scale=False).value
+    else:
+        z = np.asarray(case.args[0], np.float64)
+    below = z < -1e-3 * np.abs(z).max(initial=0.0)
+    if z.shape != case.output.shape or below.sum() < 4:
+        return
+    slope = float(np.median(np.asarray(case.output, np.float64)[below] / z[below]))
+    if 1e-6 < slope < 10 and abs(slope - 1) > 1e-6:
+        exact = float(f"{slope:.4g}")
+        own = _own_slope(problem)
+        said = f"the slope below zero is {number(exact)}" + (
+            f" where the model says {number(own)}" if own is not None else ""
+        )
+        yield _with(activation_layer("LeakyReLU", {"negative_slope": exact}), said)
+
+
+def _own_slope(problem: Problem) -> float | None:
+    activation = cast("Any", problem.case.operation).activation
+    if activation is None or activation.name not in ("relu", "leaky_relu"):
+        return None
+    return -float(activation.apply(np.full(1, -1.0))[0])

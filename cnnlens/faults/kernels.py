@@ -1,0 +1,178 @@
+"""Faults of a kernel or a bias that were read in another layout: flipped, turned, transposed, in another channel order.
+
+Also what goes into the layer the wrong way round: channels (RGB for BGR), height and width, a range of 0 to 1 for 0 to
+255. Square kernels and equal channel counts are what these hide behind, so they are tried by computing the layer so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from itertools import combinations, permutations
+from typing import Any, cast
+
+import numpy as np
+
+from cnnlens.faults.problem import Hypothesis, Problem
+from cnnlens.numerics.case import Array, Case
+from cnnlens.reference.dense import Dense, EinsumDense
+from cnnlens.reference.operation import LinearOperation
+
+__all__ = ["hypotheses", "main_kernel", "with_weight"]
+
+_SPATIAL = {1: ("the length",), 2: ("height", "width"), 3: ("depth", "height", "width")}
+_FEW_INPUTS = 4  # input channels whose every order is tried
+
+
+def main_kernel(operation: LinearOperation, weights: Any) -> str | None:
+    """The name of the weight that holds the taps."""
+    return next((name for name in ("kernel", "depthwise_kernel") if name in weights), None)
+
+
+def with_weight(name: str, change: Callable[[Array], Array]) -> Callable[[Case], Case]:
+    """A case with one weight changed; a change to another shape is refused."""
+
+    def changed(case: Case) -> Case:
+        array = change(np.asarray(case.weights[name], np.float64))
+        if array.shape != case.weights[name].shape:
+            raise ValueError("another shape")
+        return replace(case, weights={**case.weights, name: np.ascontiguousarray(array)})
+
+    return changed
+
+
+def hypotheses(problem: Problem) -> Iterator[Hypothesis]:
+    """For convolutions and dense layers."""
+    operation = problem.case.operation
+    if not isinstance(operation, LinearOperation):
+        return
+    weights = problem.case.weights
+    name = main_kernel(operation, weights)
+    if name is None:
+        return
+    if "bias" in weights and np.any(weights["bias"]):
+        yield Hypothesis("the bias was dropped", with_weight("bias", np.zeros_like))
+        yield Hypothesis("the bias was added twice", with_weight("bias", lambda bias: 2 * bias))
+        yield Hypothesis("the bias was subtracted", with_weight("bias", np.negative))
+    rank = int(getattr(operation, "rank", 0))
+    if rank:
+        yield from _taps(name, weights[name].shape, rank)
+    if isinstance(operation, Dense):
+        yield from _flatten(problem)
+    yield from _axes(name, weights, rank)
+    yield from _inputs(problem, operation)
+    if "depthwise_kernel" in weights and "pointwise_kernel" in weights:
+        yield from _axes("pointwise_kernel", weights, rank)
+
+
+def _taps(name: str, shape: tuple[int, ...], rank: int) -> Iterator[Hypothesis]:
+    letters = _SPATIAL[rank]
+    for i, j in combinations(range(rank), 2):
+        if shape[i] == shape[j] > 1:
+            said = f"{letters[i]} and {letters[j]} of the kernel are swapped"
+            yield Hypothesis(said, with_weight(name, lambda k, i=i, j=j: np.swapaxes(k, i, j)))
+    long = [axis for axis in range(rank) if shape[axis] > 1]
+    for size in range(len(long), 0, -1):
+        for axes in combinations(long, size):
+            where = " and ".join(letters[axis] for axis in axes)
+            what = "a convolution instead of a correlation" if size == len(long) else "one axis alone"
+            said = f"the kernel is flipped along {where} ({what})"
+            yield Hypothesis(said, with_weight(name, lambda k, axes=axes: np.flip(k, axes)))
+    for i, j in combinations(long, 2):
+        if shape[i] == shape[j]:
+            for axes, turn in (((i,), "a quarter turn"), ((j,), "a quarter turn back"), ((i, j), "the other diagonal")):
+                said = f"{letters[i]} and {letters[j]} of the kernel are swapped and flipped ({turn})"
+                change = with_weight(name, lambda k, i=i, j=j, axes=axes: np.flip(np.swapaxes(k, i, j), axes))
+                yield Hypothesis(said, change)
+
+
+def _flatten(problem: Problem) -> Iterator[Hypothesis]:
+    """A dense layer behind a Flatten whose rows are in the other order of the feature map."""
+    layer = problem.case.layer
+    stored = layer.stored.get("kernel") if layer is not None else None
+    flat = stored.geometry.flatten if stored is not None else None
+    if flat is None or len(flat) < 2:
+        return
+    rows = int(np.prod(flat))
+    order = (len(flat) - 1, *range(len(flat) - 1))
+
+    def first(kernel: Array) -> Array:
+        """Rows that expect channels last are given channels first."""
+        place = np.arange(rows).reshape(flat).transpose(order).reshape(-1)
+        turned = np.empty_like(kernel)
+        turned[place] = kernel
+        return turned
+
+    def last(kernel: Array) -> Array:
+        place = np.arange(rows).reshape([flat[axis] for axis in order])
+        turned = np.empty_like(kernel)
+        turned[np.moveaxis(place, 0, -1).reshape(-1)] = kernel
+        return turned
+
+    size = "x".join(str(number) for number in flat)
+    said = f"the flatten order is wrong: the kernel's rows are for channels {{}}, the {size} feature map came {{}}"
+    yield Hypothesis(said.format("first", "channels last"), with_weight("kernel", first))
+    yield Hypothesis(said.format("last", "channels first"), with_weight("kernel", last))
+
+
+def _axes(name: str, weights: Any, rank: int) -> Iterator[Hypothesis]:
+    """The kernel's numbers in another axis order: transposed where sizes allow, or not transposed where they should be."""
+    shape = weights[name].shape
+    letters = {0: "IO", 1: "KIO", 2: "HWIO", 3: "DHWIO"}.get(rank, "")
+    if len(letters) != len(shape) or len(shape) < 2:
+        return
+    plain = tuple(range(len(shape)))
+    for order in permutations(plain):
+        if order == plain or np.prod([shape[axis] > 1 for axis in plain if order[axis] != axis], initial=1) == 0:
+            continue
+        shown = "".join(letters[axis] for axis in order)
+        moved = tuple(shape[axis] for axis in order)
+        if moved == shape and not (rank and order[rank:] == plain[rank:]):
+            text = (
+                "input and output channels of the kernel are swapped" if order == (*plain[:-2], *plain[:-3:-1]) else ""
+            )
+            said = text or f"the kernel's axes {letters} are taken as {shown}"
+            yield Hypothesis(said, with_weight(name, lambda k, order=order: k.transpose(order)))
+        said = f"the kernel's numbers are stored in the order {shown} and read as {letters} without being transposed"
+        yield Hypothesis(
+            said, with_weight(name, lambda k, order=order, shape=shape: k.transpose(order).reshape(shape)), narrow=False
+        )
+
+
+def _inputs(problem: Problem, operation: LinearOperation) -> Iterator[Hypothesis]:
+    """What goes in is turned round, or has another range."""
+    x = problem.sample.args[0]
+    axis = 1 if getattr(operation, "channels_first", False) else x.ndim - 1
+    count = x.shape[axis]
+
+    def given(change: Callable[[Array], Array]) -> Callable[[Case], Case]:
+        return lambda case: replace(
+            case, args=(np.ascontiguousarray(change(cast("Array", case.args[0]))), *case.args[1:])
+        )
+
+    def taken(order: Array) -> Callable[[Case], Case]:
+        return given(lambda x: np.take(x, order, axis=axis))
+
+    if count > 1 and not isinstance(operation, EinsumDense):
+        said = "the input's channels are in reverse order" + (" (BGR for RGB)" if count == 3 else "")
+        yield Hypothesis(said, taken(np.arange(count)[::-1]))
+        if 2 < count <= _FEW_INPUTS:
+            for order in permutations(range(count)):
+                if order not in (tuple(range(count)), tuple(range(count))[::-1]):
+                    yield Hypothesis(f"the input's channels are in the order {order}", taken(np.array(order)))
+        for groups in range(2, count // 2 + 1):
+            if count % groups == 0 and not problem.few and groups <= 16:
+                order = np.arange(count).reshape(groups, -1).T.reshape(-1)
+                yield Hypothesis(f"the input's channels are interleaved by {groups} groups", taken(order))
+    for factor in (255.0, 1 / 255, 2.0, 0.5, -1.0):
+        text = (
+            f"the input was multiplied by {factor:g}"
+            if factor >= 1 or factor < 0
+            else f"the input was divided by {1 / factor:g}"
+        )
+        yield Hypothesis(text, given(lambda x, factor=factor: np.asarray(x, np.float64) * factor))
+    yield Hypothesis("the input was scaled from 0..1 to -1..1", given(lambda x: np.asarray(x, np.float64) * 2 - 1))
+    spatial = [place for place in range(1, x.ndim) if place != axis]
+    if len(spatial) >= 2 and x.shape[spatial[-1]] == x.shape[spatial[-2]] > 1:
+        said = "height and width of the input are swapped"
+        yield Hypothesis(said, given(lambda x: np.swapaxes(x, spatial[-1], spatial[-2])))

@@ -1,0 +1,110 @@
+"""Faults of layers that merge or resize: operands in another order, one left out, another rule, other sampling points."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from itertools import permutations
+from typing import Any, cast
+
+import numpy as np
+
+from cnnlens.faults.problem import Hypothesis, Problem
+from cnnlens.numerics.case import Array, Case
+from cnnlens.reference import build
+from cnnlens.reference.merging import Concatenate, Merge
+from cnnlens.reference.operation import Operation
+from cnnlens.reference.resizing import Resizing, UpSampling
+
+__all__ = ["hypotheses"]
+
+_MERGES = ("Add", "Average", "Subtract", "Multiply", "Maximum", "Minimum")
+_MANY = 5  # operands whose every order is tried
+
+
+def hypotheses(problem: Problem) -> Iterator[Hypothesis]:
+    """For merges and for up-sampling."""
+    operation = problem.case.operation
+    if isinstance(operation, Merge | Concatenate):
+        yield from _merges(problem, operation)
+    if isinstance(operation, UpSampling | Resizing):
+        yield from _sampling(problem, operation)
+
+
+def _merges(problem: Problem, operation: Operation) -> Iterator[Hypothesis]:
+    count = len(cast("Sequence[Any]", problem.case.args[0]))
+    if operation.kind in ("Subtract", "Concatenate") and 1 < count <= _MANY:
+        for order in permutations(range(count)):
+            if order != tuple(range(count)):
+                shown = ", ".join(str(place + 1) for place in order)
+                said = f"the inputs are taken in the order {shown}"
+                yield Hypothesis(said, _operands(lambda given, order=order: [given[place] for place in order]))
+    if isinstance(operation, Merge):
+        for place in range(count if count > 1 else 0):
+            said = f"input {place + 1} of {count} was left out"
+            yield Hypothesis(said, _operands(lambda given, place=place: [*given[:place], *given[place + 1 :]]))
+        for kind in _MERGES:
+            if kind != operation.kind:
+                other = build(kind, None, {}, operation.keras_version)
+                said = f"{kind} where the model says {operation.kind}"
+                yield Hypothesis(said, lambda case, other=other: replace(case, operation=other))
+
+
+def _operands(change: Callable[[list[Any]], list[Any]]) -> Callable[[Case], Case]:
+    return lambda case: replace(case, args=(change(list(cast("Sequence[Any]", case.args[0]))), *case.args[1:]))
+
+
+def _sampling(problem: Problem, operation: UpSampling | Resizing) -> Iterator[Hypothesis]:
+    for method in ("nearest", "bilinear", "bicubic", "lanczos3", "lanczos5"):
+        if method != operation.method and getattr(operation, "rank", 2) == 2:
+            changed = copy.copy(operation)
+            changed.method = method
+            said = f"interpolation {method} where the model says {operation.method}"
+            yield Hypothesis(said, lambda case, changed=changed: replace(case, operation=changed))
+    first = 2 if operation.channels_first else 1
+    x, output = problem.sample.args[0], problem.sample.output
+    if x.ndim != 4 or output.ndim != 4:
+        return
+    rules: dict[str, Callable[[Array, int, int], Array]] = {
+        "corners aligned": lambda i, size, wanted: i * (size - 1) / max(wanted - 1, 1),
+        "pixel corners instead of pixel centres": lambda i, size, wanted: i * size / wanted,
+    }
+    for name, rule in rules.items():
+        for method in ("bilinear", "nearest"):
+            if method == operation.method:
+                said = f"{method} interpolation with {name}"
+                yield Hypothesis(said, _sampled(first, rule, method), narrow=False)
+
+
+def _sampled(first: int, rule: Callable[[Array, int, int], Array], method: str) -> Callable[[Case], Case]:
+    def change(case: Case) -> Case:
+        return replace(case, operation=_Sampled(case.output.shape, first, rule, method))
+
+    return change
+
+
+class _Sampled(Operation):
+    """Sampling of two axes at positions that a rule gives."""
+
+    def __init__(
+        self, shape: tuple[int, ...], first: int, rule: Callable[[Array, int, int], Array], method: str
+    ) -> None:
+        super().__init__("Resizing", {}, (3,))
+        self.shape, self.first, self.rule, self.method = shape, first, rule, method
+
+    def __call__(self, weights: Any, *args: Any, **kwargs: Any) -> Array:
+        y = cast("Array", args[0])
+        for axis in (self.first, self.first + 1):
+            size, wanted = y.shape[axis], self.shape[axis]
+            position = np.clip(self.rule(np.arange(wanted, dtype=np.float64), size, wanted), 0, size - 1)
+            if self.method == "nearest":
+                y = np.take(y, np.floor(position).astype(int), axis=axis)
+                continue
+            low = np.floor(position).astype(int)
+            shape = [1] * y.ndim
+            shape[axis] = -1
+            part = (position - low).reshape(shape)
+            above = np.take(y, np.minimum(low + 1, size - 1), axis=axis)
+            y = np.take(y, low, axis=axis) * (1 - part) + above * part
+        return y

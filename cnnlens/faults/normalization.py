@@ -1,0 +1,233 @@
+"""Faults of normalisation: another epsilon, weights left out or exchanged, the batch's own statistics, other groups.
+
+The epsilon is solved for: a batch norm with 1e-5 where the model says 1e-3 is a factor of 1.0005 on a channel of variance
+one, and a larger one where the variance is small, which no other fault imitates.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any, cast
+
+import numpy as np
+
+from cnnlens.faults.kernels import with_weight
+from cnnlens.faults.problem import Hypothesis, Problem
+from cnnlens.numerics.case import Array, Case
+from cnnlens.reference.normalization import (
+    BatchNormalization,
+    GroupNormalization,
+    LayerNormalization,
+    Normalization,
+    Rescaling,
+    RMSNormalization,
+)
+from cnnlens.reference.operation import Operation, normalise_axis
+
+__all__ = ["hypotheses"]
+
+_EPSILONS = (1e-3, 1e-5, 1e-6, 1e-4, 1e-2, 1e-7, 1e-8, 1e-12, 2e-5, 1.001e-5, 1e-1, 0.0)
+_NAMES = {"gamma": "the scale gamma", "beta": "the shift beta", "scale": "the scale"}
+
+
+def hypotheses(problem: Problem) -> Iterator[Hypothesis]:
+    """For layers that normalise."""
+    operation = problem.case.operation
+    if isinstance(operation, Rescaling):
+        yield from _rescaling(operation)
+        return
+    if isinstance(operation, Normalization):
+        return
+    if not isinstance(operation, BatchNormalization | LayerNormalization | GroupNormalization | RMSNormalization):
+        return
+    for epsilon in _EPSILONS:
+        if epsilon != operation.epsilon:
+            yield _epsilon(operation.epsilon, epsilon)
+    if isinstance(operation, BatchNormalization):
+        found = _solved(problem, operation)
+        if found is not None:
+            yield _epsilon(operation.epsilon, float(f"{found:.2g}"))
+            yield _epsilon(operation.epsilon, found)
+        yield from _statistics(problem, operation)
+    yield from _weights(problem)
+    if isinstance(operation, LayerNormalization | GroupNormalization):
+        yield Hypothesis("the variance is divided by n - 1 instead of n", _unbiased(problem), narrow=False)
+        yield from _other_axes(problem, operation)
+
+
+def _epsilon(own: float, other: float) -> Hypothesis:
+    def change(case: Case) -> Case:
+        changed = cast("Any", copy.copy(case.operation))
+        changed.epsilon = other
+        return replace(case, operation=changed)
+
+    return Hypothesis(f"epsilon {other:g} where the model says {own:g}", change)
+
+
+def _solved(problem: Problem, operation: BatchNormalization) -> float | None:
+    """The epsilon that the slopes of the channels give, where they agree on one."""
+    case = problem.sample
+    x = np.asarray(case.args[0], np.float64)
+    axis = normalise_axis(operation.axis, x.ndim)
+    weights = {name: np.asarray(array, np.float64) for name, array in case.weights.items()}
+    y = np.moveaxis(np.asarray(case.output, np.float64), axis, -1).reshape(-1, x.shape[axis])
+    rows = np.moveaxis(x, axis, -1).reshape(-1, x.shape[axis])
+    centred = (rows - weights["moving_mean"]) * (weights["gamma"] if operation.scale else 1.0)
+    shifted = y - (weights["beta"] if operation.center else 0.0)
+    with np.errstate(all="ignore"):
+        slope = (centred * shifted).sum(axis=0) / np.square(centred).sum(axis=0)
+        epsilons = 1 / np.square(slope) - weights["moving_variance"]
+    usable = np.isfinite(epsilons) & (slope > 0)
+    if not usable.any():
+        return None
+    # The channel with the smallest variance shows it best.
+    order = np.argsort(weights["moving_variance"][usable])
+    found = float(np.median(epsilons[usable][order][: max(int(usable.sum()) // 4, 1)]))
+    return found if found > 0 else None
+
+
+def _statistics(problem: Problem, operation: BatchNormalization) -> Iterator[Hypothesis]:
+    zero = np.zeros_like
+    yield Hypothesis("the moving mean is not subtracted", with_weight("moving_mean", zero))
+    said = "the moving variance is taken for a standard deviation (no square root)"
+    yield Hypothesis(said, with_weight("moving_variance", np.square))
+    yield Hypothesis(
+        "the moving variance is not divided by (as if it were one)", with_weight("moving_variance", np.ones_like)
+    )
+    said = "the moving variance is divided by as it is where its root belongs, or rooted twice"
+    yield Hypothesis(said, with_weight("moving_variance", lambda v: np.sqrt(np.maximum(v, 0))))
+
+    def exchanged(case: Case) -> Case:
+        weights = case.weights
+        mean, variance = weights["moving_mean"], weights["moving_variance"]
+        return replace(case, weights={**weights, "moving_mean": variance, "moving_variance": mean})
+
+    yield Hypothesis("moving mean and moving variance are exchanged", exchanged)
+
+    def outside(case: Case) -> Case:
+        variance = np.asarray(case.weights["moving_variance"], np.float64)
+        changed = copy.copy(operation)
+        changed.epsilon = 0.0
+        root = np.square(np.sqrt(variance) + operation.epsilon)
+        return replace(case, operation=changed, weights={**case.weights, "moving_variance": root})
+
+    yield Hypothesis("epsilon is added outside the square root", outside)
+    factor = _variance_factor(problem, operation)
+    if factor is not None and abs(factor - 1) > 1e-6:
+        count = 1 / (1 - 1 / factor) if factor > 1 else 0
+        extra = (
+            f", as n / (n - 1) for n = {round(count)}"
+            if factor > 1 and abs(count - round(count)) < 0.01 * count
+            else ""
+        )
+        said = f"the moving variance is {factor:.6g} times the file's{extra}"
+        yield Hypothesis(said, with_weight("moving_variance", lambda v: v * factor))
+    whole = problem.case
+
+    def batch(case: Case) -> Case:
+        x = np.asarray(whole.args[0], np.float64)
+        axis = normalise_axis(operation.axis, x.ndim)
+        axes = tuple(place for place in range(x.ndim) if place != axis)
+        statistics = {"moving_mean": x.mean(axis=axes), "moving_variance": x.var(axis=axes)}
+        return replace(case, weights={**case.weights, **statistics})
+
+    said = "normalised with the batch's own mean and variance (training mode) instead of the moving ones"
+    yield Hypothesis(said, batch)
+
+
+def _variance_factor(problem: Problem, operation: BatchNormalization) -> float | None:
+    case = problem.sample
+    variance = np.asarray(case.weights["moving_variance"], np.float64)
+    found = _slopes(problem, operation)
+    with np.errstate(all="ignore"):
+        factors = (1 / np.square(found) - operation.epsilon) / variance
+    factors = factors[np.isfinite(factors) & (factors > 0)]
+    return float(np.median(factors)) if factors.size else None
+
+
+def _slopes(problem: Problem, operation: BatchNormalization) -> Array:
+    """What each channel of ``(x - mean) gamma`` is multiplied with in the recording."""
+    case = problem.sample
+    x = np.asarray(case.args[0], np.float64)
+    axis = normalise_axis(operation.axis, x.ndim)
+    weights = {name: np.asarray(array, np.float64) for name, array in case.weights.items()}
+    y = np.moveaxis(np.asarray(case.output, np.float64), axis, -1).reshape(-1, x.shape[axis])
+    rows = np.moveaxis(x, axis, -1).reshape(-1, x.shape[axis])
+    centred = (rows - weights["moving_mean"]) * (weights["gamma"] if operation.scale else 1.0)
+    shifted = y - (weights["beta"] if operation.center else 0.0)
+    with np.errstate(all="ignore"):
+        return (centred * shifted).sum(axis=0) / np.square(centred).sum(axis=0)
+
+
+def _weights(problem: Problem) -> Iterator[Hypothesis]:
+    weights = problem.case.weights
+    for name, shown in _NAMES.items():
+        if name in weights:
+            neutral: Callable[[Array], Array] = np.zeros_like if name == "beta" else np.ones_like
+            yield Hypothesis(f"{shown} was left out", with_weight(name, neutral))
+    if "gamma" in weights and "beta" in weights:
+
+        def exchanged(case: Case) -> Case:
+            return replace(case, weights={**case.weights, "gamma": case.weights["beta"], "beta": case.weights["gamma"]})
+
+        yield Hypothesis("gamma and beta are exchanged", exchanged)
+        plus = with_weight("gamma", lambda gamma: gamma + 1)
+        yield Hypothesis("the scale is 1 + gamma instead of gamma", plus)
+
+
+def _unbiased(problem: Problem) -> Callable[[Case], Case]:
+    def change(case: Case) -> Case:
+        operation = cast("Any", copy.copy(case.operation))
+        x = case.args[0]
+        if isinstance(operation, LayerNormalization):
+            count = int(np.prod([x.shape[normalise_axis(axis, x.ndim)] for axis in operation.axes]))
+        else:
+            groups = x.shape[normalise_axis(operation.axis, x.ndim)] if operation.groups == -1 else operation.groups
+            count = x[0].size // groups
+        # sqrt(v n / (n - 1) + e) = sqrt(n / (n - 1)) sqrt(v + e (n - 1) / n)
+        ratio = count / (count - 1)
+        operation.epsilon = operation.epsilon / ratio
+        weights = dict(case.weights)
+        if "gamma" not in weights:
+            raise ValueError("no gamma to carry the factor")
+        weights["gamma"] = np.asarray(weights["gamma"], np.float64) / np.sqrt(ratio)
+        return replace(case, operation=operation, weights=weights)
+
+    del problem
+    return change
+
+
+def _other_axes(problem: Problem, operation: LayerNormalization | GroupNormalization) -> Iterator[Hypothesis]:
+    x = problem.sample.args[0]
+    if isinstance(operation, GroupNormalization):
+        total = x.shape[normalise_axis(operation.axis, x.ndim)]
+        own = total if operation.groups == -1 else operation.groups
+        for groups in range(1, total + 1):
+            if total % groups == 0 and groups != own:
+                yield _setting("groups", groups, f"{groups} groups where the model says {own}")
+        return
+    axes = tuple(normalise_axis(axis, x.ndim) for axis in operation.axes)
+    if len(axes) == 1:
+        for axis in range(1, x.ndim):
+            if axis not in axes and x.shape[axis] == x.shape[axes[0]]:
+                yield _setting("axes", (axis,), f"normalised over axis {axis} where the model says {axes[0]}")
+
+
+def _setting(name: str, value: Any, text: str) -> Hypothesis:
+    def change(case: Case) -> Case:
+        operation: Operation = copy.copy(case.operation)
+        setattr(operation, name, value)
+        return replace(case, operation=operation)
+
+    return Hypothesis(text, change, narrow=False)
+
+
+def _rescaling(operation: Rescaling) -> Iterator[Hypothesis]:
+    for config, text in (
+        ({"scale": 1.0}, "the scale was left out"),
+        ({"offset": 0.0}, "the offset was left out"),
+    ):
+        changed = Rescaling(operation.kind, {**operation.config, **config}, operation.keras_version)
+        yield Hypothesis(text, lambda case, changed=changed: replace(case, operation=changed))

@@ -1,0 +1,183 @@
+"""Faults inside a kernel: one weight, one input channel, or two input channels exchanged.
+
+What the recording has above the reference is correlated with the inputs under each tap. A fault in one weight is that
+input times a number; one in an input channel is a sum over its taps alone. Only layers whose results can be taken back
+through the activation are searched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from itertools import combinations
+
+import numpy as np
+
+from cnnlens.faults.problem import Hypothesis, Problem, number
+from cnnlens.numerics.case import Array, Case
+from cnnlens.numerics.linear import product
+from cnnlens.reference.convolution import Convolution
+from cnnlens.reference.dense import Dense
+from cnnlens.reference.operation import LinearOperation
+
+__all__ = ["hypotheses"]
+
+_ROWS = 4000  # positions at most
+_ELEMENTS = 1 << 22  # of the table of inputs under the taps
+_PAIRS = 8  # input channels of which every two are tried
+_CHANNELS = 6  # faulty channels looked at
+
+
+def hypotheses(problem: Problem) -> Iterator[Hypothesis]:
+    """For plain convolutions and dense layers."""
+    operation = problem.case.operation
+    if not (isinstance(operation, Dense) or (isinstance(operation, Convolution) and operation.groups == 1)):
+        return
+    found = _table(problem, operation)
+    if found is None:
+        return
+    table, residual, weight = found
+    kernel = np.asarray(problem.case.weights["kernel"], np.float64)
+    inputs = kernel.shape[-2]
+    if problem.faulty.size <= _CHANNELS:
+        yield from _single(problem, table, residual, weight, kernel)
+    shares = _shares(table, residual, weight, inputs)
+    order = np.argsort(shares)[::-1]
+    yield from _channel(problem, table, residual, weight, kernel, int(order[0]))
+    for first, second in combinations(sorted(int(one) for one in order[:_PAIRS]), 2):
+        swap = np.arange(inputs)
+        swap[[first, second]] = second, first
+        yield Hypothesis(
+            f"input channels {first} and {second} are exchanged", _kernel(lambda k, swap=swap: k[..., swap, :])
+        )
+
+
+def _kernel(change: Callable[[Array], Array]) -> Callable[[Case], Case]:
+    def changed(case: Case) -> Case:
+        kernel = np.ascontiguousarray(change(np.asarray(case.weights["kernel"], np.float64)))
+        return replace(case, weights={**case.weights, "kernel": kernel})
+
+    return changed
+
+
+def _table(problem: Problem, operation: LinearOperation) -> tuple[Array, Array, Array] | None:
+    """Inputs under the taps ``(positions, taps * inputs)``, residuals ``(positions, channels)``, and their weights."""
+    activation = operation.activation
+    case = problem.sample
+    if activation is not None and not (activation.elementwise and activation.name in ("relu", "relu6", "leaky_relu")):
+        return None
+    made = product(operation, case.weights, case.args[0], problem.base)
+    chosen = problem.faulty[:_CHANNELS]
+    output = problem.rows(np.asarray(case.output, np.float64))[:, chosen]
+    value, spread = problem.rows(made.value)[:, chosen], problem.rows(made.spread)[:, chosen]
+    # Where both sides are on the same straight piece of the activation, its result is as good as its argument.
+    straight = np.isfinite(output)
+    if activation is not None:
+        straight &= (output > 0) & (value > 0) & ((output < 6) & (value < 6) | (activation.name != "relu6"))
+    kernel = case.weights["kernel"]
+    columns = int(np.prod(kernel.shape[:-1]))
+    rows = max(min(_ROWS, _ELEMENTS // max(columns, 1)), 64)
+    usable = np.flatnonzero(straight.any(axis=1))
+    if usable.size < 8:
+        return None
+    picked = usable[np.linspace(0, usable.size - 1, min(rows, usable.size)).astype(int)]
+    table = _gathered(operation, case, picked, kernel.shape)
+    residual = np.where(straight, output - value, 0.0)[picked]
+    with np.errstate(all="ignore"):
+        weight = np.where(straight, 1 / spread, 0.0)[picked]
+    return table, residual, np.nan_to_num(weight, posinf=0.0)
+
+
+def _gathered(operation: LinearOperation, case: Case, picked: Array, shape: tuple[int, ...]) -> Array:
+    x = np.asarray(case.args[0], np.float64)
+    if not isinstance(operation, Convolution):
+        return x.reshape(-1, x.shape[-1])[picked]
+    if operation.channels_first:
+        x = np.moveaxis(x, 1, -1)
+    output = case.output.shape
+    sizes = output[2:] if operation.channels_first else output[1:-1]
+    places = np.unravel_index(picked, (output[0], *sizes))
+    pads = operation.pads(x.shape[1:-1])
+    padded = np.pad(x, [(0, 0), *((before, after + 64) for before, after in pads), (0, 0)])
+    table = np.empty((picked.size, *shape[:-1]))
+    for tap in np.ndindex(*shape[:-2]):
+        index = tuple(
+            place * stride + offset * gap
+            for place, stride, offset, gap in zip(places[1:], operation.strides, tap, operation.dilation, strict=True)
+        )
+        table[(slice(None), *tap)] = padded[(places[0], *index)]
+    return table.reshape(picked.size, -1)
+
+
+def _single(problem: Problem, table: Array, residual: Array, weight: Array, kernel: Array) -> Iterator[Hypothesis]:
+    """One weight of the first faulty channel, and the same weight of the others."""
+    changes: list[tuple[tuple[int, ...], float]] = []
+    for place, channel in enumerate(problem.faulty[:_CHANNELS]):
+        scaled = table * weight[:, place : place + 1]
+        error = residual[:, place] * weight[:, place]
+        with np.errstate(all="ignore"):
+            along = scaled.T @ error
+            size = np.square(scaled).sum(axis=0)
+            gain = np.nan_to_num(np.square(along) / size)
+        best = int(gain.argmax())
+        if gain[best] < 0.999 * float(error @ error):
+            return
+        index = (*(int(i) for i in np.unravel_index(best, kernel.shape[:-1])), int(channel))
+        changes.append((index, float(along[best] / size[best])))
+    if not changes:
+        return
+
+    def change(k: Array) -> Array:
+        k = k.copy()
+        for index, step in changes:
+            k[index] += step
+        return k
+
+    index, step = changes[0]
+    old = float(kernel[index])
+    more = f" (and {len(changes) - 1} more, one in each faulty channel)" if len(changes) > 1 else ""
+    said = f"kernel[{', '.join(map(str, index))}] is {old + step:.6g} where the file says {old:.6g}{more}"
+    yield Hypothesis(said, _kernel(change), narrow=False)
+
+
+def _shares(table: Array, residual: Array, weight: Array, inputs: int) -> Array:
+    """How much of the residual each input channel could explain by itself."""
+    shares = np.zeros(inputs)
+    cube = table.reshape(table.shape[0], -1, inputs)
+    for place in range(residual.shape[1]):
+        error = residual[:, place] * weight[:, place]
+        total = float(error @ error) or 1.0
+        scaled = cube * weight[:, place, None, None]
+        along = np.einsum("ptc,p->ct", scaled, error)
+        square = np.einsum("ptc,puc->ctu", scaled, scaled) if scaled.shape[1] <= 49 else None
+        if square is None:
+            shares += (np.square(along) / np.maximum(np.square(scaled).sum(axis=0).T, 1e-300)).sum(axis=1) / total
+            continue
+        ridge = 1e-9 * np.trace(square, axis1=1, axis2=2)[:, None, None] * np.eye(square.shape[1]) + 1e-300
+        shares += (along * np.linalg.solve(square + ridge, along[..., None])[..., 0]).sum(axis=1) / total
+    return shares
+
+
+def _channel(
+    problem: Problem, table: Array, residual: Array, weight: Array, kernel: Array, channel: int
+) -> Iterator[Hypothesis]:
+    """The input channel that explains most, multiplied by a factor (zero: not used at all)."""
+    inputs = kernel.shape[-2]
+    cube = table.reshape(table.shape[0], -1, inputs)[:, :, channel]
+    taps = kernel.reshape(-1, inputs, kernel.shape[-1])[:, channel, problem.faulty[: residual.shape[1]]]
+    part = (cube @ taps) * weight
+    error = residual * weight
+    size = float(np.square(part).sum())
+    if not size:
+        return
+    factor = 1 + float((part * error).sum()) / size
+    rounded = float(f"{factor:.5g}")
+    for value in (rounded, factor):
+        what = f"is multiplied by {number(value)}" if abs(value) > 1e-7 else "is left out (as if it were zero)"
+
+        def change(k: Array, value: float = value) -> Array:
+            k = k.copy()
+            k[..., channel, :] *= value
+            return k
+
+        yield Hypothesis(f"input channel {channel} {what}", _kernel(change))

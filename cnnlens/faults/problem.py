@@ -1,0 +1,196 @@
+"""What every search for a fault shares: a layer that is no rounding, hypotheses about it, and the test of one.
+
+A hypothesis is the layer computed another way: other weights, inputs, activation or operation, or the same results in
+another order. It explains the recording only when float32 noise is all that is left in every channel; anything less is
+not told. Most hypotheses are tried on a few examples and channels, and what fits there is held against all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, cast
+
+import numpy as np
+
+from cnnlens.errors import CnnlensError
+from cnnlens.network import CONFIG_ERRORS
+from cnnlens.numerics.arithmetic import EXACT, Arithmetic
+from cnnlens.numerics.case import Array, Case
+from cnnlens.numerics.condition import selects
+from cnnlens.numerics.nonfinite import channels
+from cnnlens.numerics.prediction import Prediction, predict
+from cnnlens.numerics.tally import Tally
+from cnnlens.reference.convolution import Convolution
+from cnnlens.reference.dense import Dense
+
+__all__ = ["Hypothesis", "Problem", "Weights", "channels", "number"]
+
+Weights = Mapping[str, Array]
+View = Callable[[Array], Array]
+
+_SAMPLE = 1 << 18  # outputs that a hypothesis is first tried on
+_FEW = 12  # channels that it is first tried on
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """One thing that may have happened.
+
+    Attributes:
+        text: What is said if it fits.
+        change: Makes the case that the recording came from out of the case as it should be.
+        view: What was done to the results afterwards; None for nothing.
+        narrow: Whether some of the output channels can be tried alone.
+    """
+
+    text: str
+    change: Callable[[Case], Case] = field(default=lambda case: case)
+    view: View | None = None
+    narrow: bool = True
+
+
+def number(value: float) -> str:
+    """A factor or a value with as many digits as it is known to: ``1.0001``, ``0.001``, ``1e-05``."""
+    off = abs(value - 1)
+    if 0 < off < 0.1:
+        decimals = min(int(np.ceil(-np.log10(off))) + 2, 9)
+        return f"{value:.{decimals}f}".rstrip("0").rstrip(".")
+    return f"{value:.4g}"
+
+
+@dataclass
+class Problem:
+    """A layer whose errors no arithmetic explains.
+
+    Attributes:
+        case: All of it; ``base``: the arithmetic that it otherwise ran in.
+        tally: The errors against the reference under that arithmetic.
+        floor: The bits that float32 leaves; infinite for layers that only select.
+    """
+
+    case: Case
+    base: Arithmetic
+    tally: Tally
+    floor: float
+
+    @cached_property
+    def needed(self) -> float:
+        """The effective bits that an explanation must leave."""
+        if selects(self.case.operation):
+            return 22.0
+        if self.base.stored:
+            return self.base.format.level + 4
+        if self.base is not EXACT:
+            return max(self.floor - 4, 14.5)
+        return min(18.0, self.floor - 0.5)
+
+    @cached_property
+    def faulty(self) -> Array:
+        """The numbers of the channels that are not rounding."""
+        if self.base is EXACT:
+            marked = self.tally.faulty(min(self.floor, 22.0))
+        else:
+            marked = self.tally.below(self.needed) | self.tally.outliers(self.needed if self.base.stored else 17.5)
+        if not marked.any():  # it is the worst output alone that gave the layer away
+            marked = self.tally.channel_bits == self.tally.channel_bits.min(initial=np.inf)
+        return np.flatnonzero(marked)
+
+    @cached_property
+    def whole(self) -> bool:
+        """Whether (nearly) every channel is faulty: then no channel by itself is to blame."""
+        used = int((self.tally.count > 0).sum())
+        return used <= 1 or self.faulty.size > 0.7 * used
+
+    @cached_property
+    def sample(self) -> Case:
+        """A few examples, those with the worst output among them."""
+        case = self.case
+        if not case.splits:
+            return case
+        each = max(case.output.size // max(case.count, 1), 1)
+        taken = max(_SAMPLE // each, 1)
+        first = self.tally.position[0] if self.tally.position else 0
+        first = max(min(first, case.count - taken), 0)
+        return case.part(slice(first, first + taken))
+
+    @cached_property
+    def few(self) -> Case | None:
+        """The sample with a few output channels alone, where the layer's kind allows to leave the others out."""
+        operation = self.sample.operation
+        plain = isinstance(operation, Dense) or (isinstance(operation, Convolution) and operation.groups == 1)
+        axis = self.sample.channel(self.sample.output)
+        total = self.sample.output.shape[axis] if self.sample.output.ndim else 0
+        if not plain or total <= 2 * _FEW or not (operation.activation is None or operation.activation.elementwise):
+            return None
+        rest = np.setdiff1d(np.arange(total), self.faulty)
+        kept = np.sort(np.concatenate([_spread(self.faulty, _FEW - 2), _spread(rest, 2)]))
+        weights = {
+            name: array[..., kept] if name in ("kernel", "bias") else array
+            for name, array in self.sample.weights.items()
+        }
+        return replace(self.sample, weights=weights, output=np.take(self.sample.output, kept, axis=axis))
+
+    @cached_property
+    def expected(self) -> Prediction:
+        """What the sample should give."""
+        return predict(self.sample, self.base)
+
+    def attempt(self, case: Case, view: View | None = None) -> Tally | None:
+        """The errors of a changed case against its output; None where it does not even have the shape."""
+        try:
+            made = predict(case, self.base)
+            if view is not None:
+                low = view(made.low)
+                made = Prediction(low, low if made.high is made.low else view(made.high), view(made.scale))
+        except (CnnlensError, *CONFIG_ERRORS):
+            return None
+        if made.low.shape != case.output.shape:
+            return None
+        tally = Tally(self.tally.terms)
+        tally.add(case, made)
+        return tally
+
+    def fits(self, tally: Tally | None, slack: float = 0.0) -> bool:
+        """Whether nothing but rounding is left."""
+        if tally is None or not np.isfinite(tally.squares).all():
+            return False
+        needed = self.needed - slack
+        return tally.bits >= needed and not tally.below(needed).any()
+
+    def explains(self, hypothesis: Hypothesis) -> bool:
+        """Whether a hypothesis explains the recording: first on a few channels, then on a few examples, then on all."""
+        stages = [self.few if hypothesis.narrow else None, self.sample]
+        for stage in stages:
+            if stage is None:
+                continue
+            tally = self._try(hypothesis, stage)
+            if not self.fits(tally, 0.5 if stage is not self.sample else 0.0):
+                return False
+        if self.sample is self.case or self.sample.count == self.case.count:
+            return True
+        return all(self.fits(self._try(hypothesis, part), 1.0) for _, part in self.case.parts())
+
+    def _try(self, hypothesis: Hypothesis, case: Case) -> Tally | None:
+        try:
+            changed = hypothesis.change(case)
+        except (CnnlensError, *CONFIG_ERRORS):
+            return None
+        return self.attempt(changed, hypothesis.view)
+
+    def rows(self, array: Array) -> Array:
+        """An array shaped like the output as ``(positions, channels)``."""
+        axis = self.sample.channel(array)
+        return np.moveaxis(array, axis, -1).reshape(-1, array.shape[axis]) if array.ndim > 1 else array[:, None]
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        return cast("Mapping[str, Any]", self.case.operation.config)
+
+
+def _spread(numbers: Array, count: int) -> Array:
+    """At most ``count`` of the numbers, evenly taken."""
+    if numbers.size <= count:
+        return numbers
+    return numbers[np.linspace(0, numbers.size - 1, count).astype(int)]

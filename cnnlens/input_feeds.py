@@ -1,0 +1,278 @@
+"""One input of a network: the pictures, files and arrays that feed it, one after the other, and how each is read.
+
+Each kind of source gives any part of itself when it is asked for, in canonical axes and in the dtype that the network
+takes, and no part is read otherwise than the others.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnlens.errors import CnnlensError
+from cnnlens.image_files import Pixels, read_folder, read_images
+from cnnlens.images import Reading, Span
+from cnnlens.input_files import is_picture, map_file
+from cnnlens.network import Shape, shown_shape
+from cnnlens.text import printable
+
+__all__ = ["Feed", "How", "Member", "blocks"]
+
+Array = NDArray[Any]
+
+_LOOKED_AT = 64 << 20  # bytes of an array whose smallest and largest value are looked for only to tell them
+
+
+@dataclass(frozen=True)
+class Member:
+    """An array inside an ``.npz``."""
+
+    path: Path
+    name: str
+
+
+@dataclass(frozen=True)
+class How:
+    """How one input is to be read. ``shape`` is one example's, canonical; None where the file does not say."""
+
+    name: str
+    shape: Shape | None
+    whole: Shape | None
+    dtype: np.dtype[Any]
+    scale: str
+    rescales: bool
+    allow_nonfinite: bool
+
+    @property
+    def readable(self) -> bool:
+        """Whether it has axes that pictures, volumes, sequences or vectors have."""
+        return self.shape is None or 1 <= len(self.shape) <= 4
+
+    def reading(self, pixels: Pixels) -> Reading:
+        scale = self.scale
+        if scale == "auto":
+            if self.shape is not None and len(self.shape) < 3:
+                scale = "none"
+            elif self.dtype.kind in "iu":
+                scale = "0..255" if pixels.full is not None else "none"
+        way_out = "replace it first, or keep it with --allow-nonfinite"
+        return Reading(pixels, self.shape, scale, self.rescales, self.allow_nonfinite, way_out)
+
+
+class _Block(Protocol):
+    """Some examples from one place."""
+
+    @property
+    def count(self) -> int: ...
+    @property
+    def sources(self) -> Sequence[tuple[str, int]]: ...
+    def take(self, start: int, stop: int) -> Iterator[Array]: ...
+    def first(self) -> tuple[Array, Sequence[str]]: ...
+
+
+class Feed:
+    """All examples of one input: blocks, one after the other."""
+
+    def __init__(self, how: How, blocks: Sequence[_Block]) -> None:
+        self._how = how
+        self._blocks = blocks
+        self.count = sum(block.count for block in blocks)
+
+    def sources(self) -> Iterator[tuple[str, int]]:
+        for block in self._blocks:
+            yield from block.sources
+
+    def first(self) -> tuple[Array, Sequence[str]]:
+        array, notes = self._blocks[0].first()
+        return self.typed(array), notes
+
+    def take(self, start: int, stop: int) -> Iterator[Array]:
+        for block in self._blocks:
+            if start < block.count and stop > 0:
+                yield from block.take(max(start, 0), min(stop, block.count))
+            start, stop = start - block.count, stop - block.count
+
+    def typed(self, array: Array) -> Array:
+        """In the dtype that the input takes, if that changes no number."""
+        wanted = self._how.dtype
+        if array.dtype == wanted:
+            return array
+        with np.errstate(all="ignore"):
+            typed = array.astype(wanted)
+        if wanted.kind in "iub" and not np.array_equal(typed, array):
+            odd = array[typed != array].flat[0]
+            raise CnnlensError(
+                f"input '{printable(self._how.name)}' takes {wanted.name}, and {odd} came; "
+                "give whole numbers of its range"
+            )
+        return typed
+
+
+class _Pictures:
+    """PNG and JPEG files, one example each, decoded when they are asked for."""
+
+    def __init__(self, how: How, paths: Sequence[Path], notes: Sequence[str] = ()) -> None:
+        self._how = how
+        self._paths = paths
+        self._notes = notes
+        self._pool: ThreadPoolExecutor | None = None
+        self.count = len(paths)
+        self.sources = [(printable(path.stem), 1) for path in paths]
+
+    def take(self, start: int, stop: int) -> Iterator[Array]:
+        if self._pool is None:  # Pillow decodes outside Python's lock
+            self._pool = ThreadPoolExecutor(min(4, os.cpu_count() or 1), "cnnlens-picture")
+        yield from self._pool.map(self._decoded, self._paths[start:stop])
+
+    def first(self) -> tuple[Array, Sequence[str]]:
+        array, notes = self._picture(self._paths[0])
+        counted = [*self._notes, f"{self.count:,} pictures", *(f"{printable(self._paths[0].name)}: {n}" for n in notes)]
+        return array, counted if self.count > 1 else notes
+
+    def _decoded(self, path: Path) -> Array:
+        return self._picture(path)[0]
+
+    def _picture(self, path: Path) -> tuple[Array, Sequence[str]]:
+        array, notes = self._how.reading(read_images(path)).take()
+        return (array if self._how.dtype.kind == "f" else np.rint(array)), notes
+
+
+class _Numbers:
+    """An array with the axes of pictures, volumes, sequences or vectors, in memory or mapped from a file."""
+
+    def __init__(self, how: How, pixels: Pixels) -> None:
+        self._reading = how.reading(pixels)
+        self._how = how
+        self.count = len(self._reading)
+        self.sources = [(printable(pixels.name), self.count)]
+        self._span: Span | None = None
+
+    def take(self, start: int, stop: int) -> Iterator[Array]:
+        if self._raw is not None:
+            yield _finite(self._how, self._raw[start:stop], start)
+        else:
+            yield self._reading.take(start, stop, self._whole_span)[0]
+
+    def first(self) -> tuple[Array, Sequence[str]]:
+        if self._raw is not None:
+            return _finite(self._how, self._raw[:1], 0), [f"{self._raw.shape}, {self._raw.dtype}, kept as it is"]
+        array = self._reading.array
+        span = self._whole_span
+        if span is None and array.dtype.kind == "f" and array.nbytes <= _LOOKED_AT:
+            span = _span(array)
+        return self._reading.take(0, 1, span, told=self.count)
+
+    @property
+    def _raw(self) -> Array | None:
+        """The numbers themselves, where float32 could not hold them all and nothing is to be done to them."""
+        return self._reading.array if self._how.dtype != np.float32 and not self._reading.changes else None
+
+    @property
+    def _whole_span(self) -> Span | None:
+        if self._span is None and self._reading.scaled_by_span:
+            self._span = _span(self._reading.array)
+        return self._span
+
+
+class _Any:
+    """An array that has to fit as it is: the network's input has axes of no picture, or says nothing of them."""
+
+    def __init__(self, how: How, array: Array, name: str) -> None:
+        if array.dtype.kind not in "fiub" or array.size == 0 or array.ndim == 0:
+            raise CnnlensError(
+                f"input '{printable(how.name)}': numbers were expected, {array.dtype} {array.shape} came"
+            )
+        if how.whole is not None and not _fits(array.shape, how.whole):
+            raise CnnlensError(
+                f"input '{printable(how.name)}': {shown_shape(how.whole)} was expected, {array.shape} came"
+            )
+        self._how, self._array = how, array
+        self.count = len(array)
+        self.sources = [(printable(name), self.count)]
+
+    def take(self, start: int, stop: int) -> Iterator[Array]:
+        yield _finite(self._how, self._array[start:stop], start)
+
+    def first(self) -> tuple[Array, Sequence[str]]:
+        return _finite(self._how, self._array[:1], 0), [f"{self._array.shape}, {self._array.dtype}, kept as it is"]
+
+
+def blocks(how: How, source: Any, limit: int | None) -> Iterator[_Block]:
+    if isinstance(source, Member):
+        yield _array(how, map_file(source.path, source.name))
+        return
+    if isinstance(source, str | os.PathLike):
+        path = Path(cast(str, source))
+        if path.is_dir():
+            paths, notes = read_folder(path, limit)
+            yield _Pictures(how, paths, notes)
+        elif is_picture(path):
+            yield _Pictures(how, [path])
+        else:
+            yield _array(how, map_file(path))
+        return
+    listed = cast("Sequence[Any]", source)
+    if isinstance(source, list | tuple) and listed and all(isinstance(one, str | os.PathLike) for one in listed):
+        pictures: list[Path] = []
+        for one in listed:
+            path = Path(one)
+            if not path.is_dir() and is_picture(path):
+                pictures.append(path)
+                continue
+            if pictures:
+                yield _Pictures(how, pictures)
+                pictures = []
+            yield from blocks(how, path, limit)
+        if pictures:
+            yield _Pictures(how, pictures)
+        return
+    try:
+        array: Array = np.asarray(cast(Any, source))
+    except (ValueError, TypeError) as error:
+        raise CnnlensError(
+            f"input '{printable(how.name)}': an array, a path or several were expected ({printable(error, 120)})"
+        ) from None
+    yield _array(how, Pixels(array, None, how.name))
+
+
+def _array(how: How, pixels: Pixels) -> _Block:
+    if how.readable and how.shape is not None:
+        return _Numbers(how, pixels)
+    return _Any(how, pixels.array, pixels.name)
+
+
+def _fits(shape: tuple[int, ...], wanted: Shape) -> bool:
+    return len(shape) == len(wanted) and all(w is None or w == s for s, w in zip(shape[1:], wanted[1:], strict=True))
+
+
+def _finite(how: How, array: Array, start: int) -> Array:
+    if array.dtype.kind == "f" and not how.allow_nonfinite:
+        finite = np.isfinite(array)
+        if not finite.all():
+            place = tuple(int(index) for index in np.argwhere(~finite)[0])
+            raise CnnlensError(
+                f"input '{printable(how.name)}': example {start + place[0]} holds {array[place]} at {place[1:]}; "
+                "replace it first, or keep it with --allow-nonfinite"
+            )
+    return array
+
+
+def _span(array: Array) -> Span:
+    """The smallest and the largest finite value, a piece at a time: the array may be mapped from a large file."""
+    rows = max(1, (4 << 20) // max(array[0].nbytes, 1))
+    low, high = np.inf, -np.inf
+    for start in range(0, len(array), rows):
+        part = array[start : start + rows]
+        if part.dtype.kind == "f":
+            part = part[np.isfinite(part)]
+            if not part.size:
+                continue
+        low, high = min(low, float(part.min())), max(high, float(part.max()))
+    return (low, high) if low <= high else (0.0, 0.0)

@@ -1,0 +1,182 @@
+"""What a person gives to run a network on, as a stream of canonical batches whose length is known beforehand.
+
+A data set need not fit in memory, so nothing is read before its batch is asked for; but how it is to be read (axes,
+scale, size) is decided once, on the whole, for a batch of its own could be read otherwise than the one before.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnlens.errors import CnnlensError, UnsupportedLayerError
+from cnnlens.images import SCALES
+from cnnlens.input_feeds import Feed, How, Member, blocks
+from cnnlens.input_files import npz_members
+from cnnlens.network import Network, Ref
+from cnnlens.text import nearest, printable
+
+__all__ = ["InputStream", "open_inputs"]
+
+Array = NDArray[Any]
+
+
+class InputStream:
+    """Inputs of a network, read a batch at a time.
+
+    Attributes:
+        names: The network's inputs, in order.
+        count: How many examples there are.
+        sources: For each input, what it comes from: name and number of examples.
+        notes: What was understood and is done, in words.
+        shapes: For each input, the shape of one example ``(C, *spatial)``, from the first one.
+        dtypes: For each input, the dtype that it is given in.
+    """
+
+    def __init__(self, feeds: Mapping[str, Feed], limit: int | None) -> None:
+        self._feeds = feeds
+        self.names = tuple(feeds)
+        counts = {name: feed.count for name, feed in feeds.items()}
+        if len(set(counts.values())) > 1:
+            shown = ", ".join(f"'{printable(name)}': {count:,}" for name, count in counts.items())
+            raise CnnlensError(f"the inputs hold different numbers of examples ({shown}); give as many of each")
+        total = next(iter(counts.values()))
+        self.count = total if limit is None else min(limit, total)
+        self.sources = {name: _first(feed.sources(), self.count) for name, feed in feeds.items()}
+        firsts = {name: feed.first() for name, feed in feeds.items()}
+        self.shapes = {name: array.shape[1:] for name, (array, _) in firsts.items()}
+        self.dtypes = {name: array.dtype for name, (array, _) in firsts.items()}
+        several = len(feeds) > 1
+        self.notes = tuple(
+            f"{printable(name)}: {note}" if several else note for name, (_, notes) in firsts.items() for note in notes
+        )
+
+    def batch(self, start: int, stop: int) -> list[Array]:
+        """Examples ``start`` to ``stop`` of each input: canonical ``(N, C, *spatial)``, C-contiguous.
+
+        Raises:
+            CnnlensError: a file is damaged, or holds NaN, infinity or another size than the first; one line.
+        """
+        arrays: list[Array] = []
+        for name, feed in self._feeds.items():
+            parts = [feed.typed(part) for part in feed.take(start, min(stop, self.count))]
+            for part in parts:
+                if part.shape[1:] != self.shapes[name]:
+                    raise CnnlensError(
+                        f"input '{printable(name)}': one of examples {start} to {stop - 1} is {part.shape[1:]} and the "
+                        f"first is {self.shapes[name]}; give inputs of one size"
+                    )
+            arrays.append(np.ascontiguousarray(parts[0] if len(parts) == 1 else np.concatenate(parts)))
+        return arrays
+
+
+def open_inputs(
+    network: Network,
+    inputs: Any,
+    *,
+    scale: str = "auto",
+    limit: int | None = None,
+    allow_nonfinite: bool = False,
+) -> InputStream:
+    """Make ready to read inputs; the first example of each is read.
+
+    Args:
+        network: What they go into: its inputs' shapes decide how they are understood.
+        inputs: For a network with one input: a path or several (a folder of PNG and JPEG files, ``.npy``, ``.npz``, IDX
+            also gzipped), or an array; axes as people have them, see ``images.load``. For several inputs: a mapping by
+            input name of these, arrays in the order of the inputs, or one ``.npz`` with an array for each name.
+        scale: As ``images.load`` takes it. With ``auto``, what is no picture (vectors, sequences) is never scaled.
+        limit: At most so many examples.
+        allow_nonfinite: Keep NaN and infinities instead of refusing them.
+
+    Raises:
+        CnnlensError: they do not fit; one line.
+    """
+    if isinstance(inputs, InputStream):
+        return inputs
+    if not network.calls or not network.inputs:
+        raise UnsupportedLayerError(
+            f"{printable(network.source.path, 300)}: it holds weights without a graph, so nothing can be run; "
+            "open the whole model (a .keras file, or .h5 saved with model.save)"
+        )
+    if scale not in SCALES:
+        raise CnnlensError(f"no scale '{printable(scale)}'; {nearest(scale, SCALES)}")
+    if limit is not None and limit < 1:
+        raise CnnlensError(f"limit must be at least 1, not {limit}")
+    from cnnlens.pictures import rescales
+
+    given = _by_name(network, inputs)
+    feeds: dict[str, Feed] = {}
+    for ref in network.inputs:
+        wanted = network.canonical_shape(ref)
+        how = How(
+            ref.name,
+            None if wanted is None else wanted[1:],
+            wanted,
+            _dtype(network, ref),
+            scale,
+            rescales(network),
+            allow_nonfinite,
+        )
+        feeds[ref.name] = Feed(how, list(blocks(how, given[ref.name], limit)))
+    return InputStream(feeds, limit)
+
+
+def _by_name(network: Network, inputs: Any) -> dict[str, Any]:
+    names = [ref.name for ref in network.inputs]
+    if isinstance(inputs, Mapping):
+        given = cast("Mapping[str, Any]", inputs)
+        for name in names:
+            if name not in given:
+                raise CnnlensError(f"the network's input '{printable(name)}' is not given; {nearest(name, given)}")
+        for name in given:
+            if name not in names:
+                raise CnnlensError(f"the network has no input '{printable(name)}'; {nearest(str(name), names)}")
+        return dict(given)
+    if len(names) == 1:
+        ref = network.inputs[0]
+        rank = len(network.canonical_shape(ref) or ())
+        if isinstance(inputs, list | tuple) and len(cast("list[Any]", inputs)) == 1 and rank:
+            only: Any = cast("Sequence[Any]", inputs)[0]
+            if len(getattr(only, "shape", ())) >= rank:  # an array an input, as a network with several takes them
+                return {names[0]: only}
+        return {names[0]: inputs}
+    shown = ", ".join(f"'{printable(name)}'" for name in names)
+    if isinstance(inputs, str | os.PathLike):
+        path = Path(cast(str, inputs))
+        members = npz_members(path) if path.is_file() else None
+        if members is not None and set(names) <= set(members):
+            return {name: Member(path, name) for name in names}
+        raise CnnlensError(
+            f"the network has {len(names)} inputs ({shown}), and one path came; give NAME=PATH for each, or an .npz "
+            "with an array of each name"
+        )
+    arrays = cast("Sequence[Any]", inputs)
+    if not isinstance(inputs, list | tuple) or len(arrays) != len(names):
+        came = f"{len(arrays)} came" if isinstance(inputs, list | tuple) else "one array came"
+        raise CnnlensError(f"the network has {len(names)} inputs ({shown}), and {came}; give one for each")
+    return dict(zip(names, arrays, strict=True))
+
+
+def _dtype(network: Network, ref: Ref) -> np.dtype[Any]:
+    """What the input layer wants: Keras gives its dtype by name, or by a policy's config."""
+    given = network.calls_by_name[ref.call].layer.config.get("dtype")
+    if isinstance(given, str) and given in ("bool", "uint8", "int8", "int16", "uint16", "int32", "int64", "float64"):
+        return np.dtype(given)
+    return np.dtype(np.float32)
+
+
+def _first(sources: Iterator[tuple[str, int]], count: int) -> tuple[tuple[str, int], ...]:
+    """As many of the sources as the first ``count`` examples come from."""
+    found: list[tuple[str, int]] = []
+    for name, number in sources:
+        if count <= 0:
+            break
+        found.append((name, min(number, count)))
+        count -= number
+    return tuple(found)

@@ -1,0 +1,335 @@
+"""Makes a Recording batch by batch, so that a kill at any moment loses, doubles and tears nothing.
+
+A batch's chunks are written as temporary files, moved to their places when all are whole, and then logged; what the log
+does not name is written again. One process at a time owns a recording (a lock on its log), and it alone moves files, so
+that nothing a dying worker still does can reach what was recorded.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cnnlens.chunk_writer import DTYPES
+from cnnlens.errors import CnnlensError
+from cnnlens.recording_format import (
+    LOG,
+    METADATA,
+    PARTS,
+    Description,
+    array_metadata,
+    array_names,
+    chunk_name,
+    dumps,
+    group_metadata,
+    header_line,
+    log_line,
+    read_log,
+)
+from cnnlens.text import printable
+
+try:
+    import fcntl
+except ImportError:  # not POSIX; two processes on one recording are then the person's care
+    fcntl = None
+
+__all__ = ["Part", "RecordingWriter", "is_disk_trouble"]
+
+_ELSEWHERE = "choose another place with -o"
+# After a power failure a file may have its size and not its bytes. So many of the last batches are read again.
+_DOUBTED = 32
+_PIECE = 8 << 20
+
+
+@dataclass(frozen=True)
+class Part:
+    """A whole chunk in a temporary file: its path, CRC-32, shape of the chunk, and dtype."""
+
+    path: Path
+    crc32: int
+    shape: tuple[int, ...]
+    dtype: str
+
+
+class RecordingWriter:
+    """A recording that is being made.
+
+    Args:
+        path: Its folder: new, empty, or a recording that this goes on with.
+        description: What makes it.
+        resume: Go on where a recording of the same was cut short; otherwise one that is there is refused.
+        overwrite: Throw away a recording that is there.
+
+    Attributes:
+        done: How many batches are recorded.
+
+    Raises:
+        CnnlensError: something else is there, another run's recording is, or another process is writing it.
+    """
+
+    def __init__(self, path: Path, description: Description, *, resume: bool = True, overwrite: bool = False) -> None:
+        self.path = path
+        self.description = description
+        self._shown = printable(path, 300)
+        self._names = array_names(description.tensors)
+        self._metadata: dict[str, dict[str, Any]] = {}
+        self._log: list[dict[str, int]] = []
+        self._handle = -1
+        self._fresh = False
+        try:
+            self._open_log()
+            self._begin(resume, overwrite)
+            self._parts = path / PARTS
+            shutil.rmtree(self._parts, ignore_errors=True)
+            self._parts.mkdir(exist_ok=True)
+        except OSError as error:
+            self.close()
+            raise self.trouble(error) from None
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def done(self) -> int:
+        return len(self._log)
+
+    @property
+    def finished(self) -> bool:
+        """Whether it was complete when it was opened."""
+        return self.description.complete
+
+    def crc32(self, batch: int, tensor: str) -> int | None:
+        """The logged checksum of a recorded chunk."""
+        return self._log[batch].get(self._names[tensor])
+
+    def part(self, tensor: str, batch: int) -> Path:
+        """Where a chunk is written before it is committed."""
+        return self._parts / f"{self.description.tensors.index(tensor)}-{batch}"
+
+    def shape(self, tensor: str) -> tuple[tuple[int, ...], str] | None:
+        """Chunk shape and dtype of a tensor, known once its first batch is there."""
+        metadata = self._metadata.get(self._names[tensor])
+        if metadata is None:
+            return None
+        return (self.description.batch, *metadata["shape"][1:]), np.dtype(metadata["data_type"]).newbyteorder("<").str
+
+    def commit(self, batch: int, parts: Mapping[str, Part]) -> None:
+        """Make the next batch part of the recording: its files go to their places, then the log says so.
+
+        Raises:
+            CnnlensError: the disk is full, or the chunks do not fit those before; what was recorded stays.
+        """
+        assert batch == self.done
+        assert set(parts) == set(self.description.tensors)
+        try:
+            if not self._metadata:
+                self._create(parts)
+            for tensor, part in parts.items():
+                expected = self.shape(tensor)
+                if (part.shape, np.dtype(part.dtype).newbyteorder("<").str) != expected:
+                    raise CnnlensError(
+                        f"{self._shown}: '{printable(tensor)}' was {expected} and batch {batch} is "
+                        f"{(part.shape, part.dtype)}; inputs of one size are needed"
+                    )
+            checksums: dict[str, int] = {}
+            for tensor, part in parts.items():
+                name = self._names[tensor]
+                part.path.replace(self.path / name / chunk_name(batch, len(part.shape)))
+                checksums[name] = part.crc32
+            self._append(log_line(batch, checksums))
+        except OSError as error:
+            raise self.trouble(error) from None
+        self._log.append(checksums)
+
+    def finish(self, inputs_sha256: str) -> None:
+        """Say that it is complete."""
+        if not self.description.complete:
+            self.description = self.description.finished(inputs_sha256)
+            try:
+                self._write(METADATA, group_metadata(self.description, self._metadata))
+            except OSError as error:
+                raise self.trouble(error) from None
+
+    def close(self) -> None:
+        """Let go of it. Temporary files go too; what was committed stays, and where that is nothing, nothing stays."""
+        if self._handle >= 0:
+            shutil.rmtree(self.path / PARTS, ignore_errors=True)
+            if self._fresh and not self._metadata:
+                with contextlib.suppress(OSError):
+                    (self.path / LOG).unlink()
+                    self.path.rmdir()
+            os.close(self._handle)
+            self._handle = -1
+
+    def trouble(self, error: OSError | str) -> CnnlensError:
+        """An error of the disk in one line, with what is safe and what to do."""
+        reason = error if isinstance(error, str) else (error.strerror or str(error))
+        if not self._log:
+            return CnnlensError(f"{self._shown}: it cannot be written ({reason}); make space, or {_ELSEWHERE}")
+        inputs = min(self.done * self.description.batch, self.description.count)
+        return CnnlensError(
+            f"{self._shown}: it cannot be written ({reason}); {inputs:,} of {self.description.count:,} inputs are "
+            "recorded: make space and give the same command again, and it goes on from there"
+        )
+
+    # -- beginning ---------------------------------------------------------------------------------------------------
+
+    def _open_log(self) -> None:
+        if self.path.is_symlink() or (self.path.exists() and not self.path.is_dir()):
+            raise CnnlensError(f"{self._shown}: it exists and is no folder; {_ELSEWHERE}")
+        if not self.path.parent.is_dir():
+            raise CnnlensError(
+                f"{self._shown}: the folder {printable(self.path.parent, 300)} does not exist; make it first"
+            )
+        self.path.mkdir(exist_ok=True)
+        entries = os.listdir(self.path)
+        log = self.path / LOG
+        if (entries and LOG not in entries) or log.is_symlink():
+            raise CnnlensError(f"{self._shown}: it exists and is no recording that record made; {_ELSEWHERE}")
+        self._handle = os.open(log, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
+        if fcntl is not None:
+            try:
+                fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+                    os.close(self._handle)
+                    self._handle = -1  # the parts are the other's
+                    raise CnnlensError(f"{self._shown}: another process is recording to it; {_ELSEWHERE}") from None
+                # Some network file systems know no locks.
+
+    def _begin(self, resume: bool, overwrite: bool) -> None:
+        content = b""
+        while piece := os.pread(self._handle, _PIECE, len(content)):
+            content += piece
+        try:
+            before, log, ends = read_log(content)
+        except (ValueError, TypeError, LookupError, AttributeError) as error:
+            raise CnnlensError(f"{self._shown}: its log cannot be read ({printable(error)}); {_ELSEWHERE}") from None
+        if before is None and len(os.listdir(self.path)) > 1:
+            raise CnnlensError(f"{self._shown}: it exists and is no recording that record made; {_ELSEWHERE}")
+        if before is not None and not overwrite:
+            if not resume:
+                raise CnnlensError(f"{self._shown}: a recording is there; use --overwrite, or {_ELSEWHERE}")
+            different = before.difference(self.description)
+            if different is not None:
+                raise CnnlensError(f"{self._shown}: {different}; use --overwrite to throw it away, or {_ELSEWHERE}")
+            if self._resume(log, ends):
+                return
+        self._fresh = True
+        self._clear()
+        os.ftruncate(self._handle, 0)
+        self._append(header_line(self.description))
+
+    def _resume(self, log: list[dict[str, int]], ends: list[int]) -> bool:
+        """Take over what is recorded and whole; False where not even the metadata is."""
+        from cnnlens.recording import Recording
+
+        if not (self.path / METADATA).exists():
+            return False
+        recording = Recording.open(self.path)
+        names = {array.array_name: array for array in (recording[tensor] for tensor in self.description.tensors)}
+        if set(names) != set(self._names.values()):
+            raise CnnlensError(f"{self._shown}: its arrays have other names than expected; use --overwrite")
+        self._metadata = {
+            name: array_metadata(name, array.name, array.shape, self.description.batch, array.dtype)
+            for name, array in names.items()
+        }
+        good = self._whole(log)
+        os.ftruncate(self._handle, ends[good])
+        os.fsync(self._handle)
+        self._log = log[:good]
+        if good == self.description.batches and recording.complete:
+            self.description = recording.description
+        elif recording.description.complete:
+            self._write(METADATA, group_metadata(self.description, self._metadata))
+        return True
+
+    def _whole(self, log: list[dict[str, int]]) -> int:
+        """How many of the logged batches, from the first on, are there."""
+        for batch, checksums in enumerate(log):
+            for name, metadata in self._metadata.items():
+                path = self.path / name / chunk_name(batch, len(metadata["shape"]))
+                row = int(np.prod(metadata["shape"][1:], dtype=np.int64)) * np.dtype(metadata["data_type"]).itemsize
+                if not path.is_file() or path.is_symlink() or path.stat().st_size != row * self.description.batch:
+                    return batch
+                if batch >= len(log) - _DOUBTED and _crc32(path) != checksums.get(name):
+                    return batch
+        return len(log)
+
+    def _clear(self) -> None:
+        for name in os.listdir(self.path):
+            entry = self.path / name
+            if name == LOG:
+                continue
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry)
+            else:
+                entry.unlink()
+
+    def _create(self, parts: Mapping[str, Part]) -> None:
+        """The metadata, once the first batch has shown shapes and dtypes; the group's comes last and makes it one."""
+        arrays: dict[str, dict[str, Any]] = {}
+        for tensor in self.description.tensors:
+            part, name = parts[tensor], self._names[tensor]
+            dtype = np.dtype(part.dtype)
+            if dtype.name not in DTYPES:
+                raise CnnlensError(f"{self._shown}: '{printable(tensor)}' is {dtype}, which cannot be recorded")
+            if not part.shape or part.shape[0] != self.description.batch:
+                raise CnnlensError(
+                    f"{self._shown}: '{printable(tensor)}' is {part.shape} for {self.description.batch} inputs, and "
+                    "only what has a row for each input is recorded; leave it out with --layers"
+                )
+            shape = (self.description.count, *part.shape[1:])
+            arrays[name] = array_metadata(name, tensor, shape, self.description.batch, dtype)
+        for name, metadata in arrays.items():
+            (self.path / name).mkdir(exist_ok=True)
+            self._write(f"{name}/{METADATA}", metadata)
+        self._write(METADATA, group_metadata(self.description, arrays))
+        self._metadata = arrays
+
+    # -- the disk ----------------------------------------------------------------------------------------------------
+
+    def _write(self, name: str, data: Mapping[str, Any]) -> None:
+        """A small file, whole or not at all, on the disk when this returns."""
+        part = self.path / PARTS / name.replace("/", "-")
+        part.parent.mkdir(exist_ok=True)
+        with open(part, "wb") as stream:
+            stream.write(dumps(data))
+            stream.flush()
+            os.fsync(stream.fileno())
+        part.replace(self.path / name)
+
+    def _append(self, line: bytes) -> None:
+        end = os.lseek(self._handle, 0, os.SEEK_END)
+        try:
+            while line:
+                line = line[os.write(self._handle, line) :]
+            os.fsync(self._handle)
+        except OSError:
+            os.ftruncate(self._handle, end)
+            raise
+
+
+def is_disk_trouble(error: BaseException) -> str | None:
+    """The reason, where an error that came from a worker is the disk's: full, over quota, file too large, gone bad."""
+    for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS):
+        if os.strerror(number) in str(error):
+            return os.strerror(number)
+    return None
+
+
+def _crc32(path: Path) -> int:
+    crc = 0
+    with open(path, "rb") as stream:
+        while piece := stream.read(_PIECE):
+            crc = zlib.crc32(piece, crc)
+    return crc

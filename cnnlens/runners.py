@@ -1,0 +1,171 @@
+"""Where a recording's batches are computed: in a backend's own process, or in this one for a live model.
+
+Both take a batch as chunk files, are given the next while one is still being written, and say which arrays they hold
+otherwise than the network's file does.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnlens import backend as seam
+from cnnlens import handover, janitor, layout
+from cnnlens.chunk_writer import DTYPES, in_parallel, write_chunk
+from cnnlens.errors import CnnlensError
+from cnnlens.network import Network
+from cnnlens.recording_writer import Part
+from cnnlens.text import printable
+from cnnlens.worker import Chunk, pool
+
+__all__ = ["LiveRunner", "Runner", "WorkerRunner", "differing_weights"]
+
+_TIMEOUT = 600.0
+
+
+class Runner(Protocol):
+    """A network that is loaded somewhere. ``device`` is the one that it really runs on."""
+
+    @property
+    def versions(self) -> Mapping[str, str]: ...
+    @property
+    def device(self) -> str: ...
+    @property
+    def layout(self) -> str: ...
+    def begin(self, inputs: Sequence[Chunk], outputs: Mapping[str, Chunk], count: int, label: str) -> None:
+        """Have a batch computed and written."""
+        ...
+
+    def finish(self) -> dict[str, Part]:
+        """Wait for the oldest batch begun: its output files by tensor name."""
+        ...
+
+    def weights(self) -> Mapping[str, Mapping[str, seam.Fingerprint]]: ...
+    def release(self) -> None:
+        """End, or be idle for the next who needs it; doing so twice does nothing."""
+        ...
+
+
+class WorkerRunner:
+    """A backend in a process of its own, taken from the pool of those that are warm."""
+
+    def __init__(
+        self, network: Network, spec: str, device: str, precision: str, trust_code: bool, timeout: float | None
+    ) -> None:
+        self._tickets: deque[tuple[int, Mapping[str, Chunk]]] = deque()
+        self._stack = ExitStack()
+        try:
+            self._worker = self._stack.enter_context(pool(spec, device, precision, timeout or _TIMEOUT))
+            folder = self._stack.enter_context(janitor.temporary_folder())
+            handover.write(network, folder)
+            loaded = self._worker.load(folder, trust_code)
+        except BaseException:
+            self._stack.close()
+            raise
+        self.versions = loaded.versions
+        self.device = loaded.device
+        self.layout = loaded.layout
+
+    def begin(self, inputs: Sequence[Chunk], outputs: Mapping[str, Chunk], count: int, label: str) -> None:
+        self._tickets.append((self._worker.submit(inputs, outputs, count, label), outputs))
+
+    def finish(self) -> dict[str, Part]:
+        ticket, outputs = self._tickets.popleft()
+        report = self._worker.collect(ticket)
+        return {
+            name: Part(chunk.path, report.crc32[name], report.shapes[name], report.dtypes[name])
+            for name, chunk in outputs.items()
+        }
+
+    def weights(self) -> Mapping[str, Mapping[str, seam.Fingerprint]]:
+        return self._worker.weights()
+
+    def release(self) -> None:
+        self._stack.close()
+
+
+class LiveRunner:
+    """A backend in this process, on the live model that the caller holds."""
+
+    def __init__(self, network: Network, name: str, device: str, precision: str, trust_code: bool, live: Any) -> None:
+        backend = seam.get(name)
+        seam.check_precision(precision)
+        self._session = backend.load(network, device, precision, live=live, trust_code=trust_code)
+        self._writer = ThreadPoolExecutor(1, "cnnlens-writer")
+        self._writing: deque[Future[dict[str, Part]]] = deque()
+        self._name = name
+        self.versions = dict(self._session.versions)
+        self.device = self._session.device
+        self.layout = backend.layout
+
+    def begin(self, inputs: Sequence[Chunk], outputs: Mapping[str, Chunk], count: int, label: str) -> None:
+        arrays = [
+            np.memmap(chunk.path, np.dtype(chunk.dtype), "r", 0, chunk.shape)[:count] if 0 not in (chunk.shape or ())
+            else np.zeros((count, *(chunk.shape or ())[1:]), chunk.dtype)
+            for chunk in inputs
+        ]  # fmt: skip
+        maps = self._session.feature_maps(arrays, list(outputs))
+        missing = [name for name in outputs if name not in maps]
+        if missing:
+            raise CnnlensError(f"{self._name}: it gave no feature map of '{printable(missing[0])}'")
+        if self._writing:
+            self._writing[-1].exception()  # waits, so that memory holds two batches at most
+        self._writing.append(self._writer.submit(self._write, dict(maps), outputs))
+
+    def finish(self) -> dict[str, Part]:
+        return self._writing.popleft().result()
+
+    def weights(self) -> Mapping[str, Mapping[str, seam.Fingerprint]]:
+        return {
+            layer: {name: seam.fingerprint(np.asarray(array)) for name, array in arrays.items()}
+            for layer, arrays in self._session.weights().items()
+        }
+
+    def release(self) -> None:
+        self._writer.shutdown()
+        self._session.close()
+
+    def _write(self, maps: dict[str, NDArray[Any]], outputs: Mapping[str, Chunk]) -> dict[str, Part]:
+        def one(name: str) -> Part:
+            chunk, array = outputs[name], np.atleast_1d(maps.pop(name))
+            dtype = np.dtype(chunk.dtype or (array.dtype if array.dtype.name in DTYPES else np.float32))
+            shape = chunk.shape or array.shape
+            if (len(shape), shape[1:]) != (array.ndim, array.shape[1:]) or len(array) > shape[0]:
+                raise CnnlensError(f"'{printable(name)}' is {array.shape} and was {shape}; give inputs of one size")
+            try:
+                crc = write_chunk(chunk.path, [array.astype(dtype, copy=False)], shape[0])
+            except OSError as error:
+                raise CnnlensError(f"{printable(chunk.path, 300)}: it cannot be written ({error.strerror})") from None
+            return Part(chunk.path, crc, shape, dtype.newbyteorder("<").str)
+
+        return dict(zip(outputs, in_parallel(one, outputs), strict=True))
+
+
+def differing_weights(network: Network, runner: Runner) -> tuple[str, ...]:
+    """A line for each array that the backend holds otherwise than the file, compared bit for bit in its own layout."""
+    return tuple(_differences(network, runner.layout, runner.weights()))
+
+
+def _differences(network: Network, framework: str, held: Mapping[str, Mapping[str, seam.Fingerprint]]) -> Iterator[str]:
+    for layer in network.layers:
+        for name, found in held.get(layer.name, {}).items():
+            weight = layer.stored.get(name)
+            if weight is None:
+                continue
+            array = weight.read()
+            if framework != weight.framework:
+                array = layout.arrange(weight.kind, weight.role, weight.canonical(), framework, weight.geometry)
+            expected = seam.fingerprint(array)
+            if found == expected:
+                continue
+            what = f"{printable(layer.name)}/{printable(name)}"
+            if (found.shape, found.dtype) != (expected.shape, expected.dtype):
+                yield f"{what} is {found.dtype} {found.shape} there and {expected.dtype} {expected.shape} in the file"
+            else:
+                yield f"{what} holds other numbers there than in the file"

@@ -1,0 +1,43 @@
+"""What the tests of workers share: a small network handed over, and a look at whether it was computed right."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cnnlens import handover
+from cnnlens.network import Network
+from cnnlens.testing import inputs_for, network
+from cnnlens.worker import Worker
+
+
+@pytest.fixture
+def chain() -> Network:
+    return network("chain")
+
+
+@pytest.fixture
+def handed(chain: Network, tmp_path: Path) -> Path:
+    folder = tmp_path / "handed"
+    folder.mkdir()
+    handover.write(chain, folder)
+    return folder
+
+
+def use(process: Worker, handed: Path, chain: Network) -> dict[str, np.ndarray]:
+    process.load(handed)
+    return process.feature_maps(inputs_for(chain, 5), ["first", "head"])
+
+
+def use_all(process: Worker, handed: Path, chain: Network) -> None:
+    process.devices()
+    use(process, handed, chain)
+    process.weights()
+
+
+def agree(found: dict[str, np.ndarray], chain: Network, count: int = 5) -> None:
+    wanted = chain.run(inputs_for(chain, count), list(found), dtype="float32")
+    for name, array in wanted.items():
+        np.testing.assert_allclose(found[name], array, rtol=1e-5, atol=1e-6)
