@@ -15,28 +15,45 @@ from cnnlens.errors import CnnlensError, FileRefusedError, UnsupportedLayerError
 
 if TYPE_CHECKING:
     from cnnlens import images, layout, plot
+    from cnnlens.checking import Check, check
     from cnnlens.kernel import Kernel, Statistics
     from cnnlens.network import Call, Layer, Network
+    from cnnlens.recorder import record
+    from cnnlens.recording import Recording
 
 __all__ = [
     "Call",
+    "Check",
     "CnnlensError",
     "FileRefusedError",
     "Kernel",
     "Layer",
     "Network",
+    "Recording",
     "Statistics",
     "UnsupportedLayerError",
     "__version__",
+    "check",
     "images",
     "layout",
     "open",
     "plot",
+    "record",
 ]
 
 __version__: str  # from the distribution's metadata, when it is asked for
 
-_HOME = {"Call": "network", "Layer": "network", "Network": "network", "Kernel": "kernel", "Statistics": "kernel"}
+_HOME = {
+    "Call": "network",
+    "Check": "checking",
+    "Kernel": "kernel",
+    "Layer": "network",
+    "Network": "network",
+    "Recording": "recording",
+    "Statistics": "kernel",
+    "check": "checking",
+    "record": "recorder",
+}
 _MODULES = ("images", "layout", "plot")
 
 

@@ -214,7 +214,7 @@ def check(
             Row(call.name, call.layer.kind, {label: audits[label][call.name] for label in labels if label in audits})
             for call in _audited_calls(network)
         )
-        pairs = _pairs(network, kept)
+        pairs = _pairs(network, {label: kept[label] for label in labels if label in kept})
     return Check(network, described, tuple(runs[label] for label in labels), rows, pairs)
 
 
@@ -354,6 +354,11 @@ def _labels(names: Sequence[str]) -> list[str]:
 
 
 def _refuse_other_model(recording: Any, expected: str, network: Network) -> None:
+    if not recording.complete:
+        raise CnnlensError(
+            f"{printable(recording.path, 300)}: it was cut short, {recording.recorded:,} of {recording.count:,} inputs are "
+            "recorded; go on with the same record command, then check it"
+        )
     found = recording.info["model"]["network_hash"]
     if found != expected:
         raise CnnlensError(

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from cnnlens import commands_check
+from cnnlens import commands_check, commands_record
 from cnnlens.errors import CnnlensError
 from cnnlens.text import printable
 
@@ -133,6 +133,7 @@ def _parser() -> argparse.ArgumentParser:
     output(layouts, "write to FILE instead of the terminal")
 
     commands_check.add(commands)
+    commands_record.add(commands)
 
     demo = command("demo", _demo, "show it all on the bundled sample: a small CNN trained on Fashion-MNIST")
     demo.add_argument(

@@ -6,6 +6,7 @@ takes, and no part is read otherwise than the others.
 
 from __future__ import annotations
 
+import mmap
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -27,6 +28,7 @@ __all__ = ["Feed", "How", "Member", "blocks"]
 
 Array = NDArray[Any]
 
+_KEPT = 64 << 20  # bytes of a mapped file that are read before they are let go of
 _LOOKED_AT = 64 << 20  # bytes of an array whose smallest and largest value are looked for only to tell them
 
 
@@ -153,12 +155,18 @@ class _Numbers:
         self.count = len(self._reading)
         self.sources = [(printable(pixels.name), self.count)]
         self._span: Span | None = None
+        self._mapped = _mapping(pixels.array)
+        self._taken = 0
 
     def take(self, start: int, stop: int) -> Iterator[Array]:
         if self._raw is not None:
             yield _finite(self._how, self._raw[start:stop], start)
         else:
             yield self._reading.take(start, stop, self._whole_span)[0]
+            self._taken += (stop - start) * self._reading.array[0].nbytes
+            if self._mapped is not None and self._taken > _KEPT and hasattr(mmap, "MADV_DONTNEED"):
+                self._mapped.madvise(mmap.MADV_DONTNEED)  # pages once read would count as this process's memory
+                self._taken = 0
 
     def first(self) -> tuple[Array, Sequence[str]]:
         if self._raw is not None:
@@ -246,6 +254,14 @@ def _array(how: How, pixels: Pixels) -> _Block:
     if how.readable and how.shape is not None:
         return _Numbers(how, pixels)
     return _Any(how, pixels.array, pixels.name)
+
+
+def _mapping(array: Array) -> mmap.mmap | None:
+    """The mapped file that an array is in."""
+    base: Any = array
+    while base is not None and not isinstance(base, mmap.mmap):
+        base = getattr(base, "base", None)
+    return base
 
 
 def _fits(shape: tuple[int, ...], wanted: Shape) -> bool:

@@ -43,12 +43,14 @@ class Recording(Mapping[str, "Recorded"]):
         self.description = description
         self.info: dict[str, Any] = description.to_json()
         self._log = log
-        self._arrays = {
-            str(tensor): Recorded(self, str(tensor), name, metadata) for name, tensor, metadata in _listed(path, arrays)
-        }
+        # Made anew when asked for: they hold this object, and one that lies in a temporary folder must end with its last
+        # user, not with a garbage collection.
+        self._arrays = {tensor: (name, metadata) for name, tensor, metadata in _listed(path, arrays)}
         missing = [tensor for tensor in description.tensors if tensor not in self._arrays]
         if missing:
             raise FileRefusedError(path, "", f"the array of '{printable(missing[0])}' is missing", _AGAIN)
+        for tensor in self._arrays:
+            self[tensor]  # refuses what cannot be read
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> Recording:
@@ -93,7 +95,8 @@ class Recording(Mapping[str, "Recorded"]):
             raise CnnlensError(
                 f"{printable(self.path, 300)}: '{printable(name)}' was not recorded; {nearest(name, self._arrays)}"
             )
-        return self._arrays[name]
+        array_name, metadata = self._arrays[name]
+        return Recorded(self, name, array_name, metadata)
 
     def __contains__(self, name: object) -> bool:
         return name in self._arrays
@@ -164,7 +167,7 @@ class Recording(Mapping[str, "Recorded"]):
             raise FileRefusedError(self.path, LOG, "is missing, so nothing can be verified", _AGAIN)
         total = 0
         for batch, checksums in enumerate(self._log):
-            for array in self._arrays.values():
+            for array in map(self.__getitem__, self._arrays):
                 total += array.verify(batch, checksums.get(array.array_name))
             if progress is not None:
                 progress(batch + 1, len(self._log))

@@ -120,6 +120,36 @@ def volume():
     return keras.Model(scan, kl.MaxPooling3D((2, 1, 3), name="pool")(x))
 
 
+@model
+def to_be_spoilt():
+    """Square kernels and equal channel counts, so that no shape tells of a fault."""
+    return keras.Sequential(
+        [
+            keras.Input((11, 9, 4), name="image"),
+            kl.Conv2D(4, 3, padding="same", activation="relu", name="conv"),
+            kl.BatchNormalization(epsilon=1e-3, name="norm"),
+            kl.MaxPooling2D(2, name="pool"),
+            kl.Conv2D(4, 3, name="second"),
+            kl.AveragePooling2D((1, 2), name="average"),
+            kl.Flatten(name="flat"),
+            kl.Dense(5, activation="softmax", name="head"),
+        ]
+    )
+
+
+@model
+def average_pooling():
+    """Keras 3.15.1 under PyTorch is wrong here: it pads by repeating the edge, then averages over it."""
+    return keras.Sequential(
+        [
+            keras.Input((12, 10, 3), name="image"),
+            kl.Conv2D(4, 3, padding="same", activation="relu", name="conv"),
+            kl.AveragePooling2D(3, strides=2, padding="same", name="average"),
+            kl.Dense(5, name="head"),
+        ]
+    )
+
+
 def call_outputs(top: keras.Model):
     """Every call of every layer of the outermost model, by cnnlens' name, as symbolic tensors."""
     own = {id(node) for nodes in top._nodes_by_depth.values() for node in nodes}

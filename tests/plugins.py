@@ -25,7 +25,7 @@ def plugin_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     def make(folder: Path) -> None:
         options = "--quiet --no-deps --no-build-isolation --no-index --disable-pip-version-check".split()
         command = [sys.executable, "-m", "pip", "install", *options, "--target", str(folder)]
-        places = [str(PLUGINS / name) for name in ("plain", "faulty")]
+        places = [str(PLUGINS / name) for name in ("plain", "faulty", "planted")]
         subprocess.run([*command, *places], check=True, capture_output=True)
 
     return once(tmp_path_factory, "plugins", make)

@@ -1,4 +1,4 @@
-"""Random small networks, as configs and arrays: any seed gives one that Keras can build, with no two sizes equal by plan.
+"""Random small networks, as configs and arrays: any seed gives one that Keras can build.
 
 What they are made of is what backends compute: convolutions of every sort, normalisation, pooling, activations, and
 dense layers. Average pooling with padding on both sides unlike is left out: Keras under PyTorch is wrong there, which

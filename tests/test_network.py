@@ -14,7 +14,8 @@ import cnnlens
 from tests.once import once
 
 MODELS = (
-    "sequential branches shared nested nested_several bare_operations time_distributed spectral signal volume"
+    "sequential branches shared nested nested_several bare_operations time_distributed spectral signal volume "
+    "to_be_spoilt average_pooling"
 ).split()
 
 

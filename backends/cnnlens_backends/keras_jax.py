@@ -12,11 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from cnnlens_backends._keras import Array, KerasBackend, Run, Walk
+from cnnlens_backends._keras import Array, KerasBackend, Run, Walk, in_canonical_axes, turned
 
 
 class _Jax(KerasBackend):
-    def compiled(self, walk: Walk, turn: Walk, variables: Sequence[Any], device: str, precision: str) -> Run:
+    def compiled(
+        self, walk: Walk, moves: Sequence[bool], variables: Sequence[Any], device: str, precision: str
+    ) -> Run:
         jax, keras = import_module("jax"), import_module("keras")
         kind, _, index = device.partition(":")
         target = jax.devices(kind)[int(index or 0)]
@@ -25,13 +27,15 @@ class _Jax(KerasBackend):
             with keras.StatelessScope(state_mapping=list(zip(variables, values, strict=True))):
                 return walk(tensors)
 
-        # The transpose apart: in one function with them, XLA lays convolutions out for it and halves their speed on CPUs.
-        function, turned = jax.jit(pure), jax.jit(turn)
+        # The transpose stands apart: in one function with it, XLA lays convolutions out for it, at half their speed.
+        function, turn = jax.jit(pure), jax.jit(lambda tensors: turned(tensors, moves))
 
         def run(arrays: Sequence[Array]) -> list[Array]:
             values = jax.device_put([variable.value for variable in variables], target)
-            found = turned(function(values, jax.device_put(list(arrays), target)))
-            return [np.asarray(one) for one in jax.device_get(found)]
+            found = function(values, jax.device_put(list(arrays), target))
+            if target.platform == "cpu":
+                return [in_canonical_axes(np.asarray(one), move) for one, move in zip(found, moves, strict=True)]
+            return [np.asarray(one) for one in jax.device_get(turn(found))]
 
         return run
 

@@ -7,14 +7,16 @@ from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
-from cnnlens_backends._keras import Array, KerasBackend, Run, Walk
+from cnnlens_backends._keras import Array, KerasBackend, Run, Walk, turned
 
 
 class _TensorFlow(KerasBackend):
-    def compiled(self, walk: Walk, turn: Walk, variables: Sequence[Any], device: str, precision: str) -> Run:
+    def compiled(
+        self, walk: Walk, moves: Sequence[bool], variables: Sequence[Any], device: str, precision: str
+    ) -> Run:
         tf = import_module("tensorflow")
         # Autograph would rewrite Keras' Python for nothing: shapes are known and there is no control flow on values.
-        function = tf.function(lambda *tensors: turn(walk(tensors)), autograph=False)
+        function = tf.function(lambda *tensors: turned(walk(tensors), moves), autograph=False)
 
         def run(arrays: Sequence[Array]) -> list[Array]:
             return [tensor.numpy() for tensor in function(*(tf.convert_to_tensor(array) for array in arrays))]

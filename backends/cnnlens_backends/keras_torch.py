@@ -9,14 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from cnnlens_backends._keras import Array, KerasBackend, Run, Walk
+from cnnlens_backends._keras import Array, KerasBackend, Run, Walk, turned
 from cnnlens_backends._torch_graph import captured
 
 
 class _Torch(KerasBackend):
     compiles = False  # of a new batch shape, nothing is; of one that comes again, copies are left out
 
-    def compiled(self, walk: Walk, turn: Walk, variables: Sequence[Any], device: str, precision: str) -> Run:
+    def compiled(
+        self, walk: Walk, moves: Sequence[bool], variables: Sequence[Any], device: str, precision: str
+    ) -> Run:
         torch = import_module("torch")
         target = device.replace("gpu", "cuda")
         graphs: dict[tuple[Any, ...], Any] = {}
@@ -35,7 +37,7 @@ class _Torch(KerasBackend):
             with torch.inference_mode():
                 # torch warns of arrays that it could write to and must not; a copy of an input costs little.
                 tensors = [torch.from_numpy(np.require(array, requirements="W")).to(target) for array in arrays]
-                return [tensor.contiguous().cpu().numpy() for tensor in turn(results(tensors))]
+                return [tensor.contiguous().cpu().numpy() for tensor in turned(results(tensors), moves)]
 
         return run
 

@@ -16,6 +16,7 @@ from cnnlens.faults.problem import Hypothesis, Problem
 from cnnlens.numerics.arithmetic import Arithmetic
 from cnnlens.numerics.case import Case
 from cnnlens.numerics.tally import Tally
+from cnnlens.reference.merging import Concatenate, Merge
 
 __all__ = ["explain"]
 
@@ -41,6 +42,8 @@ def explain(case: Case, base: Arithmetic, tally: Tally, floor: float) -> tuple[s
 
 
 def _ordered(problem: Problem) -> Iterator[Hypothesis]:
+    if isinstance(problem.case.operation, Merge | Concatenate):
+        yield from merging.hypotheses(problem)
     if problem.whole:
         yield from outputs.hypotheses(problem)
         yield from activations.hypotheses(problem)

@@ -159,21 +159,24 @@ def _factors(
 ) -> Iterator[Hypothesis]:
     if not np.isfinite(factors).all() or np.all(np.abs(factors - 1) < _SIGNIFICANT):
         return
-    middle = float(np.median(factors))
-    round_number = _rounded(middle)
-    for value in (round_number, middle):
-        text = f"{_of(what, problem)} {number(value)} times the file's"
-        yield Hypothesis(text, made(np.full(factors.shape, value)), narrow=False)
+    # A softmax spreads the fault of one channel over all; those whose own factor is one are not to blame.
+    off = np.abs(factors - 1)
+    blamed = off > max(_SIGNIFICANT, 0.01 * float(off.max()))
+    said = _of(what, problem, problem.faulty[blamed])
+    middle = float(np.median(factors[blamed]))
+    for value in (_rounded(middle), middle):
+        yield Hypothesis(f"{said} {number(value)} times the file's", made(np.where(blamed, value, 1.0)), narrow=False)
     if problem.faulty.size > 1 and _supported(problem):
-        low, high = number(float(factors.min())), number(float(factors.max()))
-        yield Hypothesis(f"{_of(what, problem)} {low} to {high} times the file's", made(factors), narrow=False)
+        low, high = number(float(factors[blamed].min())), number(float(factors[blamed].max()))
+        used = np.where(blamed, factors, 1.0)
+        yield Hypothesis(f"{said} {low} to {high} times the file's", made(used), narrow=False)
 
 
-def _of(what: str, problem: Problem) -> str:
+def _of(what: str, problem: Problem, blamed: Array) -> str:
     verb = "are" if "and" in what else "is"
-    if problem.whole:
+    if problem.whole and blamed.size == problem.faulty.size:
         return f"{what} {verb}"
-    return f"output {channels(problem.faulty)}: {what} {verb}"
+    return f"output {channels(blamed)}: {what} {verb}"
 
 
 def _supported(problem: Problem) -> bool:

@@ -132,7 +132,7 @@ def _axes(name: str, weights: Any, rank: int) -> Iterator[Hypothesis]:
                 "input and output channels of the kernel are swapped" if order == (*plain[:-2], *plain[:-3:-1]) else ""
             )
             said = text or f"the kernel's axes {letters} are taken as {shown}"
-            yield Hypothesis(said, with_weight(name, lambda k, order=order: k.transpose(order)))
+            yield Hypothesis(said, with_weight(name, lambda k, order=order: k.transpose(order)), narrow=False)
         said = f"the kernel's numbers are stored in the order {shown} and read as {letters} without being transposed"
         yield Hypothesis(
             said, with_weight(name, lambda k, order=order, shape=shape: k.transpose(order).reshape(shape)), narrow=False

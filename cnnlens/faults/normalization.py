@@ -42,19 +42,30 @@ def hypotheses(problem: Problem) -> Iterator[Hypothesis]:
         return
     if not isinstance(operation, BatchNormalization | LayerNormalization | GroupNormalization | RMSNormalization):
         return
-    for epsilon in _EPSILONS:
-        if epsilon != operation.epsilon:
-            yield _epsilon(operation.epsilon, epsilon)
+    yield from _epsilons(problem, operation.epsilon)
     if isinstance(operation, BatchNormalization):
-        found = _solved(problem, operation)
-        if found is not None:
-            yield _epsilon(operation.epsilon, float(f"{found:.2g}"))
-            yield _epsilon(operation.epsilon, found)
         yield from _statistics(problem, operation)
     yield from _weights(problem)
     if isinstance(operation, LayerNormalization | GroupNormalization):
         yield Hypothesis("the variance is divided by n - 1 instead of n", _unbiased(problem), narrow=False)
         yield from _other_axes(problem, operation)
+
+
+def _epsilons(problem: Problem, own: float) -> Iterator[Hypothesis]:
+    """Usual values of epsilon, the best fitting first, and the one that fits best of all."""
+    tried: list[tuple[float, Hypothesis]] = []
+    for epsilon in _EPSILONS:
+        if epsilon != own:
+            hypothesis = _epsilon(own, epsilon)
+            tally = problem.attempt(hypothesis.change(problem.sample))
+            tried.append((tally.bits if tally is not None else -np.inf, hypothesis))
+    tried.sort(key=lambda one: -one[0])
+    yield from (hypothesis for _, hypothesis in tried[:2])
+    operation = problem.case.operation
+    found = _solved(problem, operation) if isinstance(operation, BatchNormalization) else None
+    if found is not None:
+        yield _epsilon(own, float(f"{found:.2g}"))
+        yield _epsilon(own, found)
 
 
 def _epsilon(own: float, other: float) -> Hypothesis:

@@ -7,6 +7,7 @@ not told. Most hypotheses are tried on a few examples and channels, and what fit
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -84,7 +85,7 @@ class Problem:
             return self.base.format.level + 4
         if self.base is not EXACT:
             return max(self.floor - 4, 14.5)
-        return min(18.0, self.floor - 0.5)
+        return self.floor - 0.5
 
     @cached_property
     def faulty(self) -> Array:
@@ -119,18 +120,19 @@ class Problem:
     def few(self) -> Case | None:
         """The sample with a few output channels alone, where the layer's kind allows to leave the others out."""
         operation = self.sample.operation
-        plain = isinstance(operation, Dense) or (isinstance(operation, Convolution) and operation.groups == 1)
+        if not isinstance(operation, Dense | Convolution) or getattr(operation, "groups", 1) != 1:
+            return None
         axis = self.sample.channel(self.sample.output)
         total = self.sample.output.shape[axis] if self.sample.output.ndim else 0
-        if not plain or total <= 2 * _FEW or not (operation.activation is None or operation.activation.elementwise):
+        if total <= 2 * _FEW or not (operation.activation is None or operation.activation.elementwise):
             return None
         rest = np.setdiff1d(np.arange(total), self.faulty)
         kept = np.sort(np.concatenate([_spread(self.faulty, _FEW - 2), _spread(rest, 2)]))
-        weights = {
-            name: array[..., kept] if name in ("kernel", "bias") else array
-            for name, array in self.sample.weights.items()
-        }
-        return replace(self.sample, weights=weights, output=np.take(self.sample.output, kept, axis=axis))
+        weights = {name: array[..., kept] for name, array in self.sample.weights.items() if name in ("kernel", "bias")}
+        fewer = copy.copy(operation)
+        setattr(fewer, "units" if isinstance(fewer, Dense) else "filters", kept.size)
+        output = np.take(self.sample.output, kept, axis=axis)
+        return replace(self.sample, operation=fewer, weights=weights, output=output)
 
     @cached_property
     def expected(self) -> Prediction:
@@ -184,9 +186,6 @@ class Problem:
         axis = self.sample.channel(array)
         return np.moveaxis(array, axis, -1).reshape(-1, array.shape[axis]) if array.ndim > 1 else array[:, None]
 
-    @property
-    def config(self) -> Mapping[str, Any]:
-        return cast("Mapping[str, Any]", self.case.operation.config)
 
 
 def _spread(numbers: Array, count: int) -> Array:

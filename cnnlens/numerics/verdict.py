@@ -14,7 +14,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnlens.errors import UnsupportedLayerError
+from cnnlens.errors import CnnlensError, UnsupportedLayerError
 from cnnlens.network import CONFIG_ERRORS, Call
 from cnnlens.numerics.arithmetic import EXACT, Arithmetic, candidates
 from cnnlens.numerics.case import Case
@@ -276,7 +276,11 @@ def _fault(case: Case, base: Arithmetic, tally: Tally, floor: float, found: Audi
     """A layer that no rounding explains."""
     from cnnlens.faults import explain
 
-    text, explained = explain(case, base, tally, floor)
+    try:
+        text, explained = explain(case, base, tally, floor)
+    except (CnnlensError, *CONFIG_ERRORS) as error:
+        # The verdict stands without a name; that none was found for this reason is said.
+        text, explained = f"unexplained (the search for the fault failed: {printable(error, 200)})", False
     gross = min(found.bits, tally.bits, found.channel_bits) < _GROSS
     if not explained and _like_noise(tally, 7.0):
         gross = False

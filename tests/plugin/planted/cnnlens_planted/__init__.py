@@ -1,4 +1,6 @@
-"""Keras' own backends, and after loading one fault in one layer: ``CNNLENS_PLANT=conv:scaled`` scales a channel of ``conv``.
+"""Keras' own backends with one fault in one layer, as the file that CNNLENS_PLANT names says.
+
+``conv:scaled`` in it scales a channel of ``conv``. It is a file so that one warm process can be given every fault in turn.
 
 The faults are real: the framework's variables, the layer's settings or the layer's computation are changed, and what is
 recorded is what the framework then gives.
@@ -8,6 +10,7 @@ from __future__ import annotations
 
 import os
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -111,7 +114,7 @@ def planted(backend: Any) -> Any:
     class Planted(type(backend)):
         def load(self, *args: Any, **kwargs: Any) -> Any:
             session = super().load(*args, **kwargs)
-            layer, _, fault = os.environ.get("CNNLENS_PLANT", "").partition(":")
+            layer, _, fault = Path(os.environ["CNNLENS_PLANT"]).read_text().partition(":")
             if fault:
                 FAULTS[fault](session._layers[layer])
             return session

@@ -1,0 +1,179 @@
+"""``check`` finds real faults in real frameworks at the right layer with the right name, and raises no false alarm."""
+
+from __future__ import annotations
+
+import json
+import re
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import cnnlens
+from cnnlens import check_listing, checking, sample, worker
+from cnnlens.cli import main
+from tests.random_networks import random_network
+from tests.test_network import graphs  # noqa: F401 - a fixture
+
+FRAMEWORKS = ("tensorflow", "jax", "torch")
+KERAS = tuple(f"keras-{name}" for name in FRAMEWORKS)
+REAL = Path(__file__).parents[2] / "shared" / "data" / "best-cnn-model.keras"
+
+# What is planted, in which layer, and what the check must call it: verdict, explanation.
+FAULTS = {
+    "conv:scaled": ("wrong", r"channel 2\b.*\b1\.0001"),
+    "conv:swapped": ("wrong", r"height and width of the kernel are swapped"),
+    "second:flipped": ("wrong", r"flipped"),
+    "second:no_bias": ("wrong", r"bias"),
+    "second:exchanged": ("wrong", r"channels 1 and 3 .*exchanged|exchanged.*1 and 3"),
+    "conv:nan": ("wrong", r"NaN.*channel 2|channel 2.*NaN"),
+    "norm:epsilon": ("wrong", r"epsilon 1e-05"),
+    "conv:no_relu": ("wrong", r"(activation|relu).*left out|without.*(activation|relu)"),
+    "second:bfloat16": ("bfloat16", r""),
+    "second:float16": ("float16", r""),
+    "pool:shifted": ("wrong", r"shift"),
+}
+
+
+@pytest.fixture
+def plant(plugins: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:  # noqa: F811
+    """The file that says which fault the planted backends plant."""
+    path = tmp_path_factory.getbasetemp() / "plant"
+    monkeypatch.setenv("CNNLENS_PLANT", str(path))
+    return path
+
+
+def signed() -> np.ndarray:
+    """Inputs on both sides of zero, so that every ReLU has something to cut."""
+    return np.random.default_rng(5).standard_normal((6, 4, 11, 9), np.float32)
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_planted_fault_is_found_where_it_is_and_named(
+    graphs: Path,
+    plant: Path,
+    framework: str,
+    fault: str,  # noqa: F811
+) -> None:
+    layer = fault.split(":")[0]
+    verdict, named = FAULTS[fault]
+    plant.write_text(fault)
+    result = checking.check(graphs / "to_be_spoilt.keras", signed(), backends=[f"planted-{framework}"])
+    assert result.could_check
+    assert not result.agree
+    run = result.runs[0]
+    problem = result.problem(run)
+    assert isinstance(problem, tuple), problem
+    assert problem[0] == layer
+    assert problem[1].verdict == verdict
+    assert re.search(named, problem[1].explanation), problem[1].explanation
+    assert layer in check_listing.sentence(result, run)
+    # Layers behind it are audited on their own inputs, so none inherits the fault.
+    others = [row.audits[run.label].verdict for row in result.rows if row.name != layer]
+    assert set(others) <= {"exact", "float32"} or "nan" in fault, others
+
+
+def test_the_fault_is_laid_to_the_backend_that_has_it(graphs: Path, plant: Path) -> None:  # noqa: F811
+    plant.write_text("second:flipped")
+    result = checking.check(graphs / "to_be_spoilt.keras", signed(), backends=["keras-jax", "planted-jax"])
+    assert [result.problem(run) is None for run in result.runs] == [True, False]
+    assert result.runs[0].weights == ()
+    assert result.runs[1].weights is not None
+    assert "second" in result.runs[1].weights[0]
+    assert result.pairs["keras-jax", "planted-jax"]["conv"].equal
+    assert not result.pairs["keras-jax", "planted-jax"]["second"].equal
+
+
+def test_average_pooling_under_torch(graphs: Path) -> None:  # noqa: F811
+    result = checking.check(graphs / "average_pooling.keras", backends=KERAS)
+    row = next(row for row in result.rows if row.name == "average")
+    verdicts = {label: audit.verdict for label, audit in row.audits.items()}
+    mended = tuple(int(part) for part in version("keras").split(".")[:3]) > (3, 15, 1)
+    if mended and verdicts["keras-torch"] == "float32":
+        assert result.agree
+        return
+    assert verdicts == {"keras-tensorflow": "float32", "keras-jax": "float32", "keras-torch": "wrong"}
+    assert not result.agree
+    assert "edge" in row.audits["keras-torch"].explanation
+    assert main(["check", str(graphs / "average_pooling.keras"), "-b", "keras-torch"]) == 1
+
+
+@pytest.mark.parametrize("model", [REAL, sample.MODEL], ids=["real", "sample"])
+def test_three_backends_agree(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    if not model.exists():
+        pytest.skip("the real model is not beside this checkout")
+    assert main(["check", str(model), "--backends", ",".join(KERAS), "--repeat", "2", "--json"]) == 0
+    data = json.loads(capsys.readouterr().out)
+    assert data["agree"]
+    for run in data["runs"]:
+        assert run["weights_equal"]
+        assert run["repeats"]["exactly"]
+    for layer in data["layers"]:
+        assert set(layer["runs"]) == set(KERAS)
+        for audit in layer["runs"].values():
+            assert audit["verdict"] in ("float32", "exact")
+            assert audit["bits"] is None or audit["bits"] >= 20
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_no_false_alarm_on_random_networks(seed: int) -> None:
+    """A few here; ``python -m benchmarks networks`` runs two hundred."""
+    result = checking.check(random_network(seed), backends=KERAS)
+    assert result.could_check
+    assert result.agree, check_listing.as_table(result)
+
+
+def test_a_backend_that_fails_leaves_the_others_results(
+    graphs: Path, plugins: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:  # noqa: F811
+    monkeypatch.setenv("CNNLENS_FAULT", "load:crash")
+    result = checking.check(graphs / "sequential.keras", backends=["faulty", "reference"])
+    failed, fine = result.runs
+    assert failed.error is not None
+    assert "\n" not in failed.error
+    assert fine.error is None
+    assert all(row.audits["reference"].verdict in ("float32", "exact") for row in result.rows)
+    assert not result.could_check
+
+
+def test_recordings_made_elsewhere(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    images = np.random.default_rng(3).random((5, 1, 28, 28), np.float32)
+    cnnlens.record(sample.MODEL, images, backend="reference", precision="strict", out=tmp_path / "a.zarr")
+    cnnlens.record(sample.MODEL, images, backend="reference", layers=["conv2d"], out=tmp_path / "b.zarr")
+    assert main(["check", str(sample.MODEL), str(tmp_path / "a.zarr"), str(tmp_path / "b.zarr")]) == 0
+    text = capsys.readouterr().out
+    assert "reference#2" in text
+    assert "not audited: " in text
+    assert "is not in the recording" in text
+
+
+def test_a_recording_of_another_model(graphs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:  # noqa: F811
+    network = cnnlens.open(graphs / "sequential.keras")
+    drawn = checking.default_inputs(network)
+    cnnlens.record(network, drawn, backend="reference", out=tmp_path / "other.zarr")
+    assert main(["check", str(sample.MODEL), str(tmp_path / "other.zarr")]) == 2
+    assert "recording of another model" in capsys.readouterr().err
+
+
+def test_what_cannot_be_checked(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    for arguments, said in (
+        (["--backends", "keras-jacks"], "did you mean 'keras-jax'"),
+        (["--backends", "reference", "--inputs", str(tmp_path / "no.npy")], "no.npy"),
+        (["--backends", ","], "nothing to check"),
+        ([str(tmp_path / "no.zarr")], "no.zarr"),
+    ):
+        assert main(["check", str(sample.MODEL), *arguments]) == 2
+        captured = capsys.readouterr()
+        assert said in captured.err + captured.out
+        assert "Traceback" not in captured.err
+
+
+def test_a_second_model_starts_no_framework_again(graphs: Path) -> None:  # noqa: F811
+    checking.check(graphs / "sequential.keras", backends=["keras-jax"])
+    with worker.pool("keras-jax", "cpu", "strict") as process:
+        before = process.pid
+    checking.check(graphs / "shared.keras", backends=["keras-jax"])
+    with worker.pool("keras-jax", "cpu", "strict") as process:
+        assert process.pid == before

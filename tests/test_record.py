@@ -1,0 +1,321 @@
+"""Recording streams any number of inputs, and whatever interrupts it, nothing is lost, doubled or torn."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray
+
+import cnnlens
+from cnnlens import worker
+from cnnlens.errors import CnnlensError
+from cnnlens.progress import Progress
+from cnnlens.recorder import record
+from cnnlens.recording import Recording
+from cnnlens.sample import MODEL
+
+SMALL = ["max_pooling2d_1", "dense_1"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def workers() -> Iterator[None]:
+    yield
+    worker.close_all()
+
+
+def images(count: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (count, 28, 28), np.uint8)
+
+
+def tree(path: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(path)): file.read_bytes() for file in sorted(path.rglob("*")) if file.is_file()}
+
+
+# -- what is recorded ------------------------------------------------------------------------------------------------
+
+
+def test_every_tensor_is_recorded_as_the_reference_computes_it(tmp_path: Path) -> None:
+    given = images(11)
+    seen: list[tuple[int, int]] = []
+    recording = record(MODEL, given, out=tmp_path / "run.zarr", batch=4, progress=lambda *now: seen.append(now))
+    network = cnnlens.open(MODEL)
+    expected = network.run(given[:, None] / np.float32(255), dtype="float32")
+    assert list(recording) == ["input_layer", *(layer.name for layer in network.layers)]
+    assert np.array_equal(recording["input_layer"], (given[:, None] / np.float32(255)).astype(np.float32))
+    for name, array in expected.items():
+        assert recording[name].shape == array.shape
+        assert np.abs(recording[name] - array).max() <= 1e-5 * np.abs(array).max()
+    assert seen == [(0, 11), (4, 11), (8, 11), (11, 11)]
+    assert recording.complete
+    assert recording.verify() > 0
+    with xarray.open_zarr(tmp_path / "run.zarr") as dataset:
+        assert dataset["conv2d"].dims == ("sample", "conv2d_channel", "conv2d_height", "conv2d_width")
+        assert np.array_equal(dataset["conv2d"].values, recording["conv2d"])
+
+
+def test_it_says_what_made_it(tmp_path: Path) -> None:
+    info = record(MODEL, images(2), layers=["dense_1"], out=tmp_path / "run.zarr", precision="strict").info
+    network = cnnlens.open(MODEL)
+    assert info["model"]["file"] == MODEL.name
+    assert info["model"]["sha256"] == network.source.sha256
+    assert (info["backend"], info["device"], info["precision"]) == ("reference", "cpu", "strict")
+    assert info["versions"]["numpy"] == np.__version__
+    assert info["weights"] == []  # asked, and every bit is the file's
+    assert any("divided by 255" in note for note in info["inputs"]["notes"])
+    assert info["tensors"] == ["input_layer", "dense_1"]
+
+
+def test_the_hash_of_the_inputs_does_not_depend_on_the_batch_or_the_container(tmp_path: Path) -> None:
+    given = images(7)
+    np.save(tmp_path / "x.npy", given)
+    one = record(MODEL, given, layers=["dense_1"], batch=3)
+    two = record(MODEL, tmp_path / "x.npy", layers=["dense_1"], batch=7)
+    three = record(MODEL, images(7, 1), layers=["dense_1"])
+    assert one.info["inputs"]["sha256"] == two.info["inputs"]["sha256"] != three.info["inputs"]["sha256"]
+
+
+def test_without_a_place_it_lives_as_long_as_the_object() -> None:
+    recording = record(MODEL, images(3), layers=SMALL)
+    path = recording.path
+    assert recording["dense_1"].shape == (3, 10)
+    assert path.is_dir()
+    del recording
+    assert not path.exists()
+
+
+@pytest.mark.parametrize(
+    ("layers", "found"),
+    [
+        (["conv2d"], ["conv2d"]),
+        ([0, "dense_1"], ["conv2d", "dense_1"]),
+        ([-1, "input_layer"], ["dense_1"]),
+        (["dense", "dense", "conv2d"], ["conv2d", "dense"]),
+    ],
+)
+def test_layers_are_chosen_by_name_or_index(layers: list[Any], found: list[str]) -> None:
+    assert list(record(MODEL, images(2), layers=layers)) == ["input_layer", *found]
+
+
+def test_memory_is_bounded(tmp_path: Path) -> None:
+    """240 MB of inputs pass through a process that may not grow by 120 MB."""
+    given = np.lib.format.open_memmap(tmp_path / "x.npy", "w+", np.float32, (80_000, 28, 28))
+    given.flush()
+    del given
+    code = f"""
+import resource
+from cnnlens.recorder import record
+record({str(MODEL)!r}, {str(tmp_path / "x.npy")!r}, layers=["dense_1"], limit=300, out={str(tmp_path / "a.zarr")!r})
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+recording = record({str(MODEL)!r}, {str(tmp_path / "x.npy")!r}, layers=["dense_1"], out={str(tmp_path / "b.zarr")!r}, batch=256)
+after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+assert recording.count == 80000
+print((after - before) // 1024)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 120
+
+
+# -- going on --------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_complete_is_not_recorded_again(tmp_path: Path) -> None:
+    record(MODEL, images(9), layers=SMALL, batch=4, out=tmp_path / "run.zarr")
+    before = {file: file.stat().st_mtime_ns for file in (tmp_path / "run.zarr").rglob("*")}
+    recording = record(MODEL, images(9), layers=SMALL, batch=4, out=tmp_path / "run.zarr")
+    assert recording.complete
+    assert {file: file.stat().st_mtime_ns for file in (tmp_path / "run.zarr").rglob("*") if file.is_file()} == {
+        file: then for file, then in before.items() if file.is_file()
+    }
+
+
+OTHERS: dict[str, dict[str, Any]] = {
+    "with other inputs (one of 4 to 7 differs)": {"inputs": np.concatenate([images(4), images(5, 1)])},
+    "the number of inputs then: 9; now: 8": {"inputs": images(8)},
+    "the batch then: 4; now: 3": {"batch": 3},
+    "the recorded layers": {"layers": ["dense_1"]},
+    "the precision": {"precision": "strict"},
+}
+
+
+@pytest.mark.parametrize("reason", OTHERS)
+def test_another_run_is_refused_in_one_line_unless_it_may_overwrite(tmp_path: Path, reason: str) -> None:
+    usual: dict[str, Any] = {"inputs": images(9), "layers": SMALL, "batch": 4, "out": tmp_path / "run.zarr"}
+    record(MODEL, **usual)
+    expected = tree(tmp_path / "run.zarr")
+    with pytest.raises(CnnlensError) as refused:
+        record(MODEL, **{**usual, **OTHERS[reason]})
+    assert reason in str(refused.value)
+    assert "--overwrite" in str(refused.value)
+    assert "\n" not in str(refused.value)
+    assert tree(tmp_path / "run.zarr") == expected
+    recording = record(MODEL, **{**usual, **OTHERS[reason]}, overwrite=True)
+    assert recording.complete
+    assert tree(tmp_path / "run.zarr") != expected
+
+
+def test_inputs_that_break_off_leave_what_was_recorded(tmp_path: Path) -> None:
+    given = images(10).astype(np.float32)
+    given[6, 3, 2] = np.nan
+    with pytest.raises(CnnlensError, match="image 6 holds nan at channel 0, position .3, 2.*--allow-nonfinite"):
+        record(MODEL, given, layers=SMALL, batch=2, out=tmp_path / "run.zarr")
+    assert Recording.open(tmp_path / "run.zarr").recorded == 6
+    recording = record(MODEL, given, layers=SMALL, batch=2, out=tmp_path / "run.zarr", allow_nonfinite=True)
+    assert recording.complete
+    assert np.isnan(recording["input_layer"][6]).sum() == 1
+
+
+SCRIPT = """
+import sys
+from cnnlens.recorder import record
+def said(done, count):
+    print(done, flush=True)
+record(sys.argv[1], sys.argv[2], out=sys.argv[3], batch=2, layers=["max_pooling2d_1", "dense_1"], progress=said)
+print("complete", flush=True)
+"""
+
+
+def start(tmp_path: Path, out: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", SCRIPT, str(MODEL), str(tmp_path / "x.npy"), str(out)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def children(pid: int) -> list[int]:
+    """The backend processes of a process."""
+    found: list[int] = []
+    for entry in Path("/proc").iterdir():
+        try:
+            if entry.name.isdigit() and f"\nPPid:\t{pid}\n" in (entry / "status").read_text():
+                command = (entry / "cmdline").read_bytes()
+                if b"cnnlens.worker_child" in command:
+                    found.append(int(entry.name))
+        except OSError:
+            continue
+    return found
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
+def test_killed_at_random_moments_nothing_is_lost_doubled_or_torn(tmp_path: Path) -> None:
+    """18 kills of the parent, the backend's process, or both; then the bytes are those of a run that nobody killed."""
+    np.save(tmp_path / "x.npy", images(1501))
+    record(MODEL, tmp_path / "x.npy", layers=SMALL, batch=2, out=tmp_path / "whole.zarr")
+    expected = tree(tmp_path / "whole.zarr")
+    out = tmp_path / "killed.zarr"
+    dice = random.Random(int(os.environ.get("CNNLENS_SEED", time.time_ns() % 1000)))
+    reached: list[int] = []
+    kinds = ["parent", "child", "both"] * 6
+    for number, kind in enumerate(kinds):
+        process = start(tmp_path, out)
+        assert process.stdout is not None
+        assert process.stderr is not None
+        if number % 6:  # most of them while batches pass by, the others while all is being started
+            begun = process.stdout.readline()
+            assert begun.strip().isdigit(), process.stderr.read()
+            reached.append(int(begun))
+            time.sleep(dice.random() * 0.12)
+        else:
+            time.sleep(dice.random() * 0.9)
+        if kind != "parent":
+            for child in children(process.pid):
+                os.kill(child, signal.SIGKILL)
+        if kind != "child":
+            process.kill()
+        _, said = process.communicate(timeout=60)
+        if kind == "child" and process.returncode:
+            assert "killed by SIGKILL" in said
+        if out.exists() and (out / "zarr.json").exists():
+            recording = Recording.open(out)
+            assert recording.verify() >= 0  # whatever the log names is there and whole
+    assert reached == sorted(reached)  # nothing that was once recorded is done again
+    process = start(tmp_path, out)
+    said, errors = process.communicate(timeout=120)
+    assert said.endswith("complete\n"), errors
+    assert tree(out) == expected
+    assert 0 < reached[-1] < 1501, "the kills missed the recording"
+
+
+# -- disks -----------------------------------------------------------------------------------------------------------
+
+
+def command(*arguments: object, limit: int | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
+    def limited() -> None:
+        if limit is not None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+    code = (
+        "import argparse, sys\n"
+        "from cnnlens import commands_record\n"
+        "from cnnlens.errors import CnnlensError\n"
+        "parser = argparse.ArgumentParser()\n"
+        "commands_record.add(parser.add_subparsers())\n"
+        "options = parser.parse_args(sys.argv[1:])\n"
+        "try:\n    options.command(options)\n"
+        "except CnnlensError as error:\n    print(f'cnnlens: {error}', file=sys.stderr)\n    sys.exit(2)\n"
+    )
+    return subprocess.run(
+        [sys.executable, "-c", code, "record", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **environment},
+        preexec_fn=limited,
+    )
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 4 MB, where this may be made."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "none", str(disk)], capture_output=True)
+    if made.returncode:
+        pytest.skip("only root may mount a small disk")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_a_full_disk_is_one_line_and_the_run_goes_on_when_there_is_space(tmp_path: Path, small_disk: Path) -> None:
+    np.save(tmp_path / "x.npy", images(60))
+    arguments = [MODEL, "-i", tmp_path / "x.npy", "-l", "conv2d,dense_1", "--batch", 5, "-o", small_disk / "run.zarr"]
+    done = command(*arguments)
+    check_trouble(done, small_disk / "run.zarr", "No space left on device")
+    subprocess.run(["mount", "-o", "remount,size=40m", str(small_disk)], check=True)
+    assert command(*arguments).returncode == 0
+    whole = record(MODEL, tmp_path / "x.npy", layers=["conv2d", "dense_1"], batch=5, out=tmp_path / "whole.zarr")
+    assert tree(small_disk / "run.zarr") == tree(whole.path)
+
+
+def test_files_that_may_not_grow_are_one_line_and_the_run_goes_on(tmp_path: Path) -> None:
+    """The log is the one file that grows, so a limit on files' sizes stops the run in its midst."""
+    np.save(tmp_path / "x.npy", images(1200))
+    out = tmp_path / "run.zarr"
+    arguments = [MODEL, "-i", tmp_path / "x.npy", "-l", "dense_1", "--batch", 2, "-o", out]
+    with_weights = tmp_path / "tmp"
+    with_weights.mkdir()
+    limit = 2_000_000
+    first = command(*arguments, limit=limit)
+    if first.returncode == 0:  # the log stayed below: cut the limit to what the weights need at least
+        pytest.fail("the limit was not reached")
+    check_trouble(first, out, "File too large")
+
+
+def check_trouble(done: subprocess.CompletedProcess[str], out: Path, reason: str) -> None:
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert done.stderr.startswith(f"cnnlens: {out}: it cannot be written ({reason}); ")
+    assert "inputs are recorded: make space and give the same command again" in done.stderr
+    recording = Recording.open(out)
+    assert 0 < recording.recorded < recording.count
+    recording.verify()
+    assert not (out / ".parts").exists()
