@@ -1,6 +1,8 @@
-"""``python -m benchmarks [speed|applications] [NAME …] [--json FILE]``: measure and print ratios.
+"""``python -m benchmarks [PART] [NAME …] [--json FILE]``: measure and print ratios.
 
-Without a name both parts run; ``applications`` takes the models to compare (default: all that are listed).
+Parts: ``speed`` (whole commands, extraction by the reference, memory), ``applications`` (the reference against Keras on
+keras.applications), ``checks`` (the same models audited under every backend), ``networks`` (random networks: any alarm
+is false), ``side-by-side`` (three backends together). Without a part, ``speed`` and ``applications`` run.
 """
 
 from __future__ import annotations
@@ -13,7 +15,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from benchmarks import applications, speed
+from benchmarks import applications, checks, speed
+
+PARTS = ("speed", "applications", "checks", "networks", "side-by-side")
 
 
 def main() -> int:
@@ -21,23 +25,34 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks", description=__doc__.splitlines()[0] if __doc__ else None
     )
-    parser.add_argument("part", nargs="?", choices=["speed", "applications"])
+    parser.add_argument("part", nargs="?", choices=PARTS)
     parser.add_argument("names", nargs="*", metavar="NAME", help="which applications")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
     options = parser.parse_args()
     found: dict[str, Any] = {"machine": machine()}
     good = True
+    unknown = [name for name in options.names if name not in applications.NAMES]
+    if unknown:
+        parser.error(f"no application {unknown[0]}; there are {', '.join(applications.NAMES)}")
     if options.part in (None, "speed"):
         rows = speed.run()
         found["speed"] = [asdict(row) for row in rows]
         good &= all(row.ratio >= row.goal for row in rows)
     if options.part in (None, "applications"):
-        unknown = [name for name in options.names if name not in applications.NAMES]
-        if unknown:
-            parser.error(f"no application {unknown[0]}; there are {', '.join(applications.NAMES)}")
         results = applications.run(options.names or applications.NAMES)
         found["applications"] = [asdict(one) for one in results]
         good &= all(one.worst <= applications.LIMIT for one in results)
+    if options.part == "checks":
+        found["checks"] = checks.applications(options.names)
+        good &= all(one["agrees"] for one in found["checks"])
+    if options.part == "networks":
+        found["networks"] = checks.networks()
+        good &= not found["networks"]["alarms"]
+    if options.part == "side-by-side":
+        row = checks.side_by_side()
+        print(row)
+        found["side_by_side"] = asdict(row)
+        good &= row.ratio >= row.goal
     if options.json is not None:
         options.json.write_text(json.dumps(found, indent=2) + "\n")
     return 0 if good else 1
@@ -48,7 +63,7 @@ def machine() -> dict[str, Any]:
     import os
 
     versions = {}
-    for name in ("numpy", "keras", "tensorflow_cpu", "tensorflow", "matplotlib"):
+    for name in ("numpy", "keras", "tensorflow_cpu", "tensorflow", "jax", "torch", "matplotlib"):
         try:
             versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:

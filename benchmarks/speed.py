@@ -56,7 +56,7 @@ def _seconds(command: Sequence[str]) -> float:
     return time.perf_counter() - start
 
 
-def _in_turn(ours: Callable[[], float], peer: Callable[[], float], runs: int) -> tuple[float, float]:
+def in_turn(ours: Callable[[], float], peer: Callable[[], float], runs: int) -> tuple[float, float]:
     ours(), peer()  # warm: files in the page cache, byte code compiled
     pairs = [(ours(), peer()) for _ in range(runs)]
     return statistics.median(a for a, _ in pairs), statistics.median(b for _, b in pairs)
@@ -66,7 +66,7 @@ def summary(model: Path, runs: int = 5) -> Row:
     """``cnnlens summary`` against load_model and printing the same, cold processes."""
     ours = [sys.executable, "-m", "cnnlens", "summary", str(model)]
     peer = [sys.executable, "-m", f"{PEERS}.keras_summary", str(model)]
-    a, b = _in_turn(lambda: _seconds(ours), lambda: _seconds(peer), runs)
+    a, b = in_turn(lambda: _seconds(ours), lambda: _seconds(peer), runs)
     return Row(f"summary of {model.name}, whole process", a, b, "s", b / a, 10)
 
 
@@ -75,7 +75,7 @@ def kernels(model: Path, runs: int = 5) -> Row:
     with tempfile.TemporaryDirectory() as folder:
         ours = [sys.executable, "-m", "cnnlens", "kernels", str(model), "-o", f"{folder}/a.png"]
         peer = [sys.executable, "-m", f"{PEERS}.keras_kernels", str(model), f"{folder}/b.png"]
-        a, b = _in_turn(lambda: _seconds(ours), lambda: _seconds(peer), runs)
+        a, b = in_turn(lambda: _seconds(ours), lambda: _seconds(peer), runs)
     return Row(f"kernels of {model.name}, whole process", a, b, "s", b / a, 4)
 
 
@@ -106,7 +106,7 @@ def grid(tiles: int = 512, runs: int = 5) -> Row:
             pyplot.close(figure)
             return time.perf_counter() - start
 
-        a, b = _in_turn(ours, peer, runs)
+        a, b = in_turn(ours, peer, runs)
     return Row(f"a grid of {tiles} tiles", a, b, "s", b / a, 5)
 
 
@@ -126,7 +126,7 @@ def extraction(images: Path | None = None, count: int = 10_000, runs: int = 3) -
             common = [str(sample.MODEL), f"{folder}/images.npy", layers, str(batch), str(runs)]
             ours = [sys.executable, "-m", "benchmarks.speed", "extract", *common]
             peer = [sys.executable, "-m", f"{PEERS}.keras_predict", *common]
-            a, b = _in_turn(lambda: rate(ours), lambda: rate(peer), 2)  # noqa: B023
+            a, b = in_turn(lambda: rate(ours), lambda: rate(peer), 2)  # noqa: B023
             rows.append(Row(f"{count:,} images, two convolutions, predict batch {batch}", a, b, "images/s", a / b, 1))
     return rows
 

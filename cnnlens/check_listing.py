@@ -149,7 +149,9 @@ def sentence(check: Check, run: Run) -> str:
     problem = check.problem(run)
     if isinstance(problem, tuple):
         name, audit = problem
-        return f"{what} does not agree: {_fault(name, audit)}"
+        # Compiled kernels may hide NaN behind a ReLU: what the backend's own weights hold belongs to the explanation.
+        weights = f"; weights differ from the file's: {run.weights[0]}" if run.weights else ""
+        return f"{what} does not agree: {_fault(name, audit)}{weights}"
     if problem is not None:
         return f"{what} does not agree: {problem}"
     verdicts: dict[str, int] = {}

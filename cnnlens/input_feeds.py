@@ -28,7 +28,7 @@ __all__ = ["Feed", "How", "Member", "blocks"]
 
 Array = NDArray[Any]
 
-_KEPT = 64 << 20  # bytes of a mapped file that are read before they are let go of
+_KEPT = 32 << 20  # bytes of a mapped file that are read before they are let go of
 _LOOKED_AT = 64 << 20  # bytes of an array whose smallest and largest value are looked for only to tell them
 
 

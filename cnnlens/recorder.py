@@ -192,7 +192,16 @@ class _Run:
         todo = range(self._writer.done, self._description.batches)
         self._progress(min(self._writer.done * self._description.batch, count), count)
         with ThreadPoolExecutor(1, "cnnlens-inputs") as reader:
-            for batch, (arrays, parts) in _ahead(reader, self._prepare, todo):
+            coming = _ahead(reader, self._prepare, todo)
+            while True:
+                try:
+                    batch, (arrays, parts) = next(coming)
+                except StopIteration:
+                    break
+                except CnnlensError:  # inputs that cannot be read take nothing from those before them
+                    while outstanding:
+                        self._commit(*outstanding.popleft())
+                    raise
                 self._digest.add(arrays)
                 if outstanding and (len(outstanding) == _AT_ONCE or not self._writer.done):
                     self._commit(*outstanding.popleft())  # before the first one, shapes are not known
@@ -296,8 +305,8 @@ def _tensors(network: Network, layers: Sequence[str | int] | None) -> tuple[tupl
         wanted.update(
             f"{call.name}[{index}]" if index else call.name for call in uses for index in range(len(call.shapes))
         )
-    if layers is not None and not wanted:
-        raise CnnlensError(f"no layer is asked for; {nearest('', network.by_name)}")
+    if layers is not None and wanted <= set(inputs):
+        raise CnnlensError(f"no layer that computes anything is asked for; {nearest('', network.by_name)}")
     tensors: list[str] = []
     for name, ref in network.tensors.items():
         if name in inputs or (layers is not None and name not in wanted):

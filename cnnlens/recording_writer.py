@@ -244,8 +244,9 @@ class RecordingWriter:
             for name, array in names.items()
         }
         good = self._whole(log)
-        os.ftruncate(self._handle, ends[good])
-        os.fsync(self._handle)
+        if os.fstat(self._handle).st_size != ends[good]:
+            os.ftruncate(self._handle, ends[good])
+            os.fsync(self._handle)
         self._log = log[:good]
         if good == self.description.batches and recording.complete:
             self.description = recording.description

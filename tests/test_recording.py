@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shutil
 import stat
 from collections.abc import Callable
@@ -313,6 +314,38 @@ def test_two_processes_do_not_write_one_recording(path: Path) -> None:
         RecordingWriter(path, description())
     writer.close()
     RecordingWriter(path, description()).close()
+
+
+def test_a_log_that_may_not_grow_is_one_line_and_the_run_goes_on(tmp_path: Path) -> None:
+    """A limit on the size of files, as `ulimit -f` sets it, stops the run in its midst: the log is what grows."""
+
+    def batches(writer: RecordingWriter) -> None:
+        for batch in range(writer.done, 100):
+            part = writer.part("x", batch)
+            array = np.full((1, 4), batch, np.int64)
+            writer.commit(batch, {"x": Part(part, write_chunk(part, [array], 1), array.shape, "<i8")})
+
+    described = description(tensors=("x",), inputs=("x",), count=100, batch=1)
+    writer = RecordingWriter(tmp_path / "r.zarr", described)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2500, before[1]))
+    try:
+        with pytest.raises(CnnlensError) as stopped:
+            batches(writer)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    writer.close()
+    recording = Recording.open(tmp_path / "r.zarr")
+    assert 10 < recording.recorded < 90
+    assert str(stopped.value) == (
+        f"{tmp_path / 'r.zarr'}: it cannot be written (File too large); {recording.recorded} of 100 inputs are "
+        "recorded: make space and give the same command again, and it goes on from there"
+    )
+    writer = RecordingWriter(tmp_path / "r.zarr", described)
+    assert writer.done == recording.recorded
+    batches(writer)
+    writer.close()
+    assert np.array_equal(Recording.open(tmp_path / "r.zarr")["x"][:, 0], np.arange(100))
 
 
 def test_chunks_of_another_size_are_refused(tmp_path: Path) -> None:

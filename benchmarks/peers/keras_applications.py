@@ -47,6 +47,7 @@ def main(folder: Path, names: list[str]) -> None:
         low, high = _RANGES.get(name, (-1, 1))
         image = generator.uniform(low, high, (1, *(size or 224 for size in model.input_shape[1:]))).astype("float32")
         np.save(folder / f"{name}.input.npy", image)
+        np.save(folder / f"{name}.canonical.npy", np.ascontiguousarray(np.moveaxis(image, -1, 1)))
         outputs = keras.Model(model.inputs, [one.output for one in model.operations])(image, training=False)
         (folder / name).mkdir(exist_ok=True)
         (folder / name / "names.json").write_text(json.dumps([one.name for one in model.operations]))

@@ -79,8 +79,6 @@ class Problem:
     @cached_property
     def needed(self) -> float:
         """The effective bits that an explanation must leave."""
-        if selects(self.case.operation):
-            return 22.0
         if self.base.stored:
             return self.base.format.level + 4
         if self.base is not EXACT:
@@ -158,6 +156,8 @@ class Problem:
         """Whether nothing but rounding is left."""
         if tally is None or not np.isfinite(tally.squares).all():
             return False
+        if selects(self.case.operation):
+            return tally.worst == 0
         needed = self.needed - slack
         return tally.bits >= needed and not tally.below(needed).any()
 
@@ -170,9 +170,29 @@ class Problem:
             tally = self._try(hypothesis, stage)
             if not self.fits(tally, 0.5 if stage is not self.sample else 0.0):
                 return False
+        if not self._gains(self._try(hypothesis, self.sample)):
+            return False
         if self.sample is self.case or self.sample.count == self.case.count:
             return True
         return all(self.fits(self._try(hypothesis, part), 1.0) for _, part in self.case.parts())
+
+    def _gains(self, tally: Tally | None) -> bool:
+        """Whether a hypothesis that fits leaves clearly less than was there: a fit always leaves a little less."""
+        if tally is None:
+            return False
+        before = self._plain
+        return (
+            tally.bits >= before.bits + 1
+            or tally.channel_bits.min(initial=np.inf) >= before.channel_bits.min(initial=np.inf) + 1.5
+            or (tally.worst < before.worst / 4)
+        )
+
+    @cached_property
+    def _plain(self) -> Tally:
+        """The errors of the sample as the model says it."""
+        tally = Tally(self.tally.terms)
+        tally.add(self.sample, self.expected)
+        return tally
 
     def _try(self, hypothesis: Hypothesis, case: Case) -> Tally | None:
         try:

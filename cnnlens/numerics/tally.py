@@ -19,6 +19,11 @@ __all__ = ["Tally", "bits"]
 Array = NDArray[Any]
 
 
+# A systematic error below this, in units of the noise's scale, is what rounding may be: numbers on a coarse grid, such as
+# small differences of large inputs, are rounded alike.
+_VISIBLE = 2.0**-20.5
+
+
 def bits(squares: Any, count: Any) -> Any:
     """Effective bits of a sum of squared ratios over ``count`` outputs; infinite where there is no error."""
     with np.errstate(all="ignore"):
@@ -108,7 +113,12 @@ class Tally:
     def systematic(self, least: float) -> Array:
         """Channels off by a factor that is no chance and above ``least``."""
         slope, sure = self.slopes
-        return (np.abs(slope) > least) & (sure > 12)
+        return (np.abs(slope) > least) & (sure > 12) & (np.abs(slope) * self._size > _VISIBLE)
+
+    @property
+    def _size(self) -> Array:
+        """How large the outputs of each channel are, in units of the noise's scale."""
+        return np.sqrt(self.size / np.maximum(self.count, 1))
 
     def outliers(self, enough: float = 20.0) -> Array:
         """Channels that lie apart from the rest: fewer bits (``enough`` are never too few), or a factor of their own."""
@@ -124,7 +134,7 @@ class Tally:
         # An uncertainty of the slope is slope / sure; what all channels share is the arithmetic's.
         with np.errstate(all="ignore"):
             chance = np.where(sure > 0, np.abs(slope) / sure, np.inf)
-        return low | ((own > 2.0**-16) & (own > 8 * chance))
+        return low | ((own > 2.0**-16) & (own > 8 * chance) & (own * self._size > _VISIBLE))
 
     def faulty(self, floor: float) -> Array:
         """Channels that are not rounding of a format with at least ``floor`` bits."""

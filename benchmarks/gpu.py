@@ -1,0 +1,144 @@
+"""Everything that needs an NVIDIA GPU, in one call: ``python -m benchmarks.gpu [--json FILE]``.
+
+Checks the sample and a ResNet under every backend that has the GPU, in strict precision (all layers must be float32)
+and in native precision (the table says which layers ran in tf32), holds GPU recordings against CPU recordings, and
+measures extraction on both. What a backend cannot do there is said, and the others go on. The result names the GPU; it
+belongs in benchmarks/results.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.__main__ import machine
+from benchmarks.applications import write_models
+from cnnlens import CnnlensError, backend, check_listing, checking, handover, sample, worker
+from cnnlens import open as open_model
+from cnnlens.network import Network
+from cnnlens.recorder import record
+
+BACKENDS = ("keras-jax", "keras-torch", "keras-tensorflow")
+
+
+def gpus() -> dict[str, str]:
+    """The backends that have a GPU here, with its name; what is wrong with the others is printed."""
+    found: dict[str, str] = {}
+    for name in BACKENDS:
+        if backend.find(name).missing:
+            print(f"{name}: not installed here", flush=True)
+            continue
+        try:
+            with worker.pool(name, "gpu", "native") as process:
+                devices = [device for device in process.devices() if device.startswith("gpu")]
+        except CnnlensError as error:
+            print(f"{name}: {error}", flush=True)
+            continue
+        if devices:
+            found[name] = devices[0]
+        else:
+            print(f"{name}: sees no GPU", flush=True)
+    return found
+
+
+def check(network: Network, inputs: Any, names: list[str], precision: str, folder: Path) -> dict[str, Any]:
+    """GPU runs of each backend beside a CPU recording of each, in one check."""
+    recordings = []
+    for name in names:
+        for device in ("cpu", "gpu"):
+            try:
+                path = folder / f"{name}-{device}-{precision}.zarr"
+                recordings.append(record(network, inputs, backend=name, device=device, precision=precision, out=path))
+            except CnnlensError as error:
+                print(f"{name} on {device}, {precision}: {error}", flush=True)
+    found = checking.check(network, recordings=recordings)
+    print(check_listing.as_table(found), flush=True)
+    return check_listing.as_json(found)
+
+
+def extraction(
+    network: Network, names: list[str], layers: list[str], batch: int, repeat: int = 20
+) -> list[dict[str, Any]]:
+    """Images a second through each backend's session, on CPU and GPU, at both precisions."""
+    drawn = checking.default_inputs(network)
+    inputs = [np.repeat(drawn[ref.name][:1], batch, axis=0) for ref in network.inputs]
+    rows: list[dict[str, Any]] = []
+    folder = Path(tempfile.mkdtemp(prefix="cnnlens-gpu-"))
+    try:
+        handover.write(network, folder)
+        for name in names:
+            for device, precision in (("cpu", "native"), ("gpu", "strict"), ("gpu", "native")):
+                try:
+                    with worker.pool(name, device, precision) as process:
+                        process.load(folder)
+                        seconds = process.bench(inputs, layers, repeat if device == "gpu" else 5)
+                except CnnlensError as error:
+                    print(f"{name} on {device}, {precision}: {error}", flush=True)
+                    continue
+                rate = batch / float(np.median(seconds[1:]))  # the first one compiles
+                rows.append(
+                    {"backend": name, "device": device, "precision": precision, "batch": batch, "images_s": rate}
+                )
+                print(
+                    f"{network.name:24} {name:17} {device} {precision:7} batch {batch:4} {rate:12,.0f} images/s",
+                    flush=True,
+                )
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return rows
+
+
+def main() -> int:
+    """Exit code 0 when every strict layer is float32, 1 when one is not, 2 where there is no GPU."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.gpu", description="Everything that needs an NVIDIA GPU."
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
+    parser.add_argument(
+        "--model", default="ResNet50", metavar="NAME", help="the application to check (default: ResNet50)"
+    )
+    options = parser.parse_args()
+    started = time.perf_counter()
+    found = gpus()
+    if not found:
+        print("no backend has a GPU here")
+        return 2
+    names = list(found)
+    result: dict[str, Any] = {"machine": machine(), "gpu": found, "checks": {}, "extraction": []}
+    folder = Path(tempfile.mkdtemp(prefix="cnnlens-gpu-"))
+    good = True
+    try:
+        write_models(folder, [options.model], backend=names[0].removeprefix("keras-"))
+        models = {
+            "sample": (open_model(sample.MODEL), str(sample.IMAGES), ["conv2d", "conv2d_1"], 1024),
+            options.model: (
+                open_model(folder / f"{options.model}.keras"),
+                str(folder / f"{options.model}.canonical.npy"),
+                None,
+                32,
+            ),
+        }
+        for title, (network, inputs, layers, batch) in models.items():
+            for precision in ("strict", "native"):
+                one = check(network, inputs, names, precision, Path(tempfile.mkdtemp(dir=folder)))
+                result["checks"][f"{title} {precision}"] = one
+                good &= one["agree"]
+            wanted = layers or [layer.name for layer in network.layers if layer.kind == "Conv2D"][-3:]
+            result["extraction"] += [{"model": title, **row} for row in extraction(network, names, wanted, batch)]
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    result["seconds"] = time.perf_counter() - started
+    if options.json is not None:
+        options.json.write_text(json.dumps(result, indent=2) + "\n")
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
