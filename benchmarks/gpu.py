@@ -20,7 +20,7 @@ import numpy as np
 
 from benchmarks.__main__ import machine
 from benchmarks.applications import write_models
-from cnnlens import CnnlensError, backend, check_listing, checking, handover, sample, worker
+from cnnlens import CnnlensError, auditing, backend, check_listing, checking, handover, sample, worker
 from cnnlens import open as open_model
 from cnnlens.network import Network
 from cnnlens.recorder import record
@@ -67,7 +67,7 @@ def extraction(
     network: Network, names: list[str], layers: list[str], batch: int, repeat: int = 20
 ) -> list[dict[str, Any]]:
     """Images a second through each backend's session, on CPU and GPU, at both precisions."""
-    drawn = checking.default_inputs(network)
+    drawn = auditing.default_inputs(network)
     inputs = [np.repeat(drawn[ref.name][:1], batch, axis=0) for ref in network.inputs]
     rows: list[dict[str, Any]] = []
     folder = Path(tempfile.mkdtemp(prefix="cnnlens-gpu-"))

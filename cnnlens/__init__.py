@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from cnnlens.errors import CnnlensError, FileRefusedError, UnsupportedLayerError
 
@@ -58,13 +58,13 @@ _MODULES = ("images", "layout", "plot")
 
 
 def open(
-    source: str | os.PathLike[str], *, config: str | os.PathLike[str] | Mapping[str, Any] | None = None
+    source: str | os.PathLike[str] | Any, *, config: str | os.PathLike[str] | Mapping[str, Any] | None = None
 ) -> Network:
     """Read a model file into a ``Network``; nothing in it is executed and no framework is imported.
 
     Args:
         source: A ``.keras`` file or folder, a Keras ``.h5``/``.hdf5`` file, or ``.weights.h5``. What it is is found
-            by its first bytes, for extensions lie.
+            by its first bytes, for extensions lie. Or a live ``keras.Model``.
         config: For a file that holds weights alone, the model's config: a mapping, or a file that has it (what
             ``model.to_json()`` gives, or another model file of the same architecture).
 
@@ -75,13 +75,17 @@ def open(
         FileRefusedError: the file is missing, broken or hostile, or of a format that cnnlens does not read; one line
             with the file, the place in it, the reason and the way out.
     """
+    if not isinstance(source, str | os.PathLike):
+        from cnnlens.live import network_of
+
+        return network_of(source)
     from cnnlens.files import read
     from cnnlens.files.config_source import read_config
     from cnnlens.files.keras_network import keras_network
 
     if config is not None and not isinstance(config, Mapping):
         config = read_config(config)
-    return keras_network(read(source, config=config))
+    return keras_network(read(os.fspath(cast("str | os.PathLike[str]", source)), config=config))
 
 
 def __getattr__(name: str) -> Any:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from cnnlens.auditing import recorded_ref
 from cnnlens.checking import Check, Run
 from cnnlens.numerics import Audit
 from cnnlens.text import columns, printable
@@ -73,7 +74,7 @@ def _audit(audit: Audit) -> dict[str, Any]:
         "bits": _finite(audit.bits),
         "worst_channel": audit.worst_channel,
         "channel_bits": _finite(audit.channel_bits),
-        "worst_position": None if audit.worst_position is None else list(audit.worst_position),
+        "worst_position": list(audit.worst_position) or None,
         "worst_error": _finite(audit.worst_error),
         "explanation": audit.explanation or None,
         "reason": audit.reason or None,
@@ -123,8 +124,8 @@ def sentences(check: Check) -> list[str]:
     """One sentence a run, then one a pair of runs, then what was not audited."""
     lines = [f"{run.label}: {sentence(check, run)}" for run in check.runs]
     for (a, b), layers in check.pairs.items():
-        outputs = [ref.name for ref in check.network.outputs if ref.name in layers]
-        for name in outputs[:1]:
+        outputs = [recorded_ref(check.network, ref).name for ref in check.network.outputs]
+        for name in [name for name in outputs if name in layers][:1]:
             one = layers[name]
             top1 = "" if one.top1 is None else f", the same class for {one.top1:.0%} of the inputs"
             lines.append(f"{a} and {b}: '{printable(name, 40)}' differs by {one.max_abs:.2g} at most{top1}")
@@ -167,7 +168,7 @@ def sentence(check: Check, run: Run) -> str:
 
 def _fault(name: str, audit: Audit) -> str:
     where = "" if audit.worst_channel is None else f", worst in channel {audit.worst_channel}"
-    place = "" if audit.worst_position is None else f" at {tuple(audit.worst_position)}"
+    place = f" at {audit.worst_position}" if audit.worst_position else ""
     why = f": {audit.explanation}" if audit.explanation else ""
     return (
         f"'{printable(name, 60)}' is the first layer that is not rounding: {audit.verdict} "

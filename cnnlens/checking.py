@@ -7,24 +7,25 @@ inherit every error before them and decide nothing.
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, cast
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cnnlens import numerics
-from cnnlens.errors import CnnlensError, UnsupportedLayerError
+from cnnlens.auditing import Recorded, audit_recording, audited_calls, default_inputs
+from cnnlens.errors import CnnlensError
 from cnnlens.handover import network_hash
-from cnnlens.network import Call, Network, Ref, map_refs
+from cnnlens.network import Network
 from cnnlens.numerics import Audit, Comparison
 from cnnlens.text import printable
 
-__all__ = ["Check", "Row", "Run", "check", "default_inputs"]
+__all__ = ["Check", "Row", "Run", "check", "policy_verdict"]
 
 # What a run may be by its arithmetic. A model whose own dtype policy asks for less precision may have it as well.
 _ROUNDING = {
@@ -32,11 +33,6 @@ _ROUNDING = {
     "native": frozenset({"exact", "float32", "tf32", "float16", "bfloat16"}),
 }
 _POLICIES = {"mixed_float16": "float16", "float16": "float16", "mixed_bfloat16": "bfloat16", "bfloat16": "bfloat16"}
-
-# Inputs that the audit looks at are so many that this many numbers go into the network, and at least one.
-_INPUT_NUMBERS = 200_000
-_MOST_INPUTS = 8
-_OPEN_SIZE = 96  # pixels, where a model leaves its image size open
 
 
 @dataclass(frozen=True)
@@ -71,7 +67,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Check:
-    """The result. ``agree``: every audited layer of every run is rounding, and its weights are the file's bit for bit."""
+    """The result: what ran, a row a layer, and how far the runs are from each other."""
 
     network: Network
     inputs: str
@@ -81,7 +77,7 @@ class Check:
 
     @property
     def agree(self) -> bool:
-        """Whether nothing but rounding stands between the runs and the reference."""
+        """Whether every audited layer of every run is rounding, and its weights are the file's bit for bit."""
         return all(self.problem(run) is None for run in self.runs)
 
     @property
@@ -118,19 +114,9 @@ def policy_verdict(config: Mapping[str, Any]) -> str:
     """The verdict that a layer's own dtype policy asks for: ``float16`` for ``mixed_float16``, else ``float32``."""
     policy: Any = config.get("dtype")
     if isinstance(policy, Mapping):
-        policy = policy.get("config", {}).get("name")
+        inner: Any = cast("Mapping[str, Any]", policy).get("config")
+        policy = cast("Mapping[str, Any]", inner).get("name") if isinstance(inner, Mapping) else None
     return _POLICIES.get(policy if isinstance(policy, str) else "", "float32")
-
-
-class Recorded(Protocol):
-    """What a check needs of a recording."""
-
-    @property
-    def info(self) -> Mapping[str, Any]: ...
-    @property
-    def count(self) -> int: ...
-    def __contains__(self, name: str) -> bool: ...
-    def __getitem__(self, name: str) -> Any: ...
 
 
 # -- the check -------------------------------------------------------------------------------------------------------
@@ -172,9 +158,10 @@ def check(
     from cnnlens.recording import Recording
 
     network = model if isinstance(model, Network) else open_model(model)
+    live = None if isinstance(model, str | os.PathLike | Network) else model
     if not backends and not recordings:
         raise CnnlensError("there is nothing to check; name backends, or give recordings")
-    say = progress or (lambda _: None)
+    say = progress or _silent
     taken = [one if isinstance(one, Recording) else Recording.open(one) for one in recordings]
     expected = network_hash(network)
     for recording in taken:
@@ -186,7 +173,9 @@ def check(
     audits: dict[str, dict[str, Audit]] = {}
     kept: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(prefix="cnnlens-check-") as folder:
-        start = _Starter(network, given, Path(folder), precision, device, repeat, timeout, trust_code, allow_nonfinite)
+        start = _Starter(
+            network, live, given, Path(folder), precision, device, repeat, timeout, trust_code, allow_nonfinite
+        )
         with ThreadPoolExecutor(max(len(backends), 1)) as pool:
             pending: dict[Future[Any], str] = {
                 pool.submit(start, backend, label): label for backend, label in zip(backends, labels, strict=False)
@@ -212,61 +201,10 @@ def check(
                 raise
         rows = tuple(
             Row(call.name, call.layer.kind, {label: audits[label][call.name] for label in labels if label in audits})
-            for call in _audited_calls(network)
+            for call in audited_calls(network)
         )
         pairs = _pairs(network, {label: kept[label] for label in labels if label in kept})
     return Check(network, described, tuple(runs[label] for label in labels), rows, pairs)
-
-
-def _audited_calls(network: Network) -> list[Call]:
-    """Calls that compute something; inputs and nested models (which hand on) have nothing to audit."""
-    return [call for call in network.calls if call.layer.kind != "InputLayer" and not call.layer.container]
-
-
-def audit_recording(network: Network, recording: Recorded, count: int | None = None) -> Iterator[tuple[str, Audit]]:
-    """Each call's audit, on the inputs that the recording holds for it.
-
-    Args:
-        count: How many of the recording's examples to look at; None takes as many as make 200,000 input numbers.
-    """
-    inputs = [network.tensors[ref.name] for ref in network.inputs]
-    first = next((recording[ref.name] for ref in inputs if ref.name in recording), None)
-    size = int(np.prod(first.shape[1:], dtype=np.int64)) if first is not None else _INPUT_NUMBERS
-    looked = min(recording.count, count or max(_INPUT_NUMBERS // max(size, 1), 1), 64)
-    for call in _audited_calls(network):
-        yield call.name, _audit(network, call, recording, looked, recording.info["precision"] != "native")
-
-
-def _audit(network: Network, call: Call, recording: Recorded, count: int, strict: bool) -> Audit:
-    outputs = [Ref(call.name, index) for index in range(len(call.shapes))]
-    missing = [ref.name for ref in (*call.refs, *outputs) if _recorded(network, ref).name not in recording]
-    if missing:
-        reason = f"'{printable(missing[0])}' is not in the recording"
-        return Audit(call.name, call.layer.kind, "not audited", reason=reason)
-
-    def stored(ref: Ref) -> NDArray[Any]:
-        where = _recorded(network, ref)
-        array = np.asarray(recording[where.name][:count])
-        axis = network.calls_by_name[where.call].channel_axis
-        return array if array.ndim < 3 or axis == 1 else np.moveaxis(array, 1, -1)
-
-    arguments = map_refs(call.args, stored)
-    keywords = map_refs(dict(call.kwargs), stored)
-    results = [stored(ref) for ref in outputs]
-    try:
-        weights = call.layer.computing_weights()
-    except UnsupportedLayerError as error:
-        return Audit(call.name, call.layer.kind, "not audited", reason=str(error))
-    return numerics.audit(call, weights, arguments, keywords, results if len(results) > 1 else results[0], strict)
-
-
-def _recorded(network: Network, ref: Ref) -> Ref:
-    """Where a tensor's values are: a nested model hands on what its last layer gave."""
-    call = network.calls_by_name[ref.call]
-    while call.layer.container:
-        ref = call.refs[ref.index]
-        call = network.calls_by_name[ref.call]
-    return ref
 
 
 # -- running ---------------------------------------------------------------------------------------------------------
@@ -278,6 +216,7 @@ class _Starter:
     def __init__(
         self,
         network: Network,
+        live: Any,
         inputs: Any,
         folder: Path,
         precision: str,
@@ -287,16 +226,17 @@ class _Starter:
         trust_code: bool,
         allow_nonfinite: bool,
     ) -> None:
-        self.network, self.inputs, self.folder = network, inputs, folder
+        self.network, self.live, self.inputs, self.folder = network, live, inputs, folder
         self.precision, self.device, self.repeat, self.timeout = precision, device, repeat, timeout
         self.trust_code, self.allow_nonfinite = trust_code, allow_nonfinite
 
     def __call__(self, backend: str, label: str) -> tuple[Run, Any]:
-        from cnnlens.recorder import record
+        from cnnlens.recorder import record, runs_here
 
         made = [
             record(
-                self.network,
+                # A live model itself runs where it lives; any other backend is given its graph and its arrays.
+                self.live if self.live is not None and runs_here(self.live, backend) else self.network,
                 self.inputs,
                 backend=backend,
                 device=self.device,
@@ -310,7 +250,7 @@ class _Starter:
         ]
         run = _run_of(label, made[0])
         if len(made) > 1:
-            run = Run(**{**run.__dict__, "repeats": dict(_repeats(self.network, made[0], made[1:]))})
+            run = replace(run, repeats=dict(_repeats(self.network, made[0], made[1:])))
         return run, made[0]
 
     def stop(self) -> None:
@@ -343,6 +283,10 @@ def _run_of(label: str, recording: Recorded) -> Run:
     )
 
 
+def _silent(line: str) -> None:
+    del line
+
+
 def _labels(names: Sequence[str]) -> list[str]:
     """The names, with ``#2`` and so on after one that was there before."""
     seen: dict[str, int] = {}
@@ -356,8 +300,8 @@ def _labels(names: Sequence[str]) -> list[str]:
 def _refuse_other_model(recording: Any, expected: str, network: Network) -> None:
     if not recording.complete:
         raise CnnlensError(
-            f"{printable(recording.path, 300)}: it was cut short, {recording.recorded:,} of {recording.count:,} inputs are "
-            "recorded; go on with the same record command, then check it"
+            f"{printable(recording.path, 300)}: it was cut short, {recording.recorded:,} of {recording.count:,} inputs "
+            "are recorded; go on with the same record command, then check it"
         )
     found = recording.info["model"]["network_hash"]
     if found != expected:
@@ -375,7 +319,7 @@ def _pairs(network: Network, kept: Mapping[str, Any]) -> dict[tuple[str, str], d
             one, two = kept[a], kept[b]
             if one.info["inputs"]["sha256"] != two.info["inputs"]["sha256"]:
                 continue  # runs on different inputs have nothing to compare
-            names = [call.name for call in _audited_calls(network) if call.name in one and call.name in two]
+            names = [call.name for call in audited_calls(network) if call.name in one and call.name in two]
             pairs[a, b] = {
                 name: numerics.pairwise(np.asarray(one[name][:64]), np.asarray(two[name][:64])) for name in names
             }
@@ -391,35 +335,3 @@ def _inputs(network: Network, inputs: Any) -> tuple[str, Any]:
     drawn = default_inputs(network)
     shapes = ", ".join(str(array.shape) for array in drawn.values())
     return f"{shapes} drawn from seed 0", drawn
-
-
-def default_inputs(network: Network, seed: int = 0) -> dict[str, NDArray[Any]]:
-    """Canonical inputs from a fixed seed: uniform in 0..1, in 0..255 for a model that rescales, rows of an embedding.
-
-    Raises:
-        CnnlensError: the file leaves the rank of an input open.
-    """
-    from cnnlens.pictures import rescales
-
-    generator = np.random.default_rng(seed)
-    drawn: dict[str, NDArray[Any]] = {}
-    shapes: dict[str, tuple[int, ...]] = {}
-    for ref in network.inputs:
-        shape = network.canonical_shape(ref)
-        if shape is None:
-            raise CnnlensError(f"the file does not say the shape of input '{printable(ref.name)}'; give inputs")
-        shapes[ref.name] = tuple(_OPEN_SIZE if size is None else size for size in shape[1:])
-    largest = max((int(np.prod(shape, dtype=np.int64)) for shape in shapes.values()), default=1)
-    count = int(np.clip(_INPUT_NUMBERS // max(largest, 1), 1, _MOST_INPUTS))
-    for ref in network.inputs:
-        rows = [
-            call.layer.config.get("input_dim")
-            for call in network.calls
-            if ref in call.refs and call.layer.kind == "Embedding"
-        ]
-        if rows and isinstance(rows[0], int):
-            drawn[ref.name] = generator.integers(0, rows[0], (count, *shapes[ref.name])).astype(np.float32)
-            continue
-        values = generator.random((count, *shapes[ref.name]), np.float32)
-        drawn[ref.name] = np.floor(values * 256).astype(np.float32) if rescales(network) else values
-    return drawn

@@ -11,6 +11,7 @@ import gzip
 import lzma
 import math
 import os
+import stat
 import struct
 import tempfile
 import zipfile
@@ -40,11 +41,7 @@ _WAY_OUT = "save or fetch it again"
 
 def is_picture(path: Path) -> bool:
     """Whether the file's first bytes are those of a PNG or a JPEG."""
-    try:
-        with open(path, "rb") as stream:
-            return stream.read(4).startswith((b"\x89PNG", b"\xff\xd8\xff"))
-    except OSError:
-        return False  # whoever reads it says why not
+    return _first_bytes(path).startswith((b"\x89PNG", b"\xff\xd8\xff"))
 
 
 def map_file(path: Path, member: str | None = None) -> Pixels:
@@ -57,9 +54,8 @@ def map_file(path: Path, member: str | None = None) -> Pixels:
     Raises:
         FileRefusedError: missing, damaged, lying about its size, or no such file.
     """
+    head = _first_bytes(path)
     try:
-        with open(path, "rb") as stream:
-            head = stream.read(4)
         if head.startswith(b"PK\x03\x04"):
             return _npz(path, member)
         if head.startswith(b"\x1f\x8b"):
@@ -77,10 +73,9 @@ def map_file(path: Path, member: str | None = None) -> Pixels:
 
 def npz_members(path: Path) -> Mapping[str, int] | None:
     """The arrays of an ``.npz`` by name, with their sizes in bytes; None where it is no zip at all."""
+    if not _first_bytes(path).startswith(b"PK\x03\x04"):
+        return None
     try:
-        with open(path, "rb") as stream:
-            if not stream.read(4).startswith(b"PK\x03\x04"):
-                return None
         with zipfile.ZipFile(path) as archive:
             return {
                 info.filename.removesuffix(".npy"): info.file_size
@@ -200,6 +195,17 @@ def _spooled(
             raise FileRefusedError(path, place, f"declares {shape}, but more follows", _WAY_OUT)
         space.flush()
         return np.memmap(cast(Any, space), dtype, "r", 0, shape, "F" if fortran else "C")
+
+
+def _first_bytes(path: Path) -> bytes:
+    """Of a plain file (a pipe would never end); of nothing else any, and whoever reads it says why."""
+    try:
+        if stat.S_ISREG(path.stat().st_mode):
+            with open(path, "rb") as stream:
+                return stream.read(4)
+    except (OSError, ValueError):
+        pass
+    return b""
 
 
 def _short(error: BaseException) -> str:

@@ -11,7 +11,6 @@ import hashlib
 import math
 import os
 import shutil
-import sys
 import tempfile
 import weakref
 import zlib
@@ -30,6 +29,7 @@ from cnnlens import open as open_model
 from cnnlens.chunk_writer import write_chunk, zeros_crc32
 from cnnlens.errors import CnnlensError
 from cnnlens.inputs import InputStream, open_inputs
+from cnnlens.live import backend_of, network_of
 from cnnlens.network import Network
 from cnnlens.recording import Recording
 from cnnlens.recording_format import Description
@@ -39,7 +39,7 @@ from cnnlens.text import nearest, printable
 from cnnlens.worker import Chunk
 from cnnlens.worker_process import parse_spec
 
-__all__ = ["record"]
+__all__ = ["record", "runs_here"]
 
 Array = NDArray[Any]
 T = TypeVar("T")
@@ -97,13 +97,13 @@ def record(
             crashes or hangs; one line each. What was recorded by then stays, and the same call goes on from there.
     """
     live = None if isinstance(model, str | os.PathLike | Network) else model
-    network = model if isinstance(model, Network) else open_model(cast(Any, model))
+    network = _network(model)
     if batch is not None and batch < 1:
         raise CnnlensError(f"a batch holds at least one input, not {batch}")
     stream = open_inputs(network, inputs, scale=scale, limit=limit, allow_nonfinite=allow_nonfinite)
     tensors, notes = _tensors(network, None if layers is None else list(layers))
     size = min(batch or _default_batch(network, tensors, stream), stream.count)
-    spec = backend or _default_backend(live)
+    spec = backend or ("reference" if live is None else backend_of(live))
     path = Path(tempfile.mkdtemp(prefix="cnnlens-")) if out is None else Path(out)
     if out is None:
         janitor.watch(path)
@@ -288,6 +288,12 @@ def _chunk_crc32(array: Array, rows: int) -> int:
     return zeros_crc32((rows - len(array)) * math.prod(array.shape[1:]) * array.dtype.itemsize, crc)
 
 
+def _network(model: Any) -> Network:
+    if isinstance(model, Network):
+        return model
+    return open_model(cast(str, model)) if isinstance(model, str | os.PathLike) else network_of(model)
+
+
 def _tensors(network: Network, layers: Sequence[str | int] | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Which tensors are recorded, inputs first, then in the network's order; and remarks."""
     inputs = [ref.name for ref in network.inputs]
@@ -338,12 +344,9 @@ def _default_batch(network: Network, tensors: Iterable[str], stream: InputStream
     return max(1, min(_BATCH_BYTES // max(total, 1), _MOST_BATCH))
 
 
-def _default_backend(live: Any) -> str:
-    """A live Keras model can only run under the backend that its Keras was imported with."""
-    keras = sys.modules.get("keras")
-    if live is None or keras is None:
-        return "reference"
-    return f"keras-{keras.config.backend()}"
+def runs_here(live: Any, backend: str) -> bool:
+    """Whether a live model runs under ``backend`` in this very process."""
+    return live is not None and backend == backend_of(live)
 
 
 def _remove(path: Path) -> None:

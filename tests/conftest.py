@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from tests.graphs import graphs
 from tests.plugins import plugin_folder, plugins, traces
 from tests.workers import chain, handed
 
-__all__ = ["chain", "handed", "plugin_folder", "plugins", "traces"]
+__all__ = ["chain", "graphs", "handed", "plugin_folder", "plugins", "traces"]

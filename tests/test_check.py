@@ -11,10 +11,9 @@ import numpy as np
 import pytest
 
 import cnnlens
-from cnnlens import check_listing, checking, sample, worker
+from cnnlens import auditing, check_listing, checking, sample, worker
 from cnnlens.cli import main
 from tests.random_networks import random_network
-from tests.test_network import graphs  # noqa: F401 - a fixture
 
 FRAMEWORKS = ("tensorflow", "jax", "torch")
 KERAS = tuple(f"keras-{name}" for name in FRAMEWORKS)
@@ -37,7 +36,7 @@ FAULTS = {
 
 
 @pytest.fixture
-def plant(plugins: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:  # noqa: F811
+def plant(plugins: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The file that says which fault the planted backends plant."""
     path = tmp_path_factory.getbasetemp() / "plant"
     monkeypatch.setenv("CNNLENS_PLANT", str(path))
@@ -55,7 +54,7 @@ def test_a_planted_fault_is_found_where_it_is_and_named(
     graphs: Path,
     plant: Path,
     framework: str,
-    fault: str,  # noqa: F811
+    fault: str,
 ) -> None:
     layer = fault.split(":")[0]
     verdict, named = FAULTS[fault]
@@ -76,7 +75,7 @@ def test_a_planted_fault_is_found_where_it_is_and_named(
     assert set(others) <= {"exact", "float32"} or "nan" in fault, others
 
 
-def test_the_fault_is_laid_to_the_backend_that_has_it(graphs: Path, plant: Path) -> None:  # noqa: F811
+def test_the_fault_is_laid_to_the_backend_that_has_it(graphs: Path, plant: Path) -> None:
     plant.write_text("second:flipped")
     result = checking.check(graphs / "to_be_spoilt.keras", signed(), backends=["keras-jax", "planted-jax"])
     assert [result.problem(run) is None for run in result.runs] == [True, False]
@@ -87,7 +86,7 @@ def test_the_fault_is_laid_to_the_backend_that_has_it(graphs: Path, plant: Path)
     assert not result.pairs["keras-jax", "planted-jax"]["second"].equal
 
 
-def test_average_pooling_under_torch(graphs: Path) -> None:  # noqa: F811
+def test_average_pooling_under_torch(graphs: Path) -> None:
     result = checking.check(graphs / "average_pooling.keras", backends=KERAS)
     row = next(row for row in result.rows if row.name == "average")
     verdicts = {label: audit.verdict for label, audit in row.audits.items()}
@@ -128,7 +127,7 @@ def test_no_false_alarm_on_random_networks(seed: int) -> None:
 
 def test_a_backend_that_fails_leaves_the_others_results(
     graphs: Path, plugins: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:  # noqa: F811
+) -> None:
     monkeypatch.setenv("CNNLENS_FAULT", "load:crash")
     result = checking.check(graphs / "sequential.keras", backends=["faulty", "reference"])
     failed, fine = result.runs
@@ -150,9 +149,9 @@ def test_recordings_made_elsewhere(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "is not in the recording" in text
 
 
-def test_a_recording_of_another_model(graphs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:  # noqa: F811
+def test_a_recording_of_another_model(graphs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     network = cnnlens.open(graphs / "sequential.keras")
-    drawn = checking.default_inputs(network)
+    drawn = auditing.default_inputs(network)
     cnnlens.record(network, drawn, backend="reference", out=tmp_path / "other.zarr")
     assert main(["check", str(sample.MODEL), str(tmp_path / "other.zarr")]) == 2
     assert "recording of another model" in capsys.readouterr().err
@@ -171,7 +170,7 @@ def test_what_cannot_be_checked(capsys: pytest.CaptureFixture[str], tmp_path: Pa
         assert "Traceback" not in captured.err
 
 
-def test_a_second_model_starts_no_framework_again(graphs: Path) -> None:  # noqa: F811
+def test_a_second_model_starts_no_framework_again(graphs: Path) -> None:
     checking.check(graphs / "sequential.keras", backends=["keras-jax"])
     with worker.pool("keras-jax", "cpu", "strict") as process:
         before = process.pid

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import random
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import pytest
 
 import cnnlens
 from cnnlens import summary
-from tests.test_network import MODELS, graphs  # noqa: F401 - a fixture
+from tests.test_network import MODELS
 
 _STRANGE: list[Any] = [None, True, -1, 0, 3.5, 1e308, "x", "same", [], {}, [None], ["conv", 0, 0], 10**12, "a" * 2000]
 _STRANGE += [{"class_name": "Conv2D"}, [1, 2], float("nan")]
@@ -43,14 +43,24 @@ def mutated(config: Any, generator: random.Random) -> Any:
     return config
 
 
+def refusal(ask: Callable[[], object]) -> str:
+    """What our own error says; empty where there is none. Any other error is a fault of ours and comes through."""
+    try:
+        ask()
+    except cnnlens.CnnlensError as error:
+        return str(error)
+    return ""
+
+
 @pytest.mark.parametrize("name", MODELS)
-def test_mutated_configs(graphs: Path, name: str, tmp_path: Path) -> None:  # noqa: F811
+def test_mutated_configs(graphs: Path, name: str, tmp_path: Path) -> None:
     generator = random.Random(name)
     with zipfile.ZipFile(graphs / f"{name}.keras") as archive:
         members = {member: archive.read(member) for member in archive.namelist()}
     path = tmp_path / "mutated.keras"
     opened = 0
     for _ in range(40):
+        refused = ""
         config = mutated(json.loads(members["config.json"]), generator)
         with zipfile.ZipFile(path, "w") as archive:
             for member, content in members.items():
@@ -60,11 +70,10 @@ def test_mutated_configs(graphs: Path, name: str, tmp_path: Path) -> None:  # no
             assert summary.as_table(network)
             assert json.dumps(summary.as_json(network), allow_nan=False)
             for layer in network.layers:
-                try:
-                    assert layer.operation is not None
-                except cnnlens.UnsupportedLayerError as error:
-                    assert "\n" not in str(error)
+                refused = refusal(lambda layer=layer: layer.operation)
+                assert "\n" not in refused
             opened += 1
         except cnnlens.CnnlensError as error:
-            assert "\n" not in str(error)
+            refused = str(error)
+        assert "\n" not in refused
     assert opened > 20

@@ -13,11 +13,11 @@ import pytest
 import cnnlens
 from cnnlens import handover, sample
 from cnnlens.reference.executor import Executor
-from tests.test_network import MODELS, graphs  # noqa: F401 - a fixture
+from tests.test_network import MODELS
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_it_computes_the_same_bits_in_another_process(graphs: Path, name: str, tmp_path: Path) -> None:  # noqa: F811
+def test_it_computes_the_same_bits_in_another_process(graphs: Path, name: str, tmp_path: Path) -> None:
     network = cnnlens.open(graphs / f"{name}.keras")
     handover.write(network, tmp_path)
     with np.load(graphs / f"{name}.inputs.npz") as found:

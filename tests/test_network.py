@@ -2,31 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import cnnlens
-from tests.once import once
 
 MODELS = (
     "sequential branches shared nested nested_several bare_operations time_distributed spectral signal volume "
     "to_be_spoilt average_pooling"
 ).split()
-
-
-@pytest.fixture(scope="session")
-def graphs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    def make(folder: Path) -> None:
-        environment = {**os.environ, "KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}
-        script = Path(__file__).with_name("make_graphs.py")
-        subprocess.run([sys.executable, str(script), str(folder)], env=environment, check=True, capture_output=True)
-
-    return once(tmp_path_factory, "graphs", make)
 
 
 def arrays(path: Path) -> dict[str, np.ndarray]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import random
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +25,7 @@ from cnnlens.progress import Progress
 from cnnlens.recorder import record
 from cnnlens.recording import Recording
 from cnnlens.sample import MODEL
+from tests.test_network import MODELS, arrays, canonical
 
 SMALL = ["max_pooling2d_1", "dense_1"]
 
@@ -223,9 +224,11 @@ def test_killed_at_random_moments_nothing_is_lost_doubled_or_torn(tmp_path: Path
         assert process.stderr is not None
         if number % 6:  # most of them while batches pass by, the others while all is being started
             begun = process.stdout.readline()
+            if begun == "complete\n":
+                break
             assert begun.strip().isdigit(), process.stderr.read()
             reached.append(int(begun))
-            time.sleep(dice.random() * 0.12)
+            time.sleep(dice.random() * 0.08)
         else:
             time.sleep(dice.random() * 0.9)
         if kind != "parent":
@@ -240,6 +243,7 @@ def test_killed_at_random_moments_nothing_is_lost_doubled_or_torn(tmp_path: Path
             recording = Recording.open(out)
             assert recording.verify() >= 0  # whatever the log names is there and whole
     assert reached == sorted(reached)  # nothing that was once recorded is done again
+    assert len(reached) > 5
     process = start(tmp_path, out)
     said, errors = process.communicate(timeout=120)
     assert said.endswith("complete\n"), errors
@@ -251,18 +255,8 @@ def test_killed_at_random_moments_nothing_is_lost_doubled_or_torn(tmp_path: Path
 
 
 def command(*arguments: object) -> subprocess.CompletedProcess[str]:
-    code = (
-        "import argparse, sys\n"
-        "from cnnlens import commands_record\n"
-        "from cnnlens.errors import CnnlensError\n"
-        "parser = argparse.ArgumentParser()\n"
-        "commands_record.add(parser.add_subparsers())\n"
-        "options = parser.parse_args(sys.argv[1:])\n"
-        "try:\n    options.command(options)\n"
-        "except CnnlensError as error:\n    print(f'cnnlens: {error}', file=sys.stderr)\n    sys.exit(2)\n"
-    )
     return subprocess.run(
-        [sys.executable, "-c", code, "record", *map(str, arguments)], capture_output=True, text=True
+        [sys.executable, "-m", "cnnlens", "record", *map(str, arguments)], capture_output=True, text=True
     )
 
 
@@ -298,3 +292,139 @@ def check_trouble(done: subprocess.CompletedProcess[str], out: Path, reason: str
     assert 0 < recording.recorded < recording.count
     recording.verify()
     assert not (out / ".parts").exists()
+
+
+# -- other networks, the command, live models ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_graph_is_recorded_tensor_by_tensor(graphs: Path, tmp_path: Path, name: str) -> None:
+    network = cnnlens.open(graphs / f"{name}.keras")
+    given = [canonical(one) for one in arrays(graphs / f"{name}.inputs.npz").values()]
+    recording = record(network, given, batch=2, out=tmp_path / "run.zarr")  # 3 examples: the last batch is short
+    expected = network.run(given, layers=[*network.by_name], dtype="float32", batch=2)
+    assert set(network.tensors) == set(recording)
+    for name, array in expected.items():
+        assert recording[name].shape == array.shape, name
+        assert np.abs(recording[name] - array).max() <= 1e-6 * max(np.abs(array).max(), 1e-30), name
+    with xarray.open_zarr(recording.path) as dataset:
+        assert set(dataset.sizes) >= {"sample"}
+        assert dataset.sizes["sample"] == 3
+
+
+def test_the_command_says_what_it_recorded_and_goes_on(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", images(9))
+    arguments = [MODEL, "-i", tmp_path / "x.npy", "-l", "conv2d,7", "--batch", 4, "-o", tmp_path / "run.zarr"]
+    done = command(*arguments)
+    assert (done.returncode, done.stderr) == (0, "")  # no bar where nobody looks
+    assert "9 inputs through reference on cpu, native precision (numpy" in done.stdout
+    assert "0..255 divided by 255" in done.stdout
+    assert "conv2d       conv2d       (9, 32, 28, 28)  float32" in done.stdout
+    facts = json.loads(command(*arguments, "--json").stdout)
+    assert facts["complete"] is True
+    assert facts["arrays"]["dense_1"] == {"array": "dense_1", "shape": [9, 10], "dtype": "float32"}
+    assert facts["bytes"] == 4 * 9 * (784 + 32 * 784 + 10)
+    done = command(*arguments[:-1], tmp_path / "run.zarr", "--precision", "strict")
+    assert done.returncode == 2
+    assert done.stderr == (
+        f"cnnlens: {tmp_path / 'run.zarr'}: the precision then: native; now: strict; use --overwrite to throw it "
+        "away, or choose another place with -o\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["-i", "no-such.npy"], "no-such.npy: does not exist"),
+        (["-i", "{x}", "-b", "keras-jx"], "did you mean 'keras-jax'"),
+        (["-i", "{x}", "-l", "conv2"], "no layer is named 'conv2'; did you mean 'conv2d'"),
+        (["-i", "{x}", "-l", "99"], "there is no layer 99"),
+        (["-i", "{x}", "--batch", "0"], "a batch holds at least one input"),
+        (["-i", "{x}", "--device", "gpu"], "the reference runs on the cpu alone"),
+        (["-i", "{x}", "--scale", "0..2"], "no scale '0..2'"),
+        (["-i", "{model}"], "holds"),
+    ],
+)
+def test_the_command_refuses_in_one_line_and_leaves_nothing(tmp_path: Path, arguments: list[str], reason: str) -> None:
+    np.save(tmp_path / "x.npy", images(3))
+    given = [one.format(x=tmp_path / "x.npy", model=MODEL) for one in arguments]
+    done = command(MODEL, *given, "-o", tmp_path / "run.zarr")
+    assert done.returncode == 2
+    assert reason in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert [entry.name for entry in tmp_path.iterdir()] == ["x.npy"]
+
+
+def test_ctrl_c_leaves_what_was_recorded(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", images(20000))
+    process = start(tmp_path, tmp_path / "run.zarr")
+    assert process.stdout is not None
+    while process.stdout.readline().strip() in ("0", "2"):
+        pass
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=30)
+    assert "KeyboardInterrupt" in said  # which the command line catches
+    recording = Recording.open(tmp_path / "run.zarr")
+    assert 0 < recording.recorded < 20000
+    recording.verify()
+    assert not (tmp_path / "run.zarr" / ".parts").exists()
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_the_bar_shows_the_rate_and_the_time_left_on_a_terminal_alone() -> None:
+    with Progress("images", io.StringIO()) as silent:
+        silent(1, 2)
+        assert silent._stream.getvalue() == ""  # type: ignore[attr-defined]
+    terminal = Terminal()
+    with Progress("images", terminal) as progress:
+        progress(50, 100)
+        progress(100, 100)
+    drawn = terminal.getvalue()
+    assert drawn.startswith("\r[==========          ] 50/100 images")
+    assert drawn.endswith("\n")
+    bar = Progress("images", io.StringIO())
+    assert bar.line(5000, 20000, 2500, 2.0) == "[=====               ] 5,000/20,000 images, 1,250/s, 12 s left"
+    assert bar.line(30, 20000, 30, 60.0) == "[                    ] 30/20,000 images, 0.5/s, 11 h 06 min left"
+    assert bar.line(100, 100, 50, 10.0).endswith("100/100 images, 5/s, in 10 s")
+
+
+LIVE = """
+import sys, warnings
+import numpy as np, keras
+from cnnlens import record
+from cnnlens.errors import CnnlensError
+model = keras.Sequential([keras.Input((7, 5, 2)), keras.layers.Conv2D(3, (2, 3), name="conv"), keras.layers.Flatten(name="flat"), keras.layers.Dense(4, name="top")])
+x = np.random.default_rng(0).random((11, 7, 5, 2), np.float32)
+recording = record(model, x, batch=4, out=sys.argv[1])
+assert recording.info["backend"] == "keras-" + keras.config.backend(), recording.info
+assert recording.info["weights"] == []
+assert recording.recorded == 11 and recording.verify()
+assert np.allclose(recording["top"], model(x), atol=1e-5)
+conv = np.moveaxis(np.asarray(model.layers[0](x)), -1, 1)
+assert np.allclose(recording["conv"], conv, atol=1e-5)
+assert recording["conv"].shape == (11, 3, 6, 3)
+model.layers[0].set_weights([np.zeros((2, 3, 2, 3)), np.ones(3)])
+try:
+    record(model, x, batch=4, out=sys.argv[1])
+except CnnlensError as error:
+    assert "another model was recorded" in str(error), error
+else:
+    raise AssertionError
+assert (np.asarray(record(model, x, layers=["conv"])["conv"]) == 1).all()
+try:
+    record(object(), x)
+except CnnlensError as error:
+    assert "a live model of keras was expected, a builtins.object came" in str(error), error
+"""
+
+
+def test_a_live_model_is_recorded_in_this_process(tmp_path: Path) -> None:
+    environment = {**os.environ, "KERAS_BACKEND": "jax"}
+    done = subprocess.run(
+        [sys.executable, "-c", LIVE, str(tmp_path / "run.zarr")], capture_output=True, text=True, env=environment
+    )
+    assert done.returncode == 0, done.stderr[-3000:]

@@ -7,6 +7,8 @@ import os
 import resource
 import shutil
 import stat
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -238,6 +240,47 @@ def test_a_log_cut_anywhere_goes_on_to_the_same_bytes(tmp_path: Path, path: Path
     assert tree(write(path)) == expected
 
 
+STEPS = """
+import os, pathlib, sys
+from tests.test_recording import tree, write
+folder = pathlib.Path(sys.argv[1])
+expected = tree(write(folder / "whole.zarr"))
+CALLS = [(os, "open"), (os, "write"), (os, "fsync"), (os, "ftruncate"), (os, "replace"), (os, "mkdir"), (os, "unlink"), (os, "rmdir")]
+
+def counted(call, left):
+    def step(*arguments, **keywords):
+        left[0] -= 1
+        if left[0] < 0:
+            os._exit(9)
+        return call(*arguments, **keywords)
+    return step
+
+kills = 0
+while True:
+    cut = folder / f"{kills}.zarr"
+    child = os.fork()
+    if child == 0:
+        left = [kills]
+        for module, name in CALLS:
+            setattr(module, name, counted(getattr(module, name), left))
+        write(cut)
+        os._exit(0)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert tree(write(cut)) == expected, kills
+    if code == 0:
+        break
+    assert code == 9, code
+    kills += 1
+print(kills)
+"""
+
+
+def test_killed_before_every_single_step_it_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", STEPS, str(tmp_path)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 60
+
+
 @pytest.mark.parametrize("damage", ["short", "missing", "changed"])
 def test_a_damaged_chunk_is_recorded_again(tmp_path: Path, path: Path, damage: str) -> None:
     expected = tree(path)
@@ -438,12 +481,8 @@ HOSTILE: dict[str, Callable[[Path], object]] = {
             image(d)["chunk_grid"]["configuration"].update(chunk_shape=[3, 2, 1 << 19, 1 << 18]),
         ),
     ),
-    "is no array that can be read (shape [7, -2": lambda p: metadata(
-        p, lambda d: image(d).update(shape=[7, -2, 5, 4])
-    ),
-    "is no array that can be read (shape [7, 1000": lambda p: metadata(
-        p, lambda d: image(d).update(shape=[7, 10**30])
-    ),
+    "is no array that can be read (shape [7, -2": lambda p: metadata(p, lambda d: image(d).update(shape=[7, -2, 5, 4])),
+    "is no array that can be read (shape [7, 1000": lambda p: metadata(p, lambda d: image(d).update(shape=[7, 10**30])),
     "data type 'object'": lambda p: metadata(p, lambda d: image(d).update(data_type="object")),
     "codec 'pickle'": lambda p: metadata(p, lambda d: image(d).update(codecs=[{"name": "pickle"}])),
     "names an array '../image'": lambda p: metadata(
@@ -522,7 +561,9 @@ def test_what_somebody_wrote_anew_with_zarr_is_read_through_zarr(
         assert np.array_equal(recording[name][2:5], array[2:5])
     with pytest.raises(CnnlensError, match="missing, so nothing can be verified"):
         recording.verify()
-    chunk = next(file for file in (copy / "image").rglob("*") if file.name != "zarr.json" and stat.S_ISREG(file.stat().st_mode))
+    chunk = next(
+        file for file in (copy / "image").rglob("*") if file.name != "zarr.json" and stat.S_ISREG(file.stat().st_mode)
+    )
     chunk.unlink()
     with pytest.raises(CnnlensError, match="missing"):
         np.asarray(recording["image"])

@@ -164,12 +164,18 @@ def _factors(
     blamed = off > max(_SIGNIFICANT, 0.01 * float(off.max()))
     said = _of(what, problem, problem.faulty[blamed])
     middle = float(np.median(factors[blamed]))
-    for value in (_rounded(middle), middle):
+    # One number fitted to one output always fits; a round one does not.
+    values = (_rounded(middle), middle) if _outputs_of(problem, problem.faulty[blamed]) >= 3 else (_rounded(middle),)
+    for value in values:
         yield Hypothesis(f"{said} {number(value)} times the file's", made(np.where(blamed, value, 1.0)), narrow=False)
     if problem.faulty.size > 1 and _supported(problem):
         low, high = number(float(factors[blamed].min())), number(float(factors[blamed].max()))
         used = np.where(blamed, factors, 1.0)
         yield Hypothesis(f"{said} {low} to {high} times the file's", made(used), narrow=False)
+
+
+def _outputs_of(problem: Problem, numbers: Array) -> float:
+    return float(problem.tally.count[numbers].sum())
 
 
 def _of(what: str, problem: Problem, blamed: Array) -> str:
@@ -241,9 +247,9 @@ def _outputs(problem: Problem) -> Iterator[Hypothesis]:
 
     plain, _ = _line(output, expected, scale, shifted=False)
     where = "outputs are" if problem.whole else f"{channels(problem.faulty)}: outputs are"
-    if np.isfinite(plain).all() and _enough(output, 2):
+    if np.isfinite(plain).all():
         middle = float(np.median(plain))
-        for value in (_rounded(middle), middle):
+        for value in (_rounded(middle), middle) if _enough(output, 3) else (_rounded(middle),):
             if value not in (0.0, 1.0):
                 view = view_of(np.full(plain.shape, value), np.zeros(plain.shape))
                 yield Hypothesis(f"{where} {number(value)} times the reference", view=view, narrow=False)

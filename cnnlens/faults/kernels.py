@@ -97,22 +97,24 @@ def _flatten(problem: Problem) -> Iterator[Hypothesis]:
     order = (len(flat) - 1, *range(len(flat) - 1))
 
     def first(kernel: Array) -> Array:
-        """Rows that expect channels last are given channels first."""
+        """The rows as they are, on a feature map in the other order."""
         place = np.arange(rows).reshape(flat).transpose(order).reshape(-1)
         turned = np.empty_like(kernel)
         turned[place] = kernel
         return turned
 
     def last(kernel: Array) -> Array:
+        """The rows in the other order, on the feature map as it is."""
         place = np.arange(rows).reshape([flat[axis] for axis in order])
         turned = np.empty_like(kernel)
         turned[np.moveaxis(place, 0, -1).reshape(-1)] = kernel
         return turned
 
     size = "x".join(str(number) for number in flat)
-    said = f"the flatten order is wrong: the kernel's rows are for channels {{}}, the {size} feature map came {{}}"
-    yield Hypothesis(said.format("first", "channels last"), with_weight("kernel", first))
-    yield Hypothesis(said.format("last", "channels first"), with_weight("kernel", last))
+    said = f"flatten order: the {size} feature map was flattened channels first, the kernel's rows expect channels last"
+    yield Hypothesis(said, with_weight("kernel", first))
+    said = f"flatten order: the kernel's rows are channels first, the {size} feature map was flattened channels last"
+    yield Hypothesis(said, with_weight("kernel", last))
 
 
 def _axes(name: str, weights: Any, rank: int) -> Iterator[Hypothesis]:

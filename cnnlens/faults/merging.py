@@ -66,6 +66,11 @@ def _sampling(problem: Problem, operation: UpSampling | Resizing) -> Iterator[Hy
     x, output = problem.sample.args[0], problem.sample.output
     if x.ndim != 4 or output.ndim != 4:
         return
+    if operation.method == "bicubic" and not getattr(operation, "antialias", False):
+        for factor, clamped in ((-0.5, False), (-0.75, True), (-0.75, False), (-0.5, True)):
+            edge = "the edge repeated" if clamped else "weights of the edge scaled to one"
+            said = f"bicubic weights computed with a = {factor} and {edge}, where TensorFlow takes a = -0.5 from a table"
+            yield Hypothesis(said, _cubic(first, factor, clamped), narrow=False)
     rules: dict[str, Callable[[Array, int, int], Array]] = {
         "corners aligned": lambda i, size, wanted: i * (size - 1) / max(wanted - 1, 1),
         "pixel corners instead of pixel centres": lambda i, size, wanted: i * size / wanted,
@@ -82,6 +87,44 @@ def _sampled(first: int, rule: Callable[[Array, int, int], Array], method: str) 
         return replace(case, operation=_Sampled(case.output.shape, first, rule, method))
 
     return change
+
+
+def _cubic(first: int, factor: float, clamped: bool) -> Callable[[Case], Case]:
+    def change(case: Case) -> Case:
+        return replace(case, operation=_Cubic(case.output.shape, first, factor, clamped))
+
+    return change
+
+
+class _Cubic(Operation):
+    """Keys' cubic convolution with any ``a``; beyond the edge the edge itself, or nothing and weights scaled to one."""
+
+    def __init__(self, shape: tuple[int, ...], first: int, factor: float, clamped: bool) -> None:
+        super().__init__("Resizing", {}, (3,))
+        self.shape, self.first, self.factor, self.clamped = shape, first, factor, clamped
+
+    def __call__(self, weights: Any, *args: Any, **kwargs: Any) -> Array:
+        y = cast("Array", args[0])
+        for axis in (self.first, self.first + 1):
+            matrix = self._matrix(y.shape[axis], self.shape[axis])
+            y = np.moveaxis(np.tensordot(matrix, y, (1, axis)), 0, axis)
+        return y
+
+    def _matrix(self, size: int, wanted: int) -> Array:
+        position = (np.arange(wanted) + 0.5) * (size / wanted) - 0.5
+        low = np.floor(position)
+        matrix = np.zeros((wanted, size))
+        for tap in (-1, 0, 1, 2):
+            distance = np.abs(position - low - tap)
+            near = ((self.factor + 2) * distance - (self.factor + 3)) * distance * distance + 1
+            far = self.factor * (((distance - 5) * distance + 8) * distance - 4)
+            weight = np.where(distance <= 1, near, np.where(distance < 2, far, 0.0))
+            place = low.astype(int) + tap
+            inside = (place >= 0) & (place < size)
+            if not self.clamped:
+                weight = np.where(inside, weight, 0.0)
+            np.add.at(matrix, (np.arange(wanted), np.clip(place, 0, size - 1)), weight)
+        return matrix / matrix.sum(axis=1, keepdims=True)
 
 
 class _Sampled(Operation):

@@ -34,7 +34,7 @@ from cnnlens.reference.resizing import Resizing, UpSampling
 from cnnlens.reference.shaping import Cropping, Embedding, Flatten, Permute, RepeatVector, Reshape, ZeroPadding
 from cnnlens.reference.wrappers import Container, Input, ModelOperation
 
-__all__ = ["bilinear", "scale_of", "selects"]
+__all__ = ["bilinear", "rounds_once", "scale_of", "selects"]
 
 Array = NDArray[Any]
 
@@ -77,6 +77,13 @@ def selects(operation: Operation) -> bool:
     if isinstance(operation, Merge):
         return operation.kind in ("Maximum", "Minimum")
     return isinstance(operation, _SELECTING)
+
+
+def rounds_once(operation: Operation, args: Sequence[Any]) -> bool:
+    """Whether an output is one IEEE operation, so that float32 gives the float64 result rounded (a sum of two, a ReLU)."""
+    if isinstance(operation, ActivationLayer):
+        return operation.activation is None or operation.activation.name in ("relu", "relu6", "hard_tanh")
+    return isinstance(operation, Merge) and len(cast("Sequence[Any]", args[0])) <= 2
 
 
 def bilinear(operation: Operation) -> bool:

@@ -18,11 +18,12 @@ from cnnlens.errors import CnnlensError, UnsupportedLayerError
 from cnnlens.network import CONFIG_ERRORS, Call
 from cnnlens.numerics.arithmetic import EXACT, Arithmetic, candidates
 from cnnlens.numerics.case import Case
-from cnnlens.numerics.condition import selects
+from cnnlens.numerics.condition import rounds_once, selects
 from cnnlens.numerics.formats import BFLOAT16, FLOAT16, Format, fits, to_format
 from cnnlens.numerics.nonfinite import nonfinite_weights, strays
 from cnnlens.numerics.prediction import floor_of, predict, spread_of, terms_of
 from cnnlens.numerics.tally import Tally
+from cnnlens.numerics.threads import one_blas_thread
 from cnnlens.text import printable
 
 __all__ = ["VERDICTS", "Audit", "audit", "merge"]
@@ -90,6 +91,18 @@ def audit(
     Returns:
         The verdict with its numbers. Never raises for what is in the arrays: shapes that do not fit are ``wrong``.
     """
+    with one_blas_thread():
+        return _audit(call, weights, args, kwargs, output, strict)
+
+
+def _audit(
+    call: Call,
+    weights: Mapping[str, Array],
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    output: Any,
+    strict: bool,
+) -> Audit:
     name, kind = call.name, call.layer.kind
     try:
         if isinstance(output, (list, tuple)):
@@ -148,10 +161,8 @@ def _output(
     tally = Tally(terms_of(case))
     exact = True
     for first, part in case.parts():
-        if selects(part.operation):
-            expected = _selected(part)
-            if np.array_equal(expected, part.output, equal_nan=expected.dtype.kind == "f"):
-                continue
+        if (selects(part.operation) or rounds_once(part.operation, part.args)) and _same(_selected(part), part.output):
+            continue
         prediction = predict(part)
         if prediction.low.shape != part.output.shape:
             shapes = f"{tuple(part.output.shape)} where the reference gives {tuple(prediction.low.shape)}"
@@ -167,10 +178,14 @@ def _output(
 
 
 def _selected(case: Case) -> Array:
-    """What a layer that only selects must give, bit for bit, computed in the recording's own dtype."""
+    """What a layer that only selects, or rounds once, must give: bit for bit, computed in the recording's own dtype."""
     with np.errstate(all="ignore"):
         result = np.asarray(case.operation(case.weights, *case.args, **case.kwargs))
         return result.astype(case.output.dtype, copy=False)
+
+
+def _same(expected: Array, output: Array) -> bool:
+    return np.array_equal(expected, output, equal_nan=expected.dtype.kind == "f")
 
 
 def _judged(case: Case, tally: Tally, stray: tuple[str, tuple[int, ...]] | None, found: Audit, strict: bool) -> Audit:

@@ -1,0 +1,116 @@
+"""A recording held against the float64 reference, layer by layer, on the inputs that the recording itself holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnlens import numerics
+from cnnlens.errors import CnnlensError, UnsupportedLayerError
+from cnnlens.network import Call, Network, Ref, map_refs
+from cnnlens.numerics import Audit
+from cnnlens.text import printable
+
+__all__ = ["Recorded", "audit_recording", "audited_calls", "default_inputs", "recorded_ref"]
+
+# Inputs that the audit looks at are so many that this many numbers go into the network, and at least one.
+_INPUT_NUMBERS = 200_000
+_MOST_INPUTS = 8
+_OPEN_SIZE = 96  # pixels, where a model leaves its image size open
+
+
+class Recorded(Protocol):
+    """What a check needs of a recording."""
+
+    @property
+    def info(self) -> Mapping[str, Any]: ...
+    @property
+    def count(self) -> int: ...
+    def __contains__(self, name: str) -> bool: ...
+    def __getitem__(self, name: str) -> Any: ...
+
+
+def audited_calls(network: Network) -> list[Call]:
+    """Calls that compute something; inputs and nested models (which hand on) have nothing to audit."""
+    return [call for call in network.calls if call.layer.kind != "InputLayer" and not call.layer.container]
+
+
+def audit_recording(network: Network, recording: Recorded, count: int | None = None) -> Iterator[tuple[str, Audit]]:
+    """Each call's audit, on the inputs that the recording holds for it.
+
+    Args:
+        count: How many of the recording's examples to look at; None takes as many as make 200,000 input numbers.
+    """
+    inputs = [network.tensors[ref.name] for ref in network.inputs]
+    first = next((recording[ref.name] for ref in inputs if ref.name in recording), None)
+    size = int(np.prod(first.shape[1:], dtype=np.int64)) if first is not None else _INPUT_NUMBERS
+    looked = min(recording.count, count or max(_INPUT_NUMBERS // max(size, 1), 1), 64)
+    for call in audited_calls(network):
+        yield call.name, _audit(network, call, recording, looked, recording.info["precision"] != "native")
+
+
+def _audit(network: Network, call: Call, recording: Recorded, count: int, strict: bool) -> Audit:
+    outputs = [Ref(call.name, index) for index in range(len(call.shapes))]
+    missing = [ref.name for ref in (*call.refs, *outputs) if recorded_ref(network, ref).name not in recording]
+    if missing:
+        reason = f"'{printable(missing[0])}' is not in the recording"
+        return Audit(call.name, call.layer.kind, "not audited", reason=reason)
+
+    def stored(ref: Ref) -> NDArray[Any]:
+        where = recorded_ref(network, ref)
+        array = np.asarray(recording[where.name][:count])
+        axis = network.calls_by_name[where.call].channel_axis
+        return array if array.ndim < 3 or axis == 1 else np.moveaxis(array, 1, -1)
+
+    arguments = map_refs(call.args, stored)
+    keywords = map_refs(dict(call.kwargs), stored)
+    results = [stored(ref) for ref in outputs]
+    try:
+        weights = call.layer.computing_weights()
+    except UnsupportedLayerError as error:
+        return Audit(call.name, call.layer.kind, "not audited", reason=str(error))
+    return numerics.audit(call, weights, arguments, keywords, results if len(results) > 1 else results[0], strict)
+
+
+def recorded_ref(network: Network, ref: Ref) -> Ref:
+    """Where a tensor's values are: a nested model hands on what its last layer gave."""
+    call = network.calls_by_name[ref.call]
+    while call.layer.container:
+        ref = call.refs[ref.index]
+        call = network.calls_by_name[ref.call]
+    return ref
+
+
+def default_inputs(network: Network, seed: int = 0) -> dict[str, NDArray[Any]]:
+    """Canonical inputs from a fixed seed: uniform in 0..1, in 0..255 for a model that rescales, rows of an embedding.
+
+    Raises:
+        CnnlensError: the file leaves the rank of an input open.
+    """
+    from cnnlens.pictures import rescales
+
+    generator = np.random.default_rng(seed)
+    drawn: dict[str, NDArray[Any]] = {}
+    shapes: dict[str, tuple[int, ...]] = {}
+    for ref in network.inputs:
+        shape = network.canonical_shape(ref)
+        if shape is None:
+            raise CnnlensError(f"the file does not say the shape of input '{printable(ref.name)}'; give inputs")
+        shapes[ref.name] = tuple(_OPEN_SIZE if size is None else size for size in shape[1:])
+    largest = max((int(np.prod(shape, dtype=np.int64)) for shape in shapes.values()), default=1)
+    count = int(np.clip(_INPUT_NUMBERS // max(largest, 1), 1, _MOST_INPUTS))
+    for ref in network.inputs:
+        rows = [
+            call.layer.config.get("input_dim")
+            for call in network.calls
+            if ref in call.refs and call.layer.kind == "Embedding"
+        ]
+        if rows and isinstance(rows[0], int):
+            drawn[ref.name] = generator.integers(0, rows[0], (count, *shapes[ref.name])).astype(np.float32)
+            continue
+        values = generator.random((count, *shapes[ref.name]), np.float32)
+        drawn[ref.name] = np.floor(values * 256).astype(np.float32) if rescales(network) else values
+    return drawn
