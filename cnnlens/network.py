@@ -6,10 +6,10 @@ are read from the file when they are asked for, so opening a model costs its ind
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -64,7 +64,7 @@ class Source(Protocol):
     """Where a network came from. ``sha256`` is computed when it is asked for: it reads the whole file."""
 
     @property
-    def path(self) -> os.PathLike[str]: ...
+    def path(self) -> Path: ...
     @property
     def format(self) -> str: ...
     @property

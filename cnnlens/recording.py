@@ -43,8 +43,8 @@ class Recording(Mapping[str, "Recorded"]):
         self.description = description
         self.info: dict[str, Any] = description.to_json()
         self._log = log
-        # Made anew when asked for: they hold this object, and one that lies in a temporary folder must end with its last
-        # user, not with a garbage collection.
+        # Recorded ones are made when asked for: they hold this object, and a recording in a temporary folder must end
+        # with its last user, not with a garbage collection.
         self._arrays = {tensor: (name, metadata) for name, tensor, metadata in _listed(path, arrays)}
         missing = [tensor for tensor in description.tensors if tensor not in self._arrays]
         if missing:

@@ -51,6 +51,8 @@ def test_every_tensor_is_what_keras_gives(ran: tuple[Path, dict[str, Any]], grap
     assert {key.replace("|", "/") for key in maps} == set(network.tensors)
     compared = [key for key in truth if key in maps]
     assert len(compared) >= len(truth) - 1 > 1
+    if name == "average_pooling" and "torch" in ran[1]["precisions"]["versions"]:
+        compared = ["conv"]  # behind it stands what Keras gets wrong under torch; see the test of that
     for key in compared:
         wanted = canonical(truth[key])
         assert maps[key].shape == wanted.shape, key
@@ -80,7 +82,7 @@ def test_batches_of_any_size_give_the_same(ran: tuple[Path, dict[str, Any]]) -> 
     assert found["order"] == ["head", "first", "pool"]
 
 
-def test_strict_repeats_itself_and_leaves_no_trace(ran: tuple[Path, dict[str, Any]], request: pytest.FixtureRequest) -> None:
+def test_strict_repeats_itself_and_leaves_no_trace(ran: tuple[Path, dict[str, Any]]) -> None:
     found = ran[1]["precisions"]
     assert found["repeats"] is True
     assert found["restored"] is True
@@ -118,8 +120,8 @@ def test_what_is_not_keras_own_is_refused(ran: tuple[Path, dict[str, Any]], case
     ("case", "said"),
     [
         ("named function", "layer 'first' (Conv2D): Keras"),
-        ("too large", "layer 'head' (Dense): its config asks for an array of shape (126, 1000000000)"),
-        ("another size", "layer 'head' (Dense): its weight 'kernel' is (126, 3) by its config and (126, 4) in the file"),
+        ("too large", "layer 'head' (Dense): its config asks for an array of shape (42, 1000000000)"),
+        ("another size", "layer 'head' (Dense): its weight 'kernel' is (42, 3) by its config and (42, 4) in the file"),
         ("nonsense", "layer 'first' (Conv2D): Keras"),
         ("no bias stored", "layer 'first' (Conv2D): the file has no array for its weight 'bias'"),
         ("no such weight", "layer 'first' (Conv2D): Keras' layer has no weight 'bias'"),
@@ -170,7 +172,8 @@ def test_keras_2_is_said_in_keras_3(ran: tuple[Path, dict[str, Any]]) -> None:
     found = ran[1]["keras 2"]
     assert found["hard_sigmoid"] < 1e-6
     assert found["axis"] is True
-    assert "cannot do renorm=True" in found["renorm"]
+    assert "layer 'separable' (SeparableConv1D)" in found["groups"]
+    assert "cannot do groups=2" in found["groups"]
 
 
 def test_a_fault_of_keras_stays_visible(ran: tuple[Path, dict[str, Any]]) -> None:
@@ -180,9 +183,8 @@ def test_a_fault_of_keras_stays_visible(ran: tuple[Path, dict[str, Any]]) -> Non
 def test_torch_runs_a_graph_with_the_same_bits(ran: tuple[Path, dict[str, Any]]) -> None:
     if "graphs" not in ran[1]:
         pytest.skip("of torch alone")
-    # Once for the native session's second batch; never for the strict one.
-    assert ran[1]["graphs"] == {"kinds": ["_lambda"], "same": True} or ran[1]["graphs"]["kinds"] == ["GraphModule"]
-    assert ran[1]["graphs"]["same"] is True
+    # Once, for the native session's second batch; never for the strict one.
+    assert ran[1]["graphs"] == {"captured": [True], "same": True}
 
 
 @pytest.mark.parametrize("name", BACKENDS)

@@ -41,7 +41,7 @@ def hypotheses(problem: Problem) -> Iterator[Hypothesis]:
     """Factors and shifts of the faulty channels."""
     operation = problem.case.operation
     if isinstance(operation, LinearOperation):
-        yield from _linear(problem, operation)
+        yield from problem.ranked(_linear(problem, operation))
     yield from _outputs(problem)
 
 

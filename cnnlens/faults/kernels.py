@@ -21,6 +21,7 @@ from cnnlens.reference.operation import LinearOperation
 __all__ = ["hypotheses", "main_kernel", "with_weight"]
 
 _SPATIAL = {1: ("the length",), 2: ("height", "width"), 3: ("depth", "height", "width")}
+_HUGE = 1 << 24  # elements of a kernel that is not turned round as a whole
 _FEW_INPUTS = 4  # input channels whose every order is tried
 
 
@@ -121,7 +122,7 @@ def _axes(name: str, weights: Any, rank: int) -> Iterator[Hypothesis]:
     """The kernel's numbers in another axis order: transposed where sizes allow, or not transposed where they should be."""
     shape = weights[name].shape
     letters = {0: "IO", 1: "KIO", 2: "HWIO", 3: "DHWIO"}.get(rank, "")
-    if len(letters) != len(shape) or len(shape) < 2:
+    if len(letters) != len(shape) or len(shape) < 2 or weights[name].size > _HUGE:
         return
     plain = tuple(range(len(shape)))
     for order in permutations(plain):

@@ -8,7 +8,7 @@ not told. Most hypotheses are tried on a few examples and channels, and what fit
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, cast
@@ -18,7 +18,7 @@ import numpy as np
 from cnnlens.errors import CnnlensError
 from cnnlens.network import CONFIG_ERRORS
 from cnnlens.numerics.arithmetic import EXACT, Arithmetic
-from cnnlens.numerics.case import Array, Case
+from cnnlens.numerics.case import Array, Case, map_arrays
 from cnnlens.numerics.condition import selects
 from cnnlens.numerics.nonfinite import channels
 from cnnlens.numerics.prediction import Prediction, predict
@@ -167,14 +167,35 @@ class Problem:
         for stage in stages:
             if stage is None:
                 continue
+            if not self._near(hypothesis, stage):
+                return False
             tally = self._try(hypothesis, stage)
             if not self.fits(tally, 0.5 if stage is not self.sample else 0.0):
                 return False
-        if not self._gains(self._try(hypothesis, self.sample)):
-            return False
+            if stage is self.sample and not self._gains(tally):
+                return False
         if self.sample is self.case or self.sample.count == self.case.count:
             return True
         return all(self.fits(self._try(hypothesis, part), 1.0) for _, part in self.case.parts())
+
+    def _near(self, hypothesis: Hypothesis, case: Case) -> bool:
+        """A quick look in float32, without scales: most hypotheses are nowhere near."""
+        try:
+            changed = hypothesis.change(case)
+            weights, args, kwargs = map_arrays((dict(changed.weights), changed.args, dict(changed.kwargs)), _narrow)
+            made = np.asarray(changed.operation(weights, *args, **kwargs))
+            if hypothesis.view is not None:
+                made = hypothesis.view(made)
+        except (CnnlensError, *CONFIG_ERRORS):
+            return False
+        output = np.asarray(case.output)
+        if made.shape != output.shape:
+            return False
+        apart = made - output
+        finite = np.isfinite(apart)
+        off, size = np.square(apart[finite]).sum(), np.square(output[finite]).sum()
+        level = self.base.format.level if self.base is not EXACT else 14.0
+        return bool(off <= size * 4.0 ** -(level - 3))
 
     def _gains(self, tally: Tally | None) -> bool:
         """Whether a hypothesis that fits leaves clearly less than was there: a fit always leaves a little less."""
@@ -201,11 +222,24 @@ class Problem:
             return None
         return self.attempt(changed, hypothesis.view)
 
+    def ranked(self, hypotheses: Iterable[Hypothesis]) -> list[Hypothesis]:
+        """Hypotheses with fitted numbers, the best fitting first; the earlier of two that are as good."""
+        scored: list[tuple[float, Hypothesis]] = []
+        for place, hypothesis in enumerate(hypotheses):
+            tally = self._try(hypothesis, self.sample)
+            lowest = -np.inf if tally is None else float(tally.channel_bits.min(initial=60.0))
+            scored.append((0.05 * place - lowest, hypothesis))
+        return [hypothesis for _, hypothesis in sorted(scored, key=lambda one: one[0])]
+
     def rows(self, array: Array) -> Array:
         """An array shaped like the output as ``(positions, channels)``."""
         axis = self.sample.channel(array)
         return np.moveaxis(array, axis, -1).reshape(-1, array.shape[axis]) if array.ndim > 1 else array[:, None]
 
+
+
+def _narrow(x: Array) -> Array:
+    return x.astype(np.float32, copy=False) if x.dtype.kind == "f" else x
 
 
 def _spread(numbers: Array, count: int) -> Array:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from cnnlens.errors import CnnlensError, UnsupportedLayerError
 from cnnlens.files.keras_graph import LayerSpec, layer_spec, read_graph
+from cnnlens.network import Source
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -122,7 +123,7 @@ def _inside(file: WeightFile, path: tuple[str, ...]) -> WeightFile:
     return _Arrays(inside, file.keras_version)
 
 
-class WeightFile(Protocol):
+class WeightFile(Source, Protocol):
     """What of a model file is needed to build a network from its config."""
 
     @property
@@ -133,18 +134,6 @@ class WeightFile(Protocol):
     def notes(self) -> tuple[str, ...]: ...
     @property
     def config(self) -> dict[str, Any] | None: ...
-    @property
-    def path(self) -> Path: ...
-    @property
-    def format(self) -> str: ...
-    @property
-    def framework(self) -> str: ...
-    @property
-    def keras_version(self) -> str | None: ...
-    @property
-    def size(self) -> int: ...
-    @property
-    def sha256(self) -> str: ...
 
 
 @dataclass

@@ -7,6 +7,7 @@ and are rounded at that size. A separable convolution is two such layers, the fi
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
@@ -141,7 +142,9 @@ def _columns(
     pieces: list[Product] = []
     for start in range(0, kernel.shape[1], step):
         some = {name: array[..., start : start + step] for name, array in weights.items()}
-        pieces.append(_stage(operation, some, x, arithmetic, inherited, scale))
+        part = copy.copy(operation)
+        part.units = some["kernel"].shape[-1]
+        pieces.append(_stage(part, some, x, arithmetic, inherited, scale))
     biases = [piece.bias for piece in pieces if piece.bias is not None]
     return Product(
         np.concatenate([piece.value for piece in pieces], axis=-1),

@@ -8,7 +8,7 @@ made, before the first number is computed.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, cast
@@ -116,13 +116,6 @@ class Executor:
         at_once = count <= chunk or self._whole_batch
         stored = self.stored(given) if at_once else self._chunked(given, count, chunk)
         return {name: self._canonical(name, array) for name, array in stored.items()}
-
-    def batches(self, inputs: Any, batch: int) -> Iterator[dict[str, Array]]:
-        """The same, a batch at a time, so that memory holds one batch alone."""
-        given = self._inputs(inputs)
-        for start in range(0, len(given[0]), batch):
-            part = self._inputs_as_list([array[start : start + batch] for array in given])
-            yield {name: self._canonical(name, array) for name, array in self.stored(part).items()}
 
     def stored(self, given: Sequence[Array]) -> dict[str, Array]:
         """One batch through the network: wanted arrays by name, in the file's own axes. ``given`` is in them too."""
