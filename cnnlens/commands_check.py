@@ -21,7 +21,14 @@ def add(commands: Any) -> None:
     check.add_argument("model", metavar="MODEL", help="a .keras or .h5 file, or a .keras folder")
     check.add_argument("recordings", nargs="*", metavar="RUN.zarr", help="recordings of the same model, made anywhere")
     check.add_argument("--backends", "-b", metavar="A,B,…", help="which backends (default: all that are installed)")
-    check.add_argument("--inputs", "-i", metavar="PATH", help="PNG/JPEG, .npy, .npz, IDX or a folder (default: drawn)")
+    check.add_argument("--config", metavar="FILE", help="the model's config, where MODEL holds weights alone")
+    check.add_argument(
+        "--inputs",
+        "-i",
+        action="append",
+        metavar="[NAME=]PATH",
+        help="PNG/JPEG, .npy, .npz, IDX or a folder; with NAME= for each input of several (default: a few are drawn)",
+    )
     check.add_argument("--precision", choices=["strict", "native"], default="strict", help="default: strict")
     check.add_argument("--device", default="cpu", metavar="DEVICE", help="cpu, gpu or gpu:1 (default: cpu)")
     check.add_argument("--repeat", type=int, default=1, metavar="N", help="2 runs each backend twice and compares bits")
@@ -44,14 +51,18 @@ def add(commands: Any) -> None:
 
 def _check(options: argparse.Namespace) -> int:
     from cnnlens import check_listing
+    from cnnlens import open as open_model
     from cnnlens.checking import check
     from cnnlens.cli import output_text
+    from cnnlens.commands_record import inputs_given
 
+    network = open_model(options.model, config=options.config)
+    inputs = inputs_given(options.inputs, [ref.name for ref in network.inputs]) if options.inputs else None
     backends = _chosen(options)
     quiet = options.json or not sys.stderr.isatty()
     result = check(
-        options.model,
-        options.inputs,
+        network,
+        inputs,
         backends=backends,
         recordings=options.recordings,
         precision=options.precision,

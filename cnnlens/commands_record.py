@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from cnnlens.recording import Recording
 
-__all__ = ["add"]
+__all__ = ["add", "inputs_given"]
 
 
 def add(commands: Any) -> None:
@@ -72,7 +72,7 @@ def _record(options: argparse.Namespace) -> None:
     with Progress("inputs") as progress:
         recording = record(
             network,
-            _inputs(options.inputs, [ref.name for ref in network.inputs]),
+            inputs_given(options.inputs, [ref.name for ref in network.inputs]),
             backend=options.backend,
             layers=_layers(options.layers, network.tensors, len(network)),
             device=options.device,
@@ -93,7 +93,7 @@ def _record(options: argparse.Namespace) -> None:
         output_text(_text(recording))
 
 
-def _inputs(given: list[str], names: list[str]) -> Any:
+def inputs_given(given: list[str], names: list[str]) -> Any:
     """Paths as they were given; a mapping where they name the network's inputs."""
     from cnnlens.errors import CnnlensError
     from cnnlens.text import nearest, printable

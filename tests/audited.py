@@ -16,10 +16,16 @@ Array = NDArray[Any]
 
 
 class Audited:
-    """One layer with weights and inputs; ``honest`` is what float32 gives, ``check`` what the audit says of an output."""
+    """One layer with weights and inputs; ``honest`` is what float32 gives, ``check`` the audit of an output."""
 
     def __init__(
-        self, kind: str, shape: Sequence[int] | Sequence[Sequence[int]], seed: int = 0, *, positive: bool = False, **config: Any
+        self,
+        kind: str,
+        shape: Sequence[int] | Sequence[Sequence[int]],
+        seed: int = 0,
+        *,
+        positive: bool = False,
+        **config: Any,
     ) -> None:
         self.generator = np.random.default_rng(seed)
         self.listed = not isinstance(shape[0], int)
@@ -121,4 +127,13 @@ def weight_shapes(kind: str, config: Mapping[str, Any], shape: Sequence[int]) ->
     elif kind == "Normalization" and "mean" not in config:
         found = {"mean": (channels,), "variance": (channels,)}
     unused = {"use_bias": "bias", "scale": "gamma", "center": "beta"}
-    return {name: sizes for name, sizes in found.items() if all(config.get(k, True) or v != name for k, v in unused.items())}
+    return {
+        name: sizes for name, sizes in found.items() if all(config.get(k, True) or v != name for k, v in unused.items())
+    }
+
+
+def expect(layer: Audited, output: Array, *said: str) -> None:
+    """The audit calls the output wrong, and its sentence has every one of these parts."""
+    found = layer.check(output)
+    assert found.verdict == "wrong", found
+    assert all(part in found.explanation for part in said), found

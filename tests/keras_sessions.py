@@ -18,10 +18,10 @@ os.environ.update(BACKEND.environment("cpu", "strict"))
 
 import keras  # noqa: E402
 import numpy as np  # noqa: E402
+from cnnlens_backends._keras_live import network_from_live  # noqa: E402
 from keras import layers as kl  # noqa: E402
 
 import cnnlens  # noqa: E402
-from cnnlens_backends._keras_live import network_from_live  # noqa: E402
 
 GRAPHS, FOLDER = Path(sys.argv[2]), Path(sys.argv[3])
 
@@ -85,7 +85,9 @@ def batches():
     report["batches"] = {
         "sizes": [len(part["head"]) for part in parts],
         "apart": max(float(np.abs(joined[key] - whole[key]).max()) for key in wanted),
-        "view apart": max(float(np.abs(session.feature_maps([view], wanted)[key] - whole[key]).max()) for key in wanted),
+        "view apart": max(
+            float(np.abs(session.feature_maps([view], wanted)[key] - whole[key]).max()) for key in wanted
+        ),
         "read only": same(session.feature_maps([frozen], wanted), whole),
         "order": list(session.feature_maps([images], ["head", "first", "pool"])),
     }
@@ -120,7 +122,12 @@ def switches():
     import torch
 
     flags = torch.backends.cudnn
-    return [flags.allow_tf32, flags.deterministic, torch.backends.cuda.matmul.allow_tf32, torch.are_deterministic_algorithms_enabled()]
+    return [
+        flags.allow_tf32,
+        flags.deterministic,
+        torch.backends.cuda.matmul.allow_tf32,
+        torch.are_deterministic_algorithms_enabled(),
+    ]
 
 
 def refusals():
@@ -150,10 +157,17 @@ def refusals():
     refuse("unknown class", lambda n: setattr(n["pool"], "kind", "Popen"))
     refuse("registered", lambda n: setattr(n["pool"], "entry", {**n["pool"].entry, "registered_name": "mine>Pool"}))
     refuse("foreign function", lambda n: config(n["first"], activation=function))
-    refuse("keras function", lambda n: config(n["first"], activation={**function, "module": "keras.utils", "config": "get_file"}))
+    refuse(
+        "keras function",
+        lambda n: config(n["first"], activation={**function, "module": "keras.utils", "config": "get_file"}),
+    )
     refuse("named function", lambda n: config(n["first"], activation="get_file"))
     refuse("foreign class inside", lambda n: config(n["frames"], layer=inside), "time_distributed")
-    refuse("Lambda inside", lambda n: config(n["frames"], layer={**inside, "module": "keras.layers", "class_name": "Lambda"}), "time_distributed")
+    refuse(
+        "Lambda inside",
+        lambda n: config(n["frames"], layer={**inside, "module": "keras.layers", "class_name": "Lambda"}),
+        "time_distributed",
+    )
     refuse("foreign op", lambda n: setattr(n["true_divide"], "kind", "Popen"), "bare_operations")
     refuse("too large", lambda n: config(n["head"], units=10**9))
     refuse("another size", lambda n: config(n["head"], units=3))
@@ -196,7 +210,9 @@ def trusted():
 
 def live():
     image = keras.Input((6, 5, 2), name="image")
-    inner = keras.Sequential([kl.Conv2D(3, 2, padding="same", name="conv"), kl.BatchNormalization(name="norm")], name="block")
+    inner = keras.Sequential(
+        [kl.Conv2D(3, 2, padding="same", name="conv"), kl.BatchNormalization(name="norm")], name="block"
+    )
     x = Doubled(name="doubled")(inner(image))
     film = kl.Reshape((6, 5, 3), name="film")(x)
     steps = kl.TimeDistributed(kl.Dense(4, activation="relu", name="each"), name="steps")(film)
@@ -240,8 +256,17 @@ def keras_2():
     given = inputs_of("signal")
     linear = load(network).feature_maps(given, ["causal"])["causal"]
     network.source.keras_version = "2.13.1"
-    network["causal"].config = {**network["causal"].config, "activation": "hard_sigmoid", "batch_input_shape": [None, 19, 3]}
-    network["separable"].config = {**network["separable"].config, "kernel_initializer": {"class_name": "Zeros", "config": {}}, "groups": 1, "dtype": {"class_name": "Policy", "config": {"name": "float32"}}}
+    network["causal"].config = {
+        **network["causal"].config,
+        "activation": "hard_sigmoid",
+        "batch_input_shape": [None, 19, 3],
+    }
+    network["separable"].config = {
+        **network["separable"].config,
+        "kernel_initializer": {"class_name": "Zeros", "config": {}},
+        "groups": 1,
+        "dtype": {"class_name": "Policy", "config": {"name": "float32"}},
+    }
     sigmoid = load(network).feature_maps(given, ["causal", "separable"])["causal"]
     normed = cnnlens.open(GRAPHS / "sequential.keras")
     before = load(normed).feature_maps(inputs_of("sequential"), ["norm"])["norm"]
@@ -269,7 +294,6 @@ def own_faults():
 def graphs():
     """Under torch: whether copies were left out, of a network with every reason not to write in place."""
     import torch
-
     from cnnlens_backends import keras_torch
 
     captured = []

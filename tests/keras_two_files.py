@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from cnnlens_backends.keras_jax import BACKEND
 
 import cnnlens
-from cnnlens_backends.keras_jax import BACKEND
 
 for path in sorted(Path(sys.argv[1]).glob("*.keras")):
     if not path.with_name(path.name + ".out.npz").exists():

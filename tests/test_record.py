@@ -241,7 +241,7 @@ def children(pid: int) -> list[int]:
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
 def test_killed_at_random_moments_nothing_is_lost_doubled_or_torn(tmp_path: Path) -> None:
     """15 kills of the parent, the backend's process, or both; then the bytes are those of a run that nobody killed."""
-    np.save(tmp_path / "x.npy", images(1201))
+    np.save(tmp_path / "x.npy", images(1801))
     record(MODEL, tmp_path / "x.npy", layers=SMALL, batch=2, out=tmp_path / "whole.zarr")
     expected = tree(tmp_path / "whole.zarr")
     out = tmp_path / "killed.zarr"
@@ -254,13 +254,14 @@ def test_killed_at_random_moments_nothing_is_lost_doubled_or_torn(tmp_path: Path
         assert process.stderr is not None
         if number % 5:  # most of them while batches pass by, the others while all is being started
             begun = process.stdout.readline()
-            if begun == "complete\n":
+            if begun == "complete\n":  # a fast machine: the kills before were enough
+                process.communicate(timeout=60)
                 break
             assert begun.strip().isdigit(), process.stderr.read()
             reached.append(int(begun))
-            time.sleep(dice.random() * 0.08)
+            time.sleep(dice.random() * 0.06)
         else:
-            time.sleep(dice.random() * 0.9)
+            time.sleep(dice.random() * 0.6)
         if kind != "parent":
             for child in children(process.pid):
                 os.kill(child, signal.SIGKILL)
@@ -273,12 +274,11 @@ def test_killed_at_random_moments_nothing_is_lost_doubled_or_torn(tmp_path: Path
             recording = Recording.open(out)
             assert recording.verify() >= 0  # whatever the log names is there and whole
     assert reached == sorted(reached)  # nothing that was once recorded is done again
-    assert len(reached) > 5
+    assert len(reached) > 7
     process = start(tmp_path, out)
     said, errors = process.communicate(timeout=120)
     assert said.endswith("complete\n"), errors
     assert tree(out) == expected
-    assert 0 < reached[-1] < 1201, "the kills missed the recording"
 
 
 # -- disks -----------------------------------------------------------------------------------------------------------

@@ -10,28 +10,23 @@ from __future__ import annotations
 import os
 import platform
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cnnlens.errors import CnnlensError, UnsupportedLayerError
-from cnnlens.network import Call, Network, Ref, map_refs, shown_shape
+from cnnlens.network import Network, shown_shape
 from cnnlens.text import nearest, printable
-from cnnlens_backends._keras_layers import input_dtype, make_layers, shown
+from cnnlens_backends._keras_layers import input_dtype, make_layers
 from cnnlens_backends._keras_live import live_layers
 from cnnlens_backends._keras_variables import find, host
+from cnnlens_backends._keras_walk import Array, Plan, Run, Step, Walk, is_stored_order, needed, walk_of
 
-__all__ = ["Array", "KerasBackend", "KerasSession", "Run", "Walk", "in_canonical_axes", "turned"]
-
-Array = NDArray[Any]
-Walk = Callable[[Sequence[Any]], "list[Any]"]  # the framework's tensors in, the framework's tensors out
-Run = Callable[[Sequence[Array]], "list[Array]"]  # the same with NumPy's
+__all__ = ["KerasBackend", "KerasSession"]
 
 
 class KerasBackend(ABC):
@@ -49,9 +44,7 @@ class KerasBackend(ABC):
     # -- what a framework's file fills in ------------------------------------------------------------------------------
 
     @abstractmethod
-    def compiled(
-        self, walk: Walk, moves: Sequence[bool], variables: Sequence[Any], device: str, precision: str
-    ) -> Run:
+    def compiled(self, walk: Walk, moves: Sequence[bool], variables: Sequence[Any], device: str, precision: str) -> Run:
         """``walk`` compiled, from NumPy to NumPy in canonical axes, in one pass and one copy back.
 
         Args:
@@ -146,10 +139,10 @@ class KerasSession:
         self.versions = _versions(backend.requires)
         self._backend = backend
         self._network = network
-        self._layers = layers
+        self._layers = dict(layers)
         self._place = place
         self._precision = precision
-        self._plans: dict[tuple[Any, ...], _Plan] = {}
+        self._plans: dict[tuple[Any, ...], Plan] = {}
 
     def feature_maps(self, inputs: Sequence[Array], tensors: Sequence[str]) -> dict[str, Array]:
         """One batch through the network.
@@ -165,8 +158,13 @@ class KerasSession:
             CnnlensError: no such tensor; inputs that do not fit; the framework failed (memory, most often).
         """
         given = self._inputs(inputs)
-        stored = tuple(_is_stored_order(ref, array, self._network) for ref, array in zip(self._network.inputs, given, strict=True))
-        arrays = [np.moveaxis(array, 1, -1) if flag else np.ascontiguousarray(array) for array, flag in zip(given, stored, strict=True)]
+        stored = tuple(
+            is_stored_order(ref, array, self._network) for ref, array in zip(self._network.inputs, given, strict=True)
+        )
+        arrays = [
+            np.moveaxis(array, 1, -1) if flag else np.ascontiguousarray(array)
+            for array, flag in zip(given, stored, strict=True)
+        ]
         with self._scope():
             key = (tuple(tensors), stored)
             if key not in self._plans:
@@ -179,7 +177,9 @@ class KerasSession:
             except Exception as error:  # each framework has its own words for "out of memory", and for all else
                 lines = [line.strip() for line in str(error).splitlines() if line.strip()]
                 reason = printable(lines[0] if lines else type(error).__name__, 300)
-                raise CnnlensError(f"{self._backend.name}: it failed on a batch of {len(arrays[0])} ({reason})") from error
+                raise CnnlensError(
+                    f"{self._backend.name}: it failed on a batch of {len(arrays[0])} ({reason})"
+                ) from error
         return dict(zip(tensors, results, strict=True))
 
     def weights(self) -> Mapping[str, Mapping[str, Array]]:
@@ -187,7 +187,9 @@ class KerasSession:
         found: dict[str, dict[str, Array]] = {}
         for name, made in self._layers.items():
             layer = self._network.calls_by_name[name].layer
-            arrays = {weight.name: _read(find(made, weight.owner, weight.role), weight) for weight in layer.stored.values()}
+            arrays = {
+                weight.name: _read(find(made, weight.owner, weight.role), weight) for weight in layer.stored.values()
+            }
             if arrays:
                 found[name] = arrays
         return found
@@ -197,10 +199,10 @@ class KerasSession:
         self._plans.clear()
         self._layers = {}
 
-    # -- how it runs -----------------------------------------------------------------------------------------------------
+    # -- how it runs ---------------------------------------------------------------------------------------------------
 
     @contextmanager
-    def _scope(self) -> Iterator[None]:
+    def _scope(self) -> Generator[None]:
         with import_module("keras").device(self._place):
             if self._precision == "strict":
                 with self._backend.strict():
@@ -216,7 +218,8 @@ class KerasSession:
         for ref, array in zip(refs, inputs, strict=True):
             wanted = self._network.canonical_shape(ref)
             fits = wanted is None or (
-                len(wanted) == array.ndim and all(w in (None, s) for w, s in zip(wanted[1:], array.shape[1:], strict=True))
+                len(wanted) == array.ndim
+                and all(w in (None, s) for w, s in zip(wanted[1:], array.shape[1:], strict=True))
             )
             if not fits or len(array) != len(inputs[0]) or not len(array):
                 raise CnnlensError(
@@ -226,152 +229,19 @@ class KerasSession:
             arrays.append(array if dtype == "bfloat16" else array.astype(dtype, copy=False))
         return arrays
 
-    def _plan(self, tensors: Sequence[str], stored: Sequence[bool]) -> _Plan:
+    def _plan(self, tensors: Sequence[str], stored: Sequence[bool]) -> Plan:
         known = self._network.tensors
         for name in tensors:
             if name not in known:
                 raise CnnlensError(f"no tensor is named '{printable(name)}'; {nearest(name, known)}")
         wanted = [known[name] for name in tensors]
-        steps = [_Step(call, self._layers) for call in _needed(self._network, wanted) if call.refs]
-        walk = _walk(self._network, steps, wanted, stored)
+        steps = [Step(call, self._layers) for call in needed(self._network, wanted) if call.refs]
+        walk = walk_of(self._network, steps, wanted, stored)
         moves = [self._network.calls_by_name[ref.call].channel_axis != 1 for ref in wanted]
         variables = {id(one): one for step in steps for one in getattr(step.operation, "variables", ())}
         whole = any(shape is None or not shape or shape[0] is not None for step in steps for shape in step.call.shapes)
         run = self._backend.compiled(walk, moves, list(variables.values()), self._place, self._precision)
-        return _Plan(run, pads=self._backend.compiles and not whole)
-
-
-class _Plan:
-    """A compiled walk. A stream's last, short batch is filled up to a size that is compiled already, and cut again.
-
-    Only the first time: a size that comes back is worth a compilation of its own.
-    """
-
-    def __init__(self, run: Run, pads: bool) -> None:
-        self._run = run
-        self._pads = pads
-        self._compiled: set[int] = set()
-        self._seen: set[int] = set()
-
-    def run(self, arrays: Sequence[Array]) -> list[Array]:
-        count = len(arrays[0])
-        larger = min((size for size in self._compiled if size > count), default=None)
-        if not self._pads or larger is None or count in self._compiled or count in self._seen:
-            self._compiled.add(count)
-            return self._run(arrays)
-        self._seen.add(count)
-        # Copies of the last input, not zeros: whatever a layer does with them, it has done with the others.
-        filled = [np.concatenate([array, np.repeat(array[-1:], larger - count, axis=0)]) for array in arrays]
-        return [array[:count] for array in self._run(filled)]
-
-
-class _Step:
-    """One call: Keras' layer or operation, and its arguments with every constant in Keras' own form."""
-
-    def __init__(self, call: Call, layers: Mapping[str, Any]) -> None:
-        self.call = call
-        self.operation = None if call.layer.container else layers[call.layer.name]
-        self.args = cast("tuple[Any, ...]", _constants(call.args))
-        self.kwargs = {name: value for name, value in cast("dict[str, Any]", _constants(dict(call.kwargs))).items()}
-        if "training" in getattr(self.operation, "_call_context_args", ()) or getattr(
-            self.operation, "_call_has_training_arg", False
-        ):
-            self.kwargs["training"] = False  # also where the file says True: so Keras' own models are run
-        else:
-            self.kwargs.pop("training", None)
-
-    def __call__(self, values: dict[Ref, Any]) -> None:
-        args = map_refs(self.args, values.__getitem__)
-        kwargs = map_refs(self.kwargs, values.__getitem__)
-        result = args[0] if self.operation is None else self.operation(*args, **kwargs)
-        parts: list[Any] = list(cast("list[Any]", result)) if isinstance(result, (list, tuple)) else [result]
-        for index, part in enumerate(parts):
-            values[Ref(self.call.name, index)] = part
-
-
-def _walk(network: Network, steps: Sequence[_Step], wanted: Sequence[Ref], stored: Sequence[bool]) -> Walk:
-    ops = import_module("keras").ops
-    axes = {call.name: call.channel_axis for call in network.calls}
-
-    def walk(inputs: Sequence[Any]) -> list[Any]:
-        values: dict[Ref, Any] = {}
-        for ref, tensor, as_stored in zip(network.inputs, inputs, stored, strict=True):
-            moves = not as_stored and axes[ref.call] != 1 and len(tensor.shape) > 2
-            values[ref] = ops.moveaxis(tensor, 1, -1) if moves else tensor
-        for step in steps:
-            step(values)
-        return [_exact(values[ref], ops) for ref in wanted]
-
-    return walk
-
-
-def _exact(tensor: Any, ops: Any) -> Any:
-    """bfloat16, which NumPy has not, widened to float32."""
-    dtype = import_module("keras").backend.standardize_dtype(tensor.dtype)
-    return ops.cast(tensor, "float32") if dtype == "bfloat16" else tensor
-
-
-def turned(tensors: Sequence[Any], moves: Sequence[bool]) -> list[Any]:
-    """Channels of a framework's tensors brought from the last axis to axis 1, where ``moves`` says so."""
-    ops = import_module("keras").ops
-    found = zip(tensors, moves, strict=True)
-    return [ops.moveaxis(tensor, -1, 1) if move and len(tensor.shape) > 2 else tensor for tensor, move in found]
-
-
-def in_canonical_axes(array: Array, move: bool) -> Array:
-    """The same of a host array, copied by all cores: what XLA does on a CPU, in half of its time."""
-    if not move or array.ndim < 3:
-        return array
-    view = np.moveaxis(array, -1, 1)
-    result = np.empty(view.shape, array.dtype)
-    cores = min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, len(view))
-    if array.nbytes < 1 << 20 or cores < 2:
-        np.copyto(result, view)
-        return result
-    bounds = [len(view) * index // cores for index in range(cores + 1)]
-    with ThreadPoolExecutor(cores) as pool:
-        list(pool.map(lambda a, b: np.copyto(result[a:b], view[a:b]), bounds[:-1], bounds[1:]))
-    return result
-
-
-def _is_stored_order(ref: Ref, array: Array, network: Network) -> bool:
-    """Whether a canonical array lies in memory in the file's own, channels-last order: then nothing need be moved."""
-    axis = network.calls_by_name[ref.call].channel_axis
-    return axis != 1 and array.ndim > 2 and np.moveaxis(array, 1, -1).flags.c_contiguous
-
-
-def _needed(network: Network, wanted: Sequence[Ref]) -> list[Call]:
-    """The calls that the wanted tensors depend on, in order."""
-    needed: set[str] = set()
-    queue = [ref.call for ref in wanted]
-    while queue:
-        name = queue.pop()
-        if name not in needed:
-            needed.add(name)
-            queue.extend(ref.call for ref in network.calls_by_name[name].refs)
-    return [call for call in network.calls if call.name in needed]
-
-
-def _constants(value: Any) -> Any:
-    """Arguments of a call with serialised slices, ellipses and arrays made what they stand for; nothing else is made."""
-    if isinstance(value, (list, tuple)):
-        parts = [_constants(part) for part in cast("list[Any]", value)]
-        return parts if isinstance(value, list) else tuple(parts)
-    if not isinstance(value, Mapping):
-        return value
-    entry = cast("Mapping[str, Any]", value)
-    kind, config = entry.get("class_name"), cast("dict[str, Any]", entry.get("config"))
-    if kind is None and entry.keys() == {"start", "stop", "step"}:  # Keras 2's slices
-        return slice(*(_constants(entry[name]) for name in ("start", "stop", "step")))
-    if kind is None:
-        return {name: _constants(part) for name, part in entry.items()}
-    if kind == "__slice__":
-        return slice(*(_constants(config[name]) for name in ("start", "stop", "step")))
-    if kind == "__ellipsis__":
-        return ...
-    if kind in ("__tensor__", "__numpy__"):
-        return import_module("keras").ops.convert_to_tensor(np.asarray(config["value"], str(config["dtype"])))
-    raise UnsupportedLayerError(f"a call takes a {printable(kind, 60)} as an argument, which is not run")
+        return Plan(run, pads=self._backend.compiles and not whole)
 
 
 def _read(variable: Any, weight: Any) -> Array:
@@ -389,6 +259,3 @@ def _versions(requires: Sequence[str]) -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
-
-
-_ = shown

@@ -16,7 +16,7 @@ from typing import Any, cast
 from cnnlens.errors import UnsupportedLayerError
 from cnnlens.text import printable
 
-__all__ = ["Cleaner", "Config", "Untrusted", "function_name", "hard_sigmoid_of_keras_2", "is_bare", "keras_class"]
+__all__ = ["Cleaner", "Config", "UntrustedError", "function_name", "hard_sigmoid_of_keras_2", "is_bare", "keras_class"]
 
 Config = Mapping[str, Any]
 
@@ -52,7 +52,7 @@ _RETIRED: Mapping[str, tuple[Any, ...]] = {
 }
 
 
-class Untrusted(UnsupportedLayerError):
+class UntrustedError(UnsupportedLayerError):
     """The config names what is not Keras' own; with ``trust_code`` it may run all the same."""
 
 
@@ -99,18 +99,18 @@ class Cleaner:
         """Keras' class for a layer, and the arguments to make one of it.
 
         Raises:
-            Untrusted: it is not Keras' own, or names what is not.
+            UntrustedError: it is not Keras' own, or names what is not.
             UnsupportedLayerError: this Keras cannot say the same.
         """
         if kind in _CODE:
-            raise Untrusted(f"a {kind} runs code or files that the model's author chose")
+            raise UntrustedError(f"a {kind} runs code or files that the model's author chose")
         known = keras_class(_RENAMED.get(kind, kind))
         if not _keras_module(module) or known is None:
             if known is None and _keras_module(module) and ">" not in kind:
-                raise Untrusted(f"Keras {import_module('keras').__version__} has no layer of this class")
-            raise Untrusted(f"its class ({printable(module, 60)}.{printable(kind, 60)}) is not Keras' own")
+                raise UntrustedError(f"Keras {import_module('keras').__version__} has no layer of this class")
+            raise UntrustedError(f"its class ({printable(module, 60)}.{printable(kind, 60)}) is not Keras' own")
         if isinstance(config.get("vocabulary"), str):
-            raise Untrusted("its vocabulary is a file that the model's author chose")
+            raise UntrustedError("its vocabulary is a file that the model's author chose")
         cleaned = {key: self.value(value, key) for key, value in config.items()}
         return known, self._arguments(known, cleaned)
 
@@ -136,13 +136,13 @@ class Cleaner:
         kind, config, module = str(entry["class_name"]), entry["config"], str(entry.get("module") or "keras.layers")
         registered = entry.get("registered_name")
         if isinstance(registered, str) and ">" in registered:
-            raise Untrusted(f"it names '{printable(registered, 60)}', which is not Keras' own")
+            raise UntrustedError(f"it names '{printable(registered, 60)}', which is not Keras' own")
         if kind in _PLAIN:
             return {"class_name": kind, "config": self.value(config)}
         if kind == "function":
             name = str(config)
             if not (_keras_module(module) or module == "builtins") or not _is_activation(name):
-                raise Untrusted(f"it names the function {printable(module, 60)}.{printable(name, 60)}")
+                raise UntrustedError(f"it names the function {printable(module, 60)}.{printable(name, 60)}")
             if name == "hard_sigmoid" and self.version < 3:
                 return hard_sigmoid_of_keras_2
             return import_module("keras").activations.get(name)
@@ -150,7 +150,9 @@ class Cleaner:
             return _policy(kind, module, config)
         if kind.endswith(("QuantizationConfig", "Quantizer")):
             return _own_class("quantizers", kind, module, cast("dict[str, Any]", config))
-        body = cast("dict[str, Any]", config if isinstance(config, dict) else {"layers": config})  # Keras 2's Sequential
+        body = cast(
+            "dict[str, Any]", config if isinstance(config, dict) else {"layers": config}
+        )  # Keras 2's Sequential
         known, arguments = self.operation(kind, module, body) if is_bare(module) else self.layer(kind, module, body)
         found = {"module": known.__module__, "class_name": known.__name__, "config": arguments, "registered_name": None}
         if "inbound_nodes" in entry:  # of a layer in a model that is wrapped whole
@@ -161,7 +163,7 @@ class Cleaner:
         """The class of ``keras.ops`` for an operation without a layer, and the arguments to make one of it."""
         known = bare_operation(module, kind)
         if known is None:
-            raise Untrusted(f"Keras {import_module('keras').__version__} has no operation of this name")
+            raise UntrustedError(f"Keras {import_module('keras').__version__} has no operation of this name")
         return known, {key: self.value(value, key) for key, value in config.items()}
 
     def _arguments(self, known: Any, config: dict[str, Any]) -> dict[str, Any]:
@@ -191,7 +193,7 @@ class Cleaner:
 def _parameters(known: Any) -> set[str]:
     """The names of what a class can be made with: its own arguments, and every layer's."""
     keras = import_module("keras")
-    found = set(_BASE_ARGUMENTS)
+    found: set[str] = set(_BASE_ARGUMENTS)
     for base in known.__mro__:
         if base is keras.Layer:
             break
@@ -211,7 +213,9 @@ def is_bare(module: str) -> bool:
 
 def _keras_module(module: str) -> bool:
     """Whether a file's word for a module is one of Keras' (legacy files have none)."""
-    return module in ("", "keras") or module.startswith(("keras.", "tf_keras.", "tensorflow.keras", "tensorflow.python.keras"))
+    return module in ("", "keras") or module.startswith(
+        ("keras.", "tf_keras.", "tensorflow.keras", "tensorflow.python.keras")
+    )
 
 
 def _is_activation(name: str) -> bool:
@@ -225,10 +229,10 @@ def _policy(kind: str, module: str, config: Any) -> Any:
 
 
 def _own_class(home: str, kind: str, module: str, config: dict[str, Any]) -> Any:
-    found = getattr(getattr(import_module("keras"), home), kind, None)
+    found: Any = getattr(getattr(import_module("keras"), home), kind, None)
     if not inspect.isclass(found) or not _keras_module(module) or not _is_plain(config):
-        raise Untrusted(f"its {home.replace('_', ' ')} entry {printable(kind, 60)} is not Keras' own")
-    return found.from_config(dict(config))
+        raise UntrustedError(f"its {home.replace('_', ' ')} entry {printable(kind, 60)} is not Keras' own")
+    return cast("Any", found).from_config(dict(config))
 
 
 def _is_plain(value: Any) -> bool:

@@ -18,7 +18,7 @@ import numpy as np
 from cnnlens.errors import CnnlensError, UnsupportedLayerError
 from cnnlens.network import Call, Layer, Network, Ref, find_refs, map_refs
 from cnnlens.text import printable
-from cnnlens_backends._keras_config import Cleaner, Untrusted, function_name, hard_sigmoid_of_keras_2, is_bare
+from cnnlens_backends._keras_config import Cleaner, UntrustedError, function_name, hard_sigmoid_of_keras_2, is_bare
 from cnnlens_backends._keras_variables import find, walk
 
 __all__ = ["make_layers"]
@@ -53,7 +53,7 @@ def shown(layer: Layer) -> str:
 
 
 def _blank(largest: list[int]) -> Any:
-    """An initializer that draws nothing, and makes nothing larger than what the file has (a config may claim any size)."""
+    """An initializer that draws nothing, and nothing larger than what the file has: a config may claim any size."""
     keras = import_module("keras")
 
     class Blank(keras.Initializer):
@@ -86,13 +86,13 @@ class _Maker:
         self.largest[0] = max((math.prod(weight.stored.shape) for weight in layer.stored.values()), default=0)
         try:
             return self._make(layer)
-        except Untrusted as error:
+        except UntrustedError as error:
             if not self.trust_code:
                 raise UnsupportedLayerError(f"{shown(layer)}: {error}; {_TRUST}") from None
             return self._trusted(layer)
         except CnnlensError as error:
             raise UnsupportedLayerError(f"{shown(layer)}: {error}") from None
-        except Exception as error:  # noqa: BLE001 - Keras raises anything on a config that it does not understand
+        except Exception as error:
             raise _refused(layer, "make it of its config", error) from error
 
     def _make(self, layer: Layer) -> Any:
@@ -100,14 +100,14 @@ class _Maker:
             return _tensorflow_function(layer)
         registered = layer.entry.get("registered_name")
         if isinstance(registered, str) and ">" in registered:
-            raise Untrusted(f"its class ({printable(registered, 60)}) is not Keras' own")
+            raise UntrustedError(f"its class ({printable(registered, 60)}) is not Keras' own")
         if is_bare(layer.module):
             known, arguments = self.cleaner.operation(layer.kind, layer.module, layer.config)
         else:
             known, arguments = self.cleaner.layer(layer.kind, layer.module, layer.config)
             arguments["name"] = self._name(layer)
         saving = import_module("keras").saving
-        ours = {"Blank": type(self.blank), hard_sigmoid_of_keras_2.__name__: hard_sigmoid_of_keras_2}
+        ours: dict[str, Any] = {"Blank": type(self.blank), hard_sigmoid_of_keras_2.__name__: hard_sigmoid_of_keras_2}
         # Bidirectional makes its second layer of the first one's config, and has to find our names again.
         with saving.custom_object_scope(ours), import_module("keras.src.saving.serialization_lib").SafeModeScope(True):
             return known.from_config(arguments)
@@ -123,7 +123,7 @@ class _Maker:
         entry = {name: value for name, value in layer.entry.items() if name not in ("build_config", "compile_config")}
         try:
             return keras.saving.deserialize_keras_object(entry, safe_mode=False)
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:
             raise _refused(layer, "make it of its config", error) from error
 
     def build(self, made: Any, call: Call, layers: Mapping[str, Any]) -> None:
@@ -139,13 +139,13 @@ class _Maker:
             if own and only is not None and all(self.network.shape(ref) is not None for ref in find_refs(only)):
                 made.build(shapes)
             else:  # several tensors, or a class of the author's: Keras finds out what build wants
-                symbols = lambda ref: self._symbol(ref, layers)  # noqa: E731
-                made(*map_refs(call.args, symbols), **map_refs(dict(call.kwargs), symbols))
+                args, kwargs = self._symbols(call, layers)
+                made(*args, **kwargs)
         except UnsupportedLayerError:
             raise
         except CnnlensError as error:
             raise CnnlensError(f"{shown(layer)}: {error}; save the model again") from None
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:
             raise _refused(layer, "build it for its input", error) from error
 
     def _symbol(self, ref: Ref, layers: Mapping[str, Any]) -> Any:
@@ -157,10 +157,17 @@ class _Maker:
             return keras.KerasTensor(shape, dtype=input_dtype(call.layer) if not call.refs else "float32")
         if not call.refs:
             raise UnsupportedLayerError(f"{shown(call.layer)}: the file does not say its shape")
-        args = map_refs(call.args, lambda one: self._symbol(one, layers))
-        kwargs = map_refs(dict(call.kwargs), lambda one: self._symbol(one, layers))
-        result = args[0] if call.layer.container else layers[call.layer.name](*args, **kwargs)
-        return result[ref.index] if isinstance(result, (list, tuple)) else result
+        args, kwargs = self._symbols(call, layers)
+        result: Any = args[0] if call.layer.container else layers[call.layer.name](*args, **kwargs)
+        return cast("list[Any]", result)[ref.index] if isinstance(result, (list, tuple)) else result
+
+    def _symbols(self, call: Call, layers: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """What a call takes, with such tensors where tensors are."""
+
+        def symbol(ref: Ref) -> Any:
+            return self._symbol(ref, layers)
+
+        return map_refs(call.args, symbol), map_refs(dict(call.kwargs), symbol)
 
 
 def input_dtype(layer: Layer) -> str:
@@ -178,7 +185,9 @@ def _fill(made: Any, layer: Layer) -> None:
     for weight in layer.stored.values():
         variable = find(made, weight.owner, weight.role)
         if variable is None:
-            raise CnnlensError(f"{shown(layer)}: Keras' layer has no weight '{printable(weight.name)}'; save the model again")
+            raise CnnlensError(
+                f"{shown(layer)}: Keras' layer has no weight '{printable(weight.name)}'; save the model again"
+            )
         array = weight.read()
         if tuple(variable.shape) != array.shape:
             raise CnnlensError(
@@ -204,11 +213,11 @@ def _tensorflow_function(layer: Layer) -> Any:
     target, renamed, implied = TENSORFLOW_NAMES.get(name, ("", {}, {}))
     function = getattr(ops, function_name(target), None) if target else None
     if function is None:
-        raise Untrusted(f"it calls the TensorFlow function {printable(name, 60)}")
+        raise UntrustedError(f"it calls the TensorFlow function {printable(name, 60)}")
 
     def call(*args: Any, **kwargs: Any) -> Any:
         given = {renamed.get(key, key): value for key, value in kwargs.items() if key != "name" and value is not None}
-        return cast("Any", function)(*args, **{**implied, **given})
+        return function(*args, **{**implied, **given})
 
     return call
 
@@ -219,4 +228,6 @@ def _refused(layer: Layer, what: str, error: Exception) -> UnsupportedLayerError
     said = str(error).rsplit("Exception encountered:", 1)[-1]
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     reason = printable(lines[0] if lines else type(error).__name__, 200)
-    return UnsupportedLayerError(f"{shown(layer)}: Keras {keras.__version__} cannot {what} ({reason}); view it without running it")
+    return UnsupportedLayerError(
+        f"{shown(layer)}: Keras {keras.__version__} cannot {what} ({reason}); view it without running it"
+    )

@@ -1,7 +1,7 @@
 """A live ``keras.Model``: as a Network, and as the layers that a session runs.
 
-Its config is what Keras would save, read by the reader that reads files; its arrays are the layers' own, taken when they
-are asked for. So a live model looks like its file in every view, and runs with the very layers that its owner holds.
+Its config is what Keras would save, read by the reader that reads files; its arrays are the layers' own, taken when
+they are asked for. So a live model looks like its file in every view, and runs with the layers that its owner holds.
 """
 
 from __future__ import annotations
@@ -51,11 +51,11 @@ class LiveSource:
 
     format = "live model"
     framework = "keras"
-    unmatched: dict[str, LiveArray] = {}
     notes = ()
 
     def __init__(self, model: Any, config: dict[str, Any]) -> None:
         self.path = Path(model.name)
+        self.unmatched: dict[str, LiveArray] = {}
         self.keras_version: str | None = import_module("keras").__version__
         self.config: dict[str, Any] | None = config
         self.weights = {
@@ -92,15 +92,21 @@ def network_from_live(model: Any) -> Network:
     keras = import_module("keras")
     if not isinstance(model, keras.Model):
         kind = f"{type(model).__module__}.{type(model).__name__}"
-        raise CnnlensError(f"a keras.Model of Keras {keras.__version__} was expected, a {printable(kind)} came; save it to a file")
+        raise CnnlensError(
+            f"a keras.Model of Keras {keras.__version__} was expected, a {printable(kind)} came; save it to a file"
+        )
     if not model.built:
-        raise CnnlensError(f"the model '{printable(model.name)}' has no weights yet; call it once, or give it a keras.Input")
+        raise CnnlensError(
+            f"the model '{printable(model.name)}' has no weights yet; call it once, or give it a keras.Input"
+        )
     try:
         config = json.loads(model.to_json())
-    except Exception as error:  # noqa: BLE001 - get_config is the code of whoever wrote the layer
+    except Exception as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         reason = printable(lines[0] if lines else type(error).__name__, 200)
-        raise CnnlensError(f"the model '{printable(model.name)}' cannot say its config ({reason}); give its layers a get_config") from error
+        raise CnnlensError(
+            f"the model '{printable(model.name)}' cannot say its config ({reason}); give its layers a get_config"
+        ) from error
     return keras_network(cast("Any", LiveSource(model, config)))
 
 
@@ -119,7 +125,8 @@ def live_layers(model: Any, network: Network) -> dict[str, Any]:
         made = found.get(layer.name)
         if made is None or type(made).__name__ != layer.kind.rsplit(">", 1)[-1]:
             raise UnsupportedLayerError(
-                f"layer '{printable(layer.name)}' ({printable(layer.kind)}): the live model has no such layer; open it again"
+                f"layer '{printable(layer.name)}' ({printable(layer.kind)}): the live model has no such layer; "
+                "open it again"
             )
         layers[layer.name] = made
     return layers

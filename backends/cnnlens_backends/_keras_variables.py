@@ -29,21 +29,21 @@ def own_variables(layer: Any) -> dict[str, Any]:
     """
     variables = [*layer._trainable_variables, *layer._non_trainable_variables]
     kind = type(layer).__name__
-    names = [_ROLES.get((kind, variable.name), variable.name) for variable in variables]
+    names = [_ROLES.get((kind, str(variable.name)), str(variable.name)) for variable in variables]
     if len(set(names)) < len(names) or not type(layer).__module__.startswith("keras."):
         names = [f"var{index}" for index in range(len(variables))]
     return dict(zip(names, variables, strict=True))
 
 
 def inner_layers(layer: Any) -> dict[str, Any]:
-    """The layers inside a layer by attribute; inside a model by name; in a list as ``attribute/class_in_snake_case``."""
+    """The layers inside a layer by attribute; inside a model by name; in a list as ``attribute/class_name``."""
     keras = import_module("keras")
     if isinstance(layer, keras.Model):
         return {one.name: one for one in layer.layers}
     tracked = {id(one): one for one in layer._flatten_layers(include_self=False, recursive=False)}
     found: dict[str, Any] = {}
     # Under torch a layer is a torch module too, which keeps modules apart from its other attributes.
-    attributes = {**vars(layer), **vars(layer).get("_modules", {})}
+    attributes: dict[str, Any] = {**vars(layer), **vars(layer).get("_modules", {})}
     for attribute, value in attributes.items():
         if id(value) in tracked:
             found[attribute] = tracked.pop(id(value))

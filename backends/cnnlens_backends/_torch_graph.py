@@ -37,9 +37,13 @@ _IN_PLACE = {
 
 
 def captured(walk: Callable[[Sequence[Any]], list[Any]], tensors: Sequence[Any]) -> Callable[..., list[Any]]:
-    """``walk`` as a function of tensors of just these shapes. Raises whatever torch does where it cannot be captured."""
+    """``walk`` as a function of tensors of these shapes alone. Raises whatever torch does where it cannot be."""
     make_fx = import_module("torch.fx.experimental.proxy_tensor").make_fx
-    module = make_fx(lambda *given: walk(given))(*tensors)
+
+    def flat(*given: Any) -> list[Any]:
+        return walk(given)
+
+    module: Any = make_fx(flat)(*tensors)
     graph = module.graph
     _leave_out_copies(graph)
     _write_in_place(graph)

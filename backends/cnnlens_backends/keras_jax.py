@@ -12,13 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from cnnlens_backends._keras import Array, KerasBackend, Run, Walk, in_canonical_axes, turned
+from cnnlens_backends._keras import KerasBackend
+from cnnlens_backends._keras_walk import Array, Run, Walk, in_canonical_axes, turned
 
 
 class _Jax(KerasBackend):
-    def compiled(
-        self, walk: Walk, moves: Sequence[bool], variables: Sequence[Any], device: str, precision: str
-    ) -> Run:
+    def compiled(self, walk: Walk, moves: Sequence[bool], variables: Sequence[Any], device: str, precision: str) -> Run:
         jax, keras = import_module("jax"), import_module("keras")
         kind, _, index = device.partition(":")
         target = jax.devices(kind)[int(index or 0)]
@@ -27,15 +26,26 @@ class _Jax(KerasBackend):
             with keras.StatelessScope(state_mapping=list(zip(variables, values, strict=True))):
                 return walk(tensors)
 
+        def turn(tensors: Sequence[Any]) -> list[Any]:
+            return turned(tensors, moves)
+
         # The transpose stands apart: in one function with it, XLA lays convolutions out for it, at half their speed.
-        function, turn = jax.jit(pure), jax.jit(lambda tensors: turned(tensors, moves))
+        function, transpose = jax.jit(pure), jax.jit(turn)
+
+        placed: dict[int, tuple[Any, Any]] = {}
+
+        def on_device(variable: Any) -> Any:
+            value = variable.value  # another array when a live model was trained on
+            if placed.get(id(variable), (None, None))[0] is not value:
+                placed[id(variable)] = (value, jax.device_put(value, target))
+            return placed[id(variable)][1]
 
         def run(arrays: Sequence[Array]) -> list[Array]:
-            values = jax.device_put([variable.value for variable in variables], target)
+            values = [on_device(variable) for variable in variables]
             found = function(values, jax.device_put(list(arrays), target))
             if target.platform == "cpu":
                 return [in_canonical_axes(np.asarray(one), move) for one, move in zip(found, moves, strict=True)]
-            return [np.asarray(one) for one in jax.device_get(turn(found))]
+            return [np.asarray(one) for one in jax.device_get(transpose(found))]
 
         return run
 

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
-from cnnlens_backends._keras import Array, KerasBackend, Run, Walk, turned
+from cnnlens_backends._keras import KerasBackend
+from cnnlens_backends._keras_walk import Array, Run, Walk, turned
 
 
 class _TensorFlow(KerasBackend):
-    def compiled(
-        self, walk: Walk, moves: Sequence[bool], variables: Sequence[Any], device: str, precision: str
-    ) -> Run:
+    def compiled(self, walk: Walk, moves: Sequence[bool], variables: Sequence[Any], device: str, precision: str) -> Run:
         tf = import_module("tensorflow")
+
+        def both(*tensors: Any) -> list[Any]:
+            return turned(walk(tensors), moves)
+
         # Autograph would rewrite Keras' Python for nothing: shapes are known and there is no control flow on values.
-        function = tf.function(lambda *tensors: turned(walk(tensors), moves), autograph=False)
+        function = tf.function(both, autograph=False)
 
         def run(arrays: Sequence[Array]) -> list[Array]:
             return [tensor.numpy() for tensor in function(*(tf.convert_to_tensor(array) for array in arrays))]
@@ -29,7 +32,7 @@ class _TensorFlow(KerasBackend):
         return [config.experimental.get_device_details(one).get("device_name", "GPU") for one in found]
 
     @contextmanager
-    def strict(self) -> Iterator[None]:
+    def strict(self) -> Generator[None]:
         config = import_module("tensorflow").config.experimental
         # Op determinism has a switch for "on" alone in TensorFlow's public names; it changes nothing in what CPUs give.
         if self.gpus():

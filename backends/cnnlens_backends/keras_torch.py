@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
 import numpy as np
 
-from cnnlens_backends._keras import Array, KerasBackend, Run, Walk, turned
+from cnnlens_backends._keras import KerasBackend
+from cnnlens_backends._keras_walk import Array, Run, Walk, turned
 from cnnlens_backends._torch_graph import captured
 
 
 class _Torch(KerasBackend):
     compiles = False  # of a new batch shape, nothing is; of one that comes again, copies are left out
 
-    def compiled(
-        self, walk: Walk, moves: Sequence[bool], variables: Sequence[Any], device: str, precision: str
-    ) -> Run:
+    def compiled(self, walk: Walk, moves: Sequence[bool], variables: Sequence[Any], device: str, precision: str) -> Run:
         torch = import_module("torch")
         target = device.replace("gpu", "cuda")
         graphs: dict[tuple[Any, ...], Any] = {}
@@ -46,7 +45,7 @@ class _Torch(KerasBackend):
         return [cuda.get_device_name(index) for index in range(cuda.device_count())]
 
     @contextmanager
-    def strict(self) -> Iterator[None]:
+    def strict(self) -> Generator[None]:
         torch = import_module("torch")
         settings = [
             (torch.backends.cuda.matmul, "allow_tf32", False),
@@ -69,16 +68,26 @@ class _Torch(KerasBackend):
 
 
 def _graph(walk: Walk, tensors: Sequence[Any]) -> tuple[Any, list[Any]]:
-    """A faster way through the walk where there is one that gives the same bits, else the walk; and what it gives now."""
+    """A faster way through the walk if one gives the same bits, else the walk itself; and what it gives now."""
     torch = import_module("torch")
     found = walk(tensors)
+
+    def plain(*given: Any) -> list[Any]:
+        return walk(given)
+
     try:
         with torch.inference_mode(False), torch.no_grad():
             graph = captured(walk, [tensor.clone() for tensor in tensors])
-        same = [torch.equal(a.nan_to_num(), b.nan_to_num()) for a, b in zip(found, graph(*tensors), strict=True)]
+        same = all(_equal(a, b) for a, b in zip(found, graph(*tensors), strict=True))
     except Exception:  # not every Python that computes on tensors can be captured; what cannot be runs as it is
-        same = [False]
-    return (graph if all(same) else lambda *given: walk(given)), found
+        return plain, found
+    return (graph if same else plain), found
+
+
+def _equal(a: Any, b: Any) -> bool:
+    """Whether two tensors hold the same numbers; NaN is NaN's equal here."""
+    torch = import_module("torch")
+    return a.dtype == b.dtype and torch.equal(a.isnan(), b.isnan()) and torch.equal(a.nan_to_num(), b.nan_to_num())
 
 
 BACKEND = _Torch("torch", "torch", "torch")

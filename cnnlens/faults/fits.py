@@ -1,7 +1,7 @@
 """Systematic faults of single channels: a kernel or a bias that is a little off, a factor on what comes out.
 
-A factor of 1.0001 is far below what the eye sees and far above rounding. It is fitted through the activation, channel by
-channel, and then tried like any other hypothesis: the layer is computed with it.
+A factor of 1.0001 is far below what the eye sees and far above rounding. It is fitted through the activation, channel
+by channel, and then tried like any other hypothesis: the layer is computed with it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _SIGNIFICANT = 2.0**-20  # a factor nearer to one than this is rounding
 
 @dataclass(frozen=True)
 class _Fit:
-    """The faulty channels as ``(positions, channels)``: recorded, before the activation, the bias, the noise's scale."""
+    """The faulty channels as ``(positions, channels)``: recorded, before the activation, bias, the noise's scale."""
 
     output: Array
     value: Array

@@ -1,7 +1,7 @@
 """Faults of where windows stand: padding on the other side, symmetric padding, other padding values, shifted strides.
 
-TensorFlow puts the odd zero of ``same`` behind, PyTorch pads both sides alike, and some backends repeat the edge. Each is
-tried by padding the input so and computing the layer without padding.
+TensorFlow puts the odd zero of ``same`` behind, PyTorch pads both sides alike, and some backends repeat the edge. Each
+is tried by padding the input so and computing the layer without padding.
 """
 
 from __future__ import annotations
@@ -189,6 +189,10 @@ class _Shifted(TransposedConvolution):
     def __init__(self, plain: TransposedConvolution, shift: Sequence[int]) -> None:
         super().__init__(plain.kind, plain.config, plain.keras_version)
         self.shift = tuple(shift)
+
+    def __call__(self, weights: Any, *args: Any, **kwargs: Any) -> Array:
+        result = self.linear(weights, args[0])
+        return result if self.activation is None else self.activation(result)
 
     def linear(self, weights: Any, x: Array) -> Array:
         first = 2 if self.channels_first else 1

@@ -119,7 +119,7 @@ def _flatten(problem: Problem) -> Iterator[Hypothesis]:
 
 
 def _axes(name: str, weights: Any, rank: int) -> Iterator[Hypothesis]:
-    """The kernel's numbers in another axis order: transposed where sizes allow, or not transposed where they should be."""
+    """The kernel's numbers in another axis order: transposed where sizes allow, or not where they should be."""
     shape = weights[name].shape
     letters = {0: "IO", 1: "KIO", 2: "HWIO", 3: "DHWIO"}.get(rank, "")
     if len(letters) != len(shape) or len(shape) < 2 or weights[name].size > _HUGE:

@@ -1,4 +1,4 @@
-"""Faults of layers that merge or resize: operands in another order, one left out, another rule, other sampling points."""
+"""Faults of layers that merge or resize: operands in another order or left out, another rule, other sampling points."""
 
 from __future__ import annotations
 
@@ -69,7 +69,9 @@ def _sampling(problem: Problem, operation: UpSampling | Resizing) -> Iterator[Hy
     if operation.method == "bicubic" and not getattr(operation, "antialias", False):
         for factor, clamped in ((-0.5, False), (-0.75, True), (-0.75, False), (-0.5, True)):
             edge = "the edge repeated" if clamped else "weights of the edge scaled to one"
-            said = f"bicubic weights computed with a = {factor} and {edge}, where TensorFlow takes a = -0.5 from a table"
+            said = (
+                f"bicubic weights computed with a = {factor} and {edge}, where TensorFlow takes a = -0.5 from a table"
+            )
             yield Hypothesis(said, _cubic(first, factor, clamped), narrow=False)
     rules: dict[str, Callable[[Array, int, int], Array]] = {
         "corners aligned": lambda i, size, wanted: i * (size - 1) / max(wanted - 1, 1),

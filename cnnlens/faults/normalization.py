@@ -1,7 +1,7 @@
 """Faults of normalisation: another epsilon, weights left out or exchanged, the batch's own statistics, other groups.
 
-The epsilon is solved for: a batch norm with 1e-5 where the model says 1e-3 is a factor of 1.0005 on a channel of variance
-one, and a larger one where the variance is small, which no other fault imitates.
+The epsilon is solved for: a batch norm with 1e-5 where the model says 1e-3 is a factor of 1.0005 on a channel of
+variance one, and a larger one where the variance is small, which no other fault imitates.
 """
 
 from __future__ import annotations

@@ -72,9 +72,12 @@ def _reinterpreted(case: Case) -> Iterator[Hypothesis]:
     sources = [x for x in arrays_of(case.args) if x.size == output.size and x.ndim > 2]
     if output.ndim == 2 and sources and case.operation.kind in ("Flatten", "Reshape"):
         rank = sources[0].ndim
-        orders = {(0, rank - 1, *range(1, rank - 1)): "channels first", (0, *range(2, rank), 1): "channels last"}
-        orders[(0, *range(rank - 1, 0, -1))] = "in reverse axis order"
-        for order, name in orders.items():
+        orders: list[tuple[tuple[int, ...], str]] = [
+            ((0, rank - 1, *range(1, rank - 1)), "channels first"),
+            ((0, *range(2, rank), 1), "channels last"),
+            ((0, *range(rank - 1, 0, -1)), "in reverse axis order"),
+        ]
+        for order, name in orders:
             yield Hypothesis(f"the feature map was flattened {name}", _flattened(order), narrow=False)
         return
     if output.ndim > 2:
@@ -107,15 +110,16 @@ def channel_order(problem: Problem) -> Iterator[Hypothesis]:
     step = max(output.shape[0] // _POSITIONS, 1)
     output, expected, scale = (array[::step] for array in (output, expected, scale))
     weight = 1 / np.maximum(np.sqrt(np.mean(np.square(np.nan_to_num(scale)), axis=0)), 1e-300)
-    found = np.arange(count)
+    places = list(range(count))
     for channel in problem.faulty:
         apart = np.square(np.nan_to_num(output[:, channel : channel + 1] - expected)).mean(axis=0) * np.square(weight)
         best = int(apart.argmin())
         # Exchanged channels agree to rounding; a tenth of a percent is where no other pair comes near.
         if not apart[best] < 1e-6:
             return
-        found[channel] = best
-    moved = np.flatnonzero(found != np.arange(count))
+        places[int(channel)] = best
+    found = np.array(places)
+    moved = np.array([place for place, channel in enumerate(places) if place != channel])
     if not moved.size:
         return
     axis = problem.sample.channel(problem.sample.output)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import combinations
+from typing import cast
 
 import numpy as np
 
@@ -45,11 +46,13 @@ def hypotheses(problem: Problem) -> Iterator[Hypothesis]:
     order = np.argsort(shares)[::-1]
     yield from _channel(problem, table, residual, weight, kernel, int(order[0]))
     for first, second in combinations(sorted(int(one) for one in order[:_PAIRS]), 2):
-        swap = np.arange(inputs)
-        swap[[first, second]] = second, first
-        yield Hypothesis(
-            f"input channels {first} and {second} are exchanged", _kernel(lambda k, swap=swap: k[..., swap, :])
-        )
+        swap = list(range(inputs))
+        swap[first], swap[second] = second, first
+        yield Hypothesis(f"input channels {first} and {second} are exchanged", _kernel(_reordered(np.array(swap))))
+
+
+def _reordered(order: Array) -> Callable[[Array], Array]:
+    return lambda kernel: kernel[..., order, :]
 
 
 def _kernel(change: Callable[[Array], Array]) -> Callable[[Case], Case]:
@@ -142,7 +145,7 @@ def _single(problem: Problem, table: Array, residual: Array, weight: Array, kern
 
 def _shares(table: Array, residual: Array, weight: Array, inputs: int) -> Array:
     """How much of the residual each input channel could explain by itself."""
-    shares = np.zeros(inputs)
+    shares: list[Array] = []
     cube = table.reshape(table.shape[0], -1, inputs)
     for place in range(residual.shape[1]):
         error = residual[:, place] * weight[:, place]
@@ -151,11 +154,13 @@ def _shares(table: Array, residual: Array, weight: Array, inputs: int) -> Array:
         along = np.einsum("ptc,p->ct", scaled, error)
         square = np.einsum("ptc,puc->ctu", scaled, scaled) if scaled.shape[1] <= 49 else None
         if square is None:
-            shares += (np.square(along) / np.maximum(np.square(scaled).sum(axis=0).T, 1e-300)).sum(axis=1) / total
+            alone = np.square(along) / np.maximum(np.square(scaled).sum(axis=0).T, 1e-300)
+            shares.append(alone.sum(axis=1) / total)
             continue
         ridge = 1e-9 * np.trace(square, axis1=1, axis2=2)[:, None, None] * np.eye(square.shape[1]) + 1e-300
-        shares += (along * np.linalg.solve(square + ridge, along[..., None])[..., 0]).sum(axis=1) / total
-    return shares
+        solved = cast("Array", np.linalg.solve(square + ridge, along[..., None]))
+        shares.append((along * solved[..., 0]).sum(axis=1) / total)
+    return np.sum(shares, axis=0)
 
 
 def _channel(

@@ -11,7 +11,6 @@ import copy
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, cast
 
 import numpy as np
 
@@ -235,7 +234,6 @@ class Problem:
         """An array shaped like the output as ``(positions, channels)``."""
         axis = self.sample.channel(array)
         return np.moveaxis(array, axis, -1).reshape(-1, array.shape[axis]) if array.ndim > 1 else array[:, None]
-
 
 
 def _narrow(x: Array) -> Array:

@@ -32,7 +32,7 @@ _HUGE = 1 << 24
 def map_arrays(structure: Any, change: Callable[[Array], Any]) -> Any:
     """``structure`` (nested lists, tuples, dicts) with ``change(array)`` in place of every array."""
     if isinstance(structure, np.ndarray):
-        return change(structure)
+        return change(cast("Array", structure))
     if isinstance(structure, list):
         return [map_arrays(part, change) for part in cast("list[Any]", structure)]
     if isinstance(structure, tuple):

@@ -46,14 +46,16 @@ _SELECTING = (
     *(Permute, RepeatVector, Reshape, ZeroPadding),
 )
 _SELECTING_BARE = frozenset(
-    "Abs Absolute Negative Positive Copy StopGradient Maximum Minimum Max Min Amax Amin Argmax Argmin Relu Relu6 Clip "
-    "Flip Roll Where Reshape Transpose ExpandDims Squeeze Concatenate Stack Unstack Split SplitBySize Pad GetItem Slice "
-    "Repeat Tile Moveaxis Swapaxes Take BroadcastTo Ravel OneHot MaxPool AdaptiveMaxPool ZerosLike OnesLike Sign".split()
+    "Abs Absolute Negative Positive Copy StopGradient Maximum Minimum Max Min Amax Amin Argmax Argmin Relu Relu6 "
+    "Clip Flip Roll Where Reshape Transpose ExpandDims Squeeze Concatenate Stack Unstack Split SplitBySize Pad "
+    "GetItem Slice Repeat Tile Moveaxis Swapaxes Take BroadcastTo Ravel OneHot MaxPool AdaptiveMaxPool ZerosLike "
+    "OnesLike Sign".split()
 )
 _ELEMENTWISE = (CustomScaleLayer, LayerScale, Merge, Normalization, PReLU, Rescaling)
 _ELEMENTWISE_BARE = frozenset(
-    "Square Sqrt Rsqrt Reciprocal Exp Exp2 Expm1 Log Log10 Log1p Log2 Sin Cos Tan Arcsin Arccos Arctan Sinh Cosh Arcsinh "
-    "Arccosh Arctanh Erf Add Subtract Multiply Divide TrueDivide Power Arctan2 Hypot Logaddexp DivideNoNan Cast".split()
+    "Square Sqrt Rsqrt Reciprocal Exp Exp2 Expm1 Log Log10 Log1p Log2 Sin Cos Tan Arcsin Arccos Arctan Sinh Cosh "
+    "Arcsinh Arccosh Arctanh Erf Add Subtract Multiply Divide TrueDivide Power Arctan2 Hypot Logaddexp DivideNoNan "
+    "Cast".split()
 )
 _BILINEAR_BARE = frozenset("Matmul Einsum Tensordot Conv DepthwiseConv ConvTranspose".split())
 
@@ -80,7 +82,7 @@ def selects(operation: Operation) -> bool:
 
 
 def rounds_once(operation: Operation, args: Sequence[Any]) -> bool:
-    """Whether an output is one IEEE operation, so that float32 gives the float64 result rounded (a sum of two, a ReLU)."""
+    """Whether an output is one IEEE operation (a sum of two, a ReLU): float32 gives the float64 result rounded."""
     if isinstance(operation, ActivationLayer):
         return operation.activation is None or operation.activation.name in ("relu", "relu6", "hard_tanh")
     return isinstance(operation, Merge) and len(cast("Sequence[Any]", args[0])) <= 2
@@ -157,7 +159,7 @@ def _one_by_one(
             return x * (1 + _STEP) if x.dtype.kind == "f" and next(seen) == wanted else x  # noqa: B023
 
         moved: Any = map_arrays(given, nudge)
-        total += _squared_change(operation(weights, *moved[0], **moved[1]), y)
+        total += _squared_change(cast("Array", operation(weights, *moved[0], **moved[1])), y)
     for name, array in weights.items():
         if array.dtype.kind == "f":
             total += _squared_change(operation({**weights, name: array * (1 + _STEP)}, *args, **kwargs), y)
@@ -184,7 +186,7 @@ def _at_random(
 
 
 def _squared_change(moved: Any, y: Array) -> Array:
-    change: Array = (np.asarray(moved) - y) / _STEP
+    change = cast("Array", (np.asarray(moved) - y) / _STEP)
     return np.square(np.nan_to_num(change, copy=False, nan=0.0, posinf=0.0, neginf=0.0))
 
 
@@ -215,5 +217,7 @@ def _positions(y: Array, first: int) -> Array:
             continue
         shape = [1] * y.ndim
         shape[axis] = -1
-        total += np.square(np.gradient(y, axis=axis) * np.arange(y.shape[axis]).reshape(shape))
+        slope: Any = np.gradient(y, axis=axis)
+        place = np.arange(y.shape[axis], dtype=np.float64).reshape(shape)
+        total += np.square(slope * place)
     return total

@@ -1,8 +1,8 @@
 """Convolutions and dense layers in float64, with the scale of their rounding noise, under any arithmetic.
 
-With inputs x, weights W and bias b the noise of a sum of products has the scale ``A = sqrt(W^2 (*) x^2 + b^2)``, the same
-layer on squares. To it comes the sum itself, ``S^2 = A^2 + z^2``: where all terms have one sign, partial sums grow to z
-and are rounded at that size. A separable convolution is two such layers, the first one's results being stored.
+With inputs x, weights W and bias b the noise of a sum of products has the scale ``A = sqrt(W^2 (*) x^2 + b^2)``, the
+same layer on squares. To it comes the sum itself, ``S^2 = A^2 + z^2``: where all terms have one sign, partial sums grow
+to z and are rounded at that size. A separable convolution is two such layers, the first one's results being stored.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Product:
-    """A layer before its activation: ``value`` (bias included), ``spread`` (the noise's scale), ``bias`` as it broadcasts."""
+    """A layer before its activation: ``value`` (with bias), ``spread`` (noise's scale), ``bias`` as it broadcasts."""
 
     value: Array
     spread: Array

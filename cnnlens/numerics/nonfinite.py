@@ -68,7 +68,7 @@ def channels(numbers: Any, limit: int = 6) -> str:
 
 
 def nonfinite_weights(layer: Layer | None, weights: Any) -> str:
-    """One sentence that names the weights with NaN or infinity and their output channels; empty where all are finite."""
+    """One sentence that names a weight with NaN or infinity and its output channels; empty where all are finite."""
     for name, array in weights.items():
         if array.dtype.kind != "f" or bool(np.isfinite(array).all()):
             continue

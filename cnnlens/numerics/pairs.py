@@ -48,7 +48,7 @@ def pairwise(a: NDArray[Any], b: NDArray[Any]) -> Comparison:
     if a.shape != b.shape:
         raise CnnlensError(f"arrays of one shape were expected, {a.shape} and {b.shape} came; compare the same layer")
     largest, equal = 0.0, True
-    sums = np.zeros(4)  # of squares: difference, a, b; of products
+    sums: Array = np.zeros(4)  # of squares: difference, a, b; of products
     top = max(_largest(a), _largest(b)) or 1.0  # keeps the squares in range
     left, right = a.reshape(-1), b.reshape(-1)
     for start in range(0, left.size, _BLOCK):
@@ -65,14 +65,14 @@ def pairwise(a: NDArray[Any], b: NDArray[Any]) -> Comparison:
         x /= top
         y /= top
         sums += [np.square(x - y).sum(), np.square(x).sum(), np.square(y).sum(), (x * y).sum()]
-    difference, first, second, product = (float(one) for one in sums)
+    difference, first, second, product = (float(sums[place]) for place in range(4))
     if largest == float("inf"):
         relative = float("inf")
     else:
         relative = (difference / second) ** 0.5 if second else (0.0 if not difference else float("inf"))
     norm = (first * second) ** 0.5
     cosine = product / norm if norm else (1.0 if first == second else 0.0)
-    top1 = float(np.mean(a.argmax(axis=1) == b.argmax(axis=1))) if a.ndim == 2 and a.size else None
+    top1 = float(np.equal(a.argmax(axis=1), b.argmax(axis=1)).mean()) if a.ndim == 2 and a.size else None
     return Comparison(largest, relative, min(cosine, 1.0), top1, equal)
 
 

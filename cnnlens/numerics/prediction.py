@@ -24,7 +24,7 @@ __all__ = ["Prediction", "errors", "floor_of", "predict", "ratios", "spread_of",
 _TINY = 2.0**-126
 # What Winograd's algorithm may cost below the floor of a plain sum: F(4 x 4, 3 x 3) over 512 channels has 18.1 bits.
 _WINOGRAD = 1.75
-# For layers that are no matrix product: half the width of the band that float32 gives before a narrow result is rounded.
+# For layers that are no matrix product: half the width of the band of float32 before a narrow result is rounded.
 _BAND = 2.0**-18
 
 

@@ -1,8 +1,9 @@
 """How far rounding noise in front of an activation moves what comes out of it.
 
-A scale of noise ``spread`` at the pre-activation ``z`` becomes a scale at ``y = f(z)``: the slope times it, the rounding
-of ``y`` itself, and what an honest float32 implementation of ``f`` loses inside, where its formula cancels. Without
-the last a correct ``gelu`` would be blamed for its small values; each entry was measured on TensorFlow, JAX and PyTorch.
+A scale of noise ``spread`` at the pre-activation ``z`` becomes a scale at ``y = f(z)``: the slope times it, the
+rounding of ``y`` itself, and what an honest float32 implementation of ``f`` loses inside, where its formula cancels.
+Without the last a correct ``gelu`` would be blamed for its small values; the entries were measured on TensorFlow, JAX
+and PyTorch.
 """
 
 from __future__ import annotations

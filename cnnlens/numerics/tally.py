@@ -19,8 +19,8 @@ __all__ = ["Tally", "bits"]
 Array = NDArray[Any]
 
 
-# A systematic error below this, in units of the noise's scale, is what rounding may be: numbers on a coarse grid, such as
-# small differences of large inputs, are rounded alike.
+# A systematic error below this, in units of the noise's scale, is what rounding may be: numbers on a coarse grid, such
+# as small differences of large inputs, are rounded alike.
 _VISIBLE = 2.0**-20.5
 
 
@@ -104,7 +104,7 @@ class Tally:
         return np.nan_to_num(slope), np.where(self.count > 8, np.nan_to_num(sure, posinf=1e300), 0.0)
 
     def below(self, floor: float, *, spread: float = 1.0) -> Array:
-        """Channels with fewer bits than rounding leaves: ``spread`` below the layer's floor, more where outputs are few."""
+        """Channels with fewer bits than rounding leaves: ``spread`` below the floor, more where outputs are few."""
         if not self.count.size:
             return np.zeros(0, np.bool_)
         allowance = spread + 2.2 / np.sqrt(np.maximum(self.count, 1))
@@ -121,7 +121,7 @@ class Tally:
         return np.sqrt(self.size / np.maximum(self.count, 1))
 
     def outliers(self, enough: float = 20.0) -> Array:
-        """Channels that lie apart from the rest: fewer bits (``enough`` are never too few), or a factor of their own."""
+        """Channels apart from the rest: fewer bits (``enough`` are never too few), or a factor of their own."""
         if not self.count.size:
             return np.zeros(0, np.bool_)
         used = self.count > 0

@@ -7,7 +7,7 @@ thread, use the cores better than any one of them could.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,7 +20,7 @@ _state: dict[str, Any] = {"controller": None, "limit": None, "users": 0}
 
 
 @contextmanager
-def one_blas_thread() -> Iterator[None]:
+def one_blas_thread() -> Generator[None]:
     """Hold BLAS to one thread until the last of those who asked has left; safe to enter from several threads."""
     with _lock:
         if not _state["users"]:

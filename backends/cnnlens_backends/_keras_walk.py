@@ -1,0 +1,174 @@
+"""The walk over a network's calls with Keras' layers: what is needed, in which axes, in what batches.
+
+Nothing here depends on the framework under Keras: the walk is plain Python over ``keras.ops`` and layers, made once for
+each set of wanted tensors, and handed to the framework to compile.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnlens.errors import UnsupportedLayerError
+from cnnlens.network import Call, Network, Ref, map_refs
+from cnnlens.text import printable
+
+__all__ = [
+    "Array",
+    "Plan",
+    "Run",
+    "Step",
+    "Walk",
+    "in_canonical_axes",
+    "is_stored_order",
+    "needed",
+    "turned",
+    "walk_of",
+]
+
+Array = NDArray[Any]
+Walk = Callable[[Sequence[Any]], "list[Any]"]  # the framework's tensors in, the framework's tensors out
+Run = Callable[[Sequence[Array]], "list[Array]"]  # the same with NumPy's
+
+
+class Plan:
+    """A compiled walk. A stream's last, short batch is filled up to a size that is compiled already, and cut again.
+
+    Only the first time: a size that comes back is worth a compilation of its own.
+    """
+
+    def __init__(self, run: Run, pads: bool) -> None:
+        self._run = run
+        self._pads = pads
+        self._compiled: set[int] = set()
+        self._seen: set[int] = set()
+
+    def run(self, arrays: Sequence[Array]) -> list[Array]:
+        count = len(arrays[0])
+        larger = min((size for size in self._compiled if size > count), default=None)
+        if not self._pads or larger is None or count in self._compiled or count in self._seen:
+            self._compiled.add(count)
+            return self._run(arrays)
+        self._seen.add(count)
+        # Copies of the last input, not zeros: whatever a layer does with them, it has done with the others.
+        filled = [np.concatenate([array, np.repeat(array[-1:], larger - count, axis=0)]) for array in arrays]
+        return [array[:count] for array in self._run(filled)]
+
+
+class Step:
+    """One call: Keras' layer or operation, and its arguments with every constant in Keras' own form."""
+
+    def __init__(self, call: Call, layers: Mapping[str, Any]) -> None:
+        self.call = call
+        self.operation = None if call.layer.container else layers[call.layer.name]
+        self.args = cast("tuple[Any, ...]", _constants(call.args))
+        self.kwargs = cast("dict[str, Any]", _constants(dict(call.kwargs)))
+        if "training" in getattr(self.operation, "_call_context_args", ()) or getattr(
+            self.operation, "_call_has_training_arg", False
+        ):
+            self.kwargs["training"] = False  # also where the file says True: so Keras' own models are run
+        else:
+            self.kwargs.pop("training", None)
+
+    def __call__(self, values: dict[Ref, Any]) -> None:
+        args = map_refs(self.args, values.__getitem__)
+        kwargs = map_refs(self.kwargs, values.__getitem__)
+        result = args[0] if self.operation is None else self.operation(*args, **kwargs)
+        parts: list[Any] = list(cast("list[Any]", result)) if isinstance(result, (list, tuple)) else [result]
+        for index, part in enumerate(parts):
+            values[Ref(self.call.name, index)] = part
+
+
+def walk_of(network: Network, steps: Sequence[Step], wanted: Sequence[Ref], stored: Sequence[bool]) -> Walk:
+    ops = import_module("keras").ops
+    axes = {call.name: call.channel_axis for call in network.calls}
+
+    def walk(inputs: Sequence[Any]) -> list[Any]:
+        values: dict[Ref, Any] = {}
+        for ref, tensor, as_stored in zip(network.inputs, inputs, stored, strict=True):
+            moves = not as_stored and axes[ref.call] != 1 and len(tensor.shape) > 2
+            values[ref] = ops.moveaxis(tensor, 1, -1) if moves else tensor
+        for step in steps:
+            step(values)
+        return [_exact(values[ref], ops) for ref in wanted]
+
+    return walk
+
+
+def _exact(tensor: Any, ops: Any) -> Any:
+    """bfloat16, which NumPy has not, widened to float32."""
+    dtype = import_module("keras").backend.standardize_dtype(tensor.dtype)
+    return ops.cast(tensor, "float32") if dtype == "bfloat16" else tensor
+
+
+def turned(tensors: Sequence[Any], moves: Sequence[bool]) -> list[Any]:
+    """Channels of a framework's tensors brought from the last axis to axis 1, where ``moves`` says so."""
+    ops = import_module("keras").ops
+    found = zip(tensors, moves, strict=True)
+    return [ops.moveaxis(tensor, -1, 1) if move and len(tensor.shape) > 2 else tensor for tensor, move in found]
+
+
+def in_canonical_axes(array: Array, move: bool) -> Array:
+    """The same of a host array, copied by all cores: what XLA does on a CPU, in half of its time."""
+    if not move or array.ndim < 3:
+        return array
+    view = np.moveaxis(array, -1, 1)
+    result = np.empty(view.shape, array.dtype)
+    cores = min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, len(view))
+    if array.nbytes < 1 << 20 or cores < 2:
+        np.copyto(result, view)
+        return result
+    bounds = [len(view) * index // cores for index in range(cores + 1)]
+
+    def copy(index: int) -> None:
+        np.copyto(result[bounds[index] : bounds[index + 1]], view[bounds[index] : bounds[index + 1]])
+
+    with ThreadPoolExecutor(cores) as pool:
+        list(pool.map(copy, range(cores)))
+    return result
+
+
+def is_stored_order(ref: Ref, array: Array, network: Network) -> bool:
+    """Whether a canonical array lies in memory in the file's own, channels-last order: then nothing need be moved."""
+    axis = network.calls_by_name[ref.call].channel_axis
+    return axis != 1 and array.ndim > 2 and np.moveaxis(array, 1, -1).flags.c_contiguous
+
+
+def needed(network: Network, wanted: Sequence[Ref]) -> list[Call]:
+    """The calls that the wanted tensors depend on, in order."""
+    needed: set[str] = set()
+    queue = [ref.call for ref in wanted]
+    while queue:
+        name = queue.pop()
+        if name not in needed:
+            needed.add(name)
+            queue.extend(ref.call for ref in network.calls_by_name[name].refs)
+    return [call for call in network.calls if call.name in needed]
+
+
+def _constants(value: Any) -> Any:
+    """Arguments of a call with serialised slices, ellipses and arrays made what they are; nothing else is made."""
+    if isinstance(value, (list, tuple)):
+        parts = [_constants(part) for part in cast("list[Any]", value)]
+        return parts if isinstance(value, list) else tuple(parts)
+    if not isinstance(value, Mapping):
+        return value
+    entry = cast("Mapping[str, Any]", value)
+    kind, config = entry.get("class_name"), cast("dict[str, Any]", entry.get("config"))
+    if kind is None and set(entry) == {"start", "stop", "step"}:  # Keras 2's slices
+        return slice(*(_constants(entry[name]) for name in ("start", "stop", "step")))
+    if kind is None:
+        return {name: _constants(part) for name, part in entry.items()}
+    if kind == "__slice__":
+        return slice(*(_constants(config[name]) for name in ("start", "stop", "step")))
+    if kind == "__ellipsis__":
+        return ...
+    if kind in ("__tensor__", "__numpy__"):
+        return import_module("keras").ops.convert_to_tensor(np.asarray(config["value"], str(config["dtype"])))
+    raise UnsupportedLayerError(f"a call takes a {printable(kind, 60)} as an argument, which is not run")
