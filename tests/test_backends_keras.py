@@ -18,9 +18,10 @@ from tests.once import once
 from tests.test_network import MODELS, arrays, canonical
 
 BACKENDS = ("keras-tensorflow", "keras-jax", "keras-torch")
+# Not "sequential": its random variances are negative, and what max pooling makes of NaN differs between frameworks.
 KERAS_2_NAMES = (
-    "branches conv13d convlstm nested nested2 preproc separable sequential shared shared_model td_model wrappers"
-).split()
+    "branches conv13d convlstm nested nested2 preproc separable shared shared_model td_model wrappers".split()
+)
 KERAS_FILES = Path(__file__).parents[2] / "shared" / "data" / "keras_files" / "tf213"
 
 
@@ -223,7 +224,7 @@ def test_files_of_keras_2_give_keras_2_s_outputs(keras_2_outputs: Path, name: st
     ours = arrays(keras_2_outputs / f"{name}.npz")
     truth = arrays(KERAS_FILES / f"{name}.keras.out.npz")
     network: Network = cnnlens.open(KERAS_FILES / f"{name}.keras")
-    assert len(network.outputs) == int(truth["n"])
+    assert len(network.outputs) == sum(key.startswith("y") for key in truth)
     for index, ref in enumerate(network.outputs):
         wanted = truth[f"y{index}"]
         found = ours[str(index)]

@@ -53,14 +53,14 @@ def _linear(problem: Problem, operation: LinearOperation) -> Iterator[Hypothesis
     if name is None:
         return
     has_bias = "bias" in problem.case.weights and fit.bias.any()
-    count = _channel_count(operation, problem.case.weights[name], name)
+    count = _channel_count(operation, problem.case.weights[name])
     if count != problem.tally.count.size:
         return
     factors = _solve(fit, fit.value - fit.bias) + 1
-    yield from _factors(problem, factors, "the kernel", _scaled(problem, operation, name, factors, bias=False))
+    yield from _factors(problem, factors, "the kernel", _scaled(problem, operation, name, bias=False))
     if has_bias:
         both = _solve(fit, fit.value) + 1
-        yield from _factors(problem, both, "kernel and bias", _scaled(problem, operation, name, both, bias=True))
+        yield from _factors(problem, both, "kernel and bias", _scaled(problem, operation, name, bias=True))
     if "bias" in problem.case.weights:
         yield from _bias(problem, _solve(fit, np.ones((1, fit.value.shape[1]))))
 
@@ -120,23 +120,21 @@ def _output_weight(operation: LinearOperation, weights: Any) -> str | None:
     return next((name for name in names if name in weights), None)
 
 
-def _channel_count(operation: LinearOperation, kernel: Array, name: str) -> int:
-    del name
+def _channel_count(operation: LinearOperation, kernel: Array) -> int:
     if isinstance(operation, DepthwiseConvolution):
         return kernel.shape[-1] * kernel.shape[-2]
     return kernel.shape[-2] if isinstance(operation, TransposedConvolution) else kernel.shape[-1]
 
 
 def _scaled(
-    problem: Problem, operation: LinearOperation, name: str, factors: Array, *, bias: bool
+    problem: Problem, operation: LinearOperation, name: str, *, bias: bool
 ) -> Callable[[Array], Callable[[Case], Case]]:
     """Makes, of factors for the faulty channels, the case with weights scaled so."""
-    del factors
 
     def made(used: Array) -> Callable[[Case], Case]:
         def change(case: Case) -> Case:
             kernel = np.asarray(case.weights[name], np.float64)
-            full = np.ones(_channel_count(operation, kernel, name))
+            full = np.ones(_channel_count(operation, kernel))
             full[problem.faulty] = used
             if isinstance(operation, DepthwiseConvolution):
                 kernel = kernel * full.reshape(kernel.shape[-2:])

@@ -31,7 +31,7 @@ def hypotheses(problem: Problem) -> Iterator[Hypothesis]:
     """For convolutions and pooling."""
     operation = problem.case.operation
     if isinstance(operation, TransposedConvolution):
-        yield from _crops(problem, operation)
+        yield from _crops(operation)
     elif isinstance(operation, Convolution | DepthwiseConvolution | SeparableConvolution | Pooling):
         yield from _windows(problem, operation)
     if isinstance(operation, Pooling | GlobalPooling):
@@ -78,9 +78,9 @@ def _windows(problem: Problem, operation: Any) -> Iterator[Hypothesis]:
     if pooled and not operation.maximum:
         if any(before > 0 or after > 0 for before, after in own):
             said = "the mean counts the padding as zeros"
-            yield Hypothesis(said, _padded(operation, tuple(own), "zeros", count_padding=True))
+            yield Hypothesis(said, _padded(operation, tuple(own), "zeros"))
             said = "the padding repeats the edge before the mean is taken, so edge cells count several times"
-            yield Hypothesis(said, _padded(operation, tuple(own), "edge", count_padding=True))
+            yield Hypothesis(said, _padded(operation, tuple(own), "edge"))
     elif not pooled:
         for mode, name in _MODES.items():
             if any(before > 0 or after > 0 for before, after in own):
@@ -88,10 +88,10 @@ def _windows(problem: Problem, operation: Any) -> Iterator[Hypothesis]:
     elif any(before > 0 or after > 0 for before, after in own):
         said = "the padding counts as zeros, not as nothing, in the maximum"
         yield Hypothesis(said, _padded(operation, tuple(own), "zeros"))
-    yield from _shifted(problem, operation, own, first)
+    yield from _shifted(operation, own)
 
 
-def _shifted(problem: Problem, operation: Any, own: Sequence[tuple[int, int]], first: int) -> Iterator[Hypothesis]:
+def _shifted(operation: Any, own: Sequence[tuple[int, int]]) -> Iterator[Hypothesis]:
     pooled = isinstance(operation, Pooling)
     names = {1: ["the length"], 2: ["the height", "the width"], 3: ["the depth", "the height", "the width"]}[
         operation.rank
@@ -117,12 +117,11 @@ def _shifted(problem: Problem, operation: Any, own: Sequence[tuple[int, int]], f
         yield Hypothesis(said, _padded(operation, pads, mode))
         if pooled and not operation.maximum and max(map(abs, shift)) == 1:
             for mode, text in (("zeros", "counts the padding as zeros"), ("edge", "repeats the edge")):
-                change = _padded(operation, pads, mode, count_padding=True)
+                change = _padded(operation, pads, mode)
                 yield Hypothesis(f"{said}, and the mean {text}", change)
-    del problem, first
 
 
-def _padded(operation: Any, pads: Pads, mode: str, *, count_padding: bool = False) -> Callable[[Case], Case]:
+def _padded(operation: Any, pads: Pads, mode: str) -> Callable[[Case], Case]:
     """The layer without padding of its own on an input padded (or, where negative, cut) by ``pads``.
 
     ``mode``: ``zeros``, ``nothing`` (cells that a maximum or a mean passes over) or one of NumPy's.
@@ -149,7 +148,6 @@ def _padded(operation: Any, pads: Pads, mode: str, *, count_padding: bool = Fals
         real = plain({}, np.pad(np.ones_like(x), width))
         return replace(case, operation=_Divided(plain, real), args=(np.pad(x, width),))
 
-    del count_padding
     return change
 
 
@@ -164,7 +162,7 @@ class _Divided(Operation):
         return self.inner(weights, *args, **kwargs) / self.real
 
 
-def _crops(problem: Problem, operation: TransposedConvolution) -> Iterator[Hypothesis]:
+def _crops(operation: TransposedConvolution) -> Iterator[Hypothesis]:
     """A transposed convolution whose full result is cut elsewhere, or whose kernel is used as a convolution's."""
     names = {1: ["the length"], 2: ["the height", "the width"], 3: ["the depth", "the height", "the width"]}[
         operation.rank
@@ -173,7 +171,6 @@ def _crops(problem: Problem, operation: TransposedConvolution) -> Iterator[Hypot
         if any(shift):
             along = " and ".join(f"{name} by {step:+d}" for name, step in zip(names, shift, strict=True) if step)
             yield Hypothesis(f"the output is cut from the full result shifted along {along}", _cut(operation, shift))
-    del problem
 
 
 def _cut(operation: TransposedConvolution, shift: Sequence[int]) -> Callable[[Case], Case]:

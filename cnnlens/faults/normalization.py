@@ -47,7 +47,7 @@ def hypotheses(problem: Problem) -> Iterator[Hypothesis]:
         yield from _statistics(problem, operation)
     yield from _weights(problem)
     if isinstance(operation, LayerNormalization | GroupNormalization):
-        yield Hypothesis("the variance is divided by n - 1 instead of n", _unbiased(problem), narrow=False)
+        yield Hypothesis("the variance is divided by n - 1 instead of n", _unbiased, narrow=False)
         yield from _other_axes(problem, operation)
 
 
@@ -78,23 +78,15 @@ def _epsilon(own: float, other: float) -> Hypothesis:
 
 
 def _solved(problem: Problem, operation: BatchNormalization) -> float | None:
-    """The epsilon that the slopes of the channels give, where they agree on one."""
-    case = problem.sample
-    x = np.asarray(case.args[0], np.float64)
-    axis = normalise_axis(operation.axis, x.ndim)
-    weights = {name: np.asarray(array, np.float64) for name, array in case.weights.items()}
-    y = np.moveaxis(np.asarray(case.output, np.float64), axis, -1).reshape(-1, x.shape[axis])
-    rows = np.moveaxis(x, axis, -1).reshape(-1, x.shape[axis])
-    centred = (rows - weights["moving_mean"]) * (weights["gamma"] if operation.scale else 1.0)
-    shifted = y - (weights["beta"] if operation.center else 0.0)
+    """The epsilon that the slopes of the channels give: those of the smallest variances show it best."""
+    variance = np.asarray(problem.sample.weights["moving_variance"], np.float64)
+    slopes = _slopes(problem, operation)
     with np.errstate(all="ignore"):
-        slope = (centred * shifted).sum(axis=0) / np.square(centred).sum(axis=0)
-        epsilons = 1 / np.square(slope) - weights["moving_variance"]
-    usable = np.isfinite(epsilons) & (slope > 0)
+        epsilons = 1 / np.square(slopes) - variance
+    usable = np.isfinite(epsilons) & (slopes > 0)
     if not usable.any():
         return None
-    # The channel with the smallest variance shows it best.
-    order = np.argsort(weights["moving_variance"][usable])
+    order = np.argsort(variance[usable])
     found = float(np.median(epsilons[usable][order][: max(int(usable.sum()) // 4, 1)]))
     return found if found > 0 else None
 
@@ -188,26 +180,22 @@ def _weights(problem: Problem) -> Iterator[Hypothesis]:
         yield Hypothesis("the scale is 1 + gamma instead of gamma", plus)
 
 
-def _unbiased(problem: Problem) -> Callable[[Case], Case]:
-    def change(case: Case) -> Case:
-        operation = cast("Any", copy.copy(case.operation))
-        x = case.args[0]
-        if isinstance(operation, LayerNormalization):
-            count = int(np.prod([x.shape[normalise_axis(axis, x.ndim)] for axis in operation.axes]))
-        else:
-            groups = x.shape[normalise_axis(operation.axis, x.ndim)] if operation.groups == -1 else operation.groups
-            count = x[0].size // groups
-        # sqrt(v n / (n - 1) + e) = sqrt(n / (n - 1)) sqrt(v + e (n - 1) / n)
-        ratio = count / (count - 1)
-        operation.epsilon = operation.epsilon / ratio
-        weights = dict(case.weights)
-        if "gamma" not in weights:
-            raise ValueError("no gamma to carry the factor")
-        weights["gamma"] = np.asarray(weights["gamma"], np.float64) / np.sqrt(ratio)
-        return replace(case, operation=operation, weights=weights)
-
-    del problem
-    return change
+def _unbiased(case: Case) -> Case:
+    operation = cast("Any", copy.copy(case.operation))
+    x = case.args[0]
+    if isinstance(operation, LayerNormalization):
+        count = int(np.prod([x.shape[normalise_axis(axis, x.ndim)] for axis in operation.axes]))
+    else:
+        groups = x.shape[normalise_axis(operation.axis, x.ndim)] if operation.groups == -1 else operation.groups
+        count = x[0].size // groups
+    # sqrt(v n / (n - 1) + e) = sqrt(n / (n - 1)) sqrt(v + e (n - 1) / n)
+    ratio = count / (count - 1)
+    operation.epsilon = operation.epsilon / ratio
+    weights = dict(case.weights)
+    if "gamma" not in weights:
+        raise ValueError("no gamma to carry the factor")
+    weights["gamma"] = np.asarray(weights["gamma"], np.float64) / np.sqrt(ratio)
+    return replace(case, operation=operation, weights=weights)
 
 
 def _other_axes(problem: Problem, operation: LayerNormalization | GroupNormalization) -> Iterator[Hypothesis]:

@@ -20,11 +20,10 @@ def hypotheses(problem: Problem) -> Iterator[Hypothesis]:
     """The layer skipped, and its results turned round; most of them cost one comparison."""
     case = problem.sample
     inputs = [x for x in arrays_of(case.args) if x.shape == case.output.shape and x.dtype.kind == "f"]
-    for number, x in enumerate(inputs):
+    for number in range(len(inputs)):
         which = "its input" if len(inputs) == 1 else f"its input {number + 1}"
         if not isinstance(case.operation, Identity):
             yield Hypothesis(f"the layer was left out: its output is {which}", _skip(number), narrow=False)
-        del x
     axes = _spatial(problem)
     names = _names(len(axes))
     for axis, name in zip(axes, names, strict=True):
