@@ -51,6 +51,10 @@ def hypotheses(problem: Problem) -> Iterator[Hypothesis]:
         yield from _other_axes(problem, operation)
 
 
+# Effective bits from which two epsilons explain a layer equally well: rounding of variance + epsilon hides the rest.
+_EQUALLY_WELL = 19.0
+
+
 def _epsilons(problem: Problem, own: float) -> Iterator[Hypothesis]:
     """Usual values of epsilon, the best fitting first, and the one that fits best of all."""
     tried: list[tuple[float, Hypothesis]] = []
@@ -59,7 +63,7 @@ def _epsilons(problem: Problem, own: float) -> Iterator[Hypothesis]:
             hypothesis = _epsilon(own, epsilon)
             tally = problem.attempt(hypothesis.change(problem.sample))
             tried.append((tally.bits if tally is not None else -np.inf, hypothesis))
-    tried.sort(key=lambda one: -one[0])
+    tried.sort(key=lambda one: -min(one[0], _EQUALLY_WELL))  # among equals the more usual one stays in front
     yield from (hypothesis for _, hypothesis in tried[:2])
     operation = problem.case.operation
     found = _solved(problem, operation) if isinstance(operation, BatchNormalization) else None

@@ -38,6 +38,8 @@ class Arithmetic:
         operands: Whether the operands of products are rounded to it; ``rounding``: how.
         stored: Which results are rounded to it as well; None where results stay float32.
         weights: Whether weights that are no product's operand (bias, batch-norm statistics) are rounded too.
+        wide: Whether what comes after the product stays float32 although the product was stored: XLA leaves out
+            roundings that a later float32 result would undo (``xla_allow_excess_precision``).
     """
 
     format: Format
@@ -45,6 +47,7 @@ class Arithmetic:
     rounding: Rounding = "even"
     stored: Stored | None = None
     weights: bool = True
+    wide: bool = False
 
     @property
     def name(self) -> str:
@@ -78,16 +81,18 @@ class Arithmetic:
         results: list[Array] = []
         for shift in (-_BAND, 0.0, _BAND):
             value = product + shift * spread if shift else product
+            if self.stored == "product":
+                value = self.result(value)
             if bias is not None:
-                value = (self.result(value) if self.stored == "product" else value) + bias
-            if self.stored in ("activation", "product"):
+                value = value + bias
+            if self.stored in ("activation", "product") and not self.wide:
                 value = self.result(value)
             y, loss = finish(value)
             # The activation is computed in float32 before its result is rounded.
             slack = np.abs(y) * (np.sign(shift) * _AFTER)
             if loss is not None:
                 slack += loss * (np.sign(shift) * _AFTER)
-            results.append(self.result(y + slack))
+            results.append(y + slack if self.wide else self.result(y + slack))
         low = np.minimum(np.minimum(results[0], results[1]), results[2])
         return low, np.maximum(np.maximum(results[0], results[1]), results[2], out=results[2])
 
@@ -110,6 +115,7 @@ def _halves(wanted: Format, *, results: bool) -> Iterator[Arithmetic]:
     else:
         yield Arithmetic(wanted, True, "even", None, False)
         yield Arithmetic(wanted, True, "even", None, True)
+        yield Arithmetic(wanted, True, "even", "product", True, wide=True)
 
 
 def candidates(output: Array) -> Iterator[Arithmetic]:
