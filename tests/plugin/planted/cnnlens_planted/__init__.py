@@ -1,6 +1,6 @@
 """Keras' own backends with one fault in one layer, as the file that CNNLENS_PLANT names says.
 
-``conv:scaled`` in it scales a channel of ``conv``. It is a file so that one warm process can be given every fault in turn.
+``conv:scaled`` in it scales a channel of ``conv``. It is a file, so that one warm process is given every fault in turn.
 
 The faults are real: the framework's variables, the layer's settings or the layer's computation are changed, and what is
 recorded is what the framework then gives.
