@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import signal
+
 from tests.graphs import graphs
 from tests.plugins import plugin_folder, plugins, traces
 from tests.workers import chain, handed
 
 __all__ = ["chain", "graphs", "handed", "plugin_folder", "plugins", "traces"]
+
+# Started in the background or under nohup, this process ignores Ctrl-C and hang-ups, and every process that a test
+# starts would inherit that. The tests of both need what a terminal gives.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+if hasattr(signal, "SIGHUP"):
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)

@@ -52,7 +52,7 @@ def hypotheses(problem: Problem) -> Iterator[Hypothesis]:
 
 
 # Effective bits from which two epsilons explain a layer equally well: rounding of variance + epsilon hides the rest.
-_EQUALLY_WELL = 19.0
+_EQUALLY_WELL = 23.0
 
 
 def _epsilons(problem: Problem, own: float) -> Iterator[Hypothesis]:
