@@ -129,6 +129,13 @@ def sentences(check: Check) -> list[str]:
             one = layers[name]
             top1 = "" if one.top1 is None else f", the same class for {one.top1:.0%} of the inputs"
             lines.append(f"{a} and {b}: '{printable(name, 40)}' differs by {one.max_abs:.2g} at most{top1}")
+    remarks = {
+        f"note: '{printable(row.name, 40)}': {audit.explanation}": None
+        for row in check.rows
+        for audit in row.audits.values()
+        if audit.explanation and audit.verdict in ("exact", "float32")
+    }
+    lines += remarks
     reasons: dict[str, list[str]] = {}
     for row in check.rows:
         for audit in row.audits.values():
@@ -145,7 +152,7 @@ def sentences(check: Check) -> list[str]:
 def sentence(check: Check, run: Run) -> str:
     """What a run came to: its error, or the first layer that is not rounding and what kind of fault it is."""
     if run.error is not None:
-        return f"could not be checked: {run.error}"
+        return f"could not be checked: {run.error.removeprefix(f'{run.label}: ')}"
     what = _what(run)
     problem = check.problem(run)
     if isinstance(problem, tuple):
@@ -163,7 +170,8 @@ def sentence(check: Check, run: Run) -> str:
     counted = ", ".join(f"{count} {verdict}" for verdict, count in sorted(verdicts.items(), key=lambda one: -one[1]))
     weights = {None: "", True: "; weights equal the file's bit for bit"}[None if run.weights is None else True]
     repeats = "" if run.repeats is None or any(run.repeats.values()) else "; it repeats itself bit for bit"
-    return f"{what} agrees: {counted}{weights}{repeats}"
+    partly = " as far as it was audited" if verdicts.get("not audited") else ""
+    return f"{what} agrees{partly}: {counted}{weights}{repeats}"
 
 
 def _fault(name: str, audit: Audit) -> str:

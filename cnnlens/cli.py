@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -22,11 +23,16 @@ from cnnlens.text import printable
 if TYPE_CHECKING:
     from cnnlens.network import Layer, Network
 
-__all__ = ["main", "output_text"]
+__all__ = ["main", "output_text", "whole_number"]
 
 
 class _Parser(argparse.ArgumentParser):
     """argparse with our kind of error: one line that ends in the way out."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # `--scale -1..1` is a value: what begins with a minus and a digit is no option here.
+        self._negative_number_matcher = re.compile(r"-\d")
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {message}; see '{self.prog} --help'\n")
@@ -34,12 +40,12 @@ class _Parser(argparse.ArgumentParser):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit code is 0, 1 for a negative result, 2 for an error that the message explains."""
-    parser = _parser()
-    options = parser.parse_args(arguments)
-    if options.command is None:
-        parser.print_help()
-        return 0
     try:
+        parser = _parser()
+        options = parser.parse_args(arguments)
+        if options.command is None:
+            parser.print_help()
+            return 0
         return int(options.command(options) or 0)
     except CnnlensError as error:
         print(f"cnnlens: {error}", file=sys.stderr)
@@ -51,6 +57,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("cnnlens: interrupted", file=sys.stderr)
         return 128 + signal.SIGINT
+
+
+def whole_number(least: int) -> Callable[[str], int]:
+    """A type of argument: whole numbers of at least ``least``."""
+
+    def number(text: str) -> int:
+        value = int(text)
+        if value < least:
+            raise argparse.ArgumentTypeError(f"at least {least} was expected, {value} came")
+        return value
+
+    number.__name__ = "whole number"
+    return number
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -98,7 +117,7 @@ def _parser() -> argparse.ArgumentParser:
     layer(hist, "which layer (default: the first convolution)")
     hist.add_argument("--weight", metavar="NAME", help="which of its arrays (default: its kernel)")
     hist.add_argument("--untrained", action="store_true", help="beside it, the same array as its initializer draws it")
-    hist.add_argument("--seed", type=int, default=0, metavar="N", help="the seed of that draw (default: 0)")
+    hist.add_argument("--seed", type=whole_number(0), default=0, metavar="N", help="the seed of that draw (default: 0)")
     as_json(hist)
     output(hist, "the picture (default: MODEL-LAYER-hist.png)")
 
@@ -236,8 +255,15 @@ def output_text(text: str, path: str | None = None) -> None:
         write_text(path, text)
         return
     encoding = sys.stdout.encoding or "utf-8"
-    sys.stdout.write(text.encode(encoding, "replace").decode(encoding))
-    sys.stdout.flush()
+    try:
+        sys.stdout.write(text.encode(encoding, "replace").decode(encoding))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        # What is left in the buffer would fail again when Python ends, and loudly.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise CnnlensError(f"the output cannot be written ({error.strerror}); choose another place with -o") from None
 
 
 def _layer(network: Network, wanted: str) -> Layer:

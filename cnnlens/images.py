@@ -284,6 +284,17 @@ def _understand(pixels: Pixels, shape: Wanted | None, spatial: int) -> str:
     """
     name, sizes = printable(pixels.name), pixels.array.shape
     wanted: Wanted = shape if shape is not None else (None,) * 3
+    if (
+        len(sizes) == 2
+        and spatial == 2
+        and None not in wanted
+        and wanted[1:] != sizes
+        and sizes[1] == math.prod(cast("tuple[int, ...]", wanted))
+    ):
+        flat = ", ".join(str(size) for size in (wanted[1:] if wanted[0] == 1 else (*wanted[1:], wanted[0])))
+        raise CnnlensError(
+            f"{name} holds {sizes[0]} pictures as rows of {sizes[1]} numbers; give it as array.reshape(-1, {flat})"
+        )
     if pixels.axes is not None and spatial != 2:
         raise CnnlensError(f"{name} is a picture, and the model wants {_sizes(wanted)}; give a .npy of that shape")
     fitting: dict[str, tuple[int, int]] = {}

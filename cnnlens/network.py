@@ -170,7 +170,7 @@ class _Arrays(Mapping[str, NDArray[Any]]):
         return "{" + ", ".join(f"{name!r}: {w.stored.dtype} {w.stored.shape}" for name, w in self._stored.items()) + "}"
 
 
-@dataclass
+@dataclass(repr=False)
 class Layer:
     """One layer: what it is, what it holds, what feeds it.
 
@@ -202,6 +202,9 @@ class Layer:
     stored: Mapping[str, Weight] = field(default_factory=lambda: dict[str, Weight]())
     make_operation: Callable[[], Operation] | None = field(default=None, repr=False)
     unpack: Callable[[Mapping[str, NDArray[Any]]], dict[str, NDArray[Any]]] | None = field(default=None, repr=False)
+
+    def __repr__(self) -> str:
+        return f"<Layer {printable(self.name)}: {printable(self.kind)} {shown_shape(self.output_shape)}>"
 
     @property
     def shown(self) -> str:
@@ -302,7 +305,7 @@ def map_refs(structure: Any, change: Callable[[Ref], Any]) -> Any:
     return structure
 
 
-@dataclass
+@dataclass(repr=False)
 class Network:
     """A model without a framework.
 
@@ -363,6 +366,10 @@ class Network:
             f"{printable(self.source.path, 300)}: there is no layer {wanted}; "
             f"the model has {len(self.layers)}, numbered 0 to {len(self.layers) - 1}"
         )
+
+    def __repr__(self) -> str:
+        what = f"{printable(self.kind)} '{printable(self.name)}'"
+        return f"<Network {what}: {len(self.layers)} layers, {self.parameters:,} parameters>"
 
     def __len__(self) -> int:
         return len(self.layers)

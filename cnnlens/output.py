@@ -25,8 +25,12 @@ def replacing(path: str | os.PathLike[str]) -> Generator[Path]:
     Raises:
         CnnlensError: the folder is missing or the path cannot be written.
     """
-    target = Path(path)
-    shown = printable(target, 300)
+    target = Path(os.path.realpath(path))  # what a link points to is written, and the link stays
+    shown = printable(path, 300)
+    if target.exists() and not target.is_file() and not target.is_dir():
+        raise CnnlensError(
+            f"{shown}: a device or a pipe is not written to; leave -o out and redirect the output instead"
+        )
     if target.is_dir():
         raise CnnlensError(f"{shown}: a file name was expected, this is a folder; name a file in it")
     if not target.parent.is_dir():

@@ -151,6 +151,11 @@ class Recording(Mapping[str, "Recorded"]):
             f"{printable(info.backend)} on {printable(info.device)}>"
         )
 
+    @property
+    def verifiable(self) -> bool:
+        """Whether the checksums are there that were logged when it was written."""
+        return self._log is not None
+
     def verify(self, progress: Callable[[int, int], object] | None = None) -> int:
         """Read every chunk and hold it against the checksum that was logged when it was written.
 

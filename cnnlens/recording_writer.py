@@ -269,6 +269,13 @@ class RecordingWriter:
     def _clear(self) -> None:
         for name in os.listdir(self.path):
             entry = self.path / name
+            ours = name in (METADATA, LOG, PARTS) or (entry / METADATA).is_file()
+            if not ours and not (entry.is_dir() and not any(entry.rglob("*"))):
+                raise CnnlensError(
+                    f"{self._shown}: '{printable(name)}' in it is no recording's and would be lost; move it away"
+                )
+        for name in os.listdir(self.path):
+            entry = self.path / name
             if name == LOG:
                 continue
             if entry.is_dir() and not entry.is_symlink():

@@ -13,6 +13,9 @@ import pytest
 import cnnlens
 from cnnlens import auditing, check_listing, checking, sample, worker
 from cnnlens.cli import main
+from cnnlens.files.keras_network import keras_network
+from cnnlens.network import Network
+from cnnlens.testing import MemoryModel
 from tests.random_networks import random_network
 
 FRAMEWORKS = ("tensorflow", "jax", "torch")
@@ -147,6 +150,57 @@ def test_recordings_made_elsewhere(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "reference#2" in text
     assert "not audited: " in text
     assert "is not in the recording" in text
+
+
+def test_a_damaged_recording_is_not_audited(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "a.zarr"
+    drawn = np.random.default_rng(3).random((2, 1, 28, 28), np.float32)
+    recording = cnnlens.record(sample.MODEL, drawn, backend="reference", precision="strict", out=path)
+    chunk = next(
+        one for one in (path / recording["conv2d_1"].array_name).rglob("*") if one.is_file() and one.suffix != ".json"
+    )
+    content = bytearray(chunk.read_bytes())
+    content[1001] ^= 4
+    chunk.write_bytes(content)
+    assert main(["check", str(sample.MODEL), str(path)]) == 2
+    error = capsys.readouterr().err
+    assert "conv2d_1" in error
+    assert error.count("\n") == 1
+
+
+def test_nothing_of_somebody_else_s_is_overwritten(tmp_path: Path) -> None:
+    path = tmp_path / "a.zarr"
+    drawn = np.zeros((2, 1, 28, 28), np.float32)
+    cnnlens.record(sample.MODEL, drawn, backend="reference", out=path)
+    (path / "notes.txt").write_text("mine")
+    with pytest.raises(cnnlens.CnnlensError, match="'notes.txt' in it is no recording's"):
+        cnnlens.record(sample.MODEL, drawn, backend="reference", out=path, overwrite=True)
+    assert (path / "notes.txt").read_text() == "mine"
+
+
+def test_nan_in_the_file_is_said_and_hiding_it_is_a_fault() -> None:
+    result = checking.check(with_nan(), backends=["keras-tensorflow", "keras-jax"])
+    tensorflow, jax = result.runs
+    assert "NaN in output channel 2, which the backend hides" in check_listing.sentence(result, tensorflow)
+    assert result.problem(jax) is None
+    assert "the file's kernel has NaN in output channel 2" in check_listing.as_table(result)
+
+
+def with_nan() -> Network:
+    """One convolution with a ReLU, and NaN in a kernel: TensorFlow's compiled pair gives zeros there."""
+    generator = np.random.default_rng(0)
+    kernel = generator.standard_normal((3, 3, 2, 4)).astype(np.float32)
+    kernel[0, 0, 0, 2] = np.nan
+    layers = [
+        {"class_name": "InputLayer", "config": {"batch_shape": [None, 9, 8, 2], "name": "image"}},
+        {"class_name": "Conv2D", "config": {"name": "conv", "filters": 4, "kernel_size": [3, 3], "activation": "relu"}},
+    ]
+    config = {
+        "class_name": "Sequential",
+        "config": {"name": "nan", "layers": [{"module": "keras.layers", **layer} for layer in layers]},
+    }
+    arrays = {("conv",): {"kernel": kernel, "bias": np.zeros(4, np.float32)}}
+    return keras_network(MemoryModel(config, arrays))
 
 
 def test_a_recording_of_another_model(graphs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

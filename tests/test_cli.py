@@ -237,6 +237,40 @@ def test_places_that_cannot_be_written(capsys: pytest.CaptureFixture[str]) -> No
     assert Path("taken").read_text() == "mine"
 
 
+def test_a_link_stays_a_link_and_a_device_a_device(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("real.txt").write_text("old")
+    os.symlink("real.txt", "link.txt")
+    output(capsys, "summary", MODEL, "-o", "link.txt")
+    assert os.path.islink("link.txt")
+    assert "Conv2D" in Path("real.txt").read_text()
+    os.mkfifo("pipe")
+    assert "device or a pipe" in refusal(capsys, "summary", MODEL, "-o", "pipe")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
+def test_output_that_cannot_be_written_is_one_line() -> None:
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-m", "cnnlens", "summary", MODEL]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "cannot be written" in done.stderr
+
+
+def test_ranges_that_begin_with_a_minus(capsys: pytest.CaptureFixture[str]) -> None:
+    image = str(sample.IMAGES)
+    text = output(capsys, "maps", MODEL, "-i", image, "-l", "conv2d", "--scale", "-1..1", "-o", "a.png")
+    assert "-1..1" in text
+    assert "at least 0" in refusal(capsys, "hist", MODEL, "--untrained", "--seed", "-1")
+    assert "at least 1" in refusal(capsys, "check", MODEL, "--repeat", "0")
+
+
+def test_pictures_as_rows_are_not_guessed_at(capsys: pytest.CaptureFixture[str]) -> None:
+    np.save("flat.npy", np.zeros((5, 784), np.float32))
+    before = refusal(capsys, "maps", MODEL, "-i", "flat.npy", "-l", "conv2d")
+    assert "reshape(-1, 28, 28)" in before
+
+
 def test_images_that_do_not_fit(capsys: pytest.CaptureFixture[str]) -> None:
     assert "nothing.png" in refusal(capsys, "maps", MODEL, "--image", "nothing.png")
     assert "numbered from 0" in refusal(capsys, "maps", MODEL, "-i", str(sample.IMAGES), "--index", "99")
