@@ -173,7 +173,7 @@ def test_nothing_of_somebody_else_s_is_overwritten(tmp_path: Path) -> None:
     drawn = np.zeros((2, 1, 28, 28), np.float32)
     cnnlens.record(sample.MODEL, drawn, backend="reference", out=path)
     (path / "notes.txt").write_text("mine")
-    with pytest.raises(cnnlens.CnnlensError, match="'notes.txt' in it is no recording's"):
+    with pytest.raises(cnnlens.CnnlensError, match=r"'notes.txt' in it is no recording's"):
         cnnlens.record(sample.MODEL, drawn, backend="reference", out=path, overwrite=True)
     assert (path / "notes.txt").read_text() == "mine"
 
