@@ -73,7 +73,7 @@ def write(network: Network, folder: Path) -> None:
             for layer in network.layers_of_calls:
                 weights: list[dict[str, Any]] = []
                 for weight in layer.stored.values():
-                    array = np.ascontiguousarray(weight.read())
+                    array = np.asarray(weight.read(), order="C")
                     stream.write(b"\0" * (-offset % _ALIGNMENT))
                     offset += -offset % _ALIGNMENT
                     weights.append(
@@ -144,7 +144,7 @@ def network_hash(network: Network) -> str:
     digest.update(json.dumps(structure, sort_keys=True).encode())
     for layer in network.layers_of_calls:
         for weight in layer.stored.values():
-            array = np.ascontiguousarray(weight.read())
+            array = np.asarray(weight.read(), order="C")
             digest.update(f"{array.dtype.str}{array.shape}".encode())
             digest.update(array.reshape(-1).view(np.uint8).data)
     return digest.hexdigest()

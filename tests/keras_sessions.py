@@ -291,6 +291,15 @@ def own_faults():
     report["as keras"] = max(float(np.abs(one - truth).max()) for one in maps)
 
 
+def failure():
+    """An input that a layer finds too small only when it runs."""
+    layers = [keras.Input((None, None, 3), name="image"), kl.Conv2D(4, 3, name="a"), kl.Conv2D(2, 5, name="b")]
+    keras.Sequential(layers).save(FOLDER / "small.keras")
+    session = load(cnnlens.open(FOLDER / "small.keras"))
+    report["fails"] = said(lambda: session.feature_maps([np.zeros((1, 3, 6, 5), np.float32)], ["b"]))
+    report["runs"] = session.feature_maps([np.zeros((2, 3, 9, 8), np.float32)], ["b"])["b"].shape
+
+
 def graphs():
     """Under torch: whether copies were left out, of a network with every reason not to write in place."""
     import torch
@@ -315,7 +324,7 @@ def graphs():
 
 
 def main():
-    for part in (models, batches, precisions, refusals, trusted, live, keras_2, own_faults):
+    for part in (models, batches, precisions, refusals, trusted, live, keras_2, own_faults, failure):
         part()
     if BACKEND.framework == "torch":
         graphs()

@@ -186,6 +186,15 @@ def test_a_fault_of_keras_stays_visible(ran: tuple[Path, dict[str, Any]]) -> Non
     assert ran[1]["as keras"] == 0.0
 
 
+def test_a_failure_while_running_is_one_line_and_ends_nothing(ran: tuple[Path, dict[str, Any]]) -> None:
+    said = ran[1]["fails"]
+    assert ": it failed on a batch of 1 (" in said
+    assert "\n" not in said
+    assert "Exception encountered" not in said
+    assert "\x1b" not in said
+    assert ran[1]["runs"] == [2, 2, 3, 2]
+
+
 def test_torch_runs_a_graph_with_the_same_bits(ran: tuple[Path, dict[str, Any]]) -> None:
     if "graphs" not in ran[1]:
         pytest.skip("of torch alone")

@@ -12,7 +12,9 @@ import pytest
 
 import cnnlens
 from cnnlens import handover, sample
+from cnnlens.files.keras_network import keras_network
 from cnnlens.reference.executor import Executor
+from cnnlens.testing import MemoryModel
 from tests.test_network import MODELS
 
 
@@ -56,6 +58,20 @@ def test_everything_that_is_shown_survives(tmp_path: Path) -> None:
             assert np.array_equal(array, theirs.weights[name])
             assert mine.stored[name].layouts() == theirs.stored[name].layouts()
     assert other.source.sha256 == network.source.sha256
+
+
+def test_arrays_without_axes_keep_none(tmp_path: Path) -> None:
+    """A Normalization layer's count is a single number."""
+    layers = [
+        {"class_name": "InputLayer", "config": {"batch_shape": [None, 5, 3], "name": "signal"}},
+        {"class_name": "Normalization", "config": {"name": "norm", "axis": [-1]}},
+    ]
+    config = {"name": "one", "layers": [{"module": "keras.layers", **layer} for layer in layers]}
+    arrays = {("norm",): {"mean": np.ones(3, np.float32), "variance": np.ones(3, np.float32), "count": np.array(7, np.int32)}}
+    network = keras_network(MemoryModel({"class_name": "Sequential", "config": config}, arrays))
+    handover.write(network, tmp_path)
+    count = handover.load(tmp_path)["norm"].weights["count"]
+    assert (count.shape, int(count)) == ((), 7)
 
 
 def test_the_hash_tells_models_apart_and_files_not(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ import numpy as np
 from cnnlens.errors import CnnlensError, UnsupportedLayerError
 from cnnlens.network import Network, shown_shape
 from cnnlens.text import nearest, printable
+from cnnlens_backends._keras_errors import first_line
 from cnnlens_backends._keras_layers import input_dtype, make_layers
 from cnnlens_backends._keras_live import live_layers
 from cnnlens_backends._keras_variables import find, host
@@ -175,10 +176,8 @@ class KerasSession:
             except CnnlensError:
                 raise
             except Exception as error:  # each framework has its own words for "out of memory", and for all else
-                lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-                reason = printable(lines[0] if lines else type(error).__name__, 300)
                 raise CnnlensError(
-                    f"{self._backend.name}: it failed on a batch of {len(arrays[0])} ({reason})"
+                    f"{self._backend.name}: it failed on a batch of {len(arrays[0])} ({first_line(error)})"
                 ) from error
         return dict(zip(tensors, results, strict=True))
 

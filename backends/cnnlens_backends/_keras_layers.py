@@ -19,6 +19,7 @@ from cnnlens.errors import CnnlensError, UnsupportedLayerError
 from cnnlens.network import Call, Layer, Network, Ref, find_refs, map_refs
 from cnnlens.text import printable
 from cnnlens_backends._keras_config import Cleaner, UntrustedError, function_name, hard_sigmoid_of_keras_2, is_bare
+from cnnlens_backends._keras_errors import first_line
 from cnnlens_backends._keras_variables import find, walk
 
 __all__ = ["make_layers"]
@@ -224,10 +225,6 @@ def _tensorflow_function(layer: Layer) -> Any:
 
 def _refused(layer: Layer, what: str, error: Exception) -> UnsupportedLayerError:
     keras = import_module("keras")
-    # Keras wraps the cause in a page that quotes the whole config; the cause is said last.
-    said = str(error).rsplit("Exception encountered:", 1)[-1]
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
-    reason = printable(lines[0] if lines else type(error).__name__, 200)
     return UnsupportedLayerError(
-        f"{shown(layer)}: Keras {keras.__version__} cannot {what} ({reason}); view it without running it"
+        f"{shown(layer)}: Keras {keras.__version__} cannot {what} ({first_line(error)}); view it without running it"
     )

@@ -14,6 +14,7 @@ from typing import Any, cast
 from cnnlens.errors import CnnlensError, UnsupportedLayerError
 from cnnlens.network import Network
 from cnnlens.text import printable
+from cnnlens_backends._keras_errors import first_line
 from cnnlens_backends._keras_variables import host, own_variables, walk
 
 __all__ = ["live_layers", "network_from_live"]
@@ -102,10 +103,9 @@ def network_from_live(model: Any) -> Network:
     try:
         config = json.loads(model.to_json())
     except Exception as error:
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        reason = printable(lines[0] if lines else type(error).__name__, 200)
         raise CnnlensError(
-            f"the model '{printable(model.name)}' cannot say its config ({reason}); give its layers a get_config"
+            f"the model '{printable(model.name)}' cannot say its config ({first_line(error)}); "
+            "give its layers a get_config"
         ) from error
     return keras_network(cast("Any", LiveSource(model, config)))
 
