@@ -67,7 +67,9 @@ def test_arrays_without_axes_keep_none(tmp_path: Path) -> None:
         {"class_name": "Normalization", "config": {"name": "norm", "axis": [-1]}},
     ]
     config = {"name": "one", "layers": [{"module": "keras.layers", **layer} for layer in layers]}
-    arrays = {("norm",): {"mean": np.ones(3, np.float32), "variance": np.ones(3, np.float32), "count": np.array(7, np.int32)}}
+    arrays = {
+        ("norm",): {"mean": np.ones(3, np.float32), "variance": np.ones(3, np.float32), "count": np.array(7, np.int32)}
+    }
     network = keras_network(MemoryModel({"class_name": "Sequential", "config": config}, arrays))
     handover.write(network, tmp_path)
     count = handover.load(tmp_path)["norm"].weights["count"]

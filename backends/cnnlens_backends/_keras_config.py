@@ -52,6 +52,13 @@ _RETIRED: Mapping[str, tuple[Any, ...]] = {
 }
 
 
+# Layers that Keras keeps beside the one application that uses them. The path is ours: a file's is never imported.
+_APPLICATIONS = {
+    "LayerScale": "keras.src.applications.convnext",
+    "CustomScaleLayer": "keras.src.applications.inception_resnet_v2",
+}
+
+
 class UntrustedError(UnsupportedLayerError):
     """The config names what is not Keras' own; with ``trust_code`` it may run all the same."""
 
@@ -60,7 +67,9 @@ def keras_class(kind: str) -> Any:
     """Keras' own layer or model of this name, or None. The file's word on the module is not asked."""
     keras = import_module("keras")
     home = keras.models if kind in _MODELS else keras.layers
-    found = getattr(import_module("keras.src.models.functional") if kind == "Functional" else home, kind, None)
+    if kind == "Functional" or kind in _APPLICATIONS:
+        home = import_module(_APPLICATIONS.get(kind, "keras.src.models.functional"))
+    found = getattr(home, kind, None)
     return found if inspect.isclass(found) and issubclass(found, keras.Layer) else None
 
 
