@@ -121,6 +121,15 @@ def volume():
 
 
 @model
+def always_training():
+    """Random layers are saved with training=True; running the model with False overrides it."""
+    image = keras.Input((8, 7, 3), name="image")
+    x = kl.RandomFlip(name="flip")(image, training=True)
+    x = kl.Dropout(0.5, name="drop")(x, training=True)
+    return keras.Model(image, kl.Conv2D(4, 3, name="conv")(x))
+
+
+@model
 def to_be_spoilt():
     """Square kernels and equal channel counts, so that no shape tells of a fault."""
     return keras.Sequential(

@@ -11,7 +11,7 @@ import cnnlens
 
 MODELS = (
     "sequential branches shared nested nested_several bare_operations time_distributed spectral signal volume "
-    "to_be_spoilt average_pooling"
+    "to_be_spoilt average_pooling always_training"
 ).split()
 
 

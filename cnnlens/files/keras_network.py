@@ -166,7 +166,10 @@ class _Builder:
             if layer is None:
                 layer = self._layer(node.layer)
                 self.layers[node.layer.path] = layer
-            call = Call(node.name, layer, node.args, node.kwargs, self._shapes(node, layer), self.axes[node.name])
+            # Keras 3 runs a model with training=False, which overrides what a call in the file says (random layers are
+            # saved with True); Keras 2 kept to the file.
+            kwargs = {k: v for k, v in node.kwargs.items() if k != "training" or self.version[0] < 3}
+            call = Call(node.name, layer, node.args, kwargs, self._shapes(node, layer), self.axes[node.name])
             self.calls.append(call)
             self.done[node.name] = call
             flatten = self._follow_flatten(node, call)

@@ -79,9 +79,7 @@ class Executor:
                 needed.add(name)
                 queue.extend(ref.call for ref in calls[name].refs)
         order = [call for call in self.network.calls if call.name in needed]
-        # Keras 3 models are called with training=False, which overrides what the file says; Keras 2 kept to the file.
-        overrides = (self.network.source.keras_version or "2").startswith("3")
-        operations = [_operation(call, overrides) for call in order]
+        operations = [_operation(call) for call in order]
         last_use: dict[Ref, int] = {}
         for position, call in enumerate(order):
             for ref in (*call.refs, Ref(call.name)):
@@ -248,8 +246,8 @@ def _fits(shape: tuple[int, ...], wanted: Shape) -> bool:
     return len(shape) == len(wanted) and all(w is None or w == s for s, w in zip(shape[1:], wanted[1:], strict=True))
 
 
-def _operation(call: Call, overrides_training: bool) -> Operation:
-    if call.kwargs.get("training") and not overrides_training:
+def _operation(call: Call) -> Operation:
+    if call.kwargs.get("training"):
         raise UnsupportedLayerError(
             f"{call.layer.shown}: it is called with training=True, and the reference computes inference alone"
         )
