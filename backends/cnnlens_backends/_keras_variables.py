@@ -29,7 +29,13 @@ def own_variables(layer: Any) -> dict[str, Any]:
     """
     variables = [*layer._trainable_variables, *layer._non_trainable_variables]
     kind = type(layer).__name__
-    names = [_ROLES.get((kind, str(variable.name)), str(variable.name)) for variable in variables]
+    # Keras numbers the variables that a layer gave no name (LayerScale's gamma); the attribute has one then.
+    attributes = {id(value): name for name, value in vars(layer).items() if not name.startswith("_")}
+    given = [
+        attributes.get(id(one), str(one.name)) if str(one.name).startswith("variable") else str(one.name)
+        for one in variables
+    ]
+    names = [_ROLES.get((kind, name), name) for name in given]
     if len(set(names)) < len(names) or not type(layer).__module__.startswith("keras."):
         names = [f"var{index}" for index in range(len(variables))]
     return dict(zip(names, variables, strict=True))

@@ -22,6 +22,9 @@ Array = NDArray[Any]
 # A systematic error below this, in units of the noise's scale, is what rounding may be: numbers on a coarse grid, such
 # as small differences of large inputs, are rounded alike.
 _VISIBLE = 2.0**-20.5
+# The same for sums of many terms, as bits of a sum of one: where a map is all but constant, every output of a channel
+# has the same rounding error, which grows with the root of the terms (seen: 2^-20.4 at 960 terms, one channel in 160).
+_VISIBLE_SUMS = 24.5
 
 
 def bits(squares: Any, count: Any) -> Any:
@@ -113,7 +116,11 @@ class Tally:
     def systematic(self, least: float) -> Array:
         """Channels off by a factor that is no chance and above ``least``."""
         slope, sure = self.slopes
-        return (np.abs(slope) > least) & (sure > 12) & (np.abs(slope) * self._size > _VISIBLE)
+        return (np.abs(slope) > least) & (sure > 12) & (np.abs(slope) * self._size > self._visible)
+
+    @property
+    def _visible(self) -> float:
+        return max(_VISIBLE, 2.0**-_VISIBLE_SUMS * max(self.terms, 1) ** 0.5)
 
     @property
     def _size(self) -> Array:
@@ -134,7 +141,7 @@ class Tally:
         # An uncertainty of the slope is slope / sure; what all channels share is the arithmetic's.
         with np.errstate(all="ignore"):
             chance = np.where(sure > 0, np.abs(slope) / sure, np.inf)
-        return low | ((own > 2.0**-16) & (own > 8 * chance) & (own * self._size > _VISIBLE))
+        return low | ((own > 2.0**-16) & (own > 8 * chance) & (own * self._size > self._visible))
 
     def faulty(self, floor: float) -> Array:
         """Channels that are not rounding of a format with at least ``floor`` bits."""
