@@ -21,6 +21,7 @@ from cnnlens import numerics
 from cnnlens.auditing import Recorded, audit_recording, audited_calls, default_inputs
 from cnnlens.errors import CnnlensError
 from cnnlens.handover import network_hash
+from cnnlens.inputs import CanonicalStream
 from cnnlens.network import Network
 from cnnlens.numerics import Audit, Comparison
 from cnnlens.text import printable
@@ -336,4 +337,5 @@ def _inputs(network: Network, inputs: Any) -> tuple[str, Any]:
         return "the inputs given", inputs
     drawn = default_inputs(network)
     shapes = ", ".join(str(array.shape) for array in drawn.values())
-    return f"{shapes} drawn from seed 0", drawn
+    described = f"{shapes} drawn from seed 0"
+    return described, CanonicalStream(drawn, described)

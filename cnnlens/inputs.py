@@ -21,7 +21,7 @@ from cnnlens.input_files import npz_members
 from cnnlens.network import Network, Ref
 from cnnlens.text import nearest, printable
 
-__all__ = ["InputStream", "open_inputs"]
+__all__ = ["CanonicalStream", "InputStream", "open_inputs"]
 
 Array = NDArray[Any]
 
@@ -73,6 +73,23 @@ class InputStream:
                     )
             arrays.append(np.ascontiguousarray(parts[0] if len(parts) == 1 else np.concatenate(parts)))
         return arrays
+
+
+class CanonicalStream(InputStream):
+    """Arrays that are known to be canonical ``(N, C, *spatial)``, by input name: nothing about them is guessed."""
+
+    def __init__(self, arrays: Mapping[str, Array], note: str) -> None:
+        self._arrays = dict(arrays)
+        self.names = tuple(arrays)
+        self.count = min(len(array) for array in arrays.values())
+        self.sources = dict.fromkeys(arrays, ((note, self.count),))
+        self.shapes = {name: array.shape[1:] for name, array in arrays.items()}
+        self.dtypes = {name: array.dtype for name, array in arrays.items()}
+        self.notes = (note,)
+
+    def batch(self, start: int, stop: int) -> list[Array]:
+        """As ``InputStream.batch``."""
+        return [np.ascontiguousarray(array[start:stop]) for array in self._arrays.values()]
 
 
 def open_inputs(

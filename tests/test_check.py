@@ -120,7 +120,8 @@ def test_three_backends_agree(model: Path, capsys: pytest.CaptureFixture[str]) -
             assert audit["bits"] is None or audit["bits"] >= 20
 
 
-@pytest.mark.parametrize("seed", range(12))
+# 27, 83, 87: layer norms over one or two channels, whose means cancel; 30: an image as high as wide as deep.
+@pytest.mark.parametrize("seed", [*range(8), 27, 30, 83, 87])
 def test_no_false_alarm_on_random_networks(seed: int) -> None:
     """A few here; ``python -m benchmarks networks`` runs two hundred."""
     result = checking.check(random_network(seed), backends=KERAS)

@@ -8,6 +8,7 @@ in float32) have their own term.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
@@ -191,9 +192,11 @@ def _squared_change(moved: Any, y: Array) -> Array:
 
 
 def _fast_variance(operation: LayerNormalization | GroupNormalization, weights: Mapping[str, Array], x: Array) -> Array:
-    """What ``mean(x^2) - mean(x)^2`` loses (JAX computes the variance so), as it shows in the output."""
+    """What the usual formulas lose beside a large mean, as it shows in the output: the variance as
+    ``mean(x^2) - mean(x)^2`` (JAX computes it so), and the result as ``x * inv + (beta - mean * inv)``."""
+    axis = -1
     if isinstance(operation, LayerNormalization):
-        axes = tuple(normalise_axis(axis, x.ndim) for axis in operation.axes)
+        axes = tuple(normalise_axis(each, x.ndim) for each in operation.axes)
         mean, variance = x.mean(axis=axes, keepdims=True), x.var(axis=axes, keepdims=True)
     else:
         axis = normalise_axis(operation.axis, x.ndim)
@@ -206,7 +209,15 @@ def _fast_variance(operation: LayerNormalization | GroupNormalization, weights: 
         mean = np.repeat(grouped.mean(axis=axes).reshape(shape), size, axis)
         variance = np.repeat(grouped.var(axis=axes).reshape(shape), size, axis)
     silent = {name: np.zeros_like(array) if name == "beta" else array for name, array in weights.items()}
-    return np.square(mean) / (variance + operation.epsilon) * operation(silent, x)
+    lost = np.square(mean) / (variance + operation.epsilon) * operation(silent, x)
+    # Keras computes x * inv + (beta - mean * inv): where the mean is large beside the deviation, both products are
+    # large, and their roundings stay when they cancel.
+    spread = axes if isinstance(operation, LayerNormalization) else (axis,)
+    gamma = weights.get("gamma", np.ones(()))
+    sizes = [x.shape[place] if place in spread else 1 for place in range(x.ndim)]
+    factor = gamma.reshape(sizes) if gamma.size == math.prod(sizes) else np.abs(gamma).max(initial=1.0)
+    offset = factor * mean / np.sqrt(variance + operation.epsilon)
+    return np.sqrt(np.square(lost) + np.square(offset))
 
 
 def _positions(y: Array, first: int) -> Array:
