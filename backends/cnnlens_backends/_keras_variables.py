@@ -30,7 +30,8 @@ def own_variables(layer: Any) -> dict[str, Any]:
     variables = [*layer._trainable_variables, *layer._non_trainable_variables]
     kind = type(layer).__name__
     # Keras numbers the variables that a layer gave no name (LayerScale's gamma); the attribute has one then.
-    attributes = {id(value): name for name, value in vars(layer).items() if not name.startswith("_")}
+    held = cast("dict[str, Any]", vars(layer))
+    attributes = {id(value): name for name, value in held.items() if not name.startswith("_")}
     given = [
         attributes.get(id(one), str(one.name)) if str(one.name).startswith("variable") else str(one.name)
         for one in variables
