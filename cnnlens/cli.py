@@ -17,13 +17,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from cnnlens import commands_check, commands_record
+from cnnlens.arguments import whole_number
 from cnnlens.errors import CnnlensError
 from cnnlens.text import printable
 
 if TYPE_CHECKING:
     from cnnlens.network import Layer, Network
 
-__all__ = ["main", "output_text", "whole_number"]
+__all__ = ["main", "output_text"]
 
 
 class _Parser(argparse.ArgumentParser):
@@ -57,19 +58,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("cnnlens: interrupted", file=sys.stderr)
         return 128 + signal.SIGINT
-
-
-def whole_number(least: int) -> Callable[[str], int]:
-    """A type of argument: whole numbers of at least ``least``."""
-
-    def number(text: str) -> int:
-        value = int(text)
-        if value < least:
-            raise argparse.ArgumentTypeError(f"at least {least} was expected, {value} came")
-        return value
-
-    number.__name__ = "whole number"
-    return number
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -7,6 +7,8 @@ import json
 import sys
 from typing import Any
 
+from cnnlens.arguments import seconds, whole_number
+
 __all__ = ["add"]
 
 
@@ -32,9 +34,9 @@ def add(commands: Any) -> None:
     check.add_argument("--precision", choices=["strict", "native"], default="strict", help="default: strict")
     check.add_argument("--device", default="cpu", metavar="DEVICE", help="cpu, gpu or gpu:1 (default: cpu)")
     check.add_argument(
-        "--repeat", type=_at_least_one, default=1, metavar="N", help="2 runs each backend twice and compares bits"
+        "--repeat", type=whole_number(1), default=1, metavar="N", help="2 runs each backend twice and compares bits"
     )
-    check.add_argument("--timeout", type=_seconds, metavar="SECONDS", help="how long a backend may be silent")
+    check.add_argument("--timeout", type=seconds, metavar="SECONDS", help="how long a backend may be silent")
     check.add_argument(
         "--trust-code", action="store_true", help="run code that comes with the file: only your own files"
     )
@@ -49,20 +51,6 @@ def add(commands: Any) -> None:
     backends.add_argument("--json", action="store_true", help="print JSON instead of text")
     backends.add_argument("-o", "--output", metavar="FILE", help="write to FILE instead of the terminal")
     backends.set_defaults(command=_backends)
-
-
-def _at_least_one(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"at least 1 was expected, {value} came")
-    return value
-
-
-def _seconds(text: str) -> float:
-    value = float(text)
-    if not value > 0:
-        raise argparse.ArgumentTypeError(f"more than 0 was expected, {value:g} came")
-    return value
 
 
 def _check(options: argparse.Namespace) -> int:
