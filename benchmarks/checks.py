@@ -1,7 +1,7 @@
 """Whole checks: applications and random networks under every backend, and what running backends side by side costs.
 
 ``applications``: every layer of keras.applications' models audited under TensorFlow, JAX and PyTorch. ``networks``: two
-hundred random networks, where any alarm is a false one. ``side_by_side``: three backends together against the slowest
+hundred random networks, where any alarm is a false one but those that were looked into and are the framework's. ``side_by_side``: three backends together against the slowest
 of them alone, each in a fresh process so that every framework starts once.
 """
 
@@ -22,6 +22,11 @@ from benchmarks.speed import ROOT, Row
 from cnnlens import check_listing, checking, sample
 
 BACKENDS = ("keras-tensorflow", "keras-jax", "keras-torch")
+
+# Alarms that are true. Seed 164: oneDNN on AVX-512 (TensorFlow 2.21, torch 2.13) convolves (8, 1, 10, 5) in channels-last
+# order with a 2 x 4 kernel at strides (1, 3) and reads memory that is not the input's: other numbers each time, up to
+# infinity. torch.backends.mkldnn.flags(enabled=False) gives the right ones, as does PyTorch's own axis order.
+FRAMEWORK_FAULTS = {(164, "keras-tensorflow"), (164, "keras-torch")}
 
 
 def applications(names: list[str] | None = None, backends: tuple[str, ...] = BACKENDS) -> list[dict[str, Any]]:
@@ -61,6 +66,7 @@ def applications(names: list[str] | None = None, backends: tuple[str, ...] = BAC
 
 def networks(count: int = 200, backends: tuple[str, ...] = BACKENDS) -> dict[str, Any]:
     """Check random networks; every alarm is printed with its seed."""
+    faults: list[dict[str, Any]] = []
     from tests.random_networks import random_network
 
     alarms: list[dict[str, Any]] = []
@@ -70,11 +76,13 @@ def networks(count: int = 200, backends: tuple[str, ...] = BACKENDS) -> dict[str
         audited += sum(len(row.audits) for row in found.rows)
         for run in found.runs:
             if found.problem(run) is not None:
-                alarms.append({"seed": seed, "backend": run.label, "says": check_listing.sentence(found, run)})
-                print(f"seed {seed}: {run.label}: {alarms[-1]['says']}", flush=True)
+                alarm = {"seed": seed, "backend": run.label, "says": check_listing.sentence(found, run)}
+                (faults if (seed, run.label) in FRAMEWORK_FAULTS else alarms).append(alarm)
+                print(f"seed {seed}: {run.label}: {alarm['says']}", flush=True)
         if seed % 20 == 19:
-            print(f"{seed + 1} networks, {audited} layers audited, {len(alarms)} alarms", flush=True)
-    return {"networks": count, "layers_audited": audited, "alarms": alarms}
+            counted = f"{len(alarms)} false alarms, {len(faults)} faults of a framework"
+            print(f"{seed + 1} networks, {audited} layers audited, {counted}", flush=True)
+    return {"networks": count, "layers_audited": audited, "alarms": alarms, "framework_faults": faults}
 
 
 def side_by_side(runs: int = 3) -> Row:
