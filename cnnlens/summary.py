@@ -93,6 +93,8 @@ def as_table(network: Network) -> str:
     """The same for people: a header, a row a layer, and under a layer a row for each further array."""
     source = network.source
     version = f"Keras {printable(source.keras_version, 20)}" if source.keras_version else "Keras, version not stated"
+    if source.framework == "torch":
+        version = "PyTorch"
     lines = [
         f"{printable(source.path, 300)}",
         f"{printable(network.kind)} '{printable(network.name)}' · {version} · {source.format} · "

@@ -236,7 +236,7 @@ def encrypted_member(folder: Path) -> Path:
 
 @refused("members in the archive")
 def many_members(folder: Path) -> Path:
-    return archive(folder / "x.keras", {**keras_members(), **{f"assets/{at}": b"" for at in range(11_000)}})
+    return archive(folder / "x.keras", {**keras_members(), **{f"assets/{at}": b"" for at in range(51_000)}})
 
 
 @refused("zip directory of")

@@ -65,7 +65,9 @@ def decode(raw: NDArray[Any], stored_dtype: str) -> NDArray[Any]:
     """``raw`` as the file has it, turned into what ``StoredArray.dtype`` promises (a view where nothing changes)."""
     if stored_dtype == "bfloat16":
         # bfloat16 is the upper half of a float32, so widening is exact.
-        return (raw.view(np.uint16).astype(np.uint32) << np.uint32(16)).view(np.float32)
+        wide = raw.view(np.uint16).astype(np.uint32)
+        wide <<= np.uint32(16)
+        return wide.view(np.float32)
     if not raw.dtype.isnative:
         return raw.astype(raw.dtype.newbyteorder("="))
     return raw

@@ -22,10 +22,20 @@ from cnnlens.errors import FileRefusedError
 from cnnlens.files.limits import LIMITS, human_bytes
 from cnnlens.text import nearest, printable
 
-__all__ = ["Member", "open_archive", "open_file", "sniff"]
+__all__ = ["NAMES", "OPENS", "Archive", "Member", "open_archive", "open_file", "sniff"]
 
 _SAVE_AGAIN = "save the model again with Keras, or fetch the file again if it was downloaded"
-_OPENS = "cnnlens opens .keras, .h5 and .weights.h5 files of Keras"
+OPENS = "cnnlens opens .keras, .h5 and .weights.h5 files of Keras and .pt, .pth, .pt2 and .safetensors files of PyTorch"
+
+NAMES = {
+    "zip": "a zip archive",
+    "hdf5": "an HDF5 file",
+    "json": "a JSON text",
+    "pickle": "a Python pickle",
+    "tar": "a tar archive",
+    "safetensors": "a safetensors file",
+}
+"""What :func:`sniff` tells apart, for messages."""
 
 # First bytes of what people pass by mistake, so that the message can name it.
 _FOREIGN = (
@@ -34,9 +44,6 @@ _FOREIGN = (
     (b"\x93NUMPY", "a NumPy array (.npy)"),
     (b"\x1f\x8b", "a gzip archive"),
     (b"%PDF", "a PDF document"),
-    (b"\x80\x02", "a Python pickle"),
-    (b"\x80\x04", "a Python pickle"),
-    (b"\x80\x05", "a Python pickle"),
     (b"CDF", "a NetCDF3 file"),
     (b"version https://git-lfs", "a Git LFS pointer instead of the file itself (run `git lfs pull`)"),
     (b"<!DOCTYPE", "an HTML page"),
@@ -71,7 +78,7 @@ def open_file(path: Path) -> memoryview:
         status = os.stat(path)
         if not stat.S_ISREG(status.st_mode):
             kind = "a directory" if stat.S_ISDIR(status.st_mode) else "no regular file (a device, pipe or socket)"
-            raise FileRefusedError(path, "", kind, f"name a file: {_OPENS}")
+            raise FileRefusedError(path, "", kind, f"name a file: {OPENS}")
         if status.st_size == 0:
             raise FileRefusedError(path, "", "the file is empty (0 bytes)", _SAVE_AGAIN)
         with open(path, "rb") as file:
@@ -97,7 +104,7 @@ def _neighbours(path: Path) -> str:
 
 
 def sniff(path: Path, data: memoryview) -> str:
-    """``"zip"``, ``"hdf5"`` or ``"json"``, by the first bytes.
+    """``"zip"``, ``"hdf5"``, ``"json"``, ``"pickle"``, ``"tar"`` or ``"safetensors"``, by the first bytes.
 
     Raises:
         FileRefusedError: Anything else, named where it is a well-known kind.
@@ -107,17 +114,25 @@ def sniff(path: Path, data: memoryview) -> str:
         return "zip"
     if head.startswith(b"\x89HDF\r\n\x1a\n"):
         return "hdf5"
+    # Before JSON: the length in front of a safetensors header may begin with the byte of a brace. JSON has no NULs.
+    if (head[8:9] == b"{" and b"\x00" in head[:8]) or (path.suffix == ".safetensors" and b"\x00" in head[:16]):
+        return "safetensors"
     if head.lstrip()[:1] == b"{":
         return "json"
+    if head[:1] == b"\x80" and head[1:2] in (b"\x00", b"\x01", b"\x02", b"\x03", b"\x04", b"\x05"):
+        return "pickle"
+    if bytes(data[257:262]) == b"ustar":
+        return "tar"
     for magic, name in _FOREIGN:
         if head.startswith(magic):
-            raise FileRefusedError(path, "", f"this is {name}", _OPENS)
+            raise FileRefusedError(path, "", f"this is {name}", OPENS)
     if b"\x00" not in head and all(byte >= 0x20 or byte in b"\t\r\n" for byte in head):
-        raise FileRefusedError(path, "", "this is a text file", _OPENS)
-    raise FileRefusedError(path, "", f"neither a zip archive nor HDF5 (it begins with {head[:8].hex(' ')})", _OPENS)
+        raise FileRefusedError(path, "", "this is a text file", OPENS)
+    begins = f"it begins with {head[:8].hex(' ')}"
+    raise FileRefusedError(path, "", f"neither a zip archive nor HDF5, safetensors or a pickle ({begins})", OPENS)
 
 
-def open_archive(path: Path, data: memoryview) -> Mapping[str, Member]:
+def open_archive(path: Path, data: memoryview) -> Archive:
     """The members of a zip archive by name; stored ones mapped, deflated ones unpacked on request only.
 
     Args:
@@ -136,7 +151,7 @@ def open_archive(path: Path, data: memoryview) -> Mapping[str, Member]:
                     path, "", f"{len(infos)} members in the archive, {LIMITS.zip_members} at most", _SAVE_AGAIN
                 )
             starts = _check_members(path, data, infos)
-            return _Members(path, data, archive, infos, starts)
+            return Archive(path, data, infos, starts)
     except FileRefusedError:
         raise
     except Exception as error:  # zipfile, struct and codecs raise a dozen kinds on damaged archives
@@ -254,17 +269,10 @@ def _data_start(path: Path, data: memoryview, info: zipfile.ZipInfo) -> int:
     return at + 30 + name_size + extra_size
 
 
-class _Members(Mapping[str, Member]):
+class Archive(Mapping[str, Member]):
     """Members by name. Getting a deflated one unpacks it, within the limits, and checks its CRC-32."""
 
-    def __init__(
-        self,
-        path: Path,
-        data: memoryview,
-        archive: zipfile.ZipFile,
-        infos: list[zipfile.ZipInfo],
-        starts: dict[str, int],
-    ) -> None:
+    def __init__(self, path: Path, data: memoryview, infos: list[zipfile.ZipInfo], starts: dict[str, int]) -> None:
         self._path = path
         self._data = data
         self._infos = {info.orig_filename: info for info in infos if not info.is_dir()}
@@ -275,6 +283,10 @@ class _Members(Mapping[str, Member]):
 
     def __len__(self) -> int:
         return len(self._infos)
+
+    def size(self, name: str) -> int:
+        """Bytes of a member, unpacked, as the archive's directory says."""
+        return self._infos[name].file_size
 
     def __getitem__(self, name: str) -> Member:
         info = self._infos[name]
@@ -294,7 +306,7 @@ class _Members(Mapping[str, Member]):
                 self._path,
                 name,
                 f"{human_bytes(len(raw))} that unpack to {human_bytes(size)}, {human_bytes(allowed)} at most",
-                "store the member uncompressed, as Keras does",
+                "store the member uncompressed, as Keras and PyTorch do",
             )
         try:
             unpacker = zlib.decompressobj(-15)

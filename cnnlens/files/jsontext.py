@@ -12,19 +12,21 @@ from typing import Any, cast
 
 from cnnlens.errors import FileRefusedError
 from cnnlens.files.limits import LIMITS, human_bytes
+from cnnlens.text import printable
 
 __all__ = ["decode", "entries", "integer", "mapping", "text"]
 
 _NOT_JSON = "save the model again, or fetch the file again if it was downloaded"
 
 
-def decode(path: str | os.PathLike[str], place: str, data: bytes | str) -> dict[str, Any]:
+def decode(path: str | os.PathLike[str], place: str, data: bytes | str, *, unique: bool = False) -> dict[str, Any]:
     """The JSON object in ``data``.
 
     Args:
         path: The file, for messages.
         place: Where in it the text stands, for messages.
         data: UTF-8 bytes or text.
+        unique: Whether a name that one object holds twice refuses the text: readers disagree which one counts.
 
     Raises:
         FileRefusedError: Larger or deeper than ``LIMITS``, not JSON, or not an object at the top.
@@ -33,8 +35,17 @@ def decode(path: str | os.PathLike[str], place: str, data: bytes | str) -> dict[
         raise FileRefusedError(
             path, place, f"a JSON text of {human_bytes(len(data))}, {human_bytes(LIMITS.json_bytes)} at most", _NOT_JSON
         )
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            left = dict.fromkeys(found, 1)
+            twice = next(name for name, _ in pairs if left.pop(name, 0) == 0)
+            raise FileRefusedError(path, place, f"it names '{printable(twice)}' twice", _NOT_JSON)
+        return found
+
     try:
-        decoded: object = json.loads(data)
+        decoded: object = json.loads(data, object_pairs_hook=once if unique else None)
     except RecursionError:
         raise _too_deep(path, place) from None
     except ValueError as error:  # JSONDecodeError, UnicodeDecodeError, and integers of more than 4,300 digits

@@ -25,7 +25,7 @@ from cnnlens.files.keras_variables import (
 )
 from cnnlens.files.resolution import LayerPath, Resolution, shown
 
-__all__ = ["IGNORED_AT_ROOT", "resolve_model", "resolve_unnamed"]
+__all__ = ["IGNORED_AT_ROOT", "OWN_NAMES", "layer_name", "model_layers", "resolve_model", "resolve_unnamed"]
 
 IGNORED_AT_ROOT = frozenset({"optimizer", "optimizer_weights"})
 # Random states are no weights; older versions store them with the layer.
@@ -33,7 +33,7 @@ _RANDOM_STATE = "seed_generator"
 
 _CONTAINERS = ("layers", "_layer_checkpoint_dependencies")
 # Classes that Keras exports under another name than their own, which is the one that groups are named after.
-_OWN_NAMES = {"GroupQueryAttention": "GroupedQueryAttention"}
+OWN_NAMES = {"GroupQueryAttention": "GroupedQueryAttention"}
 
 
 def resolve_model(root: Group, config: Mapping[str, Any], resolution: Resolution) -> None:
@@ -79,7 +79,7 @@ def _resolve_layers(group: Group | None, entry: Mapping[str, Any], path: LayerPa
         if container is None:
             _resolve_layer(None, layer, below, resolution)
             continue
-        stem = snake_case(_OWN_NAMES.get(base_class(layer), base_class(layer)))
+        stem = snake_case(OWN_NAMES.get(base_class(layer), base_class(layer)))
         count = counters.get(stem, 0)
         found = container.groups.get(f"{stem}_{count}" if count else stem)
         counters[stem] = count + (2 if twice and _has_weights(layer, found) else 1)

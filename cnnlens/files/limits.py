@@ -22,8 +22,9 @@ class Limits:
     """One JSON text. NASNetLarge, the largest of keras.applications, has 1 MB; parsed, it takes 10 times that."""
     json_depth: int = 200
     """Nesting of one JSON text. Each nested model adds four levels."""
-    zip_members: int = 10_000
-    """Members of one archive: three, and the vocabularies under assets/."""
+    zip_members: int = 50_000
+    """Members of one archive: Keras has three and the vocabularies under assets/, PyTorch one a tensor: ResNet152 with
+    the state of its optimizer has 2,000."""
     inflated_bytes: int = 1024 * MIB
     """One deflated member, unpacked in memory. Keras stores its members as they are."""
     inflate_free_bytes: int = 64 * MIB
@@ -64,6 +65,24 @@ class Limits:
     """Chunks of one dataset."""
     legacy_comparisons: int = 2_000_000
     """Names compared with inner layers in one group of a legacy file: a nested ResNet152 needs 1,000."""
+    pickle_bytes: int = 64 * MIB
+    """One pickle: its containers and names, not its tensors. A state dict takes 100 bytes a tensor."""
+    pickle_operations: int = 2_000_000
+    """Steps of one pickle, and the items that its calls copy. A tensor takes 40; a step leaves 200 bytes at most."""
+    pickle_integer_bytes: int = 1024
+    """One integer of a pickle. Shapes, strides and sizes have eight bytes; random generators keep larger ones."""
+    pickle_copied_bytes: int = 256 * MIB
+    """Bytes that a pickle's calls make out of others: small arrays are stored as text and turned back once each."""
+    tensor_dimensions: int = 32
+    """Axes of one tensor, what every NumPy can show."""
+    tensor_repeated_bytes: int = 64 * MIB
+    """What a tensor may show beyond the bytes it has: an expanded one repeats them by a stride of zero."""
+    tensor_name_characters: int = 1_000
+    """One tensor's name, the path of the module that it is in: 150 in the deepest of torchvision's."""
+    tensor_name_parts: int = 100
+    """Modules in modules."""
+    mapping_depth: int = 8
+    """Mappings in mappings that are searched for the one that holds the tensors; checkpoints have two or three."""
     remarks: int = 200
     """Remarks kept for the person."""
     shards: int = 10_000

@@ -12,23 +12,18 @@ from cnnlens.files.arrays import StoredArray
 from cnnlens.files.container import Member
 from cnnlens.files.resolution import LayerPath
 
-__all__ = ["ModelFile", "check_crc"]
+__all__ = ["ModelFile", "SourceFile", "check_crc"]
 
 
-class ModelFile:
-    """An opened model file. Its index has been read, its arrays have not.
+class SourceFile:
+    """A file (or several that make up one model) whose index has been read and whose arrays have not.
 
     Attributes:
         path: The file or directory.
-        format: "keras", "keras directory", "hdf5" (legacy: whole models and weights) or "weights hdf5" (Keras 3's
-            ``.weights.h5`` and sharded ``.weights.json``).
-        framework: "keras".
-        keras_version: Version that wrote the file, where it says so.
+        format: What kind of file it is, for people: "keras", "torch state dict", "safetensors" ...
+        framework: "keras" or "torch".
+        keras_version: Version of Keras that wrote the file, where it says so.
         size: Bytes of the file, or of the files that make it up.
-        config: The model's config as the file has it (``{"class_name", "config", …}``), or None.
-        weights: Layer path to variable name to array. Paths go through nested models by layer names and into wrappers
-            by Keras' attribute names: ``("encoder", "conv2d")``, ``("bidirectional", "forward_layer", "cell")``.
-        unmatched: Arrays that no layer claims, by place. Optimizer state is left out.
         notes: Remarks for the person, a line each.
     """
 
@@ -36,21 +31,16 @@ class ModelFile:
         self,
         path: Path,
         format: str,
-        keras_version: str | None,
-        config: dict[str, Any] | None,
-        weights: Mapping[LayerPath, dict[str, StoredArray]],
-        unmatched: Mapping[str, StoredArray],
+        framework: str,
         notes: Sequence[str],
         pieces: Sequence[tuple[str, memoryview]],
-        verify: Sequence[Callable[[], None]],
+        verify: Sequence[Callable[[], None]] = (),
+        keras_version: str | None = None,
     ) -> None:
         self.path = path
         self.format = format
-        self.framework = "keras"
+        self.framework = framework
         self.keras_version = keras_version
-        self.config = config
-        self.weights = weights
-        self.unmatched = unmatched
         self.notes = tuple(notes)
         self.size = sum(len(data) for _, data in pieces)
         self._pieces = pieces
@@ -82,6 +72,36 @@ class ModelFile:
         """
         for check in self._verify:
             check()
+
+
+class ModelFile(SourceFile):
+    """An opened model file of Keras. Its index has been read, its arrays have not.
+
+    Attributes (besides those of :class:`SourceFile`):
+        format: "keras", "keras directory", "hdf5" (legacy: whole models and weights) or "weights hdf5" (Keras 3's
+            ``.weights.h5`` and sharded ``.weights.json``).
+        config: The model's config as the file has it (``{"class_name", "config", …}``), or None.
+        weights: Layer path to variable name to array. Paths go through nested models by layer names and into wrappers
+            by Keras' attribute names: ``("encoder", "conv2d")``, ``("bidirectional", "forward_layer", "cell")``.
+        unmatched: Arrays that no layer claims, by place. Optimizer state is left out.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        format: str,
+        keras_version: str | None,
+        config: dict[str, Any] | None,
+        weights: Mapping[LayerPath, dict[str, StoredArray]],
+        unmatched: Mapping[str, StoredArray],
+        notes: Sequence[str],
+        pieces: Sequence[tuple[str, memoryview]],
+        verify: Sequence[Callable[[], None]],
+    ) -> None:
+        super().__init__(path, format, "keras", notes, pieces, verify, keras_version)
+        self.config = config
+        self.weights = weights
+        self.unmatched = unmatched
 
     def __repr__(self) -> str:
         return f"ModelFile({str(self.path)!r}, format={self.format!r}, layers={len(self.weights)})"

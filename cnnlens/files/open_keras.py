@@ -8,7 +8,7 @@ from typing import Any
 
 from cnnlens.errors import FileRefusedError
 from cnnlens.files.arrays import StoredArray
-from cnnlens.files.container import Member, open_archive, open_file, sniff
+from cnnlens.files.container import OPENS, Member, open_archive, open_file, sniff
 from cnnlens.files.hdf5 import Group, Index, open_index
 from cnnlens.files.jsontext import decode, mapping
 from cnnlens.files.keras_named import is_legacy, resolve_legacy
@@ -20,7 +20,7 @@ from cnnlens.files.resolution import Resolution
 __all__ = ["open_directory", "open_hdf5", "open_shards", "open_zip"]
 
 _CONFIG, _METADATA, _WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
-_NOT_KERAS = "cnnlens opens .keras, .h5 and .weights.h5 files of Keras"
+
 
 # Members by which other programs' archives are known.
 _FOREIGN_MEMBERS = (
@@ -35,7 +35,7 @@ def open_zip(path: Path, data: memoryview) -> ModelFile:
     """A `.keras` archive."""
     members = open_archive(path, data)
     if _WEIGHTS not in members and _CONFIG not in members:
-        raise FileRefusedError(path, "", _what_archive(members), _NOT_KERAS)
+        raise FileRefusedError(path, "", _what_archive(members), OPENS)
     if _WEIGHTS not in members:
         what = next((text for name, text in _FOREIGN_MEMBERS if name in members), f"the archive holds no {_WEIGHTS}")
         raise FileRefusedError(path, "", what, "save the model again with Keras")
@@ -173,7 +173,7 @@ def open_hdf5(path: Path, data: memoryview, config: Mapping[str, Any] | None) ->
 
 def _refuse_foreign_hdf5(path: Path, root: Group) -> None:
     if not any(True for _ in _variables(root)):
-        raise FileRefusedError(path, "", "an HDF5 file that Keras did not write (no layers in it)", _NOT_KERAS)
+        raise FileRefusedError(path, "", "an HDF5 file that Keras did not write (no layers in it)", OPENS)
 
 
 def _variables(group: Group) -> Iterator[StoredArray]:
@@ -186,15 +186,15 @@ def _variables(group: Group) -> Iterator[StoredArray]:
 def open_shards(path: Path, data: memoryview, config: Mapping[str, Any] | None) -> ModelFile:
     """The `.weights.json` of ``save_weights(..., max_shard_size=…)`` and the shards beside it."""
     if len(data) > LIMITS.json_bytes:
-        raise FileRefusedError(path, "", f"a JSON text of {human_bytes(len(data))}", _NOT_KERAS)
+        raise FileRefusedError(path, "", f"a JSON text of {human_bytes(len(data))}", OPENS)
     listed = mapping(decode(path, "", bytes(data)).get("weight_map"))
     if not listed:
-        raise FileRefusedError(path, "", "a JSON file that maps no weights to shards (no weight_map)", _NOT_KERAS)
+        raise FileRefusedError(path, "", "a JSON file that maps no weights to shards (no weight_map)", OPENS)
     names: set[str] = set()
     for value in listed.values():
         names.update(item for item in (value if isinstance(value, list) else [value]) if isinstance(item, str))  # pyright: ignore[reportUnknownVariableType]
     if len(names) > LIMITS.shards:
-        raise FileRefusedError(path, "", f"{len(names)} shards, {LIMITS.shards} at most", _NOT_KERAS)
+        raise FileRefusedError(path, "", f"{len(names)} shards, {LIMITS.shards} at most", OPENS)
     indices: list[Index] = []
     pieces: list[tuple[str, memoryview]] = [(path.name, data)]
     root = Group("")

@@ -1,0 +1,76 @@
+"""Which of PyTorch's formats a file is in, and the network in it.
+
+Kept apart from Keras' openers so that opening a file of one framework loads no reader of the other.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cnnlens.files.container import Archive, open_archive, open_file, sniff
+from cnnlens.network import Network
+
+__all__ = ["open_torch"]
+
+
+def open_torch(path: Path) -> Network | None:
+    """The network in a file of PyTorch, or None where the file may be one of Keras.
+
+    Raises:
+        FileRefusedError: The file cannot be opened, or is one of PyTorch's that is damaged or hostile.
+    """
+    data = open_file(path)
+    kind = sniff(path, data)
+    if kind == "zip":
+        return _open_zip(path, data)
+    if kind == "tar":
+        from cnnlens.files.torch_archive import refuse_tar
+
+        raise refuse_tar(path)
+    if kind == "pickle":
+        from cnnlens.files.torch_archive import open_legacy
+        from cnnlens.files.torch_layers import torch_layers
+        from cnnlens.files.torch_state import state_file
+
+        return torch_layers(state_file(path, open_legacy(path, data), data))
+    if kind == "safetensors":
+        from cnnlens.files.torch_layers import torch_layers
+        from cnnlens.files.torch_safetensors import open_safetensors
+
+        return torch_layers(open_safetensors(path, data))
+    return _open_json(path, data) if kind == "json" else None
+
+
+def _open_zip(path: Path, data: memoryview) -> Network | None:
+    members = open_archive(path, data)
+    if "config.json" in members or "model.weights.h5" in members:
+        return None
+    if _is_export(members):
+        from cnnlens.files.torch_export import open_export
+
+        return open_export(path, data)
+    from cnnlens.files.torch_archive import is_torch_archive, open_torch_archive
+
+    if not is_torch_archive(members):
+        return None
+    from cnnlens.files.torch_layers import torch_layers
+    from cnnlens.files.torch_state import state_file
+
+    return torch_layers(state_file(path, open_torch_archive(path, members), data))
+
+
+def _is_export(members: Archive) -> bool:
+    """Whether ``torch.export.save`` wrote an archive; before 2.7 it wrote its program at the top."""
+    marks = ("archive_format", "serialized_exported_program.json")
+    return any(name.rpartition("/")[2] in marks and name.count("/") <= 1 for name in members)
+
+
+def _open_json(path: Path, data: memoryview) -> Network | None:
+    """Shards of safetensors; Keras lists its shards in a JSON text too."""
+    if b".safetensors" not in bytes(data[: 1 << 20]):
+        return None
+    from cnnlens.files.jsontext import decode
+    from cnnlens.files.torch_layers import torch_layers
+    from cnnlens.files.torch_safetensors import is_index, open_shards
+
+    return torch_layers(open_shards(path, data)) if is_index(decode(path, "", bytes(data[:]))) else None

@@ -1,0 +1,80 @@
+"""A file of PyTorch's arrays as the rest of the package sees it: names, arrays not read yet, and remarks."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+from cnnlens.errors import FileRefusedError
+from cnnlens.files.arrays import StoredArray
+from cnnlens.files.limits import LIMITS
+from cnnlens.files.model_file import SourceFile
+from cnnlens.text import printable
+
+__all__ = ["TorchFile", "by_name", "check_name", "shown_names"]
+
+_OWN_ORDER = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+
+
+class TorchFile(SourceFile):
+    """An opened file of PyTorch's arrays. Its index has been read, its arrays have not.
+
+    Attributes (besides those of :class:`SourceFile`):
+        format: "torch state dict", "torch state dict (legacy)" or "safetensors".
+        arrays: Name in the state dict (without the prefixes that ``notes`` name) to array, in the file's order. An
+            array's ``place`` is its name in the file.
+        ordered: Whether that order is the model's own, as far as the format keeps it.
+        left_out: Tensors that are no plain arrays of real numbers: name to a word on why.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        format: str,
+        arrays: Mapping[str, StoredArray],
+        left_out: Mapping[str, str],
+        notes: Sequence[str],
+        pieces: Sequence[tuple[str, memoryview]],
+        verify: Sequence[Callable[[], None]] = (),
+        *,
+        ordered: bool = True,
+    ) -> None:
+        super().__init__(path, format, "torch", notes, pieces, verify)
+        self.arrays = arrays
+        self.left_out = left_out
+        self.ordered = ordered
+
+    def __repr__(self) -> str:
+        return f"TorchFile({str(self.path)!r}, format={self.format!r}, arrays={len(self.arrays)})"
+
+
+def shown_names(names: Iterable[str], count: int = 4) -> str:
+    """The first few names for a remark: ``a, b, c, d and 12 more``."""
+    listed = list(names)
+    few = ", ".join(printable(name, 60) for name in listed[:count])
+    return few + (f" and {len(listed) - count} more" if len(listed) > count else "")
+
+
+def check_name(path: Path, name: str) -> None:
+    """Holds a tensor's name against the limits.
+
+    Raises:
+        FileRefusedError: It is longer than any module's path.
+    """
+    if len(name) > LIMITS.tensor_name_characters or name.count(".") >= LIMITS.tensor_name_parts:
+        raise FileRefusedError(
+            path, name, f"a name of {len(name):,} characters and {name.count('.'):,} dots", "save the model again"
+        )
+
+
+def by_name(arrays: Mapping[str, StoredArray]) -> dict[str, StoredArray]:
+    """The arrays in the order of their layers' names, numbers in them counted, and as torch lists a layer's own."""
+
+    def place(key: str) -> tuple[list[tuple[bool, int, str]], int, str]:
+        owner, _, name = key.rpartition(".")
+        parts = re.split(r"(\d+)", owner)
+        rank = _OWN_ORDER.index(name) if name in _OWN_ORDER else len(_OWN_ORDER)
+        return [(not part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in parts], rank, name
+
+    return {key: arrays[key] for key in sorted(arrays, key=place)}

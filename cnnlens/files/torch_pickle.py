@@ -1,0 +1,155 @@
+"""A pickle machine that executes nothing: PyTorch's pickles read as data, step by step, within limits.
+
+Python's own unpickler calls what a file names and believes what it declares. This one has no way to call or import
+anything: its whole vocabulary is :mod:`cnnlens.files.torch_vocabulary`, and the first name outside that refuses the
+file, before any array has been read. The format is described in CPython's ``Lib/pickletools.py``.
+"""
+
+from __future__ import annotations
+
+import struct
+import sys
+from pathlib import Path
+from typing import Any, cast
+
+from cnnlens.errors import FileRefusedError
+from cnnlens.files.limits import LIMITS, human_bytes
+from cnnlens.files.torch_steps import STEPS, unknown_step
+from cnnlens.files.torch_values import EXPORT, Budget, Known, RefusedPickleError, StorageRef
+from cnnlens.files.torch_vocabulary import CALLS, CONSTANTS
+from cnnlens.text import printable
+
+__all__ = ["Machine", "load_pickle"]
+
+_FETCH = "fetch the file again, or save it again with torch.save"
+
+# What protocol 2 calls modules of Python 3 by their names in Python 2.
+_OLD_MODULES = {"__builtin__": "builtins", "copy_reg": "copyreg"}
+
+
+def load_pickle(
+    path: Path, place: str, data: memoryview, start: int = 0, storages: dict[str, StorageRef] | None = None
+) -> tuple[Any, int]:
+    """The object that a pickle describes, out of plain containers and :mod:`torch_values`' descriptions.
+
+    Args:
+        path, place: The file and where in it the pickle stands, for messages.
+        data: Bytes that hold the pickle from ``start`` on.
+        start: Where it begins.
+        storages: Filled with every storage that the pickle names, by key, as it is first named.
+
+    Returns:
+        The object and the position behind the pickle. Lists and mappings may be shared and may contain themselves.
+
+    Raises:
+        FileRefusedError: It names a callable outside the vocabulary, is damaged or exceeds ``LIMITS``.
+    """
+    try:
+        return Machine(data, start, {} if storages is None else storages).run()
+    except RefusedPickleError as problem:
+        raise FileRefusedError(path, place, problem.reason, problem.way_out or _FETCH) from None
+    except (LookupError, ValueError, TypeError, struct.error):
+        raise FileRefusedError(path, place, "damaged pickle", _FETCH) from None
+
+
+class Machine:
+    def __init__(self, data: memoryview, start: int, storages: dict[str, StorageRef]) -> None:
+        self.data = data
+        self.at = start
+        self.end = min(len(data), start + LIMITS.pickle_bytes)
+        self.stack: list[Any] = []
+        self.below: list[list[Any]] = []
+        self.memo: dict[int, Any] = {}
+        self.known: dict[str, Known] = {}
+        self.storages = storages
+        self.budget = Budget()
+
+    def run(self) -> tuple[Any, int]:
+        data, end, budget = self.data, self.end, self.budget
+        while self.at < end:
+            operation = data[self.at]
+            self.at += 1
+            budget.operations -= 1
+            if operation == 0x2E:  # STOP
+                return self.stack.pop(), self.at
+            step = STEPS.get(operation)
+            if step is None:
+                raise RefusedPickleError(unknown_step(operation))
+            if budget.operations < 0:
+                budget.spend_items(0)
+            step(self)
+        raise self.cut_off()
+
+    def cut_off(self) -> RefusedPickleError:
+        """What is said where the pickle goes on behind its end."""
+        if self.end < len(self.data):
+            return RefusedPickleError(f"a pickle of more than {human_bytes(LIMITS.pickle_bytes)}")
+        return RefusedPickleError("truncated pickle")
+
+    # -- reading -----------------------------------------------------------------------------------------------------
+
+    def take(self, count: int) -> memoryview:
+        stop = self.at + count
+        if stop > self.end:
+            raise self.cut_off()
+        piece = self.data[self.at : stop]
+        self.at = stop
+        return piece
+
+    def number(self, count: int) -> int:
+        return int.from_bytes(self.take(count), "little")
+
+    def line(self, limit: int = 1000) -> str:
+        """Text up to the next line feed."""
+        stop = min(self.end, self.at + limit)
+        text = bytes(self.data[self.at : stop])
+        length = text.find(b"\n")
+        if length < 0:
+            raise RefusedPickleError("damaged pickle (a line without end)")
+        self.at += length + 1
+        return text[:length].decode("utf-8", "surrogateescape")
+
+    def push(self, value: Any) -> None:
+        self.stack.append(value)
+
+    def pop_mark(self) -> list[Any]:
+        items = self.stack
+        self.stack = self.below.pop()
+        return items
+
+    # -- names and calls ---------------------------------------------------------------------------------------------
+
+    def name(self, module: Any, name: Any) -> Known:
+        if not (isinstance(module, str) and isinstance(name, str)):
+            raise RefusedPickleError("damaged pickle (a name that is no text)")
+        full = f"{_OLD_MODULES.get(module, module)}.{name}"
+        found = self.known.get(full)
+        if found is None:
+            if full not in CALLS and full not in CONSTANTS:
+                raise _refused(module, name)
+            found = self.known[full] = Known(full)
+        return found
+
+    def call(self, function: Any, arguments: Any) -> Any:
+        if not isinstance(function, Known) or not isinstance(arguments, tuple):
+            raise RefusedPickleError("damaged pickle (a call of what is no callable)")
+        stands_for = CALLS.get(function.name)
+        if stands_for is None:
+            raise RefusedPickleError(f"the pickle calls {function.name}, which state dicts never call", EXPORT)
+        return stands_for(self.budget, cast("tuple[Any, ...]", arguments))
+
+
+def _refused(module: str, name: str) -> RefusedPickleError:
+    """A name outside the vocabulary: a class that the person knows as a model, or any callable."""
+    shown = printable(f"{module}.{name}", 120)
+    package = module.partition(".")[0]
+    is_class = name.rpartition(".")[2][:1].isupper()
+    if is_class and (package == "__main__" or package not in sys.stdlib_module_names):
+        return RefusedPickleError(
+            f"it holds an object of the class {shown} (a whole module?), which only that class's code can build; "
+            "nothing in it was executed",
+            EXPORT,
+        )
+    return RefusedPickleError(
+        f"the pickle names the callable {shown}, which no state dict needs; nothing in it was executed", EXPORT
+    )

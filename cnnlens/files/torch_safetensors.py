@@ -1,0 +1,250 @@
+"""Safetensors files: the header checked here, then by the safetensors library, the arrays mapped.
+
+The library opens headers that name one tensor twice, and two readers may then show two different models; so the header
+is read here first, by the format's own rules (https://github.com/huggingface/safetensors, "Format"), and the library
+must see the same names, types and shapes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+from cnnlens.errors import FileRefusedError
+from cnnlens.files.arrays import StoredArray
+from cnnlens.files.container import open_file
+from cnnlens.files.jsontext import decode, mapping
+from cnnlens.files.limits import LIMITS, human_bytes
+from cnnlens.files.torch_file import TorchFile, by_name, check_name
+from cnnlens.files.torch_state import bare_names, left_out_notes
+from cnnlens.files.torch_storages import plain_array
+from cnnlens.text import printable
+
+__all__ = ["is_index", "open_safetensors", "open_shards"]
+
+_AGAIN = "fetch the file again, or save it again with safetensors"
+
+# Bits of an element and NumPy's code for it; no code where NumPy has no such number or a weight never is one.
+_DTYPES: Mapping[str, tuple[int, str, str]] = {
+    "BOOL": (8, "?", ""),
+    **{f"{sign}{bits}": (bits, f"{sign.lower()}{bits // 8}", "") for sign in ("I", "U") for bits in (8, 16, 32, 64)},
+    **{f"F{bits}": (bits, f"f{bits // 8}", "") for bits in (16, 32, 64)},
+    "BF16": (16, "u2", "bfloat16"),
+    **dict.fromkeys(("F8_E4M3", "F8_E5M2", "F8_E8M0", "F8_E4M3FNUZ", "F8_E5M2FNUZ"), (8, "", "")),
+    **dict.fromkeys(("F6_E2M3", "F6_E3M2"), (6, "", "")),
+    "F4": (4, "", ""),
+    "C64": (64, "", ""),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    start: int
+    end: int
+
+
+def open_safetensors(path: Path, data: memoryview) -> TorchFile:
+    """One safetensors file.
+
+    Raises:
+        FileRefusedError: Its header breaks a rule of the format, or the library disagrees with it.
+    """
+    arrays, left_out, notes = _read(path, data)
+    return _file(path, arrays, left_out, notes, [("", data)])
+
+
+def _file(
+    path: Path,
+    arrays: dict[str, StoredArray],
+    left_out: dict[str, str],
+    notes: list[str],
+    pieces: list[tuple[str, memoryview]],
+) -> TorchFile:
+    if not arrays and not left_out:
+        raise FileRefusedError(path, "", "it holds no tensors", "save a state dict with safetensors.torch.save_file")
+    bare, wrappers = bare_names(arrays)
+    notes += [*wrappers, *left_out_notes(left_out)]
+    ordered = not _is_alphabetical(bare)
+    if not ordered:
+        bare = by_name(bare)
+        notes.append("safetensors sorts its tensors by name, so the layers' order is that of their names")
+    return TorchFile(path, "safetensors", bare, left_out, notes, pieces, ordered=ordered)
+
+
+def _is_alphabetical(arrays: Mapping[str, StoredArray]) -> bool:
+    """Whether the tensors of each type stand in the order of their names, as the library writes them."""
+    by_type: dict[str, list[str]] = {}
+    for name, array in arrays.items():
+        by_type.setdefault(array.stored_dtype, []).append(name)
+    return all(names == sorted(names) for names in by_type.values())
+
+
+def _read(path: Path, data: memoryview) -> tuple[dict[str, StoredArray], dict[str, str], list[str]]:
+    header, start = _header(path, data)
+    notes: list[str] = []
+    metadata = header.pop("__metadata__", None)
+    if metadata is not None:
+        _check_metadata(path, metadata)
+        shown = ", ".join(f"{printable(key, 40)} = {printable(value, 60)}" for key, value in list(metadata.items())[:3])
+        if shown and len(shown) <= 120 and metadata != {"format": "pt"}:
+            notes.append(f"metadata: {shown}")
+    entries = _entries(path, header, len(data) - start)
+    _confirm(path, entries)
+    arrays: dict[str, StoredArray] = {}
+    left_out: dict[str, str] = {}
+    for entry in entries:
+        code, stored_dtype = _DTYPES[entry.dtype][1:]
+        if not code:
+            left_out[entry.name] = entry.dtype
+            continue
+        arrays[entry.name] = _array(entry, np.dtype("<" + code), stored_dtype, data[start + entry.start :])
+    return arrays, left_out, notes
+
+
+def _array(entry: _Entry, raw_type: np.dtype[Any], stored_dtype: str, piece: memoryview) -> StoredArray:
+    return plain_array(
+        entry.shape,
+        raw_type,
+        stored_dtype,
+        entry.name,
+        lambda: np.frombuffer(piece, raw_type, math.prod(entry.shape)).reshape(entry.shape),
+    )
+
+
+def _header(path: Path, data: memoryview) -> tuple[dict[str, Any], int]:
+    """The header's JSON object and where the tensors' bytes begin."""
+    length = int.from_bytes(data[:8], "little")
+    if len(data) < 8 or length > len(data) - 8:
+        raise FileRefusedError(
+            path, "header", f"{human_bytes(length)} declared, the file has {human_bytes(len(data))}", _AGAIN
+        )
+    if length > LIMITS.json_bytes:
+        raise FileRefusedError(
+            path, "header", f"{human_bytes(length)}, {human_bytes(LIMITS.json_bytes)} at most", _AGAIN
+        )
+    text = bytes(data[8 : 8 + length])
+    if text[:1] != b"{":
+        raise FileRefusedError(path, "header", "it does not begin with {", _AGAIN)
+    return decode(path, "header", text, unique=True), 8 + length
+
+
+def _check_metadata(path: Path, metadata: Any) -> None:
+    if not isinstance(metadata, dict) or not all(
+        isinstance(value, str) for value in cast("dict[str, Any]", metadata).values()
+    ):
+        raise FileRefusedError(path, "header: __metadata__", "no mapping of text to text", _AGAIN)
+
+
+def _entries(path: Path, header: Mapping[str, Any], available: int) -> list[_Entry]:
+    """Every tensor in the order of its bytes, which must follow on each other and reach to the end of the file."""
+    entries = sorted(
+        (_entry(path, name, value) for name, value in header.items()), key=lambda each: (each.start, each.end)
+    )
+    at = 0
+    for entry in entries:
+        if entry.start != at:
+            what = (
+                "overlaps the tensor before it"
+                if entry.start < at
+                else f"{entry.start - at:,} bytes before it belong to none"
+            )
+            raise FileRefusedError(path, entry.name, what, _AGAIN)
+        at = entry.end
+    if at != available:
+        what = f"the tensors end after {at:,} bytes, the file after {available:,}"
+        raise FileRefusedError(path, "", what, _AGAIN)
+    order = {name: place for place, name in enumerate(header)}
+    return sorted(entries, key=lambda each: order[each.name])
+
+
+def _entry(path: Path, name: str, value: Any) -> _Entry:
+    check_name(path, name)
+    entry = mapping(value)
+    if set(entry) != {"dtype", "shape", "data_offsets"}:
+        raise FileRefusedError(path, name, "an entry without dtype, shape or data_offsets, or with more", _AGAIN)
+    dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
+    if not isinstance(dtype, str) or dtype not in _DTYPES:
+        raise FileRefusedError(path, name, f"the dtype {printable(dtype, 40)}, which safetensors does not have", _AGAIN)
+    if not _are_sizes(shape) or not _are_sizes(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
+        raise FileRefusedError(path, name, "a shape or offsets that are no sizes", _AGAIN)
+    if len(shape) > LIMITS.tensor_dimensions:
+        raise FileRefusedError(path, name, f"{len(shape)} axes, {LIMITS.tensor_dimensions} at most", _AGAIN)
+    bits = math.prod(shape) * _DTYPES[dtype][0]
+    if bits != 8 * (offsets[1] - offsets[0]):
+        raise FileRefusedError(
+            path,
+            name,
+            f"shape {printable(tuple(shape), 100)} of {dtype} takes {bits // 8:,} bytes, "
+            f"it has {offsets[1] - offsets[0]:,}",
+            _AGAIN,
+        )
+    return _Entry(name, dtype, tuple(shape), offsets[0], offsets[1])
+
+
+def _are_sizes(value: Any) -> bool:
+    return isinstance(value, list) and all(
+        type(each) is int and 0 <= each < 1 << 63 for each in cast("list[Any]", value)
+    )
+
+
+def _confirm(path: Path, entries: list[_Entry]) -> None:
+    """The library's own reading of the file, which must be ours."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with cast("Any", safe_open)(path, framework="numpy") as file:
+            slices: dict[str, Any] = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+            seen = {name: (each.get_dtype(), tuple(each.get_shape())) for name, each in slices.items()}
+    except (SafetensorError, OSError) as error:
+        raise FileRefusedError(
+            path, "", f"safetensors refuses it ({printable(str(error).split(chr(10), 1)[0], 150)})", _AGAIN
+        ) from None
+    if seen != {entry.name: (entry.dtype, entry.shape) for entry in entries}:
+        raise FileRefusedError(path, "header", "safetensors reads other tensors in it than are there", _AGAIN)
+
+
+# --- several files --------------------------------------------------------------------------------------------------
+
+
+def is_index(decoded: Mapping[str, Any]) -> bool:
+    """Whether a JSON object lists safetensors shards, as ``model.safetensors.index.json`` does."""
+    files = mapping(decoded.get("weight_map")).values()
+    return bool(files) and all(isinstance(file, str) and file.endswith(".safetensors") for file in files)
+
+
+def open_shards(path: Path, data: memoryview) -> TorchFile:
+    """The shards that a ``.safetensors.index.json`` lists, which lie beside it."""
+    listed = mapping(decode(path, "", bytes(data), unique=True).get("weight_map"))
+    names = sorted(set(cast("list[str]", list(listed.values()))))
+    if len(names) > LIMITS.shards:
+        raise FileRefusedError(path, "", f"{len(names)} shards, {LIMITS.shards} at most", _AGAIN)
+    arrays: dict[str, StoredArray] = {}
+    left_out: dict[str, str] = {}
+    notes: list[str] = []
+    pieces: list[tuple[str, memoryview]] = [(path.name, data)]
+    for name in names:
+        if name in (".", "..") or "/" in name or "\\" in name or "\x00" in name:
+            raise FileRefusedError(path, name, "a shard that does not lie beside its list", _AGAIN)
+    shards = {name: open_file(path.parent / name) for name in names}
+    for name, shard in shards.items():
+        found, opaque, remarks = _read(path.parent / name, shard)
+        pieces.append((name, shard))
+        notes += [note for note in remarks if note not in notes]
+        for key in (*found, *opaque):
+            if listed.get(key) != name:
+                raise FileRefusedError(path, key, f"in {printable(name)}, where the list says otherwise", _AGAIN)
+        arrays |= found
+        left_out |= opaque
+    lacking = [key for key in listed if key not in arrays and key not in left_out]
+    if lacking:
+        raise FileRefusedError(path, lacking[0], "listed, and in none of the shards", _AGAIN)
+    ordered = {key: arrays[key] for key in listed if key in arrays}
+    return _file(path, ordered, left_out, notes, pieces)

@@ -1,0 +1,140 @@
+"""Where the elements of a PyTorch file lie: zip members, or runs of bytes behind a pickle; and the arrays over them.
+
+A tensor is a strided view of a storage, and a file may claim any view. Each claim is held against the bytes that are
+there before an array is made of it; an honest view (a transposed one, one of two tied weights) stays a view on the
+memory map.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnlens.errors import FileRefusedError
+from cnnlens.files.arrays import StoredArray, decode
+from cnnlens.files.limits import LIMITS, human_bytes
+from cnnlens.files.torch_values import DTYPES, InlineArray, Opaque, StorageRef, TensorRef
+from cnnlens.text import printable
+
+__all__ = ["Storage", "StorageFinder", "array_of", "plain_array"]
+
+_AGAIN = "fetch the file again, or save it again with torch.save"
+
+# What NumPy writes for arrays of real numbers. Its dtype() would take a small language, warnings included.
+_INLINE = frozenset(["b1", "f2", "f4", "f8", *(f"{sign}{size}" for sign in "iu" for size in (1, 2, 4, 8))])
+
+
+@dataclass(slots=True)
+class Storage:
+    """Bytes that tensors are views of.
+
+    Attributes:
+        nbytes: How many.
+        load: Gives them; checks their checksum where the file has one.
+        big_endian: Their byte order.
+    """
+
+    nbytes: int
+    load: Callable[[], memoryview[int]]
+    big_endian: bool = False
+    checked: bool = field(default=False)
+
+
+StorageFinder = Callable[[StorageRef], Storage]
+"""The storage that a reference names; raises FileRefusedError where there is none, or one of another size."""
+
+
+def array_of(path: Path, name: str, value: Any, find: StorageFinder) -> StoredArray | str:
+    """A tensor as an array that is not read yet, or a word on why it cannot be shown ("sparse", "complex64").
+
+    Raises:
+        FileRefusedError: It claims elements that its storage has not.
+    """
+    if isinstance(value, Opaque):
+        return value.what
+    if isinstance(value, InlineArray):
+        return _inline(path, name, value)
+    return _view(path, name, cast(TensorRef, value), find)
+
+
+def _view(path: Path, name: str, tensor: TensorRef, find: StorageFinder) -> StoredArray | str:
+    itemsize, code = DTYPES[tensor.dtype]
+    storage = find(tensor.storage)
+    offset = tensor.offset
+    available = storage.nbytes // itemsize
+    if tensor.storage.view is not None:
+        first, count = tensor.storage.view
+        if first + count > available:
+            raise FileRefusedError(path, name, "a view that reaches beyond its storage", _AGAIN)
+        offset, available = offset + first, first + count
+    elements = math.prod(tensor.shape)
+    last = offset + sum((length - 1) * step for length, step in zip(tensor.shape, tensor.strides, strict=True))
+    if elements and last >= available:
+        raise FileRefusedError(
+            path,
+            name,
+            f"shape {_shown(tensor.shape)} needs {last + 1:,} elements, its storage has {available:,}",
+            _AGAIN,
+        )
+    shown = elements * itemsize
+    if shown > storage.nbytes + LIMITS.tensor_repeated_bytes:
+        raise FileRefusedError(
+            path,
+            name,
+            f"shape {_shown(tensor.shape)} shows {human_bytes(shown)} by repeating {human_bytes(storage.nbytes)}",
+            "save the tensor before it is expanded",
+        )
+    if not code:
+        return tensor.dtype
+    order = ">" if storage.big_endian else "<"
+    raw_type = np.dtype(order + code)
+    strides = tuple(step * itemsize for step in tensor.strides)
+
+    def raw() -> NDArray[Any]:
+        if not elements:
+            return np.empty(tensor.shape, raw_type)
+        return np.ndarray(tensor.shape, raw_type, storage.load(), offset * itemsize, strides)
+
+    return plain_array(tensor.shape, raw_type, "bfloat16" if tensor.dtype == "bfloat16" else "", name, raw)
+
+
+def plain_array(
+    shape: tuple[int, ...], raw_type: np.dtype[Any], stored_dtype: str, place: str, raw: Callable[[], NDArray[Any]]
+) -> StoredArray:
+    """A ``StoredArray`` of what ``raw`` gives; of the type's own name where ``stored_dtype`` is empty."""
+    native = raw_type.newbyteorder("=")
+    if not stored_dtype:
+        stored_dtype = native.name if raw_type.isnative else raw_type.str
+        return StoredArray(shape, native, stored_dtype, place, lambda: decode(raw(), ""))
+    # Widening looks at each element's bits as a number, so they must be in this machine's order first.
+    return StoredArray(
+        shape, np.dtype(np.float32), stored_dtype, place, lambda: decode(decode(raw(), ""), stored_dtype)
+    )
+
+
+def _inline(path: Path, name: str, array: InlineArray) -> StoredArray | str:
+    if array.type is None:
+        return "array of objects"
+    if array.type.code not in _INLINE:
+        return f"array of {printable(array.type.code, 20)}"
+    kind = np.dtype(array.type.code)
+    if array.type.order == ">":
+        kind = kind.newbyteorder(">")
+    if math.prod(array.shape) * kind.itemsize != len(array.data):
+        raise FileRefusedError(
+            path, name, f"shape {_shown(array.shape)} of {kind.name}, in {human_bytes(len(array.data))}", _AGAIN
+        )
+    order = "F" if array.fortran else "C"
+    return plain_array(
+        array.shape, kind, "", name, lambda: np.frombuffer(array.data, kind).reshape(array.shape, order=order)
+    )
+
+
+def _shown(shape: tuple[int, ...]) -> str:
+    return printable(shape, 100)
