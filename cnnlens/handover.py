@@ -9,22 +9,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnlens.errors import CnnlensError, UnsupportedLayerError
-from cnnlens.files.keras_operations import operation_of_entry, unpacker
+from cnnlens.errors import CnnlensError
+from cnnlens.files.keras_operations import operation_of_entry, refusing, unpacker
+from cnnlens.files.torch_operations import equip
 from cnnlens.layout import Geometry
 from cnnlens.network import Call, Layer, Network, Ref, Weight
 from cnnlens.text import printable
-
-if TYPE_CHECKING:
-    from cnnlens.reference import Operation
 
 __all__ = ["load", "network_hash", "write"]
 
@@ -68,19 +67,20 @@ def write(network: Network, folder: Path) -> None:
     """
     offset = 0
     layers: list[dict[str, Any]] = []
+    written: dict[int, dict[str, Any]] = {}  # an array that two layers hold (tied weights) is written once
     try:
         with open(folder / "weights.bin", "wb") as stream:
-            for layer in network.layers_of_calls:
+            for layer in _layers(network):
                 weights: list[dict[str, Any]] = []
                 for weight in layer.stored.values():
-                    array = np.asarray(weight.read(), order="C")
-                    stream.write(b"\0" * (-offset % _ALIGNMENT))
-                    offset += -offset % _ALIGNMENT
-                    weights.append(
-                        {**_weight(weight), "dtype": array.dtype.str, "shape": array.shape, "offset": offset}
-                    )
-                    stream.write(array.reshape(-1).view(np.uint8).data)
-                    offset += array.nbytes
+                    if id(weight.stored) not in written:
+                        array = np.asarray(weight.read(), order="C")
+                        stream.write(b"\0" * (-offset % _ALIGNMENT))
+                        offset += -offset % _ALIGNMENT
+                        written[id(weight.stored)] = {"dtype": array.dtype.str, "shape": array.shape, "offset": offset}
+                        stream.write(array.reshape(-1).view(np.uint8).data)
+                        offset += array.nbytes
+                    weights.append({**_weight(weight), **written[id(weight.stored)]})
                 layers.append({**_layer(layer), "weights": weights})
         data = {**_structure(network), "layers": layers, "source": _source(network)}
         (folder / "network.json").write_text(json.dumps(data), encoding="utf-8")
@@ -108,9 +108,6 @@ def load(folder: Path) -> Network:
         for weight in layer.stored.values():
             owner = arrays.setdefault((*layer.path, *weight.owner), {})
             owner[weight.role] = cast(HandedArray, weight.stored)
-    for layer in layers.values():
-        layer.make_operation = _maker(layer, arrays, source)
-        layer.unpack = unpacker(layer)
     calls = tuple(
         Call(
             one["name"],
@@ -122,6 +119,7 @@ def load(folder: Path) -> Network:
         )
         for one in data["calls"]
     )
+    _give_arithmetic(layers, calls, arrays, source)
     return Network(
         name=data["name"],
         kind=data["kind"],
@@ -151,6 +149,11 @@ def network_hash(network: Network) -> str:
 
 
 # -- parts -----------------------------------------------------------------------------------------------------------
+
+
+def _layers(network: Network) -> Iterable[Layer]:
+    """Every layer that is called or listed: a PyTorch model may hold modules that its graph never calls."""
+    return {layer.name: layer for layer in (*network.layers_of_calls, *network.layers)}.values()
 
 
 def _structure(network: Network) -> dict[str, Any]:
@@ -245,15 +248,25 @@ def _tuples(value: Any) -> Any:
     return tuple(_tuples(part) for part in cast("list[Any]", value)) if isinstance(value, list) else value
 
 
-def _maker(
-    layer: Layer, arrays: Mapping[tuple[str, ...], dict[str, HandedArray]], source: HandedSource
-) -> Callable[[], Operation]:
-    def make() -> Operation:
-        if source.framework != "keras":
-            raise UnsupportedLayerError(f"the reference has no operations for layers of {source.framework}")
-        return operation_of_entry(layer, arrays, source.keras_version)
-
-    return make
+def _give_arithmetic(
+    layers: Mapping[str, Layer],
+    calls: Sequence[Call],
+    arrays: Mapping[tuple[str, ...], dict[str, HandedArray]],
+    source: HandedSource,
+) -> None:
+    """Every layer's operation, and what unpacks its arrays: both follow from its entry and the shapes in the graph."""
+    if source.framework == "keras":
+        for layer in layers.values():
+            layer.make_operation = partial(operation_of_entry, layer, arrays, source.keras_version)
+            layer.unpack = unpacker(layer)
+    elif source.framework == "torch":
+        shapes = {Ref(call.name, index): shape for call in calls for index, shape in enumerate(call.shapes)}
+        first = {call.layer.name: call for call in reversed(calls)}
+        for name, call in first.items():
+            equip(layers[name], [shapes[ref] for ref in call.refs])
+    else:
+        for layer in layers.values():
+            layer.make_operation = refusing(f"the reference has no operations for layers of {source.framework}")
 
 
 def _encode(value: Any) -> Any:

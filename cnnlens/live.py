@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from importlib import metadata
+from typing import Any
 
 from cnnlens.errors import CnnlensError
 from cnnlens.network import Network
@@ -19,16 +20,23 @@ __all__ = ["GROUP", "backend_of", "network_of"]
 GROUP = "cnnlens.live"
 
 
-def network_of(model: object) -> Network:
+def network_of(model: object, example: Any = None) -> Network:
     """A live model as a Network.
+
+    Args:
+        model: A ``keras.Model`` or a ``torch.nn.Module``.
+        example: For a PyTorch module, what it is called with: an array or tensor, a tuple of them, or a mapping by
+            argument name. A Keras model needs none.
 
     Raises:
         CnnlensError: it is no model of a framework that is known here, or it cannot be read; one line.
     """
     readers = {point.name: point for point in metadata.entry_points(group=GROUP)}
-    for package in _packages(model):
-        if package in readers:
-            return readers[package].load()(model)
+    package = _framework(model, readers)
+    if package == "keras":
+        return readers[package].load()(model)
+    if package is not None:
+        return readers[package].load()(model, example)
     known = " or ".join(["a path", "a Network", *(f"a live model of {name}" for name in sorted(readers))])
     kind = f"{type(model).__module__}.{type(model).__qualname__}"
     raise CnnlensError(f"{known} was expected, a {printable(kind)} came")
@@ -40,12 +48,20 @@ def backend_of(model: object) -> str:
     Raises:
         CnnlensError: it is of no framework that says so.
     """
+    framework = _framework(model, ("keras", "torch"))
     keras = sys.modules.get("keras")
-    if keras is None or "keras" not in _packages(model):
-        raise CnnlensError("name the backend that the live model is to run under")
-    return f"keras-{keras.config.backend()}"
+    if framework == "keras" and keras is not None:
+        return f"keras-{keras.config.backend()}"
+    if framework == "torch":
+        return "pytorch"
+    raise CnnlensError("name the backend that the live model is to run under")
 
 
-def _packages(model: object) -> list[str]:
-    """The packages that define the classes that a model is of, its own first."""
-    return [one.__module__.partition(".")[0] for one in type(model).__mro__]
+def _framework(model: object, known: Any) -> str | None:
+    """Which of the ``known`` packages a model's class is built on. Under the torch backend a ``keras.Model`` is a
+    ``torch.nn.Module`` as well: Keras then knows more of it."""
+    packages = [one.__module__.partition(".")[0] for one in type(model).__mro__]
+    for package in ("keras", *packages):
+        if package in known and package in packages:
+            return package
+    return None

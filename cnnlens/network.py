@@ -23,7 +23,7 @@ from cnnlens.text import nearest, printable
 if TYPE_CHECKING:
     from cnnlens.reference import Operation
 
-__all__ = ["Call", "Layer", "Network", "Ref", "Shape", "Source", "Weight"]
+__all__ = ["Call", "Layer", "Network", "Ref", "Shape", "Source", "Weight", "without_graph"]
 
 Shape = tuple[int | None, ...]
 
@@ -328,6 +328,22 @@ class Network:
     outputs: tuple[Ref, ...]
     notes: tuple[str, ...] = ()
 
+    @classmethod
+    def from_torch(cls, module: Any, example: Any = None) -> Network:
+        """A live ``torch.nn.Module`` as a network, by ``torch.export``; its arrays are read when they are asked for.
+
+        Args:
+            module: The module; its graph is that of evaluation, whatever its mode.
+            example: What it is called with: an array or tensor ``(N, C, *spatial)``, a tuple of them, or a mapping by
+                argument name. None takes the module's ``example_input_array``.
+
+        Raises:
+            CnnlensError: it is no module, there is no example, or it cannot be exported; one line.
+        """
+        from cnnlens.live import network_of
+
+        return network_of(module, example)
+
     @cached_property
     def by_name(self) -> dict[str, Layer]:
         return {layer.name: layer for layer in self.layers}
@@ -379,8 +395,9 @@ class Network:
 
     @property
     def parameters(self) -> int:
-        """How many numbers it holds, a shared layer's counted once."""
-        return sum(layer.parameters for layer in self.layers)
+        """How many numbers it holds; those of a shared layer, or of an array that two layers share, counted once."""
+        arrays = {id(weight.stored): weight.stored for layer in self.layers for weight in layer.stored.values()}
+        return sum(int(np.prod(array.shape, dtype=np.int64)) for array in arrays.values())
 
     @property
     def input_shapes(self) -> dict[str, Shape | None]:
@@ -425,6 +442,18 @@ class Network:
 
         wanted: Sequence[str | int] | None = None if layers is None else list(layers)
         return Executor(self, dtype=dtype, layers=wanted).run(inputs, batch=batch)
+
+
+def without_graph(network: Network) -> UnsupportedLayerError:
+    """The error of whoever is to run a network whose file holds weights alone; its way out is the framework's."""
+    way_out = (
+        "open a .pt2 file (torch.export.save), or name what builds the module with --arch PACKAGE.MODULE:FACTORY"
+        if network.source.framework == "torch"
+        else "open the whole model (a .keras file, or .h5 saved with model.save)"
+    )
+    return UnsupportedLayerError(
+        f"{printable(network.source.path, 300)}: it holds weights without a graph, so nothing can be run; {way_out}"
+    )
 
 
 def shown_shape(shape: Shape | None) -> str:

@@ -19,7 +19,6 @@ FILES = Path(__file__).parents[2] / "shared" / "data" / "keras_files"
 pytestmark = pytest.mark.skipif(not FILES.exists(), reason="the old files are not beside this checkout")
 
 RECORDED = sorted(path for path in FILES.glob("*/*.out.npz"))
-RECURRENT = {"convlstm", "td_model", "wrappers"}  # ConvLSTM2D, GRU, Bidirectional: not among the reference's layers
 # The variances in it are negative, so its batch norm gives NaN; TensorFlow's max-pooling then drops NaN (it takes the
 # largest of the others) and the recorded outputs say nothing about the rest. The reference lets NaN through.
 HIDDEN_NAN = {"sequential"}
@@ -31,10 +30,6 @@ def test_outputs_are_those_of_the_keras_that_wrote_the_file(recorded: Path, suff
     name = recorded.name.split(".")[0]
     network = cnnlens.open(recorded.with_name(name + suffix))
     outputs = [ref.name for ref in network.outputs]
-    if name in RECURRENT:
-        with pytest.raises(cnnlens.UnsupportedLayerError, match=r"layer '.*' \((ConvLSTM2D|GRU|Bidirectional)\)"):
-            Executor(network, layers=outputs)
-        return
     generator = np.random.default_rng(0)
     shapes = [network.shape(ref) for ref in network.inputs]
     inputs = [generator.standard_normal((2, *(shape or ())[1:])).astype(np.float32) for shape in shapes]

@@ -74,11 +74,14 @@ def walk(layer: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ..
 
 def find(layer: Any, owner: tuple[str, ...], role: str) -> Any:
     """The variable that a ``Weight`` with this owner and role is, or None."""
-    holder = layer
-    for part in owner:
-        holder = inner_layers(holder).get(part)
-        if holder is None:
+    holder, left = layer, "/".join(owner)
+    while left:
+        # A layer in a list goes by two parts: the list and its place in it.
+        found = [one for one in inner_layers(holder).items() if f"{left}/".startswith(f"{one[0]}/")]
+        if not found:
             return None
+        name, holder = found[0]
+        left = left[len(name) + 1 :]
     variables = own_variables(holder)
     if role in variables:
         return variables[role]

@@ -18,7 +18,6 @@ from cnnlens.faults.problem import Hypothesis, Problem
 from cnnlens.numerics.case import Array, Case
 from cnnlens.reference.convolution import Convolution, DepthwiseConvolution, SeparableConvolution, TransposedConvolution
 from cnnlens.reference.operation import Operation
-from cnnlens.reference.patches import same_padding
 from cnnlens.reference.pooling import GlobalPooling, Pooling
 
 __all__ = ["hypotheses"]
@@ -40,7 +39,7 @@ def hypotheses(problem: Problem) -> Iterator[Hypothesis]:
 
 def _window(operation: Any) -> tuple[Sequence[int], Sequence[int], Sequence[int]]:
     if isinstance(operation, Pooling):
-        return operation.window, operation.strides, (1,) * operation.rank
+        return operation.window, operation.strides, operation.dilation
     return operation.kernel_size, operation.strides, operation.dilation
 
 
@@ -70,12 +69,14 @@ def _windows(problem: Problem, operation: Any) -> Iterator[Hypothesis]:
     outputs = problem.sample.output.shape[first : first + operation.rank]
     pooled = isinstance(operation, Pooling)
     own: list[tuple[int, int]] = []
-    for size, extent, stride, gap, count in zip(sizes, window, strides, dilation, outputs, strict=True):
-        before = 0 if operation.padding == "valid" else same_padding(size, extent, stride, gap)[0]
-        if operation.padding == "causal":
-            before = (extent - 1) * gap
+    pads = operation.pads(sizes)
+    geometry = zip(sizes, window, strides, dilation, outputs, pads, strict=True)
+    for size, extent, stride, gap, count, (before, _) in geometry:
         own.append((before, (count - 1) * stride + (extent - 1) * gap + 1 - size - before))
-    if pooled and not operation.maximum:
+    if pooled and operation.counts_padding:
+        if any(before > 0 or after > 0 for before, after in own):
+            yield Hypothesis("the mean leaves the padding out", _counting(operation))
+    elif pooled and not operation.maximum:
         if any(before > 0 or after > 0 for before, after in own):
             said = "the mean counts the padding as zeros"
             yield Hypothesis(said, _padded(operation, tuple(own), "zeros"))
@@ -108,17 +109,28 @@ def _shifted(operation: Any, own: Sequence[tuple[int, int]]) -> Iterator[Hypothe
             if step
         )
         said = f"the window is shifted along {along}"
-        if operation.padding == "same":
+        if operation.padding in ("same", "explicit"):
             was = ", ".join(f"{before}+{after}" for before, after in own)
             now = ", ".join(f"{before}+{after}" for before, after in pads)
             if all(before >= 0 and after >= -1 for before, after in pads):
                 said += f": padding {now} where the model's is {was}"
-        mode = "nothing" if pooled else "zeros"
+        mode = "nothing" if pooled and not operation.counts_padding else "zeros"
         yield Hypothesis(said, _padded(operation, pads, mode))
-        if pooled and not operation.maximum and max(map(abs, shift)) == 1:
+        if pooled and not operation.maximum and not operation.counts_padding and max(map(abs, shift)) == 1:
             for mode, text in (("zeros", "counts the padding as zeros"), ("edge", "repeats the edge")):
                 change = _padded(operation, pads, mode)
                 yield Hypothesis(f"{said}, and the mean {text}", change)
+
+
+def _counting(operation: Pooling) -> Callable[[Case], Case]:
+    """The same mean over the real cells alone."""
+
+    def change(case: Case) -> Case:
+        changed = copy.copy(operation)
+        changed.counts_padding = False
+        return replace(case, operation=changed)
+
+    return change
 
 
 def _padded(operation: Any, pads: Pads, mode: str) -> Callable[[Case], Case]:
@@ -131,7 +143,7 @@ def _padded(operation: Any, pads: Pads, mode: str) -> Callable[[Case], Case]:
         x = np.asarray(case.args[0], np.float64)
         first = 2 if operation.channels_first else 1
         plain = copy.copy(operation)
-        plain.padding = "valid"
+        plain.padding, plain.edges, plain.ceil_mode = "valid", ((0, 0),) * operation.rank, False
         for axis, (before, after) in enumerate(pads, first):
             cut = [slice(None)] * x.ndim
             cut[axis] = slice(max(-before, 0), x.shape[axis] - max(-after, 0))
@@ -194,15 +206,13 @@ class _Shifted(TransposedConvolution):
     def linear(self, weights: Any, x: Array) -> Array:
         first = 2 if self.channels_first else 1
         full = copy.copy(self)
-        full.padding = "valid"
-        full.output_padding = None
+        full.padding, full.edges, full.output_padding = "valid", ((0, 0),) * self.rank, None
         silent = {name: np.zeros_like(array) if name == "bias" else array for name, array in weights.items()}
         result = TransposedConvolution.linear(full, silent, x)
-        sizes = cast("tuple[int, ...]", self.sizes(x.shape[first : first + self.rank]))
-        for axis, (wanted, step) in enumerate(zip(sizes, self.shift, strict=True)):
-            stride, extent = self.strides[axis], (self.kernel_size[axis] - 1) * self.dilation[axis] + 1
-            whole = (x.shape[first + axis] - 1) * stride + extent
-            left = (max(whole - wanted, 0) // 2 if self.padding == "same" else 0) + step
+        spatial = x.shape[first : first + self.rank]
+        sizes = cast("tuple[int, ...]", self.sizes(spatial))
+        for axis, (wanted, cut, step) in enumerate(zip(sizes, self.lefts(spatial, sizes), self.shift, strict=True)):
+            left = cut + step
             result = np.pad(
                 result, [(9, 9 + wanted) if place == first + axis else (0, 0) for place in range(result.ndim)]
             )

@@ -90,32 +90,38 @@ def _taps(name: str, shape: tuple[int, ...], rank: int) -> Iterator[Hypothesis]:
 def _flatten(problem: Problem) -> Iterator[Hypothesis]:
     """A dense layer behind a Flatten whose rows are in the other order of the feature map."""
     layer = problem.case.layer
-    stored = layer.stored.get("kernel") if layer is not None else None
+    held = layer.stored.values() if layer is not None else ()
+    stored = next((weight for weight in held if weight.role == "kernel"), None)
     flat = stored.geometry.flatten if stored is not None else None
-    if flat is None or len(flat) < 2:
+    if stored is None or flat is None or len(flat) < 2:
         return
     rows = int(np.prod(flat))
-    order = (len(flat) - 1, *range(len(flat) - 1))
+    # ``flat`` is the feature map channels last; PyTorch flattens it channels first.
+    shape, order = flat, (len(flat) - 1, *range(len(flat) - 1))
+    own, other = "channels last", "channels first"
+    if stored.framework == "torch":
+        shape, order = (flat[-1], *flat[:-1]), (*range(1, len(flat)), 0)
+        own, other = other, own
 
-    def first(kernel: Array) -> Array:
+    def fed(kernel: Array) -> Array:
         """The rows as they are, on a feature map in the other order."""
-        place = np.arange(rows).reshape(flat).transpose(order).reshape(-1)
+        place = np.arange(rows).reshape(shape).transpose(order).reshape(-1)
         turned = np.empty_like(kernel)
         turned[place] = kernel
         return turned
 
-    def last(kernel: Array) -> Array:
+    def stood(kernel: Array) -> Array:
         """The rows in the other order, on the feature map as it is."""
-        place = np.arange(rows).reshape([flat[axis] for axis in order])
+        place = np.arange(rows).reshape([shape[axis] for axis in order]).transpose(np.argsort(order))
         turned = np.empty_like(kernel)
-        turned[np.moveaxis(place, 0, -1).reshape(-1)] = kernel
+        turned[place.reshape(-1)] = kernel
         return turned
 
     size = "x".join(str(number) for number in flat)
-    said = f"flatten order: the {size} feature map was flattened channels first, the kernel's rows expect channels last"
-    yield Hypothesis(said, with_weight("kernel", first))
-    said = f"flatten order: the kernel's rows are channels first, the {size} feature map was flattened channels last"
-    yield Hypothesis(said, with_weight("kernel", last))
+    said = f"flatten order: the {size} feature map was flattened {other}, the kernel's rows expect {own}"
+    yield Hypothesis(said, with_weight("kernel", fed))
+    said = f"flatten order: the kernel's rows are {other}, the {size} feature map was flattened {own}"
+    yield Hypothesis(said, with_weight("kernel", stood))
 
 
 def _axes(name: str, weights: Any, rank: int) -> Iterator[Hypothesis]:

@@ -13,6 +13,7 @@ import numpy as np
 from cnnlens.faults.problem import Hypothesis, Problem
 from cnnlens.numerics.case import Array, Case
 from cnnlens.reference import build
+from cnnlens.reference.interpolation import Interpolation
 from cnnlens.reference.merging import Concatenate, Merge
 from cnnlens.reference.operation import Operation
 from cnnlens.reference.resizing import Resizing, UpSampling
@@ -30,6 +31,8 @@ def hypotheses(problem: Problem) -> Iterator[Hypothesis]:
         yield from _merges(problem, operation)
     if isinstance(operation, UpSampling | Resizing):
         yield from _sampling(problem, operation)
+    if isinstance(operation, Interpolation):
+        yield from _interpolated(operation)
 
 
 def _merges(problem: Problem, operation: Operation) -> Iterator[Hypothesis]:
@@ -82,6 +85,36 @@ def _sampling(problem: Problem, operation: UpSampling | Resizing) -> Iterator[Hy
             if method == operation.method:
                 said = f"{method} interpolation with {name}"
                 yield Hypothesis(said, _sampled(first, rule, method), narrow=False)
+
+
+def _interpolated(operation: Interpolation) -> Iterator[Hypothesis]:
+    """PyTorch's sampling with another of its settings, at the size that comes out."""
+
+    def other(**settings: Any) -> Callable[[Case], Case]:
+        def change(case: Case) -> Case:
+            changed = cast("Any", copy.copy(operation))
+            changed.sizes = list(case.output.shape[2:])
+            for name, value in settings.items():
+                setattr(changed, name, value)
+            return replace(case, operation=changed)
+
+        return change
+
+    for method in ("nearest", "linear", "bicubic"):
+        if method != operation.method:
+            said = f"interpolation {method} where the model says {operation.method}"
+            yield Hypothesis(said, other(method=method))
+    if operation.method == "nearest":
+        way = ("its front edge", "its centre") if operation.exact else ("its centre", "its front edge")
+        said = f"the nearest cell is found by {way[0]} where the model says {way[1]}"
+        yield Hypothesis(said, other(exact=not operation.exact))
+    else:
+        way = ("not aligned", "aligned") if operation.aligned else ("aligned", "not aligned")
+        said = f"corners are {way[0]} where the model has them {way[1]}"
+        yield Hypothesis(said, other(aligned=not operation.aligned))
+    if operation.factors is not None:
+        said = "samples lie as the sizes say, where the model takes the given factors"
+        yield Hypothesis(said, other(factors=None))
 
 
 def _sampled(first: int, rule: Callable[[Array, int, int], Array], method: str) -> Callable[[Case], Case]:

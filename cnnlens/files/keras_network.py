@@ -65,6 +65,11 @@ _KEEPS_FEATURES = frozenset(
     ]
 )
 
+_ACTS_ON_MASKS = frozenset(
+    "GlobalAveragePooling1D Softmax TimeDistributed RNN LSTM GRU SimpleRNN Bidirectional ConvLSTM1D ConvLSTM2D "
+    "ConvLSTM3D".split()
+)
+
 
 def keras_network(file: WeightFile) -> Network:
     """Join a file's graph and arrays.
@@ -186,6 +191,7 @@ class _Builder:
             layer.stored = dict(self._weights(layer, path, flatten_of[path]))
             layer.unpack = unpacker(layer)
         self._refuse_masks()
+        self._note_states()
         hidden = self.graph.hidden
         listed = [self.layers[spec.path] for spec in self.graph.layers if "/".join(spec.path) not in hidden]
         return Network(
@@ -346,10 +352,22 @@ class _Builder:
         for call in self.calls:
             behind = any(ref.call in masked for ref in call.refs)
             makes = call.layer.kind == "Masking" or bool(call.layer.config.get("mask_zero"))
-            if behind and call.layer.kind in ("GlobalAveragePooling1D", "Softmax", "TimeDistributed"):
+            if behind and call.layer.kind in _ACTS_ON_MASKS:
                 call.layer.make_operation = refusing("it acts on the mask made before it, which the reference has not")
+                call.layer.__dict__.pop("operation", None)  # made before, for its shapes
             if makes or (behind and call.layer.kind != "Flatten"):
                 masked.add(call.name)
+
+    def _note_states(self) -> None:
+        """A stateful layer's output depends on what it saw before; what is computed is that of a fresh model."""
+        for layer in self.layers.values():
+            inner = layer.config.get("layer")
+            config: Any = cast("dict[str, Any]", inner).get("config") if isinstance(inner, dict) else None
+            said = [layer.config, cast("dict[str, Any]", config)] if isinstance(config, dict) else [layer.config]
+            if any(one.get("stateful") is True for one in said):
+                self.notes.append(
+                    f"{layer.shown} is stateful: it is computed from a state of zero, as after reset_states()"
+                )
 
 
 def _plain(kwargs: Mapping[str, Any]) -> dict[str, Any]:

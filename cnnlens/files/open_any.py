@@ -48,7 +48,7 @@ def _open_zip(path: Path, data: memoryview) -> Network | None:
     if _is_export(members):
         from cnnlens.files.torch_export import open_export
 
-        return open_export(path, data)
+        return open_export(path, data, members)
     from cnnlens.files.torch_archive import is_torch_archive, open_torch_archive
 
     if not is_torch_archive(members):

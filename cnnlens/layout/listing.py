@@ -1,14 +1,18 @@
-"""The table of layouts, printed: every kind in a line or two, or one kind in full with its traps."""
+"""The table of layouts, printed: every kind in a line or two, one kind in full with its traps, or its way from one
+framework to another with numbers."""
 
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Sequence
 from typing import Any
 
 from cnnlens.layout import FRAMEWORKS, KINDS, LEGEND, Convention, Description, describe
+from cnnlens.layout.crossing import FLOAT32, Crossing, CrossingAxis, Side, digits
+from cnnlens.layout.tables import ROWS
 from cnnlens.text import columns
 
-__all__ = ["as_json", "as_table"]
+__all__ = ["as_json", "as_table", "crossing_json", "crossing_text"]
 
 _TITLES = {"keras": "Keras", "torch": "PyTorch", "flax": "Flax", "onnx": "ONNX", "tflite": "TFLite"}
 
@@ -103,3 +107,162 @@ def _axes(convention: Convention) -> str:
         return "-"
     flipped = "".join(letter + ("~" if letter in convention.flipped else "") for letter in convention.axes)
     return (flipped or "one number") + (f" [{convention.gates}]" if convention.gates else "")
+
+
+# -- one kind from one framework to another ----------------------------------------------------------------------------
+
+
+def crossing_json(found: Sequence[Crossing]) -> dict[str, Any]:
+    """What :func:`~cnnlens.layout.crossing.crossings` found, as plain data.
+
+    ``{"kind", "from", "to", "weights": [{"weight", "condition", "reason", "numpy", "from": {"framework", "name",
+    "layout", "axes": [{"letters", "meaning", "size"}], "shape", "strides", "strides_bytes", "gates", "flipped"}, "to":
+    …, "view_strides", "view_strides_bytes", "element": {"from", "to"}}], "special_cases", "traps"}``; strides in
+    elements, bytes for float32; ``view_strides`` null where the line of NumPy copies.
+    """
+    return {
+        "kind": found[0].kind,
+        "weights": [_crossing_row(one) for one in found],
+        "special_cases": list(_special_cases(found)),
+        "traps": list(found[0].traps),
+    }
+
+
+def _crossing_row(one: Crossing) -> dict[str, Any]:
+    absent = one.source is None
+    return {
+        "weight": one.weight,
+        "condition": one.condition or None,
+        "reason": one.reason or None,
+        "numpy": None if absent else one.numpy,
+        "from": _side(one.source),
+        "to": _side(one.target),
+        "view_strides": None if one.view is None else list(one.view),
+        "view_strides_bytes": None if one.view is None else [FLOAT32 * stride for stride in one.view],
+        "element": None if absent else {"from": list(one.here), "to": list(one.there)},
+    }
+
+
+def _side(side: Side | None) -> dict[str, Any] | None:
+    if side is None:
+        return None
+    return {
+        "framework": side.framework,
+        "name": side.name,
+        "layout": side.layout,
+        "axes": [{"letters": axis.shown, "meaning": axis.meaning, "size": axis.size} for axis in side.axes],
+        "shape": list(side.shape),
+        "strides": list(side.strides),
+        "strides_bytes": [FLOAT32 * stride for stride in side.strides],
+        "gates": side.gates or None,
+        "flipped": list(side.flipped),
+    }
+
+
+def crossing_text(found: Sequence[Crossing], source: str, target: str) -> str:
+    """The same for people; weights that are stored alike on both sides share a paragraph."""
+    lines = [f"{found[0].kind}: from {_TITLES[source]} to {_TITLES[target]}", ""]
+    groups: dict[object, list[Crossing]] = {}
+    for one in found:
+        # Vectors that nothing is done to, and weights that fail for one reason, are told together.
+        alike = one.source is not None and not one.steps and len(one.source.axes) == 1
+        told = one.reason or (repr(one.source and one.source.axes) if alike else one.weight)
+        groups.setdefault((one.condition, told), []).append(one)
+    for group in groups.values():
+        lines += [*_paragraph(group), ""]
+    for case in _special_cases(found):
+        lines += textwrap.wrap(case, 116, initial_indent="  * ", subsequent_indent="    ")
+    if found[0].traps:
+        lines += ["", "traps"] if _special_cases(found) else ["traps"]
+        for trap in found[0].traps:
+            lines += textwrap.wrap(trap, 116, initial_indent="  - ", subsequent_indent="    ")
+    return "\n".join([*lines, ""])
+
+
+def _paragraph(group: Sequence[Crossing]) -> list[str]:
+    one = group[0]
+    names = ", ".join(each.weight for each in group)
+    head = names + (f" ({one.condition})" if one.condition else "")
+    source, target = one.source, one.target
+    if source is None or target is None:
+        return [head, *textwrap.wrap(one.reason, 114, initial_indent="  ", subsequent_indent="  ")]
+    called = [", ".join(dict.fromkeys(each.target.name for each in group if each.target))]
+    rows = [[_TITLES[source.framework], source.name if len(group) == 1 else names, source.layout, str(source.shape)]]
+    rows.append([_TITLES[target.framework], called[0], target.layout, str(target.shape)])
+    rows = [[*row, _meanings(side)] for row, side in zip(rows, (source, target), strict=True)]
+    lines = [head, *("  " + line for line in _bare_columns(rows))]
+    if not one.steps and len(source.axes) == 1:
+        return [*lines, "  one axis on both sides: nothing to do"]
+    return [*lines, f"  NumPy    {one.numpy}", f"  element  {_element(one)}", *_memory(one)]
+
+
+def _bare_columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    return columns(rows)[:1] + columns(rows)[2:]
+
+
+def _meanings(side: Side) -> str:
+    def one(axis: CrossingAxis) -> str:
+        backwards = ", stored backwards" if set(axis.letters) & set(side.flipped) else ""
+        return f"{axis.shown} {axis.meaning}{backwards}" if axis.letters else "1"
+
+    return ", ".join(one(axis) for axis in side.axes)
+
+
+def _element(one: Crossing) -> str:
+    source, target = one.source, one.target
+    assert source is not None
+    assert target is not None
+    sizes = dict(one.sizes)
+    told: list[str] = []
+    for side, index in ((source, one.here), (target, one.there)):
+        for axis, number in zip(side.axes, index, strict=True):
+            if len(axis.letters) > 1 and all(letter in sizes for letter in axis.letters):
+                held = digits(axis, number, sizes)
+                told.append(f"{axis.shown} {number} is " + ", ".join(_digit(letter, n, side) for letter, n in held))
+    text = (
+        f"{source.variable}[{', '.join(map(str, one.here))}] here is "
+        f"{target.variable}[{', '.join(map(str, one.there))}] there"
+    )
+    return text + (f"   ({'; '.join(dict.fromkeys(told))})" if told else "")
+
+
+def _digit(letter: str, number: int, side: Side) -> str:
+    return f"gate {side.gates[number]}" if letter == "Q" and side.gates else f"{letter} {number}"
+
+
+def _memory(one: Crossing) -> list[str]:
+    """Strides: of the array as it lies in either file, and of what the line of NumPy gives before a copy."""
+    source, target = one.source, one.target
+    assert source is not None
+    assert target is not None
+    rows = [["as " + _TITLES[source.framework] + " stores it", source.strides]]
+    if one.view is not None and one.steps:
+        rows.append(["what that line gives, a view", one.view])
+    rows.append(["as " + _TITLES[target.framework] + " stores it", target.strides])
+    shown = [[str(name), str(strides), f"{tuple(FLOAT32 * n for n in strides)} bytes"] for name, strides in rows]
+    lines = _bare_columns(shown)
+    note = "" if one.view is not None else " (that line copies: no view has this order)"
+    return [f"  strides{note}", *("    " + line for line in lines)]
+
+
+def _special_cases(found: Sequence[Crossing]) -> tuple[str, ...]:
+    """When this kind is stored otherwise than shown."""
+    kind, conditions = found[0].kind, {one.condition for one in found}
+    cases: list[str] = []
+    if any(row.flat and kind in row.kinds for row in ROWS) and "behind a Flatten" not in conditions:
+        cases.append(
+            "Behind a Flatten one axis holds the whole feature map, in another order on either side: "
+            "--flatten H,W,C shows it with numbers."
+        )
+    if kind in ("Conv1D", "Conv2D", "Conv3D"):
+        cases.append("Grouped: I is the input channels of one group (input channels / groups); the axes are the same.")
+    if kind.startswith(("DepthwiseConv", "SeparableConv")):
+        cases.append(
+            "PyTorch, Flax and ONNX hold it as a Conv with groups = C, where output channel c*M + m is what channel c "
+            "gives for the m-th time."
+        )
+    if kind == "GRU":
+        cases.append("The bias depends on reset_after: two rows with reset_after=True, Keras' default; else one.")
+    if kind == "EinsumDense":
+        cases.append("Shown for an equation such as ab,bc->ac; with more axes the equation says which are summed over.")
+    return tuple(cases)

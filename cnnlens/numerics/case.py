@@ -19,7 +19,7 @@ from cnnlens.reference.bare_ops import BareOperation, KerasTwoOperation
 from cnnlens.reference.operation import Operation
 from cnnlens.reference.wrappers import Container, TimeDistributed
 
-__all__ = ["Array", "Case", "arrays_of", "map_arrays", "wide"]
+__all__ = ["Array", "Case", "Picked", "arrays_of", "map_arrays", "wide"]
 
 Array = NDArray[Any]
 
@@ -54,15 +54,19 @@ def wide(x: Array) -> Array:
     return x.astype(np.float64, copy=False) if x.dtype.kind == "f" else x
 
 
-class _Picked(Operation):
-    """One of the outputs of an operation that gives several."""
+class Picked(Operation):
+    """One of the outputs of an operation that gives several, ``inner``."""
 
     def __init__(self, operation: Operation, index: int) -> None:
         super().__init__(operation.kind, operation.config, operation.keras_version)
-        self._operation, self._index = operation, index
+        self.inner, self._index = operation, index
 
     def __call__(self, weights: Mapping[str, Array], *args: Any, **kwargs: Any) -> Any:
-        return self._operation(weights, *args, **kwargs)[self._index]
+        return self.pick(self.inner(weights, *args, **kwargs))
+
+    def pick(self, results: Any) -> Any:
+        """The one of ``results``."""
+        return results[self._index]
 
 
 @dataclass(frozen=True)
@@ -135,7 +139,7 @@ class Case:
         """The case of one output of a call that has several."""
         if isinstance(self.operation, Container):
             return replace(self, args=(self.args[0][index],))
-        return replace(self, operation=_Picked(self.operation, index))
+        return replace(self, operation=Picked(self.operation, index))
 
     @property
     def count(self) -> int:
@@ -145,7 +149,7 @@ class Case:
     @property
     def splits(self) -> bool:
         """Whether examples are computed one by one, so that a part of the batch gives a part of the output."""
-        if isinstance(self.operation, BareOperation | KerasTwoOperation | _Picked) or not self.output.ndim:
+        if isinstance(self.operation, BareOperation | KerasTwoOperation | Picked) or not self.output.ndim:
             return False
         inputs = arrays_of((self.args, dict(self.kwargs)))
         axes = getattr(self.operation, "axes", ())

@@ -15,10 +15,13 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnlens.numerics.case import arrays_of, map_arrays
+from cnnlens.numerics.case import Picked, arrays_of, map_arrays
 from cnnlens.numerics.propagation import inner_loss, propagate
+from cnnlens.numerics.recurrence import step_by_step
 from cnnlens.reference.activations import ActivationLayer, Identity, Masking, PReLU
+from cnnlens.reference.aten.operations import AtenOperation
 from cnnlens.reference.bare_ops import BareOperation, KerasTwoOperation
+from cnnlens.reference.interpolation import Interpolation
 from cnnlens.reference.merging import Concatenate, Dot, Merge
 from cnnlens.reference.normalization import (
     BatchNormalization,
@@ -31,6 +34,7 @@ from cnnlens.reference.normalization import (
 )
 from cnnlens.reference.operation import Operation, normalise_axis
 from cnnlens.reference.pooling import AdaptivePooling, GlobalPooling, Pooling
+from cnnlens.reference.recurrent import Bidirectional, Recurrent
 from cnnlens.reference.resizing import Resizing, UpSampling
 from cnnlens.reference.shaping import Cropping, Embedding, Flatten, Permute, RepeatVector, Reshape, ZeroPadding
 from cnnlens.reference.wrappers import Container, Input, ModelOperation
@@ -50,14 +54,17 @@ _SELECTING_BARE = frozenset(
     "Abs Absolute Negative Positive Copy StopGradient Maximum Minimum Max Min Amax Amin Argmax Argmin Relu Relu6 "
     "Clip Flip Roll Where Reshape Transpose ExpandDims Squeeze Concatenate Stack Unstack Split SplitBySize Pad "
     "GetItem Slice Repeat Tile Moveaxis Swapaxes Take BroadcastTo Ravel OneHot MaxPool AdaptiveMaxPool ZerosLike "
-    "OnesLike Sign".split()
+    "OnesLike Sign Greater GreaterEqual Less LessEqual Equal NotEqual LogicalNot LogicalAnd LogicalOr LogicalXor Isnan "
+    "Isinf Isfinite Floor Ceil Trunc Frac Fmod Any All Arange Full Eye HardTanh".split()
 )
 _ELEMENTWISE = (CustomScaleLayer, LayerScale, Merge, Normalization, PReLU, Rescaling)
 _ELEMENTWISE_BARE = frozenset(
     "Square Sqrt Rsqrt Reciprocal Exp Exp2 Expm1 Log Log10 Log1p Log2 Sin Cos Tan Arcsin Arccos Arctan Sinh Cosh "
     "Arcsinh Arccosh Arctanh Erf Add Subtract Multiply Divide TrueDivide Power Arctan2 Hypot Logaddexp DivideNoNan "
-    "Cast".split()
+    "Cast Erfc Lerp Addcmul FloorDivide BatchNorm".split()
 )
+# One IEEE operation of two arrays, or of an array and a number that float32 holds.
+_ONE_ROUNDING_BARE = frozenset("Add Subtract Multiply Divide TrueDivide Square Sqrt".split())
 _BILINEAR_BARE = frozenset("Matmul Einsum Tensordot Conv DepthwiseConv ConvTranspose".split())
 
 
@@ -65,6 +72,8 @@ def bare_kind(operation: Operation) -> str | None:
     """The name in ``keras.ops`` of a bare operation, also of one spelt as Keras 2 did; None for a layer."""
     if isinstance(operation, KerasTwoOperation):
         return operation.inner.kind
+    if isinstance(operation, Picked):
+        return bare_kind(operation.inner)
     return operation.kind if isinstance(operation, BareOperation) else None
 
 
@@ -75,7 +84,7 @@ def selects(operation: Operation) -> bool:
         return kind in _SELECTING_BARE
     if isinstance(operation, Pooling | GlobalPooling | AdaptivePooling):
         return operation.maximum
-    if isinstance(operation, UpSampling):
+    if isinstance(operation, UpSampling | Interpolation):
         return operation.method == "nearest"
     if isinstance(operation, Merge):
         return operation.kind in ("Maximum", "Minimum")
@@ -86,6 +95,8 @@ def rounds_once(operation: Operation, args: Sequence[Any]) -> bool:
     """Whether an output is one IEEE operation (a sum of two, a ReLU): float32 gives the float64 result rounded."""
     if isinstance(operation, ActivationLayer):
         return operation.activation is None or operation.activation.name in ("relu", "relu6", "hard_tanh")
+    if bare_kind(operation) in _ONE_ROUNDING_BARE:
+        return True
     return isinstance(operation, Merge) and len(cast("Sequence[Any]", args[0])) <= 2
 
 
@@ -105,8 +116,12 @@ def scale_of(
     if isinstance(operation, BatchNormalization):
         return _batch_normalization(operation, weights, cast("Array", args[0]), y)
     if bilinear(operation):
-        squared = operation({}, *map_arrays(tuple(args), np.square), **map_arrays(dict(kwargs), np.square))
+        given: Any = map_arrays((dict(weights), tuple(args), dict(kwargs)), np.square)
+        squared = operation(given[0], *given[1], **given[2])
         return np.sqrt(np.abs(squared) + np.square(y))
+    recurrent = operation.inner if isinstance(operation, Picked) else operation
+    if isinstance(recurrent, Recurrent | Bidirectional):
+        return step_by_step(operation, recurrent, weights, args, kwargs, y)
     kind = bare_kind(operation)
     if isinstance(operation, _ELEMENTWISE) or (kind is not None and kind in _ELEMENTWISE_BARE):
         total = _one_by_one(operation, weights, args, kwargs, y)
@@ -116,8 +131,12 @@ def scale_of(
         total += np.square(_fast_variance(operation, weights, cast("Array", args[0])))
     if isinstance(operation, Resizing | UpSampling) or kind == "Resize":
         total += _positions(y, first=2 if getattr(operation, "channels_first", False) else 1)
+    if isinstance(operation, Interpolation):
+        total += _positions(y, first=2, count=operation.rank)
     if isinstance(operation, ModelOperation):
         total *= len(operation.network.calls)
+    if isinstance(operation, AtenOperation):
+        total += np.square(operation.lost(weights, args))
     if kind is not None and len(args) == 1 and isinstance(args[0], np.ndarray):
         names = (name for name in _activation_names(kind))
         x = cast("Array", args[0])
@@ -187,7 +206,7 @@ def _at_random(
 
 
 def _squared_change(moved: Any, y: Array) -> Array:
-    change = cast("Array", (np.asarray(moved) - y) / _STEP)
+    change = np.asarray((np.asarray(moved) - y) / _STEP)
     return np.square(np.nan_to_num(change, copy=False, nan=0.0, posinf=0.0, neginf=0.0))
 
 
@@ -220,10 +239,10 @@ def _fast_variance(operation: LayerNormalization | GroupNormalization, weights: 
     return np.sqrt(np.square(lost) + np.square(offset))
 
 
-def _positions(y: Array, first: int) -> Array:
+def _positions(y: Array, first: int, count: int = 2) -> Array:
     """Sampling positions in float32 are off by a part of the position: the slope along each axis times the place."""
     total = np.zeros_like(y)
-    for axis in (first, first + 1):
+    for axis in range(first, first + count):
         if axis >= y.ndim or y.shape[axis] < 2:
             continue
         shape = [1] * y.ndim

@@ -86,7 +86,7 @@ def _fan_in(operation: LinearOperation, weights: Mapping[str, Array]) -> int:
     if isinstance(operation, DepthwiseConvolution):
         return int(np.prod(kernel.shape[:-2]))
     if isinstance(operation, TransposedConvolution):
-        return kernel.size // kernel.shape[-2]
+        return kernel.size // (kernel.shape[-2] * operation.groups)
     if isinstance(operation, EinsumDense):
         letters = operation.equation.replace("->", ",").split(",")[1].replace("...", "")
         return int(

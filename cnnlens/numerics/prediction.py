@@ -12,7 +12,7 @@ from typing import cast
 import numpy as np
 
 from cnnlens.numerics.arithmetic import EXACT, Arithmetic
-from cnnlens.numerics.case import Array, Case, arrays_of, map_arrays
+from cnnlens.numerics.case import Array, Case, arrays_of, map_arrays, wide
 from cnnlens.numerics.condition import scale_of
 from cnnlens.numerics.linear import fan_in, product, winograd
 from cnnlens.numerics.propagation import inner_loss, propagate
@@ -77,7 +77,7 @@ def _linear(case: Case, operation: LinearOperation, arithmetic: Arithmetic, spre
 
 
 def _other(case: Case, arithmetic: Arithmetic) -> Prediction:
-    weights: dict[str, Array] = {name: np.asarray(array, np.float64) for name, array in case.weights.items()}
+    weights: dict[str, Array] = {name: wide(np.asarray(array)) for name, array in case.weights.items()}
     args, kwargs = case.inputs()
 
     def round_operand(x: Array) -> Array:
@@ -89,7 +89,7 @@ def _other(case: Case, arithmetic: Arithmetic) -> Prediction:
         return Prediction(y, y, scale)
     args, kwargs = map_arrays(args, round_operand), map_arrays(kwargs, round_operand)
     if arithmetic.weights:
-        weights = {name: arithmetic.operand(array) for name, array in weights.items()}
+        weights = {name: round_operand(array) for name, array in weights.items()}
     y = np.asarray(case.operation(weights, *args, **kwargs), np.float64)
     if not arithmetic.stored:
         return Prediction(y, y, scale)
@@ -102,9 +102,9 @@ def errors(case: Case, prediction: Prediction) -> Array:
     output = np.asarray(case.output, np.float64)
     with np.errstate(all="ignore"):
         if prediction.low is prediction.high:
-            error = output - prediction.low
+            error = np.asarray(output - prediction.low)  # of one number alone NumPy makes no array
         else:
-            error = np.maximum(output - prediction.high, 0) + np.minimum(output - prediction.low, 0)
+            error = np.asarray(np.maximum(output - prediction.high, 0) + np.minimum(output - prediction.low, 0))
             error[~(np.isfinite(output) & np.isfinite(prediction.low) & np.isfinite(prediction.high))] = np.nan
     error[~np.isfinite(error)] = np.nan
     return error
@@ -114,7 +114,7 @@ def ratios(error: Array, scale: Array, terms: int) -> Array:
     """Errors in units of the noise's scale, at most 16; what float32 flushes to zero is no error."""
     floor = _TINY * 2.0**22 * max(terms, 1) ** 0.5
     with np.errstate(all="ignore"):
-        ratio = error / np.maximum(scale, floor)
+        ratio = np.asarray(error / np.maximum(scale, floor))
     return np.clip(ratio, -16.0, 16.0, out=ratio)
 
 

@@ -64,7 +64,7 @@ class Tally:
         axis = case.channel(error)
         others = tuple(place for place in range(error.ndim) if place != axis)
         with np.errstate(all="ignore"):
-            relative = np.clip(np.where(counted, output / prediction.scale, 0.0), -1e6, 1e6)
+            relative = np.asarray(np.clip(np.where(counted, output / prediction.scale, 0.0), -1e6, 1e6))
         relative[~np.isfinite(relative)] = 0
         letters = "abcdefgh"[: error.ndim]
         equation = f"{letters},{letters}->{letters[axis] if error.ndim else ''}"

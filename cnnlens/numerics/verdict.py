@@ -24,6 +24,7 @@ from cnnlens.numerics.nonfinite import nonfinite_weights, strays
 from cnnlens.numerics.prediction import floor_of, predict, spread_of, terms_of
 from cnnlens.numerics.tally import Tally
 from cnnlens.numerics.threads import one_blas_thread
+from cnnlens.reference.bare_ops import BareOperation
 from cnnlens.text import printable
 
 __all__ = ["VERDICTS", "Audit", "audit", "merge"]
@@ -155,7 +156,8 @@ def _output(
         case = case.picked(index)
     weighed = nonfinite_weights(call.layer, weights)
     found = Audit(call.name, call.layer.kind, "exact", float("inf"), None, float("inf"), explanation=weighed)
-    if not call.refs or not case.output.size:
+    made = isinstance(case.operation, BareOperation)  # a range or a fill that the graph makes of nothing
+    if (not call.refs and not made) or case.operation.kind == "Empty" or not case.output.size:
         return found
     stray = None
     tally = Tally(terms_of(case))

@@ -13,9 +13,11 @@ from cnnlens.errors import UnsupportedLayerError
 from cnnlens.reference import activations as _activations
 from cnnlens.reference import convolution as _convolution
 from cnnlens.reference import dense as _dense
+from cnnlens.reference import local as _local
 from cnnlens.reference import merging as _merging
 from cnnlens.reference import normalization as _normalization
 from cnnlens.reference import pooling as _pooling
+from cnnlens.reference import recurrent as _recurrent
 from cnnlens.reference import resizing as _resizing
 from cnnlens.reference import shaping as _shaping
 from cnnlens.reference.bare_ops import build_bare, is_bare
@@ -26,18 +28,18 @@ from cnnlens.text import nearest, printable
 __all__ = ["LinearOperation", "Operation", "Shape", "Weights", "build", "known_kinds"]
 
 # Importing a module registers its layer kinds.
-_MODULES = (_activations, _convolution, _dense, _merging, _normalization, _pooling, _resizing, _shaping)
+_MODULES = (
+    *(_activations, _convolution, _dense, _local, _merging, _normalization, _pooling, _recurrent, _resizing),
+    _shaping,
+)
 
 
 # Layers that are Keras' own and are not computed, with the reason that a person is given.
-_RECURRENT = "recurrent layers are not computed by the reference"
+_CUDNN = "its weights are those of NVIDIA's own layout, which is not computed by the reference"
 _ATTENTION = "attention is not computed by the reference"
-_LOCAL = "locally connected layers, gone from Keras 3, are not computed by the reference"
 _REFUSED = {
-    **dict.fromkeys(("RNN", "SimpleRNN", "LSTM", "GRU", "Bidirectional", "StackedRNNCells"), _RECURRENT),
-    **dict.fromkeys(("ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D", "CuDNNLSTM", "CuDNNGRU"), _RECURRENT),
+    **dict.fromkeys(("CuDNNLSTM", "CuDNNGRU"), _CUDNN),
     **dict.fromkeys(("MultiHeadAttention", "GroupQueryAttention", "Attention", "AdditiveAttention"), _ATTENTION),
-    **dict.fromkeys(("LocallyConnected1D", "LocallyConnected2D"), _LOCAL),
     "Lambda": "it holds Python code of whoever wrote the file, which is never run here",
     "RandomCrop": "which part it keeps is random, or depends on the Keras version",
 }

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnlens.backend import check_precision, parse_device
+from cnnlens.backend import STORED, check_precision, parse_device
 from cnnlens.errors import CnnlensError
 from cnnlens.network import Network
 from cnnlens.reference.executor import Executor
@@ -55,7 +55,7 @@ class ReferenceBackend:
     name = "reference"
     requires = ("numpy",)
     install = "python -m pip install numpy"
-    layout = "keras"
+    layout = STORED
 
     def environment(self, device: str, precision: str) -> dict[str, str]:
         return {}

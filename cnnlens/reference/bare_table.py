@@ -102,6 +102,11 @@ def _resize_shape(given: Settings, x: Any) -> Any:
     return _resizing(given).output_shape(rules.shape_of(x))
 
 
+def _padded(given: Settings, x: Any, *rest: Any) -> Any:
+    # The padding itself may be infinite, which the bytes of the probe cannot hold.
+    return rules.probed(functions.pad)({**given, "constant_values": 0}, x)
+
+
 def _einsum_shape(given: Settings, *operands: Any) -> Shape:
     equation = str(given["subscripts"]).replace(" ", "")
     letters, arrow, made = equation.partition("->")
@@ -179,7 +184,7 @@ OPERATIONS: dict[str, Rule] = {
     "Unstack": _structural(functions.unstack, "num", "axis"),
     "Split": _structural(functions.split, "indices_or_sections", "axis"),
     "SplitBySize": _structural(functions.split_by_size, "num_or_size_splits", "axis"),
-    "Pad": _structural(functions.pad, "pad_width", "mode", "constant_values"),
+    "Pad": Rule(functions.pad, _padded, settings=("pad_width", "mode", "constant_values")),
     "GetItem": _structural(functions.getitem, operands=("x", "key")),
     "Slice": _structural(functions.slice_from, "shape", operands=("x", "start_indices")),
     "Repeat": _structural(functions.repeat, "repeats", "axis"),

@@ -18,7 +18,17 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from cnnlens.errors import CnnlensError, UnsupportedLayerError
-from cnnlens.network import CONFIG_ERRORS, Call, Network, Ref, Shape, canonical_axes, map_refs, shown_shape
+from cnnlens.network import (
+    CONFIG_ERRORS,
+    Call,
+    Network,
+    Ref,
+    Shape,
+    canonical_axes,
+    map_refs,
+    shown_shape,
+    without_graph,
+)
 from cnnlens.reference.operation import Operation
 from cnnlens.text import nearest, printable
 
@@ -57,16 +67,17 @@ class Executor:
         if dtype not in ("float32", "float64"):
             raise CnnlensError(f"the reference computes in float32 or float64, not in '{printable(dtype)}'")
         if not network.calls:
-            raise UnsupportedLayerError(
-                f"{printable(network.source.path, 300)}: it holds weights without a graph, so nothing can be run; "
-                "open the whole model (a .keras file, or .h5 saved with model.save)"
-            )
+            raise without_graph(network)
         self.network = network
         self.dtype = np.dtype(dtype)
         self.wanted = _wanted(network, layers)
         self._steps = self._plan()
+        self._constants = _constants([step.call for step in self._steps])
         self._whole_batch = any(
-            shape is None or not shape or shape[0] is not None for step in self._steps for shape in step.call.shapes
+            shape is None or not shape or shape[0] is not None
+            for step in self._steps
+            if step.call.name not in self._constants
+            for shape in step.call.shapes
         )
 
     def _plan(self) -> list[_Step]:
@@ -130,7 +141,7 @@ class Executor:
 
     def _step(self, step: _Step, values: dict[Ref, Any]) -> None:
         call = step.call
-        if call.refs:
+        if call.layer.kind != "InputLayer":
             args = map_refs(call.args, values.__getitem__)
             kwargs = map_refs(step.kwargs, values.__getitem__)
             try:
@@ -151,14 +162,21 @@ class Executor:
     def _chunked(self, given: Sequence[Array], count: int, chunk: int) -> dict[str, Array]:
         starts = range(0, count, chunk)
         results: dict[str, Array] = {}
+        whole = {ref.name for ref in self.wanted if ref.call in self._constants}
 
         def work(start: int) -> None:
             stop = min(start + chunk, count)
             for name, array in self.stored([one[start:stop] for one in given]).items():
-                results[name][start:stop] = array
+                if name not in whole:
+                    results[name][start:stop] = array
 
         first = self.stored([one[:chunk] for one in given])
+        if any(len(array) != chunk for name, array in first.items() if name not in whole):
+            return self.stored(given)  # a model may fold another axis into its batch: chunks are then of another length
         for name, array in first.items():
+            if name in whole:
+                results[name] = array
+                continue
             results[name] = np.empty((count, *array.shape[1:]), array.dtype)
             results[name][:chunk] = array
         # One core a chunk beats all cores on one matrix product: the element-wise layers run in parallel too.
@@ -212,6 +230,13 @@ class Executor:
             raise CnnlensError(f"the inputs hold different numbers of examples: {sorted(counts)}")
         if 0 in counts:
             raise CnnlensError("the inputs hold no example; give at least one")
+        fixed = {shape[0] for ref in refs if (shape := self.network.shape(ref)) and shape[0] is not None}
+        if fixed and counts != fixed:
+            shown = " or ".join(str(size) for size in sorted(fixed))
+            raise CnnlensError(
+                f"the model was exported for {shown} at a time, and {counts.pop()} came; give as many, or export it with "
+                "a dynamic batch"
+            )
         return given
 
     def _input(self, ref: Ref, array: Array) -> Array:
@@ -225,7 +250,7 @@ class Executor:
         canonical = canonical_axes(stored, axis)
         for candidate in (array, *((array[:, None],) if array.ndim else ()), array[None]):
             if _fits(candidate.shape, canonical):
-                return candidate if canonical == stored or axis == 1 else np.moveaxis(candidate, 1, -1)
+                return candidate if len(canonical) < 3 or axis == 1 else np.moveaxis(candidate, 1, -1)
             if _fits(candidate.shape, stored):
                 return candidate
         if _fits((*array.shape, 1), stored):
@@ -244,6 +269,15 @@ class Executor:
 
 def _fits(shape: tuple[int, ...], wanted: Shape) -> bool:
     return len(shape) == len(wanted) and all(w is None or w == s for s, w in zip(shape[1:], wanted[1:], strict=True))
+
+
+def _constants(calls: Sequence[Call]) -> set[str]:
+    """The calls that depend on no input of the network, by name: the same for every chunk of the batch."""
+    found: set[str] = set()
+    for call in calls:
+        if call.layer.kind != "InputLayer" and all(ref.call in found for ref in call.refs):
+            found.add(call.name)
+    return found
 
 
 def _operation(call: Call) -> Operation:

@@ -132,6 +132,19 @@ def _elu(alpha: float) -> Function:
     return function
 
 
+def _scaled_elu(alpha: float, scale: float, input_scale: float) -> Function:
+    """PyTorch's: ``scale x`` above zero, ``scale alpha (exp(input_scale x) - 1)`` below."""
+    if scale == 1 and input_scale == 1:
+        return _elu(alpha)
+
+    def function(x: Array, out: Array) -> None:
+        negative = np.expm1(np.minimum(x, 0) * input_scale)
+        negative *= alpha * scale
+        out[...] = np.where(x > 0, x * scale, negative)
+
+    return function
+
+
 def _selu(x: Array, out: Array) -> None:
     _elu(1.6732632423543772848170429916717)(x, out)
     np.multiply(out, 1.0507009873554804934193349852946, out=out)
@@ -164,6 +177,18 @@ def _silu(x: Array, out: Array) -> None:
 def _softplus(x: Array, out: Array) -> None:
     positive = np.maximum(x, 0)
     np.add(positive, np.log1p(np.exp(-np.abs(x))), out=out)
+
+
+def _scaled_softplus(beta: float, limit: float) -> Function:
+    """PyTorch's: ``log(1 + exp(beta x)) / beta``, and x itself where ``beta x`` is above ``limit``."""
+
+    def function(x: Array, out: Array) -> None:
+        soft = np.empty_like(x)
+        _softplus(x * beta, soft)
+        soft /= beta
+        out[...] = np.where(x * beta > limit, x, soft)
+
+    return function
 
 
 def _log_sigmoid(x: Array, out: Array) -> None:
@@ -421,9 +446,12 @@ def activation_layer(kind: str, config: Mapping[str, Any]) -> Activation:
 # The activations with settings, each from Keras' defaults of ``keras.ops`` (which differ from those of the layers).
 _PARAMETRIC: dict[str, Callable[[Mapping[str, Any]], Function]] = {
     "leaky_relu": lambda given: _leaky(given.get("negative_slope", 0.2)),
-    "elu": lambda given: _elu(given.get("alpha", 1.0)),
+    "elu": lambda given: _scaled_elu(given.get("alpha", 1.0), given.get("scale", 1.0), given.get("input_scale", 1.0)),
     "celu": lambda given: _celu(given.get("alpha", 1.0)),
     "gelu": lambda given: _gelu_tanh if given.get("approximate", True) else _gelu,
+    "hard_tanh": lambda given: _clipped(given.get("min_value", -1.0), given.get("max_value", 1.0)),
+    "softplus": lambda given: _scaled_softplus(1.0, given["limit"]) if "limit" in given else _softplus,
+    "scaled_softplus": lambda given: _scaled_softplus(given["beta"], given["limit"]),
     "squareplus": lambda given: _squareplus(given.get("b", 4)),
     "hard_shrink": lambda given: _hard_shrink(given.get("threshold", 0.5)),
     "soft_shrink": lambda given: _soft_shrink(given.get("threshold", 0.5)),

@@ -168,8 +168,9 @@ class RMSNormalization(Operation):
         x = cast("Array", args[0])
         axes = tuple(normalise_axis(axis, x.ndim) for axis in self.axes)
         out = x * (1 / np.sqrt(np.square(x).mean(axis=axes, keepdims=True) + self.epsilon))
-        # Keras spreads the scale over the last axes, whatever ``axis`` says.
-        out *= weights["scale"]
+        # Keras spreads the scale over the last axes, whatever ``axis`` says; PyTorch's may have none.
+        if "scale" in weights:
+            out *= weights["scale"]
         return out
 
 

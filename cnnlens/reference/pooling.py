@@ -7,14 +7,16 @@ Under ``same`` nothing is padded: a window that hangs over the edge simply has f
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
 
-from cnnlens.reference.operation import Array, Operation, Shape, Weights, data_format, numbers, register
-from cnnlens.reference.patches import same_padding
+from cnnlens.reference.convolution import read_padding
+from cnnlens.reference.operation import Array, Operation, Shape, Weights, data_format, numbers, register, whole
+from cnnlens.reference.patches import Pads, same_padding
 
-__all__ = ["AdaptivePooling", "GlobalPooling", "Pooling", "pool"]
+__all__ = ["AdaptivePooling", "GlobalPooling", "Pooling"]
 
 _BLOCK = 1 << 17  # elements of input worked on at once, both axes' passes meet the cache
 
@@ -40,80 +42,117 @@ class _Pooled(Operation):
     *(f"{name}Pool{rank}D" for name in ("Max", "Avg") for rank in (1, 2, 3)),
 )
 class Pooling(_Pooled):
-    """MaxPooling and AveragePooling in one to three dimensions, ``valid`` or ``same``."""
+    """MaxPooling and AveragePooling in one to three dimensions, ``valid`` or ``same``.
+
+    What PyTorch has beyond: padding as ``(before, after)`` an axis, ``ceil_mode`` (a last window that hangs over the
+    edge), ``dilation_rate``, and for means ``count_include_pad`` and ``divisor_override``.
+    Source: ``pooling_output_shape`` and ``avg_pool`` of PyTorch's ATen.
+    """
 
     def __init__(self, kind: str, config: Mapping[str, Any], keras_version: tuple[int, ...]) -> None:
         super().__init__(kind, config, keras_version)
         self.window = numbers(config.get("pool_size", 2), self.rank, "pool_size", least=1)
         strides = config.get("strides")
         self.strides = self.window if strides is None else numbers(strides, self.rank, "strides", least=1)
-        self.padding = str(config.get("padding", "valid")).lower()
-        if self.padding not in ("valid", "same"):
+        self.padding, self.edges = read_padding(config.get("padding", "valid"), self.rank)
+        if self.padding not in ("valid", "same", "explicit"):
             raise self.refuse(f"no such padding here: {self.padding}")
+        self.dilation = numbers(config.get("dilation_rate", 1), self.rank, "dilation_rate", least=1)
+        self.ceil_mode = bool(config.get("ceil_mode", False))
+        self.counts_padding = bool(config.get("count_include_pad", False))
+        divisor = config.get("divisor_override")
+        self.divisor = None if divisor is None else whole(divisor, "divisor_override")
+
+    def plans(self, sizes: Sequence[int]) -> list[Plan]:
+        """The windows on each spatial axis of these sizes."""
+        geometry = zip(sizes, self.window, self.strides, self.dilation, self.edges, strict=True)
+        return [self._plan(*axis) for axis in geometry]
+
+    def _plan(self, size: int, window: int, stride: int, gap: int, edges: tuple[int, int]) -> Plan:
+        extent = (window - 1) * gap + 1
+        before, after = edges
+        if self.padding == "same":
+            before, after = same_padding(size, window, stride, 1)
+        room = size + before + after - extent
+        count = room // stride + 1
+        if self.ceil_mode:
+            count = -(-room // stride) + 1
+            # A window must start on the input or on the padding in front of it.
+            count -= (count - 1) * stride >= size + before
+        return Plan(window, stride, gap, before, after, count)
+
+    def pads(self, sizes: Sequence[int]) -> Pads:
+        """Cells in front of and behind each axis."""
+        return tuple((plan.before, plan.after) for plan in self.plans(sizes))
 
     def output_shape(self, *args: Any, **kwargs: Any) -> Shape:
         shape = list(cast("Shape", args[0]))
-        for axis, window, stride in zip(self.axes(len(shape)), self.window, self.strides, strict=True):
+        geometry = zip(self.window, self.strides, self.dilation, self.edges, strict=True)
+        for axis, (window, stride, gap, edges) in zip(self.axes(len(shape)), geometry, strict=True):
             size = shape[axis]
             if size is None:
                 continue
-            shape[axis] = -(-size // stride) if self.padding == "same" else (size - window) // stride + 1
-            if shape[axis] == 0 or (self.padding == "valid" and size < window):
+            plan = self._plan(size, window, stride, gap, edges)
+            shape[axis] = plan.count
+            if plan.count < 1 or size + plan.before + plan.after < (window - 1) * gap + 1:
                 raise self.refuse(f"the window {self.window} does not fit into an input of {cast('Shape', args[0])}")
         return tuple(shape)
 
     def __call__(self, weights: Weights, *args: Any, **kwargs: Any) -> Array:
         x = cast("Array", args[0])
         self.output_shape(x.shape)
-        return pool(x, self.axes(x.ndim), self.window, self.strides, same=self.padding == "same", maximum=self.maximum)
+        axes = self.axes(x.ndim)
+        plans = self.plans([x.shape[axis] for axis in axes])
+        divisor: Array | int | None = None
+        if not self.maximum:
+            divisor = self.divisor or _cells(x, axes, plans, padded=self.counts_padding)
+        return pool(x, axes, plans, divisor)
 
 
-def pool(
-    x: Array, axes: Sequence[int], window: Sequence[int], strides: Sequence[int], *, same: bool, maximum: bool
-) -> Array:
-    """Maximum or mean of ``x`` over boxes on ``axes``; NaN anywhere in a window makes NaN.
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The windows on one axis: cells taken, their distances, cells that hang over both edges, how many windows."""
+
+    window: int
+    stride: int
+    gap: int
+    before: int
+    after: int
+    count: int
+
+
+def pool(x: Array, axes: Sequence[int], plans: Sequence[Plan], divisor: Array | int | None) -> Array:
+    """Maximum of ``x`` over boxes on ``axes``, or the sum over ``divisor``; NaN anywhere in a window makes NaN.
 
     In blocks of images, so that the second axis' pass finds the first one's result in the cache.
     """
-    plans = [
-        _windows(x.shape[axis], size, stride, same=same)
-        for axis, size, stride in zip(axes, window, strides, strict=True)
-    ]
     shape = list(x.shape)
-    for axis, (_, count) in zip(axes, plans, strict=True):
-        shape[axis] = count
+    for axis, plan in zip(axes, plans, strict=True):
+        shape[axis] = plan.count
     out = np.empty(shape, x.dtype)
     step = max(_BLOCK // max(int(np.prod(x.shape[1:])), 1), 1)
     for start in range(0, x.shape[0], step):
         part = x[start : start + step]
-        for place, (axis, size, stride, (before, count)) in enumerate(zip(axes, window, strides, plans, strict=True)):
+        for place, (axis, plan) in enumerate(zip(axes, plans, strict=True)):
             target = out[start : start + step] if place == len(plans) - 1 else None
-            part = _along(part, axis, size, stride, before, count, maximum=maximum, out=target)
-        if not maximum:
-            part /= _cells(x, axes, window, strides, plans)
+            part = _along(part, axis, plan, maximum=divisor is None, out=target)
+        if divisor is not None:
+            part /= divisor
     return out
 
 
-def _windows(size: int, window: int, stride: int, *, same: bool) -> tuple[int, int]:
-    """How far the first window hangs over the front edge, and the number of windows."""
-    if same:
-        return same_padding(size, window, stride, 1)[0], -(-size // stride)
-    return 0, (size - window) // stride + 1
-
-
-def _along(
-    x: Array, axis: int, window: int, stride: int, before: int, count: int, *, maximum: bool, out: Array | None
-) -> Array:
+def _along(x: Array, axis: int, plan: Plan, *, maximum: bool, out: Array | None) -> Array:
     """Maximum or sum over windows on one axis."""
+    window, stride, gap, before, count = plan.window, plan.stride, plan.gap, plan.before, plan.count
     combine = np.maximum if maximum else np.add
     if out is None:
         out = np.empty((*x.shape[:axis], count, *x.shape[axis + 1 :]), x.dtype)
-    reaches = [_reach(x.shape[axis], tap - before, stride, count) for tap in range(window)]
+    reaches = [_reach(x.shape[axis], tap * gap - before, stride, count) for tap in range(window)]
     full = [(tap, reach) for tap, reach in enumerate(reaches) if reach == (0, count)]
     rest = [(tap, reach) for tap, reach in enumerate(reaches) if reach != (0, count)]
 
     def cells(tap: int, first: int, last: int) -> Array:
-        begin = first * stride + tap - before
+        begin = first * stride + tap * gap - before
         return x[(slice(None),) * axis + (slice(begin, begin + (last - first - 1) * stride + 1, stride),)]
 
     if len(full) >= 2:
@@ -136,20 +175,15 @@ def _reach(size: int, offset: int, stride: int, count: int) -> tuple[int, int]:
     return first, max(min((size - 1 - offset) // stride + 1, count), first)
 
 
-def _cells(
-    x: Array,
-    axes: Sequence[int],
-    window: Sequence[int],
-    strides: Sequence[int],
-    plans: Sequence[tuple[int, int]],
-) -> Array:
-    """The number of real cells in each window, ready to broadcast."""
+def _cells(x: Array, axes: Sequence[int], plans: Sequence[Plan], *, padded: bool) -> Array:
+    """The number of cells in each window, ready to broadcast: real ones, or with the padding (but nothing beyond)."""
     total = np.ones((1,) * x.ndim, x.dtype)
-    for axis, size, stride, (before, count) in zip(axes, window, strides, plans, strict=True):
-        start = np.arange(count) * stride - before
-        inside = np.minimum(start + size, x.shape[axis]) - np.maximum(start, 0)
+    for axis, plan in zip(axes, plans, strict=True):
+        start = np.arange(plan.count) * plan.stride - plan.before
+        low, high = (-plan.before, x.shape[axis] + plan.after) if padded else (0, x.shape[axis])
+        inside = np.minimum(start + plan.window, high) - np.maximum(start, low)
         shape = [1] * x.ndim
-        shape[axis] = count
+        shape[axis] = plan.count
         total = total * inside.astype(x.dtype).reshape(shape)
     return total
 

@@ -1,0 +1,162 @@
+"""The command ``layouts``: the table of layouts, one kind of it, or one kind from one framework to another.
+
+With ``--from`` and ``--to`` it works the conversion out with numbers and, with ``-o``, draws the kernel read rightly
+and in each wrong way.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cnnlens.errors import CnnlensError
+from cnnlens.text import printable
+
+if TYPE_CHECKING:
+    from cnnlens.network import Layer, Network
+
+__all__ = ["arguments", "run"]
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what ``layouts`` takes besides its kind, ``--json`` and ``-o``."""
+    parser.add_argument(
+        "--from", dest="source", metavar="FRAMEWORK", help="keras, torch, flax, onnx or tflite: show the way from it"
+    )
+    parser.add_argument("--to", dest="target", metavar="FRAMEWORK", help="to this framework, with numbers")
+    parser.add_argument("--weight", metavar="NAME", help="this weight of the kind alone (default: all)")
+    parser.add_argument(
+        "--shape",
+        type=_numbers,
+        metavar="N,N,…",
+        help="the weight's shape as --from stores it (default: sizes that differ)",
+    )
+    parser.add_argument(
+        "--flatten", type=_numbers, metavar="H,W,C", help="the feature map in front of a Flatten before this layer"
+    )
+    parser.add_argument(
+        "--sizes", type=_letters, metavar="C=4,…", help="sizes by letter, for axes that hold several together"
+    )
+    parser.add_argument("--model", metavar="FILE", help="take kind, shape and kernel from a layer of this model")
+    parser.add_argument(
+        "--layer", "-l", metavar="NAME|INDEX", help="which layer of --model (default: the first kernel)"
+    )
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    sizes = tuple(int(part) for part in text.strip("()[] ").replace("x", ",").rstrip(",").split(","))
+    if any(size < 1 for size in sizes):
+        raise argparse.ArgumentTypeError(f"sizes of at least 1 were expected, {printable(text)} came")
+    return sizes
+
+
+def _letters(text: str) -> dict[str, int]:
+    pairs = [part.partition("=") for part in text.split(",")]
+    return {letter.strip().upper(): int(size) for letter, _, size in pairs}
+
+
+_numbers.__name__ = "list of sizes"
+_letters.__name__ = "list of sizes by letter"
+
+
+def run(
+    options: argparse.Namespace, say: Callable[..., None], layer_of: Callable[[Network, str | None], Layer]
+) -> None:
+    """Run the command.
+
+    Args:
+        say: Prints text, or writes it to the path that is its second argument.
+        layer_of: The layer with a kernel that a name or an index means.
+    """
+    from cnnlens.layout import listing
+
+    if options.source is None and options.target is None:
+        _refuse_crossing_options(options)
+        text = _json(listing.as_json(options.kind)) if options.json else listing.as_table(options.kind)
+        say(text, options.output)
+        return
+    if options.source is None or options.target is None:
+        missing = "--from" if options.source is None else "--to"
+        raise CnnlensError(
+            f"{missing} is missing: both sides are needed, as in 'layouts --from keras --to torch Conv2D'"
+        )
+    _cross(options, say, layer_of)
+
+
+def _refuse_crossing_options(options: argparse.Namespace) -> None:
+    for name in ("weight", "shape", "flatten", "sizes", "model", "layer"):
+        if getattr(options, name) is not None:
+            raise CnnlensError(f"--{name} needs --from and --to, as in 'layouts --from keras --to torch Conv2D'")
+
+
+def _cross(
+    options: argparse.Namespace, say: Callable[..., None], layer_of: Callable[[Network, str | None], Layer]
+) -> None:
+    from cnnlens.layout import listing
+    from cnnlens.layout.crossing import crossings
+    from cnnlens.layout.names import framework_named
+
+    source, target = framework_named(options.source), framework_named(options.target)
+    wanted: dict[str, Any] = {
+        "weight": options.weight,
+        "shape": options.shape,
+        "flatten": options.flatten,
+        "sizes": options.sizes,
+    }
+    kind, model = options.kind, None
+    if options.model is not None:
+        kind, model, wanted = _of_model(options, source, layer_of)
+    elif options.layer is not None:
+        raise CnnlensError("--layer needs --model FILE, whose layer it names")
+    if kind is None:
+        raise CnnlensError(
+            "which kind of layer? 'layouts --from keras --to torch Conv2D', or --model FILE --layer NAME"
+        )
+    found = crossings(kind, source, target, **wanted)
+    picture = None
+    if options.output is not None:
+        picture = _draw(options.output, kind, source, target, wanted, model)
+    if options.json:
+        data = {**listing.crossing_json(found), "from": source, "to": target, "picture": picture}
+        say(_json(data))
+        return
+    say(listing.crossing_text(found, source, target) + (f"\nwrote {picture}\n" if picture else ""))
+
+
+def _draw(
+    output: str, kind: str, source: str, target: str, wanted: dict[str, Any], model: tuple[Network, Layer] | None
+) -> str:
+    from cnnlens import pictures, plot
+
+    path = Path(output)
+    plot.check_target(path)
+    figure = pictures.layout_readings(kind, source, target, model=model, **wanted)
+    plot.save(figure, path)
+    return str(path)
+
+
+def _of_model(
+    options: argparse.Namespace, source: str, layer_of: Callable[[Network, str | None], Layer]
+) -> tuple[str, tuple[Network, Layer], dict[str, Any]]:
+    """Kind, shape and sizes of a layer in a file."""
+    from cnnlens import open as open_model
+    from cnnlens import pictures
+
+    for name in ("kind", "shape", "flatten", "sizes"):
+        if getattr(options, name) is not None:
+            shown = "KIND" if name == "kind" else f"--{name}"
+            raise CnnlensError(f"{shown} and --model are both given; a layer of a model says it itself")
+    network = open_model(options.model)
+    layer = layer_of(network, options.layer)
+    weight = pictures.weight_named(layer, options.weight)
+    shape, sizes = pictures.letter_sizes(weight, source)
+    flatten = weight.geometry.flatten
+    sizes = {letter: size for letter, size in sizes.items() if flatten is None or letter not in "DHWC"}
+    return weight.kind, (network, layer), {"weight": weight.role, "shape": shape, "flatten": flatten, "sizes": sizes}
+
+
+def _json(data: Any) -> str:
+    return json.dumps(data, indent=2, ensure_ascii=True, allow_nan=False) + "\n"

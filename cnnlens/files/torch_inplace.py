@@ -1,0 +1,131 @@
+"""An exported graph without writes in place and without nodes that compute nothing.
+
+``relu_(x)`` changes its operand, so that every later use of ``x`` means the result. Here such a node becomes a plain
+``relu`` and later uses are renamed. A tensor that is read after it was changed through another view of it (a slice,
+a transpose) has no such name: its reader is refused, and says why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+from cnnlens.files.torch_program import Node, Program, Value, map_values, values
+from cnnlens.text import printable
+
+__all__ = ["straightened"]
+
+# Operators whose result is (or may be) their first operand's memory seen in another way.
+_VIEWS = frozenset(
+    "view view_as reshape reshape_as flatten unflatten ravel transpose permute movedim moveaxis swapaxes swapdims t "
+    "numpy_T mT mH adjoint slice select narrow squeeze unsqueeze expand expand_as broadcast_to chunk split "
+    "split_with_sizes tensor_split hsplit vsplit dsplit unbind unfold diagonal as_strided _unsafe_view real imag "
+    "unsafe_chunk unsafe_split unsafe_split_with_sizes atleast_1d atleast_2d atleast_3d to type_as float double half "
+    "_reshape_alias view_as_real view_as_complex contiguous".split()
+)
+# Operators whose result is their first operand itself, number for number and in the same memory.
+_SAME = frozenset("detach alias dropout feature_dropout alpha_dropout feature_alpha_dropout lift lift_fresh".split())
+# Of these, those that a person never wrote as a step of the model, and what export adds to constants.
+_SILENT = frozenset("detach alias contiguous lift lift_fresh".split())
+# Operators that copy: silent where what they copy is a weight.
+_COPIES = frozenset(("lift_fresh_copy", "clone"))
+
+
+class _Memory:
+    """Which tensors share memory: exactly (one name for the same numbers) or as views."""
+
+    def __init__(self) -> None:
+        self._storage: dict[str, str] = {}
+        self._same: dict[str, str] = {}
+        self._of_storage: dict[str, set[str]] = {}
+        self.now: dict[str, str] = {}  # what a name means at this point of the program
+        self.stale: dict[str, str] = {}  # names whose numbers are lost, and the node that changed them
+
+    def new(self, name: str, like: str | None = None, same: bool = False) -> None:
+        storage = self._storage.get(like, like) if like is not None else name
+        self._storage[name] = storage
+        self._same[name] = self._same.get(like, like) if like is not None and same else name
+        self._of_storage.setdefault(storage, set()).add(name)
+        self.now[name] = name
+
+    def meaning(self, part: Any) -> Any:
+        """A tensor under the name that its numbers have now; anything else as it is."""
+        return Value(self.now.get(part.name, part.name)) if isinstance(part, Value) else part
+
+    def write(self, name: str, result: str, node: str) -> None:
+        """``name``'s memory now holds ``result``."""
+        for other in self._of_storage.get(self._storage.get(name, name), {name}):
+            if self._same.get(other) == self._same.get(name):
+                self.now[other] = result
+                self.stale.pop(other, None)
+            else:
+                self.stale[other] = node
+        self.new(result, name, same=True)
+
+
+def straightened(program: Program) -> Program:
+    """``program`` with every node that matters, none of them in place, its weights' copies taken away."""
+    memory = _Memory()
+    for name in (*program.inputs, *program.weights):
+        memory.new(name)
+    nodes: list[Node] = []
+    changed: dict[str, None] = {}
+    for node in program.nodes:
+        read = [value.name for value in values(node.arguments)]
+        lost = [name for name in read if name in memory.stale]
+        arguments = map_values(node.arguments, memory.meaning)
+        first = read[0] if read else None
+        if first is not None and _silent(node, memory.now.get(first, first) in program.weights):
+            made = node.outputs[0]
+            memory.new(made, None if node.op in _COPIES else first, same=node.op in _SAME)
+            memory.now[made] = memory.now.get(first, first)
+            if lost:
+                memory.stale[made] = memory.stale[lost[0]]
+            continue
+        refused = node.refused
+        if lost:
+            refused = (
+                f"it reads a tensor that '{printable(memory.stale[lost[0]])}' changed in place through a view of it; "
+                "export the model again, with .run_decompositions({})"
+            )
+        target = node.target
+        if node.in_place:
+            target = node.target.replace(f".{node.op}_", f".{node.op}", 1)
+        nodes.append(replace(node, target=target, arguments=arguments, refused=refused))
+        if node.in_place and first is not None and node.outputs:
+            written = memory.now.get(first, first)
+            if written in program.weights and first in program.weights:
+                changed[program.weights[written]] = None
+            memory.write(first, node.outputs[0], node.name)
+        else:
+            like = first if node.op in _VIEWS or node.op in _SAME else None
+            for made in node.outputs:
+                memory.new(made, like, same=node.op in _SAME)
+    outputs = [memory.now.get(name, name) for name in program.outputs]
+    lost_outputs = [name for name in program.outputs if name in memory.stale]
+    kept = _used(nodes, outputs)
+    notes = list(program.notes)
+    if changed:
+        shown = ", ".join(printable(name, 60) for name in list(changed)[:3])
+        notes.append(f"the model changes {shown} as it runs; here every run begins with what is stored")
+    if lost_outputs:
+        notes.append("an output is changed in place through a view of it, which is not followed")
+    return replace(program.with_nodes(kept, outputs), notes=tuple(notes))
+
+
+def _silent(node: Node, of_weight: bool) -> bool:
+    if not node.target.startswith("aten.") or len(node.outputs) != 1:
+        return False
+    return node.op in _SILENT or (node.op in _COPIES and of_weight)
+
+
+def _used(nodes: Iterable[Node], outputs: Iterable[str]) -> list[Node]:
+    """The nodes that an output depends on: assertions and the arithmetic of sizes go."""
+    wanted = set(outputs)
+    kept: list[Node] = []
+    for node in reversed(list(nodes)):
+        if wanted.intersection(node.outputs):
+            kept.append(node)
+            wanted.update(value.name for value in values(node.arguments))
+    return kept[::-1]

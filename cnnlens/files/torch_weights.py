@@ -1,0 +1,126 @@
+"""A PyTorch layer's arrays with all that their layout depends on: the line of the table, and the geometry.
+
+Which line an array falls under comes from the operator that takes it. Where the reference refuses the operator the
+few of this table still have their layout, so that they can be looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any, cast
+
+from cnnlens import layout
+from cnnlens.errors import CnnlensError
+from cnnlens.layout import Geometry
+from cnnlens.network import Layer, Stored, Weight
+
+__all__ = ["argument_kinds", "geometry_of_entry", "torch_weight", "unused_layers", "weight_names"]
+
+_NORMAL = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"}
+_KERNEL = {"weight": "kernel", "bias": "bias"}
+_ROLES: Mapping[str, tuple[str, Mapping[str, str]]] = {
+    **{f"conv{n}d": (f"Conv{n}D", _KERNEL) for n in (1, 2, 3)},
+    **{f"conv_transpose{n}d": (f"Conv{n}DTranspose", _KERNEL) for n in (1, 2, 3)},
+    "linear": ("Dense", _KERNEL),
+    "batch_norm": ("BatchNormalization", _NORMAL),
+    "_native_batch_norm_legit_no_training": ("BatchNormalization", _NORMAL),
+    "layer_norm": ("LayerNormalization", _NORMAL),
+    "native_layer_norm": ("LayerNormalization", _NORMAL),
+    "group_norm": ("GroupNormalization", _NORMAL),
+    "native_group_norm": ("GroupNormalization", _NORMAL),
+    "rms_norm": ("RMSNormalization", {"weight": "scale"}),
+    "embedding": ("Embedding", {"weight": "embeddings"}),
+    "prelu": ("PReLU", {"weight": "alpha"}),
+}
+
+
+def argument_kinds(op: str, arguments: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+    """The kind and role of each array that an operator takes, by the array's name in its layer."""
+    kind, roles = _ROLES.get(op, ("", {}))
+    named = {argument: cast("dict[str, Any]", value) for argument, value in arguments.items() if _is_weight(value)}
+    found = {str(value["weight"]): (kind, roles[name]) for name, value in named.items() if name in roles}
+    recurrent = {"lstm": "LSTM", "gru": "GRU", "rnn_tanh": "SimpleRNN", "rnn_relu": "SimpleRNN"}.get(op)
+    if recurrent:
+        for name in weight_names(arguments):
+            role = {"weight_ih": "kernel", "weight_hh": "recurrent_kernel"}.get(name.rpartition(".")[2][:9])
+            if role is not None:
+                found[name] = (recurrent, role)
+    return found
+
+
+def weight_names(structure: Any) -> list[str]:
+    """The names in every ``{"weight": name}`` of an entry's arguments, in order."""
+    if isinstance(structure, Mapping):
+        entry = cast("Mapping[str, Any]", structure)
+        if _is_weight(entry):
+            return [str(entry["weight"])]
+        return [name for part in entry.values() for name in weight_names(part)]
+    if isinstance(structure, list):
+        return [name for part in cast("list[Any]", structure) for name in weight_names(part)]
+    return []
+
+
+def _is_weight(value: Any) -> bool:
+    if not isinstance(value, Mapping):
+        return False
+    entry = cast("Mapping[str, Any]", value)
+    return set(entry) == {"weight"} and isinstance(entry["weight"], str)
+
+
+def geometry_of_entry(arguments: Mapping[str, Any], flatten: tuple[int, ...] | None) -> Geometry:
+    """The geometry of a layer's arrays from its operator's arguments."""
+
+    def numbers(name: str) -> tuple[int, ...] | None:
+        value = arguments.get(name)
+        items = cast("list[Any]", value) if isinstance(value, list) else [value]
+        whole = [item for item in items if isinstance(item, int) and not isinstance(item, bool)]
+        return tuple(whole) if whole and len(whole) == len(items) else None
+
+    groups = numbers("groups")
+    padding = arguments.get("padding")
+    return Geometry(
+        stride=numbers("stride"),
+        padding=padding if isinstance(padding, str) else numbers("padding"),
+        dilation=numbers("dilation"),
+        groups=groups[0] if groups is not None and groups[0] > 0 else 1,
+        flatten=flatten,
+        output_padding=numbers("output_padding"),
+    )
+
+
+def torch_weight(
+    name: str, kinds: Iterable[tuple[str, str]], stored: Stored, geometry: Geometry, config: Mapping[str, Any]
+) -> Weight:
+    """A weight under the first of ``kinds`` (kind, role) whose line of the table it fits; else as it is stored."""
+    tries = [(kind, role, one) for kind, role in kinds for one in (geometry, replace(geometry, flatten=None))]
+    for kind, role, said in tries:
+        if kind not in layout.KINDS:
+            continue
+        try:
+            complete = layout.completed(kind, role, stored.shape, said, "torch")
+            weight = Weight(name, kind, role, stored, complete, "torch", config)
+            _ = weight.canonical_shape, weight.canonical_axes, weight.stored_axes
+        except CnnlensError:
+            continue
+        return weight
+    return Weight(name, "", name, stored, Geometry(), "torch", config)
+
+
+def unused_layers(arrays: Mapping[str, Stored], layers: Iterable[Layer]) -> list[Layer]:
+    """Layers for the arrays of modules that the graph never calls, by the modules' names."""
+    taken = {layer.name for layer in layers}
+    grouped: dict[str, dict[str, Stored]] = {}
+    for name, array in arrays.items():
+        owner, _, own = name.rpartition(".")
+        grouped.setdefault(owner, {})[own] = array
+    found: list[Layer] = []
+    for owner, own in grouped.items():
+        name, number = owner or "(root)", 0
+        while name in taken:
+            number += 1
+            name = f"{owner or '(root)'}_{number}"
+        taken.add(name)
+        stored = {key: torch_weight(key, (), array, Geometry(), {}) for key, array in own.items()}
+        found.append(Layer(name, "", {}, path=tuple(name.split(".")), stored=stored))
+    return found

@@ -1,0 +1,70 @@
+"""The names that people give a kind of layer or a framework, as the table of layouts has them.
+
+A porter says Conv2d where a Keras user says Conv2D, and tensorflow where the table says keras; which of them came is
+no reason to refuse.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from cnnlens.errors import CnnlensError
+from cnnlens.layout.lookup import KINDS, resolve_kind
+from cnnlens.layout.tables import ALIASES, FRAMEWORKS, TRANSPARENT
+from cnnlens.text import nearest, printable
+
+__all__ = ["PYTORCH_KINDS", "framework_named", "kind_named"]
+
+PYTORCH_KINDS: Mapping[str, str] = {
+    **{f"Conv{n}d": f"Conv{n}D" for n in (1, 2, 3)},
+    **{f"ConvTranspose{n}d": f"Conv{n}DTranspose" for n in (1, 2, 3)},
+    **{f"BatchNorm{n}d": "BatchNormalization" for n in (1, 2, 3)},
+    "SyncBatchNorm": "BatchNormalization",
+    "Linear": "Dense",
+    "LayerNorm": "LayerNormalization",
+    "GroupNorm": "GroupNormalization",
+    **{f"InstanceNorm{n}d": "GroupNormalization" for n in (1, 2, 3)},
+    "RMSNorm": "RMSNormalization",
+    "MultiheadAttention": "MultiHeadAttention",
+    "RNN": "SimpleRNN",
+    "RNNCell": "SimpleRNN",
+}
+"""PyTorch's modules by their class names, as the Keras kinds that hold the same weights; those named alike are absent.
+
+Keras has an ``RNN`` too, a wrapper without a layout; where a layout is asked for, PyTorch's is the one that is meant.
+"""
+
+_FRAMEWORKS = {"pytorch": "torch", "tensorflow": "keras", "tf": "keras", "tf.keras": "keras"}
+
+
+def framework_named(name: str) -> str:
+    """One of :data:`~cnnlens.layout.tables.FRAMEWORKS` for the name a person gave, upper or lower case.
+
+    Raises:
+        CnnlensError: There is none; the nearest is named.
+    """
+    found = _FRAMEWORKS.get(name.lower(), name.lower())
+    if found not in FRAMEWORKS:
+        raise CnnlensError(f"no framework '{printable(name)}': {nearest(name, (*FRAMEWORKS, *_FRAMEWORKS))}")
+    return found
+
+
+def kind_named(name: str) -> str:
+    """The Keras class name of a kind with a layout: from that name, an older one, or PyTorch's, in any case.
+
+    Raises:
+        CnnlensError: There is none; the nearest is named, or it is said to be a wrapper without a layout.
+    """
+    known: dict[str, str] = {kind.lower(): kind for kind in KINDS}
+    known |= {alias.lower(): resolve_kind(alias) for alias in ALIASES}
+    known |= {module.lower(): kind for module, kind in PYTORCH_KINDS.items()}
+    found = PYTORCH_KINDS.get(name) or known.get(name.lower())
+    if found is not None:
+        return found
+    wrappers = {wrapper.lower(): wrapper for wrapper in TRANSPARENT}
+    if name.lower() in wrappers:
+        raise CnnlensError(
+            f"{wrappers[name.lower()]} has no layout of its own: the layer that it wraps is stored as that layer alone "
+            "would be"
+        )
+    raise CnnlensError(f"no layout for kind '{printable(name)}': {nearest(name, (*KINDS, *PYTORCH_KINDS))}")

@@ -1,0 +1,198 @@
+"""Operations for aten calls that are no layer: a function on tensors, weights and numbers in any place.
+
+``AtenOperation`` is a bare operation as ``keras.ops`` has them, so that the audit knows its kind; only its operands
+are laid out by a template, since torch lets a weight stand wherever a tensor may. ``AtenActivation`` is an activation
+layer with torch's settings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
+
+import numpy as np
+
+from cnnlens.reference.activations import ActivationLayer
+from cnnlens.reference.aten.given import Batch, Given, Tensor, Translation, WeightName, as_stored, markers
+from cnnlens.reference.bare_ops import BareOperation
+from cnnlens.reference.bare_rules import Rule, same, shape_of
+from cnnlens.reference.functions import Activation
+from cnnlens.reference.operation import Array, Operation, Shape, Weights
+
+__all__ = ["BY_RUNNING", "AtenActivation", "AtenOperation", "Function", "ShapeRule", "bare", "layer", "unary"]
+
+Function = Callable[..., Any]
+ShapeRule = Callable[..., Any]
+
+# A size that a function cuts into pieces must be a multiple of their number.
+_GUESSES = ((2, 3), (12, 24), (64, 128))
+
+
+class AtenOperation(BareOperation):
+    """One aten call: ``function(settings, *operands)``, operands as a template with markers.
+
+    Args:
+        kind: What ``keras.ops`` calls it; the audit goes by this name.
+        config: The settings, for people and for the function.
+        rule: The function and the rule of its shape.
+        template: The operands: markers, numbers, and lists of them.
+        shapes: The shapes of the weights in the template.
+        loss: ``loss(settings, *operands)`` is what an honest formula loses besides the rounding of its operands, in
+            units of eps, at each output; None where that is nothing.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        config: Mapping[str, Any],
+        rule: Rule,
+        template: Sequence[Any],
+        shapes: Mapping[str, tuple[int, ...]],
+    ) -> None:
+        super().__init__(kind, config, (3,), rule)
+        self.template = list(template)
+        self.shapes = shapes
+        self.loss: Function | None = None
+
+    def lost(self, weights: Weights, args: Sequence[Any]) -> Any:
+        """``loss`` for a call's weights and tensors."""
+        if self.loss is None:
+            return 0.0
+        return self.loss(self.settings, *[self._fill(value, args, weights) for value in self.template])
+
+    def _fill(self, value: Any, args: Sequence[Any], weights: Mapping[str, Any]) -> Any:
+        if isinstance(value, Tensor):
+            return args[value.index]
+        if isinstance(value, WeightName):
+            return weights[value.name]
+        if isinstance(value, Batch):
+            shape = shape_of(args[value.tensor])
+            return None if shape[0] is None else shape[0] * value.factor
+        if isinstance(value, list):
+            return [self._fill(item, args, weights) for item in cast("list[Any]", value)]
+        return value
+
+    def output_shape(self, *args: Any, **kwargs: Any) -> Any:
+        if self.rule.shape is not BY_RUNNING:
+            return self.rule.shape(self.settings, *[self._fill(value, args, self.shapes) for value in self.template])
+        first, second = self._guessed(args)
+        if isinstance(first, list | tuple):
+            return [_agreed(a, b) for a, b in zip(cast("Sequence[Any]", first), second, strict=True)]
+        return _agreed(first, second)
+
+    def _guessed(self, args: Sequence[Any]) -> tuple[Any, Any]:
+        """Results for two guesses of the unknown sizes: the first two that can be cut as the function wants them."""
+        *others, last = _GUESSES
+        for pair in others:
+            try:
+                return self._run_on_nothing(args, pair[0]), self._run_on_nothing(args, pair[1])
+            except ValueError:
+                continue
+        return self._run_on_nothing(args, last[0]), self._run_on_nothing(args, last[1])
+
+    def _run_on_nothing(self, args: Sequence[Any], guess: int) -> Any:
+        """The function on arrays of bytes without memory of their own, unknown sizes being ``guess``."""
+        weights = {name: _nothing(shape, guess) for name, shape in self.shapes.items()}
+        tensors = [_nothing(shape, guess) for shape in args]
+        return self.rule.function(self.settings, *[self._fill(value, tensors, weights) for value in self.template])
+
+    def __call__(self, weights: Weights, *args: Any, **kwargs: Any) -> Any:
+        operands = [self._fill(value, args, weights) for value in self.template]
+        given = cast("Sequence[Array]", (*args, *weights.values()))
+        wide = any(array.dtype == np.float64 for array in given)
+        result = self.rule.function(self.settings, *operands)
+        if isinstance(result, list | tuple):
+            return [_narrow(item, wide) for item in cast("Sequence[Any]", result)]
+        return _narrow(result, wide)
+
+
+def BY_RUNNING(settings: Any, *operands: Any) -> Any:  # noqa: N802
+    """The shape rule of functions whose shape is as involved as they are: run on two guesses of the unknown sizes."""
+    raise NotImplementedError
+
+
+def _nothing(shape: Shape, guess: int) -> Array:
+    return np.broadcast_to(np.zeros((), np.int8), [guess if size is None else size for size in shape])
+
+
+def _agreed(first: Any, second: Any) -> Shape:
+    """What changes between two guesses is unknown."""
+    return tuple(a if a == b else None for a, b in zip(np.shape(first), np.shape(second), strict=True))
+
+
+def _narrow(value: Any, wide: bool) -> Array:
+    """Torch's numbers from whole ones are float32, NumPy's are float64, which would widen all that follows."""
+    array = np.asarray(value)
+    return array.astype(np.float32) if array.dtype == np.float64 and not wide else array
+
+
+class AtenActivation(ActivationLayer):
+    """An activation layer whose function is given, not named by a Keras configuration.
+
+    Attributes:
+        axes: Holds 0 where the function goes over the batch, which then cannot be cut into parts.
+    """
+
+    axes: tuple[int, ...] = ()
+
+    def __init__(self, activation: Activation, config: Mapping[str, Any]) -> None:
+        Operation.__init__(self, "Activation", {"activation": activation.name, **config}, (3,))
+        self.activation = activation
+
+
+def bare(
+    given: Given,
+    kind: str,
+    function: Function,
+    shape: ShapeRule,
+    template: Sequence[Any],
+    settings: Mapping[str, Any] | None = None,
+    loss: Function | None = None,
+) -> Translation:
+    """A translation to an ``AtenOperation``; its weights stay as torch stores them."""
+    found = markers(list(template))
+    names = list(dict.fromkeys(marker.name for marker in found if isinstance(marker, WeightName)))
+    shapes = {name: cast("tuple[int, ...]", given.known(WeightName(name))) for name in names}
+    operation = AtenOperation(kind, settings or {}, Rule(function, shape, ()), template, shapes)
+    operation.loss = loss
+    args = tuple(Tensor(index) for index in range(len(given.tensors)))
+    return Translation(operation, args, {name: ("", name) for name in names}, lambda arrays: as_stored(arrays, names))
+
+
+def unary(
+    given: Given,
+    kind: str,
+    function: Callable[[Any], Any],
+    settings: Mapping[str, Any] | None = None,
+    shape: ShapeRule = same,
+) -> Translation:
+    """A translation to a function of the main operand alone."""
+
+    def call(_: Mapping[str, Any], x: Any) -> Any:
+        return function(x)
+
+    return bare(given, kind, call, shape, [given.main], settings)
+
+
+def layer(
+    operation: Operation,
+    args: tuple[Any, ...] = (Tensor(0),),
+    weights: Mapping[str, tuple[str, str]] | None = None,
+    arrange: Mapping[str, Callable[[Array], Array]] | None = None,
+) -> Translation:
+    """A translation to one of the reference's layers.
+
+    Args:
+        weights: Aten's weight name to (kind, role), in Keras' order of the roles.
+        arrange: How a weight's array is turned from torch's axes into the operation's, by aten's name.
+    """
+    named = dict(weights or {})
+    turned = dict(arrange or {})
+
+    def unpack(arrays: Mapping[str, Array]) -> dict[str, Array]:
+        return {
+            role: turned[name](arrays[name]) if name in turned else np.asarray(arrays[name])
+            for name, (_, role) in named.items()
+        }
+
+    return Translation(operation, args, named, unpack)

@@ -1,0 +1,164 @@
+"""Recurrent layers: a cell that goes over the time axis step by step, forwards, backwards or both ways.
+
+States begin at zero, or as the call gives them; a stateful layer is computed as after a reset. Masks are refused by the
+reader. Source: ``RNN`` and ``Bidirectional`` of Keras (``keras.src.layers.rnn``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, cast
+
+import numpy as np
+
+from cnnlens.errors import UnsupportedLayerError
+from cnnlens.reference.cells import EXACT, LAYER_CELLS, Config, Rounding, States, below, make_cell, own_entry
+from cnnlens.reference.operation import Array, Operation, Shape, Weights, normalise_axis, register
+from cnnlens.text import printable
+
+__all__ = ["Bidirectional", "Recurrent"]
+
+
+@register("LSTM", "GRU", "SimpleRNN", "ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D", "RNN")
+class Recurrent(Operation):
+    """A cell over the time axis (axis 1).
+
+    Called with the sequence, alone or in a list with its initial states after it, or with ``initial_state``. Gives the
+    last output, or all of them (``return_sequences``; backwards ones in the order in which they were made), and with
+    ``return_state`` a list of it and the last states.
+    """
+
+    def __init__(self, kind: str, config: Config, keras_version: tuple[int, ...]) -> None:
+        super().__init__(kind, config, keras_version)
+        if config.get("time_major"):
+            raise self.refuse("its sequences have time in front (time_major)")
+        if config.get("num_constants"):
+            raise self.refuse("its cell takes constants")
+        entry = config.get("cell") if kind == "RNN" else {"class_name": LAYER_CELLS[kind], "config": config}
+        self.cell = make_cell(entry, keras_version)
+        self.sequences = bool(config.get("return_sequences"))
+        self.with_state = bool(config.get("return_state"))
+        self.backwards = bool(config.get("go_backwards"))
+
+    def output_shape(self, *args: Any, **kwargs: Any) -> Any:
+        shape, _ = _given(args, kwargs)
+        if len(shape) < 3:
+            raise self.refuse(f"it needs a sequence (N, T, ...), not an input of {len(shape)} axes")
+        step = (shape[0], *shape[2:])
+        made = self.cell.feature_shape(step)
+        output = (made[0], shape[1], *made[1:]) if self.sequences else made
+        return [output, *self.cell.state_shapes(step)] if self.with_state else output
+
+    def __call__(self, weights: Weights, *args: Any, **kwargs: Any) -> Any:
+        return self.rounded(EXACT, weights, *args, **kwargs)
+
+    def rounded(self, rounding: Rounding, weights: Weights, *args: Any, **kwargs: Any) -> Any:
+        """The layer with its intermediate results as ``rounding`` leaves them."""
+        x, initial = _given(args, kwargs)
+        output, states = self.run(weights, cast("Array", x), cast("States", initial), rounding)
+        return [output, *states] if self.with_state else output
+
+    def run(self, weights: Weights, x: Array, initial: States, rounding: Rounding) -> tuple[Array, States]:
+        """The output and the states after the last step."""
+        shapes = cast("list[tuple[int, ...]]", self.cell.state_shapes((x.shape[0], *x.shape[2:])))
+        if initial and [state.shape for state in initial] != shapes:
+            raise ValueError(f"states of shapes {shapes} were expected, {[state.shape for state in initial]} came")
+        # A file may name the arrays by their place in the layer, or in a wrapper around it.
+        weights = {name.removeprefix("layer/").removeprefix("cell/"): array for name, array in weights.items()}
+        states = [state.astype(x.dtype, copy=False) for state in initial] or [np.zeros(one, x.dtype) for one in shapes]
+        projected = self.cell.project(weights, x, rounding)
+        outputs: list[Array] = []
+        output = states[0]
+        steps = range(x.shape[1] - 1, -1, -1) if self.backwards else range(x.shape[1])
+        for time in steps:
+            output, states = self.cell.step(weights, projected[:, time], states, rounding)
+            if self.sequences:
+                outputs.append(output)
+        return (np.stack(outputs, axis=1) if self.sequences else output), states
+
+
+def _given(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Any, list[Any]]:
+    """The sequence and the initial states of a call: Keras 2 gives them in one list, Keras 3 apart."""
+    first = args[0]
+    if isinstance(first, list):
+        sequence, *states = cast("list[Any]", first)
+    else:
+        sequence, states = first, []
+    given = args[1] if len(args) > 1 else kwargs.get("initial_state")
+    if kwargs.get("constants"):
+        raise UnsupportedLayerError("it is called with constants")
+    return sequence, [*states, *_flat(given)]
+
+
+def _flat(states: Any) -> Iterator[Any]:
+    """Arrays, or shapes, in nested lists."""
+    if states is None:
+        return
+    leaf = isinstance(states, np.ndarray) or (isinstance(states, tuple) and not _holds_states(cast("Any", states)))
+    if leaf:
+        yield states
+        return
+    for state in cast("Sequence[Any]", states):
+        yield from _flat(state)
+
+
+def _holds_states(states: Sequence[Any]) -> bool:
+    return any(isinstance(one, np.ndarray | list | tuple) for one in states)
+
+
+_MERGES: Mapping[str, Callable[[Array, Array], Array]] = {
+    "concat": lambda forward, backward: np.concatenate([forward, backward], axis=-1),
+    "sum": lambda forward, backward: forward + backward,
+    "ave": lambda forward, backward: (forward + backward) / 2,
+    "mul": lambda forward, backward: forward * backward,
+}
+
+
+@register("Bidirectional")
+class Bidirectional(Operation):
+    """A recurrent layer forwards and one backwards, their outputs merged; of sequences the backward one is turned."""
+
+    def __init__(self, kind: str, config: Config, keras_version: tuple[int, ...]) -> None:
+        super().__init__(kind, config, keras_version)
+        self.mode = cast("str | None", config.get("merge_mode", "concat"))
+        if self.mode is not None and self.mode not in _MERGES:
+            raise self.refuse(f"no such merge_mode: {printable(self.mode)}")
+        forward, settings = self._layer(config.get("layer"))
+        self.forward = forward(settings)
+        if config.get("backward_layer"):
+            backward, settings = self._layer(config.get("backward_layer"))
+            self.backward = backward(settings)
+        else:
+            self.backward = forward({**settings, "go_backwards": not settings.get("go_backwards")})
+
+    def _layer(self, entry: Any) -> tuple[Callable[[Config], Recurrent], Config]:
+        kind, config = own_entry(entry, "layer")
+        if kind not in (*LAYER_CELLS, "RNN"):
+            raise self.refuse(f"it wraps {printable(kind)}, which is no recurrent layer of Keras' own")
+        return (lambda settings: Recurrent(kind, settings, self.keras_version)), config
+
+    def output_shape(self, *args: Any, **kwargs: Any) -> Any:
+        sequence, _ = _given(args, kwargs)
+        made = self.forward.output_shape(sequence)
+        output, *states = cast("list[Shape]", made) if isinstance(made, list) else [cast("Shape", made)]
+        outputs = [output, output]
+        if self.mode is not None:
+            last = output[-1]
+            outputs = [(*output[:-1], None if last is None else 2 * last)] if self.mode == "concat" else [output]
+        found = [*outputs, *states, *states]
+        return found if len(found) > 1 else found[0]
+
+    def __call__(self, weights: Weights, *args: Any, **kwargs: Any) -> Any:
+        return self.rounded(EXACT, weights, *args, **kwargs)
+
+    def rounded(self, rounding: Rounding, weights: Weights, *args: Any, **kwargs: Any) -> Any:
+        """The layer with its intermediate results as ``rounding`` leaves them."""
+        x, initial = _given(args, kwargs)
+        half = len(initial) // 2
+        forward, states = self.forward.run(below(weights, "forward_layer/"), x, initial[:half], rounding)
+        backward, others = self.backward.run(below(weights, "backward_layer/"), x, initial[half:], rounding)
+        if self.forward.sequences:
+            backward = np.flip(backward, axis=normalise_axis(1, backward.ndim))
+        outputs = [forward, backward] if self.mode is None else [_MERGES[self.mode](forward, backward)]
+        found = [*outputs, *states, *others] if self.forward.with_state else outputs
+        return found if len(found) > 1 else found[0]
