@@ -1,0 +1,39 @@
+"""Whether what stands behind a Flatten can do with a map that was flattened channels first.
+
+A Dense can, its columns being put in that order once and for all, and so can what treats each feature alike. Anything
+else needs Keras' order, and the map is then turned before it is flattened.
+"""
+
+from __future__ import annotations
+
+from cnnlens.conversion.to_torch.scopes import Given, Scope, Source, sources
+from cnnlens.network import Ref
+
+__all__ = ["follows_flat"]
+
+# What takes the features in any order and hands them on in the same, its vectors being put in that order too.
+_HANDS_ON = frozenset(
+    """
+    Activation ActivityRegularization AlphaDropout BatchNormalization Dropout ELU GaussianDropout GaussianNoise Identity
+    LayerNormalization LayerScale LeakyReLU Normalization PReLU ReLU Rescaling RMSNormalization Softmax ThresholdedReLU
+    Relu Relu6 Sigmoid Silu Tanh Gelu Elu Selu LeakyRelu HardSigmoid HardSilu
+    """.split()
+)
+
+
+def follows_flat(scope: Scope, source: Source) -> bool:
+    """Whether all that ``source`` goes to ends in Dense layers, with nothing between that sees an order."""
+    if source in scope.outputs:
+        return False
+    for item in scope.items:
+        if source not in sources((item.args, item.kwargs)):
+            continue
+        if item.inner is not None:
+            places = [place for place, one in enumerate(sources(item.args)) if one == source]
+            if len(item.inner.given) and not all(follows_flat(item.inner, Given(place)) for place in places):
+                return False
+        elif item.layer.kind == "Dense":
+            continue
+        elif item.layer.kind not in _HANDS_ON or not follows_flat(scope, Ref(item.name)):
+            return False
+    return True

@@ -1,0 +1,66 @@
+"""How each Keras layer is written in PyTorch: one rule a family of kinds, found by the layer's class name."""
+
+from __future__ import annotations
+
+from cnnlens.conversion.to_torch.rules import activations as _activations
+from cnnlens.conversion.to_torch.rules import bare
+from cnnlens.conversion.to_torch.rules import convolution as _convolution
+from cnnlens.conversion.to_torch.rules import dense as _dense
+from cnnlens.conversion.to_torch.rules import local as _local
+from cnnlens.conversion.to_torch.rules import merging as _merging
+from cnnlens.conversion.to_torch.rules import normalization as _normalization
+from cnnlens.conversion.to_torch.rules import pooling as _pooling
+from cnnlens.conversion.to_torch.rules import recurrent as _recurrent
+from cnnlens.conversion.to_torch.rules import resizing as _resizing
+from cnnlens.conversion.to_torch.rules import scaling as _scaling
+from cnnlens.conversion.to_torch.rules import shaping as _shaping
+from cnnlens.conversion.to_torch.rules import transposed as _transposed
+from cnnlens.conversion.to_torch.rules import wrappers as _wrappers
+from cnnlens.conversion.to_torch.use import RULES, Results, Use
+from cnnlens.errors import UnsupportedLayerError
+from cnnlens.network import Layer
+from cnnlens.reference import Operation
+from cnnlens.reference.bare_ops import BareOperation, KerasTwoOperation
+from cnnlens.text import printable
+
+__all__ = ["REFUSED", "convert", "operation_of"]
+
+# Importing a module registers its kinds.
+_MODULES = (
+    _activations, _convolution, _dense, _local, _merging, _normalization, _pooling, _recurrent, _resizing, _scaling,
+    _shaping, _transposed, _wrappers,
+)  # fmt: skip
+
+
+_CONV_LSTM = "PyTorch has no convolutional LSTM"
+# Kinds that the reference computes and PyTorch has nothing for, with the reason that a person is given.
+REFUSED: dict[str, str] = {f"ConvLSTM{rank}D": _CONV_LSTM for rank in (1, 2, 3)}
+
+
+def operation_of(layer: Layer) -> Operation:
+    """The reference's reading of the layer's configuration.
+
+    Raises:
+        UnsupportedLayerError: the reference has none, and then nothing could check what was converted.
+    """
+    return layer.operation
+
+
+def convert(use: Use, layer: Layer | None = None) -> Results:
+    """The layer's code, written through ``use``.
+
+    Raises:
+        UnsupportedLayerError: PyTorch cannot express it, or no rule is written for it.
+    """
+    if isinstance(use.operation, (BareOperation, KerasTwoOperation)):
+        return bare.convert(use)
+    if use.kind == "SpectralNormalization":
+        # At inference Keras calls the inner layer as it is: its stored kernel is the normalised one.
+        use.note("spectral", "Spectral normalisation acts in training; the stored kernel is normalised already.")
+        use.kind, use.config = use.operation.kind, use.operation.config
+    found = RULES.get(use.kind)
+    if use.kind in REFUSED:
+        raise UnsupportedLayerError(REFUSED[use.kind])
+    if found is None:
+        raise UnsupportedLayerError(f"no PyTorch code is known for a {printable(use.kind)}")
+    return found(use)

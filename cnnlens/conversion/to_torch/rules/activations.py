@@ -1,0 +1,303 @@
+"""Activations as functions and as modules, and the layers that do nothing at inference."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
+
+from cnnlens.conversion.to_torch.held import Held, listed
+from cnnlens.conversion.to_torch.names import literal
+from cnnlens.conversion.to_torch.use import Use, rule
+from cnnlens.errors import UnsupportedLayerError
+from cnnlens.reference.activations import Masking
+from cnnlens.reference.functions import find_activation, number_of
+from cnnlens.text import printable
+
+__all__ = ["activated", "apply_named", "named", "settings_of"]
+
+Settings = Mapping[str, Any]
+# A function's name and its settings.
+Named = tuple[str, dict[str, Any]]
+
+_ALIASES = {"swish": "silu", "hard_swish": "hard_silu", "exp": "exponential", "softmax_v2": "softmax"}
+
+# name -> (function, module): ``{x}`` is the input. Keras' name and PyTorch's mean the same function here.
+_PLAIN: dict[str, tuple[str, str]] = {
+    "relu": ("F.relu({x})", "nn.ReLU()"),
+    "relu6": ("F.relu6({x})", "nn.ReLU6()"),
+    "selu": ("F.selu({x})", "nn.SELU()"),
+    "sigmoid": ("torch.sigmoid({x})", "nn.Sigmoid()"),
+    "tanh": ("torch.tanh({x})", "nn.Tanh()"),
+    "silu": ("F.silu({x})", "nn.SiLU()"),
+    "mish": ("F.mish({x})", "nn.Mish()"),
+    "softsign": ("F.softsign({x})", "nn.Softsign()"),
+    "softplus": ("F.softplus({x}, threshold=40)", "nn.Softplus(threshold=40)"),
+    "hard_sigmoid": ("F.hardsigmoid({x})", "nn.Hardsigmoid()"),
+    "hard_silu": ("F.hardswish({x})", "nn.Hardswish()"),
+    "hard_tanh": ("F.hardtanh({x})", "nn.Hardtanh()"),
+    "log_sigmoid": ("F.logsigmoid({x})", "nn.LogSigmoid()"),
+    "tanh_shrink": ("F.tanhshrink({x})", "nn.Tanhshrink()"),
+    "exponential": ("torch.exp({x})", ""),
+    "hard_sigmoid_keras_2": ("torch.clamp(0.2 * {x} + 0.5, 0.0, 1.0)", ""),
+    "sparse_sigmoid": ("torch.clamp(({x} + 1) / 2, 0.0, 1.0)", ""),
+}
+# The same with a setting: (Keras' name of it, Keras' default in keras.activations).
+_SETTABLE: dict[str, tuple[str, float, str, str]] = {
+    "leaky_relu": ("negative_slope", 0.2, "F.leaky_relu({x}, {v})", "nn.LeakyReLU({v})"),
+    "elu": ("alpha", 1.0, "F.elu({x}, {v})", "nn.ELU({v})"),
+    "celu": ("alpha", 1.0, "F.celu({x}, {v})", "nn.CELU({v})"),
+    "hard_shrink": ("threshold", 0.5, "F.hardshrink({x}, {v})", "nn.Hardshrink({v})"),
+    "soft_shrink": ("threshold", 0.5, "F.softshrink({x}, {v})", "nn.Softshrink({v})"),
+}
+_WHOLE_AXIS = ("softmax", "log_softmax", "sparsemax", "glu")
+
+
+def named(name: str, version: tuple[int, ...]) -> Named | None:
+    """An activation by its name in a configuration; None for the identity."""
+    name = _ALIASES.get(name, name)
+    if name == "linear":
+        return None
+    if name == "hard_sigmoid" and version and version[0] < 3:
+        return "hard_sigmoid_keras_2", {}
+    return name, {"approximate": False} if name == "gelu" else {}
+
+
+def settings_of(spec: Any, version: tuple[int, ...]) -> Named | None:
+    """The activation that a configuration entry names, with its settings; None for the identity.
+
+    Raises:
+        UnsupportedLayerError: it is not one of Keras' own.
+    """
+    find_activation(spec, version)  # refuses what is not Keras' own
+    if spec is None:
+        return None
+    if isinstance(spec, str):
+        return named(spec, version)
+    entry = cast("Mapping[str, Any]", spec)
+    config = entry.get("config")
+    if isinstance(config, str):
+        return named(config, version)
+    return of_layer(str(entry.get("class_name")), cast("Mapping[str, Any]", config), version)
+
+
+def of_layer(kind: str, config: Mapping[str, Any], version: tuple[int, ...]) -> Named | None:
+    """The function of an activation layer, with its settings."""
+    if kind == "Activation":
+        return settings_of(config.get("activation"), version)
+    if kind == "ReLU":
+        slope = number_of(config, "negative_slope", default=0.0) or 0.0
+        threshold = number_of(config, "threshold", default=0.0) or 0.0
+        most = number_of(config, "max_value", default=None)
+        return "general_relu", {"negative_slope": slope, "max_value": most, "threshold": threshold}
+    if kind == "LeakyReLU":
+        return "leaky_relu", {"negative_slope": number_of(config, "negative_slope", "alpha", default=0.3)}
+    if kind == "ELU":
+        return "elu", {"alpha": number_of(config, "alpha", default=1.0)}
+    if kind == "ThresholdedReLU":
+        return "threshold", {"threshold": number_of(config, "theta", default=1.0), "default_value": 0.0}
+    if kind == "Softmax":
+        return "softmax", {"axis": config.get("axis", -1)}
+    raise UnsupportedLayerError(f"a layer of kind {printable(kind)} as an activation is not supported")
+
+
+def activated(use: Use, value: Held, spec: Any) -> Held:
+    """``value`` after the activation that a layer's configuration names."""
+    found = settings_of(spec, use.version)
+    return value if found is None else apply_named(use, value, *found)
+
+
+def apply_named(use: Use, value: Held, name: str, given: Settings) -> Held:
+    """``value`` after a function of Keras' with its settings."""
+    if name in _WHOLE_AXIS:
+        return _over_axis(use, value, name, given)
+    text, _ = _texts(use, name, given)
+    return value.new(text(_simple(use, value, text)))
+
+
+def _simple(use: Use, value: Held, text: Callable[[str], str]) -> str:
+    """A variable where the formula names its input more than once or mixes it with operators."""
+    probe = text("\0")
+    if probe.count("\0") == 1 and ("(\0" in probe and ("\0)" in probe or "\0," in probe)):
+        return value.text
+    return value.text if value.text.isidentifier() else use.let(value.text, "inner")
+
+
+def _texts(use: Use, name: str, given: Settings) -> tuple[Callable[[str], str], str]:
+    """The function of an elementwise activation as text, and its module's text (empty where there is none)."""
+    if name == "general_relu":
+        return _general_relu(use, given)
+    if name in _PLAIN:
+        function, module = _PLAIN[name]
+        _explain(use, name)
+        return lambda x: function.format(x=x), module
+    if name in _SETTABLE:
+        key, default, function, module = _SETTABLE[name]
+        value = given.get(key, default)
+        number = literal(float(value))
+        if name == "leaky_relu":
+            use.note("leaky", f"Keras' slope is {number} here; PyTorch's own default is 0.01.")
+        return lambda x: function.format(x=x, v=number), module.format(v=number)
+    if name == "gelu":
+        approximate = bool(given.get("approximate", True))
+        use.note(
+            f"gelu {approximate}",
+            "GELU by its tanh approximation." if approximate else "The exact GELU (erf), as Keras' activation is.",
+        )
+        more = ', approximate="tanh"' if approximate else ""
+        return lambda x: f"F.gelu({x}{more})", 'nn.GELU(approximate="tanh")' if approximate else "nn.GELU()"
+    if name == "squareplus":
+        b = literal(given.get("b", 4))
+        return lambda x: f"({x} + torch.sqrt({x}.square() + {b})) / 2", ""
+    if name == "sparse_plus":
+        return lambda x: f"torch.where({x} < 1, ({x} + 1).clamp(min=0).square() / 4, {x})", ""
+    if name == "threshold":
+        limit, value = literal(float(given["threshold"])), literal(float(given["default_value"]))
+        return lambda x: f"F.threshold({x}, {limit}, {value})", f"nn.Threshold({limit}, {value})"
+    raise UnsupportedLayerError(f"the activation '{printable(name)}' has no PyTorch code")
+
+
+def _explain(use: Use, name: str) -> None:
+    if name == "hard_sigmoid_keras_2":
+        use.note("hard_sigmoid", "Keras 2's hard_sigmoid; Keras 3 and PyTorch have relu6(x + 3) / 6 under that name.")
+    if name == "softplus":
+        use.note("softplus", "PyTorch's softplus is linear from 20 on, which float64 would notice; 40 hides nothing.")
+
+
+def _general_relu(use: Use, given: Settings) -> tuple[Callable[[str], str], str]:
+    slope = float(given.get("negative_slope") or 0.0)
+    threshold = float(given.get("threshold") or 0.0)
+    most = given.get("max_value")
+    if threshold == 0.0 and most is None:
+        return _texts(use, "leaky_relu", {"negative_slope": slope}) if slope else _texts(use, "relu", {})
+    if threshold == 0.0 and slope == 0.0:
+        if most == 6:
+            return _texts(use, "relu6", {})
+        return lambda x: f"torch.clamp({x}, 0.0, {literal(float(cast('float', most)))})", ""
+    helper = use.helper("keras_relu")
+    top = "None" if most is None else literal(float(most))
+    return lambda x: f"{helper}({x}, {literal(slope)}, {top}, {literal(threshold)})", ""
+
+
+def _over_axis(use: Use, value: Held, name: str, given: Settings) -> Held:
+    axis = given.get("axis", -1)
+    axes = [int(item) for item in cast("Sequence[Any]", axis)] if isinstance(axis, (list, tuple)) else [int(axis)]
+    if value.flat is not None and (name == "glu" or any(one % value.rank != 1 for one in axes)):
+        value = value.plain()
+    if value.rank > 2 and value.place(axes[0]) != axes[0] % value.rank:
+        use.note("axis", "Keras' axis, counted in the order in which the tensor is held here.")
+    if len(axes) > 1:
+        if name == "glu":
+            raise UnsupportedLayerError("glu works on one axis")
+        helper = use.helper("softmax_over")
+        text = f"{helper}({value.text}, ({listed(value.places(axes))}))"
+        return value.new(f"torch.log({text})" if name == "log_softmax" else text)
+    dim = value.place(axes[0])
+    if name == "sparsemax":
+        use.note("sparsemax", "Keras' sparsemax: its threshold is not that of the paper.")
+        return value.new(f"{use.helper('sparsemax')}({value.text}, dim={dim})")
+    return value.new(f"F.{name}({value.text}, dim={dim})")
+
+
+# -- layers ----------------------------------------------------------------------------------------------------------
+
+
+@rule("Activation", "ReLU", "LeakyReLU", "ELU", "ThresholdedReLU", "Softmax")
+def activation(use: Use) -> Held:
+    found = of_layer(use.kind, use.config, use.version)
+    x = use.x
+    if found is None:
+        return x
+    name, given = found
+    if name in _WHOLE_AXIS:
+        return _axis_layer(use, x, name, given)
+    text, module = _texts(use, name, given)
+    if module:
+        return x.new(f"{use.module(module)}({x.text})")
+    return x.new(text(_simple(use, x, text)))
+
+
+def _axis_layer(use: Use, x: Held, name: str, given: Settings) -> Held:
+    result = _over_axis(use, x, name, given)
+    if name == "glu":
+        return Held(result.text, use.shape, result.order, result.axis, None)
+    return result
+
+
+@rule("PReLU")
+def prelu(use: Use) -> Held:
+    x = use.x
+    alpha = use.weights.shape("alpha")
+    if len(alpha) != x.rank - 1:
+        raise use.refuse(f"its slopes have {len(alpha)} axes and its input has {x.rank}")
+    wide = [axis for axis, size in enumerate(alpha, 1) if size != 1]
+    if x.flat is not None and alpha[0] != 1:
+        entry = use.weights.arranged("alpha", "PReLU", x.flat)
+        text = use.module(f"nn.PReLU({alpha[0]})", {"weight": entry}, comments=flat_vectors(use, x))
+        return x.new(f"{text}({x.text})")
+    if len(wide) <= 1:
+        # One slope, or one a place on one axis, which nn.PReLU looks for at axis 1.
+        x = x.first([0, wide[0]]) if wide else x
+        count = alpha[wide[0] - 1] if wide else 1
+        entry = use.weights.entry("alpha", lambda array: array.reshape(-1))
+        return x.new(f"{use.module(f'nn.PReLU({count})', {'weight': entry})}({x.text})")
+    order = [axis - 1 for axis in x.order[1:]] if x.order[0] == 0 else None
+    if order is None:
+        x, order = x.canonical(), [axis - 1 for axis in x.canonical().order[1:]]
+    slopes = [alpha[axis] for axis in order]
+    entry = use.weights.entry("alpha", lambda array: array.transpose(order))
+    helper = use.helper("PReLUMap")
+    comments = use.remark("prelu-map", "A slope for each position, which nn.PReLU does not have.")
+    return x.new(f"{use.module(f'{helper}({listed(slopes)})', {'weight': entry}, comments=comments)}({x.text})")
+
+
+def flat_vectors(use: Use, x: Held) -> list[str]:
+    """The comment on a vector that has an entry for each place of a flattened map."""
+    if x.flat is None:
+        return []
+    return use.remark(
+        "flat-vectors", "Between a Flatten and a Dense: the vectors are in the order in which this file flattens."
+    )
+
+
+@rule("Masking")
+def masking(use: Use) -> Held:
+    operation = cast("Masking", use.operation)
+    x = use.x
+    value = literal(float(operation.value or 0.0))
+    use.note("masking", "Steps whose every feature is the mask's value become zero; the mask itself goes no further.")
+    text = x.text if x.text.isidentifier() else use.let(x.text, "steps")
+    keep = use.let(f"({text} != {value}).any(dim={x.place(-1)}, keepdim=True)", "keep")
+    return x.new(f"torch.where({keep}, {text}, 0.0)")
+
+
+@rule("Dropout", "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D", "AlphaDropout")
+def dropout(use: Use) -> Held:
+    x = use.x
+    rate = use.config.get("rate", 0.5)
+    if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not 0 <= rate <= 1:
+        raise use.refuse("its rate is no number between 0 and 1")
+    number = literal(float(rate))
+    if use.kind == "AlphaDropout":
+        return x.new(f"{use.module(f'nn.AlphaDropout({number})')}({x.text})")
+    spatial = use.kind.startswith("Spatial")
+    if spatial and x.flat is None:
+        turned = x.canonical()
+        return turned.new(f"{use.module(f'nn.Dropout{use.kind[-2]}d({number})')}({turned.text})")
+    return x.new(f"{use.module(f'nn.Dropout({number})')}({x.text})")
+
+
+@rule(
+    "GaussianDropout", "GaussianNoise", "RandomBrightness", "RandomColorDegeneration", "RandomColorJitter",
+    "RandomContrast", "RandomElasticTransform", "RandomErasing", "RandomFlip", "RandomGaussianBlur",
+    "RandomGrayscale", "RandomHue", "RandomInvert", "RandomPerspective", "RandomPosterization", "RandomRotation",
+    "RandomSaturation", "RandomSharpness", "RandomShear", "RandomTranslation", "RandomZoom", "AugMix", "CutMix",
+    "MixUp", "RandAugment",
+)  # fmt: skip
+def training_only(use: Use) -> Held:
+    use.comments.append(f"{use.kind} acts in training alone, and is left out.")
+    return use.x
+
+
+@rule("Identity", "ActivityRegularization")
+def identity(use: Use) -> Held:
+    return use.x

@@ -1,0 +1,292 @@
+"""Operations that stand between layers, such as ``x + y`` and ``keras.ops.relu(x)``: elementwise ones and reductions.
+
+Their operands are tensors, numbers and constants from the file; their axes are Keras', and are counted here in the
+order in which each tensor is held.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnlens.conversion.to_torch.held import Held, dims_of, listed
+from cnnlens.conversion.to_torch.names import literal
+from cnnlens.conversion.to_torch.rules.activations import apply_named
+from cnnlens.conversion.to_torch.rules.bare_moves import MOVES
+from cnnlens.conversion.to_torch.rules.merging import alike_held, lifted
+from cnnlens.conversion.to_torch.rules.scaling import constant_text
+from cnnlens.conversion.to_torch.use import Results, Use
+from cnnlens.network import Shape
+from cnnlens.reference.bare_ops import BareOperation, KerasTwoOperation
+from cnnlens.text import printable
+
+__all__ = ["convert"]
+
+Settings = Mapping[str, Any]
+
+_UNARY: dict[str, str] = {
+    "Abs": "{x}.abs()", "Absolute": "{x}.abs()", "Negative": "-{x}", "Square": "{x}.square()", "Sqrt": "{x}.sqrt()",
+    "Rsqrt": "{x}.rsqrt()", "Reciprocal": "{x}.reciprocal()", "Sign": "{x}.sign()", "Exp": "{x}.exp()",
+    "Exp2": "{x}.exp2()", "Expm1": "{x}.expm1()", "Log": "{x}.log()", "Log10": "{x}.log10()", "Log1p": "{x}.log1p()",
+    "Log2": "{x}.log2()", "Sin": "{x}.sin()", "Cos": "{x}.cos()", "Tan": "{x}.tan()", "Arcsin": "{x}.asin()",
+    "Arccos": "{x}.acos()", "Arctan": "{x}.atan()", "Sinh": "{x}.sinh()", "Cosh": "{x}.cosh()",
+    "Arcsinh": "{x}.asinh()", "Arccosh": "{x}.acosh()", "Arctanh": "{x}.atanh()", "Floor": "{x}.floor()",
+    "Ceil": "{x}.ceil()", "Trunc": "{x}.trunc()", "Erf": "torch.erf({x})", "Isnan": "{x}.isnan()",
+    "Isinf": "{x}.isinf()", "Isfinite": "{x}.isfinite()", "LogicalNot": "{x}.logical_not()",
+    "ZerosLike": "torch.zeros_like({x})", "OnesLike": "torch.ones_like({x})",
+}  # fmt: skip
+_SAME = ("Positive", "Copy", "StopGradient")
+_BINARY: dict[str, str] = {
+    "Add": "{a} + {b}", "Subtract": "{a} - {b}", "Multiply": "{a} * {b}", "Divide": "{a} / {b}",
+    "TrueDivide": "{a} / {b}", "FloorDivide": "{a} // {b}", "Power": "torch.pow({a}, {b})", "Mod": "{a} % {b}",
+    "Greater": "{a} > {b}", "GreaterEqual": "{a} >= {b}", "Less": "{a} < {b}", "LessEqual": "{a} <= {b}",
+    "Equal": "{a} == {b}", "NotEqual": "{a} != {b}",
+}  # fmt: skip
+# Those whose PyTorch function takes tensors alone.
+_BINARY_CALLS: dict[str, str] = {
+    "Maximum": "maximum", "Minimum": "minimum", "Arctan2": "atan2", "Hypot": "hypot", "Logaddexp": "logaddexp",
+    "LogicalAnd": "logical_and", "LogicalOr": "logical_or", "LogicalXor": "logical_xor",
+}  # fmt: skip
+_REDUCTIONS: dict[str, str] = {
+    "Mean": "mean", "Sum": "sum", "Max": "amax", "Min": "amin", "Amax": "amax", "Amin": "amin", "Var": "var",
+    "Std": "std", "Any": "any", "All": "all", "Logsumexp": "logsumexp",
+}  # fmt: skip
+_ACTIVATIONS: dict[str, str] = {
+    "Relu": "relu", "Relu6": "relu6", "Sigmoid": "sigmoid", "Silu": "silu", "Softplus": "softplus",
+    "Softsign": "softsign", "Tanh": "tanh", "TanhShrink": "tanh_shrink", "Selu": "selu", "HardSigmoid": "hard_sigmoid",
+    "HardSilu": "hard_silu", "HardSwish": "hard_silu", "HardTanh": "hard_tanh", "LogSigmoid": "log_sigmoid",
+    "SparsePlus": "sparse_plus", "SparseSigmoid": "sparse_sigmoid", "Mish": "mish", "LeakyRelu": "leaky_relu",
+    "Elu": "elu", "Celu": "celu", "Gelu": "gelu", "Squareplus": "squareplus", "HardShrink": "hard_shrink",
+    "SoftShrink": "soft_shrink", "Threshold": "threshold", "Softmax": "softmax", "LogSoftmax": "log_softmax",
+    "Sparsemax": "sparsemax", "Glu": "glu", "ReLU": "general_relu",
+}  # fmt: skip
+
+
+def convert(use: Use) -> Results:
+    """The code of one bare op."""
+    operation = cast("BareOperation | KerasTwoOperation", use.operation)
+    kind, operands, settings = operation.given(use.args, use.kwargs)
+    if kind in _UNARY or kind in _SAME:
+        x = _tensor(use, operands[0])
+        text = _UNARY.get(kind, "{x}")
+        base = x.text if x.text.isidentifier() or "." not in text[:1] else use.let(x.text, "inner")
+        return x if kind in _SAME else x.new(text.format(x=base))
+    if kind in _BINARY or kind in _BINARY_CALLS:
+        return _binary(use, kind, operands[0], operands[1])
+    if kind in _REDUCTIONS or kind in _OWN_REDUCTIONS:
+        return _reduced(use, kind, _tensor(use, operands[0]), settings)
+    if kind in _ACTIVATIONS:
+        made = apply_named(use, _tensor(use, operands[0]), _ACTIVATIONS[kind], settings)
+        return replace(made, shape=use.shape)
+    if kind in _OTHERS:
+        return _OTHERS[kind](use, operands, settings)
+    if kind in MOVES:
+        return MOVES[kind](use, operands, settings)
+    raise use.refuse(f"no PyTorch code is known for the op {printable(kind)}")
+
+
+def _tensor(use: Use, value: Any) -> Held:
+    if not isinstance(value, Held):
+        raise use.refuse("an op on constants alone is not converted")
+    return value
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (bool, int, float, np.number)) or (
+        isinstance(value, np.ndarray) and cast("NDArray[Any]", value).size == 1 and cast("Any", value).ndim == 0
+    )
+
+
+def _number(value: Any) -> str:
+    return literal(cast("Any", value).item() if isinstance(value, (np.number, np.ndarray)) else value)
+
+
+def _together(use: Use, values: Sequence[Any]) -> tuple[list[str], Held]:
+    """Operands as texts that spread over each other as Keras' do, and how the result is held."""
+    tensors = [value for value in values if isinstance(value, Held)]
+    if not tensors:
+        raise use.refuse("an op on constants alone is not converted")
+    others = [value for value in values if not isinstance(value, Held) and not _is_number(value)]
+    constants = [np.asarray(value) for value in others]
+    shape = use.shape
+    rank = max(len(shape), *(value.rank for value in tensors))
+    if any(array.ndim > max(value.rank for value in tensors) for array in constants):
+        raise use.refuse("a constant with more axes than its tensor is not converted")
+    if any(value.rank != rank for value in tensors):
+        tensors = [lifted(value.plain(), rank, behind_batch=False) for value in tensors]
+    tensors = alike_held(tensors)
+    if any(not value.text.isidentifier() for value in tensors) and constants:
+        tensors = [value.new(use.let(value.text, "inner")) for value in tensors]
+    base = tensors[0]
+    held, fixed = iter(tensors), iter(constants)
+    texts: list[str] = []
+    for index, value in enumerate(values):
+        if isinstance(value, Held):
+            texts.append(next(held).text)
+        elif _is_number(value):
+            texts.append(_number(value))
+        else:
+            texts.append(constant_text(use, base, next(fixed), f"constant_{index}" if index else "constant"))
+    return texts, replace(base, shape=shape, axis=use.axis)
+
+
+def _binary(use: Use, kind: str, first: Any, second: Any) -> Held:
+    texts, result = _together(use, [first, second])
+    if kind in _BINARY:
+        return result.new(_BINARY[kind].format(a=texts[0], b=texts[1]))
+    numbers = [_is_number(first), _is_number(second)]
+    if kind in ("Maximum", "Minimum") and any(numbers):
+        text, limit = (texts[1], texts[0]) if numbers[0] else (texts[0], texts[1])
+        base = text if text.isidentifier() else use.let(text, "inner")
+        return result.new(f"{base}.clamp({'min' if kind == 'Maximum' else 'max'}={limit})")
+    if any(numbers):
+        place = 1 if numbers[0] else 0
+        base = texts[place] if texts[place].isidentifier() else use.let(texts[place], "inner")
+        texts = [base if at == place else f"{base}.new_tensor({text})" for at, text in enumerate(texts)]
+    return result.new(f"torch.{_BINARY_CALLS[kind]}({texts[0]}, {texts[1]})")
+
+
+# -- reductions --------------------------------------------------------------------------------------------------------
+
+_OWN_REDUCTIONS = ("Prod", "Argmax", "Argmin", "Norm")
+
+
+def axes_of(value: Any, rank: int) -> list[int]:
+    """An axis, several, or None for all, counted from the front."""
+    if value is None:
+        return list(range(rank))
+    items = list(cast("Sequence[Any]", value)) if isinstance(value, (list, tuple)) else [value]
+    return [int(item) % rank for item in items]
+
+
+def _reduced(use: Use, kind: str, x: Held, settings: Settings) -> Held:
+    stated = settings.get("axis")
+    axes = axes_of(stated, x.rank)
+    if x.flat is not None and (axes != [1] or kind.startswith("Arg")):
+        x = x.plain()
+    keep = bool(settings.get("keepdims", False))
+    more = ", keepdim=True" if keep else ""
+    places = x.places(axes)
+    order = x.order if keep else x.without(axes)
+    shape: Shape = use.shape
+    made = Held("", shape, order, use.axis)
+    base = x.text if x.text.isidentifier() or x.text.endswith(")") else use.let(x.text, "inner")
+    dims = dims_of(places)
+    if kind == "Prod":
+        text = base
+        for place in reversed(places):
+            text = f"{text}.prod(dim={place}{more})"
+        return made.new(text)
+    if kind in ("Argmax", "Argmin"):
+        if stated is None:
+            return made.new(f"{x.keras().text}.{kind.lower()}()")
+        return made.new(f"{base}.{kind.lower()}(dim={dims}{more})")
+    if kind == "Norm":
+        order_of = settings.get("ord")
+        if len(places) > 1 and order_of is not None:
+            raise use.refuse("the norm of a matrix is not converted")
+        text = "2" if order_of is None else literal(order_of)
+        return made.new(f"torch.linalg.vector_norm({base}, {text}, dim={dims}{more})")
+    extra = ", correction=0" if kind in ("Var", "Std") else ""
+    return made.new(f"{base}.{_REDUCTIONS[kind]}(dim={dims}{extra}{more})")
+
+
+# -- others that leave the axes where they are -------------------------------------------------------------------------
+
+
+def _clip(use: Use, operands: list[Any], settings: Settings) -> Held:
+    x = _tensor(use, operands[0])
+    low, high = settings.get("x_min"), settings.get("x_max")
+    parts = [f"{name}={_number(value)}" for name, value in (("min", low), ("max", high)) if value is not None]
+    return x.new(f"torch.clamp({x.text}, {', '.join(parts)})") if parts else x
+
+
+def _round(use: Use, operands: list[Any], settings: Settings) -> Held:
+    x = _tensor(use, operands[0])
+    decimals = int(settings.get("decimals") or 0)
+    return x.new(f"torch.round({x.text}{f', decimals={decimals}' if decimals else ''})")
+
+
+def _cast(use: Use, operands: list[Any], settings: Settings) -> Held:
+    x = _tensor(use, operands[0])
+    kind = str(settings.get("dtype") or "").rsplit(".", 1)[-1]
+    if kind.startswith(("float", "bfloat")):
+        use.note("cast", f"Keras casts to {printable(kind)} here; floating numbers stay as they are in this file.")
+        helper = use.helper("as_float")
+        return x.new(f"{helper}({x.text})")
+    known = {"bool": "bool", "int8": "int8", "int16": "int16", "int32": "int32", "int64": "int64", "uint8": "uint8"}
+    if kind not in known:
+        raise use.refuse(f"a cast to {printable(kind)} is not converted")
+    base = x.text if x.text.isidentifier() else use.let(x.text, "inner")
+    return x.new(f"{base}.to(torch.{known[kind]})")
+
+
+def _where(use: Use, operands: list[Any], settings: Settings) -> Held:
+    texts, result = _together(use, operands)
+    return result.new(f"torch.where({', '.join(texts)})")
+
+
+def _divide_no_nan(use: Use, operands: list[Any], settings: Settings) -> Held:
+    texts, result = _together(use, operands)
+    if _is_number(operands[1]):
+        return result.new(f"{texts[0]} / {texts[1]}" if float(operands[1]) else f"{texts[0]} * 0.0")
+    below = texts[1] if texts[1].isidentifier() else use.let(texts[1], "below")
+    return result.new(f"torch.where({below} == 0, 0.0, {texts[0]} / {below})")
+
+
+def _normalize(use: Use, operands: list[Any], settings: Settings) -> Held:
+    x = _tensor(use, operands[0])
+    axes = axes_of(settings.get("axis", -1), x.rank)
+    if x.flat is not None and axes != [1]:
+        x = x.plain()
+    places = x.places(axes)
+    dims = dims_of(places)
+    order = settings.get("order", 2)
+    power = "" if order in (None, 2) else f", p={literal(order)}"
+    epsilon = literal(float(settings.get("epsilon") or 1e-12))
+    return x.new(f"F.normalize({x.text}{power}, dim={dims}, eps={epsilon})")
+
+
+def _cumsum(use: Use, operands: list[Any], settings: Settings) -> Held:
+    x = _tensor(use, operands[0]).plain()
+    axis = settings.get("axis")
+    if axis is None:
+        x = x.keras()
+        return Held(f"{x.text}.flatten().cumsum(dim=0)", use.shape, (0,), use.axis)
+    return x.new(f"torch.cumsum({x.text}, dim={x.place(int(axis))})")
+
+
+def _flip(use: Use, operands: list[Any], settings: Settings) -> Held:
+    x = _tensor(use, operands[0]).plain()
+    places = x.places(axes_of(settings.get("axis"), x.rank))
+    return x.new(f"torch.flip({x.text}, dims=({listed(places)}{',' if len(places) == 1 else ''}))")
+
+
+def _roll(use: Use, operands: list[Any], settings: Settings) -> Held:
+    x = _tensor(use, operands[0]).plain()
+    axis, shift = settings.get("axis"), settings["shift"]
+    if axis is None:
+        x = x.keras()
+        return x.new(f"torch.roll({x.text}, {literal(shift)})")
+    axes = axes_of(axis, x.rank)
+    shifts = list(cast("Sequence[int]", shift)) if isinstance(shift, (list, tuple)) else [int(shift)] * len(axes)
+    dims = [x.place(one) for one in axes]
+    return x.new(f"torch.roll({x.text}, ({listed(shifts)},), dims=({listed(dims)},))".replace(",,", ","))
+
+
+_Other = Callable[[Use, list[Any], Settings], Held]
+_OTHERS: dict[str, _Other] = {
+    "Clip": _clip,
+    "Round": _round,
+    "Cast": _cast,
+    "Where": _where,
+    "DivideNoNan": _divide_no_nan,
+    "Normalize": _normalize,
+    "Cumsum": _cumsum,
+    "Flip": _flip,
+    "Roll": _roll,
+}

@@ -1,0 +1,106 @@
+"""Keras' ``same`` padding in PyTorch: as an argument where both sides are alike, else in front of the layer.
+
+Measured against Keras 3.15.1: total = max((ceil(n / s) - 1) s + (k - 1) d + 1 - n, 0), and the odd one is behind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cnnlens.conversion.to_torch.held import Held, listed, shown
+from cnnlens.conversion.to_torch.use import Use
+from cnnlens.network import Shape
+from cnnlens.reference.patches import same_padding
+
+__all__ = ["Padding", "alike", "constant_pad", "padding_of", "to_maps"]
+
+
+@dataclass(frozen=True)
+class Padding:
+    """What a layer pads: ``argument`` is PyTorch's own where it suffices, ``pads`` (before, after) an axis otherwise.
+
+    ``open`` where sizes are not known, so that it is worked out at run time.
+    """
+
+    argument: tuple[int, ...] | None = None
+    pads: tuple[tuple[int, int], ...] | None = None
+    open: bool = False
+
+
+def padding_of(
+    mode: str, sizes: Shape, kernel: Sequence[int], strides: Sequence[int], dilation: Sequence[int]
+) -> Padding:
+    """The padding of a convolution or a pooling over inputs of ``sizes``."""
+    if mode == "valid":
+        return Padding()
+    if mode == "causal":
+        pads = tuple(((size - 1) * gap, 0) for size, gap in zip(kernel, dilation, strict=True))
+        return Padding(pads=pads) if any(before for before, _ in pads) else Padding()
+    found: list[tuple[int, int]] = []
+    for size, tap, stride, gap in zip(sizes, kernel, strides, dilation, strict=True):
+        if size is None and stride > 1:
+            if (tap - 1) * gap + 1 > 1:
+                return Padding(open=True)
+            found.append((0, 0))
+        else:
+            # At stride 1 the padding is the same for every size.
+            found.append(same_padding(size or 1, tap, stride, gap))
+    if not any(before or after for before, after in found):
+        return Padding()
+    if all(before == after for before, after in found):
+        return Padding(argument=tuple(before for before, _ in found))
+    return Padding(pads=tuple(found))
+
+
+def to_maps(use: Use, value: Held, rank: int, channels_first: bool) -> Held:
+    """``value`` as ``(N, C, *spatial)``, which is what PyTorch's layers over maps take."""
+    if value.rank != rank + 2:
+        raise use.refuse(f"expected an input of {rank + 2} axes, got {value.rank}")
+    order = tuple(range(rank + 2)) if channels_first else (0, rank + 1, *range(1, rank + 1))
+    return value.ordered(order)
+
+
+def spatial(shape: Shape, channels_first: bool) -> Shape:
+    return shape[2:] if channels_first else shape[1:-1]
+
+
+def constant_pad(text: str, pads: Sequence[tuple[int, int]], value: str = "") -> str:
+    """``F.pad`` over the last axes: PyTorch counts from the last axis to the first."""
+    numbers = [number for pair in reversed(pads) for number in pair]
+    return f"F.pad({text}, ({listed(numbers)}){f', value={value}' if value else ''})"
+
+
+def alike(numbers: Sequence[int]) -> str:
+    """One number where all are equal, else a tuple."""
+    return str(numbers[0]) if len(set(numbers)) == 1 else shown(tuple(numbers))
+
+
+def padded(use: Use, x: Held, plan: Padding, kernel: Sequence[int], strides: Sequence[int], dilation: Sequence[int],
+           value: str = "") -> str:  # fmt: skip
+    """The text of ``x`` with what PyTorch's own argument cannot pad, and a comment that says so."""
+    if plan.open:
+        helper = use.helper("same_pad")
+        use.note("same-open", "Keras pads 'same' by the size of the input, which is open here: worked out at run time.")
+        more = f", dilation={shown(tuple(dilation))}" if any(gap > 1 for gap in dilation) else ""
+        more += f", value={value}" if value else ""
+        return f"{helper}({x.text}, {shown(tuple(kernel))}, {shown(tuple(strides))}{more})"
+    if plan.pads is None:
+        return x.text
+    causal = all(after == 0 for _, after in plan.pads)
+    if causal and len(plan.pads) == 1:
+        use.note("causal", "Keras' 'causal' padding: in front only, so that no step sees a later one.", "Causal.")
+    elif value:
+        use.note(
+            "same-max",
+            "Keras' 'same' takes the odd row and column behind; -inf is padded, for a zero could be the maximum.",
+            "'same' padding, the odd one behind.",
+        )
+    else:
+        use.note(
+            "same",
+            "Keras' 'same' padding, unlike on both sides (the odd one is behind): F.pad takes (left, right, top, "
+            "bottom) in 2-D, the last axis first. It depends on the size of the input.",
+            "'same' padding, unlike on both sides.",
+        )
+    return constant_pad(x.text, plan.pads, value)

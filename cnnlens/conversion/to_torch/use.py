@@ -1,0 +1,183 @@
+"""One use of one layer, as the rule that converts it sees it: what it is, what feeds it, and where its code goes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from cnnlens.conversion.to_torch.held import Held, canonical_order
+from cnnlens.conversion.to_torch.names import identifier
+from cnnlens.conversion.to_torch.weights import Entry, LayerWeights
+from cnnlens.conversion.to_torch.writer import ClassWriter, Statement
+from cnnlens.errors import UnsupportedLayerError
+from cnnlens.network import Shape
+from cnnlens.reference import Operation
+
+__all__ = ["RULES", "Results", "Rule", "Use", "rule"]
+
+Results = Held | list[Held]
+
+
+@dataclass
+class Use:
+    """One use of one layer.
+
+    Attributes:
+        kind: Its Keras class, or the op's name.
+        config: Its configuration; ``version``: the Keras that wrote it.
+        operation: The reference's own reading of the configuration.
+        name: Its name in its model, ``wanted`` the identifier that it would like.
+        key: What is the same for every use of the layer in its class.
+        args, kwargs: What it is called with, a ``Held`` for each tensor.
+        shapes: Shapes of its results in Keras' axes; ``axis``: where their channels stand.
+        seen: The shape of its first input over all its uses, open where they differ.
+        target: The variable that the result will be given, if the result is one tensor.
+    """
+
+    kind: str
+    config: Mapping[str, Any]
+    version: tuple[int, ...]
+    operation: Operation
+    name: str
+    key: str
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    shapes: tuple[Shape | None, ...]
+    axis: int
+    seen: Shape | None
+    weights: LayerWeights
+    out: ClassWriter
+    temporary: Callable[[str], str]
+    comments: list[str] = field(default_factory=list[str])
+    wanted: str = ""
+    # Whether all that its result goes to can take a flattened map in another order than Keras'.
+    follows_flat: Callable[[], bool] = field(default=lambda: False)
+    # For a wrapped model: writes its class, and gives its result on a tensor.
+    nested: Callable[[Any, str, Held], Held] | None = None
+
+    @property
+    def x(self) -> Held:
+        """Its first tensor."""
+        first: Any = self.args[0]
+        while isinstance(first, (list, tuple)):
+            first = cast("Any", first[0])
+        if not isinstance(first, Held):
+            raise UnsupportedLayerError("it is called on no tensor")
+        return first
+
+    @property
+    def listed(self) -> list[Held]:
+        """The tensors of its first argument, which is a list."""
+        first: Any = self.args[0]
+        items = list(cast("Sequence[Any]", first)) if isinstance(first, (list, tuple)) else [first]
+        if not all(isinstance(item, Held) for item in items):
+            raise UnsupportedLayerError("it is called on something other than tensors")
+        return cast("list[Held]", items)
+
+    @property
+    def shape(self) -> Shape:
+        """The shape of its first result."""
+        if not self.shapes or self.shapes[0] is None:
+            raise UnsupportedLayerError("the shape of its output cannot be worked out")
+        return self.shapes[0]
+
+    def refuse(self, reason: str) -> UnsupportedLayerError:
+        return UnsupportedLayerError(reason)
+
+    # -- comments ----------------------------------------------------------------------------------------------------
+
+    def note(self, about: str, full: str, short: str = "") -> None:
+        """A comment above the statement: in full the first time that ``about`` comes up, then in short."""
+        text = short if about in self.out.file.said else full
+        self.out.file.said.add(about)
+        if text:
+            self.comments.append(text)
+
+    def remark(self, about: str, full: str, short: str = "") -> list[str]:
+        """The same for a member."""
+        text = short if about in self.out.file.said else full
+        self.out.file.said.add(about)
+        return [text] if text else []
+
+    # -- code --------------------------------------------------------------------------------------------------------
+
+    def is_new(self, suffix: str = "") -> bool:
+        """Whether the layer's member has not been made yet."""
+        return not self.out.has(f"{self.key}\0{suffix}")
+
+    def attribute(self, suffix: str = "") -> tuple[str, bool]:
+        wanted = self.wanted or identifier(self.name)
+        return self.out.attribute(f"{self.key}\0{suffix}", f"{wanted}_{suffix}" if suffix else wanted)
+
+    def module(
+        self,
+        text: str | Callable[[], str],
+        arrays: Mapping[str, Entry] | None = None,
+        *,
+        suffix: str = "",
+        comments: Sequence[str] = (),
+        main: bool = True,
+    ) -> str:
+        """A member module (made at the layer's first use), as ``self.name``."""
+        name, new = self.attribute(suffix)
+        if new:
+            self.out.member(name, text if isinstance(text, str) else text(), comments, arrays or {})
+            if main:
+                self.out.file.modules[self.key] = f"{self.out.prefix}{name}"
+        return f"self.{name}"
+
+    def parameter(self, shape: Sequence[int], entry: Entry, *, suffix: str = "", comments: Sequence[str] = ()) -> str:
+        """A member that is an array to learn, as ``self.name``."""
+        name, new = self.attribute(suffix)
+        if new:
+            self.out.member(name, f"nn.Parameter(torch.zeros({sizes(shape)}))", comments, {"": entry})
+        return f"self.{name}"
+
+    def buffer(self, shape: Sequence[int], entry: Entry, *, suffix: str = "", comments: Sequence[str] = ()) -> str:
+        """A member that is an array to keep, as ``self.name``."""
+        name, new = self.attribute(suffix)
+        if new:
+            dtype = ", dtype=torch.int64" if entry.dtype == "int64" else ""
+            self.out.buffer(name, f"torch.zeros({sizes(shape)}{dtype})", comments, {"": entry})
+        return f"self.{name}"
+
+    def let(self, text: str, name: str) -> str:
+        """A statement of its own in front of the result's, whose value goes by ``name``."""
+        variable = self.temporary(name)
+        self.statement(f"{variable} = {text}")
+        return variable
+
+    def statement(self, text: str) -> None:
+        """A statement in front of the result's, with the comments so far above it."""
+        self.out.statements.append(Statement(text, self.comments[:]))
+        self.comments.clear()
+
+    def helper(self, name: str) -> str:
+        return self.out.file.helper(name)
+
+    def result(self, text: str, order: Sequence[int] | None = None, shape: Shape | None = None) -> Held:
+        """The layer's result, held in ``order`` (as ``(N, C, *spatial)`` if not said)."""
+        made = self.shape if shape is None else shape
+        return Held(text, made, canonical_order(len(made), self.axis) if order is None else tuple(order), self.axis)
+
+
+def sizes(shape: Sequence[int]) -> str:
+    return ", ".join(str(size) for size in shape) if shape else "()"
+
+
+Rule = Callable[[Use], Results]
+RULES: dict[str, Rule] = {}
+
+
+def rule(*kinds: str) -> Callable[[Rule], Rule]:
+    """Decorator: the function converts layers of these kinds (Keras class names)."""
+
+    def add(function: Rule) -> Rule:
+        for kind in kinds:
+            if kind in RULES:
+                raise ValueError(f"two rules for {kind}")
+            RULES[kind] = function
+        return function
+
+    return add
