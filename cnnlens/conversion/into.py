@@ -1,0 +1,149 @@
+"""Weights put into a model that exists already in another framework, and proved before the file is kept.
+
+Where both models have a graph they are one model afterwards or the transfer is refused; where one of them is a bare
+state dict there is nothing to run on that side, and that is said.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cnnlens.errors import CnnlensError
+from cnnlens.network import Network
+from cnnlens.text import printable
+
+if TYPE_CHECKING:
+    from cnnlens.architecture import InputShape
+    from cnnlens.checking import Check
+    from cnnlens.conversion.into_files import Written
+    from cnnlens.twins import Twins
+
+__all__ = ["Transfer", "put_into"]
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """What was written, and how it was proved.
+
+    Attributes:
+        source, target: The networks that the weights came from, and whose copy got them.
+        written: The file and the pairs of layers.
+        proof: Both models held together where both have a graph; an audit of the result alone where only that has
+            one; None where neither can be run.
+    """
+
+    source: Network
+    target: Network
+    written: Written
+    proof: Twins | Check | None
+
+
+def put_into(
+    model: Network,
+    into: str | os.PathLike[str],
+    out: str | os.PathLike[str] | None = None,
+    *,
+    inputs: Any = None,
+    shapes: Sequence[InputShape] | None = None,
+    timeout: float | None = None,
+    progress: Callable[[str], object] | None = None,
+) -> Transfer:
+    """Put a model's weights into a copy of another.
+
+    Args:
+        model: Where the weights come from.
+        into: A Keras file, a PyTorch state dict or ``.pt2``, or an architecture (``package.module:factory``), whose
+            code is then run.
+        out: The file to write: of the target's kind, or ``.safetensors`` for PyTorch. None: named after the target,
+            with ``-filled``, in the current folder.
+        inputs: What the proof is made on; see ``convert``.
+        shapes: Of the inputs of an architecture, where its module does not say them.
+
+    Raises:
+        CnnlensError: the models do not match, or what came out does not compute what ``model`` does; nothing is
+            written.
+    """
+    from cnnlens.conversion.into_files import write_into
+    from cnnlens.conversion.transfer import apply
+    from cnnlens.janitor import temporary_folder
+
+    spec = os.fspath(into)
+    is_code = not Path(spec).exists() and ":" in spec
+    target = _opened(spec, None, is_code, shapes)
+    applied = apply(model, target)
+    place = _place(out, target, is_code)
+    with ExitStack() as stack:
+        part = stack.enter_context(temporary_folder()) / place.name
+        written = write_into(model, target, part, applied)
+        # A state dict is a model again with the code that it is for.
+        result = _opened(spec, part, True, shapes) if is_code else _opened(os.fspath(part), None, False, None)
+        proof = _proof(model, result, inputs, timeout, progress or _silent)
+        from cnnlens.output import replacing
+
+        shutil.copyfile(part, stack.enter_context(replacing(place)))
+    return Transfer(model, target, replace(written, path=place), proof)
+
+
+def _silent(line: str) -> None:
+    del line
+
+
+def _opened(spec: str, state: Path | None, is_code: bool, shapes: Sequence[InputShape] | None) -> Network:
+    if is_code:
+        from cnnlens.architecture import open_architecture
+
+        return open_architecture(spec, state, shapes)
+    from cnnlens import open as open_model
+
+    return open_model(spec)
+
+
+def _place(out: str | os.PathLike[str] | None, target: Network, is_code: bool) -> Path:
+    from cnnlens.output import file_name
+
+    own = Path(target.source.path)
+    suffix = ".safetensors" if target.source.framework == "torch" else own.suffix or ".keras"
+    stem = own.name.rpartition(":")[2] if is_code else own.name.split(".")[0]
+    name = file_name(f"{stem}-filled") + suffix
+    if out is None:
+        return Path(name)
+    return Path(out) / name if Path(out).is_dir() else Path(out)
+
+
+def _proof(
+    model: Network, result: Network, inputs: Any, timeout: float | None, say: Callable[[str], object]
+) -> Twins | Check | None:
+    """What the result is held against.
+
+    Raises:
+        CnnlensError: it does not agree.
+    """
+    from cnnlens import backend, checking, conversion, twins
+
+    if not result.calls:
+        return None
+    suited = backend.suited(result.source.framework)[:1]
+    say(f"running the result under {suited[0]}")
+    if not model.calls:
+        check = checking.check(result, inputs, backends=suited, timeout=timeout)
+        if check.agree and check.could_check:
+            return check
+        run = check.runs[0]
+        problem = check.problem(run)
+        why = (
+            problem if isinstance(problem, str) else "a layer of it is not rounding" if problem else "it cannot be run"
+        )
+        raise CnnlensError(f"{printable(model.source.path, 300)}: nothing was written, for the result fails: {why}")
+    found = twins.check_twins(model, result, inputs, backends=[*suited, "reference"], timeout=timeout)
+    if found.agree and found.could_check:
+        return found
+    raise CnnlensError(
+        f"{printable(model.source.path, 300)}: nothing was written, for with these weights the target does not compute "
+        f"the same: {conversion.why_not(found)}; cnnlens diff --inputs random names the layer"
+    )

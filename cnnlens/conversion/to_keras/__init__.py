@@ -1,0 +1,287 @@
+"""A PyTorch network as a Keras 3 functional model in channels-last order: config, arrays, which tensor is which.
+
+Nothing of Keras or PyTorch is imported. Each call of the PyTorch graph, which the reference understands already, is
+said in Keras' layers where there is one and in operations of ``keras.ops`` where there is none; what neither can say
+is refused, all of it at once, by name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnlens.conversion.to_keras import convolutions as _convolutions
+from cnnlens.conversion.to_keras import elementwise as _elementwise
+from cnnlens.conversion.to_keras import features as _features
+from cnnlens.conversion.to_keras import poolings as _poolings
+from cnnlens.conversion.to_keras import products as _products
+from cnnlens.conversion.to_keras import recurrent as _recurrent
+from cnnlens.conversion.to_keras import reductions as _reductions
+from cnnlens.conversion.to_keras import shapes as _shapes
+from cnnlens.conversion.to_keras.builder import Builder
+from cnnlens.conversion.to_keras.foresight import Foresight
+from cnnlens.conversion.to_keras.held import FlatOrder, Held, identity
+from cnnlens.conversion.to_keras.step import BY_CLASS, BY_NAME, Step, operator_name
+from cnnlens.errors import CnnlensError, UnsupportedLayerError
+from cnnlens.files.arrays import StoredArray
+from cnnlens.files.keras_network import keras_network
+from cnnlens.files.write_keras import KERAS_VERSION, write_keras
+from cnnlens.network import CONFIG_ERRORS, Call, Network, Ref, map_refs, without_graph
+from cnnlens.text import printable
+
+__all__ = ["KerasModel", "Twin", "model"]
+
+# Importing a module fills the tables of writers.
+_WRITERS = (*(_convolutions, _elementwise, _features, _poolings, _products, _recurrent, _reductions, _shapes),)
+_SHOWN = 8
+
+
+@dataclass(frozen=True)
+class Twin:
+    """The tensor of the Keras model that holds a PyTorch tensor.
+
+    Attributes:
+        name: Its name in the Keras network.
+        axes: ``keras.transpose(axes)`` is PyTorch's array, where both are canonical as ``Network.run`` gives them.
+        flat: For a flattened map: the order of its features where it is not PyTorch's.
+    """
+
+    name: str
+    axes: tuple[int, ...]
+    flat: FlatOrder | None = None
+
+    def to_torch(self, array: NDArray[Any]) -> NDArray[Any]:
+        """PyTorch's array from the canonical one of the Keras network; a view where nothing must move."""
+        turned = array.transpose(self.axes)
+        if self.flat is None:
+            return turned
+        sizes, order = self.flat.sizes, self.flat.order
+        apart = turned.reshape(*turned.shape[:-1], *(sizes[axis] for axis in order))
+        lead = turned.ndim - 1
+        back = [*range(lead), *(lead + order.index(axis) for axis in range(len(sizes)))]
+        return apart.transpose(back).reshape(turned.shape)
+
+
+@dataclass
+class _Source:
+    """Stands where a file stands; see ``cnnlens.files.ModelFile``."""
+
+    config: dict[str, Any] | None
+    arrays: Mapping[str, Mapping[str, NDArray[Any]]]
+    path: Path
+    notes: tuple[str, ...]
+    format: str = "converted model"
+    framework: str = "keras"
+    keras_version: str | None = KERAS_VERSION
+    unmatched: Mapping[str, Any] = field(default_factory=lambda: dict[str, Any]())
+
+    @property
+    def weights(self) -> dict[tuple[str, ...], dict[str, StoredArray]]:
+        return {
+            path: {name: _stored(array, "/".join((*path, name))) for name, array in arrays.items()}
+            for path, arrays in _by_path(self.arrays).items()
+        }
+
+    @property
+    def size(self) -> int:
+        return sum(array.nbytes for arrays in self.arrays.values() for array in arrays.values())
+
+    @property
+    def sha256(self) -> str:
+        digest = hashlib.sha256(json.dumps(self.config, sort_keys=True).encode())
+        for arrays in self.arrays.values():
+            for array in arrays.values():
+                digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+        return digest.hexdigest()
+
+
+def _by_path(arrays: Mapping[str, Mapping[str, NDArray[Any]]]) -> dict[tuple[str, ...], dict[str, NDArray[Any]]]:
+    """Arrays by layer path: a recurrent layer's ``cell/kernel`` is its cell's ``kernel``."""
+    found: dict[tuple[str, ...], dict[str, NDArray[Any]]] = {}
+    for layer, own in arrays.items():
+        for name, array in own.items():
+            *inside, role = name.split("/")
+            found.setdefault((layer, *inside), {})[role] = array
+    return found
+
+
+def _stored(array: NDArray[Any], place: str) -> StoredArray:
+    return StoredArray(array.shape, array.dtype, array.dtype.name, place, array.view)
+
+
+@dataclass(frozen=True)
+class KerasModel:
+    """A Keras model that came of a PyTorch network.
+
+    Attributes:
+        config: As ``model.to_json()`` gives it.
+        weights: Arrays by layer and by the names that they have in ``network``, in Keras' axes.
+        names: The Keras tensor that holds each PyTorch tensor, by the name under which ``Network.run`` gives that.
+        notes: What the person should know about how it was said in Keras, a line each.
+        path: What the model is called in messages.
+    """
+
+    config: dict[str, Any]
+    weights: Mapping[str, Mapping[str, NDArray[Any]]]
+    names: Mapping[str, Twin]
+    notes: tuple[str, ...]
+    path: Path
+
+    @cached_property
+    def network(self) -> Network:
+        """The model as a Network, which the reference and the Keras backends run."""
+        return keras_network(_Source(self.config, self.weights, self.path, self.notes))
+
+    def write(self, path: str | os.PathLike[str]) -> None:
+        """Write it as a ``.keras`` file; whole or not at all.
+
+        Raises:
+            CnnlensError: h5py is missing, or the file cannot be written.
+        """
+        write_keras(Path(path), self.config, _by_path(self.weights))
+
+
+def model(network: Network) -> KerasModel:
+    """A PyTorch network as a Keras model.
+
+    Args:
+        network: With a graph: of a ``.pt2`` file, a live module, or a state dict with its architecture.
+
+    Raises:
+        UnsupportedLayerError: it has no graph, or Keras cannot express some of its layers; names each and says why.
+    """
+    if network.source.framework != "torch":
+        raise CnnlensError(
+            f"{printable(network.source.path, 300)}: a network of PyTorch was expected, one of "
+            f"{printable(network.source.framework)} came"
+        )
+    if not network.calls:
+        raise without_graph(network)
+    return _Conversion(network).model()
+
+
+class _Conversion:
+    def __init__(self, network: Network) -> None:
+        self.network = network
+        self.builder = Builder()
+        self.foresight = Foresight(network)
+        self.held: dict[Ref, Held] = {}
+        self.refused: dict[str, str] = {}
+        self.notes: list[str] = []
+
+    def model(self) -> KerasModel:
+        for ref in self.network.inputs:
+            self._input(ref)
+        for call in self.network.calls:
+            if Ref(call.name) not in self.held:
+                for index, held in enumerate(self._call(call)):
+                    self.held[Ref(call.name, index)] = held
+        if self.refused:
+            raise self._refusal()
+        outputs = [self._output(ref) for ref in self.network.outputs]
+        name = Path(self.network.name).stem or "model"
+        config = self.builder.config("".join(c if c.isascii() and c.isalnum() else "_" for c in name), outputs)
+        listed = [entry["name"] for entry in config["config"]["layers"]]
+        arrays = {one: self.builder.made[one].arrays for one in listed if self.builder.made[one].arrays}
+        return KerasModel(config, arrays, self._names(set(listed)), tuple(self.notes), self.network.source.path)
+
+    def _input(self, ref: Ref) -> None:
+        shape = self.network.shape(ref)
+        if shape is None or None in shape[1:]:
+            raise UnsupportedLayerError(
+                f"input '{printable(ref.name)}': its shape {shape} is not known; export the model with fixed sizes"
+            )
+        dtype = str(self.network.calls_by_name[ref.call].layer.config.get("dtype") or "float32").removeprefix("torch.")
+        kind = "int32" if "int" in dtype else "float32"
+        self.held[ref] = self.builder.input(ref.call, (None, *shape[1:]), self.foresight.order(ref), kind)
+
+    def _call(self, call: Call) -> list[Held]:
+        try:
+            tensors = [self._tensor(ref) for ref in call.refs]
+            if call.layer.container:
+                return tensors
+            if all(held.constant is not None for held in tensors):
+                folded = self._folded(call, tensors)
+                if folded is not None:
+                    return folded
+            return self._written(call, tensors)
+        except CnnlensError as error:
+            self.refused.setdefault(call.layer.name, _reason(call, error))
+        except CONFIG_ERRORS as error:
+            self.refused.setdefault(call.layer.name, f"{call.layer.shown}: {printable(error, 200)}")
+        # Something to go on with, so that everything that cannot be said is found at once.
+        shapes = [shape or (None,) for shape in call.shapes]
+        return [Held("refused", 0, index, shape, identity(len(shape))) for index, shape in enumerate(shapes)]
+
+    def _tensor(self, ref: Ref) -> Held:
+        if ref not in self.held:
+            raise UnsupportedLayerError(f"Keras has no tensor for '{printable(ref.name)}', which it takes")
+        return self.held[ref]
+
+    def _folded(self, call: Call, tensors: list[Held]) -> list[Held] | None:
+        """What a call gives that sees no input: computed now; None where the reference cannot."""
+        try:
+            given = iter([held.constant for held in tensors])
+            args = map_refs(call.args, lambda ref: next(given))
+            result: Any = call.layer.operation(call.layer.computing_weights(), *args)
+        except (CnnlensError, *CONFIG_ERRORS):
+            return None
+        found = cast("list[NDArray[Any]]", result if isinstance(result, list) else [result])
+        arrays = [np.asarray(one) for one in found]
+        return [
+            Held("constant", 0, index, array.shape, identity(array.ndim), constant=array)
+            for index, array in enumerate(arrays)
+        ]
+
+    def _written(self, call: Call, tensors: list[Held]) -> list[Held]:
+        name, _ = operator_name(call.layer.entry)
+        shared = call.layer.name if self.foresight.times[call.layer.name] > 1 else ""
+        step = Step(self.builder, call, tensors, shared, self.foresight.keeps_flat(Ref(call.name)))
+        writer = BY_NAME.get(name) or next(
+            (BY_CLASS[one] for one in type(step.operation).__mro__ if one in BY_CLASS), None
+        )
+        if writer is None:
+            raise UnsupportedLayerError("Keras has no layer or operation for it")
+        made = writer(step)
+        return made if isinstance(made, list) else [made]
+
+    def _refusal(self) -> UnsupportedLayerError:
+        reasons = list(self.refused.values())
+        more = f"; and {len(reasons) - _SHOWN} more" if len(reasons) > _SHOWN else ""
+        return UnsupportedLayerError(
+            f"{printable(self.network.source.path, 300)}: Keras cannot express "
+            f"{len(reasons)} of its layers: {'; '.join(reasons[:_SHOWN])}{more}"
+        )
+
+    def _output(self, ref: Ref) -> Held:
+        """An output of the model: a feature map stays channels-last, features stand in PyTorch's order."""
+        held = self.builder.plain(self._tensor(ref))
+        if held.constant is not None:
+            raise UnsupportedLayerError(f"output '{printable(ref.name)}' depends on no input; Keras has no such model")
+        self.held[ref] = held
+        return held
+
+    def _names(self, listed: set[str]) -> dict[str, Twin]:
+        found: dict[str, Twin] = {}
+        for ref, held in self.held.items():
+            if held.layer not in listed:
+                continue
+            call = held.layer if held.node == 0 else f"{held.layer}:{held.node}"
+            canonical = (held.axes[0], held.axes[-1], *held.axes[1:-1]) if held.rank > 2 else held.axes
+            axes = tuple(canonical.index(axis) for axis in range(held.rank))
+            found[ref.name] = Twin(Ref(call, held.index).name, axes, held.flat)
+        return found
+
+
+def _reason(call: Call, error: CnnlensError) -> str:
+    text = str(error)
+    return text if text.startswith("layer '") else f"{call.layer.shown}: {text}"

@@ -1,0 +1,269 @@
+"""A Keras functional config as it grows: layers and operations with their calls, their arrays, and the names they get.
+
+Every method takes and gives ``Held`` tensors; what Keras is told (axes counted in its own order, serialised slices and
+constants) is said here and nowhere else. The syntax is Keras 3's, as ``model.to_json()`` writes it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnlens.conversion.to_keras.depth_order import depth_order
+from cnnlens.conversion.to_keras.held import FlatOrder, Held, channels_last, identity
+from cnnlens.errors import UnsupportedLayerError
+from cnnlens.network import Shape
+
+__all__ = ["Builder", "Made", "by_features"]
+
+Arrays = Mapping[str, NDArray[Any]]
+
+# Where Keras keeps the class of an operation, where it is not keras.src.ops.numpy.
+_HOMES: dict[str, str] = {
+    **dict.fromkeys(("Rsqrt", "Erf", "Logsumexp"), "math"),
+    **dict.fromkeys(("StopGradient", "Cast", "Unstack", "Slice"), "core"),
+    **dict.fromkeys(
+        "Relu Relu6 Sigmoid Silu Softplus Softsign TanhShrink Selu HardSigmoid HardSilu HardTanh LogSigmoid SparsePlus "
+        "SparseSigmoid LeakyRelu Elu Celu Gelu Squareplus HardShrink SoftShrink Threshold Softmax LogSoftmax Sparsemax "
+        "Glu Normalize OneHot".split(),
+        "nn",
+    ),
+    "Norm": "linalg",
+    "Resize": "image",
+}
+
+
+@dataclass
+class Made:
+    """A layer or operation of the model: its entry, its arrays, its calls so far."""
+
+    entry: dict[str, Any]
+    arrays: dict[str, NDArray[Any]] = field(default_factory=lambda: dict[str, NDArray[Any]]())
+    calls: list[dict[str, Any]] = field(default_factory=lambda: list[dict[str, Any]]())
+    parents: list[list[tuple[str, int]]] = field(default_factory=lambda: list[list[tuple[str, int]]]())
+
+
+class Builder:
+    """Layers by name, in the order in which they were made."""
+
+    def __init__(self) -> None:
+        self.made: dict[str, Made] = {}
+        self.inputs: list[Held] = []
+        self._shared: dict[tuple[str, str], str] = {}
+        self._turned: dict[tuple[str, int, int, tuple[int, ...]], Held] = {}
+
+    # -- making and calling -------------------------------------------------------------------------------------------
+
+    def input(self, name: str, shape: Shape, axes: Sequence[int], dtype: str) -> Held:
+        """An input that holds ``shape`` (PyTorch's, batch first) in the order ``axes``."""
+        name = self._free(name)
+        held = Held(name, 0, 0, shape, tuple(axes))
+        config = {"batch_shape": list(held.keras_shape), "dtype": dtype, "sparse": False, "ragged": False, "name": name}
+        entry = {"module": "keras.layers", "class_name": "InputLayer", "config": config, "registered_name": None}
+        self.made[name] = Made({**entry, "name": name})
+        self.made[name].parents.append([])
+        self.inputs.append(held)
+        return held
+
+    def layer(
+        self,
+        kind: str,
+        name: str,
+        config: Mapping[str, Any],
+        inputs: Held | Sequence[Held],
+        shape: Shape,
+        axes: Sequence[int],
+        arrays: Arrays | None = None,
+        shared: str = "",
+    ) -> Held:
+        """Call a layer of Keras' on one tensor or on a list of them.
+
+        Args:
+            kind: Its class; ``name``: what to call it, made unique.
+            config: Its arguments without name and dtype.
+            shape, axes: What comes out: its shape in PyTorch and the order in which it lies.
+            arrays: Its variables by name, in Keras' axes.
+            shared: A name that stands for the layer wherever it is called; empty for a layer of this call alone.
+
+        Raises:
+            UnsupportedLayerError: it is called again with other settings.
+        """
+        tensors = [inputs] if isinstance(inputs, Held) else list(inputs)
+        found = self._shared.get((shared, kind)) if shared else None
+        if found is None:
+            found = self._free(name)
+            # The one family of layers that cannot be made with it (Keras 3.15.1).
+            trainable = {} if kind.startswith("SpatialDropout") else {"trainable": True}
+            full = {"name": found, **trainable, "dtype": "float32", **config}
+            entry = {"module": "keras.layers", "class_name": kind, "config": full, "registered_name": None}
+            self.made[found] = Made({**entry, "name": found}, dict(arrays or {}))
+            if shared:
+                self._shared[shared, kind] = found
+        else:
+            before = {key: value for key, value in self.made[found].entry["config"].items() if key in config}
+            if before != dict(config):
+                raise UnsupportedLayerError(
+                    "it is called several times, and would need other settings of one Keras layer each time"
+                )
+        given = self._tensor(tensors[0]) if isinstance(inputs, Held) else [self._tensor(one) for one in tensors]
+        return self._called(found, [given], {}, tensors, shape, axes)
+
+    def operation(
+        self,
+        kind: str,
+        name: str,
+        settings: Mapping[str, Any],
+        args: Sequence[Any],
+        shape: Shape,
+        axes: Sequence[int],
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Held:
+        """Call an operation of ``keras.ops``; ``args`` hold tensors, numbers, arrays, slices, and lists of them."""
+        found = self._free(name)
+        module = f"keras.src.ops.{_HOMES.get(kind, 'numpy')}"
+        config = {"name": found, **settings}
+        entry = {"module": module, "class_name": kind, "config": config, "registered_name": kind, "name": found}
+        self.made[found] = Made(entry)
+        tensors = list(_tensors(args))
+        given = [self._argument(one) for one in args]
+        named = {key: self._argument(value) for key, value in (kwargs or {}).items()}
+        return self._called(found, given, named, tensors, shape, axes)
+
+    def output(self, held: Held, index: int, shape: Shape) -> Held:
+        """Another output of the call that gave ``held``."""
+        return replace(held, index=index, shape=shape)
+
+    def _called(
+        self,
+        name: str,
+        args: list[Any],
+        kwargs: dict[str, Any],
+        tensors: Iterable[Held],
+        shape: Shape,
+        axes: Sequence[int],
+    ) -> Held:
+        made = self.made[name]
+        made.calls.append({"args": args, "kwargs": kwargs})
+        made.parents.append([(one.layer, one.node) for one in tensors])
+        return Held(name, len(made.calls) - 1, 0, shape, tuple(axes))
+
+    # -- names and arguments ------------------------------------------------------------------------------------------
+
+    def _free(self, name: str) -> str:
+        # Keras takes no slash, and TensorFlow makes a scope of the name.
+        wanted = re.sub(r"[^A-Za-z0-9_-]+", "_", name).strip("_-") or "layer"
+        found, count = wanted, 0
+        while found in self.made:
+            count += 1
+            found = f"{wanted}_{count}"
+        return found
+
+    @staticmethod
+    def _tensor(held: Held) -> dict[str, Any]:
+        if held.constant is not None:
+            raise UnsupportedLayerError("it takes a constant where Keras wants a tensor that the model computes")
+        history = [held.layer, held.node, held.index]
+        config = {"shape": list(held.keras_shape), "dtype": "float32", "keras_history": history}
+        return {"class_name": "__keras_tensor__", "config": config}
+
+    def _argument(self, value: Any) -> Any:
+        if isinstance(value, Held):
+            return self._tensor(value)
+        if isinstance(value, slice):
+            part = cast("slice[Any, Any, Any]", value)
+            return {
+                "class_name": "__slice__",
+                "config": {"start": part.start, "stop": part.stop, "step": part.step},
+            }
+        if isinstance(value, np.ndarray):
+            array = cast("NDArray[Any]", value)
+            return {"class_name": "__tensor__", "config": {"value": array.tolist(), "dtype": array.dtype.name}}
+        if isinstance(value, (list, tuple)):
+            return [self._argument(one) for one in cast("Sequence[Any]", value)]
+        return value
+
+    # -- the order of axes ---------------------------------------------------------------------------------------------
+
+    def turned(self, held: Held, axes: Sequence[int]) -> Held:
+        """The tensor with its axes in this order: as it is, or behind a layer that moves them."""
+        wanted = tuple(axes)
+        held = self.plain(held)
+        if held.axes == wanted:
+            return held
+        if [axis for axis in held.axes if held.shape[axis] != 1] == [axis for axis in wanted if held.shape[axis] != 1]:
+            sizes = [held.shape[axis] for axis in wanted]
+            return self.reshaped(held, sizes, held.shape, wanted, f"{held.layer}_reshape")
+        key = (held.layer, held.node, held.index, wanted)
+        if key not in self._turned:
+            order = [held.axes.index(axis) for axis in wanted]
+            name = f"{held.layer}_permute"
+            if order[0] == 0:
+                result = self.layer("Permute", name, {"dims": order[1:]}, held, held.shape, wanted)
+            else:
+                result = self.operation("Transpose", name, {"axes": order}, [held], held.shape, wanted)
+            self._turned[key] = replace(result, at_least_zero=held.at_least_zero)
+        return self._turned[key]
+
+    def plain(self, held: Held) -> Held:
+        """A flattened map with its features in PyTorch's order."""
+        if held.flat is None:
+            return held
+        sizes, order = held.flat.sizes, held.flat.order
+        wide = (held.shape[0], *sizes)
+        axes = (0, *(axis + 1 for axis in order))
+        apart = self.reshaped(replace(held, flat=None), [wide[axis] for axis in axes], wide, axes, f"{held.layer}_map")
+        back = self.turned(apart, identity(len(wide)))
+        return self.reshaped(back, list(held.shape), held.shape, identity(held.rank), f"{held.layer}_flat")
+
+    def reshaped(self, held: Held, sizes: Sequence[int | None], shape: Shape, axes: Sequence[int], name: str) -> Held:
+        """The same memory under other sizes, the batch kept; no layer where the sizes are the same already."""
+        if list(held.keras_shape) == list(sizes):
+            return replace(held.renamed(shape, axes), at_least_zero=held.at_least_zero)
+        if len(sizes) == 2 and held.axes == channels_last(held.rank):
+            result = self.layer("Flatten", name, {"data_format": "channels_last"}, held, shape, axes)
+        else:
+            result = self.layer("Reshape", name, {"target_shape": list(sizes[1:])}, held, shape, axes)
+        return replace(result, at_least_zero=held.at_least_zero)
+
+    # -- the whole -----------------------------------------------------------------------------------------------------
+
+    def listed(self, outputs: Sequence[Held]) -> list[str]:
+        """The names of the layers that lead to the outputs, in the order in which Keras lists them."""
+        parents = {(name, node): found for name, made in self.made.items() for node, found in enumerate(made.parents)}
+        return depth_order(parents, [held.layer for held in self.inputs], [(held.layer, held.node) for held in outputs])
+
+    def config(self, name: str, outputs: Sequence[Held]) -> dict[str, Any]:
+        """The model, as ``model.to_json()`` gives it."""
+        entries = [{**self.made[one].entry, "inbound_nodes": self.made[one].calls} for one in self.listed(outputs)]
+        body = {
+            "name": self._free(name) if name in self.made else name,
+            "trainable": True,
+            "layers": entries,
+            "input_layers": [[held.layer, held.node, held.index] for held in self.inputs],
+            "output_layers": [[held.layer, held.node, held.index] for held in outputs],
+        }
+        module = "keras.src.models.functional"
+        return {"module": module, "class_name": "Functional", "config": body, "registered_name": "Functional"}
+
+
+def _tensors(structure: Any) -> Iterable[Held]:
+    if isinstance(structure, Held):
+        yield structure
+    elif isinstance(structure, (list, tuple)):
+        for one in cast("Sequence[Any]", structure):
+            yield from _tensors(one)
+
+
+def by_features(array: NDArray[Any], flat: FlatOrder | None) -> NDArray[Any]:
+    """An array whose first axis counts the features of a flattened map, in the order in which Keras flattened it."""
+    if flat is None:
+        return array
+    rest = array.shape[1:]
+    apart = array.reshape(*flat.sizes, *rest)
+    places = [*flat.order, *range(len(flat.sizes), apart.ndim)]
+    return apart.transpose(places).reshape(-1, *rest)

@@ -1,0 +1,320 @@
+"""Activations and sums: a Keras layer where there is one that people would write, else the operation of ``keras.ops``.
+
+Numbers work on any order of axes, so nothing is moved; operands of several orders follow the first one's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnlens.conversion.to_keras.held import Held, identity
+from cnnlens.conversion.to_keras.step import Step, aten, reference
+from cnnlens.errors import UnsupportedLayerError
+from cnnlens.reference.activations import Identity
+from cnnlens.reference.aten.given import Tensor, WeightName, is_operand
+from cnnlens.reference.aten.operations import AtenOperation
+from cnnlens.reference.merging import Merge
+
+__all__ = ["aligned", "write_operation"]
+
+# Numbers of a parameter that may stand in the config as a constant.
+_MOST_NUMBERS = 100_000
+
+Setting = tuple[str, Mapping[str, Any]]
+Get = Callable[[str, float], float]
+
+
+def _activation(name: str) -> Callable[[Get], Setting]:
+    return lambda get: ("Activation", {"activation": name})
+
+
+def _clipped(get: Get) -> Setting:
+    low, high = get("min_val", -1.0), get("max_val", 1.0)
+    if low == 0:
+        return "ReLU", {"max_value": high, "negative_slope": 0.0, "threshold": 0.0}
+    if (low, high) == (-1, 1):
+        return "Activation", {"activation": "hard_tanh"}
+    return "Clip", {"x_min": low, "x_max": high}
+
+
+def _relu(maximum: float | None) -> Callable[[Get], Setting]:
+    return lambda get: ("ReLU", {"max_value": maximum, "negative_slope": 0.0, "threshold": 0.0})
+
+
+# Operator -> the Keras layer, or (capitalised as keras.ops has it) the operation, with its settings.
+_LAYERS: dict[str, Callable[[Get], Setting]] = {
+    "relu": _relu(None),
+    "relu6": _relu(6.0),
+    "hardtanh": _clipped,
+    "sigmoid": _activation("sigmoid"),
+    "tanh": _activation("tanh"),
+    "silu": _activation("silu"),
+    "mish": _activation("mish"),
+    "hardswish": _activation("hard_silu"),
+    "hardsigmoid": _activation("hard_sigmoid"),
+    "log_sigmoid": _activation("log_sigmoid"),
+    "selu": _activation("selu"),
+    "softsign": _activation("softsign"),
+    "tanhshrink": _activation("tanh_shrink"),
+    "leaky_relu": lambda get: ("LeakyReLU", {"negative_slope": get("negative_slope", 0.01)}),
+    "celu": lambda get: ("Celu", {"alpha": get("alpha", 1.0)}),
+    "hardshrink": lambda get: ("HardShrink", {"threshold": get("lambd", 0.5)}),
+    "softshrink": lambda get: ("SoftShrink", {"threshold": get("lambd", 0.5)}),
+    "threshold": lambda get: ("Threshold", {"threshold": get("threshold", 0.0), "default_value": get("value", 0.0)}),
+    "rrelu": lambda get: ("LeakyReLU", {"negative_slope": (get("lower", 0.125) + get("upper", 1 / 3)) / 2}),
+}
+_KERAS_LAYERS = ("ReLU", "LeakyReLU", "ELU", "Activation", "Softmax")
+_NEVER_NEGATIVE = ("relu", "relu6", "sigmoid", "hardsigmoid")
+
+
+def _written(step: Step, kind: str, settings: Mapping[str, Any], at_least_zero: bool = False) -> Held:
+    x = step.main
+    plain = kind in _KERAS_LAYERS
+    result = step.layer(kind, x, settings) if plain else step.operate(kind, [x], settings, axes=x.axes)
+    return replace(result, flat=x.flat, at_least_zero=at_least_zero)
+
+
+@aten(*_LAYERS)
+def _simple(step: Step) -> Held:
+    name = step.given.name
+    kind, settings = _LAYERS[name](step.given.number)
+    return _written(step, kind, settings, name in _NEVER_NEGATIVE or (name == "hardtanh" and kind == "ReLU"))
+
+
+@aten("elu")
+def _elu(step: Step) -> Held:
+    get = step.given.number
+    if (get("scale", 1.0), get("input_scale", 1.0)) != (1, 1):
+        raise UnsupportedLayerError("Keras' ELU has no scale of its own")
+    return _written(step, "ELU", {"alpha": get("alpha", 1.0)})
+
+
+@aten("gelu")
+def _gelu(step: Step) -> Held:
+    if step.given.get("approximate", "none") == "tanh":
+        return _written(step, "Gelu", {"approximate": True})
+    return _written(step, "Activation", {"activation": "gelu"})
+
+
+@aten("softplus")
+def _softplus(step: Step) -> Held:
+    if step.given.number("beta", 1.0) != 1:
+        raise UnsupportedLayerError("Keras' softplus has no beta")
+    return _written(step, "Activation", {"activation": "softplus"}, at_least_zero=True)
+
+
+@aten("softmax", "_softmax", "_safe_softmax", "log_softmax", "_log_softmax", "glu")
+def _along(step: Step) -> Held:
+    x = step.builder.plain(step.main)
+    name = step.given.name
+    place = x.place(step.given.integer("dim", -1))
+    axis = -1 if place == x.rank - 1 else place
+    if name == "glu":
+        return step.operate("Glu", [x], {"axis": axis}, axes=x.axes)
+    if "log" in name:
+        return step.operate("LogSoftmax", [x], {"axis": axis}, axes=x.axes)
+    return replace(step.layer("Softmax", x, {"axis": axis}), at_least_zero=True)
+
+
+@aten("dropout", "native_dropout", "feature_dropout", "alpha_dropout", "feature_alpha_dropout")
+def _dropout(step: Step) -> Held:
+    """Kept, so that the model can be trained on: Keras' layer does nothing at inference either."""
+    x = step.main
+    rate = step.given.number("p", 0.5)
+    name = step.given.name
+    if name == "feature_dropout" and x.rank in (3, 4, 5):
+        x = step.map(x)
+        kind = f"SpatialDropout{x.rank - 2}D"
+        config: dict[str, Any] = {"rate": rate, "seed": None}
+        if x.rank > 3:
+            config["data_format"] = "channels_last"
+    elif "alpha" in name:
+        kind, config = "AlphaDropout", {"rate": rate, "seed": None, "noise_shape": None}
+    else:
+        kind, config = "Dropout", {"rate": rate, "seed": None, "noise_shape": None}
+    return replace(step.layer(kind, x, config), flat=x.flat, at_least_zero=x.at_least_zero)
+
+
+@reference(Identity)
+def _identity(step: Step) -> Held:
+    return step.main
+
+
+# --- several operands -------------------------------------------------------------------------------------------------
+
+
+def aligned(step: Step, tensors: Sequence[Held]) -> list[Held]:
+    """The tensors in one order of axes: the first full one's, or PyTorch's where their ranks differ."""
+    if len({held.flat for held in tensors}) == 1 and len({held.axes for held in tensors}) == 1:
+        return list(tensors)
+    plain = [step.builder.plain(held) for held in tensors]
+    ranks = {held.rank for held in plain}
+    if len(ranks) > 1:
+        return [step.builder.turned(held, identity(held.rank)) for held in plain]
+    largest = max(plain, key=lambda held: sum(size != 1 for size in held.shape))
+    return [step.builder.turned(held, largest.axes) for held in plain]
+
+
+def constant(step: Step, array: NDArray[Any], axes: Sequence[int]) -> NDArray[Any]:
+    """A parameter as a constant of the config, spread like the tensor beside it, which lies in the order ``axes``."""
+    if array.size > _MOST_NUMBERS:
+        raise UnsupportedLayerError(f"Keras has no layer for a parameter of {array.size:,} numbers beside a tensor")
+    wide = array.reshape((1,) * (len(axes) - array.ndim) + array.shape)
+    return np.ascontiguousarray(wide.transpose(list(axes)))
+
+
+def _with_constant(step: Step) -> Held:
+    """A merge of a tensor and of one that depends on no input, which has the same number of axes."""
+    x = next(step.builder.plain(held) for held in step.tensors if held.constant is None)
+    args = [
+        x if held.constant is None else constant(step, np.asarray(held.constant, np.float32), x.axes)
+        for held in step.tensors
+    ]
+    return step.operate(step.operation.kind, args, axes=x.axes)
+
+
+def _as_constant(step: Step, value: Any) -> Any:
+    """A tensor that depends on no input, as the numbers that it holds."""
+    found = step.tensors[value.index].constant if isinstance(value, Tensor) else None
+    return value if found is None else np.asarray(found, np.float32 if found.dtype.kind == "f" else found.dtype)
+
+
+_MERGES = ("Add", "Subtract", "Multiply", "Maximum", "Minimum")
+
+
+@reference(Merge)
+def _merge(step: Step) -> Held:
+    if any(held.constant is not None for held in step.tensors):
+        return _with_constant(step)
+    first, second = aligned(step, [step.tensors[0], step.tensors[1]] if len(step.tensors) > 1 else step.tensors * 2)
+    positive = first.at_least_zero and second.at_least_zero and step.operation.kind != "Subtract"
+    return replace(step.layer(step.operation.kind, [first, second], {}), flat=first.flat, at_least_zero=positive)
+
+
+@aten("expand_as")
+def _expand_as(step: Step) -> Held:
+    """Spread by a product with ones, which changes no number."""
+    x, other = aligned(step, step.tensors[:2])
+    ones = step.operate("OnesLike", [other], shape=other.shape, axes=other.axes, name="_ones")
+    if x.rank != other.rank:
+        raise UnsupportedLayerError("it spreads a tensor over one of more axes")
+    return step.layer("Multiply", [x, ones], {})
+
+
+@reference(AtenOperation)
+def write_operation(step: Step) -> Held:
+    """A function of tensors, parameters and numbers, place by place."""
+    operation = cast(AtenOperation, step.operation)
+    kind, operands = operation.kind, list(operation.template)
+    name = step.given.name
+    if kind not in _ELEMENTWISE or name in ("nan_to_num", "full_like", "empty_like", "slice_scatter", "select_scatter"):
+        raise UnsupportedLayerError("Keras has no such operation")
+    if kind == "FloorDivide" and step.given.get("rounding_mode") == "trunc":
+        raise UnsupportedLayerError("Keras has no division that rounds towards zero")
+    if kind == "Copy":
+        if str(operation.settings.get("dtype", "float")).startswith(("float", "bfloat", "half", "double")):
+            return step.main
+        return step.operate("Cast", [step.main], {"dtype": "int32"}, axes=step.main.axes)
+    if name == "masked_fill":
+        operands = [operands[1], operands[2], operands[0]]
+    alpha = operation.settings.get("alpha", 1)
+    if name == "rsub":
+        operands.reverse()
+    operands = [_as_constant(step, value) for value in operands]
+    tensors = [step.held(value) for value in operands if isinstance(value, Tensor)]
+    if not tensors or any(isinstance(value, list) for value in operands):
+        raise UnsupportedLayerError("it takes no tensor that the model computes")
+    ordered = aligned(step, tensors)
+    first = max(ordered, key=lambda held: held.rank)
+    if first.flat is not None and any(isinstance(value, WeightName | np.ndarray) for value in operands):
+        ordered = [step.builder.plain(held) for held in ordered]
+        first = ordered[0]
+    rank = len(step.shape)
+    if rank != first.rank:
+        ordered = [step.builder.turned(held, identity(held.rank)) for held in ordered]
+        first = ordered[0]
+    axes = first.axes if rank == first.rank else identity(rank)
+    if kind == "Multiply" and len(operands) == 2:
+        scaled = _channel_scale(step, operands, first)
+        if scaled is not None:
+            return scaled
+    rest = iter(ordered)
+    args: list[Any] = []
+    for value in operands:
+        if isinstance(value, Tensor):
+            args.append(next(rest))
+        elif isinstance(value, WeightName):
+            args.append(constant(step, step.arrays[value.name], axes))
+        elif isinstance(value, np.ndarray):
+            args.append(constant(step, cast("NDArray[Any]", value), axes))
+        else:
+            args.append(value)
+    if alpha != 1:
+        # The operand that is written second is the one that is taken alpha times, in rsub as well.
+        other = args[1]
+        args[1] = (
+            step.operate("Multiply", [other, alpha], shape=other.shape, axes=other.axes, name="_alpha")
+            if isinstance(other, Held)
+            else other * alpha
+        )
+    flat = first.flat
+    return replace(_call(step, kind, args, axes, operation), flat=flat)
+
+
+def _call(step: Step, kind: str, args: list[Any], axes: Sequence[int], operation: AtenOperation) -> Held:
+    held = [value for value in args if isinstance(value, Held)]
+    if kind in _MERGES and len(held) == len(args) == 2 and held[0].rank == held[1].rank:
+        return step.layer(kind, held, {}, axes=axes)
+    if kind == "Clip":
+        return _clip(step, args, axes)
+    settings = {"decimals": operation.settings.get("decimals", 0)} if kind == "Round" else {}
+    return step.operate(kind, args, settings, axes=axes)
+
+
+def _clip(step: Step, args: list[Any], axes: Sequence[int]) -> Held:
+    low, high = step.given.get("min"), step.given.get("max")
+    if is_operand(low) or is_operand(high):
+        raise UnsupportedLayerError("its limits are tensors")
+    if low is not None and high is not None:
+        if low == 0:
+            return step.layer("ReLU", args[0], {"max_value": float(high), "negative_slope": 0.0, "threshold": 0.0})
+        return step.operate("Clip", args[:1], {"x_min": low, "x_max": high}, axes=axes)
+    return step.operate("Maximum" if high is None else "Minimum", [args[0], low if high is None else high], axes=axes)
+
+
+def _channel_scale(step: Step, operands: Sequence[Any], x: Held) -> Held | None:
+    """A parameter with one factor a channel: a depthwise convolution of one tap, which keeps it a weight."""
+    weight = next((value for value in operands if isinstance(value, WeightName)), None)
+    if weight is None or x.rank not in (3, 4) or x.axes[-1] == 0:
+        return None
+    array = step.arrays[weight.name]
+    wide = array.reshape((1,) * (x.rank - array.ndim) + array.shape) if array.ndim <= x.rank else array
+    channel = x.axes[-1]
+    channels = x.shape[channel]
+    if wide.shape != tuple(channels if axis == channel else 1 for axis in range(x.rank)) or channels is None:
+        return None
+    ones = [1] * (x.rank - 2)
+    config = {
+        "kernel_size": ones,
+        "strides": ones,
+        "padding": "valid",
+        "depth_multiplier": 1,
+        "data_format": "channels_last",
+        "dilation_rate": ones,
+        "activation": "linear",
+        "use_bias": False,
+    }
+    return step.layer(f"DepthwiseConv{x.rank - 2}D", x, config, {"kernel": array.reshape(*ones, channels, 1)})
+
+
+_ELEMENTWISE = frozenset(
+    "Add Subtract Multiply Divide Power Maximum Minimum Mod FloorDivide Arctan2 Hypot Logaddexp Greater GreaterEqual "
+    "Less LessEqual Equal NotEqual LogicalAnd LogicalOr LogicalXor Negative Abs Square Sqrt Rsqrt Reciprocal Sign Exp "
+    "Exp2 Expm1 Log Log2 Log10 Log1p Sin Cos Tan Arcsin Arccos Arctan Sinh Cosh Arcsinh Arccosh Arctanh Erf Floor Ceil "
+    "Trunc Isnan Isinf Isfinite LogicalNot ZerosLike OnesLike Clip Where Round Copy".split()
+)

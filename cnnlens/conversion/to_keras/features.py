@@ -1,0 +1,155 @@
+"""Layers that work on features: dense layers, normalisations, slopes, embeddings.
+
+They say which axis they work on, so a normalisation needs no other order of axes; and where they stand behind a
+flattened map, their vectors and kernels follow the order in which Keras flattened it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, cast
+
+import numpy as np
+
+from cnnlens.conversion.to_keras.builder import by_features
+from cnnlens.conversion.to_keras.held import Held
+from cnnlens.conversion.to_keras.step import Step, reference
+from cnnlens.errors import UnsupportedLayerError
+from cnnlens.reference.activations import PReLU
+from cnnlens.reference.dense import Dense
+from cnnlens.reference.normalization import (
+    BatchNormalization,
+    GroupNormalization,
+    LayerNormalization,
+    RMSNormalization,
+)
+from cnnlens.reference.shaping import Embedding
+
+__all__ = ["last_behind"]
+
+# PyTorch's and Keras' default, which a layer that counts its own batches falls back to.
+_MOMENTUM = 0.1
+
+
+def last_behind(step: Step, held: Held) -> Held:
+    """The tensor with PyTorch's last axis last in Keras as well."""
+    last = held.rank - 1
+    if held.axes[-1] == last:
+        return held
+    return step.builder.turned(held, (*(axis for axis in held.axes if axis != last), last))
+
+
+@reference(Dense)
+def _dense(step: Step) -> Held:
+    operation = cast(Dense, step.operation)
+    x = last_behind(step, step.main)
+    arrays = step.arrays
+    arrays = {**arrays, "kernel": by_features(arrays["kernel"], x.flat)}
+    config = {"units": operation.units, "activation": "linear", "use_bias": operation.use_bias}
+    return step.layer("Dense", x, config, arrays)
+
+
+def _axis(x: Held, axis: int) -> int:
+    """An axis in Keras, the last one as -1, which is how people write it."""
+    place = x.place(axis)
+    return -1 if place == x.rank - 1 else place
+
+
+def _kept(step: Step, kind: str, x: Held, config: dict[str, Any], arrays: dict[str, Any]) -> Held:
+    return replace(step.layer(kind, x, config, arrays), flat=x.flat)
+
+
+@reference(BatchNormalization)
+def _batch_normalization(step: Step) -> Held:
+    operation = cast(BatchNormalization, step.operation)
+    x = step.main
+    momentum = step.given.get("momentum", _MOMENTUM)
+    config = {
+        "axis": _axis(x, 1),
+        "momentum": round(1 - float(momentum), 12),
+        "epsilon": operation.epsilon,
+        "center": operation.center,
+        "scale": operation.scale,
+    }
+    arrays = {name: by_features(array, x.flat) for name, array in step.arrays.items()}
+    return _kept(step, "BatchNormalization", x, config, arrays)
+
+
+@reference(GroupNormalization)
+def _group_normalization(step: Step) -> Held:
+    operation = cast(GroupNormalization, step.operation)
+    x = step.map()
+    arrays = step.arrays
+    config = {
+        "groups": operation.groups,
+        "axis": _axis(x, 1),
+        "epsilon": operation.epsilon,
+        "center": "beta" in arrays,
+        "scale": "gamma" in arrays,
+    }
+    return step.layer("GroupNormalization", x, config, arrays)
+
+
+def _normalised_last(step: Step) -> tuple[Held, list[int]]:
+    """The input with the normalised axes last, in whatever order, and how the stored vectors' axes follow it.
+
+    Keras on PyTorch normalises the last axes, whatever a LayerNormalization says; an RMSNormalization spreads its scale
+    over them (Keras 3.15.1).
+    """
+    x = step.builder.plain(step.main)
+    first = x.rank - len(step.given.get("normalized_shape", [0]))
+    tail = x.axes[first:]
+    if min(tail) < first:
+        tail = tuple(range(first, x.rank))
+        x = step.builder.turned(x, (*(axis for axis in x.axes if axis < first), *tail))
+    return x, [axis - first for axis in tail]
+
+
+def _last_axes(count: int, rank: int) -> Any:
+    return -1 if count == 1 else list(range(rank - count, rank))
+
+
+@reference(LayerNormalization)
+def _layer_normalization(step: Step) -> Held:
+    operation = cast(LayerNormalization, step.operation)
+    x, order = _normalised_last(step)
+    arrays = {name: array.transpose(order) for name, array in step.arrays.items()}
+    config = {
+        "axis": _last_axes(len(order), x.rank),
+        "epsilon": operation.epsilon,
+        "center": "beta" in arrays,
+        "scale": "gamma" in arrays,
+    }
+    return step.layer("LayerNormalization", x, config, arrays)
+
+
+@reference(RMSNormalization)
+def _rms_normalization(step: Step) -> Held:
+    operation = cast(RMSNormalization, step.operation)
+    x, order = _normalised_last(step)
+    shape = [cast(int, x.shape[axis]) for axis in x.axes[x.rank - len(order) :]]
+    scale = step.arrays["scale"].transpose(order) if "scale" in step.arrays else np.ones(shape, np.float32)
+    config = {"axis": _last_axes(len(order), x.rank), "epsilon": operation.epsilon}
+    return step.layer("RMSNormalization", x, config, {"scale": scale})
+
+
+@reference(PReLU)
+def _prelu(step: Step) -> Held:
+    x = step.main
+    alpha = step.arrays["alpha"].reshape(-1)
+    if x.rank < 2:
+        raise UnsupportedLayerError("its input has no axis of channels")
+    channel = x.place(1)
+    shared = [place for place in range(1, x.rank) if place != channel or alpha.size == 1]
+    shape = [1 if place in shared else alpha.size for place in range(1, x.rank)]
+    values = (by_features(alpha, x.flat) if alpha.size > 1 else alpha).reshape(shape)
+    return _kept(step, "PReLU", x, {"shared_axes": shared or None}, {"alpha": values})
+
+
+@reference(Embedding)
+def _embedding(step: Step) -> Held:
+    x = step.given.get("indices")
+    indices = step.builder.turned(step.held(x), tuple(range(step.held(x).rank)))
+    table = step.arrays["embeddings"]
+    config = {"input_dim": table.shape[0], "output_dim": table.shape[1], "mask_zero": False}
+    return step.layer("Embedding", indices, config, {"embeddings": table}, axes=range(len(step.shape)))

@@ -1,0 +1,166 @@
+"""One call of a PyTorch layer on its way to Keras: what it is given, what it computes, and the table of who writes it.
+
+A writer takes a ``Step``, makes Keras layers with the builder, and gives the tensors that come out. Writers are found
+by the name of the aten operator first, then by the class of the reference's operation, which knows the layers'
+settings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, cast
+
+from numpy.typing import NDArray
+
+from cnnlens.conversion.to_keras.builder import Builder
+from cnnlens.conversion.to_keras.held import Held, channels_last
+from cnnlens.errors import UnsupportedLayerError
+from cnnlens.network import Call, Shape
+from cnnlens.reference.aten.given import Given, Tensor
+from cnnlens.reference.operation import Operation
+from cnnlens.text import printable
+
+__all__ = ["BY_CLASS", "BY_NAME", "Step", "aten", "operator_name", "reference"]
+
+
+def operator_name(entry: Mapping[str, Any]) -> tuple[str, str]:
+    """The aten operator of a layer's entry without namespace and the underscore of its in-place form; its overload."""
+    parts = str(entry.get("target", "")).removeprefix("torch.ops.").split(".")
+    name = parts[1] if len(parts) > 1 else ""
+    stripped = name.removesuffix("_") if not name.endswith("__") else name
+    return stripped, parts[2] if len(parts) > 2 else "default"
+
+
+@dataclass
+class Step:
+    """One call.
+
+    Attributes:
+        builder: The model that is made.
+        call: The call; ``tensors``: what it takes, in the order of ``call.refs``.
+        shared: A name for the layer where it is called several times, else empty.
+        keeps_flat: Whether all that follows this call works on each feature alone and ends in Linear layers.
+    """
+
+    builder: Builder
+    call: Call
+    tensors: list[Held]
+    shared: str = ""
+    keeps_flat: bool = False
+
+    @cached_property
+    def operation(self) -> Operation:
+        return self.call.layer.operation
+
+    @cached_property
+    def given(self) -> Given:
+        """The arguments of the aten call."""
+        name, overload = operator_name(self.call.layer.entry)
+        shapes = {name: tuple(weight.stored.shape) for name, weight in self.call.layer.stored.items()}
+        arguments = cast("Mapping[str, Any]", self.call.layer.entry.get("arguments") or {})
+        return Given(name, overload, arguments, shapes, [held.shape for held in self.tensors])
+
+    @cached_property
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """The layer's arrays by Keras' role, in Keras' axes."""
+        return self.call.layer.computing_weights()
+
+    @property
+    def name(self) -> str:
+        return self.call.layer.name
+
+    @property
+    def shape(self) -> Shape:
+        """The shape of the first output, as PyTorch has it."""
+        return self.shape_of(0)
+
+    def shape_of(self, index: int) -> Shape:
+        shape = self.call.shapes[index] if index < len(self.call.shapes) else None
+        if shape is None:
+            raise UnsupportedLayerError("the shape of what it gives is not known")
+        return shape
+
+    @property
+    def main(self) -> Held:
+        """The tensor that it is called on."""
+        value = self.given.main
+        if not isinstance(value, Tensor):
+            raise UnsupportedLayerError("it is called on no tensor")
+        return self.tensors[value.index]
+
+    def held(self, value: Any) -> Held:
+        """The tensor of a marker."""
+        if not isinstance(value, Tensor):
+            raise UnsupportedLayerError(f"a tensor was expected where {printable(value)} stands")
+        return self.tensors[value.index]
+
+    def map(self, held: Held | None = None) -> Held:
+        """A feature map in Keras' order, channels last."""
+        one = self.main if held is None else held
+        return self.builder.turned(one, channels_last(one.rank))
+
+    def layer(
+        self,
+        kind: str,
+        inputs: Held | Sequence[Held],
+        config: Mapping[str, Any],
+        arrays: Mapping[str, NDArray[Any]] | None = None,
+        *,
+        shape: Shape | None = None,
+        axes: Sequence[int] | None = None,
+        name: str = "",
+    ) -> Held:
+        """Call a Keras layer in this call's name; what comes out has this call's shape and its input's order."""
+        first = inputs if isinstance(inputs, Held) else inputs[0]
+        return self.builder.layer(
+            kind,
+            self.name + name,
+            config,
+            inputs,
+            self.shape if shape is None else shape,
+            first.axes if axes is None else axes,
+            arrays,
+            self.shared + name if self.shared else "",
+        )
+
+    def operate(
+        self,
+        kind: str,
+        args: Sequence[Any],
+        settings: Mapping[str, Any] | None = None,
+        *,
+        shape: Shape | None = None,
+        axes: Sequence[int],
+        name: str = "",
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Held:
+        """Call an operation of ``keras.ops`` in this call's name."""
+        wanted = self.shape if shape is None else shape
+        return self.builder.operation(kind, self.name + name, settings or {}, args, wanted, axes, kwargs)
+
+
+Writer = Callable[[Step], "Held | list[Held]"]
+BY_NAME: dict[str, Writer] = {}
+BY_CLASS: dict[type[Operation], Writer] = {}
+
+
+def aten(*names: str) -> Callable[[Writer], Writer]:
+    """Decorator: the function writes these aten operators."""
+
+    def add(writer: Writer) -> Writer:
+        BY_NAME.update(dict.fromkeys(names, writer))
+        return writer
+
+    return add
+
+
+def reference(*classes: type[Operation]) -> Callable[[Writer], Writer]:
+    """Decorator: the function writes layers that the reference computes with these operations."""
+
+    def add(writer: Writer) -> Writer:
+        BY_CLASS.update(dict.fromkeys(classes, writer))
+        return writer
+
+    return add
