@@ -16,6 +16,8 @@ from cnnlens.errors import CnnlensError, FileRefusedError, UnsupportedLayerError
 if TYPE_CHECKING:
     from cnnlens import images, layout, plot
     from cnnlens.checking import Check, check
+    from cnnlens.conversion import Conversion, convert
+    from cnnlens.differing import Diff, diff
     from cnnlens.kernel import Kernel, Statistics
     from cnnlens.network import Call, Layer, Network
     from cnnlens.recorder import record
@@ -25,6 +27,8 @@ __all__ = [
     "Call",
     "Check",
     "CnnlensError",
+    "Conversion",
+    "Diff",
     "FileRefusedError",
     "Kernel",
     "Layer",
@@ -34,6 +38,8 @@ __all__ = [
     "UnsupportedLayerError",
     "__version__",
     "check",
+    "convert",
+    "diff",
     "images",
     "layout",
     "open",
@@ -46,27 +52,38 @@ __version__: str  # from the distribution's metadata, when it is asked for
 _HOME = {
     "Call": "network",
     "Check": "checking",
+    "Conversion": "conversion",
+    "Diff": "differing",
     "Kernel": "kernel",
     "Layer": "network",
     "Network": "network",
     "Recording": "recording",
     "Statistics": "kernel",
     "check": "checking",
+    "convert": "conversion",
+    "diff": "differing",
     "record": "recorder",
 }
 _MODULES = ("images", "layout", "plot")
 
 
 def open(
-    source: str | os.PathLike[str] | Any, *, config: str | os.PathLike[str] | Mapping[str, Any] | None = None
+    source: str | os.PathLike[str] | Any,
+    *,
+    config: str | os.PathLike[str] | Mapping[str, Any] | None = None,
+    example: Any = None,
 ) -> Network:
     """Read a model file into a ``Network``; nothing in it is executed and no framework is imported.
 
     Args:
-        source: A ``.keras`` file or folder, a Keras ``.h5``/``.hdf5`` file, or ``.weights.h5``. What it is is found
-            by its first bytes, for extensions lie. Or a live ``keras.Model``.
+        source: A ``.keras`` file or folder, a Keras ``.h5``/``.hdf5`` file, or ``.weights.h5``; a PyTorch state dict
+            (``.pt``, ``.pth``, ``.safetensors``, or a ``.safetensors.index.json``), which has no graph, or an exported
+            program (``.pt2``). What it is is found by its first bytes, for extensions lie. Or a live ``keras.Model``
+            or ``torch.nn.Module``.
         config: For a file that holds weights alone, the model's config: a mapping, or a file that has it (what
             ``model.to_json()`` gives, or another model file of the same architecture).
+        example: For a live ``torch.nn.Module``, what it is called with: an array or tensor ``(N, C, *spatial)``, a
+            tuple of them, or a mapping by argument name. Its numbers do not matter.
 
     Returns:
         The network. Only the file's index is read; a layer's arrays are read when they are asked for.
@@ -78,14 +95,13 @@ def open(
     if not isinstance(source, str | os.PathLike):
         from cnnlens.live import network_of
 
-        return network_of(source)
-    from cnnlens.files import read
+        return network_of(source, example)
+    from cnnlens.files import network
     from cnnlens.files.config_source import read_config
-    from cnnlens.files.keras_network import keras_network
 
     if config is not None and not isinstance(config, Mapping):
         config = read_config(config)
-    return keras_network(read(os.fspath(cast("str | os.PathLike[str]", source)), config=config))
+    return network(os.fspath(cast("str | os.PathLike[str]", source)), config=config)
 
 
 def __getattr__(name: str) -> Any:

@@ -16,7 +16,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from cnnlens import commands_check, commands_record
+from cnnlens import (
+    architecture,
+    commands_check,
+    commands_convert,
+    commands_diff,
+    commands_layouts,
+    commands_record,
+)
 from cnnlens.arguments import whole_number
 from cnnlens.errors import CnnlensError
 from cnnlens.text import printable
@@ -72,10 +79,13 @@ def _parser() -> argparse.ArgumentParser:
         return one
 
     def model(one: argparse.ArgumentParser) -> None:
-        one.add_argument("model", metavar="MODEL", help="a .keras, .h5 or .weights.h5 file, or a .keras folder")
+        one.add_argument(
+            "model", metavar="MODEL", help="a .keras, .h5, .pt2, .pt, .pth or .safetensors file, or a .keras folder"
+        )
         one.add_argument(
             "--config", metavar="FILE", help="the model's config, where MODEL holds weights alone (model.to_json())"
         )
+        architecture.add_arguments(one)
 
     def layer(one: argparse.ArgumentParser, text: str) -> None:
         one.add_argument("--layer", "-l", metavar="NAME|INDEX", help=text)
@@ -136,11 +146,14 @@ def _parser() -> argparse.ArgumentParser:
 
     layouts = command("layouts", _layouts, "print how each framework stores a kind of layer")
     layouts.add_argument("kind", nargs="?", metavar="KIND", help="a layer kind such as Conv2D (default: all)")
+    commands_layouts.arguments(layouts)
     as_json(layouts)
-    output(layouts, "write to FILE instead of the terminal")
+    output(layouts, "write to FILE instead of the terminal; with --from and --to, a picture of the readings")
 
     commands_check.add(commands)
     commands_record.add(commands)
+    commands_diff.add(commands)
+    commands_convert.add(commands)
 
     demo = command("demo", _demo, "show it all on the bundled sample: a small CNN trained on Fashion-MNIST")
     demo.add_argument(
@@ -160,28 +173,25 @@ class _Version(argparse.Action):
 
 
 def _summary(options: argparse.Namespace) -> None:
-    from cnnlens import open as open_model
     from cnnlens import summary
 
-    network = open_model(options.model, config=options.config)
+    network = architecture.network(options)
     output_text(_json(summary.as_json(network)) if options.json else summary.as_table(network), options.output)
 
 
 def _kernels(options: argparse.Namespace) -> None:
-    from cnnlens import open as open_model
     from cnnlens import pictures
 
-    network = open_model(options.model, config=options.config)
+    network = architecture.network(options)
     layer = _layer_with_kernel(network, options.layer)
     figure, facts = pictures.kernels(network, layer, _channel(options.channel))
     _picture(options, figure, facts, network, layer, "kernels")
 
 
 def _hist(options: argparse.Namespace) -> None:
-    from cnnlens import open as open_model
     from cnnlens import pictures
 
-    network = open_model(options.model, config=options.config)
+    network = architecture.network(options)
     layer = _layer_with_kernel(network, options.layer, needs_kernel=options.weight is None)
     seed = options.seed if options.untrained else None
     figure, facts = pictures.histogram(network, layer, options.weight, seed)
@@ -189,10 +199,9 @@ def _hist(options: argparse.Namespace) -> None:
 
 
 def _maps(options: argparse.Namespace) -> None:
-    from cnnlens import open as open_model
     from cnnlens import pictures
 
-    network = open_model(options.model, config=options.config)
+    network = architecture.network(options)
     names: list[str] = options.layer or []
     wanted = [_layer(network, one) for one in names] or pictures.convolutions(network)[:2]
     if not wanted:
@@ -216,10 +225,7 @@ def _maps(options: argparse.Namespace) -> None:
 
 
 def _layouts(options: argparse.Namespace) -> None:
-    from cnnlens.layout import listing
-
-    text = _json(listing.as_json(options.kind)) if options.json else listing.as_table(options.kind)
-    output_text(text, options.output)
+    commands_layouts.run(options, output_text, _layer_with_kernel)
 
 
 def _demo(options: argparse.Namespace) -> None:

@@ -1,0 +1,312 @@
+"""What happened to the model as a whole: ambiguous arrays are settled by the others, and one or two sentences sum up.
+
+A kernel of one tap cannot show a swap and a symmetric one cannot show a flip; where all others of the network agree on
+what was done to them, that is what was done to these. Orders of channels are followed into the next layer.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from cnnlens.detective.finding import Finding
+from cnnlens.detective.hypotheses.kinship import LEAST
+from cnnlens.detective.investigation import Compared, PartPair
+
+__all__ = ["settle", "verdict"]
+
+_CLOSE = 0.5  # of a vector's size: as far as training moves one that its kernel went along with
+_MOST = 0.5  # the share of arrays from which something is said of the model as a whole
+_NO_STRUCTURE = (
+    0.1  # of the numbers of the smaller model: with fewer in pairs of one shape, models have nothing in common
+)
+
+
+def settle(found: Sequence[PartPair]) -> None:
+    """Let the arrays that are sure decide about those that are not."""
+    sure = Counter(
+        (one.finding.tag, one.finding.text)
+        for pair in found
+        for one in pair.arrays
+        if one.finding.status == "explained" and not one.finding.also
+    )
+    loose = Counter(
+        (one.finding.tag, one.finding.text)
+        for pair in found
+        for one in pair.arrays
+        if one.finding.status == "explained"
+    )
+    for pair in found:
+        for one in pair.arrays:
+            one.finding = _settled(one.finding, sure, loose)
+    _follow_kernels(found)
+    _one_epsilon(found)
+    _undone(found)
+
+
+_Names = Counter[tuple[str, str]]
+
+
+def _settled(finding: Finding, sure: _Names, loose: _Names) -> Finding:
+    if finding.status == "ambiguous":
+        options = [(sure[tag, text], loose[tag, text], tag, text) for tag, text in finding.possible]
+        best = max(options, key=lambda option: option[:2])
+        rivals = [option for option in options if option[:2] == best[:2]]
+        if best[0] and len(rivals) == 1:
+            text = f"{best[3]} (by itself it could be otherwise; the other layers decide)"
+            return replace(finding, status="explained", tag=best[2], text=text)
+    elif finding.also and not sure[finding.tag, finding.text]:
+        options = [(sure[tag, text], tag, text) for tag, text in finding.also if sure[tag, text]]
+        if options:
+            _, tag, text = max(options)
+            others = ((finding.tag, finding.text), *(one for one in finding.also if one[0] != tag))
+            return replace(finding, tag=tag, text=text, also=others)
+    return finding
+
+
+def _follow_kernels(found: Sequence[PartPair]) -> None:
+    """Vectors too short to tell of themselves go with the kernels: of their own layer, else of the network."""
+    whole = _majority(found)
+    for pair in found:
+        kernel = pair.kernel
+        status = kernel.finding.status if kernel is not None else whole
+        if status not in ("fine-tuned", "another"):
+            continue
+        for one in pair.arrays:
+            near = one.finding.kinship
+            if one.finding.status != "differs" or one is kernel or near is None:
+                continue
+            if status == "another":
+                text = f"unrelated, as the kernels are: {near.distance:.2g} of its size away"
+            elif near.distance < _CLOSE or near.correlation > LEAST:
+                text = f"fine-tuned, as the kernels are: {near.distance:.2g} of its size away"
+            else:
+                continue
+            one.finding = replace(one.finding, status=status, tag=status, text=text)
+
+
+def _majority(found: Sequence[PartPair]) -> str:
+    statuses = [one.finding.status for pair in found for one in pair.arrays if one.role == "kernel"]
+    told = [status for status in statuses if status not in ("differs", "missing")]
+    for status in ("fine-tuned", "another"):
+        if told and told.count(status) > _MOST * len(told):
+            return status
+    return ""
+
+
+def _one_epsilon(found: Sequence[PartPair]) -> None:
+    """Where a layer's factors fit several epsilons, the one that fits all layers of the network."""
+    folds = [one for pair in found for one in pair.arrays if "epsilon" in one.finding.detail]
+    options = [{one.finding.detail["epsilon"], *one.finding.detail["alike"]} for one in folds]
+    common: set[float] = set[float]().union(*options)
+    for each in options:
+        common &= each
+    if len(common) != 1:
+        return
+    epsilon = common.pop()
+    for one in folds:
+        finding = one.finding
+        if finding.detail["epsilon"] == epsilon and finding.detail["alike"]:
+            text = finding.text.partition(" (or ")[0]
+            one.finding = replace(finding, text=text, detail={**finding.detail, "alike": []})
+
+
+# -- orders of channels ------------------------------------------------------------------------------------------------
+
+
+def _undone(found: Sequence[PartPair]) -> None:
+    """Say of every permuted layer whether the next one takes its channels in the new order."""
+    for place, pair in enumerate(found):
+        kernel = pair.kernel
+        order: Any = kernel.finding.detail.get("out_order") if kernel is not None else None
+        if kernel is None or not order or order == list(range(len(order))):
+            continue
+        follows = _followers(found, place, order)
+        if follows is None:
+            said = "and no later layer shows whether it is undone"
+        elif follows:
+            said = "and the next layer takes them in that order: B computes the same"
+        else:
+            said = "and the next layer does not undo it"
+        detail = {**kernel.finding.detail, "undone": follows}
+        kernel.finding = replace(kernel.finding, text=f"{kernel.finding.text}, {said}", detail=detail)
+
+
+def _followers(found: Sequence[PartPair], place: int, order: list[int]) -> bool | None:
+    """Whether the vectors up to the next kernel, and its inputs, stand in ``order``; None where there is no next."""
+    for pair in found[place + 1 :]:
+        kernel = pair.kernel
+        if pair.a is None or pair.b is None:
+            continue
+        if kernel is None:
+            for one in pair.arrays:
+                if one.a is not None and one.a.shape == (len(order),) and not _in_order(one, order):
+                    return False
+            continue
+        if kernel.a is None or len(kernel.a.shape) < 2:
+            continue
+        if kernel.a.shape[1] == 1 and kernel.a.shape[0] == len(order):  # depthwise: it hands the order on
+            return kernel.finding.detail.get("out_order") == order
+        if kernel.finding.tag.startswith(("another", "fine-tuned")):
+            return None
+        inputs = kernel.finding.detail.get("in_order") or list(range(kernel.a.shape[1]))
+        return _blocks(inputs, order)
+    return None
+
+
+def _in_order(one: Compared, order: list[int]) -> bool:
+    """Whether a vector stands in the order: one that is the same in any order does."""
+    if one.finding.detail.get("out_order") == order:
+        return True
+    if not one.finding.equal or one.a is None:
+        return False
+    values = one.a.stored.reshape(-1)
+    return bool((values == values[order]).all())
+
+
+def _blocks(inputs: list[int], order: list[int]) -> bool:
+    """Whether the inputs' order is the channels' order, of a flattened map (C, H, W) in blocks."""
+    if len(inputs) % len(order):
+        return False
+    each = len(inputs) // len(order)
+    return inputs == [entry * each + step for entry in order for step in range(each)]
+
+
+# -- the verdict -------------------------------------------------------------------------------------------------------
+
+_FAMILY = {"conv": "convolution", "dense": "Dense layer", "norm": "normalisation"}
+
+
+def verdict(found: Sequence[PartPair]) -> list[str]:
+    """One or two sentences about the model."""
+    pairs = [pair for pair in found if pair.a is not None and pair.b is not None]
+    alone = [pair for pair in found if pair.a is None or pair.b is None]
+    if not found:
+        return ["neither model holds arrays"]
+    if _strangers(found):
+        near = _nearest(found)
+        return ["the models share no structure" + (f"; nearest by size: {near}" if near else "")]
+    arrays = [one for pair in pairs for one in pair.arrays]
+    unexplained = [pair for pair in alone if not pair.remark]
+    if all(one.finding.equal for one in arrays) and not alone:
+        otherwise = sorted({one.finding.text for one in arrays if one.finding.text.startswith("equal, stored as")})
+        rounding = sorted({one.finding.text for one in arrays if one.finding.text.startswith("equal to")})
+        extra = ": " + ", ".join(text.removeprefix("equal, ") for text in otherwise[:3]) if otherwise else ""
+        extra += ", and more" if len(otherwise) > 3 else ""
+        if rounding:
+            return [f"the same model, {rounding[0].removeprefix('equal ')}"]
+        return [f"equal: every array of A is B's{extra}"]
+    said = _sentences(pairs)
+    if unexplained:
+        said.append(_lonely(unexplained))
+    return said[:3] if said else ["every array is explained"]
+
+
+def _strangers(found: Sequence[PartPair]) -> bool:
+    sizes = [0, 0]
+    common = 0
+    for pair in found:
+        sizes[0] += pair.a.size if pair.a is not None else 0
+        sizes[1] += pair.b.size if pair.b is not None else 0
+        for one in pair.arrays:
+            if one.a is not None and one.b is not None and one.finding.status != "another shape":
+                common += one.a.size
+    return common < _NO_STRUCTURE * min(sizes) or (min(sizes) > 0 and not common)
+
+
+def _nearest(found: Sequence[PartPair]) -> str:
+    """The pairs that come nearest where nothing fits."""
+    shown: list[tuple[float, str]] = []
+    sides = [[pair.a for pair in found if pair.a is not None], [pair.b for pair in found if pair.b is not None]]
+    for a in sides[0]:
+        for b in sides[1]:
+            one, other = a.main, b.main
+            if one is None or other is None or not one.size or not other.size:
+                continue
+            same = sum((Counter(one.sizes) & Counter(other.sizes)).values())
+            score = same + (a.family == b.family) + min(one.size, other.size) / max(one.size, other.size)
+            shown.append((score, f"'{a.name}' {one.shape} and '{b.name}' {other.shape}"))
+    shown.sort(key=lambda each: -each[0])
+    return ", ".join(text for _, text in shown[:3])
+
+
+def _sentences(pairs: Sequence[PartPair]) -> list[str]:
+    """What holds of most arrays first."""
+    kernels = [(pair, one) for pair in pairs for one in pair.arrays if one.role == "kernel" and one.a is not None]
+    voting = kernels or [(pair, one) for pair in pairs for one in pair.arrays]
+    another = [one for _, one in voting if one.finding.status == "another"]
+    told = [one for _, one in voting if one.finding.status != "differs"]
+    if another and len(another) > _MOST * max(len(told), 1):
+        return [
+            f"another model: {len(another)} of {len(voting)} kernels are unrelated; two trainings of one architecture"
+        ]
+    said: list[str] = []
+    tuned = [one for _, one in voting if one.finding.status == "fine-tuned"]
+    if tuned and len(tuned) > _MOST * max(len(told), 1):
+        far = [one.finding.residual for one in tuned]
+        extra = sorted({part for one in tuned for part in one.finding.tag.split("+")[:-1]})
+        also = f", after: {', '.join(extra)}" if extra else ""
+        said.append(f"fine-tuned: {len(tuned)} of {len(voting)} kernels lie {min(far):.2g} to {max(far):.2g} of their "
+                    f"size away{also}")  # fmt: skip
+    groups: dict[tuple[str, str], list[tuple[PartPair, Compared]]] = {}
+    for pair in pairs:
+        for one in pair.arrays:
+            if not one.finding.equal and (one.finding.status != "fine-tuned" or not said):
+                groups.setdefault((one.finding.tag or one.finding.status, one.role), []).append((pair, one))
+    ordered = sorted(groups.items(), key=lambda group: (group[0][1] != "kernel", -len(group[1])))
+    for (tag, role), members in ordered:
+        if role != "kernel" and any(part in tag for part in ("folded", "fine-tuned")):
+            continue
+        said.append(_group(tag, role, members, pairs))
+    return said
+
+
+def _group(tag: str, role: str, members: list[tuple[PartPair, Compared]], pairs: Sequence[PartPair]) -> str:
+    first = members[0][1].finding
+    texts = {one.finding.text for _, one in members}
+    text = first.text if len(texts) == 1 else _common(tag, first.text)
+    family = members[0][0].a.family if members[0][0].a is not None else ""
+    name = members[0][0].a.name if members[0][0].a is not None else ""
+    if len(members) == 1:
+        return f"{role} of '{name}': {text}"
+    tellable = [
+        one
+        for pair in pairs
+        if pair.a is not None and pair.a.family == family
+        for one in pair.arrays
+        if one.role == role and one.a is not None and one.finding.status != "missing" and not _hides(one, tag)
+    ]
+    same = all(pair.a is not None and pair.a.family == family for pair, _ in members)
+    if same and len(members) == len(tellable):
+        return f"every {_FAMILY.get(family, family)}'s {role}: {text}"
+    kind = f"{_FAMILY.get(family, family)}s" if same else "layers"
+    return f"{role} of {len(members)} {kind} ('{name}' first): {text}"
+
+
+def _hides(one: Compared, tag: str) -> bool:
+    """Whether an array is equal and would be with the mistake as well: a flip of one tap."""
+    spatial = one.a.shape[2:] if one.a is not None else ()
+    return one.finding.equal and tag.startswith(("flip", "hw")) and all(size == 1 for size in spatial)
+
+
+def _common(tag: str, text: str) -> str:
+    """The part of a sentence that holds for a whole group."""
+    if "fine-tuned" in tag:
+        return "fine-tuned"
+    if "folded" in tag:
+        return "a batch norm folded into it" + (f", {text[text.index('epsilon') :]}" if "epsilon" in text else "")
+    for mark in (": A's values", ": B's values", " (", ": A is"):
+        text = text.partition(mark)[0]
+    return text
+
+
+def _lonely(alone: Sequence[PartPair]) -> str:
+    parts: list[str] = []
+    for side in ("A", "B"):
+        names = [part.name for pair in alone if (part := pair.a if side == "A" else pair.b) is not None]
+        if names:
+            shown = ", ".join(f"'{name}'" for name in names[:3])
+            parts.append(f"only in {side}: {shown}" + (f" and {len(names) - 3} more" if len(names) > 3 else ""))
+    return "; ".join(parts)

@@ -1,0 +1,391 @@
+"""One pair of arrays under examination: from the plainest hypothesis to the farthest, and no further than needed.
+
+Whether an array is another's rearrangement is seen on a few hundred elements and confirmed on all, by running the line
+of NumPy that is printed. Only what no rearrangement explains is looked at for factors, steps and orders of channels,
+and only what none of these explains is called related, or another model's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnlens.detective.finding import Finding
+from cnnlens.detective.hypotheses.kinship import LEAST, kinship
+from cnnlens.detective.hypotheses.layouts import Box, Plan, Way, plan
+from cnnlens.detective.hypotheses.orders import bit_sums, exact_orders, near_orders
+from cnnlens.detective.hypotheses.rounding import FORMATS, representable, rounded, rounding_text
+from cnnlens.detective.moves import Chain, Reshape, Take
+from cnnlens.detective.parts import Item
+from cnnlens.detective.proof import Line, proven, same
+from cnnlens.detective.valuation import Subject, valued
+
+__all__ = ["Examination", "examine"]
+
+Array: TypeAlias = NDArray[Any]
+
+_PROBE = 64  # elements that equal arrays are first compared on
+_PROMISING = 0.3  # correlation (or mean squared cosine of rows) on the sample from which a way is looked at closely
+_CLOSE = 1 << 14  # elements of the closer look
+_UNCHANGED = 0.05  # of the sample: fewer are equal where all numbers were rounded or trained
+_CERTAIN = 0.98  # correlation above which channels are not looked for elsewhere
+
+
+def examine(a: Item, b: Item, boxes: Sequence[Box] = ()) -> Finding:
+    """What turns ``b`` into ``a``; ``boxes`` are maps that may have been flattened in front of them."""
+    return Examination(a, b, tuple(boxes)).result()
+
+
+@dataclass
+class Examination(Subject):
+    """Two arrays, and what is found out about them on the way; ``boxes`` as :func:`examine` takes them."""
+
+    boxes: tuple[Box, ...] = ()
+
+    def simply_equal(self) -> Finding | None:
+        """The finding if the arrays are equal as they are, and None without further search if they are not."""
+        normal = self._normal() if self.a.size == self.b.size else None
+        return self._equal(normal) if normal is not None and self._as_they_are(normal) else None
+
+    def result(self) -> Finding:
+        a, b = self.a, self.b
+        if a.size != b.size or (a.sizes != b.sizes and sorted(self.x.shape) == sorted(self.y.shape) == [0]):
+            return Finding("another shape", "", f"another shape: {_shown(a)} against {_shown(b)}")
+        equal = self.simply_equal()
+        if equal is not None:
+            return equal
+        normal = self._normal()
+        if not np.issubdtype(self.x.dtype, np.number) or not np.issubdtype(self.y.dtype, np.number):
+            return Finding("differs", "", "differs, and holds no numbers", residual=1.0)
+        return (
+            self._constant()
+            or self._rearranged()
+            or (None if self._changed_everywhere() else self._reordered())
+            or self._nearest(self._near())
+            or self._unexplained(normal)
+        )
+
+    # -- equal ---------------------------------------------------------------------------------------------------------
+
+    def _normal(self) -> Chain | None:
+        """From B's stored array to A's as the two frameworks have it; None where the shapes do not allow it."""
+        chain = self.b.chain
+        if chain.target != self.a.shape:
+            if tuple(s for s in chain.target if s != 1) != tuple(s for s in self.a.shape if s != 1):
+                return None
+            chain = chain.then(Reshape(self.a.shape))
+        return chain.followed_by(self.a.chain.inverse())
+
+    def _as_they_are(self, chain: Chain) -> bool:
+        """Whether a few elements are equal."""
+        if not self.x.size:
+            return True
+        places = np.linspace(0, self.x.size - 1, _PROBE).astype(np.int64)
+        return same(self.x.reshape(-1)[places], self.y.reshape(-1)[chain.back(places)])
+
+    def _equal(self, chain: Chain) -> Finding | None:
+        line = self._line(chain)
+        if line is None:
+            return None
+        stored = tuple(_letters(item) for item in (self.a, self.b))
+        if not chain.moves or stored[0] == stored[1]:
+            return Finding("equal", "same", "equal", line, chain=chain)
+        return Finding("equal", "same", f"equal, stored as {stored[0]} / {stored[1]}", line, chain=chain)
+
+    def _line(self, chain: Chain) -> Line | None:
+        """The chain as a proven line."""
+        variable = self.variable
+        text, names = chain.text(variable)
+        return proven(Line(self.target, text, names), {variable: self.y}, self.x)
+
+    # -- constants -----------------------------------------------------------------------------------------------------
+
+    def _constant(self) -> Finding | None:
+        """Arrays of one value tell nothing of an order, and a factor between them means nothing."""
+        ends = [_only_value(array) for array in (self.x, self.y)]
+        if ends[0] is None and ends[1] is None:
+            return None
+        shown = [f"{end:.6g} everywhere" if end is not None else "values" for end in ends]
+        text = f"differs: {shown[0]} in A, {shown[1]} in B"
+        return Finding("differs", "constant", text, residual=self._apart())
+
+    def _apart(self) -> float:
+        normal = self._normal()
+        if normal is None:
+            return 1.0
+        return kinship(self.canonical(self.x), self.canonical(normal.apply(self.y))).distance
+
+    # -- rearranged ----------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def plan(self) -> Plan:
+        return plan(self.a, self.b, self.boxes)
+
+    @cached_property
+    def sampled(self) -> tuple[Array, Array]:
+        """A's sample, and B's under every way."""
+        return self.x.reshape(-1)[self.plan.places], self.y.reshape(-1)[self.plan.sources]
+
+    @cached_property
+    def narrow(self) -> tuple[tuple[str, str], ...]:
+        """The formats that one side's numbers are all of and the other's are not, with that side."""
+        found: list[tuple[str, str]] = []
+        for name in FORMATS:
+            few = [representable(z, name) for z in (self.sampled[0], self.y.reshape(-1)[self.plan.sources[:1]])]
+            if few[0] != few[1]:
+                side = "A" if few[0] else "B"
+                if representable(self.x if few[0] else self.y, name):
+                    found.append((side, name))
+        # What fits float16 and bfloat16 alike is told by the one that the other side rounds to.
+        return tuple(found)
+
+    def _rearranged(self) -> Finding | None:
+        few_a, few_b = self.sampled
+        tries: list[tuple[str, str, Array, Array]] = [("", "", few_a, few_b)]
+        for side, name in self.narrow:
+            tries.append((side, name, few_a if side == "A" else rounded(few_a, name),
+                          few_b if side == "B" else rounded(few_b, name)))  # fmt: skip
+        for side, name, x, y in tries:
+            fits = ((y == x) | (np.isnan(y) & np.isnan(x))).all(axis=(1, 2)) if y.dtype.kind == "f" else (
+                (y == x).all(axis=(1, 2)))  # fmt: skip
+            hits: list[tuple[Way, Line]] = []
+            for place in np.flatnonzero(fits):
+                way = self.plan.ways[int(place)]
+                line = self._line(way.chain) if not side else self._rounded_line(way.chain, side, name)
+                if line is not None:
+                    hits.append((way, line))
+                    if way.natural:
+                        break
+            if hits:
+                return self._hit(hits, side, name)
+        return None
+
+    def _rounded_line(self, chain: Chain, side: str, name: str) -> Line | None:
+        variable = self.variable
+        if side == "B":
+            text, names = chain.text(variable)
+            line = Line(self.target, text, names, f"to the rounding of {name}")
+            return proven(line, {variable: self.y}, self.x, lambda made, wanted: same(made, rounded(wanted, name)))
+        dtype = self.y.dtype
+        text, names = chain.text(rounding_text(name, variable, dtype))
+        return proven(Line(self.target, text, names), {variable: self.y}, self.x)
+
+    def _hit(self, hits: list[tuple[Way, Line]], side: str, name: str) -> Finding:
+        way, line = hits[0]
+        tags, texts = way.tag, way.text
+        status = "explained"
+        also = way.others
+        if way.natural and not name:
+            text = texts.replace("where the flattened map has", "as its framework flattens,") or "equal"
+            return Finding("equal", "same", f"equal, in each framework's own order ({line.expression})" if way.tag ==
+                           "flatten" else text, line, chain=way.chain)  # fmt: skip
+        if name:
+            item = self.a if side == "A" else self.b
+            tags = f"rounded:{name}" if way.natural else f"{tags}+rounded:{name}"
+            said = f"{side} is rounded to {name}"
+            stored = item.weight.stored.stored_dtype.strip("<>=|")
+            if way.natural and stored in (name, {"float16": "f2"}.get(name, name)):
+                status, said = "equal, stored otherwise", f"equal to {name}'s rounding, as {side} stores it"
+            texts = f"{texts}, and {said}" if texts and not way.natural else said
+        if len(hits) > 1 and not hits[0][0].natural:
+            possible = tuple((one.tag, one.text) for one, _ in hits)
+            shown = " or ".join(text for _, text in possible[:4])
+            more = f" (or {len(possible) - 4} more)" if len(possible) > 4 else ""
+            return Finding("ambiguous", tags, f"ambiguous: {shown}{more}", line, 0.0, way.chain, None, possible, also)
+        residual = 0.0 if not name else self._left(way.chain)
+        return Finding(status, tags, texts, line, residual, way.chain, also=also)
+
+    def _left(self, chain: Chain) -> float:
+        return kinship(self.canonical(self.x), self.canonical(chain.apply(self.y))).distance
+
+    # -- near ----------------------------------------------------------------------------------------------------------
+
+    def _promising(self) -> Iterator[Way]:
+        """The ways under which the sample is correlated, the best first, on a closer look."""
+        few_a, few_b = (z.astype(np.float64) for z in self.sampled)
+        if not few_b.shape[0]:
+            return
+        with np.errstate(all="ignore"):
+            x, y = (np.nan_to_num(z, posinf=0.0, neginf=0.0) for z in (few_a, few_b))
+            norm = np.sqrt(np.square(x).sum() * np.square(y).sum(axis=(1, 2)))
+            whole = np.abs((x * y).sum(axis=(1, 2))) / norm
+            rows = np.square((x * y).sum(axis=2)) / (np.square(x).sum(axis=1) * np.square(y).sum(axis=2))
+            score = np.maximum(np.nan_to_num(whole), np.nan_to_num(rows).mean(axis=1))
+        chosen = [int(place) for place in np.argsort(-score, kind="stable")[:6] if score[place] > _PROMISING]
+        closer: list[tuple[float, Way]] = []
+        for place in chosen:
+            way = self.plan.ways[place]
+            closer.append((self._score(way), way))
+        best = max((score for score, _ in closer), default=0.0)
+        # Where two ways are as good, the plainer one: a kernel that is nearly symmetric is no proof of a flip.
+        alike = sorted((one for one in closer if one[0] >= best - 0.02), key=lambda one: one[1].rank)
+        yield from (way for score, way in alike[:3] if score > _PROMISING)
+
+    def _score(self, way: Way) -> float:
+        rows = self.a.shape[0] if len(self.a.shape) > 1 else 1
+        each = self.a.size // max(rows, 1)
+        generator = np.random.default_rng(self.a.size)
+        taken = min(rows, 64)
+        count = min(each, _CLOSE // taken)
+        chosen = np.sort(generator.choice(rows, taken, replace=False))
+        inside = generator.choice(each, count, replace=False) if count < each else np.arange(each)
+        places = self.a.chain.back((chosen[:, None] * each + np.sort(inside)).reshape(-1))
+        x = np.nan_to_num(self.x.reshape(-1)[places].astype(np.float64), posinf=0.0, neginf=0.0).reshape(taken, count)
+        y = np.nan_to_num(
+            self.y.reshape(-1)[way.chain.back(places)].astype(np.float64), posinf=0.0, neginf=0.0
+        ).reshape(taken, count)
+        with np.errstate(all="ignore"):
+            whole = abs(float((x * y).sum())) / float(np.sqrt(np.square(x).sum() * np.square(y).sum()))
+            rows_fit = np.nan_to_num(
+                np.square((x * y).sum(axis=1)) / (np.square(x).sum(axis=1) * np.square(y).sum(axis=1))
+            )
+        return max(whole, float(rows_fit.mean()) if taken > 1 or len(self.a.shape) > 1 else 0.0)
+
+    def _near(self) -> Finding | None:
+        for way in self._promising():
+            found = valued(
+                self,
+                way.chain,
+                way.tag if not way.natural else "",
+                way.text if not way.natural else "",
+                len(self.plan.ways),
+            )
+            if found is not None:
+                return replace(found, also=way.others)
+        return None
+
+    # -- reordered -----------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _plain_ways(self) -> list[Way]:
+        return [way for way in self.plan.ways if way.rank < 1.3]
+
+    def _changed_everywhere(self) -> bool:
+        """Whether every number changed a little: a channel in another place leaves it as it is, or changes it a lot."""
+        if not self.plan.ways or self.narrow or self.x.dtype.kind != "f" or self.y.dtype.kind != "f":
+            return False
+        x, y = (z.astype(np.float64).reshape(-1) for z in (self.sampled[0], self.sampled[1][0]))
+        with np.errstate(all="ignore"):
+            close = float(x @ y) > _CERTAIN * float(np.sqrt((x @ x) * (y @ y)))
+        return x.size >= _PROBE and close and float((x == y).mean()) < _UNCHANGED
+
+    def _reordered(self) -> Finding | None:
+        """Channels in another order, number by number."""
+        ways = self._plain_ways
+        if not ways:
+            return None
+        tries: list[tuple[str, str]] = [("", ""), *self.narrow]
+        for side, name in tries:
+            x = rounded(self.x, name) if side == "B" else self.x
+            y = rounded(self.y, name) if side == "A" else self.y
+            # The plain sum is one quick pass; a change of signs can leave it as it is, so equal ones get a second look.
+            if side == "" and (self.a.bits != self.b.bits or bit_sums(x) != bit_sums(y)):
+                continue
+            if side and any(bit_sums(x, squares) != bit_sums(y, squares) for squares in (False, True)):
+                continue
+            for way in ways:
+                orders = exact_orders(self.canonical(x), self.canonical(way.chain.apply(y)))
+                if orders is not None:
+                    found = self._in_order(way, orders, side, name)
+                    if found is not None:
+                        return found
+            if not side:
+                text = "the same values in an order that no hypothesis explains"
+                return Finding("explained", "rearranged", text, None, 0.0)
+        return None
+
+    def _nearest(self, before: Finding | None) -> Finding | None:
+        """Channels in another order that were rounded, scaled or trained as well, where that explains more."""
+        near = before.kinship if before is not None and before.status == "fine-tuned" else None
+        if before is not None and (near is None or near.correlation > _CERTAIN):
+            return before
+        for way in self._plain_ways[:1]:
+            orders = near_orders(self.canonical(self.x), self.canonical(way.chain.apply(self.y)))
+            if orders is None:
+                continue
+            chain = self._taken(way.chain, orders)
+            found = valued(
+                self, chain, _order_tag(orders), _order_text(orders, self.a), len(self.plan.ways), _order_detail(orders)
+            )
+            own = found.kinship if found is not None else None
+            if own is not None and (near is None or abs(own.correlation) > near.correlation + 0.02):
+                return found
+        return before
+
+    def _taken(self, chain: Chain, orders: tuple[tuple[int, ...], tuple[int, ...]]) -> Chain:
+        moves = [Take(axis, order, ("order", "inputs")[axis]) for axis, order in enumerate(orders) if order]
+        return chain.followed_by(self.a.chain).then(*moves).followed_by(self.a.chain.inverse())
+
+    def _in_order(
+        self, way: Way, orders: tuple[tuple[int, ...], tuple[int, ...]], side: str, name: str
+    ) -> Finding | None:
+        chain = self._taken(way.chain, orders)
+        line = self._rounded_line(chain, side, name) if side else self._line(chain)
+        if line is None:
+            return None
+        tag, text = _order_tag(orders), _order_text(orders, self.a)
+        if not way.natural:
+            tag, text = f"{way.tag}+{tag}", f"{way.text}, and {text}"
+        if side:
+            tag, text = f"{tag}+rounded:{name}", f"{text}, and {side} is rounded to {name}"
+        detail = _order_detail(orders)
+        residual = self._left(chain) if side else 0.0
+        return Finding("explained", tag, text, line, residual, chain, detail=detail)
+
+    # -- unexplained ---------------------------------------------------------------------------------------------------
+
+    def _unexplained(self, normal: Chain | None) -> Finding:
+        if normal is None:
+            text = f"another shape: {_shown(self.a)} against {_shown(self.b)}"
+            return Finding("another shape", "", text, residual=1.0)
+        near = kinship(self.canonical(self.x), self.canonical(normal.apply(self.y)), len(self.plan.ways))
+        said = f"{near.distance:.2g} of its size away, correlation {near.correlation:.2f}"
+        if not near.tellable or near.correlation > LEAST:
+            return Finding("differs", "", f"differs: {said}, too few numbers to tell more", None, near.distance,
+                           normal, near)  # fmt: skip
+        level = f"unrelated: {said} where chance gives up to {near.level:.2g}"
+        return Finding("another", "another", level, None, near.distance, normal, near)
+
+
+# -- small things ------------------------------------------------------------------------------------------------------
+
+
+def _only_value(array: Array) -> float | None:
+    flat = array.reshape(-1)
+    if not flat.size:
+        return None
+    first = flat[0]
+    few = flat[:: max(flat.size // _PROBE, 1)]
+    return float(first) if bool((few == first).all()) and bool((flat == first).all()) else None
+
+
+def _letters(item: Item) -> str:
+    return item.weight.stored_axes if item.exact else ""
+
+
+def _shown(item: Item) -> str:
+    return f"{_letters(item)} {tuple(item.weight.stored.shape)}".strip()
+
+
+def _order_tag(orders: tuple[tuple[int, ...], tuple[int, ...]]) -> str:
+    moved = [order != tuple(range(len(order))) for order in orders]
+    return "permuted" if moved[0] and moved[1] else "permuted:out" if moved[0] else "permuted:in"
+
+
+def _order_text(orders: tuple[tuple[int, ...], tuple[int, ...]], item: Item) -> str:
+    names = ("output channels", "input channels") if item.is_kernel else ("channels", "second axis")
+    moved = [
+        f"{name} permuted ({sum(place != entry for place, entry in enumerate(order))} of {len(order)} moved)"
+        for name, order in zip(names, orders, strict=True)
+        if order != tuple(range(len(order)))
+    ]
+    return " and ".join(moved)
+
+
+def _order_detail(orders: tuple[tuple[int, ...], tuple[int, ...]]) -> dict[str, Any]:
+    return {"out_order": list(orders[0]), "in_order": list(orders[1])}

@@ -1,0 +1,156 @@
+"""A batch norm that one model has and the other has folded into the convolution in front of it.
+
+The kernel's output channels then differ by gamma / sqrt(variance + epsilon) and the bias by the rest; both are computed
+back, and the epsilon that does it is named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnlens.detective.finding import Finding
+from cnnlens.detective.hypotheses.scales import Fold, fold
+from cnnlens.detective.moves import Chain
+from cnnlens.detective.parts import Item, Part
+from cnnlens.detective.proof import Line, identifier, proven
+
+__all__ = ["Folded", "unfold"]
+
+Array: TypeAlias = NDArray[Any]
+
+_ALLOWED = 2e-5  # relative error of a factor: float32's rounding of a kernel's few elements, and of the fold itself
+_ROUNDING = 2e-6
+_VECTORS = ("gamma", "beta", "moving_mean", "moving_variance")
+
+
+@dataclass(frozen=True)
+class Folded:
+    """What a fold explains.
+
+    Attributes:
+        kernel, bias: The findings that take the place of the old ones; ``bias`` None where neither has one.
+        norm: About the batch norm's own arrays.
+        fold: The epsilon.
+    """
+
+    kernel: Finding
+    bias: Finding | None
+    norm: str
+    fold: Fold
+
+
+def unfold(pair: tuple[Part, Part], norm: Part, side: str, found: Finding) -> Folded | None:
+    """Whether ``norm``, which only ``side`` ("A" or "B") has, was folded into the pair's other part.
+
+    Args:
+        pair: The two convolutions, A's first.
+        found: What was found out about their kernels: factors for each output channel.
+    """
+    a, b = pair[0].kernel, pair[1].kernel
+    factors = _factors(found, a)
+    if a is None or b is None or factors is None or found.chain is None:
+        return None
+    vectors = {role: norm.items[role].stored.reshape(-1) for role in _VECTORS if role in norm.items}
+    wide = {role: array.astype(np.float64) for role, array in vectors.items()}
+    with np.errstate(all="ignore"):
+        folded = fold(factors if side == "B" else 1 / factors, wide, _ALLOWED)
+    if folded is None:
+        return None
+    kernel = _kernel_line(a, b, found.chain, vectors, folded.epsilon, side)
+    if kernel is None:
+        return None
+    bias = _bias(pair, vectors, folded.epsilon, side)
+    holder = "B" if side == "A" else "A"
+    text = f"batch norm '{norm.name}' folded into {holder}'s kernel, {folded.text}"
+    tag = "+".join([*(part for part in found.tag.split("+") if part != "scaled"), "folded"])
+    moved = found.text.partition("scaled:")[0]
+    detail = {"epsilon": folded.epsilon, "alike": list(folded.alike), "norm": norm.name, "side": side}
+    finding = Finding(
+        "explained", tag, f"{moved}{text}", kernel, folded.worst, found.chain, found.kinship, detail=detail
+    )
+    said = f"folded into {holder}'s '{(pair[1] if side == 'A' else pair[0]).name}', {folded.text}"
+    return Folded(finding, bias, said, folded)
+
+
+def _factors(found: Finding, kernel: Item | None) -> Array | None:
+    if kernel is None or "scaled" not in found.tag.split("+"):
+        return None
+    factors = np.asarray(found.detail["factors"], np.float64)
+    if found.detail["axis"] is None:
+        return np.repeat(factors, kernel.shape[0])
+    return factors if found.detail["axis"] == 0 else None
+
+
+def _outputs(item: Item) -> tuple[int, ...] | None:
+    """The shape in which a vector of output channels goes along with the stored array; None where they are merged."""
+    where = item.stored_axis(0)
+    if where is None:
+        return None
+    return tuple(-1 if axis == where else 1 for axis in range(len(item.chain.source)))
+
+
+def _kernel_line(
+    a: Item, b: Item, chain: Chain, vectors: Mapping[str, Array], epsilon: float, side: str
+) -> Line | None:
+    variable = identifier(b.place.rpartition("/")[2])
+    target = identifier(a.place.rpartition("/")[2])
+    shape = _outputs(a)
+    moved, names = chain.text(variable)
+    if shape is None:
+        return None
+    root = f"np.sqrt(moving_variance + {epsilon!r})" if epsilon else "np.sqrt(moving_variance)"
+    gamma = "gamma" if "gamma" in vectors else "1"
+    factor = f"({root} / {gamma})" if side == "A" else f"({gamma} / {root})"
+    if shape[-1] != -1:
+        factor += f".reshape({', '.join(map(str, shape))})"
+    line = Line(target, f"{moved} * {factor}", names, "to float32's rounding")
+    return proven(line, {variable: b.stored, **_wide(vectors)}, a.stored, _close)
+
+
+def _wide(vectors: Mapping[str, Array]) -> dict[str, Array]:
+    return {role: array.astype(np.float64) for role, array in vectors.items()}
+
+
+def _close(made: Array, wanted: Array) -> bool:
+    x = wanted.astype(np.float64)
+    size = np.abs(x) + 1e-6 * float(np.sqrt(np.square(x).mean())) if x.size else x
+    return bool((np.abs(made - x) <= _ALLOWED * size).all())
+
+
+def _bias(pair: tuple[Part, Part], vectors: Mapping[str, Array], epsilon: float, side: str) -> Finding | None:
+    """What became of the biases: the one behind the fold holds the batch norm's shift as well."""
+    plain, holder = (pair[0], pair[1]) if side == "A" else (pair[1], pair[0])
+    if "bias" not in holder.items:
+        return Finding("differs", "folded", "the batch norm's shift is in no bias", residual=1.0)
+    wide = _wide(vectors)
+    gamma = wide.get("gamma", np.ones_like(wide["moving_variance"]))
+    mean, beta = wide.get("moving_mean", 0.0), wide.get("beta", 0.0)
+    root = np.sqrt(wide["moving_variance"] + epsilon)
+    held = holder.items["bias"].stored.astype(np.float64)
+    own = plain.items["bias"].stored.astype(np.float64) if "bias" in plain.items else 0.0
+    wanted = beta + (own - mean) * gamma / root
+    size = np.abs(beta) + (np.abs(own) + np.abs(mean)) * np.abs(gamma / root)
+    if held.shape != np.shape(wanted) or not (np.abs(held - wanted) <= 1e-5 * size + 1e-12).all():
+        off = float(np.sqrt(np.square(held - wanted).sum() / max(float(np.square(wanted).sum()), 1e-300)))
+        return Finding("differs", "folded", f"not what the fold gives: {off:.2g} of its size away", residual=off)
+    text = "holds the batch norm's shift as well"
+    line: Line | None = None
+    if "bias" in pair[0].items and "bias" in pair[1].items:
+        a, b = pair[0].items["bias"], pair[1].items["bias"]
+        names = {"bias": b.stored.astype(np.float64), **wide, "gamma": gamma}
+        spread = f"np.sqrt(moving_variance + {epsilon!r})"
+        made = f"(bias - beta) * {spread} / gamma + moving_mean" if side == "A" else (
+            f"beta + (bias - moving_mean) * gamma / {spread}")  # fmt: skip
+        names = {"beta": np.zeros(()), "moving_mean": np.zeros(()), **names}
+
+        def near(got: Array, expected: Array) -> bool:
+            slack = 1e-5 * (np.abs(expected) + np.abs(np.asarray(size * root / gamma if side == "A" else size)))
+            return bool((np.abs(got - expected) <= slack + 1e-12).all())
+
+        line = proven(Line(identifier(a.place), made, held="to float32's rounding"), names, a.stored, near)
+    return Finding("explained", "folded", text, line)

@@ -1,0 +1,350 @@
+"""Every way in which one array may be another in a wrong order: flipped, swapped, poured without a transpose, reversed.
+
+Each way is a chain of moves from B's stored array to A's. Ways that move every element alike for the shapes at hand are
+one way with several names; which kernel values lie where then decides, never a shape, since square kernels have them
+all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from itertools import combinations, permutations
+from math import prod
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnlens.detective.moves import Chain, Flip, Move, Reshape, Transpose
+from cnnlens.detective.parts import Item
+
+__all__ = ["Box", "Plan", "Way", "plan"]
+
+Array: TypeAlias = NDArray[Any]
+Box: TypeAlias = tuple[int, ...]
+
+_SPATIAL = "DHW"
+_SAMPLE = 256  # elements on which ways are told apart and tried first
+_ROWS = 16  # output channels among them
+_UNKNOWN = 4  # axes of an array without known axes up to which every order is tried
+_NAMES = 8  # further names that one way may have
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way in which B's array may be A's.
+
+    Attributes:
+        tag: A word for programs: ``same``, ``hw``, ``flip:HW``, ``io``, ``bgr``, ``reshape``, ``flatten``, or
+            ``multiplier``; joined by ``+``.
+        text: What is said of B; empty for the normal way.
+        chain: From B's stored array to A's.
+        rank: How far from the normal way; the plain before the contrived.
+        natural: Whether it is how the two frameworks differ anyway, and no mistake.
+        others: What else the same moves may be called.
+    """
+
+    tag: str
+    text: str
+    chain: Chain
+    rank: float
+    natural: bool = False
+    others: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The ways between two shapes, and where their values lie.
+
+    Attributes:
+        ways: Told apart and in order of rank.
+        places: Flat places in A's stored array, one row for each of some output channels.
+        sources: For each way, the same places in B's stored array.
+    """
+
+    ways: tuple[Way, ...]
+    places: Array
+    sources: Array
+
+
+@dataclass(frozen=True)
+class _Side:
+    """What the ways depend on, of one array."""
+
+    chain: Chain
+    axes: tuple[str, ...]
+    kernel: bool
+    framework: str
+    letters: str
+    multiplier: tuple[int, int]
+
+
+def plan(a: Item, b: Item, boxes: Sequence[Box] = ()) -> Plan:
+    """The ways from ``b`` to ``a``; ``boxes`` are the maps ``(C, *spatial)`` that may have been flattened in front."""
+    kernel = a.is_kernel or b.is_kernel
+    return _plan(_side(a, kernel), _side(b, kernel), tuple(boxes))
+
+
+def _side(item: Item, kernel: bool) -> _Side:
+    weight = item.weight
+    groups = weight.geometry.groups
+    multiplier = item.shape[0] // groups if item.shape and groups > 1 and item.shape[0] % groups == 0 else 1
+    split = (groups, multiplier) if multiplier > 1 and (len(item.shape) < 2 or item.shape[1] == 1) else (0, 0)
+    letters = weight.stored_axes if item.exact else "".join(item.axes)
+    return _Side(item.chain, item.axes, kernel, weight.framework, letters, split)
+
+
+@lru_cache(maxsize=512)
+def _plan(a: _Side, b: _Side, boxes: tuple[Box, ...]) -> Plan:
+    shape = a.chain.target
+    places = _places(shape)
+    flat = a.chain.back(places.reshape(-1))
+    found: dict[bytes, Way] = {}
+    sources: dict[bytes, Array] = {}
+    for way in sorted(_ways(a, b, boxes), key=lambda way: way.rank):
+        where = way.chain.back(flat)
+        key = where.tobytes()
+        if key not in found:
+            found[key], sources[key] = way, where.reshape(places.shape)
+        elif not found[key].natural and (way.tag, way.text) != (found[key].tag, found[key].text):
+            found[key] = replace(found[key], others=(*found[key].others, (way.tag, way.text))[:_NAMES])
+    table = np.stack([sources[key] for key in found]) if found else np.zeros((0, *places.shape), np.int64)
+    return Plan(tuple(found.values()), flat.reshape(places.shape), table)
+
+
+def _places(shape: tuple[int, ...]) -> Array:
+    """Flat places in a canonical array: all of a small one, else some of each of a few output channels."""
+    total = prod(shape)
+    rows = shape[0] if shape else 1
+    if total <= _SAMPLE:
+        return np.arange(total).reshape(rows if len(shape) > 1 and rows else 1, -1)
+    generator = np.random.default_rng(total)
+    if len(shape) < 2:
+        return np.sort(generator.choice(total, _SAMPLE, replace=False))[None]
+    each = total // rows
+    count = min(_ROWS, rows)
+    chosen = np.sort(generator.choice(rows, count, replace=False))
+    inside = np.stack([generator.choice(each, min(_SAMPLE // count, each), replace=False) for _ in chosen])
+    return chosen[:, None] * each + inside
+
+
+def _ways(a: _Side, b: _Side, boxes: tuple[Box, ...]) -> Iterator[Way]:
+    back = a.chain.inverse()
+
+    def way(tag: str, text: str, rank: float, *moves: Move, natural: bool = False) -> Iterator[Way]:
+        chain = b.chain.then(*moves)
+        if chain.target != a.chain.target:
+            if _long(chain.target) != _long(a.chain.target):
+                return
+            chain = chain.then(Reshape(a.chain.target))
+        yield Way(tag, text, chain.followed_by(back), rank, natural)
+
+    yield from way("same", "", 0.0, natural=True)
+    for tag, text, rank, moves in _mistakes(b):
+        yield from way(tag, text, rank, *moves)
+    if a.multiplier[0] or b.multiplier[0]:
+        yield from _split(a, b, way)
+    for number, box in enumerate(boxes):
+        yield from _flattened(a, b, box, number)
+    yield from _poured(a, b)
+    for number, box in enumerate(boxes):
+        if b.kernel:
+            yield from _poured_maps(a, b, box, number)
+
+
+def _long(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(size for size in shape if size != 1)
+
+
+def _mistakes(b: _Side) -> Iterator[tuple[str, str, float, tuple[Move, ...]]]:
+    """Swaps, flips and reversals of canonical axes, one or two at a time."""
+    shape, axes = b.chain.target, b.axes
+    named = not any(letter.startswith("axis") for letter in axes)
+    spatial = [axis for axis, letter in enumerate(axes) if letter in _SPATIAL]
+    if not named:  # a kind that no table knows: any of its axes may have been turned
+        spatial = list(range(len(axes))) if len(axes) <= _UNKNOWN else []
+    count = len(axes)
+    swaps: list[tuple[str, str, float, Move]] = []
+    for order in permutations(spatial):
+        if order != tuple(spatial):
+            full = list(range(count))
+            for axis, taken in zip(spatial, order, strict=True):
+                full[axis] = taken
+            swaps.append(("hw", _spatial_text(axes, spatial, order), 1.2, Transpose(tuple(full))))
+    io: list[tuple[str, str, float, Move]] = []
+    if b.kernel and count > 1:
+        io.append(("io", "in and out swapped", 1.3, Transpose((1, 0, *range(2, count)))))
+    flips: list[tuple[str, str, float, Move]] = []
+    long = [axis for axis in spatial if shape[axis] > 1]
+    for size in range(1, len(long) + 1):
+        for chosen in combinations(long, size):
+            where = _joined([axes[axis] for axis in chosen])
+            flips.append((f"flip:{''.join(axes[axis] for axis in chosen)}", f"flipped on {where}", 1.1, Flip(chosen)))
+    reverse: list[tuple[str, str, float, Move]] = []
+    channel = 1 if b.kernel and count > 1 else 0
+    if count and shape[channel] > 1 and (b.kernel or count == 1):
+        what = "input channels" if b.kernel else "channels"
+        rgb = " (RGB/BGR)" if shape[channel] == 3 else ""
+        reverse.append(("bgr", f"{what} reversed{rgb}", 1.4, Flip((channel,))))
+    kinds = [swaps, flips, io, reverse]
+    for kind in kinds:
+        for tag, text, rank, move in kind:
+            yield tag, text, rank, (move,)
+    if not named:
+        return
+    for first, second in combinations(kinds, 2):
+        for tag, text, rank, move in first:
+            for other, more, extra, further in second:
+                yield f"{tag}+{other}", f"{text}, and {more}", rank + extra + 1, (move, further)
+
+
+def _spatial_text(axes: Sequence[str], spatial: Sequence[int], order: Sequence[int]) -> str:
+    moved = [axis for axis, taken in zip(spatial, order, strict=True) if axis != taken]
+    if len(moved) == 2:
+        return f"{axes[moved[0]]} and {axes[moved[1]]} swapped"
+    return f"{_joined([axes[axis] for axis in spatial])} in the order {_joined([axes[axis] for axis in order])}"
+
+
+def _joined(words: Sequence[str]) -> str:
+    return " and ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else "".join(words)
+
+
+def _split(a: _Side, b: _Side, way: Any) -> Iterator[Way]:
+    """Output channels of a depthwise convolution counted multiplier first, on either side."""
+    channels, multiplier = a.multiplier if a.multiplier[0] else b.multiplier
+    shape = b.chain.target
+    if not shape or shape[0] != channels * multiplier:
+        return
+    swap = Transpose((1, 0, *range(2, len(shape) + 1)))
+    text = "output channels counted as (multiplier, channel) where (channel, multiplier) was expected"
+    for first, second in ((multiplier, channels), (channels, multiplier)):
+        moves = (Reshape((first, second, *shape[1:])), swap, Reshape(shape))
+        yield from way("multiplier", text, 1.5, *moves)
+
+
+_FLAT_LETTERS = {2: "CW", 3: "CHW", 4: "CDHW"}
+
+
+def _natural(side: _Side, rank: int) -> tuple[int, ...]:
+    """The order of (C, *spatial) in which the side's framework flattens."""
+    return (*range(1, rank), 0) if side.framework == "keras" else tuple(range(rank))
+
+
+def _flattened(a: _Side, b: _Side, box: Box, number: int) -> Iterator[Way]:
+    """The flattened axis of a Dense (or of a vector) in another order of its map's axes, on either side."""
+    rank = len(box)
+    if rank not in _FLAT_LETTERS:
+        return
+    natural = [_natural(side, rank) for side in (a, b)]
+    orders = list(permutations(range(rank)))
+    pairs = [(natural[0], natural[1])]
+    pairs += [(natural[0], order) for order in orders if order != natural[1]]
+    pairs += [(order, natural[1]) for order in orders if order != natural[0]]
+    for place, (order_a, order_b) in enumerate(pairs):
+        shown = [_named(box, order) for order in (order_a, order_b)]
+        what = "its inputs are" if b.kernel else "it is"
+        text = f"{what} in {shown[1]} order where {_named(box, natural[1])} was expected"
+        if order_b == natural[1]:
+            text = f"{what} in {shown[1]} order, as expected, and A's in {shown[0]}"
+        rank_of = 1.0 + 0.1 * number + (0.0 if not place else 0.01 if place < len(orders) else 0.02)
+        chain = _between(a, b, box, order_a, order_b)
+        if chain is not None:
+            yield Way("flatten", text, chain, rank_of, not place)
+        turned = _between(a, b, box, order_a, order_b, True) if b.kernel and place < len(orders) else None
+        if turned is not None:
+            tag, said = ("io", "in and out swapped") if not place else ("flatten+io", f"{text}, and in and out swapped")
+            yield Way(tag, said, turned, rank_of + (0.3 if not place else 2.0))
+
+
+def _named(box: Box, order: Sequence[int]) -> str:
+    return f"({', '.join(_FLAT_LETTERS[len(box)][axis] for axis in order)})"
+
+
+def _opened(side: _Side, box: Box, order: Sequence[int], turned: bool = False) -> Chain | None:
+    """From a stored array to ``(out, C, *spatial)`` (a vector: ``(C, *spatial)``), its map flattened in ``order``."""
+    stored, flat, rank = side.chain.source, prod(box), len(box)
+    inside = tuple(box[axis] for axis in order)
+    straight = [list(order).index(axis) for axis in range(rank)]
+    if not side.kernel:
+        long = [size for size in stored if size != 1]
+        return Chain(stored).then(Reshape(inside), Transpose(tuple(straight))) if long == [flat] else None
+    if len(stored) != 2:
+        return None
+    first = (side.framework == "keras") != turned  # whether the inputs are the first axis
+    if stored[0 if first else 1] != flat:
+        return None
+    if first:
+        return Chain(stored).then(Reshape((*inside, stored[1])), Transpose((rank, *straight)))
+    return Chain(stored).then(Reshape((stored[0], *inside)), Transpose((0, *(1 + axis for axis in straight))))
+
+
+def _between(
+    a: _Side, b: _Side, box: Box, order_a: Sequence[int], order_b: Sequence[int], turned: bool = False
+) -> Chain | None:
+    """From B's stored array to A's where both have the map ``box`` flattened, each in its own order."""
+    end, start = _opened(a, box, order_a), _opened(b, box, order_b, turned)
+    if end is None or start is None or end.target != start.target:
+        return None
+    return start.followed_by(end.inverse())
+
+
+def _poured_maps(a: _Side, b: _Side, box: Box, number: int) -> Iterator[Way]:
+    """A Dense's kernel taken as (out, C, *spatial) in some order and poured into the other's shape."""
+    rank = len(box)
+    if rank not in _FLAT_LETTERS:
+        return
+    opened = [_opened(side, box, _natural(side, rank)) for side in (a, b)]
+    letters = "O" + _FLAT_LETTERS[rank]
+    said = "reshaped where it should have been transposed"
+    for side, whole in zip("AB", opened, strict=True):
+        if whole is None:
+            continue
+        for order in permutations(range(rank + 1)):
+            source = _ordered(letters, order)
+            rank_of = (2.05 if side == "A" else 2.25) + 0.1 * number + 0.01 * _far(order)
+            if side == "A":
+                shape = tuple(whole.target[axis] for axis in order)
+                chain = Chain(b.chain.source).then(Reshape(shape), Transpose(tuple(int(i) for i in np.argsort(order))))
+                chain = chain.followed_by(whole.inverse())
+            else:
+                chain = whole.then(Transpose(order), Reshape(a.chain.source))
+            if prod(chain.target) == prod(a.chain.source):
+                text = f"{said}: {side}'s values, read as {source}, were poured in"
+                yield Way("reshape", text, chain, rank_of)
+
+
+def _poured(a: _Side, b: _Side) -> Iterator[Way]:
+    """Reshaped where it should have been transposed: every order in which either side may have been read."""
+    stored_a, stored_b = a.chain.source, b.chain.source
+    if prod(stored_a) != prod(stored_b) or len(_long(stored_a)) < 2:
+        return
+    said = "reshaped where it should have been transposed"
+    for start, letters, rank in _starts(b):
+        for order in permutations(range(len(stored_a))):
+            shape = tuple(stored_a[axis] for axis in order)
+            source = _ordered(a.letters, order)
+            chain = start.then(Reshape(shape), Transpose(tuple(int(axis) for axis in np.argsort(order))))
+            text = f"{said}: A's values, read as {source}, were poured into {letters}"
+            yield Way("reshape", text, chain, 2.0 + rank + 0.01 * _far(order))
+    for end, letters, rank in _starts(a):
+        for order in permutations(range(len(stored_b))):
+            chain = Chain(stored_b).then(Transpose(order), Reshape(end.target)).followed_by(end.inverse())
+            text = f"{said}: B's values, read as {_ordered(b.letters, order)}, were poured into {letters}"
+            yield Way("reshape", text, chain, 2.2 + rank + 0.01 * _far(order))
+
+
+def _starts(side: _Side) -> Iterator[tuple[Chain, str, float]]:
+    """An array as it is stored, and in canonical order where that is another."""
+    yield Chain(side.chain.source), side.letters or "its shape", 0.0
+    if any(isinstance(move, Transpose) for move in side.chain.moves):
+        yield side.chain, "".join(side.axes), 0.1
+
+
+def _ordered(letters: str, order: Sequence[int]) -> str:
+    return "".join(letters[axis] for axis in order) if len(letters) == len(order) else str(tuple(order))
+
+
+def _far(order: Sequence[int]) -> int:
+    return sum(1 for place, axis in enumerate(order) if place != axis)

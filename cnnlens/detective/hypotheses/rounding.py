@@ -1,0 +1,229 @@
+"""Numbers that went through a narrower format: float16, bfloat16, or eight bits with a step.
+
+For the two float formats the rounding is done again and must give the very same numbers. A quantiser may have chosen
+its step in several ways, so there a step is found for which no value is off by more than half of it and every value is
+a whole number of steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["FORMATS", "Quantised", "levels_of", "quantised", "representable", "rounded", "rounding_text", "steplike"]
+
+Array: TypeAlias = NDArray[Any]
+
+_LEVELS = 256
+_HALF = 0.505  # of a step: what rounding moves a value by at most, and a little for the step's own rounding
+_WHOLE = 4e-3  # of a step: how near to a whole number of steps every value must be
+_PROBE = 4096
+_BLOCK = 1 << 16
+_BLOCKS = 8
+
+
+def _float16(x: Array) -> Array:
+    with np.errstate(over="ignore"):
+        return x.astype(np.float16).astype(x.dtype)
+
+
+def _bfloat16(x: Array) -> Array:
+    bits = np.ascontiguousarray(x, np.float32).view(np.uint32)
+    kept = (bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) & np.uint32(0xFFFF0000)
+    return np.where(np.isnan(x), x, kept.view(np.float32)).astype(x.dtype)
+
+
+FORMATS: Mapping[str, Callable[[Array], Array]] = {"float16": _float16, "bfloat16": _bfloat16}
+
+
+def rounded(x: Array, name: str) -> Array:
+    """``x`` rounded to a format of ``FORMATS``, in its own dtype."""
+    return FORMATS[name](x)
+
+
+def rounding_text(name: str, variable: str, dtype: np.dtype[Any]) -> str:
+    """NumPy that rounds ``variable`` to the format and widens it again."""
+    if name == "float16":
+        return f"{variable}.astype(np.float16).astype(np.{dtype.name})"
+    bits = f"{variable}.view(np.uint32)"
+    return f"(({bits} + 0x7FFF + ({bits} >> 16 & 1)) & 0xFFFF0000).view(np.float32)"
+
+
+def representable(x: Array, name: str) -> bool:
+    """Whether every number of ``x`` is one of the format; asked of a few first."""
+    if x.dtype.kind != "f":
+        return False
+    if x.dtype == np.float16:
+        return name == "float16"
+    flat = x.reshape(-1) if x.flags.c_contiguous else x.ravel()
+    few = flat[:: max(flat.size // _PROBE, 1)][:_PROBE]
+    for part in (few, flat):
+        made = rounded(part, name)
+        if not ((made == part) | np.isnan(part)).all():
+            return False
+    return True
+
+
+@dataclass(frozen=True)
+class Quantised:
+    """How numbers were put on steps.
+
+    Attributes:
+        axis: The axis that has a step for each entry; None for one step.
+        steps: The step, or one for each entry of the axis; ``offsets``: what the level 0 stands for.
+        scheme: ``symmetric`` or ``affine``, or empty where the numbers do not say.
+    """
+
+    axis: int | None
+    steps: Array
+    offsets: Array
+    scheme: str
+
+    def spread(self, ndim: int) -> tuple[Array, Array]:
+        """Steps and offsets, shaped to go with an array of ``ndim`` axes."""
+        shape = [1] * ndim
+        if self.axis is not None:
+            shape[self.axis] = -1
+        return self.steps.reshape(shape), self.offsets.reshape(shape)
+
+    @property
+    def text(self) -> str:
+        low, high = float(self.steps.min()), float(self.steps.max())
+        shown = f"step {low:.4g}" if low == high else f"steps {low:.4g} to {high:.4g}"
+        where = {None: "one step for all", 0: "a step for each output channel", 1: "a step for each input channel"}
+        said = ", ".join(part for part in (self.scheme, where[self.axis], shown) if part)
+        return f"int8 ({said})"
+
+
+def steplike(y: Array) -> bool:
+    """Whether ``y`` may stand on few levels: each of some rows, along either axis, holds no more than 256 values."""
+    if y.ndim < 2 or not y.size:
+        return False
+    for axis in (0, 1):
+        rows = np.moveaxis(y, axis, 0)
+        few = rows[:: max(rows.shape[0] // 4, 1)][:4]
+        if all(np.unique(row.reshape(-1)[:_PROBE]).size <= _LEVELS for row in few):
+            return True
+    return False
+
+
+def levels_of(x: Array, y: Array) -> Quantised | None:
+    """The steps with which the whole numbers of ``y`` are ``x``: a file that keeps levels and not values."""
+    if x.ndim < 2 or y.dtype.kind not in "iu" or x.dtype.kind != "f":
+        return None
+    for axis in (None, 0, 1):
+        others = tuple(place for place in range(x.ndim) if place != axis)
+        with np.errstate(all="ignore"):
+            above = np.multiply(x, y, dtype=np.float64).sum(axis=others, keepdims=True)
+            steps = above / np.square(y, dtype=np.float64).sum(axis=others, keepdims=True)
+            fits = np.abs(x - steps * y) <= (_HALF + 0.05) * np.abs(steps)
+        if np.isfinite(steps).all() and float(fits.mean()) > 0.999:
+            flat = np.abs(steps).reshape(-1)
+            return Quantised(axis, flat, np.zeros_like(flat), "whole numbers")
+    return None
+
+
+def quantised(x: Array, y: Array) -> Quantised | None:
+    """Whether ``y`` is ``x`` put on at most 256 steps; both canonical. Large arrays are looked at in part."""
+    if x.ndim < 2 or not x.size:
+        return None  # vectors are not quantised, and on a few numbers any steps fit
+    for axis in (None, 0, 1):
+        if axis is not None and (x.shape[axis] < 2 or x.size < 4 * x.shape[axis]):
+            continue
+        for guess in (*_formulas(x, axis), *_found(y, axis)):
+            if _on_steps(x, y, guess):
+                return guess
+    return None
+
+
+def _reduced(x: Array, axis: int | None) -> tuple[Array, Array]:
+    others = tuple(place for place in range(x.ndim) if place != axis)
+    if axis is None:
+        return np.array([x.min()], np.float64), np.array([x.max()], np.float64)
+    return x.min(axis=others).astype(np.float64), x.max(axis=others).astype(np.float64)
+
+
+def _formulas(x: Array, axis: int | None) -> Iterator[Quantised]:
+    """The steps that the usual quantisers choose for ``x``."""
+    low, high = _reduced(x, axis)
+    largest = np.maximum(np.abs(low), np.abs(high))
+    zero = np.zeros_like(low)
+    for levels in (127, 128, 127.5):
+        yield Quantised(axis, np.maximum(largest / levels, 1e-300), zero, "symmetric")
+    span = np.maximum(high, 0) - np.minimum(low, 0)
+    yield Quantised(axis, np.maximum(span / 255, 1e-300), zero, "affine")
+    yield Quantised(axis, np.maximum((high - low) / 255, 1e-300), low, "affine")
+
+
+def _found(y: Array, axis: int | None) -> Iterator[Quantised]:
+    """The step that the numbers themselves show, where there are enough of them on few levels."""
+    rows = y.reshape(1, -1) if axis is None else np.moveaxis(y, axis, 0).reshape(y.shape[axis], -1)
+    if rows.shape[1] < 64 or rows.shape[0] > 4096:
+        return
+    steps, offsets = np.ones(rows.shape[0]), np.zeros(rows.shape[0])
+    for place, row in enumerate(rows):
+        levels = np.unique(row if row.size <= 1 << 20 else row[: 1 << 20]).astype(np.float64)
+        if levels.size < 2:
+            continue
+        gaps = np.diff(levels)
+        gaps = gaps[gaps > 1e-6 * (levels[-1] - levels[0])]
+        if not gaps.size or levels.size > _LEVELS or row.size < 3 * levels.size:
+            return
+        step = float(np.median(gaps[gaps < 1.5 * gaps.min()]))
+        # The smallest gaps carry the rounding of the levels; the whole range, counted in steps, does not.
+        step = float(levels[-1] - levels[0]) / max(round(float(levels[-1] - levels[0]) / step), 1)
+        steps[place] = step
+        offsets[place] = 0.0 if _near_whole(levels / step) else levels[0]
+    yield Quantised(axis, steps, offsets, "symmetric" if not offsets.any() else "affine")
+
+
+def _near_whole(values: Array) -> bool:
+    return bool((np.abs(values - np.rint(values)) <= _WHOLE).all())
+
+
+def _on_steps(x: Array, y: Array, guess: Quantised) -> bool:
+    """Whether every number of ``y`` is a whole number of steps, and the nearest one to ``x``'s."""
+    step, offset = guess.spread(x.ndim)
+    size = max(abs(float(y.max())), abs(float(y.min())))
+    for rows in _blocks(x):
+        part = step if step.shape[0] == 1 else step[rows], offset if offset.shape[0] == 1 else offset[rows]
+        some, made = x[rows].astype(np.float64), y[rows].astype(np.float64)
+        with np.errstate(all="ignore"):
+            level = (made - part[1]) / part[0]
+            off = np.abs(level - np.rint(level))
+            apart = np.abs(some - made) / part[0]
+        # A step is known to float32's rounding, which adds up over the levels.
+        slack = _WHOLE + 2.0**-22 * size / part[0]
+        if not ((off <= slack) | (part[0] <= 1e-300)).all():
+            return False
+        ends = np.abs(level) >= 126.5  # the outermost levels take what lies beyond them
+        if not ((apart <= _HALF) | ends | (made == some)).all():
+            return False
+        if (np.ptp(level, axis=None) if level.size else 0) > 2 * _LEVELS:
+            return False
+        near = apart[np.isfinite(apart)]
+        if near.size and near.max() > 8:
+            return False
+    return _levels(y, guess) <= _LEVELS
+
+
+def _levels(y: Array, guess: Quantised) -> float:
+    """How many levels the numbers reach over, at most."""
+    low, high = _reduced(y, guess.axis)
+    with np.errstate(all="ignore"):
+        return float(np.nanmax((high - low) / guess.steps, initial=0.0)) + 0.9
+
+
+def _blocks(x: Array) -> Iterator[slice]:
+    """A small block first, for most guesses are wrong everywhere; then more of them, all over the array."""
+    each = max(x.size // max(x.shape[0], 1), 1)
+    rows = max(_PROBE // each, 1)
+    yield slice(0, rows)
+    block = max(_BLOCK // each, 1)
+    apart = max(x.shape[0] // _BLOCKS, block)
+    for start in range(rows, x.shape[0], apart):
+        yield slice(start, start + block)

@@ -1,0 +1,213 @@
+"""Two networks part by part: paired, each pair of arrays examined, and what belongs to several arrays put together.
+
+A batch norm folded into a convolution shows in three layers, a bias that only one side has may be all zeros, and which
+map was flattened in front of a Dense stands in another layer: all of that is joined here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+from cnnlens.detective.examination import Examination, examine
+from cnnlens.detective.finding import Finding
+from cnnlens.detective.folding import unfold
+from cnnlens.detective.hypotheses.layouts import Box
+from cnnlens.detective.pairing import Pair, pair
+from cnnlens.detective.parts import Item, Part, parts_of
+from cnnlens.network import Network
+
+__all__ = ["Compared", "PartPair", "investigate"]
+
+# What an array that is missing stands for: with these values everywhere the layer computes the same without it.
+_NEUTRAL = {"bias": 0.0, "beta": 0.0, "gamma": 1.0, "scale": 1.0, "moving_mean": 0.0, "moving_variance": 1.0}
+_NORM_VECTORS = ("gamma", "beta", "moving_mean", "moving_variance")
+_WORDS = frozenset(["kernel", *_NEUTRAL, "embeddings", "alpha", "recurrent_kernel"])
+_FACTORS = 6  # height and width pairs that are tried where a Dense's map is not known
+
+
+@dataclass
+class Compared:
+    """One array of a pair of parts; one side is None where the other has none."""
+
+    role: str
+    a: Item | None
+    b: Item | None
+    finding: Finding
+
+
+@dataclass
+class PartPair:
+    """A pair of parts, or a part of one side alone, with what was found out about its arrays."""
+
+    a: Part | None
+    b: Part | None
+    how: str
+    arrays: list[Compared] = field(default_factory=lambda: list[Compared]())
+    notes: list[str] = field(default_factory=lambda: list[str]())
+    remark: str = ""
+
+    @property
+    def kernel(self) -> Compared | None:
+        """Its kernel, or what stands for one."""
+        return next((one for one in self.arrays if one.role == "kernel"), None)
+
+    def of(self, role: str) -> Compared | None:
+        return next((one for one in self.arrays if one.role == role), None)
+
+
+def investigate(a: Network, b: Network) -> list[PartPair]:
+    """Every pair of parts in A's order, then what only B has, each examined."""
+    sides = parts_of(a), parts_of(b)
+    pairing = pair(*sides)
+    found: list[PartPair] = []
+    channels: tuple[int | None, int | None] = (None, None)
+    for one in pairing.pairs:
+        found.append(_examined(one, channels))
+        kernels = one.a.kernel, one.b.kernel
+        if kernels[0] is not None and kernels[1] is not None:
+            channels = kernels[0].shape[0], kernels[1].shape[0]
+    found += [PartPair(part, None, "", [_alone(item, None) for item in part.items.values()]) for part in pairing.only_a]
+    found += [PartPair(None, part, "", [_alone(None, item) for item in part.items.values()]) for part in pairing.only_b]
+    found.sort(key=_place)
+    _folds(found)
+    return found
+
+
+def _place(one: PartPair) -> tuple[float, int]:
+    if one.a is not None:
+        return (one.a.order, 0)
+    return (float("inf"), one.b.order if one.b is not None else 0)
+
+
+def _alone(a: Item | None, b: Item | None) -> Compared:
+    item = a or b
+    role = item.role if item is not None else ""
+    return Compared(role, a, b, Finding("missing", "", f"only in {'A' if a is not None else 'B'}", residual=1.0))
+
+
+def _examined(one: Pair, channels: tuple[int | None, int | None]) -> PartPair:
+    found = PartPair(one.a, one.b, one.how)
+    for role, a, b in _arrays(one):
+        if a is None or b is None:
+            found.arrays.append(_missing(role, a, b))
+            continue
+        seen_b = b.seen_as(a, one.b.known)
+        seen_a = a.seen_as(seen_b, one.a.known)
+        boxes = _boxes(seen_a, seen_b, one, channels)
+        found.arrays.append(Compared(role, seen_a, seen_b, examine(seen_a, seen_b, boxes)))
+    _exchanged(found)
+    for side in (one.a, one.b):
+        found.notes += [f"{name} is a counter and no weight" for name in side.skipped]
+    return found
+
+
+def _arrays(one: Pair) -> Iterator[tuple[str, Item | None, Item | None]]:
+    """The arrays of both by role; what only one side calls so is matched by its size."""
+    left = {role: item for role, item in one.b.items.items() if role not in one.a.items}
+    for role, item in one.a.items.items():
+        other = one.b.items.get(role)
+        if other is None:
+            fits = [name for name, candidate in left.items() if candidate.sizes == item.sizes]
+            name = next((name for name in fits if not (role in _WORDS and name in _WORDS)), None)
+            other = left.pop(name) if name is not None else None
+        yield role if role in _WORDS or other is None else other.role, item, other
+    yield from ((role, None, item) for role, item in left.items())
+
+
+def _missing(role: str, a: Item | None, b: Item | None) -> Compared:
+    item = a or b
+    side, other = ("A", "B") if a is not None else ("B", "A")
+    neutral = _NEUTRAL.get(role)
+    if item is not None and neutral is not None and bool((item.stored == neutral).all()):
+        text = f"only in {side}, and {neutral:g} everywhere: the same without it"
+        return Compared(role, a, b, Finding("equal, stored otherwise", "same", text))
+    return Compared(role, a, b, Finding("missing", "missing", f"only in {side}: {other} has no {role}", residual=1.0))
+
+
+def _boxes(a: Item, b: Item, one: Pair, channels: tuple[int | None, int | None]) -> tuple[Box, ...]:
+    """The maps ``(C, *spatial)`` that may have been flattened in front of two arrays."""
+    known = [item.weight.geometry.flatten for item in (a, b)]
+    said = [(flatten[-1], *flatten[:-1]) for flatten in known if flatten]
+    if said:
+        return tuple(dict.fromkeys(said))
+    if a.is_kernel and len(a.shape) == 2 and len(b.shape) == 2:
+        size = a.shape[1]
+    elif len(a.shape) == 1 and one.a.family != "conv" and one.a.family != "dense":
+        size = a.shape[0]
+    else:
+        return ()
+    found: list[Box] = []
+    for count in dict.fromkeys(channels):
+        if count and size % count == 0 and size // count > 1:
+            area = size // count
+            sides = [side for side in range(1, area + 1) if area % side == 0]
+            sides.sort(key=lambda side: abs(side - area / side))
+            found += [(count, side, area // side) for side in sides[:_FACTORS]]
+    return tuple(found)
+
+
+# -- arrays that took each other's place -------------------------------------------------------------------------------
+
+
+def _exchanged(found: PartPair) -> None:
+    """Vectors of a normalisation under each other's names: gamma for beta, mean for variance."""
+    vectors = [one for one in found.arrays if one.role in _NORM_VECTORS and one.a is not None and one.b is not None]
+    wrong = [one for one in vectors if not one.finding.equal]
+    if len(wrong) < 2:
+        return
+    for first in wrong:
+        for second in wrong:
+            if first is second or first.a is None or second.b is None or first.b is None:
+                continue
+            if second.b.sizes != first.a.sizes or first.finding.tag == "exchanged":
+                continue
+            other = Examination(first.a, second.b).simply_equal()
+            if other is not None:
+                text = f"exchanged: A's {first.role} is B's {second.role}"
+                first.finding = replace(other, status="explained", tag="exchanged", text=text)
+
+
+# -- folded batch norms ------------------------------------------------------------------------------------------------
+
+
+def _folds(found: Sequence[PartPair]) -> None:
+    """Batch norms of one side that the other folded into the convolution in front of them."""
+    for place, lone in enumerate(found):
+        norm, side = (lone.a, "A") if lone.b is None else (lone.b, "B")
+        if norm is None or (lone.a is not None and lone.b is not None) or norm.family != "norm":
+            continue
+        host = _host(found, place, norm, side)
+        if host is None or host.a is None or host.b is None or host.kernel is None:
+            continue
+        folded = unfold((host.a, host.b), norm, side, host.kernel.finding)
+        if folded is None:
+            continue
+        host.kernel.finding = folded.kernel
+        _set_bias(host, folded.bias)
+        lone.remark = folded.norm
+        for one in lone.arrays:
+            one.finding = replace(one.finding, status="explained", tag="folded", text=folded.norm, residual=0.0)
+
+
+def _host(found: Sequence[PartPair], place: int, norm: Part, side: str) -> PartPair | None:
+    """The pair whose factors may be the norm's: the nearest before it, else any of its size."""
+    size = max((item.size for item in norm.items.values()), default=0)
+    fits: list[tuple[int, PartPair]] = []
+    for one in found:
+        kernel = one.kernel
+        if kernel is None or kernel.a is None or kernel.b is None or kernel.a.shape[0] != size:
+            continue
+        own = one.a if side == "A" else one.b
+        if own is None or "scaled" not in kernel.finding.tag.split("+"):
+            continue
+        fits.append((norm.order - own.order if own.order < norm.order else 1 << 30, one))
+    return min(fits, key=lambda fit: fit[0])[1] if fits else None
+
+
+def _set_bias(host: PartPair, bias: Finding | None) -> None:
+    if bias is None:
+        return
+    one = host.of("bias")
+    if one is not None:
+        one.finding = bias

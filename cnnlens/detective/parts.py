@@ -1,0 +1,256 @@
+"""A network as the detective sees it: a row of parts, each with the arrays that belong together.
+
+A part is mostly a layer; a separable convolution is two, because the other framework has two layers for it. Names are
+kept for showing and never compared. Kinds come down to families, for PyTorch's Linear and Keras' Dense are one thing,
+and a file without a graph can only guess them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property, lru_cache
+from math import prod
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnlens import layout
+from cnnlens.detective.hypotheses.orders import bit_sums
+from cnnlens.detective.moves import Chain, Flip, Move, Reshape, Take, Transpose
+from cnnlens.errors import CnnlensError
+from cnnlens.layout import Geometry
+from cnnlens.layout.lookup import CANONICAL, look_up, pattern_of
+from cnnlens.layout.patterns import solve, steps
+from cnnlens.network import Layer, Network, Weight
+
+__all__ = ["Item", "Part", "canonical_chain", "parts_of"]
+
+Array: TypeAlias = NDArray[Any]
+
+_KERNELS = frozenset({"kernel", "depthwise_kernel", "pointwise_kernel"})
+_PROBED = 512  # elements by which an axis is recognised
+_NORMS = frozenset({"gamma", "beta", "moving_mean", "moving_variance"})
+_COUNTERS = frozenset({"num_batches_tracked", "seed_generator_state", "seed"})
+
+
+@dataclass(frozen=True)
+class Item:
+    """One array of a part.
+
+    Attributes:
+        role: Its Keras word without a path: ``kernel`` for all kinds of kernel, ``gamma`` …
+        weight: The array in its file.
+        chain: From the stored array to the canonical one.
+        axes: The letters of the canonical axes.
+        exact: Whether the chain says all of the layout; else the stored order stands in for the canonical one.
+    """
+
+    role: str
+    weight: Weight
+    chain: Chain
+    axes: tuple[str, ...]
+    exact: bool = True
+
+    @cached_property
+    def stored(self) -> Array:
+        """The array as its file stores it, read once."""
+        return np.asarray(self.weight.read())
+
+    @cached_property
+    def shape(self) -> tuple[int, ...]:
+        """The canonical shape."""
+        return self.chain.target
+
+    @cached_property
+    def size(self) -> int:
+        return prod(self.shape)
+
+    @cached_property
+    def sizes(self) -> tuple[int, ...]:
+        """The axes' sizes without ones, sorted: what no transpose changes."""
+        return tuple(sorted(size for size in self.shape if size != 1))
+
+    @cached_property
+    def bits(self) -> int:
+        """The sum of its bit patterns: the same for the same numbers in any order."""
+        return bit_sums(self.stored, squares=False)[0]
+
+    @property
+    def is_kernel(self) -> bool:
+        return self.role == "kernel" and len(self.shape) > 1
+
+    @property
+    def place(self) -> str:
+        return self.weight.name
+
+    def stored_axis(self, canonical: int) -> int | None:
+        """Where a canonical axis stands in the stored array; None where it is merged with others."""
+        stored = self.chain.source
+        places = np.random.default_rng(0).integers(0, max(self.size, 1), _PROBED) if self.size else np.zeros(0, int)
+        inside = np.unravel_index(self.chain.inverse().back(places), self.shape)[canonical]
+        for axis, where in enumerate(np.unravel_index(places, stored)):
+            if stored[axis] == self.shape[canonical] and bool((where == inside).all()):
+                return axis
+        return None
+
+    def seen_as(self, other: Item, known: bool) -> Item:
+        """The same array, read as the other's kind where this file can only guess it (``known``: it does not guess).
+
+        A state dict says neither that a convolution is a transposed one nor what was flattened in front of a Dense.
+        """
+        weight = self.weight
+        if known or other.weight.kind not in layout.KINDS:
+            return self
+        same_kind = weight.kind == other.weight.kind
+        if same_kind and not (weight.framework == "keras" and other.weight.geometry.flatten):
+            return self
+        changed = replace(
+            weight, kind=other.weight.kind, role=other.weight.role, geometry=_borrowed(weight, other.weight)
+        )
+        try:
+            item = item_of(changed, self.role)
+        except CnnlensError:
+            return self
+        return item if item.exact and sorted(item.shape) == sorted(other.shape) else self
+
+
+def _borrowed(weight: Weight, other: Weight) -> Geometry:
+    flatten = other.geometry.flatten
+    base = replace(other.geometry, flatten=flatten, kernel_shape=None)
+    return layout.completed(other.kind, other.role, weight.stored.shape, base, weight.framework)
+
+
+@dataclass(frozen=True)
+class Part:
+    """Arrays that belong together.
+
+    Attributes:
+        layer: The layer in its network; ``half``: ``depthwise`` or ``pointwise`` for a separable convolution's.
+        family: ``conv``, ``dense``, ``norm`` or the kind in small letters.
+        items: Its arrays by role.
+        order: Its number in the network.
+        known: Whether the file says its kind; else it was typed from its arrays.
+    """
+
+    layer: Layer
+    family: str
+    items: Mapping[str, Item]
+    order: int
+    known: bool = True
+    half: str = ""
+    skipped: tuple[str, ...] = field(default=())
+
+    @property
+    def name(self) -> str:
+        return f"{self.layer.name} ({self.half})" if self.half else self.layer.name
+
+    @property
+    def kernel(self) -> Item | None:
+        return self.items.get("kernel")
+
+    @cached_property
+    def main(self) -> Item | None:
+        """Its kernel, or else its largest array."""
+        if self.kernel is not None:
+            return self.kernel
+        return max(self.items.values(), key=lambda item: item.size, default=None)
+
+    @property
+    def size(self) -> int:
+        return sum(item.size for item in self.items.values())
+
+    @cached_property
+    def signature(self) -> tuple[Any, ...]:
+        """What two parts must share to hold the same arrays up to their layout."""
+        main = self.main
+        return (self.family, main.sizes if main is not None else ())
+
+
+def canonical_chain(weight: Weight) -> Chain | None:
+    """The moves from the stored array to the canonical one; None where it needs more than moving elements."""
+    shape = tuple(int(size) for size in weight.stored.shape)
+    return _chain(weight.kind, weight.role, shape, weight.geometry, weight.framework)
+
+
+@lru_cache(maxsize=2048)
+def _chain(kind: str, role: str, shape: tuple[int, ...], geometry: Geometry, framework: str) -> Chain | None:
+    row, spatial = look_up(kind, role, geometry, framework, len(shape))
+    source = pattern_of(row, framework, spatial, geometry.groups)
+    target = pattern_of(row, CANONICAL, spatial, geometry.groups)
+    known = {**geometry.known(row.hints, spatial), **row.fixed}
+    if source.gates[0]:
+        known["Q"] = len(source.gates[1])
+    sizes = solve(source, target, shape, known)
+    moves: list[Move] = []
+    for step in steps(source, target):
+        match step.operation:
+            case "reshape":
+                moves.append(Reshape(tuple(prod(sizes[letter] for letter in axis) for axis in step.axes)))
+            case "transpose":
+                moves.append(Transpose(step.numbers))
+            case "take":
+                moves.append(Take(step.axis, step.numbers))
+            case "flip":
+                moves.append(Flip(step.numbers))
+            case "extend" | "shrink":
+                return None
+    return Chain(shape).then(*moves)
+
+
+def item_of(weight: Weight, role: str) -> Item:
+    """An array with its layout; one that no table knows keeps its stored axes."""
+    shape = tuple(int(size) for size in weight.stored.shape)
+    try:
+        chain = canonical_chain(weight)
+        if chain is not None:
+            axes = layout.split_axes(weight.canonical_axes)
+            # Letters by position, in small ones, are a kind or an array that no table knows.
+            if len(axes) == len(chain.target) and not any(letter[:1].islower() for letter in axes):
+                return Item(role, weight, chain, axes)
+    except CnnlensError:
+        pass
+    return Item(role, weight, Chain(shape), tuple(f"axis {axis}" for axis in range(len(shape))), False)
+
+
+def _family(layer: Layer, roles: Mapping[str, Any], main: tuple[int, ...]) -> str:
+    if "kernel" in roles and "recurrent_kernel" not in roles:
+        return "dense" if len(main) == 2 else "conv"
+    if "recurrent_kernel" in roles:
+        return "recurrent"
+    if roles and set(roles) <= _NORMS | {"scale"} and ("gamma" in roles or "moving_mean" in roles or "scale" in roles):
+        return "norm"
+    return layout.resolve_kind(layer.kind).lower()
+
+
+def parts_of(network: Network) -> list[Part]:
+    """The parts of a network that hold arrays, in its order."""
+    found: list[Part] = []
+    known = bool(network.calls)
+    for layer in network.layers:
+        groups: dict[str, dict[str, Item]] = {}
+        skipped: list[str] = []
+        pointwise = any(weight.role == "pointwise_kernel" for weight in layer.stored.values())
+        for weight in layer.stored.values():
+            role = weight.role or weight.name
+            if role.rpartition("/")[2] in _COUNTERS:
+                skipped.append(weight.name)
+                continue
+            half = ("depthwise" if role == "depthwise_kernel" else "pointwise") if pointwise else ""
+            name = _role(weight, role, groups.get(half, {}))
+            groups.setdefault(half, {})[name] = item_of(weight, name)
+        for half, items in groups.items():
+            main = items.get("kernel")
+            family = _family(layer, items, main.shape if main is not None else ())
+            found.append(Part(layer, family, items, len(found), known, half, tuple(skipped)))
+    return found
+
+
+def _role(weight: Weight, role: str, taken: Mapping[str, Item]) -> str:
+    """The role under which both frameworks' arrays meet; an array inside a wrapper keeps its path where needed."""
+    short = role.rpartition("/")[2] if not role.startswith(("query", "key", "value", "attention_output")) else role
+    name = "kernel" if short in _KERNELS else short
+    if name in taken:
+        name = weight.name
+    return name

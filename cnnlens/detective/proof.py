@@ -1,0 +1,127 @@
+"""The line of NumPy that turns one array into another, run before it is shown.
+
+A line is text that this package wrote; it runs with NumPy's name, the arrays and nothing else in reach, and what it
+gives is held against the array that it promises. A line that does not keep its promise does not exist.
+"""
+
+from __future__ import annotations
+
+import keyword
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Line", "identifier", "proven", "run", "same"]
+
+Array: TypeAlias = NDArray[Any]
+
+_BLOCK = 1 << 18  # elements compared at a time: two blocks of float32 stay in a second-level cache
+_WIDE = 32  # channels that a block is wide where the two arrays lie in different orders
+_SHOWN = 6  # entries of a long list that a table shows
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of NumPy that was run.
+
+    Attributes:
+        target: The variable that it sets; ``expression``: what it is set to.
+        names: Long lists that the expression refers to.
+        held: What it was held against, in words: "bit for bit", "to the rounding of float16".
+    """
+
+    target: str
+    expression: str
+    names: Mapping[str, list[Any]] = field(default_factory=lambda: dict[str, list[Any]]())
+    held: str = "bit for bit"
+
+    @property
+    def text(self) -> str:
+        """The line as a table shows it, without its long lists."""
+        return f"{self.target} = {self.expression}"
+
+    @property
+    def executable(self) -> str:
+        """The line with its lists written out, ready to run where the arrays and ``np`` are known."""
+        return "; ".join([*(f"{name} = {values}" for name, values in self.names.items()), self.text])
+
+    @property
+    def abbreviated(self) -> str:
+        """The long lists as a table shows them."""
+        shown = [
+            f"{name} = [{', '.join(map(str, values[:_SHOWN]))}{', …' if len(values) > _SHOWN else ''}]"
+            for name, values in self.names.items()
+        ]
+        return "; ".join(shown)
+
+
+def identifier(name: str) -> str:
+    """A variable's name from an array's name in a file, which may hold anything."""
+    safe = re.sub(r"\W", "_", name, flags=re.ASCII).strip("_") or "array"
+    if safe[0].isdigit() or keyword.iskeyword(safe) or safe == "np":
+        safe = f"_{safe}"
+    return safe[:60]
+
+
+def run(expression: str, arrays: Mapping[str, Any]) -> Array:
+    """What the expression gives, with ``np`` and ``arrays`` in reach and no built-in names."""
+    return np.asarray(eval(expression, {"__builtins__": {}, "np": np}, dict(arrays)))  # our own text: see above
+
+
+def proven(
+    line: Line,
+    arrays: Mapping[str, Any],
+    expected: Array,
+    holds: Callable[[Array, Array], bool] | None = None,
+) -> Line | None:
+    """The line if it gives ``expected`` (all its values, or as ``holds`` says), else None."""
+    named = {name: np.asarray(values) for name, values in line.names.items()}
+    try:
+        with np.errstate(all="ignore"):
+            made = run(line.expression, {**arrays, **named})
+    except (ArithmeticError, AttributeError, LookupError, NameError, SyntaxError, TypeError, ValueError):
+        return None
+    if made.shape != expected.shape:
+        return None
+    return line if (holds or same)(made, expected) else None
+
+
+def _alike(x: Array, y: Array) -> bool:
+    equal = cast("Array", x == y)
+    if equal.all():
+        return True
+    if x.dtype.kind != "f" or y.dtype.kind != "f":
+        return False
+    return bool((equal | (np.isnan(x) & np.isnan(y))).all())
+
+
+def same(x: Array, y: Array) -> bool:
+    """Whether two arrays hold the same values, NaN for NaN; in blocks, and no further than the first that differs."""
+    if x.shape != y.shape:
+        return False
+    if x.size <= _BLOCK:
+        return _alike(x, y)
+    if x.flags.c_contiguous and y.flags.c_contiguous:
+        flat, other = x.reshape(-1), y.reshape(-1)
+        return all(_alike(flat[at : at + _BLOCK], other[at : at + _BLOCK]) for at in range(0, x.size, _BLOCK))
+    # The innermost axis of each is cut into pieces, so that both are read in whole cache lines.
+    axes = {int(np.argmin([abs(step) if size > 1 else 1 << 62 for step, size in zip(z.strides, z.shape, strict=True)]))
+            for z in (x, y)}  # fmt: skip
+    return _tiled(x, y, sorted(axes, key=lambda axis: -x.shape[axis]))
+
+
+def _tiled(x: Array, y: Array, axes: list[int]) -> bool:
+    if not axes or x.size <= _BLOCK:
+        return _alike(x, y)
+    axis, rest = axes[0], axes[1:]
+    step = max(_WIDE, 1) if len(axes) == 1 or x.shape[axis] > _WIDE else x.shape[axis]
+    ahead: tuple[slice, ...] = (slice(None),) * axis
+    for at in range(0, x.shape[axis], step):
+        piece = (*ahead, slice(at, at + step))
+        if not (_tiled(x[piece], y[piece], rest) if rest else _alike(x[piece], y[piece])):
+            return False
+    return True

@@ -1,0 +1,133 @@
+"""Every step that a network computes, with its inputs and its output; an activation in a layer is a step of its own.
+
+One model has ``Conv2D(activation="relu")`` where the other has a convolution and a ReLU; taken apart, the same steps
+stand on both sides and can be held against each other.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnlens.auditing import audited_calls, recorded_ref
+from cnnlens.network import Call, Network, Ref, map_refs
+from cnnlens.reference.activations import ActivationLayer
+from cnnlens.reference.operation import LinearOperation, Operation
+
+__all__ = ["Step", "Trace", "trace"]
+
+Array: TypeAlias = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One operation on arrays.
+
+    Attributes:
+        name: Of its output: the call's, ``[1]`` after it for a further output, ``before its activation`` for the part
+            of a layer in front of its activation.
+        call: The call that it is (a part of).
+        operation: What is computed, without the activation where that is a step of its own.
+        weights: As the operation wants them.
+        args, kwargs: As it is called, in the network's own axes.
+        output: In the network's own axes; ``canonical``: in canonical axes.
+        inputs: The names of the tensors that it takes.
+        weighted: Whether the layer's weights are used here.
+    """
+
+    name: str
+    call: Call
+    operation: Operation
+    weights: Mapping[str, Array]
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    output: Array
+    canonical: Array
+    inputs: tuple[str, ...]
+    weighted: bool
+
+    @property
+    def shown(self) -> str:
+        return self.name if not self.name.endswith(_BEFORE) else self.call.name
+
+
+_BEFORE = " before its activation"
+
+
+@dataclass(frozen=True)
+class Trace:
+    """A network's run.
+
+    Attributes:
+        inputs: Its inputs' names, in order; ``outputs``: its outputs'.
+        tensors: Canonical arrays by name.
+        steps: In order.
+    """
+
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    tensors: Mapping[str, Array]
+    steps: tuple[Step, ...]
+
+
+def trace(network: Network, inputs: Sequence[Array]) -> Trace:
+    """Run a network in float64 on canonical inputs and keep every step.
+
+    Raises:
+        UnsupportedLayerError: The reference cannot compute a layer; it is named.
+    """
+    tensors = dict(network.run(list(inputs)))
+    for ref, array in zip(network.inputs, inputs, strict=True):
+        tensors[ref.name] = np.asarray(array, np.float64)
+    own = {ref.name: _own(network, ref, tensors[ref.name]) for ref in network.tensors.values() if ref.name in tensors}
+    steps: list[Step] = []
+    for call in audited_calls(network):
+        weights = {
+            name: array.astype(np.float64) if array.dtype.kind == "f" else array
+            for name, array in call.layer.computing_weights().items()
+        }
+
+        def value(ref: Ref) -> Array:
+            return own[recorded_ref(network, ref).name]
+
+        args = cast("tuple[Any, ...]", map_refs(call.args, value))
+        kwargs = {name: map_refs(part, value) for name, part in call.kwargs.items() if name not in ("mask", "training")}
+        names = tuple(recorded_ref(network, ref).name for ref in call.refs)
+        operation = call.layer.operation
+        for index in range(len(call.shapes)):
+            name = Ref(call.name, index).name
+            if name not in own:
+                continue
+            first = Step(name, call, operation, weights, args, kwargs, own[name], tensors[name], names, bool(weights))
+            steps += _parts(network, first, tensors)
+    outputs = tuple(recorded_ref(network, ref).name for ref in network.outputs)
+    return Trace(tuple(ref.name for ref in network.inputs), outputs, tensors, tuple(steps))
+
+
+def _own(network: Network, ref: Ref, array: Array) -> Array:
+    axis = network.calls_by_name[ref.call].channel_axis
+    return array if array.ndim < 3 or axis == 1 else np.moveaxis(array, 1, -1)
+
+
+def _parts(network: Network, step: Step, tensors: dict[str, Array]) -> list[Step]:
+    """The step, or where an activation is inside it, the part in front and the activation."""
+    operation = step.operation
+    if not isinstance(operation, LinearOperation) or operation.activation is None or not step.args:
+        return [step]
+    plain = copy.copy(operation)
+    plain.activation = None
+    with np.errstate(all="ignore"):
+        before = np.asarray(operation.linear(step.weights, np.asarray(step.args[0], np.float64)))
+    name = f"{step.call.name}{_BEFORE}"
+    canonical = before if before.ndim < 3 or step.call.channel_axis == 1 else np.moveaxis(before, -1, 1)
+    tensors[name] = canonical
+    front = Step(name, step.call, plain, step.weights, step.args, step.kwargs, before, canonical, step.inputs, True)
+    layer = ActivationLayer("Activation", {"activation": "linear"}, operation.keras_version)
+    layer.activation = operation.activation
+    after = Step(step.name, step.call, layer, {}, (before,), {}, step.output, step.canonical, (name,), False)
+    return [front, after]

@@ -1,0 +1,236 @@
+"""A step of A on trial: what would it have to do otherwise to give what B gives?
+
+Settings of B's operation are put into A's one at a time, neighbouring steps are exchanged, and then B's feature map is
+treated as a recording of A's step, for which every fault that a check knows is tried.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, TypeAlias, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnlens.detective.tracing import Step, Trace
+from cnnlens.errors import CnnlensError
+from cnnlens.network import CONFIG_ERRORS
+from cnnlens.text import printable
+
+__all__ = ["ALIKE", "apart", "described", "tried"]
+
+Array: TypeAlias = NDArray[Any]
+
+ALIKE = 1e-9
+"""Of the largest value: float64 runs of one arithmetic agree to far less, and other settings differ by far more."""
+
+# What every operation has and no setting is.
+_NO_SETTING = frozenset({"kind", "config", "keras_version", "channels_first", "filters", "units", "use_bias"})
+
+
+def apart(x: Array, y: Array) -> float:
+    """The largest difference, relative to the largest value of ``x``; infinite for other shapes."""
+    if x.shape != y.shape:
+        return float("inf")
+    if not x.size:
+        return 0.0
+    with np.errstate(all="ignore"):
+        size = float(np.nanmax(np.abs(x)))
+        apart = np.abs(np.asarray(x, np.float64) - y)
+        apart = np.where((x == y) | (np.isnan(x) & np.isnan(y)), 0.0, apart)
+    worst = float(np.max(apart))
+    return worst / size if size > 0 else (0.0 if worst == 0 else float("inf"))
+
+
+def tried(a: Trace, b: Trace, step: Step, options: Sequence[Step]) -> str:
+    for other in options[:3]:
+        said = _by_setting(step, other)
+        if said:
+            return said
+    said = _by_order(a, b, step) or _by_insertion(b, step, options)
+    if said:
+        return said
+    for other in options[:6]:
+        said = _by_fault(step, other)
+        if said:
+            return said
+    return ""
+
+
+def _in_axes_of(step: Step, array: Array) -> Array:
+    """A canonical array in the own axes of the step's network."""
+    return array if array.ndim < 3 or step.call.channel_axis == 1 else np.moveaxis(array, 1, -1)
+
+
+def _gives(step: Step, operation: Any, wanted: Array) -> bool:
+    try:
+        with np.errstate(all="ignore"):
+            made = operation(step.weights, *step.args, **step.kwargs)
+    except (CnnlensError, *CONFIG_ERRORS):
+        return False
+    return not isinstance(made, (list, tuple)) and apart(wanted, np.asarray(made)) <= ALIKE
+
+
+def _by_setting(step: Step, other: Step) -> str:
+    """The settings of B's operation that, put into A's, give what B gives."""
+    mine, theirs = step.operation, other.operation
+    if type(mine) is not type(theirs):
+        return ""
+    wanted = _in_axes_of(step, other.canonical)
+    names = [name for name in vars(mine) if name in vars(theirs) and name not in _NO_SETTING]
+    unlike = [name for name in names if _setting(getattr(mine, name)) != _setting(getattr(theirs, name))]
+    for chosen in [*([name] for name in unlike), unlike]:
+        if not chosen:
+            continue
+        changed: Any = copy.copy(mine)
+        for name in chosen:
+            setattr(changed, name, getattr(theirs, name))
+        if _gives(step, changed, wanted):
+            return _settings_said(step, other, chosen)
+    return ""
+
+
+def _settings_said(step: Step, other: Step, chosen: Sequence[str]) -> str:
+    """Settings in words: padding as the numbers that it comes to, activations of one name by what they give."""
+    told: list[str] = []
+    for name in chosen:
+        if name in ("padding", "edges") and len(chosen) > 1 and "padding" in chosen and name == "edges":
+            continue
+        values = [_value(one, name) for one in (other, step)]
+        if name == "maximum":
+            values = ["maximum" if value == "True" else "mean" for value in values]
+        told.append(f"{_WORDS.get(name, name)} is {values[0]} where A's is {values[1]}")
+    return ", and ".join(told)
+
+
+# The reference's names of settings that a person would call otherwise.
+_WORDS = {
+    "counts_padding": "count_include_pad",
+    "edges": "padding",
+    "maximum": "the pooling",
+    "window": "pool_size",
+    "dilation": "dilation_rate",
+}
+
+
+def _value(step: Step, name: str) -> str:
+    value = getattr(step.operation, name)
+    if name in ("padding", "edges"):
+        try:
+            operation: Any = step.operation
+            first = 2 if operation.channels_first else 1
+            pads = operation.pads(np.shape(step.args[0])[first : first + operation.rank])
+            shown = ", ".join(f"{before}+{after}" for before, after in pads)
+            return f"{shown} ({value})" if isinstance(value, str) and value != "explicit" else shown
+        except (CnnlensError, *CONFIG_ERRORS):
+            pass
+    return _setting(value)
+
+
+def _setting(value: Any) -> str:
+    name = getattr(value, "name", None)
+    if isinstance(name, str):
+        return printable(_described_activation(value, name), 60)
+    if isinstance(value, (list, tuple)):
+        return str(tuple(cast("Sequence[Any]", value)))
+    return printable(value, 60)
+
+
+def _described_activation(activation: Any, name: str) -> str:
+    """An activation by name and by what it makes of -1 and 8: variants of one name differ in these."""
+    try:
+        points = activation.apply(np.array([-1.0, 8.0])) if activation.elementwise else None
+    except (AttributeError, *CONFIG_ERRORS):
+        points = None
+    return name if points is None else f"{name} (-1 gives {points[0]:.4g}, 8 gives {points[1]:.4g})"
+
+
+def _by_order(a: Trace, b: Trace, step: Step) -> str:
+    """A's step and the one after it, the other way round."""
+    after = [one for one in a.steps if step.name in one.inputs]
+    if len(after) != 1 or len(after[0].inputs) != 1 or len(step.inputs) != 1:
+        return ""
+    second = after[0]
+    try:
+        with np.errstate(all="ignore"):
+            middle = second.operation(second.weights, *step.args, **second.kwargs)
+            made = step.operation(step.weights, np.asarray(middle), *step.args[1:], **step.kwargs)
+    except (CnnlensError, *CONFIG_ERRORS):
+        return ""
+    made = np.asarray(made)
+    turned = made if made.ndim < 3 or step.call.channel_axis == 1 else np.moveaxis(made, -1, 1)
+    if any(apart(one.canonical, turned) <= ALIKE for one in b.steps):
+        return f"{_kind(second)} and {_kind(step)} stand in the other order: A has {_kind(step)} first"
+    return ""
+
+
+def _by_insertion(b: Trace, step: Step, options: Sequence[Step]) -> str:
+    """A step that B has in front of its own and A has not."""
+    if len(step.inputs) != 1 or not step.args or not isinstance(step.args[0], np.ndarray):
+        return ""
+    fed = cast("Array", step.args[0])
+    by_name = {one.name: one for one in b.steps}
+    for other in options:
+        for name in other.inputs:
+            between = by_name.get(name)
+            if between is None or _in_axes_of(step, between.canonical).shape != fed.shape:
+                continue
+            moved = replace(step, args=(_in_axes_of(step, between.canonical), *step.args[1:]))
+            if _gives(moved, step.operation, _in_axes_of(step, other.canonical)):
+                return f"B has {_kind(between)} ('{printable(between.call.name, 40)}') in front of it, and A has not"
+    return ""
+
+
+def _kind(step: Step) -> str:
+    activation = getattr(step.operation, "activation", None)
+    name = getattr(activation, "name", None)
+    return printable(name if isinstance(name, str) and not step.weighted else step.call.layer.kind, 40)
+
+
+def _narrow(x: Array) -> Array:
+    return x.astype(np.float32) if x.dtype.kind == "f" else x
+
+
+def _by_fault(step: Step, other: Step) -> str:
+    """What a check would say if B's feature map were a recording of A's step."""
+    from cnnlens.faults import explain
+    from cnnlens.numerics.arithmetic import EXACT
+    from cnnlens.numerics.case import Case, map_arrays
+    from cnnlens.numerics.condition import selects
+    from cnnlens.numerics.prediction import floor_of, predict, terms_of
+    from cnnlens.numerics.tally import Tally
+
+    output = _in_axes_of(step, other.canonical).astype(np.float32)
+    args = tuple(map_arrays(list(step.args), _narrow))
+    try:
+        case = Case.of(step.call.layer, step.call.channel_axis, step.weights, args, step.kwargs, output)
+        case = replace(case, operation=step.operation) if not case.folded else case
+        tally = Tally(terms_of(case))
+        for first, part in case.parts():
+            prediction = predict(part)
+            if prediction.low.shape != part.output.shape:
+                return ""
+            tally.add(part, prediction, first)
+        floor = float("inf") if selects(case.operation) else floor_of(case)
+        text, explained = explain(case, EXACT, tally, floor)
+    except (CnnlensError, *CONFIG_ERRORS):
+        return ""
+    if not explained:
+        return ""
+    for before, after in (("the model's", "A's"), ("the model says", "A says"), ("the file's", "A's"),
+                          ("the file says", "A says")):  # fmt: skip
+        text = text.replace(before, after)
+    return text
+
+
+def described(step: Step, options: Sequence[Step]) -> str:
+    if not options:
+        return "nothing in B that takes the same inputs gives this shape"
+    x, y = step.canonical, options[0].canonical
+    with np.errstate(all="ignore"):
+        far = float(np.sqrt(np.nansum(np.square(x - y)) / np.nansum(np.square(x))))
+    kinds = (_kind(step), _kind(options[0]))
+    named = f", {kinds[0]} against {kinds[1]}" if kinds[0] != kinds[1] else ""
+    return f"unexplained (relative RMS {far:.2g}{named})"

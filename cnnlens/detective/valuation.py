@@ -1,0 +1,237 @@
+"""What became of the numbers once their order is known: multiplied, put on steps, or trained further.
+
+Each is proven by the line of NumPy that takes it back, or by the distance that is left; the order in which they are
+asked is from what leaves nothing to what leaves a little.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnlens.detective.finding import Finding
+from cnnlens.detective.hypotheses.kinship import LEAST, Kinship, kinship
+from cnnlens.detective.hypotheses.rounding import Quantised, levels_of, quantised, steplike
+from cnnlens.detective.hypotheses.scales import Scaled, scaled, tolerance
+from cnnlens.detective.moves import Chain
+from cnnlens.detective.parts import Item
+from cnnlens.detective.proof import Line, identifier, proven
+
+__all__ = ["Subject", "valued"]
+
+Array: TypeAlias = NDArray[Any]
+
+_FULL = 1 << 24  # elements above which values are fitted on some output channels and proved on all by the line
+
+
+@dataclass
+class Subject:
+    """Two arrays, and what a line calls them."""
+
+    a: Item
+    b: Item
+
+    @property
+    def target(self) -> str:
+        return identifier(self.a.place.rpartition("/")[2] or self.a.place)
+
+    @property
+    def variable(self) -> str:
+        return identifier(self.b.place.rpartition("/")[2] or self.b.place)
+
+    @cached_property
+    def x(self) -> Array:
+        return self.a.stored
+
+    @cached_property
+    def y(self) -> Array:
+        return self.b.stored
+
+    def canonical(self, stored: Array) -> Array:
+        """An array in A's stored order as a canonical one."""
+        return self.a.chain.apply(stored)
+
+
+def valued(
+    pair: Subject, chain: Chain, tag: str, text: str, tries: int, detail: dict[str, Any] | None = None
+) -> Finding | None:
+    """Factors, steps or kinship under one order of the elements."""
+    x = pair.canonical(pair.x)
+    y = pair.canonical(chain.apply(pair.y))
+    step = -(-x.size // _FULL) if x.ndim > 1 else 1
+    few = slice(None, None, step)
+    probe = slice(None, None, max(step, -(-x.shape[0] // 16))) if x.ndim > 1 else few
+    allowed = tolerance(pair.x.dtype, pair.y.dtype)
+    wide = [np.asarray(z[probe], np.float64) for z in (x, y)]
+    if not all(np.isfinite(z).all() for z in wide):
+        return None
+    near = kinship(x, y, tries)
+    if scaled(wide[0], wide[1], allowed) is not None:
+        factors = scaled(x.astype(np.float64), y.astype(np.float64), allowed)
+        if factors is not None:
+            return _scaled(pair, chain, tag, text, factors, near, detail or {})
+    if near.correlation > LEAST and y.dtype.kind in "iu":
+        kept = levels_of(x, y)
+        made = None if kept is None else _levels(pair, chain, tag, text, kept, near)
+        if made is not None:
+            return made
+    if abs(near.correlation) > 0.98 and near.distance < 0.2:
+        pairs = [("B", x, y), ("A", y, x)]
+        for side, origin, result in pairs:
+            if not steplike(result):
+                continue
+            found = quantised(origin, result)
+            if found is not None:
+                made = _quantised(pair, chain, tag, text, side, found, near)
+                if made is not None:
+                    return made
+    if near.related:
+        said = f"fine-tuned: {near.distance:.2g} of its size away, correlation {near.correlation:.4f}"
+        said = f"{text}, and {said}" if text else said
+        tags = f"{tag}+fine-tuned" if tag else "fine-tuned"
+        return Finding("fine-tuned", tags, said, None, near.distance, chain, near, detail=detail or {})
+    return None
+
+
+def _scaled(
+    pair: Subject, chain: Chain, tag: str, text: str, found: Scaled, near: Kinship, detail: dict[str, Any]
+) -> Finding | None:
+    allowed = tolerance(pair.x.dtype, pair.y.dtype)
+
+    def holds(made: Array, wanted: Array) -> bool:
+        return _within(made, wanted, 2 * allowed)
+
+    variable = pair.variable
+    moved, names = chain.text(variable)
+    line: Line | None = None
+    if found.axis is None:
+        for shown in _factor_texts(float(found.factors[0])):
+            made = Line(pair.target, f"{moved} {shown}", names)
+            exact = proven(made, {variable: pair.y}, pair.x)
+            rough = exact or proven(replace(made, held="to float32's rounding"), {variable: pair.y}, pair.x, holds)
+            line = exact or line or rough
+            if exact is not None:
+                break
+    else:
+        axis = pair.a.stored_axis(found.axis)
+        if axis is not None:
+            values = [float(np.float32(value)) if pair.x.dtype == np.float32 else float(value)
+                      for value in found.factors]  # fmt: skip
+            spread = _spread("scale", axis, pair.x.ndim)
+            typed = f"np.asarray({spread}, np.{pair.x.dtype.name})" if pair.x.dtype.kind == "f" else spread
+            made = Line(pair.target, f"{moved} * {typed}", {**names, "scale": values}, "to float32's rounding")
+            line = proven(made, {variable: pair.y}, pair.x, holds)
+    if line is None and (found.axis is None or pair.a.stored_axis(found.axis) is not None):
+        return None
+    said = f"{text}, and {found.text}" if text else found.text
+    numbers = {"axis": found.axis, "factors": [float(one) for one in found.factors], **detail}
+    tags = f"{tag}+scaled" if tag else "scaled"
+    return Finding("explained", tags, said, line, found.worst, chain, near, detail=numbers)
+
+
+def _levels(pair: Subject, chain: Chain, tag: str, text: str, found: Quantised, near: Kinship) -> Finding | None:
+    """B keeps the numbers of the steps, as whole numbers, and the steps elsewhere."""
+    axis = None if found.axis is None else pair.a.stored_axis(found.axis)
+    if found.axis is not None and axis is None:
+        return None
+    moved, names = chain.text(pair.variable)
+    spread = f"{float(found.steps[0])!r}" if axis is None else _spread("np.asarray(step)", axis, pair.x.ndim)
+    values = {} if axis is None else {"step": [float(one) for one in found.steps]}
+    steps = found.steps if axis is None else found.steps.reshape([-1 if n == axis else 1 for n in range(pair.x.ndim)])
+
+    def half(made: Array, wanted: Array) -> bool:
+        return bool((np.abs(made - wanted.astype(np.float64)) <= 0.56 * steps).mean() > 0.999)
+
+    line = Line(pair.target, f"{moved} * {spread}", {**names, **values}, "to half a step of int8")
+    line = proven(line, {pair.variable: pair.y}, pair.x, half)
+    if line is None:
+        return None
+    said = f"B keeps the levels of {found.text}"
+    said = f"{text}, and {said}" if text else said
+    detail = {"axis": found.axis, "steps": [float(one) for one in found.steps], "side": "B"}
+    tags = f"{tag}+rounded:int8" if tag else "rounded:int8"
+    return Finding("explained", tags, said, line, near.distance, chain, near, detail=detail)
+
+
+def _quantised(
+    pair: Subject, chain: Chain, tag: str, text: str, side: str, found: Quantised, near: Kinship
+) -> Finding | None:
+    variable = pair.variable
+    moved, names = chain.text(variable)
+    axis = None if found.axis is None else pair.a.stored_axis(found.axis)
+    if found.axis is not None and axis is None:
+        return None
+    steps: Array = found.steps if axis is None else found.steps.reshape(
+        [-1 if place == axis else 1 for place in range(pair.x.ndim)])  # fmt: skip
+    steps = np.asarray(steps, np.float64)
+
+    narrow = (0.51 * steps).astype(np.result_type(pair.x, pair.y, np.float32))
+
+    def half(made: Array, wanted: Array) -> bool:
+        # What lies beyond the outermost level is cut there.
+        return bool(np.count_nonzero(np.abs(made - wanted) <= narrow) > 0.999 * wanted.size)
+
+    def whole(made: Array, wanted: Array) -> bool:
+        apart = np.abs(made.astype(np.float64) - wanted)
+        inside = apart <= 0.01 * steps
+        return bool(inside.mean() > 0.995 and (apart <= 1.01 * steps).all())
+
+    if side == "B":
+        line = proven(Line(pair.target, moved, names, "to half a step of int8"), {variable: pair.y}, pair.x, half)
+    else:
+        values: dict[str, list[Any]] = {}
+        step, offset = f"{float(found.steps[0])!r}", f"{float(found.offsets[0])!r}"
+        if axis is not None:
+            values = {"step": [float(one) for one in found.steps], "level": [float(one) for one in found.offsets]}
+            step, offset = (_spread(f"np.asarray({name})", axis, pair.x.ndim) for name in ("step", "level"))
+        if not found.offsets.any():
+            values.pop("level", None)
+            made = f"np.round({moved} / {step}) * {step}"
+        else:
+            made = f"np.round(({moved} - {offset}) / {step}) * {step} + {offset}"
+        held = "to the rounding of its steps"
+        line = proven(Line(pair.target, made, {**names, **values}, held), {variable: pair.y}, pair.x, whole)
+    if line is None:
+        return None
+    said = f"{side} is rounded to {found.text}"
+    said = f"{text}, and {said}" if text else said
+    tags = f"{tag}+rounded:int8" if tag else "rounded:int8"
+    detail = {"axis": found.axis, "steps": [float(one) for one in found.steps], "side": side}
+    return Finding("explained", tags, said, line, near.distance, chain, near, detail=detail)
+
+
+def _within(made: Array, wanted: Array, allowed: float) -> bool:
+    """Whether elements are equal to ``allowed`` of themselves."""
+    x, y = wanted.astype(np.float64), made.astype(np.float64)
+    floor = allowed * 2.0**-20 * float(np.sqrt(np.square(x).mean())) if x.size else 0.0
+    return bool((np.abs(x - y) <= allowed * np.abs(x) + floor).all())
+
+
+def _factor_texts(factor: float) -> Iterator[str]:
+    """How a factor may have been written, the plainest first."""
+    for digits in (1, 2, 3, 4, 5, 6):
+        short = float(f"{factor:.{digits}g}")
+        if abs(short - factor) <= 3e-7 * abs(factor):
+            yield f"* {short!r}"
+            break
+    if factor:
+        for digits in (1, 2, 3, 4, 5):
+            turned = float(f"{1 / factor:.{digits}g}")
+            if abs(turned * factor - 1) <= 3e-7:
+                yield f"/ {turned!r}"
+                break
+    yield f"* {float(np.float32(factor))!r}"
+    yield f"* {factor!r}"
+
+
+def _spread(name: str, axis: int, ndim: int) -> str:
+    """``name`` indexed so that it runs along ``axis`` of an array of ``ndim`` axes."""
+    behind = ndim - 1 - axis
+    if not behind:
+        return name
+    return f"np.reshape({name}, (-1{', 1' * behind}))"

@@ -1,0 +1,236 @@
+"""Why do two models differ? Layer by layer what explains it, each with the line of NumPy that proves it.
+
+The question of whoever moves a model between frameworks. Layers are paired by what they hold and not by their names,
+every explanation is tried on the numbers, and the line that is given was run before it was given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from cnnlens.detective.consensus import settle, verdict
+from cnnlens.detective.finding import STATUSES, Finding
+from cnnlens.detective.investigation import Compared, PartPair, investigate
+from cnnlens.detective.proof import Line
+from cnnlens.errors import CnnlensError
+from cnnlens.network import Network
+
+__all__ = ["ArrayRow", "Diff", "Row", "diff"]
+
+_OPEN_SIZE = 96  # pixels, where the other model leaves its image size open
+_WORST = ("another shape", "another", "missing", "differs", "ambiguous", "fine-tuned", "explained",
+          "equal, stored otherwise", "equal")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ArrayRow:
+    """One array of a pair of layers.
+
+    Attributes:
+        role: What it is, in Keras' words: ``kernel``, ``bias``, ``gamma`` …
+        a, b: Its name in each layer; None where one has no such array.
+        shape_a, shape_b: As each file stores it; ``axes_a``, ``axes_b``: the letters of those axes.
+        finding: What explains it.
+    """
+
+    role: str
+    a: str | None
+    b: str | None
+    shape_a: tuple[int, ...] | None
+    shape_b: tuple[int, ...] | None
+    axes_a: str
+    axes_b: str
+    finding: Finding
+
+
+@dataclass(frozen=True)
+class Row:
+    """A pair of layers, or a layer that one model has alone.
+
+    Attributes:
+        a, b: Their names; None where one model has no such layer.
+        kind_a, kind_b: Their kinds.
+        status: The worst of its arrays'; one of ``STATUSES``.
+        explanation: What explains the difference.
+        line: The line of NumPy that turns B's stored array into A's, for the array that is explained; None where no
+            line can.
+        how: ``order`` where order and kind paired them, ``values`` where their values did.
+        arrays: Each array by itself.
+        notes: What was passed over.
+    """
+
+    a: str | None
+    b: str | None
+    kind_a: str
+    kind_b: str
+    status: str
+    explanation: str
+    line: Line | None
+    how: str
+    arrays: tuple[ArrayRow, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def equal(self) -> bool:
+        """Whether it is no difference."""
+        return self.status in STATUSES[:2]
+
+
+@dataclass(frozen=True)
+class Diff:
+    """What was found out about two models.
+
+    Attributes:
+        a, b: The networks.
+        rows: A row a pair of layers that hold arrays, in A's order; then what only B has.
+        verdict: What happened to the model as a whole, in one to three sentences.
+        activations: Where their feature maps part; None where it was not asked.
+    """
+
+    a: Network
+    b: Network
+    rows: tuple[Row, ...]
+    verdict: tuple[str, ...]
+    activations: Any = None
+
+    @property
+    def equal(self) -> bool:
+        """Whether the models hold the same numbers, however stored, and compute the same where that was asked."""
+        return all(row.equal for row in self.rows) and (self.activations is None or self.activations.agree)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data: the verdict, a row a layer, and every line with its lists written out."""
+        from cnnlens import diff_listing
+
+        return diff_listing.as_json(self)
+
+    def __str__(self) -> str:
+        from cnnlens import diff_listing
+
+        return diff_listing.as_table(self)
+
+
+def diff(a: Any, b: Any, inputs: Any = None) -> Diff:
+    """Compare two models.
+
+    Args:
+        a, b: Paths, live framework models, or open Networks: Keras or PyTorch, in any combination.
+        inputs: What to run both on to compare their feature maps too, as ``record`` takes it, in A's axes; ``"random"``
+            draws a few from a fixed seed. None compares the weights alone.
+
+    Raises:
+        CnnlensError: A model cannot be read, or inputs do not fit; one line.
+    """
+    one, other = _network(a), _network(b)
+    if one is None:
+        one = _module(a, other)
+    if other is None:
+        other = _module(b, one)
+    found = investigate(one, other)
+    settle(found)
+    activations: Any = None
+    said = verdict(found)
+    if inputs is not None:
+        from cnnlens.detective.activations import compare
+
+        activations = compare(one, other, inputs, found)
+        if activations.text:
+            said = [*said, activations.text]
+    return Diff(one, other, tuple(_row(pair) for pair in found), tuple(said), activations)
+
+
+def _network(model: Any) -> Network | None:
+    """The network of a model; None for a live PyTorch module that says nothing of its input."""
+    from cnnlens import open as open_model
+    from cnnlens.detective.live_arrays import has_state_dict
+
+    if isinstance(model, Network):
+        return model
+    if not has_state_dict(model):
+        return open_model(model)
+    try:
+        return open_model(model)
+    except CnnlensError:
+        return None
+
+
+def _module(model: Any, other: Network | None) -> Network:
+    """A live module, called with inputs of the other model's shape; its arrays alone where that does not do."""
+    from cnnlens import open as open_model
+    from cnnlens.detective.live_arrays import network_of_state
+
+    shapes = [] if other is None else [other.canonical_shape(ref) for ref in other.inputs]
+    example = [
+        np.zeros((1, *(size or _OPEN_SIZE for size in shape[1:])), np.float32) for shape in shapes if shape is not None
+    ]
+    if example and len(example) == len(shapes):
+        try:
+            return open_model(model, example=tuple(example) if len(example) > 1 else example[0])
+        except CnnlensError:
+            pass
+    return network_of_state(model)
+
+
+def _row(pair: PartPair) -> Row:
+    arrays = tuple(_array(one) for one in pair.arrays)
+    a, b = pair.a, pair.b
+    if a is None or b is None:
+        side = "A" if a is not None else "B"
+        status = "explained" if pair.remark else "missing"
+        text = pair.remark or f"only in {side}"
+    else:
+        status = min((one.finding.status for one in arrays), key=_WORST.index, default="equal")
+        text = _explanation(arrays)
+    return Row(
+        a.name if a is not None else None,
+        b.name if b is not None else None,
+        a.layer.kind if a is not None else "",
+        b.layer.kind if b is not None else "",
+        status,
+        text,
+        _line(arrays),
+        pair.how,
+        arrays,
+        tuple(pair.notes),
+    )
+
+
+def _array(one: Compared) -> ArrayRow:
+    def shape(item: Any) -> tuple[int, ...] | None:
+        return None if item is None else tuple(item.weight.stored.shape)
+
+    def axes(item: Any) -> str:
+        return item.weight.stored_axes if item is not None and item.exact else ""
+
+    return ArrayRow(
+        one.role,
+        None if one.a is None else one.a.place,
+        None if one.b is None else one.b.place,
+        shape(one.a),
+        shape(one.b),
+        axes(one.a),
+        axes(one.b),
+        one.finding,
+    )
+
+
+def _explanation(arrays: tuple[ArrayRow, ...]) -> str:
+    """What is said of a layer: of its arrays that are not equal, each finding once."""
+    groups: Mapping[str, list[str]] = {}
+    groups = dict[str, list[str]]()
+    for one in arrays:
+        if one.finding.status != "equal":
+            groups.setdefault(one.finding.text, []).append(one.role)
+    if not groups:
+        return next((one.finding.text for one in arrays if one.finding.text != "equal"), "equal")
+    return "; ".join(f"{', '.join(roles)}: {text}" for text, roles in groups.items())
+
+
+def _line(arrays: tuple[ArrayRow, ...]) -> Line | None:
+    """The line of the kernel, or of the first array that is not simply equal."""
+    ordered = sorted(arrays, key=lambda one: (one.finding.status == "equal", one.role != "kernel"))
+    return next((one.finding.line for one in ordered if one.finding.line is not None), None)
