@@ -2,22 +2,25 @@
 
 Parts: ``speed`` (whole commands, extraction by the reference, memory), ``applications`` (the reference against Keras on
 keras.applications), ``checks`` (the same models audited under every backend), ``networks`` (random networks: any alarm
-is false), ``side-by-side`` (three backends together). Without a part, ``speed`` and ``applications`` run.
+is false), ``side-by-side`` (three backends together), ``pytorch`` (extraction from native modules, against forward
+hooks and TorchLens), ``conversion`` (keras.applications converted to PyTorch, run where there is no Keras),
+``diff`` (two models of 100 MB against reading both). Without a part, ``speed`` and ``applications`` run.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from benchmarks import applications, checks, speed
+from benchmarks import applications, checks, conversion, diff, pytorch, speed
 
-PARTS = ("speed", "applications", "checks", "networks", "side-by-side")
+PARTS = ("speed", "applications", "checks", "networks", "side-by-side", "pytorch", "conversion", "diff")
 
 
 def main() -> int:
@@ -53,6 +56,23 @@ def main() -> int:
         print(row)
         found["side_by_side"] = asdict(row)
         good &= row.ratio >= row.goal
+    if options.part == "pytorch":
+        rows, medians = pytorch.run()
+        found["pytorch"] = [asdict(row) for row in rows]
+        found["images_s"] = medians
+        found["load"] = os.getloadavg()[0]  # of this machine when it ended: other work beside it makes every rate lower
+        good &= all(row.ratio >= row.goal for row in rows)
+    if options.part == "conversion":
+        converted = conversion.run(options.names or None)
+        found["conversion"] = [asdict(one) for one in converted]
+        good &= all(one.good for one in converted)
+    if options.part == "diff":
+        rows = diff.run()
+        for row in rows:
+            print(row)
+        found["diff"] = [asdict(row) for row in rows]
+        found["load"] = os.getloadavg()[0]
+        good &= all(row.ratio >= row.goal for row in rows)
     if options.json is not None:
         options.json.write_text(json.dumps(found, indent=2) + "\n")
     return 0 if good else 1
@@ -60,10 +80,8 @@ def main() -> int:
 
 def machine() -> dict[str, Any]:
     """What the figures were measured on."""
-    import os
-
     versions = {}
-    for name in ("numpy", "keras", "tensorflow_cpu", "tensorflow", "jax", "torch", "matplotlib"):
+    for name in ("numpy", "keras", "tensorflow_cpu", "tensorflow", "jax", "torch", "torchlens", "matplotlib"):
         try:
             versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:

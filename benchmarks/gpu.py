@@ -2,8 +2,9 @@
 
 Checks the sample and a ResNet under every backend that has the GPU, in strict precision (all layers must be float32)
 and in native precision (the table says which layers ran in tf32), holds GPU recordings against CPU recordings, and
-measures extraction on both. What a backend cannot do there is said, and the others go on. The result names the GPU; it
-belongs in benchmarks/results.
+measures extraction on both; the same for a native ResNet-18 under ``pytorch``, whose extraction is also held against
+forward hooks and TorchLens on the GPU. What a backend cannot do there is said, and the others go on. The result names
+the GPU; it belongs in benchmarks/results.
 """
 
 from __future__ import annotations
@@ -13,11 +14,13 @@ import json
 import shutil
 import tempfile
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks import pytorch
 from benchmarks.__main__ import machine
 from benchmarks.applications import write_models
 from cnnlens import CnnlensError, auditing, backend, check_listing, checking, handover, sample, worker
@@ -25,7 +28,7 @@ from cnnlens import open as open_model
 from cnnlens.network import Network
 from cnnlens.recorder import record
 
-BACKENDS = ("keras-jax", "keras-torch", "keras-tensorflow")
+BACKENDS = ("keras-jax", "keras-torch", "keras-tensorflow", "pytorch")
 
 
 def gpus() -> dict[str, str]:
@@ -115,23 +118,28 @@ def main() -> int:
     folder = Path(tempfile.mkdtemp(prefix="cnnlens-gpu-"))
     good = True
     try:
-        write_models(folder, [options.model], backend=names[0].removeprefix("keras-"))
-        models = {
-            "sample": (open_model(sample.MODEL), str(sample.IMAGES), ["conv2d", "conv2d_1"], 1024),
-            options.model: (
-                open_model(folder / f"{options.model}.keras"),
-                str(folder / f"{options.model}.canonical.npy"),
-                None,
-                32,
-            ),
-        }
+        models: dict[str, tuple[Network, Any, list[str] | None, int]] = {}
+        keras = [name for name in names if name != "pytorch"]
+        if keras:
+            write_models(folder, [options.model], backend=keras[0].removeprefix("keras-"))
+            images = str(folder / f"{options.model}.canonical.npy")
+            models["sample"] = open_model(sample.MODEL), str(sample.IMAGES), ["conv2d", "conv2d_1"], 1024
+            models[options.model] = open_model(folder / f"{options.model}.keras"), images, None, 32
+        if "pytorch" in names:
+            native = open_model(pytorch.saved("ResNet18", folder / "ResNet18.pt2"))
+            models["ResNet18"] = native, np.random.default_rng(0).random((4, 3, 224, 224), np.float32), None, 32
         for title, (network, inputs, layers, batch) in models.items():
+            runners = backend.suited(network.source.framework)
+            able = [name for name in names if name in runners]
             for precision in ("strict", "native"):
-                one = check(network, inputs, names, precision, Path(tempfile.mkdtemp(dir=folder)))
+                one = check(network, inputs, able, precision, Path(tempfile.mkdtemp(dir=folder)))
                 result["checks"][f"{title} {precision}"] = one
                 good &= one["agree"]
-            wanted = layers or [layer.name for layer in network.layers if layer.kind == "Conv2D"][-3:]
-            result["extraction"] += [{"model": title, **row} for row in extraction(network, names, wanted, batch)]
+            wanted = layers or [layer.name for layer in network.layers if layer.kind in ("Conv2D", "Conv2d")][-3:]
+            result["extraction"] += [{"model": title, **row} for row in extraction(network, able, wanted, batch)]
+        if "pytorch" in names:
+            rows, medians = pytorch.run(device="cuda")
+            result["pytorch"] = {"rows": [asdict(row) for row in rows], "images_s": medians}
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     result["seconds"] = time.perf_counter() - started

@@ -19,6 +19,7 @@ __all__ = ["Recorded", "audit_recording", "audited_calls", "default_inputs", "re
 # Inputs that the audit looks at are so many that this many numbers go into the network, and at least one.
 _INPUT_NUMBERS = 200_000
 _MOST_INPUTS = 8
+_EMBEDDINGS = ("Embedding", "embedding")  # a layer, and PyTorch's function
 _OPEN_SIZE = 96  # pixels, where a model leaves its image size open
 
 
@@ -103,13 +104,13 @@ def default_inputs(network: Network, seed: int = 0) -> dict[str, NDArray[Any]]:
     largest = max((int(np.prod(shape, dtype=np.int64)) for shape in shapes.values()), default=1)
     count = int(np.clip(_INPUT_NUMBERS // max(largest, 1), 1, _MOST_INPUTS))
     for ref in network.inputs:
-        rows = [
-            call.layer.config.get("input_dim")
-            for call in network.calls
-            if ref in call.refs and call.layer.kind == "Embedding"
-        ]
-        if rows and isinstance(rows[0], int):
-            drawn[ref.name] = generator.integers(0, rows[0], (count, *shapes[ref.name])).astype(np.float32)
+        tables = [call.layer for call in network.calls if ref in call.refs and call.layer.kind in _EMBEDDINGS]
+        if tables:
+            # Keras says how many rows there are; PyTorch's table has as many.
+            rows = tables[0].config.get("input_dim")
+            if not isinstance(rows, int):
+                rows = next((weight.stored.shape[0] for weight in tables[0].stored.values()), 1)
+            drawn[ref.name] = generator.integers(0, rows, (count, *shapes[ref.name])).astype(np.float32)
             continue
         values = generator.random((count, *shapes[ref.name]), np.float32)
         drawn[ref.name] = np.floor(values * 256).astype(np.float32) if rescales(network) else values

@@ -25,6 +25,7 @@ from cnnlens.text import nearest, printable
 __all__ = [
     "GROUP",
     "PRECISIONS",
+    "STORED",
     "Backend",
     "Fingerprint",
     "Found",
@@ -36,6 +37,7 @@ __all__ = [
     "installed",
     "parse_device",
     "resolve",
+    "suited",
 ]
 
 GROUP = "cnnlens.backends"
@@ -44,7 +46,8 @@ PRECISIONS = ("strict", "native")
 _HOME = "cnnlens"  # the distribution whose backends are the built-in ones
 # What stands in entry-point names, file names and ``name@interpreter`` without surprises.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_LAYOUTS = ("keras", "torch", "flax", "onnx", "tflite")
+STORED = "stored"  # the layout of whoever hands a network's arrays back as its file has them
+_LAYOUTS = ("keras", "torch", "flax", "onnx", "tflite", STORED)
 
 
 class Session(Protocol):
@@ -105,7 +108,7 @@ class Backend(Protocol):
 
     @property
     def layout(self) -> str:
-        """Whose layout ``Session.weights`` is in: ``keras``, ``torch``, …"""
+        """Whose layout ``Session.weights`` is in: ``keras``, ``torch``, …; ``stored``: that of the network's own file."""
         ...
 
     def environment(self, device: str, precision: str) -> Mapping[str, str]:
@@ -266,6 +269,15 @@ def get(name: str) -> Backend:
         CnnlensError: there is none, or its plugin is broken; one line.
     """
     return find(name).backend
+
+
+def suited(framework: str) -> list[str]:
+    """The installed backends that run models of ``framework``: in their layout, its arrays need no other order.
+
+    The reference, which needs no framework and runs models of all, stands in where none is installed.
+    """
+    found = [one for one in installed() if one.name != "reference" and one.problem is None and not one.missing]
+    return [one.name for one in found if one.backend.layout == framework] or ["reference"]
 
 
 def resolve(value: str) -> object:

@@ -19,14 +19,16 @@ import numpy as np
 
 from cnnlens import numerics
 from cnnlens.auditing import Recorded, audit_recording, audited_calls, default_inputs
+from cnnlens.backend import suited
 from cnnlens.errors import CnnlensError
 from cnnlens.handover import network_hash
-from cnnlens.inputs import CanonicalStream
+from cnnlens.inputs import CanonicalStream, without_graph
+from cnnlens.live import backend_of
 from cnnlens.network import Network
 from cnnlens.numerics import Audit, Comparison
 from cnnlens.text import printable
 
-__all__ = ["Check", "Row", "Run", "check", "policy_verdict"]
+__all__ = ["Check", "Row", "Run", "check", "policy_verdict", "stored_halves"]
 
 # What a run may be by its arithmetic. A model whose own dtype policy asks for less precision may have it as well.
 _ROUNDING = {
@@ -108,7 +110,20 @@ class Check:
         """Whether a verdict is no fault, at the run's precision and the layer's own dtype policy."""
         layer = self.network.calls_by_name[row.name].layer
         allowed = _ROUNDING.get(run.precision, _ROUNDING["strict"])
-        return audit.verdict in allowed or audit.verdict in ("not audited", policy_verdict(layer.config))
+        if audit.verdict in allowed or audit.verdict in ("not audited", policy_verdict(layer.config)):
+            return True
+        return audit.verdict in stored_halves(self.network)
+
+
+def stored_halves(network: Network) -> frozenset[str]:
+    """The narrow types that a PyTorch model's weights are stored in: what flows between its layers is of them too.
+
+    Keras keeps such a choice in each layer's dtype policy instead (``policy_verdict``).
+    """
+    if network.source.framework != "torch":
+        return frozenset()
+    stored = {weight.stored.stored_dtype for layer in network.layers for weight in layer.stored.values()}
+    return frozenset(_POLICIES.values()) & stored
 
 
 def policy_verdict(config: Mapping[str, Any]) -> str:
@@ -127,11 +142,12 @@ def check(
     model: Any,
     inputs: Any = None,
     *,
-    backends: Sequence[str] = (),
+    backends: Sequence[str] | None = None,
     recordings: Sequence[Any] = (),
     precision: str = "strict",
     device: str = "cpu",
     repeat: int = 1,
+    example: Any = None,
     timeout: float | None = None,
     trust_code: bool = False,
     allow_nonfinite: bool = False,
@@ -142,10 +158,12 @@ def check(
     Args:
         model: A path, an open ``Network``, or a live framework model.
         inputs: What ``record`` takes; None draws a few from a fixed seed.
-        backends: Names as ``cnnlens backends`` lists them, or ``name@interpreter``.
+        backends: Names as ``cnnlens backends`` lists them, or ``name@interpreter``. None: where no recordings are
+            given, the installed ones that run models of this framework, and for a live model the one it lives in.
         recordings: Recordings of the same model, made anywhere: paths or open ones.
         precision, device: For the backends that run here; see ``record``.
         repeat: 2 runs every backend twice and says whether it repeats itself bit for bit.
+        example: For a live PyTorch module; see ``record``.
         timeout: Seconds that a backend may be silent.
         trust_code: Run layers whose code comes with the file. Only for files of your own.
         allow_nonfinite: Take inputs that hold NaN or infinity.
@@ -155,11 +173,13 @@ def check(
         CnnlensError: nothing to check, an unknown backend, a recording of another model, inputs that do not fit. A
             backend that fails is no exception: its ``Run`` holds the error and the others' results stand.
     """
-    from cnnlens import open as open_model
+    from cnnlens.recorder import network_given
     from cnnlens.recording import Recording
 
-    network = model if isinstance(model, Network) else open_model(model)
+    network = network_given(model, inputs, example)
     live = None if isinstance(model, str | os.PathLike | Network) else model
+    if backends is None:
+        backends = [] if recordings else suited(network.source.framework) if live is None else [backend_of(live)]
     if not backends and not recordings:
         raise CnnlensError("there is nothing to check; name backends, or give recordings")
     say = progress or _silent
@@ -238,9 +258,10 @@ class _Starter:
 
         made = [
             record(
-                # A live model itself runs where it lives; any other backend is given its graph and its arrays.
-                self.live if self.live is not None and runs_here(self.live, backend) else self.network,
+                self.network,
                 self.inputs,
+                # A live model itself runs where it lives; any other backend is given its graph and its arrays.
+                live=self.live if runs_here(self.live, backend) else None,
                 backend=backend,
                 device=self.device,
                 precision=self.precision,
@@ -333,6 +354,8 @@ def _pairs(network: Network, kept: Mapping[str, Any]) -> dict[tuple[str, str], d
 
 
 def _inputs(network: Network, inputs: Any) -> tuple[str, Any]:
+    if not network.calls:
+        raise without_graph(network)
     if inputs is not None:
         return "the inputs given", inputs
     drawn = default_inputs(network)

@@ -7,6 +7,7 @@ import json
 import sys
 from typing import Any
 
+from cnnlens import architecture
 from cnnlens.arguments import seconds, whole_number
 
 __all__ = ["add"]
@@ -20,10 +21,20 @@ def add(commands: Any) -> None:
         help=text,
         description=text.capitalize() + ". Exit code 0: they agree; 1: they do not; 2: it could not be checked.",
     )
-    check.add_argument("model", metavar="MODEL", help="a .keras or .h5 file, or a .keras folder")
+    check.add_argument(
+        "model", metavar="MODEL", help="a .keras, .h5, .pt2, .pt, .pth or .safetensors file, or a .keras folder"
+    )
     check.add_argument("recordings", nargs="*", metavar="RUN.zarr", help="recordings of the same model, made anywhere")
-    check.add_argument("--backends", "-b", metavar="A,B,…", help="which backends (default: all that are installed)")
+    check.add_argument(
+        "--backends", "-b", metavar="A,B,…", help="which backends (default: those that run this framework)"
+    )
+    check.add_argument(
+        "--twin",
+        metavar="MODEL",
+        help="the same model in another framework: both are audited, and their outputs compared",
+    )
     check.add_argument("--config", metavar="FILE", help="the model's config, where MODEL holds weights alone")
+    architecture.add_arguments(check)
     check.add_argument(
         "--inputs",
         "-i",
@@ -55,12 +66,13 @@ def add(commands: Any) -> None:
 
 def _check(options: argparse.Namespace) -> int:
     from cnnlens import check_listing
-    from cnnlens import open as open_model
     from cnnlens.checking import check
     from cnnlens.cli import output_text
     from cnnlens.commands_record import inputs_given
 
-    network = open_model(options.model, config=options.config)
+    if options.twin is not None:
+        return _check_twins(options)
+    network = architecture.network(options)
     inputs = inputs_given(options.inputs, [ref.name for ref in network.inputs]) if options.inputs else None
     backends = _chosen(options)
     quiet = options.json or not sys.stderr.isatty()
@@ -87,16 +99,44 @@ def _check(options: argparse.Namespace) -> int:
     return 0 if result.agree else 1
 
 
-def _chosen(options: argparse.Namespace) -> list[str]:
-    """The backends asked for; else every framework that is installed, or the reference where none is."""
-    from cnnlens import backend
+def _check_twins(options: argparse.Namespace) -> int:
+    from cnnlens import open as open_model
+    from cnnlens import twins
+    from cnnlens.cli import output_text
+    from cnnlens.commands_record import inputs_given
+    from cnnlens.errors import CnnlensError
 
-    if options.backends is not None:
-        return [name for name in (part.strip() for part in options.backends.split(",")) if name]
-    if options.recordings:
-        return []
-    found = [one for one in backend.installed() if one.problem is None and not one.missing]
-    return [one.name for one in found if one.name != "reference"] or ["reference"]
+    if options.recordings or options.repeat > 1:
+        raise CnnlensError("--twin runs both models itself, once; leave recordings and --repeat out")
+    a, b = architecture.network(options), open_model(options.twin)
+    quiet = options.json or not sys.stderr.isatty()
+    result = twins.check_twins(
+        a,
+        b,
+        inputs_given(options.inputs, [ref.name for ref in a.inputs]) if options.inputs else None,
+        backends=_chosen(options),
+        precision=options.precision,
+        device=options.device,
+        timeout=options.timeout,
+        trust_code=options.trust_code,
+        allow_nonfinite=options.allow_nonfinite,
+        progress=None if quiet else lambda line: print(line, file=sys.stderr),
+    )
+    if options.json:
+        text = json.dumps(twins.as_json(result), indent=2, allow_nan=False) + "\n"
+    else:
+        text = twins.as_table(result)
+    output_text(text, options.output)
+    if not result.could_check:
+        return 2
+    return 0 if result.agree else 1
+
+
+def _chosen(options: argparse.Namespace) -> list[str] | None:
+    """The backends asked for; None for those that suit the model."""
+    if options.backends is None:
+        return None
+    return [name for name in (part.strip() for part in options.backends.split(",")) if name]
 
 
 def _backends(options: argparse.Namespace) -> None:

@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cnnlens import architecture
+
 if TYPE_CHECKING:
     from cnnlens.recording import Recording
 
@@ -21,8 +23,11 @@ def add(commands: Any) -> None:
         help=text,
         description=text.capitalize() + ". A run that was cut short goes on where it stopped when it is given again.",
     )
-    record.add_argument("model", metavar="MODEL", help="a .keras or .h5 file, or a .keras folder")
+    record.add_argument(
+        "model", metavar="MODEL", help="a .keras, .h5, .pt2, .pt, .pth or .safetensors file, or a .keras folder"
+    )
     record.add_argument("--config", metavar="FILE", help="the model's config, where MODEL holds weights alone")
+    architecture.add_arguments(record)
     record.add_argument(
         *("--inputs", "-i"),
         action="append",
@@ -30,7 +35,9 @@ def add(commands: Any) -> None:
         metavar="[NAME=]PATH",
         help="a folder of PNG/JPEG, .npy, .npz or IDX (.gz); with NAME= for each input where the model has several",
     )
-    record.add_argument("--backend", "-b", metavar="NAME", help="NAME or NAME@PYTHON (default: reference)")
+    record.add_argument(
+        "--backend", "-b", metavar="NAME", help="NAME or NAME@PYTHON (default: reference; pytorch for its own)"
+    )
     record.add_argument(
         *("--layers", "-l"),
         action="append",
@@ -63,12 +70,11 @@ def add(commands: Any) -> None:
 
 
 def _record(options: argparse.Namespace) -> None:
-    from cnnlens import open as open_model
     from cnnlens.cli import output_text
     from cnnlens.progress import Progress
     from cnnlens.recorder import record
 
-    network = open_model(options.model, config=options.config)
+    network = architecture.network(options)
     with Progress("inputs") as progress:
         recording = record(
             network,

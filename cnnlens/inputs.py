@@ -14,11 +14,11 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnlens.errors import CnnlensError, UnsupportedLayerError
+from cnnlens.errors import CnnlensError
 from cnnlens.images import SCALES
 from cnnlens.input_feeds import Feed, How, Member, blocks
 from cnnlens.input_files import npz_members
-from cnnlens.network import Network, Ref
+from cnnlens.network import Network, Ref, without_graph
 from cnnlens.text import nearest, printable
 
 __all__ = ["CanonicalStream", "InputStream", "open_inputs"]
@@ -117,10 +117,7 @@ def open_inputs(
     if isinstance(inputs, InputStream):
         return inputs
     if not network.calls or not network.inputs:
-        raise UnsupportedLayerError(
-            f"{printable(network.source.path, 300)}: it holds weights without a graph, so nothing can be run; "
-            "open the whole model (a .keras file, or .h5 saved with model.save)"
-        )
+        raise without_graph(network)
     if scale not in SCALES:
         raise CnnlensError(f"no scale '{printable(scale)}'; {nearest(scale, SCALES)}")
     if limit is not None and limit < 1:

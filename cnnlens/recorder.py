@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from cnnlens import handover, janitor
 from cnnlens import open as open_model
+from cnnlens.backend import suited
 from cnnlens.chunk_writer import write_chunk, zeros_crc32
 from cnnlens.errors import CnnlensError
 from cnnlens.inputs import InputStream, open_inputs
@@ -39,7 +40,7 @@ from cnnlens.text import nearest, printable
 from cnnlens.worker import Chunk
 from cnnlens.worker_process import parse_spec
 
-__all__ = ["record", "runs_here"]
+__all__ = ["network_given", "record", "runs_here"]
 
 Array = NDArray[Any]
 T = TypeVar("T")
@@ -65,6 +66,8 @@ def record(
     scale: str = "auto",
     limit: int | None = None,
     allow_nonfinite: bool = False,
+    example: Any = None,
+    live: Any = None,
     trust_code: bool = False,
     timeout: float | None = None,
     progress: Callable[[int, int], object] | None = None,
@@ -74,8 +77,8 @@ def record(
     Args:
         model: A path, an open ``Network``, or a live framework model, which then runs in this process.
         inputs: What ``cnnlens.inputs.open_inputs`` takes: paths, arrays, a mapping for several inputs.
-        backend: ``keras-jax``, or ``keras-jax@/path/to/python`` for another interpreter; None: ``reference`` for a
-            file, and for a live model the backend that it lives in.
+        backend: ``keras-jax``, or ``keras-jax@/path/to/python`` for another interpreter; None: for a live model the
+            backend that it lives in, for a PyTorch file ``pytorch`` where it is installed, else ``reference``.
         layers: Names or indices of the layers (or names of tensors) wanted; None for all. Inputs are always recorded.
         device: ``cpu``, ``gpu``, ``gpu:1``.
         precision: ``native`` as the framework comes, or ``strict``: no reduced precision, deterministic kernels.
@@ -85,6 +88,9 @@ def record(
         resume: Go on with a recording of the same run that was cut short; without it one that is there is refused.
         overwrite: Throw away a recording that is there.
         scale, limit, allow_nonfinite: As ``open_inputs`` takes them.
+        example: For a live PyTorch module, the inputs that it is exported with, as ``cnnlens.open`` takes them; None
+            takes the first of ``inputs``, which must be arrays then, in the module's own axes.
+        live: The live model that ``model``, an open ``Network``, was made from: it is run, and not read again.
         trust_code: Run layers whose code comes with the file. Only for files of your own.
         timeout: Seconds that the backend may be silent; None for 600.
         progress: Called with the inputs recorded so far, and all.
@@ -96,14 +102,15 @@ def record(
         CnnlensError: inputs that do not fit, another run's recording in the way, a full disk, a backend that refuses,
             crashes or hangs; one line each. What was recorded by then stays, and the same call goes on from there.
     """
-    live = None if isinstance(model, str | os.PathLike | Network) else model
-    network = _network(model)
+    if not isinstance(model, str | os.PathLike | Network):
+        live = model
+    network = network_given(model, inputs, example)
     if batch is not None and batch < 1:
         raise CnnlensError(f"a batch holds at least one input, not {batch}")
     stream = open_inputs(network, inputs, scale=scale, limit=limit, allow_nonfinite=allow_nonfinite)
     tensors, notes = _tensors(network, None if layers is None else list(layers))
     size = min(batch or _default_batch(network, tensors, stream), stream.count)
-    spec = backend or ("reference" if live is None else backend_of(live))
+    spec = backend or (_default_backend(network) if live is None else backend_of(live))
     path = Path(tempfile.mkdtemp(prefix="cnnlens-")) if out is None else Path(out)
     if out is None:
         janitor.watch(path)
@@ -288,10 +295,31 @@ def _chunk_crc32(array: Array, rows: int) -> int:
     return zeros_crc32((rows - len(array)) * math.prod(array.shape[1:]) * array.dtype.itemsize, crc)
 
 
-def _network(model: Any) -> Network:
+def network_given(model: Any, inputs: Any, example: Any) -> Network:
+    """``model`` as a Network; a live PyTorch module is exported with ``example``, or else with the first of ``inputs``.
+
+    Raises:
+        CnnlensError: it is a file that is refused, or a live model that cannot be read; one line.
+    """
     if isinstance(model, Network):
         return model
-    return open_model(cast(str, model)) if isinstance(model, str | os.PathLike) else network_of(model)
+    if isinstance(model, str | os.PathLike):
+        return open_model(cast(str, model))
+    return network_of(model, _first_of(inputs) if example is None else example)
+
+
+def _first_of(inputs: Any) -> Any:
+    """The first examples of arrays as they are given; None of whatever must be read first."""
+    if isinstance(inputs, Mapping):
+        return {name: _first_of(one) for name, one in cast("Mapping[str, Any]", inputs).items()}
+    if isinstance(inputs, list | tuple):
+        return tuple(_first_of(one) for one in cast("Sequence[Any]", inputs))
+    return inputs[:1] if hasattr(inputs, "shape") and hasattr(inputs, "dtype") else None
+
+
+def _default_backend(network: Network) -> str:
+    """Keras runs on three frameworks, none of them the obvious one; a model of PyTorch has one home."""
+    return suited("torch")[0] if network.source.framework == "torch" else "reference"
 
 
 def _tensors(network: Network, layers: Sequence[str | int] | None) -> tuple[tuple[str, ...], tuple[str, ...]]:

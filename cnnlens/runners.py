@@ -159,7 +159,7 @@ def _differences(network: Network, framework: str, held: Mapping[str, Mapping[st
             if weight is None:
                 continue
             array = weight.read()
-            if framework != weight.framework:
+            if framework not in (seam.STORED, weight.framework):
                 array = layout.arrange(weight.kind, weight.role, weight.canonical(), framework, weight.geometry)
             expected = seam.fingerprint(array)
             if found == expected:

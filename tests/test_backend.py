@@ -16,7 +16,7 @@ from cnnlens.backend import fingerprint, parse_device
 from cnnlens.testing import BackendContract
 from cnnlens.testing.contract import Contract
 
-BUILT_IN = ["reference", "keras-jax", "keras-tensorflow", "keras-torch"]
+BUILT_IN = ["reference", "keras-jax", "keras-tensorflow", "keras-torch", "pytorch"]
 
 
 class TestReference(BackendContract):
@@ -80,9 +80,9 @@ def test_the_suite_sees_a_backend_that_lies(
 
 def test_the_built_in_backends_are_found_first() -> None:
     found = backend.installed()
-    assert [one.name for one in found[:4]] == BUILT_IN
-    assert all(one.built_in and one.refused is None for one in found[:4])
-    assert backend.get("reference").layout == "keras"
+    assert [one.name for one in found[:5]] == BUILT_IN
+    assert all(one.built_in and one.refused is None for one in found[:5])
+    assert backend.get("reference").layout == "stored"
 
 
 def test_asking_imports_nothing(plugin_folder: Path) -> None:
@@ -140,6 +140,17 @@ def test_two_plugins_of_one_name_are_both_skipped(tmp_path: Path, monkeypatch: p
     monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(CnnlensError, match=r"'twin' of one 1\.0 is skipped: one and two both declare that name"):
         backend.get("twin")
+
+
+def test_a_model_goes_to_the_backends_that_are_in_its_layout(monkeypatch: pytest.MonkeyPatch) -> None:
+    only = [one for one in backend.installed() if one.built_in]
+    monkeypatch.setattr(backend, "installed", lambda: only)
+    monkeypatch.setattr(backend, "_version_of", lambda requirement: (requirement, "1.0"))  # nothing is missing
+    assert backend.suited("torch") == ["pytorch"]
+    assert backend.suited("keras") == ["keras-jax", "keras-tensorflow", "keras-torch"]
+    assert backend.suited("onnx") == ["reference"]
+    monkeypatch.setattr(backend, "_version_of", lambda requirement: None)
+    assert backend.suited("torch") == ["reference"]
 
 
 def test_a_missing_backend_names_the_nearest() -> None:

@@ -291,7 +291,7 @@ def test_broken_files_are_one_line_that_names_them(tmp_path: Path, reason: str) 
 
 
 def test_a_file_without_a_graph_cannot_be_run() -> None:
-    bare = Network("w", "weights", SimpleNamespace(path="a.weights.h5"), (), (), (), ())  # type: ignore[arg-type]
+    bare = Network("w", "weights", SimpleNamespace(path="a.weights.h5", framework="keras"), (), (), (), ())  # type: ignore[arg-type]
     with pytest.raises(CnnlensError, match="weights without a graph"):
         open_inputs(bare, NUMBERS)
 

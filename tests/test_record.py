@@ -450,7 +450,7 @@ assert (np.asarray(record(model, x, layers=["conv"])["conv"]) == 1).all()
 try:
     record(object(), x)
 except CnnlensError as error:
-    assert "a live model of keras was expected, a builtins.object came" in str(error), error
+    assert "a live model of keras or a live model of torch was expected, a builtins.object came" in str(error), error
 """
 
 

@@ -46,7 +46,7 @@ def test_a_round_trip(handed: Path, chain: Network) -> None:
         folder = process.folder
         loaded = process.load(handed)
         assert loaded.versions["numpy"] == np.__version__
-        assert (loaded.device, loaded.layout) == ("cpu", "keras")
+        assert (loaded.device, loaded.layout) == ("cpu", "stored")
         agree(use(process, handed, chain), chain)
         assert process.weights()["norm"]["gamma"] == fingerprint(chain["norm"].weights["gamma"])
         assert len(process.bench(inputs_for(chain, 5), ["head"], repeat=3)) == 3

@@ -8,24 +8,23 @@ file. The framework's own file adds how to compile that walk, its precision swit
 from __future__ import annotations
 
 import os
-import platform
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
 
-from cnnlens.errors import CnnlensError, UnsupportedLayerError
-from cnnlens.network import Network, shown_shape
-from cnnlens.text import nearest, printable
+from cnnlens.errors import CnnlensError
+from cnnlens.network import Network
+from cnnlens.text import printable
 from cnnlens_backends._keras_errors import first_line
 from cnnlens_backends._keras_layers import input_dtype, make_layers
 from cnnlens_backends._keras_live import live_layers
 from cnnlens_backends._keras_variables import find, host
-from cnnlens_backends._keras_walk import Array, Plan, Run, Step, Walk, is_stored_order, needed, walk_of
+from cnnlens_backends._keras_walk import Plan, Run, Step, Walk, is_stored_order, walk_of
+from cnnlens_backends._shared import Array, checked_inputs, device_named, needed, runnable, versions, wanted_refs
 
 __all__ = ["KerasBackend", "KerasSession"]
 
@@ -96,6 +95,7 @@ class KerasBackend(ABC):
             UnsupportedLayerError: a layer is not Keras' own (without ``trust_code``), or this Keras has no such layer.
             CnnlensError: no such device; Keras runs on another framework in this process; arrays and layers differ.
         """
+        runnable(network, self.name, "keras")
         found = import_module("keras").backend.backend()
         if found != self.framework:
             raise CnnlensError(
@@ -104,24 +104,10 @@ class KerasBackend(ABC):
             )
         if precision not in ("strict", "native"):
             raise CnnlensError(f"{self.name}: a precision is 'strict' or 'native', not '{printable(precision)}'")
-        if not network.calls:
-            raise UnsupportedLayerError(
-                f"{printable(network.source.path, 300)}: it holds weights without a graph, so nothing can be run; "
-                "open the whole model (a .keras file, or .h5 saved with model.save)"
-            )
-        place, described = self._device(device)
+        place, described = device_named(self.name, device, self.devices())
         with import_module("keras").device(place):
             layers = live_layers(live, network) if live is not None else make_layers(network, trust_code)
         return KerasSession(self, network, layers, place, described, precision)
-
-    def _device(self, wanted: str) -> tuple[str, str]:
-        """A device as Keras names it and as people read it."""
-        listed = self.devices()
-        named = {one.split(" ", 1)[0]: one for one in listed}
-        found = "gpu:0" if wanted == "gpu" else wanted
-        if found not in named:
-            raise CnnlensError(f"{self.name}: it has no device '{printable(wanted)}' here; it has {', '.join(listed)}")
-        return found, named[found]
 
 
 class KerasSession:
@@ -137,7 +123,7 @@ class KerasSession:
         precision: str,
     ) -> None:
         self.device = device
-        self.versions = _versions(backend.requires)
+        self.versions = versions(backend.requires)
         self._backend = backend
         self._network = network
         self._layers = dict(layers)
@@ -158,7 +144,7 @@ class KerasSession:
         Raises:
             CnnlensError: no such tensor; inputs that do not fit; the framework failed (memory, most often).
         """
-        given = self._inputs(inputs)
+        given = checked_inputs(self._network, inputs, lambda call: input_dtype(call.layer))
         stored = tuple(
             is_stored_order(ref, array, self._network) for ref, array in zip(self._network.inputs, given, strict=True)
         )
@@ -209,31 +195,8 @@ class KerasSession:
             else:
                 yield
 
-    def _inputs(self, inputs: Sequence[Array]) -> list[Array]:
-        refs = self._network.inputs
-        if len(inputs) != len(refs):
-            raise CnnlensError(f"the network has {len(refs)} inputs, and {len(inputs)} arrays came")
-        arrays: list[Array] = []
-        for ref, array in zip(refs, inputs, strict=True):
-            wanted = self._network.canonical_shape(ref)
-            fits = wanted is None or (
-                len(wanted) == array.ndim
-                and all(w in (None, s) for w, s in zip(wanted[1:], array.shape[1:], strict=True))
-            )
-            if not fits or len(array) != len(inputs[0]) or not len(array):
-                raise CnnlensError(
-                    f"input '{printable(ref.name)}': {shown_shape(wanted)} was expected, {array.shape} came"
-                )
-            dtype = input_dtype(self._network.calls_by_name[ref.call].layer)
-            arrays.append(array if dtype == "bfloat16" else array.astype(dtype, copy=False))
-        return arrays
-
     def _plan(self, tensors: Sequence[str], stored: Sequence[bool]) -> Plan:
-        known = self._network.tensors
-        for name in tensors:
-            if name not in known:
-                raise CnnlensError(f"no tensor is named '{printable(name)}'; {nearest(name, known)}")
-        wanted = [known[name] for name in tensors]
+        wanted = wanted_refs(self._network, tensors)
         steps = [Step(call, self._layers) for call in needed(self._network, wanted) if call.refs]
         walk = walk_of(self._network, steps, wanted, stored)
         moves = [self._network.calls_by_name[ref.call].channel_axis != 1 for ref in wanted]
@@ -248,13 +211,3 @@ def _read(variable: Any, weight: Any) -> Array:
     wanted = weight.stored.dtype
     # Counters are wider in some versions' files; a number is the same in every width.
     return array.astype(wanted) if array.dtype.kind in "iu" and np.dtype(wanted).kind in "iu" else array
-
-
-def _versions(requires: Sequence[str]) -> dict[str, str]:
-    found = {"python": platform.python_version(), "numpy": np.__version__}
-    for name in (one for alternatives in requires for one in alternatives.split("|")):
-        try:
-            found[name.removesuffix("-cpu")] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found

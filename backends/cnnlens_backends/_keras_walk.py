@@ -7,7 +7,7 @@ each set of wanted tensors, and handed to the framework to compile.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from typing import Any, cast
@@ -27,7 +27,6 @@ __all__ = [
     "Walk",
     "in_canonical_axes",
     "is_stored_order",
-    "needed",
     "turned",
     "walk_of",
 ]
@@ -80,9 +79,17 @@ class Step:
         args = map_refs(self.args, values.__getitem__)
         kwargs = map_refs(self.kwargs, values.__getitem__)
         result = args[0] if self.operation is None else self.operation(*args, **kwargs)
-        parts: list[Any] = list(cast("list[Any]", result)) if isinstance(result, (list, tuple)) else [result]
-        for index, part in enumerate(parts):
+        for index, part in enumerate(_flat(result)):
             values[Ref(self.call.name, index)] = part
+
+
+def _flat(result: Any) -> Iterator[Any]:
+    """The tensors of a result in Keras' order: the states of stacked cells come as lists in a list."""
+    if isinstance(result, (list, tuple)):
+        for part in cast("list[Any]", result):
+            yield from _flat(part)
+    else:
+        yield result
 
 
 def walk_of(network: Network, steps: Sequence[Step], wanted: Sequence[Ref], stored: Sequence[bool]) -> Walk:
@@ -138,18 +145,6 @@ def is_stored_order(ref: Ref, array: Array, network: Network) -> bool:
     """Whether a canonical array lies in memory in the file's own, channels-last order: then nothing need be moved."""
     axis = network.calls_by_name[ref.call].channel_axis
     return axis != 1 and array.ndim > 2 and np.moveaxis(array, 1, -1).flags.c_contiguous
-
-
-def needed(network: Network, wanted: Sequence[Ref]) -> list[Call]:
-    """The calls that the wanted tensors depend on, in order."""
-    needed: set[str] = set()
-    queue = [ref.call for ref in wanted]
-    while queue:
-        name = queue.pop()
-        if name not in needed:
-            needed.add(name)
-            queue.extend(ref.call for ref in network.calls_by_name[name].refs)
-    return [call for call in network.calls if call.name in needed]
 
 
 def _constants(value: Any) -> Any:

@@ -12,17 +12,23 @@ from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
 from typing import Any
 
-__all__ = ["captured"]
+__all__ = ["captured", "write_in_place"]
 
 # Work equally on any order of axes in memory, and fastest on channels last.
 _ANY_ORDER = ("convolution.default", "max_pool2d_with_indices.default", "avg_pool2d.default")
 # Give another view of the memory that they are given.
-_VIEWS = ("permute.default", "reshape.default", "contiguous.default", "detach.default", "alias.default")
+_VIEWS = (
+    "permute.default", "reshape.default", "contiguous.default", "detach.default", "alias.default", "flatten.using_ints",
+    "dropout.default", "unsqueeze.default", "transpose.int",
+)  # fmt: skip
 # Make memory of their own.
 _FRESH = (
     *_ANY_ORDER, "mm.default", "addmm.default", "bmm.default", "add.Tensor", "sub.Tensor", "mul.Tensor", "div.Tensor",
     "relu.default", "sigmoid.default", "tanh.default", "hardtanh.default", "constant_pad_nd.default", "cat.default",
     "_native_batch_norm_legit_no_training.default", "native_batch_norm.default", "clamp.default", "silu.default",
+    "conv1d.default", "conv2d.default", "conv3d.default", "linear.default", "batch_norm.default", "max_pool2d.default",
+    "adaptive_avg_pool2d.default", "mean.dim", "hardswish.default", "hardsigmoid.default", "leaky_relu.default",
+    "gelu.default", "elu.default", "relu6.default", "layer_norm.default", "group_norm.default", "softmax.int",
 )  # fmt: skip
 _IN_PLACE = {
     "add.Tensor": "add_.Tensor",
@@ -33,6 +39,12 @@ _IN_PLACE = {
     "hardtanh.default": "hardtanh_.default",
     "clamp.default": "clamp_.default",
     "silu.default": "silu_.default",
+    "tanh.default": "tanh_.default",
+    "hardswish.default": "hardswish_.default",
+    "hardsigmoid.default": "hardsigmoid_.default",
+    "leaky_relu.default": "leaky_relu_.default",
+    "elu.default": "elu_.default",
+    "relu6.default": "relu6_.default",
 }
 
 
@@ -46,7 +58,7 @@ def captured(walk: Callable[[Sequence[Any]], list[Any]], tensors: Sequence[Any])
     module: Any = make_fx(flat)(*tensors)
     graph = module.graph
     _leave_out_copies(graph)
-    _write_in_place(graph)
+    write_in_place(graph)
     graph.eliminate_dead_code()
     module.recompile()
     return module
@@ -78,7 +90,13 @@ def _leave_out_copies(graph: Any) -> None:
                 node.kwargs = {"memory_format": torch.channels_last}
 
 
-def _write_in_place(graph: Any) -> None:
+def write_in_place(graph: Any) -> None:
+    """Have sums and activations write where their input was, if nothing reads that any more.
+
+    Args:
+        graph: A ``torch.fx.Graph``; ``meta["val"]`` of its nodes has ``shape`` and ``dtype`` of what they give. What
+            the graph gives out counts as read at its end, so a wanted tensor is never written over.
+    """
     order = {node: position for position, node in enumerate(graph.nodes)}
     for node in graph.nodes:
         name = _named(node)

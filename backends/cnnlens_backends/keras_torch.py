@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from importlib import import_module
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 from cnnlens_backends._keras import KerasBackend
 from cnnlens_backends._keras_walk import Array, Run, Walk, turned
 from cnnlens_backends._torch_graph import captured
+from cnnlens_backends._torch_precision import gpus, strict
 
 
 class _Torch(KerasBackend):
@@ -41,30 +42,10 @@ class _Torch(KerasBackend):
         return run
 
     def gpus(self) -> list[str]:
-        cuda = import_module("torch").cuda
-        return [cuda.get_device_name(index) for index in range(cuda.device_count())]
+        return gpus()
 
-    @contextmanager
-    def strict(self) -> Generator[None]:
-        torch = import_module("torch")
-        settings = [
-            (torch.backends.cuda.matmul, "allow_tf32", False),
-            (torch.backends.cudnn, "allow_tf32", False),
-            (torch.backends.cudnn, "deterministic", True),
-            (torch.backends.cudnn, "benchmark", False),
-            (torch.utils.deterministic, "fill_uninitialized_memory", False),
-        ]
-        before = [(owner, name, getattr(owner, name)) for owner, name, _ in settings]
-        mode = torch.get_deterministic_debug_mode()
-        for owner, name, value in settings:
-            setattr(owner, name, value)
-        torch.use_deterministic_algorithms(True, warn_only=True)
-        try:
-            yield
-        finally:
-            torch.set_deterministic_debug_mode(mode)
-            for owner, name, value in before:
-                setattr(owner, name, value)
+    def strict(self) -> AbstractContextManager[None]:
+        return strict()
 
 
 def _graph(walk: Walk, tensors: Sequence[Any]) -> tuple[Any, list[Any]]:

@@ -37,9 +37,10 @@ class Contract:
     worker: Worker
     folder: Path
     tolerance: float
+    framework: str = "keras"
 
     def load(self, name: str) -> Network:
-        net = network(name)
+        net = network(name, self.framework)
         place = self.folder / name
         if not place.exists():
             place.mkdir()
@@ -68,6 +69,7 @@ class BackendContract:
 
     Attributes:
         backend: The entry point's name.
+        framework: Whose models it runs: the contract's networks are ``keras`` ones or ``torch`` ones.
         device: Where it runs.
         precision: How it runs.
         timeout: Seconds for each answer; the first imports the framework.
@@ -75,6 +77,7 @@ class BackendContract:
     """
 
     backend: ClassVar[str]
+    framework: ClassVar[str] = "keras"
     device: ClassVar[str] = "cpu"
     precision: ClassVar[str] = "strict"
     timeout: ClassVar[float] = 300.0
@@ -87,7 +90,7 @@ class BackendContract:
             temporary_folder() as folder,
             pool(self.backend, self.device, self.precision, self.timeout) as worker,
         ):
-            yield Contract(worker, folder, self.tolerance)
+            yield Contract(worker, folder, self.tolerance, self.framework)
 
     @pytest.fixture
     def contract(self) -> Iterator[Contract]:
@@ -114,8 +117,7 @@ class BackendContract:
         assert all(one and "\n" not in one for one in devices)
 
     def test_a_session_says_what_runs_where(self, contract: Contract) -> None:
-        net = network("chain")
-        contract.load(net.name)
+        net = contract.load("chain")
         loaded = contract.worker.load(contract.folder / net.name)
         assert loaded.versions
         assert all(loaded.versions.values())
@@ -222,6 +224,6 @@ class BackendContract:
 
 
 def _arranged(weight: Weight, framework: str) -> NDArray[Any]:
-    if weight.framework == framework:
+    if framework in (seam.STORED, weight.framework):
         return weight.read()
     return layout.arrange(weight.kind, weight.role, weight.canonical(), framework, weight.geometry)

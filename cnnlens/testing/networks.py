@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from cnnlens.files import StoredArray
 from cnnlens.files.keras_network import keras_network
 from cnnlens.network import Network
+from cnnlens.testing.torch_networks import torch_network
 
 __all__ = ["NETWORKS", "REFUSED", "MemoryModel", "inputs_for", "network"]
 
@@ -302,8 +303,14 @@ REFUSED: dict[str, Maker] = {"unknown": _unknown, "lambda": _lambda}
 """Networks that no backend may run unasked, and the layer that each refusal names."""
 
 
-def network(name: str) -> Network:
-    """One of ``NETWORKS`` or ``REFUSED``, with arrays that are the same every time."""
+def network(name: str, framework: str = "keras") -> Network:
+    """One of ``NETWORKS`` or ``REFUSED``, with arrays that are the same every time.
+
+    Args:
+        framework: ``keras``, or ``torch`` for the network of that name as PyTorch would export it.
+    """
+    if framework == "torch":
+        return torch_network(name)
     config, shapes = {**NETWORKS, **REFUSED}[name]()
     generator = np.random.default_rng(sorted(NETWORKS | REFUSED).index(name))
     arrays = {

@@ -1,0 +1,106 @@
+"""What adapters of any framework share: the device by its name, inputs that fit, and which calls are needed.
+
+Each is a question about the network or about what the caller asked, and has one answer whatever computes.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnlens.errors import CnnlensError, UnsupportedLayerError
+from cnnlens.network import Call, Network, Ref, shown_shape, without_graph
+from cnnlens.text import nearest, printable
+
+__all__ = ["Array", "checked_inputs", "device_named", "needed", "runnable", "versions", "wanted_refs"]
+
+Array = NDArray[Any]
+
+
+def device_named(backend: str, wanted: str, listed: Sequence[str]) -> tuple[str, str]:
+    """A device as ``gpu:0`` and as people read it, ``gpu:0 NVIDIA H100``.
+
+    Raises:
+        CnnlensError: there is none of that name; says which there are.
+    """
+    named = {one.split(" ", 1)[0]: one for one in listed}
+    found = "gpu:0" if wanted == "gpu" else wanted
+    if found not in named:
+        raise CnnlensError(f"{backend}: it has no device '{printable(wanted)}' here; it has {', '.join(listed)}")
+    return found, named[found]
+
+
+def runnable(network: Network, backend: str, framework: str) -> None:
+    """
+    Raises:
+        UnsupportedLayerError: the network is of another framework than ``framework``, or holds no graph.
+    """
+    if not network.calls:
+        raise without_graph(network)
+    if network.source.framework != framework:
+        raise UnsupportedLayerError(
+            f"{printable(network.source.path, 300)}: it is a model of {printable(network.source.framework)}, which "
+            f"{backend} does not run; convert it first: cnnlens convert MODEL --to {framework}"
+        )
+
+
+def checked_inputs(network: Network, inputs: Sequence[Array], dtype_of: Callable[[Call], str]) -> list[Array]:
+    """The inputs in the dtypes that the network's inputs have; bfloat16, which NumPy has not, is left to the framework.
+
+    Raises:
+        CnnlensError: their number, shapes or lengths do not fit.
+    """
+    refs = network.inputs
+    if len(inputs) != len(refs):
+        raise CnnlensError(f"the network has {len(refs)} inputs, and {len(inputs)} arrays came")
+    arrays: list[Array] = []
+    for ref, array in zip(refs, inputs, strict=True):
+        wanted = network.canonical_shape(ref)
+        fits = wanted is None or (
+            len(wanted) == array.ndim and all(w in (None, s) for w, s in zip(wanted[1:], array.shape[1:], strict=True))
+        )
+        if not fits or len(array) != len(inputs[0]) or not len(array):
+            raise CnnlensError(f"input '{printable(ref.name)}': {shown_shape(wanted)} was expected, {array.shape} came")
+        dtype = dtype_of(network.calls_by_name[ref.call])
+        arrays.append(array if dtype == "bfloat16" else array.astype(dtype, copy=False))
+    return arrays
+
+
+def wanted_refs(network: Network, tensors: Sequence[str]) -> list[Ref]:
+    """
+    Raises:
+        CnnlensError: the network has no such tensor; names the nearest.
+    """
+    known = network.tensors
+    for name in tensors:
+        if name not in known:
+            raise CnnlensError(f"no tensor is named '{printable(name)}'; {nearest(name, known)}")
+    return [known[name] for name in tensors]
+
+
+def needed(network: Network, wanted: Sequence[Ref]) -> list[Call]:
+    """The calls that the wanted tensors depend on, in order."""
+    names: set[str] = set()
+    queue = [ref.call for ref in wanted]
+    while queue:
+        name = queue.pop()
+        if name not in names:
+            names.add(name)
+            queue.extend(ref.call for ref in network.calls_by_name[name].refs)
+    return [call for call in network.calls if call.name in names]
+
+
+def versions(requires: Sequence[str]) -> dict[str, str]:
+    """What computes, from metadata: Python, NumPy, and what of ``requires`` is installed."""
+    found = {"python": platform.python_version(), "numpy": np.__version__}
+    for name in (one for alternatives in requires for one in alternatives.split("|")):
+        try:
+            found[name.removesuffix("-cpu")] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

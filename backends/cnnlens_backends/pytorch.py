@@ -1,0 +1,239 @@
+"""PyTorch's own models: the operations that torch.export recorded, run by torch, whether from a file or a live module.
+
+Every tensor of the network can be asked for, a module's output and a functional call's alike; what is not needed for
+those asked for is not computed, and memory is let go as soon as its last reader has read it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from importlib import import_module
+from typing import Any, cast
+
+import numpy as np
+
+from cnnlens.backend import check_precision
+from cnnlens.errors import CnnlensError, UnsupportedLayerError
+from cnnlens.network import Call, Network, Weight
+from cnnlens.text import printable
+from cnnlens_backends._keras_errors import first_line
+from cnnlens_backends._pytorch_graph import WeightKey, graph_of, run_noting_types
+from cnnlens_backends._shared import Array, checked_inputs, device_named, runnable, versions, wanted_refs
+from cnnlens_backends._torch_graph import write_in_place
+from cnnlens_backends._torch_precision import gpus, strict
+
+__all__ = ["BACKEND"]
+
+
+class PytorchBackend:
+    """See ``cnnlens.backend.Backend``."""
+
+    name = "pytorch"
+    requires = ("torch",)
+    install = 'pip install "cnnlens[pytorch]"'
+    layout = "torch"
+
+    def environment(self, device: str, precision: str) -> dict[str, str]:
+        if device == "cpu":
+            return {"CUDA_VISIBLE_DEVICES": ""}
+        return {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"} if precision == "strict" else {}
+
+    def devices(self) -> list[str]:
+        return ["cpu", *(f"gpu:{index} {name}" for index, name in enumerate(gpus()))]
+
+    def load(
+        self, network: Network, device: str, precision: str, live: Any = None, trust_code: bool = False
+    ) -> PytorchSession:
+        """Give torch the file's arrays, or take those of the ``live`` module that ``network`` was made from.
+
+        Raises:
+            UnsupportedLayerError: a network of another framework or without a graph; an operation that is not run.
+            CnnlensError: no such device or precision; the live module is another one.
+        """
+        runnable(network, self.name, "torch")
+        check_precision(precision)
+        place, described = device_named(self.name, device, self.devices())
+        return PytorchSession(network, place.replace("gpu", "cuda"), described, precision, live)
+
+
+class PytorchSession:
+    """A network ready to run; see ``cnnlens.backend.Session``."""
+
+    def __init__(self, network: Network, target: str, device: str, precision: str, live: Any) -> None:
+        self.device = device
+        self.versions = versions(PytorchBackend.requires)
+        self._network = network
+        self._target = target
+        self._strict = precision == "strict"
+        # oneDNN computes on channels last, and reorders what comes otherwise to and fro around each convolution.
+        self._channels_last = target == "cpu" and not self._strict and _may_reorder(network)
+        self._weights = self._tensors(live)
+        self._plans: dict[tuple[str, ...], _Plan] = {}
+        self._plan([ref.name for ref in network.outputs])  # what cannot run is refused now
+
+    def feature_maps(self, inputs: Sequence[Array], tensors: Sequence[str]) -> dict[str, Array]:
+        """One batch: canonical arrays ``(N, C, *spatial)`` in, canonical host arrays by name out, all of one pass.
+
+        Raises:
+            CnnlensError: no such tensor; inputs that do not fit; torch failed (memory, most often).
+        """
+        torch = import_module("torch")
+        given = checked_inputs(self._network, inputs, _input_dtype)
+        plan = self._plan(tensors)
+        try:
+            with torch.inference_mode(), strict() if self._strict else nullcontext():
+                results = plan([self._input(index, array) for index, array in enumerate(given)])
+                return {name: _host(tensor) for name, tensor in zip(tensors, results, strict=True)}
+        except Exception as error:  # torch has many words for "out of memory", and for all else
+            raise CnnlensError(
+                f"{PytorchBackend.name}: it failed on a batch of {len(given[0])} ({first_line(error)})"
+            ) from error
+
+    def weights(self) -> Mapping[str, Mapping[str, Array]]:
+        """The arrays that torch holds: layer name to weight name to array, in torch's layout."""
+        found: dict[str, dict[str, Array]] = {}
+        for (layer, name), tensor in self._weights.items():
+            found.setdefault(layer, {})[name] = _host(tensor.detach())
+        return found
+
+    def close(self) -> None:
+        """Let go of weights and graphs."""
+        self._plans.clear()
+        self._weights = {}
+
+    def _plan(self, tensors: Sequence[str]) -> _Plan:
+        key = tuple(tensors)
+        if key not in self._plans:
+            graph, weights = graph_of(self._network, wanted_refs(self._network, tensors), self._target)
+            missing = next((one for one in weights if one not in self._weights), None)
+            if missing is not None:
+                shown = self._network.by_name[missing[0]].shown
+                raise UnsupportedLayerError(f"{shown}: the file has no array for its weight '{printable(missing[1])}'")
+            self._plans[key] = _Plan(graph, [self._weights[one] for one in weights], in_place=not self._strict)
+        return self._plans[key]
+
+    def _input(self, index: int, array: Array) -> Any:
+        torch = import_module("torch")
+        # torch warns of arrays that it could write to and must not; a copy of an input costs little.
+        tensor = torch.from_numpy(np.require(array, requirements="W")).to(self._target)
+        if _input_dtype(self._network.calls_by_name[self._network.inputs[index].call]) == "bfloat16":
+            tensor = tensor.to(torch.bfloat16)
+        return _last(tensor) if self._channels_last else tensor
+
+    def _tensors(self, live: Any) -> dict[WeightKey, Any]:
+        held: dict[str, Any] = {}
+        if live is not None:
+            held.update(live.named_parameters(remove_duplicate=False))
+            held.update(live.named_buffers(remove_duplicate=False))
+        found: dict[WeightKey, Any] = {}
+        for layer in self._network.layers_of_calls:
+            for name, weight in layer.stored.items():
+                tensor = held.get(weight.stored.place)
+                if tensor is None:
+                    tensor = _tensor(weight, self._target)
+                    found[layer.name, name] = _last(tensor) if self._channels_last else tensor
+                elif tuple(tensor.shape) != weight.stored.shape:
+                    raise CnnlensError(
+                        f"{layer.shown}: its weight '{printable(name)}' is {weight.stored.shape} in the network and "
+                        f"{tuple(tensor.shape)} in the live module; open the module again"
+                    )
+                else:
+                    found[layer.name, name] = tensor.to(self._target)
+        return found
+
+
+class _Plan:
+    """A graph, and for each shape of inputs that comes again one that also writes in place."""
+
+    def __init__(self, graph: Any, weights: Sequence[Any], in_place: bool) -> None:
+        self._graph = graph
+        self._weights = weights
+        self._in_place = in_place
+        self._plain = _module(graph)
+        self._ready: dict[tuple[Any, ...], Any] = {}
+
+    def __call__(self, inputs: Sequence[Any]) -> list[Any]:
+        shapes = tuple(tensor.shape for tensor in inputs)
+        if not self._in_place:
+            return self._plain(*inputs, *self._weights)
+        if shapes not in self._ready:
+            graph = import_module("torch").fx.Graph()
+            module = _module(_copied(self._graph, graph))
+            results = run_noting_types(module, [*inputs, *self._weights])
+            write_in_place(module.graph)
+            module.recompile()
+            self._ready[shapes] = module
+            return results
+        return self._ready[shapes](*inputs, *self._weights)
+
+
+def _module(graph: Any) -> Any:
+    torch = import_module("torch")
+    return torch.fx.GraphModule(torch.nn.Module(), graph)
+
+
+def _copied(graph: Any, into: Any) -> Any:
+    into.output(into.graph_copy(graph, {}))
+    return into
+
+
+def _last(tensor: Any) -> Any:
+    """The same numbers with the channels last in memory; the axes keep their order."""
+    torch = import_module("torch")
+    if tensor.dim() not in (4, 5):
+        return tensor
+    moved = tensor.contiguous(memory_format=torch.channels_last if tensor.dim() == 4 else torch.channels_last_3d)
+    if tensor.shape[1] > 1:
+        return moved
+    # With one channel both orders lie alike in memory, and torch goes by the strides alone.
+    steps = list(moved.movedim(1, -1).contiguous().stride())
+    return moved.as_strided(tensor.shape, [steps[0], 1, *steps[1:-1]])
+
+
+def _may_reorder(network: Network) -> bool:
+    """Whether its convolutions are worth channels last, and give the right numbers so.
+
+    ``as_strided`` looks at the memory itself. And oneDNN (torch 2.13, AVX-512) reads beyond a one-channel input in this
+    order where the stride is more than one along the last axis alone: another wrong result each time, up to NaN.
+    """
+    found = False
+    for layer in network.layers_of_calls:
+        target = str(layer.entry.get("target"))
+        if "strided" in target:
+            return False
+        if "conv" in target:
+            found = True
+            shapes = [weight.stored.shape for weight in layer.stored.values() if len(weight.stored.shape) > 2]
+            if any(shape[1] == 1 for shape in shapes) and not _steps_by_one(layer.entry.get("arguments")):
+                return False
+    return found
+
+
+def _steps_by_one(arguments: Any) -> bool:
+    """Whether a convolution moves on by one, or is depthwise: many groups have many channels."""
+    given = cast("dict[str, Any]", arguments if isinstance(arguments, Mapping) else {})
+    stride = given.get("stride", 1)
+    steps = cast("list[Any]", stride if isinstance(stride, list) else [stride])
+    return given.get("groups", 1) != 1 or all(one == 1 for one in steps)
+
+
+def _input_dtype(call: Call) -> str:
+    dtype = call.layer.config.get("dtype")
+    return dtype.removeprefix("torch.") if isinstance(dtype, str) else "float32"
+
+
+def _tensor(weight: Weight, target: str) -> Any:
+    """An array of the file as torch's, in the type that it has there."""
+    torch = import_module("torch")
+    tensor = torch.from_numpy(np.array(weight.read(), order="C"))  # the file's own is mapped, and not to be written to
+    return tensor.to(target, torch.bfloat16 if weight.stored.stored_dtype == "bfloat16" else None)
+
+
+def _host(tensor: Any) -> Array:
+    """A tensor as a contiguous array; bfloat16, which NumPy has not, widened to float32."""
+    torch = import_module("torch")
+    return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).contiguous().cpu().numpy()
+
+
+BACKEND = PytorchBackend()

@@ -1,0 +1,321 @@
+"""One model in two frameworks: each side audited under its own backends, and the outputs of both held together.
+
+The audits say that each framework computes what its own file says. That both files say the same is another question,
+and float64 answers it: the reference runs both on the same inputs, and where they are one model nothing but rounding of
+float64 is between them. Shapes alone decide nothing, for a swapped square kernel has the right one.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnlens import check_listing, numerics
+from cnnlens.auditing import default_inputs, recorded_ref
+from cnnlens.backend import get, suited
+from cnnlens.checking import Check, check
+from cnnlens.errors import CnnlensError, UnsupportedLayerError
+from cnnlens.inputs import CanonicalStream, open_inputs
+from cnnlens.live import backend_of
+from cnnlens.network import Network, Shape, shown_shape
+from cnnlens.numerics import Comparison
+from cnnlens.recorder import network_given, record, runs_here
+from cnnlens.recording import Recording
+from cnnlens.text import columns, printable
+from cnnlens.worker_process import parse_spec
+
+__all__ = ["LIMIT", "Output", "Twins", "as_json", "as_table", "check_twins"]
+
+Array = NDArray[Any]
+
+#: How far outputs may be apart in float64, as a part of the largest value. Two evaluations that are equal in exact
+#: arithmetic differ by accumulated rounding of 2**-53 alone; 2**-40 leaves it room to grow by 8,000, and is 65,000
+#: times less than float32 can see, so that no difference between the models that matters passes.
+LIMIT = 2.0**-40
+
+_MOST_INPUTS = 64  # as many as an audit looks at
+
+
+@dataclass(frozen=True)
+class Output:
+    """One output of both models.
+
+    Attributes:
+        names, shapes: On either side, the shapes in canonical axes with the inputs' number in front.
+        apart: The largest difference in float64 as a part of the largest value; infinite where shapes differ, or NaN
+            and infinities stand at other places; None where the reference cannot compute one of the models.
+        recorded: The outputs as recorded, for each pair of runs (labels of one side and of the other).
+    """
+
+    names: tuple[str, str]
+    shapes: tuple[tuple[int, ...], tuple[int, ...]]
+    apart: float | None
+    recorded: Mapping[tuple[str, str], Comparison]
+
+
+@dataclass(frozen=True)
+class Twins:
+    """The result: a check of each model, and a row an output. ``reason`` says why float64 could not compare them."""
+
+    checks: tuple[Check, Check]
+    outputs: tuple[Output, ...]
+    reason: str = ""
+
+    @property
+    def agree(self) -> bool:
+        """Whether both audits pass and every output is the same in float64 but for rounding."""
+        same = all(one.apart is not None and one.apart <= LIMIT for one in self.outputs)
+        return same and all(one.agree for one in self.checks)
+
+    @property
+    def could_check(self) -> bool:
+        """Whether both models ran and could be audited, and float64 could compare them."""
+        return not self.reason and all(one.could_check for one in self.checks)
+
+
+def check_twins(
+    a: Any,
+    b: Any,
+    inputs: Any = None,
+    *,
+    backends: Sequence[str] | None = None,
+    precision: str = "strict",
+    device: str = "cpu",
+    example: Any = None,
+    timeout: float | None = None,
+    trust_code: bool = False,
+    allow_nonfinite: bool = False,
+    progress: Callable[[str], object] | None = None,
+    turned: Callable[[Mapping[str, Array]], Mapping[str, Array]] | None = None,
+) -> Twins:
+    """Audit two models and compare their outputs on the same inputs.
+
+    Args:
+        a, b: Each a path, an open ``Network``, or a live framework model.
+        inputs: What ``record`` takes for ``a``; ``b`` is given the same in its own axes. None draws a few.
+        backends: Each runs the model of its own framework, the reference both. None: those that suit each.
+        precision, device, timeout, trust_code, allow_nonfinite, progress: As ``check`` takes them.
+        example: As ``record`` takes it, for a live PyTorch module.
+        turned: The canonical inputs of ``b``, by name, for those of ``a``, where it is known how they correspond; None
+            takes them in order, and their axes as they fit.
+
+    Raises:
+        CnnlensError: inputs or outputs that cannot belong to one model, a backend that fails; one line.
+    """
+    networks = network_given(a, inputs, example), network_given(b, inputs, example)
+    lives = [None if isinstance(one, str | os.PathLike | Network) else one for one in (a, b)]
+    specs = [_specs(network, live, backends) for network, live in zip(networks, lives, strict=True)]
+    described, first = _inputs(networks[0], inputs, allow_nonfinite)
+    given = first, dict(turned(first)) if turned is not None else _translated(first, networks)
+    if len(networks[0].outputs) != len(networks[1].outputs):
+        counts = " and ".join(str(len(one.outputs)) for one in networks)
+        raise CnnlensError(f"the models have {counts} outputs, so they are not one model; cnnlens diff says more")
+    with tempfile.TemporaryDirectory(prefix="cnnlens-twins-") as folder, ThreadPoolExecutor(4) as pool:
+
+        def made(side: int, spec: str) -> Recording:
+            live = lives[side] if runs_here(lives[side], spec) else None
+            found = record(
+                networks[side],
+                CanonicalStream(given[side], described),
+                backend=spec,
+                live=live,
+                device=device,
+                precision=precision,
+                out=Path(folder) / f"{side}-{specs[side].index(spec)}.zarr",
+                timeout=timeout,
+                trust_code=trust_code,
+            )
+            (progress or _silent)(f"{spec}: ran")
+            return found
+
+        pending = [[pool.submit(made, side, spec) for spec in specs[side]] for side in (0, 1)]
+        recordings = [[one.result() for one in side] for side in pending]
+        checks = [
+            replace(check(network, recordings=found), inputs=described)
+            for network, found in zip(networks, recordings, strict=True)
+        ]
+        exact, reason = _exact(networks, given)
+        outputs = tuple(_output(networks, number, exact, checks, recordings) for number in range(len(exact)))
+    return Twins((checks[0], checks[1]), outputs, reason)
+
+
+def _silent(line: str) -> None:
+    del line
+
+
+def _specs(network: Network, live: Any, wanted: Sequence[str] | None) -> list[str]:
+    framework = network.source.framework
+    if wanted is None:
+        return suited(framework) if live is None else [backend_of(live)]
+    named = {one: parse_spec(one)[0] for one in wanted}
+    found = [one for one, name in named.items() if name == "reference" or get(name).layout == framework]
+    if not found:
+        raise CnnlensError(
+            f"none of {', '.join(printable(one) for one in wanted)} runs models of {printable(framework)}; "
+            "name one for each of the two models"
+        )
+    return found
+
+
+# -- inputs ----------------------------------------------------------------------------------------------------------
+
+
+def _inputs(network: Network, inputs: Any, allow_nonfinite: bool) -> tuple[str, dict[str, Array]]:
+    if inputs is None:
+        drawn = default_inputs(network)
+        return f"{', '.join(str(array.shape) for array in drawn.values())} drawn from seed 0", drawn
+    stream = open_inputs(network, inputs, allow_nonfinite=allow_nonfinite)
+    count = min(stream.count, _MOST_INPUTS)
+    what = "the inputs given" if count == stream.count else f"the first {count} of the inputs given"
+    return what, dict(zip(stream.names, stream.batch(0, count), strict=True))
+
+
+def _translated(given: Mapping[str, Array], networks: tuple[Network, Network]) -> dict[str, Array]:
+    """The inputs of one network as canonical ones of the other, input by input in order."""
+    mine, theirs = (network.inputs for network in networks)
+    if len(mine) != len(theirs):
+        raise CnnlensError(f"the models have {len(mine)} and {len(theirs)} inputs, so they are not one model")
+    found: dict[str, Array] = {}
+    for one, other in zip(mine, theirs, strict=True):
+        array, wanted = given[one.name], networks[1].canonical_shape(other)
+        turned = np.moveaxis(array, 1, -1) if array.ndim > 2 else array  # sequences: PyTorch keeps features last
+        fitting = [view for view in (array, turned) if _fits(view.shape, wanted)]
+        if not fitting:
+            raise CnnlensError(
+                f"input '{printable(one.name)}' is {array.shape[1:]}, and '{printable(other.name)}' of the other model "
+                f"takes {shown_shape(wanted)}, so they are not one model"
+            )
+        found[other.name] = np.ascontiguousarray(fitting[0])
+    return found
+
+
+def _fits(shape: tuple[int, ...], wanted: Shape | None) -> bool:
+    return wanted is None or (
+        len(shape) == len(wanted) and all(w in (None, s) for w, s in zip(wanted[1:], shape[1:], strict=True))
+    )
+
+
+# -- outputs ---------------------------------------------------------------------------------------------------------
+
+
+def _exact(
+    networks: tuple[Network, Network], given: tuple[dict[str, Array], dict[str, Array]]
+) -> tuple[list[tuple[Array, Array] | None], str]:
+    """Each output of both in float64, or None for each and the reason why the reference cannot."""
+    sides: list[list[Array]] = []
+    for network, arrays in zip(networks, given, strict=True):
+        names = [recorded_ref(network, ref).name for ref in network.outputs]
+        try:
+            found = network.run(arrays, dict.fromkeys(names))
+        except UnsupportedLayerError as error:
+            return [None] * len(names), str(error)
+        sides.append([found[name] for name in names])
+    return list(zip(*sides, strict=True)), ""
+
+
+def _output(
+    networks: tuple[Network, Network],
+    number: int,
+    exact: Sequence[tuple[Array, Array] | None],
+    checks: Sequence[Check],
+    recordings: Sequence[Sequence[Recording]],
+) -> Output:
+    refs = [recorded_ref(network, network.outputs[number]) for network in networks]
+    runs = [
+        [(run.label, np.asarray(recording[ref.name][:])) for run, recording in zip(one.runs, found, strict=True)]
+        for one, found, ref in zip(checks, recordings, refs, strict=True)
+    ]
+    recorded: dict[tuple[str, str], Comparison] = {}
+    for label, array in runs[0]:
+        for other, theirs in runs[1]:
+            alike = _alike(array, theirs)
+            if alike is not None:
+                recorded[label, other] = numerics.pairwise(array, alike)
+    pair = exact[number]
+    left, right = pair or (runs[0][0][1], runs[1][0][1])
+    shapes: tuple[tuple[int, ...], tuple[int, ...]] = left.shape, right.shape
+    return Output((refs[0].name, refs[1].name), shapes, None if pair is None else _apart(*pair), recorded)
+
+
+def _alike(array: Array, other: Array) -> Array | None:
+    """``other`` in the axes of ``array``; None where no order of its axes that the frameworks use has that shape."""
+    turned = np.moveaxis(other, 1, -1) if other.ndim > 2 else other
+    return next((view for view in (other, turned) if view.shape == array.shape), None)
+
+
+def _apart(array: Array, other: Array) -> float:
+    alike = _alike(array, other)
+    if alike is None or not np.array_equal(np.isfinite(array), np.isfinite(alike)):
+        return math.inf
+    finite = np.isfinite(array)
+    largest = float(max(np.abs(array[finite]).max(initial=0), np.abs(alike[finite]).max(initial=0)))
+    furthest = float(np.abs(array[finite] - alike[finite]).max(initial=0))
+    return furthest / largest if largest else 0.0
+
+
+# -- what is shown ---------------------------------------------------------------------------------------------------
+
+
+def as_table(twins: Twins) -> str:
+    """Both checks one after the other, then a row an output and pair of runs, and a sentence."""
+    rows = [["output", "float64", "runs", "max abs", "relative RMS"]]
+    for one in twins.outputs:
+        shown = " and ".join(printable(name, 40) for name in one.names)
+        apart = "-" if one.apart is None else f"{one.apart:.2g}"
+        for (a, b), found in one.recorded.items():
+            rows.append([shown, apart, f"{a} and {b}", f"{found.max_abs:.2g}", f"{found.rel_rms:.2g}"])
+        if not one.recorded:
+            rows.append([shown, apart, f"{one.shapes[0]} and {one.shapes[1]}", "-", "-"])
+    tables = [check_listing.as_table(one) for one in twins.checks]
+    return "\n".join([*tables, *columns(rows), "", _sentence(twins), ""])
+
+
+def _sentence(twins: Twins) -> str:
+    if twins.reason:
+        return f"the outputs could not be compared in float64: {twins.reason}"
+    worst = max(twins.outputs, key=lambda one: one.apart or 0.0)
+    apart = worst.apart or 0.0
+    names = " and ".join(f"'{printable(name, 40)}'" for name in worst.names)
+    if not math.isfinite(apart):
+        return f"they are not one model: {names} have other shapes, or NaN and infinities at other places"
+    where = "where rounding gives at most 2**-40 (9.1e-13)"
+    text = f"{names} are {apart:.2g} of their largest value apart in float64, {where}"
+    if apart > LIMIT:
+        return f"they are not one model: {text}; cnnlens diff says why"
+    return f"{'they are one model' if twins.agree else 'the files hold one model, but an audit failed'}: {text}"
+
+
+def as_json(twins: Twins) -> dict[str, Any]:
+    """The same as plain data; ``apart`` is null where it is infinite or unknown."""
+    return {
+        "agree": twins.agree,
+        "could_check": twins.could_check,
+        "says": _sentence(twins),
+        "limit": LIMIT,
+        "outputs": [
+            {
+                "names": list(one.names),
+                "shapes": [list(shape) for shape in one.shapes],
+                "apart": _finite(one.apart),
+                "recorded": [
+                    {"runs": [a, b], "max_abs": _finite(found.max_abs), "relative_rms": _finite(found.rel_rms)}
+                    for (a, b), found in one.recorded.items()
+                ],
+            }
+            for one in twins.outputs
+        ],
+        "checks": [check_listing.as_json(one) for one in twins.checks],
+    }
+
+
+def _finite(value: float | None) -> float | None:
+    return None if value is None or not math.isfinite(value) else float(value)
