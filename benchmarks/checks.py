@@ -1,8 +1,9 @@
 """Whole checks: applications and random networks under every backend, and what running backends side by side costs.
 
 ``applications``: every layer of keras.applications' models audited under TensorFlow, JAX and PyTorch. ``networks``: two
-hundred random networks, where any alarm is a false one but those that were looked into and are the framework's. ``side_by_side``: three backends together against the slowest
-of them alone, each in a fresh process so that every framework starts once.
+hundred random networks, where any alarm is a false one but those that were looked into and are the framework's.
+``side_by_side``: three backends together against the slowest of them alone, each in a fresh process so that every
+framework starts once.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ from cnnlens import check_listing, checking, sample
 
 BACKENDS = ("keras-tensorflow", "keras-jax", "keras-torch")
 
-# Alarms that are true. Seed 164: oneDNN on AVX-512 (TensorFlow 2.21, torch 2.13) convolves (8, 1, 10, 5) in channels-last
-# order with a 2 x 4 kernel at strides (1, 3) and reads memory that is not the input's: other numbers each time, up to
-# infinity. torch.backends.mkldnn.flags(enabled=False) gives the right ones, as does PyTorch's own axis order.
+# Alarms that are true. Seed 164: oneDNN on AVX-512 (TensorFlow 2.21, torch 2.13) convolves (8, 1, 10, 5) in
+# channels-last order with a 2 x 4 kernel at strides (1, 3) and reads memory that is not the input's: other numbers each
+# time, up to infinity. torch.backends.mkldnn.flags(enabled=False) gives the right ones, as does channels-first order.
 FRAMEWORK_FAULTS = {(164, "keras-tensorflow"), (164, "keras-torch")}
 
 
@@ -66,10 +67,10 @@ def applications(names: list[str] | None = None, backends: tuple[str, ...] = BAC
 
 def networks(count: int = 200, backends: tuple[str, ...] = BACKENDS) -> dict[str, Any]:
     """Check random networks; every alarm is printed with its seed."""
-    faults: list[dict[str, Any]] = []
     from tests.random_networks import random_network
 
     alarms: list[dict[str, Any]] = []
+    faults: list[dict[str, Any]] = []
     audited = 0
     for seed in range(count):
         found = checking.check(random_network(seed), backends=backends)

@@ -108,7 +108,7 @@ class Backend(Protocol):
 
     @property
     def layout(self) -> str:
-        """Whose layout ``Session.weights`` is in: ``keras``, ``torch``, …; ``stored``: that of the network's own file."""
+        """Whose layout ``Session.weights`` is in: ``keras``, ``torch``, …; ``stored``: as the network's file has it."""
         ...
 
     def environment(self, device: str, precision: str) -> Mapping[str, str]:

@@ -247,14 +247,23 @@ def _output(
 
 
 def _alike(array: Array, other: Array) -> Array | None:
-    """``other`` in the axes of ``array``; None where no order of its axes that the frameworks use has that shape."""
+    """``other`` in the axes of ``array``; None where no order of its axes that the frameworks use has that shape.
+
+    Where a square shape leaves two orders open, the nearer one.
+    """
     turned = np.moveaxis(other, 1, -1) if other.ndim > 2 else other
-    return next((view for view in (other, turned) if view.shape == array.shape), None)
+    fitting = [view for view in (other, turned) if view.shape == array.shape]
+    return min(fitting, key=lambda view: _difference(array, view), default=None)
 
 
 def _apart(array: Array, other: Array) -> float:
     alike = _alike(array, other)
-    if alike is None or not np.array_equal(np.isfinite(array), np.isfinite(alike)):
+    return math.inf if alike is None else _difference(array, alike)
+
+
+def _difference(array: Array, alike: Array) -> float:
+    """The largest difference of two arrays of one shape, as a part of the largest value."""
+    if not np.array_equal(np.isfinite(array), np.isfinite(alike)):
         return math.inf
     finite = np.isfinite(array)
     largest = float(max(np.abs(array[finite]).max(initial=0), np.abs(alike[finite]).max(initial=0)))

@@ -234,8 +234,8 @@ class Executor:
         if fixed and counts != fixed:
             shown = " or ".join(str(size) for size in sorted(fixed))
             raise CnnlensError(
-                f"the model was exported for {shown} at a time, and {counts.pop()} came; give as many, or export it with "
-                "a dynamic batch"
+                f"the model was exported for {shown} at a time, and {counts.pop()} came; give as many, or export it "
+                "with a dynamic batch"
             )
         return given
 
