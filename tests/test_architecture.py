@@ -126,7 +126,7 @@ def test_factories_are_named_in_many_ways(folder: Path) -> None:
         network = open_architecture(arch, example_shapes=shapes)
         assert network["conv"].kind == "Conv2d"
         assert str(network.source.path) == arch
-        assert network["fc"].weights["weight"].shape == (9 if "9" in arch else 4, 5)
+        assert network["fc"].weights["weight"].shape == (9 if "classes=9" in arch else 4, 5)
     two = open_architecture("nets:Two", example_shapes=parse_shapes("3,7,6;11:int64"), kwargs={"classes": 2})
     assert [(ref.name, two.shape(ref)) for ref in two.inputs] == [("x", (None, 3, 7, 6)), ("tokens", (None, 11))]
 
