@@ -33,7 +33,7 @@ from cnnlens.recording import Recording
 from cnnlens.text import columns, printable
 from cnnlens.worker_process import parse_spec
 
-__all__ = ["LIMIT", "Output", "Twins", "as_json", "as_table", "check_twins"]
+__all__ = ["LIMIT", "Output", "Twins", "as_json", "as_table", "check_twins", "exactly_apart"]
 
 Array = NDArray[Any]
 
@@ -146,6 +146,24 @@ def check_twins(
         exact, reason = _exact(networks, given)
         outputs = tuple(_output(networks, number, exact, checks, recordings) for number in range(len(exact)))
     return Twins((checks[0], checks[1]), outputs, reason)
+
+
+def exactly_apart(
+    a: Network, b: Network, inputs: Any, turned: Callable[[Mapping[str, Array]], Mapping[str, Array]]
+) -> list[float]:
+    """How far the outputs of two networks are apart in float64, each as a part of its largest value; runs nothing else.
+
+    Args:
+        inputs, turned: As ``check_twins`` takes them.
+
+    Raises:
+        UnsupportedLayerError: the reference cannot compute one of them.
+    """
+    _, first = _inputs(a, inputs, False)
+    pairs, reason = _exact((a, b), (first, dict(turned(first))))
+    if reason:
+        raise UnsupportedLayerError(reason)
+    return [math.inf if pair is None else _apart(*pair) for pair in pairs]
 
 
 def _silent(line: str) -> None:

@@ -73,6 +73,63 @@ def test_random_networks_come_back_bit_for_bit(tmp_path: Path, seed: int) -> Non
     assert any(run.backend.startswith("keras-") for run in back.twins.checks[1].runs)
 
 
+# -- numbers that the target holds and the original does not ----------------------------------------------------------
+
+
+class _Recurrent(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.steps = torch.nn.LSTM(5, 7, batch_first=True)
+        self.head = torch.nn.Linear(7, 3)
+
+    def forward(self, x: Any) -> Any:
+        return self.head(self.steps(x)[0][:, -1])
+
+
+@pytest.mark.parametrize(
+    ("make", "example", "what"),
+    [
+        (_Recurrent, (2, 6, 5), "the sum of the two biases of layer 'steps' (LSTM)"),
+        (
+            lambda: torch.nn.Sequential(
+                torch.nn.Conv2d(3, 4, 3), torch.nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True)
+            ),
+            (2, 3, 8, 10),
+            "the shares of neighbours in layer '1' (Upsample)",
+        ),
+    ],
+)
+def test_what_keras_can_only_hold_rounded_is_proved_before_it_is_rounded(
+    tmp_path: Path, make: Any, example: tuple[int, ...], what: str
+) -> None:
+    torch.manual_seed(1)
+    made = conversion.convert(make(), "keras", tmp_path / "model.keras", example=torch.zeros(example))
+    assert any(what in note for note in made.notes)
+    apart = made.twins.outputs[0].apart
+    assert apart is not None
+    assert 2.0**-40 < apart < 2.0**-20
+    assert all(check.agree for check in made.twins.checks)
+
+
+def test_a_mistake_beside_a_rounding_is_still_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from cnnlens.conversion import to_keras
+
+    right = to_keras.model
+
+    def mistaken(network: cnnlens.Network, exact: bool = False) -> Any:
+        made = right(network, exact)
+        for arrays in made.weights.values():
+            for name, array in arrays.items():
+                if name == "cell/recurrent_kernel":
+                    arrays[name] = array * array.dtype.type(1.0001)  # type: ignore[index]
+        return made
+
+    monkeypatch.setattr(to_keras, "model", mistaken)
+    with pytest.raises(cnnlens.CnnlensError, match="nothing was written"):
+        conversion.convert(_Recurrent(), "keras", tmp_path / "model.keras", example=torch.zeros(2, 6, 5))
+    assert list(tmp_path.iterdir()) == []
+
+
 # -- what does not agree is not written ------------------------------------------------------------------------------
 
 

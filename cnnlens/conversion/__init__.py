@@ -109,7 +109,20 @@ def convert(
         twins = _proved(network, made, inputs, backend, timeout)
         files = [(path, target.with_suffix(path.suffix)) for path in made.files]
         _move(files)
-    return Conversion(network, made.network, framework, tuple(place for _, place in files), twins, arrays, made.notes)
+    notes = (*made.notes, *_rounding_notes(made, twins))
+    return Conversion(network, made.network, framework, tuple(place for _, place in files), twins, arrays, notes)
+
+
+def _rounding_notes(made: _Made, found: Twins) -> list[str]:
+    if not made.roundings:
+        return []
+    moved = max((one.apart or 0.0 for one in found.outputs), default=0.0)
+    more = f" and {len(made.roundings) - 3} more" if len(made.roundings) > 3 else ""
+    return [
+        f"rounded to float32, as PyTorch's file does not hold it: {'; '.join(made.roundings[:3])}{more}. With these "
+        f"numbers in float64 both are one model to 2**-40; rounded, they move the output by {moved:.2g} of its largest "
+        "value"
+    ]
 
 
 def framework_named(to: str | None, network: Network) -> str:
@@ -192,6 +205,8 @@ class _Made:
     """A converted model in the temporary folder.
 
     ``turned`` gives the result's canonical inputs for the original's; ``arrays`` compares the weights and counts them.
+    ``exact`` is the same model before some of its numbers were rounded, where there are such, and ``roundings`` says
+    which.
     """
 
     network: Network
@@ -199,6 +214,8 @@ class _Made:
     turned: Callable[[Mapping[str, Any]], dict[str, Any]]
     arrays: Callable[[], int]
     notes: tuple[str, ...] = ()
+    exact: Network | None = None
+    roundings: tuple[str, ...] = ()
 
 
 def _to_torch(network: Network, folder: Path, name: str, timeout: float | None) -> _Made:
@@ -250,7 +267,15 @@ def _to_keras(network: Network, folder: Path, name: str, timeout: float | None) 
             found[twin.name] = np.transpose(given[ref.name], np.argsort(twin.axes))
         return found
 
-    return _Made(result, (path,), turned, lambda: same_arrays.in_keras(network, made, result), made.notes)
+    exact: Network | None = None
+    if made.roundings:
+        before = model(network, exact=True)
+        exact = before.network if same_arrays.rounded_once(before, made) else None
+
+    def arrays() -> int:
+        return same_arrays.in_keras(network, made, result)
+
+    return _Made(result, (path,), turned, arrays, made.notes, exact, made.roundings)
 
 
 # -- proving it ------------------------------------------------------------------------------------------------------
@@ -267,11 +292,21 @@ def _proved(network: Network, made: _Made, inputs: Any, backend: str, timeout: f
     found = twins.check_twins(
         network, made.network, inputs, backends=[backend, "reference"], timeout=timeout, turned=made.turned
     )
-    if found.agree and found.could_check:
+    if found.could_check and (found.agree or _rounding_alone(network, made, inputs, found)):
         return found
     raise CnnlensError(
         f"{printable(network.source.path, 300)}: nothing was written, for the result does not agree: {why_not(found)}"
     )
+
+
+def _rounding_alone(network: Network, made: _Made, inputs: Any, found: Twins) -> bool:
+    """Whether both audits pass, and nothing but the numbers that were rounded on the way sets the two apart: with them
+    in float64 both are one model, and the file's are those, rounded."""
+    from cnnlens import twins
+
+    if made.exact is None or not all(one.agree for one in found.checks):
+        return False
+    return max(twins.exactly_apart(network, made.exact, inputs, made.turned), default=math.inf) <= twins.LIMIT
 
 
 def why_not(found: Twins) -> str:

@@ -7,8 +7,10 @@ with the original's numbers: a conversion moves numbers and makes none.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
 from numpy.typing import NDArray
 
 from cnnlens.detective.hypotheses.orders import bit_sums
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     from cnnlens.conversion.to_keras import KerasModel
     from cnnlens.conversion.to_torch import Program
 
-__all__ = ["in_keras", "in_torch"]
+__all__ = ["in_keras", "in_torch", "rounded_once"]
 
 _MASK = (1 << 64) - 1
 
@@ -63,6 +65,35 @@ def in_keras(network: Network, model: KerasModel, result: Network) -> int:
             _same(array, result[layer].stored[name].read(), f"{layer}/{name}")
             count += bit_sums(array) in originals
     return count
+
+
+def rounded_once(exact: KerasModel, model: KerasModel) -> bool:
+    """Whether ``model`` is ``exact`` with its float64 numbers rounded to float32 and nothing else."""
+    if exact.weights.keys() != model.weights.keys() or not _rounds(exact.config, model.config):
+        return False
+    return all(
+        arrays.keys() == model.weights[layer].keys()
+        and all(
+            np.array_equal(array.astype(model.weights[layer][name].dtype), model.weights[layer][name], equal_nan=True)
+            for name, array in arrays.items()
+        )
+        for layer, arrays in exact.weights.items()
+    )
+
+
+def _rounds(exact: Any, model: Any) -> bool:
+    """The same of two configs, in which constants stand as lists of numbers beside their dtype."""
+    if isinstance(exact, Mapping) and isinstance(model, Mapping):
+        one, other = cast("Mapping[str, Any]", exact), cast("Mapping[str, Any]", model)
+        if one.get("class_name") == "__tensor__" == other.get("class_name"):
+            value = np.asarray(one["config"]["value"], one["config"]["dtype"])
+            narrow = np.asarray(other["config"]["value"], other["config"]["dtype"])
+            return np.array_equal(value.astype(narrow.dtype), narrow, equal_nan=True)
+        return one.keys() == other.keys() and all(_rounds(one[key], other[key]) for key in one)
+    if isinstance(exact, list) and isinstance(model, list):
+        pairs = cast("list[Any]", exact), cast("list[Any]", model)
+        return len(pairs[0]) == len(pairs[1]) and all(_rounds(a, b) for a, b in zip(*pairs, strict=True))
+    return exact == model
 
 
 def _same(meant: NDArray[Any], found: NDArray[Any], place: str) -> None:

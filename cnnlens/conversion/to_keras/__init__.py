@@ -128,6 +128,7 @@ class KerasModel:
         names: The Keras tensor that holds each PyTorch tensor, by the name under which ``Network.run`` gives that.
         notes: What the person should know about how it was said in Keras, a line each.
         path: What the model is called in messages.
+        roundings: Numbers that PyTorch's file does not hold, and that lost digits when they became float32.
     """
 
     config: dict[str, Any]
@@ -135,6 +136,7 @@ class KerasModel:
     names: Mapping[str, Twin]
     notes: tuple[str, ...]
     path: Path
+    roundings: tuple[str, ...] = ()
 
     @cached_property
     def network(self) -> Network:
@@ -150,11 +152,12 @@ class KerasModel:
         write_keras(Path(path), self.config, _by_path(self.weights))
 
 
-def model(network: Network) -> KerasModel:
+def model(network: Network, exact: bool = False) -> KerasModel:
     """A PyTorch network as a Keras model.
 
     Args:
         network: With a graph: of a ``.pt2`` file, a live module, or a state dict with its architecture.
+        exact: Whether ``roundings`` are left out: those numbers stay in float64, for a comparison and not for a file.
 
     Raises:
         UnsupportedLayerError: it has no graph, or Keras cannot express some of its layers; names each and says why.
@@ -166,13 +169,13 @@ def model(network: Network) -> KerasModel:
         )
     if not network.calls:
         raise without_graph(network)
-    return _Conversion(network).model()
+    return _Conversion(network, exact).model()
 
 
 class _Conversion:
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: Network, exact: bool) -> None:
         self.network = network
-        self.builder = Builder()
+        self.builder = Builder(exact)
         self.foresight = Foresight(network)
         self.held: dict[Ref, Held] = {}
         self.refused: dict[str, str] = {}
@@ -192,7 +195,14 @@ class _Conversion:
         config = self.builder.config("".join(c if c.isascii() and c.isalnum() else "_" for c in name), outputs)
         listed = [entry["name"] for entry in config["config"]["layers"]]
         arrays = {one: self.builder.made[one].arrays for one in listed if self.builder.made[one].arrays}
-        return KerasModel(config, arrays, self._names(set(listed)), tuple(self.notes), self.network.source.path)
+        return KerasModel(
+            config,
+            arrays,
+            self._names(set(listed)),
+            tuple(self.notes),
+            self.network.source.path,
+            tuple(self.builder.roundings),
+        )
 
     def _input(self, ref: Ref) -> None:
         shape = self.network.shape(ref)

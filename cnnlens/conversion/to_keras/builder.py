@@ -49,15 +49,30 @@ class Made:
 
 
 class Builder:
-    """Layers by name, in the order in which they were made."""
+    """Layers by name, in the order in which they were made.
 
-    def __init__(self) -> None:
+    Attributes:
+        exact: Whether numbers that the conversion works out stay in float64, for a comparison and not for a file.
+        roundings: What lost digits as float32, a phrase each.
+    """
+
+    def __init__(self, exact: bool = False) -> None:
+        self.exact = exact
+        self.roundings: dict[str, None] = {}
         self.made: dict[str, Made] = {}
         self.inputs: list[Held] = []
         self._shared: dict[tuple[str, str], str] = {}
         self._turned: dict[tuple[str, int, int, tuple[int, ...]], Held] = {}
 
     # -- making and calling -------------------------------------------------------------------------------------------
+
+    def rounded(self, array: NDArray[Any], what: str) -> NDArray[Any]:
+        """Numbers worked out in float64 as a float32 model holds them; ``what`` they are is kept if digits are lost."""
+        narrow = array.astype(np.float32)
+        if np.array_equal(narrow, array, equal_nan=True):
+            return narrow
+        self.roundings[what] = None
+        return array if self.exact else narrow
 
     def input(self, name: str, shape: Shape, axes: Sequence[int], dtype: str) -> Held:
         """An input that holds ``shape`` (PyTorch's, batch first) in the order ``axes``."""

@@ -172,7 +172,7 @@ def _with_constant(step: Step) -> Held:
     """A merge of a tensor and of one that depends on no input, which has the same number of axes."""
     x = next(step.builder.plain(held) for held in step.tensors if held.constant is None)
     args = [
-        x if held.constant is None else constant(step, np.asarray(held.constant, np.float32), x.axes)
+        x if held.constant is None else constant(step, _numbers(step, np.asarray(held.constant)), x.axes)
         for held in step.tensors
     ]
     return step.operate(step.operation.kind, args, axes=x.axes)
@@ -181,7 +181,14 @@ def _with_constant(step: Step) -> Held:
 def _as_constant(step: Step, value: Any) -> Any:
     """A tensor that depends on no input, as the numbers that it holds."""
     found = step.tensors[value.index].constant if isinstance(value, Tensor) else None
-    return value if found is None else np.asarray(found, np.float32 if found.dtype.kind == "f" else found.dtype)
+    return value if found is None else _numbers(step, found)
+
+
+def _numbers(step: Step, found: NDArray[Any]) -> NDArray[Any]:
+    """A constant that the reference worked out in float64, as a config holds it."""
+    if found.dtype.kind != "f":
+        return found
+    return step.builder.rounded(found, f"the constant beside {step.call.layer.shown}")
 
 
 _MERGES = ("Add", "Subtract", "Multiply", "Maximum", "Minimum")

@@ -131,10 +131,7 @@ def _upsampling(step: Step, x: Held, factors: list[int], method: str) -> Held:
 
 
 def _between_corners(step: Step, x: Held) -> Held:
-    """Linear interpolation that leaves the corners where they are, which Keras has not: a fixed matrix an axis.
-
-    The matrices are float32, so what comes out is as exact as float32 is.
-    """
+    """Linear interpolation that leaves the corners where they are, which Keras has not: a fixed matrix an axis."""
     if x.rank not in (3, 4, 5):
         raise UnsupportedLayerError(f"a map was expected, its shape is {x.shape}")
     shape = list(x.shape)
@@ -154,7 +151,8 @@ def _between_corners(step: Step, x: Held) -> Held:
             "bias_axes": None,
             "trainable": False,
         }
-        kernel = {"kernel": _corner_weights(before, after)}
+        shares = f"the shares of neighbours in {step.call.layer.shown}"
+        kernel = {"kernel": step.builder.rounded(_corner_weights(before, after), shares)}
         x = step.layer("EinsumDense", x, config, kernel, shape=tuple(shape), name=f"_{axis - 2}")
     return x
 
@@ -164,8 +162,8 @@ def _corner_weights(before: int, after: int) -> NDArray[Any]:
     at = np.arange(after) * ((before - 1) / (after - 1) if after > 1 else 0.0)
     low = np.minimum(np.floor(at).astype(np.int64), before - 1)
     high = np.minimum(low + 1, before - 1)
-    share = (at - low).astype(np.float32)
-    weights = np.zeros((before, after), np.float32)
+    share = at - low
+    weights = np.zeros((before, after))
     np.add.at(weights, (low, np.arange(after)), 1 - share)
     np.add.at(weights, (high, np.arange(after)), share)
     return weights

@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Any, cast
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cnnlens.conversion.to_keras.held import Held, identity
 from cnnlens.conversion.to_keras.step import Step, aten, reference
@@ -51,7 +50,9 @@ def _recurrent(step: Step) -> list[Held]:
 
 def _one(step: Step, operation: AtenRecurrent, x: Held, order: tuple[int, ...], level: int, *, backwards: bool) -> Held:
     number = level * operation.directions + backwards
-    arrays = {role: _narrow(step.arrays[f"{number}/{role}"]) for role in _KERNELS if f"{number}/{role}" in step.arrays}
+    arrays = {role: step.arrays[f"{number}/{role}"] for role in _KERNELS if f"{number}/{role}" in step.arrays}
+    if "bias" in arrays and arrays["bias"].dtype == np.float64:
+        arrays["bias"] = step.builder.rounded(arrays["bias"], f"the sum of the two biases of {step.call.layer.shown}")
     config: dict[str, Any] = {
         "units": operation.cell.units,
         "activation": operation.config["activation"],
@@ -70,8 +71,3 @@ def _one(step: Step, operation: AtenRecurrent, x: Held, order: tuple[int, ...], 
     if not backwards:
         return made
     return step.operate("Flip", [made], {"axis": 1}, shape=shape, axes=order, name=f"{name}_turned")
-
-
-def _narrow(array: NDArray[Any]) -> NDArray[Any]:
-    """The sum of PyTorch's two biases in the type that it has them in."""
-    return array.astype(np.float32) if array.dtype == np.float64 else array
