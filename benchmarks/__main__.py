@@ -4,7 +4,8 @@ Parts: ``speed`` (whole commands, extraction by the reference, memory), ``applic
 keras.applications), ``checks`` (the same models audited under every backend), ``networks`` (random networks: any alarm
 is false), ``side-by-side`` (three backends together), ``pytorch`` (extraction from native modules, against forward
 hooks and TorchLens), ``conversion`` (keras.applications converted to PyTorch, run where there is no Keras),
-``diff`` (two models of 100 MB against reading both). Without a part, ``speed`` and ``applications`` run.
+``roundtrip`` (random networks to PyTorch and back, bit for bit), ``diff`` (two models of 100 MB against reading both).
+Without a part, ``speed`` and ``applications`` run.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from benchmarks import applications, checks, conversion, diff, pytorch, speed
+from benchmarks import applications, checks, conversion, diff, pytorch, roundtrip, speed
 
-PARTS = ("speed", "applications", "checks", "networks", "side-by-side", "pytorch", "conversion", "diff")
+PARTS = ("speed", "applications", "checks", "networks", "side-by-side", "pytorch", "conversion", "roundtrip", "diff")
 
 
 def main() -> int:
@@ -66,6 +67,9 @@ def main() -> int:
         converted = conversion.run(options.names or None)
         found["conversion"] = [asdict(one) for one in converted]
         good &= all(one.good for one in converted)
+    if options.part == "roundtrip":
+        found["roundtrip"] = roundtrip.run()
+        good &= not found["roundtrip"]["failures"]
     if options.part == "diff":
         rows = diff.run()
         for row in rows:

@@ -267,6 +267,7 @@ def _shown(stats: Statistics) -> str:
 # -- a kernel read rightly and wrongly ---------------------------------------------------------------------------------
 
 _MOST_TILES = 7  # of a real kernel, each way
+_MOST_IN_A_LINE = 4  # where there is one input or one output channel: fewer, and larger
 _MOST_PANELS = 6
 
 
@@ -308,18 +309,18 @@ def layout_readings(
     assert one.target is not None
     kernel = reading.specimen(one) if model is None else _stored_for(model[1], one.weight, one.source.framework)
     seen = reading.readings(one, kernel)[:_MOST_PANELS]
-    cut = False
+    every = [plan.tiles(each.array, one.letters) for each in seen]
+    most = _MOST_IN_A_LINE if min(every[0].shape[:2]) == 1 else _MOST_TILES
+    cut = any(max(tiles.shape[:2]) > most for tiles in every)
     shown: list[plot.Panel] = []
-    for each in seen:
-        tiles = plan.tiles(each.array, one.letters)
-        cut = cut or max(tiles.shape[:2]) > _MOST_TILES
+    for each, tiles in zip(seen, every, strict=True):
         said = "" if each.right else "the same shape: nothing complains" if each.same_shape else "another shape"
-        shown.append(plot.Panel(each.name, tiles[:_MOST_TILES, :_MOST_TILES], each.right, [each.code, said]))
+        shown.append(plot.Panel(each.name, tiles[:most, :most], each.right, [each.code, said]))
     what = f"{one.kind} {one.weight}" if model is None else f"{printable(model[1].name)}: {one.kind} {one.weight}"
     titles = {"keras": "Keras", "torch": "PyTorch", "flax": "Flax", "onnx": "ONNX", "tflite": "TFLite"}
     drawn = f"drawn in canonical axes, {_drawn(plan, reading.axis_names)}"
     if cut:
-        drawn += f"; the first {_MOST_TILES} of each"
+        drawn += f"; the first {most} of each"
     return plot.panels(
         shown,
         title=f"{what}, from {titles[one.source.framework]} to {titles[one.target.framework]}",
