@@ -19,7 +19,7 @@ from cnnlens.detective.finding import Finding
 from cnnlens.detective.hypotheses.kinship import LEAST, kinship
 from cnnlens.detective.hypotheses.layouts import Box, Plan, Way, plan
 from cnnlens.detective.hypotheses.orders import bit_sums, exact_orders, near_orders
-from cnnlens.detective.hypotheses.rounding import FORMATS, representable, rounded, rounding_text
+from cnnlens.detective.hypotheses.rounding import FORMATS, representable, rounded, rounding_text, rounds_to
 from cnnlens.detective.moves import Chain, Reshape, Take
 from cnnlens.detective.parts import Item
 from cnnlens.detective.proof import Line, proven, same
@@ -170,7 +170,7 @@ class Examination(Subject):
         if side == "B":
             text, names = chain.text(variable)
             line = Line(self.target, text, names, f"to the rounding of {name}")
-            return proven(line, {variable: self.y}, self.x, lambda made, wanted: same(made, rounded(wanted, name)))
+            return proven(line, {variable: self.y}, self.x, lambda made, wanted: rounds_to(made, wanted, name))
         dtype = self.y.dtype
         text, names = chain.text(rounding_text(name, variable, dtype))
         return proven(Line(self.target, text, names), {variable: self.y}, self.x)

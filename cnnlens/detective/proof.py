@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import keyword
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from math import prod
 from typing import Any, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Line", "identifier", "proven", "run", "same"]
+__all__ = ["Line", "identifier", "proven", "run", "same", "tiles"]
 
 Array: TypeAlias = NDArray[Any]
 
@@ -103,25 +104,46 @@ def same(x: Array, y: Array) -> bool:
     """Whether two arrays hold the same values, NaN for NaN; in blocks, and no further than the first that differs."""
     if x.shape != y.shape:
         return False
-    if x.size <= _BLOCK:
-        return _alike(x, y)
-    if x.flags.c_contiguous and y.flags.c_contiguous:
-        flat, other = x.reshape(-1), y.reshape(-1)
-        return all(_alike(flat[at : at + _BLOCK], other[at : at + _BLOCK]) for at in range(0, x.size, _BLOCK))
-    # The innermost axis of each is cut into pieces, so that both are read in whole cache lines.
-    axes = {int(np.argmin([abs(step) if size > 1 else 1 << 62 for step, size in zip(z.strides, z.shape, strict=True)]))
-            for z in (x, y)}  # fmt: skip
-    return _tiled(x, y, sorted(axes, key=lambda axis: -x.shape[axis]))
+    return all(_alike(x[piece], y[piece]) for piece in tiles(x, y))
 
 
-def _tiled(x: Array, y: Array, axes: list[int]) -> bool:
-    if not axes or x.size <= _BLOCK:
-        return _alike(x, y)
-    axis, rest = axes[0], axes[1:]
-    step = max(_WIDE, 1) if len(axes) == 1 or x.shape[axis] > _WIDE else x.shape[axis]
-    ahead: tuple[slice, ...] = (slice(None),) * axis
-    for at in range(0, x.shape[axis], step):
-        piece = (*ahead, slice(at, at + step))
-        if not (_tiled(x[piece], y[piece], rest) if rest else _alike(x[piece], y[piece])):
-            return False
-    return True
+def tiles(x: Array, y: Array, most: int = _BLOCK) -> Iterator[tuple[slice, ...]]:
+    """Pieces that cover two arrays of one shape, of about ``most`` elements, so that both are read in whole cache lines.
+
+    Arrays that lie in different orders, a kernel and the view that turns it, are cut along the innermost axis of each.
+    """
+    inner = {int(np.argmin(_strides(z))) for z in (x, y)} if x.size > most else set[int]()
+    if len(inner) > 1:
+        yield from _squares(x.shape, sorted(inner, key=lambda axis: -x.shape[axis]), most)
+    else:
+        axes = sorted(range(x.ndim), key=lambda axis: -_strides(x)[axis])
+        yield from _slabs((slice(None),) * x.ndim, x.shape, axes, most)
+
+
+def _strides(x: Array) -> list[int]:
+    return [abs(step) if size > 1 else 1 << 62 for step, size in zip(x.strides, x.shape, strict=True)]
+
+
+def _slabs(piece: tuple[slice, ...], shape: tuple[int, ...], axes: list[int], most: int) -> Iterator[tuple[slice, ...]]:
+    """A piece cut along the outermost axis of ``axes``, and further inside where one entry is too large."""
+    total = prod(shape)
+    if total <= most or not axes:
+        yield piece
+        return
+    axis = axes[0]
+    step = max(most // (total // shape[axis]), 1)
+    for at in range(0, shape[axis], step):
+        part = (*piece[:axis], slice(at, at + step), *piece[axis + 1 :])
+        yield from _slabs(part, (*shape[:axis], min(step, shape[axis] - at), *shape[axis + 1 :]), axes[1:], most)
+
+
+def _squares(shape: tuple[int, ...], axes: list[int], most: int) -> Iterator[tuple[slice, ...]]:
+    axis, other = axes
+    step = _WIDE if shape[axis] > _WIDE else shape[axis]
+    each = prod(shape) // shape[axis]
+    for at in range(0, shape[axis], step):
+        width = _WIDE if each * min(step, shape[axis] - at) > most else shape[other]
+        for across in range(0, shape[other], width):
+            piece = [slice(None)] * len(shape)
+            piece[axis], piece[other] = slice(at, at + step), slice(across, across + width)
+            yield tuple(piece)

@@ -20,13 +20,14 @@ from cnnlens.detective.hypotheses.rounding import Quantised, levels_of, quantise
 from cnnlens.detective.hypotheses.scales import Scaled, scaled, tolerance
 from cnnlens.detective.moves import Chain
 from cnnlens.detective.parts import Item
-from cnnlens.detective.proof import Line, identifier, proven
+from cnnlens.detective.proof import Line, identifier, proven, tiles
 
 __all__ = ["Subject", "valued"]
 
 Array: TypeAlias = NDArray[Any]
 
 _FULL = 1 << 24  # elements above which values are fitted on some output channels and proved on all by the line
+_TILE = 1 << 16  # elements that are worked on at a time: what is computed of them stays in the cache
 
 
 @dataclass
@@ -174,7 +175,10 @@ def _quantised(
 
     def half(made: Array, wanted: Array) -> bool:
         # What lies beyond the outermost level is cut there.
-        return bool(np.count_nonzero(np.abs(made - wanted) <= narrow) > 0.999 * wanted.size)
+        slack = np.broadcast_to(narrow, wanted.shape)
+        good = sum(np.count_nonzero(np.abs(made[piece] - wanted[piece]) <= slack[piece])
+                   for piece in tiles(made, wanted, _TILE))  # fmt: skip
+        return bool(good > 0.999 * wanted.size)
 
     def whole(made: Array, wanted: Array) -> bool:
         apart = np.abs(made.astype(np.float64) - wanted)

@@ -5,16 +5,13 @@ The file needs torch and safetensors and nothing of ours. What is written is wri
 
 from __future__ import annotations
 
-import json
-import math
 import os
-import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from cnnlens.conversion.to_torch.held import Held
@@ -25,6 +22,7 @@ from cnnlens.conversion.to_torch.translate import Translator
 from cnnlens.conversion.to_torch.weights import State
 from cnnlens.conversion.to_torch.writer import ClassWriter, FileWriter, Mark
 from cnnlens.errors import CnnlensError, UnsupportedLayerError
+from cnnlens.files.write_safetensors import Tensor, write_safetensors
 from cnnlens.network import Network, Shape, shown_shape
 from cnnlens.output import file_name, replacing
 from cnnlens.text import printable
@@ -101,58 +99,15 @@ class Program:
             )
         arrays = path.with_suffix(".safetensors")
         with replacing(arrays) as part, replacing(path) as text:
-            write_state(self.state, part)
+            write_safetensors(
+                part,
+                {
+                    key: Tensor(entry.dtype, self.state[key].shape, partial(self.state.__getitem__, key))
+                    for key, entry in self.state.entries.items()
+                },
+            )
             text.write_text(self.source, encoding="utf-8")
         return path, arrays
-
-
-# The format's names of the types that a Keras file may hold.
-_TYPES = {
-    "float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16", "int64": "I64", "int32": "I32",
-    "int16": "I16", "int8": "I8", "uint8": "U8", "bool": "BOOL",
-}  # fmt: skip
-
-
-def write_state(state: State, path: Path) -> None:
-    """Write a state dict as ``.safetensors``, each array in the type that the model's file has it in.
-
-    Array by array, so that no more than one is in memory: a length, a header in JSON, the bytes one after another
-    (https://github.com/huggingface/safetensors, "Format").
-
-    Raises:
-        CnnlensError: an array is of a type that the format does not have.
-    """
-    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
-    offset = 0
-    # Wide types first, so that each array lies at a multiple of its own width.
-    keys = sorted(state, key=lambda key: (-_width(state.entries[key].dtype, key), key))
-    shapes: dict[str, tuple[int, ...]] = {}
-    for key in keys:
-        shapes[key] = state[key].shape
-        size = math.prod(shapes[key]) * _width(state.entries[key].dtype, key)
-        kind = _TYPES[state.entries[key].dtype]
-        header[key] = {"dtype": kind, "shape": list(shapes[key]), "data_offsets": [offset, offset + size]}
-        offset += size
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    with open(path, "wb") as stream:
-        stream.write(struct.pack("<Q", len(text)))
-        stream.write(text)
-        for key in keys:
-            dtype = state.entries[key].dtype
-            array = _bfloat16(state[key]) if dtype == "bfloat16" else state[key]
-            stream.write(array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes())
-
-
-def _width(dtype: str, key: str) -> int:
-    if dtype not in _TYPES:
-        raise CnnlensError(f"{printable(key)}: an array of {printable(dtype)} cannot be kept in a .safetensors file")
-    return 2 if dtype == "bfloat16" else np.dtype(dtype).itemsize
-
-
-def _bfloat16(array: NDArray[Any]) -> NDArray[np.uint16]:
-    """The upper halves of float32 numbers that bfloat16 holds exactly."""
-    return (np.ascontiguousarray(array, np.float32).view(np.uint32) >> np.uint32(16)).astype(np.uint16)
 
 
 def program(network: Network) -> Program:

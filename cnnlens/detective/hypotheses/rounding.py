@@ -9,21 +9,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["FORMATS", "Quantised", "levels_of", "quantised", "representable", "rounded", "rounding_text", "steplike"]
+from cnnlens.detective.proof import same, tiles
+
+__all__ = ["FORMATS", "Quantised", "levels_of", "quantised", "representable", "rounded", "rounding_text",
+           "rounds_to", "steplike"]  # fmt: skip
 
 Array: TypeAlias = NDArray[Any]
 
 _LEVELS = 256
+_ROWS = 16  # of which each is looked at
 _HALF = 0.505  # of a step: what rounding moves a value by at most, and a little for the step's own rounding
 _WHOLE = 4e-3  # of a step: how near to a whole number of steps every value must be
 _PROBE = 4096
-_BLOCK = 1 << 16
+_BLOCK = 1 << 14
 _BLOCKS = 8
+_TILE = 1 << 16  # elements that are worked on at a time: what is computed of them stays in the cache
+_TOLD = 16  # pairs of equal numbers that are expected of rows on steps before their absence says that there are none
 
 
 def _float16(x: Array) -> Array:
@@ -45,6 +52,21 @@ def rounded(x: Array, name: str) -> Array:
     return FORMATS[name](x)
 
 
+def rounds_to(made: Array, wanted: Array, name: str) -> bool:
+    """Whether ``made`` is ``wanted`` rounded to a format, NaN for NaN."""
+    narrow = name == "float16" and made.dtype == np.float16 and wanted.dtype.kind == "f"
+
+    def alike(x: Array, y: Array) -> bool:
+        if narrow:
+            with np.errstate(over="ignore"):
+                half = y.astype(np.float16)
+            # Bit patterns are compared ten times as fast; where they differ, a zero may have another sign.
+            return bool((half.view(np.uint16) == x.view(np.uint16)).all()) or same(x, half)
+        return same(x, rounded(y, name))
+
+    return made.shape == wanted.shape and all(alike(made[piece], wanted[piece]) for piece in tiles(made, wanted, _TILE))
+
+
 def rounding_text(name: str, variable: str, dtype: np.dtype[Any]) -> str:
     """NumPy that rounds ``variable`` to the format and widens it again."""
     if name == "float16":
@@ -61,11 +83,8 @@ def representable(x: Array, name: str) -> bool:
         return name == "float16"
     flat = x.reshape(-1) if x.flags.c_contiguous else x.ravel()
     few = flat[:: max(flat.size // _PROBE, 1)][:_PROBE]
-    for part in (few, flat):
-        made = rounded(part, name)
-        if not ((made == part) | np.isnan(part)).all():
-            return False
-    return True
+    blocks = (flat[at : at + _TILE] for at in range(0, flat.size, _TILE))
+    return all(bool(((rounded(part, name) == part) | np.isnan(part)).all()) for part in chain((few,), blocks))
 
 
 @dataclass(frozen=True)
@@ -105,10 +124,22 @@ def steplike(y: Array) -> bool:
         return False
     for axis in (0, 1):
         rows = np.moveaxis(y, axis, 0)
-        few = rows[:: max(rows.shape[0] // 4, 1)][:4]
-        if all(np.unique(row.reshape(-1)[:_PROBE]).size <= _LEVELS for row in few):
+        few = [row.reshape(-1)[:_PROBE] for row in rows[:: max(rows.shape[0] // _ROWS, 1)][:_ROWS]]
+        if few[0].size > _LEVELS:
+            few = few[:: max(len(few) // 4, 1)][:4]
+        counts = [_distinct(row) for row in few]
+        if max(counts) > _LEVELS:
+            continue
+        # Rows of fewer numbers than there are levels must still hold some twice.
+        size = few[0].size
+        if sum(counts) < size * len(few) or len(few) * size * (size - 1) < _TOLD * 2 * _LEVELS:
             return True
     return False
+
+
+def _distinct(row: Array) -> int:
+    ordered = np.sort(row)
+    return 1 + int(np.count_nonzero(ordered[1:] != ordered[:-1]))
 
 
 def levels_of(x: Array, y: Array) -> Quantised | None:
