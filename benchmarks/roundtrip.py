@@ -74,19 +74,22 @@ def there_and_back(network: Network, folder: Path) -> tuple[conversion.Conversio
 
 
 def lost_arrays(network: Network, back: Network) -> Iterator[str]:
-    """The arrays of ``network`` that ``back`` does not hold, bit for bit in canonical order."""
-    found: dict[tuple[tuple[int, ...], bytes], int] = {}
-    for layer in back.layers:
-        for weight in layer.stored.values():
-            key = _bits(weight.canonical())
-            found[key] = found.get(key, 0) + 1
+    """The arrays of ``network`` that ``back`` does not hold bit for bit.
+
+    As they are stored, or in canonical order where one layer has become another that stores the same kernel otherwise
+    (a convolution of one channel a group).
+    """
+    held = [weight for layer in back.layers for weight in layer.stored.values()]
     for layer in network.layers:
         for name, weight in layer.stored.items():
-            key = _bits(weight.canonical())
-            if not found.get(key):
+            stored, canonical = _bits(weight.read()), _bits(weight.canonical())
+            found = next((one for one in held if _bits(one.read()) == stored), None) or next(
+                (one for one in held if _bits(one.canonical()) == canonical), None
+            )
+            if found is None:
                 yield f"{layer.name}/{name}"
             else:
-                found[key] -= 1
+                held.remove(found)
 
 
 def _bits(array: np.ndarray) -> tuple[tuple[int, ...], bytes]:

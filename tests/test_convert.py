@@ -130,6 +130,93 @@ def test_a_mistake_beside_a_rounding_is_still_refused(tmp_path: Path, monkeypatc
     assert list(tmp_path.iterdir()) == []
 
 
+# -- weights into a model that is there ------------------------------------------------------------------------------
+
+
+class _Small(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = torch.nn.Conv2d(3, 4, 3, padding=1)
+        self.second = torch.nn.Conv2d(4, 4, 3)
+        self.head = torch.nn.Linear(4 * 3 * 4, 5)
+
+    def forward(self, x: Any) -> Any:
+        return self.head(torch.flatten(torch.relu(self.second(torch.relu(self.first(x)))), 1))
+
+
+_CODE = """
+import torch
+class Small(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a = torch.nn.Conv2d(3, 4, 3, padding=1)
+        self.b = torch.nn.Conv2d(4, 4, 3)
+        self.c = torch.nn.Linear(48, 5)
+    def forward(self, x):
+        return self.c(torch.flatten(torch.relu(self.b(torch.relu(self.a(x)))), 1))
+"""
+
+
+def test_weights_go_into_a_model_that_is_there_and_the_two_are_held_together(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    example = torch.zeros(2, 3, 5, 6)
+    torch.manual_seed(3)
+    trained, other = _Small(), _Small()
+    conversion.convert(other, "keras", "other.keras", example=example)
+    exported = torch.export.export(trained.eval(), (example,), dynamic_shapes=({0: torch.export.Dim("n")},))
+    torch.export.save(exported, "trained.pt2")
+    before = Path("other.keras").read_bytes()
+
+    assert main(["convert", "trained.pt2", "--into", "other.keras", "-o", "filled.keras"]) == 0
+    said = capsys.readouterr().out
+    assert "float64:" in said
+    assert "wrote filled.keras" in said
+    assert Path("other.keras").read_bytes() == before
+    filled = cnnlens.open("filled.keras")
+    x = np.random.default_rng(4).random((3, 3, 5, 6), np.float32)
+    wanted = trained.double()(torch.from_numpy(x).double()).detach().numpy()
+    found = filled.run(x)[filled.outputs[0].name]
+    assert np.abs(found - wanted).max() < 1e-12
+
+    # And on: into the state dict of somebody's code, under its own names.
+    Path("small.py").write_text(_CODE)
+    command = [
+        "convert",
+        "filled.keras",
+        "--into",
+        "small.py:Small",
+        "--input-shape",
+        "3,5,6",
+        "-o",
+        "back.safetensors",
+    ]
+    assert main(command) == 0
+    assert "float64:" in capsys.readouterr().out
+    from safetensors.numpy import load_file
+
+    state = load_file("back.safetensors")
+    assert np.array_equal(state["c.weight"], trained.float().head.weight.detach().numpy())
+    assert np.array_equal(state["b.weight"], trained.second.weight.detach().numpy())
+
+
+def test_weights_that_make_another_model_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from cnnlens.conversion.into import put_into
+
+    monkeypatch.chdir(tmp_path)
+    example = torch.zeros(2, 3, 5, 6)
+
+    class Other(_Small):
+        def forward(self, x: Any) -> Any:  # the same arrays, another activation
+            return self.head(torch.flatten(torch.tanh(self.second(torch.relu(self.first(x)))), 1))
+
+    conversion.convert(Other(), "keras", "other.keras", example=example)
+    with pytest.raises(cnnlens.CnnlensError, match=r"does not compute the same: output .* of its largest value off"):
+        put_into(cnnlens.open(_Small(), example=example), "other.keras", "filled.keras")
+    assert not Path("filled.keras").exists()
+
+
 # -- what does not agree is not written ------------------------------------------------------------------------------
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnlens.errors import CnnlensError
-from cnnlens.network import Network
+from cnnlens.network import Layer, Network
 from cnnlens.text import printable
 
 if TYPE_CHECKING:
@@ -69,20 +69,23 @@ def put_into(
         CnnlensError: the models do not match, or what came out does not compute what ``model`` does; nothing is
             written.
     """
-    from cnnlens.conversion.into_files import write_into
+    from cnnlens.conversion.into_files import check_name, write_into
     from cnnlens.conversion.transfer import apply
     from cnnlens.janitor import temporary_folder
 
     spec = os.fspath(into)
     is_code = not Path(spec).exists() and ":" in spec
     target = _opened(spec, None, is_code, shapes)
-    applied = apply(model, target)
     place = _place(out, target, is_code)
+    check_name(place, target)
+    applied = apply(model, target)
     with ExitStack() as stack:
         part = stack.enter_context(temporary_folder()) / place.name
         written = write_into(model, target, part, applied)
-        # A state dict is a model again with the code that it is for.
+        # A state dict is a model again with the code, or the graph, that it is for.
         result = _opened(spec, part, True, shapes) if is_code else _opened(os.fspath(part), None, False, None)
+        if target.calls and not result.calls:
+            result = _filled(target, result)
         proof = _proof(model, result, inputs, timeout, progress or _silent)
         from cnnlens.output import replacing
 
@@ -102,6 +105,26 @@ def _opened(spec: str, state: Path | None, is_code: bool, shapes: Sequence[Input
     from cnnlens import open as open_model
 
     return open_model(spec)
+
+
+def _filled(graph: Network, state: Network) -> Network:
+    """``graph`` with the arrays of a state dict, by its keys; an array that is no part of the state stays."""
+    held = {weight.stored.place: weight.stored for layer in state.layers for weight in layer.stored.values()}
+
+    def with_arrays(layer: Layer) -> Layer:
+        stored = {
+            name: replace(weight, stored=held.get(weight.stored.place, weight.stored))
+            for name, weight in layer.stored.items()
+        }
+        return replace(layer, stored=stored)
+
+    layers = {layer.name: with_arrays(layer) for layer in (*graph.layers, *graph.layers_of_calls)}
+    return replace(
+        graph,
+        source=state.source,
+        layers=tuple(layers[layer.name] for layer in graph.layers),
+        calls=tuple(replace(call, layer=layers[call.layer.name]) for call in graph.calls),
+    )
 
 
 def _place(out: str | os.PathLike[str] | None, target: Network, is_code: bool) -> Path:

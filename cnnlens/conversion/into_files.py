@@ -27,7 +27,7 @@ from cnnlens.network import Network
 from cnnlens.output import replacing
 from cnnlens.text import printable
 
-__all__ = ["Written", "write_into"]
+__all__ = ["Written", "check_name", "write_into"]
 
 _CONFIG, _METADATA, _WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
 
@@ -59,12 +59,12 @@ def write_into(
     """
     found = applied or apply(source, target)
     path = Path(out)
+    check_name(path, target)
     if target.source.framework == "torch":
         notes = _write_state(target, found, path)
     elif target.source.format == "keras":
         notes = _write_keras(target, found, path)
     elif target.source.format in ("hdf5", "weights hdf5"):
-        _ends_in(path, (".h5", ".hdf5", ".keras"), target)
         with replacing(path) as part:
             notes = _rewrite(target, found, Path(target.source.path), part, "")
     else:
@@ -73,6 +73,20 @@ def write_into(
             f"not into a {printable(target.source.format)}; save the model as .keras"
         )
     return Written(path, found, (*found.notes, *notes))
+
+
+def check_name(path: Path, target: Network) -> None:
+    """Refuse, before anything is made, a name that ends otherwise than a copy of ``target``.
+
+    Raises:
+        CnnlensError: it does; names the ending.
+    """
+    if target.source.framework == "torch":
+        _ends_in(path, (".safetensors",), target)
+    elif target.source.format == "keras":
+        _ends_in(path, (".keras",), target)
+    elif target.source.format in ("hdf5", "weights hdf5"):
+        _ends_in(path, (".h5", ".hdf5", ".keras"), target)
 
 
 def _ends_in(path: Path, endings: tuple[str, ...], target: Network) -> None:
@@ -87,7 +101,6 @@ def _ends_in(path: Path, endings: tuple[str, ...], target: Network) -> None:
 
 
 def _write_keras(target: Network, applied: Applied, path: Path) -> list[str]:
-    _ends_in(path, (".keras",), target)
     origin = Path(target.source.path)
     with replacing(path) as part, tempfile.TemporaryDirectory(prefix=".cnnlens-", dir=part.parent) as folder:
         before, after = Path(folder) / "before.h5", Path(folder) / "after.h5"
@@ -152,7 +165,6 @@ def _places(target: Network, applied: Applied, prefix: str) -> dict[str, NDArray
 
 def _write_state(target: Network, applied: Applied, path: Path) -> list[str]:
     """A state dict with the target's keys; what has no partner is the target's own."""
-    _ends_in(path, (".safetensors",), target)
     tensors: dict[str, Tensor] = {}
     for layer in target.layers:
         for name, weight in layer.stored.items():
