@@ -20,6 +20,7 @@ __all__ = ["Recorded", "audit_recording", "audited_calls", "default_inputs", "re
 _INPUT_NUMBERS = 200_000
 _MOST_INPUTS = 8
 _EMBEDDINGS = ("Embedding", "embedding")  # a layer, and PyTorch's function
+_FILLED = ("zeros", "ones", "new_zeros", "new_ones")  # PyTorch's, of a size that is computed
 _OPEN_SIZE = 96  # pixels, where a model leaves its image size open
 
 
@@ -55,13 +56,18 @@ def audit_recording(network: Network, recording: Recorded, count: int | None = N
 
 def _audit(network: Network, call: Call, recording: Recorded, count: int, strict: bool) -> Audit:
     outputs = [Ref(call.name, index) for index in range(len(call.shapes))]
-    missing = [ref.name for ref in (*call.refs, *outputs) if recorded_ref(network, ref).name not in recording]
+    given = [ref for ref in call.refs if not _is_filled(network, ref)]
+    missing = [ref.name for ref in (*given, *outputs) if recorded_ref(network, ref).name not in recording]
     if missing:
         reason = f"'{printable(missing[0])}' is not in the recording"
         return Audit(call.name, call.layer.kind, "not audited", reason=reason)
 
     def stored(ref: Ref) -> NDArray[Any]:
         where = recorded_ref(network, ref)
+        if where.name not in recording:
+            maker = network.calls_by_name[where.call]
+            sizes = map_refs(maker.args, stored), map_refs(dict(maker.kwargs), stored)
+            return np.asarray(maker.layer.operation({}, *sizes[0], **sizes[1]))
         array = np.asarray(recording[where.name][:count])
         axis = network.calls_by_name[where.call].channel_axis
         return array if array.ndim < 3 or axis == 1 else np.moveaxis(array, 1, -1)
@@ -74,6 +80,13 @@ def _audit(network: Network, call: Call, recording: Recorded, count: int, strict
     except UnsupportedLayerError as error:
         return Audit(call.name, call.layer.kind, "not audited", reason=str(error))
     return numerics.audit(call, weights, arguments, keywords, results if len(results) > 1 else results[0], strict)
+
+
+def _is_filled(network: Network, ref: Ref) -> bool:
+    """Whether a tensor holds one number everywhere whatever the inputs are, and what its size is taken from is such or
+    an input: a recurrent layer's first state, which no recording can hold where its batch is not in front."""
+    call = network.calls_by_name[ref.call]
+    return call.layer.kind in _FILLED and all(one in network.inputs or _is_filled(network, one) for one in call.refs)
 
 
 def recorded_ref(network: Network, ref: Ref) -> Ref:

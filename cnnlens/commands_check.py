@@ -100,7 +100,6 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _check_twins(options: argparse.Namespace) -> int:
-    from cnnlens import open as open_model
     from cnnlens import twins
     from cnnlens.cli import output_text
     from cnnlens.commands_record import inputs_given
@@ -108,7 +107,7 @@ def _check_twins(options: argparse.Namespace) -> int:
 
     if options.recordings or options.repeat > 1:
         raise CnnlensError("--twin runs both models itself, once; leave recordings and --repeat out")
-    a, b = architecture.network(options), open_model(options.twin)
+    a, b = architecture.networks(options, [options.model, options.twin])
     quiet = options.json or not sys.stderr.isatty()
     result = twins.check_twins(
         a,

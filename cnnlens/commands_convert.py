@@ -17,6 +17,11 @@ if TYPE_CHECKING:
 
 __all__ = ["add"]
 
+_OUTPUT = (
+    "the .py or .keras file (default: named after MODEL); with --into a copy of TARGET, .safetensors for PyTorch "
+    "(default: named after TARGET, with -filled)"
+)
+
 
 def add(commands: Any) -> None:
     """Add it to ``commands`` (what ``ArgumentParser.add_subparsers`` gives)."""
@@ -45,21 +50,20 @@ def add(commands: Any) -> None:
     )
     convert.add_argument("--backend", "-b", metavar="NAME", help="what runs the result (default: the first installed)")
     convert.add_argument("--timeout", type=seconds, metavar="SECONDS", help="how long the backend may be silent")
-    convert.add_argument("-o", "--output", metavar="FILE", help="the .py or .keras file (default: named after MODEL)")
+    convert.add_argument("-o", "--output", metavar="FILE", help=_OUTPUT)
     convert.add_argument("--json", action="store_true", help="print JSON instead of text")
     convert.set_defaults(command=_convert)
 
 
 def _convert(options: argparse.Namespace) -> None:
-    from cnnlens.architecture import network as opened
     from cnnlens.cli import output_text
     from cnnlens.commands_record import inputs_given
     from cnnlens.conversion import convert
 
-    network = opened(options)
     if options.into is not None:
-        _into(options, network)
+        _into(options, _source(options))
         return
+    network = architecture.network(options)
     inputs = inputs_given(options.inputs, [ref.name for ref in network.inputs]) if options.inputs else None
     quiet = options.json or not sys.stderr.isatty()
     made = convert(
@@ -72,6 +76,15 @@ def _convert(options: argparse.Namespace) -> None:
         progress=None if quiet else lambda line: print(line, file=sys.stderr),
     )
     output_text(json.dumps(_facts(made), indent=2, allow_nan=False) + "\n" if options.json else _text(made))
+
+
+def _source(options: argparse.Namespace) -> Network:
+    """Where the weights come from; without ``--arch``, ``--input-shape`` speaks of the code that is TARGET."""
+    if options.arch is None and ":" in options.into:
+        from cnnlens import open as open_model
+
+        return open_model(options.model, config=options.config)
+    return architecture.network(options)
 
 
 def _facts(made: Conversion) -> dict[str, Any]:
@@ -171,7 +184,8 @@ def _transfer_text(made: Transfer) -> str:
         lines.append("the model that the weights came from has no graph, so the two could not be run side by side")
     else:
         lines.append(
-            "neither model has a graph, so nothing could be run; name the code that the result is for as TARGET"
+            "a state dict has no graph, so nothing could be run; to have it proved name the code that it is for as "
+            "TARGET: file.py:Class"
         )
     lines += [f"note: {printable(note, 300)}" for note in made.written.notes]
     lines.append(f"wrote {printable(made.written.path, 300)}")

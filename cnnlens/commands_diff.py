@@ -6,6 +6,8 @@ import argparse
 import json
 from typing import Any
 
+from cnnlens import architecture
+
 __all__ = ["add"]
 
 
@@ -22,6 +24,7 @@ def add(commands: Any) -> None:
     one.add_argument("a", metavar="A", help="a Keras or PyTorch model file, or .safetensors")
     one.add_argument("b", metavar="B", help="another; of the same framework or not")
     one.add_argument("--config", metavar="FILE", help="the config of a Keras model whose file holds weights alone")
+    architecture.add_arguments(one, "A or B")
     one.add_argument(
         "--inputs",
         "-i",
@@ -40,7 +43,7 @@ def _diff(options: argparse.Namespace) -> int:
     from cnnlens.commands_record import inputs_given
     from cnnlens.differing import diff
 
-    one, other = (_opened(path, options.config) for path in (options.a, options.b))
+    one, other = architecture.networks(options, [options.a, options.b])
     inputs: Any = None
     if options.inputs == ["random"] or options.inputs == ["drawn"]:
         inputs = "random"
@@ -53,13 +56,3 @@ def _diff(options: argparse.Namespace) -> int:
         text = diff_listing.as_table(result)
     output_text(text, options.output)
     return 0 if result.equal else 1
-
-
-def _opened(path: str, config: str | None) -> Any:
-    """A model; the config goes to the file that holds weights alone."""
-    from cnnlens import open as open_model
-
-    network = open_model(path)
-    if config is not None and not network.calls and network.source.framework == "keras":
-        return open_model(path, config=config)
-    return network

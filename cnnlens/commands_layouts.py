@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["arguments", "run"]
 
+_PICTURES = (".png", ".pdf", ".svg", ".jpg", ".jpeg")
+
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add what ``layouts`` takes besides its kind, ``--json`` and ``-o``."""
@@ -75,6 +77,11 @@ def run(
 
     if options.source is None and options.target is None:
         _refuse_crossing_options(options)
+        if options.output is not None and Path(options.output).suffix.lower() in _PICTURES:
+            raise CnnlensError(
+                f"{printable(options.output, 300)}: a picture needs both sides, as in 'layouts --from keras --to torch "
+                "Conv2D'; this is text"
+            )
         text = _json(listing.as_json(options.kind)) if options.json else listing.as_table(options.kind)
         say(text, options.output)
         return

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnlens import architecture
+from cnnlens.arguments import seconds
 
 if TYPE_CHECKING:
     from cnnlens.recording import Recording
@@ -61,7 +62,7 @@ def add(commands: Any) -> None:
     )
     record.add_argument("--allow-nonfinite", action="store_true", help="take inputs that hold NaN or infinity")
     record.add_argument("--overwrite", action="store_true", help="throw away a recording that is there")
-    record.add_argument("--timeout", type=float, metavar="SECONDS", help="how long the backend may be silent")
+    record.add_argument("--timeout", type=seconds, metavar="SECONDS", help="how long the backend may be silent")
     record.add_argument(
         "--trust-code", action="store_true", help="run code that comes with the file: only your own files"
     )

@@ -204,7 +204,7 @@ def _array(one: Compared) -> ArrayRow:
         return None if item is None else tuple(item.weight.stored.shape)
 
     def axes(item: Any) -> str:
-        return item.weight.stored_axes if item is not None and item.exact else ""
+        return item.letters if item is not None else ""
 
     return ArrayRow(
         one.role,

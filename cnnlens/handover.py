@@ -22,8 +22,9 @@ from cnnlens.errors import CnnlensError
 from cnnlens.files.keras_operations import operation_of_entry, refusing, unpacker
 from cnnlens.files.torch_operations import equip
 from cnnlens.layout import Geometry
-from cnnlens.network import Call, Layer, Network, Ref, Weight
+from cnnlens.network import Call, Layer, Network, Ref
 from cnnlens.text import printable
+from cnnlens.weight import Weight
 
 __all__ = ["load", "network_hash", "write"]
 
@@ -45,7 +46,7 @@ class HandedSource:
 
 @dataclass(frozen=True)
 class HandedArray:
-    """An array inside ``weights.bin``; see ``cnnlens.network.Stored``."""
+    """An array inside ``weights.bin``; see ``cnnlens.weight.Stored``."""
 
     data: NDArray[np.uint8]
     offset: int

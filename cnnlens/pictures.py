@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from cnnlens.errors import CnnlensError
 from cnnlens.kernel import Kernel, Statistics, statistics
-from cnnlens.network import Layer, Network, Weight, shown_shape
+from cnnlens.network import Layer, Network, shown_shape, without_graph
 from cnnlens.text import nearest, printable
+from cnnlens.weight import Weight
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -154,6 +155,8 @@ def feature_maps(
     """
     from cnnlens import images, plot
 
+    if not network.calls:
+        raise without_graph(network)
     if len(network.inputs) != 1:
         raise CnnlensError(f"the model has {len(network.inputs)} inputs, and an image is one; record() takes several")
     wanted = network.canonical_shape(network.inputs[0])

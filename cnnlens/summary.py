@@ -9,8 +9,9 @@ import math
 from typing import Any
 
 from cnnlens.kernel import Statistics
-from cnnlens.network import Layer, Network, Weight, shown_shape
+from cnnlens.network import Layer, Network, shown_shape
 from cnnlens.text import columns, printable
+from cnnlens.weight import Weight
 
 __all__ = ["as_json", "as_table", "statistics_json"]
 

@@ -26,7 +26,7 @@ from cnnlens.checking import Check, check
 from cnnlens.errors import CnnlensError, UnsupportedLayerError
 from cnnlens.inputs import CanonicalStream, open_inputs
 from cnnlens.live import backend_of
-from cnnlens.network import Network, Shape, shown_shape
+from cnnlens.network import Network, Shape, shown_shape, without_graph
 from cnnlens.numerics import Comparison
 from cnnlens.recorder import network_given, record, runs_here
 from cnnlens.recording import Recording
@@ -112,6 +112,9 @@ def check_twins(
         CnnlensError: inputs or outputs that cannot belong to one model, a backend that fails; one line.
     """
     networks = network_given(a, inputs, example), network_given(b, inputs, example)
+    for network in networks:
+        if not network.calls:
+            raise without_graph(network)
     lives = [None if isinstance(one, str | os.PathLike | Network) else one for one in (a, b)]
     specs = [_specs(network, live, backends) for network, live in zip(networks, lives, strict=True)]
     described, first = _inputs(networks[0], inputs, allow_nonfinite)

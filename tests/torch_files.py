@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cnnlens.network import Network, Weight
+from cnnlens.network import Network
+from cnnlens.weight import Weight
 
 torch = pytest.importorskip("torch")
 

@@ -21,7 +21,7 @@ __all__ = ["live_layers", "network_from_live"]
 
 
 class LiveArray:
-    """A variable of a live model; see ``cnnlens.network.Stored``. ``read`` copies its value of that moment."""
+    """A variable of a live model; see ``cnnlens.weight.Stored``. ``read`` copies its value of that moment."""
 
     def __init__(self, variable: Any) -> None:
         self._variable = variable

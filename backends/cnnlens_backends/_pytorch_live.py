@@ -35,7 +35,7 @@ _BATCH = 2  # export takes a first axis of one entry for a constant
 
 
 class LiveTensor:
-    """A parameter or buffer of a live module; see ``cnnlens.network.Stored``. ``read`` copies its value of that moment.
+    """A parameter or buffer of a live module; see ``cnnlens.weight.Stored``. ``read`` copies its value of that moment.
 
     ``find`` gives the tensor, which ``module.load_state_dict(..., assign=True)`` may replace.
     """
@@ -152,8 +152,9 @@ def export(module: torch.nn.Module, example: Any = None) -> torch.export.Exporte
             return torch.export.export(module, tuple(args), dict(kwargs), strict=False)
         except Exception as error:
             raise CnnlensError(
-                f"the module {name} cannot be exported ({_first_line(error)}); torch.export follows no control flow "
-                "that depends on the numbers: take that out, or open its state dict, which has no graph"
+                f"the module {name} cannot be exported ({_first_line(error)}); give inputs of the shape that it takes, "
+                "and take out control flow that depends on the numbers, which torch.export does not follow; or open "
+                "its state dict, which has no graph"
             ) from error
 
 

@@ -19,8 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnlens.layout import KINDS, resolve_kind
-from cnnlens.network import Call, Layer, Network, Ref, Weight
+from cnnlens.network import Call, Layer, Network, Ref
 from cnnlens.text import printable
+from cnnlens.weight import Weight
 
 __all__ = ["Block", "Signature", "blocks_of", "colours"]
 

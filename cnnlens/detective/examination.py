@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -21,7 +21,7 @@ from cnnlens.detective.hypotheses.layouts import Box, Plan, Way, plan
 from cnnlens.detective.hypotheses.orders import bit_sums, exact_orders, near_orders
 from cnnlens.detective.hypotheses.rounding import FORMATS, representable, rounded, rounding_text, rounds_to
 from cnnlens.detective.moves import Chain, Reshape, Take
-from cnnlens.detective.parts import Item
+from cnnlens.detective.parts import Item, spaced
 from cnnlens.detective.proof import Line, proven, same
 from cnnlens.detective.valuation import Subject, valued
 
@@ -33,6 +33,7 @@ _PROBE = 64  # elements that equal arrays are first compared on
 _PROMISING = 0.3  # correlation (or mean squared cosine of rows) on the sample from which a way is looked at closely
 _CLOSE = 1 << 14  # elements of the closer look
 _UNCHANGED = 0.05  # of the sample: fewer are equal where all numbers were rounded or trained
+_DOUBTFUL = 0.7  # correlation on the sample below which a way is no rival of a certain one
 _CERTAIN = 0.98  # correlation above which channels are not looked for elsewhere
 
 
@@ -85,14 +86,14 @@ class Examination(Subject):
         """Whether a few elements are equal."""
         if not self.x.size:
             return True
-        places = np.linspace(0, self.x.size - 1, _PROBE).astype(np.int64)
+        places = spaced(self.x.size, _PROBE)
         return same(self.x.reshape(-1)[places], self.y.reshape(-1)[chain.back(places)])
 
     def _equal(self, chain: Chain) -> Finding | None:
         line = self._line(chain)
         if line is None:
             return None
-        stored = tuple(_letters(item) for item in (self.a, self.b))
+        stored = tuple(item.letters for item in (self.a, self.b))
         if not chain.moves or stored[0] == stored[1]:
             return Finding("equal", "same", "equal", line, chain=chain)
         return Finding("equal", "same", f"equal, stored as {stored[0]} / {stored[1]}", line, chain=chain)
@@ -211,12 +212,15 @@ class Examination(Subject):
         if not few_b.shape[0]:
             return
         with np.errstate(all="ignore"):
-            x, y = (np.nan_to_num(z, posinf=0.0, neginf=0.0) for z in (few_a, few_b))
-            norm = np.sqrt(np.square(x).sum() * np.square(y).sum(axis=(1, 2)))
-            whole = np.abs((x * y).sum(axis=(1, 2))) / norm
-            rows = np.square((x * y).sum(axis=2)) / (np.square(x).sum(axis=1) * np.square(y).sum(axis=2))
-            score = np.maximum(np.nan_to_num(whole), np.nan_to_num(rows).mean(axis=1))
+            x, y = _finite(few_a), _finite(few_b)
+            along, size = (x * y).sum(axis=2), (np.square(x).sum(axis=1), np.square(y).sum(axis=2))
+            whole = np.abs(along.sum(axis=1)) / np.sqrt(size[0].sum() * size[1].sum(axis=1))
+            rows = np.square(along) / (size[0] * size[1])
+            score = np.maximum(_finite(whole), _finite(rows).mean(axis=1))
         chosen = [int(place) for place in np.argsort(-score, kind="stable")[:6] if score[place] > _PROMISING]
+        if chosen and score[chosen[0]] > _CERTAIN and (len(chosen) < 2 or score[chosen[1]] < _DOUBTFUL):
+            yield self.plan.ways[chosen[0]]  # a closer look could not change this
+            return
         closer: list[tuple[float, Way]] = []
         for place in chosen:
             way = self.plan.ways[place]
@@ -226,25 +230,21 @@ class Examination(Subject):
         alike = sorted((one for one in closer if one[0] >= best - 0.02), key=lambda one: one[1].rank)
         yield from (way for score, way in alike[:3] if score > _PROMISING)
 
-    def _score(self, way: Way) -> float:
+    @cached_property
+    def closer(self) -> tuple[Array, Array]:
+        """Flat places in A's stored array for a closer look, a row for each of some output channels, and A's values."""
         rows = self.a.shape[0] if len(self.a.shape) > 1 else 1
-        each = self.a.size // max(rows, 1)
-        generator = np.random.default_rng(self.a.size)
-        taken = min(rows, 64)
-        count = min(each, _CLOSE // taken)
-        chosen = np.sort(generator.choice(rows, taken, replace=False))
-        inside = generator.choice(each, count, replace=False) if count < each else np.arange(each)
-        places = self.a.chain.back((chosen[:, None] * each + np.sort(inside)).reshape(-1))
-        x = np.nan_to_num(self.x.reshape(-1)[places].astype(np.float64), posinf=0.0, neginf=0.0).reshape(taken, count)
-        y = np.nan_to_num(
-            self.y.reshape(-1)[way.chain.back(places)].astype(np.float64), posinf=0.0, neginf=0.0
-        ).reshape(taken, count)
+        places = self.a.chain.back(_close_places(rows, self.a.size // max(rows, 1)))
+        return places, _finite(self.x.reshape(-1)[places].astype(np.float64))
+
+    def _score(self, way: Way) -> float:
+        places, x = self.closer
+        y = _finite(self.y.reshape(-1)[way.chain.back(places)].astype(np.float64))
         with np.errstate(all="ignore"):
-            whole = abs(float((x * y).sum())) / float(np.sqrt(np.square(x).sum() * np.square(y).sum()))
-            rows_fit = np.nan_to_num(
-                np.square((x * y).sum(axis=1)) / (np.square(x).sum(axis=1) * np.square(y).sum(axis=1))
-            )
-        return max(whole, float(rows_fit.mean()) if taken > 1 or len(self.a.shape) > 1 else 0.0)
+            along, sizes = (x * y).sum(axis=1), (np.square(x).sum(axis=1), np.square(y).sum(axis=1))
+            whole = abs(float(along.sum())) / float(np.sqrt(sizes[0].sum() * sizes[1].sum()))
+            rows_fit = _finite(np.square(along) / (sizes[0] * sizes[1]))
+        return max(whole, float(rows_fit.mean()) if len(self.a.shape) > 1 else 0.0)
 
     def _near(self) -> Finding | None:
         for way in self._promising():
@@ -355,6 +355,23 @@ class Examination(Subject):
 # -- small things ------------------------------------------------------------------------------------------------------
 
 
+def _finite(x: Array) -> Array:
+    """Zeros for what is no number; the array itself where all are."""
+    with np.errstate(all="ignore"):
+        return x if np.isfinite(x.sum()) else np.nan_to_num(x, posinf=0.0, neginf=0.0)
+
+
+@lru_cache(maxsize=256)
+def _close_places(rows: int, each: int) -> Array:
+    """Flat places in a canonical array of ``rows`` rows: some of each of some rows."""
+    generator = np.random.default_rng(rows * each)
+    taken = min(rows, 64)
+    count = min(each, _CLOSE // taken)
+    chosen = np.sort(generator.choice(rows, taken, replace=False))
+    inside = np.sort(generator.choice(each, count, replace=False)) if count < each else np.arange(each)
+    return chosen[:, None] * each + inside
+
+
 def _only_value(array: Array) -> float | None:
     flat = array.reshape(-1)
     if not flat.size:
@@ -364,12 +381,8 @@ def _only_value(array: Array) -> float | None:
     return float(first) if bool((few == first).all()) and bool((flat == first).all()) else None
 
 
-def _letters(item: Item) -> str:
-    return item.weight.stored_axes if item.exact else ""
-
-
 def _shown(item: Item) -> str:
-    return f"{_letters(item)} {tuple(item.weight.stored.shape)}".strip()
+    return f"{item.letters} {tuple(item.weight.stored.shape)}".strip()
 
 
 def _order_tag(orders: tuple[tuple[int, ...], tuple[int, ...]]) -> str:

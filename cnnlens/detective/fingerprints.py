@@ -14,14 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnlens.detective.hypotheses.orders import bit_sums
-from cnnlens.detective.parts import Item, Part
+from cnnlens.detective.parts import Item, Part, spaced
 
 __all__ = ["Fingerprint", "alike", "fingerprint", "resemblance", "shared_roles"]
 
 Array: TypeAlias = NDArray[Any]
 
 _PROBE = 64
-_SAMPLE = 512
 _SMALL = 1 << 12  # elements up to which the dearer sum is taken too
 
 
@@ -49,11 +48,6 @@ def shared_roles(a: Part, b: Part) -> list[str]:
     return [role for role, item in a.items.items() if role in b.items and b.items[role].size == item.size]
 
 
-def _values(item: Item, places: Array) -> Array:
-    """Elements at flat places of the canonical array."""
-    return item.stored.reshape(-1)[item.chain.back(places)]
-
-
 def _comparable(a: Item, b: Item) -> bool:
     return a.shape == b.shape or [s for s in a.shape if s != 1] == [s for s in b.shape if s != 1]
 
@@ -69,8 +63,8 @@ def alike(a: Part, b: Part) -> bool:
             return False
         if not one.size:
             continue
-        places = np.linspace(0, one.size - 1, _PROBE).astype(np.int64)
-        x, y = _values(one, places), _values(other, places)
+        places = spaced(one.size, _PROBE)
+        x, y = one.at(places), other.at(places)
         if not ((x == y) | (_nan(x) & _nan(y))).all():
             return False
     return bool(roles)
@@ -86,10 +80,4 @@ def resemblance(a: Part, b: Part) -> float:
     if one is None or other is None or one.size != other.size or one.size < 8:
         return 0.0
     other = other.seen_as(one, b.known)
-    if not _comparable(one, other):
-        return 0.0
-    places = np.random.default_rng(one.size).choice(one.size, min(one.size, _SAMPLE), replace=False)
-    x, y = (np.nan_to_num(_values(item, places).astype(np.float64), posinf=0.0, neginf=0.0) for item in (one, other))
-    x, y = x - x.mean(), y - y.mean()
-    norm = float(np.sqrt(np.square(x).sum() * np.square(y).sum()))
-    return abs(float((x * y).sum())) / norm if norm else 0.0
+    return abs(float((one.direction * other.direction).sum())) if _comparable(one, other) else 0.0

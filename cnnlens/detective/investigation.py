@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TypeAlias
 
 from cnnlens.detective.examination import Examination, examine
 from cnnlens.detective.finding import Finding
@@ -15,6 +16,7 @@ from cnnlens.detective.folding import unfold
 from cnnlens.detective.hypotheses.layouts import Box
 from cnnlens.detective.pairing import Pair, pair
 from cnnlens.detective.parts import Item, Part, parts_of
+from cnnlens.detective.proof import same
 from cnnlens.network import Network
 
 __all__ = ["Compared", "PartPair", "investigate"]
@@ -24,6 +26,8 @@ _NEUTRAL = {"bias": 0.0, "beta": 0.0, "gamma": 1.0, "scale": 1.0, "moving_mean":
 _NORM_VECTORS = ("gamma", "beta", "moving_mean", "moving_variance")
 _WORDS = frozenset(["kernel", *_NEUTRAL, "embeddings", "alpha", "recurrent_kernel"])
 _FACTORS = 6  # height and width pairs that are tried where a Dense's map is not known
+
+_Channels: TypeAlias = tuple[int | None, int | None]
 
 
 @dataclass
@@ -61,7 +65,7 @@ def investigate(a: Network, b: Network) -> list[PartPair]:
     sides = parts_of(a), parts_of(b)
     pairing = pair(*sides)
     found: list[PartPair] = []
-    channels: tuple[int | None, int | None] = (None, None)
+    channels: _Channels = (None, None)
     for one in pairing.pairs:
         found.append(_examined(one, channels))
         kernels = one.a.kernel, one.b.kernel
@@ -86,7 +90,7 @@ def _alone(a: Item | None, b: Item | None) -> Compared:
     return Compared(role, a, b, Finding("missing", "", f"only in {'A' if a is not None else 'B'}", residual=1.0))
 
 
-def _examined(one: Pair, channels: tuple[int | None, int | None]) -> PartPair:
+def _examined(one: Pair, channels: _Channels) -> PartPair:
     found = PartPair(one.a, one.b, one.how)
     for role, a, b in _arrays(one):
         if a is None or b is None:
@@ -125,7 +129,7 @@ def _missing(role: str, a: Item | None, b: Item | None) -> Compared:
     return Compared(role, a, b, Finding("missing", "missing", f"only in {side}: {other} has no {role}", residual=1.0))
 
 
-def _boxes(a: Item, b: Item, one: Pair, channels: tuple[int | None, int | None]) -> tuple[Box, ...]:
+def _boxes(a: Item, b: Item, one: Pair, channels: _Channels) -> tuple[Box, ...]:
     """The maps ``(C, *spatial)`` that may have been flattened in front of two arrays."""
     known = [item.weight.geometry.flatten for item in (a, b)]
     said = [(flatten[-1], *flatten[:-1]) for flatten in known if flatten]
@@ -161,6 +165,8 @@ def _exchanged(found: PartPair) -> None:
             if first is second or first.a is None or second.b is None or first.b is None:
                 continue
             if second.b.sizes != first.a.sizes or first.finding.tag == "exchanged":
+                continue
+            if first.a.chain == second.b.chain and not same(*(z.stored.reshape(-1)[:1] for z in (first.a, second.b))):
                 continue
             other = Examination(first.a, second.b).simply_equal()
             if other is not None:

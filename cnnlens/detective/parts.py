@@ -23,9 +23,10 @@ from cnnlens.errors import CnnlensError
 from cnnlens.layout import Geometry
 from cnnlens.layout.lookup import CANONICAL, look_up, pattern_of
 from cnnlens.layout.patterns import solve, steps
-from cnnlens.network import Layer, Network, Weight
+from cnnlens.network import Layer, Network
+from cnnlens.weight import Weight
 
-__all__ = ["Item", "Part", "canonical_chain", "parts_of"]
+__all__ = ["Item", "Part", "canonical_chain", "parts_of", "spaced"]
 
 Array: TypeAlias = NDArray[Any]
 
@@ -33,6 +34,17 @@ _KERNELS = frozenset({"kernel", "depthwise_kernel", "pointwise_kernel"})
 _PROBED = 512  # elements by which an axis is recognised
 _NORMS = frozenset({"gamma", "beta", "moving_mean", "moving_variance"})
 _COUNTERS = frozenset({"num_batches_tracked", "seed_generator_state", "seed"})
+
+
+@lru_cache(maxsize=256)
+def spaced(size: int, count: int) -> Array:
+    """Places all over ``size`` elements."""
+    return np.linspace(0, size - 1, count).astype(np.int64)
+
+
+@lru_cache(maxsize=256)
+def _drawn(size: int) -> Array:
+    return np.random.default_rng(size).choice(size, min(size, _PROBED), replace=False)
 
 
 @dataclass(frozen=True)
@@ -77,6 +89,24 @@ class Item:
         """The sum of its bit patterns: the same for the same numbers in any order."""
         return bit_sums(self.stored, squares=False)[0]
 
+    def at(self, places: Array) -> Array:
+        """Elements at flat places of the canonical array."""
+        return self.stored.reshape(-1)[self.chain.back(places)]
+
+    @cached_property
+    def letters(self) -> str:
+        """The letters of the stored axes; empty where no table knows them."""
+        return self.weight.stored_axes if self.exact else ""
+
+    @cached_property
+    def direction(self) -> Array:
+        """Some elements as a vector of length one, their mean taken off: the same places in all arrays of one size."""
+        taken = self.at(_drawn(self.size)).astype(np.float64)
+        taken = np.nan_to_num(taken, copy=False, posinf=0.0, neginf=0.0)
+        taken -= taken.mean()
+        norm = float(np.sqrt(np.square(taken).sum()))
+        return taken / norm if norm else taken
+
     @property
     def is_kernel(self) -> bool:
         return self.role == "kernel" and len(self.shape) > 1
@@ -113,6 +143,7 @@ class Item:
             item = item_of(changed, self.role)
         except CnnlensError:
             return self
+        item.__dict__["stored"] = self.stored  # what was read need not be read again
         return item if item.exact and sorted(item.shape) == sorted(other.shape) else self
 
 

@@ -68,11 +68,12 @@ def valued(
     few = slice(None, None, step)
     probe = slice(None, None, max(step, -(-x.shape[0] // 16))) if x.ndim > 1 else few
     allowed = tolerance(pair.x.dtype, pair.y.dtype)
-    wide = [np.asarray(z[probe], np.float64) for z in (x, y)]
+    across = max(1, x.shape[1] // 16) if x.ndim > 1 else 1
+    wide = [np.asarray(z[probe, ::across] if z.ndim > 1 else z[probe], np.float64) for z in (x, y)]
     if not all(np.isfinite(z).all() for z in wide):
         return None
     near = kinship(x, y, tries)
-    if scaled(wide[0], wide[1], allowed) is not None:
+    if scaled(wide[0], wide[1], allowed, wide[0].size < x.size) is not None:
         factors = scaled(x.astype(np.float64), y.astype(np.float64), allowed)
         if factors is not None:
             return _scaled(pair, chain, tag, text, factors, near, detail or {})

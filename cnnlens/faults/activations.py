@@ -43,7 +43,7 @@ def hypotheses(problem: Problem) -> Iterator[Hypothesis]:
     for other, activation in _others():
         if other != name or activation.function is not (own.function if own else None):
             said = f"the activation is {other} where the model says {name}"
-            if _formula(other) == _formula(name):
+            if other == name:
                 said = f"the activation is another {other} than the model's {name}"
             yield _with(activation, said)
     if name in ("softmax", "log_softmax") and problem.sample.output.ndim > 2:
@@ -52,10 +52,6 @@ def hypotheses(problem: Problem) -> Iterator[Hypothesis]:
                 parametric_activation(name, {"axis": axis}),
                 f"{name} was taken over axis {axis} instead of the channels",
             )
-
-
-def _formula(name: str) -> str:
-    return name.split(" ")[0]
 
 
 def _others() -> Iterator[tuple[str, Activation]]:

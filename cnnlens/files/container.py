@@ -24,7 +24,7 @@ from cnnlens.text import nearest, printable
 
 __all__ = ["NAMES", "OPENS", "Archive", "Member", "open_archive", "open_file", "sniff"]
 
-_SAVE_AGAIN = "save the model again with Keras, or fetch the file again if it was downloaded"
+_SAVE_AGAIN = "save the model again, or fetch the file again if it was downloaded"
 OPENS = "cnnlens opens .keras, .h5 and .weights.h5 files of Keras and .pt, .pth, .pt2 and .safetensors files of PyTorch"
 
 NAMES = {

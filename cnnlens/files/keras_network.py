@@ -17,19 +17,9 @@ from cnnlens.files.keras_kinds import guess_kind
 from cnnlens.files.keras_operations import WeightFile, make_operation, refusing, unpacker, version_tuple
 from cnnlens.files.keras_weights import TRANSPARENT, geometry_of, owners, weight_of
 from cnnlens.layout import Geometry
-from cnnlens.network import (
-    CONFIG_ERRORS,
-    Call,
-    Layer,
-    Network,
-    Ref,
-    Shape,
-    Weight,
-    canonical_axes,
-    find_refs,
-    map_refs,
-)
+from cnnlens.network import CONFIG_ERRORS, Call, Layer, Network, Ref, Shape, canonical_axes, find_refs, map_refs
 from cnnlens.text import printable
+from cnnlens.weight import Weight
 
 if TYPE_CHECKING:
     from cnnlens.reference import Operation

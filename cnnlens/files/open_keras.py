@@ -51,7 +51,7 @@ def _what_archive(members: Mapping[str, Member]) -> str:
     inner = next((name for name in members if name.endswith("/" + _CONFIG)), None)
     if inner:
         return f"its files lie below {inner.removesuffix(_CONFIG)} instead of at the top of the archive"
-    return "a zip archive that Keras did not write (it holds neither config.json nor model.weights.h5)"
+    return "a zip archive that neither Keras nor PyTorch wrote (it holds no config.json, model.weights.h5 or data.pkl)"
 
 
 def open_directory(path: Path) -> ModelFile:

@@ -18,7 +18,8 @@ from cnnlens.files.torch_modules import is_filler
 from cnnlens.files.torch_operations import made_shapes, translated
 from cnnlens.files.torch_program import Node, Program, Size, Value, values
 from cnnlens.files.torch_symbols import Linear, constant, multiple_of
-from cnnlens.network import CONFIG_ERRORS, Shape, Stored
+from cnnlens.network import CONFIG_ERRORS, Shape
+from cnnlens.weight import Stored
 
 __all__ = ["Batched", "open_shape", "shows_batch", "with_batch"]
 

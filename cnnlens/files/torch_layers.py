@@ -15,7 +15,8 @@ from cnnlens.files.arrays import StoredArray
 from cnnlens.files.torch_file import TorchFile, shown_names
 from cnnlens.files.torch_kinds import Guess, Neighbours, Shapes, guess_kind
 from cnnlens.layout import Geometry
-from cnnlens.network import Layer, Network, Weight
+from cnnlens.network import Layer, Network
+from cnnlens.weight import Weight
 
 __all__ = ["ROOT", "torch_layers"]
 

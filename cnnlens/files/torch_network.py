@@ -20,8 +20,9 @@ from cnnlens.files.torch_modules import Instance, build_tree, is_filler, leaves
 from cnnlens.files.torch_operations import call_arguments, equip, same_arithmetic, translated
 from cnnlens.files.torch_program import Node, Program, values
 from cnnlens.files.torch_weights import argument_kinds, geometry_of_entry, torch_weight, unused_layers
-from cnnlens.network import Call, Layer, Network, Ref, Shape, Source, Stored, Weight
+from cnnlens.network import Call, Layer, Network, Ref, Shape, Source
 from cnnlens.text import printable
+from cnnlens.weight import Stored, Weight
 
 if TYPE_CHECKING:
     from cnnlens.reference.aten import Translation

@@ -9,6 +9,7 @@ from typing import Any
 
 from cnnlens.layout import FRAMEWORKS, KINDS, LEGEND, Convention, Description, describe
 from cnnlens.layout.crossing import FLOAT32, Crossing, CrossingAxis, Side, digits
+from cnnlens.layout.names import kind_named
 from cnnlens.layout.tables import ROWS
 from cnnlens.text import columns
 
@@ -28,7 +29,7 @@ def as_json(kind: str | None = None) -> dict[str, Any]:
 
 
 def _described(kind: str | None) -> list[Description]:
-    return [one for name in (KINDS if kind is None else (kind,)) for one in describe(name)]
+    return [one for name in (KINDS if kind is None else (kind_named(kind),)) for one in describe(name)]
 
 
 def _row(one: Description) -> dict[str, Any]:

@@ -58,6 +58,7 @@ def kind_named(name: str) -> str:
     known: dict[str, str] = {kind.lower(): kind for kind in KINDS}
     known |= {alias.lower(): resolve_kind(alias) for alias in ALIASES}
     known |= {module.lower(): kind for module, kind in PYTORCH_KINDS.items()}
+    name = name.rpartition(".")[2] or name  # nn.Linear, keras.layers.Dense
     found = PYTORCH_KINDS.get(name) or known.get(name.lower())
     if found is not None:
         return found

@@ -20,8 +20,9 @@ from cnnlens import backend as seam
 from cnnlens import handover, layout
 from cnnlens.errors import CnnlensError
 from cnnlens.janitor import temporary_folder
-from cnnlens.network import Network, Weight
+from cnnlens.network import Network
 from cnnlens.testing.networks import NETWORKS, REFUSED, inputs_for, network
+from cnnlens.weight import Weight
 from cnnlens.worker import Chunk, Worker, WorkerError, pool
 
 __all__ = ["BackendContract", "Contract"]

@@ -8,6 +8,7 @@ where it is more than what two trainings of one architecture share anyway.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from math import sqrt, tanh
 from statistics import NormalDist
 from typing import Any, TypeAlias
@@ -52,6 +53,7 @@ class Kinship:
         return self.level < 0.95
 
 
+@lru_cache(maxsize=1024)
 def noise_level(count: int, tries: int = 1) -> float:
     """The correlation that ``count`` independent pairs reach in one of ``tries`` with probability ``FALSE_ALARM``.
 
@@ -63,6 +65,11 @@ def noise_level(count: int, tries: int = 1) -> float:
     return tanh(z / sqrt(count - 3))
 
 
+def _product(x: Array, y: Array) -> float:
+    """The sum of the products, without a copy of either."""
+    return float(np.einsum(x, [*range(x.ndim)], y, [*range(x.ndim)], []))
+
+
 def kinship(x: Array, y: Array, tries: int = 1) -> Kinship:
     """The relation of two canonical arrays; large ones by some of their output channels."""
     if x.size > _PART and x.ndim > 1:
@@ -71,15 +78,20 @@ def kinship(x: Array, y: Array, tries: int = 1) -> Kinship:
     elif x.size > _PART:
         x, y = (z[:: -(-x.size // _PART)] for z in (x, y))
     x, y = x.astype(np.float64), y.astype(np.float64)
-    good = np.isfinite(x) & np.isfinite(y)
-    if not good.all():
+    count = x.size
+    with np.errstate(all="ignore"):
+        finite = np.isfinite(x.sum() + y.sum())  # a sum is no number where an element is none
+    if not finite:
+        good = np.isfinite(x) & np.isfinite(y)
+        count = int(good.sum())
         x, y = np.where(good, x, 0.0), np.where(good, y, 0.0)
-    size = float(np.sqrt(np.square(x).sum()))
-    distance = float(np.sqrt(np.square(x - y).sum())) / size if size else float("inf")
+    size = float(np.sqrt(_product(x, x)))
+    away = x - y
+    distance = float(np.sqrt(_product(away, away))) / size if size else float("inf")
     axes = (0, 1) if x.ndim > 2 and x.shape[0] * x.shape[1] >= 16 else None
     x, y = x - x.mean(axis=axes, keepdims=True), y - y.mean(axis=axes, keepdims=True)
     taps = x.size // (x.shape[0] * x.shape[1]) if axes else 1
-    norm = float(np.sqrt(np.square(x).sum() * np.square(y).sum()))
-    correlation = float((x * y).sum()) / norm if norm else 0.0
+    norm = float(np.sqrt(_product(x, x) * _product(y, y)))
+    correlation = _product(x, y) / norm if norm else 0.0
     correlation = min(max(correlation, -1.0), 1.0)
-    return Kinship(correlation, noise_level(int(good.sum()) - taps, tries), distance)
+    return Kinship(correlation, noise_level(count - taps, tries), distance)

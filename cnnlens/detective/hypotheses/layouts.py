@@ -92,7 +92,7 @@ def _side(item: Item, kernel: bool) -> _Side:
     groups = weight.geometry.groups
     multiplier = item.shape[0] // groups if item.shape and groups > 1 and item.shape[0] % groups == 0 else 1
     split = (groups, multiplier) if multiplier > 1 and (len(item.shape) < 2 or item.shape[1] == 1) else (0, 0)
-    letters = weight.stored_axes if item.exact else "".join(item.axes)
+    letters = item.letters if item.exact else "".join(item.axes)
     return _Side(item.chain, item.axes, kernel, weight.framework, letters, split)
 
 

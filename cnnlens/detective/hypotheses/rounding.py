@@ -165,7 +165,7 @@ def quantised(x: Array, y: Array) -> Quantised | None:
     for axis in (None, 0, 1):
         if axis is not None and (x.shape[axis] < 2 or x.size < 4 * x.shape[axis]):
             continue
-        for guess in (*_formulas(x, axis), *_found(y, axis)):
+        for guess in chain(_formulas(x, axis), _found(y, axis)):
             if _on_steps(x, y, guess):
                 return guess
     return None
@@ -219,7 +219,11 @@ def _near_whole(values: Array) -> bool:
 def _on_steps(x: Array, y: Array, guess: Quantised) -> bool:
     """Whether every number of ``y`` is a whole number of steps, and the nearest one to ``x``'s."""
     step, offset = guess.spread(x.ndim)
-    size = max(abs(float(y.max())), abs(float(y.min())))
+    low, high = _reduced(y, guess.axis)
+    size = max(abs(float(high.max())), abs(float(low.min())))
+    with np.errstate(all="ignore"):
+        if float(np.nanmax((high - low) / guess.steps, initial=0.0)) + 0.9 > _LEVELS:
+            return False
     for rows in _blocks(x):
         part = step if step.shape[0] == 1 else step[rows], offset if offset.shape[0] == 1 else offset[rows]
         some, made = x[rows].astype(np.float64), y[rows].astype(np.float64)
@@ -239,14 +243,7 @@ def _on_steps(x: Array, y: Array, guess: Quantised) -> bool:
         near = apart[np.isfinite(apart)]
         if near.size and near.max() > 8:
             return False
-    return _levels(y, guess) <= _LEVELS
-
-
-def _levels(y: Array, guess: Quantised) -> float:
-    """How many levels the numbers reach over, at most."""
-    low, high = _reduced(y, guess.axis)
-    with np.errstate(all="ignore"):
-        return float(np.nanmax((high - low) / guess.steps, initial=0.0)) + 0.9
+    return True
 
 
 def _blocks(x: Array) -> Iterator[slice]:

@@ -45,11 +45,12 @@ def tolerance(*dtypes: np.dtype[Any]) -> float:
     return max(_ULPS.get(dtype.itemsize, 2.0**-21) if dtype.kind == "f" else 0.0 for dtype in dtypes)
 
 
-def scaled(x: Array, y: Array, allowed: float) -> Scaled | None:
+def scaled(x: Array, y: Array, allowed: float, part: bool = False) -> Scaled | None:
     """Factors that turn ``y`` into ``x`` element by element; both canonical, float64.
 
     Args:
         allowed: The error of an element, relative to it.
+        part: Whether they are parts of larger arrays, where factors of 1 throughout say nothing of the rest.
     """
     if x.size < 3:
         return None
@@ -61,7 +62,7 @@ def scaled(x: Array, y: Array, allowed: float) -> Scaled | None:
         if x.size < 2 * count or (x.size - count < _FREE and axis is not None):
             continue
         found = _factors(x, y, axis, allowed)
-        if found is not None and (np.abs(found.factors - 1) > 4 * allowed).any():
+        if found is not None and (part or (np.abs(found.factors - 1) > 4 * allowed).any()):
             return found
     return None
 

@@ -1,0 +1,107 @@
+"""One array of a layer: where it is stored, whose layout it is in, and its canonical form.
+
+A model's file holds arrays in the order of axes that its framework likes. A ``Weight`` knows that order, and the
+geometry that gives it meaning, and reads the array when it is asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnlens import layout
+from cnnlens.kernel import Kernel, Statistics, statistics
+
+__all__ = ["Stored", "Weight"]
+
+_KERNEL_ROLES = frozenset({"kernel", "depthwise_kernel", "pointwise_kernel"})
+
+
+class Stored(Protocol):
+    """An array in a file, not read yet."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def dtype(self) -> np.dtype[Any]: ...
+    @property
+    def stored_dtype(self) -> str: ...
+    @property
+    def place(self) -> str: ...
+    def read(self) -> NDArray[Any]: ...
+
+
+@dataclass(frozen=True)
+class Weight:
+    """One array of a layer.
+
+    Attributes:
+        name: Its name in the layer, such as ``kernel``, or ``forward_layer/kernel`` inside a wrapper.
+        kind: The kind of layer that defines its layout: for a ``TimeDistributed(Conv2D)`` that is ``Conv2D``.
+        role: Its name in that kind, such as ``kernel``.
+        stored: The array in the file.
+        geometry: The geometry that its layout depends on (groups, the feature map in front of a Flatten, …).
+        framework: Whose layout ``stored`` is in, such as ``keras``.
+        config: The config of the layer that defines it.
+        owner: Where in the layer it lives: the attributes (or, in a wrapped model, layer names) from the layer to the
+            one that holds it, such as ``("layer",)`` in a ``TimeDistributed``; empty for the layer's own.
+    """
+
+    name: str
+    kind: str
+    role: str
+    stored: Stored
+    geometry: layout.Geometry
+    framework: str = "keras"
+    config: Mapping[str, Any] = field(default_factory=lambda: dict[str, Any]())
+    owner: tuple[str, ...] = ()
+
+    def read(self) -> NDArray[Any]:
+        """The array as the file stores it (read-only)."""
+        return self.stored.read()
+
+    def canonical(self) -> NDArray[Any]:
+        """The array in canonical axes: a kernel as ``(out, in / groups, *spatial)``."""
+        return layout.canonicalise(self.kind, self.role, self.read(), self.geometry, self.framework)
+
+    @cached_property
+    def canonical_shape(self) -> tuple[int, ...]:
+        """Its shape in canonical axes, from the stored shape alone."""
+        return layout.canonical_shape(self.kind, self.role, self.stored.shape, self.geometry, self.framework)
+
+    @property
+    def stored_axes(self) -> str:
+        """The letters of the stored axes, such as ``HWIO``."""
+        return layout.stored_axes(self.kind, self.role, self.framework, self.geometry, len(self.stored.shape))
+
+    @property
+    def canonical_axes(self) -> str:
+        """The letters of the canonical axes, such as ``OIHW``."""
+        return layout.canonical_axes(self.kind, self.role, self.geometry, len(self.canonical_shape))
+
+    @property
+    def is_kernel(self) -> bool:
+        """Whether it is what a convolution or a dense layer multiplies with."""
+        return (
+            self.role in _KERNEL_ROLES
+            and self.kind in layout.KINDS
+            and len(self.stored.shape) > 1
+            and np.issubdtype(self.stored.dtype, np.floating)
+        )
+
+    def kernel(self) -> Kernel:
+        """The array as a ``Kernel``."""
+        return Kernel.from_stored(self.kind, self.read(), self.role, self.geometry, self.framework)
+
+    def layouts(self) -> dict[str, tuple[int, ...] | None]:
+        """The array's shape in each framework's own layout; None where a framework has no such array."""
+        shapes = layout.arranged_shapes(self.kind, self.role, self.canonical_shape, self.geometry)
+        return {**shapes, self.framework: self.stored.shape}
+
+    def stats(self) -> Statistics:
+        return statistics(self.read())
