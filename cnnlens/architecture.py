@@ -76,8 +76,8 @@ def add_arguments(parser: argparse.ArgumentParser, model: str = "MODEL") -> None
     parser.add_argument(
         "--arch",
         metavar="MODULE:FACTORY",
-        help=f"what builds the torch.nn.Module that {model} holds the weights of: package.module:factory, file.py:Class "
-        "or module:factory(classes=10). That code is run",
+        help=f"what builds the torch.nn.Module that {model} holds the weights of: package.module:factory, "
+        "file.py:Class or module:factory(classes=10). That code is run",
     )
     parser.add_argument(
         "--input-shape",

@@ -19,7 +19,7 @@ def add(commands: Any) -> None:
         help=text,
         description=text[0].upper()
         + text[1:]
-        + ". Exit code 0: equal, however stored; 1: they differ; 2: they could not be compared.",
+        + ". Exit code 0: equal, however stored; 1: they differ; 2: they, or the feature maps asked for, could not be compared.",
     )
     one.add_argument("a", metavar="A", help="a Keras or PyTorch model file, or .safetensors")
     one.add_argument("b", metavar="B", help="another; of the same framework or not")
@@ -55,4 +55,6 @@ def _diff(options: argparse.Namespace) -> int:
     else:
         text = diff_listing.as_table(result)
     output_text(text, options.output)
+    if result.equal and result.activations is not None and not result.activations.compared:
+        return 2  # that was asked, and could not be told
     return 0 if result.equal else 1

@@ -100,7 +100,10 @@ def as_table(diff: Diff) -> str:
     lines = [f"A: {_shown(diff.a)}", f"B: {_shown(diff.b)}"]
     lines += [f"note on {side}: {printable(note, 300)}" for side, one in (("A", diff.a), ("B", diff.b))
               for note in one.notes]  # fmt: skip
-    lines += ["", *(printable(sentence, 600) for sentence in diff.verdict), ""]
+    lines += ["", *(printable(sentence, 600) for sentence in diff.verdict)]
+    if diff.activations is None and diff.a.calls and diff.b.calls:
+        lines.append("weights alone were compared; --inputs random compares what both compute")
+    lines.append("")
     rows = [["A", "B", "what explains it", "NumPy: A from B"]]
     below: list[str] = []
     for row in diff.rows:

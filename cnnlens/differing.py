@@ -118,7 +118,8 @@ def diff(a: Any, b: Any, inputs: Any = None) -> Diff:
     """Compare two models.
 
     Args:
-        a, b: Paths, live framework models, or open Networks: Keras or PyTorch, in any combination.
+        a, b: Paths, live framework models, open Networks, or what ``module.state_dict()`` gives (tensors or arrays by
+            name, in PyTorch's layouts): Keras or PyTorch, in any combination.
         inputs: What to run both on to compare their feature maps too, as ``record`` takes it, in A's axes; ``"random"``
             draws a few from a fixed seed. None compares the weights alone.
 
@@ -146,10 +147,12 @@ def diff(a: Any, b: Any, inputs: Any = None) -> Diff:
 def _network(model: Any) -> Network | None:
     """The network of a model; None for a live PyTorch module that says nothing of its input."""
     from cnnlens import open as open_model
-    from cnnlens.detective.live_arrays import has_state_dict
+    from cnnlens.detective.live_arrays import has_state_dict, network_of_state
 
     if isinstance(model, Network):
         return model
+    if isinstance(model, Mapping):
+        return network_of_state(model)
     if not has_state_dict(model):
         return open_model(model)
     try:

@@ -149,7 +149,7 @@ def noise(folder: Path) -> Path:
     return folder / "x.keras"
 
 
-@refused("neither Keras nor PyTorch wrote")
+@refused("Keras did not write")
 def foreign_hdf5(folder: Path) -> Path:
     with h5py.File(folder / "x.h5", "w") as file:
         file["temperature"] = np.ones((4, 3))

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import cnnlens
 from cnnlens import architecture
 from cnnlens.architecture import InputShape, open_architecture, parse_shapes
 from cnnlens.cli import main
@@ -205,6 +206,29 @@ def test_from_the_command_line(folder: Path, capsys: pytest.CaptureFixture[str])
     assert "name its factory with --arch" in capsys.readouterr().err
     assert main(["summary", "net.pt", "--arch", "nets:Net", "--config", "x.json"]) == 2
     assert "--config is for weights of Keras" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("here")
+def test_of_two_files_the_code_is_for_the_state_dict(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    del folder
+    given = ["--arch", "nets:Net", "--input-shape", "3,7,6"]
+    assert main(["diff", "net.pt", "nested.pt", *given, "--inputs", "random"]) == 0
+    assert "the outputs agree" in capsys.readouterr().out
+    assert main(["diff", "net.pt", "nested.pt", "--input-shape", "3,7,6"]) == 2
+    assert "name its factory with --arch" in capsys.readouterr().err
+    keras = str(Path(architecture.__file__).parent / "sample" / "fashion_mnist_cnn.keras")
+    assert main(["diff", keras, keras, *given]) == 2
+    assert "--arch is for a state dict of PyTorch" in capsys.readouterr().err
+    for command in (["check", keras, "--twin", "net.pt"], ["maps", "net.pt", "--image", "x.png"]):
+        assert main(command) == 2
+        assert "net.pt: it holds weights without a graph" in capsys.readouterr().err
+
+
+def test_a_state_dict_in_memory_is_compared_too(folder: Path) -> None:
+    state = torch.load(folder / "net.pt")
+    found = cnnlens.diff(folder / "net.pt", state)
+    assert found.equal
+    assert [row.a for row in found.rows] == ["conv", "norm", "fc"]
 
 
 def test_commands_that_need_no_torch_do_not_load_it() -> None:

@@ -473,3 +473,24 @@ def test_a_planted_fault_is_found_where_it_is(
     assert re.search(named, said), said
     others = [row.audits[run.label].verdict for row in result.rows if row.name != layer]
     assert set(others) <= {"exact", "float32"} or "nan" in fault, others
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN"])
+def test_a_recurrent_layer_is_audited_though_its_first_state_is_not_recorded(kind: str, tmp_path: Path) -> None:
+    class Sequences(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.memory = getattr(torch.nn, kind)(4, 3, batch_first=True)
+
+        def forward(self, x: Any) -> Any:
+            return self.memory(x)[0][:, -1]
+
+    torch.manual_seed(0)
+    dynamic = ({0: torch.export.Dim("n")},)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.export.export(Sequences().eval(), (torch.zeros(2, 5, 4),), dynamic_shapes=dynamic)
+        torch.export.save(program, tmp_path / "m.pt2")
+    found = cnnlens.check(tmp_path / "m.pt2", backends=["pytorch"])
+    row = next(row for row in found.rows if row.name == "memory")
+    assert [audit.verdict for audit in row.audits.values()] == ["float32"]

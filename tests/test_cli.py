@@ -281,7 +281,7 @@ def test_wrong_usage_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert "--help" in refusal(capsys, "kernels")
     assert "--help" in refusal(capsys, "paint", MODEL)
     assert "'all' or 'rgb'" in refusal(capsys, "kernels", MODEL, "--channel", "blue")
-    assert "did you mean 'Conv2D'" in refusal(capsys, "layouts", "Conv2")
+    assert "'Conv2D'" in refusal(capsys, "layouts", "Conv2")
 
 
 def test_a_reader_that_goes_away_is_no_error() -> None:

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from cnnlens import commands_diff
 from cnnlens.detective.hypotheses.kinship import kinship, noise_level
 from cnnlens.detective.moves import Chain, Flip, Reshape, Take, Transpose
-from cnnlens.detective.proof import Line, identifier, proven, run, same
+from cnnlens.detective.proof import Line, identifier, proven, run, same, tiles
 from cnnlens.differing import Diff, diff
+from cnnlens.errors import CnnlensError
 from cnnlens.network import Network
 from cnnlens.testing import NETWORKS, network
 from tests.diff_models import (
@@ -280,6 +281,114 @@ def test_a_fold_that_forgot_the_bias_is_told() -> None:
     assert row.arrays[0].finding.tag == "folded"
     assert row.arrays[1].finding.status == "differs"
     assert "not what the fold gives" in row.arrays[1].finding.text
+
+
+def folded_behind(of: Any, arrays: Arrays, epsilon: float) -> Arrays:
+    """The first two batch norms went into the convolutions behind them."""
+    found = {name: roles for name, roles in arrays.items() if name not in ("norm0", "norm1")}
+    for norm, host in (("norm0", "conv1"), ("norm1", "conv2")):
+        wide = {role: array.astype(np.float64) for role, array in arrays[norm].items()}
+        factor = wide["gamma"] / np.sqrt(wide["moving_variance"] + epsilon)
+        shift = wide["beta"] - wide["moving_mean"] * factor
+        kernel = arrays[host]["kernel"].astype(np.float64)
+        found[host] = {
+            "kernel": (kernel * factor[:, None]).astype(np.float32),
+            "bias": (arrays[host]["bias"] + np.einsum("hwio,i->o", kernel, shift)).astype(np.float32),
+        }
+    return found
+
+
+@pytest.mark.parametrize("size", ARCHITECTURES)
+@pytest.mark.parametrize("epsilon", [1e-3, 1e-5])
+def test_batch_norms_folded_into_the_layer_behind(size: str, epsilon: float) -> None:
+    of = ARCHITECTURES[size]
+    for seed in range(3):
+        arrays = weights(of, seed)
+        merged = folded_behind(of, arrays, epsilon)
+        models = keras_model(of, arrays), torch_model(torch_arrays(of, merged))
+        for a, b, side in ((*models, "B"), (*models[::-1], "A")):
+            found = diff(a, b)
+            for host, norm in (("conv1", "norm0"), ("conv2", "norm1")):
+                row = next(row for row in found.rows if host in (row.a, row.b))
+                kernel, bias = row.arrays
+                assert kernel.finding.tag == bias.finding.tag == "folded", found
+                assert f"'{norm}' folded into {side}'s kernel behind it" in kernel.finding.text
+                assert kernel.finding.detail["axis"] == 1
+                assert epsilon in [kernel.finding.detail["epsilon"], *kernel.finding.detail["alike"]]
+                assert kernel.finding.line is not None
+                assert bias.finding.status == "explained"
+                assert bias.finding.line is not None
+                assert (".sum(" in bias.finding.line.expression) is True
+            lone = [row for row in found.rows if row.a is None or row.b is None]
+            assert [row.status for row in lone] == ["explained"] * 2
+
+
+def test_a_fold_behind_that_forgot_the_shift_is_told() -> None:
+    of = ARCHITECTURES["different"]
+    arrays = weights(of, 1)
+    merged = folded_behind(of, arrays, 1e-3)
+    merged["conv1"]["bias"] = arrays["conv1"]["bias"]
+    found = diff(keras_model(of, arrays), torch_model(torch_arrays(of, merged)))
+    row = next(row for row in found.rows if row.a == "conv1")
+    assert row.arrays[0].finding.tag == "folded"
+    assert row.arrays[1].finding.status == "differs"
+    assert "not what the fold gives" in row.arrays[1].finding.text
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_one_channel_that_was_scaled_is_found_wherever_it_is(axis: int) -> None:
+    kernel = np.random.default_rng(3).standard_normal((64, 48, 3, 3)).astype(np.float32)
+    for place in (1, 17, 47):
+        other = kernel.copy()
+        np.moveaxis(other, axis, 0)[place] *= 2
+        finding = diff({"a.weight": kernel}, {"a.weight": other}).rows[0].arrays[0].finding
+        assert finding.tag == "scaled", finding
+        assert finding.line is not None
+        expected = [0.5 if one == place else 1.0 for one in range(kernel.shape[axis])]
+        np.testing.assert_allclose(finding.detail["factors"], expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2, 3), (2, 3, 1, 0), (3, 0, 2, 1)])
+@pytest.mark.parametrize("shape", [(300, 70, 3, 5), (2, 3, 200, 260), (1, 1, 1, 90000), (0, 3, 2, 1), (40, 1, 30, 3)])
+def test_tiles_cover_every_element_once(shape: tuple[int, ...], order: tuple[int, ...]) -> None:
+    x = np.zeros(shape, np.uint8)
+    y = np.zeros([shape[axis] for axis in order], np.uint8).transpose(np.argsort(order))
+    for piece in tiles(x, y, 1 << 12):
+        x[piece] += 1
+    assert (x == 1).all()
+
+
+# -- arrays in memory --------------------------------------------------------------------------------------------------
+
+
+def test_a_mapping_of_arrays_is_a_state_dict() -> None:
+    of = ARCHITECTURES["different"]
+    arrays = weights(of, 0)
+    held = torch_model(torch_arrays(of, arrays))
+    mapping: dict[str, Any] = {
+        f"{layer.name}.{name}": array for layer in held.layers for name, array in layer.weights.items()
+    }
+    found = diff(keras_model(of, arrays), {**mapping, "step": 3})
+    assert found.equal, found
+    mapping["body.2.weight"] = mapping["body.2.weight"][..., ::-1]
+    found = diff(keras_model(of, arrays), mapping)
+    assert [row.a for row in found.rows if not row.equal] == ["conv1"]
+    with pytest.raises(CnnlensError, match=r"a mapping of arrays by name was expected, .* and 'model' came"):
+        diff(keras_model(of, arrays), {"model": mapping})
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_a_modules_state_dict(dtype: str) -> None:
+    torch = pytest.importorskip("torch")
+    module = torch.nn.Sequential(torch.nn.Conv2d(3, 5, 2), torch.nn.BatchNorm2d(5), torch.nn.Conv2d(5, 4, 3))
+    other = {name: tensor.to(getattr(torch, dtype)) if tensor.ndim else tensor
+             for name, tensor in module.state_dict().items()}  # fmt: skip
+    found = diff(module.state_dict(), other)
+    assert len(found.rows) == 3
+    assert found.equal, found
+    other["2.weight"] = other["2.weight"].flip(3)
+    found = diff(module.state_dict(), other)
+    assert [row.a for row in found.rows if not row.equal] == ["2"]
 
 
 # -- orders of channels ------------------------------------------------------------------------------------------------
@@ -572,5 +681,5 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert command(a, b, "--json", "-o", str(tmp_path / "found.json")) == 1
     found = json.loads((tmp_path / "found.json").read_text())
     assert found["rows"][0]["line"]["executable"] == "weight = weight[:, :, ::-1, ::-1]"
-    assert command(a, a, "--inputs", "random") == 0
+    assert command(a, a, "--inputs", "random") == 2  # what was asked could not be told
     assert "need a graph" in capsys.readouterr().out

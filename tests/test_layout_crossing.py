@@ -309,6 +309,7 @@ def test_json_is_plain_and_stable(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_layouts_without_a_direction_stay(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert printed(capsys, "Conv2D") == listing.as_table("Conv2D")
+    assert printed(capsys, "nn.BatchNorm2d") == listing.as_table("BatchNormalization")
     assert json.loads(printed(capsys, "--json")) == listing.as_json()
     printed(capsys, "Conv2D", "-o", str(tmp_path / "x.txt"))
     assert (tmp_path / "x.txt").read_text(encoding="utf-8") == listing.as_table("Conv2D")
@@ -316,6 +317,7 @@ def test_layouts_without_a_direction_stay(capsys: pytest.CaptureFixture[str], tm
 
 def test_usage_that_lacks_or_mixes_options(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert "--to is missing" in refused(capsys, "Conv2D", "--from", "keras")
+    assert "a picture needs both sides" in refused(capsys, "Conv2D", "-o", str(tmp_path / "x.png"))
     assert "--shape needs --from and --to" in refused(capsys, "Conv2D", "--shape", "3,3,1,2")
     assert "which kind of layer?" in refused(capsys, "--from", "keras", "--to", "torch")
     both = ("--from", "keras", "--to", "torch")

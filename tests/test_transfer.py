@@ -103,6 +103,16 @@ def test_into_a_state_dict(twins: Twins, source: str, target: str, tmp_path: Pat
             assert torch.equal(state[name], tensor), name
 
 
+def test_another_ending_is_refused_by_the_name_that_was_given(twins: Twins, tmp_path: Path) -> None:
+    from cnnlens.conversion.into import put_into
+
+    place = tmp_path / "out.pt"
+    with pytest.raises(CnnlensError, match=r"ends in \.safetensors") as error:
+        put_into(twins.open("keras", "a"), twins.folder / "b.pt", place)
+    assert str(error.value).startswith(f"{place}: ")
+    assert not place.exists()
+
+
 def test_graphs_alone_decide_where_both_have_one(twins: Twins) -> None:
     matching = transfer.match(twins.open("live", "a"), twins.open("keras", "b"))
     assert {pair.how for pair in matching.pairs} <= {"graph", "alike"}

@@ -119,9 +119,9 @@ def _rounding_notes(made: _Made, found: Twins) -> list[str]:
     moved = max((one.apart or 0.0 for one in found.outputs), default=0.0)
     more = f" and {len(made.roundings) - 3} more" if len(made.roundings) > 3 else ""
     return [
-        f"rounded to float32, as PyTorch's file does not hold it: {'; '.join(made.roundings[:3])}{more}. With these "
-        f"numbers in float64 both are one model to 2**-40; rounded, they move the output by {moved:.2g} of its largest "
-        "value"
+        f"Keras needs numbers that PyTorch computes as it goes, and holds them rounded to float32: "
+        f"{'; '.join(made.roundings[:3])}{more}. Before rounding both are one model to 2**-40; rounded, they move the "
+        f"output by {moved:.2g} of its largest value"
     ]
 
 

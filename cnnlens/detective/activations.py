@@ -18,7 +18,7 @@ from cnnlens.detective.investigation import PartPair
 from cnnlens.detective.tracing import Step, Trace, trace
 from cnnlens.detective.trials import ALIKE, apart, described, tried
 from cnnlens.errors import CnnlensError, UnsupportedLayerError
-from cnnlens.network import Network, shown_shape
+from cnnlens.network import Network, Shape, shown_shape
 from cnnlens.text import columns, printable
 
 __all__ = ["Activations", "Tensor", "compare"]
@@ -63,10 +63,15 @@ class Activations:
     explanation: str = ""
     tensors: tuple[Tensor, ...] = field(default=())
 
+    @property
+    def compared(self) -> bool:
+        """Whether both could be run."""
+        return bool(self.tensors)
+
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
         return {
-            "agree": self.agree if self.tensors else None,
+            "agree": self.agree if self.compared else None,
             "says": self.text,
             "first": None if self.first is None else {"a": self.first[0], "b": self.first[1]},
             "explanation": self.explanation or None,
@@ -78,7 +83,7 @@ class Activations:
 
     def lines(self) -> list[str]:
         """For people."""
-        if not self.tensors:
+        if not self.compared:
             return [f"feature maps: {self.text}"]
         rows = [["feature map of A", "the same in B"]]
         for one in self.tensors:
@@ -101,9 +106,9 @@ def compare(a: Network, b: Network, inputs: Any, pairs: Sequence[PartPair] = ())
         if not network.calls:
             return Activations(True, f"not compared: they need a graph, and {side} holds weights alone")
     given = _inputs(a, inputs)
-    _fitting(b, given)
+    turned = _fitting(b, given)
     try:
-        traces = trace(a, given), trace(b, given)
+        traces = trace(a, given), trace(b, turned)
     except UnsupportedLayerError as error:
         return Activations(True, f"not compared: {error}")
     matched = _match(*traces)
@@ -132,16 +137,24 @@ def _inputs(network: Network, inputs: Any) -> list[Array]:
     return open_inputs(network, inputs, limit=_EXAMPLES).batch(0, _EXAMPLES)
 
 
-def _fitting(network: Network, given: Sequence[Array]) -> None:
+def _fitting(network: Network, given: Sequence[Array]) -> list[Array]:
+    """The inputs as the network takes them: PyTorch keeps the features of a sequence last, canonical axes do not."""
     shapes = [network.canonical_shape(ref) for ref in network.inputs]
     if len(shapes) != len(given):
         raise CnnlensError(f"A takes {len(given)} inputs and B {len(shapes)}; their feature maps cannot be compared")
+    found: list[Array] = []
     for shape, array in zip(shapes, given, strict=True):
-        if shape is not None and (
-            len(shape) != array.ndim or any(s not in (None, t) for s, t in zip(shape[1:], array.shape[1:], strict=True))
-        ):
+        views = [array, np.moveaxis(array, 1, -1)] if array.ndim > 2 else [array]
+        fits = [view for view in views if shape is None or _fits(shape, view)]
+        if not fits:
             raise CnnlensError(f"B takes inputs of {shown_shape(shape)}, and A's are {array.shape}; "
                                "compare models that take the same inputs")  # fmt: skip
+        found.append(fits[0])
+    return found
+
+
+def _fits(shape: Shape, array: Array) -> bool:
+    return len(shape) == array.ndim and all(s in (None, t) for s, t in zip(shape[1:], array.shape[1:], strict=True))
 
 
 # -- which tensor is which ---------------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
-"""A batch norm that one model has and the other has folded into the convolution in front of it.
+"""A batch norm that one model has and the other has folded into the layer in front of it, or into the one behind it.
 
-The kernel's output channels then differ by gamma / sqrt(variance + epsilon) and the bias by the rest; both are computed
-back, and the epsilon that does it is named.
+The kernel's output channels (its input channels, behind it) then differ by gamma / sqrt(variance + epsilon) and the
+bias by the rest; both are computed back, and the epsilon that does it is named.
 """
 
 from __future__ import annotations
@@ -44,15 +44,16 @@ class Folded:
     fold: Fold
 
 
-def unfold(pair: tuple[Part, Part], norm: Part, side: str, found: Finding) -> Folded | None:
+def unfold(pair: tuple[Part, Part], norm: Part, side: str, found: Finding, axis: int = 0) -> Folded | None:
     """Whether ``norm``, which only ``side`` ("A" or "B") has, was folded into the pair's other part.
 
     Args:
         pair: The two convolutions, A's first.
-        found: What was found out about their kernels: factors for each output channel.
+        found: What was found out about their kernels: factors for each channel.
+        axis: 0 where the norm stands behind them (its factors are the output channels'), 1 where in front.
     """
     a, b = pair[0].kernel, pair[1].kernel
-    factors = _factors(found, a)
+    factors = _factors(found, a, axis)
     if a is None or b is None or factors is None or found.chain is None:
         return None
     vectors = {role: norm.items[role].stored.reshape(-1) for role in _VECTORS if role in norm.items}
@@ -61,45 +62,51 @@ def unfold(pair: tuple[Part, Part], norm: Part, side: str, found: Finding) -> Fo
         folded = fold(factors if side == "B" else 1 / factors, wide, _ALLOWED)
     if folded is None:
         return None
-    kernel = _kernel_line(a, b, found.chain, vectors, folded.epsilon, side)
+    kernel = _kernel_line(a, b, found.chain, vectors, folded.epsilon, side, axis)
     if kernel is None:
         return None
-    bias = _bias(pair, vectors, folded.epsilon, side)
+    made = _bias if axis == 0 else _bias_behind
+    bias = made(pair, vectors, folded.epsilon, side, found.chain)
     holder = "B" if side == "A" else "A"
-    text = f"batch norm '{norm.name}' folded into {holder}'s kernel, {folded.text}"
+    behind = " behind it" if axis else ""
+    if axis and any(size > 1 for size in a.shape[2:]):
+        behind += " (the same only where nothing is padded)"
+    text = f"batch norm '{norm.name}' folded into {holder}'s kernel{behind}, {folded.text}"
     tag = "+".join([*(part for part in found.tag.split("+") if part != "scaled"), "folded"])
     moved = found.text.partition("scaled:")[0]
-    detail = {"epsilon": folded.epsilon, "alike": list(folded.alike), "norm": norm.name, "side": side}
+    detail = {"epsilon": folded.epsilon, "alike": list(folded.alike), "norm": norm.name, "side": side,
+              "axis": axis}  # fmt: skip
     finding = Finding(
         "explained", tag, f"{moved}{text}", kernel, folded.worst, found.chain, found.kinship, detail=detail
     )
-    said = f"folded into {holder}'s '{(pair[1] if side == 'A' else pair[0]).name}', {folded.text}"
+    name = (pair[1] if side == "A" else pair[0]).name
+    said = f"folded into {holder}'s '{name}'{' behind it' if axis else ''}, {folded.text}"
     return Folded(finding, bias, said, folded)
 
 
-def _factors(found: Finding, kernel: Item | None) -> Array | None:
+def _factors(found: Finding, kernel: Item | None, axis: int) -> Array | None:
     if kernel is None or "scaled" not in found.tag.split("+"):
         return None
     factors = np.asarray(found.detail["factors"], np.float64)
     if found.detail["axis"] is None:
-        return np.repeat(factors, kernel.shape[0])
-    return factors if found.detail["axis"] == 0 else None
+        return np.repeat(factors, kernel.shape[axis])
+    return factors if found.detail["axis"] == axis else None
 
 
-def _outputs(item: Item) -> tuple[int, ...] | None:
-    """The shape in which a vector of output channels goes along with the stored array; None where they are merged."""
-    where = item.stored_axis(0)
+def _along(item: Item, axis: int) -> tuple[int, ...] | None:
+    """The shape in which a vector of channels goes along with the stored array; None where they are merged."""
+    where = item.stored_axis(axis)
     if where is None:
         return None
     return tuple(-1 if axis == where else 1 for axis in range(len(item.chain.source)))
 
 
 def _kernel_line(
-    a: Item, b: Item, chain: Chain, vectors: Mapping[str, Array], epsilon: float, side: str
+    a: Item, b: Item, chain: Chain, vectors: Mapping[str, Array], epsilon: float, side: str, axis: int
 ) -> Line | None:
     variable = identifier(b.place.rpartition("/")[2])
     target = identifier(a.place.rpartition("/")[2])
-    shape = _outputs(a)
+    shape = _along(a, axis)
     moved, names = chain.text(variable)
     if shape is None:
         return None
@@ -122,7 +129,7 @@ def _close(made: Array, wanted: Array) -> bool:
     return bool((np.abs(made - x) <= _ALLOWED * size).all())
 
 
-def _bias(pair: tuple[Part, Part], vectors: Mapping[str, Array], epsilon: float, side: str) -> Finding | None:
+def _bias(pair: tuple[Part, Part], vectors: Mapping[str, Array], epsilon: float, side: str, _: Chain) -> Finding | None:
     """What became of the biases: the one behind the fold holds the batch norm's shift as well."""
     plain, holder = (pair[0], pair[1]) if side == "A" else (pair[1], pair[0])
     if "bias" not in holder.items:
@@ -154,3 +161,55 @@ def _bias(pair: tuple[Part, Part], vectors: Mapping[str, Array], epsilon: float,
 
         line = proven(Line(identifier(a.place), made, held="to float32's rounding"), names, a.stored, near)
     return Finding("explained", "folded", text, line)
+
+
+def _bias_behind(
+    pair: tuple[Part, Part], vectors: Mapping[str, Array], epsilon: float, side: str, chain: Chain
+) -> Finding | None:
+    """What became of the biases where the batch norm stood in front: its shift came through the kernel."""
+    plain, holder = (pair[0], pair[1]) if side == "A" else (pair[1], pair[0])
+    if "bias" not in holder.items:
+        return Finding("differs", "folded", "the batch norm's shift is in no bias", residual=1.0)
+    wide = _wide(vectors)
+    nothing = np.zeros_like(wide["moving_variance"])
+    wide = {"gamma": nothing + 1, "beta": nothing, "moving_mean": nothing, **wide}
+    kernel = plain.items["kernel"]
+    weights = np.moveaxis(kernel.chain.apply(kernel.stored).astype(np.float64), 1, -1)
+    shift = wide["beta"] - wide["moving_mean"] * wide["gamma"] / np.sqrt(wide["moving_variance"] + epsilon)
+    taps = tuple(range(1, weights.ndim))
+    held = holder.items["bias"].stored.astype(np.float64)
+    own = plain.items["bias"].stored.astype(np.float64) if "bias" in plain.items else 0.0
+    wanted = own + (weights * shift).sum(axis=taps)
+    size = np.abs(own) + (np.abs(weights) * np.abs(shift)).sum(axis=taps)
+    if held.shape != np.shape(wanted) or not (np.abs(held - wanted) <= _ALLOWED * size + 1e-12).all():
+        off = float(np.sqrt(np.square(held - wanted).sum() / max(float(np.square(wanted).sum()), 1e-300)))
+        return Finding("differs", "folded", f"not what the fold gives: {off:.2g} of its size away", residual=off)
+    line: Line | None = None
+    if "bias" in plain.items:
+        a, b = pair[0].items["bias"], pair[1].items["bias"]
+        line = _shift_line((pair[0].items["kernel"], pair[1].items["kernel"]), (a, b), chain, wide, epsilon, side, size)
+    return Finding("explained", "folded", "holds the batch norm's shift, through the kernel, as well", line)
+
+
+def _shift_line(
+    kernels: tuple[Item, Item], biases: tuple[Item, Item], chain: Chain, wide: Mapping[str, Array], epsilon: float,
+    side: str, size: Array,
+) -> Line | None:  # fmt: skip
+    shape, out = _along(kernels[0], 1), kernels[0].stored_axis(0)
+    if shape is None or out is None:
+        return None
+    variable = identifier(kernels[1].place.rpartition("/")[2])
+    moved, names = chain.text(variable)
+    root = f"np.sqrt(moving_variance + {epsilon!r})"
+    sign, shift = ("-", f"beta * {root} / gamma - moving_mean") if side == "A" else (
+        "+", f"beta - moving_mean * gamma / {root}")  # fmt: skip
+    others = tuple(axis for axis in range(len(shape)) if axis != out)
+    text = f"bias {sign} ({moved} * ({shift}).reshape({', '.join(map(str, shape))})).sum({others})"
+
+    def near(made: Array, wanted: Array) -> bool:
+        return bool((np.abs(made - wanted) <= _ALLOWED * size + 1e-12).all())
+
+    arrays = {variable: kernels[1].stored, "bias": biases[1].stored.astype(np.float64), **wide}
+    return proven(
+        Line(identifier(biases[0].place), text, names, "to float32's rounding"), arrays, biases[0].stored, near
+    )

@@ -178,37 +178,42 @@ def _exchanged(found: PartPair) -> None:
 
 
 def _folds(found: Sequence[PartPair]) -> None:
-    """Batch norms of one side that the other folded into the convolution in front of them."""
-    for place, lone in enumerate(found):
+    """Batch norms of one side that the other folded into the layer in front of them, or into the one behind."""
+    for lone in found:
         norm, side = (lone.a, "A") if lone.b is None else (lone.b, "B")
         if norm is None or (lone.a is not None and lone.b is not None) or norm.family != "norm":
             continue
-        host = _host(found, place, norm, side)
-        if host is None or host.a is None or host.b is None or host.kernel is None:
-            continue
-        folded = unfold((host.a, host.b), norm, side, host.kernel.finding)
-        if folded is None:
-            continue
-        host.kernel.finding = folded.kernel
-        _set_bias(host, folded.bias)
-        lone.remark = folded.norm
-        for one in lone.arrays:
-            one.finding = replace(one.finding, status="explained", tag="folded", text=folded.norm, residual=0.0)
+        for host, axis in _hosts(found, norm, side):
+            if host.a is None or host.b is None or host.kernel is None:
+                continue
+            folded = unfold((host.a, host.b), norm, side, host.kernel.finding, axis)
+            if folded is None:
+                continue
+            host.kernel.finding = folded.kernel
+            _set_bias(host, folded.bias)
+            lone.remark = folded.norm
+            for one in lone.arrays:
+                one.finding = replace(one.finding, status="explained", tag="folded", text=folded.norm, residual=0.0)
+            break
 
 
-def _host(found: Sequence[PartPair], place: int, norm: Part, side: str) -> PartPair | None:
-    """The pair whose factors may be the norm's: the nearest before it, else any of its size."""
+def _hosts(found: Sequence[PartPair], norm: Part, side: str) -> list[tuple[PartPair, int]]:
+    """The pairs whose factors may be the norm's, and along which axis: the nearest before it, then those behind."""
     size = max((item.size for item in norm.items.values()), default=0)
-    fits: list[tuple[int, PartPair]] = []
+    fits: list[tuple[int, PartPair, int]] = []
     for one in found:
         kernel = one.kernel
-        if kernel is None or kernel.a is None or kernel.b is None or kernel.a.shape[0] != size:
-            continue
         own = one.a if side == "A" else one.b
-        if own is None or "scaled" not in kernel.finding.tag.split("+"):
+        if kernel is None or kernel.a is None or kernel.b is None or own is None:
             continue
-        fits.append((norm.order - own.order if own.order < norm.order else 1 << 30, one))
-    return min(fits, key=lambda fit: fit[0])[1] if fits else None
+        if "scaled" not in kernel.finding.tag.split("+"):
+            continue
+        before = norm.order - own.order
+        if kernel.a.shape[0] == size:
+            fits.append((before if before > 0 else 1 << 30, one, 0))
+        if len(kernel.a.shape) > 1 and kernel.a.shape[1] == size and before < 0:
+            fits.append(((1 << 20) - before, one, 1))
+    return [(one, axis) for _, one, axis in sorted(fits, key=lambda fit: fit[0])]
 
 
 def _set_bias(host: PartPair, bias: Finding | None) -> None:

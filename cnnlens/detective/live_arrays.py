@@ -6,6 +6,7 @@ hands over a module has done so, and what is needed of it is asked of the object
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -13,9 +14,11 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from cnnlens.errors import CnnlensError
 from cnnlens.files.arrays import StoredArray
 from cnnlens.files.torch_layers import torch_layers
 from cnnlens.network import Network
+from cnnlens.text import printable
 
 __all__ = ["has_state_dict", "network_of_state"]
 
@@ -41,18 +44,30 @@ def has_state_dict(model: object) -> bool:
 
 
 def network_of_state(model: Any) -> Network:
-    """The module's state dict as a network without a graph."""
-    tensors = cast("dict[str, Any]", model.state_dict())
-    arrays = {name: _stored(name, tensor) for name, tensor in tensors.items() if hasattr(tensor, "detach")}
-    return torch_layers(cast("Any", _LiveState(arrays, Path(type(model).__name__))))
+    """A module's state dict, or a mapping of tensors or arrays by the names that one has, as a network without a graph.
+
+    Raises:
+        CnnlensError: There is no array in it; one line.
+    """
+    tensors = cast("Mapping[object, Any]", model if isinstance(model, Mapping) else model.state_dict())
+    held = {str(name): tensor for name, tensor in tensors.items() if hasattr(tensor, "__array__")}
+    if not held and isinstance(model, Mapping):
+        shown = ", ".join(f"'{printable(str(name), 40)}'" for name in list(tensors)[:3]) or "nothing"
+        raise CnnlensError(f"a mapping of arrays by name was expected, as module.state_dict() gives it, and {shown} "
+                           "came, which are none; hand over the mapping that holds the arrays")  # fmt: skip
+    arrays = {name: _stored(name, tensor) for name, tensor in held.items()}
+    return torch_layers(cast("Any", _LiveState(arrays, Path(type(cast("object", model)).__name__))))
 
 
 def _stored(name: str, tensor: Any) -> StoredArray:
     kind = str(tensor.dtype).rpartition(".")[2]
+    # Another library may have added a bfloat16 to NumPy: its numbers are widened, as those of a file are.
+    dtype = np.dtype(kind if kind in np.sctypeDict else np.float32)
 
     def load() -> NDArray[Any]:
+        if not hasattr(tensor, "detach"):
+            return np.asarray(tensor).astype(dtype, copy=False).view()
         held = tensor.detach().cpu()
-        return np.asarray((held.float() if kind == "bfloat16" else held).numpy()).view()
+        return np.asarray((held if kind in np.sctypeDict else held.float()).numpy()).view()
 
-    dtype = np.dtype(np.float32 if kind == "bfloat16" else kind)
     return StoredArray(tuple(int(size) for size in tensor.shape), dtype, kind, name, load)

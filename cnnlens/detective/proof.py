@@ -108,7 +108,7 @@ def same(x: Array, y: Array) -> bool:
 
 
 def tiles(x: Array, y: Array, most: int = _BLOCK) -> Iterator[tuple[slice, ...]]:
-    """Pieces that cover two arrays of one shape, of about ``most`` elements, so that both are read in whole cache lines.
+    """Pieces that cover two arrays of one shape, of about ``most`` elements, both read in whole cache lines.
 
     Arrays that lie in different orders, a kernel and the view that turns it, are cut along the innermost axis of each.
     """

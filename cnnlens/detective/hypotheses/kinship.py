@@ -26,7 +26,7 @@ FALSE_ALARM = 1e-6
 LEAST = 0.3
 """The correlation from which arrays are of one origin; trained networks share less than this by their statistics."""
 
-_PART = 1 << 16  # elements that the correlation is taken over, of some output channels where there are more
+_PART = 1 << 15  # elements that the correlation is taken over, of some output channels where there are more
 
 
 @dataclass(frozen=True)

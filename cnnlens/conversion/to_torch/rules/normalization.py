@@ -66,16 +66,19 @@ def batch_normalization(use: Use) -> Held:
             arrays[key] = use.weights.arranged(role, "BatchNormalization", x.flat)
     (count,) = use.weights.shape("moving_mean")
     affine = operation.scale or operation.center
-    comments = use.remark(
-        "batch-norm",
-        "epsilon and momentum are Keras' (PyTorch's defaults are 1e-5 and 0.1); a momentum of 0.99 in Keras, which "
-        "weighs the old value, is 0.01 here.",
-    )
+    momentum = _momentum(use)
+    comments: list[str] = []
+    if (operation.epsilon, momentum) != (1e-5, 0.1):
+        comments = use.remark(
+            "batch-norm",
+            "epsilon and momentum are Keras' (PyTorch's defaults are 1e-5 and 0.1); a momentum of 0.99 in Keras, which "
+            "weighs the old value, is 0.01 here.",
+        )
     comments += flat_vectors(use, x)
     frozen = _affine(use, arrays, (("weight", "gamma"), ("bias", "beta")), (count,), dtype) if affine else []
     arrays["num_batches_tracked"] = Entry(lambda: np.zeros((), np.int64), "int64")
     rank = max(x.rank - 2, 1)
-    settings = f"eps={literal(operation.epsilon)}, momentum={literal(_momentum(use))}"
+    settings = f"eps={literal(operation.epsilon)}, momentum={literal(momentum)}"
     first = use.is_new()
     module = use.module(
         f"nn.BatchNorm{rank}d({count}, {settings}{'' if affine else ', affine=False'})", arrays, comments=comments
