@@ -19,7 +19,8 @@ def add(commands: Any) -> None:
         help=text,
         description=text[0].upper()
         + text[1:]
-        + ". Exit code 0: equal, however stored; 1: they differ; 2: they, or the feature maps asked for, could not be compared.",
+        + ". Exit code 0: equal, however stored; 1: they differ; 2: they, or the feature maps that were asked for, "
+        "could not be compared.",
     )
     one.add_argument("a", metavar="A", help="a Keras or PyTorch model file, or .safetensors")
     one.add_argument("b", metavar="B", help="another; of the same framework or not")
