@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from cnnlens.architecture import InputShape
     from cnnlens.twins import Twins
 
-__all__ = ["FRAMEWORKS", "TITLES", "Conversion", "convert", "framework_named", "why_not"]
+__all__ = ["FRAMEWORKS", "TITLES", "Conversion", "convert", "example_of", "framework_named", "why_not"]
 
 FRAMEWORKS: Mapping[str, str] = {"torch": "torch", "pytorch": "torch", "keras": "keras", "tensorflow": "keras"}
 """What a framework may be called here, and which is meant."""
@@ -228,7 +228,7 @@ def _to_torch(network: Network, folder: Path, name: str, timeout: float | None) 
     result = architecture.open_architecture(
         f"{files[0]}:{made.class_name}",
         state=files[1],
-        example_shapes=[_example(network, ref) for ref in network.inputs],
+        example_shapes=[example_of(network, ref) for ref in network.inputs],
         timeout=timeout or architecture.TIMEOUT,
     )
 
@@ -238,7 +238,7 @@ def _to_torch(network: Network, folder: Path, name: str, timeout: float | None) 
     return _Made(result, files, turned, lambda: same_arrays.in_torch(network, made, result))
 
 
-def _example(network: Network, ref: Ref) -> InputShape:
+def example_of(network: Network, ref: Ref) -> InputShape:
     """What the module is exported with: whole numbers where the model looks rows up."""
     from cnnlens.architecture import InputShape
 
