@@ -52,7 +52,7 @@ class Activations:
     Attributes:
         agree: Whether the outputs do; True where nothing could be compared.
         text: What there is to say, in one sentence.
-        first: The first call of A that B computes otherwise, and B's call there.
+        first: The first call of A that B computes otherwise, and B's call there; empty where it has none.
         explanation: What B does otherwise.
         tensors: Every tensor of A.
     """
@@ -73,7 +73,7 @@ class Activations:
         return {
             "agree": self.agree if self.compared else None,
             "says": self.text,
-            "first": None if self.first is None else {"a": self.first[0], "b": self.first[1]},
+            "first": None if self.first is None else {"a": self.first[0], "b": self.first[1] or None},
             "explanation": self.explanation or None,
             "tensors": [
                 {"a": one.a, "b": one.b, "apart": one.apart if np.isfinite(one.apart) else None,
@@ -208,9 +208,10 @@ def _explained(
         return Activations(False, "the same feature maps in both, and other outputs chosen from them", tensors=tensors)
     step = frontier[0]
     options = list(_counterparts(b, [matched[name][0] for name in step.inputs], step))
-    there = options[0].call.name if options else "?"
-    where = (step.call.name, there)
-    said = f"the first that B computes otherwise is '{printable(step.call.name, 60)}' (B: '{printable(there, 60)}')"
+    there = options[0].call.name if options else None
+    where = (step.call.name, there or "")
+    beside = "B has no layer in its place" if there is None else f"B: '{printable(there, 60)}'"
+    said = f"the first that B computes otherwise is '{printable(step.call.name, 60)}' ({beside})"
     weights = _weights_said(step, pairs)
     reason = weights or _flattened(step, matched) or tried(a, b, step, options)
     if not reason:
