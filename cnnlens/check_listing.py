@@ -9,7 +9,7 @@ from typing import Any
 from cnnlens.auditing import recorded_ref
 from cnnlens.checking import Check, Run
 from cnnlens.numerics import Audit
-from cnnlens.text import columns, printable
+from cnnlens.text import columns, finite_or_null, printable
 
 __all__ = ["as_json", "as_table", "sentences"]
 
@@ -36,10 +36,10 @@ def as_json(check: Check) -> dict[str, Any]:
                 "runs": [a, b],
                 "layers": {
                     name: {
-                        "max_abs": _finite(one.max_abs),
-                        "relative_rms": _finite(one.rel_rms),
-                        "cosine": _finite(one.cosine),
-                        "top1": _finite(one.top1),
+                        "max_abs": finite_or_null(one.max_abs),
+                        "relative_rms": finite_or_null(one.rel_rms),
+                        "cosine": finite_or_null(one.cosine),
+                        "top1": finite_or_null(one.top1),
                     }
                     for name, one in layers.items()
                 },
@@ -71,18 +71,14 @@ def _run(check: Check, run: Run) -> dict[str, Any]:
 def _audit(audit: Audit) -> dict[str, Any]:
     return {
         "verdict": audit.verdict,
-        "bits": _finite(audit.bits),
+        "bits": finite_or_null(audit.bits),
         "worst_channel": audit.worst_channel,
-        "channel_bits": _finite(audit.channel_bits),
+        "channel_bits": finite_or_null(audit.channel_bits),
         "worst_position": list(audit.worst_position) or None,
-        "worst_error": _finite(audit.worst_error),
+        "worst_error": finite_or_null(audit.worst_error),
         "explanation": audit.explanation or None,
         "reason": audit.reason or None,
     }
-
-
-def _finite(value: float | None) -> float | None:
-    return None if value is None or not math.isfinite(value) else float(value)
 
 
 def as_table(check: Check) -> str:

@@ -26,6 +26,7 @@ from cnnlens.inputs import CanonicalStream, without_graph
 from cnnlens.live import backend_of
 from cnnlens.network import Network
 from cnnlens.numerics import Audit, Comparison
+from cnnlens.progress import silent
 from cnnlens.text import printable
 
 __all__ = ["Check", "Row", "Run", "check", "policy_verdict", "stored_halves"]
@@ -182,7 +183,7 @@ def check(
         backends = [] if recordings else suited(network.source.framework) if live is None else [backend_of(live)]
     if not backends and not recordings:
         raise CnnlensError("there is nothing to check; name backends, or give recordings")
-    say = progress or _silent
+    say = progress or silent
     taken = [one if isinstance(one, Recording) else Recording.open(one) for one in recordings]
     expected = network_hash(network)
     for recording in taken:
@@ -305,10 +306,6 @@ def _run_of(label: str, recording: Recorded) -> Run:
         precision=str(info["precision"]),
         weights=None if info.get("weights") is None else tuple(info["weights"]),
     )
-
-
-def _silent(line: str) -> None:
-    del line
 
 
 def _labels(names: Sequence[str]) -> list[str]:

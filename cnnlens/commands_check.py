@@ -5,10 +5,15 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from cnnlens import architecture
 from cnnlens.arguments import seconds, whole_number
+
+if TYPE_CHECKING:
+    from cnnlens.checking import Check
+    from cnnlens.twins import Twins
 
 __all__ = ["add"]
 
@@ -67,7 +72,6 @@ def add(commands: Any) -> None:
 def _check(options: argparse.Namespace) -> int:
     from cnnlens import check_listing
     from cnnlens.checking import check
-    from cnnlens.cli import output_text
     from cnnlens.commands_record import inputs_given
 
     if options.twin is not None:
@@ -89,19 +93,11 @@ def _check(options: argparse.Namespace) -> int:
         allow_nonfinite=options.allow_nonfinite,
         progress=None if quiet else lambda line: print(line, file=sys.stderr),
     )
-    if options.json:
-        text = json.dumps(check_listing.as_json(result), indent=2, allow_nan=False) + "\n"
-    else:
-        text = check_listing.as_table(result)
-    output_text(text, options.output)
-    if not result.could_check:
-        return 2
-    return 0 if result.agree else 1
+    return _told(options, result, check_listing.as_json, check_listing.as_table)
 
 
 def _check_twins(options: argparse.Namespace) -> int:
     from cnnlens import twins
-    from cnnlens.cli import output_text
     from cnnlens.commands_record import inputs_given
     from cnnlens.errors import CnnlensError
 
@@ -121,10 +117,19 @@ def _check_twins(options: argparse.Namespace) -> int:
         allow_nonfinite=options.allow_nonfinite,
         progress=None if quiet else lambda line: print(line, file=sys.stderr),
     )
-    if options.json:
-        text = json.dumps(twins.as_json(result), indent=2, allow_nan=False) + "\n"
-    else:
-        text = twins.as_table(result)
+    return _told(options, result, twins.as_json, twins.as_table)
+
+
+def _told(
+    options: argparse.Namespace,
+    result: Check | Twins,
+    as_json: Callable[[Any], dict[str, Any]],
+    as_table: Callable[[Any], str],
+) -> int:
+    """Print a result as it was asked for; the exit code that it stands for."""
+    from cnnlens.cli import output_text
+
+    text = json.dumps(as_json(result), indent=2, allow_nan=False) + "\n" if options.json else as_table(result)
     output_text(text, options.output)
     if not result.could_check:
         return 2

@@ -6,13 +6,12 @@ run.
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from cnnlens.detective.proof import Line
 from cnnlens.differing import ArrayRow, Diff, Row
 from cnnlens.network import Network
-from cnnlens.text import columns, printable
+from cnnlens.text import columns, finite_or_null, printable
 
 __all__ = ["as_json", "as_table"]
 
@@ -75,9 +74,9 @@ def _array(one: ArrayRow) -> dict[str, Any]:
         "status": finding.status,
         "tag": finding.tag or None,
         "explanation": finding.text,
-        "residual": _finite(finding.residual),
-        "correlation": None if near is None else _finite(near.correlation),
-        "distance": None if near is None else _finite(near.distance),
+        "residual": finite_or_null(finding.residual),
+        "correlation": None if near is None else finite_or_null(near.correlation),
+        "distance": None if near is None else finite_or_null(near.distance),
         "possible": [{"tag": tag, "explanation": text} for tag, text in finding.possible],
         "also": [{"tag": tag, "explanation": text} for tag, text in finding.also],
         "line": _line(finding.line),
@@ -89,10 +88,6 @@ def _line(line: Line | None) -> dict[str, Any] | None:
     if line is None:
         return None
     return {"text": line.text, "names": dict(line.names), "executable": line.executable, "holds": line.held}
-
-
-def _finite(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None
 
 
 def as_table(diff: Diff) -> str:

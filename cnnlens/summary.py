@@ -10,7 +10,7 @@ from typing import Any
 
 from cnnlens.kernel import Statistics
 from cnnlens.network import Layer, Network, shown_shape
-from cnnlens.text import columns, printable
+from cnnlens.text import columns, finite_or_null, printable
 from cnnlens.weight import Weight
 
 __all__ = ["as_json", "as_table", "statistics_json"]
@@ -71,10 +71,10 @@ def _weight(weight: Weight) -> dict[str, Any]:
 def statistics_json(stats: Statistics) -> dict[str, Any]:
     """Statistics as plain data; null where an array has no finite value."""
     return {
-        "mean": _number(stats.mean),
-        "std": _number(stats.std),
-        "min": _number(stats.min),
-        "max": _number(stats.max),
+        "mean": finite_or_null(stats.mean),
+        "std": finite_or_null(stats.std),
+        "min": finite_or_null(stats.min),
+        "max": finite_or_null(stats.max),
         "count": stats.count,
         "nan": stats.nan,
         "posinf": stats.posinf,
@@ -84,10 +84,6 @@ def statistics_json(stats: Statistics) -> dict[str, Any]:
 
 def _list(shape: tuple[int | None, ...] | None) -> list[int | None] | None:
     return None if shape is None else list(shape)
-
-
-def _number(value: float) -> float | None:
-    return value if math.isfinite(value) else None
 
 
 def as_table(network: Network) -> str:

@@ -1,4 +1,4 @@
-"""Names from files, made safe to show.
+"""What is shown: names from files made safe, cells in columns, numbers that JSON can hold.
 
 Layer names come from strangers: they may hold terminal escapes, right-to-left overrides, line breaks or five thousand
 characters. Whatever is printed, drawn or put into an error message passes through here first.
@@ -7,10 +7,11 @@ characters. Whatever is printed, drawn or put into an error message passes throu
 from __future__ import annotations
 
 import difflib
+import math
 import unicodedata
 from collections.abc import Collection, Iterable, Sequence
 
-__all__ = ["columns", "nearest", "printable"]
+__all__ = ["columns", "finite_or_null", "nearest", "printable"]
 
 # Unicode general categories that move the cursor, hide, reorder or have no glyph: control, format (which holds the
 # bidirectional overrides), surrogate, private use, unassigned, and the line and paragraph separators.
@@ -50,3 +51,8 @@ def columns(rows: Sequence[Sequence[str]], right: Collection[int] = ()) -> list[
         for row in rows
     ]
     return [lines[0], "-" * max(len(line) for line in lines), *lines[1:]]
+
+
+def finite_or_null(value: float | None) -> float | None:
+    """A number for JSON, which has neither NaN nor infinity; None stands for them, and for one that is not there."""
+    return None if value is None or not math.isfinite(value) else float(value)

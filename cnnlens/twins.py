@@ -28,9 +28,10 @@ from cnnlens.inputs import CanonicalStream, open_inputs
 from cnnlens.live import backend_of
 from cnnlens.network import Network, Shape, shown_shape, without_graph
 from cnnlens.numerics import Comparison
+from cnnlens.progress import silent
 from cnnlens.recorder import network_given, record, runs_here
 from cnnlens.recording import Recording
-from cnnlens.text import columns, printable
+from cnnlens.text import columns, finite_or_null, printable
 from cnnlens.worker_process import parse_spec
 
 __all__ = ["LIMIT", "Output", "Twins", "as_json", "as_table", "check_twins", "exactly_apart"]
@@ -137,7 +138,7 @@ def check_twins(
                 timeout=timeout,
                 trust_code=trust_code,
             )
-            (progress or _silent)(f"{spec}: ran")
+            (progress or silent)(f"{spec}: ran")
             return found
 
         pending = [[pool.submit(made, side, spec) for spec in specs[side]] for side in (0, 1)]
@@ -167,10 +168,6 @@ def exactly_apart(
     if reason:
         raise UnsupportedLayerError(reason)
     return [math.inf if pair is None else _apart(*pair) for pair in pairs]
-
-
-def _silent(line: str) -> None:
-    del line
 
 
 def _specs(network: Network, live: Any, wanted: Sequence[str] | None) -> list[str]:
@@ -335,9 +332,13 @@ def as_json(twins: Twins) -> dict[str, Any]:
             {
                 "names": list(one.names),
                 "shapes": [list(shape) for shape in one.shapes],
-                "apart": _finite(one.apart),
+                "apart": finite_or_null(one.apart),
                 "recorded": [
-                    {"runs": [a, b], "max_abs": _finite(found.max_abs), "relative_rms": _finite(found.rel_rms)}
+                    {
+                        "runs": [a, b],
+                        "max_abs": finite_or_null(found.max_abs),
+                        "relative_rms": finite_or_null(found.rel_rms),
+                    }
                     for (a, b), found in one.recorded.items()
                 ],
             }
@@ -345,7 +346,3 @@ def as_json(twins: Twins) -> dict[str, Any]:
         ],
         "checks": [check_listing.as_json(one) for one in twins.checks],
     }
-
-
-def _finite(value: float | None) -> float | None:
-    return None if value is None or not math.isfinite(value) else float(value)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from cnnlens.errors import CnnlensError
 from cnnlens.network import Network, Ref, without_graph
+from cnnlens.progress import silent
 from cnnlens.text import printable
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ def convert(
     framework = framework_named(to, network)
     if not network.calls:
         raise without_graph(network)
-    say = progress or _silent
+    say = progress or silent
     backend = backend or _installed(framework)
     target = _target(out, network, framework)
     with ExitStack() as stack:
@@ -145,10 +146,6 @@ def framework_named(to: str | None, network: Network) -> str:
 
 def _other(framework: str) -> str:
     return "keras" if framework == "torch" else "torch"
-
-
-def _silent(line: str) -> None:
-    del line
 
 
 def _installed(framework: str) -> str:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from cnnlens.errors import CnnlensError
 from cnnlens.network import Layer, Network
+from cnnlens.progress import silent
 from cnnlens.text import printable
 
 if TYPE_CHECKING:
@@ -86,15 +87,11 @@ def put_into(
         result = _opened(spec, part, True, shapes) if is_code else _opened(os.fspath(part), None, False, None)
         if target.calls and not result.calls:
             result = _filled(target, result)
-        proof = _proof(model, result, inputs, timeout, progress or _silent)
+        proof = _proof(model, result, inputs, timeout, progress or silent)
         from cnnlens.output import replacing
 
         shutil.copyfile(part, stack.enter_context(replacing(place)))
     return Transfer(model, target, replace(written, path=place), proof)
-
-
-def _silent(line: str) -> None:
-    del line
 
 
 def _opened(spec: str, state: Path | None, is_code: bool, shapes: Sequence[InputShape] | None) -> Network:

@@ -6,67 +6,20 @@ inputs and outputs in an order of their own. The configs are Keras', as a file w
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnlens.files import StoredArray
 from cnnlens.files.keras_network import keras_network
+from cnnlens.files.memory import MemoryModel
 from cnnlens.network import Network
 from cnnlens.testing.torch_networks import torch_network
 
 __all__ = ["NETWORKS", "REFUSED", "MemoryModel", "inputs_for", "network"]
 
 Entry = dict[str, Any]
-
-
-@dataclass
-class MemoryModel:
-    """A model that lies in memory instead of in a file: a Keras config, and arrays by layer path and variable name."""
-
-    config: dict[str, Any] | None
-    arrays: Mapping[tuple[str, ...], Mapping[str, NDArray[Any]]]
-    path: Path = Path("in-memory.keras")
-    format: str = "memory"
-    framework: str = "keras"
-    keras_version: str | None = "3.10.0"
-    notes: tuple[str, ...] = ()
-
-    @property
-    def weights(self) -> dict[tuple[str, ...], dict[str, StoredArray]]:
-        return {
-            path: {name: _stored(array, "/".join((*path, name))) for name, array in arrays.items()}
-            for path, arrays in self.arrays.items()
-        }
-
-    @property
-    def unmatched(self) -> dict[str, StoredArray]:
-        return {}
-
-    @property
-    def size(self) -> int:
-        return sum(array.nbytes for arrays in self.arrays.values() for array in arrays.values())
-
-    @property
-    def sha256(self) -> str:
-        digest = hashlib.sha256(json.dumps(self.config, sort_keys=True).encode())
-        for arrays in self.arrays.values():
-            for array in arrays.values():
-                digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
-        return digest.hexdigest()
-
-
-def _stored(array: NDArray[Any], place: str) -> StoredArray:
-    def load() -> NDArray[Any]:
-        return array.view()
-
-    return StoredArray(array.shape, array.dtype, array.dtype.name, place, load)
 
 
 # -- configs ---------------------------------------------------------------------------------------------------------

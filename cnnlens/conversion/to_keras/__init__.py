@@ -32,8 +32,8 @@ from cnnlens.conversion.to_keras.foresight import Foresight
 from cnnlens.conversion.to_keras.held import FlatOrder, Held, identity
 from cnnlens.conversion.to_keras.step import BY_CLASS, BY_NAME, Step, operator_name
 from cnnlens.errors import CnnlensError, UnsupportedLayerError
-from cnnlens.files.arrays import StoredArray
 from cnnlens.files.keras_network import keras_network
+from cnnlens.files.memory import MemoryModel
 from cnnlens.files.write_keras import KERAS_VERSION, write_keras
 from cnnlens.network import CONFIG_ERRORS, Call, Network, Ref, map_refs, without_graph
 from cnnlens.text import printable
@@ -71,39 +71,6 @@ class Twin:
         return apart.transpose(back).reshape(turned.shape)
 
 
-@dataclass
-class _Source:
-    """Stands where a file stands; see ``cnnlens.files.ModelFile``."""
-
-    config: dict[str, Any] | None
-    arrays: Mapping[str, Mapping[str, NDArray[Any]]]
-    path: Path
-    notes: tuple[str, ...]
-    format: str = "converted model"
-    framework: str = "keras"
-    keras_version: str | None = KERAS_VERSION
-    unmatched: Mapping[str, Any] = field(default_factory=lambda: dict[str, Any]())
-
-    @property
-    def weights(self) -> dict[tuple[str, ...], dict[str, StoredArray]]:
-        return {
-            path: {name: _stored(array, "/".join((*path, name))) for name, array in arrays.items()}
-            for path, arrays in _by_path(self.arrays).items()
-        }
-
-    @property
-    def size(self) -> int:
-        return sum(array.nbytes for arrays in self.arrays.values() for array in arrays.values())
-
-    @property
-    def sha256(self) -> str:
-        digest = hashlib.sha256(json.dumps(self.config, sort_keys=True).encode())
-        for arrays in self.arrays.values():
-            for array in arrays.values():
-                digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
-        return digest.hexdigest()
-
-
 def _by_path(arrays: Mapping[str, Mapping[str, NDArray[Any]]]) -> dict[tuple[str, ...], dict[str, NDArray[Any]]]:
     """Arrays by layer path: a recurrent layer's ``cell/kernel`` is its cell's ``kernel``."""
     found: dict[tuple[str, ...], dict[str, NDArray[Any]]] = {}
@@ -112,10 +79,6 @@ def _by_path(arrays: Mapping[str, Mapping[str, NDArray[Any]]]) -> dict[tuple[str
             *inside, role = name.split("/")
             found.setdefault((layer, *inside), {})[role] = array
     return found
-
-
-def _stored(array: NDArray[Any], place: str) -> StoredArray:
-    return StoredArray(array.shape, array.dtype, array.dtype.name, place, array.view)
 
 
 @dataclass(frozen=True)
@@ -141,7 +104,16 @@ class KerasModel:
     @cached_property
     def network(self) -> Network:
         """The model as a Network, which the reference and the Keras backends run."""
-        return keras_network(_Source(self.config, self.weights, self.path, self.notes))
+        return keras_network(
+            MemoryModel(
+                self.config,
+                _by_path(self.weights),
+                self.path,
+                format="converted model",
+                keras_version=KERAS_VERSION,
+                notes=self.notes,
+            )
+        )
 
     def write(self, path: str | os.PathLike[str]) -> None:
         """Write it as a ``.keras`` file; whole or not at all.
