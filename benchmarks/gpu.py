@@ -23,8 +23,10 @@ import numpy as np
 from benchmarks import pytorch
 from benchmarks.__main__ import machine
 from benchmarks.applications import write_models
-from cnnlens import CnnlensError, auditing, backend, check_listing, checking, handover, sample, worker
+from cnnlens import CnnlensError, auditing, check_listing, checking, sample
 from cnnlens import open as open_model
+from cnnlens.backend import handover, worker
+from cnnlens.backend import seam as backend
 from cnnlens.network import Network
 from cnnlens.recorder import record
 

@@ -19,9 +19,9 @@ import numpy as np
 
 from cnnlens import numerics
 from cnnlens.auditing import Recorded, audit_recording, audited_calls, default_inputs
-from cnnlens.backend import suited
+from cnnlens.backend.handover import network_hash
+from cnnlens.backend.seam import suited
 from cnnlens.errors import CnnlensError
-from cnnlens.handover import network_hash
 from cnnlens.inputs import CanonicalStream, without_graph
 from cnnlens.live import backend_of
 from cnnlens.network import Network
@@ -279,7 +279,7 @@ class _Starter:
         return run, made[0]
 
     def stop(self) -> None:
-        from cnnlens import worker
+        from cnnlens.backend import worker
 
         worker.close_all()
 

@@ -144,7 +144,7 @@ def _chosen(options: argparse.Namespace) -> list[str] | None:
 
 
 def _backends(options: argparse.Namespace) -> None:
-    from cnnlens import backend_listing
+    from cnnlens.backend import listing as backend_listing
     from cnnlens.cli import output_text
 
     rows = backend_listing.table(devices=options.devices)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnlens.chunk_writer import DTYPES
+from cnnlens.backend.chunks import DTYPES
 from cnnlens.errors import CnnlensError, FileRefusedError
 from cnnlens.recording_format import METADATA, chunk_name
 from cnnlens.text import printable

@@ -24,10 +24,13 @@ from typing import Any, TypeVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnlens import handover, janitor
+from cnnlens import janitor
 from cnnlens import open as open_model
-from cnnlens.backend import suited
-from cnnlens.chunk_writer import write_chunk, zeros_crc32
+from cnnlens.backend import handover
+from cnnlens.backend.chunks import write_chunk, zeros_crc32
+from cnnlens.backend.process import parse_spec
+from cnnlens.backend.seam import suited
+from cnnlens.backend.worker import Chunk
 from cnnlens.errors import CnnlensError
 from cnnlens.inputs import InputStream, open_inputs
 from cnnlens.live import backend_of, network_of
@@ -37,8 +40,6 @@ from cnnlens.recording_format import Description
 from cnnlens.recording_writer import Part, RecordingWriter, is_disk_trouble
 from cnnlens.runners import LiveRunner, Runner, WorkerRunner, differing_weights
 from cnnlens.text import nearest, printable
-from cnnlens.worker import Chunk
-from cnnlens.worker_process import parse_spec
 
 __all__ = ["network_given", "record", "runs_here"]
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from cnnlens.chunk_writer import DTYPES
+from cnnlens.backend.chunks import DTYPES
 from cnnlens.errors import CnnlensError
 from cnnlens.recording_format import (
     LOG,

@@ -15,14 +15,15 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnlens import backend as seam
-from cnnlens import handover, janitor, layout
-from cnnlens.chunk_writer import DTYPES, in_parallel, write_chunk
+from cnnlens import janitor, layout
+from cnnlens.backend import handover
+from cnnlens.backend import seam as seam
+from cnnlens.backend.chunks import DTYPES, in_parallel, write_chunk
+from cnnlens.backend.worker import Chunk, pool
 from cnnlens.errors import CnnlensError
 from cnnlens.network import Network
 from cnnlens.recording_writer import Part
 from cnnlens.text import printable
-from cnnlens.worker import Chunk, pool
 
 __all__ = ["LiveRunner", "Runner", "WorkerRunner", "differing_weights"]
 

@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 
 from cnnlens import check_listing, numerics
 from cnnlens.auditing import default_inputs, recorded_ref
-from cnnlens.backend import get, suited
+from cnnlens.backend.process import parse_spec
+from cnnlens.backend.seam import get, suited
 from cnnlens.checking import Check, check
 from cnnlens.errors import CnnlensError, UnsupportedLayerError
 from cnnlens.inputs import CanonicalStream, open_inputs
@@ -32,7 +33,6 @@ from cnnlens.progress import silent
 from cnnlens.recorder import network_given, record, runs_here
 from cnnlens.recording import Recording
 from cnnlens.text import columns, finite_or_null, printable
-from cnnlens.worker_process import parse_spec
 
 __all__ = ["LIMIT", "Output", "Twins", "as_json", "as_table", "check_twins", "exactly_apart"]
 

@@ -11,8 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cnnlens import CnnlensError, backend, backend_listing, worker
-from cnnlens.backend import fingerprint, parse_device
+from cnnlens import CnnlensError
+from cnnlens.backend import listing as backend_listing
+from cnnlens.backend import seam as backend
+from cnnlens.backend import worker
+from cnnlens.backend.seam import fingerprint, parse_device
 from cnnlens.testing import BackendContract
 from cnnlens.testing.contract import Contract
 
@@ -121,7 +124,7 @@ def test_a_broken_plugin_is_said_to_be_one(name: str, said: str) -> None:
 
 @pytest.mark.usefixtures("plugins")
 def test_a_plugin_cannot_take_the_place_of_a_built_in() -> None:
-    assert type(backend.get("reference")).__module__ == "cnnlens.reference.backend"
+    assert type(backend.get("reference")).__module__ == "cnnlens.backend.reference"
     (thief,) = (one for one in backend.installed() if one.name == "reference" and not one.built_in)
     assert thief.problem == (
         "backend 'reference' of cnnlens-faulty 0.3 is skipped: "

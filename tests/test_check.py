@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 import cnnlens
-from cnnlens import auditing, check_listing, checking, sample, worker
+from cnnlens import auditing, check_listing, checking, sample
+from cnnlens.backend import worker
 from cnnlens.cli import main
 from cnnlens.files.keras_network import keras_network
 from cnnlens.network import Network

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 import cnnlens
-from cnnlens import handover, sample
+from cnnlens import sample
+from cnnlens.backend import handover
 from cnnlens.files.keras_network import keras_network
 from cnnlens.reference.executor import Executor
 from cnnlens.testing import MemoryModel

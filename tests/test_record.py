@@ -19,7 +19,7 @@ import pytest
 import xarray
 
 import cnnlens
-from cnnlens import worker
+from cnnlens.backend import worker
 from cnnlens.errors import CnnlensError
 from cnnlens.progress import Progress
 from cnnlens.recorder import record
@@ -231,7 +231,7 @@ def children(pid: int) -> list[int]:
         try:
             if entry.name.isdigit() and f"\nPPid:\t{pid}\n" in (entry / "status").read_text():
                 command = (entry / "cmdline").read_bytes()
-                if b"cnnlens.worker_child" in command:
+                if b"cnnlens.backend.child" in command:
                     found.append(int(entry.name))
         except OSError:
             continue

@@ -19,7 +19,7 @@ import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cnnlens.chunk_writer import DTYPES, write_chunk
+from cnnlens.backend.chunks import DTYPES, write_chunk
 from cnnlens.errors import CnnlensError
 from cnnlens.recording import Recording
 from cnnlens.recording_format import (

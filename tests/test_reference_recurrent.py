@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 import cnnlens
-from cnnlens import handover
+from cnnlens.backend import handover
 from cnnlens.errors import UnsupportedLayerError
 from cnnlens.network import Call, Layer, Ref
 from cnnlens.numerics import Audit, audit

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import cnnlens
-from cnnlens import handover
+from cnnlens.backend import handover
 from cnnlens.errors import CnnlensError, UnsupportedLayerError
 from cnnlens.network import Network
 

@@ -17,11 +17,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cnnlens import CnnlensError, handover, worker, worker_process
-from cnnlens.backend import fingerprint
+from cnnlens import CnnlensError
+from cnnlens.backend import handover, worker
+from cnnlens.backend import process as worker_process
+from cnnlens.backend.seam import fingerprint
+from cnnlens.backend.worker import Chunk, Worker, WorkerError, pool
 from cnnlens.network import Network
 from cnnlens.testing import inputs_for, network
-from cnnlens.worker import Chunk, Worker, WorkerError, pool
 from tests.plugins import Traces
 from tests.workers import agree, use, use_all
 

@@ -14,10 +14,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cnnlens import CnnlensError, worker
+from cnnlens import CnnlensError
+from cnnlens.backend import worker
+from cnnlens.backend.worker import Worker, WorkerError
 from cnnlens.janitor import temporary_folder
 from cnnlens.network import Network
-from cnnlens.worker import Worker, WorkerError
 from tests.plugins import Traces
 from tests.workers import agree, use
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cnnlens import handover
+from cnnlens.backend import handover
+from cnnlens.backend.worker import Worker
 from cnnlens.network import Network
 from cnnlens.testing import inputs_for, network
-from cnnlens.worker import Worker
 
 
 @pytest.fixture

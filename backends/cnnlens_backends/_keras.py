@@ -30,7 +30,7 @@ __all__ = ["KerasBackend", "KerasSession"]
 
 
 class KerasBackend(ABC):
-    """One framework under Keras; see ``cnnlens.backend.Backend`` for the five things that core asks of it."""
+    """One framework under Keras; see ``cnnlens.backend.seam.Backend`` for the five things that core asks of it."""
 
     layout = "keras"
     compiles = True  # whether a new batch shape costs a compilation
@@ -111,7 +111,7 @@ class KerasBackend(ABC):
 
 
 class KerasSession:
-    """A network ready to run; see ``cnnlens.backend.Session``."""
+    """A network ready to run; see ``cnnlens.backend.seam.Session``."""
 
     def __init__(
         self,

@@ -13,7 +13,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from cnnlens.backend import check_precision
+from cnnlens.backend.seam import check_precision
 from cnnlens.errors import CnnlensError, UnsupportedLayerError
 from cnnlens.network import Call, Network
 from cnnlens.text import printable
@@ -28,7 +28,7 @@ __all__ = ["BACKEND"]
 
 
 class PytorchBackend:
-    """See ``cnnlens.backend.Backend``."""
+    """See ``cnnlens.backend.seam.Backend``."""
 
     name = "pytorch"
     requires = ("torch",)
@@ -59,7 +59,7 @@ class PytorchBackend:
 
 
 class PytorchSession:
-    """A network ready to run; see ``cnnlens.backend.Session``."""
+    """A network ready to run; see ``cnnlens.backend.seam.Session``."""
 
     def __init__(self, network: Network, target: str, device: str, precision: str, live: Any) -> None:
         self.device = device

@@ -154,7 +154,7 @@ def _installed(framework: str) -> str:
     Raises:
         CnnlensError: none is installed; names the command that installs one.
     """
-    from cnnlens import backend
+    from cnnlens.backend import seam as backend
 
     suited = [
         one for one in backend.installed() if one.problem is None and one.name != "reference"

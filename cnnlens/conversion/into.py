@@ -144,7 +144,8 @@ def _proof(
     Raises:
         CnnlensError: it does not agree.
     """
-    from cnnlens import backend, checking, conversion, twins
+    from cnnlens import checking, conversion, twins
+    from cnnlens.backend import seam as backend
 
     if not result.calls:
         return None

@@ -16,14 +16,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from cnnlens import backend as seam
-from cnnlens import handover, layout
+from cnnlens import layout
+from cnnlens.backend import handover
+from cnnlens.backend import seam as seam
+from cnnlens.backend.worker import Chunk, Worker, WorkerError, pool
 from cnnlens.errors import CnnlensError
 from cnnlens.janitor import temporary_folder
 from cnnlens.network import Network
 from cnnlens.testing.networks import NETWORKS, REFUSED, inputs_for, network
 from cnnlens.weight import Weight
-from cnnlens.worker import Chunk, Worker, WorkerError, pool
 
 __all__ = ["BackendContract", "Contract"]
 

@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from cnnlens.backend.reference import ReferenceBackend
 from cnnlens.errors import CnnlensError
-from cnnlens.reference.backend import ReferenceBackend
 
 # What frameworks have been seen to write, and what looks most like an answer of a worker.
 NOISE = 'WARNING: All log messages before absl::InitializeLog() is called go to STDERR\n{"id": 3, "ok": 1}\n\x1b[31m\0'

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from cnnlens.backend import check_precision, parse_device
+from cnnlens.backend.seam import check_precision, parse_device
 from cnnlens.errors import CnnlensError, UnsupportedLayerError
 from cnnlens.network import Call, Network, Ref, map_refs
 

@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnlens import backend as seam
+from cnnlens.backend import seam as seam
+from cnnlens.backend.process import Process, WorkerError, parse_spec
 from cnnlens.errors import CnnlensError
-from cnnlens.worker_process import Process, WorkerError, parse_spec
 
 __all__ = ["Chunk", "Loaded", "Report", "Worker", "WorkerError", "close_all", "parse_spec", "pool"]
 
@@ -104,7 +104,7 @@ class Worker(Process):
         return list(self._ask("devices", "looking for devices")["devices"])
 
     def load(self, folder: Path, trust_code: bool = False) -> Loaded:
-        """Load the network that ``cnnlens.handover.write`` wrote to ``folder``, instead of the one loaded before.
+        """Load the network that ``cnnlens.backend.handover.write`` wrote to ``folder``, instead of the one loaded before.
 
         Raises:
             CnnlensError: the backend refuses it (``UnsupportedLayerError`` where a layer is the reason).

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from cnnlens import backend
-from cnnlens.backend import Found
+from cnnlens.backend import seam as backend
+from cnnlens.backend.seam import Found
 from cnnlens.errors import CnnlensError
 from cnnlens.text import columns, printable
 
@@ -62,7 +62,7 @@ def table(devices: bool = False, timeout: float = 120.0) -> list[Row]:
 
 
 def _devices(name: str, timeout: float) -> tuple[str, ...] | str:
-    from cnnlens.worker import pool
+    from cnnlens.backend.worker import pool
 
     try:
         with pool(name, timeout=timeout) as worker:

@@ -25,8 +25,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NoReturn
 
-from cnnlens import backend as seam
 from cnnlens import janitor
+from cnnlens.backend import seam as seam
 from cnnlens.errors import CnnlensError, UnsupportedLayerError
 from cnnlens.text import printable
 
@@ -114,7 +114,7 @@ class Process:
         environment = self._environment()
         empty = self.folder / "empty"
         empty.mkdir()
-        command = [self._python, "-m", "cnnlens.worker_child", str(theirs.fileno()), str(self.folder)]
+        command = [self._python, "-m", "cnnlens.backend.child", str(theirs.fileno()), str(self.folder)]
         if self._interpreter:
             command.insert(1, "-B")  # its bytecode of cnnlens must not litter our package
         try:

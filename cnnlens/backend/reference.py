@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnlens.backend import STORED, check_precision, parse_device
+from cnnlens.backend.seam import STORED, check_precision, parse_device
 from cnnlens.errors import CnnlensError
 from cnnlens.network import Network
 from cnnlens.reference.executor import Executor
@@ -22,7 +22,7 @@ __all__ = ["BACKEND"]
 
 
 class ReferenceSession:
-    """A network in the NumPy executor; see ``cnnlens.backend.Session``."""
+    """A network in the NumPy executor; see ``cnnlens.backend.seam.Session``."""
 
     device = "cpu"
 
@@ -50,7 +50,7 @@ class ReferenceSession:
 
 
 class ReferenceBackend:
-    """See ``cnnlens.backend.Backend``."""
+    """See ``cnnlens.backend.seam.Backend``."""
 
     name = "reference"
     requires = ("numpy",)

@@ -2,7 +2,7 @@
 
 Backends are found by the entry-point group ``cnnlens.backends``, from metadata alone: asking which there are imports
 nothing, a broken plugin is reported and skipped, and none can take the name of a built-in. Framework code runs behind
-``Backend.load`` and ``Backend.devices`` only, which a worker process calls (see ``cnnlens.worker``).
+``Backend.load`` and ``Backend.devices`` only, which a worker process calls (see ``cnnlens.backend.worker``).
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from cnnlens.backend import Backend, Session
+    from cnnlens.backend.seam import Backend, Session
     from cnnlens.network import Network
 
 __all__ = ["main"]
@@ -121,7 +121,7 @@ class _Child:
         for path in request["paths"]:
             if path not in sys.path:
                 sys.path.append(path)
-        from cnnlens.backend import resolve
+        from cnnlens.backend.seam import resolve
 
         before = set(sys.modules)
         found: Any = resolve(request["backend"])
@@ -141,7 +141,7 @@ class _Child:
         return {"devices": [str(one) for one in self._backend.devices()]}
 
     def _load(self, request: Message) -> Message:
-        from cnnlens import handover
+        from cnnlens.backend import handover
 
         assert self._backend is not None
         self._finish_writing()
@@ -162,7 +162,7 @@ class _Child:
         }
 
     def _run(self, request: Message) -> Message | None:
-        from cnnlens.chunk_writer import in_parallel
+        from cnnlens.backend.chunks import in_parallel
 
         count: int = request["count"]
         inputs = [_mapped(chunk)[:count] for chunk in request["inputs"]]
@@ -199,7 +199,7 @@ class _Child:
         return {"seconds": seconds}
 
     def _weights(self, request: Message) -> Message:
-        from cnnlens.backend import fingerprint
+        from cnnlens.backend.seam import fingerprint
 
         return {
             "weights": {
@@ -276,7 +276,7 @@ def _write(array: NDArray[Any], chunk: Message, name: str) -> Message:
     """
     import numpy as np
 
-    from cnnlens.chunk_writer import write_chunk
+    from cnnlens.backend.chunks import write_chunk
     from cnnlens.errors import CnnlensError
     from cnnlens.text import printable
 
@@ -341,7 +341,7 @@ def _described(error: BaseException) -> Message:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """``python -m cnnlens.worker_child SOCKET FOLDER``: serve until the socket ends."""
+    """``python -m cnnlens.backend.child SOCKET FOLDER``: serve until the socket ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, which ends this process
     number, folder = sys.argv[1:3] if arguments is None else arguments
     if sys.version_info < _PYTHON:
