@@ -20,7 +20,9 @@ from typing import Any
 
 from benchmarks.applications import NAMES, write_models
 from benchmarks.speed import ROOT, Row
-from cnnlens import check_listing, checking, sample
+from cnnlens import sample
+from cnnlens.checking import checker as checking
+from cnnlens.checking import listing as check_listing
 
 BACKENDS = ("keras-tensorflow", "keras-jax", "keras-torch")
 

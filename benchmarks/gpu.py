@@ -23,10 +23,13 @@ import numpy as np
 from benchmarks import pytorch
 from benchmarks.__main__ import machine
 from benchmarks.applications import write_models
-from cnnlens import CnnlensError, auditing, check_listing, checking, sample
+from cnnlens import CnnlensError, sample
 from cnnlens import open as open_model
 from cnnlens.backend import handover, worker
 from cnnlens.backend import seam as backend
+from cnnlens.checking import auditing
+from cnnlens.checking import checker as checking
+from cnnlens.checking import listing as check_listing
 from cnnlens.network import Network
 from cnnlens.recorder import record
 

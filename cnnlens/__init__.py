@@ -15,7 +15,8 @@ from cnnlens.errors import CnnlensError, FileRefusedError, UnsupportedLayerError
 
 if TYPE_CHECKING:
     from cnnlens import images, layout, plot
-    from cnnlens.checking import Check, check
+    from cnnlens.checking.checker import check
+    from cnnlens.checking.result import Check
     from cnnlens.conversion import Conversion, convert
     from cnnlens.differing import Diff, diff
     from cnnlens.kernel import Kernel, Statistics

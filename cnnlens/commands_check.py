@@ -12,8 +12,8 @@ from cnnlens import architecture
 from cnnlens.arguments import seconds, whole_number
 
 if TYPE_CHECKING:
-    from cnnlens.checking import Check
-    from cnnlens.twins import Twins
+    from cnnlens.checking.result import Check
+    from cnnlens.checking.twins import Twins
 
 __all__ = ["add"]
 
@@ -70,8 +70,8 @@ def add(commands: Any) -> None:
 
 
 def _check(options: argparse.Namespace) -> int:
-    from cnnlens import check_listing
-    from cnnlens.checking import check
+    from cnnlens.checking import listing as check_listing
+    from cnnlens.checking.checker import check
     from cnnlens.commands_record import inputs_given
 
     if options.twin is not None:
@@ -97,7 +97,8 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _check_twins(options: argparse.Namespace) -> int:
-    from cnnlens import twins
+    from cnnlens.checking import listing as check_listing
+    from cnnlens.checking import twins
     from cnnlens.commands_record import inputs_given
     from cnnlens.errors import CnnlensError
 
@@ -117,7 +118,7 @@ def _check_twins(options: argparse.Namespace) -> int:
         allow_nonfinite=options.allow_nonfinite,
         progress=None if quiet else lambda line: print(line, file=sys.stderr),
     )
-    return _told(options, result, twins.as_json, twins.as_table)
+    return _told(options, result, check_listing.twins_json, check_listing.twins_table)
 
 
 def _told(

@@ -88,7 +88,7 @@ def _source(options: argparse.Namespace) -> Network:
 
 
 def _facts(made: Conversion) -> dict[str, Any]:
-    from cnnlens import twins
+    from cnnlens.checking import listing as check_listing
 
     return {
         "model": str(made.source.source.path),
@@ -97,12 +97,12 @@ def _facts(made: Conversion) -> dict[str, Any]:
         "files": [str(path) for path in made.files],
         "arrays_equal": made.arrays,
         "notes": list(made.notes),
-        "proof": twins.as_json(made.twins),
+        "proof": check_listing.twins_json(made.twins),
     }
 
 
 def _text(made: Conversion) -> str:
-    from cnnlens import check_listing
+    from cnnlens.checking import listing as check_listing
     from cnnlens.conversion import TITLES
     from cnnlens.text import printable
 
@@ -145,12 +145,14 @@ def _into(options: argparse.Namespace, network: Network) -> None:
 
 
 def _transfer_facts(made: Transfer) -> dict[str, Any]:
-    from cnnlens import check_listing, twins
-    from cnnlens.twins import Twins
+    from cnnlens.checking import listing as check_listing
+    from cnnlens.checking.twins import Twins
 
     proof: dict[str, Any] | None = None
     if made.proof is not None:
-        proof = twins.as_json(made.proof) if isinstance(made.proof, Twins) else check_listing.as_json(made.proof)
+        proof = (
+            check_listing.twins_json(made.proof) if isinstance(made.proof, Twins) else check_listing.as_json(made.proof)
+        )
     return {
         "model": str(made.source.source.path),
         "target": str(made.target.source.path),
@@ -165,9 +167,9 @@ def _transfer_facts(made: Transfer) -> dict[str, Any]:
 
 
 def _transfer_text(made: Transfer) -> str:
-    from cnnlens import check_listing
+    from cnnlens.checking import listing as check_listing
+    from cnnlens.checking.twins import Twins
     from cnnlens.text import columns, printable
-    from cnnlens.twins import Twins
 
     rows = [["from", "into", "paired by"]]
     rows += [

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from cnnlens.checking import Audit, audit
 from cnnlens.network import Call, Layer, Ref
-from cnnlens.numerics import Audit, audit
 from cnnlens.reference.aten import Tensor, Translation, translate
 
 torch = pytest.importorskip("torch")

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cnnlens.checking import Audit, audit
 from cnnlens.network import Call, Layer, Ref, Shape
-from cnnlens.numerics import Audit, audit
 from cnnlens.reference import Operation, build
 
 Array = NDArray[Any]

@@ -21,7 +21,9 @@ from cnnlens_backends.pytorch import BACKEND, _last  # noqa: E402
 
 import cnnlens  # noqa: E402
 from benchmarks.peers.torch_modules import MobileNetV2, ResNet18  # noqa: E402
-from cnnlens import check_listing, checking, sample  # noqa: E402
+from cnnlens import sample  # noqa: E402
+from cnnlens.checking import checker as checking  # noqa: E402
+from cnnlens.checking import listing as check_listing  # noqa: E402
 from cnnlens.cli import main  # noqa: E402
 from cnnlens.errors import CnnlensError, UnsupportedLayerError  # noqa: E402
 from cnnlens.network import Call, Layer, Network, Ref  # noqa: E402

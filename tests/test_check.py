@@ -11,8 +11,11 @@ import numpy as np
 import pytest
 
 import cnnlens
-from cnnlens import auditing, check_listing, checking, sample
+from cnnlens import sample
 from cnnlens.backend import worker
+from cnnlens.checking import auditing
+from cnnlens.checking import checker as checking
+from cnnlens.checking import listing as check_listing
 from cnnlens.cli import main
 from cnnlens.files.keras_network import keras_network
 from cnnlens.network import Network

@@ -251,7 +251,7 @@ def test_what_nothing_explains_is_described_not_named() -> None:
 
 
 def test_a_fault_hidden_in_tf32_is_still_named() -> None:
-    from cnnlens.numerics.formats import TF32, to_format
+    from cnnlens.checking.noise.formats import TF32, to_format
 
     layer = Audited("Conv2D", (2, 12, 12, 64), filters=32, kernel_size=3, padding="same")
     kernel = layer.weights["kernel"].copy()

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from cnnlens.checking import Audit, audit
 from cnnlens.network import Call, Layer, Ref
-from cnnlens.numerics import Audit, audit
 from cnnlens.reference import Operation, build
 from tests.once import once
 from tests.reference_cases import LAYERS

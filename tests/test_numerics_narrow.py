@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cnnlens.numerics.formats import BFLOAT16, FLOAT16, TF32, Format, Rounding, to_format
+from cnnlens.checking.noise.formats import BFLOAT16, FLOAT16, TF32, Format, Rounding, to_format
 from cnnlens.reference.operation import LinearOperation
 from tests.audited import Array, Audited
 from tests.numerics_frameworks import CASES, FORMATS, POOLING

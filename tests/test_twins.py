@@ -16,7 +16,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import cnnlens  # noqa: E402
-from cnnlens import twins  # noqa: E402
+from cnnlens.checking import listing, twins  # noqa: E402
 from cnnlens.cli import main  # noqa: E402
 from cnnlens.errors import CnnlensError  # noqa: E402
 from cnnlens.testing import network  # noqa: E402
@@ -115,7 +115,7 @@ def test_a_live_module_and_inputs_given(pair: Path) -> None:
     assert [run.label for run in result.checks[1].runs] == ["reference"]
     assert result.checks[0].inputs == "the first 64 of the inputs given"
     assert result.outputs[0].shapes == ((64, 4), (64, 4))
-    shown = twins.as_table(result)
+    shown = listing.twins_table(result)
     assert "they are one model" in shown
     assert "pytorch and reference" in shown
 
@@ -159,8 +159,8 @@ def test_other_shapes_are_another_model() -> None:
     shorter.outputs = (shorter.tensors["flat"],)
     result = twins.check_twins(chain, shorter, backends=["reference"])
     assert not result.agree
-    assert twins.as_json(result)["outputs"][0]["apart"] is None
-    assert "other shapes" in twins.as_table(result)
+    assert listing.twins_json(result)["outputs"][0]["apart"] is None
+    assert "other shapes" in listing.twins_table(result)
 
 
 def test_twin_takes_no_recordings(pair: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -104,7 +104,7 @@ class Worker(Process):
         return list(self._ask("devices", "looking for devices")["devices"])
 
     def load(self, folder: Path, trust_code: bool = False) -> Loaded:
-        """Load the network that ``cnnlens.backend.handover.write`` wrote to ``folder``, instead of the one loaded before.
+        """Load the network that ``backend.handover.write`` wrote to ``folder``, instead of the one loaded before.
 
         Raises:
             CnnlensError: the backend refuses it (``UnsupportedLayerError`` where a layer is the reason).

@@ -23,7 +23,7 @@ from cnnlens.text import printable
 
 if TYPE_CHECKING:
     from cnnlens.architecture import InputShape
-    from cnnlens.twins import Twins
+    from cnnlens.checking.twins import Twins
 
 __all__ = ["FRAMEWORKS", "TITLES", "Conversion", "convert", "example_of", "framework_named", "why_not"]
 
@@ -284,7 +284,7 @@ def _proved(network: Network, made: _Made, inputs: Any, backend: str, timeout: f
     Raises:
         CnnlensError: they do not agree; says where.
     """
-    from cnnlens import twins
+    from cnnlens.checking import twins
 
     found = twins.check_twins(
         network, made.network, inputs, backends=[backend, "reference"], timeout=timeout, turned=made.turned
@@ -299,7 +299,7 @@ def _proved(network: Network, made: _Made, inputs: Any, backend: str, timeout: f
 def _rounding_alone(network: Network, made: _Made, inputs: Any, found: Twins) -> bool:
     """Whether both audits pass, and nothing but the numbers that were rounded on the way sets the two apart: with them
     in float64 both are one model, and the file's are those, rounded."""
-    from cnnlens import twins
+    from cnnlens.checking import twins
 
     if made.exact is None or not all(one.agree for one in found.checks):
         return False
@@ -308,7 +308,8 @@ def _rounding_alone(network: Network, made: _Made, inputs: Any, found: Twins) ->
 
 def why_not(found: Twins) -> str:
     """What is wrong with two models that should be one."""
-    from cnnlens import check_listing, twins
+    from cnnlens.checking import listing as check_listing
+    from cnnlens.checking import twins
 
     if found.reason:
         return found.reason

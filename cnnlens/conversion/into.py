@@ -21,9 +21,9 @@ from cnnlens.text import printable
 
 if TYPE_CHECKING:
     from cnnlens.architecture import InputShape
-    from cnnlens.checking import Check
+    from cnnlens.checking.result import Check
+    from cnnlens.checking.twins import Twins
     from cnnlens.conversion.into_files import Written
-    from cnnlens.twins import Twins
 
 __all__ = ["Transfer", "put_into"]
 
@@ -144,8 +144,10 @@ def _proof(
     Raises:
         CnnlensError: it does not agree.
     """
-    from cnnlens import checking, conversion, twins
+    from cnnlens import conversion
     from cnnlens.backend import seam as backend
+    from cnnlens.checking import checker as checking
+    from cnnlens.checking import twins
 
     if not result.calls:
         return None

@@ -1,5 +1,1 @@
-"""The layout detective: which parts of two models are one, and what turned the arrays of one into the other's.
-
-Kept apart from the faults of a layer (``cnnlens.faults``): there numbers that were computed are on trial, here numbers
-that were stored.
-"""
+"""Two models held against each other: which parts of them are one, and what turned one's arrays into the other's."""

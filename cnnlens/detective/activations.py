@@ -129,7 +129,7 @@ def compare(a: Network, b: Network, inputs: Any, pairs: Sequence[PartPair] = ())
 
 def _inputs(network: Network, inputs: Any) -> list[Array]:
     if isinstance(inputs, str) and inputs == "random":
-        from cnnlens.auditing import default_inputs
+        from cnnlens.checking.auditing import default_inputs
 
         return list(default_inputs(network).values())
     from cnnlens.inputs import open_inputs

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnlens.auditing import audited_calls, recorded_ref
+from cnnlens.checking.auditing import audited_calls, recorded_ref
 from cnnlens.network import Call, Network, Ref, map_refs
 from cnnlens.reference.activations import ActivationLayer
 from cnnlens.reference.operation import LinearOperation, Operation

@@ -195,12 +195,12 @@ def _narrow(x: Array) -> Array:
 
 def _by_fault(step: Step, other: Step) -> str:
     """What a check would say if B's feature map were a recording of A's step."""
-    from cnnlens.faults import explain
-    from cnnlens.numerics.arithmetic import EXACT
-    from cnnlens.numerics.case import Case, map_arrays
-    from cnnlens.numerics.condition import selects
-    from cnnlens.numerics.prediction import floor_of, predict, terms_of
-    from cnnlens.numerics.tally import Tally
+    from cnnlens.checking.faults.explanation import explain
+    from cnnlens.checking.noise.arithmetic import EXACT
+    from cnnlens.checking.noise.case import Case, map_arrays
+    from cnnlens.checking.noise.condition import selects
+    from cnnlens.checking.noise.prediction import floor_of, predict, terms_of
+    from cnnlens.checking.noise.tally import Tally
 
     output = _in_axes_of(step, other.canonical).astype(np.float32)
     args = tuple(map_arrays(list(step.args), _narrow))

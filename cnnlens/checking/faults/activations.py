@@ -9,9 +9,9 @@ from typing import Any, cast
 
 import numpy as np
 
-from cnnlens.faults.problem import Hypothesis, Problem, number
-from cnnlens.numerics.case import Array, Case
-from cnnlens.numerics.linear import product
+from cnnlens.checking.faults.problem import Hypothesis, Problem, number
+from cnnlens.checking.noise.case import Array, Case
+from cnnlens.checking.noise.linear import product
 from cnnlens.reference.activations import ActivationLayer, PReLU
 from cnnlens.reference.functions import Activation, activation_layer, named_activation, parametric_activation
 from cnnlens.reference.operation import LinearOperation, Operation

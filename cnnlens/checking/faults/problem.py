@@ -14,14 +14,14 @@ from functools import cached_property
 
 import numpy as np
 
+from cnnlens.checking.noise.arithmetic import EXACT, Arithmetic
+from cnnlens.checking.noise.case import Array, Case, map_arrays
+from cnnlens.checking.noise.condition import selects
+from cnnlens.checking.noise.nonfinite import channels
+from cnnlens.checking.noise.prediction import Prediction, predict
+from cnnlens.checking.noise.tally import Tally
 from cnnlens.errors import CnnlensError
 from cnnlens.network import CONFIG_ERRORS
-from cnnlens.numerics.arithmetic import EXACT, Arithmetic
-from cnnlens.numerics.case import Array, Case, map_arrays
-from cnnlens.numerics.condition import selects
-from cnnlens.numerics.nonfinite import channels
-from cnnlens.numerics.prediction import Prediction, predict
-from cnnlens.numerics.tally import Tally
 from cnnlens.reference.convolution import Convolution
 from cnnlens.reference.dense import Dense
 

@@ -2,7 +2,7 @@
 
 A layer passes as float32 when its errors are rounding noise of float32, for the layer, for every channel and for the
 worst output. Otherwise the layer is computed again under each narrower arithmetic, and passes under that name when
-nothing but float32 noise is left. What remains is a fault, and ``cnnlens.faults`` is asked which.
+nothing but float32 noise is left. What remains is a fault, and ``cnnlens.checking.faults.explanation`` is asked which.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from cnnlens.checking.noise.arithmetic import EXACT, Arithmetic, candidates
+from cnnlens.checking.noise.case import Case
+from cnnlens.checking.noise.condition import rounds_once, selects
+from cnnlens.checking.noise.formats import BFLOAT16, FLOAT16, Format, fits, to_format
+from cnnlens.checking.noise.nonfinite import nonfinite_weights, strays
+from cnnlens.checking.noise.prediction import floor_of, predict, spread_of, terms_of
+from cnnlens.checking.noise.tally import Tally
+from cnnlens.checking.noise.threads import one_blas_thread
 from cnnlens.errors import CnnlensError, UnsupportedLayerError
 from cnnlens.network import CONFIG_ERRORS, Call
-from cnnlens.numerics.arithmetic import EXACT, Arithmetic, candidates
-from cnnlens.numerics.case import Case
-from cnnlens.numerics.condition import rounds_once, selects
-from cnnlens.numerics.formats import BFLOAT16, FLOAT16, Format, fits, to_format
-from cnnlens.numerics.nonfinite import nonfinite_weights, strays
-from cnnlens.numerics.prediction import floor_of, predict, spread_of, terms_of
-from cnnlens.numerics.tally import Tally
-from cnnlens.numerics.threads import one_blas_thread
 from cnnlens.reference.bare_ops import BareOperation
 from cnnlens.text import printable
 
@@ -291,7 +291,7 @@ def _like_noise(tally: Tally, least: float) -> bool:
 
 def _fault(case: Case, base: Arithmetic, tally: Tally, floor: float, found: Audit) -> Audit:
     """A layer that no rounding explains."""
-    from cnnlens.faults import explain
+    from cnnlens.checking.faults.explanation import explain
 
     try:
         text, explained = explain(case, base, tally, floor)

@@ -1,4 +1,4 @@
-"""A check as a table, a sentence a backend, and plain data."""
+"""A check, or two models held together, as a table, a sentence a backend, and plain data."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from cnnlens.auditing import recorded_ref
-from cnnlens.checking import Check, Run
-from cnnlens.numerics import Audit
+from cnnlens.checking.auditing import recorded_ref
+from cnnlens.checking.result import Check, Run
+from cnnlens.checking.twins import LIMIT, Twins
+from cnnlens.checking.verdict import Audit
 from cnnlens.text import columns, finite_or_null, printable
 
-__all__ = ["as_json", "as_table", "sentences"]
+__all__ = ["as_json", "as_table", "sentence", "sentences", "twins_json", "twins_table"]
 
 
 def as_json(check: Check) -> dict[str, Any]:
@@ -184,3 +185,59 @@ def _what(run: Run) -> str:
     versions: Mapping[str, str] = run.versions
     named = [f"{name} {version}" for name, version in versions.items() if name != "python"]
     return f"({', '.join([*named, run.device, run.precision])})"
+
+
+def twins_table(twins: Twins) -> str:
+    """Both checks one after the other, then a row an output and pair of runs, and a sentence."""
+    rows = [["output", "float64", "runs", "max abs", "relative RMS"]]
+    for one in twins.outputs:
+        shown = " and ".join(printable(name, 40) for name in one.names)
+        apart = "-" if one.apart is None else f"{one.apart:.2g}"
+        for (a, b), found in one.recorded.items():
+            rows.append([shown, apart, f"{a} and {b}", f"{found.max_abs:.2g}", f"{found.rel_rms:.2g}"])
+        if not one.recorded:
+            rows.append([shown, apart, f"{one.shapes[0]} and {one.shapes[1]}", "-", "-"])
+    tables = [as_table(one) for one in twins.checks]
+    return "\n".join([*tables, *columns(rows), "", _twins_sentence(twins), ""])
+
+
+def _twins_sentence(twins: Twins) -> str:
+    if twins.reason:
+        return f"the outputs could not be compared in float64: {twins.reason}"
+    worst = max(twins.outputs, key=lambda one: one.apart or 0.0)
+    apart = worst.apart or 0.0
+    names = " and ".join(f"'{printable(name, 40)}'" for name in worst.names)
+    if not math.isfinite(apart):
+        return f"they are not one model: {names} have other shapes, or NaN and infinities at other places"
+    where = "where rounding gives at most 2**-40 (9.1e-13)"
+    text = f"{names} are {apart:.2g} of their largest value apart in float64, {where}"
+    if apart > LIMIT:
+        return f"they are not one model: {text}; cnnlens diff says why"
+    return f"{'they are one model' if twins.agree else 'the files hold one model, but an audit failed'}: {text}"
+
+
+def twins_json(twins: Twins) -> dict[str, Any]:
+    """The same as plain data; ``apart`` is null where it is infinite or unknown."""
+    return {
+        "agree": twins.agree,
+        "could_check": twins.could_check,
+        "says": _twins_sentence(twins),
+        "limit": LIMIT,
+        "outputs": [
+            {
+                "names": list(one.names),
+                "shapes": [list(shape) for shape in one.shapes],
+                "apart": finite_or_null(one.apart),
+                "recorded": [
+                    {
+                        "runs": [a, b],
+                        "max_abs": finite_or_null(found.max_abs),
+                        "relative_rms": finite_or_null(found.rel_rms),
+                    }
+                    for (a, b), found in one.recorded.items()
+                ],
+            }
+            for one in twins.outputs
+        ],
+        "checks": [as_json(one) for one in twins.checks],
+    }

@@ -13,8 +13,8 @@ from typing import Any, cast
 
 import numpy as np
 
-from cnnlens.faults.problem import Hypothesis, Problem
-from cnnlens.numerics.case import Array, Case
+from cnnlens.checking.faults.problem import Hypothesis, Problem
+from cnnlens.checking.noise.case import Array, Case
 from cnnlens.reference.dense import Dense, EinsumDense
 from cnnlens.reference.operation import LinearOperation
 

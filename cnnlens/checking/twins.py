@@ -19,22 +19,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnlens import check_listing, numerics
-from cnnlens.auditing import default_inputs, recorded_ref
 from cnnlens.backend.process import parse_spec
 from cnnlens.backend.seam import get, suited
-from cnnlens.checking import Check, check
+from cnnlens.checking.auditing import default_inputs, recorded_ref
+from cnnlens.checking.checker import check
+from cnnlens.checking.pairs import Comparison, pairwise
+from cnnlens.checking.result import Check
 from cnnlens.errors import CnnlensError, UnsupportedLayerError
 from cnnlens.inputs import CanonicalStream, open_inputs
 from cnnlens.live import backend_of
 from cnnlens.network import Network, Shape, shown_shape, without_graph
-from cnnlens.numerics import Comparison
 from cnnlens.progress import silent
 from cnnlens.recorder import network_given, record, runs_here
 from cnnlens.recording import Recording
-from cnnlens.text import columns, finite_or_null, printable
+from cnnlens.text import printable
 
-__all__ = ["LIMIT", "Output", "Twins", "as_json", "as_table", "check_twins", "exactly_apart"]
+__all__ = ["LIMIT", "Output", "Twins", "check_twins", "exactly_apart"]
 
 Array = NDArray[Any]
 
@@ -257,7 +257,7 @@ def _output(
         for other, theirs in runs[1]:
             alike = _alike(array, theirs)
             if alike is not None:
-                recorded[label, other] = numerics.pairwise(array, alike)
+                recorded[label, other] = pairwise(array, alike)
     pair = exact[number]
     left, right = pair or (runs[0][0][1], runs[1][0][1])
     shapes: tuple[tuple[int, ...], tuple[int, ...]] = left.shape, right.shape
@@ -290,59 +290,3 @@ def _difference(array: Array, alike: Array) -> float:
 
 
 # -- what is shown ---------------------------------------------------------------------------------------------------
-
-
-def as_table(twins: Twins) -> str:
-    """Both checks one after the other, then a row an output and pair of runs, and a sentence."""
-    rows = [["output", "float64", "runs", "max abs", "relative RMS"]]
-    for one in twins.outputs:
-        shown = " and ".join(printable(name, 40) for name in one.names)
-        apart = "-" if one.apart is None else f"{one.apart:.2g}"
-        for (a, b), found in one.recorded.items():
-            rows.append([shown, apart, f"{a} and {b}", f"{found.max_abs:.2g}", f"{found.rel_rms:.2g}"])
-        if not one.recorded:
-            rows.append([shown, apart, f"{one.shapes[0]} and {one.shapes[1]}", "-", "-"])
-    tables = [check_listing.as_table(one) for one in twins.checks]
-    return "\n".join([*tables, *columns(rows), "", _sentence(twins), ""])
-
-
-def _sentence(twins: Twins) -> str:
-    if twins.reason:
-        return f"the outputs could not be compared in float64: {twins.reason}"
-    worst = max(twins.outputs, key=lambda one: one.apart or 0.0)
-    apart = worst.apart or 0.0
-    names = " and ".join(f"'{printable(name, 40)}'" for name in worst.names)
-    if not math.isfinite(apart):
-        return f"they are not one model: {names} have other shapes, or NaN and infinities at other places"
-    where = "where rounding gives at most 2**-40 (9.1e-13)"
-    text = f"{names} are {apart:.2g} of their largest value apart in float64, {where}"
-    if apart > LIMIT:
-        return f"they are not one model: {text}; cnnlens diff says why"
-    return f"{'they are one model' if twins.agree else 'the files hold one model, but an audit failed'}: {text}"
-
-
-def as_json(twins: Twins) -> dict[str, Any]:
-    """The same as plain data; ``apart`` is null where it is infinite or unknown."""
-    return {
-        "agree": twins.agree,
-        "could_check": twins.could_check,
-        "says": _sentence(twins),
-        "limit": LIMIT,
-        "outputs": [
-            {
-                "names": list(one.names),
-                "shapes": [list(shape) for shape in one.shapes],
-                "apart": finite_or_null(one.apart),
-                "recorded": [
-                    {
-                        "runs": [a, b],
-                        "max_abs": finite_or_null(found.max_abs),
-                        "relative_rms": finite_or_null(found.rel_rms),
-                    }
-                    for (a, b), found in one.recorded.items()
-                ],
-            }
-            for one in twins.outputs
-        ],
-        "checks": [check_listing.as_json(one) for one in twins.checks],
-    }

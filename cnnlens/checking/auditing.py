@@ -8,10 +8,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnlens import numerics
+from cnnlens.checking.verdict import Audit, audit
 from cnnlens.errors import CnnlensError, UnsupportedLayerError
 from cnnlens.network import Call, Network, Ref, map_refs
-from cnnlens.numerics import Audit
 from cnnlens.text import printable
 
 __all__ = ["Recorded", "audit_recording", "audited_calls", "default_inputs", "recorded_ref"]
@@ -82,7 +81,7 @@ def _audit(network: Network, call: Call, recording: Recorded, count: int, strict
         return Audit(call.name, call.layer.kind, "not audited", reason=str(error))
     # A program names no result of a recurrent layer that nothing uses; the reference gives them all.
     several = len(results) > 1 or (call.layer.kind in _STATES and network.source.framework == "torch")
-    return numerics.audit(call, weights, arguments, keywords, results if several else results[0], strict)
+    return audit(call, weights, arguments, keywords, results if several else results[0], strict)
 
 
 def _is_filled(network: Network, ref: Ref) -> bool:

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cnnlens.checking.noise.case import Case
 from cnnlens.network import Layer
-from cnnlens.numerics.case import Case
 
 __all__ = ["nonfinite_weights", "strays"]
 

@@ -13,9 +13,9 @@ from typing import Any, cast
 
 import numpy as np
 
-from cnnlens.faults.kernels import with_weight
-from cnnlens.faults.problem import Hypothesis, Problem
-from cnnlens.numerics.case import Array, Case
+from cnnlens.checking.faults.kernels import with_weight
+from cnnlens.checking.faults.problem import Hypothesis, Problem
+from cnnlens.checking.noise.case import Array, Case
 from cnnlens.reference.normalization import (
     BatchNormalization,
     GroupNormalization,

@@ -15,7 +15,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnlens.numerics.arithmetic import EXACT, Arithmetic
+from cnnlens.checking.noise.arithmetic import EXACT, Arithmetic
 from cnnlens.reference import build
 from cnnlens.reference.convolution import (
     Convolution,

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnlens.numerics.formats import BFLOAT16, FLOAT16, FLOAT32, TF32, Format, Rounding, fits, to_format
+from cnnlens.checking.noise.formats import BFLOAT16, FLOAT16, FLOAT32, TF32, Format, Rounding, fits, to_format
 
 __all__ = ["EXACT", "Arithmetic", "candidates"]
 

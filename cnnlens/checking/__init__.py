@@ -7,7 +7,7 @@ float32 must leave there; so no error is inherited, and one number tells roundin
 
 from __future__ import annotations
 
-from cnnlens.numerics.pairs import Comparison, pairwise
-from cnnlens.numerics.verdict import VERDICTS, Audit, audit, merge
+from cnnlens.checking.pairs import Comparison, pairwise
+from cnnlens.checking.verdict import VERDICTS, Audit, audit, merge
 
 __all__ = ["VERDICTS", "Audit", "Comparison", "audit", "merge", "pairwise"]

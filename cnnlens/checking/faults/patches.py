@@ -14,9 +14,9 @@ from typing import cast
 
 import numpy as np
 
-from cnnlens.faults.problem import Hypothesis, Problem, number
-from cnnlens.numerics.case import Array, Case
-from cnnlens.numerics.linear import product
+from cnnlens.checking.faults.problem import Hypothesis, Problem, number
+from cnnlens.checking.noise.case import Array, Case
+from cnnlens.checking.noise.linear import product
 from cnnlens.reference.convolution import Convolution
 from cnnlens.reference.dense import Dense
 from cnnlens.reference.operation import LinearOperation

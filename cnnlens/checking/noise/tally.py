@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnlens.numerics.case import Case
-from cnnlens.numerics.prediction import Prediction, errors, ratios
+from cnnlens.checking.noise.case import Case
+from cnnlens.checking.noise.prediction import Prediction, errors, ratios
 
 __all__ = ["Tally", "bits"]
 

@@ -11,11 +11,11 @@ from typing import cast
 
 import numpy as np
 
-from cnnlens.numerics.arithmetic import EXACT, Arithmetic
-from cnnlens.numerics.case import Array, Case, arrays_of, map_arrays, wide
-from cnnlens.numerics.condition import scale_of
-from cnnlens.numerics.linear import fan_in, product, winograd
-from cnnlens.numerics.propagation import inner_loss, propagate
+from cnnlens.checking.noise.arithmetic import EXACT, Arithmetic
+from cnnlens.checking.noise.case import Array, Case, arrays_of, map_arrays, wide
+from cnnlens.checking.noise.condition import scale_of
+from cnnlens.checking.noise.linear import fan_in, product, winograd
+from cnnlens.checking.noise.propagation import inner_loss, propagate
 from cnnlens.reference.operation import LinearOperation
 
 __all__ = ["Prediction", "errors", "floor_of", "predict", "ratios", "spread_of", "terms_of"]

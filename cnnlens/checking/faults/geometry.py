@@ -14,8 +14,8 @@ from typing import Any, cast
 
 import numpy as np
 
-from cnnlens.faults.problem import Hypothesis, Problem
-from cnnlens.numerics.case import Array, Case
+from cnnlens.checking.faults.problem import Hypothesis, Problem
+from cnnlens.checking.noise.case import Array, Case
 from cnnlens.reference.convolution import Convolution, DepthwiseConvolution, SeparableConvolution, TransposedConvolution
 from cnnlens.reference.operation import Operation
 from cnnlens.reference.pooling import GlobalPooling, Pooling

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from cnnlens.faults.problem import Hypothesis, Problem, channels
-from cnnlens.numerics.case import Array, Case, arrays_of
+from cnnlens.checking.faults.problem import Hypothesis, Problem, channels
+from cnnlens.checking.noise.case import Array, Case, arrays_of
 from cnnlens.reference.activations import Identity
 
 __all__ = ["channel_order", "hypotheses"]

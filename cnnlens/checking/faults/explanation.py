@@ -11,11 +11,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from cnnlens.faults import activations, fits, geometry, kernels, merging, normalization, outputs, patches
-from cnnlens.faults.problem import Hypothesis, Problem
-from cnnlens.numerics.arithmetic import Arithmetic
-from cnnlens.numerics.case import Case
-from cnnlens.numerics.tally import Tally
+from cnnlens.checking.faults import activations, fits, geometry, kernels, merging, normalization, outputs, patches
+from cnnlens.checking.faults.problem import Hypothesis, Problem
+from cnnlens.checking.noise.arithmetic import Arithmetic
+from cnnlens.checking.noise.case import Case
+from cnnlens.checking.noise.tally import Tally
 from cnnlens.reference.merging import Concatenate, Merge
 
 __all__ = ["explain"]

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from cnnlens.faults.problem import Hypothesis, Problem, channels, number
-from cnnlens.numerics.case import Array, Case
-from cnnlens.numerics.linear import product
-from cnnlens.numerics.propagation import softmax_axis
+from cnnlens.checking.faults.problem import Hypothesis, Problem, channels, number
+from cnnlens.checking.noise.case import Array, Case
+from cnnlens.checking.noise.linear import product
+from cnnlens.checking.noise.propagation import softmax_axis
 from cnnlens.reference.convolution import DepthwiseConvolution, SeparableConvolution, TransposedConvolution
 from cnnlens.reference.functions import Activation
 from cnnlens.reference.operation import LinearOperation

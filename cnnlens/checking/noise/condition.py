@@ -15,9 +15,9 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnlens.numerics.case import Picked, arrays_of, map_arrays
-from cnnlens.numerics.propagation import inner_loss, propagate
-from cnnlens.numerics.recurrence import step_by_step
+from cnnlens.checking.noise.case import Picked, arrays_of, map_arrays
+from cnnlens.checking.noise.propagation import inner_loss, propagate
+from cnnlens.checking.noise.recurrence import step_by_step
 from cnnlens.reference.activations import ActivationLayer, Identity, Masking, PReLU
 from cnnlens.reference.aten.operations import AtenOperation
 from cnnlens.reference.bare_ops import BareOperation, KerasTwoOperation

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnlens.numerics.case import Picked
-from cnnlens.numerics.propagation import inner_loss
+from cnnlens.checking.noise.case import Picked
+from cnnlens.checking.noise.propagation import inner_loss
 from cnnlens.reference.cells import Rounding
 from cnnlens.reference.functions import Activation
 from cnnlens.reference.operation import Operation

@@ -1,0 +1,120 @@
+"""What a check found: what ran, a row a layer, and which verdicts are no fault."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from cnnlens.checking.pairs import Comparison
+from cnnlens.checking.verdict import Audit
+from cnnlens.network import Network
+from cnnlens.text import printable
+
+__all__ = ["Check", "Row", "Run", "policy_verdict", "stored_halves"]
+
+# What a run may be by its arithmetic. A model whose own dtype policy asks for less precision may have it as well.
+_ROUNDING = {
+    "strict": frozenset({"exact", "float32"}),
+    "native": frozenset({"exact", "float32", "tf32", "float16", "bfloat16"}),
+}
+
+
+_POLICIES = {"mixed_float16": "float16", "float16": "float16", "mixed_bfloat16": "bfloat16", "bfloat16": "bfloat16"}
+
+
+@dataclass(frozen=True)
+class Run:
+    """One side of the check: a backend that ran here, or a recording.
+
+    Attributes:
+        label: How it is named in tables: the backend, with a number or device where two would be alike.
+        weights: Arrays that differ from the file's, one line each; None where the run does not say.
+        repeats: How far a second run was from the first (0 where every bit is the same), by tensor; None if not asked.
+        error: Why there is no result, in one line; everything else is empty then.
+    """
+
+    label: str
+    backend: str
+    versions: Mapping[str, str] = field(default_factory=lambda: dict[str, str]())
+    device: str = ""
+    precision: str = ""
+    weights: tuple[str, ...] | None = None
+    repeats: Mapping[str, float] | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One layer call and its audit in each run, by the run's label."""
+
+    name: str
+    kind: str
+    audits: Mapping[str, Audit]
+
+
+@dataclass(frozen=True)
+class Check:
+    """The result: what ran, a row a layer, and how far the runs are from each other."""
+
+    network: Network
+    inputs: str
+    runs: tuple[Run, ...]
+    rows: tuple[Row, ...]
+    pairs: Mapping[tuple[str, str], Mapping[str, Comparison]]
+
+    @property
+    def agree(self) -> bool:
+        """Whether every audited layer of every run is rounding, and its weights are the file's bit for bit."""
+        return all(self.problem(run) is None for run in self.runs)
+
+    @property
+    def could_check(self) -> bool:
+        """Whether every run gave a result, and at least one layer of each could be audited."""
+        audited = {label for row in self.rows for label, audit in row.audits.items() if audit.verdict != "not audited"}
+        return all(run.error is None and run.label in audited for run in self.runs)
+
+    def problem(self, run: Run) -> tuple[str, Audit] | str | None:
+        """What is wrong with a run: its error, the first layer that is not rounding with its audit, or None."""
+        if run.error is not None:
+            return run.error
+        for row in self.rows:
+            audit = row.audits.get(run.label)
+            if audit is not None and not self.is_rounding(run, row, audit):
+                return row.name, audit
+        if run.weights:
+            return f"{len(run.weights)} weights differ from the file's: {run.weights[0]}"
+        if run.repeats is not None and run.precision == "strict" and any(run.repeats.values()):
+            name = max(run.repeats, key=lambda one: run.repeats[one] if run.repeats else 0.0)
+            return (
+                f"it does not repeat itself: {printable(name)} is {run.repeats[name]:.2g} off at most in a second run"
+            )
+        return None
+
+    def is_rounding(self, run: Run, row: Row, audit: Audit) -> bool:
+        """Whether a verdict is no fault, at the run's precision and the layer's own dtype policy."""
+        layer = self.network.calls_by_name[row.name].layer
+        allowed = _ROUNDING.get(run.precision, _ROUNDING["strict"])
+        if audit.verdict in allowed or audit.verdict in ("not audited", policy_verdict(layer.config)):
+            return True
+        return audit.verdict in stored_halves(self.network)
+
+
+def stored_halves(network: Network) -> frozenset[str]:
+    """The narrow types that a PyTorch model's weights are stored in: what flows between its layers is of them too.
+
+    Keras keeps such a choice in each layer's dtype policy instead (``policy_verdict``).
+    """
+    if network.source.framework != "torch":
+        return frozenset()
+    stored = {weight.stored.stored_dtype for layer in network.layers for weight in layer.stored.values()}
+    return frozenset(_POLICIES.values()) & stored
+
+
+def policy_verdict(config: Mapping[str, Any]) -> str:
+    """The verdict that a layer's own dtype policy asks for: ``float16`` for ``mixed_float16``, else ``float32``."""
+    policy: Any = config.get("dtype")
+    if isinstance(policy, Mapping):
+        inner: Any = cast("Mapping[str, Any]", policy).get("config")
+        policy = cast("Mapping[str, Any]", inner).get("name") if isinstance(inner, Mapping) else None
+    return _POLICIES.get(policy if isinstance(policy, str) else "", "float32")
