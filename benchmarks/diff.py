@@ -90,7 +90,7 @@ def _torch(path: Path, target: Path, change: Change) -> Path:
 
 
 def _row(name: str, a: Path, b: Path, expected: str, runs: int) -> Row:
-    from cnnlens.differing import diff
+    from cnnlens.differing.differ import diff
 
     def ours() -> float:
         start = time.perf_counter()

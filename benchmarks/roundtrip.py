@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from cnnlens import architecture, conversion
-from cnnlens.detective.hypotheses.orders import bit_sums
+from cnnlens.differing.hypotheses.orders import bit_sums
 from cnnlens.errors import CnnlensError
 from cnnlens.network import Network
 

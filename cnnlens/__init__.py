@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from cnnlens.checking.checker import check
     from cnnlens.checking.result import Check
     from cnnlens.conversion import Conversion, convert
-    from cnnlens.differing import Diff, diff
+    from cnnlens.differing.differ import diff
+    from cnnlens.differing.result import Diff
     from cnnlens.kernel import Kernel, Statistics
     from cnnlens.network import Call, Layer, Network
     from cnnlens.recorder import record

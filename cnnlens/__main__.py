@@ -1,5 +1,5 @@
 """``python -m cnnlens`` is ``cnnlens``."""
 
-from cnnlens.cli import main
+from cnnlens.cli.main import main
 
 raise SystemExit(main())

@@ -7,7 +7,6 @@ The file of weights is read by our reader: PyTorch never sees it.
 
 from __future__ import annotations
 
-import argparse
 import ast
 import contextlib
 import json
@@ -28,7 +27,7 @@ from cnnlens.text import printable
 if TYPE_CHECKING:
     from cnnlens.network import Network
 
-__all__ = ["InputShape", "add_arguments", "network", "networks", "open_architecture", "parse_shapes"]
+__all__ = ["InputShape", "open_architecture"]
 
 TIMEOUT = 600.0  # s; importing torch takes 2, exporting a ResNet-152 10
 _DTYPES = ("float32", "float64", "float16", "bfloat16", "int64", "int32", "uint8", "bool")
@@ -69,87 +68,6 @@ class ArchitectureSource:
         import hashlib
 
         return hashlib.sha256(self._program).hexdigest() if self._weights is None else str(self._weights.sha256)
-
-
-def add_arguments(parser: argparse.ArgumentParser, model: str = "MODEL") -> None:
-    """Add ``--arch`` and ``--input-shape`` to a command that takes a MODEL, or what it calls it."""
-    parser.add_argument(
-        "--arch",
-        metavar="MODULE:FACTORY",
-        help=f"what builds the torch.nn.Module that {model} holds the weights of: package.module:factory, "
-        "file.py:Class or module:factory(classes=10). That code is run",
-    )
-    parser.add_argument(
-        "--input-shape",
-        metavar="C,H,W",
-        help="with --arch: the input's shape without the batch; several inputs as 3,32,32;10, other types as 16:int64 "
-        "(default: the module's example_input_array)",
-    )
-
-
-def network(options: argparse.Namespace) -> Network:
-    """The network of a command's MODEL, with what ``add_arguments`` added.
-
-    Raises:
-        CnnlensError: the file is refused, or the code does not build what its weights fit; one line.
-    """
-    arch, shape = getattr(options, "arch", None), getattr(options, "input_shape", None)
-    if arch is None:
-        if shape is not None:
-            raise CnnlensError("--input-shape says what a module takes; name its factory with --arch")
-        from cnnlens import open as open_model
-
-        return open_model(options.model, config=getattr(options, "config", None))
-    if getattr(options, "config", None) is not None:
-        raise CnnlensError("--config is for weights of Keras, --arch for those of PyTorch: give one of them")
-    shapes = None if shape is None else parse_shapes(shape)
-    return open_architecture(arch, options.model, example_shapes=shapes)
-
-
-def networks(options: argparse.Namespace, paths: Sequence[str]) -> list[Network]:
-    """The networks of several files of a command; ``--arch`` and ``--config`` go to those that hold weights alone.
-
-    Raises:
-        CnnlensError: as ``network`` does; or none of them is a state dict that ``--arch`` could be for.
-    """
-    from cnnlens import open as open_model
-
-    if options.arch is None and options.input_shape is not None:
-        raise CnnlensError("--input-shape says what a module takes; name its factory with --arch")
-    shapes = None if options.input_shape is None else parse_shapes(options.input_shape)
-    found: list[Network] = []
-    wanted = options.arch is not None
-    for path in paths:
-        one = open_model(path)
-        framework = None if one.calls else one.source.framework
-        if framework == "torch" and options.arch is not None:
-            one, wanted = open_architecture(options.arch, path, example_shapes=shapes), False
-        elif framework == "keras" and options.config is not None:
-            one = open_model(path, config=options.config)
-        found.append(one)
-    if wanted:
-        shown = " and ".join(printable(path, 300) for path in paths)
-        raise CnnlensError(f"--arch is for a state dict of PyTorch, and {shown} are none; leave --arch out")
-    return found
-
-
-def parse_shapes(text: str) -> list[InputShape]:
-    """``"3,32,32;16:int64"`` as the shapes of two inputs.
-
-    Raises:
-        CnnlensError: it says no shapes.
-    """
-    shapes: list[InputShape] = []
-    for part in text.split(";"):
-        match = re.fullmatch(r"\s*(\d{1,9}(?:\s*[,x]\s*\d{1,9})*)\s*(?::\s*(\w+))?\s*", part)
-        if match is None or (match[2] or "float32") not in _DTYPES:
-            raise CnnlensError(
-                f"--input-shape '{printable(text, 100)}': sizes without the batch were expected, such as 3,32,32; "
-                f"several inputs are separated by ';', another type follows a ':' ({', '.join(_DTYPES[1:])})"
-            )
-        sizes = tuple(int(size) for size in re.split(r"[,x]", match[1]))
-        shapes.append(InputShape(sizes, match[2] or "float32"))
-    return shapes
 
 
 def open_architecture(

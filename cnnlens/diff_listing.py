@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from cnnlens.detective.proof import Line
-from cnnlens.differing import ArrayRow, Diff, Row
+from cnnlens.differing.proof import Line
+from cnnlens.differing.result import ArrayRow, Diff, Row
 from cnnlens.network import Network
 from cnnlens.text import columns, finite_or_null, printable
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from cnnlens.errors import CnnlensError
 from cnnlens.text import printable
 
-__all__ = ["file_name", "replacing", "write_text"]
+__all__ = ["file_name", "replacing", "silent", "write_text"]
 
 
 @contextlib.contextmanager
@@ -65,3 +65,8 @@ def file_name(*parts: str) -> str:
     joined = "-".join(parts)
     safe = "".join(char if char.isascii() and (char.isalnum() or char in "._-") else "_" for char in joined)
     return safe.lstrip(".")[:120] or "cnnlens"
+
+
+def silent(line: str) -> None:
+    """Where nobody asked to hear how far it is."""
+    del line

@@ -17,8 +17,9 @@ import pytest
 
 import cnnlens
 from cnnlens import architecture
-from cnnlens.architecture import InputShape, open_architecture, parse_shapes
-from cnnlens.cli import main
+from cnnlens.architecture import InputShape, open_architecture
+from cnnlens.cli.arguments import parse_shapes
+from cnnlens.cli.main import main
 from cnnlens.errors import CnnlensError
 
 torch = pytest.importorskip("torch")

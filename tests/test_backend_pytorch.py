@@ -24,7 +24,7 @@ from benchmarks.peers.torch_modules import MobileNetV2, ResNet18  # noqa: E402
 from cnnlens import sample  # noqa: E402
 from cnnlens.checking import checker as checking  # noqa: E402
 from cnnlens.checking import listing as check_listing  # noqa: E402
-from cnnlens.cli import main  # noqa: E402
+from cnnlens.cli.main import main  # noqa: E402
 from cnnlens.errors import CnnlensError, UnsupportedLayerError  # noqa: E402
 from cnnlens.network import Call, Layer, Network, Ref  # noqa: E402
 from cnnlens.testing import NETWORKS, BackendContract, inputs_for, network  # noqa: E402

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from cnnlens import sample
-from cnnlens.cli import main
+from cnnlens.cli.main import main
 
 MODEL = str(sample.MODEL)
 REAL = Path(__file__).parents[2] / "shared" / "data" / "best-cnn-model.keras"

@@ -14,7 +14,7 @@ import pytest
 import cnnlens
 from benchmarks.roundtrip import lost_arrays, there_and_back
 from cnnlens import conversion, sample
-from cnnlens.cli import main
+from cnnlens.cli.main import main
 from tests.random_networks import random_network
 
 torch = pytest.importorskip("torch")

@@ -13,11 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cnnlens import commands_diff
-from cnnlens.detective.hypotheses.kinship import kinship, noise_level
-from cnnlens.detective.moves import Chain, Flip, Reshape, Take, Transpose
-from cnnlens.detective.proof import Line, identifier, proven, run, same, tiles
-from cnnlens.differing import Diff, diff
+from cnnlens.cli import diff as commands_diff
+from cnnlens.differing.differ import diff
+from cnnlens.differing.hypotheses.kinship import kinship, noise_level
+from cnnlens.differing.moves import Chain, Flip, Reshape, Take, Transpose
+from cnnlens.differing.proof import Line, identifier, proven, run, same, tiles
+from cnnlens.differing.result import Diff
 from cnnlens.errors import CnnlensError
 from cnnlens.network import Network
 from cnnlens.testing import NETWORKS, network

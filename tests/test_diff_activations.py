@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cnnlens.detective.activations import Activations
-from cnnlens.differing import diff
+from cnnlens.differing.activations import Activations
+from cnnlens.differing.differ import diff
 from cnnlens.errors import CnnlensError
 from cnnlens.files.keras_network import keras_network
 from cnnlens.network import Network

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from cnnlens import diff_listing
-from cnnlens.differing import Diff, diff
+from cnnlens.differing.differ import diff
+from cnnlens.differing.result import Diff
 from cnnlens.network import Network
 from tests.diff_mistakes import MISTAKES, Mistake
 from tests.diff_models import (

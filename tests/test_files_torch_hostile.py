@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 import cnnlens
-from cnnlens.cli import main
+from cnnlens.cli.main import main
 from cnnlens.files.torch_vocabulary import CALLS, CONSTANTS
 from tests.files_torch_hostile_makers import (
     MAKERS,

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import cnnlens
-from cnnlens.cli import main
+from cnnlens.cli.main import main
 from cnnlens.errors import CnnlensError, FileRefusedError
 from cnnlens.files import read
 

@@ -54,7 +54,7 @@ def test_help_summary_and_layouts_load_nothing_heavy(arguments: list[str]) -> No
     if arguments[0] == "summary":
         arguments = [*arguments, str(PACKAGE / "sample" / "fashion_mnist_cnn.keras")]
     run = f"try:\n    main({arguments!r})\nexcept SystemExit as stop:\n    assert not stop.code"
-    code = f"from cnnlens.cli import main\n{run}"
+    code = f"from cnnlens.cli.main import main\n{run}"
     assert loaded(code, HEAVY) == []
 
 

@@ -17,7 +17,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from cnnlens import layout, pictures, plot
-from cnnlens.cli import main
+from cnnlens.cli.main import main
 from cnnlens.errors import CnnlensError
 from cnnlens.layout import FRAMEWORKS, KINDS, Geometry, listing
 from cnnlens.layout.crossing import Crossing, crossings

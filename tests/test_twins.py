@@ -17,7 +17,7 @@ torch = pytest.importorskip("torch")
 
 import cnnlens  # noqa: E402
 from cnnlens.checking import listing, twins  # noqa: E402
-from cnnlens.cli import main  # noqa: E402
+from cnnlens.cli.main import main  # noqa: E402
 from cnnlens.errors import CnnlensError  # noqa: E402
 from cnnlens.testing import network  # noqa: E402
 from tests.once import once  # noqa: E402

@@ -27,7 +27,7 @@ from cnnlens.errors import CnnlensError
 from cnnlens.inputs import CanonicalStream, without_graph
 from cnnlens.live import backend_of
 from cnnlens.network import Network
-from cnnlens.progress import silent
+from cnnlens.output import silent
 from cnnlens.text import printable
 
 __all__ = ["check"]

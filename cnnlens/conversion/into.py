@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from cnnlens.errors import CnnlensError
 from cnnlens.network import Layer, Network
-from cnnlens.progress import silent
+from cnnlens.output import silent
 from cnnlens.text import printable
 
 if TYPE_CHECKING:

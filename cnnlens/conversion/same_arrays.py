@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnlens.detective.hypotheses.orders import bit_sums
+from cnnlens.differing.hypotheses.orders import bit_sums
 from cnnlens.errors import CnnlensError
 from cnnlens.network import Network
 from cnnlens.text import printable

@@ -14,13 +14,13 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnlens.detective.finding import Finding
-from cnnlens.detective.hypotheses.kinship import LEAST, Kinship, kinship
-from cnnlens.detective.hypotheses.rounding import Quantised, levels_of, quantised, steplike
-from cnnlens.detective.hypotheses.scales import Scaled, scaled, tolerance
-from cnnlens.detective.moves import Chain
-from cnnlens.detective.parts import Item
-from cnnlens.detective.proof import Line, identifier, proven, tiles
+from cnnlens.differing.finding import Finding
+from cnnlens.differing.hypotheses.kinship import LEAST, Kinship, kinship
+from cnnlens.differing.hypotheses.rounding import Quantised, levels_of, quantised, steplike
+from cnnlens.differing.hypotheses.scales import Scaled, scaled, tolerance
+from cnnlens.differing.moves import Chain
+from cnnlens.differing.parts import Item
+from cnnlens.differing.proof import Line, identifier, proven, tiles
 
 __all__ = ["Subject", "valued"]
 

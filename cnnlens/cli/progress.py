@@ -7,7 +7,7 @@ import sys
 import time
 from typing import TextIO
 
-__all__ = ["Progress", "silent"]
+__all__ = ["Progress"]
 
 _EVERY = 0.1  # s between two drawings
 
@@ -69,8 +69,3 @@ def _duration(seconds: float) -> str:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
-
-
-def silent(line: str) -> None:
-    """Where nobody asked to hear how far it is."""
-    del line

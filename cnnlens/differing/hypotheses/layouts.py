@@ -17,8 +17,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnlens.detective.moves import Chain, Flip, Move, Reshape, Transpose
-from cnnlens.detective.parts import Item
+from cnnlens.differing.moves import Chain, Flip, Move, Reshape, Transpose
+from cnnlens.differing.parts import Item
 
 __all__ = ["Box", "Plan", "Way", "plan"]
 

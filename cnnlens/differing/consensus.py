@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from cnnlens.detective.finding import Finding
-from cnnlens.detective.hypotheses.kinship import LEAST
-from cnnlens.detective.investigation import Compared, PartPair
+from cnnlens.differing.finding import Finding
+from cnnlens.differing.hypotheses.kinship import LEAST
+from cnnlens.differing.investigation import Compared, PartPair
 
 __all__ = ["settle", "verdict"]
 

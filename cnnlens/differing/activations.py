@@ -14,9 +14,9 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnlens.detective.investigation import PartPair
-from cnnlens.detective.tracing import Step, Trace, trace
-from cnnlens.detective.trials import ALIKE, apart, described, tried
+from cnnlens.differing.investigation import PartPair
+from cnnlens.differing.tracing import Step, Trace, trace
+from cnnlens.differing.trials import ALIKE, apart, described, tried
 from cnnlens.errors import CnnlensError, UnsupportedLayerError
 from cnnlens.network import Network, Shape, shown_shape
 from cnnlens.text import columns, printable

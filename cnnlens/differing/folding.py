@@ -13,11 +13,11 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnlens.detective.finding import Finding
-from cnnlens.detective.hypotheses.scales import Fold, fold
-from cnnlens.detective.moves import Chain
-from cnnlens.detective.parts import Item, Part
-from cnnlens.detective.proof import Line, identifier, proven
+from cnnlens.differing.finding import Finding
+from cnnlens.differing.hypotheses.scales import Fold, fold
+from cnnlens.differing.moves import Chain
+from cnnlens.differing.parts import Item, Part
+from cnnlens.differing.proof import Line, identifier, proven
 
 __all__ = ["Folded", "unfold"]
 

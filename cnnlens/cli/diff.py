@@ -40,9 +40,9 @@ def add(commands: Any) -> None:
 
 def _diff(options: argparse.Namespace) -> int:
     from cnnlens import diff_listing
-    from cnnlens.cli import output_text
-    from cnnlens.commands_record import inputs_given
-    from cnnlens.differing import diff
+    from cnnlens.cli.arguments import inputs_given
+    from cnnlens.cli.printing import output_text
+    from cnnlens.differing.differ import diff
 
     one, other = architecture.networks(options, [options.a, options.b])
     inputs: Any = None

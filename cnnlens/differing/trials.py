@@ -14,7 +14,7 @@ from typing import Any, TypeAlias, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnlens.detective.tracing import Step, Trace
+from cnnlens.differing.tracing import Step, Trace
 from cnnlens.errors import CnnlensError
 from cnnlens.network import CONFIG_ERRORS
 from cnnlens.text import printable

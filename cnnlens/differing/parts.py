@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnlens import layout
-from cnnlens.detective.hypotheses.orders import bit_sums
-from cnnlens.detective.moves import Chain, Flip, Move, Reshape, Take, Transpose
+from cnnlens.differing.hypotheses.orders import bit_sums
+from cnnlens.differing.moves import Chain, Flip, Move, Reshape, Take, Transpose
 from cnnlens.errors import CnnlensError
 from cnnlens.layout import Geometry
 from cnnlens.layout.lookup import CANONICAL, look_up, pattern_of

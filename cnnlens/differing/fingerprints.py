@@ -13,8 +13,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnlens.detective.hypotheses.orders import bit_sums
-from cnnlens.detective.parts import Item, Part, spaced
+from cnnlens.differing.hypotheses.orders import bit_sums
+from cnnlens.differing.parts import Item, Part, spaced
 
 __all__ = ["Fingerprint", "alike", "fingerprint", "resemblance", "shared_roles"]
 

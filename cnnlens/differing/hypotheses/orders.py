@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnlens.detective.proof import same
+from cnnlens.differing.proof import same
 
 __all__ = ["bit_sums", "exact_orders", "near_orders"]
 

@@ -7,7 +7,6 @@ that ``--help`` and ``summary`` load neither matplotlib nor anything else that t
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import re
 import signal
@@ -16,22 +15,22 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from cnnlens import (
-    architecture,
-    commands_check,
-    commands_convert,
-    commands_diff,
-    commands_layouts,
-    commands_record,
-)
-from cnnlens.arguments import whole_number
+from cnnlens import architecture
+from cnnlens.cli import check as commands_check
+from cnnlens.cli import convert as commands_convert
+from cnnlens.cli import diff as commands_diff
+from cnnlens.cli import layouts as commands_layouts
+from cnnlens.cli import record as commands_record
+from cnnlens.cli.arguments import whole_number
+from cnnlens.cli.layers import _layer_with_kernel
+from cnnlens.cli.printing import output_text
+from cnnlens.cli.show import _hist, _kernels, _maps, _summary
 from cnnlens.errors import CnnlensError
-from cnnlens.text import printable
 
 if TYPE_CHECKING:
-    from cnnlens.network import Layer, Network
+    pass
 
-__all__ = ["main", "output_text"]
+__all__ = ["main"]
 
 
 class _Parser(argparse.ArgumentParser):
@@ -172,148 +171,14 @@ class _Version(argparse.Action):
 # -- commands --------------------------------------------------------------------------------------------------------
 
 
-def _summary(options: argparse.Namespace) -> None:
-    from cnnlens import summary
-
-    network = architecture.network(options)
-    output_text(_json(summary.as_json(network)) if options.json else summary.as_table(network), options.output)
-
-
-def _kernels(options: argparse.Namespace) -> None:
-    from cnnlens import pictures
-
-    network = architecture.network(options)
-    layer = _layer_with_kernel(network, options.layer)
-    figure, facts = pictures.kernels(network, layer, _channel(options.channel))
-    _picture(options, figure, facts, network, layer, "kernels")
-
-
-def _hist(options: argparse.Namespace) -> None:
-    from cnnlens import pictures
-
-    network = architecture.network(options)
-    layer = _layer_with_kernel(network, options.layer, needs_kernel=options.weight is None)
-    seed = options.seed if options.untrained else None
-    figure, facts = pictures.histogram(network, layer, options.weight, seed)
-    _picture(options, figure, facts, network, layer, "hist")
-
-
-def _maps(options: argparse.Namespace) -> None:
-    from cnnlens import pictures
-
-    network = architecture.network(options)
-    names: list[str] = options.layer or []
-    wanted = [_layer(network, one) for one in names] or pictures.convolutions(network)[:2]
-    if not wanted:
-        raise CnnlensError(f"{printable(options.model, 300)}: it has no convolution; name a layer with --layer")
-    if options.kernel is not None and len(wanted) > 1:
-        wanted = wanted[:1]
-    results = pictures.feature_maps(
-        network, wanted, options.image, index=options.index, scale=options.scale, kernel=options.kernel
-    )
-    if not options.json or options.output is not None:
-        several = len(results) > 1
-        paths = [_picture_path(options.output, network, layer, "maps", several) for layer, _, _ in results]
-        _save([figure for _, figure, _ in results], paths)
-        for path, (_, _, facts) in zip(paths, results, strict=True):
-            facts["picture"] = str(path)
-    if options.json:
-        output_text(_json({"layers": [facts for _, _, facts in results]}))
-        return
-    for _, _, facts in results:
-        output_text(f"{facts['text']}\nwrote {facts['picture']}\n")
-
-
 def _layouts(options: argparse.Namespace) -> None:
     commands_layouts.run(options, output_text, _layer_with_kernel)
 
 
 def _demo(options: argparse.Namespace) -> None:
-    from cnnlens import demo
+    from cnnlens.cli import demo
 
     demo.run(Path(options.output), print)
 
 
 # -- what the commands share -----------------------------------------------------------------------------------------
-
-
-def _json(data: Any) -> str:
-    return json.dumps(data, indent=2, ensure_ascii=True, allow_nan=False) + "\n"
-
-
-def output_text(text: str, path: str | None = None) -> None:
-    """Print ``text``, or write it to ``path``, whole or not at all."""
-    if path is not None:
-        from cnnlens.output import write_text
-
-        write_text(path, text)
-        return
-    encoding = sys.stdout.encoding or "utf-8"
-    try:
-        sys.stdout.write(text.encode(encoding, "replace").decode(encoding))
-        sys.stdout.flush()
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        # What is left in the buffer would fail again when Python ends, and loudly.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise CnnlensError(f"the output cannot be written ({error.strerror}); choose another place with -o") from None
-
-
-def _layer(network: Network, wanted: str) -> Layer:
-    if wanted not in network.by_name and wanted.lstrip("-").isdigit() and len(wanted) < 10:
-        return network[int(wanted)]
-    return network[wanted]
-
-
-def _layer_with_kernel(network: Network, wanted: str | None, needs_kernel: bool = True) -> Layer:
-    from cnnlens import pictures
-
-    if wanted is not None:
-        layer = _layer(network, wanted)
-        if needs_kernel and layer.kernel is None:
-            having = [f"'{printable(one.name)}'" for one in network.layers if one.kernel is not None][:6]
-            others = "these have: " + ", ".join(having) if having else "no layer of this model has one"
-            raise CnnlensError(f"{printable(network.source.path, 300)}: {layer.shown} has no kernel; {others}")
-        return layer
-    found = pictures.convolutions(network) or [one for one in network.layers if one.kernel is not None]
-    if not found:
-        raise CnnlensError(f"{printable(network.source.path, 300)}: no layer has a kernel; name a layer and a weight")
-    return found[0]
-
-
-def _channel(value: str | None) -> int | str | None:
-    if value is None or value in ("all", "rgb"):
-        return value
-    if value.isdigit() and len(value) < 10:
-        return int(value)
-    raise CnnlensError(f"--channel: an index, 'all' or 'rgb' was expected, '{printable(value)}' came")
-
-
-def _picture(
-    options: argparse.Namespace, figure: Any, facts: dict[str, Any], network: Network, layer: Layer, what: str
-) -> None:
-    if not options.json or options.output is not None:
-        path = _picture_path(options.output, network, layer, what)
-        _save([figure], [path])
-        facts["picture"] = str(path)
-    output_text(_json(facts) if options.json else f"{facts['text']}\nwrote {facts['picture']}\n")
-
-
-def _picture_path(output: str | None, network: Network, layer: Layer, what: str, several: bool = False) -> Path:
-    from cnnlens.output import file_name
-
-    if output is None:
-        stem = Path(network.source.path).name.split(".")[0]
-        return Path(file_name(stem, layer.name, what) + ".png")
-    path = Path(output)
-    return path.with_name(f"{path.stem}-{file_name(layer.name)}{path.suffix}") if several else path
-
-
-def _save(figures: Sequence[Any], paths: Sequence[Path]) -> None:
-    from cnnlens import plot
-
-    for path in paths:  # all of them before the first is written, so that an error leaves none behind
-        plot.check_target(path)
-    for figure, path in zip(figures, paths, strict=True):
-        plot.save(figure, path)

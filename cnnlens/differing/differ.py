@@ -7,111 +7,22 @@ every explanation is tried on the numbers, and the line that is given was run be
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from cnnlens.detective.consensus import settle, verdict
-from cnnlens.detective.finding import STATUSES, Finding
-from cnnlens.detective.investigation import Compared, PartPair, investigate
-from cnnlens.detective.proof import Line
+from cnnlens.differing.consensus import settle, verdict
+from cnnlens.differing.investigation import Compared, PartPair, investigate
+from cnnlens.differing.proof import Line
+from cnnlens.differing.result import ArrayRow, Diff, Row
 from cnnlens.errors import CnnlensError
 from cnnlens.network import Network
 
-__all__ = ["ArrayRow", "Diff", "Row", "diff"]
+__all__ = ["diff"]
 
 _OPEN_SIZE = 96  # pixels, where the other model leaves its image size open
 _WORST = ("another shape", "another", "missing", "differs", "ambiguous", "fine-tuned", "explained",
           "equal, stored otherwise", "equal")  # fmt: skip
-
-
-@dataclass(frozen=True)
-class ArrayRow:
-    """One array of a pair of layers.
-
-    Attributes:
-        role: What it is, in Keras' words: ``kernel``, ``bias``, ``gamma`` …
-        a, b: Its name in each layer; None where one has no such array.
-        shape_a, shape_b: As each file stores it; ``axes_a``, ``axes_b``: the letters of those axes.
-        finding: What explains it.
-    """
-
-    role: str
-    a: str | None
-    b: str | None
-    shape_a: tuple[int, ...] | None
-    shape_b: tuple[int, ...] | None
-    axes_a: str
-    axes_b: str
-    finding: Finding
-
-
-@dataclass(frozen=True)
-class Row:
-    """A pair of layers, or a layer that one model has alone.
-
-    Attributes:
-        a, b: Their names; None where one model has no such layer.
-        kind_a, kind_b: Their kinds.
-        status: The worst of its arrays'; one of ``STATUSES``.
-        explanation: What explains the difference.
-        line: The line of NumPy that turns B's stored array into A's, for the array that is explained; None where no
-            line can.
-        how: ``order`` where order and kind paired them, ``values`` where their values did.
-        arrays: Each array by itself.
-        notes: What was passed over.
-    """
-
-    a: str | None
-    b: str | None
-    kind_a: str
-    kind_b: str
-    status: str
-    explanation: str
-    line: Line | None
-    how: str
-    arrays: tuple[ArrayRow, ...]
-    notes: tuple[str, ...] = ()
-
-    @property
-    def equal(self) -> bool:
-        """Whether it is no difference."""
-        return self.status in STATUSES[:2]
-
-
-@dataclass(frozen=True)
-class Diff:
-    """What was found out about two models.
-
-    Attributes:
-        a, b: The networks.
-        rows: A row a pair of layers that hold arrays, in A's order; then what only B has.
-        verdict: What happened to the model as a whole, in one to three sentences.
-        activations: Where their feature maps part; None where it was not asked.
-    """
-
-    a: Network
-    b: Network
-    rows: tuple[Row, ...]
-    verdict: tuple[str, ...]
-    activations: Any = None
-
-    @property
-    def equal(self) -> bool:
-        """Whether the models hold the same numbers, however stored, and compute the same where that was asked."""
-        return all(row.equal for row in self.rows) and (self.activations is None or self.activations.agree)
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain data: the verdict, a row a layer, and every line with its lists written out."""
-        from cnnlens import diff_listing
-
-        return diff_listing.as_json(self)
-
-    def __str__(self) -> str:
-        from cnnlens import diff_listing
-
-        return diff_listing.as_table(self)
 
 
 def diff(a: Any, b: Any, inputs: Any = None) -> Diff:
@@ -136,7 +47,7 @@ def diff(a: Any, b: Any, inputs: Any = None) -> Diff:
     activations: Any = None
     said = verdict(found)
     if inputs is not None:
-        from cnnlens.detective.activations import compare
+        from cnnlens.differing.activations import compare
 
         activations = compare(one, other, inputs, found)
         if activations.text:

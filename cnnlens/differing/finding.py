@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from cnnlens.detective.hypotheses.kinship import Kinship
-from cnnlens.detective.moves import Chain
-from cnnlens.detective.proof import Line
+from cnnlens.differing.hypotheses.kinship import Kinship
+from cnnlens.differing.moves import Chain
+from cnnlens.differing.proof import Line
 
 __all__ = ["STATUSES", "Finding"]
 

@@ -15,15 +15,15 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnlens.detective.finding import Finding
-from cnnlens.detective.hypotheses.kinship import LEAST, kinship
-from cnnlens.detective.hypotheses.layouts import Box, Plan, Way, plan
-from cnnlens.detective.hypotheses.orders import bit_sums, exact_orders, near_orders
-from cnnlens.detective.hypotheses.rounding import FORMATS, representable, rounded, rounding_text, rounds_to
-from cnnlens.detective.moves import Chain, Reshape, Take
-from cnnlens.detective.parts import Item, spaced
-from cnnlens.detective.proof import Line, proven, same
-from cnnlens.detective.valuation import Subject, valued
+from cnnlens.differing.finding import Finding
+from cnnlens.differing.hypotheses.kinship import LEAST, kinship
+from cnnlens.differing.hypotheses.layouts import Box, Plan, Way, plan
+from cnnlens.differing.hypotheses.orders import bit_sums, exact_orders, near_orders
+from cnnlens.differing.hypotheses.rounding import FORMATS, representable, rounded, rounding_text, rounds_to
+from cnnlens.differing.moves import Chain, Reshape, Take
+from cnnlens.differing.parts import Item, spaced
+from cnnlens.differing.proof import Line, proven, same
+from cnnlens.differing.valuation import Subject, valued
 
 __all__ = ["Examination", "examine"]
 

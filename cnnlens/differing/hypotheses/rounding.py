@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnlens.detective.proof import same, tiles
+from cnnlens.differing.proof import same, tiles
 
 __all__ = ["FORMATS", "Quantised", "levels_of", "quantised", "representable", "rounded", "rounding_text",
            "rounds_to", "steplike"]  # fmt: skip

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnlens import architecture
-from cnnlens.arguments import seconds
+from cnnlens.cli.arguments import inputs_given, seconds
 
 if TYPE_CHECKING:
     from cnnlens.recording import Recording
 
-__all__ = ["add", "inputs_given"]
+__all__ = ["add"]
 
 
 def add(commands: Any) -> None:
@@ -71,8 +70,8 @@ def add(commands: Any) -> None:
 
 
 def _record(options: argparse.Namespace) -> None:
-    from cnnlens.cli import output_text
-    from cnnlens.progress import Progress
+    from cnnlens.cli.printing import output_text
+    from cnnlens.cli.progress import Progress
     from cnnlens.recorder import record
 
     network = architecture.network(options)
@@ -98,23 +97,6 @@ def _record(options: argparse.Namespace) -> None:
         output_text(json.dumps(_facts(recording), indent=2, ensure_ascii=True) + "\n")
     else:
         output_text(_text(recording))
-
-
-def inputs_given(given: list[str], names: list[str]) -> Any:
-    """Paths as they were given; a mapping where they name the network's inputs."""
-    from cnnlens.errors import CnnlensError
-    from cnnlens.text import nearest, printable
-
-    named: dict[str, str] = {}
-    for one in given:
-        name, equals, path = one.partition("=")
-        if equals and name in names and not Path(one).exists():
-            named[name] = path
-        elif equals and len(names) > 1 and not Path(one).exists():
-            raise CnnlensError(f"the network has no input '{printable(name)}'; {nearest(name, names)}")
-    if named and len(named) < len(given):
-        raise CnnlensError("name every input as NAME=PATH, or none")
-    return named or (given[0] if len(given) == 1 else given)
 
 
 def _layers(given: list[str] | None, tensors: Any, count: int) -> list[str | int] | None:

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cnnlens.detective.fingerprints import alike, fingerprint, resemblance, shared_roles
-from cnnlens.detective.parts import Part
+from cnnlens.differing.fingerprints import alike, fingerprint, resemblance, shared_roles
+from cnnlens.differing.parts import Part
 
 __all__ = ["Pair", "Pairing", "pair"]
 

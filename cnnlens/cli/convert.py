@@ -8,7 +8,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from cnnlens import architecture
-from cnnlens.arguments import seconds
+from cnnlens.cli.arguments import seconds
 
 if TYPE_CHECKING:
     from cnnlens.conversion import Conversion
@@ -56,8 +56,8 @@ def add(commands: Any) -> None:
 
 
 def _convert(options: argparse.Namespace) -> None:
-    from cnnlens.cli import output_text
-    from cnnlens.commands_record import inputs_given
+    from cnnlens.cli.arguments import inputs_given
+    from cnnlens.cli.printing import output_text
     from cnnlens.conversion import convert
 
     if options.into is not None:
@@ -125,9 +125,8 @@ def _text(made: Conversion) -> str:
 
 
 def _into(options: argparse.Namespace, network: Network) -> None:
-    from cnnlens.architecture import parse_shapes
-    from cnnlens.cli import output_text
-    from cnnlens.commands_record import inputs_given
+    from cnnlens.cli.arguments import inputs_given, parse_shapes
+    from cnnlens.cli.printing import output_text
     from cnnlens.conversion.into import put_into
 
     inputs = inputs_given(options.inputs, [ref.name for ref in network.inputs]) if options.inputs else None

@@ -10,13 +10,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
-from cnnlens.detective.examination import Examination, examine
-from cnnlens.detective.finding import Finding
-from cnnlens.detective.folding import unfold
-from cnnlens.detective.hypotheses.layouts import Box
-from cnnlens.detective.pairing import Pair, pair
-from cnnlens.detective.parts import Item, Part, parts_of
-from cnnlens.detective.proof import same
+from cnnlens.differing.examination import Examination, examine
+from cnnlens.differing.finding import Finding
+from cnnlens.differing.folding import unfold
+from cnnlens.differing.hypotheses.layouts import Box
+from cnnlens.differing.pairing import Pair, pair
+from cnnlens.differing.parts import Item, Part, parts_of
+from cnnlens.differing.proof import same
 from cnnlens.network import Network
 
 __all__ = ["Compared", "PartPair", "investigate"]

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from cnnlens import architecture
-from cnnlens.arguments import seconds, whole_number
+from cnnlens.cli.arguments import seconds, whole_number
+from cnnlens.cli.backends import _backends
 
 if TYPE_CHECKING:
     from cnnlens.checking.result import Check
@@ -72,7 +73,7 @@ def add(commands: Any) -> None:
 def _check(options: argparse.Namespace) -> int:
     from cnnlens.checking import listing as check_listing
     from cnnlens.checking.checker import check
-    from cnnlens.commands_record import inputs_given
+    from cnnlens.cli.arguments import inputs_given
 
     if options.twin is not None:
         return _check_twins(options)
@@ -99,7 +100,7 @@ def _check(options: argparse.Namespace) -> int:
 def _check_twins(options: argparse.Namespace) -> int:
     from cnnlens.checking import listing as check_listing
     from cnnlens.checking import twins
-    from cnnlens.commands_record import inputs_given
+    from cnnlens.cli.arguments import inputs_given
     from cnnlens.errors import CnnlensError
 
     if options.recordings or options.repeat > 1:
@@ -128,7 +129,7 @@ def _told(
     as_table: Callable[[Any], str],
 ) -> int:
     """Print a result as it was asked for; the exit code that it stands for."""
-    from cnnlens.cli import output_text
+    from cnnlens.cli.printing import output_text
 
     text = json.dumps(as_json(result), indent=2, allow_nan=False) + "\n" if options.json else as_table(result)
     output_text(text, options.output)
@@ -142,11 +143,3 @@ def _chosen(options: argparse.Namespace) -> list[str] | None:
     if options.backends is None:
         return None
     return [name for name in (part.strip() for part in options.backends.split(",")) if name]
-
-
-def _backends(options: argparse.Namespace) -> None:
-    from cnnlens.backend import listing as backend_listing
-    from cnnlens.cli import output_text
-
-    rows = backend_listing.table(devices=options.devices)
-    output_text(backend_listing.as_json(rows) if options.json else backend_listing.as_text(rows), options.output)

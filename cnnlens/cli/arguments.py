@@ -1,0 +1,140 @@
+"""Types of command-line arguments that several commands share; each refuses in argparse's own words."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cnnlens.errors import CnnlensError
+from cnnlens.text import printable
+
+if TYPE_CHECKING:
+    from cnnlens.network import Network
+from cnnlens.architecture import _DTYPES, InputShape, open_architecture
+
+if TYPE_CHECKING:
+    pass
+
+__all__ = ["add_arguments", "inputs_given", "network", "networks", "parse_shapes", "seconds", "whole_number"]
+
+
+def whole_number(least: int) -> Callable[[str], int]:
+    """A type of argument: whole numbers of at least ``least``."""
+
+    def number(text: str) -> int:
+        value = int(text)
+        if value < least:
+            raise argparse.ArgumentTypeError(f"at least {least} was expected, {value} came")
+        return value
+
+    number.__name__ = "whole number"
+    return number
+
+
+def seconds(text: str) -> float:
+    """A type of argument: a time above zero."""
+    value = float(text)
+    if not value > 0:
+        raise argparse.ArgumentTypeError(f"more than 0 was expected, {value:g} came")
+    return value
+
+
+def inputs_given(given: list[str], names: list[str]) -> Any:
+    """Paths as they were given; a mapping where they name the network's inputs."""
+    from cnnlens.errors import CnnlensError
+    from cnnlens.text import nearest, printable
+
+    named: dict[str, str] = {}
+    for one in given:
+        name, equals, path = one.partition("=")
+        if equals and name in names and not Path(one).exists():
+            named[name] = path
+        elif equals and len(names) > 1 and not Path(one).exists():
+            raise CnnlensError(f"the network has no input '{printable(name)}'; {nearest(name, names)}")
+    if named and len(named) < len(given):
+        raise CnnlensError("name every input as NAME=PATH, or none")
+    return named or (given[0] if len(given) == 1 else given)
+
+
+def add_arguments(parser: argparse.ArgumentParser, model: str = "MODEL") -> None:
+    """Add ``--arch`` and ``--input-shape`` to a command that takes a MODEL, or what it calls it."""
+    parser.add_argument(
+        "--arch",
+        metavar="MODULE:FACTORY",
+        help=f"what builds the torch.nn.Module that {model} holds the weights of: package.module:factory, "
+        "file.py:Class or module:factory(classes=10). That code is run",
+    )
+    parser.add_argument(
+        "--input-shape",
+        metavar="C,H,W",
+        help="with --arch: the input's shape without the batch; several inputs as 3,32,32;10, other types as 16:int64 "
+        "(default: the module's example_input_array)",
+    )
+
+
+def network(options: argparse.Namespace) -> Network:
+    """The network of a command's MODEL, with what ``add_arguments`` added.
+
+    Raises:
+        CnnlensError: the file is refused, or the code does not build what its weights fit; one line.
+    """
+    arch, shape = getattr(options, "arch", None), getattr(options, "input_shape", None)
+    if arch is None:
+        if shape is not None:
+            raise CnnlensError("--input-shape says what a module takes; name its factory with --arch")
+        from cnnlens import open as open_model
+
+        return open_model(options.model, config=getattr(options, "config", None))
+    if getattr(options, "config", None) is not None:
+        raise CnnlensError("--config is for weights of Keras, --arch for those of PyTorch: give one of them")
+    shapes = None if shape is None else parse_shapes(shape)
+    return open_architecture(arch, options.model, example_shapes=shapes)
+
+
+def networks(options: argparse.Namespace, paths: Sequence[str]) -> list[Network]:
+    """The networks of several files of a command; ``--arch`` and ``--config`` go to those that hold weights alone.
+
+    Raises:
+        CnnlensError: as ``network`` does; or none of them is a state dict that ``--arch`` could be for.
+    """
+    from cnnlens import open as open_model
+
+    if options.arch is None and options.input_shape is not None:
+        raise CnnlensError("--input-shape says what a module takes; name its factory with --arch")
+    shapes = None if options.input_shape is None else parse_shapes(options.input_shape)
+    found: list[Network] = []
+    wanted = options.arch is not None
+    for path in paths:
+        one = open_model(path)
+        framework = None if one.calls else one.source.framework
+        if framework == "torch" and options.arch is not None:
+            one, wanted = open_architecture(options.arch, path, example_shapes=shapes), False
+        elif framework == "keras" and options.config is not None:
+            one = open_model(path, config=options.config)
+        found.append(one)
+    if wanted:
+        shown = " and ".join(printable(path, 300) for path in paths)
+        raise CnnlensError(f"--arch is for a state dict of PyTorch, and {shown} are none; leave --arch out")
+    return found
+
+
+def parse_shapes(text: str) -> list[InputShape]:
+    """``"3,32,32;16:int64"`` as the shapes of two inputs.
+
+    Raises:
+        CnnlensError: it says no shapes.
+    """
+    shapes: list[InputShape] = []
+    for part in text.split(";"):
+        match = re.fullmatch(r"\s*(\d{1,9}(?:\s*[,x]\s*\d{1,9})*)\s*(?::\s*(\w+))?\s*", part)
+        if match is None or (match[2] or "float32") not in _DTYPES:
+            raise CnnlensError(
+                f"--input-shape '{printable(text, 100)}': sizes without the batch were expected, such as 3,32,32; "
+                f"several inputs are separated by ';', another type follows a ':' ({', '.join(_DTYPES[1:])})"
+            )
+        sizes = tuple(int(size) for size in re.split(r"[,x]", match[1]))
+        shapes.append(InputShape(sizes, match[2] or "float32"))
+    return shapes

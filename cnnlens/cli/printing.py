@@ -1,0 +1,38 @@
+"""How every command hands out what it made: text or JSON, to the terminal or into a file that is whole or not there."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+from cnnlens.errors import CnnlensError
+
+if TYPE_CHECKING:
+    pass
+
+__all__ = ["output_text"]
+
+
+def _json(data: Any) -> str:
+    return json.dumps(data, indent=2, ensure_ascii=True, allow_nan=False) + "\n"
+
+
+def output_text(text: str, path: str | None = None) -> None:
+    """Print ``text``, or write it to ``path``, whole or not at all."""
+    if path is not None:
+        from cnnlens.output import write_text
+
+        write_text(path, text)
+        return
+    encoding = sys.stdout.encoding or "utf-8"
+    try:
+        sys.stdout.write(text.encode(encoding, "replace").decode(encoding))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        # What is left in the buffer would fail again when Python ends, and loudly.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise CnnlensError(f"the output cannot be written ({error.strerror}); choose another place with -o") from None
