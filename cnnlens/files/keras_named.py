@@ -16,7 +16,7 @@ from typing import Any, cast
 import numpy as np
 
 from cnnlens.files.arrays import StoredArray
-from cnnlens.files.hdf5 import Group
+from cnnlens.files.hdf5.index import Group
 from cnnlens.files.keras_inner import inner_layers
 from cnnlens.files.keras_numbered import layer_name, model_layers
 from cnnlens.files.keras_variables import Declared, base_class, declare

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cnnlens.files.arrays import StoredArray
-from cnnlens.files.hdf5 import Group
+from cnnlens.files.hdf5.index import Group
 from cnnlens.files.jsontext import entries, mapping, text
 from cnnlens.files.keras_inner import inner_layers
 from cnnlens.files.keras_kinds import snake_case

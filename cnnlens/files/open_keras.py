@@ -9,7 +9,7 @@ from typing import Any
 from cnnlens.errors import FileRefusedError
 from cnnlens.files.arrays import StoredArray
 from cnnlens.files.container import OPENS, Member, open_archive, open_file, sniff
-from cnnlens.files.hdf5 import Group, Index, open_index
+from cnnlens.files.hdf5.index import Group, Index, open_index
 from cnnlens.files.jsontext import decode, mapping
 from cnnlens.files.keras_named import is_legacy, resolve_legacy
 from cnnlens.files.keras_numbered import IGNORED_AT_ROOT, model_layers, resolve_model, resolve_unnamed

@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 
 from cnnlens.errors import FileRefusedError
 from cnnlens.files.arrays import StoredArray, decode
-from cnnlens.files.chunks import Chunk, ChunkedLayout, read_chunks
 from cnnlens.files.container import Member
-from cnnlens.files.datatypes import BFLOAT16, NotANumberTypeError, NumberType, number_type
-from cnnlens.files.hdf5_messages import ForeignLinkError, attribute, link, symbol_table
-from cnnlens.files.hdf5_window import LimitExceededError, Window, guard
+from cnnlens.files.hdf5.chunks import Chunk, ChunkedLayout, read_chunks
+from cnnlens.files.hdf5.datatypes import BFLOAT16, NotANumberTypeError, NumberType, number_type
+from cnnlens.files.hdf5.messages import ForeignLinkError, attribute, link, symbol_table
+from cnnlens.files.hdf5.window import LimitExceededError, Window, guard
 from cnnlens.files.limits import LIMITS, human_bytes, remarks
 from cnnlens.text import printable
 

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from cnnlens.files.datatypes import NotANumberTypeError, number_type
-from cnnlens.files.hdf5_window import LimitExceededError, Window
+from cnnlens.files.hdf5.datatypes import NotANumberTypeError, number_type
+from cnnlens.files.hdf5.window import LimitExceededError, Window
 from cnnlens.files.limits import LIMITS
 
 __all__ = ["ForeignLinkError", "attribute", "link", "symbol_table"]
