@@ -99,7 +99,7 @@ def open(
 
         return network_of(source, example)
     from cnnlens.files import network
-    from cnnlens.files.config_source import read_config
+    from cnnlens.files.keras.config_source import read_config
 
     if config is not None and not isinstance(config, Mapping):
         config = read_config(config)

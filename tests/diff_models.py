@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from cnnlens.files import StoredArray
-from cnnlens.files.keras_network import keras_network
+from cnnlens.files.keras.network import keras_network
 from cnnlens.files.torch_layers import torch_layers
 from cnnlens.network import Network
 from cnnlens.testing import MemoryModel

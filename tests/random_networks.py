@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from cnnlens.files.keras_network import keras_network
+from cnnlens.files.keras.network import keras_network
 from cnnlens.network import Network
 from cnnlens.testing import MemoryModel
 

@@ -476,7 +476,7 @@ def test_a_missing_bias() -> None:
 
 def test_separable_convolution_and_the_two_that_it_is() -> None:
     def keras(arrays: dict[str, Array]) -> Network:
-        from cnnlens.files.keras_network import keras_network
+        from cnnlens.files.keras.network import keras_network
         from cnnlens.testing import MemoryModel
 
         entries = [
@@ -514,7 +514,7 @@ def test_a_transposed_convolution_in_a_state_dict_is_no_swap() -> None:
     kernel = np.random.default_rng(0).standard_normal((5, 5, 3, 3)).astype(np.float32)
 
     def keras(array: Array) -> Network:
-        from cnnlens.files.keras_network import keras_network
+        from cnnlens.files.keras.network import keras_network
         from cnnlens.testing import MemoryModel
 
         entries = [

@@ -11,7 +11,7 @@ import pytest
 from cnnlens.differing.activations import Activations
 from cnnlens.differing.differ import diff
 from cnnlens.errors import CnnlensError
-from cnnlens.files.keras_network import keras_network
+from cnnlens.files.keras.network import keras_network
 from cnnlens.network import Network
 from cnnlens.reference.functions import Activation, named_activation, parametric_activation
 from cnnlens.testing import MemoryModel, inputs_for, network

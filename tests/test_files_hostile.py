@@ -31,7 +31,7 @@ import json, resource, sys, time
 resource.setrlimit(resource.RLIMIT_AS, ({MEGABYTES} << 20,) * 2)
 from cnnlens.errors import FileRefusedError
 from cnnlens.files import read
-import cnnlens.files.open_keras, pyfive
+import cnnlens.files.keras.opener, pyfive
 results = {{}}
 for name, path in json.loads(sys.stdin.read()).items():
     start = time.perf_counter()

@@ -13,7 +13,7 @@ import pytest
 import cnnlens
 from cnnlens import sample
 from cnnlens.backend import handover
-from cnnlens.files.keras_network import keras_network
+from cnnlens.files.keras.network import keras_network
 from cnnlens.reference.executor import Executor
 from cnnlens.testing import MemoryModel
 from tests.test_network import MODELS

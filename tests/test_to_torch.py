@@ -16,7 +16,7 @@ import cnnlens
 from cnnlens import layout, sample, testing
 from cnnlens.conversion import to_torch
 from cnnlens.files import StoredArray
-from cnnlens.files.keras_network import keras_network
+from cnnlens.files.keras.network import keras_network
 from cnnlens.network import Network
 from cnnlens.reference import known_kinds
 from cnnlens.testing import MemoryModel

@@ -16,7 +16,7 @@ import pytest
 
 from cnnlens.errors import CnnlensError
 from cnnlens.files import read
-from cnnlens.files.write_keras import write_keras
+from cnnlens.files.keras.write import write_keras
 from cnnlens.testing.networks import NETWORKS
 from tests.files_keras_models import KINDS
 from tests.once import once

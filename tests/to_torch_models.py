@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from cnnlens.conversion import to_torch
-from cnnlens.files.keras_network import keras_network
+from cnnlens.files.keras.network import keras_network
 from cnnlens.network import Network
 from cnnlens.testing import MemoryModel
 from tests.reference_cases import LayerCase

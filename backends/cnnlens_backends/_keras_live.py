@@ -88,7 +88,7 @@ def network_from_live(model: Any) -> Network:
     Raises:
         CnnlensError: it is no model of Keras 3, it was not built yet, or a layer of it cannot say its config.
     """
-    from cnnlens.files.keras_network import keras_network
+    from cnnlens.files.keras.network import keras_network
 
     keras = import_module("keras")
     if not isinstance(model, keras.Model):

@@ -59,7 +59,7 @@ def inner_layers(layer: Any) -> dict[str, Any]:
             used: dict[str, int] = {}
             for one in cast("list[Any]", value):
                 if id(one) in tracked:
-                    stem = import_module("cnnlens.files.keras_kinds").snake_case(type(one).__name__)
+                    stem = import_module("cnnlens.files.keras.kinds").snake_case(type(one).__name__)
                     used[stem] = used.get(stem, -1) + 1
                     found[f"{attribute}/{stem}" + (f"_{used[stem]}" if used[stem] else "")] = tracked.pop(id(one))
     return found

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnlens.errors import CnnlensError
-from cnnlens.files.keras_operations import operation_of_entry, refusing, unpacker
+from cnnlens.files.keras.operations import operation_of_entry, refusing, unpacker
 from cnnlens.files.torch_operations import equip
 from cnnlens.layout import Geometry
 from cnnlens.network import Call, Layer, Network, Ref

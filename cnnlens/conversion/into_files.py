@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from cnnlens.conversion.transfer import Applied, apply
 from cnnlens.errors import CnnlensError
 from cnnlens.files.jsontext import decode
-from cnnlens.files.keras_numbered import IGNORED_AT_ROOT
-from cnnlens.files.write_keras import h5py_module, halved, write_archive
+from cnnlens.files.keras.numbered import IGNORED_AT_ROOT
+from cnnlens.files.keras.write import h5py_module, halved, write_archive
 from cnnlens.files.write_safetensors import Tensor, write_safetensors
 from cnnlens.network import Network
 from cnnlens.output import replacing

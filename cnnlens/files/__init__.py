@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from cnnlens.errors import FileRefusedError
 from cnnlens.files.arrays import StoredArray
+from cnnlens.files.keras.quantised import dequantise
 from cnnlens.files.model_file import ModelFile
-from cnnlens.files.quantised import dequantise
 
 if TYPE_CHECKING:
     from cnnlens.network import Network
@@ -42,7 +42,7 @@ def network(path: str | os.PathLike[str], *, config: Mapping[str, Any] | None = 
     found = None if _is_directory(where) else open_torch(where)
     if found is not None:
         return found
-    from cnnlens.files.keras_network import keras_network
+    from cnnlens.files.keras.network import keras_network
 
     return keras_network(read(where, config=config))
 
@@ -67,8 +67,8 @@ def read(path: str | os.PathLike[str], *, config: Mapping[str, Any] | None = Non
     Raises:
         FileRefusedError: The file is missing, of another kind, damaged, or asks for more than ``limits.LIMITS`` allows.
     """
-    from cnnlens.files import open_keras
     from cnnlens.files.container import NAMES, open_file, sniff
+    from cnnlens.files.keras import opener as open_keras
 
     where = Path(path)
     if _is_directory(where):

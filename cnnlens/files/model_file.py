@@ -10,7 +10,7 @@ from typing import Any
 from cnnlens.errors import FileRefusedError
 from cnnlens.files.arrays import StoredArray
 from cnnlens.files.container import Member
-from cnnlens.files.resolution import LayerPath
+from cnnlens.files.keras.resolution import LayerPath
 
 __all__ = ["ModelFile", "SourceFile", "check_crc"]
 

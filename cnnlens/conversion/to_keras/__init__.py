@@ -30,9 +30,9 @@ from cnnlens.conversion.to_keras.foresight import Foresight
 from cnnlens.conversion.to_keras.held import FlatOrder, Held, identity
 from cnnlens.conversion.to_keras.step import BY_CLASS, BY_NAME, Step, operator_name
 from cnnlens.errors import CnnlensError, UnsupportedLayerError
-from cnnlens.files.keras_network import keras_network
+from cnnlens.files.keras.network import keras_network
+from cnnlens.files.keras.write import KERAS_VERSION, write_keras
 from cnnlens.files.memory import MemoryModel
-from cnnlens.files.write_keras import KERAS_VERSION, write_keras
 from cnnlens.network import CONFIG_ERRORS, Call, Network, Ref, map_refs, without_graph
 from cnnlens.text import printable
 

@@ -18,7 +18,7 @@ from cnnlens.conversion.to_torch.use import Results, Use
 from cnnlens.conversion.to_torch.weights import LayerWeights
 from cnnlens.conversion.to_torch.writer import POOL, ClassWriter, FileWriter, Statement
 from cnnlens.errors import CnnlensError, UnsupportedLayerError
-from cnnlens.files.keras_operations import version_tuple
+from cnnlens.files.keras.operations import version_tuple
 from cnnlens.network import CONFIG_ERRORS, Layer, Network, Ref, Shape
 from cnnlens.text import printable
 

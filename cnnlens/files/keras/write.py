@@ -23,12 +23,12 @@ from numpy.typing import NDArray
 
 from cnnlens.errors import CnnlensError
 from cnnlens.files.jsontext import mapping, text
-from cnnlens.files.keras_inner import inner_layers
-from cnnlens.files.keras_kinds import snake_case
-from cnnlens.files.keras_numbered import OWN_NAMES, layer_name, model_layers
-from cnnlens.files.keras_variables import base_class, declare
+from cnnlens.files.keras.inner import inner_layers
+from cnnlens.files.keras.kinds import snake_case
+from cnnlens.files.keras.numbered import OWN_NAMES, layer_name, model_layers
+from cnnlens.files.keras.resolution import LayerPath, shown
+from cnnlens.files.keras.variables import base_class, declare
 from cnnlens.files.limits import LIMITS, human_bytes
-from cnnlens.files.resolution import LayerPath, shown
 from cnnlens.files.write_safetensors import bfloat16_bits
 from cnnlens.output import replacing
 from cnnlens.text import nearest, printable

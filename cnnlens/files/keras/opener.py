@@ -11,11 +11,11 @@ from cnnlens.files.arrays import StoredArray
 from cnnlens.files.container import OPENS, Member, open_archive, open_file, sniff
 from cnnlens.files.hdf5.index import Group, Index, open_index
 from cnnlens.files.jsontext import decode, mapping
-from cnnlens.files.keras_named import is_legacy, resolve_legacy
-from cnnlens.files.keras_numbered import IGNORED_AT_ROOT, model_layers, resolve_model, resolve_unnamed
+from cnnlens.files.keras.named import is_legacy, resolve_legacy
+from cnnlens.files.keras.numbered import IGNORED_AT_ROOT, model_layers, resolve_model, resolve_unnamed
+from cnnlens.files.keras.resolution import Resolution
 from cnnlens.files.limits import LIMITS, human_bytes, remarks
 from cnnlens.files.model_file import ModelFile, check_crc
-from cnnlens.files.resolution import Resolution
 
 __all__ = ["open_directory", "open_hdf5", "open_shards", "open_zip"]
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from cnnlens.errors import CnnlensError, UnsupportedLayerError
-from cnnlens.files.keras_graph import LayerSpec, layer_spec, read_graph
+from cnnlens.files.keras.graph import LayerSpec, layer_spec
+from cnnlens.files.keras.network import _wrapped_model
 from cnnlens.network import Source
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def unpacker(layer: Layer) -> Unpack | None:
         return None
 
     def unpack(arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        from cnnlens.files.quantised import dequantise
+        from cnnlens.files.keras.quantised import dequantise
 
         stored = {name: cast("StoredArray", weight.stored) for name, weight in layer.stored.items()}
         kept = {name: array for name, array in arrays.items() if not name.startswith("kernel") and name != "g_idx"}
@@ -66,7 +67,7 @@ def make_operation(spec: LayerSpec, file: WeightFile, version: tuple[int, ...]) 
     Raises:
         UnsupportedLayerError: the reference has none; the message lacks the layer's name.
     """
-    from cnnlens.files.keras_variables import quantisation_mode
+    from cnnlens.files.keras.variables import quantisation_mode
     from cnnlens.reference import build
     from cnnlens.reference.wrappers import Container, Input, TimeDistributed
 
@@ -105,22 +106,6 @@ def operation_of_entry(
     return make_operation(
         layer_spec(layer.entry, layer.path), _Arrays(arrays, keras_version), version_tuple(keras_version)
     )
-
-
-def _wrapped_model(spec: LayerSpec, file: WeightFile) -> Operation:
-    from cnnlens.files.keras_network import network_of_graph
-    from cnnlens.reference.wrappers import ModelOperation
-
-    assert spec.model is not None
-    graph = read_graph(spec.model)
-    if graph is None:
-        raise UnsupportedLayerError("it wraps a model without a graph")
-    return ModelOperation(network_of_graph(_inside(file, spec.path), graph))
-
-
-def _inside(file: WeightFile, path: tuple[str, ...]) -> WeightFile:
-    inside = {other[len(path) :]: arrays for other, arrays in file.weights.items() if other[: len(path)] == path}
-    return _Arrays(inside, file.keras_version)
 
 
 class WeightFile(Source, Protocol):

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from cnnlens import layout
 from cnnlens.errors import CnnlensError
-from cnnlens.files.keras_graph import LayerSpec
+from cnnlens.files.keras.graph import LayerSpec
 from cnnlens.layout import Geometry
 from cnnlens.weight import Stored, Weight
 

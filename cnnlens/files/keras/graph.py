@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from cnnlens.files.keras_arguments import GraphError, Key, arguments, keys, keys_in, listed, substitute, with_keys
+from cnnlens.files.keras.arguments import GraphError, Key, arguments, keys, keys_in, listed, substitute, with_keys
 from cnnlens.network import Ref
 from cnnlens.text import printable
 

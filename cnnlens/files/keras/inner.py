@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from cnnlens.files.jsontext import entries, mapping, text
-from cnnlens.files.keras_kinds import snake_case
-from cnnlens.files.keras_variables import base_class
+from cnnlens.files.keras.kinds import snake_case
+from cnnlens.files.keras.variables import base_class
 
 __all__ = ["Inner", "inner_layers", "numbered"]
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from cnnlens.errors import CnnlensError
 from cnnlens.files.arrays import StoredArray
 from cnnlens.files.jsontext import integer
-from cnnlens.files.keras_variables import quantisation_mode
+from cnnlens.files.keras.variables import quantisation_mode
 
 __all__ = ["dequantise"]
 

@@ -17,11 +17,11 @@ import numpy as np
 
 from cnnlens.files.arrays import StoredArray
 from cnnlens.files.hdf5.index import Group
-from cnnlens.files.keras_inner import inner_layers
-from cnnlens.files.keras_numbered import layer_name, model_layers
-from cnnlens.files.keras_variables import Declared, base_class, declare
+from cnnlens.files.keras.inner import inner_layers
+from cnnlens.files.keras.numbered import layer_name, model_layers
+from cnnlens.files.keras.resolution import LayerPath, Resolution, shown
+from cnnlens.files.keras.variables import Declared, base_class, declare
 from cnnlens.files.limits import LIMITS
-from cnnlens.files.resolution import LayerPath, Resolution, shown
 from cnnlens.text import printable
 
 __all__ = ["is_legacy", "resolve_legacy"]

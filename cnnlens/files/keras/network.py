@@ -11,15 +11,20 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from cnnlens.errors import CnnlensError
-from cnnlens.files.keras_graph import Graph, GraphError, LayerSpec, NodeSpec, read_graph
-from cnnlens.files.keras_kinds import guess_kind
-from cnnlens.files.keras_operations import WeightFile, make_operation, refusing, unpacker, version_tuple
-from cnnlens.files.keras_weights import TRANSPARENT, geometry_of, owners, weight_of
+from cnnlens.errors import CnnlensError, UnsupportedLayerError
+from cnnlens.files.keras.graph import Graph, GraphError, LayerSpec, NodeSpec, read_graph
+from cnnlens.files.keras.kinds import guess_kind
+from cnnlens.files.keras.operations import WeightFile, make_operation, refusing, unpacker, version_tuple
+from cnnlens.files.keras.weights import TRANSPARENT, geometry_of, owners, weight_of
 from cnnlens.layout import Geometry
 from cnnlens.network import CONFIG_ERRORS, Call, Layer, Network, Ref, Shape, canonical_axes, find_refs, map_refs
 from cnnlens.text import printable
 from cnnlens.weight import Weight
+
+if TYPE_CHECKING:
+    from cnnlens.network import Layer
+    from cnnlens.reference import Operation
+from cnnlens.files.keras.operations import _Arrays
 
 if TYPE_CHECKING:
     from cnnlens.reference import Operation
@@ -374,3 +379,19 @@ def input_shape(config: Mapping[str, Any]) -> Shape | None:
     if not all(axis is None or (isinstance(axis, int) and axis >= 0) for axis in axes):
         return None
     return (None, *axes[1:])
+
+
+def _wrapped_model(spec: LayerSpec, file: WeightFile) -> Operation:
+    from cnnlens.files.keras.network import network_of_graph
+    from cnnlens.reference.wrappers import ModelOperation
+
+    assert spec.model is not None
+    graph = read_graph(spec.model)
+    if graph is None:
+        raise UnsupportedLayerError("it wraps a model without a graph")
+    return ModelOperation(network_of_graph(_inside(file, spec.path), graph))
+
+
+def _inside(file: WeightFile, path: tuple[str, ...]) -> WeightFile:
+    inside = {other[len(path) :]: arrays for other, arrays in file.weights.items() if other[: len(path)] == path}
+    return _Arrays(inside, file.keras_version)
