@@ -120,8 +120,8 @@ def open_architecture(
 
 def _network(arch: str, factory: str, held: Any, state: Path | None, data: memoryview) -> Network:
     from cnnlens.files.limits import remarks
-    from cnnlens.files.torch_export import read_export
-    from cnnlens.files.torch_network import torch_network
+    from cnnlens.files.torch.program_archive import read_export
+    from cnnlens.files.torch.program_network import torch_network
 
     path = state if state is not None else Path(arch)
     program, arrays, notes = read_export(path, data)
@@ -159,7 +159,7 @@ def _parsed(arch: str) -> tuple[str, str, dict[str, Any]]:
 
 def _state(path: Path) -> Any:
     """The arrays of a state dict by name, without the prefixes that its notes name."""
-    from cnnlens.files.open_any import open_torch
+    from cnnlens.files.torch.opener import open_torch
 
     found = open_torch(path)
     source = None if found is None else found.source

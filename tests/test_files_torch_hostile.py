@@ -19,7 +19,7 @@ import pytest
 
 import cnnlens
 from cnnlens.cli.main import main
-from cnnlens.files.torch_vocabulary import CALLS, CONSTANTS
+from cnnlens.files.torch.pickle_vocabulary import CALLS, CONSTANTS
 from tests.files_torch_hostile_makers import (
     MAKERS,
     REFUSALS,
@@ -49,7 +49,7 @@ import json, resource, sys, time
 resource.setrlimit(resource.RLIMIT_AS, ({MEGABYTES} << 20,) * 2)
 import cnnlens
 from cnnlens.errors import CnnlensError
-import cnnlens.files.torch_safetensors, cnnlens.files.torch_layers, cnnlens.files.torch_archive, safetensors
+import cnnlens.files.torch.safetensors, cnnlens.files.torch.state_layers, cnnlens.files.torch.archive, safetensors
 results = {{}}
 for name, path in json.loads(sys.stdin.read()).items():
     start = time.perf_counter()

@@ -15,7 +15,7 @@ import pytest
 
 import cnnlens
 from cnnlens.errors import CnnlensError, FileRefusedError
-from cnnlens.files.torch_symbols import constant, multiple_of, read_expression
+from cnnlens.files.torch.program_symbols import constant, multiple_of, read_expression
 
 torch = pytest.importorskip("torch")
 

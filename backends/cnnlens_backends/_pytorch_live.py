@@ -22,10 +22,10 @@ import numpy as np
 import torch
 
 from cnnlens.errors import CnnlensError
-from cnnlens.files.torch_export import read_export
-from cnnlens.files.torch_inplace import straightened
-from cnnlens.files.torch_network import torch_network
-from cnnlens.files.torch_program import Program
+from cnnlens.files.torch.program import Program
+from cnnlens.files.torch.program_archive import read_export
+from cnnlens.files.torch.program_inplace import straightened
+from cnnlens.files.torch.program_network import torch_network
 from cnnlens.network import Network
 from cnnlens.text import printable
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from cnnlens.errors import CnnlensError
 from cnnlens.files.keras.operations import operation_of_entry, refusing, unpacker
-from cnnlens.files.torch_operations import equip
+from cnnlens.files.torch.operations import equip
 from cnnlens.layout import Geometry
 from cnnlens.network import Call, Layer, Network, Ref
 from cnnlens.text import printable

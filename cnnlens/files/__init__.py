@@ -36,7 +36,7 @@ def network(path: str | os.PathLike[str], *, config: Mapping[str, Any] | None = 
         FileRefusedError: The file is missing, of another kind, damaged, hostile, or asks for more than
             ``limits.LIMITS`` allows.
     """
-    from cnnlens.files.open_any import open_torch
+    from cnnlens.files.torch.opener import open_torch
 
     where = Path(path)
     found = None if _is_directory(where) else open_torch(where)

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from cnnlens.errors import UnsupportedLayerError
 from cnnlens.files import StoredArray
-from cnnlens.files.torch_operations import call_arguments, equip, translated
-from cnnlens.files.torch_weights import argument_kinds, geometry_of_entry, torch_weight
+from cnnlens.files.torch.operations import call_arguments, equip, translated
+from cnnlens.files.torch.weights import argument_kinds, geometry_of_entry, torch_weight
 from cnnlens.network import Call, Layer, Network, Ref, Shape
 from cnnlens.weight import Weight
 

@@ -29,7 +29,7 @@ from cnnlens.files.keras.numbered import OWN_NAMES, layer_name, model_layers
 from cnnlens.files.keras.resolution import LayerPath, shown
 from cnnlens.files.keras.variables import base_class, declare
 from cnnlens.files.limits import LIMITS, human_bytes
-from cnnlens.files.write_safetensors import bfloat16_bits
+from cnnlens.files.torch.write_safetensors import bfloat16_bits
 from cnnlens.output import replacing
 from cnnlens.text import nearest, printable
 

@@ -20,9 +20,9 @@ from cnnlens.files.arrays import StoredArray
 from cnnlens.files.container import open_file
 from cnnlens.files.jsontext import decode, mapping
 from cnnlens.files.limits import LIMITS, human_bytes
-from cnnlens.files.torch_file import TorchFile, by_name, check_name
-from cnnlens.files.torch_state import bare_names, left_out_notes
-from cnnlens.files.torch_storages import plain_array
+from cnnlens.files.torch.state_dict import bare_names, left_out_notes
+from cnnlens.files.torch.state_file import TorchFile, by_name, check_name
+from cnnlens.files.torch.storages import plain_array
 from cnnlens.text import printable
 
 __all__ = ["is_index", "open_safetensors", "open_shards"]

@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cnnlens.errors import CnnlensError
-from cnnlens.files.torch_batch import open_shape, shows_batch, with_batch
-from cnnlens.files.torch_entries import Entry, entry_of, settings
-from cnnlens.files.torch_flatten import FlattenOrder
-from cnnlens.files.torch_inplace import straightened
-from cnnlens.files.torch_modules import Instance, build_tree, is_filler, leaves
-from cnnlens.files.torch_operations import call_arguments, equip, same_arithmetic, translated
-from cnnlens.files.torch_program import Node, Program, values
-from cnnlens.files.torch_weights import argument_kinds, geometry_of_entry, torch_weight, unused_layers
+from cnnlens.files.torch.flatten import FlattenOrder
+from cnnlens.files.torch.operations import call_arguments, equip, same_arithmetic, translated
+from cnnlens.files.torch.program import Node, Program, values
+from cnnlens.files.torch.program_batch import open_shape, shows_batch, with_batch
+from cnnlens.files.torch.program_entries import Entry, entry_of, settings
+from cnnlens.files.torch.program_inplace import straightened
+from cnnlens.files.torch.program_modules import Instance, build_tree, is_filler, leaves
+from cnnlens.files.torch.weights import argument_kinds, geometry_of_entry, torch_weight, unused_layers
 from cnnlens.network import Call, Layer, Network, Ref, Shape, Source
 from cnnlens.text import printable
 from cnnlens.weight import Stored, Weight

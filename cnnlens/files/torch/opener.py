@@ -24,18 +24,18 @@ def open_torch(path: Path) -> Network | None:
     if kind == "zip":
         return _open_zip(path, data)
     if kind == "tar":
-        from cnnlens.files.torch_archive import refuse_tar
+        from cnnlens.files.torch.archive import refuse_tar
 
         raise refuse_tar(path)
     if kind == "pickle":
-        from cnnlens.files.torch_archive import open_legacy
-        from cnnlens.files.torch_layers import torch_layers
-        from cnnlens.files.torch_state import state_file
+        from cnnlens.files.torch.archive import open_legacy
+        from cnnlens.files.torch.state_dict import state_file
+        from cnnlens.files.torch.state_layers import torch_layers
 
         return torch_layers(state_file(path, open_legacy(path, data), data))
     if kind == "safetensors":
-        from cnnlens.files.torch_layers import torch_layers
-        from cnnlens.files.torch_safetensors import open_safetensors
+        from cnnlens.files.torch.safetensors import open_safetensors
+        from cnnlens.files.torch.state_layers import torch_layers
 
         return torch_layers(open_safetensors(path, data))
     return _open_json(path, data) if kind == "json" else None
@@ -46,15 +46,15 @@ def _open_zip(path: Path, data: memoryview) -> Network | None:
     if "config.json" in members or "model.weights.h5" in members:
         return None
     if _is_export(members):
-        from cnnlens.files.torch_export import open_export
+        from cnnlens.files.torch.program_archive import open_export
 
         return open_export(path, data, members)
-    from cnnlens.files.torch_archive import is_torch_archive, open_torch_archive
+    from cnnlens.files.torch.archive import is_torch_archive, open_torch_archive
 
     if not is_torch_archive(members):
         return None
-    from cnnlens.files.torch_layers import torch_layers
-    from cnnlens.files.torch_state import state_file
+    from cnnlens.files.torch.state_dict import state_file
+    from cnnlens.files.torch.state_layers import torch_layers
 
     return torch_layers(state_file(path, open_torch_archive(path, members), data))
 
@@ -70,7 +70,7 @@ def _open_json(path: Path, data: memoryview) -> Network | None:
     if b".safetensors" not in bytes(data[: 1 << 20]):
         return None
     from cnnlens.files.jsontext import decode
-    from cnnlens.files.torch_layers import torch_layers
-    from cnnlens.files.torch_safetensors import is_index, open_shards
+    from cnnlens.files.torch.safetensors import is_index, open_shards
+    from cnnlens.files.torch.state_layers import torch_layers
 
     return torch_layers(open_shards(path, data)) if is_index(decode(path, "", bytes(data[:]))) else None

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from cnnlens.errors import FileRefusedError
 from cnnlens.files.arrays import StoredArray, decode
 from cnnlens.files.limits import LIMITS, human_bytes
-from cnnlens.files.torch_values import DTYPES, InlineArray, Opaque, StorageRef, TensorRef
+from cnnlens.files.torch.pickle_values import DTYPES, InlineArray, Opaque, StorageRef, TensorRef
 from cnnlens.text import printable
 
 __all__ = ["Storage", "StorageFinder", "array_of", "plain_array"]

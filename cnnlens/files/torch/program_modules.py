@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from cnnlens.files.torch_program import Frame, Node, values
+from cnnlens.files.torch.program import Frame, Node, values
 
 __all__ = ["Instance", "Step", "build_tree", "is_filler", "leaves"]
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 from numpy.typing import NDArray
 
 from cnnlens.errors import UnsupportedLayerError
-from cnnlens.files.torch_weights import weight_names
+from cnnlens.files.torch.weights import weight_names
 from cnnlens.network import CONFIG_ERRORS, Layer, Ref, Shape
 from cnnlens.text import printable
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias, cast
 
-from cnnlens.files.torch_symbols import Linear
+from cnnlens.files.torch.program_symbols import Linear
 
 __all__ = [
     "SCALAR_TYPES",

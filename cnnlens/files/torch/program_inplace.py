@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-from cnnlens.files.torch_program import Node, Program, Value, map_values, values
+from cnnlens.files.torch.program import Node, Program, Value, map_values, values
 from cnnlens.text import printable
 
 __all__ = ["straightened"]

@@ -1,4 +1,4 @@
-"""The instructions of a pickle, each as a step of :class:`cnnlens.files.torch_pickle.Machine`.
+"""The instructions of a pickle, each as a step of :class:`cnnlens.files.torch.pickle_machine.Machine`.
 
 The format is described in CPython's ``Lib/pickletools.py``. Instructions that only objects and foreign memory need are
 left out, and refuse a file by their names.
@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from cnnlens.files.limits import LIMITS, human_bytes
-from cnnlens.files.torch_values import (
+from cnnlens.files.torch.pickle_values import (
     EXPORT,
     InlineArray,
     NumpyType,
@@ -23,7 +23,7 @@ from cnnlens.files.torch_values import (
 )
 
 if TYPE_CHECKING:
-    from cnnlens.files.torch_pickle import Machine
+    from cnnlens.files.torch.pickle_machine import Machine
 
 __all__ = ["STEPS", "unknown_step"]
 

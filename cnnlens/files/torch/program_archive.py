@@ -22,9 +22,9 @@ from cnnlens.files.container import Member, open_archive
 from cnnlens.files.jsontext import integer, mapping, text
 from cnnlens.files.limits import LIMITS, human_bytes, remarks
 from cnnlens.files.model_file import check_crc
-from cnnlens.files.torch_network import torch_network
-from cnnlens.files.torch_program import SCALAR_TYPES, Program
-from cnnlens.files.torch_read import SAVE_AGAIN, read_program
+from cnnlens.files.torch.program import SCALAR_TYPES, Program
+from cnnlens.files.torch.program_network import torch_network
+from cnnlens.files.torch.program_reader import SAVE_AGAIN, read_program
 from cnnlens.network import Network
 from cnnlens.text import printable
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
-from cnnlens.files.torch_values import (
+from cnnlens.files.torch.pickle_values import (
     DTYPES,
     STORAGES,
     Arguments,

@@ -13,11 +13,11 @@ from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from cnnlens.errors import CnnlensError
-from cnnlens.files.torch_entries import entry_of
-from cnnlens.files.torch_modules import is_filler
-from cnnlens.files.torch_operations import made_shapes, translated
-from cnnlens.files.torch_program import Node, Program, Size, Value, values
-from cnnlens.files.torch_symbols import Linear, constant, multiple_of
+from cnnlens.files.torch.operations import made_shapes, translated
+from cnnlens.files.torch.program import Node, Program, Size, Value, values
+from cnnlens.files.torch.program_entries import entry_of
+from cnnlens.files.torch.program_modules import is_filler
+from cnnlens.files.torch.program_symbols import Linear, constant, multiple_of
 from cnnlens.network import CONFIG_ERRORS, Shape
 from cnnlens.weight import Stored
 

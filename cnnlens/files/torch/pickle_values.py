@@ -1,7 +1,7 @@
 """What a PyTorch pickle is read into: plain containers, and descriptions of tensors and of where their elements lie.
 
 Nothing here holds an element. A description is checked for what it alone can say (sizes are sizes, strides are not
-negative); whether the file has the bytes is asked when an array is made of it (:mod:`cnnlens.files.torch_storages`).
+negative); whether the file has the bytes is asked when an array is made of it (:mod:`cnnlens.files.torch.storages`).
 """
 
 from __future__ import annotations

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
-from cnnlens.files.torch_program import Node, Size, Unknown, Value, map_values
-from cnnlens.files.torch_symbols import multiple_of
+from cnnlens.files.torch.program import Node, Size, Unknown, Value, map_values
+from cnnlens.files.torch.program_symbols import multiple_of
 
 __all__ = ["Entry", "entry_of", "settings"]
 

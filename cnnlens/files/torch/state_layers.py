@@ -12,8 +12,8 @@ from dataclasses import replace
 
 from cnnlens.errors import CnnlensError
 from cnnlens.files.arrays import StoredArray
-from cnnlens.files.torch_file import TorchFile, shown_names
-from cnnlens.files.torch_kinds import Guess, Neighbours, Shapes, guess_kind
+from cnnlens.files.torch.state_file import TorchFile, shown_names
+from cnnlens.files.torch.state_kinds import Guess, Neighbours, Shapes, guess_kind
 from cnnlens.layout import Geometry
 from cnnlens.network import Layer, Network
 from cnnlens.weight import Weight

@@ -1,7 +1,7 @@
 """The containers that ``torch.save`` writes, opened without torch: the zip archive since 1.6 and the file before it.
 
 Both hold a pickle that says what there is and where, and runs of bytes that the pickle's tensors are views of. The
-pickle is read as data (:mod:`cnnlens.files.torch_pickle`), the bytes are mapped. Source of both formats:
+pickle is read as data (:mod:`cnnlens.files.torch.pickle`), the bytes are mapped. Source of both formats:
 ``torch/serialization.py`` (torch 2.13), ``_save`` and ``_legacy_save``.
 """
 
@@ -17,9 +17,9 @@ from cnnlens.errors import FileRefusedError
 from cnnlens.files.container import Archive, Member
 from cnnlens.files.limits import human_bytes
 from cnnlens.files.model_file import check_crc
-from cnnlens.files.torch_pickle import load_pickle
-from cnnlens.files.torch_storages import Storage, StorageFinder
-from cnnlens.files.torch_values import DTYPES, EXPORT, StorageRef
+from cnnlens.files.torch.pickle import load_pickle
+from cnnlens.files.torch.pickle_values import DTYPES, EXPORT, StorageRef
+from cnnlens.files.torch.storages import Storage, StorageFinder
 
 __all__ = ["Contents", "is_torch_archive", "open_legacy", "open_torch_archive", "refuse_tar"]
 

@@ -14,10 +14,10 @@ from typing import Any, cast
 from cnnlens.errors import FileRefusedError
 from cnnlens.files.arrays import StoredArray
 from cnnlens.files.limits import LIMITS, remarks
-from cnnlens.files.torch_archive import Contents
-from cnnlens.files.torch_file import TorchFile, check_name, shown_names
-from cnnlens.files.torch_storages import array_of
-from cnnlens.files.torch_values import EXPORT, InlineArray, Opaque, TensorRef
+from cnnlens.files.torch.archive import Contents
+from cnnlens.files.torch.pickle_values import EXPORT, InlineArray, Opaque, TensorRef
+from cnnlens.files.torch.state_file import TorchFile, check_name, shown_names
+from cnnlens.files.torch.storages import array_of
 from cnnlens.text import printable
 
 __all__ = ["bare_names", "left_out_notes", "state_file"]

@@ -14,7 +14,7 @@ from typing import Any, cast
 
 from cnnlens.errors import FileRefusedError
 from cnnlens.files.jsontext import entries, integer, mapping, text
-from cnnlens.files.torch_program import (
+from cnnlens.files.torch.program import (
     SCALAR_TYPES,
     Frame,
     Node,
@@ -26,7 +26,7 @@ from cnnlens.files.torch_program import (
     map_values,
     values,
 )
-from cnnlens.files.torch_symbols import Linear, constant, read_expression
+from cnnlens.files.torch.program_symbols import Linear, constant, read_expression
 from cnnlens.text import printable
 
 __all__ = ["SAVE_AGAIN", "read_program"]
