@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnlens.errors import CnnlensError
-from cnnlens.files.keras.operations import operation_of_entry, refusing, unpacker
+from cnnlens.files.keras.network import operation_of_entry
+from cnnlens.files.keras.operations import refusing, unpacker
 from cnnlens.files.torch.operations import equip
 from cnnlens.layout import Geometry
 from cnnlens.network import Call, Layer, Network, Ref

@@ -7,12 +7,14 @@ layer under which name, where the channels of each tensor are, and which feature
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from cnnlens.errors import CnnlensError, UnsupportedLayerError
-from cnnlens.files.keras.graph import Graph, GraphError, LayerSpec, NodeSpec, read_graph
+from cnnlens.files.keras.graph import Graph, GraphError, LayerSpec, NodeSpec, layer_spec, read_graph
 from cnnlens.files.keras.kinds import guess_kind
 from cnnlens.files.keras.operations import WeightFile, make_operation, refusing, unpacker, version_tuple
 from cnnlens.files.keras.weights import TRANSPARENT, geometry_of, owners, weight_of
@@ -22,14 +24,9 @@ from cnnlens.text import printable
 from cnnlens.weight import Weight
 
 if TYPE_CHECKING:
-    from cnnlens.network import Layer
-    from cnnlens.reference import Operation
-from cnnlens.files.keras.operations import _Arrays
-
-if TYPE_CHECKING:
     from cnnlens.reference import Operation
 
-__all__ = ["keras_network", "network_of_graph"]
+__all__ = ["keras_network", "network_of_graph", "operation_of_entry"]
 
 # What leaves each feature of a flattened map where it is, so that a Dense after it still sees the flatten order.
 _KEEPS_FEATURES = frozenset(
@@ -218,7 +215,7 @@ class _Builder:
         file, version = self.file, self.version
 
         def make() -> Operation:
-            return make_operation(spec, file, version)
+            return _operation(spec, file, version)
 
         return make
 
@@ -381,17 +378,50 @@ def input_shape(config: Mapping[str, Any]) -> Shape | None:
     return (None, *axes[1:])
 
 
-def _wrapped_model(spec: LayerSpec, file: WeightFile) -> Operation:
-    from cnnlens.files.keras.network import network_of_graph
-    from cnnlens.reference.wrappers import ModelOperation
+# -- arithmetic --------------------------------------------------------------------------------------------------------
 
+
+def operation_of_entry(
+    layer: Layer, arrays: Mapping[tuple[str, ...], Mapping[str, Any]], keras_version: str | None
+) -> Operation:
+    """Build the arithmetic of a layer that was handed over: from its entry alone, its arrays by path.
+
+    Raises:
+        UnsupportedLayerError: the reference has none.
+    """
+    from cnnlens.reference.wrappers import Container
+
+    if layer.container:
+        return Container()
+    return _operation(layer_spec(layer.entry, layer.path), _Arrays(arrays, keras_version), version_tuple(keras_version))
+
+
+def _operation(spec: LayerSpec, file: WeightFile, version: tuple[int, ...]) -> Operation:
+    return make_operation(spec, version, lambda inner: _wrapped_model(inner, file))
+
+
+def _wrapped_model(spec: LayerSpec, file: WeightFile) -> Network:
+    """The model inside a wrapper, whose arrays' paths begin at that model."""
     assert spec.model is not None
     graph = read_graph(spec.model)
     if graph is None:
         raise UnsupportedLayerError("it wraps a model without a graph")
-    return ModelOperation(network_of_graph(_inside(file, spec.path), graph))
+    depth = len(spec.path)
+    inside = {path[depth:]: arrays for path, arrays in file.weights.items() if path[:depth] == spec.path}
+    return network_of_graph(_Arrays(inside, file.keras_version), graph)
 
 
-def _inside(file: WeightFile, path: tuple[str, ...]) -> WeightFile:
-    inside = {other[len(path) :]: arrays for other, arrays in file.weights.items() if other[: len(path)] == path}
-    return _Arrays(inside, file.keras_version)
+@dataclass
+class _Arrays:
+    """Arrays by path where a file is expected: for a model inside a wrapper, whose paths begin at that model."""
+
+    weights: Mapping[tuple[str, ...], Mapping[str, Any]]
+    keras_version: str | None
+    unmatched: Mapping[str, Any] = field(default_factory=lambda: dict[str, Any]())
+    notes: tuple[str, ...] = ()
+    config: dict[str, Any] | None = None
+    path: Path = Path("a wrapped model")
+    format: str = ""
+    framework: str = "keras"
+    size: int = 0
+    sha256: str = ""

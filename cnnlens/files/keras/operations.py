@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from cnnlens.errors import CnnlensError, UnsupportedLayerError
-from cnnlens.files.keras.graph import LayerSpec, layer_spec
-from cnnlens.files.keras.network import _wrapped_model
+from cnnlens.files.keras.graph import LayerSpec
 from cnnlens.network import Source
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cnnlens.files.arrays import StoredArray
-    from cnnlens.network import Layer
+    from cnnlens.network import Layer, Network
     from cnnlens.reference import Operation
 
-__all__ = ["WeightFile", "make_operation", "operation_of_entry", "refusing", "unpacker", "version_tuple"]
+__all__ = ["WeightFile", "make_operation", "refusing", "unpacker", "version_tuple"]
 
 
 def version_tuple(version: str | None) -> tuple[int, ...]:
@@ -61,15 +58,20 @@ def unpacker(layer: Layer) -> Unpack | None:
     return unpack
 
 
-def make_operation(spec: LayerSpec, file: WeightFile, version: tuple[int, ...]) -> Operation:
-    """The arithmetic of one layer, wrappers included.
+def make_operation(spec: LayerSpec, version: tuple[int, ...], model: Callable[[LayerSpec], Network]) -> Operation:
+    """Build the arithmetic of one layer, wrappers included.
+
+    Args:
+        spec: The layer, as the graph of its file has it.
+        version: The Keras that wrote the file.
+        model: Builds the network of a model that a wrapper holds.
 
     Raises:
         UnsupportedLayerError: the reference has none; the message lacks the layer's name.
     """
     from cnnlens.files.keras.variables import quantisation_mode
     from cnnlens.reference import build
-    from cnnlens.reference.wrappers import Container, Input, TimeDistributed
+    from cnnlens.reference.wrappers import Container, Input, ModelOperation, TimeDistributed
 
     if spec.model is not None:
         return Container()
@@ -78,34 +80,17 @@ def make_operation(spec: LayerSpec, file: WeightFile, version: tuple[int, ...]) 
     inner = spec.wrapped.get("layer")
     if spec.class_name == "TimeDistributed" and inner is not None:
         if inner.model is not None:
-            return TimeDistributed(_wrapped_model(inner, file))
-        return TimeDistributed(make_operation(inner, file, version))
+            return TimeDistributed(ModelOperation(model(inner)))
+        return TimeDistributed(make_operation(inner, version, model))
     if spec.class_name == "SpectralNormalization" and inner is not None:
         # At inference the layer is called as it is: its stored kernel is the normalised one (Keras 3
         # SpectralNormalization.call divides by sigma in training only).
-        return make_operation(inner, file, version)
+        return make_operation(inner, version, model)
     mode = quantisation_mode(spec.config)
     if mode and mode != "int4":
         # Keras' int8 and float8 layers round their input too, at run time (keras.src.quantizers.abs_max_quantize).
         raise UnsupportedLayerError(f"it is quantised as {mode}, and Keras then rounds the layer's input as well")
     return build(spec.class_name, spec.module or None, spec.config, version)
-
-
-def operation_of_entry(
-    layer: Layer, arrays: Mapping[tuple[str, ...], Mapping[str, Any]], keras_version: str | None
-) -> Operation:
-    """The arithmetic of a layer that was handed over: from its entry alone, its arrays by path.
-
-    Raises:
-        UnsupportedLayerError: the reference has none.
-    """
-    from cnnlens.reference.wrappers import Container
-
-    if layer.container:
-        return Container()
-    return make_operation(
-        layer_spec(layer.entry, layer.path), _Arrays(arrays, keras_version), version_tuple(keras_version)
-    )
 
 
 class WeightFile(Source, Protocol):
@@ -119,19 +104,3 @@ class WeightFile(Source, Protocol):
     def notes(self) -> tuple[str, ...]: ...
     @property
     def config(self) -> dict[str, Any] | None: ...
-
-
-@dataclass
-class _Arrays:
-    """Arrays by path where a file is expected: for a model inside a wrapper, whose paths begin at that model."""
-
-    weights: Mapping[tuple[str, ...], Mapping[str, Any]]
-    keras_version: str | None
-    unmatched: Mapping[str, Any] = field(default_factory=lambda: dict[str, Any]())
-    notes: tuple[str, ...] = ()
-    config: dict[str, Any] | None = None
-    path: Path = Path("a wrapped model")
-    format: str = ""
-    framework: str = "keras"
-    size: int = 0
-    sha256: str = ""

@@ -1,8 +1,8 @@
 """A pickle machine that executes nothing: PyTorch's pickles read as data, step by step, within limits.
 
 Python's own unpickler calls what a file names and believes what it declares. This one has no way to call or import
-anything: its whole vocabulary is :mod:`cnnlens.files.torch.pickle_vocabulary`, and the first name outside that refuses the
-file, before any array has been read. The format is described in CPython's ``Lib/pickletools.py``.
+anything: its whole vocabulary is :mod:`cnnlens.files.torch.pickle_vocabulary`, and the first name outside that refuses
+the file, before any array has been read. The format is described in CPython's ``Lib/pickletools.py``.
 """
 
 from __future__ import annotations
@@ -13,14 +13,12 @@ from typing import Any
 
 from cnnlens.errors import FileRefusedError
 from cnnlens.files.torch.pickle_machine import Machine
+from cnnlens.files.torch.pickle_steps import run
 from cnnlens.files.torch.pickle_values import RefusedPickleError, StorageRef
 
 __all__ = ["load_pickle"]
 
 _FETCH = "fetch the file again, or save it again with torch.save"
-
-# What protocol 2 calls modules of Python 3 by their names in Python 2.
-_OLD_MODULES = {"__builtin__": "builtins", "copy_reg": "copyreg"}
 
 
 def load_pickle(
@@ -41,7 +39,7 @@ def load_pickle(
         FileRefusedError: It names a callable outside the vocabulary, is damaged or exceeds ``LIMITS``.
     """
     try:
-        return Machine(data, start, {} if storages is None else storages).run()
+        return run(Machine(data, start, {} if storages is None else storages))
     except RefusedPickleError as problem:
         raise FileRefusedError(path, place, problem.reason, problem.way_out or _FETCH) from None
     except (LookupError, ValueError, TypeError, struct.error):

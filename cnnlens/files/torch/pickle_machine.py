@@ -1,4 +1,7 @@
-"""The state of a pickle machine that executes nothing: its stack, its memo, its budget."""
+"""The state of a pickle machine that executes nothing: its stack, its memo, the names it knows and its budget.
+
+What each instruction does to it stands in :mod:`cnnlens.files.torch.pickle_steps`.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +9,14 @@ import sys
 from typing import Any, cast
 
 from cnnlens.files.limits import LIMITS, human_bytes
-from cnnlens.files.torch.pickle import _OLD_MODULES
-from cnnlens.files.torch.pickle_steps import STEPS, unknown_step
 from cnnlens.files.torch.pickle_values import EXPORT, Budget, Known, RefusedPickleError, StorageRef
 from cnnlens.files.torch.pickle_vocabulary import CALLS, CONSTANTS
 from cnnlens.text import printable
 
 __all__ = ["Machine"]
+
+# What protocol 2 calls modules of Python 3 by their names in Python 2.
+_OLD_MODULES = {"__builtin__": "builtins", "copy_reg": "copyreg"}
 
 
 class Machine:
@@ -26,22 +30,6 @@ class Machine:
         self.known: dict[str, Known] = {}
         self.storages = storages
         self.budget = Budget()
-
-    def run(self) -> tuple[Any, int]:
-        data, end, budget = self.data, self.end, self.budget
-        while self.at < end:
-            operation = data[self.at]
-            self.at += 1
-            budget.operations -= 1
-            if operation == 0x2E:  # STOP
-                return self.stack.pop(), self.at
-            step = STEPS.get(operation)
-            if step is None:
-                raise RefusedPickleError(unknown_step(operation))
-            if budget.operations < 0:
-                budget.spend_items(0)
-            step(self)
-        raise self.cut_off()
 
     def cut_off(self) -> RefusedPickleError:
         """What is said where the pickle goes on behind its end."""

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from cnnlens.files.limits import LIMITS, human_bytes
+from cnnlens.files.torch.pickle_machine import Machine
 from cnnlens.files.torch.pickle_values import (
     EXPORT,
     InlineArray,
@@ -22,10 +23,7 @@ from cnnlens.files.torch.pickle_values import (
     storage_of,
 )
 
-if TYPE_CHECKING:
-    from cnnlens.files.torch.pickle_machine import Machine
-
-__all__ = ["STEPS", "unknown_step"]
+__all__ = ["STEPS", "run", "unknown_step"]
 
 _REFUSED_STEPS = {
     ord("i"): "INST",
@@ -320,3 +318,25 @@ STEPS: Mapping[int, Callable[[Machine], None]] = {
     ord("b"): _build,
     ord("Q"): _persistent,
 }
+
+
+def run(machine: Machine) -> tuple[Any, int]:
+    """Follow a pickle's instructions to its end: the object that it describes, and the position behind it.
+
+    Raises:
+        RefusedPickleError: an instruction, a name or a size that state dicts never have.
+    """
+    data, end, budget = machine.data, machine.end, machine.budget
+    while machine.at < end:
+        operation = data[machine.at]
+        machine.at += 1
+        budget.operations -= 1
+        if operation == 0x2E:  # STOP
+            return machine.stack.pop(), machine.at
+        step = STEPS.get(operation)
+        if step is None:
+            raise RefusedPickleError(unknown_step(operation))
+        if budget.operations < 0:
+            budget.spend_items(0)
+        step(machine)
+    raise machine.cut_off()
