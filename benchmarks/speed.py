@@ -136,7 +136,7 @@ def _images(path: Path | None, count: int) -> np.ndarray:
     debian = Path("/usr/share/datasets/fashion-mnist/t10k-images-idx3-ubyte.gz")
     if path is None and not debian.exists():
         return np.random.default_rng(0).random((count, 28, 28, 1), np.float32)
-    from cnnlens import images
+    from cnnlens.inputs import images
 
     return np.ascontiguousarray(np.moveaxis(images.load(path or debian, shape=(1, 28, 28)).array[:count], 1, -1))
 

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any, cast
 from cnnlens.errors import CnnlensError, FileRefusedError, UnsupportedLayerError
 
 if TYPE_CHECKING:
-    from cnnlens import images, layout, plot
+    from cnnlens import layout, plot
     from cnnlens.checking.checker import check
     from cnnlens.checking.result import Check
     from cnnlens.conversion import Conversion, convert
     from cnnlens.differing.differ import diff
     from cnnlens.differing.result import Diff
+    from cnnlens.inputs import images
     from cnnlens.kernel import Kernel, Statistics
     from cnnlens.network import Call, Layer, Network
     from cnnlens.recorder import record

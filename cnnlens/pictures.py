@@ -153,7 +153,8 @@ def feature_maps(
     Raises:
         CnnlensError: the image cannot be read, or the network not run on it.
     """
-    from cnnlens import images, plot
+    from cnnlens import plot
+    from cnnlens.inputs import images
 
     if not network.calls:
         raise without_graph(network)

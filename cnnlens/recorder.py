@@ -32,7 +32,7 @@ from cnnlens.backend.process import parse_spec
 from cnnlens.backend.seam import suited
 from cnnlens.backend.worker import Chunk
 from cnnlens.errors import CnnlensError
-from cnnlens.inputs import InputStream, open_inputs
+from cnnlens.inputs.stream import InputStream, open_inputs
 from cnnlens.live import backend_of, network_of
 from cnnlens.network import Network
 from cnnlens.recording import Recording
@@ -77,7 +77,7 @@ def record(
 
     Args:
         model: A path, an open ``Network``, or a live framework model, which then runs in this process.
-        inputs: What ``cnnlens.inputs.open_inputs`` takes: paths, arrays, a mapping for several inputs.
+        inputs: What ``cnnlens.inputs.stream.open_inputs`` takes: paths, arrays, a mapping for several inputs.
         backend: ``keras-jax``, or ``keras-jax@/path/to/python`` for another interpreter; None: for a live model the
             backend that it lives in, for a PyTorch file ``pytorch`` where it is installed, else ``reference``.
         layers: Names or indices of the layers (or names of tensors) wanted; None for all. Inputs are always recorded.

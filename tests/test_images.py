@@ -20,8 +20,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from cnnlens import images
 from cnnlens.errors import CnnlensError
+from cnnlens.inputs import images
 
 RANDOM = np.random.default_rng(11)
 GREY = RANDOM.integers(0, 256, (4, 6, 5), np.uint8)  # (N, H, W)

@@ -15,7 +15,8 @@ import pytest
 from PIL import Image
 
 import cnnlens
-from cnnlens import images, sample
+from cnnlens import sample
+from cnnlens.inputs import images
 
 DATA = Path("/usr/share/datasets/fashion-mnist")
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="needs Debian's dataset-fashion-mnist")

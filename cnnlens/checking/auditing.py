@@ -9,19 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnlens.checking.verdict import Audit, audit
-from cnnlens.errors import CnnlensError, UnsupportedLayerError
+from cnnlens.errors import UnsupportedLayerError
+from cnnlens.inputs.drawn import _INPUT_NUMBERS
 from cnnlens.network import Call, Network, Ref, map_refs
 from cnnlens.text import printable
 
-__all__ = ["Recorded", "audit_recording", "audited_calls", "default_inputs", "recorded_ref"]
+__all__ = ["Recorded", "audit_recording", "audited_calls", "recorded_ref"]
 
-# Inputs that the audit looks at are so many that this many numbers go into the network, and at least one.
-_INPUT_NUMBERS = 200_000
-_MOST_INPUTS = 8
-_EMBEDDINGS = ("Embedding", "embedding")  # a layer, and PyTorch's function
 _FILLED = ("zeros", "ones", "new_zeros", "new_ones")  # PyTorch's, of a size that is computed
 _STATES = ("LSTM", "GRU", "RNN")  # PyTorch's, which give states beside the sequence
-_OPEN_SIZE = 96  # pixels, where a model leaves its image size open
 
 
 class Recorded(Protocol):
@@ -98,35 +94,3 @@ def recorded_ref(network: Network, ref: Ref) -> Ref:
         ref = call.refs[ref.index]
         call = network.calls_by_name[ref.call]
     return ref
-
-
-def default_inputs(network: Network, seed: int = 0) -> dict[str, NDArray[Any]]:
-    """Canonical inputs from a fixed seed: uniform in 0..1, in 0..255 for a model that rescales, rows of an embedding.
-
-    Raises:
-        CnnlensError: the file leaves the rank of an input open.
-    """
-    from cnnlens.pictures import rescales
-
-    generator = np.random.default_rng(seed)
-    drawn: dict[str, NDArray[Any]] = {}
-    shapes: dict[str, tuple[int, ...]] = {}
-    for ref in network.inputs:
-        shape = network.canonical_shape(ref)
-        if shape is None:
-            raise CnnlensError(f"the file does not say the shape of input '{printable(ref.name)}'; give inputs")
-        shapes[ref.name] = tuple(_OPEN_SIZE if size is None else size for size in shape[1:])
-    largest = max((int(np.prod(shape, dtype=np.int64)) for shape in shapes.values()), default=1)
-    count = int(np.clip(_INPUT_NUMBERS // max(largest, 1), 1, _MOST_INPUTS))
-    for ref in network.inputs:
-        tables = [call.layer for call in network.calls if ref in call.refs and call.layer.kind in _EMBEDDINGS]
-        if tables:
-            # Keras says how many rows there are; PyTorch's table has as many.
-            rows = tables[0].config.get("input_dim")
-            if not isinstance(rows, int):
-                rows = next((weight.stored.shape[0] for weight in tables[0].stored.values()), 1)
-            drawn[ref.name] = generator.integers(0, rows, (count, *shapes[ref.name])).astype(np.float32)
-            continue
-        values = generator.random((count, *shapes[ref.name]), np.float32)
-        drawn[ref.name] = np.floor(values * 256).astype(np.float32) if rescales(network) else values
-    return drawn

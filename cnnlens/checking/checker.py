@@ -19,12 +19,13 @@ import numpy as np
 
 from cnnlens.backend.handover import network_hash
 from cnnlens.backend.seam import suited
-from cnnlens.checking.auditing import Recorded, audit_recording, audited_calls, default_inputs
+from cnnlens.checking.auditing import Recorded, audit_recording, audited_calls
 from cnnlens.checking.pairs import Comparison, pairwise
 from cnnlens.checking.result import Check, Row, Run
 from cnnlens.checking.verdict import Audit
 from cnnlens.errors import CnnlensError
-from cnnlens.inputs import CanonicalStream, without_graph
+from cnnlens.inputs.drawn import default_inputs
+from cnnlens.inputs.stream import CanonicalStream, without_graph
 from cnnlens.live import backend_of
 from cnnlens.network import Network
 from cnnlens.output import silent

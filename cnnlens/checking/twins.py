@@ -21,12 +21,13 @@ from numpy.typing import NDArray
 
 from cnnlens.backend.process import parse_spec
 from cnnlens.backend.seam import get, suited
-from cnnlens.checking.auditing import default_inputs, recorded_ref
+from cnnlens.checking.auditing import recorded_ref
 from cnnlens.checking.checker import check
 from cnnlens.checking.pairs import Comparison, pairwise
 from cnnlens.checking.result import Check
 from cnnlens.errors import CnnlensError, UnsupportedLayerError
-from cnnlens.inputs import CanonicalStream, open_inputs
+from cnnlens.inputs.drawn import default_inputs
+from cnnlens.inputs.stream import CanonicalStream, open_inputs
 from cnnlens.live import backend_of
 from cnnlens.network import Network, Shape, shown_shape, without_graph
 from cnnlens.output import silent

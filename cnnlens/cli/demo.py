@@ -11,9 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from cnnlens import images, pictures, plot, sample, summary
 from cnnlens import open as open_model
+from cnnlens import pictures, plot, sample, summary
 from cnnlens.errors import CnnlensError
+from cnnlens.inputs import images
 from cnnlens.text import printable
 
 __all__ = ["run"]

@@ -129,10 +129,10 @@ def compare(a: Network, b: Network, inputs: Any, pairs: Sequence[PartPair] = ())
 
 def _inputs(network: Network, inputs: Any) -> list[Array]:
     if isinstance(inputs, str) and inputs == "random":
-        from cnnlens.checking.auditing import default_inputs
+        from cnnlens.inputs.drawn import default_inputs
 
         return list(default_inputs(network).values())
-    from cnnlens.inputs import open_inputs
+    from cnnlens.inputs.stream import open_inputs
 
     return open_inputs(network, inputs, limit=_EXAMPLES).batch(0, _EXAMPLES)
 

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnlens.errors import FileRefusedError
-from cnnlens.image_files import NPZ_NAMES, Pixels, read_images
+from cnnlens.inputs.pixel_files import NPZ_NAMES, Pixels, read_images
 from cnnlens.text import printable
 
 __all__ = ["is_picture", "map_file", "npz_members"]

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnlens.errors import CnnlensError
-from cnnlens.images import SCALES
-from cnnlens.input_feeds import Feed, How, Member, blocks
-from cnnlens.input_files import npz_members
+from cnnlens.inputs.feeds import Feed, How, Member, blocks
+from cnnlens.inputs.images import SCALES
+from cnnlens.inputs.mapped_files import npz_members
 from cnnlens.network import Network, Ref, without_graph
 from cnnlens.text import nearest, printable
 

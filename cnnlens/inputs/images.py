@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cnnlens.errors import CnnlensError
-from cnnlens.image_files import MOST_BYTES, Pixels, read_folder, read_images
+from cnnlens.inputs.pixel_files import MOST_BYTES, Pixels, read_folder, read_images
 from cnnlens.text import nearest, printable
 
 __all__ = ["SCALES", "Images", "Reading", "Span", "load"]

@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnlens.errors import CnnlensError
-from cnnlens.image_files import Pixels, read_folder, read_images
-from cnnlens.images import Reading, Span
-from cnnlens.input_files import is_picture, map_file
+from cnnlens.inputs.images import Reading, Span
+from cnnlens.inputs.mapped_files import is_picture, map_file
+from cnnlens.inputs.pixel_files import Pixels, read_folder, read_images
 from cnnlens.network import Shape, shown_shape
 from cnnlens.text import printable
 
