@@ -20,7 +20,7 @@ import numpy as np
 from cnnlens import architecture, conversion
 from cnnlens.differing.hypotheses.orders import bit_sums
 from cnnlens.errors import CnnlensError
-from cnnlens.network import Network
+from cnnlens.network.graph import Network
 
 COUNT = 40
 

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from cnnlens.differing.differ import diff
     from cnnlens.differing.result import Diff
     from cnnlens.inputs import images
-    from cnnlens.kernel import Kernel, Statistics
-    from cnnlens.network import Call, Layer, Network
+    from cnnlens.network.graph import Call, Layer, Network
+    from cnnlens.network.kernel import Kernel, Statistics
     from cnnlens.recorder import record
     from cnnlens.recording import Recording
 

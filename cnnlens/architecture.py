@@ -25,7 +25,7 @@ from cnnlens.errors import CnnlensError
 from cnnlens.text import printable
 
 if TYPE_CHECKING:
-    from cnnlens.network import Network
+    from cnnlens.network.graph import Network
 
 __all__ = ["InputShape", "open_architecture"]
 

@@ -12,7 +12,7 @@ from importlib import metadata
 from typing import Any
 
 from cnnlens.errors import CnnlensError
-from cnnlens.network import Network
+from cnnlens.network.graph import Network
 from cnnlens.text import printable
 
 __all__ = ["GROUP", "backend_of", "network_of"]

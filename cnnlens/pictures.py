@@ -13,28 +13,19 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import NDArray
 
 from cnnlens.errors import CnnlensError
-from cnnlens.kernel import Kernel, Statistics, statistics
-from cnnlens.network import Layer, Network, shown_shape, without_graph
+from cnnlens.network.graph import Layer, Network, rescales, shown_shape, without_graph
+from cnnlens.network.kernel import Kernel, Statistics, statistics
+from cnnlens.network.weight import Weight
 from cnnlens.text import nearest, printable
-from cnnlens.weight import Weight
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from cnnlens import layout
 
-__all__ = ["convolutions", "feature_maps", "histogram", "kernels", "layout_readings", "letter_sizes", "weight_named"]
+__all__ = ["feature_maps", "histogram", "kernels", "layout_readings", "letter_sizes", "weight_named"]
 
 Facts = dict[str, Any]
-
-
-def convolutions(network: Network) -> list[Layer]:
-    """The layers whose kernels have spatial axes, in the network's order."""
-    return [layer for layer in network.layers if any(_is_spatial(weight) for weight in layer.stored.values())]
-
-
-def _is_spatial(weight: Weight) -> bool:
-    return weight.is_kernel and len(weight.canonical_shape) > 2
 
 
 def kernels(network: Network, layer: Layer, channel: int | str | None = None) -> tuple[Figure, Facts]:
@@ -216,14 +207,6 @@ def _beside(layer: Layer, index: int, seen: NDArray[Any], maps: NDArray[Any], su
     )
 
 
-def rescales(network: Network) -> bool:
-    """Whether the network scales its input itself: its first layer that does anything is a rescaling one."""
-    for call in network.calls:
-        if call.layer.kind != "InputLayer":
-            return call.layer.kind in ("Rescaling", "Normalization")
-    return False
-
-
 # -- what a picture says ---------------------------------------------------------------------------------------------
 
 
@@ -257,7 +240,7 @@ def _model(network: Network) -> str:
 
 
 def _numbers(stats: Statistics) -> Facts:
-    from cnnlens.summary import statistics_json
+    from cnnlens.network.summary import statistics_json
 
     return statistics_json(stats)
 

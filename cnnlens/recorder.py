@@ -34,7 +34,7 @@ from cnnlens.backend.worker import Chunk
 from cnnlens.errors import CnnlensError
 from cnnlens.inputs.stream import InputStream, open_inputs
 from cnnlens.live import backend_of, network_of
-from cnnlens.network import Network
+from cnnlens.network.graph import Network
 from cnnlens.recording import Recording
 from cnnlens.recording_format import Description
 from cnnlens.recording_writer import Part, RecordingWriter, is_disk_trouble

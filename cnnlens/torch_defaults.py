@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cnnlens.weight import Weight
+    from cnnlens.network.weight import Weight
 
 __all__ = ["torch_default"]
 

@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from cnnlens.checking import Audit, audit
-from cnnlens.network import Call, Layer, Ref
+from cnnlens.network.graph import Call, Layer, Ref
 from cnnlens.reference.aten import Tensor, Translation, translate
 
 torch = pytest.importorskip("torch")

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnlens.checking import Audit, audit
-from cnnlens.network import Call, Layer, Ref, Shape
+from cnnlens.network.graph import Call, Layer, Ref, Shape
 from cnnlens.reference import Operation, build
 
 Array = NDArray[Any]

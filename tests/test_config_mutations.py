@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 import cnnlens
-from cnnlens import summary
+from cnnlens.network import summary
 from tests.test_network import MODELS
 
 _STRANGE: list[Any] = [None, True, -1, 0, 3.5, 1e308, "x", "same", [], {}, [None], ["conv", 0, 0], 10**12, "a" * 2000]

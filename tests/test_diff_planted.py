@@ -14,7 +14,7 @@ import pytest
 from cnnlens import diff_listing
 from cnnlens.differing.differ import diff
 from cnnlens.differing.result import Diff
-from cnnlens.network import Network
+from cnnlens.network.graph import Network
 from tests.diff_mistakes import MISTAKES, Mistake
 from tests.diff_models import (
     ARCHITECTURES,

@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cnnlens.layout import Geometry
+from cnnlens.network.weight import Weight
 from cnnlens.reference.functions import parametric_activation
 from cnnlens.reference.operation import LinearOperation
-from cnnlens.weight import Weight
 from tests.audited import Array, Audited, expect
 
 CONVOLUTIONS: dict[str, Callable[[], Audited]] = {

@@ -15,7 +15,7 @@ from PIL import Image
 import cnnlens
 from cnnlens.errors import CnnlensError
 from cnnlens.inputs.stream import InputStream, open_inputs
-from cnnlens.network import Call, Layer, Network, Ref, Shape
+from cnnlens.network.graph import Call, Layer, Network, Ref, Shape
 from cnnlens.sample import IMAGES, MODEL
 
 

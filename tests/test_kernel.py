@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from cnnlens.errors import CnnlensError
-from cnnlens.kernel import CanonicalArray, Kernel, statistics
 from cnnlens.layout import Geometry
+from cnnlens.network.kernel import CanonicalArray, Kernel, statistics
 
 MODEL = Path(__file__).parents[2] / "shared" / "data" / "best-cnn-model.keras"
 

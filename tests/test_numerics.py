@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from cnnlens.checking import audit, merge, pairwise
 from cnnlens.checking.noise.formats import BFLOAT16, FLOAT16, TF32, fits, to_format
 from cnnlens.errors import CnnlensError
-from cnnlens.network import Call
+from cnnlens.network.graph import Call
 from tests.audited import Array, Audited
 from tests.reference_cases import LAYERS, LayerCase
 

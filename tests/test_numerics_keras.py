@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from cnnlens.checking import Audit, audit
-from cnnlens.network import Call, Layer, Ref
+from cnnlens.network.graph import Call, Layer, Ref
 from cnnlens.reference import Operation, build
 from tests.once import once
 from tests.reference_cases import LAYERS

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import cnnlens
-from cnnlens import summary
+from cnnlens.network import summary
 from cnnlens.reference.executor import Executor
 from cnnlens.text import printable
 

@@ -17,7 +17,7 @@ torch = pytest.importorskip("torch")
 
 from cnnlens.checking import audit  # noqa: E402
 from cnnlens.layout import Geometry  # noqa: E402
-from cnnlens.network import Call, Layer, Ref, Weight  # noqa: E402
+from cnnlens.network.graph import Call, Layer, Ref, Weight  # noqa: E402
 from tests import aten_cases as operators  # noqa: E402
 from tests.aten_calls import AtenCall, called, draw  # noqa: E402
 

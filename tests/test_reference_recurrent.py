@@ -22,7 +22,7 @@ import cnnlens
 from cnnlens.backend import handover
 from cnnlens.checking import Audit, audit
 from cnnlens.errors import UnsupportedLayerError
-from cnnlens.network import Call, Layer, Ref
+from cnnlens.network.graph import Call, Layer, Ref
 from cnnlens.reference import build
 from cnnlens.reference.executor import Executor
 from tests import recurrent_models

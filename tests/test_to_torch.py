@@ -17,10 +17,10 @@ from cnnlens import layout, sample, testing
 from cnnlens.conversion import to_torch
 from cnnlens.files import StoredArray
 from cnnlens.files.keras.network import keras_network
-from cnnlens.network import Network
+from cnnlens.network.graph import Network
+from cnnlens.network.weight import Weight
 from cnnlens.reference import known_kinds
 from cnnlens.testing import MemoryModel
-from cnnlens.weight import Weight
 from tests.graphs import graphs  # noqa: F401
 from tests.random_networks import random_network
 from tests.reference_cases import LAYERS, LayerCase

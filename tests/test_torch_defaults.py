@@ -9,8 +9,8 @@ import pytest
 
 from cnnlens import initializers
 from cnnlens.layout import Geometry
+from cnnlens.network.weight import Weight
 from cnnlens.torch_defaults import torch_default
-from cnnlens.weight import Weight
 
 torch = pytest.importorskip("torch")
 

@@ -14,7 +14,7 @@ import pytest
 import cnnlens
 from cnnlens.backend import handover
 from cnnlens.errors import CnnlensError, UnsupportedLayerError
-from cnnlens.network import Network
+from cnnlens.network.graph import Network
 
 torch = pytest.importorskip("torch")
 

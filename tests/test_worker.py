@@ -22,7 +22,7 @@ from cnnlens.backend import handover, worker
 from cnnlens.backend import process as worker_process
 from cnnlens.backend.seam import fingerprint
 from cnnlens.backend.worker import Chunk, Worker, WorkerError, pool
-from cnnlens.network import Network
+from cnnlens.network.graph import Network
 from cnnlens.testing import inputs_for, network
 from tests.plugins import Traces
 from tests.workers import agree, use, use_all

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cnnlens.network import Network
-from cnnlens.weight import Weight
+from cnnlens.network.graph import Network
+from cnnlens.network.weight import Weight
 
 torch = pytest.importorskip("torch")
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from cnnlens.errors import CnnlensError, UnsupportedLayerError
-from cnnlens.network import Network
+from cnnlens.network.graph import Network
 from cnnlens.text import printable
 from cnnlens_backends._keras_errors import first_line
 from cnnlens_backends._keras_variables import host, own_variables, walk
@@ -21,7 +21,7 @@ __all__ = ["live_layers", "network_from_live"]
 
 
 class LiveArray:
-    """A variable of a live model; see ``cnnlens.weight.Stored``. ``read`` copies its value of that moment."""
+    """A variable of a live model; see ``cnnlens.network.weight.Stored``. ``read`` copies its value of that moment."""
 
     def __init__(self, variable: Any) -> None:
         self._variable = variable

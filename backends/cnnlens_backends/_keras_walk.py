@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnlens.errors import UnsupportedLayerError
-from cnnlens.network import Call, Network, Ref, map_refs
+from cnnlens.network.graph import Call, Network, Ref, map_refs
 from cnnlens.text import printable
 
 __all__ = [

@@ -16,7 +16,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 from cnnlens.errors import UnsupportedLayerError
-from cnnlens.network import CONFIG_ERRORS, Call, Network, Ref
+from cnnlens.network.graph import CONFIG_ERRORS, Call, Network, Ref
 from cnnlens.text import printable
 from cnnlens_backends._shared import needed
 

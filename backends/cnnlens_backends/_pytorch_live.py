@@ -26,7 +26,7 @@ from cnnlens.files.torch.program import Program
 from cnnlens.files.torch.program_archive import read_export
 from cnnlens.files.torch.program_inplace import straightened
 from cnnlens.files.torch.program_network import torch_network
-from cnnlens.network import Network
+from cnnlens.network.graph import Network
 from cnnlens.text import printable
 
 __all__ = ["export", "network_from_live", "plain"]
@@ -35,7 +35,7 @@ _BATCH = 2  # export takes a first axis of one entry for a constant
 
 
 class LiveTensor:
-    """A parameter or buffer of a live module; see ``cnnlens.weight.Stored``. ``read`` copies its value of that moment.
+    """A parameter or buffer of a live module; see ``cnnlens.network.weight.Stored``. ``read`` copies its value of that moment.
 
     ``find`` gives the tensor, which ``module.load_state_dict(..., assign=True)`` may replace.
     """
@@ -63,7 +63,7 @@ class LiveTensor:
 
 
 class LiveSource:
-    """Stands where a file stands; see ``cnnlens.network.Source``."""
+    """Stands where a file stands; see ``cnnlens.network.graph.Source``."""
 
     format = "live model"
     framework = "torch"

@@ -15,9 +15,9 @@ import numpy as np
 
 from cnnlens.backend.seam import check_precision
 from cnnlens.errors import CnnlensError, UnsupportedLayerError
-from cnnlens.network import Call, Network
+from cnnlens.network.graph import Call, Network
+from cnnlens.network.weight import Weight
 from cnnlens.text import printable
-from cnnlens.weight import Weight
 from cnnlens_backends._keras_errors import first_line
 from cnnlens_backends._pytorch_graph import WeightKey, graph_of, run_noting_types
 from cnnlens_backends._shared import Array, checked_inputs, device_named, runnable, versions, wanted_refs

@@ -23,9 +23,9 @@ from cnnlens.files.keras.network import operation_of_entry
 from cnnlens.files.keras.operations import refusing, unpacker
 from cnnlens.files.torch.operations import equip
 from cnnlens.layout import Geometry
-from cnnlens.network import Call, Layer, Network, Ref
+from cnnlens.network.graph import Call, Layer, Network, Ref
+from cnnlens.network.weight import Weight
 from cnnlens.text import printable
-from cnnlens.weight import Weight
 
 __all__ = ["load", "network_hash", "write"]
 
@@ -35,7 +35,7 @@ _VERSION = 1
 
 @dataclass(frozen=True)
 class HandedSource:
-    """Where a handed-over network came from; see ``cnnlens.network.Source``."""
+    """Where a handed-over network came from; see ``cnnlens.network.graph.Source``."""
 
     path: Path
     format: str
@@ -47,7 +47,7 @@ class HandedSource:
 
 @dataclass(frozen=True)
 class HandedArray:
-    """An array inside ``weights.bin``; see ``cnnlens.weight.Stored``."""
+    """An array inside ``weights.bin``; see ``cnnlens.network.weight.Stored``."""
 
     data: NDArray[np.uint8]
     offset: int

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from cnnlens.checking.verdict import Audit, audit
 from cnnlens.errors import UnsupportedLayerError
 from cnnlens.inputs.drawn import _INPUT_NUMBERS
-from cnnlens.network import Call, Network, Ref, map_refs
+from cnnlens.network.graph import Call, Network, Ref, map_refs
 from cnnlens.text import printable
 
 __all__ = ["Recorded", "audit_recording", "audited_calls", "recorded_ref"]

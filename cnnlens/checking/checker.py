@@ -27,7 +27,7 @@ from cnnlens.errors import CnnlensError
 from cnnlens.inputs.drawn import default_inputs
 from cnnlens.inputs.stream import CanonicalStream, without_graph
 from cnnlens.live import backend_of
-from cnnlens.network import Network
+from cnnlens.network.graph import Network
 from cnnlens.output import silent
 from cnnlens.text import printable
 

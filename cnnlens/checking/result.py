@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from cnnlens.checking.pairs import Comparison
 from cnnlens.checking.verdict import Audit
-from cnnlens.network import Network
+from cnnlens.network.graph import Network
 from cnnlens.text import printable
 
 __all__ = ["Check", "Row", "Run", "policy_verdict", "stored_halves"]

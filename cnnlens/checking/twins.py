@@ -29,7 +29,7 @@ from cnnlens.errors import CnnlensError, UnsupportedLayerError
 from cnnlens.inputs.drawn import default_inputs
 from cnnlens.inputs.stream import CanonicalStream, open_inputs
 from cnnlens.live import backend_of
-from cnnlens.network import Network, Shape, shown_shape, without_graph
+from cnnlens.network.graph import Network, Shape, shown_shape, without_graph
 from cnnlens.output import silent
 from cnnlens.recorder import network_given, record, runs_here
 from cnnlens.recording import Recording

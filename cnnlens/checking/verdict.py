@@ -23,7 +23,7 @@ from cnnlens.checking.noise.prediction import floor_of, predict, spread_of, term
 from cnnlens.checking.noise.tally import Tally
 from cnnlens.checking.noise.threads import one_blas_thread
 from cnnlens.errors import CnnlensError, UnsupportedLayerError
-from cnnlens.network import CONFIG_ERRORS, Call
+from cnnlens.network.graph import CONFIG_ERRORS, Call
 from cnnlens.reference.bare_ops import BareOperation
 from cnnlens.text import printable
 

@@ -12,7 +12,7 @@ from cnnlens.errors import CnnlensError
 from cnnlens.text import printable
 
 if TYPE_CHECKING:
-    from cnnlens.network import Network
+    from cnnlens.network.graph import Network
 from cnnlens.architecture import _DTYPES, InputShape, open_architecture
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from cnnlens.cli.arguments import seconds
 if TYPE_CHECKING:
     from cnnlens.conversion import Conversion
     from cnnlens.conversion.into import Transfer
-    from cnnlens.network import Network
+    from cnnlens.network.graph import Network
 
 __all__ = ["add"]
 

@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 
 from cnnlens import open as open_model
-from cnnlens import pictures, plot, sample, summary
+from cnnlens import pictures, plot, sample
 from cnnlens.errors import CnnlensError
 from cnnlens.inputs import images
+from cnnlens.network import summary
 from cnnlens.text import printable
 
 __all__ = ["run"]
@@ -65,7 +66,7 @@ def run(folder: Path, say: Callable[[str], object]) -> list[Path]:
 
 def _loudest(network: object, layer: str) -> int:
     """The kernel whose map of the first sample image varies most: the one with the most to see."""
-    from cnnlens.network import Network
+    from cnnlens.network.graph import Network
 
     assert isinstance(network, Network)
     maps = network.run(images.load(sample.IMAGES, shape=(1, 28, 28)).array[:1], layers=[layer], dtype="float32")[layer]

@@ -16,7 +16,7 @@ from cnnlens.errors import CnnlensError
 from cnnlens.text import printable
 
 if TYPE_CHECKING:
-    from cnnlens.network import Layer, Network
+    from cnnlens.network.graph import Layer, Network
 
 __all__ = ["arguments", "run"]
 

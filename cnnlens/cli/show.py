@@ -14,13 +14,13 @@ from cnnlens.errors import CnnlensError
 from cnnlens.text import printable
 
 if TYPE_CHECKING:
-    from cnnlens.network import Layer, Network
+    from cnnlens.network.graph import Layer, Network
 
 __all__ = []
 
 
 def _summary(options: argparse.Namespace) -> None:
-    from cnnlens import summary
+    from cnnlens.network import summary
 
     network = architecture.network(options)
     output_text(_json(summary.as_json(network)) if options.json else summary.as_table(network), options.output)

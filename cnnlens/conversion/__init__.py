@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnlens.errors import CnnlensError
-from cnnlens.network import Network, Ref, without_graph
+from cnnlens.network.graph import Network, Ref, without_graph
 from cnnlens.output import silent
 from cnnlens.text import printable
 

@@ -19,9 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnlens.layout import KINDS, resolve_kind
-from cnnlens.network import Call, Layer, Network, Ref
+from cnnlens.network.graph import Call, Layer, Network, Ref
+from cnnlens.network.weight import Weight
 from cnnlens.text import printable
-from cnnlens.weight import Weight
 
 __all__ = ["Block", "Signature", "blocks_of", "colours"]
 

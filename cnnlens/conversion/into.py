@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnlens.errors import CnnlensError
-from cnnlens.network import Layer, Network
+from cnnlens.network.graph import Layer, Network
 from cnnlens.output import silent
 from cnnlens.text import printable
 

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from cnnlens import layout
 from cnnlens.conversion.blocks import Block, Signature, blocks_of, colours
 from cnnlens.errors import CnnlensError
-from cnnlens.network import Network
+from cnnlens.network.graph import Network
+from cnnlens.network.weight import Weight
 from cnnlens.text import printable
-from cnnlens.weight import Weight
 
 __all__ = ["Applied", "Matching", "Pair", "apply", "match"]
 

@@ -16,7 +16,7 @@ from cnnlens.differing.investigation import Compared, PartPair, investigate
 from cnnlens.differing.proof import Line
 from cnnlens.differing.result import ArrayRow, Diff, Row
 from cnnlens.errors import CnnlensError
-from cnnlens.network import Network
+from cnnlens.network.graph import Network
 
 __all__ = ["diff"]
 

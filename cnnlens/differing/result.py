@@ -7,7 +7,7 @@ from typing import Any
 
 from cnnlens.differing.finding import STATUSES, Finding
 from cnnlens.differing.proof import Line
-from cnnlens.network import Network
+from cnnlens.network.graph import Network
 
 __all__ = ["ArrayRow", "Diff", "Row"]
 

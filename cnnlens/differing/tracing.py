@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnlens.checking.auditing import audited_calls, recorded_ref
-from cnnlens.network import Call, Network, Ref, map_refs
+from cnnlens.network.graph import Call, Network, Ref, map_refs
 from cnnlens.reference.activations import ActivationLayer
 from cnnlens.reference.operation import LinearOperation, Operation
 

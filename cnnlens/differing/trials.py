@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from cnnlens.differing.tracing import Step, Trace
 from cnnlens.errors import CnnlensError
-from cnnlens.network import CONFIG_ERRORS
+from cnnlens.network.graph import CONFIG_ERRORS
 from cnnlens.text import printable
 
 __all__ = ["ALIKE", "apart", "described", "tried"]

@@ -19,7 +19,7 @@ from cnnlens.files.keras.quantised import dequantise
 from cnnlens.files.model_file import ModelFile
 
 if TYPE_CHECKING:
-    from cnnlens.network import Network
+    from cnnlens.network.graph import Network
 
 __all__ = ["ModelFile", "StoredArray", "dequantise", "network", "read"]
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnlens.errors import CnnlensError
-from cnnlens.network import Network
+from cnnlens.network.graph import Network
 from cnnlens.text import printable
 
 __all__ = ["default_inputs"]
@@ -32,7 +32,7 @@ def default_inputs(network: Network, seed: int = 0) -> dict[str, NDArray[Any]]:
     Raises:
         CnnlensError: the file leaves the rank of an input open.
     """
-    from cnnlens.pictures import rescales
+    from cnnlens.network.graph import rescales
 
     generator = np.random.default_rng(seed)
     drawn: dict[str, NDArray[Any]] = {}

@@ -21,7 +21,7 @@ from cnnlens.errors import CnnlensError
 from cnnlens.inputs.images import Reading, Span
 from cnnlens.inputs.mapped_files import is_picture, map_file
 from cnnlens.inputs.pixel_files import Pixels, read_folder, read_images
-from cnnlens.network import Shape, shown_shape
+from cnnlens.network.graph import Shape, shown_shape
 from cnnlens.text import printable
 
 __all__ = ["Feed", "How", "Member", "blocks"]

@@ -18,7 +18,7 @@ from cnnlens.errors import CnnlensError
 from cnnlens.inputs.feeds import Feed, How, Member, blocks
 from cnnlens.inputs.images import SCALES
 from cnnlens.inputs.mapped_files import npz_members
-from cnnlens.network import Network, Ref, without_graph
+from cnnlens.network.graph import Network, Ref, without_graph
 from cnnlens.text import nearest, printable
 
 __all__ = ["CanonicalStream", "InputStream", "open_inputs"]
@@ -122,7 +122,7 @@ def open_inputs(
         raise CnnlensError(f"no scale '{printable(scale)}'; {nearest(scale, SCALES)}")
     if limit is not None and limit < 1:
         raise CnnlensError(f"limit must be at least 1, not {limit}")
-    from cnnlens.pictures import rescales
+    from cnnlens.network.graph import rescales
 
     given = _by_name(network, inputs)
     feeds: dict[str, Feed] = {}

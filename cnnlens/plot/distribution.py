@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
 from cnnlens.errors import CnnlensError
-from cnnlens.kernel import statistics
+from cnnlens.network.kernel import statistics
 from cnnlens.plot.colours import MOST
 from cnnlens.plot.grid import dress_plot
 from cnnlens.plot.sheet import INK, number, plain, sheet

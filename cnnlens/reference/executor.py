@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from cnnlens.errors import CnnlensError, UnsupportedLayerError
-from cnnlens.network import (
+from cnnlens.network.graph import (
     CONFIG_ERRORS,
     Call,
     Network,

@@ -12,7 +12,7 @@ from typing import Any, cast
 import numpy as np
 
 from cnnlens.errors import UnsupportedLayerError
-from cnnlens.network import Network, Shape
+from cnnlens.network.graph import Network, Shape
 from cnnlens.reference.executor import Executor
 from cnnlens.reference.operation import Array, Operation, Weights
 

@@ -22,9 +22,9 @@ from cnnlens.backend import seam as seam
 from cnnlens.backend.worker import Chunk, Worker, WorkerError, pool
 from cnnlens.errors import CnnlensError
 from cnnlens.janitor import temporary_folder
-from cnnlens.network import Network
+from cnnlens.network.graph import Network
+from cnnlens.network.weight import Weight
 from cnnlens.testing.networks import NETWORKS, REFUSED, inputs_for, network
-from cnnlens.weight import Weight
 
 __all__ = ["BackendContract", "Contract"]
 

@@ -19,8 +19,8 @@ from cnnlens.errors import UnsupportedLayerError
 from cnnlens.files import StoredArray
 from cnnlens.files.torch.operations import call_arguments, equip, translated
 from cnnlens.files.torch.weights import argument_kinds, geometry_of_entry, torch_weight
-from cnnlens.network import Call, Layer, Network, Ref, Shape
-from cnnlens.weight import Weight
+from cnnlens.network.graph import Call, Layer, Network, Ref, Shape
+from cnnlens.network.weight import Weight
 
 __all__ = ["NETWORKS", "REFUSED", "torch_network"]
 
@@ -29,7 +29,7 @@ Sizes = Sequence[int]
 
 @dataclass(frozen=True)
 class _Source:
-    """Where a network in memory comes from; see ``cnnlens.network.Source``."""
+    """Where a network in memory comes from; see ``cnnlens.network.graph.Source``."""
 
     sha256: str
     path: Path = Path("in-memory.pt2")

@@ -21,7 +21,7 @@ from cnnlens.checking.noise.nonfinite import channels
 from cnnlens.checking.noise.prediction import Prediction, predict
 from cnnlens.checking.noise.tally import Tally
 from cnnlens.errors import CnnlensError
-from cnnlens.network import CONFIG_ERRORS
+from cnnlens.network.graph import CONFIG_ERRORS
 from cnnlens.reference.convolution import Convolution
 from cnnlens.reference.dense import Dense
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnlens.errors import UnsupportedLayerError
-from cnnlens.network import Layer, map_refs
+from cnnlens.network.graph import Layer, map_refs
 from cnnlens.reference.bare_ops import BareOperation, KerasTwoOperation
 from cnnlens.reference.operation import Operation
 from cnnlens.reference.wrappers import Container, TimeDistributed

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnlens.checking.noise.case import Case
-from cnnlens.network import Layer
+from cnnlens.network.graph import Layer
 
 __all__ = ["nonfinite_weights", "strays"]
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from cnnlens.conversion.to_keras.depth_order import depth_order
 from cnnlens.conversion.to_keras.held import FlatOrder, Held, channels_last, identity
 from cnnlens.errors import UnsupportedLayerError
-from cnnlens.network import Shape
+from cnnlens.network.graph import Shape
 
 __all__ = ["Builder", "Made", "by_features"]
 

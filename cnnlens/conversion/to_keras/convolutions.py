@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from cnnlens.conversion.to_keras.held import Held
 from cnnlens.conversion.to_keras.step import Step, reference
 from cnnlens.errors import UnsupportedLayerError
-from cnnlens.network import Shape
+from cnnlens.network.graph import Shape
 from cnnlens.reference.convolution import Convolution, TransposedConvolution
 from cnnlens.reference.patches import same_padding
 

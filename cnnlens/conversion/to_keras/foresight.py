@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from cnnlens.conversion.to_keras.held import channels_last, identity
 from cnnlens.conversion.to_keras.step import operator_name
-from cnnlens.network import Call, Network, Ref
+from cnnlens.network.graph import Call, Network, Ref
 
 __all__ = ["Foresight"]
 

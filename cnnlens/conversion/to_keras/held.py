@@ -14,7 +14,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from cnnlens.network import Shape
+from cnnlens.network.graph import Shape
 
 __all__ = ["FlatOrder", "Held", "channels_last", "identity", "reshape_groups"]
 

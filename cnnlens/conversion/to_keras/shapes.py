@@ -16,7 +16,7 @@ from cnnlens.conversion.to_keras.elementwise import aligned
 from cnnlens.conversion.to_keras.held import FlatOrder, Held, channels_last, identity, reshape_groups
 from cnnlens.conversion.to_keras.step import Step, aten
 from cnnlens.errors import UnsupportedLayerError
-from cnnlens.network import Shape
+from cnnlens.network.graph import Shape
 from cnnlens.reference.aten.given import Tensor
 from cnnlens.reference.operation import normalise_axis
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from cnnlens.conversion.to_keras.builder import Builder
 from cnnlens.conversion.to_keras.held import Held, channels_last
 from cnnlens.errors import UnsupportedLayerError
-from cnnlens.network import Call, Shape
+from cnnlens.network.graph import Call, Shape
 from cnnlens.reference.aten.given import Given, Tensor
 from cnnlens.reference.operation import Operation
 from cnnlens.text import printable

@@ -7,7 +7,7 @@ else needs Keras' order, and the map is then turned before it is flattened.
 from __future__ import annotations
 
 from cnnlens.conversion.to_torch.scopes import Given, Scope, Source, sources
-from cnnlens.network import Ref
+from cnnlens.network.graph import Ref
 
 __all__ = ["follows_flat"]
 

@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from cnnlens.network import Shape
+from cnnlens.network.graph import Shape
 
 __all__ = ["Flat", "Held", "canonical_order", "dims_of", "flattened", "join_shapes", "listed", "shown"]
 

@@ -11,7 +11,7 @@ from cnnlens.conversion.to_torch.names import identifier
 from cnnlens.conversion.to_torch.weights import Entry, LayerWeights
 from cnnlens.conversion.to_torch.writer import ClassWriter, Statement
 from cnnlens.errors import UnsupportedLayerError
-from cnnlens.network import Shape
+from cnnlens.network.graph import Shape
 from cnnlens.reference import Operation
 
 __all__ = ["RULES", "Results", "Rule", "Use", "rule"]

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from cnnlens import layout
 from cnnlens.conversion.to_torch.held import Flat
 from cnnlens.errors import CnnlensError, UnsupportedLayerError
-from cnnlens.network import Layer
-from cnnlens.weight import Weight
+from cnnlens.network.graph import Layer
+from cnnlens.network.weight import Weight
 
 __all__ = ["Entry", "LayerWeights", "State", "feature_order", "filled"]
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from cnnlens.files.keras.arguments import GraphError, Key, arguments, keys, keys_in, listed, substitute, with_keys
-from cnnlens.network import Ref
+from cnnlens.network.graph import Ref
 from cnnlens.text import printable
 
 __all__ = ["Graph", "GraphError", "LayerSpec", "NodeSpec", "layer_spec", "read_graph"]

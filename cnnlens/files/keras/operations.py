@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from cnnlens.errors import CnnlensError, UnsupportedLayerError
 from cnnlens.files.keras.graph import LayerSpec
-from cnnlens.network import Source
+from cnnlens.network.graph import Source
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cnnlens.files.arrays import StoredArray
-    from cnnlens.network import Layer, Network
+    from cnnlens.network.graph import Layer, Network
     from cnnlens.reference import Operation
 
 __all__ = ["WeightFile", "make_operation", "refusing", "unpacker", "version_tuple"]

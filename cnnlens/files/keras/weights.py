@@ -9,7 +9,7 @@ from cnnlens import layout
 from cnnlens.errors import CnnlensError
 from cnnlens.files.keras.graph import LayerSpec
 from cnnlens.layout import Geometry
-from cnnlens.weight import Stored, Weight
+from cnnlens.network.weight import Stored, Weight
 
 __all__ = ["TRANSPARENT", "geometry_of", "owners", "weight_of"]
 

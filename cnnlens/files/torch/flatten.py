@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from typing import cast
 
-from cnnlens.network import Call, Ref, Shape
+from cnnlens.network.graph import Call, Ref, Shape
 
 __all__ = ["FlattenOrder"]
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from cnnlens.errors import UnsupportedLayerError
 from cnnlens.files.torch.weights import weight_names
-from cnnlens.network import CONFIG_ERRORS, Layer, Ref, Shape
+from cnnlens.network.graph import CONFIG_ERRORS, Layer, Ref, Shape
 from cnnlens.text import printable
 
 if TYPE_CHECKING:

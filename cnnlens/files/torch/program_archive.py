@@ -25,7 +25,7 @@ from cnnlens.files.model_file import check_crc
 from cnnlens.files.torch.program import SCALAR_TYPES, Program
 from cnnlens.files.torch.program_network import torch_network
 from cnnlens.files.torch.program_reader import SAVE_AGAIN, read_program
-from cnnlens.network import Network
+from cnnlens.network.graph import Network
 from cnnlens.text import printable
 
 __all__ = ["ExportSource", "open_export", "read_export"]
@@ -36,7 +36,7 @@ _WIDER = {"bfloat16": "float32"}  # NumPy has no bfloat16; widening is exact
 
 
 class ExportSource:
-    """Where an exported network came from; see ``cnnlens.network.Source``.
+    """Where an exported network came from; see ``cnnlens.network.graph.Source``.
 
     Attributes:
         torch_version: The PyTorch that exported it, as the file says.

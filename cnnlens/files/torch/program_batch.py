@@ -18,8 +18,8 @@ from cnnlens.files.torch.program import Node, Program, Size, Value, values
 from cnnlens.files.torch.program_entries import entry_of
 from cnnlens.files.torch.program_modules import is_filler
 from cnnlens.files.torch.program_symbols import Linear, constant, multiple_of
-from cnnlens.network import CONFIG_ERRORS, Shape
-from cnnlens.weight import Stored
+from cnnlens.network.graph import CONFIG_ERRORS, Shape
+from cnnlens.network.weight import Stored
 
 __all__ = ["Batched", "open_shape", "shows_batch", "with_batch"]
 

@@ -13,8 +13,8 @@ from typing import Any, cast
 from cnnlens import layout
 from cnnlens.errors import CnnlensError
 from cnnlens.layout import Geometry
-from cnnlens.network import Layer
-from cnnlens.weight import Stored, Weight
+from cnnlens.network.graph import Layer
+from cnnlens.network.weight import Stored, Weight
 
 __all__ = ["argument_kinds", "geometry_of_entry", "torch_weight", "unused_layers", "weight_names"]
 

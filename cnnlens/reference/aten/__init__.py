@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cnnlens.errors import UnsupportedLayerError
-from cnnlens.network import CONFIG_ERRORS
+from cnnlens.network.graph import CONFIG_ERRORS
 from cnnlens.reference.aten import activations as _activations
 from cnnlens.reference.aten import constants as _constants
 from cnnlens.reference.aten import elementwise as _elementwise

@@ -18,7 +18,7 @@ from cnnlens.conversion.to_torch.rules import transposed as _transposed
 from cnnlens.conversion.to_torch.rules import wrappers as _wrappers
 from cnnlens.conversion.to_torch.use import RULES, Results, Use
 from cnnlens.errors import UnsupportedLayerError
-from cnnlens.network import Layer
+from cnnlens.network.graph import Layer
 from cnnlens.reference import Operation
 from cnnlens.reference.bare_ops import BareOperation, KerasTwoOperation
 from cnnlens.text import printable

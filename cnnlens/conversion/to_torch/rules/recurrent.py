@@ -12,7 +12,7 @@ from typing import Any, cast
 from cnnlens.conversion.to_torch.held import Held
 from cnnlens.conversion.to_torch.use import Results, Use, rule
 from cnnlens.conversion.to_torch.weights import Entry, LayerWeights, filled
-from cnnlens.network import Shape
+from cnnlens.network.graph import Shape
 from cnnlens.reference.recurrent import Bidirectional, Recurrent
 from cnnlens.text import printable
 

@@ -8,7 +8,7 @@ from typing import cast
 from cnnlens.conversion.to_torch.held import Flat, Held, canonical_order, flattened, listed
 from cnnlens.conversion.to_torch.rules.padding import to_maps
 from cnnlens.conversion.to_torch.use import Use, rule
-from cnnlens.network import Shape
+from cnnlens.network.graph import Shape
 from cnnlens.reference.shaping import Cropping, Flatten, Permute, RepeatVector, Reshape, ZeroPadding
 
 __all__ = ["reshaped"]

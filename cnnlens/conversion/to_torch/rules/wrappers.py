@@ -9,7 +9,7 @@ from typing import Any, cast
 from cnnlens.conversion.to_torch.held import Held
 from cnnlens.conversion.to_torch.names import identifier
 from cnnlens.conversion.to_torch.use import RULES, Use, rule
-from cnnlens.network import Shape
+from cnnlens.network.graph import Shape
 from cnnlens.reference.wrappers import ModelOperation, TimeDistributed
 from cnnlens.text import printable
 

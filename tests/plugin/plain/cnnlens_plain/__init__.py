@@ -13,7 +13,7 @@ import numpy as np
 
 from cnnlens.backend.seam import check_precision, parse_device
 from cnnlens.errors import CnnlensError, UnsupportedLayerError
-from cnnlens.network import Call, Network, Ref, map_refs
+from cnnlens.network.graph import Call, Network, Ref, map_refs
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Weights = Mapping[str, Array]

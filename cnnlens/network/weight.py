@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnlens import layout
-from cnnlens.kernel import Kernel, Statistics, statistics
+from cnnlens.network.kernel import Kernel, Statistics, statistics
 
 __all__ = ["Stored", "Weight"]
 

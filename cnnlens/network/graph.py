@@ -16,14 +16,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnlens.errors import CnnlensError, UnsupportedLayerError
-from cnnlens.kernel import Kernel
+from cnnlens.network.kernel import Kernel
+from cnnlens.network.weight import Weight
 from cnnlens.text import nearest, printable
-from cnnlens.weight import Weight
+
+pass
+if TYPE_CHECKING:
+    pass
 
 if TYPE_CHECKING:
     from cnnlens.reference import Operation
 
-__all__ = ["Call", "Layer", "Network", "Ref", "Shape", "Source", "without_graph"]
+__all__ = ["Call", "Layer", "Network", "Ref", "Shape", "Source", "convolutions", "rescales", "without_graph"]
 
 Shape = tuple[int | None, ...]
 
@@ -384,3 +388,20 @@ def canonical_axes(shape: Shape, channel_axis: int) -> Shape:
     if len(shape) < 3 or channel_axis == 1:
         return shape
     return (shape[0], shape[-1], *shape[1:-1])
+
+
+def convolutions(network: Network) -> list[Layer]:
+    """The layers whose kernels have spatial axes, in the network's order."""
+    return [layer for layer in network.layers if any(_is_spatial(weight) for weight in layer.stored.values())]
+
+
+def _is_spatial(weight: Weight) -> bool:
+    return weight.is_kernel and len(weight.canonical_shape) > 2
+
+
+def rescales(network: Network) -> bool:
+    """Whether the network scales its input itself: its first layer that does anything is a rescaling one."""
+    for call in network.calls:
+        if call.layer.kind != "InputLayer":
+            return call.layer.kind in ("Rescaling", "Normalization")
+    return False

@@ -8,10 +8,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from cnnlens.kernel import Statistics
-from cnnlens.network import Layer, Network, shown_shape
+from cnnlens.network.graph import Layer, Network, shown_shape
+from cnnlens.network.kernel import Statistics
+from cnnlens.network.weight import Weight
 from cnnlens.text import columns, finite_or_null, printable
-from cnnlens.weight import Weight
 
 __all__ = ["as_json", "as_table", "statistics_json"]
 

@@ -1,0 +1,1 @@
+"""Where a weight began: the initializers of Keras and the defaults of torch.nn, drawn and as densities."""
