@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from cnnlens.errors import CnnlensError
 from cnnlens.network.graph import Layer, Network, rescales, shown_shape, without_graph
 from cnnlens.network.kernel import Kernel, Statistics, statistics
+from cnnlens.network.untrained.draw import initializer_of
 from cnnlens.network.weight import Weight
 from cnnlens.text import nearest, printable
 
@@ -80,7 +81,7 @@ def histogram(
     arrays: dict[str, NDArray[Any]] = {"trained": trained}
     density = None
     if untrained_seed is not None:
-        from cnnlens import initializers
+        from cnnlens.network.untrained import keras as initializers
 
         spec = initializer_of(layer, found)
         drawn = initializers.draw(spec, found.stored.shape, untrained_seed)
@@ -99,30 +100,6 @@ def histogram(
         subtitle=f"{_what(layer)} · {_model(network)}",
     )
     return figure, facts
-
-
-def initializer_of(layer: Layer, weight: Weight) -> Any:
-    """The initializer that the file names for an array, as its config has it; for PyTorch's, which no file names, the
-    one that the module draws from by itself.
-
-    Raises:
-        CnnlensError: the file names none, and none is known.
-    """
-    role = "depthwise" if weight.kind.startswith("DepthwiseConv") and weight.role == "kernel" else weight.role
-    for key in (f"{role}_initializer", f"{role.removesuffix('_kernel')}_initializer", f"{weight.role}_initializer"):
-        config = weight.config or layer.config
-        if config.get(key):
-            return config[key]
-    if weight.framework == "torch":
-        from cnnlens.torch_defaults import torch_default
-
-        known = torch_default(weight, layer.stored)
-        if known is not None:
-            return known
-    raise CnnlensError(
-        f"layer '{printable(layer.name)}' ({printable(layer.kind)}): the file does not say how its "
-        f"'{printable(weight.role)}' was initialised, so there is no untrained one to draw"
-    )
 
 
 def feature_maps(

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cnnlens.errors import CnnlensError
-from cnnlens.initializers import compute_fans, density, draw
+from cnnlens.network.untrained.keras import compute_fans, density, draw
 
 CONTINUOUS: dict[str, tuple[Any, tuple[int, ...]]] = {
     "glorot uniform": ({"class_name": "GlorotUniform", "config": {"seed": None}}, (3, 5, 7, 90)),

@@ -26,8 +26,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import StepPatch
 from PIL import Image
 
-from cnnlens import initializers, plot
+from cnnlens import plot
 from cnnlens.errors import CnnlensError
+from cnnlens.network.untrained import keras as initializers
 from cnnlens.plot.colours import ACTIVATIONS, INFINITE, NAN, WEIGHTS, rgb
 from cnnlens.plot.tiles import columns_for, shrink
 

@@ -7,10 +7,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from cnnlens import initializers
 from cnnlens.layout import Geometry
+from cnnlens.network.untrained import keras as initializers
+from cnnlens.network.untrained.torch import torch_default
 from cnnlens.network.weight import Weight
-from cnnlens.torch_defaults import torch_default
 
 torch = pytest.importorskip("torch")
 

@@ -27,7 +27,7 @@ _SERIES = ("#2166ac", "#7d858f", "#e08214", "#4d9221")  # the trained weights fi
 
 
 class Density(Protocol):
-    """The distribution that an initializer draws from, as `cnnlens.initializers.density` returns it.
+    """The distribution that an initializer draws from, as `cnnlens.network.untrained.keras.density` returns it.
 
     Where it has them, ``parameters`` (text) and ``atoms`` (values with a probability of their own) are drawn too.
     """
