@@ -35,7 +35,7 @@ _BATCH = 2  # export takes a first axis of one entry for a constant
 
 
 class LiveTensor:
-    """A parameter or buffer of a live module; see ``cnnlens.network.weight.Stored``. ``read`` copies its value of that moment.
+    """A parameter or buffer of a live module; see ``network.weight.Stored``. ``read`` copies its value of that moment.
 
     ``find`` gives the tensor, which ``module.load_state_dict(..., assign=True)`` may replace.
     """

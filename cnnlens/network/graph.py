@@ -20,7 +20,7 @@ from cnnlens.network.kernel import Kernel
 from cnnlens.network.weight import Weight
 from cnnlens.text import nearest, printable
 
-pass
+
 if TYPE_CHECKING:
     pass
 
