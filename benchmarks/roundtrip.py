@@ -17,10 +17,11 @@ from typing import Any
 
 import numpy as np
 
-from cnnlens import architecture, conversion
+from cnnlens import conversion
 from cnnlens.differing.hypotheses.orders import bit_sums
 from cnnlens.errors import CnnlensError
 from cnnlens.network.graph import Network
+from cnnlens.opening import architecture
 
 COUNT = 40
 

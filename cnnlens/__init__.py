@@ -96,7 +96,7 @@ def open(
             with the file, the place in it, the reason and the way out.
     """
     if not isinstance(source, str | os.PathLike):
-        from cnnlens.live import network_of
+        from cnnlens.opening.live import network_of
 
         return network_of(source, example)
     from cnnlens.files import network

@@ -25,7 +25,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnlens import janitor
-from cnnlens import open as open_model
 from cnnlens.backend import handover
 from cnnlens.backend.chunks import write_chunk, zeros_crc32
 from cnnlens.backend.process import parse_spec
@@ -33,15 +32,16 @@ from cnnlens.backend.seam import suited
 from cnnlens.backend.worker import Chunk
 from cnnlens.errors import CnnlensError
 from cnnlens.inputs.stream import InputStream, open_inputs
-from cnnlens.live import backend_of, network_of
 from cnnlens.network.graph import Network
+from cnnlens.opening.live import backend_of
+from cnnlens.opening.opener import network_given
 from cnnlens.recording import Recording
 from cnnlens.recording_format import Description
 from cnnlens.recording_writer import Part, RecordingWriter, is_disk_trouble
 from cnnlens.runners import LiveRunner, Runner, WorkerRunner, differing_weights
 from cnnlens.text import nearest, printable
 
-__all__ = ["network_given", "record", "runs_here"]
+__all__ = ["record", "runs_here"]
 
 Array = NDArray[Any]
 T = TypeVar("T")
@@ -294,28 +294,6 @@ def _chunk_crc32(array: Array, rows: int) -> int:
     plain = array.astype(array.dtype.newbyteorder("<"), copy=False)
     crc = zlib.crc32(plain.reshape(-1).view(np.uint8).data)
     return zeros_crc32((rows - len(array)) * math.prod(array.shape[1:]) * array.dtype.itemsize, crc)
-
-
-def network_given(model: Any, inputs: Any, example: Any) -> Network:
-    """``model`` as a Network; a live PyTorch module is exported with ``example``, or else with the first of ``inputs``.
-
-    Raises:
-        CnnlensError: it is a file that is refused, or a live model that cannot be read; one line.
-    """
-    if isinstance(model, Network):
-        return model
-    if isinstance(model, str | os.PathLike):
-        return open_model(cast(str, model))
-    return network_of(model, _first_of(inputs) if example is None else example)
-
-
-def _first_of(inputs: Any) -> Any:
-    """The first examples of arrays as they are given; None of whatever must be read first."""
-    if isinstance(inputs, Mapping):
-        return {name: _first_of(one) for name, one in cast("Mapping[str, Any]", inputs).items()}
-    if isinstance(inputs, list | tuple):
-        return tuple(_first_of(one) for one in cast("Sequence[Any]", inputs))
-    return inputs[:1] if hasattr(inputs, "shape") and hasattr(inputs, "dtype") else None
 
 
 def _default_backend(network: Network) -> str:

@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 
 import cnnlens
-from cnnlens import architecture
-from cnnlens.architecture import InputShape, open_architecture
 from cnnlens.cli.arguments import parse_shapes
 from cnnlens.cli.main import main
 from cnnlens.errors import CnnlensError
+from cnnlens.opening import architecture
+from cnnlens.opening.architecture import InputShape, open_architecture
 
 torch = pytest.importorskip("torch")
 
@@ -233,6 +233,6 @@ def test_a_state_dict_in_memory_is_compared_too(folder: Path) -> None:
 
 
 def test_commands_that_need_no_torch_do_not_load_it() -> None:
-    code = "import sys, cnnlens.architecture; assert not {'torch', 'numpy'} & set(sys.modules)"
+    code = "import sys, cnnlens.opening.architecture; assert not {'torch', 'numpy'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ})
     assert architecture.TIMEOUT > 60

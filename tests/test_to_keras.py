@@ -21,8 +21,8 @@ from torch import nn  # noqa: E402
 import cnnlens  # noqa: E402
 from cnnlens.conversion import to_keras  # noqa: E402
 from cnnlens.errors import CnnlensError, UnsupportedLayerError  # noqa: E402
-from cnnlens.live import network_of  # noqa: E402
 from cnnlens.network.graph import Network  # noqa: E402
+from cnnlens.opening.live import network_of  # noqa: E402
 from tests.once import once  # noqa: E402
 from tests.to_keras_models import MODELS, Function, randomised  # noqa: E402
 

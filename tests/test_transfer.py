@@ -19,8 +19,8 @@ from cnnlens.conversion import to_keras, transfer  # noqa: E402
 from cnnlens.conversion.into_files import write_into  # noqa: E402
 from cnnlens.errors import CnnlensError  # noqa: E402
 from cnnlens.files.keras.write import write_keras  # noqa: E402
-from cnnlens.live import network_of  # noqa: E402
 from cnnlens.network.graph import Network  # noqa: E402
+from cnnlens.opening.live import network_of  # noqa: E402
 from tests.to_keras_models import MODELS, Function, randomised  # noqa: E402
 
 NAMES = (

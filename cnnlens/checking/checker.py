@@ -26,8 +26,8 @@ from cnnlens.checking.verdict import Audit
 from cnnlens.errors import CnnlensError
 from cnnlens.inputs.drawn import default_inputs
 from cnnlens.inputs.stream import CanonicalStream, without_graph
-from cnnlens.live import backend_of
 from cnnlens.network.graph import Network
+from cnnlens.opening.live import backend_of
 from cnnlens.output import silent
 from cnnlens.text import printable
 
@@ -72,7 +72,7 @@ def check(
         CnnlensError: nothing to check, an unknown backend, a recording of another model, inputs that do not fit. A
             backend that fails is no exception: its ``Run`` holds the error and the others' results stand.
     """
-    from cnnlens.recorder import network_given
+    from cnnlens.opening.opener import network_given
     from cnnlens.recording import Recording
 
     network = network_given(model, inputs, example)

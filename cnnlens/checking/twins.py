@@ -28,10 +28,11 @@ from cnnlens.checking.result import Check
 from cnnlens.errors import CnnlensError, UnsupportedLayerError
 from cnnlens.inputs.drawn import default_inputs
 from cnnlens.inputs.stream import CanonicalStream, open_inputs
-from cnnlens.live import backend_of
 from cnnlens.network.graph import Network, Shape, shown_shape, without_graph
+from cnnlens.opening.live import backend_of
+from cnnlens.opening.opener import network_given
 from cnnlens.output import silent
-from cnnlens.recorder import network_given, record, runs_here
+from cnnlens.recorder import record, runs_here
 from cnnlens.recording import Recording
 from cnnlens.text import printable
 

@@ -13,7 +13,7 @@ from cnnlens.text import printable
 
 if TYPE_CHECKING:
     from cnnlens.network.graph import Network
-from cnnlens.architecture import _DTYPES, InputShape, open_architecture
+from cnnlens.opening.architecture import _DTYPES, InputShape, open_architecture
 
 if TYPE_CHECKING:
     pass

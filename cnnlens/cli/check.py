@@ -8,9 +8,9 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from cnnlens import architecture
 from cnnlens.cli.arguments import seconds, whole_number
 from cnnlens.cli.backends import _backends
+from cnnlens.opening import architecture
 
 if TYPE_CHECKING:
     from cnnlens.checking.result import Check

@@ -7,8 +7,8 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
-from cnnlens import architecture
 from cnnlens.cli.arguments import seconds
+from cnnlens.opening import architecture
 
 if TYPE_CHECKING:
     from cnnlens.conversion import Conversion

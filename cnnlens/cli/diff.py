@@ -6,7 +6,7 @@ import argparse
 import json
 from typing import Any
 
-from cnnlens import architecture
+from cnnlens.opening import architecture
 
 __all__ = ["add"]
 

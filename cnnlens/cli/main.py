@@ -15,7 +15,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from cnnlens import architecture
 from cnnlens.cli import check as commands_check
 from cnnlens.cli import convert as commands_convert
 from cnnlens.cli import diff as commands_diff
@@ -26,6 +25,7 @@ from cnnlens.cli.layers import _layer_with_kernel
 from cnnlens.cli.printing import output_text
 from cnnlens.cli.show import _hist, _kernels, _maps, _summary
 from cnnlens.errors import CnnlensError
+from cnnlens.opening import architecture
 
 if TYPE_CHECKING:
     pass

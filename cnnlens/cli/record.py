@@ -6,8 +6,8 @@ import argparse
 import json
 from typing import TYPE_CHECKING, Any
 
-from cnnlens import architecture
 from cnnlens.cli.arguments import inputs_given, seconds
+from cnnlens.opening import architecture
 
 if TYPE_CHECKING:
     from cnnlens.recording import Recording

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cnnlens import architecture
 from cnnlens.cli.layers import _layer, _layer_with_kernel
 from cnnlens.cli.printing import _json, output_text
 from cnnlens.errors import CnnlensError
+from cnnlens.opening import architecture
 from cnnlens.text import printable
 
 if TYPE_CHECKING:

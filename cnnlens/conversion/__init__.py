@@ -22,8 +22,8 @@ from cnnlens.output import silent
 from cnnlens.text import printable
 
 if TYPE_CHECKING:
-    from cnnlens.architecture import InputShape
     from cnnlens.checking.twins import Twins
+    from cnnlens.opening.architecture import InputShape
 
 __all__ = ["FRAMEWORKS", "TITLES", "Conversion", "convert", "example_of", "framework_named", "why_not"]
 
@@ -92,7 +92,7 @@ def convert(
             case nothing is written.
     """
     from cnnlens.janitor import temporary_folder
-    from cnnlens.recorder import network_given
+    from cnnlens.opening.opener import network_given
 
     network = network_given(model, inputs, example)
     framework = framework_named(to, network)
@@ -216,9 +216,9 @@ class _Made:
 
 
 def _to_torch(network: Network, folder: Path, name: str, timeout: float | None) -> _Made:
-    from cnnlens import architecture
     from cnnlens.conversion import same_arrays
     from cnnlens.conversion.to_torch import program
+    from cnnlens.opening import architecture
 
     made = program(network)
     files = made.write(folder / name)
@@ -237,7 +237,7 @@ def _to_torch(network: Network, folder: Path, name: str, timeout: float | None) 
 
 def example_of(network: Network, ref: Ref) -> InputShape:
     """What the module is exported with: whole numbers where the model looks rows up."""
-    from cnnlens.architecture import InputShape
+    from cnnlens.opening.architecture import InputShape
 
     shape = network.canonical_shape(ref) or ()
     rows = any(ref in call.refs and call.layer.kind == "Embedding" for call in network.calls)

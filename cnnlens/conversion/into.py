@@ -20,10 +20,10 @@ from cnnlens.output import silent
 from cnnlens.text import printable
 
 if TYPE_CHECKING:
-    from cnnlens.architecture import InputShape
     from cnnlens.checking.result import Check
     from cnnlens.checking.twins import Twins
     from cnnlens.conversion.into_files import Written
+    from cnnlens.opening.architecture import InputShape
 
 __all__ = ["Transfer", "put_into"]
 
@@ -96,7 +96,7 @@ def put_into(
 
 def _opened(spec: str, state: Path | None, is_code: bool, shapes: Sequence[InputShape] | None) -> Network:
     if is_code:
-        from cnnlens.architecture import open_architecture
+        from cnnlens.opening.architecture import open_architecture
 
         return open_architecture(spec, state, shapes)
     from cnnlens import open as open_model

@@ -9,18 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from cnnlens.differing.consensus import settle, verdict
 from cnnlens.differing.investigation import Compared, PartPair, investigate
 from cnnlens.differing.proof import Line
 from cnnlens.differing.result import ArrayRow, Diff, Row
-from cnnlens.errors import CnnlensError
-from cnnlens.network.graph import Network
+from cnnlens.opening.opener import _module, _network
 
 __all__ = ["diff"]
 
-_OPEN_SIZE = 96  # pixels, where the other model leaves its image size open
 _WORST = ("another shape", "another", "missing", "differs", "ambiguous", "fine-tuned", "explained",
           "equal, stored otherwise", "equal")  # fmt: skip
 
@@ -53,40 +49,6 @@ def diff(a: Any, b: Any, inputs: Any = None) -> Diff:
         if activations.text:
             said = [*said, activations.text]
     return Diff(one, other, tuple(_row(pair) for pair in found), tuple(said), activations)
-
-
-def _network(model: Any) -> Network | None:
-    """The network of a model; None for a live PyTorch module that says nothing of its input."""
-    from cnnlens import open as open_model
-    from cnnlens.detective.live_arrays import has_state_dict, network_of_state
-
-    if isinstance(model, Network):
-        return model
-    if isinstance(model, Mapping):
-        return network_of_state(model)
-    if not has_state_dict(model):
-        return open_model(model)
-    try:
-        return open_model(model)
-    except CnnlensError:
-        return None
-
-
-def _module(model: Any, other: Network | None) -> Network:
-    """A live module, called with inputs of the other model's shape; its arrays alone where that does not do."""
-    from cnnlens import open as open_model
-    from cnnlens.detective.live_arrays import network_of_state
-
-    shapes = [] if other is None else [other.canonical_shape(ref) for ref in other.inputs]
-    example = [
-        np.zeros((1, *(size or _OPEN_SIZE for size in shape[1:])), np.float32) for shape in shapes if shape is not None
-    ]
-    if example and len(example) == len(shapes):
-        try:
-            return open_model(model, example=tuple(example) if len(example) > 1 else example[0])
-        except CnnlensError:
-            pass
-    return network_of_state(model)
 
 
 def _row(pair: PartPair) -> Row:

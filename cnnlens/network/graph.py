@@ -20,7 +20,6 @@ from cnnlens.network.kernel import Kernel
 from cnnlens.network.weight import Weight
 from cnnlens.text import nearest, printable
 
-
 if TYPE_CHECKING:
     pass
 
@@ -257,7 +256,7 @@ class Network:
         Raises:
             CnnlensError: it is no module, there is no example, or it cannot be exported; one line.
         """
-        from cnnlens.live import network_of
+        from cnnlens.opening.live import network_of
 
         return network_of(module, example)
 

@@ -1,7 +1,7 @@
 """Framework models that are alive in this process: which framework they are of, and as Networks.
 
 Core imports no framework, and need not: whoever hands over a model has imported its framework already. What reads the
-model stands with the backends, is found by the entry-point group ``cnnlens.live`` (named by the framework's package),
+model stands with the backends, is found by the entry-point group ``cnnlens.opening.live`` (named by the framework's package),
 and is imported then.
 """
 
@@ -17,7 +17,7 @@ from cnnlens.text import printable
 
 __all__ = ["GROUP", "backend_of", "network_of"]
 
-GROUP = "cnnlens.live"
+GROUP = "cnnlens.opening.live"
 
 
 def network_of(model: object, example: Any = None) -> Network:
