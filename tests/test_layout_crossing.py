@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from cnnlens import layout, pictures, plot
+from cnnlens import layout, plot
 from cnnlens.cli.main import main
 from cnnlens.errors import CnnlensError
 from cnnlens.layout import FRAMEWORKS, KINDS, Geometry, listing
@@ -24,6 +24,7 @@ from cnnlens.layout.crossing import Crossing, crossings
 from cnnlens.layout.names import PYTORCH_KINDS, framework_named, kind_named
 from cnnlens.layout.readings import plan_of, readings, specimen
 from cnnlens.layout.tables import ROWS, Absent
+from cnnlens.plot import of_models as pictures
 from cnnlens.plot.colours import paint
 from cnnlens.sample import MODEL
 

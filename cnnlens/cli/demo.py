@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 
 from cnnlens import open as open_model
-from cnnlens import pictures, plot, sample
+from cnnlens import plot, sample
 from cnnlens.errors import CnnlensError
 from cnnlens.inputs import images
 from cnnlens.network import summary
+from cnnlens.plot import of_models as pictures
 from cnnlens.text import printable
 
 __all__ = ["run"]

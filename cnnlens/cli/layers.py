@@ -20,7 +20,7 @@ def _layer(network: Network, wanted: str) -> Layer:
 
 
 def _layer_with_kernel(network: Network, wanted: str | None, needs_kernel: bool = True) -> Layer:
-    from cnnlens import pictures
+    from cnnlens.plot import of_models as pictures
 
     if wanted is not None:
         layer = _layer(network, wanted)

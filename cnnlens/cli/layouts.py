@@ -136,7 +136,8 @@ def _cross(
 def _draw(
     output: str, kind: str, source: str, target: str, wanted: dict[str, Any], model: tuple[Network, Layer] | None
 ) -> str:
-    from cnnlens import pictures, plot
+    from cnnlens import plot
+    from cnnlens.plot import of_models as pictures
 
     path = Path(output)
     plot.check_target(path)
@@ -150,7 +151,7 @@ def _of_model(
 ) -> tuple[str, tuple[Network, Layer], dict[str, Any]]:
     """Kind, shape and sizes of a layer in a file."""
     from cnnlens import open as open_model
-    from cnnlens import pictures
+    from cnnlens.plot import of_models as pictures
 
     for name in ("kind", "shape", "flatten", "sizes"):
         if getattr(options, name) is not None:

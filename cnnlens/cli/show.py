@@ -27,7 +27,7 @@ def _summary(options: argparse.Namespace) -> None:
 
 
 def _kernels(options: argparse.Namespace) -> None:
-    from cnnlens import pictures
+    from cnnlens.plot import of_models as pictures
 
     network = architecture.network(options)
     layer = _layer_with_kernel(network, options.layer)
@@ -36,7 +36,7 @@ def _kernels(options: argparse.Namespace) -> None:
 
 
 def _hist(options: argparse.Namespace) -> None:
-    from cnnlens import pictures
+    from cnnlens.plot import of_models as pictures
 
     network = architecture.network(options)
     layer = _layer_with_kernel(network, options.layer, needs_kernel=options.weight is None)
@@ -46,7 +46,7 @@ def _hist(options: argparse.Namespace) -> None:
 
 
 def _maps(options: argparse.Namespace) -> None:
-    from cnnlens import pictures
+    from cnnlens.plot import of_models as pictures
 
     network = architecture.network(options)
     names: list[str] = options.layer or []
