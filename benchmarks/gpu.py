@@ -31,7 +31,7 @@ from cnnlens.checking import auditing
 from cnnlens.checking import checker as checking
 from cnnlens.checking import listing as check_listing
 from cnnlens.network.graph import Network
-from cnnlens.recorder import record
+from cnnlens.recording.recorder import record
 
 BACKENDS = ("keras-jax", "keras-torch", "keras-tensorflow", "pytorch")
 

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from cnnlens.inputs import images
     from cnnlens.network.graph import Call, Layer, Network
     from cnnlens.network.kernel import Kernel, Statistics
-    from cnnlens.recorder import record
-    from cnnlens.recording import Recording
+    from cnnlens.recording.recorder import record
+    from cnnlens.recording.recording import Recording
 
 __all__ = [
     "Call",

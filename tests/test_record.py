@@ -22,8 +22,8 @@ import cnnlens
 from cnnlens.backend import worker
 from cnnlens.cli.progress import Progress
 from cnnlens.errors import CnnlensError
-from cnnlens.recorder import record
-from cnnlens.recording import Recording
+from cnnlens.recording.recorder import record
+from cnnlens.recording.recording import Recording
 from cnnlens.sample import MODEL
 from tests.test_network import MODELS, arrays, canonical
 

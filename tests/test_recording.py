@@ -21,17 +21,9 @@ from hypothesis import strategies as st
 
 from cnnlens.backend.chunks import DTYPES, write_chunk
 from cnnlens.errors import CnnlensError
-from cnnlens.recording import Recording
-from cnnlens.recording_format import (
-    Description,
-    array_names,
-    dimension_names,
-    dumps,
-    header_line,
-    log_line,
-    read_log,
-)
-from cnnlens.recording_writer import Part, RecordingWriter
+from cnnlens.recording.format import Description, array_names, dimension_names, dumps, header_line, log_line, read_log
+from cnnlens.recording.recording import Recording
+from cnnlens.recording.writer import Part, RecordingWriter
 
 COUNT, BATCH = 7, 3
 ARRAYS = {

@@ -73,7 +73,7 @@ def check(
             backend that fails is no exception: its ``Run`` holds the error and the others' results stand.
     """
     from cnnlens.opening.opener import network_given
-    from cnnlens.recording import Recording
+    from cnnlens.recording.recording import Recording
 
     network = network_given(model, inputs, example)
     live = None if isinstance(model, str | os.PathLike | Network) else model
@@ -153,7 +153,7 @@ class _Starter:
         self.trust_code, self.allow_nonfinite = trust_code, allow_nonfinite
 
     def __call__(self, backend: str, label: str) -> tuple[Run, Any]:
-        from cnnlens.recorder import record, runs_here
+        from cnnlens.recording.recorder import record, runs_here
 
         made = [
             record(

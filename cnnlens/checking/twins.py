@@ -32,8 +32,8 @@ from cnnlens.network.graph import Network, Shape, shown_shape, without_graph
 from cnnlens.opening.live import backend_of
 from cnnlens.opening.opener import network_given
 from cnnlens.output import silent
-from cnnlens.recorder import record, runs_here
-from cnnlens.recording import Recording
+from cnnlens.recording.recorder import record, runs_here
+from cnnlens.recording.recording import Recording
 from cnnlens.text import printable
 
 __all__ = ["LIMIT", "Output", "Twins", "check_twins", "exactly_apart"]

@@ -10,7 +10,7 @@ from cnnlens.cli.arguments import inputs_given, seconds
 from cnnlens.opening import architecture
 
 if TYPE_CHECKING:
-    from cnnlens.recording import Recording
+    from cnnlens.recording.recording import Recording
 
 __all__ = ["add"]
 
@@ -72,7 +72,7 @@ def add(commands: Any) -> None:
 def _record(options: argparse.Namespace) -> None:
     from cnnlens.cli.printing import output_text
     from cnnlens.cli.progress import Progress
-    from cnnlens.recorder import record
+    from cnnlens.recording.recorder import record
 
     network = architecture.network(options)
     with Progress("inputs") as progress:

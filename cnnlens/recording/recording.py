@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from cnnlens.errors import CnnlensError, FileRefusedError
-from cnnlens.recorded import Recorded
-from cnnlens.recording_format import LOG, METADATA, Description, read_log
+from cnnlens.recording.format import LOG, METADATA, Description, read_log
+from cnnlens.recording.tensor import Recorded
 from cnnlens.text import nearest, printable
 
 __all__ = ["Recorded", "Recording"]

@@ -35,10 +35,10 @@ from cnnlens.inputs.stream import InputStream, open_inputs
 from cnnlens.network.graph import Network
 from cnnlens.opening.live import backend_of
 from cnnlens.opening.opener import network_given
-from cnnlens.recording import Recording
-from cnnlens.recording_format import Description
-from cnnlens.recording_writer import Part, RecordingWriter, is_disk_trouble
-from cnnlens.runners import LiveRunner, Runner, WorkerRunner, differing_weights
+from cnnlens.recording.format import Description
+from cnnlens.recording.recording import Recording
+from cnnlens.recording.runners import LiveRunner, Runner, WorkerRunner, differing_weights
+from cnnlens.recording.writer import Part, RecordingWriter, is_disk_trouble
 from cnnlens.text import nearest, printable
 
 __all__ = ["record", "runs_here"]

@@ -22,7 +22,7 @@ from cnnlens.backend.chunks import DTYPES, in_parallel, write_chunk
 from cnnlens.backend.worker import Chunk, pool
 from cnnlens.errors import CnnlensError
 from cnnlens.network.graph import Network
-from cnnlens.recording_writer import Part
+from cnnlens.recording.writer import Part
 from cnnlens.text import printable
 
 __all__ = ["LiveRunner", "Runner", "WorkerRunner", "differing_weights"]

@@ -21,7 +21,7 @@ import numpy as np
 
 from cnnlens.backend.chunks import DTYPES
 from cnnlens.errors import CnnlensError
-from cnnlens.recording_format import (
+from cnnlens.recording.format import (
     LOG,
     METADATA,
     PARTS,
@@ -231,7 +231,7 @@ class RecordingWriter:
 
     def _resume(self, log: list[dict[str, int]], ends: list[int]) -> bool:
         """Take over what is recorded and whole; False where not even the metadata is."""
-        from cnnlens.recording import Recording
+        from cnnlens.recording.recording import Recording
 
         if not (self.path / METADATA).exists():
             return False

@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 
 from cnnlens.backend.chunks import DTYPES
 from cnnlens.errors import CnnlensError, FileRefusedError
-from cnnlens.recording_format import METADATA, chunk_name
+from cnnlens.recording.format import METADATA, chunk_name
 from cnnlens.text import printable
 
 if TYPE_CHECKING:
-    from cnnlens.recording import Recording
+    from cnnlens.recording.recording import Recording
 
 __all__ = ["Recorded"]
 
