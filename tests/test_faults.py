@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from cnnlens.layout import Geometry
 from cnnlens.network.weight import Weight
-from cnnlens.reference.functions import parametric_activation
+from cnnlens.reference.arithmetic.functions import parametric_activation
 from cnnlens.reference.operation import LinearOperation
 from tests.audited import Array, Audited, expect
 

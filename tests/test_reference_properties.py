@@ -16,7 +16,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from cnnlens.reference import LinearOperation, build
-from cnnlens.reference.special import erf
+from cnnlens.reference.arithmetic.special import erf
 
 VERSION = (3, 15, 1)
 

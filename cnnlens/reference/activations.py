@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from cnnlens.reference.functions import Activation, activation_layer, find_activation, number_of
+from cnnlens.reference.arithmetic.functions import Activation, activation_layer, find_activation, number_of
 from cnnlens.reference.operation import Array, Operation, Shape, Weights, register
 
 __all__ = ["ActivationLayer", "Identity", "Masking", "PReLU"]

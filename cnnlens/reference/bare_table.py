@@ -13,10 +13,10 @@ import numpy as np
 from cnnlens.errors import UnsupportedLayerError
 from cnnlens.reference import bare_functions as functions
 from cnnlens.reference import bare_rules as rules
+from cnnlens.reference.arithmetic.functions import parametric_activation
+from cnnlens.reference.arithmetic.special import erf
 from cnnlens.reference.bare_rules import Rule, Settings
-from cnnlens.reference.functions import parametric_activation
 from cnnlens.reference.operation import Array, Operation, Shape, build_layer
-from cnnlens.reference.special import erf
 
 __all__ = ["OPERATIONS", "TENSORFLOW_NAMES"]
 

@@ -12,8 +12,8 @@ from typing import Any, TypeAlias, cast
 import numpy as np
 
 from cnnlens.errors import UnsupportedLayerError
+from cnnlens.reference.arithmetic.functions import Activation, find_activation
 from cnnlens.reference.convolution import Convolution
-from cnnlens.reference.functions import Activation, find_activation
 from cnnlens.reference.operation import Array, Shape, Weights, whole
 from cnnlens.text import printable
 

@@ -13,7 +13,8 @@ from typing import Any, cast
 import numpy as np
 
 from cnnlens.errors import UnsupportedLayerError
-from cnnlens.reference.functions import Activation, find_activation
+from cnnlens.reference.arithmetic.functions import Activation, find_activation
+from cnnlens.reference.arithmetic.patches import Pads, convolve, depthwise, finisher, same_padding
 from cnnlens.reference.operation import (
     Array,
     LinearOperation,
@@ -24,7 +25,6 @@ from cnnlens.reference.operation import (
     register,
     whole,
 )
-from cnnlens.reference.patches import Pads, convolve, depthwise, finisher, same_padding
 
 __all__ = ["Convolution", "DepthwiseConvolution", "SeparableConvolution", "TransposedConvolution", "read_padding"]
 

@@ -7,9 +7,9 @@ from typing import Any, cast
 
 import numpy as np
 
-from cnnlens.reference.functions import find_activation
+from cnnlens.reference.arithmetic.functions import find_activation
+from cnnlens.reference.arithmetic.patches import finisher, multiply_rows
 from cnnlens.reference.operation import Array, LinearOperation, Shape, Weights, register, whole
-from cnnlens.reference.patches import finisher, multiply_rows
 
 __all__ = ["Dense", "EinsumDense"]
 

@@ -15,7 +15,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnlens.reference.functions import find_activation
+from cnnlens.reference.arithmetic.functions import find_activation
 from cnnlens.reference.operation import Array, Operation, Shape, Weights, data_format, numbers, register, whole
 
 __all__ = ["LocallyConnected"]

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnlens.errors import UnsupportedLayerError
-from cnnlens.reference.functions import Activation
+from cnnlens.reference.arithmetic.functions import Activation
 from cnnlens.text import printable
 
 __all__ = [

@@ -12,9 +12,9 @@ from typing import Any, cast
 
 import numpy as np
 
+from cnnlens.reference.arithmetic.patches import Pads, same_padding
 from cnnlens.reference.convolution import read_padding
 from cnnlens.reference.operation import Array, Operation, Shape, Weights, data_format, numbers, register, whole
-from cnnlens.reference.patches import Pads, same_padding
 
 __all__ = ["AdaptivePooling", "GlobalPooling", "Pooling"]
 

@@ -13,7 +13,7 @@ from cnnlens.checking.faults.problem import Hypothesis, Problem, number
 from cnnlens.checking.noise.case import Array, Case
 from cnnlens.checking.noise.linear import product
 from cnnlens.reference.activations import ActivationLayer, PReLU
-from cnnlens.reference.functions import Activation, activation_layer, named_activation, parametric_activation
+from cnnlens.reference.arithmetic.functions import Activation, activation_layer, named_activation, parametric_activation
 from cnnlens.reference.operation import LinearOperation, Operation
 
 __all__ = ["hypotheses"]

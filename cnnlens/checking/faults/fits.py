@@ -16,8 +16,8 @@ from cnnlens.checking.faults.problem import Hypothesis, Problem, channels, numbe
 from cnnlens.checking.noise.case import Array, Case
 from cnnlens.checking.noise.linear import product
 from cnnlens.checking.noise.propagation import softmax_axis
+from cnnlens.reference.arithmetic.functions import Activation
 from cnnlens.reference.convolution import DepthwiseConvolution, SeparableConvolution, TransposedConvolution
-from cnnlens.reference.functions import Activation
 from cnnlens.reference.operation import LinearOperation
 
 __all__ = ["describe", "hypotheses"]

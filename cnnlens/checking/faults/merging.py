@@ -13,7 +13,7 @@ import numpy as np
 from cnnlens.checking.faults.problem import Hypothesis, Problem
 from cnnlens.checking.noise.case import Array, Case
 from cnnlens.reference import build
-from cnnlens.reference.interpolation import Interpolation
+from cnnlens.reference.arithmetic.interpolation import Interpolation
 from cnnlens.reference.merging import Concatenate, Merge
 from cnnlens.reference.operation import Operation
 from cnnlens.reference.resizing import Resizing, UpSampling

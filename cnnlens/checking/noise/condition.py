@@ -19,9 +19,9 @@ from cnnlens.checking.noise.case import Picked, arrays_of, map_arrays
 from cnnlens.checking.noise.propagation import inner_loss, propagate
 from cnnlens.checking.noise.recurrence import step_by_step
 from cnnlens.reference.activations import ActivationLayer, Identity, Masking, PReLU
+from cnnlens.reference.arithmetic.interpolation import Interpolation
 from cnnlens.reference.aten.operations import AtenOperation
 from cnnlens.reference.bare_ops import BareOperation, KerasTwoOperation
-from cnnlens.reference.interpolation import Interpolation
 from cnnlens.reference.merging import Concatenate, Dot, Merge
 from cnnlens.reference.normalization import (
     BatchNormalization,

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnlens.reference.functions import Activation
+from cnnlens.reference.arithmetic.functions import Activation
 
 __all__ = ["inner_loss", "propagate"]
 

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from cnnlens.checking.noise.case import Picked
 from cnnlens.checking.noise.propagation import inner_loss
+from cnnlens.reference.arithmetic.functions import Activation
 from cnnlens.reference.cells import Rounding
-from cnnlens.reference.functions import Activation
 from cnnlens.reference.operation import Operation
 from cnnlens.reference.recurrent import Bidirectional, Recurrent
 

@@ -16,8 +16,8 @@ from cnnlens.conversion.to_keras.held import Held
 from cnnlens.conversion.to_keras.step import Step, reference
 from cnnlens.errors import UnsupportedLayerError
 from cnnlens.network.graph import Shape
+from cnnlens.reference.arithmetic.patches import same_padding
 from cnnlens.reference.convolution import Convolution, TransposedConvolution
-from cnnlens.reference.patches import same_padding
 
 __all__ = ["is_same", "padded_map"]
 

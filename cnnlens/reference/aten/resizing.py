@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from cnnlens.reference.arithmetic.interpolation import Interpolation, nearest_places
 from cnnlens.reference.aten.given import Given, Translation
 from cnnlens.reference.aten.operations import layer
 from cnnlens.reference.aten.registry import aten
-from cnnlens.reference.interpolation import Interpolation, nearest_places
 from cnnlens.reference.resizing import UpSampling
 
 __all__: list[str] = []

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from cnnlens.conversion.to_torch.held import Held, listed, shown
 from cnnlens.conversion.to_torch.use import Use
 from cnnlens.network.graph import Shape
-from cnnlens.reference.patches import same_padding
+from cnnlens.reference.arithmetic.patches import same_padding
 
 __all__ = ["Padding", "alike", "constant_pad", "padding_of", "to_maps"]
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from cnnlens.reference.functions import Activation
+from cnnlens.reference.arithmetic.functions import Activation
 from cnnlens.reference.operation import Array, block_ranges, scratch
 
 __all__ = ["Finish", "Pads", "convolve", "depthwise", "finisher", "multiply_rows", "output_sizes", "same_padding"]

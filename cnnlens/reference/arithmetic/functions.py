@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnlens.errors import UnsupportedLayerError
-from cnnlens.reference.special import erf
+from cnnlens.reference.arithmetic.special import erf
 from cnnlens.text import printable
 
 __all__ = ["Activation", "activation_layer", "find_activation", "number_of", "parametric_activation"]
