@@ -207,7 +207,7 @@ def _fill(made: Any, layer: Layer) -> None:
 
 def _tensorflow_function(layer: Layer) -> Any:
     """The function of ``keras.ops`` of the meaning of a TensorFlow function that Keras 2 recorded by name."""
-    from cnnlens.reference.bare_table import TENSORFLOW_NAMES
+    from cnnlens.reference.bare.table import TENSORFLOW_NAMES
 
     ops = import_module("keras").ops
     name = str(layer.config.get("function", "")).removeprefix("tf.").removeprefix("compat.v1.")

@@ -24,7 +24,7 @@ from cnnlens.checking.noise.tally import Tally
 from cnnlens.checking.noise.threads import one_blas_thread
 from cnnlens.errors import CnnlensError, UnsupportedLayerError
 from cnnlens.network.graph import CONFIG_ERRORS, Call
-from cnnlens.reference.bare_ops import BareOperation
+from cnnlens.reference.bare.ops import BareOperation
 from cnnlens.text import printable
 
 __all__ = ["VERDICTS", "Audit", "audit", "merge"]

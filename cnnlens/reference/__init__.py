@@ -20,8 +20,8 @@ from cnnlens.reference import pooling as _pooling
 from cnnlens.reference import recurrent as _recurrent
 from cnnlens.reference import resizing as _resizing
 from cnnlens.reference import shaping as _shaping
-from cnnlens.reference.bare_ops import build_bare, is_bare
-from cnnlens.reference.bare_table import OPERATIONS
+from cnnlens.reference.bare.ops import build_bare, is_bare
+from cnnlens.reference.bare.table import OPERATIONS
 from cnnlens.reference.operation import LinearOperation, Operation, Shape, Weights, build_layer, known_kinds
 from cnnlens.text import nearest, printable
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from cnnlens.errors import UnsupportedLayerError
 from cnnlens.network.graph import Layer, map_refs
-from cnnlens.reference.bare_ops import BareOperation, KerasTwoOperation
+from cnnlens.reference.bare.ops import BareOperation, KerasTwoOperation
 from cnnlens.reference.operation import Operation
 from cnnlens.reference.wrappers import Container, TimeDistributed
 

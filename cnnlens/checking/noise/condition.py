@@ -21,7 +21,7 @@ from cnnlens.checking.noise.recurrence import step_by_step
 from cnnlens.reference.activations import ActivationLayer, Identity, Masking, PReLU
 from cnnlens.reference.arithmetic.interpolation import Interpolation
 from cnnlens.reference.aten.operations import AtenOperation
-from cnnlens.reference.bare_ops import BareOperation, KerasTwoOperation
+from cnnlens.reference.bare.ops import BareOperation, KerasTwoOperation
 from cnnlens.reference.merging import Concatenate, Dot, Merge
 from cnnlens.reference.normalization import (
     BatchNormalization,

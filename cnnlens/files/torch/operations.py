@@ -81,7 +81,7 @@ def _placed(translation: Translation, things: Sequence[Any]) -> tuple[Any, ...]:
 
 def same_arithmetic(one: Translation | None, other: Translation | None) -> bool:
     """Whether two calls on tensors of different shapes compute the same, so that they can be one layer's."""
-    from cnnlens.reference.bare_ops import BareOperation
+    from cnnlens.reference.bare.ops import BareOperation
 
     if one is None or other is None:
         return one is other

@@ -12,7 +12,7 @@ from cnnlens.reference.arithmetic.functions import Activation, parametric_activa
 from cnnlens.reference.aten.given import Given, Tensor, Translation, WeightName
 from cnnlens.reference.aten.operations import AtenActivation, layer, unary
 from cnnlens.reference.aten.registry import aten
-from cnnlens.reference.bare_rules import shape_of
+from cnnlens.reference.bare.rules import shape_of
 from cnnlens.reference.operation import Array, normalise_axis
 
 __all__: list[str] = []

@@ -11,8 +11,8 @@ from cnnlens.reference.arithmetic.special import erf
 from cnnlens.reference.aten.given import Given, Tensor, Translation, is_operand
 from cnnlens.reference.aten.operations import BY_RUNNING, bare, layer, unary
 from cnnlens.reference.aten.registry import aten
-from cnnlens.reference.bare_functions import of_one_dtype
-from cnnlens.reference.bare_rules import broadcast, same
+from cnnlens.reference.bare.functions import of_one_dtype
+from cnnlens.reference.bare.rules import broadcast, same
 from cnnlens.reference.merging import Merge
 from cnnlens.reference.operation import Array
 

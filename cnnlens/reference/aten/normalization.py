@@ -9,7 +9,7 @@ import numpy as np
 from cnnlens.reference.aten.given import Given, Tensor, Translation
 from cnnlens.reference.aten.operations import bare, layer
 from cnnlens.reference.aten.registry import aten
-from cnnlens.reference.bare_rules import same
+from cnnlens.reference.bare.rules import same
 from cnnlens.reference.normalization import (
     BatchNormalization,
     GroupNormalization,

@@ -11,8 +11,8 @@ from cnnlens.reference.aten.given import Given, Tensor, Translation, WeightName
 from cnnlens.reference.aten.linear import dense
 from cnnlens.reference.aten.operations import BY_RUNNING, bare
 from cnnlens.reference.aten.registry import aten
-from cnnlens.reference.bare_functions import of_one_dtype
-from cnnlens.reference.bare_rules import broadcast, matmul
+from cnnlens.reference.bare.functions import of_one_dtype
+from cnnlens.reference.bare.rules import broadcast, matmul
 from cnnlens.reference.operation import Array, Shape
 
 __all__: list[str] = []

@@ -11,8 +11,8 @@ from cnnlens.reference.aten.elementwise import binary
 from cnnlens.reference.aten.given import Given, Tensor, Translation
 from cnnlens.reference.aten.operations import bare, layer, unary
 from cnnlens.reference.aten.registry import aten
-from cnnlens.reference.bare_functions import logsumexp
-from cnnlens.reference.bare_rules import axes_of, reduced
+from cnnlens.reference.bare.functions import logsumexp
+from cnnlens.reference.bare.rules import axes_of, reduced
 from cnnlens.reference.pooling import GlobalPooling
 
 __all__: list[str] = []

@@ -20,7 +20,7 @@ from cnnlens.conversion.to_torch.use import RULES, Results, Use
 from cnnlens.errors import UnsupportedLayerError
 from cnnlens.network.graph import Layer
 from cnnlens.reference import Operation
-from cnnlens.reference.bare_ops import BareOperation, KerasTwoOperation
+from cnnlens.reference.bare.ops import BareOperation, KerasTwoOperation
 from cnnlens.text import printable
 
 __all__ = ["REFUSED", "convert", "operation_of"]

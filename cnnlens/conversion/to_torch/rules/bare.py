@@ -21,7 +21,7 @@ from cnnlens.conversion.to_torch.rules.merging import alike_held, lifted
 from cnnlens.conversion.to_torch.rules.scaling import constant_text
 from cnnlens.conversion.to_torch.use import Results, Use
 from cnnlens.network.graph import Shape
-from cnnlens.reference.bare_ops import BareOperation, KerasTwoOperation
+from cnnlens.reference.bare.ops import BareOperation, KerasTwoOperation
 from cnnlens.text import printable
 
 __all__ = ["convert"]

@@ -11,7 +11,7 @@ from typing import Any, cast
 import numpy as np
 
 from cnnlens.errors import UnsupportedLayerError
-from cnnlens.reference.bare_rules import Settings
+from cnnlens.reference.bare.rules import Settings
 from cnnlens.reference.operation import Array
 
 

@@ -11,11 +11,11 @@ from typing import Any, cast
 import numpy as np
 
 from cnnlens.errors import UnsupportedLayerError
-from cnnlens.reference import bare_functions as functions
-from cnnlens.reference import bare_rules as rules
 from cnnlens.reference.arithmetic.functions import parametric_activation
 from cnnlens.reference.arithmetic.special import erf
-from cnnlens.reference.bare_rules import Rule, Settings
+from cnnlens.reference.bare import functions as functions
+from cnnlens.reference.bare import rules as rules
+from cnnlens.reference.bare.rules import Rule, Settings
 from cnnlens.reference.operation import Array, Operation, Shape, build_layer
 
 __all__ = ["OPERATIONS", "TENSORFLOW_NAMES"]

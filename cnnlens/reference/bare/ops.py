@@ -11,8 +11,8 @@ from typing import Any, cast
 
 import numpy as np
 
-from cnnlens.reference.bare_rules import Rule
-from cnnlens.reference.bare_table import OPERATIONS, TENSORFLOW_NAMES
+from cnnlens.reference.bare.rules import Rule
+from cnnlens.reference.bare.table import OPERATIONS, TENSORFLOW_NAMES
 from cnnlens.reference.operation import Array, Operation, Weights
 from cnnlens.text import nearest, printable
 
