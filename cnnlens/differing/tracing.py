@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from cnnlens.checking.auditing import audited_calls, recorded_ref
 from cnnlens.network.graph import Call, Network, Ref, map_refs
-from cnnlens.reference.activations import ActivationLayer
+from cnnlens.reference.keras.activations import ActivationLayer
 from cnnlens.reference.operation import LinearOperation, Operation
 
 __all__ = ["Step", "Trace", "trace"]

@@ -10,18 +10,18 @@ from collections.abc import Mapping
 from typing import Any
 
 from cnnlens.errors import UnsupportedLayerError
-from cnnlens.reference import activations as _activations
-from cnnlens.reference import convolution as _convolution
-from cnnlens.reference import dense as _dense
-from cnnlens.reference import local as _local
-from cnnlens.reference import merging as _merging
-from cnnlens.reference import normalization as _normalization
-from cnnlens.reference import pooling as _pooling
-from cnnlens.reference import recurrent as _recurrent
-from cnnlens.reference import resizing as _resizing
-from cnnlens.reference import shaping as _shaping
 from cnnlens.reference.bare.ops import build_bare, is_bare
 from cnnlens.reference.bare.table import OPERATIONS
+from cnnlens.reference.keras import activations as _activations
+from cnnlens.reference.keras import convolution as _convolution
+from cnnlens.reference.keras import dense as _dense
+from cnnlens.reference.keras import local as _local
+from cnnlens.reference.keras import merging as _merging
+from cnnlens.reference.keras import normalization as _normalization
+from cnnlens.reference.keras import pooling as _pooling
+from cnnlens.reference.keras import recurrent as _recurrent
+from cnnlens.reference.keras import resizing as _resizing
+from cnnlens.reference.keras import shaping as _shaping
 from cnnlens.reference.operation import LinearOperation, Operation, Shape, Weights, build_layer, known_kinds
 from cnnlens.text import nearest, printable
 

@@ -12,8 +12,8 @@ import numpy as np
 from cnnlens.checking.faults.problem import Hypothesis, Problem, number
 from cnnlens.checking.noise.case import Array, Case
 from cnnlens.checking.noise.linear import product
-from cnnlens.reference.activations import ActivationLayer, PReLU
 from cnnlens.reference.arithmetic.functions import Activation, activation_layer, named_activation, parametric_activation
+from cnnlens.reference.keras.activations import ActivationLayer, PReLU
 from cnnlens.reference.operation import LinearOperation, Operation
 
 __all__ = ["hypotheses"]

@@ -16,7 +16,7 @@ from cnnlens.checking.faults.problem import Hypothesis, Problem
 from cnnlens.checking.noise.arithmetic import Arithmetic
 from cnnlens.checking.noise.case import Case
 from cnnlens.checking.noise.tally import Tally
-from cnnlens.reference.merging import Concatenate, Merge
+from cnnlens.reference.keras.merging import Concatenate, Merge
 
 __all__ = ["explain"]
 

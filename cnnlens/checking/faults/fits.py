@@ -17,7 +17,7 @@ from cnnlens.checking.noise.case import Array, Case
 from cnnlens.checking.noise.linear import product
 from cnnlens.checking.noise.propagation import softmax_axis
 from cnnlens.reference.arithmetic.functions import Activation
-from cnnlens.reference.convolution import DepthwiseConvolution, SeparableConvolution, TransposedConvolution
+from cnnlens.reference.keras.convolution import DepthwiseConvolution, SeparableConvolution, TransposedConvolution
 from cnnlens.reference.operation import LinearOperation
 
 __all__ = ["describe", "hypotheses"]

@@ -16,9 +16,14 @@ import numpy as np
 
 from cnnlens.checking.faults.problem import Hypothesis, Problem
 from cnnlens.checking.noise.case import Array, Case
-from cnnlens.reference.convolution import Convolution, DepthwiseConvolution, SeparableConvolution, TransposedConvolution
+from cnnlens.reference.keras.convolution import (
+    Convolution,
+    DepthwiseConvolution,
+    SeparableConvolution,
+    TransposedConvolution,
+)
+from cnnlens.reference.keras.pooling import GlobalPooling, Pooling
 from cnnlens.reference.operation import Operation
-from cnnlens.reference.pooling import GlobalPooling, Pooling
 
 __all__ = ["hypotheses"]
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from cnnlens.checking.faults.problem import Hypothesis, Problem
 from cnnlens.checking.noise.case import Array, Case
-from cnnlens.reference.dense import Dense, EinsumDense
+from cnnlens.reference.keras.dense import Dense, EinsumDense
 from cnnlens.reference.operation import LinearOperation
 
 __all__ = ["hypotheses", "main_kernel", "with_weight"]

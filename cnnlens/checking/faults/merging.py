@@ -14,9 +14,9 @@ from cnnlens.checking.faults.problem import Hypothesis, Problem
 from cnnlens.checking.noise.case import Array, Case
 from cnnlens.reference import build
 from cnnlens.reference.arithmetic.interpolation import Interpolation
-from cnnlens.reference.merging import Concatenate, Merge
+from cnnlens.reference.keras.merging import Concatenate, Merge
+from cnnlens.reference.keras.resizing import Resizing, UpSampling
 from cnnlens.reference.operation import Operation
-from cnnlens.reference.resizing import Resizing, UpSampling
 
 __all__ = ["hypotheses"]
 

@@ -16,7 +16,7 @@ import numpy as np
 from cnnlens.checking.faults.kernels import with_weight
 from cnnlens.checking.faults.problem import Hypothesis, Problem
 from cnnlens.checking.noise.case import Array, Case
-from cnnlens.reference.normalization import (
+from cnnlens.reference.keras.normalization import (
     BatchNormalization,
     GroupNormalization,
     LayerNormalization,

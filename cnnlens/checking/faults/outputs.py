@@ -9,7 +9,7 @@ import numpy as np
 
 from cnnlens.checking.faults.problem import Hypothesis, Problem, channels
 from cnnlens.checking.noise.case import Array, Case, arrays_of
-from cnnlens.reference.activations import Identity
+from cnnlens.reference.keras.activations import Identity
 
 __all__ = ["channel_order", "hypotheses"]
 

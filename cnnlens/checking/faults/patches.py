@@ -17,8 +17,8 @@ import numpy as np
 from cnnlens.checking.faults.problem import Hypothesis, Problem, number
 from cnnlens.checking.noise.case import Array, Case
 from cnnlens.checking.noise.linear import product
-from cnnlens.reference.convolution import Convolution
-from cnnlens.reference.dense import Dense
+from cnnlens.reference.keras.convolution import Convolution
+from cnnlens.reference.keras.dense import Dense
 from cnnlens.reference.operation import LinearOperation
 
 __all__ = ["hypotheses"]

@@ -22,8 +22,8 @@ from cnnlens.checking.noise.prediction import Prediction, predict
 from cnnlens.checking.noise.tally import Tally
 from cnnlens.errors import CnnlensError
 from cnnlens.network.graph import CONFIG_ERRORS
-from cnnlens.reference.convolution import Convolution
-from cnnlens.reference.dense import Dense
+from cnnlens.reference.keras.convolution import Convolution
+from cnnlens.reference.keras.dense import Dense
 
 __all__ = ["Hypothesis", "Problem", "Weights", "channels", "number"]
 

@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 from cnnlens.checking.noise.case import Picked, arrays_of, map_arrays
 from cnnlens.checking.noise.propagation import inner_loss, propagate
 from cnnlens.checking.noise.recurrence import step_by_step
-from cnnlens.reference.activations import ActivationLayer, Identity, Masking, PReLU
 from cnnlens.reference.arithmetic.interpolation import Interpolation
 from cnnlens.reference.aten.operations import AtenOperation
 from cnnlens.reference.bare.ops import BareOperation, KerasTwoOperation
-from cnnlens.reference.merging import Concatenate, Dot, Merge
-from cnnlens.reference.normalization import (
+from cnnlens.reference.keras.activations import ActivationLayer, Identity, Masking, PReLU
+from cnnlens.reference.keras.merging import Concatenate, Dot, Merge
+from cnnlens.reference.keras.normalization import (
     BatchNormalization,
     CustomScaleLayer,
     GroupNormalization,
@@ -32,11 +32,11 @@ from cnnlens.reference.normalization import (
     Normalization,
     Rescaling,
 )
+from cnnlens.reference.keras.pooling import AdaptivePooling, GlobalPooling, Pooling
+from cnnlens.reference.keras.recurrent import Bidirectional, Recurrent
+from cnnlens.reference.keras.resizing import Resizing, UpSampling
+from cnnlens.reference.keras.shaping import Cropping, Embedding, Flatten, Permute, RepeatVector, Reshape, ZeroPadding
 from cnnlens.reference.operation import Operation, normalise_axis
-from cnnlens.reference.pooling import AdaptivePooling, GlobalPooling, Pooling
-from cnnlens.reference.recurrent import Bidirectional, Recurrent
-from cnnlens.reference.resizing import Resizing, UpSampling
-from cnnlens.reference.shaping import Cropping, Embedding, Flatten, Permute, RepeatVector, Reshape, ZeroPadding
 from cnnlens.reference.wrappers import Container, Input, ModelOperation
 
 __all__ = ["bilinear", "rounds_once", "scale_of", "selects"]

@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 
 from cnnlens.checking.noise.arithmetic import EXACT, Arithmetic
 from cnnlens.reference import build
-from cnnlens.reference.convolution import (
+from cnnlens.reference.keras.convolution import (
     Convolution,
     DepthwiseConvolution,
     SeparableConvolution,
     TransposedConvolution,
 )
-from cnnlens.reference.dense import Dense, EinsumDense
+from cnnlens.reference.keras.dense import Dense, EinsumDense
 from cnnlens.reference.operation import LinearOperation
 
 __all__ = ["Product", "Stage", "fan_in", "product", "stages", "without_bias"]

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from cnnlens.checking.noise.case import Picked
 from cnnlens.checking.noise.propagation import inner_loss
 from cnnlens.reference.arithmetic.functions import Activation
-from cnnlens.reference.cells import Rounding
+from cnnlens.reference.keras.cells import Rounding
+from cnnlens.reference.keras.recurrent import Bidirectional, Recurrent
 from cnnlens.reference.operation import Operation
-from cnnlens.reference.recurrent import Bidirectional, Recurrent
 
 __all__ = ["step_by_step"]
 

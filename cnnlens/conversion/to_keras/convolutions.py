@@ -17,7 +17,7 @@ from cnnlens.conversion.to_keras.step import Step, reference
 from cnnlens.errors import UnsupportedLayerError
 from cnnlens.network.graph import Shape
 from cnnlens.reference.arithmetic.patches import same_padding
-from cnnlens.reference.convolution import Convolution, TransposedConvolution
+from cnnlens.reference.keras.convolution import Convolution, TransposedConvolution
 
 __all__ = ["is_same", "padded_map"]
 

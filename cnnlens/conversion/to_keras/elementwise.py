@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from cnnlens.conversion.to_keras.held import Held, identity
 from cnnlens.conversion.to_keras.step import Step, aten, reference
 from cnnlens.errors import UnsupportedLayerError
-from cnnlens.reference.activations import Identity
 from cnnlens.reference.aten.given import Tensor, WeightName, is_operand
 from cnnlens.reference.aten.operations import AtenOperation
-from cnnlens.reference.merging import Merge
+from cnnlens.reference.keras.activations import Identity
+from cnnlens.reference.keras.merging import Merge
 
 __all__ = ["aligned", "write_operation"]
 

@@ -15,15 +15,15 @@ from cnnlens.conversion.to_keras.builder import by_features
 from cnnlens.conversion.to_keras.held import Held
 from cnnlens.conversion.to_keras.step import Step, reference
 from cnnlens.errors import UnsupportedLayerError
-from cnnlens.reference.activations import PReLU
-from cnnlens.reference.dense import Dense
-from cnnlens.reference.normalization import (
+from cnnlens.reference.keras.activations import PReLU
+from cnnlens.reference.keras.dense import Dense
+from cnnlens.reference.keras.normalization import (
     BatchNormalization,
     GroupNormalization,
     LayerNormalization,
     RMSNormalization,
 )
-from cnnlens.reference.shaping import Embedding
+from cnnlens.reference.keras.shaping import Embedding
 
 __all__ = ["last_behind"]
 

@@ -18,7 +18,7 @@ from cnnlens.conversion.to_keras.held import Held
 from cnnlens.conversion.to_keras.step import Step, reference
 from cnnlens.errors import UnsupportedLayerError
 from cnnlens.reference.arithmetic.patches import same_padding
-from cnnlens.reference.pooling import AdaptivePooling, GlobalPooling, Plan, Pooling
+from cnnlens.reference.keras.pooling import AdaptivePooling, GlobalPooling, Plan, Pooling
 
 __all__: list[str] = []
 

@@ -42,7 +42,7 @@ def _bmm(step: Step) -> Held:
 @aten("matmul", "mm", "linalg_matmul")
 def _matmul(step: Step) -> Held:
     from cnnlens.conversion.to_keras.step import BY_CLASS
-    from cnnlens.reference.dense import Dense
+    from cnnlens.reference.keras.dense import Dense
 
     if isinstance(step.operation, Dense):
         return cast(Held, BY_CLASS[Dense](step))

@@ -6,15 +6,15 @@ layers (a recurrent layer's cell, an attention layer's projections) stand in no 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from cnnlens.files.jsontext import entries, mapping, text
-from cnnlens.files.keras.kinds import snake_case
 from cnnlens.files.keras.variables import base_class
+from cnnlens.reference.keras.cells import numbered
 
-__all__ = ["Inner", "inner_layers", "numbered"]
+__all__ = ["Inner", "inner_layers"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,17 +61,6 @@ def inner_layers(entry: Mapping[str, Any]) -> list[Inner]:
         inner = mapping(config.get(attribute))
         if inner.get("class_name"):
             found.append(Inner(attribute, _name_of(inner), inner))
-    return found
-
-
-def numbered(items: Sequence[Mapping[str, Any]]) -> list[tuple[str, Mapping[str, Any]]]:
-    """Entries with their group names: the class in snake case, and from the second of a class on a counter."""
-    used: dict[str, int] = {}
-    found: list[tuple[str, Mapping[str, Any]]] = []
-    for item in items:
-        stem = snake_case(base_class(item))
-        count = used[stem] = used.get(stem, -1) + 1
-        found.append((f"{stem}_{count}" if count else stem, item))
     return found
 
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from cnnlens.reference.activations import Identity, PReLU
 from cnnlens.reference.arithmetic.functions import Activation, parametric_activation
 from cnnlens.reference.aten.given import Given, Tensor, Translation, WeightName
 from cnnlens.reference.aten.operations import AtenActivation, layer, unary
 from cnnlens.reference.aten.registry import aten
 from cnnlens.reference.bare.rules import shape_of
+from cnnlens.reference.keras.activations import Identity, PReLU
 from cnnlens.reference.operation import Array, normalise_axis
 
 __all__: list[str] = []

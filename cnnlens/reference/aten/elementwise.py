@@ -13,7 +13,7 @@ from cnnlens.reference.aten.operations import BY_RUNNING, bare, layer, unary
 from cnnlens.reference.aten.registry import aten
 from cnnlens.reference.bare.functions import of_one_dtype
 from cnnlens.reference.bare.rules import broadcast, same
-from cnnlens.reference.merging import Merge
+from cnnlens.reference.keras.merging import Merge
 from cnnlens.reference.operation import Array
 
 __all__ = ["binary"]

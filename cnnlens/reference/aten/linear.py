@@ -15,8 +15,8 @@ import numpy as np
 from cnnlens.reference.aten.given import Given, Tensor, Translation, WeightName, is_operand
 from cnnlens.reference.aten.operations import bare, layer
 from cnnlens.reference.aten.registry import aten
-from cnnlens.reference.convolution import Convolution, TransposedConvolution
-from cnnlens.reference.dense import Dense
+from cnnlens.reference.keras.convolution import Convolution, TransposedConvolution
+from cnnlens.reference.keras.dense import Dense
 from cnnlens.reference.operation import Array, LinearOperation
 
 __all__ = ["dense"]

@@ -10,7 +10,7 @@ from cnnlens.reference.aten.given import Given, Tensor, Translation
 from cnnlens.reference.aten.operations import bare, layer
 from cnnlens.reference.aten.registry import aten
 from cnnlens.reference.bare.rules import same
-from cnnlens.reference.normalization import (
+from cnnlens.reference.keras.normalization import (
     BatchNormalization,
     GroupNormalization,
     LayerNormalization,

@@ -12,11 +12,11 @@ from typing import Any, cast
 
 import numpy as np
 
-from cnnlens.reference.activations import ActivationLayer
 from cnnlens.reference.arithmetic.functions import Activation
 from cnnlens.reference.aten.given import Batch, Given, Tensor, Translation, WeightName, as_stored, markers
 from cnnlens.reference.bare.ops import BareOperation
 from cnnlens.reference.bare.rules import Rule, same, shape_of
+from cnnlens.reference.keras.activations import ActivationLayer
 from cnnlens.reference.operation import Array, Operation, Shape, Weights
 
 __all__ = ["BY_RUNNING", "AtenActivation", "AtenOperation", "Function", "ShapeRule", "bare", "layer", "unary"]

@@ -7,7 +7,7 @@ from typing import Any
 from cnnlens.reference.aten.given import Given, Translation
 from cnnlens.reference.aten.operations import layer
 from cnnlens.reference.aten.registry import aten
-from cnnlens.reference.pooling import AdaptivePooling, GlobalPooling, Pooling
+from cnnlens.reference.keras.pooling import AdaptivePooling, GlobalPooling, Pooling
 
 __all__: list[str] = []
 

@@ -14,8 +14,8 @@ import numpy as np
 
 from cnnlens.reference.aten.given import Given, Tensor, Translation, WeightName
 from cnnlens.reference.aten.registry import aten
+from cnnlens.reference.keras.recurrent import EXACT, Recurrent, Rounding
 from cnnlens.reference.operation import Array, Shape, Weights
-from cnnlens.reference.recurrent import EXACT, Recurrent, Rounding
 
 __all__ = ["AtenRecurrent"]
 

@@ -13,7 +13,7 @@ from cnnlens.reference.aten.operations import bare, layer, unary
 from cnnlens.reference.aten.registry import aten
 from cnnlens.reference.bare.functions import logsumexp
 from cnnlens.reference.bare.rules import axes_of, reduced
-from cnnlens.reference.pooling import GlobalPooling
+from cnnlens.reference.keras.pooling import GlobalPooling
 
 __all__: list[str] = []
 

@@ -10,7 +10,7 @@ from cnnlens.reference.arithmetic.interpolation import Interpolation, nearest_pl
 from cnnlens.reference.aten.given import Given, Translation
 from cnnlens.reference.aten.operations import layer
 from cnnlens.reference.aten.registry import aten
-from cnnlens.reference.resizing import UpSampling
+from cnnlens.reference.keras.resizing import UpSampling
 
 __all__: list[str] = []
 

@@ -12,9 +12,9 @@ from cnnlens.reference.aten.operations import BY_RUNNING, bare, layer
 from cnnlens.reference.aten.registry import aten
 from cnnlens.reference.aten.shaping import moved
 from cnnlens.reference.bare.functions import of_one_dtype
-from cnnlens.reference.merging import Concatenate
+from cnnlens.reference.keras.merging import Concatenate
+from cnnlens.reference.keras.shaping import Embedding
 from cnnlens.reference.operation import normalise_axis
-from cnnlens.reference.shaping import Embedding
 
 __all__: list[str] = []
 

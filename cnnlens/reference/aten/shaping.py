@@ -12,8 +12,8 @@ from cnnlens.reference.aten.given import Batch, Given, Tensor, Translation
 from cnnlens.reference.aten.operations import BY_RUNNING, bare, layer, unary
 from cnnlens.reference.aten.registry import aten
 from cnnlens.reference.bare.rules import shape_of
+from cnnlens.reference.keras.shaping import Flatten, Permute, Reshape, reshaped
 from cnnlens.reference.operation import Array, normalise_axis
-from cnnlens.reference.shaping import Flatten, Permute, Reshape, reshaped
 from cnnlens.text import printable
 
 __all__: list[str] = []

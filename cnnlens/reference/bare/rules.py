@@ -14,7 +14,7 @@ from typing import Any, cast
 import numpy as np
 
 from cnnlens.errors import UnsupportedLayerError
-from cnnlens.reference.merging import broadcast_shape
+from cnnlens.reference.keras.merging import broadcast_shape
 from cnnlens.reference.operation import Shape
 
 __all__ = ["Rule", "Settings", "axes_of", "broadcast", "is_shape", "matmul", "probed", "reduced", "same", "shape_of"]

@@ -9,8 +9,8 @@ from cnnlens.conversion.to_torch.held import Held, listed
 from cnnlens.conversion.to_torch.names import literal
 from cnnlens.conversion.to_torch.use import Use, rule
 from cnnlens.errors import UnsupportedLayerError
-from cnnlens.reference.activations import Masking
 from cnnlens.reference.arithmetic.functions import find_activation, number_of
+from cnnlens.reference.keras.activations import Masking
 from cnnlens.text import printable
 
 __all__ = ["activated", "apply_named", "named", "settings_of"]

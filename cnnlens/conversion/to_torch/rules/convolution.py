@@ -9,7 +9,7 @@ from cnnlens.conversion.to_torch.rules.activations import activated
 from cnnlens.conversion.to_torch.rules.padding import Padding, alike, padded, padding_of, spatial, to_maps
 from cnnlens.conversion.to_torch.use import Use, rule
 from cnnlens.conversion.to_torch.weights import Entry
-from cnnlens.reference.convolution import Convolution, DepthwiseConvolution, SeparableConvolution
+from cnnlens.reference.keras.convolution import Convolution, DepthwiseConvolution, SeparableConvolution
 
 __all__: list[str] = []
 

@@ -9,7 +9,7 @@ from cnnlens.conversion.to_torch.held import Held
 from cnnlens.conversion.to_torch.names import comment
 from cnnlens.conversion.to_torch.rules.activations import activated
 from cnnlens.conversion.to_torch.use import Use, rule
-from cnnlens.reference.dense import Dense, EinsumDense
+from cnnlens.reference.keras.dense import Dense, EinsumDense
 
 __all__: list[str] = []
 

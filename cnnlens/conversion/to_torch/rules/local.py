@@ -11,7 +11,7 @@ from cnnlens.conversion.to_torch.held import Held, listed
 from cnnlens.conversion.to_torch.rules.activations import activated
 from cnnlens.conversion.to_torch.rules.padding import spatial, to_maps
 from cnnlens.conversion.to_torch.use import Use, rule
-from cnnlens.reference.local import LocallyConnected
+from cnnlens.reference.keras.local import LocallyConnected
 
 __all__: list[str] = []
 

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from cnnlens.conversion.to_torch.held import Held
 from cnnlens.conversion.to_torch.use import Use, rule
-from cnnlens.reference.merging import Concatenate
+from cnnlens.reference.keras.merging import Concatenate
 from cnnlens.reference.operation import normalise_axis
 
 __all__ = ["alike_held", "lifted"]

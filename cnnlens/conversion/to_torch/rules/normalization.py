@@ -12,11 +12,7 @@ from cnnlens.conversion.to_torch.names import literal
 from cnnlens.conversion.to_torch.rules.activations import flat_vectors
 from cnnlens.conversion.to_torch.use import Use, rule
 from cnnlens.conversion.to_torch.weights import Entry, filled
-from cnnlens.reference.normalization import (
-    BatchNormalization,
-    GroupNormalization,
-    LayerNormalization,
-)
+from cnnlens.reference.keras.normalization import BatchNormalization, GroupNormalization, LayerNormalization
 from cnnlens.reference.operation import normalise_axis
 
 __all__: list[str] = []

@@ -15,7 +15,7 @@ from cnnlens.conversion.to_torch.rules.padding import (
     to_maps,
 )
 from cnnlens.conversion.to_torch.use import Use, rule
-from cnnlens.reference.pooling import AdaptivePooling, GlobalPooling, Pooling
+from cnnlens.reference.keras.pooling import AdaptivePooling, GlobalPooling, Pooling
 
 __all__: list[str] = []
 

@@ -13,7 +13,7 @@ from cnnlens.conversion.to_torch.held import Held
 from cnnlens.conversion.to_torch.use import Results, Use, rule
 from cnnlens.conversion.to_torch.weights import Entry, LayerWeights, filled
 from cnnlens.network.graph import Shape
-from cnnlens.reference.recurrent import Bidirectional, Recurrent
+from cnnlens.reference.keras.recurrent import Bidirectional, Recurrent
 from cnnlens.text import printable
 
 __all__: list[str] = []

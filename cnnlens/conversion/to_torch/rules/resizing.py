@@ -11,7 +11,7 @@ from cnnlens.conversion.to_torch.held import Held, shown
 from cnnlens.conversion.to_torch.names import literal
 from cnnlens.conversion.to_torch.rules.padding import alike, constant_pad, spatial, to_maps
 from cnnlens.conversion.to_torch.use import Use, rule
-from cnnlens.reference.resizing import CenterCrop, Resizing, UpSampling
+from cnnlens.reference.keras.resizing import CenterCrop, Resizing, UpSampling
 
 __all__ = ["resized"]
 

@@ -14,7 +14,7 @@ from cnnlens.conversion.to_torch.names import literal
 from cnnlens.conversion.to_torch.rules.activations import flat_vectors
 from cnnlens.conversion.to_torch.use import Use, rule
 from cnnlens.conversion.to_torch.weights import Entry, feature_order
-from cnnlens.reference.normalization import Normalization, constant
+from cnnlens.reference.keras.normalization import Normalization, constant
 from cnnlens.reference.operation import normalise_axis
 
 __all__ = ["constant_text", "numbers", "spread"]

@@ -9,7 +9,7 @@ from cnnlens.conversion.to_torch.held import Flat, Held, canonical_order, flatte
 from cnnlens.conversion.to_torch.rules.padding import to_maps
 from cnnlens.conversion.to_torch.use import Use, rule
 from cnnlens.network.graph import Shape
-from cnnlens.reference.shaping import Cropping, Flatten, Permute, RepeatVector, Reshape, ZeroPadding
+from cnnlens.reference.keras.shaping import Cropping, Flatten, Permute, RepeatVector, Reshape, ZeroPadding
 
 __all__ = ["reshaped"]
 

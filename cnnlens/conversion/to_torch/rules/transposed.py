@@ -14,7 +14,7 @@ from cnnlens.conversion.to_torch.rules.activations import activated
 from cnnlens.conversion.to_torch.rules.padding import alike, constant_pad, to_maps
 from cnnlens.conversion.to_torch.rules.shaping import crop
 from cnnlens.conversion.to_torch.use import Use, rule
-from cnnlens.reference.convolution import TransposedConvolution
+from cnnlens.reference.keras.convolution import TransposedConvolution
 
 __all__: list[str] = []
 

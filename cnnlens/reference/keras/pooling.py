@@ -13,7 +13,7 @@ from typing import Any, cast
 import numpy as np
 
 from cnnlens.reference.arithmetic.patches import Pads, same_padding
-from cnnlens.reference.convolution import read_padding
+from cnnlens.reference.keras.convolution import read_padding
 from cnnlens.reference.operation import Array, Operation, Shape, Weights, data_format, numbers, register, whole
 
 __all__ = ["AdaptivePooling", "GlobalPooling", "Pooling"]

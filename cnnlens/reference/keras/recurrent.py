@@ -12,7 +12,7 @@ from typing import Any, cast
 import numpy as np
 
 from cnnlens.errors import UnsupportedLayerError
-from cnnlens.reference.cells import EXACT, LAYER_CELLS, Config, Rounding, States, below, make_cell, own_entry
+from cnnlens.reference.keras.cells import EXACT, LAYER_CELLS, Config, Rounding, States, below, make_cell, own_entry
 from cnnlens.reference.operation import Array, Operation, Shape, Weights, normalise_axis, register
 from cnnlens.text import printable
 

@@ -1,0 +1,1 @@
+"""Keras' layers in NumPy, a file a family."""
