@@ -30,7 +30,7 @@ from cnnlens.backend import seam as backend
 from cnnlens.checking import auditing
 from cnnlens.checking import checker as checking
 from cnnlens.checking import listing as check_listing
-from cnnlens.network.graph import Network
+from cnnlens.network.network import Network
 from cnnlens.recording.recorder import record
 
 BACKENDS = ("keras-jax", "keras-torch", "keras-tensorflow", "pytorch")

@@ -20,7 +20,7 @@ import numpy as np
 from cnnlens import conversion
 from cnnlens.differing.hypotheses.orders import bit_sums
 from cnnlens.errors import CnnlensError
-from cnnlens.network.graph import Network
+from cnnlens.network.network import Network
 from cnnlens.opening import architecture
 
 COUNT = 40

@@ -6,10 +6,8 @@ imported when they are first used, so that ``import cnnlens`` costs nothing.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from cnnlens.errors import CnnlensError, FileRefusedError, UnsupportedLayerError
 
@@ -21,8 +19,10 @@ if TYPE_CHECKING:
     from cnnlens.differing.differ import diff
     from cnnlens.differing.result import Diff
     from cnnlens.inputs import images
-    from cnnlens.network.graph import Call, Layer, Network
+    from cnnlens.network.graph import Call, Layer
     from cnnlens.network.kernel import Kernel, Statistics
+    from cnnlens.network.network import Network
+    from cnnlens.opening.opener import open
     from cnnlens.recording.recorder import record
     from cnnlens.recording.recording import Recording
 
@@ -53,58 +53,22 @@ __all__ = [
 __version__: str  # from the distribution's metadata, when it is asked for
 
 _HOME = {
-    "Call": "network",
-    "Check": "checking",
+    "Call": "network.graph",
+    "Check": "checking.result",
     "Conversion": "conversion",
-    "Diff": "differing",
-    "Kernel": "kernel",
-    "Layer": "network",
-    "Network": "network",
-    "Recording": "recording",
-    "Statistics": "kernel",
-    "check": "checking",
+    "Diff": "differing.result",
+    "Kernel": "network.kernel",
+    "Layer": "network.graph",
+    "Network": "network.network",
+    "Recording": "recording.recording",
+    "Statistics": "network.kernel",
+    "check": "checking.checker",
     "convert": "conversion",
-    "diff": "differing",
-    "record": "recorder",
+    "diff": "differing.differ",
+    "open": "opening.opener",
+    "record": "recording.recorder",
 }
-_MODULES = ("images", "layout", "plot")
-
-
-def open(
-    source: str | os.PathLike[str] | Any,
-    *,
-    config: str | os.PathLike[str] | Mapping[str, Any] | None = None,
-    example: Any = None,
-) -> Network:
-    """Read a model file into a ``Network``; nothing in it is executed and no framework is imported.
-
-    Args:
-        source: A ``.keras`` file or folder, a Keras ``.h5``/``.hdf5`` file, or ``.weights.h5``; a PyTorch state dict
-            (``.pt``, ``.pth``, ``.safetensors``, or a ``.safetensors.index.json``), which has no graph, or an exported
-            program (``.pt2``). What it is is found by its first bytes, for extensions lie. Or a live ``keras.Model``
-            or ``torch.nn.Module``.
-        config: For a file that holds weights alone, the model's config: a mapping, or a file that has it (what
-            ``model.to_json()`` gives, or another model file of the same architecture).
-        example: For a live ``torch.nn.Module``, what it is called with: an array or tensor ``(N, C, *spatial)``, a
-            tuple of them, or a mapping by argument name. Its numbers do not matter.
-
-    Returns:
-        The network. Only the file's index is read; a layer's arrays are read when they are asked for.
-
-    Raises:
-        FileRefusedError: the file is missing, broken or hostile, or of a format that cnnlens does not read; one line
-            with the file, the place in it, the reason and the way out.
-    """
-    if not isinstance(source, str | os.PathLike):
-        from cnnlens.opening.live import network_of
-
-        return network_of(source, example)
-    from cnnlens.files import network
-    from cnnlens.files.keras.config_source import read_config
-
-    if config is not None and not isinstance(config, Mapping):
-        config = read_config(config)
-    return network(os.fspath(cast("str | os.PathLike[str]", source)), config=config)
+_MODULES = {"images": "inputs.images", "layout": "layout", "plot": "plot"}
 
 
 def __getattr__(name: str) -> Any:
@@ -115,5 +79,5 @@ def __getattr__(name: str) -> Any:
     if name in _HOME:
         return getattr(import_module(f"cnnlens.{_HOME[name]}"), name)
     if name in _MODULES:
-        return import_module(f"cnnlens.{name}")
+        return import_module(f"cnnlens.{_MODULES[name]}")
     raise AttributeError(f"module 'cnnlens' has no attribute '{name}'")

@@ -16,7 +16,7 @@ import numpy as np
 from cnnlens.files import StoredArray
 from cnnlens.files.keras.network import keras_network
 from cnnlens.files.torch.state_layers import torch_layers
-from cnnlens.network.graph import Network
+from cnnlens.network.network import Network
 from cnnlens.testing import MemoryModel
 
 Array = np.ndarray

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from cnnlens.files.keras.network import keras_network
-from cnnlens.network.graph import Network
+from cnnlens.network.network import Network
 from cnnlens.testing import MemoryModel
 
 Arrays = dict[str, np.ndarray]

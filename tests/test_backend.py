@@ -12,10 +12,9 @@ import numpy as np
 import pytest
 
 from cnnlens import CnnlensError
+from cnnlens.backend import fingerprint, parse_device, worker
 from cnnlens.backend import listing as backend_listing
 from cnnlens.backend import seam as backend
-from cnnlens.backend import worker
-from cnnlens.backend.seam import fingerprint, parse_device
 from cnnlens.testing import BackendContract
 from cnnlens.testing.contract import Contract
 

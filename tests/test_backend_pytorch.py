@@ -26,7 +26,8 @@ from cnnlens.checking import checker as checking  # noqa: E402
 from cnnlens.checking import listing as check_listing  # noqa: E402
 from cnnlens.cli.main import main  # noqa: E402
 from cnnlens.errors import CnnlensError, UnsupportedLayerError  # noqa: E402
-from cnnlens.network.graph import Call, Layer, Network, Ref  # noqa: E402
+from cnnlens.network.graph import Call, Layer, Ref  # noqa: E402
+from cnnlens.network.network import Network  # noqa: E402
 from cnnlens.testing import NETWORKS, BackendContract, inputs_for, network  # noqa: E402
 from tests.aten_calls import AtenCall, called  # noqa: E402
 from tests.once import once  # noqa: E402

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import cnnlens
-from cnnlens.network.graph import Network
+from cnnlens.network.network import Network
 from tests.once import once
 from tests.test_network import MODELS, arrays, canonical
 

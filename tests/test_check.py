@@ -18,7 +18,7 @@ from cnnlens.checking import checker as checking
 from cnnlens.checking import listing as check_listing
 from cnnlens.cli.main import main
 from cnnlens.files.keras.network import keras_network
-from cnnlens.network.graph import Network
+from cnnlens.network.network import Network
 from cnnlens.testing import MemoryModel
 from tests.random_networks import random_network
 

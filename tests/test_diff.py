@@ -20,7 +20,7 @@ from cnnlens.differing.moves import Chain, Flip, Reshape, Take, Transpose
 from cnnlens.differing.proof import Line, identifier, proven, run, same, tiles
 from cnnlens.differing.result import Diff
 from cnnlens.errors import CnnlensError
-from cnnlens.network.graph import Network
+from cnnlens.network.network import Network
 from cnnlens.testing import NETWORKS, network
 from tests.diff_models import (
     ARCHITECTURES,

@@ -12,7 +12,7 @@ from cnnlens.differing.activations import Activations
 from cnnlens.differing.differ import diff
 from cnnlens.errors import CnnlensError
 from cnnlens.files.keras.network import keras_network
-from cnnlens.network.graph import Network
+from cnnlens.network.network import Network
 from cnnlens.reference.arithmetic.functions import Activation, named_activation, parametric_activation
 from cnnlens.testing import MemoryModel, inputs_for, network
 from tests.diff_models import ARCHITECTURES, keras_model, torch_arrays, torch_model, weights

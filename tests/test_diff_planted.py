@@ -11,10 +11,10 @@ import json
 import numpy as np
 import pytest
 
-from cnnlens import diff_listing
+from cnnlens.differing import listing as diff_listing
 from cnnlens.differing.differ import diff
 from cnnlens.differing.result import Diff
-from cnnlens.network.graph import Network
+from cnnlens.network.network import Network
 from tests.diff_mistakes import MISTAKES, Mistake
 from tests.diff_models import (
     ARCHITECTURES,

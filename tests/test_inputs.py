@@ -15,7 +15,8 @@ from PIL import Image
 import cnnlens
 from cnnlens.errors import CnnlensError
 from cnnlens.inputs.stream import InputStream, open_inputs
-from cnnlens.network.graph import Call, Layer, Network, Ref, Shape
+from cnnlens.network.graph import Call, Layer, Ref, Shape
+from cnnlens.network.network import Network
 from cnnlens.sample import IMAGES, MODEL
 
 

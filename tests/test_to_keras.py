@@ -21,8 +21,8 @@ from torch import nn  # noqa: E402
 import cnnlens  # noqa: E402
 from cnnlens.conversion import to_keras  # noqa: E402
 from cnnlens.errors import CnnlensError, UnsupportedLayerError  # noqa: E402
-from cnnlens.network.graph import Network  # noqa: E402
-from cnnlens.opening.live import network_of  # noqa: E402
+from cnnlens.network.network import Network  # noqa: E402
+from cnnlens.opening.live import network_of_live  # noqa: E402
 from tests.once import once  # noqa: E402
 from tests.to_keras_models import MODELS, Function, randomised  # noqa: E402
 
@@ -38,7 +38,7 @@ class Case:
         self.module = randomised(module)
         generator = torch.Generator().manual_seed(1)
         self.inputs = [torch.randn((3, *shape), generator=generator) for shape in shapes]
-        self.network: Network = network_of(self.module, tuple(self.inputs))
+        self.network: Network = network_of_live(self.module, tuple(self.inputs))
         self.made = to_keras.model(self.network)
 
     def truth(self) -> list[np.ndarray[Any, Any]]:
@@ -202,7 +202,7 @@ def test_a_feature_map_is_never_moved() -> None:
 def test_maxima_over_padding_are_minus_infinity_unless_nothing_is_negative() -> None:
     model = nn.Sequential(nn.MaxPool2d(3, 2, 1))
     x = -torch.rand(2, 3, 8, 8) - 1
-    made = to_keras.model(network_of(model, x))
+    made = to_keras.model(network_of_live(model, x))
     assert [entry["class_name"] for entry in made.config["config"]["layers"]] == ["InputLayer", "Pad", "MaxPooling2D"]
     found = made.network.run(x.double().numpy())
     name = made.network.outputs[0].name
@@ -212,7 +212,7 @@ def test_maxima_over_padding_are_minus_infinity_unless_nothing_is_negative() -> 
 
 def test_same_padding_is_used_where_it_is_the_same_for_the_size() -> None:
     def padding(size: int) -> str:
-        made = to_keras.model(network_of(nn.Sequential(nn.Conv2d(2, 3, 3, 2, 1)), torch.zeros(2, 2, size, size)))
+        made = to_keras.model(network_of_live(nn.Sequential(nn.Conv2d(2, 3, 3, 2, 1)), torch.zeros(2, 2, size, size)))
         return next(
             entry["config"]["padding"] for entry in made.config["config"]["layers"] if entry["class_name"] == "Conv2D"
         )
@@ -229,7 +229,7 @@ def test_momentum_and_epsilon_are_keras() -> None:
 def test_align_corners_is_as_exact_as_float32() -> None:
     model = nn.Sequential(nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True))
     x = torch.randn(2, 3, 5, 4)
-    made = to_keras.model(network_of(model, x))
+    made = to_keras.model(network_of_live(model, x))
     found = made.network.run(x.double().numpy())[made.network.outputs[0].name]
     assert apart(found, model(x.double()).numpy()) < 1e-6
 
@@ -242,7 +242,7 @@ def test_everything_that_keras_lacks_is_named_at_once(tmp_path: Path) -> None:
         nn.MaxPool2d(2, 1, dilation=2), nn.Conv2d(3, 3, 1), nn.Upsample(scale_factor=2, mode="bicubic"), nn.Softplus(2)
     )
     with pytest.raises(UnsupportedLayerError) as error:
-        to_keras.model(network_of(model, torch.zeros(2, 3, 8, 7)))
+        to_keras.model(network_of_live(model, torch.zeros(2, 3, 8, 7)))
     text = str(error.value)
     assert "3 of its layers" in text
     for shown in ("'0' (MaxPool2d)", "'2' (Upsample)", "'3' (Softplus)", "dilation", "beta"):
@@ -253,12 +253,12 @@ def test_everything_that_keras_lacks_is_named_at_once(tmp_path: Path) -> None:
 def test_states_that_have_no_tensor_are_refused() -> None:
     model = Function(lambda self, x: self.r(x)[1], r=nn.GRU(6, 4, batch_first=True))
     with pytest.raises(UnsupportedLayerError, match="no tensor for 'r"):
-        to_keras.model(network_of(model, torch.zeros(2, 5, 6)))
+        to_keras.model(network_of_live(model, torch.zeros(2, 5, 6)))
 
 
 def test_the_two_biases_of_an_lstm_become_one() -> None:
     model = randomised(Function(lambda self, x: self.r(x)[0], r=nn.LSTM(6, 4, batch_first=True)))
-    made = to_keras.model(network_of(model, torch.zeros(2, 5, 6)))
+    made = to_keras.model(network_of_live(model, torch.zeros(2, 5, 6)))
     both = (model.r.bias_ih_l0.double() + model.r.bias_hh_l0).detach().numpy()
     np.testing.assert_array_equal(made.weights["r"]["cell/bias"], both.astype(np.float32))
 
@@ -277,4 +277,4 @@ def test_a_keras_network_is_refused() -> None:
 def test_a_batch_that_is_mixed_is_refused() -> None:
     model = Function(lambda self, x: x - x.mean(0, keepdim=True))
     with pytest.raises(UnsupportedLayerError, match="over the batch"):
-        to_keras.model(network_of(model, torch.zeros(2, 3, 4)))
+        to_keras.model(network_of_live(model, torch.zeros(2, 3, 4)))

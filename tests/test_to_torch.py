@@ -17,7 +17,7 @@ from cnnlens import layout, sample, testing
 from cnnlens.conversion import to_torch
 from cnnlens.files import StoredArray
 from cnnlens.files.keras.network import keras_network
-from cnnlens.network.graph import Network
+from cnnlens.network.network import Network
 from cnnlens.network.weight import Weight
 from cnnlens.reference import known_kinds
 from cnnlens.testing import MemoryModel

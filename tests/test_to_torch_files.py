@@ -16,7 +16,7 @@ from cnnlens import sample, testing
 from cnnlens.conversion import to_torch
 from cnnlens.errors import CnnlensError, UnsupportedLayerError
 from cnnlens.files.keras.network import keras_network
-from cnnlens.network.graph import Network
+from cnnlens.network.network import Network
 from cnnlens.reference import known_kinds
 from cnnlens.testing import MemoryModel
 from tests.random_networks import random_network

@@ -14,7 +14,7 @@ import pytest
 import cnnlens
 from cnnlens.backend import handover
 from cnnlens.errors import CnnlensError, UnsupportedLayerError
-from cnnlens.network.graph import Network
+from cnnlens.network.network import Network
 
 torch = pytest.importorskip("torch")
 
@@ -242,7 +242,7 @@ def test_a_live_module_stays_as_it_was_and_shows_what_training_changes() -> None
     module = build("flattened").train()
     module.features[1].eval()
     inputs = CASES["flattened"][1]
-    network = Network.from_torch(module, inputs)
+    network = cnnlens.open(module, example=inputs)
     assert module.training
     assert not module.features[1].training
     assert network["classifier.3"].entry["arguments"]["train"] is False

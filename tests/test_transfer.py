@@ -19,8 +19,8 @@ from cnnlens.conversion import to_keras, transfer  # noqa: E402
 from cnnlens.conversion.into_files import write_into  # noqa: E402
 from cnnlens.errors import CnnlensError  # noqa: E402
 from cnnlens.files.keras.write import write_keras  # noqa: E402
-from cnnlens.network.graph import Network  # noqa: E402
-from cnnlens.opening.live import network_of  # noqa: E402
+from cnnlens.network.network import Network  # noqa: E402
+from cnnlens.opening.live import network_of_live  # noqa: E402
 from tests.to_keras_models import MODELS, Function, randomised  # noqa: E402
 
 NAMES = (
@@ -45,7 +45,7 @@ class Twins:
         self.folder = folder
         self.modules = [randomised(make(), seed) for seed in (1, 2)]
         inputs = tuple(torch.zeros((2, *shape)) for shape in shapes)
-        self.live = [network_of(module, inputs) for module in self.modules]
+        self.live = [network_of_live(module, inputs) for module in self.modules]
         for label, module, network in zip("ab", self.modules, self.live, strict=True):
             to_keras.model(network).write(folder / f"{label}.keras")
             torch.save(module.state_dict(), folder / f"{label}.pt")
@@ -135,8 +135,8 @@ def _towers(first: str, second: str) -> nn.Module:
 
 def test_branches_of_one_shape_are_told_apart_by_where_they_lead() -> None:
     x = torch.zeros(2, 3, 9, 8)
-    source = network_of(randomised(_towers("p", "q"), 1), x)
-    target = to_keras.model(network_of(randomised(_towers("q", "p"), 2), x)).network
+    source = network_of_live(randomised(_towers("p", "q"), 1), x)
+    target = to_keras.model(network_of_live(randomised(_towers("q", "p"), 2), x)).network
     found = {pair.source.layer.name: pair.target.layer.name for pair in transfer.match(source, target).pairs}
     assert found == {"p.0": "q_0", "p.2": "q_2", "q.0": "p_0", "q.2": "p_2"}
 
@@ -149,7 +149,7 @@ def test_branches_that_are_added_are_interchangeable_and_stay_together() -> None
         return Function(forward, **{name: nn.Conv2d(3, 3, 3, padding=1) for name in "abcd"})
 
     x = torch.zeros(2, 3, 9, 8)
-    source, target = (network_of(randomised(make(), seed), x) for seed in (1, 2))
+    source, target = (network_of_live(randomised(make(), seed), x) for seed in (1, 2))
     matching = transfer.match(source, target)
     found = {pair.source.layer.name: pair.target.layer.name for pair in matching.pairs}
     assert [found["a"], found["b"]] in (["a", "b"], ["c", "d"])
@@ -189,7 +189,9 @@ def test_a_state_dict_is_read_as_the_target_knows_it(tmp_path: Path) -> None:
     """A square transposed convolution without a name of that kind looks like a convolution until somebody knows."""
     module = randomised(nn.Sequential(nn.ConvTranspose2d(4, 4, 3, bias=False)), 1)
     torch.save(module.state_dict(), tmp_path / "a.pt")
-    live = network_of(randomised(nn.Sequential(nn.ConvTranspose2d(4, 4, 3, bias=False)), 2), torch.zeros(2, 4, 5, 6))
+    live = network_of_live(
+        randomised(nn.Sequential(nn.ConvTranspose2d(4, 4, 3, bias=False)), 2), torch.zeros(2, 4, 5, 6)
+    )
     to_keras.model(live).write(tmp_path / "b.keras")
     applied = transfer.apply(cnnlens.open(tmp_path / "a.pt"), cnnlens.open(tmp_path / "b.keras"))
     (array,) = applied.arrays.values()
@@ -200,7 +202,7 @@ def test_a_state_dict_is_read_as_the_target_knows_it(tmp_path: Path) -> None:
 
 
 def _pair(first: nn.Module, second: nn.Module, x: Any) -> tuple[Network, Network]:
-    return network_of(randomised(first, 1), x), network_of(randomised(second, 2), x)
+    return network_of_live(randomised(first, 1), x), network_of_live(randomised(second, 2), x)
 
 
 def test_a_missing_bias_is_zero_and_a_missing_gamma_one() -> None:
@@ -222,7 +224,7 @@ def test_a_bias_without_room_is_refused_unless_it_is_zero() -> None:
         transfer.apply(source, target)
     module = nn.Sequential(nn.Conv2d(3, 4, 3))
     nn.init.zeros_(module[0].bias)
-    assert ("0", "weight") in transfer.apply(network_of(module, x), target).arrays
+    assert ("0", "weight") in transfer.apply(network_of_live(module, x), target).arrays
 
 
 def test_missing_statistics_are_refused(tmp_path: Path) -> None:
@@ -238,8 +240,8 @@ def test_missing_statistics_are_refused(tmp_path: Path) -> None:
 
 def test_another_epsilon_is_said() -> None:
     x = torch.zeros(2, 3, 6, 5)
-    source = network_of(randomised(nn.Sequential(nn.BatchNorm2d(3, eps=1e-3)), 1), x)
-    target = to_keras.model(network_of(randomised(nn.Sequential(nn.BatchNorm2d(3)), 2), x)).network
+    source = network_of_live(randomised(nn.Sequential(nn.BatchNorm2d(3, eps=1e-3)), 1), x)
+    target = to_keras.model(network_of_live(randomised(nn.Sequential(nn.BatchNorm2d(3)), 2), x)).network
     assert any("epsilon" in note for note in transfer.apply(source, target).notes)
 
 
@@ -284,7 +286,7 @@ def test_a_wrong_ending_is_refused(tmp_path: Path) -> None:
 
 def test_compilation_and_optimizer_are_left_out_and_nothing_else(tmp_path: Path) -> None:
     x = torch.zeros(2, 3, 6, 5)
-    live = network_of(randomised(nn.Sequential(nn.Conv2d(3, 4, 3)), 2), x)
+    live = network_of_live(randomised(nn.Sequential(nn.Conv2d(3, 4, 3)), 2), x)
     made = to_keras.model(live)
     made.write(tmp_path / "plain.keras")
     target = tmp_path / "trained.keras"
@@ -298,7 +300,7 @@ def test_compilation_and_optimizer_are_left_out_and_nothing_else(tmp_path: Path)
         out.writestr("config.json", json.dumps(config))
         out.writestr("model.weights.h5", weights.read_bytes())
         out.writestr("assets/words.txt", "kept")
-    source = network_of(randomised(nn.Sequential(nn.Conv2d(3, 4, 3)), 1), x)
+    source = network_of_live(randomised(nn.Sequential(nn.Conv2d(3, 4, 3)), 1), x)
     written = write_into(source, cnnlens.open(target), tmp_path / "out.keras")
     assert [note for note in written.notes if "compil" in note]
     assert [note for note in written.notes if "optimizer" in note]
@@ -312,7 +314,7 @@ def test_compilation_and_optimizer_are_left_out_and_nothing_else(tmp_path: Path)
 
 def test_the_target_is_replaced_where_it_is_named(tmp_path: Path) -> None:
     x = torch.zeros(2, 3, 6, 5)
-    source, target = (network_of(randomised(nn.Sequential(nn.Conv2d(3, 4, 3)), seed), x) for seed in (1, 2))
+    source, target = (network_of_live(randomised(nn.Sequential(nn.Conv2d(3, 4, 3)), seed), x) for seed in (1, 2))
     path = tmp_path / "b.keras"
     to_keras.model(target).write(path)
     write_into(source, cnnlens.open(path), path)
@@ -326,7 +328,7 @@ def test_into_weights_alone(tmp_path: Path) -> None:
     """A ``.weights.h5`` has no graph: the map that was flattened is known from the other side."""
     make, shapes = MODELS["flatten_chain"]
     x = tuple(torch.zeros((2, *shape)) for shape in shapes)
-    source, target = (network_of(randomised(make(), seed), x) for seed in (1, 2))
+    source, target = (network_of_live(randomised(make(), seed), x) for seed in (1, 2))
     for label, network in (("a", source), ("b", target)):
         to_keras.model(network).write(tmp_path / f"{label}.keras")
         with zipfile.ZipFile(tmp_path / f"{label}.keras") as archive:

@@ -18,11 +18,10 @@ import numpy as np
 import pytest
 
 from cnnlens import CnnlensError
-from cnnlens.backend import handover, worker
+from cnnlens.backend import fingerprint, handover, worker
 from cnnlens.backend import process as worker_process
-from cnnlens.backend.seam import fingerprint
 from cnnlens.backend.worker import Chunk, Worker, WorkerError, pool
-from cnnlens.network.graph import Network
+from cnnlens.network.network import Network
 from cnnlens.testing import inputs_for, network
 from tests.plugins import Traces
 from tests.workers import agree, use, use_all

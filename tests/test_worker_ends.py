@@ -18,7 +18,7 @@ from cnnlens import CnnlensError
 from cnnlens.backend import worker
 from cnnlens.backend.worker import Worker, WorkerError
 from cnnlens.janitor import temporary_folder
-from cnnlens.network.graph import Network
+from cnnlens.network.network import Network
 from tests.plugins import Traces
 from tests.workers import agree, use
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from cnnlens.conversion import to_torch
 from cnnlens.files.keras.network import keras_network
-from cnnlens.network.graph import Network
+from cnnlens.network.network import Network
 from cnnlens.testing import MemoryModel
 from tests.reference_cases import LayerCase
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cnnlens.network.graph import Network
+from cnnlens.network.network import Network
 from cnnlens.network.weight import Weight
 
 torch = pytest.importorskip("torch")

@@ -9,7 +9,7 @@ import pytest
 
 from cnnlens.backend import handover
 from cnnlens.backend.worker import Worker
-from cnnlens.network.graph import Network
+from cnnlens.network.network import Network
 from cnnlens.testing import inputs_for, network
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from cnnlens.errors import CnnlensError
-from cnnlens.network.graph import Network
+from cnnlens.network.network import Network
 from cnnlens.text import printable
 from cnnlens_backends._keras_errors import first_line
 from cnnlens_backends._keras_layers import input_dtype, make_layers

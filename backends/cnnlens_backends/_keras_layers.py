@@ -16,7 +16,8 @@ from typing import Any, cast
 import numpy as np
 
 from cnnlens.errors import CnnlensError, UnsupportedLayerError
-from cnnlens.network.graph import Call, Layer, Network, Ref, find_refs, map_refs
+from cnnlens.network.graph import Call, Layer, Ref, find_refs, map_refs
+from cnnlens.network.network import Network
 from cnnlens.text import printable
 from cnnlens_backends._keras_config import Cleaner, UntrustedError, function_name, hard_sigmoid_of_keras_2, is_bare
 from cnnlens_backends._keras_errors import first_line

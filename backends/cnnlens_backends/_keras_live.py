@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from cnnlens.errors import CnnlensError, UnsupportedLayerError
-from cnnlens.network.graph import Network
+from cnnlens.network.network import Network
 from cnnlens.text import printable
 from cnnlens_backends._keras_errors import first_line
 from cnnlens_backends._keras_variables import host, own_variables, walk

@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnlens.errors import UnsupportedLayerError
-from cnnlens.network.graph import Call, Network, Ref, map_refs
+from cnnlens.network.graph import Call, Ref, map_refs
+from cnnlens.network.network import Network
 from cnnlens.text import printable
 
 __all__ = [

@@ -16,7 +16,8 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 from cnnlens.errors import UnsupportedLayerError
-from cnnlens.network.graph import CONFIG_ERRORS, Call, Network, Ref
+from cnnlens.network.graph import CONFIG_ERRORS, Call, Ref
+from cnnlens.network.network import Network
 from cnnlens.text import printable
 from cnnlens_backends._shared import needed
 

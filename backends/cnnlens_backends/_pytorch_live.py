@@ -26,7 +26,7 @@ from cnnlens.files.torch.program import Program
 from cnnlens.files.torch.program_archive import read_export
 from cnnlens.files.torch.program_inplace import straightened
 from cnnlens.files.torch.program_network import torch_network
-from cnnlens.network.graph import Network
+from cnnlens.network.network import Network
 from cnnlens.text import printable
 
 __all__ = ["export", "network_from_live", "plain"]

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnlens.errors import CnnlensError, UnsupportedLayerError
-from cnnlens.network.graph import Call, Network, Ref, shown_shape, without_graph
+from cnnlens.network.graph import Call, Ref, shown_shape, without_graph
+from cnnlens.network.network import Network
 from cnnlens.text import nearest, printable
 
 __all__ = ["Array", "checked_inputs", "device_named", "needed", "runnable", "versions", "wanted_refs"]

@@ -13,9 +13,10 @@ from typing import Any, cast
 
 import numpy as np
 
-from cnnlens.backend.seam import check_precision
+from cnnlens.backend import check_precision
 from cnnlens.errors import CnnlensError, UnsupportedLayerError
-from cnnlens.network.graph import Call, Network
+from cnnlens.network.graph import Call
+from cnnlens.network.network import Network
 from cnnlens.network.weight import Weight
 from cnnlens.text import printable
 from cnnlens_backends._keras_errors import first_line

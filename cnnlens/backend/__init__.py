@@ -1,1 +1,39 @@
 """What runs a model, and the process it runs in: the seam that adapters answer, workers, how a network crosses."""
+
+from __future__ import annotations
+
+from cnnlens.backend.seam import (
+    GROUP,
+    PRECISIONS,
+    STORED,
+    Backend,
+    Fingerprint,
+    Found,
+    Session,
+    check_precision,
+    find,
+    fingerprint,
+    get,
+    installed,
+    parse_device,
+    resolve,
+    suited,
+)
+
+__all__ = [
+    "GROUP",
+    "PRECISIONS",
+    "STORED",
+    "Backend",
+    "Fingerprint",
+    "Found",
+    "Session",
+    "check_precision",
+    "find",
+    "fingerprint",
+    "get",
+    "installed",
+    "parse_device",
+    "resolve",
+    "suited",
+]

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cnnlens.backend.seam import Backend, Session
-    from cnnlens.network.graph import Network
+    from cnnlens.network.network import Network
 
 __all__ = ["main"]
 

@@ -23,7 +23,8 @@ from cnnlens.files.keras.network import operation_of_entry
 from cnnlens.files.keras.operations import refusing, unpacker
 from cnnlens.files.torch.operations import equip
 from cnnlens.layout import Geometry
-from cnnlens.network.graph import Call, Layer, Network, Ref
+from cnnlens.network.graph import Call, Layer, Ref
+from cnnlens.network.network import Network
 from cnnlens.network.weight import Weight
 from cnnlens.text import printable
 

@@ -6,10 +6,10 @@ somebody wants them; a backend that fails there is a line in the table, not the 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 from cnnlens.backend import seam as backend
 from cnnlens.backend.seam import Found
@@ -108,9 +108,9 @@ def as_text(rows: Sequence[Row]) -> str:
     return "\n".join(shown) + "\n"
 
 
-def as_json(rows: Sequence[Row]) -> str:
-    """The table as a JSON list of objects, one a backend."""
-    data = [
+def as_json(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """Give the table as plain data, one object a backend."""
+    return [
         {
             "name": row.name,
             "distribution": row.distribution,
@@ -123,4 +123,3 @@ def as_json(rows: Sequence[Row]) -> str:
         }
         for row in rows
     ]
-    return json.dumps(data, indent=2) + "\n"

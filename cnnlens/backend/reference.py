@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from cnnlens.backend.seam import STORED, check_precision, parse_device
 from cnnlens.errors import CnnlensError
-from cnnlens.network.graph import Network
+from cnnlens.network.network import Network
 from cnnlens.reference.executor import Executor
 
 __all__ = ["BACKEND"]

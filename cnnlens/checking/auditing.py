@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from cnnlens.checking.verdict import Audit, audit
 from cnnlens.errors import UnsupportedLayerError
-from cnnlens.inputs.drawn import _INPUT_NUMBERS
-from cnnlens.network.graph import Call, Network, Ref, map_refs
+from cnnlens.inputs.drawn import INPUT_NUMBERS
+from cnnlens.network.graph import Call, Ref, map_refs
+from cnnlens.network.network import Network
 from cnnlens.text import printable
 
 __all__ = ["Recorded", "audit_recording", "audited_calls", "recorded_ref"]
@@ -44,8 +45,8 @@ def audit_recording(network: Network, recording: Recorded, count: int | None = N
     """
     inputs = [network.tensors[ref.name] for ref in network.inputs]
     first = next((recording[ref.name] for ref in inputs if ref.name in recording), None)
-    size = int(np.prod(first.shape[1:], dtype=np.int64)) if first is not None else _INPUT_NUMBERS
-    looked = min(recording.count, count or max(_INPUT_NUMBERS // max(size, 1), 1), 64)
+    size = int(np.prod(first.shape[1:], dtype=np.int64)) if first is not None else INPUT_NUMBERS
+    looked = min(recording.count, count or max(INPUT_NUMBERS // max(size, 1), 1), 64)
     for call in audited_calls(network):
         yield call.name, _audit(network, call, recording, looked, recording.info["precision"] != "native")
 

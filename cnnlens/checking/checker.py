@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from cnnlens.backend import suited
 from cnnlens.backend.handover import network_hash
-from cnnlens.backend.seam import suited
 from cnnlens.checking.auditing import Recorded, audit_recording, audited_calls
 from cnnlens.checking.pairs import Comparison, pairwise
 from cnnlens.checking.result import Check, Row, Run
@@ -26,7 +26,7 @@ from cnnlens.checking.verdict import Audit
 from cnnlens.errors import CnnlensError
 from cnnlens.inputs.drawn import default_inputs
 from cnnlens.inputs.stream import CanonicalStream, without_graph
-from cnnlens.network.graph import Network
+from cnnlens.network.network import Network
 from cnnlens.opening.live import backend_of
 from cnnlens.output import silent
 from cnnlens.text import printable

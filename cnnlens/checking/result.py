@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from cnnlens.checking.pairs import Comparison
 from cnnlens.checking.verdict import Audit
-from cnnlens.network.graph import Network
+from cnnlens.network.network import Network
 from cnnlens.text import printable
 
 __all__ = ["Check", "Row", "Run", "policy_verdict", "stored_halves"]
@@ -18,8 +18,6 @@ _ROUNDING = {
     "strict": frozenset({"exact", "float32"}),
     "native": frozenset({"exact", "float32", "tf32", "float16", "bfloat16"}),
 }
-
-
 _POLICIES = {"mixed_float16": "float16", "float16": "float16", "mixed_bfloat16": "bfloat16", "bfloat16": "bfloat16"}
 
 

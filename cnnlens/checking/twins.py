@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cnnlens.backend import get, suited
 from cnnlens.backend.process import parse_spec
-from cnnlens.backend.seam import get, suited
 from cnnlens.checking.auditing import recorded_ref
 from cnnlens.checking.checker import check
 from cnnlens.checking.pairs import Comparison, pairwise
@@ -28,7 +28,8 @@ from cnnlens.checking.result import Check
 from cnnlens.errors import CnnlensError, UnsupportedLayerError
 from cnnlens.inputs.drawn import default_inputs
 from cnnlens.inputs.stream import CanonicalStream, open_inputs
-from cnnlens.network.graph import Network, Shape, shown_shape, without_graph
+from cnnlens.network.graph import Shape, shown_shape, without_graph
+from cnnlens.network.network import Network
 from cnnlens.opening.live import backend_of
 from cnnlens.opening.opener import network_given
 from cnnlens.output import silent

@@ -4,21 +4,33 @@ from __future__ import annotations
 
 import argparse
 import re
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnlens.errors import CnnlensError
-from cnnlens.text import printable
+from cnnlens.text import nearest, printable
 
 if TYPE_CHECKING:
-    from cnnlens.network.graph import Network
-from cnnlens.opening.architecture import _DTYPES, InputShape, open_architecture
+    from cnnlens.network.network import Network
+    from cnnlens.opening.architecture import InputShape
 
-if TYPE_CHECKING:
-    pass
-
-__all__ = ["add_arguments", "inputs_given", "network", "networks", "parse_shapes", "seconds", "whole_number"]
+__all__ = [
+    "add_architecture",
+    "add_json",
+    "add_model",
+    "add_output",
+    "add_run",
+    "inputs_given",
+    "inputs_of",
+    "network_of",
+    "networks_of",
+    "parse_shapes",
+    "seconds",
+    "teller",
+    "whole_number",
+]
 
 
 def whole_number(least: int) -> Callable[[str], int]:
@@ -42,11 +54,29 @@ def seconds(text: str) -> float:
     return value
 
 
+def add_run(parser: argparse.ArgumentParser, precision: str, text: str) -> None:
+    """Add what every command takes that runs a backend; ``precision`` is its default, ``text`` its help."""
+    parser.add_argument("--precision", choices=["strict", "native"], default=precision, help=text)
+    parser.add_argument("--device", default="cpu", metavar="DEVICE", help="cpu, gpu or gpu:1 (default: cpu)")
+    parser.add_argument("--timeout", type=seconds, metavar="SECONDS", help="how long a backend may be silent")
+    parser.add_argument(
+        "--trust-code", action="store_true", help="run code that comes with the file: only your own files"
+    )
+
+
+def teller(options: argparse.Namespace) -> Callable[[str], object] | None:
+    """What tells a waiting person how far a command is; None where nobody waits, or the output is for a program."""
+    quiet = options.json or not sys.stderr.isatty()
+    return None if quiet else lambda line: print(line, file=sys.stderr)
+
+
+def inputs_of(options: argparse.Namespace, network: Network) -> Any:
+    """What ``--inputs`` gave for ``network``: paths, or a mapping where they name its inputs; None without it."""
+    return inputs_given(options.inputs, [ref.name for ref in network.inputs]) if options.inputs else None
+
+
 def inputs_given(given: list[str], names: list[str]) -> Any:
     """Paths as they were given; a mapping where they name the network's inputs."""
-    from cnnlens.errors import CnnlensError
-    from cnnlens.text import nearest, printable
-
     named: dict[str, str] = {}
     for one in given:
         name, equals, path = one.partition("=")
@@ -59,7 +89,28 @@ def inputs_given(given: list[str], names: list[str]) -> Any:
     return named or (given[0] if len(given) == 1 else given)
 
 
-def add_arguments(parser: argparse.ArgumentParser, model: str = "MODEL") -> None:
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """Add MODEL, ``--config``, ``--arch`` and ``--input-shape`` to a command."""
+    parser.add_argument(
+        "model", metavar="MODEL", help="a .keras, .h5, .pt2, .pt, .pth or .safetensors file, or a .keras folder"
+    )
+    parser.add_argument(
+        "--config", metavar="FILE", help="the model's config, where MODEL holds weights alone (model.to_json())"
+    )
+    add_architecture(parser)
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """Add ``--json`` to a command."""
+    parser.add_argument("--json", action="store_true", help="print JSON instead of text")
+
+
+def add_output(parser: argparse.ArgumentParser, text: str = "write to FILE instead of the terminal") -> None:
+    """Add ``-o`` to a command, ``text`` its help."""
+    parser.add_argument("-o", "--output", metavar="FILE", help=text)
+
+
+def add_architecture(parser: argparse.ArgumentParser, model: str = "MODEL") -> None:
     """Add ``--arch`` and ``--input-shape`` to a command that takes a MODEL, or what it calls it."""
     parser.add_argument(
         "--arch",
@@ -75,18 +126,19 @@ def add_arguments(parser: argparse.ArgumentParser, model: str = "MODEL") -> None
     )
 
 
-def network(options: argparse.Namespace) -> Network:
-    """The network of a command's MODEL, with what ``add_arguments`` added.
+def network_of(options: argparse.Namespace) -> Network:
+    """The network of a command's MODEL, with what ``add_model`` added.
 
     Raises:
         CnnlensError: the file is refused, or the code does not build what its weights fit; one line.
     """
+    from cnnlens.opening.architecture import open_architecture
+    from cnnlens.opening.opener import open as open_model
+
     arch, shape = getattr(options, "arch", None), getattr(options, "input_shape", None)
     if arch is None:
         if shape is not None:
             raise CnnlensError("--input-shape says what a module takes; name its factory with --arch")
-        from cnnlens import open as open_model
-
         return open_model(options.model, config=getattr(options, "config", None))
     if getattr(options, "config", None) is not None:
         raise CnnlensError("--config is for weights of Keras, --arch for those of PyTorch: give one of them")
@@ -94,13 +146,14 @@ def network(options: argparse.Namespace) -> Network:
     return open_architecture(arch, options.model, example_shapes=shapes)
 
 
-def networks(options: argparse.Namespace, paths: Sequence[str]) -> list[Network]:
+def networks_of(options: argparse.Namespace, paths: Sequence[str]) -> list[Network]:
     """The networks of several files of a command; ``--arch`` and ``--config`` go to those that hold weights alone.
 
     Raises:
-        CnnlensError: as ``network`` does; or none of them is a state dict that ``--arch`` could be for.
+        CnnlensError: as ``network_of`` does; or none of them is a state dict that ``--arch`` could be for.
     """
-    from cnnlens import open as open_model
+    from cnnlens.opening.architecture import open_architecture
+    from cnnlens.opening.opener import open as open_model
 
     if options.arch is None and options.input_shape is not None:
         raise CnnlensError("--input-shape says what a module takes; name its factory with --arch")
@@ -127,13 +180,15 @@ def parse_shapes(text: str) -> list[InputShape]:
     Raises:
         CnnlensError: it says no shapes.
     """
+    from cnnlens.opening.architecture import DTYPES, InputShape
+
     shapes: list[InputShape] = []
     for part in text.split(";"):
         match = re.fullmatch(r"\s*(\d{1,9}(?:\s*[,x]\s*\d{1,9})*)\s*(?::\s*(\w+))?\s*", part)
-        if match is None or (match[2] or "float32") not in _DTYPES:
+        if match is None or (match[2] or "float32") not in DTYPES:
             raise CnnlensError(
                 f"--input-shape '{printable(text, 100)}': sizes without the batch were expected, such as 3,32,32; "
-                f"several inputs are separated by ';', another type follows a ':' ({', '.join(_DTYPES[1:])})"
+                f"several inputs are separated by ';', another type follows a ':' ({', '.join(DTYPES[1:])})"
             )
         sizes = tuple(int(size) for size in re.split(r"[,x]", match[1]))
         shapes.append(InputShape(sizes, match[2] or "float32"))

@@ -1,19 +1,31 @@
-"""The command ``cnnlens backends``."""
+"""The command ``cnnlens backends``: what is installed, and what installs the rest."""
 
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
+from typing import Any
 
-if TYPE_CHECKING:
-    pass
+from cnnlens.cli.arguments import add_json, add_output
+from cnnlens.cli.printing import output_json, output_text
 
-__all__ = []
+__all__ = ["add"]
+
+
+def add(commands: Any) -> None:
+    """Add it to ``commands``, as ``cnnlens.cli.main`` makes it."""
+    backends = commands.command(
+        "backends", _backends, "list the backends: what is installed, versions, devices, and what installs the rest"
+    )
+    backends.add_argument("--devices", action="store_true", help="start each one and ask it for its devices")
+    add_json(backends)
+    add_output(backends)
 
 
 def _backends(options: argparse.Namespace) -> None:
-    from cnnlens.backend import listing as backend_listing
-    from cnnlens.cli.printing import output_text
+    from cnnlens.backend import listing
 
-    rows = backend_listing.table(devices=options.devices)
-    output_text(backend_listing.as_json(rows) if options.json else backend_listing.as_text(rows), options.output)
+    rows = listing.table(devices=options.devices)
+    if options.json:
+        output_json(listing.as_json(rows), options.output)
+    else:
+        output_text(listing.as_text(rows), options.output)

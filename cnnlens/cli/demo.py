@@ -6,20 +6,28 @@ untrained model's, and look at what each convolution makes of an image. Nothing 
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-
-from cnnlens import open as open_model
-from cnnlens import plot, sample
+from cnnlens import sample
 from cnnlens.errors import CnnlensError
-from cnnlens.inputs import images
-from cnnlens.network import summary
-from cnnlens.plot import of_models as pictures
 from cnnlens.text import printable
 
-__all__ = ["run"]
+__all__ = ["add", "run"]
+
+
+def add(commands: Any) -> None:
+    """Add it to ``commands``, as ``cnnlens.cli.main`` makes it."""
+    demo = commands.command("demo", _demo, "show it all on the bundled sample: a small CNN trained on Fashion-MNIST")
+    demo.add_argument(
+        "-o", "--output", metavar="FOLDER", default="cnnlens-demo", help="where the pictures go (default: cnnlens-demo)"
+    )
+
+
+def _demo(options: argparse.Namespace) -> None:
+    run(Path(options.output), print)
 
 
 def run(folder: Path, say: Callable[[str], object]) -> list[Path]:
@@ -28,6 +36,13 @@ def run(folder: Path, say: Callable[[str], object]) -> list[Path]:
     Raises:
         CnnlensError: the folder cannot be made or written.
     """
+    from cnnlens import plot
+    from cnnlens.inputs import images
+    from cnnlens.network import summary
+    from cnnlens.network.graph import convolutions
+    from cnnlens.opening.opener import open as open_model
+    from cnnlens.plot import of_models as pictures
+
     try:
         folder.mkdir(exist_ok=True)
     except OSError as error:
@@ -46,7 +61,7 @@ def run(folder: Path, say: Callable[[str], object]) -> list[Path]:
         written.append(path)
         say(f"{path}\n  {text}")
 
-    first, second = pictures.convolutions(network)[:2]
+    first, second = convolutions(network)[:2]
     figure, facts = pictures.kernels(network, first)
     keep(figure, "1-kernels.png", facts["text"].replace("\n", "\n  "))
     figure, facts = pictures.histogram(network, first, untrained_seed=0)
@@ -67,7 +82,10 @@ def run(folder: Path, say: Callable[[str], object]) -> list[Path]:
 
 def _loudest(network: object, layer: str) -> int:
     """The kernel whose map of the first sample image varies most: the one with the most to see."""
-    from cnnlens.network.graph import Network
+    import numpy as np
+
+    from cnnlens.inputs import images
+    from cnnlens.network.network import Network
 
     assert isinstance(network, Network)
     maps = network.run(images.load(sample.IMAGES, shape=(1, 28, 28)).array[:1], layers=[layer], dtype="float32")[layer]

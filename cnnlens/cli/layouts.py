@@ -7,24 +7,28 @@ and in each wrong way.
 from __future__ import annotations
 
 import argparse
-import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cnnlens.cli.arguments import add_json, add_output
+from cnnlens.cli.layers import layer_with_kernel
+from cnnlens.cli.printing import output_json, output_text
 from cnnlens.errors import CnnlensError
 from cnnlens.text import printable
 
 if TYPE_CHECKING:
-    from cnnlens.network.graph import Layer, Network
+    from cnnlens.network.graph import Layer
+    from cnnlens.network.network import Network
 
-__all__ = ["arguments", "run"]
+__all__ = ["add"]
 
 _PICTURES = (".png", ".pdf", ".svg", ".jpg", ".jpeg")
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what ``layouts`` takes besides its kind, ``--json`` and ``-o``."""
+def add(commands: Any) -> None:
+    """Add it to ``commands``, as ``cnnlens.cli.main`` makes it."""
+    parser = commands.command("layouts", _layouts, "print how each framework stores a kind of layer")
+    parser.add_argument("kind", nargs="?", metavar="KIND", help="a layer kind such as Conv2D (default: all)")
     parser.add_argument(
         "--from", dest="source", metavar="FRAMEWORK", help="keras, torch, flax, onnx or tflite: show the way from it"
     )
@@ -46,6 +50,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--layer", "-l", metavar="NAME|INDEX", help="which layer of --model (default: the first kernel)"
     )
+    add_json(parser)
+    add_output(parser, "write to FILE instead of the terminal; with --from and --to, a picture of the readings")
 
 
 def _numbers(text: str) -> tuple[int, ...]:
@@ -64,15 +70,7 @@ _numbers.__name__ = "list of sizes"
 _letters.__name__ = "list of sizes by letter"
 
 
-def run(
-    options: argparse.Namespace, say: Callable[..., None], layer_of: Callable[[Network, str | None], Layer]
-) -> None:
-    """Run the command.
-
-    Args:
-        say: Prints text, or writes it to the path that is its second argument.
-        layer_of: The layer with a kernel that a name or an index means.
-    """
+def _layouts(options: argparse.Namespace) -> None:
     from cnnlens.layout import listing
 
     if options.source is None and options.target is None:
@@ -82,15 +80,17 @@ def run(
                 f"{printable(options.output, 300)}: a picture needs both sides, as in 'layouts --from keras --to torch "
                 "Conv2D'; this is text"
             )
-        text = _json(listing.as_json(options.kind)) if options.json else listing.as_table(options.kind)
-        say(text, options.output)
+        if options.json:
+            output_json(listing.as_json(options.kind), options.output)
+        else:
+            output_text(listing.as_table(options.kind), options.output)
         return
     if options.source is None or options.target is None:
         missing = "--from" if options.source is None else "--to"
         raise CnnlensError(
             f"{missing} is missing: both sides are needed, as in 'layouts --from keras --to torch Conv2D'"
         )
-    _cross(options, say, layer_of)
+    _cross(options)
 
 
 def _refuse_crossing_options(options: argparse.Namespace) -> None:
@@ -99,9 +99,7 @@ def _refuse_crossing_options(options: argparse.Namespace) -> None:
             raise CnnlensError(f"--{name} needs --from and --to, as in 'layouts --from keras --to torch Conv2D'")
 
 
-def _cross(
-    options: argparse.Namespace, say: Callable[..., None], layer_of: Callable[[Network, str | None], Layer]
-) -> None:
+def _cross(options: argparse.Namespace) -> None:
     from cnnlens.layout import listing
     from cnnlens.layout.crossing import crossings
     from cnnlens.layout.names import framework_named
@@ -115,7 +113,7 @@ def _cross(
     }
     kind, model = options.kind, None
     if options.model is not None:
-        kind, model, wanted = _of_model(options, source, layer_of)
+        kind, model, wanted = _of_model(options, source)
     elif options.layer is not None:
         raise CnnlensError("--layer needs --model FILE, whose layer it names")
     if kind is None:
@@ -127,44 +125,37 @@ def _cross(
     if options.output is not None:
         picture = _draw(options.output, kind, source, target, wanted, model)
     if options.json:
-        data = {**listing.crossing_json(found), "from": source, "to": target, "picture": picture}
-        say(_json(data))
+        output_json({**listing.crossing_json(found), "from": source, "to": target, "picture": picture})
         return
-    say(listing.crossing_text(found, source, target) + (f"\nwrote {picture}\n" if picture else ""))
+    output_text(listing.crossing_text(found, source, target) + (f"\nwrote {picture}\n" if picture else ""))
 
 
 def _draw(
     output: str, kind: str, source: str, target: str, wanted: dict[str, Any], model: tuple[Network, Layer] | None
 ) -> str:
     from cnnlens import plot
-    from cnnlens.plot import of_models as pictures
+    from cnnlens.plot import of_layouts
 
     path = Path(output)
     plot.check_target(path)
-    figure = pictures.layout_readings(kind, source, target, model=model, **wanted)
+    figure = of_layouts.layout_readings(kind, source, target, model=model, **wanted)
     plot.save(figure, path)
     return str(path)
 
 
-def _of_model(
-    options: argparse.Namespace, source: str, layer_of: Callable[[Network, str | None], Layer]
-) -> tuple[str, tuple[Network, Layer], dict[str, Any]]:
+def _of_model(options: argparse.Namespace, source: str) -> tuple[str, tuple[Network, Layer], dict[str, Any]]:
     """Kind, shape and sizes of a layer in a file."""
-    from cnnlens import open as open_model
-    from cnnlens.plot import of_models as pictures
+    from cnnlens.opening.opener import open as open_model
+    from cnnlens.plot import of_layouts
 
     for name in ("kind", "shape", "flatten", "sizes"):
         if getattr(options, name) is not None:
             shown = "KIND" if name == "kind" else f"--{name}"
             raise CnnlensError(f"{shown} and --model are both given; a layer of a model says it itself")
     network = open_model(options.model)
-    layer = layer_of(network, options.layer)
-    weight = pictures.weight_named(layer, options.weight)
-    shape, sizes = pictures.letter_sizes(weight, source)
+    layer = layer_with_kernel(network, options.layer)
+    weight = of_layouts.weight_named(layer, options.weight)
+    shape, sizes = of_layouts.letter_sizes(weight, source)
     flatten = weight.geometry.flatten
     sizes = {letter: size for letter, size in sizes.items() if flatten is None or letter not in "DHWC"}
     return weight.kind, (network, layer), {"weight": weight.role, "shape": shape, "flatten": flatten, "sizes": sizes}
-
-
-def _json(data: Any) -> str:
-    return json.dumps(data, indent=2, ensure_ascii=True, allow_nan=False) + "\n"

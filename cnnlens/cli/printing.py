@@ -1,22 +1,20 @@
-"""How every command hands out what it made: text or JSON, to the terminal or into a file that is whole or not there."""
+"""How every command hands out what it made: text or JSON, to the terminal or into a file, whole or not at all."""
 
 from __future__ import annotations
 
 import json
 import os
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cnnlens.errors import CnnlensError
 
-if TYPE_CHECKING:
-    pass
-
-__all__ = ["output_text"]
+__all__ = ["output_json", "output_text"]
 
 
-def _json(data: Any) -> str:
-    return json.dumps(data, indent=2, ensure_ascii=True, allow_nan=False) + "\n"
+def output_json(data: Any, path: str | None = None) -> None:
+    """Print plain data as JSON, or write it to ``path``, whole or not at all."""
+    output_text(json.dumps(data, indent=2, ensure_ascii=True, allow_nan=False) + "\n", path)
 
 
 def output_text(text: str, path: str | None = None) -> None:

@@ -7,30 +7,91 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cnnlens.cli.layers import _layer, _layer_with_kernel
-from cnnlens.cli.printing import _json, output_text
+from cnnlens.cli.arguments import add_json, add_model, add_output, network_of, whole_number
+from cnnlens.cli.layers import layer_named, layer_with_kernel
+from cnnlens.cli.printing import output_json, output_text
 from cnnlens.errors import CnnlensError
-from cnnlens.opening import architecture
 from cnnlens.text import printable
 
 if TYPE_CHECKING:
-    from cnnlens.network.graph import Layer, Network
+    from cnnlens.network.graph import Layer
+    from cnnlens.network.network import Network
 
-__all__ = []
+__all__ = ["add"]
+
+
+def add(commands: Any) -> None:
+    """Add the four to ``commands``, as ``cnnlens.cli.main`` makes it."""
+    summary = commands.command(
+        "summary", _summary, "print a model's layers, shapes in every layout, and weight statistics"
+    )
+    add_model(summary)
+    add_json(summary)
+    add_output(summary)
+
+    kernels = commands.command("kernels", _kernels, "draw a layer's kernels as one grid")
+    add_model(kernels)
+    _add_layer(kernels)
+    kernels.add_argument(
+        "--channel", metavar="INDEX|all|rgb", help="which input channel (default: rgb where there are three, else 0)"
+    )
+    add_json(kernels)
+    add_output(kernels, "the picture: .png, .pdf, .svg or .jpg (default: MODEL-LAYER-kernels.png)")
+
+    hist = commands.command("hist", _hist, "draw the histogram of a layer's weights")
+    add_model(hist)
+    _add_layer(hist)
+    hist.add_argument("--weight", metavar="NAME", help="which of its arrays (default: its kernel)")
+    hist.add_argument("--untrained", action="store_true", help="beside it, the same array as its initializer draws it")
+    hist.add_argument("--seed", type=whole_number(0), default=0, metavar="N", help="the seed of that draw (default: 0)")
+    add_json(hist)
+    add_output(hist, "the picture (default: MODEL-LAYER-hist.png)")
+
+    maps = commands.command("maps", _maps, "draw the feature maps that an image gives")
+    add_model(maps)
+    maps.add_argument(
+        "--image", "-i", required=True, metavar="PATH", help="PNG/JPEG, .npy, .npz, IDX (.gz) or a folder"
+    )
+    maps.add_argument(
+        "--index", type=int, default=0, metavar="N", help="which image, where PATH holds several (default: 0)"
+    )
+    maps.add_argument(
+        "--layer",
+        "-l",
+        action="append",
+        metavar="NAME|INDEX",
+        help="which layer; repeat it for more (default: all convolutions, at most two)",
+    )
+    maps.add_argument("--kernel", type=int, metavar="N", help="draw kernel N beside the map it makes")
+    maps.add_argument(
+        "--scale",
+        default="auto",
+        metavar="RANGE",
+        help="0..1, -1..1, 0..255 or none (default: as the summary line says)",
+    )
+    add_json(maps)
+    add_output(maps, "the picture; with several layers, the layer's name is added (default: MODEL-LAYER-maps.png)")
+
+
+def _add_layer(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--layer", "-l", metavar="NAME|INDEX", help="which layer (default: the first convolution)")
 
 
 def _summary(options: argparse.Namespace) -> None:
     from cnnlens.network import summary
 
-    network = architecture.network(options)
-    output_text(_json(summary.as_json(network)) if options.json else summary.as_table(network), options.output)
+    network = network_of(options)
+    if options.json:
+        output_json(summary.as_json(network), options.output)
+    else:
+        output_text(summary.as_table(network), options.output)
 
 
 def _kernels(options: argparse.Namespace) -> None:
     from cnnlens.plot import of_models as pictures
 
-    network = architecture.network(options)
-    layer = _layer_with_kernel(network, options.layer)
+    network = network_of(options)
+    layer = layer_with_kernel(network, options.layer)
     figure, facts = pictures.kernels(network, layer, _channel(options.channel))
     _picture(options, figure, facts, network, layer, "kernels")
 
@@ -38,19 +99,20 @@ def _kernels(options: argparse.Namespace) -> None:
 def _hist(options: argparse.Namespace) -> None:
     from cnnlens.plot import of_models as pictures
 
-    network = architecture.network(options)
-    layer = _layer_with_kernel(network, options.layer, needs_kernel=options.weight is None)
+    network = network_of(options)
+    layer = layer_with_kernel(network, options.layer, needs_kernel=options.weight is None)
     seed = options.seed if options.untrained else None
     figure, facts = pictures.histogram(network, layer, options.weight, seed)
     _picture(options, figure, facts, network, layer, "hist")
 
 
 def _maps(options: argparse.Namespace) -> None:
+    from cnnlens.network.graph import convolutions
     from cnnlens.plot import of_models as pictures
 
-    network = architecture.network(options)
+    network = network_of(options)
     names: list[str] = options.layer or []
-    wanted = [_layer(network, one) for one in names] or pictures.convolutions(network)[:2]
+    wanted = [layer_named(network, one) for one in names] or convolutions(network)[:2]
     if not wanted:
         raise CnnlensError(f"{printable(options.model, 300)}: it has no convolution; name a layer with --layer")
     if options.kernel is not None and len(wanted) > 1:
@@ -65,7 +127,7 @@ def _maps(options: argparse.Namespace) -> None:
         for path, (_, _, facts) in zip(paths, results, strict=True):
             facts["picture"] = str(path)
     if options.json:
-        output_text(_json({"layers": [facts for _, _, facts in results]}))
+        output_json({"layers": [facts for _, _, facts in results]})
         return
     for _, _, facts in results:
         output_text(f"{facts['text']}\nwrote {facts['picture']}\n")
@@ -86,7 +148,10 @@ def _picture(
         path = _picture_path(options.output, network, layer, what)
         _save([figure], [path])
         facts["picture"] = str(path)
-    output_text(_json(facts) if options.json else f"{facts['text']}\nwrote {facts['picture']}\n")
+    if options.json:
+        output_json(facts)
+    else:
+        output_text(f"{facts['text']}\nwrote {facts['picture']}\n")
 
 
 def _picture_path(output: str | None, network: Network, layer: Layer, what: str, several: bool = False) -> Path:

@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnlens.layout import KINDS, resolve_kind
-from cnnlens.network.graph import Call, Layer, Network, Ref
+from cnnlens.network.graph import Call, Layer, Ref
+from cnnlens.network.network import Network
 from cnnlens.network.weight import Weight
 from cnnlens.text import printable
 

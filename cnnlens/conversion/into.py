@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnlens.errors import CnnlensError
-from cnnlens.network.graph import Layer, Network
+from cnnlens.network.graph import Layer
+from cnnlens.network.network import Network
 from cnnlens.output import silent
 from cnnlens.text import printable
 
@@ -99,7 +100,7 @@ def _opened(spec: str, state: Path | None, is_code: bool, shapes: Sequence[Input
         from cnnlens.opening.architecture import open_architecture
 
         return open_architecture(spec, state, shapes)
-    from cnnlens import open as open_model
+    from cnnlens.opening.opener import open as open_model
 
     return open_model(spec)
 
@@ -144,10 +145,10 @@ def _proof(
     Raises:
         CnnlensError: it does not agree.
     """
-    from cnnlens import conversion
     from cnnlens.backend import seam as backend
     from cnnlens.checking import checker as checking
     from cnnlens.checking import twins
+    from cnnlens.conversion.converter import why_not
 
     if not result.calls:
         return None
@@ -168,5 +169,5 @@ def _proof(
         return found
     raise CnnlensError(
         f"{printable(model.source.path, 300)}: nothing was written, for with these weights the target does not compute "
-        f"the same: {conversion.why_not(found)}; cnnlens diff --inputs random names the layer"
+        f"the same: {why_not(found)}; cnnlens diff --inputs random names the layer"
     )

@@ -23,7 +23,7 @@ from cnnlens.files.jsontext import decode
 from cnnlens.files.keras.numbered import IGNORED_AT_ROOT
 from cnnlens.files.keras.write import h5py_module, halved, write_archive
 from cnnlens.files.torch.write_safetensors import Tensor, write_safetensors
-from cnnlens.network.graph import Network
+from cnnlens.network.network import Network
 from cnnlens.output import replacing
 from cnnlens.text import printable
 

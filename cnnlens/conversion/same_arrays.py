@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from cnnlens.differing.hypotheses.orders import bit_sums
 from cnnlens.errors import CnnlensError
-from cnnlens.network.graph import Network
+from cnnlens.network.network import Network
 from cnnlens.text import printable
 
 if TYPE_CHECKING:

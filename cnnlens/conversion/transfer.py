@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from cnnlens import layout
 from cnnlens.conversion.blocks import Block, Signature, blocks_of, colours
 from cnnlens.errors import CnnlensError
-from cnnlens.network.graph import Network
+from cnnlens.network.network import Network
 from cnnlens.network.weight import Weight
 from cnnlens.text import printable
 

@@ -18,7 +18,8 @@ from cnnlens.differing.investigation import PartPair
 from cnnlens.differing.tracing import Step, Trace, trace
 from cnnlens.differing.trials import ALIKE, apart, described, tried
 from cnnlens.errors import CnnlensError, UnsupportedLayerError
-from cnnlens.network.graph import Network, Shape, shown_shape
+from cnnlens.network.graph import Shape, shown_shape
+from cnnlens.network.network import Network
 from cnnlens.text import columns, printable
 
 __all__ = ["Activations", "Tensor", "compare"]

@@ -13,7 +13,7 @@ from cnnlens.differing.consensus import settle, verdict
 from cnnlens.differing.investigation import Compared, PartPair, investigate
 from cnnlens.differing.proof import Line
 from cnnlens.differing.result import ArrayRow, Diff, Row
-from cnnlens.opening.opener import _module, _network
+from cnnlens.opening.opener import networks_compared
 
 __all__ = ["diff"]
 
@@ -33,11 +33,7 @@ def diff(a: Any, b: Any, inputs: Any = None) -> Diff:
     Raises:
         CnnlensError: A model cannot be read, or inputs do not fit; one line.
     """
-    one, other = _network(a), _network(b)
-    if one is None:
-        one = _module(a, other)
-    if other is None:
-        other = _module(b, one)
+    one, other = networks_compared(a, b)
     found = investigate(one, other)
     settle(found)
     activations: Any = None

@@ -17,7 +17,7 @@ from cnnlens.differing.hypotheses.layouts import Box
 from cnnlens.differing.pairing import Pair, pair
 from cnnlens.differing.parts import Item, Part, parts_of
 from cnnlens.differing.proof import same
-from cnnlens.network.graph import Network
+from cnnlens.network.network import Network
 
 __all__ = ["Compared", "PartPair", "investigate"]
 

@@ -23,7 +23,8 @@ from cnnlens.errors import CnnlensError
 from cnnlens.layout import Geometry
 from cnnlens.layout.lookup import CANONICAL, look_up, pattern_of
 from cnnlens.layout.patterns import solve, steps
-from cnnlens.network.graph import Layer, Network
+from cnnlens.network.graph import Layer
+from cnnlens.network.network import Network
 from cnnlens.network.weight import Weight
 
 __all__ = ["Item", "Part", "canonical_chain", "parts_of", "spaced"]

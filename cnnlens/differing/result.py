@@ -7,7 +7,7 @@ from typing import Any
 
 from cnnlens.differing.finding import STATUSES, Finding
 from cnnlens.differing.proof import Line
-from cnnlens.network.graph import Network
+from cnnlens.network.network import Network
 
 __all__ = ["ArrayRow", "Diff", "Row"]
 
@@ -90,11 +90,11 @@ class Diff:
 
     def to_json(self) -> dict[str, Any]:
         """Plain data: the verdict, a row a layer, and every line with its lists written out."""
-        from cnnlens import diff_listing
+        from cnnlens.differing import listing as diff_listing
 
         return diff_listing.as_json(self)
 
     def __str__(self) -> str:
-        from cnnlens import diff_listing
+        from cnnlens.differing import listing as diff_listing
 
         return diff_listing.as_table(self)

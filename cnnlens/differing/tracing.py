@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnlens.checking.auditing import audited_calls, recorded_ref
-from cnnlens.network.graph import Call, Network, Ref, map_refs
+from cnnlens.network.graph import Call, Ref, map_refs
+from cnnlens.network.network import Network
 from cnnlens.reference.keras.activations import ActivationLayer
 from cnnlens.reference.operation import LinearOperation, Operation
 

@@ -8,22 +8,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnlens.errors import CnnlensError
-from cnnlens.network.graph import Network
+from cnnlens.network.network import Network
 from cnnlens.text import printable
 
-__all__ = ["default_inputs"]
+__all__ = ["INPUT_NUMBERS", "default_inputs"]
 
 # Inputs that the audit looks at are so many that this many numbers go into the network, and at least one.
-_INPUT_NUMBERS = 200_000
-
-
+INPUT_NUMBERS = 200_000
 _MOST_INPUTS = 8
 
 
 _EMBEDDINGS = ("Embedding", "embedding")  # a layer, and PyTorch's function
-
-
-_OPEN_SIZE = 96  # pixels, where a model leaves its image size open
 
 
 def default_inputs(network: Network, seed: int = 0) -> dict[str, NDArray[Any]]:
@@ -32,7 +27,7 @@ def default_inputs(network: Network, seed: int = 0) -> dict[str, NDArray[Any]]:
     Raises:
         CnnlensError: the file leaves the rank of an input open.
     """
-    from cnnlens.network.graph import rescales
+    from cnnlens.network.graph import OPEN_SIZE, rescales
 
     generator = np.random.default_rng(seed)
     drawn: dict[str, NDArray[Any]] = {}
@@ -41,9 +36,9 @@ def default_inputs(network: Network, seed: int = 0) -> dict[str, NDArray[Any]]:
         shape = network.canonical_shape(ref)
         if shape is None:
             raise CnnlensError(f"the file does not say the shape of input '{printable(ref.name)}'; give inputs")
-        shapes[ref.name] = tuple(_OPEN_SIZE if size is None else size for size in shape[1:])
+        shapes[ref.name] = tuple(OPEN_SIZE if size is None else size for size in shape[1:])
     largest = max((int(np.prod(shape, dtype=np.int64)) for shape in shapes.values()), default=1)
-    count = int(np.clip(_INPUT_NUMBERS // max(largest, 1), 1, _MOST_INPUTS))
+    count = int(np.clip(INPUT_NUMBERS // max(largest, 1), 1, _MOST_INPUTS))
     for ref in network.inputs:
         tables = [call.layer for call in network.calls if ref in call.refs and call.layer.kind in _EMBEDDINGS]
         if tables:

@@ -18,7 +18,8 @@ from cnnlens.errors import CnnlensError
 from cnnlens.inputs.feeds import Feed, How, Member, blocks
 from cnnlens.inputs.images import SCALES
 from cnnlens.inputs.mapped_files import npz_members
-from cnnlens.network.graph import Network, Ref, without_graph
+from cnnlens.network.graph import Ref, without_graph
+from cnnlens.network.network import Network
 from cnnlens.text import nearest, printable
 
 __all__ = ["CanonicalStream", "InputStream", "open_inputs"]

@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
-from cnnlens.layout import FRAMEWORKS, KINDS, LEGEND, Convention, Description, describe
+from cnnlens.layout.conversions import FRAMEWORKS, KINDS, LEGEND, Convention, Description, describe
 from cnnlens.layout.crossing import FLOAT32, Crossing, CrossingAxis, Side, digits
 from cnnlens.layout.names import kind_named
 from cnnlens.layout.tables import ROWS

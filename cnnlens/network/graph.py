@@ -1,12 +1,13 @@
-"""A model without a framework: its layers, their canonical weights, and the graph of which feeds which.
+"""The layers of a model, their canonical weights, and the graph of which feeds which.
 
-Everything that cnnlens shows or computes starts from a ``Network``. It holds no tensors of its own: a layer's arrays
-are read from the file when they are asked for, so opening a model costs its index and nothing more.
+It holds no tensors of its own: a layer's arrays are read from the file when they are asked for, so opening a model
+costs its index and nothing more. What runs it stands beside it (``cnnlens.network.network``), so that what computes a
+graph can be written in terms of one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -21,14 +22,30 @@ from cnnlens.network.weight import Weight
 from cnnlens.text import nearest, printable
 
 if TYPE_CHECKING:
-    pass
-
-if TYPE_CHECKING:
     from cnnlens.reference import Operation
 
-__all__ = ["Call", "Layer", "Network", "Ref", "Shape", "Source", "convolutions", "rescales", "without_graph"]
+__all__ = [
+    "CONFIG_ERRORS",
+    "OPEN_SIZE",
+    "Call",
+    "Graph",
+    "Layer",
+    "Ref",
+    "Shape",
+    "Source",
+    "canonical_axes",
+    "convolutions",
+    "find_refs",
+    "map_refs",
+    "rescales",
+    "shown_shape",
+    "without_graph",
+]
 
 Shape = tuple[int | None, ...]
+
+# What stands for a size of an image that a model leaves open, in pixels, where inputs have to be made for it.
+OPEN_SIZE = 96
 
 # What comes of a config that holds other things than its layer's class would write there.
 CONFIG_ERRORS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
@@ -222,8 +239,8 @@ def map_refs(structure: Any, change: Callable[[Ref], Any]) -> Any:
 
 
 @dataclass(repr=False)
-class Network:
-    """A model without a framework.
+class Graph:
+    """A model's layers, what each holds, and which feeds which: all of a ``Network`` but running it.
 
     Attributes:
         name: The model's name.
@@ -243,22 +260,6 @@ class Network:
     inputs: tuple[Ref, ...]
     outputs: tuple[Ref, ...]
     notes: tuple[str, ...] = ()
-
-    @classmethod
-    def from_torch(cls, module: Any, example: Any = None) -> Network:
-        """A live ``torch.nn.Module`` as a network, by ``torch.export``; its arrays are read when they are asked for.
-
-        Args:
-            module: The module; its graph is that of evaluation, whatever its mode.
-            example: What it is called with: an array or tensor ``(N, C, *spatial)``, a tuple of them, or a mapping by
-                argument name. None takes the module's ``example_input_array``.
-
-        Raises:
-            CnnlensError: it is no module, there is no example, or it cannot be exported; one line.
-        """
-        from cnnlens.opening.live import network_of
-
-        return network_of(module, example)
 
     @cached_property
     def by_name(self) -> dict[str, Layer]:
@@ -330,37 +331,8 @@ class Network:
         shape = self.shape(ref)
         return None if shape is None else canonical_axes(shape, self.calls_by_name[ref.call].channel_axis)
 
-    def run(
-        self,
-        inputs: Any,
-        layers: Iterable[str | int] | None = None,
-        dtype: str = "float64",
-        batch: int | None = None,
-    ) -> dict[str, NDArray[Any]]:
-        """Run the reference and return feature maps.
 
-        Args:
-            inputs: One array for a network with one input, else a sequence in the order of ``inputs`` or a mapping by
-                input name. Canonical axes ``(N, C, *spatial)`` or the file's own; where both fit, canonical.
-            layers: Names or indices of the layers wanted; None for all.
-            dtype: ``float64`` (the oracle) or ``float32``.
-            batch: How many inputs go through at once; None lets the reference choose.
-
-        Returns:
-            Canonical arrays ``(N, C, *spatial)`` by name; a shared layer's second call is ``name:1``, a layer's second
-            output ``name[1]``.
-
-        Raises:
-            UnsupportedLayerError: a needed layer is not in the reference; raised before anything runs.
-            CnnlensError: the inputs do not fit, or a layer does not exist.
-        """
-        from cnnlens.reference.executor import Executor
-
-        wanted: Sequence[str | int] | None = None if layers is None else list(layers)
-        return Executor(self, dtype=dtype, layers=wanted).run(inputs, batch=batch)
-
-
-def without_graph(network: Network) -> UnsupportedLayerError:
+def without_graph(network: Graph) -> UnsupportedLayerError:
     """The error of whoever is to run a network whose file holds weights alone; its way out is the framework's."""
     way_out = (
         "open a .pt2 file (torch.export.save), or name what builds the module with --arch PACKAGE.MODULE:FACTORY"
@@ -389,7 +361,7 @@ def canonical_axes(shape: Shape, channel_axis: int) -> Shape:
     return (shape[0], shape[-1], *shape[1:-1])
 
 
-def convolutions(network: Network) -> list[Layer]:
+def convolutions(network: Graph) -> list[Layer]:
     """The layers whose kernels have spatial axes, in the network's order."""
     return [layer for layer in network.layers if any(_is_spatial(weight) for weight in layer.stored.values())]
 
@@ -398,7 +370,7 @@ def _is_spatial(weight: Weight) -> bool:
     return weight.is_kernel and len(weight.canonical_shape) > 2
 
 
-def rescales(network: Network) -> bool:
+def rescales(network: Graph) -> bool:
     """Whether the network scales its input itself: its first layer that does anything is a rescaling one."""
     for call in network.calls:
         if call.layer.kind != "InputLayer":

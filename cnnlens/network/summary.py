@@ -8,8 +8,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from cnnlens.network.graph import Layer, Network, shown_shape
+from cnnlens.network.graph import Layer, shown_shape
 from cnnlens.network.kernel import Statistics
+from cnnlens.network.network import Network
 from cnnlens.network.weight import Weight
 from cnnlens.text import columns, finite_or_null, printable
 

@@ -25,12 +25,12 @@ from cnnlens.errors import CnnlensError
 from cnnlens.text import printable
 
 if TYPE_CHECKING:
-    from cnnlens.network.graph import Network
+    from cnnlens.network.network import Network
 
-__all__ = ["InputShape", "open_architecture"]
+__all__ = ["DTYPES", "InputShape", "open_architecture"]
 
 TIMEOUT = 600.0  # s; importing torch takes 2, exporting a ResNet-152 10
-_DTYPES = ("float32", "float64", "float16", "bfloat16", "int64", "int32", "uint8", "bool")
+DTYPES = ("float32", "float64", "float16", "bfloat16", "int64", "int32", "uint8", "bool")
 _NOISE = ("warning", "warn(", "  warnings.")
 
 

@@ -1,7 +1,7 @@
 """Framework models that are alive in this process: which framework they are of, and as Networks.
 
 Core imports no framework, and need not: whoever hands over a model has imported its framework already. What reads the
-model stands with the backends, is found by the entry-point group ``cnnlens.opening.live`` (named by the framework's package),
+model stands with the backends, is found by the entry-point group ``cnnlens.live`` (named by the framework's package),
 and is imported then.
 """
 
@@ -12,15 +12,15 @@ from importlib import metadata
 from typing import Any
 
 from cnnlens.errors import CnnlensError
-from cnnlens.network.graph import Network
+from cnnlens.network.network import Network
 from cnnlens.text import printable
 
-__all__ = ["GROUP", "backend_of", "network_of"]
+__all__ = ["GROUP", "backend_of", "network_of_live"]
 
-GROUP = "cnnlens.opening.live"
+GROUP = "cnnlens.live"
 
 
-def network_of(model: object, example: Any = None) -> Network:
+def network_of_live(model: object, example: Any = None) -> Network:
     """A live model as a Network.
 
     Args:

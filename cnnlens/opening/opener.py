@@ -8,16 +8,57 @@ from typing import Any, cast
 
 import numpy as np
 
-from cnnlens import open as open_model
 from cnnlens.errors import CnnlensError
-from cnnlens.network.graph import Network
-from cnnlens.opening.live import network_of
+from cnnlens.network.graph import OPEN_SIZE
+from cnnlens.network.network import Network
 
-__all__ = ["network_given"]
+__all__ = ["network_given", "networks_compared", "open"]
 
 
-def network_given(model: Any, inputs: Any, example: Any) -> Network:
-    """``model`` as a Network; a live PyTorch module is exported with ``example``, or else with the first of ``inputs``.
+def open(
+    source: str | os.PathLike[str] | Any,
+    *,
+    config: str | os.PathLike[str] | Mapping[str, Any] | None = None,
+    example: Any = None,
+) -> Network:
+    """Read a model file into a ``Network``; nothing in it is executed and no framework is imported.
+
+    Args:
+        source: A ``.keras`` file or folder, a Keras ``.h5``/``.hdf5`` file, or ``.weights.h5``; a PyTorch state dict
+            (``.pt``, ``.pth``, ``.safetensors``, or a ``.safetensors.index.json``), which has no graph, or an exported
+            program (``.pt2``). What it is is found by its first bytes, for extensions lie. Or a live ``keras.Model``
+            or ``torch.nn.Module``.
+        config: For a file that holds weights alone, the model's config: a mapping, or a file that has it (what
+            ``model.to_json()`` gives, or another model file of the same architecture).
+        example: For a live ``torch.nn.Module``, what it is called with: an array or tensor ``(N, C, *spatial)``, a
+            tuple of them, or a mapping by argument name. Its numbers do not matter.
+
+    Returns:
+        The network. Only the file's index is read; a layer's arrays are read when they are asked for.
+
+    Raises:
+        FileRefusedError: the file is missing, broken or hostile, or of a format that cnnlens does not read; one line
+            with the file, the place in it, the reason and the way out.
+    """
+    if not isinstance(source, str | os.PathLike):
+        from cnnlens.opening.live import network_of_live
+
+        return network_of_live(source, example)
+    from cnnlens.files import network
+    from cnnlens.files.keras.config_source import read_config
+
+    if config is not None and not isinstance(config, Mapping):
+        config = read_config(config)
+    return network(os.fspath(cast("str | os.PathLike[str]", source)), config=config)
+
+
+def network_given(model: Any, inputs: Any = None, example: Any = None) -> Network:
+    """Turn what a public function was given for a model into a Network.
+
+    Args:
+        model: An open ``Network``, a path, or a live model.
+        inputs: What the model is to be run on.
+        example: What a live PyTorch module is exported with; None takes the first of ``inputs``.
 
     Raises:
         CnnlensError: it is a file that is refused, or a live model that cannot be read; one line.
@@ -25,8 +66,8 @@ def network_given(model: Any, inputs: Any, example: Any) -> Network:
     if isinstance(model, Network):
         return model
     if isinstance(model, str | os.PathLike):
-        return open_model(cast(str, model))
-    return network_of(model, _first_of(inputs) if example is None else example)
+        return open(cast(str, model))
+    return open(model, example=_first_of(inputs) if example is None else example)
 
 
 def _first_of(inputs: Any) -> Any:
@@ -38,12 +79,23 @@ def _first_of(inputs: Any) -> Any:
     return inputs[:1] if hasattr(inputs, "shape") and hasattr(inputs, "dtype") else None
 
 
-_OPEN_SIZE = 96  # pixels, where the other model leaves its image size open
+def networks_compared(a: Any, b: Any) -> tuple[Network, Network]:
+    """Turn two models into Networks, a live PyTorch module called with inputs of the other's shape if it says none.
+
+    Args:
+        a, b: What ``network_given`` takes, or arrays by the names that a state dict has.
+
+    Raises:
+        CnnlensError: one of them cannot be read; one line.
+    """
+    one, other = _network_alone(a), _network_alone(b)
+    if one is None:
+        one = _network_like(a, other)
+    return one, _network_like(b, one) if other is None else other
 
 
-def _network(model: Any) -> Network | None:
+def _network_alone(model: Any) -> Network | None:
     """The network of a model; None for a live PyTorch module that says nothing of its input."""
-    from cnnlens import open as open_model
     from cnnlens.opening.state_dict import has_state_dict, network_of_state
 
     if isinstance(model, Network):
@@ -51,25 +103,24 @@ def _network(model: Any) -> Network | None:
     if isinstance(model, Mapping):
         return network_of_state(model)
     if not has_state_dict(model):
-        return open_model(model)
+        return open(model)
     try:
-        return open_model(model)
+        return open(model)
     except CnnlensError:
         return None
 
 
-def _module(model: Any, other: Network | None) -> Network:
+def _network_like(model: Any, other: Network | None) -> Network:
     """A live module, called with inputs of the other model's shape; its arrays alone where that does not do."""
-    from cnnlens import open as open_model
     from cnnlens.opening.state_dict import network_of_state
 
     shapes = [] if other is None else [other.canonical_shape(ref) for ref in other.inputs]
     example = [
-        np.zeros((1, *(size or _OPEN_SIZE for size in shape[1:])), np.float32) for shape in shapes if shape is not None
+        np.zeros((1, *(size or OPEN_SIZE for size in shape[1:])), np.float32) for shape in shapes if shape is not None
     ]
     if example and len(example) == len(shapes):
         try:
-            return open_model(model, example=tuple(example) if len(example) > 1 else example[0])
+            return open(model, example=tuple(example) if len(example) > 1 else example[0])
         except CnnlensError:
             pass
     return network_of_state(model)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from cnnlens.errors import CnnlensError
 from cnnlens.files.arrays import StoredArray
 from cnnlens.files.torch.state_layers import torch_layers
-from cnnlens.network.graph import Network
+from cnnlens.network.network import Network
 from cnnlens.text import printable
 
 __all__ = ["has_state_dict", "network_of_state"]

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import NDArray
 
 from cnnlens.errors import CnnlensError
-from cnnlens.network.graph import Layer, Network
+from cnnlens.network.graph import Layer
+from cnnlens.network.network import Network
 from cnnlens.network.weight import Weight
 from cnnlens.text import nearest, printable
 
@@ -16,13 +17,11 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from cnnlens import layout
-from cnnlens.plot.of_models import _model
+from cnnlens.plot.of_models import model_title
 
 __all__ = ["layout_readings", "letter_sizes", "weight_named"]
 
 _MOST_TILES = 7  # of a real kernel, each way
-
-
 _MOST_IN_A_LINE = 4  # where there is one input or one output channel: fewer, and larger
 
 
@@ -85,7 +84,7 @@ def layout_readings(
         subtitle=[
             f"{one.source.layout} {one.source.shape} to {one.target.layout} {one.target.shape}"
             + (f", {one.condition}" if one.condition else "")
-            + (f" · {_model(model[0])}" if model else ""),
+            + (f" · {model_title(model[0])}" if model else ""),
             drawn,
         ],
         bar=model is not None,

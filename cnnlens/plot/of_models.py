@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import NDArray
 
 from cnnlens.errors import CnnlensError
-from cnnlens.network.graph import Layer, Network, rescales, shown_shape, without_graph
+from cnnlens.network.graph import Layer, rescales, shown_shape, without_graph
 from cnnlens.network.kernel import Kernel, Statistics, statistics
+from cnnlens.network.network import Network
 from cnnlens.network.untrained.draw import initializer_of
 from cnnlens.text import nearest, printable
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-__all__ = ["feature_maps", "histogram", "kernels"]
+__all__ = ["feature_maps", "histogram", "kernels", "model_title"]
 
 Facts = dict[str, Any]
 
@@ -47,7 +48,7 @@ def kernels(network: Network, layer: Layer, channel: int | str | None = None) ->
         kernel.array,
         channel=channel,
         title=f"{printable(layer.name)}: kernels",
-        subtitle=f"{_what(layer)} · {facts['axes']} · {_model(network)}",
+        subtitle=f"{_what(layer)} · {facts['axes']} · {model_title(network)}",
     )
     return figure, facts
 
@@ -95,7 +96,7 @@ def histogram(
         arrays,
         density=density,
         title=f"{printable(layer.name)}: {printable(found.name)} {found.stored.shape}",
-        subtitle=f"{_what(layer)} · {_model(network)}",
+        subtitle=f"{_what(layer)} · {model_title(network)}",
     )
     return figure, facts
 
@@ -210,7 +211,7 @@ def _what(layer: Layer) -> str:
     return printable(layer.kind, 30)
 
 
-def _model(network: Network) -> str:
+def model_title(network: Network) -> str:
     return printable(os.path.basename(os.fspath(network.source.path)), 40)
 
 

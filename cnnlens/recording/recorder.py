@@ -25,14 +25,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnlens import janitor
-from cnnlens.backend import handover
+from cnnlens.backend import handover, suited
 from cnnlens.backend.chunks import write_chunk, zeros_crc32
 from cnnlens.backend.process import parse_spec
-from cnnlens.backend.seam import suited
 from cnnlens.backend.worker import Chunk
 from cnnlens.errors import CnnlensError
 from cnnlens.inputs.stream import InputStream, open_inputs
-from cnnlens.network.graph import Network
+from cnnlens.network.network import Network
 from cnnlens.opening.live import backend_of
 from cnnlens.opening.opener import network_given
 from cnnlens.recording.format import Description

@@ -96,7 +96,7 @@ class Recording(Mapping[str, "Recorded"]):
                 f"{printable(self.path, 300)}: '{printable(name)}' was not recorded; {nearest(name, self._arrays)}"
             )
         array_name, metadata = self._arrays[name]
-        return Recorded(self, name, array_name, metadata)
+        return Recorded(name, array_name, metadata, path=self.path, count=self.count, batch=self.batch, need=self._need)
 
     def __contains__(self, name: object) -> bool:
         return name in self._arrays
@@ -178,7 +178,7 @@ class Recording(Mapping[str, "Recorded"]):
                 progress(batch + 1, len(self._log))
         return total
 
-    def need(self, stop: int, name: str) -> None:
+    def _need(self, stop: int, name: str) -> None:
         """Refuse to read inputs that are not there yet."""
         if stop > self.recorded:
             raise CnnlensError(

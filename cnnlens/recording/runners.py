@@ -21,7 +21,7 @@ from cnnlens.backend import seam as seam
 from cnnlens.backend.chunks import DTYPES, in_parallel, write_chunk
 from cnnlens.backend.worker import Chunk, pool
 from cnnlens.errors import CnnlensError
-from cnnlens.network.graph import Network
+from cnnlens.network.network import Network
 from cnnlens.recording.writer import Part
 from cnnlens.text import printable
 

@@ -12,7 +12,8 @@ import os
 import stat
 import zlib
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, cast
+from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,9 +22,6 @@ from cnnlens.backend.chunks import DTYPES
 from cnnlens.errors import CnnlensError, FileRefusedError
 from cnnlens.recording.format import METADATA, chunk_name
 from cnnlens.text import printable
-
-if TYPE_CHECKING:
-    from cnnlens.recording.recording import Recording
 
 __all__ = ["Recorded"]
 
@@ -40,23 +38,33 @@ class Recorded:
         shape, dtype: As the finished recording has them; ``shape[0]`` counts the inputs.
     """
 
-    def __init__(self, recording: Recording, tensor: str, array_name: str, metadata: Mapping[str, Any]) -> None:
-        self._recording = recording
+    def __init__(
+        self,
+        tensor: str,
+        array_name: str,
+        metadata: Mapping[str, Any],
+        *,
+        path: Path,
+        count: int,
+        batch: int,
+        need: Callable[[int, str], None],
+    ) -> None:
+        """Made by ``Recording``, of whose group at ``path`` it is an array; ``need`` refuses inputs not there yet.
+
+        As ``need`` is the recording's own, a recording in a temporary folder lives as long as an array of it is used.
+        """
+        self._path, self._batch, self._need = path, batch, need
         self.name = tensor
         self.array_name = array_name
         where = f"{array_name}/{METADATA}"
         try:
             self.shape, self.dtype, self._plain_key = _understood(metadata)
         except (ValueError, TypeError, LookupError, AttributeError) as error:
-            raise FileRefusedError(
-                recording.path, where, f"is no array that can be read ({printable(error)})", _AGAIN
-            ) from None
-        if not self.shape or self.shape[0] != recording.count:
-            raise FileRefusedError(
-                recording.path, where, f"has the shape {self.shape} for {recording.count} inputs", _AGAIN
-            )
+            raise FileRefusedError(path, where, f"is no array that can be read ({printable(error)})", _AGAIN) from None
+        if not self.shape or self.shape[0] != count:
+            raise FileRefusedError(path, where, f"has the shape {self.shape} for {count} inputs", _AGAIN)
         chunk = _chunk_shape(metadata)
-        if self._plain_key is not None and chunk != (recording.batch, *self.shape[1:]):
+        if self._plain_key is not None and chunk != (batch, *self.shape[1:]):
             self._plain_key = None  # somebody chunked it otherwise
         self._row = math.prod(self.shape[1:]) * self.dtype.itemsize
 
@@ -113,10 +121,10 @@ class Recorded:
     # -- reading -----------------------------------------------------------------------------------------------------
 
     def _read(self, start: int, stop: int) -> NDArray[Any]:
-        self._recording.need(stop, self.name)
+        self._need(stop, self.name)
         if self._plain_key is None:
             return self._read_by_zarr(start, stop)
-        batch = self._recording.batch
+        batch = self._batch
         pieces = [
             (number, max(start - number * batch, 0), min(stop - number * batch, batch))
             for number in range(start // batch, -(-stop // batch))
@@ -155,7 +163,7 @@ class Recorded:
 
     def _opened(self, number: int) -> int:
         """A descriptor of a chunk that is a plain file of the right size."""
-        folder = self._recording.path / self.array_name
+        folder = self._path / self.array_name
         path = folder / (self._plain_key or chunk_name)(number, self.ndim)
         try:
             # A link could lead to a foreign file, and a pipe would never end.
@@ -166,16 +174,16 @@ class Recorded:
             raise self._damaged(number, "it is missing") from None
         except OSError as error:
             raise self._damaged(number, f"it cannot be read ({error.strerror})") from None
-        size, wanted = os.fstat(handle).st_size, self._recording.batch * self._row
+        size, wanted = os.fstat(handle).st_size, self._batch * self._row
         if size != wanted:
             os.close(handle)
             raise self._damaged(number, f"it holds {size:,} bytes instead of {wanted:,}")
         return handle
 
     def _damaged(self, number: int, reason: str) -> FileRefusedError:
-        batch = self._recording.batch
+        batch = self._batch
         inputs = f"inputs {number * batch} to {min((number + 1) * batch, len(self)) - 1}"
-        return FileRefusedError(self._recording.path, f"'{printable(self.name)}', chunk of {inputs}", reason, _AGAIN)
+        return FileRefusedError(self._path, f"'{printable(self.name)}', chunk of {inputs}", reason, _AGAIN)
 
     def verify(self, number: int, crc32: int | None) -> int:
         """Hold one chunk against its checksum; see ``Recording.verify``."""
@@ -197,18 +205,16 @@ class Recorded:
         from zarr.storage import LocalStore
 
         try:
-            store = LocalStore(self._recording.path, read_only=True)
+            store = LocalStore(self._path, read_only=True)
             array: Any = zarr.open_array(store, path=self.array_name, mode="r", zarr_format=3)
             if array.nchunks_initialized != array.nchunks:
-                raise FileRefusedError(
-                    self._recording.path, f"'{printable(self.name)}'", "chunks of it are missing", _AGAIN
-                )
+                raise FileRefusedError(self._path, f"'{printable(self.name)}'", "chunks of it are missing", _AGAIN)
             return np.asarray(array[start:stop])
         except CnnlensError:
             raise
         except Exception as error:  # whatever the library or a codec of it makes of damaged bytes
             raise FileRefusedError(
-                self._recording.path, f"'{printable(self.name)}'", f"cannot be read ({printable(error)})", _AGAIN
+                self._path, f"'{printable(self.name)}'", f"cannot be read ({printable(error)})", _AGAIN
             ) from error
 
 

@@ -21,7 +21,7 @@ from cnnlens.errors import CnnlensError, UnsupportedLayerError
 from cnnlens.network.graph import (
     CONFIG_ERRORS,
     Call,
-    Network,
+    Graph,
     Ref,
     Shape,
     canonical_axes,
@@ -63,7 +63,7 @@ class Executor:
         CnnlensError: a wanted layer does not exist; names the nearest.
     """
 
-    def __init__(self, network: Network, dtype: str = "float64", layers: Sequence[str | int] | None = None) -> None:
+    def __init__(self, network: Graph, dtype: str = "float64", layers: Sequence[str | int] | None = None) -> None:
         if dtype not in ("float32", "float64"):
             raise CnnlensError(f"the reference computes in float32 or float64, not in '{printable(dtype)}'")
         if not network.calls:
@@ -118,7 +118,7 @@ class Executor:
     # -- running -----------------------------------------------------------------------------------------------------
 
     def run(self, inputs: Any, batch: int | None = None) -> dict[str, Array]:
-        """Feature maps in canonical axes; see ``Network.run``."""
+        """Feature maps in canonical axes; see ``Graph.run``."""
         given = self._inputs(inputs)
         count = len(given[0])
         chunk = batch or self._chunk(count)
@@ -290,7 +290,7 @@ def _operation(call: Call) -> Operation:
     return call.layer.operation
 
 
-def _wanted(network: Network, layers: Sequence[str | int] | None) -> list[Ref]:
+def _wanted(network: Graph, layers: Sequence[str | int] | None) -> list[Ref]:
     calls = network.calls_by_name
     if layers is None:
         listed = {layer.name for layer in network.layers}

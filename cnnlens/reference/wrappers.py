@@ -12,7 +12,7 @@ from typing import Any, cast
 import numpy as np
 
 from cnnlens.errors import UnsupportedLayerError
-from cnnlens.network.graph import Network, Shape
+from cnnlens.network.graph import Graph, Shape
 from cnnlens.reference.executor import Executor
 from cnnlens.reference.operation import Array, Operation, Weights
 
@@ -69,7 +69,7 @@ class ModelOperation(Operation):
         UnsupportedLayerError: one of its layers is not in the reference, or it has several inputs or outputs.
     """
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: Graph) -> None:
         super().__init__("Functional", {}, (3,))
         if len(network.inputs) != 1 or len(network.outputs) != 1:
             raise UnsupportedLayerError("it wraps a model with several inputs or outputs")

@@ -22,7 +22,7 @@ from cnnlens.backend import seam as seam
 from cnnlens.backend.worker import Chunk, Worker, WorkerError, pool
 from cnnlens.errors import CnnlensError
 from cnnlens.janitor import temporary_folder
-from cnnlens.network.graph import Network
+from cnnlens.network.network import Network
 from cnnlens.network.weight import Weight
 from cnnlens.testing.networks import NETWORKS, REFUSED, inputs_for, network
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from cnnlens.files.keras.network import keras_network
 from cnnlens.files.memory import MemoryModel
-from cnnlens.network.graph import Network
+from cnnlens.network.network import Network
 from cnnlens.testing.torch_networks import torch_network
 
 __all__ = ["NETWORKS", "REFUSED", "MemoryModel", "inputs_for", "network"]

@@ -19,7 +19,8 @@ from cnnlens.errors import UnsupportedLayerError
 from cnnlens.files import StoredArray
 from cnnlens.files.torch.operations import call_arguments, equip, translated
 from cnnlens.files.torch.weights import argument_kinds, geometry_of_entry, torch_weight
-from cnnlens.network.graph import Call, Layer, Network, Ref, Shape
+from cnnlens.network.graph import Call, Layer, Ref, Shape
+from cnnlens.network.network import Network
 from cnnlens.network.weight import Weight
 
 __all__ = ["NETWORKS", "REFUSED", "torch_network"]

@@ -33,7 +33,8 @@ from cnnlens.errors import CnnlensError, UnsupportedLayerError
 from cnnlens.files.keras.network import keras_network
 from cnnlens.files.keras.write import KERAS_VERSION, write_keras
 from cnnlens.files.memory import MemoryModel
-from cnnlens.network.graph import CONFIG_ERRORS, Call, Network, Ref, map_refs, without_graph
+from cnnlens.network.graph import CONFIG_ERRORS, Call, Ref, map_refs, without_graph
+from cnnlens.network.network import Network
 from cnnlens.text import printable
 
 __all__ = ["KerasModel", "Twin", "model"]

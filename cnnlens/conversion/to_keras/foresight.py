@@ -10,7 +10,8 @@ from collections.abc import Callable
 
 from cnnlens.conversion.to_keras.held import channels_last, identity
 from cnnlens.conversion.to_keras.step import operator_name
-from cnnlens.network.graph import Call, Network, Ref
+from cnnlens.network.graph import Call, Ref
+from cnnlens.network.network import Network
 
 __all__ = ["Foresight"]
 

@@ -23,7 +23,8 @@ from cnnlens.conversion.to_torch.weights import State
 from cnnlens.conversion.to_torch.writer import ClassWriter, FileWriter, Mark
 from cnnlens.errors import CnnlensError, UnsupportedLayerError
 from cnnlens.files.torch.write_safetensors import Tensor, write_safetensors
-from cnnlens.network.graph import Network, Shape, shown_shape
+from cnnlens.network.graph import Shape, shown_shape
+from cnnlens.network.network import Network
 from cnnlens.output import file_name, replacing
 from cnnlens.text import printable
 

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from cnnlens.conversion.to_torch.held import join_shapes
-from cnnlens.network.graph import Call, Layer, Network, Ref, Shape, find_refs
+from cnnlens.network.graph import Call, Layer, Ref, Shape, find_refs
+from cnnlens.network.network import Network
 
 __all__ = ["Given", "Item", "Scope", "fill", "read_scope", "sources"]
 

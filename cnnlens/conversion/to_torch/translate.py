@@ -19,7 +19,8 @@ from cnnlens.conversion.to_torch.weights import LayerWeights
 from cnnlens.conversion.to_torch.writer import POOL, ClassWriter, FileWriter, Statement
 from cnnlens.errors import CnnlensError, UnsupportedLayerError
 from cnnlens.files.keras.operations import version_tuple
-from cnnlens.network.graph import CONFIG_ERRORS, Layer, Network, Ref, Shape
+from cnnlens.network.graph import CONFIG_ERRORS, Layer, Ref, Shape
+from cnnlens.network.network import Network
 from cnnlens.text import printable
 
 __all__ = ["Translator"]

@@ -17,9 +17,9 @@ def read_config(path: str | os.PathLike[str]) -> dict[str, Any]:
     Raises:
         FileRefusedError: The file cannot be read, or holds no config.
     """
-    from cnnlens.files import read
     from cnnlens.files.container import open_file, sniff
     from cnnlens.files.jsontext import decode
+    from cnnlens.files.opener import read
 
     where = Path(path)
     if where.is_dir():

@@ -19,7 +19,8 @@ from cnnlens.files.keras.kinds import guess_kind
 from cnnlens.files.keras.operations import WeightFile, make_operation, refusing, unpacker, version_tuple
 from cnnlens.files.keras.weights import TRANSPARENT, geometry_of, owners, weight_of
 from cnnlens.layout import Geometry
-from cnnlens.network.graph import CONFIG_ERRORS, Call, Layer, Network, Ref, Shape, canonical_axes, find_refs, map_refs
+from cnnlens.network.graph import CONFIG_ERRORS, Call, Layer, Ref, Shape, canonical_axes, find_refs, map_refs
+from cnnlens.network.network import Network
 from cnnlens.network.weight import Weight
 from cnnlens.text import printable
 

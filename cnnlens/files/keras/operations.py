@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cnnlens.files.arrays import StoredArray
-    from cnnlens.network.graph import Layer, Network
+    from cnnlens.network.graph import Layer
+    from cnnlens.network.network import Network
     from cnnlens.reference import Operation
 
 __all__ = ["WeightFile", "make_operation", "refusing", "unpacker", "version_tuple"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from cnnlens.files.container import Archive, open_archive, open_file, sniff
-from cnnlens.network.graph import Network
+from cnnlens.network.network import Network
 
 __all__ = ["open_torch"]
 

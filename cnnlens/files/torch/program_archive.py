@@ -25,7 +25,7 @@ from cnnlens.files.model_file import check_crc
 from cnnlens.files.torch.program import SCALAR_TYPES, Program
 from cnnlens.files.torch.program_network import torch_network
 from cnnlens.files.torch.program_reader import SAVE_AGAIN, read_program
-from cnnlens.network.graph import Network
+from cnnlens.network.network import Network
 from cnnlens.text import printable
 
 __all__ = ["ExportSource", "open_export", "read_export"]

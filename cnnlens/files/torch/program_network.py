@@ -20,7 +20,8 @@ from cnnlens.files.torch.program_entries import Entry, entry_of, settings
 from cnnlens.files.torch.program_inplace import straightened
 from cnnlens.files.torch.program_modules import Instance, build_tree, is_filler, leaves
 from cnnlens.files.torch.weights import argument_kinds, geometry_of_entry, torch_weight, unused_layers
-from cnnlens.network.graph import Call, Layer, Network, Ref, Shape, Source
+from cnnlens.network.graph import Call, Layer, Ref, Shape, Source
+from cnnlens.network.network import Network
 from cnnlens.network.weight import Stored, Weight
 from cnnlens.text import printable
 

@@ -15,7 +15,8 @@ from cnnlens.files.arrays import StoredArray
 from cnnlens.files.torch.state_file import TorchFile, shown_names
 from cnnlens.files.torch.state_kinds import Guess, Neighbours, Shapes, guess_kind
 from cnnlens.layout import Geometry
-from cnnlens.network.graph import Layer, Network
+from cnnlens.network.graph import Layer
+from cnnlens.network.network import Network
 from cnnlens.network.weight import Weight
 
 __all__ = ["ROOT", "torch_layers"]

@@ -332,7 +332,6 @@ def make_cell(entry: Any, keras_version: tuple[int, ...]) -> Cell:
         cells = cast("list[Any]", config.get("cells") or [])
         if not cells:
             raise UnsupportedLayerError("it stacks no cells")
-        pass
 
         named = numbered([cast("Config", cell) for cell in cells])
         return StackedCells([(f"cells/{name}", make_cell(cell, keras_version)) for name, cell in named])

@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from cnnlens.backend.seam import check_precision, parse_device
+from cnnlens.backend import check_precision, parse_device
 from cnnlens.errors import CnnlensError, UnsupportedLayerError
-from cnnlens.network.graph import Call, Network, Ref, map_refs
+from cnnlens.network.graph import Call, Ref, map_refs
+from cnnlens.network.network import Network
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Weights = Mapping[str, Array]

@@ -10,7 +10,7 @@ from typing import Any
 
 from cnnlens.differing.proof import Line
 from cnnlens.differing.result import ArrayRow, Diff, Row
-from cnnlens.network.graph import Network
+from cnnlens.network.network import Network
 from cnnlens.text import columns, finite_or_null, printable
 
 __all__ = ["as_json", "as_table"]

@@ -1,0 +1,333 @@
+"""A model carried over to the other framework, and proved before anything of it is kept.
+
+A conversion that is only plausible is worth nothing. The result is opened again from the files that were made, computed
+by the float64 reference beside the original, run by the framework that it is for, and audited there; its arrays are
+held against the original's bit for bit. When all of that holds the files are moved to their place, and not before.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cnnlens.errors import CnnlensError
+from cnnlens.network.graph import OPEN_SIZE, Ref, without_graph
+from cnnlens.network.network import Network
+from cnnlens.output import silent
+from cnnlens.text import printable
+
+if TYPE_CHECKING:
+    from cnnlens.checking.twins import Twins
+    from cnnlens.opening.architecture import InputShape
+
+__all__ = ["FRAMEWORKS", "TITLES", "Conversion", "convert", "example_of", "framework_named", "why_not"]
+
+FRAMEWORKS: Mapping[str, str] = {"torch": "torch", "pytorch": "torch", "keras": "keras", "tensorflow": "keras"}
+"""What a framework may be called here, and which is meant."""
+
+TITLES: Mapping[str, str] = {"torch": "PyTorch", "keras": "Keras"}
+
+_SUFFIXES = {"torch": ".py", "keras": ".keras"}
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What was written, and the proof that it computes what the original does.
+
+    Attributes:
+        source: The network that was converted.
+        result: The converted one, as it was opened again from its files.
+        framework: What it was converted to: ``torch`` or ``keras``.
+        files: What was written.
+        twins: Both run on the same inputs: every layer of each audited, the outputs compared in float64.
+        arrays: How many arrays of weights were compared and found equal bit for bit.
+        notes: What the person should know, a line each.
+    """
+
+    source: Network
+    result: Network
+    framework: str
+    files: tuple[Path, ...]
+    twins: Twins
+    arrays: int
+    notes: tuple[str, ...] = ()
+
+
+def convert(
+    model: Any,
+    to: str | None = None,
+    out: str | os.PathLike[str] | None = None,
+    *,
+    inputs: Any = None,
+    backend: str | None = None,
+    example: Any = None,
+    timeout: float | None = None,
+    progress: Callable[[str], object] | None = None,
+) -> Conversion:
+    """Write a model for the other framework.
+
+    To PyTorch: a Python file with an ``nn.Module`` and, beside it, its ``.safetensors`` state dict; together they need
+    torch and safetensors alone. To Keras: a functional Keras 3 ``.keras`` file, channels last.
+
+    Args:
+        model: A path, an open ``Network``, or a live framework model; it must have a graph.
+        to: ``torch`` (or ``pytorch``), or ``keras`` (or ``tensorflow``); None: the one that it is not of.
+        out: The ``.py`` or ``.keras`` file, or a folder; None names it after the model, in the current folder.
+        inputs: What the proof is made on, as ``record`` takes it; None draws a few from seed 0.
+        backend: What runs the result: ``pytorch``, or one of Keras' (None: the first that is installed).
+        example: For a live PyTorch module, what it is called with.
+        timeout: Seconds that the backend may be silent.
+        progress: Called with a line of text at each step.
+
+    Raises:
+        UnsupportedLayerError: layers that the other framework cannot express, or the reference cannot compute, so that
+            nothing could be proved; names them and says why.
+        CnnlensError: the result does not agree with the original, or what should run it is not installed. In either
+            case nothing is written.
+    """
+    from cnnlens.janitor import temporary_folder
+    from cnnlens.opening.opener import network_given
+
+    network = network_given(model, inputs, example)
+    framework = framework_named(to, network)
+    if not network.calls:
+        raise without_graph(network)
+    say = progress or silent
+    backend = backend or _installed(framework)
+    target = _target(out, network, framework)
+    with ExitStack() as stack:
+        folder = stack.enter_context(temporary_folder())
+        say(f"writing it for {TITLES[framework]}")
+        made = (_to_torch if framework == "torch" else _to_keras)(network, folder, target.name, timeout)
+        arrays = made.arrays()
+        say(f"running the original in the reference, the result under {backend}")
+        twins = _proved(network, made, inputs, backend, timeout)
+        files = [(path, target.with_suffix(path.suffix)) for path in made.files]
+        _move(files)
+    notes = (*made.notes, *_rounding_notes(made, twins))
+    return Conversion(network, made.network, framework, tuple(place for _, place in files), twins, arrays, notes)
+
+
+def _rounding_notes(made: _Made, found: Twins) -> list[str]:
+    if not made.roundings:
+        return []
+    moved = max((one.apart or 0.0 for one in found.outputs), default=0.0)
+    more = f" and {len(made.roundings) - 3} more" if len(made.roundings) > 3 else ""
+    return [
+        f"Keras needs numbers that PyTorch computes as it goes, and holds them rounded to float32: "
+        f"{'; '.join(made.roundings[:3])}{more}. Before rounding both are one model to 2**-40; rounded, they move the "
+        f"output by {moved:.2g} of its largest value"
+    ]
+
+
+def framework_named(to: str | None, network: Network) -> str:
+    """The framework that is meant, which must be another than the network's.
+
+    Raises:
+        CnnlensError: there is no such framework here, or the model is one of it already.
+    """
+    own = network.source.framework
+    if to is None:
+        return "keras" if own == "torch" else "torch"
+    found = FRAMEWORKS.get(to.lower())
+    shown = printable(network.source.path, 300)
+    if found is None:
+        raise CnnlensError(f"torch or keras was expected to convert to, '{printable(to)}' came")
+    if found == own:
+        raise CnnlensError(f"{shown}: it is a model of {TITLES[found]} already; convert it to {_other(found)}")
+    return found
+
+
+def _other(framework: str) -> str:
+    return "keras" if framework == "torch" else "torch"
+
+
+def _installed(framework: str) -> str:
+    """The first backend here that runs models of ``framework``.
+
+    Raises:
+        CnnlensError: none is installed; names the command that installs one.
+    """
+    from cnnlens.backend import seam as backend
+
+    suited = [
+        one for one in backend.installed() if one.problem is None and one.name != "reference"
+        and one.backend.layout == framework
+    ]  # fmt: skip
+    here = [one.name for one in suited if not one.missing]
+    if here:
+        return here[0]
+    commands = " or ".join(one.backend.install for one in suited)
+    raise CnnlensError(
+        f"the result must be run by {TITLES[framework]} before it is written, which is not installed here: {commands}"
+    )
+
+
+def _target(out: str | os.PathLike[str] | None, network: Network, framework: str) -> Path:
+    """Where the result goes.
+
+    Raises:
+        CnnlensError: the name's ending is another framework's.
+    """
+    from cnnlens.output import file_name
+
+    suffix = _SUFFIXES[framework]
+    stem = file_name(Path(network.source.path).name.split(".")[0])
+    if framework == "torch":
+        stem = "".join(char if char.isalnum() else "_" for char in stem)  # so that Python can import it
+        stem = f"model_{stem}" if stem[:1].isdigit() else stem
+    if out is None:
+        return Path(stem + suffix)
+    path = Path(out)
+    if path.is_dir():
+        return path / (stem + suffix)
+    if path.suffix != suffix:
+        raise CnnlensError(
+            f"{printable(path, 300)}: a name that ends in {suffix} was expected for a model of {TITLES[framework]}"
+        )
+    return path
+
+
+# -- making it -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Made:
+    """A converted model in the temporary folder.
+
+    ``turned`` gives the result's canonical inputs for the original's; ``arrays`` compares the weights and counts them.
+    ``exact`` is the same model before some of its numbers were rounded, where there are such, and ``roundings`` says
+    which.
+    """
+
+    network: Network
+    files: tuple[Path, ...]
+    turned: Callable[[Mapping[str, Any]], dict[str, Any]]
+    arrays: Callable[[], int]
+    notes: tuple[str, ...] = ()
+    exact: Network | None = None
+    roundings: tuple[str, ...] = ()
+
+
+def _to_torch(network: Network, folder: Path, name: str, timeout: float | None) -> _Made:
+    from cnnlens.conversion import same_arrays
+    from cnnlens.conversion.to_torch import program
+    from cnnlens.opening import architecture
+
+    made = program(network)
+    files = made.write(folder / name)
+    result = architecture.open_architecture(
+        f"{files[0]}:{made.class_name}",
+        state=files[1],
+        example_shapes=[example_of(network, ref) for ref in network.inputs],
+        timeout=timeout or architecture.TIMEOUT,
+    )
+
+    def turned(given: Mapping[str, Any]) -> dict[str, Any]:
+        return {ours.name: given[theirs.name] for ours, theirs in zip(result.inputs, network.inputs, strict=True)}
+
+    return _Made(result, files, turned, lambda: same_arrays.in_torch(network, made, result))
+
+
+def example_of(network: Network, ref: Ref) -> InputShape:
+    """What the module is exported with: whole numbers where the model looks rows up."""
+    from cnnlens.opening.architecture import InputShape
+
+    shape = network.canonical_shape(ref) or ()
+    rows = any(ref in call.refs and call.layer.kind == "Embedding" for call in network.calls)
+    sizes = tuple(OPEN_SIZE if size is None else size for size in shape[1:])
+    return InputShape(sizes, "int64" if rows else "float32")
+
+
+def _to_keras(network: Network, folder: Path, name: str, timeout: float | None) -> _Made:
+    import numpy as np
+
+    from cnnlens.conversion import same_arrays
+    from cnnlens.conversion.to_keras import model
+    from cnnlens.opening.opener import open as open_model
+
+    made = model(network)
+    path = folder / name
+    made.write(path)
+    result = open_model(path)
+
+    def turned(given: Mapping[str, Any]) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for ref in network.inputs:
+            twin = made.names[ref.name]
+            found[twin.name] = np.transpose(given[ref.name], np.argsort(twin.axes))
+        return found
+
+    exact: Network | None = None
+    if made.roundings:
+        before = model(network, exact=True)
+        exact = before.network if same_arrays.rounded_once(before, made) else None
+
+    def arrays() -> int:
+        return same_arrays.in_keras(network, made, result)
+
+    return _Made(result, (path,), turned, arrays, made.notes, exact, made.roundings)
+
+
+# -- proving it ------------------------------------------------------------------------------------------------------
+
+
+def _proved(network: Network, made: _Made, inputs: Any, backend: str, timeout: float | None) -> Twins:
+    """Both models on the same inputs.
+
+    Raises:
+        CnnlensError: they do not agree; says where.
+    """
+    from cnnlens.checking import twins
+
+    found = twins.check_twins(
+        network, made.network, inputs, backends=[backend, "reference"], timeout=timeout, turned=made.turned
+    )
+    if found.could_check and (found.agree or _rounding_alone(network, made, inputs, found)):
+        return found
+    raise CnnlensError(
+        f"{printable(network.source.path, 300)}: nothing was written, for the result does not agree: {why_not(found)}"
+    )
+
+
+def _rounding_alone(network: Network, made: _Made, inputs: Any, found: Twins) -> bool:
+    """Whether both audits pass, and nothing but the numbers that were rounded on the way sets the two apart: with them
+    in float64 both are one model, and the file's are those, rounded."""
+    from cnnlens.checking import twins
+
+    if made.exact is None or not all(one.agree for one in found.checks):
+        return False
+    return max(twins.exactly_apart(network, made.exact, inputs, made.turned), default=math.inf) <= twins.LIMIT
+
+
+def why_not(found: Twins) -> str:
+    """What is wrong with two models that should be one."""
+    from cnnlens.checking import listing as check_listing
+    from cnnlens.checking import twins
+
+    if found.reason:
+        return found.reason
+    for one in found.checks:
+        for run in one.runs:
+            if one.problem(run) is not None:
+                return f"{run.label}: {check_listing.sentence(one, run)}"
+    apart = [one for one in found.outputs if one.apart is None or not one.apart <= twins.LIMIT]
+    if apart:
+        size = "of another shape" if apart[0].apart is None or math.isinf(apart[0].apart) else f"{apart[0].apart:.2g}"
+        return f"output '{printable(apart[0].names[0])}' is {size} of its largest value off in float64"
+    return "no layer of it could be audited"
+
+
+def _move(files: list[tuple[Path, Path]]) -> None:
+    """Put every file in its place, or none: all are beside their places before the first is moved."""
+    from cnnlens.output import replacing
+
+    with ExitStack() as stack:
+        for path, place in files:
+            shutil.copyfile(path, stack.enter_context(replacing(place)))

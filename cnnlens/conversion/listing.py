@@ -1,0 +1,102 @@
+"""A conversion, or a transfer of weights, as text and as plain data."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cnnlens.conversion.converter import Conversion
+    from cnnlens.conversion.into import Transfer
+
+__all__ = ["as_json", "as_text", "transfer_json", "transfer_text"]
+
+
+def as_json(made: Conversion) -> dict[str, Any]:
+    """Give a conversion as plain data, its proof with it."""
+    from cnnlens.checking import listing as check_listing
+
+    return {
+        "model": str(made.source.source.path),
+        "from": made.source.source.framework,
+        "to": made.framework,
+        "files": [str(path) for path in made.files],
+        "arrays_equal": made.arrays,
+        "notes": list(made.notes),
+        "proof": check_listing.twins_json(made.twins),
+    }
+
+
+def as_text(made: Conversion) -> str:
+    """Say the same for people."""
+    from cnnlens.checking import listing as check_listing
+    from cnnlens.conversion.converter import TITLES
+    from cnnlens.text import printable
+
+    source = made.source.source
+    found = made.twins
+    lines = [
+        f"{printable(source.path, 300)} ({TITLES[source.framework]}, {len(made.source.layers)} layers) "
+        f"to {TITLES[made.framework]}"
+    ]
+    for one in found.outputs:
+        names = " and ".join(f"'{printable(name, 40)}'" for name in one.names)
+        lines.append(f"  float64: {names} are {one.apart or 0.0:.2g} of their largest value apart")
+    checked = found.checks[1]
+    lines += [f"  float32: {run.label}: {check_listing.sentence(checked, run)}" for run in checked.runs
+              if run.backend != "reference"]  # fmt: skip
+    lines.append(f"  weights: {made.arrays} arrays hold the original's numbers bit for bit")
+    lines += [f"  note: {printable(note, 300)}" for note in made.notes]
+    lines.append("wrote " + ", ".join(printable(path, 300) for path in made.files))
+    return "\n".join(lines) + "\n"
+
+
+def transfer_json(made: Transfer) -> dict[str, Any]:
+    """Give a transfer of weights as plain data, its proof with it where there is one."""
+    from cnnlens.checking import listing as check_listing
+    from cnnlens.checking.twins import Twins
+
+    proof: dict[str, Any] | None = None
+    if made.proof is not None:
+        proof = (
+            check_listing.twins_json(made.proof) if isinstance(made.proof, Twins) else check_listing.as_json(made.proof)
+        )
+    return {
+        "model": str(made.source.source.path),
+        "target": str(made.target.source.path),
+        "file": str(made.written.path),
+        "pairs": [
+            {"source": pair.source.name, "target": pair.target.name, "how": pair.how}
+            for pair in made.written.applied.matching.pairs
+        ],
+        "notes": list(made.written.notes),
+        "proof": proof,
+    }
+
+
+def transfer_text(made: Transfer) -> str:
+    """Say the same for people."""
+    from cnnlens.checking import listing as check_listing
+    from cnnlens.checking.twins import Twins
+    from cnnlens.text import columns, printable
+
+    rows = [["from", "into", "paired by"]]
+    rows += [
+        [printable(pair.source.name, 40), printable(pair.target.name, 40), pair.how]
+        for pair in made.written.applied.matching.pairs
+    ]
+    lines = [*columns(rows), ""]
+    if isinstance(made.proof, Twins):
+        for one in made.proof.outputs:
+            names = " and ".join(f"'{printable(name, 40)}'" for name in one.names)
+            lines.append(f"float64: {names} are {one.apart or 0.0:.2g} of their largest value apart")
+    elif made.proof is not None:
+        lines += check_listing.sentences(made.proof)
+        lines.append("the model that the weights came from has no graph, so the two could not be run side by side")
+    else:
+        lines.append(
+            "a state dict has no graph, so nothing could be run; to have it proved name the code that it is for as "
+            "TARGET: file.py:Class"
+        )
+    lines += [f"note: {printable(note, 300)}" for note in made.written.notes]
+    lines.append(f"wrote {printable(made.written.path, 300)}")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,51 @@
+"""A model without a framework, ready to be run by the reference.
+
+Everything that cnnlens shows or computes starts from a ``Network``: what a file, a live model or a conversion was read
+into, whatever framework made it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
+
+from cnnlens.network.graph import Graph
+
+__all__ = ["Network"]
+
+
+@dataclass(repr=False)
+class Network(Graph):
+    """A model without a framework: a graph of layers that can be run. Its attributes are those of ``Graph``."""
+
+    def run(
+        self,
+        inputs: Any,
+        layers: Iterable[str | int] | None = None,
+        dtype: str = "float64",
+        batch: int | None = None,
+    ) -> dict[str, NDArray[Any]]:
+        """Run the reference and return feature maps.
+
+        Args:
+            inputs: One array for a network with one input, else a sequence in the order of ``inputs`` or a mapping by
+                input name. Canonical axes ``(N, C, *spatial)`` or the file's own; where both fit, canonical.
+            layers: Names or indices of the layers wanted; None for all.
+            dtype: ``float64`` (the oracle) or ``float32``.
+            batch: How many inputs go through at once; None lets the reference choose.
+
+        Returns:
+            Canonical arrays ``(N, C, *spatial)`` by name; a shared layer's second call is ``name:1``, a layer's second
+            output ``name[1]``.
+
+        Raises:
+            UnsupportedLayerError: a needed layer is not in the reference; raised before anything runs.
+            CnnlensError: the inputs do not fit, or a layer does not exist.
+        """
+        from cnnlens.reference.executor import Executor
+
+        wanted: Sequence[str | int] | None = None if layers is None else list(layers)
+        return Executor(self, dtype=dtype, layers=wanted).run(inputs, batch=batch)

@@ -1,0 +1,44 @@
+"""A recording as text and as plain data."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from cnnlens.text import columns, printable
+
+if TYPE_CHECKING:
+    from cnnlens.recording.recording import Recording
+
+__all__ = ["as_json", "as_text"]
+
+
+def as_json(recording: Recording) -> dict[str, Any]:
+    """Give what made a recording and what is in it as plain data."""
+    return {
+        "recording": str(recording.path),
+        **recording.info,
+        "arrays": {
+            name: {"array": one.array_name, "shape": list(one.shape), "dtype": one.dtype.name}
+            for name, one in recording.items()
+        },
+        "bytes": sum(one.nbytes for one in recording.values()),
+    }
+
+
+def as_text(recording: Recording) -> str:
+    """Say the same for people: what ran, a row a layer, how large it is."""
+    info = recording.description
+    versions = ", ".join(f"{printable(name)} {printable(version)}" for name, version in info.versions.items())
+    rows = [("layer", "array", "shape", "dtype")]
+    rows += [(printable(name, 40), one.array_name, str(one.shape), one.dtype.name) for name, one in recording.items()]
+    lines = [
+        f"{recording.count:,} inputs through {printable(info.backend)} on {printable(info.device)}, "
+        f"{info.precision} precision ({versions})",
+        *(f"  {printable(note, 300)}" for note in (*info.input_notes, *info.notes)),
+        *(f"  warning: {line}" for line in info.weights or ()),
+        "",
+        *columns(rows),
+        "",
+        f"recorded {sum(one.nbytes for one in recording.values()) / 1e6:,.1f} MB to {printable(recording.path, 300)}",
+    ]
+    return "\n".join(lines) + "\n"
