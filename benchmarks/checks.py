@@ -69,7 +69,7 @@ def applications(names: list[str] | None = None, backends: tuple[str, ...] = BAC
 
 def networks(count: int = 200, backends: tuple[str, ...] = BACKENDS) -> dict[str, Any]:
     """Check random networks; every alarm is printed with its seed."""
-    from tests.random_networks import random_network
+    from tests.support.random_networks import random_network
 
     alarms: list[dict[str, Any]] = []
     faults: list[dict[str, Any]] = []

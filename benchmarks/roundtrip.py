@@ -28,9 +28,9 @@ COUNT = 40
 
 def networks(count: int = COUNT) -> Iterator[tuple[str, Network]]:
     """Random networks by their seeds, then a network of one layer for each kind that holds arrays."""
-    from tests.random_networks import random_network
-    from tests.reference_cases import LAYERS
-    from tests.to_torch_models import network_of_case
+    from tests.support.random_networks import random_network
+    from tests.support.reference_cases import LAYERS
+    from tests.support.to_torch_models import network_of_case
 
     for seed in range(count):
         yield f"seed {seed}", random_network(seed)

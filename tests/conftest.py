@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import signal
 
-from tests.graphs import graphs
-from tests.plugins import plugin_folder, plugins, traces
-from tests.workers import chain, handed
+from tests.support.graphs import graphs
+from tests.support.plugins import plugin_folder, plugins, traces
+from tests.support.workers import chain, handed
 
 __all__ = ["chain", "graphs", "handed", "plugin_folder", "plugins", "traces"]
 

@@ -1,4 +1,4 @@
-"""A model of one framework as one of the other, or its weights in a model that is there; proved before it is written."""
+"""A model of one framework as one of the other, or its weights in a model that is there, proved before writing."""
 
 from __future__ import annotations
 

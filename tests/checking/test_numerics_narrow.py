@@ -1,0 +1,190 @@
+"""A narrower arithmetic is told by its own name, by simulation and under PyTorch; no faulty channel hides behind it.
+
+TF32, bfloat16 and float16 are made by rounding operands and results; PyTorch on the CPU gives real float32 and halves.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cnnlens.checking.noise.formats import BFLOAT16, FLOAT16, TF32, Format, Rounding, to_format
+from cnnlens.reference.operation import LinearOperation
+from tests.support import SUPPORT
+from tests.support.audited import Array, Audited
+from tests.support.numerics_frameworks import CASES, FORMATS, POOLING
+from tests.support.once import once
+
+# --- narrower arithmetic ---------------------------------------------------------------------------------------------
+
+
+def rounded(x: Array, wanted: Format, rounding: Rounding = "even") -> Array:
+    return to_format(np.asarray(x, "float64"), wanted, rounding).astype("float32")
+
+
+NARROW = {
+    "small": lambda: Audited("Conv2D", (2, 11, 9, 3), filters=8, kernel_size=3, activation="relu"),
+    "same": lambda: Audited("Conv2D", (2, 14, 13, 64), filters=48, kernel_size=3, padding="same", activation="relu"),
+    "deep": lambda: Audited("Conv2D", (1, 9, 9, 512), filters=32, kernel_size=3, activation="silu"),
+    "point": lambda: Audited(
+        "Conv2D", (2, 14, 12, 256), filters=64, kernel_size=1, activation="sigmoid", positive=True
+    ),
+    "grouped": lambda: Audited("Conv2D", (2, 14, 12, 24), filters=36, kernel_size=3, groups=3, activation="tanh"),
+    "depthwise": lambda: Audited("DepthwiseConv2D", (3, 14, 12, 24), kernel_size=3, padding="same"),
+    "separable": lambda: Audited("SeparableConv2D", (3, 14, 12, 24), filters=36, kernel_size=3),
+    "transposed": lambda: Audited("Conv2DTranspose", (2, 9, 8, 32), filters=12, kernel_size=3, strides=2),
+    "dense": lambda: Audited("Dense", (64, 500), units=40, activation="gelu"),
+    "head": lambda: Audited("Dense", (64, 500), units=40, activation="softmax"),
+}
+
+
+def narrow(layer: Audited, wanted: Format, rounding: Rounding) -> Array:
+    """The layer with its operands rounded and float32 sums; between a separable layer's halves too."""
+    kernels = {name: rounded(a, wanted, rounding) for name, a in layer.weights.items() if "kernel" in name}
+    x = rounded(layer.x, wanted, rounding)
+    if "pointwise_kernel" not in kernels:
+        return layer.run(kernels, x)
+    first = Audited("DepthwiseConv2D", layer.shapes[0], kernel_size=3, use_bias=False)
+    middle = rounded(first.run({"kernel": kernels["depthwise_kernel"]}, x), wanted, rounding)
+    second = Audited("Conv2D", middle.shape, filters=layer.config["filters"], kernel_size=1)
+    return second.run({"kernel": kernels["pointwise_kernel"], "bias": layer.weights["bias"]}, middle)
+
+
+@pytest.mark.parametrize("name", NARROW)
+@pytest.mark.parametrize("rounding", ["even", "away", "down"])
+def test_tf32(name: str, rounding: Rounding) -> None:
+    layer = NARROW[name]()
+    output = narrow(layer, TF32, rounding)
+    found = layer.check(output)
+    assert found.verdict == "tf32", found
+    assert 10 < found.bits < 14
+    assert "strict" in found.explanation
+    assert layer.check(output, strict=False).explanation == ""
+
+
+@pytest.mark.parametrize("name", NARROW)
+@pytest.mark.parametrize("wanted", [BFLOAT16, FLOAT16], ids=lambda one: one.name)
+@pytest.mark.parametrize("steps", ["fused", "apart"])
+def test_half_precision(name: str, wanted: Format, steps: str) -> None:
+    layer = NARROW[name]()
+    weights = {key: rounded(a, wanted) for key, a in layer.weights.items()}
+    if steps == "fused" or name == "separable":
+        output = rounded(
+            narrow(layer, wanted, "even") if name == "separable" else layer.run(weights, rounded(layer.x, wanted)),
+            wanted,
+        )
+    else:
+        operation = layer.operation
+        assert isinstance(operation, LinearOperation)
+        silent = {**weights, "bias": 0 * weights["bias"]}
+        output = rounded(operation.linear(silent, rounded(layer.x, wanted)), wanted) + weights["bias"]
+        output = rounded(output, wanted)
+        if operation.activation is not None:
+            output = rounded(operation.activation.apply(output), wanted)
+    found = layer.check(output)
+    assert found.verdict == wanted.name, found
+
+
+@pytest.mark.parametrize("name", [name for name in NARROW if name != "small"])
+@pytest.mark.parametrize("wanted", [TF32, BFLOAT16, FLOAT16], ids=lambda one: one.name)
+def test_a_faulty_channel_does_not_hide_in_a_narrower_format(name: str, wanted: Format) -> None:
+    layer = NARROW[name]()
+    output = narrow(layer, wanted, "even")
+    factor = 1.003 if name == "head" else 1.001
+    output[..., 5] *= np.float32(factor)
+    if wanted is not TF32:
+        output = rounded(output, wanted)
+    found = layer.check(output)
+    assert found.verdict in ("wrong", "suspicious"), found
+
+
+@pytest.mark.parametrize("wanted", [BFLOAT16, FLOAT16], ids=lambda one: one.name)
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Audited("BatchNormalization", (3, 9, 8, 12)),
+        lambda: Audited("LayerNormalization", (3, 20, 24)),
+        lambda: Audited("AveragePooling2D", (3, 9, 8, 12), pool_size=3),
+        lambda: Audited("GlobalAveragePooling2D", (30, 9, 8, 12)),
+        lambda: Audited("Add", [(3, 9, 8, 12), (3, 9, 8, 12)]),
+        lambda: Audited("Activation", (3, 9, 8, 12), activation="tanh"),
+        lambda: Audited("MaxPooling2D", (3, 9, 8, 12), pool_size=2),
+    ],
+)
+def test_other_layers_in_half_precision(make: Callable[[], Audited], wanted: Format) -> None:
+    layer = make()
+    plain = layer.check(rounded(layer.honest, wanted))
+    assert plain.verdict == wanted.name, plain
+    layer.inputs, exact = [rounded(x, wanted) for x in layer.inputs], layer.inputs
+    output = rounded(layer.honest, wanted)
+    layer.inputs = exact
+    found = layer.check(output)
+    assert found.verdict == wanted.name, found
+
+
+def test_float16_that_overflows_is_named() -> None:
+    layer = Audited("Dense", (20, 64), units=10)
+    layer.weights["kernel"] *= 60000
+    with np.errstate(over="ignore"):
+        output = to_format(layer.honest.astype("float64"), FLOAT16).astype("float32")
+    assert np.isinf(output).any()
+    found = layer.check(output)
+    assert found.verdict == "wrong"
+    assert "float16" in found.explanation
+    assert "overflow" in found.explanation
+
+
+# --- a real framework ------------------------------------------------------------------------------------------------
+
+
+def framework_layer(name: str) -> Audited:
+    kind, shape, config = POOLING if name == "pooling" else CASES[name]
+    return Audited(kind, shape, seed=len(name), **config)
+
+
+def _compute(folder: Path) -> None:
+    for name in (*CASES, "pooling"):
+        layer = framework_layer(name)
+        np.savez(folder / f"{name}.npz", x=layer.x, **layer.weights)
+    script = SUPPORT / "numerics_frameworks.py"
+    subprocess.run([sys.executable, str(script), str(folder)], check=True, capture_output=True)
+
+
+@pytest.fixture(scope="session")
+def torch_results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pytest.importorskip("torch")
+    pytest.importorskip("keras")
+    return once(tmp_path_factory, "numerics-torch", _compute)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_torch_float32(torch_results: Path, name: str) -> None:
+    layer = framework_layer(name)
+    found = layer.check(np.load(torch_results / f"{name}.float32.npy"))
+    assert found.verdict in ("exact", "float32"), found
+    assert found.bits >= 20
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("wanted", FORMATS[1:])
+def test_torch_in_half_precision(torch_results: Path, name: str, wanted: str) -> None:
+    layer = framework_layer(name)
+    found = layer.check(np.load(torch_results / f"{name}.{wanted}.npy"))
+    assert found.verdict == wanted, found
+
+
+def test_keras_average_pooling_under_torch(torch_results: Path) -> None:
+    """Keras 3.15.1 repeats the edge where padding is asymmetric; later versions may not (keras-team/keras#23233)."""
+    layer = framework_layer("pooling")
+    found = layer.check(np.load(torch_results / "pooling.npy"))
+    if found.verdict in ("exact", "float32"):
+        version = (torch_results / "keras.txt").read_text()
+        assert tuple(int(part) for part in version.split(".")[:3]) > (3, 15, 1)
+        return
+    assert found.verdict == "wrong"
+    assert "repeats the edge" in found.explanation

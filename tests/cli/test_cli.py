@@ -1,0 +1,294 @@
+"""Each command as a person types it: what it prints, what it writes, and one line for whatever is wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cnnlens import sample
+from cnnlens.cli.main import main
+from tests.support import SHARED
+
+MODEL = str(sample.MODEL)
+REAL = SHARED / "data" / "best-cnn-model.keras"
+
+
+@pytest.fixture(autouse=True)
+def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def output(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    assert main(arguments) == 0
+    return capsys.readouterr().out
+
+
+def refusal(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """The one line of an error: exit code 2, nothing on stdout, nothing left behind."""
+    before = sorted(os.listdir())
+    try:
+        code = main(arguments)
+    except SystemExit as stop:
+        code = stop.code
+    captured = capsys.readouterr()
+    assert code == 2
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1, captured.err
+    assert "Traceback" not in captured.err
+    assert sorted(os.listdir()) == before
+    return captured.err
+
+
+def picture(path: str) -> np.ndarray[Any, Any]:
+    with Image.open(path) as opened:
+        return np.asarray(opened.convert("RGB"))
+
+
+# -- summary ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not REAL.exists(), reason="the real model is not beside this checkout")
+def test_summary_of_the_real_model(capsys: pytest.CaptureFixture[str]) -> None:
+    data = json.loads(output(capsys, "summary", str(REAL), "--json"))
+    assert data["model"]["keras_version"] == "3.8.0"
+    assert data["model"]["sha256"] == "a21366a4be2a702c46862934a6253c737ace30e053ce14b1fa848cf4c7ca9495"
+    first = data["layers"][0]
+    assert (first["name"], first["kind"]) == ("conv2d", "Conv2D")
+    kernel = first["weights"][0]
+    assert kernel["stored_shape"] == kernel["layouts"]["keras"] == [3, 3, 1, 32]
+    assert kernel["canonical_shape"] == kernel["layouts"]["torch"] == [32, 1, 3, 3]
+    assert np.float32(kernel["mean"]) == np.float32(-0.017617775)
+    assert np.float32(kernel["std"]) == np.float32(0.22690606)
+    shapes = {layer["name"]: layer["output_shape"] for layer in data["layers"]}
+    assert shapes == {
+        "conv2d": [None, 32, 28, 28],
+        "max_pooling2d": [None, 32, 14, 14],
+        "conv2d_1": [None, 64, 14, 14],
+        "max_pooling2d_1": [None, 64, 7, 7],
+        "flatten": [None, 3136],
+        "dense": [None, 100],
+        "dropout": [None, 100],
+        "dense_1": [None, 10],
+    }
+
+
+def test_summary_prints_a_row_for_each_layer_and_array(capsys: pytest.CaptureFixture[str]) -> None:
+    text = output(capsys, "summary", MODEL)
+    assert "HWIO (3, 3, 1, 32)" in text
+    assert "OIHW (32, 1, 3, 3)" in text
+    for name in ("conv2d", "max_pooling2d", "conv2d_1", "flatten", "dense", "dropout", "dense_1"):
+        assert f" {name} " in text
+
+
+def test_summary_json_gives_statistics_of_the_stored_array(capsys: pytest.CaptureFixture[str]) -> None:
+    import cnnlens
+
+    data = json.loads(output(capsys, "summary", MODEL, "--json"))
+    network = cnnlens.open(MODEL)
+    checked = 0
+    for layer in data["layers"]:
+        for weight in layer["weights"]:
+            array = network[layer["name"]].weights[weight["name"]]
+            assert weight["min"] == float(str(array.min()))
+            assert weight["max"] == float(str(array.max()))
+            assert weight["mean"] == pytest.approx(float(array.mean(dtype=np.float64)), abs=1e-7)
+            assert weight["std"] == pytest.approx(float(array.std(dtype=np.float64)), rel=1e-6)
+            checked += 1
+    assert checked == 8
+
+
+def test_summary_writes_to_a_file(capsys: pytest.CaptureFixture[str]) -> None:
+    printed = output(capsys, "summary", MODEL, "--json")
+    assert output(capsys, "summary", MODEL, "--json", "-o", "s.json") == ""
+    assert Path("s.json").read_text() == printed
+
+
+# -- pictures --------------------------------------------------------------------------------------------------------
+
+
+def test_kernels_writes_a_picture_and_says_what_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    text = output(capsys, "kernels", MODEL)
+    assert "HWIO (3, 3, 1, 32) in the file, OIHW (32, 1, 3, 3) canonical" in text
+    assert "wrote fashion_mnist_cnn-conv2d-kernels.png" in text
+    assert picture("fashion_mnist_cnn-conv2d-kernels.png").std() > 10
+
+
+def test_a_layer_is_named_by_name_or_index(capsys: pytest.CaptureFixture[str]) -> None:
+    output(capsys, "kernels", MODEL, "--layer", "conv2d_1", "-o", "name.png")
+    output(capsys, "kernels", MODEL, "--layer", "2", "-o", "index.png")
+    assert np.array_equal(picture("name.png"), picture("index.png"))
+
+
+def test_kernels_of_all_channels_is_another_picture(capsys: pytest.CaptureFixture[str]) -> None:
+    for channel in ("0", "1", "all"):
+        output(capsys, "kernels", MODEL, "--layer", "2", "--channel", channel, "-o", f"{channel}.png")
+    assert not np.array_equal(picture("0.png"), picture("1.png"))
+    assert picture("all.png").shape != picture("0.png").shape
+
+
+def test_hist_holds_trained_against_untrained(capsys: pytest.CaptureFixture[str]) -> None:
+    output(capsys, "hist", MODEL, "-o", "trained.png")
+    facts = json.loads(output(capsys, "hist", MODEL, "--untrained", "--seed", "7", "--json", "-o", "both.png"))
+    assert not np.array_equal(picture("trained.png"), picture("both.png"))
+    limit = (6 / (9 + 9 * 32)) ** 0.5  # Glorot's uniform for fans 9 and 288
+    assert abs(facts["untrained"]["min"]) <= limit
+    assert facts["untrained"]["std"] == pytest.approx(limit / 3**0.5, rel=0.15)
+    assert facts["initializer"]["seed"] == 7
+
+
+def test_maps_of_both_convolutions(capsys: pytest.CaptureFixture[str]) -> None:
+    text = output(capsys, "maps", MODEL, "--image", str(sample.IMAGES), "-o", "maps.png")
+    assert "(1, 32, 28, 28)" in text
+    assert "(1, 64, 14, 14)" in text
+    assert sorted(os.listdir()) == ["maps-conv2d.png", "maps-conv2d_1.png"]
+
+
+def test_maps_of_one_layer_of_another_image(capsys: pytest.CaptureFixture[str]) -> None:
+    for index in ("0", "3"):
+        output(capsys, "maps", MODEL, "-i", str(sample.IMAGES), "--index", index, "-l", "conv2d", "-o", f"{index}.png")
+    assert not np.array_equal(picture("0.png"), picture("3.png"))
+
+
+def test_a_kernel_beside_the_map_it_makes(capsys: pytest.CaptureFixture[str]) -> None:
+    output(capsys, "maps", MODEL, "-i", str(sample.IMAGES), "-l", "conv2d_1", "--kernel", "5", "-o", "beside.png")
+    assert picture("beside.png").std() > 10
+
+
+def test_demo_makes_every_picture(capsys: pytest.CaptureFixture[str]) -> None:
+    text = output(capsys, "demo")
+    made = sorted(os.listdir("cnnlens-demo"))
+    assert [name[0] for name in made] == ["1", "2", "3", "4", "5"]
+    for name in made:
+        assert name in text
+        assert picture(f"cnnlens-demo/{name}").std() > 5
+    assert "of the 10 sample images rightly" in text
+
+
+# -- layouts ---------------------------------------------------------------------------------------------------------
+
+
+def test_layouts_of_a_kind(capsys: pytest.CaptureFixture[str]) -> None:
+    text = output(capsys, "layouts", "Conv2D")
+    for part in ("HWIO", "OIHW", "OHWI", "kernel.transpose(3, 2, 0, 1)"):
+        assert part in text
+
+
+def test_layouts_lists_every_kind(capsys: pytest.CaptureFixture[str]) -> None:
+    text = output(capsys, "layouts")
+    data = json.loads(output(capsys, "layouts", "--json"))
+    for kind in ("Conv2D", "DepthwiseConv2D", "Conv2DTranspose", "Dense", "LSTM", "BatchNormalization"):
+        assert kind in text
+        assert any(row["kind"] == kind for row in data["layouts"])
+
+
+# -- what is wrong ---------------------------------------------------------------------------------------------------
+
+
+def test_no_command_prints_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "commands" in output(capsys)
+
+
+def test_unknown_layers_name_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "did you mean 'conv2d'" in refusal(capsys, "kernels", MODEL, "--layer", "conv2")
+    assert "numbered 0 to 7" in refusal(capsys, "kernels", MODEL, "--layer", "8")
+    assert "has no kernel" in refusal(capsys, "kernels", MODEL, "--layer", "flatten")
+    assert "no weight 'kernal'" in refusal(capsys, "hist", MODEL, "--weight", "kernal")
+
+
+@pytest.mark.parametrize("command", [["summary"], ["kernels"], ["hist"], ["maps", "--image", str(sample.IMAGES)]])
+def test_files_that_are_no_model(capsys: pytest.CaptureFixture[str], command: list[str], tmp_path_factory: Any) -> None:
+    folder = tmp_path_factory.mktemp("files")
+    whole = Path(MODEL).read_bytes()
+    cases = {
+        "missing.keras": None,
+        "empty.keras": b"",
+        "truncated.keras": whole[: len(whole) // 2],
+        "text.keras": b"hello\nworld\n",
+        "picture.keras": next(Path(sample.IMAGES).glob("*.png")).read_bytes(),
+    }
+    for name, content in cases.items():
+        if content is not None:
+            (folder / name).write_bytes(content)
+        said = refusal(capsys, command[0], str(folder / name), *command[1:])
+        assert name in said
+        assert ";" in said  # the way out
+
+
+def test_a_model_under_another_name_opens(capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copy(MODEL, "model.h5")
+    assert "Conv2D" in output(capsys, "summary", "model.h5")
+
+
+def test_places_that_cannot_be_written(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "does not exist" in refusal(capsys, "kernels", MODEL, "-o", "no/such/folder/a.png")
+    assert ".png" in refusal(capsys, "kernels", MODEL, "-o", ".")
+    assert ".png" in refusal(capsys, "kernels", MODEL, "-o", "a.exe")
+    assert "does not exist" in refusal(capsys, "summary", MODEL, "-o", "no/such/a.txt")
+    Path("taken").write_text("mine")
+    assert "folder was expected" in refusal(capsys, "demo", "-o", "taken")
+    assert Path("taken").read_text() == "mine"
+
+
+def test_a_link_stays_a_link_and_a_device_a_device(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("real.txt").write_text("old")
+    os.symlink("real.txt", "link.txt")
+    output(capsys, "summary", MODEL, "-o", "link.txt")
+    assert os.path.islink("link.txt")
+    assert "Conv2D" in Path("real.txt").read_text()
+    os.mkfifo("pipe")
+    assert "device or a pipe" in refusal(capsys, "summary", MODEL, "-o", "pipe")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
+def test_output_that_cannot_be_written_is_one_line() -> None:
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-m", "cnnlens", "summary", MODEL]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "cannot be written" in done.stderr
+
+
+def test_ranges_that_begin_with_a_minus(capsys: pytest.CaptureFixture[str]) -> None:
+    image = str(sample.IMAGES)
+    text = output(capsys, "maps", MODEL, "-i", image, "-l", "conv2d", "--scale", "-1..1", "-o", "a.png")
+    assert "-1..1" in text
+    assert "at least 0" in refusal(capsys, "hist", MODEL, "--untrained", "--seed", "-1")
+    assert "at least 1" in refusal(capsys, "check", MODEL, "--repeat", "0")
+
+
+def test_pictures_as_rows_are_not_guessed_at(capsys: pytest.CaptureFixture[str]) -> None:
+    np.save("flat.npy", np.zeros((5, 784), np.float32))
+    before = refusal(capsys, "maps", MODEL, "-i", "flat.npy", "-l", "conv2d")
+    assert "reshape(-1, 28, 28)" in before
+
+
+def test_images_that_do_not_fit(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "nothing.png" in refusal(capsys, "maps", MODEL, "--image", "nothing.png")
+    assert "numbered from 0" in refusal(capsys, "maps", MODEL, "-i", str(sample.IMAGES), "--index", "99")
+    assert "0 to 31" in refusal(capsys, "maps", MODEL, "-i", str(sample.IMAGES), "-l", "conv2d", "--kernel", "32")
+
+
+def test_wrong_usage_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "--help" in refusal(capsys, "kernels")
+    assert "--help" in refusal(capsys, "paint", MODEL)
+    assert "'all' or 'rgb'" in refusal(capsys, "kernels", MODEL, "--channel", "blue")
+    assert "'Conv2D'" in refusal(capsys, "layouts", "Conv2")
+
+
+def test_a_reader_that_goes_away_is_no_error() -> None:
+    command = [sys.executable, "-m", "cnnlens", "summary", MODEL, "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.stderr is not None
+        assert process.stderr.read() == b""

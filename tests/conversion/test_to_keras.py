@@ -1,0 +1,282 @@
+"""A PyTorch module said in Keras computes the same in every layer, and Keras itself loads and runs what was written."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.support import SUPPORT
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("h5py")
+from torch import nn  # noqa: E402
+
+import cnnlens  # noqa: E402
+from cnnlens.conversion import to_keras  # noqa: E402
+from cnnlens.errors import CnnlensError, UnsupportedLayerError  # noqa: E402
+from cnnlens.network.network import Network  # noqa: E402
+from cnnlens.opening.live import network_of_live  # noqa: E402
+from tests.support.once import once  # noqa: E402
+from tests.support.to_keras_models import MODELS, Function, randomised  # noqa: E402
+
+# One Keras process for all: enough kinds to see every layer and operation once, few enough to load in a minute.
+BACKENDS = ("tensorflow", "jax", "torch")
+LIMIT = 1e-10
+
+
+class Case:
+    """A module, its network, what came of it, and inputs in PyTorch's axes."""
+
+    def __init__(self, module: nn.Module, shapes: tuple[tuple[int, ...], ...]) -> None:
+        self.module = randomised(module)
+        generator = torch.Generator().manual_seed(1)
+        self.inputs = [torch.randn((3, *shape), generator=generator) for shape in shapes]
+        self.network: Network = network_of_live(self.module, tuple(self.inputs))
+        self.made = to_keras.model(self.network)
+
+    def truth(self) -> list[np.ndarray[Any, Any]]:
+        """What PyTorch computes in float64."""
+        with torch.no_grad():
+            found = copy.deepcopy(self.module).double()(*[x.double() for x in self.inputs])
+        return [one.numpy() for one in (found if isinstance(found, tuple) else (found,))]
+
+    def given(self) -> dict[str, np.ndarray[Any, Any]]:
+        """The inputs by the names of the Keras network's, in canonical axes."""
+        found: dict[str, np.ndarray[Any, Any]] = {}
+        for ref, x in zip(self.network.inputs, self.inputs, strict=True):
+            twin = self.made.names[ref.name]
+            found[twin.name] = x.double().numpy().transpose(np.argsort(twin.axes))
+        return found
+
+
+_CASES: dict[str, Case] = {}
+
+
+def case(name: str) -> Case:
+    if name not in _CASES:
+        torch.set_num_threads(1)
+        make, shapes = MODELS[name]
+        _CASES[name] = Case(make(), shapes)
+    return _CASES[name]
+
+
+def apart(found: np.ndarray[Any, Any], wanted: np.ndarray[Any, Any]) -> float:
+    assert found.shape == wanted.shape
+    found, wanted = (array.astype(np.float64) for array in (found, wanted))
+    return float(np.abs(found - wanted).max() / max(np.abs(wanted).max(), 1e-30))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_outputs_are_those_of_pytorch(name: str) -> None:
+    one = case(name)
+    found = one.made.network.run(one.given())
+    for ref, wanted in zip(one.network.outputs, one.truth(), strict=True):
+        twin = one.made.names[ref.name]
+        assert apart(twin.to_torch(found[twin.name]), wanted) < LIMIT, ref.name
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_tensor_has_its_twin(name: str) -> None:
+    one = case(name)
+    ours = one.network.run([x.double().numpy() for x in one.inputs] if len(one.inputs) > 1 else one.inputs[0].double())
+    theirs = one.made.network.run(one.given())
+    compared = 0
+    for tensor, twin in one.made.names.items():
+        if tensor in ours:
+            assert apart(twin.to_torch(theirs[twin.name]), ours[tensor]) < LIMIT, (tensor, twin.name)
+            compared += 1
+    assert compared >= len(_depending_on_inputs(one.network)) * 0.9
+
+
+def _depending_on_inputs(network: Network) -> set[str]:
+    found = {ref.call for ref in network.inputs}
+    for call in network.calls:
+        if call.layer.kind != "zeros" and any(ref.call in found for ref in call.refs):
+            found.add(call.name)
+    return {name for name in found if not network.calls_by_name[name].layer.container}
+
+
+@pytest.mark.parametrize("name", ["resnet_even", "mobilenet", "flatten_chain", "flatten_chain_square", "densenet"])
+def test_weights_are_pytorchs_bit_for_bit(name: str) -> None:
+    one = case(name)
+    stored = {
+        (layer.name, weight.kind, weight.role): weight.canonical()
+        for layer in one.network.layers
+        for weight in layer.stored.values()
+        if weight.kind
+    }
+    found = {"_".join(layer.name.split("/")): layer for layer in one.made.network.layers if layer.stored}
+    assert sum(len(layer.stored) for layer in found.values()) == len(stored)
+    for (layer, _, role), array in stored.items():
+        twin = one.made.names[layer].name
+        weight = found[twin].stored[role]
+        again = weight.canonical()
+        assert again.dtype == array.dtype
+        assert again.reshape(-1).tobytes() == np.ascontiguousarray(array).reshape(-1).tobytes(), (layer, role)
+
+
+# --- Keras itself ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Every model as ``.keras``, with its inputs, its arrays and the outputs that the reference computes."""
+
+    def make(folder: Path) -> None:
+        for name in MODELS:
+            one = case(name)
+            one.made.write(folder / f"{name}.keras")
+            arrays = {
+                f"{layer}|{role.rpartition('/')[2]}": array
+                for layer, own in one.made.weights.items()
+                for role, array in own.items()
+            }
+            given = one.given()
+            for place, ref in enumerate(one.made.network.inputs):
+                x = given[ref.name].astype(np.float32)
+                arrays[f"input{place}"] = np.moveaxis(x, 1, -1) if x.ndim > 2 else x
+            np.savez(folder / f"{name}.npz", **arrays)
+            found = one.made.network.run(given)
+            outputs = [found[one.made.names[ref.name].name] for ref in one.network.outputs]
+            np.savez(folder / f"{name}.want.npz", *[np.moveaxis(y, 1, -1) if y.ndim > 2 else y for y in outputs])
+
+    return once(tmp_path_factory, "to-keras", make)
+
+
+@pytest.fixture(scope="session", params=BACKENDS)
+def ran(request: pytest.FixtureRequest, written: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    backend: str = request.param
+    if find_spec("keras") is None or find_spec(backend) is None:
+        pytest.skip(f"Keras on {backend} is not installed")
+
+    def make(folder: Path) -> None:
+        environment = {**os.environ, "KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"}
+        script = SUPPORT / "run_written_keras.py"
+        subprocess.run([sys.executable, str(script), str(written)], env=environment, check=True, capture_output=True)
+        assert folder.is_dir()
+
+    once(tmp_path_factory, f"to-keras-{backend}", make)
+    return written, backend
+
+
+def test_keras_loads_and_runs_every_file(ran: tuple[Path, str]) -> None:
+    folder, backend = ran
+    assert json.loads((folder / f"{backend}.json").read_text()) == {}
+    for name in MODELS:
+        with np.load(folder / f"{name}.{backend}.out.npz") as found, np.load(folder / f"{name}.want.npz") as wanted:
+            assert found.files == wanted.files
+            for key in wanted.files:
+                assert apart(found[key], wanted[key]) < 3e-5, (name, key)
+
+
+def test_what_was_written_opens_with_the_same_arrays(written: Path) -> None:
+    for name in MODELS:
+        network = cnnlens.open(written / f"{name}.keras")
+        for layer, arrays in case(name).made.weights.items():
+            for role, array in arrays.items():
+                again = network[layer].weights[role]
+                assert (again.dtype, again.shape) == (array.dtype, array.shape)
+                assert again.tobytes() == array.tobytes(), (name, layer, role)
+
+
+# --- how it is said -------------------------------------------------------------------------------------------------
+
+
+def kinds(name: str) -> list[str]:
+    return [entry["class_name"] for entry in case(name).made.config["config"]["layers"]]
+
+
+def test_a_feature_map_is_never_moved() -> None:
+    for name in ("resnet_even", "resnet_odd", "mobilenet", "densenet", "unet", "convnext_block", "flatten_chain"):
+        assert "Permute" not in kinds(name), name
+        assert "Transpose" not in kinds(name), name
+
+
+def test_maxima_over_padding_are_minus_infinity_unless_nothing_is_negative() -> None:
+    model = nn.Sequential(nn.MaxPool2d(3, 2, 1))
+    x = -torch.rand(2, 3, 8, 8) - 1
+    made = to_keras.model(network_of_live(model, x))
+    assert [entry["class_name"] for entry in made.config["config"]["layers"]] == ["InputLayer", "Pad", "MaxPooling2D"]
+    found = made.network.run(x.double().numpy())
+    name = made.network.outputs[0].name
+    np.testing.assert_array_equal(found[name], model(x.double()).numpy())
+    assert kinds("resnet_even").count("Pad") == 0
+
+
+def test_same_padding_is_used_where_it_is_the_same_for_the_size() -> None:
+    def padding(size: int) -> str:
+        made = to_keras.model(network_of_live(nn.Sequential(nn.Conv2d(2, 3, 3, 2, 1)), torch.zeros(2, 2, size, size)))
+        return next(
+            entry["config"]["padding"] for entry in made.config["config"]["layers"] if entry["class_name"] == "Conv2D"
+        )
+
+    assert (padding(9), padding(8)) == ("same", "valid")
+
+
+def test_momentum_and_epsilon_are_keras() -> None:
+    entries = {entry["name"]: entry["config"] for entry in case("mobilenet").made.config["config"]["layers"]}
+    (norm,) = [config for config in entries.values() if "momentum" in config]
+    assert (norm["momentum"], norm["epsilon"], norm["axis"]) == (0.99, 1e-3, -1)
+
+
+def test_align_corners_is_as_exact_as_float32() -> None:
+    model = nn.Sequential(nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True))
+    x = torch.randn(2, 3, 5, 4)
+    made = to_keras.model(network_of_live(model, x))
+    found = made.network.run(x.double().numpy())[made.network.outputs[0].name]
+    assert apart(found, model(x.double()).numpy()) < 1e-6
+
+
+# --- refusals -------------------------------------------------------------------------------------------------------
+
+
+def test_everything_that_keras_lacks_is_named_at_once(tmp_path: Path) -> None:
+    model = nn.Sequential(
+        nn.MaxPool2d(2, 1, dilation=2), nn.Conv2d(3, 3, 1), nn.Upsample(scale_factor=2, mode="bicubic"), nn.Softplus(2)
+    )
+    with pytest.raises(UnsupportedLayerError) as error:
+        to_keras.model(network_of_live(model, torch.zeros(2, 3, 8, 7)))
+    text = str(error.value)
+    assert "3 of its layers" in text
+    for shown in ("'0' (MaxPool2d)", "'2' (Upsample)", "'3' (Softplus)", "dilation", "beta"):
+        assert shown in text
+    assert "\n" not in text
+
+
+def test_states_that_have_no_tensor_are_refused() -> None:
+    model = Function(lambda self, x: self.r(x)[1], r=nn.GRU(6, 4, batch_first=True))
+    with pytest.raises(UnsupportedLayerError, match="no tensor for 'r"):
+        to_keras.model(network_of_live(model, torch.zeros(2, 5, 6)))
+
+
+def test_the_two_biases_of_an_lstm_become_one() -> None:
+    model = randomised(Function(lambda self, x: self.r(x)[0], r=nn.LSTM(6, 4, batch_first=True)))
+    made = to_keras.model(network_of_live(model, torch.zeros(2, 5, 6)))
+    both = (model.r.bias_ih_l0.double() + model.r.bias_hh_l0).detach().numpy()
+    np.testing.assert_array_equal(made.weights["r"]["cell/bias"], both.astype(np.float32))
+
+
+def test_a_network_without_a_graph_is_refused(tmp_path: Path) -> None:
+    torch.save(nn.Linear(3, 2).state_dict(), tmp_path / "weights.pt")
+    with pytest.raises(UnsupportedLayerError, match="--arch"):
+        to_keras.model(cnnlens.open(tmp_path / "weights.pt"))
+
+
+def test_a_keras_network_is_refused() -> None:
+    with pytest.raises(CnnlensError, match="a network of PyTorch was expected"):
+        to_keras.model(case("unet").made.network)
+
+
+def test_a_batch_that_is_mixed_is_refused() -> None:
+    model = Function(lambda self, x: x - x.mean(0, keepdim=True))
+    with pytest.raises(UnsupportedLayerError, match="over the batch"):
+        to_keras.model(network_of_live(model, torch.zeros(2, 3, 4)))

@@ -1,0 +1,211 @@
+"""Feature maps of two models compared: the first layer that differs is found, and what it does otherwise is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cnnlens.differing.activations import Activations
+from cnnlens.differing.differ import diff
+from cnnlens.errors import CnnlensError
+from cnnlens.files.keras.network import keras_network
+from cnnlens.network.network import Network
+from cnnlens.reference.arithmetic.functions import Activation, named_activation, parametric_activation
+from cnnlens.testing import MemoryModel, inputs_for, network
+from tests.support.diff_models import ARCHITECTURES, keras_model, torch_arrays, torch_model, weights
+from tests.support.random_networks import random_network
+
+Entry = tuple[str, dict[str, Any]]
+
+_RANDOM = np.random.default_rng(0)
+WEIGHTS = {
+    ("conv",): {
+        "kernel": _RANDOM.standard_normal((3, 3, 3, 6)).astype(np.float32) / 3,
+        "bias": _RANDOM.standard_normal(6).astype(np.float32),
+    },
+    ("norm",): {
+        role: _RANDOM.uniform(0.1, 1, 6).astype(np.float32)
+        for role in ("gamma", "beta", "moving_mean", "moving_variance")
+    },
+    ("head",): {
+        "kernel": _RANDOM.standard_normal((6, 4)).astype(np.float32),
+        "bias": _RANDOM.standard_normal(4).astype(np.float32),
+    },
+}
+
+
+def chain(entries: list[Entry], size: tuple[int, ...] = (9, 8, 3)) -> Network:
+    layers: list[dict[str, Any]] = [
+        {"module": "keras.layers", "class_name": "InputLayer", "config": {"batch_shape": [None, *size], "name": "i"}}
+    ]
+    for kind, config in entries:
+        layers.append({"module": "keras.layers", "class_name": kind, "config": {"dtype": "float32", **config}})
+    names = {entry["config"]["name"] for entry in layers}
+    arrays = {path: roles for path, roles in WEIGHTS.items() if path[0] in names}
+    config = {"class_name": "Sequential", "config": {"name": "m", "layers": layers}}
+    return keras_network(MemoryModel(config, arrays))  # type: ignore[arg-type]
+
+
+def model(
+    conv: dict[str, Any] | None = None,
+    norm: dict[str, Any] | None = None,
+    activation: Entry = ("Activation", {"name": "act", "activation": "leaky_relu"}),
+    pool: dict[str, Any] | None = None,
+    head: dict[str, Any] | None = None,
+    turned: bool = False,
+    between: list[Entry] | None = None,
+    pooling: str = "AveragePooling2D",
+) -> Network:
+    first: Entry = (
+        "Conv2D",
+        {"name": "conv", "filters": 6, "kernel_size": [3, 3], "padding": "same", "strides": [2, 2], **(conv or {})},
+    )
+    normal: Entry = ("BatchNormalization", {"name": "norm", "axis": -1, "epsilon": 1e-3, **(norm or {})})
+    middle = [activation, normal] if turned else [normal, activation]
+    settings = {"name": "pool", "pool_size": [3, 3], "strides": [2, 2], "padding": "same", **(pool or {})}
+    last: Entry = ("Dense", {"name": "head", "units": 4, "activation": "softmax", **(head or {})})
+    return chain(
+        [first, *middle, *(between or []), (pooling, settings), ("GlobalAveragePooling2D", {"name": "mean"}), last]
+    )
+
+
+def act(name: str) -> Entry:
+    return ("Activation", {"name": "act", "activation": name})
+
+
+def other(activation: Activation | None) -> Network:
+    """The model with an activation that its config has no word for."""
+    made = model(activation=act("gelu"))
+    made["act"].operation.activation = activation  # type: ignore[attr-defined]
+    return made
+
+
+CASES: dict[str, tuple[Network, Network, str, str]] = {
+    "padding": (
+        model(),
+        model(conv={"padding": [[1, 1], [1, 1]]}),
+        "conv",
+        "padding is 1+1, 1+1 where A's is 1+1, 0+1",
+    ),
+    "epsilon": (model(), model(norm={"epsilon": 1e-5}), "norm", "epsilon is 1e-05 where A's is 0.001"),
+    "gelu": (
+        model(activation=act("gelu")),
+        other(parametric_activation("gelu", {"approximate": True})),
+        "act",
+        "activation is gelu (-1 gives -0.1588, 8 gives 8) where A's is gelu (-1 gives -0.1587, 8 gives 8)",
+    ),
+    "hard sigmoid": (
+        model(activation=act("hard_sigmoid")),
+        other(named_activation("hard_sigmoid", (2,))),
+        "act",
+        "activation is hard_sigmoid (-1 gives 0.3, 8 gives 1) where A's is hard_sigmoid (-1 gives 0.3333, 8 gives 1)",
+    ),
+    "slope": (
+        model(activation=("LeakyReLU", {"name": "act", "negative_slope": 0.3})),
+        model(activation=("LeakyReLU", {"name": "act", "negative_slope": 0.01})),
+        "act",
+        "(-1 gives -0.01, 8 gives 8) where A's is leaky_relu (-1 gives -0.3, 8 gives 8)",
+    ),
+    "relu6": (
+        model(norm={"epsilon": 1e-12}, activation=act("linear"), conv={"activation": "relu"}),
+        model(norm={"epsilon": 1e-12}, activation=act("linear"), conv={"activation": "elu"}),
+        "conv",
+        "activation is elu",
+    ),
+    "pooling count": (
+        model(),
+        model(pool={"count_include_pad": True}),
+        "pool",
+        "count_include_pad is True where A's is False",
+    ),
+    "kind of pooling": (model(), model(pooling="MaxPooling2D"), "pool", "the pooling is maximum where A's is mean"),
+    "order": (model(), model(turned=True), "norm", "stand in the other order: A has BatchNormalization first"),
+    "a layer more": (
+        model(),
+        model(conv={"activation": "relu"}),
+        "norm",
+        "B has relu ('conv') in front of it, and A has not",
+    ),
+    "head": (model(), model(head={"activation": "sigmoid"}), "head", "activation is sigmoid"),
+    "dilation": (
+        model(conv={"strides": [1, 1]}),
+        model(conv={"strides": [1, 1], "dilation_rate": [2, 2]}),
+        "conv",
+        "dilation_rate is (2, 2) where A's is (1, 1)",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_what_is_otherwise_is_named(name: str) -> None:
+    a, b, first, reason = CASES[name]
+    found = diff(a, b, "random")
+    assert all(row.equal for row in found.rows)  # the weights are the same
+    assert not found.equal
+    assert isinstance(found.activations, Activations)
+    assert found.activations.first == (first, first), found.activations.text
+    assert reason in found.activations.explanation, found.activations.text
+    assert found.verdict[-1] == found.activations.text
+    assert reason in str(found)
+
+
+def test_an_activation_inside_a_layer_and_one_behind_it_are_the_same() -> None:
+    inside = model(conv={"activation": "relu"}, activation=act("tanh"))
+    layers: list[Entry] = [
+        ("ZeroPadding2D", {"name": "zeros", "padding": [[1, 1], [0, 1]]}),
+        ("Conv2D", {"name": "conv", "filters": 6, "kernel_size": [3, 3], "strides": [2, 2]}),
+        ("ReLU", {"name": "relu"}),
+        ("BatchNormalization", {"name": "norm", "axis": -1, "epsilon": 1e-3}),
+        act("tanh"),
+        ("AveragePooling2D", {"name": "pool", "pool_size": [3, 3], "strides": [2, 2], "padding": "same"}),
+        ("GlobalAveragePooling2D", {"name": "mean"}),
+        ("Dense", {"name": "head", "units": 4}),
+        ("Softmax", {"name": "last"}),
+    ]
+    for a, b in ((inside, chain(layers)), (chain(layers), inside)):
+        found = diff(a, b, "random")
+        assert found.equal, found
+        assert "the outputs agree" in found.activations.text
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_random_networks_agree_with_themselves(seed: int) -> None:
+    found = diff(random_network(seed), random_network(seed), "random")
+    assert found.equal
+    assert found.activations.agree
+    assert all(one.b is not None for one in found.activations.tensors)
+
+
+def test_weights_explain_what_comes_of_them() -> None:
+    of = ARCHITECTURES["square"]
+    arrays = weights(of, 0)
+    wrong = {name: dict(roles) for name, roles in arrays.items()}
+    wrong["conv1"]["kernel"] = arrays["conv1"]["kernel"][::-1]
+    found = diff(keras_model(of, arrays), keras_model(of, wrong), "random")
+    assert found.activations.first == ("conv1", "conv1")
+    assert "its weights differ (kernel: flipped on H)" in found.activations.text
+
+
+def test_inputs_of_ones_own(tmp_path: Path) -> None:
+    one = network("chain")
+    given = inputs_for(one, 3)
+    found = diff(one, network("chain"), given)
+    assert found.equal
+    assert "the outputs agree" in found.verdict[-1]
+
+
+def test_without_a_graph_it_says_so() -> None:
+    of = ARCHITECTURES["square"]
+    arrays = weights(of, 0)
+    found = diff(keras_model(of, arrays), torch_model(torch_arrays(of, arrays)), "random")
+    assert found.equal
+    assert found.activations.text == "not compared: they need a graph, and B holds weights alone"
+
+
+def test_other_inputs_are_refused() -> None:
+    small = chain([("GlobalAveragePooling2D", {"name": "mean"})], (5, 4, 3))
+    with pytest.raises(CnnlensError, match="B takes inputs of"):
+        diff(model(), small, "random")

@@ -1,0 +1,349 @@
+"""PyTorch files that lie or call: each is refused in one line, in little time and memory, and nothing in it runs."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import pickle
+import random
+import struct
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import cnnlens
+from cnnlens.cli.main import main
+from cnnlens.files.torch.pickle_vocabulary import CALLS, CONSTANTS
+from tests.support import ROOT
+from tests.support.files_torch_hostile_makers import (
+    MAKERS,
+    REFUSALS,
+    Payload,
+    alone,
+    entry,
+    leaves,
+    legacy,
+    mapping,
+    named,
+    safetensors,
+    state,
+    storage,
+    tensor,
+    text,
+    zipped,
+)
+from tests.support.once import once
+
+MEGABYTES = 700
+# No measure of speed: a file that sends the reader round in circles takes minutes or for ever.
+SECONDS = 30.0
+
+# Opens each file and reads every array under a cap on address space that the bombs would break.
+_OPEN_ALL = f"""
+import json, resource, sys, time
+resource.setrlimit(resource.RLIMIT_AS, ({MEGABYTES} << 20,) * 2)
+import cnnlens
+from cnnlens.errors import CnnlensError
+import cnnlens.files.torch.safetensors, cnnlens.files.torch.state_layers, cnnlens.files.torch.archive, safetensors
+results = {{}}
+for name, path in json.loads(sys.stdin.read()).items():
+    start = time.perf_counter()
+    try:
+        network = cnnlens.open(path)
+        read = sum(int(array.nbytes) for layer in network for array in layer.weights.values())
+        result = f"opened, read {{read}} bytes: " + "; ".join(network.notes)
+    except CnnlensError as error:
+        result = str(error)
+    except BaseException as error:
+        result = "ESCAPED " + repr(error)[:500]
+    results[name] = (result, time.perf_counter() - start)
+results["modules"] = (" ".join(sys.modules), 0)
+print(json.dumps(results))
+"""
+
+
+def open_all(paths: dict[str, str]) -> dict[str, tuple[str, float]]:
+    done = subprocess.run(
+        [sys.executable, "-c", _OPEN_ALL],
+        input=json.dumps(paths),
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
+        env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
+    )
+    return json.loads(done.stdout)
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Every hostile file in a folder of its own, and what opening it led to."""
+
+    def make(folder: Path) -> None:
+        paths: dict[str, str] = {}
+        for at, (name, maker) in enumerate(MAKERS.items()):
+            (folder / str(at)).mkdir()
+            paths[name] = str(maker(folder / str(at)))
+        found = open_all(paths)
+        (folder / "found.json").write_text(json.dumps({name: [*found[name], paths.get(name, "")] for name in found}))
+
+    return once(tmp_path_factory, "hostile-torch-files", make)
+
+
+@pytest.fixture(scope="session")
+def outcomes(folder: Path) -> dict[str, tuple[str, float, str]]:
+    return json.loads((folder / "found.json").read_text())
+
+
+@pytest.mark.parametrize("name", sorted(MAKERS))
+def test_refused_in_one_line(outcomes: dict[str, tuple[str, float, str]], name: str) -> None:
+    message, seconds, path = outcomes[name]
+    assert REFUSALS[name] in message
+    assert message.startswith(path)
+    assert "\n" not in message
+    assert "; " in message  # the way out
+    assert len(message) < 1000
+    assert seconds < SECONDS
+
+
+def test_nothing_ran(folder: Path, outcomes: dict[str, tuple[str, float, str]]) -> None:
+    assert len(outcomes) > 150
+    assert list(folder.rglob("canary")) == []
+    assert "torch" not in outcomes["modules"][0].split()
+
+
+def test_the_payloads_would_run(tmp_path: Path) -> None:
+    """Python's own unpickler runs what the reader refused above."""
+    pickle.loads(pickle.dumps(Payload(tmp_path), 2))
+    assert (tmp_path / "canary").exists()
+
+
+def test_the_cap_on_memory_is_one() -> None:
+    script = f"import resource; resource.setrlimit(resource.RLIMIT_AS, ({MEGABYTES} << 20,) * 2); bytes(900 << 20)"
+    assert b"MemoryError" in subprocess.run([sys.executable, "-c", script], capture_output=True, check=False).stderr
+
+
+@pytest.mark.parametrize("make", [zipped, legacy])
+def test_the_files_are_right_but_for_what_is_wrong_with_them(tmp_path: Path, make: Any) -> None:
+    """The parts that the hostile files are put together from make an honest one, to torch as well."""
+    torch = pytest.importorskip("torch")
+    # The older format says for each storage whether it is a view of another.
+    entries = {"a.weight": tensor(at=storage(old=make is legacy)), "b": text("said")}
+    path = make(tmp_path, alone(mapping(entries)))
+    expected = np.arange(15, dtype=np.float32).reshape(5, 3)
+    np.testing.assert_array_equal(cnnlens.open(path)["a"].weights["weight"], expected)
+    np.testing.assert_array_equal(torch.load(path)["a.weight"].numpy(), expected)
+
+
+def test_the_safetensors_files_are_too(tmp_path: Path) -> None:
+    path = safetensors(tmp_path, {"a.weight": entry()})
+    np.testing.assert_array_equal(cnnlens.open(path)["a"].weights["weight"].ravel(), np.arange(15, dtype=np.float32))
+
+
+def test_a_header_whose_length_begins_like_json(tmp_path: Path) -> None:
+    header = json.dumps({"a.weight": entry()}).encode()
+    path = safetensors(tmp_path, header + b" " * (0x7B - len(header)))
+    assert path.read_bytes()[:1] == b"{"
+    assert cnnlens.open(path)["a"].kind == "Linear"
+
+
+def test_lists_of_two_to_the_forty_leaves_beside_the_weights_are_not_walked(tmp_path: Path) -> None:
+    for make in (zipped, legacy):
+        path = make(tmp_path, alone(leaves(40) + b"0" + mapping({"a.weight": tensor(), "b": b"h\x00"})))
+        network = cnnlens.open(path)
+        assert network["a"].weights["weight"].shape == (5, 3)
+        assert "entries of the state dict that are no tensors: b" in network.notes
+
+
+def test_a_mapping_that_holds_itself(tmp_path: Path) -> None:
+    data = alone(b"}q\x00(" + text("self") + b"h\x00" + text("a.weight") + tensor() + b"u")
+    assert cnnlens.open(zipped(tmp_path, data))["a"].kind == "Linear"
+
+
+def test_what_stands_behind_the_pickle_is_not_read(tmp_path: Path) -> None:
+    path = zipped(tmp_path, state() + pickle.dumps(Payload(tmp_path), 2))
+    assert any("behind the end of the pickle" in note for note in cnnlens.open(path).notes)
+    assert not (tmp_path / "canary").exists()
+
+
+def test_names_from_the_file_are_shown_escaped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    name = "\x1b[31mred‮egnp\n.weight"
+    path = zipped(tmp_path, alone(mapping({name: tensor(), "\x1b[2J" + "k" * 500: b"N"})))
+    assert main(["summary", str(path)]) == 0
+    shown = capsys.readouterr().out
+    assert "\x1b" not in shown
+    assert "‮" not in shown
+    assert "\\x1b[31mred\\u202eegnp\\n" in shown
+
+
+def test_the_name_that_refused_a_file_is_shown_escaped(tmp_path: Path) -> None:
+    path = zipped(tmp_path, state(b=named("o\x1b[2Js", "x" * 900)))
+    with pytest.raises(cnnlens.FileRefusedError) as caught:
+        cnnlens.open(path)
+    assert "\x1b" not in str(caught.value)
+    assert len(str(caught.value)) < 600
+
+
+def test_the_vocabulary_is_what_checkpoints_need_and_no_more() -> None:
+    """Adding a name here is a decision about safety: it must be made in this list too."""
+    modules = {name.rpartition(".")[0] for name in (*CALLS, *CONSTANTS)}
+    assert modules == {
+        "_codecs",
+        "builtins",
+        "collections",
+        "numpy",
+        "numpy._core.multiarray",
+        "numpy._core.numeric",
+        "numpy.core.multiarray",
+        "numpy.core.numeric",
+        "torch",
+        "torch._tensor",
+        "torch._utils",
+        "torch.cuda",
+        "torch.nn.parameter",
+        "torch.serialization",
+        "torch.storage",
+    }
+    callables = {name for name in CALLS if name.startswith(("builtins", "_codecs", "collections"))}
+    assert callables == {
+        "_codecs.encode",
+        "builtins.bytearray",
+        "builtins.bytes",
+        "builtins.complex",
+        "builtins.frozenset",
+        "builtins.set",
+        "collections.Counter",
+        "collections.OrderedDict",
+        "collections.defaultdict",
+    }
+
+
+def test_no_reader_of_pickles_imports_pythons_own() -> None:
+    package = Path(cnnlens.__file__).parent
+    for path in package.rglob("*.py"):
+        source = path.read_text()
+        assert "import pickle" not in source, path
+        assert "from pickle" not in source, path
+
+
+# --- mutations ------------------------------------------------------------------------------------------------------
+
+_MUTATE = """
+import json, resource, sys, time
+resource.setrlimit(resource.RLIMIT_AS, (700 << 20,) * 2)
+import cnnlens
+from cnnlens.errors import CnnlensError
+outcome = {"refused": 0, "opened": 0, "long": 0, "lines": 0, "escaped": []}
+for path in json.loads(sys.stdin.read()):
+    start = time.perf_counter()
+    try:
+        network = cnnlens.open(path)
+        repr(network), list(network.notes)
+        for layer in network:
+            for weight in layer.stored.values():
+                array = weight.read()
+                assert array.shape == weight.stored.shape and array.dtype == weight.stored.dtype
+        outcome["opened"] += 1
+    except CnnlensError as error:
+        outcome["refused"] += 1
+        outcome["lines"] += "\\n" in str(error)
+    except BaseException as error:
+        outcome["escaped"].append([path, repr(error)[:300]])
+    outcome["long"] += time.perf_counter() - start > 10
+print(json.dumps(outcome))
+"""
+
+
+def honest(kind: str) -> bytes:
+    """A small file with what checkpoints have: views, types, nesting, NumPy, an optimizer."""
+    torch = pytest.importorskip("torch")
+    model = torch.nn.Sequential(torch.nn.Conv2d(3, 5, 2), torch.nn.BatchNorm2d(5), torch.nn.Linear(4, 3))
+    weights = {**model.state_dict(), "t.weight": torch.ones(4, 3).T, "h.bias": torch.ones(3, dtype=torch.bfloat16)}
+    buffer = io.BytesIO()
+    if kind == "safetensors":
+        from safetensors.torch import save
+
+        return save({name: tensor.contiguous() for name, tensor in weights.items()}, {"by": "test"})
+    optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9)
+    checkpoint = {"model": weights, "optimizer": optimizer.state_dict(), "best": np.float64(1), "c": np.ones((2, 3))}
+    protocol = 4 if kind.endswith("4") else 2
+    torch.save(checkpoint, buffer, _use_new_zipfile_serialization=kind.startswith("zip"), pickle_protocol=protocol)
+    return buffer.getvalue()
+
+
+def repacked(data: bytes, changed: bytes) -> bytes:
+    """The archive with another pickle, whose checksum fits."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(data)) as old, zipfile.ZipFile(buffer, "w") as new:
+        for name in old.namelist():
+            new.writestr(name, changed if name.endswith("data.pkl") else old.read(name))
+    return buffer.getvalue()
+
+
+def mutated(data: bytes, chance: random.Random) -> bytes:
+    """Bytes replaced, taken out, doubled or cut off."""
+    changed = bytearray(data)
+    for _ in range(chance.choice((1, 1, 2, 5))):
+        at = chance.randrange(len(changed))
+        match chance.randrange(6):
+            case 0:
+                changed[at] ^= 1 << chance.randrange(8)
+            case 1:
+                changed[at] = chance.randrange(256)
+            case 2:
+                changed[at] = chance.choice(b"(ctRbQ\x81\x85\x86\x87}]uae0h\x8a.\xff\x00")
+            case 3:
+                del changed[at : at + chance.randrange(1, 9)]
+            case 4:
+                changed[at:at] = changed[at : at + chance.randrange(1, 40)]
+            case _ if chance.random() < 0.2:
+                del changed[at:]
+            case _:
+                changed[at : at + 4] = struct.pack("<I", chance.choice((0, 1, 0x7FFFFFFF, 0xFFFFFFFF)))
+        if not changed:
+            return b"\x80"
+    return bytes(changed)
+
+
+@pytest.mark.parametrize("kind", ["zip 2", "zip 4", "zip as a whole", "legacy 2", "legacy 4", "safetensors"])
+def test_mutations_are_refused_or_opened(tmp_path: Path, kind: str) -> None:
+    chance = random.Random(f"20 {kind}")
+    data = honest(kind)
+    paths: list[str] = []
+    for number in range(200):
+        if kind in ("zip 2", "zip 4"):
+            with zipfile.ZipFile(io.BytesIO(data)) as file:
+                name = next(each for each in file.namelist() if each.endswith("data.pkl"))
+                changed = repacked(data, mutated(file.read(name), chance))
+        else:
+            # What carries meaning stands in front: the rest is numbers.
+            head = len(data) if kind == "zip as a whole" else min(len(data), 6000)
+            changed = mutated(data[:head], chance) + data[head:]
+        path = tmp_path / f"{number}.bin"
+        path.write_bytes(changed)
+        paths.append(str(path))
+    done = subprocess.run(
+        [sys.executable, "-c", _MUTATE], input=json.dumps(paths), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    outcome = json.loads(done.stdout)
+    assert outcome["escaped"] == []
+    assert (outcome["long"], outcome["lines"]) == (0, 0)
+    assert outcome["refused"] + outcome["opened"] == 200
+    assert outcome["refused"] > 20
+
+
+def test_truncation_at_every_place(tmp_path: Path) -> None:
+    for make in (zipped, legacy, safetensors):
+        path = make(tmp_path, {"a.weight": entry()}) if make is safetensors else make(tmp_path, state())
+        data = path.read_bytes()
+        for end in range(1, len(data)):
+            path.write_bytes(data[:end])
+            with pytest.raises(cnnlens.CnnlensError):
+                cnnlens.open(path)
