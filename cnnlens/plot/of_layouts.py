@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from cnnlens import layout
 from cnnlens.plot.of_models import model_title
+from cnnlens.plot.panels import Panel, panels
 
 __all__ = ["layout_readings", "letter_sizes", "weight_named"]
 
@@ -49,7 +50,6 @@ def layout_readings(
     Raises:
         CnnlensError: The weight has no picture, or none of the arguments' kind, as ``crossings`` says.
     """
-    from cnnlens import plot
     from cnnlens.layout import readings as reading
     from cnnlens.layout.crossing import crossings
 
@@ -69,16 +69,16 @@ def layout_readings(
     every = [plan.tiles(each.array, one.letters) for each in seen]
     most = _MOST_IN_A_LINE if min(every[0].shape[:2]) == 1 else _MOST_TILES
     cut = any(max(tiles.shape[:2]) > most for tiles in every)
-    shown: list[plot.Panel] = []
+    shown: list[Panel] = []
     for each, tiles in zip(seen, every, strict=True):
         said = "" if each.right else "the same shape: nothing complains" if each.same_shape else "another shape"
-        shown.append(plot.Panel(each.name, tiles[:most, :most], each.right, [each.code, said]))
+        shown.append(Panel(each.name, tiles[:most, :most], each.right, [each.code, said]))
     what = f"{one.kind} {one.weight}" if model is None else f"{printable(model[1].name)}: {one.kind} {one.weight}"
     titles = {"keras": "Keras", "torch": "PyTorch", "flax": "Flax", "onnx": "ONNX", "tflite": "TFLite"}
     drawn = f"drawn in canonical axes, {_drawn(plan, reading.axis_names)}"
     if cut:
         drawn += f"; the first {most} of each"
-    return plot.panels(
+    return panels(
         shown,
         title=f"{what}, from {titles[one.source.framework]} to {titles[one.target.framework]}",
         subtitle=[

@@ -17,6 +17,7 @@ from cnnlens.network.graph import Layer, rescales, shown_shape, without_graph
 from cnnlens.network.kernel import Kernel, Statistics, statistics
 from cnnlens.network.network import Network
 from cnnlens.network.untrained.draw import initializer_of
+from cnnlens.plot import activations, beside, distribution, weights
 from cnnlens.text import nearest, printable
 
 if TYPE_CHECKING:
@@ -38,13 +39,11 @@ def kernels(network: Network, layer: Layer, channel: int | str | None = None) ->
     Raises:
         CnnlensError: the layer has no kernel, or no such input channel.
     """
-    from cnnlens import plot
-
     kernel = layer.kernel
     if kernel is None:
         raise CnnlensError(f"layer '{printable(layer.name)}' ({printable(layer.kind)}) has no kernel to draw")
     facts = _facts(layer, kernel)
-    figure = plot.kernels(
+    figure = weights.kernels(
         kernel.array,
         channel=channel,
         title=f"{printable(layer.name)}: kernels",
@@ -61,8 +60,6 @@ def histogram(
     Raises:
         CnnlensError: there is no such array, or the file does not say its initializer.
     """
-    from cnnlens import plot
-
     if weight is None:
         found = next((one for one in layer.stored.values() if one.is_kernel), None)
     else:
@@ -92,7 +89,7 @@ def histogram(
             "  untrained  " + _shown(statistics(drawn)) + f"  ({printable(density.name)}, seed {untrained_seed})"
         )
     facts["text"] = "\n".join(lines)
-    figure = plot.histogram(
+    figure = distribution.histogram(
         arrays,
         density=density,
         title=f"{printable(layer.name)}: {printable(found.name)} {found.stored.shape}",
@@ -120,7 +117,6 @@ def feature_maps(
     Raises:
         CnnlensError: the image cannot be read, or the network not run on it.
     """
-    from cnnlens import plot
     from cnnlens.inputs import images
 
     if not network.calls:
@@ -152,7 +148,7 @@ def feature_maps(
         }
         subtitle = f"{_what(layer)} · {shown_shape(maps[layer.name].shape)} of {printable(name)} · reference, float32"
         if kernel is None:
-            figure = plot.feature_maps(array, title=f"{printable(layer.name)}: feature maps", subtitle=subtitle)
+            figure = activations.feature_maps(array, title=f"{printable(layer.name)}: feature maps", subtitle=subtitle)
         else:
             figure = _beside(layer, kernel, maps[layer.inputs[0]][0], array, subtitle)
         results.append((layer, figure, facts))
@@ -160,8 +156,6 @@ def feature_maps(
 
 
 def _beside(layer: Layer, index: int, seen: NDArray[Any], maps: NDArray[Any], subtitle: str) -> Figure:
-    from cnnlens import plot
-
     kernel = layer.kernel
     if kernel is None or kernel.array.ndim != 4 or maps.ndim != 3 or len(maps) != len(kernel.array):
         raise CnnlensError(
@@ -174,7 +168,7 @@ def _beside(layer: Layer, index: int, seen: NDArray[Any], maps: NDArray[Any], su
     groups = max(len(seen) // kernel.array.shape[1], 1)
     # A grouped kernel sees its own group's channels alone.
     first = index // max(len(kernel.array) // groups, 1) * kernel.array.shape[1]
-    return plot.kernel_and_map(
+    return beside.kernel_and_map(
         kernel.array[index],
         seen[first : first + kernel.array.shape[1]],
         maps[index],

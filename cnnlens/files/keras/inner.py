@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cnnlens.files.jsontext import entries, mapping, text
-from cnnlens.files.keras.variables import base_class
-from cnnlens.reference.keras.cells import numbered
+from cnnlens.reference.keras.names import base_class, numbered
 
 __all__ = ["Inner", "inner_layers"]
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-__all__ = ["guess_kind", "snake_case"]
+from cnnlens.reference.keras.names import snake_case
+
+__all__ = ["guess_kind"]
 
 _KINDS = (
     "Conv1D Conv2D Conv3D DepthwiseConv1D DepthwiseConv2D SeparableConv1D SeparableConv2D Conv1DTranspose "
@@ -17,13 +19,6 @@ _KINDS = (
     "GroupNormalization RMSNormalization Embedding Normalization PReLU LSTM GRU SimpleRNN ConvLSTM2D "
     "LayerScale"
 ).split()
-
-
-def snake_case(class_name: str) -> str:
-    """Keras' group name for a class: ``Conv2DTranspose`` is ``conv2d_transpose`` (``keras.src.utils.naming``)."""
-    name = re.sub(r"\W+", "", class_name)
-    name = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", name)
-    return re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()
 
 
 _BY_GROUP = {snake_case(kind): kind for kind in _KINDS}

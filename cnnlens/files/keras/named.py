@@ -20,8 +20,9 @@ from cnnlens.files.hdf5.index import Group
 from cnnlens.files.keras.inner import inner_layers
 from cnnlens.files.keras.numbered import layer_name, model_layers
 from cnnlens.files.keras.resolution import LayerPath, Resolution, shown
-from cnnlens.files.keras.variables import Declared, base_class, declare
+from cnnlens.files.keras.variables import Declared, declare
 from cnnlens.files.limits import LIMITS
+from cnnlens.reference.keras.names import base_class
 from cnnlens.text import printable
 
 __all__ = ["is_legacy", "resolve_legacy"]

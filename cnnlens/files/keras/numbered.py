@@ -15,9 +15,9 @@ from cnnlens.files.arrays import StoredArray
 from cnnlens.files.hdf5.index import Group
 from cnnlens.files.jsontext import entries, mapping, text
 from cnnlens.files.keras.inner import inner_layers
-from cnnlens.files.keras.kinds import snake_case
 from cnnlens.files.keras.resolution import LayerPath, Resolution, shown
-from cnnlens.files.keras.variables import Declared, base_class, declare, is_bare_op, names_by_group
+from cnnlens.files.keras.variables import Declared, declare, is_bare_op, names_by_group
+from cnnlens.reference.keras.names import base_class, snake_case
 
 __all__ = ["IGNORED_AT_ROOT", "OWN_NAMES", "layer_name", "model_layers", "resolve_model", "resolve_unnamed"]
 

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
 from cnnlens.files.arrays import StoredArray
-from cnnlens.files.keras.variables import Declared, base_class, contradiction, declare
+from cnnlens.files.keras.variables import Declared, contradiction, declare
+from cnnlens.reference.keras.names import base_class
 from cnnlens.text import printable
 
 __all__ = ["LayerPath", "Resolution", "shown"]

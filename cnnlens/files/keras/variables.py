@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from cnnlens.files.jsontext import integer, mapping, text
+from cnnlens.reference.keras.names import base_class
 
-__all__ = ["Declared", "base_class", "contradiction", "declare", "is_bare_op", "names_by_group", "quantisation_mode"]
+__all__ = ["Declared", "contradiction", "declare", "is_bare_op", "names_by_group", "quantisation_mode"]
 
 Axes = tuple[int | None, ...]
 
@@ -35,11 +36,6 @@ class Declared:
 
 Config = Mapping[str, Any]
 Rule = Callable[[Config], Declared]
-
-
-def base_class(entry: Mapping[str, Any]) -> str:
-    """The class name of a layer entry, without the package of a registered custom class."""
-    return text(entry.get("class_name")).rsplit(">", 1)[-1]
 
 
 def is_bare_op(entry: Mapping[str, Any]) -> bool:

@@ -24,13 +24,13 @@ from numpy.typing import NDArray
 from cnnlens.errors import CnnlensError
 from cnnlens.files.jsontext import mapping, text
 from cnnlens.files.keras.inner import inner_layers
-from cnnlens.files.keras.kinds import snake_case
 from cnnlens.files.keras.numbered import OWN_NAMES, layer_name, model_layers
 from cnnlens.files.keras.resolution import LayerPath, shown
-from cnnlens.files.keras.variables import base_class, declare
+from cnnlens.files.keras.variables import declare
 from cnnlens.files.limits import LIMITS, human_bytes
 from cnnlens.files.torch.write_safetensors import bfloat16_bits
 from cnnlens.output import replacing
+from cnnlens.reference.keras.names import base_class, snake_case
 from cnnlens.text import nearest, printable
 
 __all__ = ["KERAS_VERSION", "Arrays", "h5py_module", "halved", "write_archive", "write_keras"]

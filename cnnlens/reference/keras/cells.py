@@ -12,25 +12,13 @@ from typing import Any, TypeAlias, cast
 import numpy as np
 
 from cnnlens.errors import UnsupportedLayerError
-from cnnlens.files.keras.kinds import snake_case
-from cnnlens.files.keras.variables import base_class
 from cnnlens.reference.arithmetic.functions import Activation, find_activation
 from cnnlens.reference.keras.convolution import Convolution
+from cnnlens.reference.keras.names import numbered
 from cnnlens.reference.operation import Array, Shape, Weights, whole
 from cnnlens.text import printable
 
-__all__ = [
-    "EXACT",
-    "LAYER_CELLS",
-    "Cell",
-    "Config",
-    "Rounding",
-    "States",
-    "below",
-    "make_cell",
-    "numbered",
-    "own_entry",
-]
+__all__ = ["EXACT", "LAYER_CELLS", "Cell", "Config", "Rounding", "States", "below", "make_cell", "own_entry"]
 
 Config: TypeAlias = Mapping[str, Any]
 States: TypeAlias = list[Array]
@@ -354,14 +342,3 @@ def own_entry(entry: Any, what: str) -> tuple[str, Config]:
     ):
         raise UnsupportedLayerError(f"its {what} {printable(kind)} is none of Keras' own")
     return kind, cast("Config", config)
-
-
-def numbered(items: Sequence[Mapping[str, Any]]) -> list[tuple[str, Mapping[str, Any]]]:
-    """Entries with their group names: the class in snake case, and from the second of a class on a counter."""
-    used: dict[str, int] = {}
-    found: list[tuple[str, Mapping[str, Any]]] = []
-    for item in items:
-        stem = snake_case(base_class(item))
-        count = used[stem] = used.get(stem, -1) + 1
-        found.append((f"{stem}_{count}" if count else stem, item))
-    return found
