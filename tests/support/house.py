@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import sys
 from collections.abc import Collection, Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 
 Arrows = dict[tuple[str, str], list[str]]
@@ -18,19 +19,22 @@ def imports(root: Path, package: str = "cnnlens") -> Iterator[tuple[str, str]]:
     """Every import of a module of ``package`` by another, as the dotted names of both."""
     files = {_dotted(path, root): path for path in sorted((root / package).rglob("*.py"))}
     for module, path in files.items():
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Import):
-                names = [alias.name for alias in node.names]
-            elif isinstance(node, ast.ImportFrom):
-                names = [
-                    full if (full := f"{node.module}.{alias.name}") in files else str(node.module)
-                    for alias in node.names
-                ]
-            else:
-                continue
-            for name in names:
-                if name in files and name != module:
-                    yield module, name
+        for names in _imported(path.read_text(encoding="utf-8")):
+            name = next((name for name in names if name in files), module)
+            if name != module:
+                yield module, name
+
+
+@lru_cache(maxsize=4096)
+def _imported(text: str) -> tuple[tuple[str, ...], ...]:
+    """What each import of a file may mean, the likelier first: ``from a import b`` is ``a.b`` or a name in ``a``."""
+    found: list[tuple[str, ...]] = []
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            found += [(alias.name,) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            found += [(f"{node.module}.{alias.name}", str(node.module)) for alias in node.names]
+    return tuple(found)
 
 
 def _dotted(path: Path, root: Path) -> str:
