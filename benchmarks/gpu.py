@@ -27,9 +27,9 @@ from cnnlens import CnnlensError, sample
 from cnnlens import open as open_model
 from cnnlens.backend import handover, worker
 from cnnlens.backend import seam as backend
-from cnnlens.checking import auditing
 from cnnlens.checking import checker as checking
 from cnnlens.checking import listing as check_listing
+from cnnlens.inputs.drawn import default_inputs
 from cnnlens.network.network import Network
 from cnnlens.recording.recorder import record
 
@@ -75,7 +75,7 @@ def extraction(
     network: Network, names: list[str], layers: list[str], batch: int, repeat: int = 20
 ) -> list[dict[str, Any]]:
     """Images a second through each backend's session, on CPU and GPU, at both precisions."""
-    drawn = auditing.default_inputs(network)
+    drawn = default_inputs(network)
     inputs = [np.repeat(drawn[ref.name][:1], batch, axis=0) for ref in network.inputs]
     rows: list[dict[str, Any]] = []
     folder = Path(tempfile.mkdtemp(prefix="cnnlens-gpu-"))

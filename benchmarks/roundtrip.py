@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from cnnlens import conversion
+from cnnlens.conversion import converter
 from cnnlens.differing.hypotheses.orders import bit_sums
 from cnnlens.errors import CnnlensError
 from cnnlens.network.network import Network
@@ -93,7 +94,7 @@ def there_and_back(network: Network, folder: Path) -> tuple[conversion.Conversio
         CnnlensError: one of them does not agree with what it was made of.
     """
     there = conversion.convert(network, "torch", folder / "there.py")
-    shapes = [conversion.example_of(network, ref) for ref in network.inputs]
+    shapes = [converter.example_of(network, ref) for ref in network.inputs]
     module = architecture.open_architecture(f"{there.files[0]}:load", example_shapes=shapes)
     return there, conversion.convert(module, "keras", folder / "back.keras")
 

@@ -13,14 +13,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module, metadata
-from typing import Any, Protocol, cast
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from cnnlens.errors import CnnlensError
-from cnnlens.network.network import Network
 from cnnlens.text import nearest, printable
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from cnnlens.network.network import Network
 
 __all__ = [
     "GROUP",
@@ -359,7 +360,9 @@ class Fingerprint:
 
 
 def fingerprint(array: NDArray[Any]) -> Fingerprint:
-    """Of ``array`` in C order, little endian: the same on every machine and in every framework."""
+    """Tell an array by its bytes in C order, little endian: the same on every machine and in every framework."""
+    import numpy as np  # here, so that a worker without it can still say what it lacks
+
     plain = np.ascontiguousarray(array)
     plain = plain.astype(plain.dtype.newbyteorder("<"), copy=False)
     digest = hashlib.sha256(plain.reshape(-1).view(np.uint8).data).hexdigest()

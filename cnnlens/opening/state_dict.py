@@ -62,12 +62,13 @@ def network_of_state(model: Any) -> Network:
 def _stored(name: str, tensor: Any) -> StoredArray:
     kind = str(tensor.dtype).rpartition(".")[2]
     # Another library may have added a bfloat16 to NumPy: its numbers are widened, as those of a file are.
-    dtype = np.dtype(kind if kind in np.sctypeDict else np.float32)
+    is_numpys = kind in np.sctypeDict and np.dtype(kind).isbuiltin == 1
+    dtype = np.dtype(kind if is_numpys else np.float32)
 
     def load() -> NDArray[Any]:
         if not hasattr(tensor, "detach"):
             return np.asarray(tensor).astype(dtype, copy=False).view()
         held = tensor.detach().cpu()
-        return np.asarray((held if kind in np.sctypeDict else held.float()).numpy()).view()
+        return np.asarray((held if is_numpys else held.float()).numpy()).view()
 
     return StoredArray(tuple(int(size) for size in tensor.shape), dtype, kind, name, load)

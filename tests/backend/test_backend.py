@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -175,7 +174,7 @@ def test_the_listing_says_what_is_here_and_what_to_install(monkeypatch: pytest.M
     shown = backend_listing.as_text(list(rows.values())).splitlines()
     assert shown[0].split() == ["backend", "installed", "versions"]
     assert "faulty needs framework-that-nobody-has: python -m pip install cnnlens-faulty" in shown
-    data = json.loads(backend_listing.as_json(list(rows.values())))
+    data = backend_listing.as_json(list(rows.values()))
     assert [one["name"] for one in data] == list(rows)
     keys = "name distribution installed versions missing devices install problem"
     assert list(data[0]) == keys.split()

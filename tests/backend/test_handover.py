@@ -28,7 +28,7 @@ def test_it_computes_the_same_bits_in_another_process(graphs: Path, name: str, t
     here = Executor(network, dtype="float32").stored(given)
     np.savez(tmp_path / "given.npz", *given)
     code = (
-        "import sys, numpy as np; from pathlib import Path; from cnnlens import handover\n"
+        "import sys, numpy as np; from pathlib import Path; from cnnlens.backend import handover\n"
         "from cnnlens.reference.executor import Executor\n"
         "folder = Path(sys.argv[1]); network = handover.load(folder)\n"
         "given = list(np.load(folder / 'given.npz').values())\n"

@@ -35,7 +35,7 @@ _SCRIPT = """
 import sys, time
 from pathlib import Path
 from cnnlens.testing import inputs_for, network
-from cnnlens.worker import Worker
+from cnnlens.backend.worker import Worker
 try:
     process = Worker.start("faulty")
     process.load(Path(sys.argv[1]))
@@ -92,7 +92,7 @@ def test_a_fork_of_this_process_ends_no_worker_of_it(handed: Path) -> None:
     script = """
 import os, sys
 from pathlib import Path
-from cnnlens.worker import pool
+from cnnlens.backend.worker import pool
 with pool("reference") as process:
     process.load(Path(sys.argv[1]))
 child = os.fork()
@@ -137,7 +137,7 @@ def test_a_janitor_that_was_killed_is_replaced(handed: Path, traces: Traces) -> 
 import os, signal, sys
 from pathlib import Path
 from cnnlens import janitor
-from cnnlens.worker import Worker
+from cnnlens.backend.worker import Worker
 process = Worker.start("reference")
 os.kill(janitor._janitor._process.pid, signal.SIGKILL)
 janitor._janitor._process.wait()

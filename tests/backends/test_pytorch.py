@@ -24,6 +24,7 @@ from benchmarks.peers.torch_modules import MobileNetV2, ResNet18  # noqa: E402
 from cnnlens import sample  # noqa: E402
 from cnnlens.checking import checker as checking  # noqa: E402
 from cnnlens.checking import listing as check_listing  # noqa: E402
+from cnnlens.checking.result import stored_halves  # noqa: E402
 from cnnlens.cli.main import main  # noqa: E402
 from cnnlens.errors import CnnlensError, UnsupportedLayerError  # noqa: E402
 from cnnlens.network.graph import Call, Layer, Ref  # noqa: E402
@@ -349,8 +350,8 @@ def test_a_model_in_half_precision_may_be_one(exported: Path, capsys: pytest.Cap
     assert data["runs"][0]["weights_equal"]
     assert {layer["runs"]["pytorch"]["verdict"] for layer in data["layers"]} == {"exact", "bfloat16"}
     # float16 is another arithmetic than the one that the model is stored in.
-    assert checking.stored_halves(cnnlens.open(path)) == {"bfloat16"}
-    assert checking.stored_halves(cnnlens.open(exported / "spoilt.pt2")) == frozenset()
+    assert stored_halves(cnnlens.open(path)) == {"bfloat16"}
+    assert stored_halves(cnnlens.open(exported / "spoilt.pt2")) == frozenset()
 
 
 def test_record_takes_pytorch_for_its_own_files(exported: Path, tmp_path: Path) -> None:
@@ -456,12 +457,8 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_planted_fault_is_found_where_it_is(
-    exported: Path, plugins: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, fault: str
-) -> None:
-    path = tmp_path_factory.getbasetemp() / "plant-pytorch"
-    monkeypatch.setenv("CNNLENS_PLANT", str(path))
-    path.write_text(fault)
+def test_a_planted_fault_is_found_where_it_is(exported: Path, plant: Path, fault: str) -> None:
+    plant.write_text(fault)
     layer = fault.split(":")[0]
     verdict, named = FAULTS[fault]
     result = checking.check(exported / "spoilt.pt2", images(6, 4, 11, 9), backends=["planted-pytorch"])

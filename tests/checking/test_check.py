@@ -13,11 +13,11 @@ import pytest
 import cnnlens
 from cnnlens import sample
 from cnnlens.backend import worker
-from cnnlens.checking import auditing
 from cnnlens.checking import checker as checking
 from cnnlens.checking import listing as check_listing
 from cnnlens.cli.main import main
 from cnnlens.files.keras.network import keras_network
+from cnnlens.inputs.drawn import default_inputs
 from cnnlens.network.network import Network
 from cnnlens.testing import MemoryModel
 from tests.support import SHARED
@@ -41,14 +41,6 @@ FAULTS = {
     "second:float16": ("float16", r""),
     "pool:shifted": ("wrong", r"shift"),
 }
-
-
-@pytest.fixture
-def plant(plugins: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The file that says which fault the planted backends plant."""
-    path = tmp_path_factory.getbasetemp() / "plant"
-    monkeypatch.setenv("CNNLENS_PLANT", str(path))
-    return path
 
 
 def signed() -> np.ndarray:
@@ -218,7 +210,7 @@ def with_nan() -> Network:
 
 def test_a_recording_of_another_model(graphs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     network = cnnlens.open(graphs / "sequential.keras")
-    drawn = auditing.default_inputs(network)
+    drawn = default_inputs(network)
     cnnlens.record(network, drawn, backend="reference", out=tmp_path / "other.zarr")
     assert main(["check", str(sample.MODEL), str(tmp_path / "other.zarr")]) == 2
     assert "recording of another model" in capsys.readouterr().err

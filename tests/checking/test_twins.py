@@ -122,11 +122,8 @@ def test_a_live_module_and_inputs_given(pair: Path) -> None:
     assert "pytorch and reference" in shown
 
 
-def test_a_fault_of_a_backend_is_none_of_the_files(
-    pair: Path, plugins: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (tmp_path / "plant").write_text("second:swapped")
-    monkeypatch.setenv("CNNLENS_PLANT", str(tmp_path / "plant"))
+def test_a_fault_of_a_backend_is_none_of_the_files(pair: Path, plant: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plant.write_text("second:swapped")
     arguments = [str(pair / "twin.pt2"), "--twin", str(pair / "none.keras"), "-b", "planted-pytorch,reference"]
     assert main(["check", *arguments]) == 1
     said = capsys.readouterr().out

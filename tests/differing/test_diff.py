@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cnnlens.cli import diff as commands_diff
+from cnnlens.cli.main import main
 from cnnlens.differing.differ import diff
 from cnnlens.differing.hypotheses.kinship import kinship, noise_level
 from cnnlens.differing.moves import Chain, Flip, Reshape, Take, Transpose
@@ -659,13 +658,6 @@ def test_comparison_in_blocks_sees_every_element() -> None:
 # -- the command -------------------------------------------------------------------------------------------------------
 
 
-def command(*arguments: str) -> int:
-    parser = argparse.ArgumentParser()
-    commands_diff.add(parser.add_subparsers())
-    options = parser.parse_args(["diff", *arguments])
-    return int(options.command(options))
-
-
 def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from safetensors.numpy import save_file
 
@@ -673,14 +665,14 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     save_file({"a.weight": kernel}, tmp_path / "a.safetensors")
     save_file({"b.weight": np.ascontiguousarray(kernel[:, :, ::-1, ::-1])}, tmp_path / "b.safetensors")
     a, b = str(tmp_path / "a.safetensors"), str(tmp_path / "b.safetensors")
-    assert command(a, a) == 0
+    assert main(["diff", a, a]) == 0
     assert "equal" in capsys.readouterr().out
-    assert command(a, b) == 1
+    assert main(["diff", a, b]) == 1
     shown = capsys.readouterr().out
     assert "flipped on H and W" in shown
     assert "weight = weight[:, :, ::-1, ::-1]" in shown
-    assert command(a, b, "--json", "-o", str(tmp_path / "found.json")) == 1
+    assert main(["diff", a, b, "--json", "-o", str(tmp_path / "found.json")]) == 1
     found = json.loads((tmp_path / "found.json").read_text())
     assert found["rows"][0]["line"]["executable"] == "weight = weight[:, :, ::-1, ::-1]"
-    assert command(a, a, "--inputs", "random") == 2  # what was asked could not be told
+    assert main(["diff", a, a, "--inputs", "random"]) == 2  # what was asked could not be told
     assert "need a graph" in capsys.readouterr().out

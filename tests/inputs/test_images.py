@@ -446,7 +446,7 @@ def test_a_file_that_lies_about_its_size_costs_no_memory(tmp_path: Path) -> None
         put(tmp_path, "huge.npy", HUGE),
     ]
     script = (
-        "import resource, sys\nfrom cnnlens import images\nfrom cnnlens.errors import CnnlensError\n"
+        "import resource, sys\nfrom cnnlens.inputs import images\nfrom cnnlens.errors import CnnlensError\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "for path in sys.argv[1:]:\n"
         "    try: images.load(path)\n"

@@ -24,7 +24,7 @@ from cnnlens.layout.crossing import Crossing, crossings
 from cnnlens.layout.names import PYTORCH_KINDS, framework_named, kind_named
 from cnnlens.layout.readings import plan_of, readings, specimen
 from cnnlens.layout.tables import ROWS, Absent
-from cnnlens.plot import of_models as pictures
+from cnnlens.plot import of_layouts
 from cnnlens.plot.colours import paint
 from cnnlens.sample import MODEL
 
@@ -401,7 +401,7 @@ def test_letters_stand_upright_in_the_right_reading_alone() -> None:
 
 
 def test_the_figure_draws_the_readings_with_their_titles() -> None:
-    figure = pictures.layout_readings("Conv2d", "keras", "torch")
+    figure = of_layouts.layout_readings("Conv2d", "keras", "torch")
     said = titles(figure)
     assert "Conv2D kernel, from Keras to PyTorch" in said
     assert "HWIO (7, 7, 3, 3) to OIHW (3, 3, 7, 7)" in said
@@ -432,7 +432,7 @@ def test_a_real_kernel_is_drawn_with_its_own_weights(capsys: pytest.CaptureFixtu
 
     network = cnnlens.open(MODEL)
     layer = network["conv2d_1"]
-    figure = pictures.layout_readings(
+    figure = of_layouts.layout_readings(
         "Conv2D", "keras", "torch", weight="kernel", shape=(3, 3, 32, 64), model=(network, layer)
     )
     assert "conv2d_1: Conv2D kernel, from Keras to PyTorch" in titles(figure)
@@ -463,7 +463,7 @@ def test_a_real_kernel_is_drawn_with_its_own_weights(capsys: pytest.CaptureFixtu
 )
 def test_other_kinds_have_a_picture_too(kind: str) -> None:
     target = {"ConvLSTM2D": "flax"}.get(kind, "onnx")
-    figure = pictures.layout_readings(kind, "keras", target)
+    figure = of_layouts.layout_readings(kind, "keras", target)
     images = panel_images(figure)
     assert 2 <= len(images) <= 6
     assert titles(figure).count("✓") == 1

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 import cnnlens
+from cnnlens import sample
 from cnnlens.cli.arguments import parse_shapes
 from cnnlens.cli.main import main
 from cnnlens.errors import CnnlensError
@@ -217,7 +218,7 @@ def test_of_two_files_the_code_is_for_the_state_dict(folder: Path, capsys: pytes
     assert "the outputs agree" in capsys.readouterr().out
     assert main(["diff", "net.pt", "nested.pt", "--input-shape", "3,7,6"]) == 2
     assert "name its factory with --arch" in capsys.readouterr().err
-    keras = str(Path(architecture.__file__).parent / "sample" / "fashion_mnist_cnn.keras")
+    keras = str(sample.MODEL)
     assert main(["diff", keras, keras, *given]) == 2
     assert "--arch is for a state dict of PyTorch" in capsys.readouterr().err
     for command in (["check", keras, "--twin", "net.pt"], ["maps", "net.pt", "--image", "x.png"]):

@@ -113,8 +113,8 @@ MEMORY = """
 import resource, sys
 import numpy as np
 import cnnlens
-from cnnlens.inputs import open_inputs
-from cnnlens.recorder import record
+from cnnlens.inputs.stream import open_inputs
+from cnnlens.recording.recorder import record
 model, path, out = sys.argv[1:]
 network = cnnlens.open(model)
 def most():
@@ -148,7 +148,7 @@ def test_recording_and_reading_need_no_zarr_library() -> None:
     code = f"""
 import sys
 from cnnlens import record
-from cnnlens.cli import main
+from cnnlens.cli.main import main
 import numpy as np
 recording = record({str(MODEL)!r}, np.zeros((2, 28, 28), np.uint8), layers=["conv2d"])
 assert np.asarray(recording["conv2d"]).shape == (2, 32, 28, 28)
@@ -211,7 +211,7 @@ def test_inputs_that_break_off_leave_what_was_recorded(tmp_path: Path) -> None:
 
 SCRIPT = """
 import sys
-from cnnlens.recorder import record
+from cnnlens.recording.recorder import record
 def said(done, count):
     print(done, flush=True)
 record(sys.argv[1], sys.argv[2], out=sys.argv[3], batch=2, layers=["max_pooling2d_1", "dense_1"], progress=said)

@@ -1,4 +1,4 @@
-"""The third-party backends of tests/plugin, installed as their users would install them, and a look at what is left."""
+"""The third-party backends of support/plugin, installed as their users would install them, and what is left of them."""
 
 from __future__ import annotations
 
@@ -36,6 +36,17 @@ def plugins(plugin_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The plugins are installed for one test."""
     monkeypatch.syspath_prepend(str(plugin_folder))
     return plugin_folder
+
+
+@pytest.fixture
+def plant(plugins: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The file that says which fault the planted backends plant.
+
+    It is one for all tests of a process: their workers stay warm, and look where their environment said at first.
+    """
+    path = tmp_path_factory.getbasetemp() / "plant"
+    monkeypatch.setenv("CNNLENS_PLANT", str(path))
+    return path
 
 
 class Traces:
