@@ -3,14 +3,8 @@
 from __future__ import annotations
 
 from cnnlens.layout.conversions import (
-    FRAMEWORKS,
-    KINDS,
-    LEGEND,
     Convention,
     Description,
-    Geometry,
-    Pattern,
-    Step,
     arrange,
     arranged_shape,
     arranged_shapes,
@@ -21,13 +15,14 @@ from cnnlens.layout.conversions import (
     convention,
     describe,
     expression,
-    feature_map_axes,
-    from_canonical_maps,
-    resolve_kind,
     split_axes,
     stored_axes,
-    to_canonical_maps,
 )
+from cnnlens.layout.feature_maps import feature_map_axes, from_canonical_maps, to_canonical_maps
+from cnnlens.layout.geometry import Geometry
+from cnnlens.layout.lookup import KINDS, resolve_kind
+from cnnlens.layout.patterns import Pattern, Step
+from cnnlens.layout.tables import FRAMEWORKS, LEGEND
 
 __all__ = [
     "FRAMEWORKS",

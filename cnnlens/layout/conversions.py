@@ -15,24 +15,17 @@ from typing import Any
 from numpy.typing import NDArray
 
 from cnnlens.errors import CnnlensError
-from cnnlens.layout.feature_maps import feature_map_axes, from_canonical_maps, to_canonical_maps
 from cnnlens.layout.geometry import Geometry
 from cnnlens.layout.lookup import CANONICAL, KINDS, NDIM, look_up, pattern_of, resolve_kind
-from cnnlens.layout.patterns import SPATIAL, Pattern, Step, apply, parse, solve, stepped_shape, steps
+from cnnlens.layout.patterns import SPATIAL, Step, apply, parse, solve, stepped_shape, steps
 from cnnlens.layout.patterns import expression as _expression
-from cnnlens.layout.tables import FRAMEWORKS, LEGEND, NORMAL_NAMES, ROWS, TRANSPARENT, Absent, Row
+from cnnlens.layout.tables import FRAMEWORKS, NORMAL_NAMES, ROWS, TRANSPARENT, Absent, Row
 from cnnlens.layout.traps import TRAPS
 from cnnlens.text import nearest, printable
 
 __all__ = [
-    "FRAMEWORKS",
-    "KINDS",
-    "LEGEND",
     "Convention",
     "Description",
-    "Geometry",
-    "Pattern",
-    "Step",
     "arrange",
     "arranged_shape",
     "arranged_shapes",
@@ -43,12 +36,8 @@ __all__ = [
     "convention",
     "describe",
     "expression",
-    "feature_map_axes",
-    "from_canonical_maps",
-    "resolve_kind",
     "split_axes",
     "stored_axes",
-    "to_canonical_maps",
 ]
 
 _NOT_SAID = Geometry()

@@ -7,10 +7,11 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
-from cnnlens.layout.conversions import FRAMEWORKS, KINDS, LEGEND, Convention, Description, describe
+from cnnlens.layout.conversions import Convention, Description, describe
 from cnnlens.layout.crossing import FLOAT32, Crossing, CrossingAxis, Side, digits
+from cnnlens.layout.lookup import KINDS
 from cnnlens.layout.names import kind_named
-from cnnlens.layout.tables import ROWS
+from cnnlens.layout.tables import FRAMEWORKS, LEGEND, ROWS
 from cnnlens.text import columns
 
 __all__ = ["as_json", "as_table", "crossing_json", "crossing_text"]
