@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 torch = pytest.importorskip("torch")
 
 from cnnlens.checking import audit  # noqa: E402
+from cnnlens.checking.noise.prediction import FLOOR  # noqa: E402
 from cnnlens.layout import Geometry  # noqa: E402
 from cnnlens.network.graph import Call, Layer, Ref, Weight  # noqa: E402
 from tests.support import aten_cases as operators  # noqa: E402
@@ -30,7 +31,7 @@ def _audited(call: AtenCall) -> None:
     call.tensors = [x.astype(np.float32).astype(np.float64) if x.dtype.kind == "f" else x for x in call.tensors]
     found = call.audited(call.torch("float32"))
     assert found.verdict in ("exact", "float32"), found
-    assert found.bits >= 20.5, found
+    assert found.bits >= FLOOR, found
 
 
 @pytest.mark.parametrize("name", operators.CASES)

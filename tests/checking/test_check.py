@@ -184,15 +184,22 @@ def test_nothing_of_somebody_else_s_is_overwritten(tmp_path: Path) -> None:
 
 
 def test_nan_in_the_file_is_said_and_hiding_it_is_a_fault() -> None:
-    result = checking.check(with_nan(), backends=["keras-tensorflow", "keras-jax"])
+    """Whether TensorFlow's compiled convolution and ReLU hide a NaN hangs on the CPU, so its own maps are asked."""
+    network = with_nan()
+    drawn = default_inputs(network)
+    maps = cnnlens.record(network, drawn, backend="keras-tensorflow", precision="strict")["conv"][:, 2]
+    result = checking.check(network, drawn, backends=["keras-tensorflow", "keras-jax"])
     tensorflow, jax = result.runs
-    assert "NaN in output channel 2, which the backend hides" in check_listing.sentence(result, tensorflow)
+    if np.isnan(maps).any():
+        assert result.problem(tensorflow) is None
+    else:
+        assert "NaN in output channel 2, which the backend hides" in check_listing.sentence(result, tensorflow)
     assert result.problem(jax) is None
     assert "the file's kernel has NaN in output channel 2" in check_listing.as_table(result)
 
 
 def with_nan() -> Network:
-    """One convolution with a ReLU, and NaN in a kernel: TensorFlow's compiled pair gives zeros there."""
+    """One convolution with a ReLU, and NaN in a kernel: on some CPUs TensorFlow's compiled pair gives zeros there."""
     generator = np.random.default_rng(0)
     kernel = generator.standard_normal((3, 3, 2, 4)).astype(np.float32)
     kernel[0, 0, 0, 2] = np.nan

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from cnnlens.checking import audit, merge, pairwise
 from cnnlens.checking.noise.formats import BFLOAT16, FLOAT16, TF32, fits, to_format
+from cnnlens.checking.noise.prediction import FLOOR
 from cnnlens.errors import CnnlensError
 from cnnlens.network.graph import Call
 from tests.support.audited import Array, Audited
@@ -49,7 +50,7 @@ def test_no_false_alarm_for_any_layer_that_the_reference_computes(case: LayerCas
     layer = Audited(case.kind, case.shapes if case.listed else case.shapes[0], seed=len(case.name), **case.arguments)
     found = layer.check(layer.honest)
     assert found.verdict in ("exact", "float32"), found
-    assert found.bits >= 20, found
+    assert found.bits >= FLOOR, found
     assert found.explanation == ""
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from cnnlens.checking import Audit, audit
+from cnnlens.checking.noise.prediction import FLOOR
 from cnnlens.network.graph import Call, Layer, Ref
 from cnnlens.reference import Operation, build
 from tests.reference.test_layers import Graph
@@ -65,7 +66,7 @@ def test_no_false_alarm_on_tensorflow(folder: Path, index: Mapping[str, Any], ki
     blamed = [(name, one) for name, one in found if one.verdict not in ("exact", "float32")]
     assert not blamed
     # Sampling positions in float32 cost a resizing half a bit more than anything else costs.
-    assert all(one.bits >= 20 for _, one in found), min(found, key=lambda one: one[1].bits)
+    assert all(one.bits >= FLOOR for _, one in found), min(found, key=lambda one: one[1].bits)
 
 
 def test_no_false_alarm_on_bare_operations_of_tensorflow(folder: Path, index: Mapping[str, Any]) -> None:

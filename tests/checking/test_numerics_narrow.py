@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from cnnlens.checking.noise.formats import BFLOAT16, FLOAT16, TF32, Format, Rounding, to_format
+from cnnlens.checking.noise.prediction import FLOOR
 from cnnlens.reference.operation import LinearOperation
 from tests.support import SUPPORT
 from tests.support.audited import Array, Audited
@@ -167,7 +168,7 @@ def test_torch_float32(torch_results: Path, name: str) -> None:
     layer = framework_layer(name)
     found = layer.check(np.load(torch_results / f"{name}.float32.npy"))
     assert found.verdict in ("exact", "float32"), found
-    assert found.bits >= 20
+    assert found.bits >= FLOOR
 
 
 @pytest.mark.parametrize("name", CASES)

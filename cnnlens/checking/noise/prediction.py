@@ -18,7 +18,7 @@ from cnnlens.checking.noise.linear import fan_in, product, winograd
 from cnnlens.checking.noise.propagation import inner_loss, propagate
 from cnnlens.reference.operation import LinearOperation
 
-__all__ = ["Prediction", "errors", "floor_of", "predict", "ratios", "spread_of", "terms_of"]
+__all__ = ["FLOOR", "Prediction", "errors", "floor_of", "predict", "ratios", "spread_of", "terms_of"]
 
 # Sums of squares below this times 2^20 are lost where float32 flushes its subnormal numbers to zero.
 _TINY = 2.0**-126
@@ -126,6 +126,10 @@ def terms_of(case: Case) -> int:
     return max(given // max(case.output.size, 1), 1)
 
 
+# Bits that the best of honest float32 layers are asked for: CPUs and libraries were measured between 20.2 and 24.5.
+FLOOR = 20.0
+
+
 def floor_of(case: Case) -> float:
     """The least effective bits of float32: a plain sum of so many terms, and what Winograd may lose.
 
@@ -133,7 +137,7 @@ def floor_of(case: Case) -> float:
     better (20.5 bits and more), naive loops are not.
     """
     terms = terms_of(case)
-    floor = min(20.0, 25.0 - 0.5 * float(np.log2(max(terms, 2) / 2)))
+    floor = min(FLOOR, 25.0 - 0.5 * float(np.log2(max(terms, 2) / 2)))
     if isinstance(case.operation, LinearOperation) and winograd(case.operation):
         floor -= _WINOGRAD
     return floor
