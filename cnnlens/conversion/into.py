@@ -146,6 +146,7 @@ def _proof(
         CnnlensError: it does not agree.
     """
     from cnnlens.backend import seam as backend
+    from cnnlens.backend.options import RunOptions
     from cnnlens.checking import checker as checking
     from cnnlens.checking import twins
     from cnnlens.conversion.converter import why_not
@@ -154,8 +155,9 @@ def _proof(
         return None
     suited = backend.suited(result.source.framework)[:1]
     say(f"running the result under {suited[0]}")
+    options = RunOptions(precision="strict", timeout=timeout)
     if not model.calls:
-        check = checking.check(result, inputs, backends=suited, timeout=timeout)
+        check = checking.check_network(result, inputs, options, backends=suited)
         if check.agree and check.could_check:
             return check
         run = check.runs[0]
@@ -164,7 +166,7 @@ def _proof(
             problem if isinstance(problem, str) else "a layer of it is not rounding" if problem else "it cannot be run"
         )
         raise CnnlensError(f"{printable(model.source.path, 300)}: nothing was written, for the result fails: {why}")
-    found = twins.check_twins(model, result, inputs, backends=[*suited, "reference"], timeout=timeout)
+    found = twins.check_twin_networks((model, result), inputs, options, backends=[*suited, "reference"])
     if found.agree and found.could_check:
         return found
     raise CnnlensError(
