@@ -95,12 +95,10 @@ def check_twins(
     backends: Sequence[str] | None = None,
     precision: str = "strict",
     device: str = "cpu",
-    example: Any = None,
     timeout: float | None = None,
     trust_code: bool = False,
     allow_nonfinite: bool = False,
     progress: Callable[[str], object] | None = None,
-    turned: Callable[[Mapping[str, Array]], Mapping[str, Array]] | None = None,
 ) -> Twins:
     """Audit two models and compare their outputs on the same inputs.
 
@@ -109,21 +107,17 @@ def check_twins(
         inputs: What ``record`` takes for ``a``; ``b`` is given the same in its own axes. None draws a few.
         backends: Each runs the model of its own framework, the reference both. None: those that suit each.
         precision, device, timeout, trust_code, allow_nonfinite, progress: As ``check`` takes them.
-        example: As ``record`` takes it, for a live PyTorch module.
-        turned: The canonical inputs of ``b``, by name, for those of ``a``, where it is known how they correspond; None
-            takes them in order, and their axes as they fit.
 
     Raises:
         CnnlensError: inputs or outputs that cannot belong to one model, a backend that fails; one line.
     """
     return check_twin_networks(
-        (network_given(a, inputs, example), network_given(b, inputs, example)),
+        (network_given(a, inputs), network_given(b, inputs)),
         inputs,
         RunOptions(device, precision, timeout=timeout, trust_code=trust_code, allow_nonfinite=allow_nonfinite),
         lives=(_live(a), _live(b)),
         backends=backends,
         progress=progress,
-        turned=turned,
     )
 
 
@@ -141,7 +135,9 @@ def check_twin_networks(
 
     Args:
         lives: The live models that the networks were made from, where there are such.
-        inputs, backends, progress, turned: As ``check_twins`` takes them.
+        inputs, backends, progress: As ``check_twins`` takes them.
+        turned: The second's canonical inputs, by name, for those of the first, where it is known how they correspond;
+            None takes them in order, and their axes as they fit.
     """
     for network in networks:
         if not network.calls:
@@ -184,7 +180,7 @@ def exactly_apart(
     """How far the outputs of two networks are apart in float64, each as a part of its largest value; runs nothing else.
 
     Args:
-        inputs, turned: As ``check_twins`` takes them.
+        inputs, turned: As ``check_twin_networks`` takes them.
 
     Raises:
         UnsupportedLayerError: the reference cannot compute one of them.
