@@ -289,10 +289,10 @@ class Process:
                 said += "; is it a Python with what the backend needs?"
         self._fail(said)
 
-    def _fail(self, said: str, details: str = "") -> NoReturn:
+    def _fail(self, said: str) -> NoReturn:
         last = self._last_words()
         self._end(said)
-        raise WorkerError(f"{self.spec}: {said}" + (f"; the last it printed: {last}" if last else ""), details)
+        raise WorkerError(f"{self.spec}: {said}" + (f"; the last it printed: {last}" if last else ""))
 
     def _raise(self, error: Mapping[str, str], doing: str) -> NoReturn:
         message, kind = printable(error["message"], 600), error["kind"]

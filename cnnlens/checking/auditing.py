@@ -37,16 +37,12 @@ def audited_calls(network: Network) -> list[Call]:
     return [call for call in network.calls if call.layer.kind != "InputLayer" and not call.layer.container]
 
 
-def audit_recording(network: Network, recording: Recorded, count: int | None = None) -> Iterator[tuple[str, Audit]]:
-    """Each call's audit, on the inputs that the recording holds for it.
-
-    Args:
-        count: How many of the recording's examples to look at; None takes as many as make 200,000 input numbers.
-    """
+def audit_recording(network: Network, recording: Recorded) -> Iterator[tuple[str, Audit]]:
+    """Each call's audit, on as many of the inputs that the recording holds for it as make 200,000 numbers."""
     inputs = [network.tensors[ref.name] for ref in network.inputs]
     first = next((recording[ref.name] for ref in inputs if ref.name in recording), None)
     size = int(np.prod(first.shape[1:], dtype=np.int64)) if first is not None else INPUT_NUMBERS
-    looked = min(recording.count, count or max(INPUT_NUMBERS // max(size, 1), 1), 64)
+    looked = min(recording.count, max(INPUT_NUMBERS // max(size, 1), 1), 64)
     for call in audited_calls(network):
         yield call.name, _audit(network, call, recording, looked, recording.info["precision"] != "native")
 

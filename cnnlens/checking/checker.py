@@ -11,7 +11,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import numpy as np
 
 from cnnlens.backend import suited
 from cnnlens.backend.handover import network_hash
+from cnnlens.backend.options import RunOptions
 from cnnlens.checking.auditing import Recorded, audit_recording, audited_calls
 from cnnlens.checking.pairs import Comparison, pairwise
 from cnnlens.checking.result import Check, Row, Run
@@ -31,7 +32,7 @@ from cnnlens.opening.live import backend_of
 from cnnlens.output import silent
 from cnnlens.text import printable
 
-__all__ = ["check"]
+__all__ = ["check", "check_network"]
 
 
 # -- the check -------------------------------------------------------------------------------------------------------
@@ -73,10 +74,39 @@ def check(
             backend that fails is no exception: its ``Run`` holds the error and the others' results stand.
     """
     from cnnlens.opening.opener import network_given
-    from cnnlens.recording.recording import Recording
 
     network = network_given(model, inputs, example)
-    live = None if isinstance(model, str | os.PathLike | Network) else model
+    return check_network(
+        network,
+        inputs,
+        RunOptions(device, precision, timeout=timeout, trust_code=trust_code, allow_nonfinite=allow_nonfinite),
+        live=None if isinstance(model, str | os.PathLike | Network) else model,
+        backends=backends,
+        recordings=recordings,
+        repeat=repeat,
+        progress=progress,
+    )
+
+
+def check_network(
+    network: Network,
+    inputs: Any,
+    options: RunOptions,
+    *,
+    live: Any = None,
+    backends: Sequence[str] | None = None,
+    recordings: Sequence[Any] = (),
+    repeat: int = 1,
+    progress: Callable[[str], object] | None = None,
+) -> Check:
+    """Audit an open network, as ``check`` audits what it has opened.
+
+    Args:
+        live: The live model that ``network`` was made from, where there is one.
+        inputs, backends, recordings, repeat, progress: As ``check`` takes them.
+    """
+    from cnnlens.recording.recording import Recording
+
     if backends is None:
         backends = [] if recordings else suited(network.source.framework) if live is None else [backend_of(live)]
     if not backends and not recordings:
@@ -95,9 +125,7 @@ def check(
     audits: dict[str, dict[str, Audit]] = {}
     kept: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(prefix="cnnlens-check-") as folder:
-        start = _Starter(
-            network, live, given, Path(folder), precision, device, repeat, timeout, trust_code, allow_nonfinite
-        )
+        start = _Starter(network, live, given, Path(folder), repeat, options)
         with ThreadPoolExecutor(max(len(backends), 1)) as pool:
             pending: dict[Future[Any], str] = {
                 pool.submit(start, backend, label): label for backend, label in zip(backends, labels, strict=False)
@@ -132,42 +160,29 @@ def check(
 # -- running ---------------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
 class _Starter:
     """Runs one backend into a recording of its own; called from a thread a backend."""
 
-    def __init__(
-        self,
-        network: Network,
-        live: Any,
-        inputs: Any,
-        folder: Path,
-        precision: str,
-        device: str,
-        repeat: int,
-        timeout: float | None,
-        trust_code: bool,
-        allow_nonfinite: bool,
-    ) -> None:
-        self.network, self.live, self.inputs, self.folder = network, live, inputs, folder
-        self.precision, self.device, self.repeat, self.timeout = precision, device, repeat, timeout
-        self.trust_code, self.allow_nonfinite = trust_code, allow_nonfinite
+    network: Network
+    live: Any
+    inputs: Any
+    folder: Path
+    repeat: int
+    options: RunOptions
 
     def __call__(self, backend: str, label: str) -> tuple[Run, Any]:
-        from cnnlens.recording.recorder import record, runs_here
+        from cnnlens.recording.recorder import record_network, runs_here
 
         made = [
-            record(
+            record_network(
                 self.network,
                 self.inputs,
+                self.options,
+                backend=backend,
                 # A live model itself runs where it lives; any other backend is given its graph and its arrays.
                 live=self.live if runs_here(self.live, backend) else None,
-                backend=backend,
-                device=self.device,
-                precision=self.precision,
                 out=self.folder / f"{abs(hash(label))}-{number}.zarr",
-                timeout=self.timeout,
-                trust_code=self.trust_code,
-                allow_nonfinite=self.allow_nonfinite,
             )
             for number in range(max(self.repeat, 1))
         ]

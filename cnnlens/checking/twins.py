@@ -20,9 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnlens.backend import get, suited
+from cnnlens.backend.options import RunOptions
 from cnnlens.backend.process import parse_spec
 from cnnlens.checking.auditing import recorded_ref
-from cnnlens.checking.checker import check
+from cnnlens.checking.checker import check_network
 from cnnlens.checking.pairs import Comparison, pairwise
 from cnnlens.checking.result import Check
 from cnnlens.errors import CnnlensError, UnsupportedLayerError
@@ -33,11 +34,11 @@ from cnnlens.network.network import Network
 from cnnlens.opening.live import backend_of
 from cnnlens.opening.opener import network_given
 from cnnlens.output import silent
-from cnnlens.recording.recorder import record, runs_here
+from cnnlens.recording.recorder import record_network, runs_here
 from cnnlens.recording.recording import Recording
 from cnnlens.text import printable
 
-__all__ = ["LIMIT", "Output", "Twins", "check_twins", "exactly_apart"]
+__all__ = ["LIMIT", "Output", "Twins", "check_twin_networks", "check_twins", "exactly_apart"]
 
 Array = NDArray[Any]
 
@@ -94,12 +95,10 @@ def check_twins(
     backends: Sequence[str] | None = None,
     precision: str = "strict",
     device: str = "cpu",
-    example: Any = None,
     timeout: float | None = None,
     trust_code: bool = False,
     allow_nonfinite: bool = False,
     progress: Callable[[str], object] | None = None,
-    turned: Callable[[Mapping[str, Array]], Mapping[str, Array]] | None = None,
 ) -> Twins:
     """Audit two models and compare their outputs on the same inputs.
 
@@ -108,20 +107,43 @@ def check_twins(
         inputs: What ``record`` takes for ``a``; ``b`` is given the same in its own axes. None draws a few.
         backends: Each runs the model of its own framework, the reference both. None: those that suit each.
         precision, device, timeout, trust_code, allow_nonfinite, progress: As ``check`` takes them.
-        example: As ``record`` takes it, for a live PyTorch module.
-        turned: The canonical inputs of ``b``, by name, for those of ``a``, where it is known how they correspond; None
-            takes them in order, and their axes as they fit.
 
     Raises:
         CnnlensError: inputs or outputs that cannot belong to one model, a backend that fails; one line.
     """
-    networks = network_given(a, inputs, example), network_given(b, inputs, example)
+    return check_twin_networks(
+        (network_given(a, inputs), network_given(b, inputs)),
+        inputs,
+        RunOptions(device, precision, timeout=timeout, trust_code=trust_code, allow_nonfinite=allow_nonfinite),
+        lives=(_live(a), _live(b)),
+        backends=backends,
+        progress=progress,
+    )
+
+
+def check_twin_networks(
+    networks: tuple[Network, Network],
+    inputs: Any,
+    options: RunOptions,
+    *,
+    lives: tuple[Any, Any] = (None, None),
+    backends: Sequence[str] | None = None,
+    progress: Callable[[str], object] | None = None,
+    turned: Callable[[Mapping[str, Array]], Mapping[str, Array]] | None = None,
+) -> Twins:
+    """Compare two open networks, as ``check_twins`` compares what it has opened.
+
+    Args:
+        lives: The live models that the networks were made from, where there are such.
+        inputs, backends, progress: As ``check_twins`` takes them.
+        turned: The second's canonical inputs, by name, for those of the first, where it is known how they correspond;
+            None takes them in order, and their axes as they fit.
+    """
     for network in networks:
         if not network.calls:
             raise without_graph(network)
-    lives = [None if isinstance(one, str | os.PathLike | Network) else one for one in (a, b)]
     specs = [_specs(network, live, backends) for network, live in zip(networks, lives, strict=True)]
-    described, first = _inputs(networks[0], inputs, allow_nonfinite)
+    described, first = _inputs(networks[0], inputs, options.allow_nonfinite)
     given = first, dict(turned(first)) if turned is not None else _translated(first, networks)
     if len(networks[0].outputs) != len(networks[1].outputs):
         counts = " and ".join(str(len(one.outputs)) for one in networks)
@@ -130,16 +152,13 @@ def check_twins(
 
         def made(side: int, spec: str) -> Recording:
             live = lives[side] if runs_here(lives[side], spec) else None
-            found = record(
+            found = record_network(
                 networks[side],
                 CanonicalStream(given[side], described),
+                options,
                 backend=spec,
                 live=live,
-                device=device,
-                precision=precision,
                 out=Path(folder) / f"{side}-{specs[side].index(spec)}.zarr",
-                timeout=timeout,
-                trust_code=trust_code,
             )
             (progress or silent)(f"{spec}: ran")
             return found
@@ -147,7 +166,7 @@ def check_twins(
         pending = [[pool.submit(made, side, spec) for spec in specs[side]] for side in (0, 1)]
         recordings = [[one.result() for one in side] for side in pending]
         checks = [
-            replace(check(network, recordings=found), inputs=described)
+            replace(check_network(network, None, options, recordings=found), inputs=described)
             for network, found in zip(networks, recordings, strict=True)
         ]
         exact, reason = _exact(networks, given)
@@ -161,7 +180,7 @@ def exactly_apart(
     """How far the outputs of two networks are apart in float64, each as a part of its largest value; runs nothing else.
 
     Args:
-        inputs, turned: As ``check_twins`` takes them.
+        inputs, turned: As ``check_twin_networks`` takes them.
 
     Raises:
         UnsupportedLayerError: the reference cannot compute one of them.
@@ -171,6 +190,10 @@ def exactly_apart(
     if reason:
         raise UnsupportedLayerError(reason)
     return [math.inf if pair is None else _apart(*pair) for pair in pairs]
+
+
+def _live(model: Any) -> Any:
+    return None if isinstance(model, str | os.PathLike | Network) else model
 
 
 def _specs(network: Network, live: Any, wanted: Sequence[str] | None) -> list[str]:

@@ -23,6 +23,7 @@ from cnnlens.output import silent
 from cnnlens.text import printable
 
 if TYPE_CHECKING:
+    from cnnlens.backend.options import RunOptions
     from cnnlens.checking.twins import Twins
     from cnnlens.opening.architecture import InputShape
 
@@ -91,6 +92,7 @@ def convert(
         CnnlensError: the result does not agree with the original, or what should run it is not installed. In either
             case nothing is written.
     """
+    from cnnlens.backend.options import RunOptions
     from cnnlens.janitor import temporary_folder
     from cnnlens.opening.opener import network_given
 
@@ -107,7 +109,8 @@ def convert(
         made = (_to_torch if framework == "torch" else _to_keras)(network, folder, target.name, timeout)
         arrays = made.arrays()
         say(f"running the original in the reference, the result under {backend}")
-        twins = _proved(network, made, inputs, backend, timeout)
+        options = RunOptions(precision="strict", timeout=timeout)
+        twins = _proved(network, made, inputs, backend, options)
         files = [(path, target.with_suffix(path.suffix)) for path in made.files]
         _move(files)
     notes = (*made.notes, *_rounding_notes(made, twins))
@@ -278,7 +281,7 @@ def _to_keras(network: Network, folder: Path, name: str, timeout: float | None) 
 # -- proving it ------------------------------------------------------------------------------------------------------
 
 
-def _proved(network: Network, made: _Made, inputs: Any, backend: str, timeout: float | None) -> Twins:
+def _proved(network: Network, made: _Made, inputs: Any, backend: str, options: RunOptions) -> Twins:
     """Both models on the same inputs.
 
     Raises:
@@ -286,8 +289,8 @@ def _proved(network: Network, made: _Made, inputs: Any, backend: str, timeout: f
     """
     from cnnlens.checking import twins
 
-    found = twins.check_twins(
-        network, made.network, inputs, backends=[backend, "reference"], timeout=timeout, turned=made.turned
+    found = twins.check_twin_networks(
+        (network, made.network), inputs, options, backends=[backend, "reference"], turned=made.turned
     )
     if found.could_check and (found.agree or _rounding_alone(network, made, inputs, found)):
         return found

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 from cnnlens.errors import CnnlensError
 from cnnlens.network.graph import Layer
 from cnnlens.network.network import Network
-from cnnlens.output import silent
 from cnnlens.text import printable
 
 if TYPE_CHECKING:
@@ -54,7 +53,6 @@ def put_into(
     inputs: Any = None,
     shapes: Sequence[InputShape] | None = None,
     timeout: float | None = None,
-    progress: Callable[[str], object] | None = None,
 ) -> Transfer:
     """Put a model's weights into a copy of another.
 
@@ -88,7 +86,7 @@ def put_into(
         result = _opened(spec, part, True, shapes) if is_code else _opened(os.fspath(part), None, False, None)
         if target.calls and not result.calls:
             result = _filled(target, result)
-        proof = _proof(model, result, inputs, timeout, progress or silent)
+        proof = _proof(model, result, inputs, timeout)
         from cnnlens.output import replacing
 
         shutil.copyfile(part, stack.enter_context(replacing(place)))
@@ -137,15 +135,14 @@ def _place(out: str | os.PathLike[str] | None, target: Network, is_code: bool) -
     return Path(out) / name if Path(out).is_dir() else Path(out)
 
 
-def _proof(
-    model: Network, result: Network, inputs: Any, timeout: float | None, say: Callable[[str], object]
-) -> Twins | Check | None:
+def _proof(model: Network, result: Network, inputs: Any, timeout: float | None) -> Twins | Check | None:
     """What the result is held against.
 
     Raises:
         CnnlensError: it does not agree.
     """
     from cnnlens.backend import seam as backend
+    from cnnlens.backend.options import RunOptions
     from cnnlens.checking import checker as checking
     from cnnlens.checking import twins
     from cnnlens.conversion.converter import why_not
@@ -153,9 +150,9 @@ def _proof(
     if not result.calls:
         return None
     suited = backend.suited(result.source.framework)[:1]
-    say(f"running the result under {suited[0]}")
+    options = RunOptions(precision="strict", timeout=timeout)
     if not model.calls:
-        check = checking.check(result, inputs, backends=suited, timeout=timeout)
+        check = checking.check_network(result, inputs, options, backends=suited)
         if check.agree and check.could_check:
             return check
         run = check.runs[0]
@@ -164,7 +161,7 @@ def _proof(
             problem if isinstance(problem, str) else "a layer of it is not rounding" if problem else "it cannot be run"
         )
         raise CnnlensError(f"{printable(model.source.path, 300)}: nothing was written, for the result fails: {why}")
-    found = twins.check_twins(model, result, inputs, backends=[*suited, "reference"], timeout=timeout)
+    found = twins.check_twin_networks((model, result), inputs, options, backends=[*suited, "reference"])
     if found.agree and found.could_check:
         return found
     raise CnnlensError(

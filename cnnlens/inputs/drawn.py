@@ -21,7 +21,7 @@ _MOST_INPUTS = 8
 _EMBEDDINGS = ("Embedding", "embedding")  # a layer, and PyTorch's function
 
 
-def default_inputs(network: Network, seed: int = 0) -> dict[str, NDArray[Any]]:
+def default_inputs(network: Network) -> dict[str, NDArray[Any]]:
     """Canonical inputs from a fixed seed: uniform in 0..1, in 0..255 for a model that rescales, rows of an embedding.
 
     Raises:
@@ -29,7 +29,7 @@ def default_inputs(network: Network, seed: int = 0) -> dict[str, NDArray[Any]]:
     """
     from cnnlens.network.graph import OPEN_SIZE, rescales
 
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(0)
     drawn: dict[str, NDArray[Any]] = {}
     shapes: dict[str, tuple[int, ...]] = {}
     for ref in network.inputs:

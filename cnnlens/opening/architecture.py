@@ -15,7 +15,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -74,8 +74,6 @@ def open_architecture(
     arch: str,
     state: str | os.PathLike[str] | None = None,
     example_shapes: Sequence[InputShape | Sequence[int]] | None = None,
-    python: str | None = None,
-    kwargs: Mapping[str, Any] | None = None,
     timeout: float = TIMEOUT,
 ) -> Network:
     """The network of a module that somebody's code builds, with the weights of a file.
@@ -85,8 +83,6 @@ def open_architecture(
             Literal arguments may follow: ``models:resnet(classes=10)``. **This code is run**, in a process of its own.
         state: A state dict (``.pt``, ``.pth``, ``.safetensors``), read by our reader; None: the module as it is made.
         example_shapes: The shape of each input, without the batch; None takes the module's ``example_input_array``.
-        python: Another interpreter for that process; it needs torch, numpy and safetensors.
-        kwargs: What the factory is called with, beside what ``arch`` says.
         timeout: Seconds that it may take.
 
     Raises:
@@ -102,7 +98,7 @@ def open_architecture(
         "arch": arch,
         "module": module,
         "factory": factory,
-        "arguments": {**arguments, **(kwargs or {})},
+        "arguments": arguments,
         "directory": os.getcwd(),
         "shapes": [{"shape": list(one.shape), "dtype": one.dtype} for one in shapes] or None,
     }
@@ -113,7 +109,7 @@ def open_architecture(
             (folder / "request.json").write_text(json.dumps(request), encoding="utf-8")
         except (TypeError, ValueError) as error:
             raise CnnlensError(f"{printable(arch, 200)}: its arguments must be plain ({printable(error)})") from None
-        _run(arch, folder, python or sys.executable, timeout)
+        _run(arch, folder, timeout)
         data = memoryview((folder / "model.pt2").read_bytes())
     return _network(arch, factory, held, Path(state) if state is not None else None, data)
 
@@ -186,9 +182,9 @@ def _write_state(held: Any, path: Path) -> None:
 # -- the process -----------------------------------------------------------------------------------------------------
 
 
-def _run(arch: str, folder: Path, python: str, timeout: float) -> None:
+def _run(arch: str, folder: Path, timeout: float) -> None:
     """Have ``model.pt2`` written into ``folder``."""
-    code = _process(arch, folder, python, timeout)
+    code = _process(arch, folder, timeout)
     error = folder / "error.json"
     if error.exists():
         raise CnnlensError(printable(json.loads(error.read_text(encoding="utf-8"))["message"], 900))
@@ -201,7 +197,7 @@ def _run(arch: str, folder: Path, python: str, timeout: float) -> None:
         )
 
 
-def _process(arch: str, folder: Path, python: str, timeout: float) -> int:
+def _process(arch: str, folder: Path, timeout: float) -> int:
     """Run the exporting process to its end; its exit code."""
     from cnnlens import janitor
 
@@ -209,7 +205,7 @@ def _process(arch: str, folder: Path, python: str, timeout: float) -> int:
     try:
         with open(folder / "log", "wb") as output:
             process = subprocess.Popen(
-                [python, "-B", "-m", "cnnlens_backends.pytorch_export", str(folder)],
+                [sys.executable, "-B", "-m", "cnnlens_backends.pytorch_export", str(folder)],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -217,7 +213,7 @@ def _process(arch: str, folder: Path, python: str, timeout: float) -> int:
                 start_new_session=True,  # Ctrl-C at the terminal is for this process, which ends the other
             )
     except OSError as error:
-        raise CnnlensError(f"{shown}: {printable(python, 200)} cannot be started ({error.strerror})") from None
+        raise CnnlensError(f"{shown}: {printable(sys.executable, 200)} cannot be started ({error.strerror})") from None
     janitor.watch(process.pid)
     try:
         return process.wait(timeout)

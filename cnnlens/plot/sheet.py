@@ -126,10 +126,10 @@ def put(
     )
 
 
-def _lines(text: str, width: int, most: int = 2) -> list[str]:
-    """``text`` folded to ``width`` pixels at the size of a subtitle, in at most ``most`` lines."""
+def _lines(text: str, width: int) -> list[str]:
+    """``text`` folded to ``width`` pixels at the size of a subtitle, in at most two lines."""
     characters = max(20, int(width / (SUBTITLE * _POINT * 0.54)))
-    return textwrap.wrap(printable(text, 600), characters, max_lines=most, placeholder=" …", break_on_hyphens=False)
+    return textwrap.wrap(printable(text, 600), characters, max_lines=2, placeholder=" …", break_on_hyphens=False)
 
 
 def room(ax: Axes) -> tuple[int, int]:

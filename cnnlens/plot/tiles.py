@@ -27,12 +27,12 @@ class Mosaic(NamedTuple):
     boxes: NDArray[np.int64]
 
 
-def columns_for(count: int, *, tile_height: int = 1, tile_width: int = 1, aspect: float = 1.6) -> int:
-    """How many columns make a grid of ``count`` tiles about ``aspect`` times as wide as high, with few empty places.
+def columns_for(count: int, *, tile_height: int = 1, tile_width: int = 1) -> int:
+    """How many columns make a grid of ``count`` tiles about 1.6 times as wide as high, with few empty places.
 
     Examples: 32 square tiles go 8 to a row, 64 go 8, 512 go 32, 10 go 5.
     """
-    ideal = math.sqrt(count * aspect * tile_height / tile_width)
+    ideal = math.sqrt(count * 1.6 * tile_height / tile_width)
 
     def cost(columns: int) -> float:
         rows = math.ceil(count / columns)

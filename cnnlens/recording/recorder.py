@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from cnnlens import janitor
 from cnnlens.backend import handover, suited
 from cnnlens.backend.chunks import write_chunk, zeros_crc32
+from cnnlens.backend.options import RunOptions
 from cnnlens.backend.process import parse_spec
 from cnnlens.backend.worker import Chunk
 from cnnlens.errors import CnnlensError
@@ -40,7 +41,7 @@ from cnnlens.recording.runners import LiveRunner, Runner, WorkerRunner, differin
 from cnnlens.recording.writer import Part, RecordingWriter, is_disk_trouble
 from cnnlens.text import nearest, printable
 
-__all__ = ["record", "runs_here"]
+__all__ = ["record", "record_network", "runs_here"]
 
 Array = NDArray[Any]
 T = TypeVar("T")
@@ -104,10 +105,40 @@ def record(
     """
     if not isinstance(model, str | os.PathLike | Network):
         live = model
-    network = network_given(model, inputs, example)
+    return record_network(
+        network_given(model, inputs, example),
+        inputs,
+        RunOptions(device, precision, batch, timeout, trust_code, scale, limit, allow_nonfinite),
+        backend=backend,
+        live=live,
+        layers=layers,
+        out=out,
+        resume=resume,
+        overwrite=overwrite,
+        progress=progress,
+    )
+
+
+def record_network(
+    network: Network,
+    inputs: Any,
+    options: RunOptions,
+    *,
+    backend: str | None = None,
+    live: Any = None,
+    layers: Iterable[str | int] | None = None,
+    out: str | os.PathLike[str] | None = None,
+    resume: bool = True,
+    overwrite: bool = False,
+    progress: Callable[[int, int], object] | None = None,
+) -> Recording:
+    """Run an open network, as ``record`` runs what it has opened; everything else is as ``record`` takes it."""
+    batch = options.batch
     if batch is not None and batch < 1:
         raise CnnlensError(f"a batch holds at least one input, not {batch}")
-    stream = open_inputs(network, inputs, scale=scale, limit=limit, allow_nonfinite=allow_nonfinite)
+    stream = open_inputs(
+        network, inputs, scale=options.scale, limit=options.limit, allow_nonfinite=options.allow_nonfinite
+    )
     tensors, notes = _tensors(network, None if layers is None else list(layers))
     size = min(batch or _default_batch(network, tensors, stream), stream.count)
     spec = backend or (_default_backend(network) if live is None else backend_of(live))
@@ -117,9 +148,9 @@ def record(
     try:
         with ExitStack() as stack:
             if live is None:
-                runner: Runner = WorkerRunner(network, spec, device, precision, trust_code, timeout)
+                runner: Runner = WorkerRunner(network, spec, options)
             else:
-                runner = LiveRunner(network, spec, device, precision, trust_code, live)
+                runner = LiveRunner(network, spec, options, live)
             stack.callback(runner.release)
             description = Description(
                 model={
@@ -132,7 +163,7 @@ def record(
                 backend=parse_spec(spec)[0],
                 versions=runner.versions,
                 device=runner.device,
-                precision=precision,
+                precision=options.precision,
                 batch=size,
                 count=stream.count,
                 tensors=tensors,

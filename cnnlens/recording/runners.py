@@ -19,6 +19,7 @@ from cnnlens import janitor, layout
 from cnnlens.backend import handover
 from cnnlens.backend import seam as seam
 from cnnlens.backend.chunks import DTYPES, in_parallel, write_chunk
+from cnnlens.backend.options import RunOptions
 from cnnlens.backend.worker import Chunk, pool
 from cnnlens.errors import CnnlensError
 from cnnlens.network.network import Network
@@ -56,16 +57,16 @@ class Runner(Protocol):
 class WorkerRunner:
     """A backend in a process of its own, taken from the pool of those that are warm."""
 
-    def __init__(
-        self, network: Network, spec: str, device: str, precision: str, trust_code: bool, timeout: float | None
-    ) -> None:
+    def __init__(self, network: Network, spec: str, options: RunOptions) -> None:
         self._tickets: deque[tuple[int, Mapping[str, Chunk]]] = deque()
         self._stack = ExitStack()
         try:
-            self._worker = self._stack.enter_context(pool(spec, device, precision, timeout or _TIMEOUT))
+            self._worker = self._stack.enter_context(
+                pool(spec, options.device, options.precision, options.timeout or _TIMEOUT)
+            )
             folder = self._stack.enter_context(janitor.temporary_folder())
             handover.write(network, folder)
-            loaded = self._worker.load(folder, trust_code)
+            loaded = self._worker.load(folder, options.trust_code)
         except BaseException:
             self._stack.close()
             raise
@@ -94,10 +95,12 @@ class WorkerRunner:
 class LiveRunner:
     """A backend in this process, on the live model that the caller holds."""
 
-    def __init__(self, network: Network, name: str, device: str, precision: str, trust_code: bool, live: Any) -> None:
+    def __init__(self, network: Network, name: str, options: RunOptions, live: Any) -> None:
         backend = seam.get(name)
-        seam.check_precision(precision)
-        self._session = backend.load(network, device, precision, live=live, trust_code=trust_code)
+        seam.check_precision(options.precision)
+        self._session = backend.load(
+            network, options.device, options.precision, live=live, trust_code=options.trust_code
+        )
         self._writer = ThreadPoolExecutor(1, "cnnlens-writer")
         self._writing: deque[Future[dict[str, Part]]] = deque()
         self._name = name

@@ -88,7 +88,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def here(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """What the other process does, done in this one: starting Python and importing torch takes most of its time."""
     path, modules = list(sys.path), set(sys.modules)
-    monkeypatch.setattr(architecture, "_process", lambda arch, folder, python, timeout: pytorch_export.main(folder))
+    monkeypatch.setattr(architecture, "_process", lambda arch, folder, timeout: pytorch_export.main(folder))
     yield
     sys.path[:] = path
     for name in set(sys.modules) - modules:
@@ -130,7 +130,7 @@ def test_factories_are_named_in_many_ways(folder: Path) -> None:
         assert network["conv"].kind == "Conv2d"
         assert str(network.source.path) == arch
         assert network["fc"].weights["weight"].shape == (9 if "classes=9" in arch else 4, 5)
-    two = open_architecture("nets:Two", example_shapes=parse_shapes("3,7,6;11:int64"), kwargs={"classes": 2})
+    two = open_architecture("nets:Two(classes=2)", example_shapes=parse_shapes("3,7,6;11:int64"))
     assert [(ref.name, two.shape(ref)) for ref in two.inputs] == [("x", (None, 3, 7, 6)), ("tokens", (None, 11))]
 
 

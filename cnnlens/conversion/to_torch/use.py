@@ -102,9 +102,9 @@ class Use:
 
     # -- code --------------------------------------------------------------------------------------------------------
 
-    def is_new(self, suffix: str = "") -> bool:
+    def is_new(self) -> bool:
         """Whether the layer's member has not been made yet."""
-        return not self.out.has(f"{self.key}\0{suffix}")
+        return not self.out.has(f"{self.key}\0")
 
     def attribute(self, suffix: str = "") -> tuple[str, bool]:
         wanted = self.wanted or identifier(self.name)

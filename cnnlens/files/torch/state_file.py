@@ -14,6 +14,7 @@ from cnnlens.text import printable
 
 __all__ = ["TorchFile", "by_name", "check_name", "shown_names"]
 
+_SHOWN = 4  # names in a remark
 _OWN_ORDER = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
 
 
@@ -49,11 +50,11 @@ class TorchFile(SourceFile):
         return f"TorchFile({str(self.path)!r}, format={self.format!r}, arrays={len(self.arrays)})"
 
 
-def shown_names(names: Iterable[str], count: int = 4) -> str:
+def shown_names(names: Iterable[str]) -> str:
     """The first few names for a remark: ``a, b, c, d and 12 more``."""
     listed = list(names)
-    few = ", ".join(printable(name, 60) for name in listed[:count])
-    return few + (f" and {len(listed) - count} more" if len(listed) > count else "")
+    few = ", ".join(printable(name, 60) for name in listed[:_SHOWN])
+    return few + (f" and {len(listed) - _SHOWN} more" if len(listed) > _SHOWN else "")
 
 
 def check_name(path: Path, name: str) -> None:

@@ -28,9 +28,9 @@ def _tensors(use: Use, value: Any) -> list[Held]:
     return [tensor_of(use, item) for item in items]
 
 
-def _based(use: Use, x: Held, name: str = "inner") -> Held:
+def _based(use: Use, x: Held) -> Held:
     """``x`` as a variable or a call, so that a method or a subscript can follow."""
-    return x if x.text.isidentifier() or x.text.endswith(")") else x.new(use.let(x.text, name))
+    return x if x.text.isidentifier() or x.text.endswith(")") else x.new(use.let(x.text, "inner"))
 
 
 def _reshape(use: Use, operands: list[Any], settings: Settings) -> Held:
