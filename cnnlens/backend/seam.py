@@ -51,7 +51,21 @@ _LAYOUTS = ("keras", "torch", "flax", "onnx", "tflite", STORED)
 
 
 class Session(Protocol):
-    """A network loaded by a backend on a device, ready to run. One at a time is used, from one thread."""
+    """A network loaded by a backend on a device, ready to run. One at a time is used, from one thread.
+
+    >>> import cnnlens.sample
+    >>> import numpy as np
+    >>> from cnnlens import backend
+    >>> session = backend.get("reference").load(cnnlens.open(cnnlens.sample.MODEL), "cpu", "strict")
+    >>> session.device
+    'cpu'
+    >>> maps = session.feature_maps([np.zeros((2, 1, 28, 28), np.float32)], ["conv2d", "dense_1"])
+    >>> for name, array in maps.items():
+    ...     print(name, array.shape, array.dtype)
+    conv2d (2, 32, 28, 28) float32
+    dense_1 (2, 10) float32
+    >>> session.close()
+    """
 
     @property
     def versions(self) -> Mapping[str, str]:
@@ -89,7 +103,19 @@ class Session(Protocol):
 
 
 class Backend(Protocol):
-    """What an entry point of the group ``cnnlens.backends`` names: an object, made without importing its framework."""
+    """What an entry point of the group ``cnnlens.backends`` names: an object, made without importing its framework.
+
+    >>> from cnnlens import backend
+    >>> reference = backend.get("reference")
+    >>> reference.name, reference.requires, reference.layout
+    ('reference', ('numpy',), 'stored')
+    >>> reference.devices()
+    ['cpu']
+    >>> backend.get("referense")
+    Traceback (most recent call last):
+        ...
+    cnnlens.errors.CnnlensError: no backend is named 'referense'; did you mean 'reference'?
+    """
 
     @property
     def name(self) -> str:

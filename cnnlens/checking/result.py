@@ -53,7 +53,17 @@ class Row:
 
 @dataclass(frozen=True)
 class Check:
-    """The result: what ran, a row a layer, and how far the runs are from each other."""
+    """The result: what ran, a row a layer, and how far the runs are from each other.
+
+    >>> import cnnlens.sample
+    >>> result = cnnlens.check(cnnlens.sample.MODEL, cnnlens.sample.IMAGES, backends=["reference"])
+    >>> [run.label for run in result.runs]
+    ['reference']
+    >>> result.rows[0].name, result.rows[0].kind
+    ('conv2d', 'Conv2D')
+    >>> result.agree, result.could_check
+    (True, True)
+    """
 
     network: Network
     inputs: str
@@ -63,7 +73,12 @@ class Check:
 
     @property
     def agree(self) -> bool:
-        """Whether every audited layer of every run is rounding, and its weights are the file's bit for bit."""
+        """Whether every audited layer of every run is rounding, and its weights are the file's bit for bit.
+
+        >>> import cnnlens.sample
+        >>> cnnlens.check(cnnlens.sample.MODEL, cnnlens.sample.IMAGES, backends=["reference"]).agree
+        True
+        """
         return all(self.problem(run) is None for run in self.runs)
 
     @property
@@ -73,7 +88,15 @@ class Check:
         return all(run.error is None and run.label in audited for run in self.runs)
 
     def problem(self, run: Run) -> tuple[str, Audit] | str | None:
-        """What is wrong with a run: its error, the first layer that is not rounding with its audit, or None."""
+        """What is wrong with a run: its error, the first layer that is not rounding with its audit, or None.
+
+        >>> import cnnlens.sample
+        >>> result = cnnlens.check(cnnlens.sample.MODEL, cnnlens.sample.IMAGES, backends=["reference", "nobody"])
+        >>> print(result.problem(result.runs[0]))
+        None
+        >>> print(result.problem(result.runs[1]))
+        no backend is named 'nobody'; ...
+        """
         if run.error is not None:
             return run.error
         for row in self.rows:

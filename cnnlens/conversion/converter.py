@@ -48,6 +48,15 @@ class Conversion:
         twins: Both run on the same inputs: every layer of each audited, the outputs compared in float64.
         arrays: How many arrays of weights were compared and found equal bit for bit.
         notes: What the person should know, a line each.
+
+    >>> import cnnlens.sample
+    >>> made = cnnlens.convert(cnnlens.sample.MODEL, "torch", out="shoes.py")
+    >>> made.framework, made.source.name
+    ('torch', 'fashion_mnist_cnn')
+    >>> made.result
+    <Network FashionMnistCnn 'shoes': 13 layers, 333,526 parameters>
+    >>> made.twins.agree
+    True
     """
 
     source: Network
@@ -90,6 +99,17 @@ def convert(
             nothing could be proved; names them and says why.
         CnnlensError: the result does not agree with the original, or what should run it is not installed. In either
             case nothing is written.
+
+    >>> import cnnlens.sample
+    >>> made = cnnlens.convert(cnnlens.sample.MODEL, "torch", out="shoes.py")
+    >>> [path.name for path in made.files]
+    ['shoes.py', 'shoes.safetensors']
+    >>> made.arrays  # of weights, equal bit for bit
+    8
+    >>> cnnlens.convert(cnnlens.sample.MODEL, "keras")
+    Traceback (most recent call last):
+        ...
+    cnnlens.errors.CnnlensError: ...fashion_mnist_cnn.keras: it is a model of Keras already; convert it to torch
     """
     from cnnlens.janitor import temporary_folder
     from cnnlens.opening.opener import network_given

@@ -32,6 +32,17 @@ def diff(a: Any, b: Any, inputs: Any = None) -> Diff:
 
     Raises:
         CnnlensError: A model cannot be read, or inputs do not fit; one line.
+
+    >>> import cnnlens.sample
+    >>> net = cnnlens.open(cnnlens.sample.MODEL)
+    >>> cnnlens.diff(net, net).verdict
+    ("equal: every array of A is B's",)
+    >>> ported = {"conv.weight": net["conv2d"].kernel.to("torch"), "conv.bias": net["conv2d"].weights["bias"]}
+    >>> row = cnnlens.diff(net, ported).rows[0]
+    >>> row.a, row.b, row.explanation
+    ('conv2d', 'conv', 'equal, stored as HWIO / OIHW')
+    >>> row.line.expression
+    'weight.transpose(2, 3, 1, 0)'
     """
     one, other = networks_compared(a, b)
     found = investigate(one, other)

@@ -75,6 +75,17 @@ class Diff:
         rows: A row a pair of layers that hold arrays, in A's order; then what only B has.
         verdict: What happened to the model as a whole, in one to three sentences.
         activations: Where their feature maps part; None where it was not asked.
+
+    >>> import cnnlens.sample
+    >>> result = cnnlens.diff(cnnlens.sample.MODEL, cnnlens.sample.MODEL)
+    >>> result.equal
+    True
+    >>> for row in result.rows:
+    ...     print(row.a, row.b, row.status)
+    conv2d conv2d equal
+    conv2d_1 conv2d_1 equal
+    dense dense equal
+    dense_1 dense_1 equal
     """
 
     a: Network

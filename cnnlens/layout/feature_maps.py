@@ -29,6 +29,16 @@ def to_canonical_maps(maps: NDArray[Any], data_format: str = "channels_last") ->
     view.
 
     Arrays of two axes ``(N, C)`` and fewer have no spatial axes and stay as they are.
+
+    >>> import cnnlens
+    >>> import numpy as np
+    >>> maps = np.zeros((10, 28, 24, 3))  # Keras: (N, H, W, C)
+    >>> cnnlens.layout.to_canonical_maps(maps).shape
+    (10, 3, 28, 24)
+    >>> cnnlens.layout.to_canonical_maps(maps, "NHWC")
+    Traceback (most recent call last):
+        ...
+    cnnlens.errors.CnnlensError: data_format is 'NHWC'; channels_last or channels_first was expected
     """
     if _channels_first(data_format) or maps.ndim < 3:
         return maps
@@ -36,7 +46,14 @@ def to_canonical_maps(maps: NDArray[Any], data_format: str = "channels_last") ->
 
 
 def from_canonical_maps(maps: NDArray[Any], data_format: str = "channels_last") -> NDArray[Any]:
-    """The inverse of :func:`to_canonical_maps`: ``(N, C, *spatial)`` in the order that ``data_format`` says; a view."""
+    """The inverse of :func:`to_canonical_maps`: ``(N, C, *spatial)`` in the order that ``data_format`` says; a view.
+
+    >>> import cnnlens
+    >>> import numpy as np
+    >>> maps = np.zeros((10, 3, 28, 24))  # canonical (N, C, H, W)
+    >>> cnnlens.layout.from_canonical_maps(maps).shape
+    (10, 28, 24, 3)
+    """
     if _channels_first(data_format) or maps.ndim < 3:
         return maps
     return maps.transpose(0, *range(2, maps.ndim), 1)
@@ -45,7 +62,8 @@ def from_canonical_maps(maps: NDArray[Any], data_format: str = "channels_last") 
 def feature_map_axes(rank: int, data_format: str = "channels_first") -> str:
     """The letters of a feature map with ``rank`` axes: ``NCHW`` or ``NHWC`` for four; by position from six on.
 
-    >>> feature_map_axes(4, "channels_last")
+    >>> import cnnlens
+    >>> cnnlens.layout.feature_map_axes(4, "channels_last")
     'NHWC'
     """
     spatial = SPATIAL.get(rank - 2)

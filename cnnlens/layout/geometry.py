@@ -37,6 +37,11 @@ class Geometry:
         positions: Output positions of a locally connected layer, one an axis.
         kernel_size: Kernel size of a locally connected layer, one an axis.
         reset_after: Of a GRU: whether its bias is two vectors; None: the array's number of axes says it.
+
+    >>> import cnnlens
+    >>> geometry = cnnlens.layout.Geometry(flatten=(7, 7, 64))  # the Dense stands behind a Flatten of (H, W, C)
+    >>> cnnlens.layout.stored_axes("Dense", framework="keras", geometry=geometry)
+    '(HWC)O'
     """
 
     stride: PerAxis = None

@@ -38,7 +38,12 @@ _ATTENTION_CHILD = {
 
 
 def resolve_kind(kind: str) -> str:
-    """The Keras 3 class name for ``kind``, which may be an older name of it or a recurrent cell's."""
+    """The Keras 3 class name for ``kind``, which may be an older name of it or a recurrent cell's.
+
+    >>> import cnnlens
+    >>> cnnlens.layout.resolve_kind("Convolution2D")
+    'Conv2D'
+    """
     return ALIASES.get(kind, kind)
 
 

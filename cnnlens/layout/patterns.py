@@ -36,6 +36,11 @@ class Pattern:
         flipped: Letters along which the array is stored backwards.
         gates: The letter whose entries have names, and those names in stored order (LSTM: ``("Q", "ifgo")``).
         filled: Letters that this framework must store at a given size, with zeros after the first entry.
+
+    >>> from cnnlens.layout.patterns import parse
+    >>> pattern = parse("*IO", "HW")
+    >>> str(pattern), pattern.letters
+    ('HWIO', ('H', 'W', 'I', 'O'))
     """
 
     axes: tuple[Axis, ...]
@@ -67,6 +72,10 @@ class Step:
     ``axis`` and ``numbers`` (the entries, in their new order); ``flip`` has ``numbers`` (the axes); ``extend`` appends
     zeros along ``axis`` up to ``numbers[0]`` entries (of ``numbers[1]`` axes) and ``shrink`` keeps the first, the
     others being zeros.
+
+    >>> import cnnlens
+    >>> cnnlens.layout.convention("Conv2D", "kernel", "torch").from_keras
+    (Step(operation='transpose', numbers=(3, 2, 0, 1), axes=(), axis=0),)
     """
 
     operation: Operation

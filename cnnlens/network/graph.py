@@ -120,6 +120,15 @@ class Layer:
         entry: Its whole entry in the file's config, as a framework would read it back.
         path: Its name and those of the models that it is in, outermost first.
         container: Whether it is a nested model, whose layers are listed before it and whose output is theirs.
+
+    >>> import cnnlens.sample
+    >>> layer = cnnlens.open(cnnlens.sample.MODEL)["conv2d"]
+    >>> layer
+    <Layer conv2d: Conv2D (N, 32, 28, 28)>
+    >>> layer.config["kernel_size"], layer.parameters
+    ([3, 3], 320)
+    >>> layer.output_shape, layer.stored_output_shape
+    ((None, 32, 28, 28), (None, 28, 28, 32))
     """
 
     name: str
@@ -146,7 +155,15 @@ class Layer:
 
     @property
     def weights(self) -> Mapping[str, NDArray[Any]]:
-        """Its arrays by name, as the file stores them, each read when it is asked for."""
+        """Its arrays by name, as the file stores them, each read when it is asked for.
+
+        >>> import cnnlens.sample
+        >>> layer = cnnlens.open(cnnlens.sample.MODEL)["conv2d"]
+        >>> layer.weights  # Keras' own axes (H, W, in, out)
+        {'kernel': float32 (3, 3, 1, 32), 'bias': float32 (32,)}
+        >>> layer.weights["bias"].shape
+        (32,)
+        """
         return _Arrays(self.stored, self.name)
 
     @property
@@ -156,7 +173,15 @@ class Layer:
 
     @property
     def kernel(self) -> Kernel | None:
-        """Its first kernel, or None where it has none."""
+        """Its first kernel, or None where it has none.
+
+        >>> import cnnlens.sample
+        >>> net = cnnlens.open(cnnlens.sample.MODEL)
+        >>> net["conv2d"].kernel.axes, net["conv2d"].kernel.shape
+        ('OIHW', (32, 1, 3, 3))
+        >>> net["max_pooling2d"].kernel is None
+        True
+        """
         return next((weight.kernel() for weight in self.stored.values() if weight.is_kernel), None)
 
     def computing_weights(self) -> dict[str, NDArray[Any]]:
@@ -198,6 +223,16 @@ class Call:
         args, kwargs: What it is called with, a ``Ref`` for each tensor.
         shapes: The shapes of its outputs in the file's own axes; None where not known.
         channel_axis: Where the channels of its outputs stand in the file's own axes: 1 or -1.
+
+    >>> import cnnlens.sample
+    >>> net = cnnlens.open(cnnlens.sample.MODEL)
+    >>> call = net.calls_by_name["conv2d"]
+    >>> call.layer
+    <Layer conv2d: Conv2D (N, 32, 28, 28)>
+    >>> [ref.name for ref in call.refs]
+    ['input_layer']
+    >>> call.shapes  # in Keras' axes (N, H, W, C)
+    ((None, 28, 28, 32),)
     """
 
     name: str
@@ -285,6 +320,15 @@ class Graph:
 
         Raises:
             CnnlensError: there is none; names the nearest.
+
+        >>> import cnnlens.sample
+        >>> net = cnnlens.open(cnnlens.sample.MODEL)
+        >>> net["conv2d"], net[-1]
+        (<Layer conv2d: Conv2D (N, 32, 28, 28)>, <Layer dense_1: Dense (N, 10)>)
+        >>> net[8]
+        Traceback (most recent call last):
+            ...
+        cnnlens.errors.CnnlensError: ...fashion_mnist_cnn.keras: there is no layer 8; the model has 8, numbered 0 to 7
         """
         if isinstance(wanted, str):
             if wanted in self.by_name:

@@ -41,6 +41,13 @@ class Statistics:
         mean, std, min, max: Of the finite values.
         count: All values, finite or not.
         nan, posinf, neginf: How many of them are not finite.
+
+    >>> import cnnlens.sample
+    >>> stats = cnnlens.open(cnnlens.sample.MODEL)["conv2d"].kernel.stats()
+    >>> f"{stats.mean:.4f} {stats.std:.4f} {stats.min:.4f} {stats.max:.4f}"
+    '-0.0412 0.2334 -0.9946 0.3469'
+    >>> stats.count, stats.finite, stats.nan
+    (288, 288, 0)
     """
 
     mean: float
@@ -74,6 +81,15 @@ class Kernel:
 
     Raises:
         CnnlensError: The array does not fit the kind or the geometry.
+
+    >>> import cnnlens.sample
+    >>> kernel = cnnlens.open(cnnlens.sample.MODEL)["conv2d_1"].kernel
+    >>> kernel.axes, kernel.shape, kernel.layout
+    ('OIHW', (64, 32, 3, 3), 'HWIO')
+    >>> kernel.geometry.padding
+    'same'
+    >>> kernel.array.dtype
+    dtype('float32')
     """
 
     array: CanonicalArray
@@ -106,6 +122,16 @@ class Kernel:
 
         Raises:
             CnnlensError: The framework has no such weight, or the shape does not fit the kind or the geometry.
+
+        >>> import cnnlens
+        >>> import numpy as np
+        >>> kernel = cnnlens.Kernel.from_stored("Conv2D", np.zeros((3, 5, 4, 8), np.float32))  # Keras' (H, W, in, out)
+        >>> kernel.layout, kernel.axes, kernel.shape
+        ('HWIO', 'OIHW', (8, 4, 3, 5))
+        >>> cnnlens.Kernel.from_stored("Conv2D", np.zeros((3, 5)))
+        Traceback (most recent call last):
+            ...
+        cnnlens.errors.CnnlensError: Conv2D kernel from keras to canonical: has 2 axes, (3, 5), where HWIO has 4
         """
         geometry = layout.completed(kind, weight, stored.shape, geometry, framework)
         array = layout.canonicalise(kind, weight, stored, geometry, framework)
@@ -127,11 +153,27 @@ class Kernel:
 
         Raises:
             CnnlensError: The framework has no such weight; the message says why.
+
+        >>> import cnnlens
+        >>> import numpy as np
+        >>> kernel = cnnlens.Kernel.from_stored("Conv2D", np.zeros((3, 5, 4, 8), np.float32))
+        >>> for framework in ("keras", "torch", "tflite"):
+        ...     print(framework, kernel.to(framework).shape)
+        keras (3, 5, 4, 8)
+        torch (8, 4, 3, 5)
+        tflite (8, 3, 5, 4)
         """
         return layout.arrange(self.kind, self.weight, self.array, framework, self.geometry)
 
     def stats(self) -> Statistics:
-        """Mean, standard deviation, extremes and the counts of values that are not finite."""
+        """Mean, standard deviation, extremes and the counts of values that are not finite.
+
+        >>> import cnnlens
+        >>> import numpy as np
+        >>> kernel = cnnlens.Kernel.from_stored("Dense", np.array([[1.0, 3.0], [np.nan, 5.0]]))
+        >>> kernel.stats()
+        Statistics(mean=3.0, std=1.632993161855452, min=1.0, max=5.0, count=4, nan=1, posinf=0, neginf=0)
+        """
         return statistics(self.array)
 
 

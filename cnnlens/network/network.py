@@ -19,7 +19,17 @@ __all__ = ["Network"]
 
 @dataclass(repr=False)
 class Network(Graph):
-    """A model without a framework: a graph of layers that can be run. Its attributes are those of ``Graph``."""
+    """A model without a framework: a graph of layers that can be run. Its attributes are those of ``Graph``.
+
+    >>> import cnnlens.sample
+    >>> net = cnnlens.open(cnnlens.sample.MODEL)
+    >>> [layer.name for layer in net.layers][:3]
+    ['conv2d', 'max_pooling2d', 'conv2d_1']
+    >>> len(net), net.parameters
+    (8, 333526)
+    >>> net.source.framework, net.source.format
+    ('keras', 'keras')
+    """
 
     def run(
         self,
@@ -44,6 +54,17 @@ class Network(Graph):
         Raises:
             UnsupportedLayerError: a needed layer is not in the reference; raised before anything runs.
             CnnlensError: the inputs do not fit, or a layer does not exist.
+
+        >>> import cnnlens.sample
+        >>> net = cnnlens.open(cnnlens.sample.MODEL)
+        >>> images = cnnlens.images.load(cnnlens.sample.IMAGES, shape=(1, 28, 28))
+        >>> maps = net.run(images.array, layers=["conv2d", "dense_1"])
+        >>> for name, array in maps.items():
+        ...     print(name, array.shape, array.dtype)
+        conv2d (10, 32, 28, 28) float64
+        dense_1 (10, 10) float64
+        >>> cnnlens.sample.LABELS[maps["dense_1"][9].argmax()]
+        'Ankle boot'
         """
         from cnnlens.reference.executor import Executor
 

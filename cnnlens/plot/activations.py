@@ -51,6 +51,16 @@ def feature_maps(
 
     Raises:
         CnnlensError: No such channel, nothing to draw, no real numbers, or too many tiles for one picture.
+
+    >>> import cnnlens
+    >>> import numpy as np
+    >>> figure = cnnlens.plot.feature_maps(np.zeros((32, 28, 28)), channels=[0, 3], title="conv2d")
+    >>> len(figure.axes)  # the grid and its colour bar
+    2
+    >>> cnnlens.plot.feature_maps(np.zeros((32, 28, 28)), channels=[32])
+    Traceback (most recent call last):
+        ...
+    cnnlens.errors.CnnlensError: there is no channel 32; the layer has channels 0 to 31
     """
     values = real_numbers(array, "feature maps", 1, 4)
     total = len(values)

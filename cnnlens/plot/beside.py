@@ -42,6 +42,14 @@ def kernel_and_map(
 
     Raises:
         CnnlensError: An array of another rank, nothing to draw, or no real numbers.
+
+    >>> import cnnlens.sample
+    >>> net = cnnlens.open(cnnlens.sample.MODEL)
+    >>> image = cnnlens.images.load(cnnlens.sample.IMAGES, shape=(1, 28, 28), limit=1).array
+    >>> maps = net.run(image, layers=["conv2d"])["conv2d"]
+    >>> figure = cnnlens.plot.kernel_and_map(net["conv2d"].kernel.array[5], image[0], maps[0, 5])
+    >>> cnnlens.plot.save(figure, "kernel-5.png").name
+    'kernel-5.png'
     """
     weights = real_numbers(kernel, "the kernel", 3, 3)
     result = real_numbers(feature_map, "the feature map", 2, 2)

@@ -42,6 +42,12 @@ class Panel(NamedTuple):
         tiles: ``(rows, columns, H, W)`` real numbers.
         right: Whether it is the right one.
         lines: What stands under it, a line each.
+
+    >>> import cnnlens
+    >>> import numpy as np
+    >>> panel = cnnlens.plot.Panel("as stored", np.zeros((1, 2, 3, 3)), right=True, lines=["kernel"])
+    >>> panel.title, panel.tiles.shape, panel.right
+    ('as stored', (1, 2, 3, 3), True)
     """
 
     title: str
@@ -75,6 +81,17 @@ def panels(
 
     Raises:
         CnnlensError: No panel, nothing to draw in one, or no real numbers.
+
+    >>> import cnnlens
+    >>> import numpy as np
+    >>> kernel = np.arange(18.0).reshape(1, 2, 3, 3)
+    >>> right = cnnlens.plot.Panel("right", kernel, right=True, lines=["kernel"])
+    >>> wrong = cnnlens.plot.Panel("H and W swapped", kernel.swapaxes(2, 3), lines=["kernel.swapaxes(2, 3)"])
+    >>> figure = cnnlens.plot.panels([right, wrong])
+    >>> cnnlens.plot.panels([])
+    Traceback (most recent call last):
+        ...
+    cnnlens.errors.CnnlensError: there is no reading to draw
     """
     if not given:
         raise CnnlensError("there is no reading to draw")

@@ -21,6 +21,12 @@ class Mosaic(NamedTuple):
     Attributes:
         image: ``(height, width[, colour])``, of the tiles' dtype.
         boxes: ``(K, 4)`` integers, for each tile its top row, left column, height and width in ``image``.
+
+    >>> import cnnlens
+    >>> import numpy as np
+    >>> grid = cnnlens.plot.mosaic(np.arange(8).reshape(2, 2, 2), columns=2)
+    >>> grid.boxes.tolist()  # top, left, height, width of each tile
+    [[0, 0, 2, 2], [0, 3, 2, 2]]
     """
 
     image: NDArray[Any]
@@ -65,6 +71,13 @@ def mosaic(
     Returns:
         The image and where each tile lies in it. Tile k is ``image[top : top + height, left : left + width]``, and with
         ``scale=1`` that is ``tiles[k]`` itself.
+
+    >>> import cnnlens
+    >>> import numpy as np
+    >>> grid = cnnlens.plot.mosaic(np.arange(1, 9).reshape(2, 2, 2), columns=2)
+    >>> grid.image
+    array([[1, 2, 0, 5, 6],
+           [3, 4, 0, 7, 8]])
     """
     if tiles.ndim not in (3, 4) or tiles.shape[0] == 0:
         raise ValueError(f"tiles must be (K, H, W) or (K, H, W, colours) with K >= 1, not {tiles.shape}")

@@ -33,6 +33,16 @@ class Recording(Mapping[str, "Recorded"]):
         count: How many inputs it was made for; ``recorded``: how many of them are there.
         info: What made it, as its ``cnnlens`` attribute has it: ``model``, ``inputs``, ``backend``, ``versions``,
             ``device``, ``precision``, ``batch``, ``weights``, ``notes``.
+
+    >>> import cnnlens.sample
+    >>> made = cnnlens.record(cnnlens.sample.MODEL, cnnlens.sample.IMAGES, backend="reference", out="run.zarr")
+    >>> recording = cnnlens.Recording.open("run.zarr")
+    >>> recording.count, recording.complete, recording.inputs
+    (10, True, ('input_layer',))
+    >>> recording.info["backend"], recording.info["precision"]
+    ('reference', 'native')
+    >>> recording.names[:2]
+    ['0-t-shirt', '1-trouser']
     """
 
     def __init__(
@@ -58,6 +68,15 @@ class Recording(Mapping[str, "Recorded"]):
 
         Raises:
             FileRefusedError: it is none, it is damaged, or a later cnnlens wrote it; one line.
+
+        >>> import cnnlens.sample
+        >>> made = cnnlens.record(cnnlens.sample.MODEL, cnnlens.sample.IMAGES, backend="reference", out="run.zarr")
+        >>> cnnlens.Recording.open("run.zarr")
+        <Recording run.zarr: 9 tensors of 10 inputs, reference on cpu>
+        >>> cnnlens.Recording.open("nowhere.zarr")
+        Traceback (most recent call last):
+            ...
+        cnnlens.errors.FileRefusedError: nowhere.zarr: does not exist; check the name
         """
         folder = Path(path)
         if not folder.exists():
@@ -90,6 +109,18 @@ class Recording(Mapping[str, "Recorded"]):
 
         Raises:
             CnnlensError: it was not recorded; names the nearest.
+
+        >>> import cnnlens.sample
+        >>> images = cnnlens.sample.IMAGES
+        >>> recording = cnnlens.record(cnnlens.sample.MODEL, images, backend="reference", layers=["conv2d"])
+        >>> recording["conv2d"]
+        <Recorded 'conv2d' (10, 32, 28, 28) float32>
+        >>> recording["conv2d"][3, 0].shape  # one channel of one input
+        (28, 28)
+        >>> recording["dense"]
+        Traceback (most recent call last):
+            ...
+        cnnlens.errors.CnnlensError: ...: 'dense' was not recorded; there are 'input_layer', 'conv2d'
         """
         if name not in self._arrays:
             raise CnnlensError(
@@ -167,6 +198,12 @@ class Recording(Mapping[str, "Recorded"]):
 
         Raises:
             CnnlensError: a chunk is missing, cut or changed, or the recording has no log; says which.
+
+        >>> import cnnlens.sample
+        >>> images = cnnlens.sample.IMAGES
+        >>> recording = cnnlens.record(cnnlens.sample.MODEL, images, backend="reference", layers=["dense_1"])
+        >>> recording.verify()  # 10 inputs of 28 x 28 and 10 outputs of 10, float32
+        31760
         """
         if self._log is None:
             raise FileRefusedError(self.path, LOG, "is missing, so nothing can be verified", _AGAIN)

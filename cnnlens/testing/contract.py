@@ -76,6 +76,13 @@ class BackendContract:
         precision: How it runs.
         timeout: Seconds for each answer; the first imports the framework.
         tolerance: The largest error, as a part of the largest value of a feature map.
+
+    >>> from cnnlens.testing import BackendContract
+    >>> class TestMine(BackendContract):
+    ...     backend = "reference"  # the name under which your entry point declares it
+    ...     tolerance = 1e-6
+    >>> TestMine.framework, TestMine.device, TestMine.precision
+    ('keras', 'cpu', 'strict')
     """
 
     backend: ClassVar[str]
