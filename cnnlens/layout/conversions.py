@@ -56,7 +56,7 @@ _NOT_SAID = Geometry()
 
 @dataclass(frozen=True)
 class Convention:
-    """How one framework stores one weight.
+    """Says how one framework stores one weight: its axes, and the way there from Keras and back.
 
     Args:
         kind: The Keras class name.
@@ -95,7 +95,7 @@ class Convention:
 
 @dataclass(frozen=True)
 class Description:
-    """One line of the table in full: a weight of a kind, in canonical order and in every framework.
+    """Holds one line of the table in full: a weight of a kind, in canonical order and in every framework.
 
     ``condition`` says when this line holds ("behind a Flatten"); empty where it always does.
 
@@ -135,7 +135,7 @@ def _plan(
 def canonicalise(
     kind: str, weight: str, stored: NDArray[Any], geometry: Geometry = _NOT_SAID, framework: str = "keras"
 ) -> NDArray[Any]:
-    """The canonical array of a stored one.
+    """Turn an array as a framework stores it into canonical axes.
 
     Args:
         kind: Keras class name of the layer; an unknown kind's arrays pass unchanged.
@@ -168,10 +168,11 @@ def canonicalise(
 def arrange(
     kind: str, weight: str, canonical: NDArray[Any], framework: str, geometry: Geometry = _NOT_SAID
 ) -> NDArray[Any]:
-    """A canonical array in the order in which ``framework`` stores it; the inverse of :func:`canonicalise`.
+    """Turn a canonical array into the axes in which ``framework`` stores it; the inverse of :func:`canonicalise`.
 
-    The geometry must say what the canonical shape does not: ``groups`` or ``depth_multiplier`` of a depthwise
-    convolution, ``flatten``, ``heads`` and so on; :func:`completed` takes them from a stored shape.
+    Same dtype, and a view of ``canonical`` where NumPy can make one. The geometry must say
+    what the canonical shape does not: ``groups`` or ``depth_multiplier`` of a depthwise convolution, ``flatten``,
+    ``heads`` and so on; :func:`completed` takes them from a stored shape.
 
     Raises:
         CnnlensError: The framework has no such weight, or the shape does not fit the kind or the geometry.
@@ -200,7 +201,7 @@ def _applied(todo: Sequence[Step], array: NDArray[Any], sizes: dict[str, int], k
 def canonical_shape(
     kind: str, weight: str, shape: Sequence[int], geometry: Geometry = _NOT_SAID, framework: str = "keras"
 ) -> tuple[int, ...]:
-    """The shape that :func:`canonicalise` gives for a stored array of ``shape``, without the array.
+    """Give the shape that :func:`canonicalise` makes of a stored array of ``shape``, without the array.
 
     >>> import cnnlens
     >>> cnnlens.layout.canonical_shape("Conv2D", "kernel", (3, 5, 4, 8))
@@ -215,7 +216,7 @@ def canonical_shape(
 def arranged_shape(
     kind: str, weight: str, canonical_shape: Sequence[int], framework: str, geometry: Geometry = _NOT_SAID
 ) -> tuple[int, ...]:
-    """The shape that :func:`arrange` gives for a canonical array of ``canonical_shape``, without the array.
+    """Give the shape that :func:`arrange` makes of a canonical array of ``canonical_shape``, without the array.
 
     >>> import cnnlens
     >>> cnnlens.layout.arranged_shape("Conv2D", "kernel", (8, 4, 3, 5), "tflite")
@@ -228,7 +229,7 @@ def arranged_shape(
 def arranged_shapes(
     kind: str, weight: str, canonical_shape: Sequence[int], geometry: Geometry = _NOT_SAID
 ) -> dict[str, tuple[int, ...] | None]:
-    """The shape in each of :data:`FRAMEWORKS`; None where one has no such weight or cannot express this one.
+    """Give the shape in each of :data:`FRAMEWORKS`; None where one has no such weight or cannot express this one.
 
     >>> import cnnlens
     >>> for framework, shape in cnnlens.layout.arranged_shapes("Conv2D", "kernel", (8, 4, 3, 5)).items():
@@ -251,7 +252,7 @@ def arranged_shapes(
 def completed(
     kind: str, weight: str, shape: Sequence[int], geometry: Geometry = _NOT_SAID, framework: str = "keras"
 ) -> Geometry:
-    """The geometry with what a stored shape says and a canonical one does not, so that the way back is certain.
+    """Add to the geometry what a stored shape says and a canonical one does not, so that the way back is certain.
 
     Keras' depthwise ``(H, W, C, M)`` gives groups = C and the depth multiplier, an attention kernel its heads, an
     EinsumDense its shape.
@@ -277,7 +278,7 @@ def completed(
 
 
 def canonical_axes(kind: str, weight: str = "kernel", geometry: Geometry = _NOT_SAID, rank: int | None = None) -> str:
-    """The letters of the canonical array, such as ``OIHW``; by position (``ab``) where the table does not know it.
+    """Give the letters of the canonical array, such as ``OIHW``; by position (``ab``) for an unknown kind.
 
     >>> import cnnlens
     >>> cnnlens.layout.canonical_axes("Conv2D"), cnnlens.layout.canonical_axes("Dense")
@@ -294,7 +295,7 @@ def stored_axes(
     geometry: Geometry = _NOT_SAID,
     rank: int | None = None,
 ) -> str:
-    """The letters of the array as ``framework`` stores it, such as ``HWIO``; ``rank`` is its number of axes.
+    """Give the letters of the array as ``framework`` stores it, such as ``HWIO``; ``rank`` is its number of axes.
 
     Raises:
         CnnlensError: The framework has no such weight.
@@ -310,7 +311,7 @@ def stored_axes(
 
 
 def split_axes(letters: str) -> tuple[str, ...]:
-    """The letters axis by axis: ``(CM)1HW`` is ``("(CM)", "1", "H", "W")``.
+    """Split letters axis by axis: ``(CM)1HW`` is ``("(CM)", "1", "H", "W")``.
 
     >>> import cnnlens
     >>> cnnlens.layout.split_axes("(CM)1HW")
@@ -326,7 +327,7 @@ def convention(
     ndim: int | None = None,
     geometry: Geometry = _NOT_SAID,
 ) -> Convention:
-    """How ``framework`` stores this weight: axes, steps from and to Keras, the NumPy line, traps.
+    """Look up how ``framework`` stores a weight: axes, steps from and to Keras, the NumPy line, traps.
 
     Args:
         kind: Keras class name.
@@ -384,9 +385,10 @@ def expression(
     shape: Sequence[int] | None = None,
     name: str | None = None,
 ) -> str:
-    """One line of NumPy that turns the weight as ``source`` stores it into what ``target`` stores.
+    """Write the line of NumPy that turns the weight as ``source`` stores it into what ``target`` stores.
 
     Args:
+        kind, weight: Keras class name of the layer and Keras name of the weight.
         source, target: Frameworks, or ``"canonical"``.
         shape: The shape in ``source``: reshapes then have numbers; without it they have letters (``C*M``).
         name: The variable; the weight's own name if not given.
@@ -410,7 +412,7 @@ def expression(
 
 
 def describe(kind: str) -> tuple[Description, ...]:
-    """Every line of the table for ``kind``, weights behind a Flatten last.
+    """List every line of the table for ``kind``, weights behind a Flatten last.
 
     Raises:
         CnnlensError: No such kind; the message names the nearest, or says that it is a transparent wrapper.
