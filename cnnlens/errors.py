@@ -14,7 +14,9 @@ __all__ = ["CnnlensError", "FileRefusedError", "UnsupportedLayerError"]
 
 
 class CnnlensError(Exception):
-    """What the caller can put right. The message is one line: what was expected, what came, where, way out.
+    """Is raised for what the caller can put right, in one line: what was expected, what came, where, way out.
+
+    All other errors of cnnlens are of this class.
 
     >>> import cnnlens.sample
     >>> try:
@@ -26,7 +28,7 @@ class CnnlensError(Exception):
 
 
 class FileRefusedError(CnnlensError):
-    """A file that is not read: names the file, the place in it, the reason and the way out.
+    """Is raised for a file that is not read: names the file, the place in it, the reason and the way out.
 
     Args:
         path: The file as the caller named it.
@@ -49,7 +51,9 @@ class FileRefusedError(CnnlensError):
 
 
 class UnsupportedLayerError(CnnlensError):
-    """A layer that the reference cannot compute. Viewing still works; the message names the layer and says why.
+    """Is raised for a layer that cannot be computed or converted: the message names it and says why.
+
+    Viewing still works: layers, weights and kernels of such a network are there.
 
     >>> import cnnlens
     >>> import numpy as np

@@ -68,6 +68,9 @@ def check(
         allow_nonfinite: Take inputs that hold NaN or infinity.
         progress: Called with a line of text whenever a backend gets on.
 
+    Returns:
+        What ran, a row a layer with its verdict and effective bits in each run, and how far the runs are apart.
+
     Raises:
         CnnlensError: nothing to check, an unknown backend, a recording of another model, inputs that do not fit. A
             backend that fails is no exception: its ``Run`` holds the error and the others' results stand.

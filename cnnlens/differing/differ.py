@@ -22,13 +22,17 @@ _WORST = ("another shape", "another", "missing", "differs", "ambiguous", "fine-t
 
 
 def diff(a: Any, b: Any, inputs: Any = None) -> Diff:
-    """Compare two models.
+    """Compare two models: pair their layers by what they hold, and explain each difference.
 
     Args:
         a, b: Paths, live framework models, open Networks, or what ``module.state_dict()`` gives (tensors or arrays by
             name, in PyTorch's layouts): Keras or PyTorch, in any combination.
         inputs: What to run both on to compare their feature maps too, as ``record`` takes it, in A's axes; ``"random"``
             draws a few from a fixed seed. None compares the weights alone.
+
+    Returns:
+        A row a pair of layers that hold arrays; where a difference can be undone, with the line of NumPy that turns
+        B's stored array into A's, which was run before it was given.
 
     Raises:
         CnnlensError: A model cannot be read, or inputs do not fit; one line.

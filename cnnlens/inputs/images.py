@@ -43,7 +43,7 @@ Source = str | os.PathLike[str] | ArrayLike | Sequence[str | os.PathLike[str]]
 
 @dataclass(frozen=True)
 class Images:
-    """Inputs of a model.
+    """Holds inputs of a model, and says how they were understood.
 
     Attributes:
         array: float32 in canonical axes: ``(N, C, H, W)``, ``(N, C, L)``, ``(N, C, D, H, W)`` or ``(N, C)``.
@@ -71,7 +71,7 @@ def load(
     scale: str = "auto",
     model_rescales: bool = False,
 ) -> Images:
-    """Images from a file, several files, a folder or an array, in the axes, size and scale that a model wants.
+    """Load images from a file, several files, a folder or an array, in the axes, size and scale that a model wants.
 
     Args:
         source: PNG, JPEG, ``.npy``, ``.npz`` (its only array, or the one called x, images, x_test, ...), IDX (also
@@ -176,7 +176,7 @@ def _canonical(
 
 
 class Reading:
-    """How one file or array is read: understood once as a whole, then taken in parts as small as memory likes.
+    """Reads one file or array: understood once as a whole, then taken in parts as small as memory likes.
 
     Args:
         pixels, shape, scale, model_rescales: As `load` takes them.
@@ -229,14 +229,14 @@ class Reading:
 
     @property
     def scaled_by_span(self) -> bool:
-        """Whether what is done to the values depends on the smallest and the largest of them all."""
+        """Tell whether what is done to the values depends on the smallest and the largest of them all."""
         kind, width = self.array.dtype.kind, self.array.dtype.itemsize
         explicit = self._scale in ("0..1", "-1..1", "0..255")
         return self._pixels.full is None and (kind == "i" or (kind == "u" and width > 1) or (explicit and kind in "fb"))
 
     @property
     def changes(self) -> bool:
-        """Whether anything is done to the numbers: they are scaled, or their size or number of channels is wrong."""
+        """Tell whether anything is done to the numbers: they are scaled, or their size or channels are changed."""
         sizes = self.array.shape[1:]
         fits = self._shape is None or all(w is None or w == s for s, w in zip(sizes, self._shape, strict=True))
         return not fits or not (self._scale == "none" or (self._scale == "auto" and self.array.dtype.kind in "fb"))
@@ -244,7 +244,7 @@ class Reading:
     def take(
         self, start: int = 0, stop: int | None = None, span: Span | None = None, told: int | None = None
     ) -> tuple[NDArray[np.float32], list[str]]:
-        """Images ``start`` to ``stop`` as C-contiguous float32 ``(N, C, *spatial)``; what was done in words.
+        """Read images ``start`` to ``stop`` as C-contiguous float32 ``(N, C, *spatial)``; say in words what was done.
 
         Args:
             start, stop: As in a slice.

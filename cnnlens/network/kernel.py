@@ -30,7 +30,7 @@ _BLOCK = 1 << 16
 
 @dataclass(frozen=True)
 class Statistics:
-    """What an array's values are like.
+    """Summarises an array's values: mean, deviation, extremes, and how many are not finite.
 
     ``mean`` and ``std`` (of the population) are NumPy's own for the array's dtype: for float32 they have the digits
     that ``array.mean()`` and ``array.std()`` print, so that a person can check them. All four numbers are the
@@ -38,7 +38,7 @@ class Statistics:
     none.
 
     Args:
-        mean, std, min, max: Of the finite values.
+        mean, std, min, max: Of the finite values, in the array's own units.
         count: All values, finite or not.
         nan, posinf, neginf: How many of them are not finite.
 
@@ -61,7 +61,7 @@ class Statistics:
 
     @property
     def finite(self) -> int:
-        """How many values are finite."""
+        """Count the finite values."""
         return self.count - self.nan - self.posinf - self.neginf
 
 
@@ -70,7 +70,7 @@ _NOT_SAID = Geometry()
 
 @dataclass(frozen=True, eq=False)
 class Kernel:
-    """A kernel: canonical axes, checked against its kind and geometry.
+    """Holds a kernel in canonical axes, checked against its layer's kind and geometry.
 
     Args:
         array: ``(out, in / groups, *spatial)``, or ``(out, in)`` for a Dense; any real dtype; not copied.
@@ -118,7 +118,12 @@ class Kernel:
         geometry: Geometry = _NOT_SAID,
         framework: str = "keras",
     ) -> Kernel:
-        """The kernel of an array as ``framework`` stores it; a view of it where NumPy can make one.
+        """Make a kernel of an array as ``framework`` stores it; a view of it where NumPy can make one.
+
+        Args:
+            kind, weight, geometry: As for the class.
+            stored: The array in the framework's own axes, any real dtype, which is kept.
+            framework: ``keras``, ``torch``, ``flax``, ``onnx`` or ``tflite``.
 
         Raises:
             CnnlensError: The framework has no such weight, or the shape does not fit the kind or the geometry.
@@ -140,16 +145,16 @@ class Kernel:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """The canonical shape."""
+        """Give the canonical shape ``(out, in / groups, *spatial)``."""
         return self.array.shape
 
     @property
     def axes(self) -> str:
-        """The letters of the canonical axes, such as ``OIHW``."""
+        """Give the letters of the canonical axes, such as ``OIHW``."""
         return layout.canonical_axes(self.kind, self.weight, self.geometry, self.array.ndim)
 
     def to(self, framework: str) -> NDArray[Any]:
-        """The array as ``framework`` (keras, torch, flax, onnx, tflite) stores it: same dtype, a view where possible.
+        """Give the array as ``framework`` (keras, torch, flax, onnx, tflite) stores it: same dtype, a view if possible.
 
         Raises:
             CnnlensError: The framework has no such weight; the message says why.
@@ -166,7 +171,7 @@ class Kernel:
         return layout.arrange(self.kind, self.weight, self.array, framework, self.geometry)
 
     def stats(self) -> Statistics:
-        """Mean, standard deviation, extremes and the counts of values that are not finite.
+        """Compute mean, standard deviation, extremes and the counts of values that are not finite.
 
         >>> import cnnlens
         >>> import numpy as np
@@ -178,7 +183,7 @@ class Kernel:
 
 
 def statistics(array: NDArray[Any]) -> Statistics:
-    """The statistics of any real array, in blocks: no copy of a large one is made.
+    """Compute the statistics of any real array, in blocks: no copy of a large one is made.
 
     Raises:
         CnnlensError: The array holds complex numbers, strings or objects.

@@ -38,7 +38,7 @@ def feature_maps(
     labels: Sequence[str] | None = None,
     ax: Axes | None = None,
 ) -> Figure:
-    """The feature maps of one layer for one input, dark to bright.
+    """Draw the feature maps of one layer for one input, dark to bright.
 
     Args:
         array: Canonical activations of one example, real numbers: ``(C, H, W)``; ``(C, L)`` (one row a channel);
@@ -48,6 +48,9 @@ def feature_maps(
             channels compare; ``"each"`` stretches every channel by itself.
         labels: What the channels of a ``(C,)`` mean, such as the classes of a classifier.
         title, subtitle, columns, ax: As in `kernels`.
+
+    Returns:
+        The figure, with one image for the grid and one colour bar in the units of the activations.
 
     Raises:
         CnnlensError: No such channel, nothing to draw, no real numbers, or too many tiles for one picture.

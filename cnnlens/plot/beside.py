@@ -31,7 +31,7 @@ def kernel_and_map(
     title: str = "kernel and feature map",
     subtitle: str = "",
 ) -> Figure:
-    """What goes in, the kernel that it meets, and the feature map that comes out, side by side.
+    """Draw what goes in, the kernel that it meets, and the feature map that comes out, side by side.
 
     Args:
         kernel: ``(in, H, W)``, one kernel of a layer.
@@ -39,6 +39,9 @@ def kernel_and_map(
             None leaves it out.
         feature_map: ``(H, W)``, what the kernel made of it.
         title, subtitle: As in `kernels`.
+
+    Returns:
+        The figure: an axes a panel, with a colour bar under the kernel and under the map.
 
     Raises:
         CnnlensError: An array of another rank, nothing to draw, or no real numbers.

@@ -27,7 +27,7 @@ _SERIES = ("#2166ac", "#7d858f", "#e08214", "#4d9221")  # the trained weights fi
 
 
 class Density(Protocol):
-    """The distribution that an initializer draws from, as `cnnlens.network.untrained.keras.density` returns it.
+    """Gives the distribution that an initializer draws from, as `cnnlens.network.untrained.keras.density` returns it.
 
     Where it has them, ``parameters`` (text) and ``atoms`` (values with a probability of their own) are drawn too.
 
@@ -56,7 +56,7 @@ def histogram(
     subtitle: str = "",
     ax: Axes | None = None,
 ) -> Figure:
-    """How the values of one or more arrays are distributed, over the same bins, as densities (each area is 1).
+    """Draw how the values of one or more arrays are distributed, over the same bins, as densities (each area is 1).
 
     Args:
         array: Weights of any shape, or several by name, such as ``{"trained": a, "untrained": b}``.

@@ -35,7 +35,7 @@ _MOST = 100  # cells of a side of a tile
 
 
 class Panel(NamedTuple):
-    """One reading.
+    """Describes one panel: tiles, and what stands over and under them.
 
     Attributes:
         title: A few words.
@@ -66,7 +66,7 @@ def panels(
     bar: bool = True,
     limit: float | None = None,
 ) -> Figure:
-    """Panels of tiles side by side, coloured alike: red above zero, blue below.
+    """Draw panels of tiles side by side, coloured alike: red above zero, blue below.
 
     Args:
         given: The panels, at least one; their tiles may differ in shape.

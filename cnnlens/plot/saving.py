@@ -20,7 +20,7 @@ _SUFFIXES = {".png": "png", ".pdf": "pdf", ".svg": "svg", ".jpg": "jpeg", ".jpeg
 
 
 def check_target(path: str | os.PathLike[str]) -> Path:
-    """Where a picture would be written, links followed.
+    """Find where a picture would be written, links followed; nothing is written.
 
     Raises:
         CnnlensError: The suffix is no picture format, the folder is missing, or the place cannot be written.

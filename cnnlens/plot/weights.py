@@ -34,7 +34,7 @@ def kernels(
     columns: int | None = None,
     ax: Axes | None = None,
 ) -> Figure:
-    """The kernels of one layer, red above zero and blue below, white at zero.
+    """Draw the kernels of one layer, red above zero and blue below, white at zero.
 
     Args:
         array: Canonical weights, real numbers: ``(out, in / groups, *spatial)``, one to three spatial axes (one tile a

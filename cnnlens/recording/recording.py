@@ -26,7 +26,7 @@ _AGAIN = "fetch it again, or record it again"
 
 
 class Recording(Mapping[str, "Recorded"]):
-    """The feature maps of one run. ``recording["conv2d"]`` is read when it is sliced.
+    """Gives the feature maps of one run by tensor name, canonical ``(N, C, *spatial)``, read when they are sliced.
 
     Attributes:
         path: Its folder, a Zarr v3 group.
@@ -105,7 +105,7 @@ class Recording(Mapping[str, "Recorded"]):
     # -- what is in it -----------------------------------------------------------------------------------------------
 
     def __getitem__(self, name: str) -> Recorded:
-        """The feature maps of a tensor by its name in the network.
+        """Give the feature maps of a tensor by its name in the network; nothing is read before it is sliced.
 
         Raises:
             CnnlensError: it was not recorded; names the nearest.
@@ -144,12 +144,12 @@ class Recording(Mapping[str, "Recorded"]):
 
     @property
     def batch(self) -> int:
-        """How many inputs one chunk holds: the step in which reading is cheapest."""
+        """Say how many inputs one chunk holds: the step in which reading is cheapest."""
         return self.description.batch
 
     @property
     def recorded(self) -> int:
-        """How many of the inputs are there, from the first on."""
+        """Count the inputs that are recorded, from the first on."""
         if self._log is None:
             return self.count if self.description.complete else 0
         return min(len(self._log) * self.batch, self.count)
@@ -160,12 +160,12 @@ class Recording(Mapping[str, "Recorded"]):
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """The names of the tensors that are the network's inputs."""
+        """Name the tensors that are the network's inputs."""
         return tuple(self.description.inputs)
 
     @property
     def names(self) -> list[str]:
-        """A name for each input, from the file that it came from."""
+        """Give each input a name, from the file that it came from."""
         first = next(iter(self.description.sources.values()), ())
         found = [
             name if count == 1 else f"{name} {index}"
@@ -184,7 +184,7 @@ class Recording(Mapping[str, "Recorded"]):
 
     @property
     def verifiable(self) -> bool:
-        """Whether the checksums are there that were logged when it was written."""
+        """Tell whether the checksums are there that were logged when it was written."""
         return self._log is not None
 
     def verify(self, progress: Callable[[int, int], object] | None = None) -> int:
