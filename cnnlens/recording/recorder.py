@@ -366,7 +366,7 @@ def _default_batch(network: Network, tensors: Iterable[str], stream: InputStream
 
 
 def runs_here(live: Any, backend: str) -> bool:
-    """Whether a live model runs under ``backend`` in this very process."""
+    """Tell whether a live model runs under ``backend`` in this very process."""
     return live is not None and backend == backend_of(live)
 
 

@@ -140,6 +140,7 @@ class Recording(Mapping[str, "Recorded"]):
 
     @property
     def count(self) -> int:
+        """Count the inputs that it was made for."""
         return self.description.count
 
     @property
@@ -156,6 +157,7 @@ class Recording(Mapping[str, "Recorded"]):
 
     @property
     def complete(self) -> bool:
+        """Tell whether every input is recorded, so that all of it can be read."""
         return self.description.complete and self.recorded == self.count
 
     @property
