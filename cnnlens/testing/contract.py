@@ -34,7 +34,7 @@ _REFUSED_LAYERS = {"unknown": "attention", "lambda": "anything"}
 
 @dataclass
 class Contract:
-    """What the tests work with: the worker, and the contract's networks handed over and run once each."""
+    """Holds what the tests work with: the worker, and the contract's networks handed over and run once each."""
 
     worker: Worker
     folder: Path
@@ -67,7 +67,7 @@ class Contract:
 
 
 class BackendContract:
-    """Inherit and set ``backend``; pytest does the rest.
+    """Holds the tests that every backend must pass: inherit it and set ``backend``; pytest does the rest.
 
     Attributes:
         backend: The entry point's name.
@@ -94,7 +94,7 @@ class BackendContract:
 
     @contextlib.contextmanager
     def opened(self) -> Generator[Contract]:
-        """A worker and a folder. The worker stays warm between the tests, so that the framework is imported once."""
+        """Lend a worker and a folder. The worker stays warm between tests, so that the framework is imported once."""
         with (
             temporary_folder() as folder,
             pool(self.backend, self.device, self.precision, self.timeout) as worker,
