@@ -33,7 +33,7 @@ _CLASS_NAMES = {
 
 
 class NotANumberTypeError(Exception):
-    """The datatype holds no numbers that NumPy has a type for; the message completes "the element is …"."""
+    """Is raised where a datatype is none that NumPy has numbers for; completes "the element is …"."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +45,12 @@ class NumberType:
 
     @property
     def logical(self) -> np.dtype[np.generic]:
-        """The type that a reader hands out: native byte order, float32 for bfloat16."""
+        """Give the type that a reader hands out: native byte order, float32 for bfloat16."""
         return np.dtype(np.float32) if self.stored == BFLOAT16 else self.raw.newbyteorder("=")
 
 
 def number_type(message: bytes, *, declared: str | None = None) -> NumberType:
-    """The type that a datatype message describes.
+    """Read the type that a datatype message describes.
 
     Args:
         message: The body of the message.

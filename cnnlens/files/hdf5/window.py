@@ -22,11 +22,11 @@ _SAVE_AGAIN = "save the model again with Keras, or fetch the file again if it wa
 
 
 class LimitExceededError(Exception):
-    """The index asks for more work than ``LIMITS`` allows."""
+    """Is raised where the index asks for more work than ``LIMITS`` allows."""
 
 
 class Window:
-    """A read-only file over mapped bytes, with a budget."""
+    """Reads mapped bytes as a read-only file, with a budget."""
 
     def __init__(self, data: memoryview) -> None:
         self._data = data
@@ -56,7 +56,7 @@ class Window:
         return at
 
     def tell(self) -> int:
-        """Where the next read starts."""
+        """Say where the next read starts."""
         return self._at
 
     def read(self, size: int = -1) -> bytes:

@@ -20,7 +20,7 @@ Axes = tuple[int | None, ...]
 
 @dataclass(frozen=True, slots=True)
 class Declared:
-    """What a config says about a layer's own arrays.
+    """Says what a config says about a layer's own arrays.
 
     Attributes:
         names: Variable names in stored order; None where the class is not known.
@@ -38,12 +38,12 @@ Rule = Callable[[Config], Declared]
 
 
 def base_class(entry: Mapping[str, Any]) -> str:
-    """The class name of a layer entry, without the package of a registered custom class."""
+    """Give the class name of a layer entry, without the package of a registered custom class."""
     return text(entry.get("class_name")).rsplit(">", 1)[-1]
 
 
 def is_bare_op(entry: Mapping[str, Any]) -> bool:
-    """Whether an entry in ``config["layers"]`` is an operation such as ``x + y``, which does not count as a layer."""
+    """Tell whether an entry in ``config["layers"]`` is an operation such as ``x + y``, which is no layer."""
     return text(entry.get("module")).startswith(("keras.src.ops", "keras.ops"))
 
 
@@ -130,7 +130,7 @@ _AFTER_QUANTISATION: Mapping[str, Sequence[str]] = {
 
 
 def quantisation_mode(config: Config) -> str | None:
-    """The mode, "int8", "int4", "float8", "gptq" or "awq" by the layer's dtype policy, else None."""
+    """Give the mode, "int8", "int4", "float8", "gptq" or "awq" by the layer's dtype policy, else None."""
     policy = config.get("dtype")
     mode = mapping(mapping(policy).get("config")).get("mode")
     if isinstance(mode, str):
@@ -295,7 +295,7 @@ _WEIGHTLESS = frozenset(_WEIGHTLESS_NAMES.split())
 
 
 def declare(entry: Mapping[str, Any]) -> Declared:
-    """What a layer's entry in the config says about the layer's own arrays (not those of layers inside it)."""
+    """Read what a layer's entry in the config says about its own arrays (not those of layers inside it)."""
     kind = base_class(entry)
     rule = _RULES.get(kind)
     if rule is not None:
@@ -304,7 +304,7 @@ def declare(entry: Mapping[str, Any]) -> Declared:
 
 
 def names_by_group(stem: str) -> tuple[str, ...] | None:
-    """Variable names for a group that Keras named after a class ("conv2d"), where a file has no config.
+    """Name the variables of a group that Keras named after a class ("conv2d"), where a file has no config.
 
     Args:
         stem: The group's name without its counter.
@@ -347,7 +347,7 @@ _NAMES_BY_GROUP: Mapping[str, tuple[str, ...]] = {
 
 
 def contradiction(declared: Declared, shapes: Mapping[str, tuple[int, ...]]) -> str:
-    """How stored axes contradict declared ones, as in "kernel is (5, 8), declared (?, 9)"; empty if they agree."""
+    """Say how stored axes contradict declared ones, as in "kernel is (5, 8), declared (?, 9)"; empty if they agree."""
     for name, axes in declared.shapes.items():
         stored = shapes.get(name)
         if stored is None:
