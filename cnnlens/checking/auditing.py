@@ -22,7 +22,7 @@ _STATES = ("LSTM", "GRU", "RNN")  # PyTorch's, which give states beside the sequ
 
 
 class Recorded(Protocol):
-    """What a check needs of a recording."""
+    """Says what a check needs of a recording."""
 
     @property
     def info(self) -> Mapping[str, Any]: ...
@@ -33,12 +33,12 @@ class Recorded(Protocol):
 
 
 def audited_calls(network: Network) -> list[Call]:
-    """Calls that compute something; inputs and nested models (which hand on) have nothing to audit."""
+    """List the calls that compute something; inputs and nested models (which hand on) have nothing to audit."""
     return [call for call in network.calls if call.layer.kind != "InputLayer" and not call.layer.container]
 
 
 def audit_recording(network: Network, recording: Recorded, count: int | None = None) -> Iterator[tuple[str, Audit]]:
-    """Each call's audit, on the inputs that the recording holds for it.
+    """Audit each call, on the inputs that the recording holds for it.
 
     Args:
         count: How many of the recording's examples to look at; None takes as many as make 200,000 input numbers.
@@ -89,7 +89,7 @@ def _is_filled(network: Network, ref: Ref) -> bool:
 
 
 def recorded_ref(network: Network, ref: Ref) -> Ref:
-    """Where a tensor's values are: a nested model hands on what its last layer gave."""
+    """Find where a tensor's values are: a nested model hands on what its last layer gave."""
     call = network.calls_by_name[ref.call]
     while call.layer.container:
         ref = call.refs[ref.index]

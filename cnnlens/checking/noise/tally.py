@@ -35,7 +35,7 @@ def bits(squares: Any, count: Any) -> Any:
 
 @dataclass
 class Tally:
-    """Sums over the outputs that are not zero on both sides.
+    """Holds sums over the outputs that are not zero on both sides.
 
     Attributes:
         count, squares, along, size: A channel each: outputs, squared errors, errors times outputs, squared outputs
@@ -99,7 +99,7 @@ class Tally:
 
     @property
     def slopes(self) -> tuple[Array, Array]:
-        """Each channel's systematic factor less one, and that in units of its own uncertainty."""
+        """Give each channel's systematic factor less one, and that in units of its own uncertainty."""
         with np.errstate(all="ignore"):
             slope = self.along / self.size
             left = np.maximum(self.squares - slope * self.along, 1e-300)
@@ -148,6 +148,6 @@ class Tally:
         return self.below(floor) | self.systematic(2.0 ** -(min(floor, 19.0)))
 
     def clean(self, floor: float) -> bool:
-        """Whether layer, channels and worst output are rounding."""
+        """Tell whether layer, channels and worst output are rounding."""
         worst = -np.log2(self.worst) if self.worst else np.inf
         return bool(self.bits >= floor and worst >= floor - 4.5 and not self.faulty(floor).any())
