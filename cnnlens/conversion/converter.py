@@ -150,7 +150,7 @@ def _rounding_notes(made: _Made, found: Twins) -> list[str]:
 
 
 def framework_named(to: str | None, network: Network) -> str:
-    """The framework that is meant, which must be another than the network's.
+    """Find the framework that is meant, which must be another than the network's.
 
     Raises:
         CnnlensError: there is no such framework here, or the model is one of it already.
@@ -259,7 +259,7 @@ def _to_torch(network: Network, folder: Path, name: str, timeout: float | None) 
 
 
 def example_of(network: Network, ref: Ref) -> InputShape:
-    """What the module is exported with: whole numbers where the model looks rows up."""
+    """Make what the module is exported with: whole numbers where the model looks rows up."""
     from cnnlens.opening.architecture import InputShape
 
     shape = network.canonical_shape(ref) or ()
@@ -330,7 +330,7 @@ def _rounding_alone(network: Network, made: _Made, inputs: Any, found: Twins) ->
 
 
 def why_not(found: Twins) -> str:
-    """What is wrong with two models that should be one."""
+    """Say what is wrong with two models that should be one."""
     from cnnlens.checking import listing as check_listing
     from cnnlens.checking import twins
 

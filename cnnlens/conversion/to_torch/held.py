@@ -19,7 +19,7 @@ Order = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Flat:
-    """The order inside a flattened axis.
+    """Holds the order inside a flattened axis.
 
     Attributes:
         sizes: What was flattened, in Keras' order: ``(H, W, C)``.
@@ -31,7 +31,7 @@ class Flat:
 
     @property
     def standard(self) -> bool:
-        """Whether it is the usual case, channels moved from behind to the front."""
+        """Tell whether it is the usual case, channels moved from behind to the front."""
         last = len(self.sizes) - 1
         return self.order == (last, *range(last))
 
@@ -42,7 +42,7 @@ class Flat:
 
 @dataclass(frozen=True)
 class Held:
-    """A tensor in the generated code.
+    """Says how the generated code holds a tensor.
 
     Attributes:
         text: The expression that gives it: a variable, or calls on one.
@@ -64,24 +64,24 @@ class Held:
 
     @property
     def identity(self) -> bool:
-        """Whether it is held exactly as Keras has it."""
+        """Tell whether it is held exactly as Keras has it."""
         return self.order == tuple(range(self.rank)) and self.flat is None
 
     def place(self, axis: int) -> int:
-        """Where Keras' ``axis`` (which may count from the end) stands."""
+        """Find where Keras' ``axis`` (which may count from the end) stands."""
         return self.order.index(axis % self.rank)
 
     def places(self, axes: Iterable[int]) -> tuple[int, ...]:
-        """Where several of Keras' axes stand, in ascending order."""
+        """Find where several of Keras' axes stand, in ascending order."""
         return tuple(sorted(self.place(axis) for axis in axes))
 
     @property
     def sizes(self) -> Shape:
-        """The shape as it is held."""
+        """Give the shape as it is held."""
         return tuple(self.shape[axis] for axis in self.order)
 
     def new(self, text: str) -> Held:
-        """What ``text`` gives, held as this one is and of the same shape."""
+        """Hold what ``text`` gives as this one is held, of the same shape."""
         return replace(self, text=text)
 
     def plain(self) -> Held:
@@ -121,19 +121,19 @@ class Held:
         return self.ordered((*(axis for axis in self.order if axis not in back), *back))
 
     def without(self, axes: Iterable[int]) -> Order:
-        """The order that is left when Keras' ``axes`` are gone."""
+        """Give the order that is left when Keras' ``axes`` are gone."""
         gone = {axis % self.rank for axis in axes}
         kept = [axis for axis in range(self.rank) if axis not in gone]
         return tuple(kept.index(axis) for axis in self.order if axis not in gone)
 
 
 def canonical_order(rank: int, axis: int) -> Order:
-    """The order of ``(N, C, *spatial)`` for a tensor whose channels stand at ``axis`` in Keras."""
+    """Give the order of ``(N, C, *spatial)`` for a tensor whose channels stand at ``axis`` in Keras."""
     return tuple(range(rank)) if rank < 3 or axis == 1 else (0, rank - 1, *range(1, rank - 1))
 
 
 def flattened(value: Held, sizes: Sequence[int], keras_order: Sequence[int]) -> Flat | None:
-    """The order inside the axis that flattening ``value`` behind the batch makes.
+    """Give the order inside the axis that flattening ``value`` behind the batch makes.
 
     Args:
         sizes: All sizes behind the batch, in Keras' order of flattening.
@@ -147,7 +147,7 @@ def flattened(value: Held, sizes: Sequence[int], keras_order: Sequence[int]) -> 
 
 
 def join_shapes(shapes: Sequence[Shape | None]) -> Shape | None:
-    """What several shapes have in common: None where they differ; None as a whole where one is not known."""
+    """Join what several shapes have in common: None where they differ; None as a whole where one is not known."""
     if not shapes or any(shape is None for shape in shapes):
         return None
     known = [shape for shape in shapes if shape is not None]
@@ -166,5 +166,5 @@ def dims_of(places: Sequence[int]) -> str:
 
 
 def shown(numbers: Sequence[int]) -> str:
-    """A tuple of numbers as Python writes it."""
+    """Write a tuple of numbers as Python does."""
     return f"({listed(numbers)},)" if len(numbers) == 1 else f"({listed(numbers)})"

@@ -24,7 +24,7 @@ def alike_held(values: Sequence[Held]) -> list[Held]:
 
 
 def lifted(value: Held, rank: int, behind_batch: bool) -> Held:
-    """``value`` with axes of one until it has ``rank``: behind the batch as Keras' layers, or in front as NumPy."""
+    """Give ``value`` axes of one until it has ``rank``: behind the batch (Keras' layers) or in front (NumPy)."""
     missing = rank - value.rank
     if missing <= 0:
         return value
