@@ -97,7 +97,7 @@ class Interpolation(Operation):
 
 
 def nearest_places(size: int, wanted: int, step: float, *, exact: bool) -> Array:
-    """The cell of the input for each of the output; in float32 as PyTorch finds it, for another type may pick another.
+    """Find the input's cell for each of the output; in float32 as PyTorch does, as another type may differ.
 
     Args:
         step: Cells of the input from one of the output to the next.

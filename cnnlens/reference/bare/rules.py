@@ -24,7 +24,7 @@ Settings = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What an op computes.
+    """Says what an op computes.
 
     Attributes:
         function: ``function(settings, *operands)`` to an array or a list of arrays.
@@ -40,12 +40,12 @@ class Rule:
 
 
 def is_shape(value: Any) -> bool:
-    """Whether an argument stands for an array: a tuple of sizes, as JSON's lists never are."""
+    """Tell whether an argument stands for an array: a tuple of sizes, as JSON's lists never are."""
     return isinstance(value, tuple) and all(size is None or isinstance(size, int) for size in cast("Any", value))
 
 
 def shape_of(value: Any) -> Shape:
-    """The shape of an operand: as given, of a constant, or of a number."""
+    """Give the shape of an operand: as given, of a constant, or of a number."""
     return cast("Shape", value) if is_shape(value) else tuple(np.shape(value))
 
 
@@ -55,12 +55,12 @@ def same(settings: Settings, x: Any, *rest: Any) -> Shape:
 
 
 def broadcast(settings: Settings, *operands: Any) -> Shape:
-    """All operands spread over each other."""
+    """Spread all operands over each other."""
     return broadcast_shape(*(shape_of(value) for value in operands))
 
 
 def axes_of(value: Any, rank: int) -> tuple[int, ...]:
-    """An axis, several, or None for all, counted from the front."""
+    """Read an axis, several, or None for all, counted from the front."""
     if value is None:
         return tuple(range(rank))
     items = cast("Sequence[Any]", value) if isinstance(value, list | tuple) else [value]
@@ -92,7 +92,7 @@ def matmul(settings: Settings, a: Any, b: Any) -> Shape:
 
 
 def probed(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The shape rule that runs the function itself on arrays of bytes without memory of their own."""
+    """Make the shape rule that runs the function itself on arrays of bytes without memory of their own."""
 
     def rule(settings: Settings, *operands: Any) -> Any:
         first, second = (function(settings, *[_probe(value, guess) for value in operands]) for guess in (2, 3))

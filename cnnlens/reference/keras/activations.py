@@ -18,7 +18,7 @@ __all__ = ["ActivationLayer", "Identity", "Masking", "PReLU"]
 
 @register("Activation", "ReLU", "LeakyReLU", "ELU", "ThresholdedReLU", "Softmax")
 class ActivationLayer(Operation):
-    """An activation function as a layer."""
+    """Computes an activation function as a layer."""
 
     def __init__(self, kind: str, config: Mapping[str, Any], keras_version: tuple[int, ...]) -> None:
         super().__init__(kind, config, keras_version)

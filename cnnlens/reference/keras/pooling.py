@@ -64,7 +64,7 @@ class Pooling(_Pooled):
         self.divisor = None if divisor is None else whole(divisor, "divisor_override")
 
     def plans(self, sizes: Sequence[int]) -> list[Plan]:
-        """The windows on each spatial axis of these sizes."""
+        """List the windows on each spatial axis of these sizes."""
         geometry = zip(sizes, self.window, self.strides, self.dilation, self.edges, strict=True)
         return [self._plan(*axis) for axis in geometry]
 

@@ -237,7 +237,7 @@ class Resizing(_Sized):
 
 @register("CenterCrop")
 class CenterCrop(_Sized):
-    """The middle of an image; a smaller image is cropped to the ratio and enlarged instead."""
+    """Cuts out the middle of an image; a smaller image is cropped to the ratio and enlarged instead."""
 
     def change(self, x: Array) -> Array:
         spare = [have - wanted for have, wanted in zip(x.shape[1:3], self.size, strict=True)]
