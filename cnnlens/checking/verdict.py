@@ -123,7 +123,7 @@ def _rank(one: Audit) -> tuple[int, float]:
 
 
 def merge(audits: Sequence[Audit]) -> Audit:
-    """Audits of several batches of the same call as one: the worst verdict, statistics over all.
+    """Join audits of several batches of one call: the worst verdict, statistics over all.
 
     Positions count from the first batch on only where the audits were given them so (``Audit.worst_position`` is that
     of the batch where the worst output was found).

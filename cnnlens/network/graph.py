@@ -60,7 +60,7 @@ class Ref:
 
     @property
     def name(self) -> str:
-        """The name under which its feature map is given: the call's, with ``[1]`` and so on after the first output."""
+        """Give the name of its feature map: the call's, with ``[1]`` and so on after the first output."""
         return self.call if self.index == 0 else f"{self.call}[{self.index}]"
 
 

@@ -118,7 +118,7 @@ class Executor:
     # -- running -----------------------------------------------------------------------------------------------------
 
     def run(self, inputs: Any, batch: int | None = None) -> dict[str, Array]:
-        """Feature maps in canonical axes; see ``Graph.run``."""
+        """Compute feature maps in canonical axes; see ``Network.run``."""
         given = self._inputs(inputs)
         count = len(given[0])
         chunk = batch or self._chunk(count)

@@ -111,7 +111,7 @@ def errors(case: Case, prediction: Prediction) -> Array:
 
 
 def ratios(error: Array, scale: Array, terms: int) -> Array:
-    """Errors in units of the noise's scale, at most 16; what float32 flushes to zero is no error."""
+    """Divide errors by the noise's scale, at most 16; what float32 flushes to zero is no error."""
     floor = _TINY * 2.0**22 * max(terms, 1) ** 0.5
     with np.errstate(all="ignore"):
         ratio = np.asarray(error / np.maximum(scale, floor))

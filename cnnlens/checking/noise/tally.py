@@ -28,7 +28,7 @@ _VISIBLE_SUMS = 24.5
 
 
 def bits(squares: Any, count: Any) -> Any:
-    """Effective bits of a sum of squared ratios over ``count`` outputs; infinite where there is no error."""
+    """Compute effective bits of a sum of squared ratios over ``count`` outputs; infinite where there is no error."""
     with np.errstate(all="ignore"):
         return -0.5 * np.log2(squares / np.maximum(count, 1))
 
@@ -89,12 +89,12 @@ class Tally:
 
     @property
     def bits(self) -> float:
-        """Of the layer."""
+        """Compute the effective bits of the layer."""
         return float(bits(self.squares.sum(), self.count.sum()))
 
     @property
     def channel_bits(self) -> Array:
-        """Of each channel."""
+        """Compute the effective bits of each channel."""
         return bits(self.squares, self.count)
 
     @property
@@ -107,14 +107,14 @@ class Tally:
         return np.nan_to_num(slope), np.where(self.count > 8, np.nan_to_num(sure, posinf=1e300), 0.0)
 
     def below(self, floor: float, *, spread: float = 1.0) -> Array:
-        """Channels with fewer bits than rounding leaves: ``spread`` below the floor, more where outputs are few."""
+        """Find channels with fewer bits than rounding leaves: ``spread`` below the floor, more if outputs are few."""
         if not self.count.size:
             return np.zeros(0, np.bool_)
         allowance = spread + 2.2 / np.sqrt(np.maximum(self.count, 1))
         return self.channel_bits < floor - allowance
 
     def systematic(self, least: float) -> Array:
-        """Channels off by a factor that is no chance and above ``least``."""
+        """Find channels off by a factor that is no chance and above ``least``."""
         slope, sure = self.slopes
         return (np.abs(slope) > least) & (sure > 12) & (np.abs(slope) * self._size > self._visible)
 
@@ -128,7 +128,7 @@ class Tally:
         return np.sqrt(self.size / np.maximum(self.count, 1))
 
     def outliers(self, enough: float = 20.0) -> Array:
-        """Channels apart from the rest: fewer bits (``enough`` are never too few), or a factor of their own."""
+        """Find channels apart from the rest: fewer bits (``enough`` are never too few), or a factor of their own."""
         if not self.count.size:
             return np.zeros(0, np.bool_)
         used = self.count > 0
@@ -144,7 +144,7 @@ class Tally:
         return low | ((own > 2.0**-16) & (own > 8 * chance) & (own * self._size > self._visible))
 
     def faulty(self, floor: float) -> Array:
-        """Channels that are not rounding of a format with at least ``floor`` bits."""
+        """Find channels that are not rounding of a format with at least ``floor`` bits."""
         return self.below(floor) | self.systematic(2.0 ** -(min(floor, 19.0)))
 
     def clean(self, floor: float) -> bool:

@@ -67,7 +67,7 @@ class Builder:
     # -- making and calling -------------------------------------------------------------------------------------------
 
     def rounded(self, array: NDArray[Any], what: str) -> NDArray[Any]:
-        """Numbers worked out in float64 as a float32 model holds them; ``what`` they are is kept if digits are lost."""
+        """Round numbers worked out in float64 to float32; ``what`` they are is kept if digits are lost."""
         narrow = array.astype(np.float32)
         if np.array_equal(narrow, array, equal_nan=True):
             return narrow
@@ -150,7 +150,7 @@ class Builder:
         return self._called(found, given, named, tensors, shape, axes)
 
     def output(self, held: Held, index: int, shape: Shape) -> Held:
-        """Another output of the call that gave ``held``."""
+        """Give another output of the call that gave ``held``."""
         return replace(held, index=index, shape=shape)
 
     def _called(

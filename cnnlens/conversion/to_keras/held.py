@@ -73,7 +73,7 @@ class Held:
 
 
 def identity(rank: int) -> tuple[int, ...]:
-    """PyTorch's own order."""
+    """Give PyTorch's own order."""
     return tuple(range(rank))
 
 

@@ -85,7 +85,7 @@ class Held:
         return replace(self, text=text)
 
     def plain(self) -> Held:
-        """With the features of a flattened map in Keras' order."""
+        """Hold the features of a flattened map in Keras' order."""
         if self.flat is None:
             return self
         back = [0, *(self.flat.order.index(axis) + 1 for axis in range(len(self.flat.sizes)))]
@@ -93,7 +93,7 @@ class Held:
         return replace(self, text=text, flat=None)
 
     def ordered(self, order: Sequence[int]) -> Held:
-        """Held in ``order``."""
+        """Hold it in ``order``."""
         wanted = tuple(order)
         if wanted == self.order:
             return self
@@ -103,20 +103,20 @@ class Held:
         return replace(plain, text=f"{plain.text}.permute({listed(moves)})", order=wanted)
 
     def keras(self) -> Held:
-        """Held as Keras has it."""
+        """Hold it as Keras has it."""
         return self.plain().ordered(range(self.rank))
 
     def canonical(self) -> Held:
-        """Held as ``(N, C, *spatial)``, features in Keras' order."""
+        """Hold it as ``(N, C, *spatial)``, features in Keras' order."""
         return self.plain().ordered(canonical_order(self.rank, self.axis))
 
     def first(self, axes: Sequence[int]) -> Held:
-        """With Keras' ``axes`` in front, in that order, and the others behind them as they stand."""
+        """Hold it with Keras' ``axes`` in front, in that order, and the others behind them as they stand."""
         front = tuple(axis % self.rank for axis in axes)
         return self.ordered((*front, *(axis for axis in self.order if axis not in front)))
 
     def last(self, axes: Sequence[int]) -> Held:
-        """With Keras' ``axes`` behind, in that order, and the others in front of them as they stand."""
+        """Hold it with Keras' ``axes`` behind, in that order, and the others in front as they stand."""
         back = tuple(axis % self.rank for axis in axes)
         return self.ordered((*(axis for axis in self.order if axis not in back), *back))
 
@@ -161,7 +161,7 @@ def listed(numbers: Iterable[int]) -> str:
 
 
 def dims_of(places: Sequence[int]) -> str:
-    """Axes as PyTorch takes them: a number, or a tuple of several."""
+    """Write axes as PyTorch takes them: a number, or a tuple of several."""
     return f"({listed(places)})" if len(places) > 1 else listed(places)
 
 

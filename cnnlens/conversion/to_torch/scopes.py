@@ -21,7 +21,7 @@ __all__ = ["Given", "Item", "Scope", "fill", "read_scope", "sources"]
 
 @dataclass(frozen=True)
 class Given:
-    """Input ``index`` of the model that a call is in."""
+    """Stands for input ``index`` of the model that a call is in."""
 
     index: int
 

@@ -56,7 +56,7 @@ class State(Mapping[str, Array]):
 
 
 def feature_order(flat: Flat) -> NDArray[np.int64]:
-    """For each feature as it is held, its number in Keras' order."""
+    """Give for each feature as it is held its number in Keras' order."""
     numbers = np.arange(int(np.prod(flat.sizes))).reshape(flat.sizes)
     return numbers.transpose(flat.order).reshape(-1)
 

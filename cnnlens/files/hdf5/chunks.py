@@ -49,7 +49,7 @@ class ChunkedLayout:
     def parse(
         cls, body: bytes, shape: tuple[int, ...], raw: np.dtype[Any], pipeline: list[dict[str, Any]] | None
     ) -> ChunkedLayout:
-        """From a layout message of version 3 and the parsed filter pipeline.
+        """Read a layout message of version 3 and the parsed filter pipeline.
 
         Raises:
             ValueError: Sizes that contradict each other, or a filter that is not deflate, shuffle or fletcher32.
@@ -77,7 +77,7 @@ class ChunkedLayout:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the array and of one chunk, which may be larger than the array."""
+        """Count bytes of the array and of one chunk, which may be larger than the array."""
         return (math.prod(self.shape) + math.prod(self.chunk)) * self.raw.itemsize
 
 

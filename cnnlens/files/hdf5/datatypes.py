@@ -38,7 +38,7 @@ class NotANumberTypeError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class NumberType:
-    """Raw type of the elements in the file, and the name of what they mean."""
+    """Holds the raw type of the elements in the file, and the name of what they mean."""
 
     raw: np.dtype[np.generic]
     stored: str

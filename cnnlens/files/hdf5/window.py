@@ -60,7 +60,7 @@ class Window:
         return self._at
 
     def read(self, size: int = -1) -> bytes:
-        """Up to ``size`` bytes, all that are left if it is negative."""
+        """Read up to ``size`` bytes, all that are left if it is negative."""
         end = len(self._data) if size < 0 else self._at + size
         piece = self._data[self._at : end]
         self._reads_left -= 1
@@ -75,7 +75,7 @@ class Window:
         return bytes(piece)
 
     def read_at(self, address: int, size: int) -> bytes:
-        """Exactly ``size`` bytes from ``address``.
+        """Read exactly ``size`` bytes from ``address``.
 
         Raises:
             ValueError: They end behind the end of the file.

@@ -98,7 +98,7 @@ def _keras3(value: Any, stated: dict[Key, tuple[int | None, ...]]) -> Any:
 
 
 def with_keys(value: Any) -> Any:
-    """Keras 2's nested lists with every ``[layer, node, tensor, …]`` replaced by its key."""
+    """Replace every ``[layer, node, tensor, …]`` in Keras 2's nested lists by its key."""
     key = _key(value)
     if key is not None:
         return key

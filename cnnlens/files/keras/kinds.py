@@ -20,7 +20,7 @@ _KINDS = (
 
 
 def snake_case(class_name: str) -> str:
-    """Keras' group name for a class: ``Conv2DTranspose`` is ``conv2d_transpose`` (``keras.src.utils.naming``)."""
+    """Name Keras' group of a class: ``Conv2DTranspose`` is ``conv2d_transpose`` (``keras.src.utils.naming``)."""
     name = re.sub(r"\W+", "", class_name)
     name = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", name)
     return re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()

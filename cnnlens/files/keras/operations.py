@@ -42,7 +42,7 @@ Unpack = Callable[[Mapping[str, "NDArray[Any]"]], "dict[str, NDArray[Any]]"]
 
 
 def unpacker(layer: Layer) -> Unpack | None:
-    """For a quantised layer, what makes one float32 kernel of the packed one and its scales; None for any other."""
+    """Make what unpacks a quantised layer's kernel and scales to one float32 kernel; None for any other."""
     if "kernel_scale" not in layer.stored:
         return None
 

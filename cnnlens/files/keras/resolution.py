@@ -22,7 +22,7 @@ def shown(path: LayerPath) -> str:
 
 
 class Resolution:
-    """Weights by layer path, filled by a resolver."""
+    """Holds weights by layer path, filled by a resolver."""
 
     def __init__(self) -> None:
         self.weights: dict[LayerPath, dict[str, StoredArray]] = {}

@@ -20,7 +20,7 @@ _A = -0.75
 
 
 class Interpolation(Operation):
-    """``(N, C, *spatial)`` to another size.
+    """Resizes ``(N, C, *spatial)`` to another size.
 
     The configuration has ``interpolation`` (``nearest``, ``linear``, ``bicubic``), ``size`` or ``factors`` (one an
     axis; with both, the factors still say where samples lie), ``align_corners``, and ``exact`` for the nearest pixel by

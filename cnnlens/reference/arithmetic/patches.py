@@ -36,7 +36,7 @@ Pads = tuple[tuple[int, int], ...]
 
 
 def same_padding(size: int, kernel: int, stride: int, dilation: int) -> tuple[int, int]:
-    """Zeros in front of and behind an axis under ``same``: they depend on the input's size; the odd one is behind."""
+    """Count the zeros before and behind an axis under ``same``: they depend on its size; the odd one is behind."""
     total = max((-(-size // stride) - 1) * stride + (kernel - 1) * dilation + 1 - size, 0)
     return total // 2, total - total // 2
 
@@ -56,7 +56,7 @@ def finisher(bias: Array | None, activation: Activation | None) -> Finish:
 def output_sizes(
     sizes: Sequence[int], taps: Sequence[int], strides: Sequence[int], pads: Pads, dilation: Sequence[int]
 ) -> tuple[int, ...]:
-    """Spatial sizes of a convolution's output."""
+    """Work out the spatial sizes of a convolution's output."""
     return tuple(
         (size + before + after - (tap - 1) * gap - 1) // stride + 1
         for size, (before, after), tap, gap, stride in zip(sizes, pads, taps, dilation, strides, strict=True)

@@ -207,7 +207,7 @@ class Given:
         return [whole(item, name) for item in items] or None
 
     def sizes(self, value: Any) -> list[Any]:
-        """Sizes as whole numbers, or ``Batch`` with the tensor whose first axis it is measured on.
+        """Read sizes as whole numbers, or ``Batch`` with the tensor whose first axis it is measured on.
 
         Raises:
             UnsupportedLayerError: a size depends on the batch, and no tensor shows how large that is.

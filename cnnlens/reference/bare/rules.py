@@ -50,12 +50,12 @@ def shape_of(value: Any) -> Shape:
 
 
 def same(settings: Settings, x: Any, *rest: Any) -> Shape:
-    """As the first operand."""
+    """Give the shape of the first operand."""
     return shape_of(x)
 
 
 def broadcast(settings: Settings, *operands: Any) -> Shape:
-    """Spread all operands over each other."""
+    """Give the shape of all operands spread over each other."""
     return broadcast_shape(*(shape_of(value) for value in operands))
 
 
@@ -70,7 +70,7 @@ def axes_of(value: Any, rank: int) -> tuple[int, ...]:
 
 
 def reduced(settings: Settings, x: Any) -> Shape:
-    """Without the axes reduced over, or with ones there."""
+    """Give the shape without the axes reduced over, or with ones there."""
     shape = shape_of(x)
     axes = axes_of(settings.get("axis"), len(shape))
     keep = bool(settings.get("keepdims", False))
@@ -82,7 +82,7 @@ def _matmul(settings: Settings, a: Any, b: Any) -> Any:
 
 
 def matmul(settings: Settings, a: Any, b: Any) -> Shape:
-    """Rows of the first by columns of the second, leading axes spread."""
+    """Give the shape of rows of the first by columns of the second, leading axes spread."""
     first, second = shape_of(a), shape_of(b)
     if len(first) < 2 or len(second) < 2:
         return cast("Shape", probed(_matmul)(settings, a, b))

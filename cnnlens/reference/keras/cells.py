@@ -341,7 +341,7 @@ def make_cell(entry: Any, keras_version: tuple[int, ...]) -> Cell:
 
 
 def own_entry(entry: Any, what: str) -> tuple[str, Config]:
-    """Class name and config of a nested entry that names a class of Keras' own."""
+    """Read class name and config of a nested entry that names a class of Keras' own."""
     if not isinstance(entry, Mapping):
         raise UnsupportedLayerError(f"its {what} is not said")
     found = cast("Config", entry)
@@ -357,7 +357,7 @@ def own_entry(entry: Any, what: str) -> tuple[str, Config]:
 
 
 def numbered(items: Sequence[Mapping[str, Any]]) -> list[tuple[str, Mapping[str, Any]]]:
-    """Entries with their group names: the class in snake case, and from the second of a class on a counter."""
+    """Give entries their group names: the class in snake case, and from the second of a class on a counter."""
     used: dict[str, int] = {}
     found: list[tuple[str, Mapping[str, Any]]] = []
     for item in items:

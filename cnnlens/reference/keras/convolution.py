@@ -132,7 +132,7 @@ class _Spatial(LinearOperation):
 
 @register("Conv1D", "Conv2D", "Conv3D", "Convolution1D", "Convolution2D", "Convolution3D")
 class Convolution(_Spatial):
-    """Conv1D, Conv2D, Conv3D: a correlation (the kernel is not flipped), kernel ``(*spatial, C / groups, filters)``."""
+    """Computes Conv1D, Conv2D, Conv3D: a correlation (no flip), kernel ``(*spatial, C / groups, filters)``."""
 
     def __init__(self, kind: str, config: Mapping[str, Any], keras_version: tuple[int, ...]) -> None:
         super().__init__(kind, config, keras_version)

@@ -19,7 +19,7 @@ _BLOCK_BYTES = 1 << 19
 
 @register("Dense")
 class Dense(LinearOperation):
-    """``x @ kernel + bias`` over the last axis, kernel ``(in, units)``."""
+    """Computes ``x @ kernel + bias`` over the last axis, kernel ``(in, units)``."""
 
     def __init__(self, kind: str, config: Mapping[str, Any], keras_version: tuple[int, ...]) -> None:
         super().__init__(kind, config, keras_version)

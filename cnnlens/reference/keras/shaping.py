@@ -45,7 +45,7 @@ class _Edges(Operation):
 
 @register("ZeroPadding1D", "ZeroPadding2D", "ZeroPadding3D")
 class ZeroPadding(_Edges):
-    """Zeros around the spatial axes."""
+    """Puts zeros around the spatial axes."""
 
     key = "padding"
 
@@ -133,7 +133,7 @@ def reshaped(shape: Shape, wanted: Sequence[int | None]) -> Shape:
 
 @register("Reshape")
 class Reshape(Operation):
-    """Another shape behind the batch, in C order."""
+    """Gives another shape behind the batch, in C order."""
 
     def __init__(self, kind: str, config: Mapping[str, Any], keras_version: tuple[int, ...]) -> None:
         super().__init__(kind, config, keras_version)
@@ -154,7 +154,7 @@ class Reshape(Operation):
 
 @register("Permute")
 class Permute(Operation):
-    """Another order of the axes behind the batch, which count from one."""
+    """Puts the axes behind the batch, which count from one, in another order."""
 
     def __init__(self, kind: str, config: Mapping[str, Any], keras_version: tuple[int, ...]) -> None:
         super().__init__(kind, config, keras_version)
@@ -177,7 +177,7 @@ class Permute(Operation):
 
 @register("RepeatVector")
 class RepeatVector(Operation):
-    """``(N, C)`` to ``(N, n, C)``."""
+    """Repeats ``(N, C)`` to ``(N, n, C)``."""
 
     def __init__(self, kind: str, config: Mapping[str, Any], keras_version: tuple[int, ...]) -> None:
         super().__init__(kind, config, keras_version)

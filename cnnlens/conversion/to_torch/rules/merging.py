@@ -15,7 +15,7 @@ __all__ = ["alike_held", "lifted"]
 
 
 def alike_held(values: Sequence[Held]) -> list[Held]:
-    """Tensors of one rank, all held in one order: that of most of them, of the first where they tie."""
+    """Bring tensors of one rank into one order: that of most of them, of the first where they tie."""
     if len({value.flat for value in values}) > 1:
         values = [value.plain() for value in values]
     orders = [value.order for value in values]
