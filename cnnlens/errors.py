@@ -14,17 +14,35 @@ __all__ = ["CnnlensError", "FileRefusedError", "UnsupportedLayerError"]
 
 
 class CnnlensError(Exception):
-    """What the caller can put right. The message is one line: what was expected, what came, where, way out."""
+    """Is raised for what the caller can put right, in one line: what was expected, what came, where, way out.
+
+    All other errors of cnnlens are of this class.
+
+    >>> import cnnlens.sample
+    >>> try:
+    ...     cnnlens.open(cnnlens.sample.MODEL)["conv_2d"]
+    ... except cnnlens.CnnlensError as error:
+    ...     print(str(error).partition(": ")[2])
+    no layer is named 'conv_2d'; did you mean 'conv2d' or 'conv2d_1'?
+    """
 
 
 class FileRefusedError(CnnlensError):
-    """A file that is not read: names the file, the place in it, the reason and the way out.
+    """Is raised for a file that is not read: names the file, the place in it, the reason and the way out.
 
     Args:
         path: The file as the caller named it.
         place: Where in the file, such as ``config.json`` or ``layers/conv2d/vars/0``; empty for the file as a whole.
         reason: What was expected and what came.
         way_out: What the person can do now.
+
+    >>> import cnnlens
+    >>> with open("model.keras", "w") as file:
+    ...     _ = file.write("not a model")
+    >>> cnnlens.open("model.keras")
+    Traceback (most recent call last):
+        ...
+    cnnlens.errors.FileRefusedError: model.keras: this is a text file; cnnlens opens ...
     """
 
     def __init__(self, path: str | os.PathLike[str], place: str, reason: str, way_out: str) -> None:
@@ -33,4 +51,19 @@ class FileRefusedError(CnnlensError):
 
 
 class UnsupportedLayerError(CnnlensError):
-    """A layer that the reference cannot compute. Viewing still works; the message names the layer and says why."""
+    """Is raised for a layer that cannot be computed or converted: the message names it and says why.
+
+    Viewing still works: layers, weights and kernels of such a network are there.
+
+    >>> import cnnlens
+    >>> import numpy as np
+    >>> from safetensors.numpy import save_file
+    >>> save_file({"conv.weight": np.zeros((8, 3, 3, 3), np.float32)}, "weights.safetensors")
+    >>> net = cnnlens.open("weights.safetensors")
+    >>> net["conv"].kernel.shape
+    (8, 3, 3, 3)
+    >>> net.run(np.zeros((1, 3, 8, 8)))
+    Traceback (most recent call last):
+        ...
+    cnnlens.errors.UnsupportedLayerError: weights.safetensors: it holds weights without a graph, so ...
+    """

@@ -103,7 +103,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def watch(what: Path | int) -> None:
-    """When this process ends without ``forget``: remove the folder, or kill the process group."""
+    """Have it removed (a folder) or killed (a process group) when this process ends without ``forget``."""
     _janitor.watch(what if isinstance(what, int) else str(what))
 
 
@@ -114,7 +114,7 @@ def forget(what: Path | int) -> None:
 
 @contextlib.contextmanager
 def temporary_folder(prefix: str = "cnnlens-") -> Generator[Path]:
-    """A private folder that is gone afterwards, however this process ends."""
+    """Make a private folder that is gone afterwards, however this process ends."""
     folder = Path(tempfile.mkdtemp(prefix=prefix))
     watch(folder)
     try:

@@ -61,12 +61,12 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
 
 
 def file_name(*parts: str) -> str:
-    """A file name from names that may hold anything: what is no letter, digit, ``.``, ``_`` or ``-`` becomes ``_``."""
+    """Make a file name of names that may hold anything: what is no letter, digit, ``.``, ``_``, ``-`` becomes ``_``."""
     joined = "-".join(parts)
     safe = "".join(char if char.isascii() and (char.isalnum() or char in "._-") else "_" for char in joined)
     return safe.lstrip(".")[:120] or "cnnlens"
 
 
 def silent(line: str) -> None:
-    """Where nobody asked to hear how far it is."""
+    """Say nothing, where nobody asked to hear how far it is."""
     del line

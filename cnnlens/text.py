@@ -19,7 +19,7 @@ _UNSAFE_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
 
 def printable(text: object, limit: int = 80) -> str:
-    """``text`` on one line, unsafe characters as ``\\x..`` escapes, cut to ``limit`` characters with an ellipsis."""
+    """Put ``text`` on one line, unsafe characters as ``\\x..`` escapes, cut to ``limit`` with an ellipsis."""
     raw = str(text)
     shown = "".join(
         char.encode("unicode_escape").decode("ascii") if unicodedata.category(char) in _UNSAFE_CATEGORIES else char
@@ -29,7 +29,7 @@ def printable(text: object, limit: int = 80) -> str:
 
 
 def nearest(wanted: str, known: Iterable[str]) -> str:
-    """The end of a "no such name" message: the closest known names, or the first few where none is close."""
+    """Write the end of a "no such name" message: the closest known names, or the first few if none is close."""
     names = list(known)
     close = difflib.get_close_matches(wanted, names, n=3, cutoff=0.5)
     if close:
@@ -41,7 +41,7 @@ def nearest(wanted: str, known: Iterable[str]) -> str:
 
 
 def columns(rows: Sequence[Sequence[str]], right: Collection[int] = ()) -> list[str]:
-    """Lines with the cells of each column below each other, a rule under the first; ``right`` are aligned right."""
+    """Write the cells of each column below each other, a rule under the first line; ``right`` are aligned right."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = [
         "  ".join(
@@ -54,5 +54,5 @@ def columns(rows: Sequence[Sequence[str]], right: Collection[int] = ()) -> list[
 
 
 def finite_or_null(value: float | None) -> float | None:
-    """A number for JSON, which has neither NaN nor infinity; None stands for them, and for one that is not there."""
+    """Make a number fit for JSON, which has neither NaN nor infinity: None for them, and for none at all."""
     return None if value is None or not math.isfinite(value) else float(value)

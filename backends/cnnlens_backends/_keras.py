@@ -30,7 +30,7 @@ __all__ = ["KerasBackend", "KerasSession"]
 
 
 class KerasBackend(ABC):
-    """One framework under Keras; see ``cnnlens.backend.seam.Backend`` for the five things that core asks of it."""
+    """Runs networks in one framework under Keras; see ``cnnlens.backend.seam.Backend`` for what core asks of it."""
 
     layout = "keras"
     compiles = True  # whether a new batch shape costs a compilation
@@ -45,7 +45,7 @@ class KerasBackend(ABC):
 
     @abstractmethod
     def compiled(self, walk: Walk, moves: Sequence[bool], variables: Sequence[Any], device: str, precision: str) -> Run:
-        """``walk`` compiled, from NumPy to NumPy in canonical axes, in one pass and one copy back.
+        """Compile ``walk``, from NumPy to NumPy in canonical axes, in one pass and one copy back.
 
         Args:
             walk: What to compute.
@@ -57,16 +57,16 @@ class KerasBackend(ABC):
 
     @abstractmethod
     def gpus(self) -> list[str]:
-        """The names of its GPUs, in its order."""
+        """List the names of its GPUs, in its order."""
 
     @abstractmethod
     def strict(self) -> AbstractContextManager[None]:
-        """While it is open, float32 is computed in float32 and runs repeat themselves; closed, all is as before."""
+        """Hold float32 to float32 and runs to repeating themselves while it is open; closed, all is as before."""
 
     # -- what core asks ------------------------------------------------------------------------------------------------
 
     def environment(self, device: str, precision: str) -> dict[str, str]:
-        """What must stand in the environment before a worker's Python starts."""
+        """Say what must stand in the environment before a worker's Python starts."""
         settings = {
             "KERAS_BACKEND": self.framework,
             # The person's own keras.json (default dtype, channel order) must not change what a file's model computes.
@@ -83,7 +83,7 @@ class KerasBackend(ABC):
         return settings
 
     def devices(self) -> list[str]:
-        """``cpu`` and each GPU, as ``gpu:0 NVIDIA H100``. Imports the framework."""
+        """List ``cpu`` and each GPU, as ``gpu:0 NVIDIA H100``. Imports the framework."""
         return ["cpu", *(f"gpu:{index} {name}" for index, name in enumerate(self.gpus()))]
 
     def load(
@@ -111,7 +111,7 @@ class KerasBackend(ABC):
 
 
 class KerasSession:
-    """A network ready to run; see ``cnnlens.backend.seam.Session``."""
+    """Runs a network that Keras has loaded; see ``cnnlens.backend.seam.Session``."""
 
     def __init__(
         self,
@@ -132,7 +132,7 @@ class KerasSession:
         self._plans: dict[tuple[Any, ...], Plan] = {}
 
     def feature_maps(self, inputs: Sequence[Array], tensors: Sequence[str]) -> dict[str, Array]:
-        """One batch through the network.
+        """Run one batch through the network.
 
         Args:
             inputs: Canonical arrays ``(N, C, *spatial)``, one for each of ``network.inputs``.
@@ -168,7 +168,7 @@ class KerasSession:
         return dict(zip(tensors, results, strict=True))
 
     def weights(self) -> Mapping[str, Mapping[str, Array]]:
-        """The arrays that the framework holds: layer name to weight name to array, in Keras' layout."""
+        """Give the arrays that the framework holds: layer name to weight name to array, in Keras' layout."""
         found: dict[str, dict[str, Array]] = {}
         for name, made in self._layers.items():
             layer = self._network.calls_by_name[name].layer

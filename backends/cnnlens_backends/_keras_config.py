@@ -60,11 +60,11 @@ _APPLICATIONS = {
 
 
 class UntrustedError(UnsupportedLayerError):
-    """The config names what is not Keras' own; with ``trust_code`` it may run all the same."""
+    """Is raised where the config names what is not Keras' own; with ``trust_code`` it may run all the same."""
 
 
 def keras_class(kind: str) -> Any:
-    """Keras' own layer or model of this name, or None. The file's word on the module is not asked."""
+    """Find Keras' own layer or model of this name, or None. The file's word on the module is not asked."""
     keras = import_module("keras")
     home = keras.models if kind in _MODELS else keras.layers
     if kind == "Functional" or kind in _APPLICATIONS:
@@ -88,7 +88,7 @@ def bare_operation(module: str, kind: str) -> Any:
 
 
 def function_name(kind: str) -> str:
-    """The function of ``keras.ops`` that an operation's class stands for: ``ExpandDims`` is ``expand_dims``."""
+    """Name the function of ``keras.ops`` for an operation's class: ``ExpandDims`` is ``expand_dims``."""
     return "".join("_" + char.lower() if char.isupper() and index else char.lower() for index, char in enumerate(kind))
 
 
@@ -105,7 +105,7 @@ class Cleaner:
         self.blank = blank
 
     def layer(self, kind: str, module: str, config: Config) -> tuple[Any, dict[str, Any]]:
-        """Keras' class for a layer, and the arguments to make one of it.
+        """Find Keras' class for a layer, and the arguments to make one of it.
 
         Raises:
             UntrustedError: it is not Keras' own, or names what is not.
@@ -124,7 +124,7 @@ class Cleaner:
         return known, self._arguments(known, cleaned)
 
     def value(self, value: Any, key: str = "") -> Any:
-        """One value of a config, all the way down."""
+        """Clean one value of a config, all the way down."""
         if key.endswith("_initializer"):
             return self.blank
         if key.endswith(("_regularizer", "_constraint")):
@@ -169,7 +169,7 @@ class Cleaner:
         return found
 
     def operation(self, kind: str, module: str, config: Config) -> tuple[Any, dict[str, Any]]:
-        """The class of ``keras.ops`` for an operation without a layer, and the arguments to make one of it."""
+        """Find the class of ``keras.ops`` for an operation without a layer, and the arguments to make one."""
         known = bare_operation(module, kind)
         if known is None:
             raise UntrustedError(f"Keras {import_module('keras').__version__} has no operation of this name")
@@ -216,7 +216,7 @@ _BASE_ARGUMENTS = ("name", "dtype", "trainable", "autocast", "activity_regulariz
 
 
 def is_bare(module: str) -> bool:
-    """Whether an entry of this module is an operation such as ``x + y`` rather than a layer."""
+    """Tell whether an entry of this module is an operation such as ``x + y`` rather than a layer."""
     return (module + ".").startswith(("keras.src.ops.", "keras.ops."))
 
 
@@ -254,6 +254,6 @@ def _is_plain(value: Any) -> bool:
 
 
 def hard_sigmoid_of_keras_2(x: Any) -> Any:
-    """``clip(0.2 x + 0.5, 0, 1)``; Keras 3's function of that name is ``relu6(x + 3) / 6``."""
+    """Compute ``clip(0.2 x + 0.5, 0, 1)``; Keras 3's function of that name is ``relu6(x + 3) / 6``."""
     ops = import_module("keras").ops
     return ops.clip(0.2 * x + 0.5, 0.0, 1.0)

@@ -13,7 +13,7 @@ _WRAPPING = ("Exception encountered when calling", "Error when deserializing", "
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of ``error`` that says a cause; its class where it says nothing."""
+    """Find the first line of ``error`` that says a cause; its class where it says nothing."""
     text = _COLOURS.sub("", str(error))
     # Of a config that cannot be read, the cause is said last.
     said = text.rsplit("Exception encountered:", 1)[-1].splitlines()

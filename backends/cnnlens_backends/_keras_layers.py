@@ -31,7 +31,7 @@ _SAFE_NAME = re.compile(r"[A-Za-z0-9.][A-Za-z0-9_.-]*")
 
 
 def make_layers(network: Network, trust_code: bool = False) -> dict[str, Any]:
-    """Keras' layer (or operation) for each layer that a call uses, built and filled, by the layer's name.
+    """Make Keras' layer (or operation) for each layer that a call uses, built and filled, by the layer's name.
 
     Raises:
         UnsupportedLayerError: a layer is not Keras' own, or the installed Keras has no such layer.

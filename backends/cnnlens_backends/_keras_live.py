@@ -83,7 +83,7 @@ class LiveSource:
 
 
 def network_from_live(model: Any) -> Network:
-    """A live ``keras.Model`` as a Network; its arrays are read, as they then are, when they are asked for.
+    """Turn a live ``keras.Model`` into a Network; its arrays are read, as they then are, when asked for.
 
     Raises:
         CnnlensError: it is no model of Keras 3, it was not built yet, or a layer of it cannot say its config.
@@ -111,7 +111,7 @@ def network_from_live(model: Any) -> Network:
 
 
 def live_layers(model: Any, network: Network) -> dict[str, Any]:
-    """The layer (or operation) of a live model for each layer of its network that is called, by the layer's name.
+    """Find a live model's layer (or operation) for each layer of its network that is called, by its name.
 
     Raises:
         CnnlensError: the network is of another model.

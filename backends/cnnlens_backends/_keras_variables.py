@@ -22,7 +22,7 @@ _ROLES = {("SpectralNormalization", "kernel"): "layer_kernel"}
 
 
 def own_variables(layer: Any) -> dict[str, Any]:
-    """A layer's own variables by role, those of layers inside it left out; random seeds are none.
+    """List a layer's own variables by role, those of layers inside it left out; random seeds are none.
 
     Roles are Keras' short names. Where two are the same, or the class is not Keras' own, they are ``var0``, ``var1`` …
     as in files: trainable ones first.
@@ -43,7 +43,7 @@ def own_variables(layer: Any) -> dict[str, Any]:
 
 
 def inner_layers(layer: Any) -> dict[str, Any]:
-    """The layers inside a layer by attribute; inside a model by name; in a list as ``attribute/class_name``."""
+    """List the layers inside a layer by attribute; in a model by name; in a list as ``attribute/class_name``."""
     keras = import_module("keras")
     if isinstance(layer, keras.Model):
         return {one.name: one for one in layer.layers}
@@ -66,14 +66,14 @@ def inner_layers(layer: Any) -> dict[str, Any]:
 
 
 def walk(layer: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """A layer and every layer inside it, each with its path."""
+    """List a layer and every layer inside it, each with its path."""
     yield path, layer
     for name, inner in inner_layers(layer).items():
         yield from walk(inner, (*path, name))
 
 
 def find(layer: Any, owner: tuple[str, ...], role: str) -> Any:
-    """The variable that a ``Weight`` with this owner and role is, or None."""
+    """Find the variable that a ``Weight`` with this owner and role is, or None."""
     holder, left = layer, "/".join(owner)
     while left:
         # A layer in a list goes by two parts: the list and its place in it.
@@ -91,6 +91,6 @@ def find(layer: Any, owner: tuple[str, ...], role: str) -> Any:
 
 
 def host(variable: Any) -> Array:
-    """A variable's value in NumPy; bfloat16, which NumPy has not, widened to float32."""
+    """Copy a variable's value to NumPy; bfloat16, which NumPy has not, is widened to float32."""
     array = import_module("keras").ops.convert_to_numpy(variable)
     return array.astype(np.float32) if array.dtype.name == "bfloat16" else np.asarray(array)

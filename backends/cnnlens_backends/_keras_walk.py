@@ -38,7 +38,7 @@ Run = Callable[[Sequence[Array]], "list[Array]"]  # the same with NumPy's
 
 
 class Plan:
-    """A compiled walk. A stream's last, short batch is filled up to a size that is compiled already, and cut again.
+    """Runs a compiled walk. A stream's last, short batch is filled up to a compiled size, and cut again.
 
     Only the first time: a size that comes back is worth a compilation of its own.
     """
@@ -62,7 +62,7 @@ class Plan:
 
 
 class Step:
-    """One call: Keras' layer or operation, and its arguments with every constant in Keras' own form."""
+    """Describes one call: Keras' layer or operation, and its arguments, every constant in Keras' own form."""
 
     def __init__(self, call: Call, layers: Mapping[str, Any]) -> None:
         self.call = call
@@ -116,14 +116,14 @@ def _exact(tensor: Any, ops: Any) -> Any:
 
 
 def turned(tensors: Sequence[Any], moves: Sequence[bool]) -> list[Any]:
-    """Channels of a framework's tensors brought from the last axis to axis 1, where ``moves`` says so."""
+    """Bring channels of a framework's tensors from the last axis to axis 1, where ``moves`` says so."""
     ops = import_module("keras").ops
     found = zip(tensors, moves, strict=True)
     return [ops.moveaxis(tensor, -1, 1) if move and len(tensor.shape) > 2 else tensor for tensor, move in found]
 
 
 def in_canonical_axes(array: Array, move: bool) -> Array:
-    """The same of a host array, copied by all cores: what XLA does on a CPU, in half of its time."""
+    """Move a host array's channels to axis 1, copied by all cores: what XLA does on a CPU, in half of its time."""
     if not move or array.ndim < 3:
         return array
     view = np.moveaxis(array, -1, 1)
@@ -143,7 +143,7 @@ def in_canonical_axes(array: Array, move: bool) -> Array:
 
 
 def is_stored_order(ref: Ref, array: Array, network: Network) -> bool:
-    """Whether a canonical array lies in memory in the file's own, channels-last order: then nothing need be moved."""
+    """Tell whether a canonical array lies in the file's own, channels-last order: then nothing need be moved."""
     axis = network.calls_by_name[ref.call].channel_axis
     return axis != 1 and array.ndim > 2 and np.moveaxis(array, 1, -1).flags.c_contiguous
 

@@ -32,7 +32,7 @@ _DROPPED = ("layout", "pin_memory")  # where an array lies, which changes no num
 
 
 def graph_of(network: Network, wanted: Sequence[Ref], device: str) -> tuple[Any, list[WeightKey]]:
-    """The calls that ``wanted`` needs, as a graph.
+    """Build a graph of the calls that ``wanted`` needs.
 
     Args:
         network: Of framework ``torch``; each layer's ``entry`` holds ``target`` and ``arguments``.
@@ -147,7 +147,7 @@ class _Builder:
 
 
 def operation_of(target: str) -> Any:
-    """The operation of torch that ``aten.relu_.default`` names, in the form that writes into no argument.
+    """Find torch's operation that ``aten.relu_.default`` names, in the form that writes into no argument.
 
     Raises:
         UnsupportedLayerError: it is not aten's, this torch has none of that name, or it does more than compute.

@@ -90,7 +90,7 @@ class LiveSource:
 
 
 def network_from_live(module: Any, example: Any = None) -> Network:
-    """A live ``torch.nn.Module`` as a Network; its arrays are read, as they then are, when they are asked for.
+    """Turn a live ``torch.nn.Module`` into a Network; its arrays are read, as they then are, when asked for.
 
     Args:
         module: The module, on any device, in training or not: it is exported as it computes in evaluation.
@@ -117,7 +117,7 @@ def network_from_live(module: Any, example: Any = None) -> Network:
 
 
 def plain(program: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
-    """``program``, without writes through views where it has any: PyTorch can put plain operators in their place."""
+    """Rid ``program`` of writes through views where it has any: PyTorch can put plain operators in their place."""
     parsed = _read(program.module(), program)
     return _without_writes(program) if _writes_through_views(parsed) else program
 
@@ -133,7 +133,7 @@ def _writes_through_views(program: Program) -> bool:
 
 
 def export(module: torch.nn.Module, example: Any = None) -> torch.export.ExportedProgram:
-    """``torch.export`` of a module in evaluation, with a batch of any size where it can; the module stays as it was.
+    """Export a module in evaluation, with a batch of any size where it can; the module stays as it was.
 
     Raises:
         CnnlensError: there is no example, or ``torch.export`` cannot follow the module.

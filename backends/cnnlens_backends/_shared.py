@@ -24,7 +24,7 @@ Array = NDArray[Any]
 
 
 def device_named(backend: str, wanted: str, listed: Sequence[str]) -> tuple[str, str]:
-    """A device as ``gpu:0`` and as people read it, ``gpu:0 NVIDIA H100``.
+    """Write a device as ``gpu:0`` and as people read it, ``gpu:0 NVIDIA H100``.
 
     Raises:
         CnnlensError: there is none of that name; says which there are.
@@ -37,7 +37,8 @@ def device_named(backend: str, wanted: str, listed: Sequence[str]) -> tuple[str,
 
 
 def runnable(network: Network, backend: str, framework: str) -> None:
-    """
+    """Refuse a network that a backend of ``framework`` cannot run.
+
     Raises:
         UnsupportedLayerError: the network is of another framework than ``framework``, or holds no graph.
     """
@@ -51,7 +52,7 @@ def runnable(network: Network, backend: str, framework: str) -> None:
 
 
 def checked_inputs(network: Network, inputs: Sequence[Array], dtype_of: Callable[[Call], str]) -> list[Array]:
-    """The inputs in the dtypes that the network's inputs have; bfloat16, which NumPy has not, is left to the framework.
+    """Convert the inputs to the dtypes of the network's; bfloat16, which NumPy has not, is left to the framework.
 
     Raises:
         CnnlensError: their number, shapes or lengths do not fit.
@@ -73,7 +74,8 @@ def checked_inputs(network: Network, inputs: Sequence[Array], dtype_of: Callable
 
 
 def wanted_refs(network: Network, tensors: Sequence[str]) -> list[Ref]:
-    """
+    """Find the tensors of these names.
+
     Raises:
         CnnlensError: the network has no such tensor; names the nearest.
     """
@@ -85,7 +87,7 @@ def wanted_refs(network: Network, tensors: Sequence[str]) -> list[Ref]:
 
 
 def needed(network: Network, wanted: Sequence[Ref]) -> list[Call]:
-    """The calls that the wanted tensors depend on, in order."""
+    """List the calls that the wanted tensors depend on, in order."""
     names: set[str] = set()
     queue = [ref.call for ref in wanted]
     while queue:
@@ -97,7 +99,7 @@ def needed(network: Network, wanted: Sequence[Ref]) -> list[Call]:
 
 
 def versions(requires: Sequence[str]) -> dict[str, str]:
-    """What computes, from metadata: Python, NumPy, and what of ``requires`` is installed."""
+    """Say what computes, from metadata: Python, NumPy, and what of ``requires`` is installed."""
     found = {"python": platform.python_version(), "numpy": np.__version__}
     for name in (one for alternatives in requires for one in alternatives.split("|")):
         try:

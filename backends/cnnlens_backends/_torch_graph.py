@@ -49,7 +49,7 @@ _IN_PLACE = {
 
 
 def captured(walk: Callable[[Sequence[Any]], list[Any]], tensors: Sequence[Any]) -> Callable[..., list[Any]]:
-    """``walk`` as a function of tensors of these shapes alone. Raises whatever torch does where it cannot be."""
+    """Capture ``walk`` as a function of tensors of these shapes alone, or raise what torch does where it cannot be."""
     make_fx = import_module("torch.fx.experimental.proxy_tensor").make_fx
 
     def flat(*given: Any) -> list[Any]:

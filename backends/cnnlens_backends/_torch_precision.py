@@ -10,14 +10,14 @@ __all__ = ["gpus", "strict"]
 
 
 def gpus() -> list[str]:
-    """The names of its GPUs, in its order."""
+    """List the names of its GPUs, in its order."""
     cuda = import_module("torch").cuda
     return [cuda.get_device_name(index) for index in range(cuda.device_count())]
 
 
 @contextmanager
 def strict() -> Generator[None]:
-    """While it is open, float32 is computed in float32 and runs repeat themselves; closed, all is as before."""
+    """Hold float32 to float32 and runs to repeating themselves while it is open; closed, all is as before."""
     torch = import_module("torch")
     settings = [
         (torch.backends.cuda.matmul, "allow_tf32", False),

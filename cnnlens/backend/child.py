@@ -341,7 +341,7 @@ def _described(error: BaseException) -> Message:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """``python -m cnnlens.backend.child SOCKET FOLDER``: serve until the socket ends."""
+    """Serve requests until the socket ends: ``python -m cnnlens.backend.child SOCKET FOLDER``."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, which ends this process
     number, folder = sys.argv[1:3] if arguments is None else arguments
     if sys.version_info < _PYTHON:

@@ -69,14 +69,14 @@ def write_chunk(path: Path, parts: Sequence[NDArray[Any]], rows: int) -> int:
 
 
 def zeros_crc32(count: int, crc: int = 0) -> int:
-    """The CRC-32 that ``crc`` becomes when ``count`` zero bytes follow."""
+    """Compute the CRC-32 that ``crc`` becomes when ``count`` zero bytes follow."""
     for start in range(0, count, len(_ZEROS)):
         crc = zlib.crc32(memoryview(_ZEROS)[: count - start], crc)
     return crc
 
 
 def in_parallel(work: Callable[[T], R], items: Iterable[T]) -> list[R]:
-    """``work`` on each item, on a few threads where there are cores to spare; the first exception comes out."""
+    """Do ``work`` on each item, on a few threads if there are cores to spare; the first exception comes out."""
     if _FILES_AT_ONCE == 1:
         return [work(item) for item in items]
     with ThreadPoolExecutor(_FILES_AT_ONCE, "cnnlens-file") as pool:

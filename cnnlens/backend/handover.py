@@ -92,7 +92,7 @@ def write(network: Network, folder: Path) -> None:
 
 
 def load(folder: Path) -> Network:
-    """The network that ``write`` wrote; arrays are mapped when they are asked for. Needs NumPy alone.
+    """Open the network that ``write`` wrote; arrays are mapped when they are asked for. Needs NumPy alone.
 
     Raises:
         CnnlensError: the folder was written by another version of cnnlens.
@@ -136,7 +136,7 @@ def load(folder: Path) -> Network:
 
 
 def network_hash(network: Network) -> str:
-    """SHA-256 over the graph, the configs and the arrays: the same for the same model under another file name."""
+    """Compute SHA-256 over graph, configs and arrays: the same for one model under any file name."""
     digest = hashlib.sha256()
     layers = [
         {**_layer(layer), "weights": [_weight(w) for w in layer.stored.values()]} for layer in network.layers_of_calls

@@ -21,7 +21,7 @@ __all__ = ["Row", "as_json", "as_text", "table"]
 
 @dataclass(frozen=True)
 class Row:
-    """One backend.
+    """Says what is known of one backend: what it needs, what is missing, which devices it has.
 
     Attributes:
         name: As ``--backend`` takes it.
@@ -45,7 +45,7 @@ class Row:
 
 
 def table(devices: bool = False, timeout: float = 120.0) -> list[Row]:
-    """A row for each backend that is declared, broken ones included.
+    """Make a row for each backend that is declared, broken ones included.
 
     Args:
         devices: Also ask for devices, which starts a process for each backend that is installed.
@@ -86,7 +86,7 @@ def _row(found: Found, devices: tuple[str, ...] | str | None) -> Row:
 
 
 def as_text(rows: Sequence[Row]) -> str:
-    """The table: a line a backend, then a line for each that is missing something or broken."""
+    """Write the table for people: a line a backend, then one for each that is missing something or broken."""
     with_devices = any(row.devices is not None for row in rows)
     head = ["backend", "installed", "versions", *(["devices"] if with_devices else [])]
     cells = [

@@ -43,7 +43,7 @@ _UNWANTED = frozenset(
 
 
 class WorkerError(CnnlensError):
-    """A backend's process crashed, hung, or could not start; it is over.
+    """Is raised where a backend's process crashed, hung, or could not start; it is over then.
 
     ``details`` holds its traceback, if it gave one.
     """
@@ -60,7 +60,7 @@ class _Request:
 
 
 class Process:
-    """A live process of one backend, and what it still owes an answer to. Used from one thread at a time.
+    """Runs one backend in a process, and knows what it still owes an answer to. Used from one thread at a time.
 
     Attributes:
         spec: The backend as asked for: ``keras-jax`` or ``keras-jax@/path/to/python``.
@@ -105,7 +105,7 @@ class Process:
 
     @property
     def alive(self) -> bool:
-        """Whether it can still be asked something, as far as is known."""
+        """Tell whether it can still be asked something, as far as is known."""
         return self._over is None
 
     # -- start -------------------------------------------------------------------------------------------------------
@@ -316,7 +316,7 @@ class Process:
         raise WorkerError(f"{self.spec}: {said}", details)
 
     def install_command(self) -> str:
-        """The one command that installs what the backend needs, into the interpreter that runs it."""
+        """Name the one command that installs what the backend needs, into the interpreter that runs it."""
         if not self._interpreter:
             return self._backend.install
         needed = [one.split("|")[0] for one in ("numpy", *self._backend.requires)]
@@ -372,7 +372,7 @@ class Process:
 
 
 def parse_spec(spec: str) -> tuple[str, str | None]:
-    """``"keras-jax@/venv/bin/python"`` as name and interpreter; None for this one.
+    """Split ``"keras-jax@/venv/bin/python"`` into name and interpreter; None for this one.
 
     Raises:
         CnnlensError: the interpreter is not a file that can be run.

@@ -52,16 +52,30 @@ _LAYOUTS = ("keras", "torch", "flax", "onnx", "tflite", STORED)
 
 
 class Session(Protocol):
-    """A network loaded by a backend on a device, ready to run. One at a time is used, from one thread."""
+    """Runs a network that a backend has loaded on a device. One at a time is used, from one thread.
+
+    >>> import cnnlens.sample
+    >>> import numpy as np
+    >>> from cnnlens import backend
+    >>> session = backend.get("reference").load(cnnlens.open(cnnlens.sample.MODEL), "cpu", "strict")
+    >>> session.device
+    'cpu'
+    >>> maps = session.feature_maps([np.zeros((2, 1, 28, 28), np.float32)], ["conv2d", "dense_1"])
+    >>> for name, array in maps.items():
+    ...     print(name, array.shape, array.dtype)
+    conv2d (2, 32, 28, 28) float32
+    dense_1 (2, 10) float32
+    >>> session.close()
+    """
 
     @property
     def versions(self) -> Mapping[str, str]:
-        """What computes: ``{"keras": "3.15.1", "jax": "0.10.2", "python": "3.11.2"}``."""
+        """Say what computes: ``{"keras": "3.15.1", "jax": "0.10.2", "python": "3.11.2"}``."""
         ...
 
     @property
     def device(self) -> str:
-        """What the network really runs on, such as ``cpu`` or ``gpu:0 NVIDIA H100 80GB HBM3``."""
+        """Say what the network really runs on, such as ``cpu`` or ``gpu:0 NVIDIA H100 80GB HBM3``."""
         ...
 
     def feature_maps(self, inputs: Sequence[NDArray[Any]], tensors: Sequence[str]) -> Mapping[str, NDArray[Any]]:
@@ -73,7 +87,8 @@ class Session(Protocol):
             tensors: Names as in ``network.tensors``.
 
         Returns:
-            For each name its canonical array ``(N, C, *spatial)``, in host memory; contiguous or not.
+            For each name its canonical array ``(N, C, *spatial)``, in the dtype that the framework computed it in, in
+            host memory; contiguous or not.
 
         Raises:
             CnnlensError: these inputs or tensors cannot be computed; one line.
@@ -81,7 +96,7 @@ class Session(Protocol):
         ...
 
     def weights(self) -> Mapping[str, Mapping[str, NDArray[Any]]]:
-        """The arrays as the framework holds them now: by ``Layer.name`` and ``Weight.name``, in ``Backend.layout``."""
+        """Give the arrays as the framework holds them now, by layer and weight name, in ``Backend.layout``."""
         ...
 
     def close(self) -> None:
@@ -90,34 +105,48 @@ class Session(Protocol):
 
 
 class Backend(Protocol):
-    """What an entry point of the group ``cnnlens.backends`` names: an object, made without importing its framework."""
+    """Loads networks into a framework: what an entry point of the group ``cnnlens.backends`` names.
+
+    The object is made without importing its framework, which ``load`` and ``devices`` alone may do.
+
+    >>> from cnnlens import backend
+    >>> reference = backend.get("reference")
+    >>> reference.name, reference.requires, reference.layout
+    ('reference', ('numpy',), 'stored')
+    >>> reference.devices()
+    ['cpu']
+    >>> backend.get("referense")
+    Traceback (most recent call last):
+        ...
+    cnnlens.errors.CnnlensError: no backend is named 'referense'; did you mean 'reference'?
+    """
 
     @property
     def name(self) -> str:
-        """The entry point's name."""
+        """Say its name, which is the entry point's."""
         ...
 
     @property
     def requires(self) -> tuple[str, ...]:
-        """Distributions that it needs, alternatives as ``"tensorflow|tensorflow-cpu"``."""
+        """Name the distributions that it needs, alternatives as ``"tensorflow|tensorflow-cpu"``."""
         ...
 
     @property
     def install(self) -> str:
-        """The one command that installs what it needs."""
+        """Say the one command that installs what it needs."""
         ...
 
     @property
     def layout(self) -> str:
-        """Whose layout ``Session.weights`` is in: ``keras``, ``torch``, …; ``stored``: as the network's file has it."""
+        """Say whose layout ``Session.weights`` has: ``keras``, ``torch``, …; ``stored``: as the network's file."""
         ...
 
     def environment(self, device: str, precision: str) -> Mapping[str, str]:
-        """Environment variables that its framework reads when it is imported; set before its Python starts."""
+        """Give the environment variables that its framework reads at import; set before its Python starts."""
         ...
 
     def devices(self) -> list[str]:
-        """The devices there are, such as ``["cpu", "gpu:0 NVIDIA H100 80GB HBM3"]``. May import the framework."""
+        """List the devices there are, such as ``["cpu", "gpu:0 NVIDIA H100 80GB HBM3"]``. May import the framework."""
         ...
 
     def load(
@@ -144,7 +173,7 @@ class Backend(Protocol):
 
 @dataclass(frozen=True)
 class Found:
-    """A backend that some distribution declares.
+    """Says where a backend is that some distribution declares, and whether it can be used.
 
     Attributes:
         name: The entry point's name.
@@ -161,6 +190,7 @@ class Found:
 
     @property
     def built_in(self) -> bool:
+        """Tell whether cnnlens itself declares it."""
         return _normal(self.distribution) == _HOME
 
     @cached_property
@@ -180,12 +210,12 @@ class Found:
 
     @property
     def problem(self) -> str | None:
-        """Why it cannot be used, in one line; None where it can."""
+        """Say why it cannot be used, in one line; None where it can."""
         return self._imported if isinstance(self._imported, str) else None
 
     @property
     def backend(self) -> Backend:
-        """The backend.
+        """Import the backend; its framework is not imported.
 
         Raises:
             CnnlensError: it is broken or refused; says why.
@@ -196,14 +226,14 @@ class Found:
 
     @property
     def missing(self) -> tuple[str, ...]:
-        """The distributions that it needs and that are not installed here, the first alternative of each."""
+        """List the distributions that it needs and that are not installed here, the first alternative of each."""
         if isinstance(self._imported, str):
             return ()
         return tuple(one.split("|")[0] for one in self._imported.requires if _version_of(one) is None)
 
     @property
     def versions(self) -> dict[str, str]:
-        """The versions of what it needs and is installed here, from metadata."""
+        """Give the versions of what it needs and is installed here, from metadata."""
         if isinstance(self._imported, str):
             return {}
         found = (_version_of(one) for one in self._imported.requires)
@@ -211,7 +241,7 @@ class Found:
 
 
 def installed() -> list[Found]:
-    """Every backend that an installed distribution declares, built-in ones first, then by name.
+    """List every backend that an installed distribution declares, built-in ones first, then by name.
 
     Read from metadata; nothing is imported. One that cannot be used has ``refused`` set.
     """
@@ -246,7 +276,7 @@ def _refuse(found: Found, built_in: set[str], owners: set[str]) -> Found:
 
 
 def find(name: str) -> Found:
-    """The backend of that name.
+    """Find the backend of that name among the installed ones; nothing is imported.
 
     Raises:
         CnnlensError: there is none (names the nearest), or it is refused.
@@ -264,7 +294,7 @@ def find(name: str) -> Found:
 
 
 def get(name: str) -> Backend:
-    """The backend of that name; its module is imported, its framework is not.
+    """Import the backend of that name; its framework is not imported.
 
     Raises:
         CnnlensError: there is none, or its plugin is broken; one line.
@@ -273,7 +303,7 @@ def get(name: str) -> Backend:
 
 
 def suited(framework: str) -> list[str]:
-    """The installed backends that run models of ``framework``: in their layout, its arrays need no other order.
+    """List the installed backends that run models of ``framework``: in their layout, its arrays need no other order.
 
     The reference, which needs no framework and runs models of all, stands in where none is installed.
     """
@@ -282,7 +312,7 @@ def suited(framework: str) -> list[str]:
 
 
 def resolve(value: str) -> object:
-    """The object that an entry point's ``module:ATTRIBUTE`` names.
+    """Import the object that an entry point's ``module:ATTRIBUTE`` names.
 
     Raises:
         Exception: whatever importing the module raises; AttributeError where it has no such attribute.
@@ -329,7 +359,7 @@ def _version_of(requirement: str) -> tuple[str, str] | None:
 
 
 def parse_device(device: str) -> tuple[str, int]:
-    """``"cpu"`` as ``("cpu", 0)``, ``"gpu"`` as ``("gpu", 0)``, ``"gpu:1"`` as ``("gpu", 1)``.
+    """Read ``"cpu"`` as ``("cpu", 0)``, ``"gpu"`` as ``("gpu", 0)``, ``"gpu:1"`` as ``("gpu", 1)``.
 
     Raises:
         CnnlensError: it is none of these.
@@ -341,7 +371,8 @@ def parse_device(device: str) -> tuple[str, int]:
 
 
 def check_precision(precision: str) -> None:
-    """
+    """Refuse what is no precision.
+
     Raises:
         CnnlensError: ``precision`` is neither strict nor native.
     """
@@ -351,7 +382,7 @@ def check_precision(precision: str) -> None:
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """What two arrays have in common that are equal bit for bit, and whether every number in it is finite."""
+    """Says what two arrays have in common that are equal bit for bit, and whether every number in it is finite."""
 
     shape: tuple[int, ...]
     dtype: str

@@ -31,7 +31,7 @@ _GOODBYE = 5.0  # s that an idle worker gets to close its session before it is k
 
 @dataclass(frozen=True)
 class Chunk:
-    """A plain file of numbers in C order.
+    """Names a plain file of numbers in C order, with their shape and dtype.
 
     Attributes:
         path: The file. An output is written beside it and takes its place when it is whole.
@@ -48,7 +48,7 @@ class Chunk:
 
 @dataclass(frozen=True)
 class Loaded:
-    """What a loaded network runs with: versions, the real device, the layout of its weights, seconds that it took."""
+    """Says what a loaded network runs with: versions, the real device, layout of its weights, seconds taken."""
 
     versions: dict[str, str]
     device: str
@@ -58,7 +58,7 @@ class Loaded:
 
 @dataclass(frozen=True)
 class Report:
-    """What was written for a batch: CRC-32, shape and dtype of each whole output file by tensor name, and seconds of
+    """Says what was written for a batch: CRC-32, shape and dtype of each whole output file by tensor, and seconds of
     computing."""
 
     crc32: dict[str, int]
@@ -68,7 +68,7 @@ class Report:
 
 
 class Worker(Process):
-    """A live process with one backend, for one thread at a time. Leaving its ``with`` closes it."""
+    """Drives a live process with one backend, for one thread at a time. Leaving its ``with`` closes it."""
 
     @classmethod
     def start(cls, spec: str, device: str = "cpu", precision: str = "native", timeout: float = 600.0) -> Worker:
@@ -96,11 +96,11 @@ class Worker(Process):
     # -- what a worker does ------------------------------------------------------------------------------------------
 
     def hello(self) -> dict[str, Any]:
-        """What it said when it started: ``python`` and ``numpy`` versions, ``backend``, ``heavy_imports``."""
+        """Say what it told when it started: ``python`` and ``numpy`` versions, ``backend``, ``heavy_imports``."""
         return dict(self._greeting)
 
     def devices(self) -> list[str]:
-        """The devices that the backend has; imports its framework."""
+        """List the devices that the backend has; imports its framework."""
         return list(self._ask("devices", "looking for devices")["devices"])
 
     def load(self, folder: Path, trust_code: bool = False) -> Loaded:
@@ -154,11 +154,11 @@ class Worker(Process):
         )
 
     def run(self, inputs: Sequence[Chunk], outputs: Mapping[str, Chunk], count: int, label: str = "a batch") -> Report:
-        """``submit`` and ``collect``."""
+        """Do ``submit`` and ``collect`` in one call."""
         return self.collect(self.submit(inputs, outputs, count, label))
 
     def feature_maps(self, inputs: Sequence[NDArray[Any]], tensors: Sequence[str]) -> dict[str, NDArray[Any]]:
-        """Canonical feature maps of canonical arrays ``(N, C, *spatial)``: for what fits in memory."""
+        """Compute canonical feature maps of canonical arrays ``(N, C, *spatial)``: for what fits in memory."""
         with self._input_files(inputs) as chunks:
             paths = {name: self.folder / f"out-{position}" for position, name in enumerate(tensors)}
             ticket = self._send(
@@ -179,7 +179,7 @@ class Worker(Process):
                     path.unlink(missing_ok=True)
 
     def weights(self) -> dict[str, dict[str, seam.Fingerprint]]:
-        """The fingerprint of each array that the framework holds, by layer and weight name, in the backend's layout."""
+        """Fingerprint each array that the framework holds, by layer and weight name, in the backend's layout."""
         answer = self._ask("weights", "reading its weights back")["weights"]
         return {
             layer: {
@@ -190,7 +190,7 @@ class Worker(Process):
         }
 
     def bench(self, inputs: Sequence[NDArray[Any]], tensors: Sequence[str], repeat: int) -> list[float]:
-        """Seconds of each of ``repeat`` runs of one batch, inside the process; the first compiles."""
+        """Measure seconds of each of ``repeat`` runs of one batch, inside the process; the first compiles."""
         with self._input_files(inputs) as chunks:
             return list(self._ask("bench", "measuring", inputs=chunks, tensors=list(tensors), repeat=repeat)["seconds"])
 
@@ -224,7 +224,7 @@ class Worker(Process):
             self._end("it was closed")
 
     def hand_back(self, key: tuple[str, str, str]) -> None:
-        """Into the pool, unless it is over or still owes an answer."""
+        """Put it into the pool, unless it is over or still owes an answer."""
         if self.alive and not self._waiting:
             with _workers_lock:
                 _idle.setdefault(key, []).append(self)
@@ -232,7 +232,7 @@ class Worker(Process):
             self.close()
 
     def is_running(self) -> bool:
-        """Whether its process is there, as the system says."""
+        """Tell whether its process is there, as the system says."""
         return self.alive and not self._has_ended()
 
     def _ask_to_close(self) -> None:
@@ -259,7 +259,7 @@ _workers_lock = threading.Lock()
 
 @contextlib.contextmanager
 def pool(spec: str, device: str = "cpu", precision: str = "native", timeout: float = 600.0) -> Generator[Worker]:
-    """A worker that was used before and is idle, else a fresh one: ``with pool("keras-jax") as worker: …``.
+    """Lend a worker that was used before and is idle, else a fresh one: ``with pool("keras-jax") as worker: …``.
 
     Nobody else gets it meanwhile, and it stays warm afterwards: a framework is imported once in a Python session for
     each backend, device and precision, however many models run. One that still owes an answer when the block is left

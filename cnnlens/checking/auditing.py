@@ -22,7 +22,7 @@ _STATES = ("LSTM", "GRU", "RNN")  # PyTorch's, which give states beside the sequ
 
 
 class Recorded(Protocol):
-    """What a check needs of a recording."""
+    """Says what a check needs of a recording."""
 
     @property
     def info(self) -> Mapping[str, Any]: ...
@@ -33,12 +33,12 @@ class Recorded(Protocol):
 
 
 def audited_calls(network: Network) -> list[Call]:
-    """Calls that compute something; inputs and nested models (which hand on) have nothing to audit."""
+    """List the calls that compute something; inputs and nested models (which hand on) have nothing to audit."""
     return [call for call in network.calls if call.layer.kind != "InputLayer" and not call.layer.container]
 
 
 def audit_recording(network: Network, recording: Recorded) -> Iterator[tuple[str, Audit]]:
-    """Each call's audit, on as many of the inputs that the recording holds for it as make 200,000 numbers."""
+    """Audit each call, on as many of the inputs that the recording holds for it as make 200,000 numbers."""
     inputs = [network.tensors[ref.name] for ref in network.inputs]
     first = next((recording[ref.name] for ref in inputs if ref.name in recording), None)
     size = int(np.prod(first.shape[1:], dtype=np.int64)) if first is not None else INPUT_NUMBERS
@@ -85,7 +85,7 @@ def _is_filled(network: Network, ref: Ref) -> bool:
 
 
 def recorded_ref(network: Network, ref: Ref) -> Ref:
-    """Where a tensor's values are: a nested model hands on what its last layer gave."""
+    """Find where a tensor's values are: a nested model hands on what its last layer gave."""
     call = network.calls_by_name[ref.call]
     while call.layer.container:
         ref = call.refs[ref.index]

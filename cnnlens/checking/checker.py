@@ -69,9 +69,26 @@ def check(
         allow_nonfinite: Take inputs that hold NaN or infinity.
         progress: Called with a line of text whenever a backend gets on.
 
+    Returns:
+        What ran, a row a layer with its verdict and effective bits in each run, and how far the runs are apart.
+
     Raises:
         CnnlensError: nothing to check, an unknown backend, a recording of another model, inputs that do not fit. A
             backend that fails is no exception: its ``Run`` holds the error and the others' results stand.
+
+    >>> import cnnlens.sample
+    >>> result = cnnlens.check(cnnlens.sample.MODEL, cnnlens.sample.IMAGES, backends=["reference"])
+    >>> result.agree
+    True
+    >>> for row in result.rows[:3]:
+    ...     print(row.name, row.audits["reference"].verdict)
+    conv2d float32
+    max_pooling2d exact
+    conv2d_1 float32
+    >>> cnnlens.check(cnnlens.sample.MODEL, recordings=["nowhere.zarr"])
+    Traceback (most recent call last):
+        ...
+    cnnlens.errors.FileRefusedError: nowhere.zarr: does not exist; check the name
     """
     from cnnlens.opening.opener import network_given
 

@@ -16,7 +16,7 @@ __all__ = ["as_json", "as_table", "sentence", "sentences", "twins_json", "twins_
 
 
 def as_json(check: Check) -> dict[str, Any]:
-    """The check as plain data; bits are null where a layer is exact (there is no error to take a logarithm of)."""
+    """Give the check as plain data; bits are null where a layer is exact (there is no error to take a logarithm of)."""
     network = check.network
     return {
         "agree": check.agree,
@@ -83,7 +83,7 @@ def _audit(audit: Audit) -> dict[str, Any]:
 
 
 def as_table(check: Check) -> str:
-    """The same for people: a row a layer, under each run its effective bits and verdict; then a sentence a run."""
+    """Write the check for people: a row a layer, under each run its bits and verdict; then a sentence a run."""
     network = check.network
     lines = [f"{printable(network.source.path, 300)}", f"sha256 {network.source.sha256}", f"inputs: {check.inputs}"]
     shown = [run for run in check.runs if run.error is None]
@@ -118,7 +118,7 @@ def _bits(value: float) -> str:
 
 
 def sentences(check: Check) -> list[str]:
-    """One sentence a run, then one a pair of runs, then what was not audited."""
+    """Write one sentence a run, then one a pair of runs, then what was not audited."""
     lines = [f"{run.label}: {sentence(check, run)}" for run in check.runs]
     for (a, b), layers in check.pairs.items():
         outputs = [recorded_ref(check.network, ref).name for ref in check.network.outputs]
@@ -147,7 +147,7 @@ def sentences(check: Check) -> list[str]:
 
 
 def sentence(check: Check, run: Run) -> str:
-    """What a run came to: its error, or the first layer that is not rounding and what kind of fault it is."""
+    """Say what a run came to: its error, or the first layer that is not rounding and what kind of fault it is."""
     if run.error is not None:
         return f"could not be checked: {run.error.removeprefix(f'{run.label}: ')}"
     what = _what(run)
@@ -188,7 +188,7 @@ def _what(run: Run) -> str:
 
 
 def twins_table(twins: Twins) -> str:
-    """Both checks one after the other, then a row an output and pair of runs, and a sentence."""
+    """Write both checks one after the other, then a row an output and pair of runs, and a sentence."""
     rows = [["output", "float64", "runs", "max abs", "relative RMS"]]
     for one in twins.outputs:
         shown = " and ".join(printable(name, 40) for name in one.names)
@@ -217,7 +217,7 @@ def _twins_sentence(twins: Twins) -> str:
 
 
 def twins_json(twins: Twins) -> dict[str, Any]:
-    """The same as plain data; ``apart`` is null where it is infinite or unknown."""
+    """Give the twins as plain data; ``apart`` is null where it is infinite or unknown."""
     return {
         "agree": twins.agree,
         "could_check": twins.could_check,

@@ -21,7 +21,7 @@ _BLOCK = 1 << 20
 
 @dataclass(frozen=True)
 class Comparison:
-    """How far two arrays are apart.
+    """Says how far two arrays are apart.
 
     Attributes:
         max_abs: The largest absolute difference; infinite where only one side is finite.

@@ -23,7 +23,7 @@ _POLICIES = {"mixed_float16": "float16", "float16": "float16", "mixed_bfloat16":
 
 @dataclass(frozen=True)
 class Run:
-    """One side of the check: a backend that ran here, or a recording.
+    """Says what one side of a check was: a backend that ran here, or a recording.
 
     Attributes:
         label: How it is named in tables: the backend, with a number or device where two would be alike.
@@ -44,7 +44,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Row:
-    """One layer call and its audit in each run, by the run's label."""
+    """Holds the audit of one layer call in each run, by the run's label."""
 
     name: str
     kind: str
@@ -53,7 +53,25 @@ class Row:
 
 @dataclass(frozen=True)
 class Check:
-    """The result: what ran, a row a layer, and how far the runs are from each other."""
+    """Holds what a check found: what ran, a row a layer, and how far the runs are from each other.
+
+    Attributes:
+        network: The model that was checked.
+        inputs: What it was checked on, in words.
+        runs: What ran, or was recorded: label, versions, device, and the error where there is no result.
+        rows: A row a layer call, in the network's order: its audit in each run, by label. An audit says the verdict
+            (``exact``, ``float32``, ``tf32``, ``wrong`` …) and the effective bits, log2 of value over error.
+        pairs: How far two runs are from each other, by their labels and then by layer call; it decides nothing.
+
+    >>> import cnnlens.sample
+    >>> result = cnnlens.check(cnnlens.sample.MODEL, cnnlens.sample.IMAGES, backends=["reference"])
+    >>> [run.label for run in result.runs]
+    ['reference']
+    >>> result.rows[0].name, result.rows[0].kind
+    ('conv2d', 'Conv2D')
+    >>> result.agree, result.could_check
+    (True, True)
+    """
 
     network: Network
     inputs: str
@@ -63,17 +81,30 @@ class Check:
 
     @property
     def agree(self) -> bool:
-        """Whether every audited layer of every run is rounding, and its weights are the file's bit for bit."""
+        """Tell whether every audited layer of every run is rounding, and its weights are the file's bit for bit.
+
+        >>> import cnnlens.sample
+        >>> cnnlens.check(cnnlens.sample.MODEL, cnnlens.sample.IMAGES, backends=["reference"]).agree
+        True
+        """
         return all(self.problem(run) is None for run in self.runs)
 
     @property
     def could_check(self) -> bool:
-        """Whether every run gave a result, and at least one layer of each could be audited."""
+        """Tell whether every run gave a result, and at least one layer of each could be audited."""
         audited = {label for row in self.rows for label, audit in row.audits.items() if audit.verdict != "not audited"}
         return all(run.error is None and run.label in audited for run in self.runs)
 
     def problem(self, run: Run) -> tuple[str, Audit] | str | None:
-        """What is wrong with a run: its error, the first layer that is not rounding with its audit, or None."""
+        """Say what is wrong with a run: its error, the first layer that is not rounding with its audit, or None.
+
+        >>> import cnnlens.sample
+        >>> result = cnnlens.check(cnnlens.sample.MODEL, cnnlens.sample.IMAGES, backends=["reference", "nobody"])
+        >>> print(result.problem(result.runs[0]))
+        None
+        >>> print(result.problem(result.runs[1]))
+        no backend is named 'nobody'; ...
+        """
         if run.error is not None:
             return run.error
         for row in self.rows:
@@ -90,7 +121,7 @@ class Check:
         return None
 
     def is_rounding(self, run: Run, row: Row, audit: Audit) -> bool:
-        """Whether a verdict is no fault, at the run's precision and the layer's own dtype policy."""
+        """Tell whether a verdict is no fault, at the run's precision and the layer's own dtype policy."""
         layer = self.network.calls_by_name[row.name].layer
         allowed = _ROUNDING.get(run.precision, _ROUNDING["strict"])
         if audit.verdict in allowed or audit.verdict in ("not audited", policy_verdict(layer.config)):
@@ -99,7 +130,7 @@ class Check:
 
 
 def stored_halves(network: Network) -> frozenset[str]:
-    """The narrow types that a PyTorch model's weights are stored in: what flows between its layers is of them too.
+    """Find the narrow types that a PyTorch model's weights are stored in: what flows between its layers has them too.
 
     Keras keeps such a choice in each layer's dtype policy instead (``policy_verdict``).
     """
@@ -110,7 +141,7 @@ def stored_halves(network: Network) -> frozenset[str]:
 
 
 def policy_verdict(config: Mapping[str, Any]) -> str:
-    """The verdict that a layer's own dtype policy asks for: ``float16`` for ``mixed_float16``, else ``float32``."""
+    """Give the verdict that a layer's own dtype policy asks for: ``float16`` for ``mixed_float16``, or ``float32``."""
     policy: Any = config.get("dtype")
     if isinstance(policy, Mapping):
         inner: Any = cast("Mapping[str, Any]", policy).get("config")

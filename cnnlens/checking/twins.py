@@ -52,7 +52,7 @@ _MOST_INPUTS = 64  # as many as an audit looks at
 
 @dataclass(frozen=True)
 class Output:
-    """One output of both models.
+    """Compares one output of both models.
 
     Attributes:
         names, shapes: On either side, the shapes in canonical axes with the inputs' number in front.
@@ -69,7 +69,7 @@ class Output:
 
 @dataclass(frozen=True)
 class Twins:
-    """The result: a check of each model, and a row an output. ``reason`` says why float64 could not compare them."""
+    """Holds a check of each model, and a row an output. ``reason`` says why float64 could not compare them."""
 
     checks: tuple[Check, Check]
     outputs: tuple[Output, ...]
@@ -77,13 +77,13 @@ class Twins:
 
     @property
     def agree(self) -> bool:
-        """Whether both audits pass and every output is the same in float64 but for rounding."""
+        """Tell whether both audits pass and every output is the same in float64 but for rounding."""
         same = all(one.apart is not None and one.apart <= LIMIT for one in self.outputs)
         return same and all(one.agree for one in self.checks)
 
     @property
     def could_check(self) -> bool:
-        """Whether both models ran and could be audited, and float64 could compare them."""
+        """Tell whether both models ran and could be audited, and float64 could compare them."""
         return not self.reason and all(one.could_check for one in self.checks)
 
 
@@ -177,7 +177,7 @@ def check_twin_networks(
 def exactly_apart(
     a: Network, b: Network, inputs: Any, turned: Callable[[Mapping[str, Array]], Mapping[str, Array]]
 ) -> list[float]:
-    """How far the outputs of two networks are apart in float64, each as a part of its largest value; runs nothing else.
+    """Measure how far two networks' outputs are apart in float64, each as a part of its largest value; no more.
 
     Args:
         inputs, turned: As ``check_twin_networks`` takes them.

@@ -42,7 +42,7 @@ _JUMP = 3.0  # bits that rounding the operands must gain to count as a proof
 
 @dataclass
 class Audit:
-    """What the audit of one recorded output found.
+    """Says what the audit of one recorded output found.
 
     Attributes:
         name, kind: Of the call and of its layer.
@@ -68,7 +68,7 @@ class Audit:
 
     @property
     def rounding(self) -> bool:
-        """Whether all that differs is rounding, of whatever format."""
+        """Tell whether all that differs is rounding, of whatever format."""
         return self.verdict in VERDICTS[:5]
 
 
@@ -123,7 +123,7 @@ def _rank(one: Audit) -> tuple[int, float]:
 
 
 def merge(audits: Sequence[Audit]) -> Audit:
-    """Audits of several batches of the same call as one: the worst verdict, statistics over all.
+    """Join audits of several batches of one call: the worst verdict, statistics over all.
 
     Positions count from the first batch on only where the audits were given them so (``Audit.worst_position`` is that
     of the batch where the worst output was found).

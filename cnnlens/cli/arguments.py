@@ -34,7 +34,7 @@ __all__ = [
 
 
 def whole_number(least: int) -> Callable[[str], int]:
-    """A type of argument: whole numbers of at least ``least``."""
+    """Make a type of argument: whole numbers of at least ``least``."""
 
     def number(text: str) -> int:
         value = int(text)
@@ -47,7 +47,7 @@ def whole_number(least: int) -> Callable[[str], int]:
 
 
 def seconds(text: str) -> float:
-    """A type of argument: a time above zero."""
+    """Read an argument that is a time above zero."""
     value = float(text)
     if not value > 0:
         raise argparse.ArgumentTypeError(f"more than 0 was expected, {value:g} came")
@@ -65,13 +65,13 @@ def add_run(parser: argparse.ArgumentParser, precision: str, text: str) -> None:
 
 
 def teller(options: argparse.Namespace) -> Callable[[str], object] | None:
-    """What tells a waiting person how far a command is; None where nobody waits, or the output is for a program."""
+    """Make what tells a waiting person how far a command is; None if nobody waits, or a program reads the output."""
     quiet = options.json or not sys.stderr.isatty()
     return None if quiet else lambda line: print(line, file=sys.stderr)
 
 
 def inputs_of(options: argparse.Namespace, network: Network) -> Any:
-    """What ``--inputs`` gave for ``network``: paths, or a mapping where they name its inputs; None without it."""
+    """Read what ``--inputs`` gave for ``network``: paths, or a mapping where they name its inputs; None without it."""
     return inputs_given(options.inputs, [ref.name for ref in network.inputs]) if options.inputs else None
 
 
@@ -127,7 +127,7 @@ def add_architecture(parser: argparse.ArgumentParser, model: str = "MODEL") -> N
 
 
 def network_of(options: argparse.Namespace) -> Network:
-    """The network of a command's MODEL, with what ``add_model`` added.
+    """Open the network of a command's MODEL, with what ``add_model`` added.
 
     Raises:
         CnnlensError: the file is refused, or the code does not build what its weights fit; one line.
@@ -147,7 +147,7 @@ def network_of(options: argparse.Namespace) -> Network:
 
 
 def networks_of(options: argparse.Namespace, paths: Sequence[str]) -> list[Network]:
-    """The networks of several files of a command; ``--arch`` and ``--config`` go to those that hold weights alone.
+    """Open the networks of several files of a command; ``--arch`` and ``--config`` go to those with weights alone.
 
     Raises:
         CnnlensError: as ``network_of`` does; or none of them is a state dict that ``--arch`` could be for.
@@ -175,7 +175,7 @@ def networks_of(options: argparse.Namespace, paths: Sequence[str]) -> list[Netwo
 
 
 def parse_shapes(text: str) -> list[InputShape]:
-    """``"3,32,32;16:int64"`` as the shapes of two inputs.
+    """Read ``"3,32,32;16:int64"`` as the shapes of two inputs.
 
     Raises:
         CnnlensError: it says no shapes.

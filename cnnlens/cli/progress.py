@@ -53,7 +53,7 @@ class Progress:
         self._width = len(line)
 
     def line(self, done: int, count: int, recently: int, seconds: float) -> str:
-        """What is drawn: ``[=====     ] 5,000/10,000 images, 1,234/s, 4 s left``."""
+        """Write what is drawn: ``[=====     ] 5,000/10,000 images, 1,234/s, 4 s left``."""
         bar = "=" * (20 * done // max(count, 1))
         text = f"[{bar:<20}] {done:,}/{count:,} {self._unit}"
         if recently <= 0 or seconds <= 0:

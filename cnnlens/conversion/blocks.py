@@ -51,7 +51,7 @@ _ORDERED = ("cat", "concat", "concatenate", "stack", "Concatenate", "Stack")
 
 @dataclass(frozen=True, eq=False)
 class Block:
-    """A weighted part: a layer, or one half of a separable convolution.
+    """Names a weighted part: a layer, or one half of a separable convolution.
 
     Attributes:
         layer: The layer; ``part``: which half of it, empty for a whole one.
@@ -68,7 +68,7 @@ class Block:
 
     @property
     def name(self) -> str:
-        """The layer's name, with the half that is meant."""
+        """Give the layer's name, with the half that is meant."""
         return f"{self.layer.name} ({self.part})" if self.part else self.layer.name
 
     @property
@@ -78,14 +78,14 @@ class Block:
 
     @cached_property
     def values(self) -> str:
-        """A fingerprint of the largest array's numbers that no order of axes changes."""
+        """Fingerprint the largest array's numbers so that no order of axes changes it."""
         largest = max(self.weights.values(), key=lambda weight: int(np.prod(weight.stored.shape)))
         numbers: NDArray[Any] = np.sort(np.asarray(largest.read(), np.float32).reshape(-1))
         return hashlib.sha256(numbers.tobytes()).hexdigest()
 
 
 def blocks_of(network: Network) -> list[Block]:
-    """The weighted parts of a network, in the order in which its graph, else its file, has them."""
+    """List the weighted parts of a network, in the order in which its graph, else its file, has them."""
     found: list[Block] = []
     for layer in network.layers_of_calls if network.calls else network.layers:
         found += _blocks(layer, guessed=not network.calls)
@@ -176,7 +176,7 @@ def _mixed(*parts: object) -> str:
 
 
 def colours(network: Network, blocks: Sequence[Block], marks: Mapping[Block, str]) -> dict[Block, str]:
-    """A colour for each block of a network with a graph, the same for parts that stand alike in both directions.
+    """Colour each block of a network with a graph, alike for parts that stand alike in both directions.
 
     Args:
         marks: Colours that some blocks have on top of that, because they were paired already.

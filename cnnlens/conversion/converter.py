@@ -39,7 +39,7 @@ _SUFFIXES = {"torch": ".py", "keras": ".keras"}
 
 @dataclass(frozen=True)
 class Conversion:
-    """What was written, and the proof that it computes what the original does.
+    """Says what ``convert`` wrote, and proves that it computes what the original does.
 
     Attributes:
         source: The network that was converted.
@@ -49,6 +49,15 @@ class Conversion:
         twins: Both run on the same inputs: every layer of each audited, the outputs compared in float64.
         arrays: How many arrays of weights were compared and found equal bit for bit.
         notes: What the person should know, a line each.
+
+    >>> import cnnlens.sample
+    >>> made = cnnlens.convert(cnnlens.sample.MODEL, "torch", out="shoes.py")
+    >>> made.framework, made.source.name
+    ('torch', 'fashion_mnist_cnn')
+    >>> made.result
+    <Network FashionMnistCnn 'shoes': 13 layers, 333,526 parameters>
+    >>> made.twins.agree
+    True
     """
 
     source: Network
@@ -86,11 +95,25 @@ def convert(
         timeout: Seconds that the backend may be silent.
         progress: Called with a line of text at each step.
 
+    Returns:
+        What was written and the proof: both models run on the same inputs, in float64 and in the framework.
+
     Raises:
         UnsupportedLayerError: layers that the other framework cannot express, or the reference cannot compute, so that
             nothing could be proved; names them and says why.
         CnnlensError: the result does not agree with the original, or what should run it is not installed. In either
             case nothing is written.
+
+    >>> import cnnlens.sample
+    >>> made = cnnlens.convert(cnnlens.sample.MODEL, "torch", out="shoes.py")
+    >>> [path.name for path in made.files]
+    ['shoes.py', 'shoes.safetensors']
+    >>> made.arrays  # of weights, equal bit for bit
+    8
+    >>> cnnlens.convert(cnnlens.sample.MODEL, "keras")
+    Traceback (most recent call last):
+        ...
+    cnnlens.errors.CnnlensError: ...fashion_mnist_cnn.keras: it is a model of Keras already; convert it to torch
     """
     from cnnlens.backend.options import RunOptions
     from cnnlens.janitor import temporary_folder
@@ -130,7 +153,7 @@ def _rounding_notes(made: _Made, found: Twins) -> list[str]:
 
 
 def framework_named(to: str | None, network: Network) -> str:
-    """The framework that is meant, which must be another than the network's.
+    """Find the framework that is meant, which must be another than the network's.
 
     Raises:
         CnnlensError: there is no such framework here, or the model is one of it already.
@@ -239,7 +262,7 @@ def _to_torch(network: Network, folder: Path, name: str, timeout: float | None) 
 
 
 def example_of(network: Network, ref: Ref) -> InputShape:
-    """What the module is exported with: whole numbers where the model looks rows up."""
+    """Make what the module is exported with: whole numbers where the model looks rows up."""
     from cnnlens.opening.architecture import InputShape
 
     shape = network.canonical_shape(ref) or ()
@@ -310,7 +333,7 @@ def _rounding_alone(network: Network, made: _Made, inputs: Any, found: Twins) ->
 
 
 def why_not(found: Twins) -> str:
-    """What is wrong with two models that should be one."""
+    """Say what is wrong with two models that should be one."""
     from cnnlens.checking import listing as check_listing
     from cnnlens.checking import twins
 

@@ -30,7 +30,7 @@ __all__ = ["Transfer", "put_into"]
 
 @dataclass(frozen=True)
 class Transfer:
-    """What was written, and how it was proved.
+    """Says what was written, and how it was proved.
 
     Attributes:
         source, target: The networks that the weights came from, and whose copy got them.

@@ -34,7 +34,7 @@ _CONFIG, _METADATA, _WEIGHTS = "config.json", "metadata.json", "model.weights.h5
 
 @dataclass(frozen=True)
 class Written:
-    """What was written: where, from which pairs, and what the person should know, a line each."""
+    """Says what was written: where, from which pairs, and what the person should know, a line each."""
 
     path: Path
     applied: Applied

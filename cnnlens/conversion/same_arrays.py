@@ -68,7 +68,7 @@ def in_keras(network: Network, model: KerasModel, result: Network) -> int:
 
 
 def rounded_once(exact: KerasModel, model: KerasModel) -> bool:
-    """Whether ``model`` is ``exact`` with its float64 numbers rounded to float32 and nothing else."""
+    """Tell whether ``model`` is ``exact`` with its float64 numbers rounded to float32 and nothing else."""
     if exact.weights.keys() != model.weights.keys() or not _rounds(exact.config, model.config):
         return False
     return all(

@@ -37,7 +37,7 @@ _NEUTRAL: Mapping[str, float] = {"bias": 0.0, "beta": 0.0, "gamma": 1.0, "bias_i
 
 @dataclass(frozen=True)
 class Pair:
-    """Two parts that hold the same weights.
+    """Names two parts that hold the same weights.
 
     Attributes: source, target: The parts. how: ``graph`` where only this pair fits, ``alike`` where branches are
     interchangeable; for files without a graph ``shape`` where no other part has it, ``values`` by the numbers that
@@ -52,7 +52,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Matching:
-    """Which part of a model is which of another; every weighted part of both is in a pair."""
+    """Says which part of a model is which of another; every weighted part of both is in a pair."""
 
     pairs: tuple[Pair, ...]
     notes: tuple[str, ...] = ()
@@ -60,7 +60,7 @@ class Matching:
 
 @dataclass(frozen=True)
 class Applied:
-    """Arrays for a target.
+    """Holds the arrays for a target.
 
     Attributes:
         arrays: By layer name and weight name, in the target's own layout and dtype.
@@ -236,7 +236,7 @@ def _nearest(block: Block, others: Sequence[Block]) -> Block | None:
 
 
 def apply(source: Network, target: Network, matching: Matching | None = None) -> Applied:
-    """The source's weights as the target stores them.
+    """Turn the source's weights into what the target stores.
 
     Args:
         matching: Of :func:`match`; None makes it.

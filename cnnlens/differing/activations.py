@@ -34,7 +34,7 @@ _GROWN = 100.0  # times the rounding of the weights: what a deep network makes o
 
 @dataclass(frozen=True)
 class Tensor:
-    """One tensor of A, and the one of B that holds the same: None where there is none.
+    """Pairs one tensor of A with the one of B that holds the same: None where there is none.
 
     ``apart`` is the largest difference relative to the largest value, ``order`` whether B has the numbers in another
     order.
@@ -48,7 +48,7 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Activations:
-    """How the feature maps compare.
+    """Says how the feature maps compare.
 
     Attributes:
         agree: Whether the outputs do; True where nothing could be compared.
@@ -66,11 +66,11 @@ class Activations:
 
     @property
     def compared(self) -> bool:
-        """Whether both could be run."""
+        """Tell whether both could be run."""
         return bool(self.tensors)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data."""
+        """Give plain data."""
         return {
             "agree": self.agree if self.compared else None,
             "says": self.text,
@@ -83,7 +83,7 @@ class Activations:
         }  # fmt: skip
 
     def lines(self) -> list[str]:
-        """For people."""
+        """Write lines for people."""
         if not self.compared:
             return [f"feature maps: {self.text}"]
         rows = [["feature map of A", "the same in B"]]

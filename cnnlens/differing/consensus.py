@@ -180,7 +180,7 @@ _FAMILY = {"conv": "convolution", "dense": "Dense layer", "norm": "normalisation
 
 
 def verdict(found: Sequence[PartPair]) -> list[str]:
-    """One or two sentences about the model."""
+    """Say in one or two sentences what happened to the model."""
     pairs = [pair for pair in found if pair.a is not None and pair.b is not None]
     alone = [pair for pair in found if pair.a is None or pair.b is None]
     if not found:

@@ -22,7 +22,7 @@ _WORST = ("another shape", "another", "missing", "differs", "ambiguous", "fine-t
 
 
 def diff(a: Any, b: Any, inputs: Any = None) -> Diff:
-    """Compare two models.
+    """Compare two models: pair their layers by what they hold, and explain each difference.
 
     Args:
         a, b: Paths, live framework models, open Networks, or what ``module.state_dict()`` gives (tensors or arrays by
@@ -30,8 +30,23 @@ def diff(a: Any, b: Any, inputs: Any = None) -> Diff:
         inputs: What to run both on to compare their feature maps too, as ``record`` takes it, in A's axes; ``"random"``
             draws a few from a fixed seed. None compares the weights alone.
 
+    Returns:
+        A row a pair of layers that hold arrays; where a difference can be undone, with the line of NumPy that turns
+        B's stored array into A's, which was run before it was given.
+
     Raises:
         CnnlensError: A model cannot be read, or inputs do not fit; one line.
+
+    >>> import cnnlens.sample
+    >>> net = cnnlens.open(cnnlens.sample.MODEL)
+    >>> cnnlens.diff(net, net).verdict
+    ("equal: every array of A is B's",)
+    >>> ported = {"conv.weight": net["conv2d"].kernel.to("torch"), "conv.bias": net["conv2d"].weights["bias"]}
+    >>> row = cnnlens.diff(net, ported).rows[0]
+    >>> row.a, row.b, row.explanation
+    ('conv2d', 'conv', 'equal, stored as HWIO / OIHW')
+    >>> row.line.expression
+    'weight.transpose(2, 3, 1, 0)'
     """
     one, other = networks_compared(a, b)
     found = investigate(one, other)

@@ -38,18 +38,18 @@ _CERTAIN = 0.98  # correlation above which channels are not looked for elsewhere
 
 
 def examine(a: Item, b: Item, boxes: Sequence[Box] = ()) -> Finding:
-    """What turns ``b`` into ``a``; ``boxes`` are maps that may have been flattened in front of them."""
+    """Find what turns ``b`` into ``a``; ``boxes`` are maps that may have been flattened in front of them."""
     return Examination(a, b, tuple(boxes)).result()
 
 
 @dataclass
 class Examination(Subject):
-    """Two arrays, and what is found out about them on the way; ``boxes`` as :func:`examine` takes them."""
+    """Holds two arrays, and what is found out about them on the way; ``boxes`` as :func:`examine` takes them."""
 
     boxes: tuple[Box, ...] = ()
 
     def simply_equal(self) -> Finding | None:
-        """The finding if the arrays are equal as they are, and None without further search if they are not."""
+        """Give the finding if the arrays are equal as they are, and None without further search if they are not."""
         normal = self._normal() if self.a.size == self.b.size else None
         return self._equal(normal) if normal is not None and self._as_they_are(normal) else None
 
@@ -129,12 +129,12 @@ class Examination(Subject):
 
     @cached_property
     def sampled(self) -> tuple[Array, Array]:
-        """A's sample, and B's under every way."""
+        """Give A's sample, and B's under every way."""
         return self.x.reshape(-1)[self.plan.places], self.y.reshape(-1)[self.plan.sources]
 
     @cached_property
     def narrow(self) -> tuple[tuple[str, str], ...]:
-        """The formats that one side's numbers are all of and the other's are not, with that side."""
+        """Give the formats that one side's numbers are all of and the other's are not, with that side."""
         found: list[tuple[str, str]] = []
         for name in FORMATS:
             few = [representable(z, name) for z in (self.sampled[0], self.y.reshape(-1)[self.plan.sources[:1]])]
@@ -232,7 +232,7 @@ class Examination(Subject):
 
     @cached_property
     def closer(self) -> tuple[Array, Array]:
-        """Flat places in A's stored array for a closer look, a row for each of some output channels, and A's values."""
+        """Pick flat places in A's stored array for a closer look, a row an output channel for some, with A's values."""
         rows = self.a.shape[0] if len(self.a.shape) > 1 else 1
         places = self.a.chain.back(_close_places(rows, self.a.size // max(rows, 1)))
         return places, _finite(self.x.reshape(-1)[places].astype(np.float64))

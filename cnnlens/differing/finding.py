@@ -31,7 +31,7 @@ STATUSES = (
 
 @dataclass(frozen=True)
 class Finding:
-    """About one pair of arrays.
+    """Says what was found about one pair of arrays.
 
     Attributes:
         status: One of ``STATUSES``.
@@ -60,5 +60,5 @@ class Finding:
 
     @property
     def equal(self) -> bool:
-        """Whether it is no difference."""
+        """Tell whether it is no difference."""
         return self.status in STATUSES[:2]

@@ -26,13 +26,13 @@ _SMALL = 1 << 12  # elements up to which the dearer sum is taken too
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """Sums over the bit patterns of a part's arrays, with their sizes, by role."""
+    """Holds sums over the bit patterns of a part's arrays, with their sizes, by role."""
 
     sums: tuple[tuple[str, int, tuple[int, int]], ...]
 
 
 def fingerprint(part: Part, roles: Sequence[str]) -> Fingerprint:
-    """Of the arrays of these roles."""
+    """Sum up the arrays of these roles."""
     found: list[tuple[str, int, tuple[int, int]]] = []
     for role in roles:
         item = part.items[role]
@@ -44,7 +44,7 @@ def fingerprint(part: Part, roles: Sequence[str]) -> Fingerprint:
 
 
 def shared_roles(a: Part, b: Part) -> list[str]:
-    """Roles that both have, with arrays of one size."""
+    """List the roles that both have, with arrays of one size."""
     return [role for role, item in a.items.items() if role in b.items and b.items[role].size == item.size]
 
 
@@ -53,7 +53,7 @@ def _comparable(a: Item, b: Item) -> bool:
 
 
 def alike(a: Part, b: Part) -> bool:
-    """Whether a few elements of every shared array are equal, each in its canonical place."""
+    """Tell whether a few elements of every shared array are equal, each in its canonical place."""
     roles = shared_roles(a, b)
     for role in roles:
         one = a.items[role]
@@ -75,7 +75,7 @@ def _nan(x: Array) -> Array:
 
 
 def resemblance(a: Part, b: Part) -> float:
-    """The correlation of a sample of their main arrays, each in its canonical place; 0 where there is none."""
+    """Correlate a sample of their main arrays, each in its canonical place; 0 where there is none."""
     one, other = a.main, b.main
     if one is None or other is None or one.size != other.size or one.size < 8:
         return 0.0

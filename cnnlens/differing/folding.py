@@ -30,7 +30,7 @@ _VECTORS = ("gamma", "beta", "moving_mean", "moving_variance")
 
 @dataclass(frozen=True)
 class Folded:
-    """What a fold explains.
+    """Says what a fold explains.
 
     Attributes:
         kernel, bias: The findings that take the place of the old ones; ``bias`` None where neither has one.
@@ -45,7 +45,7 @@ class Folded:
 
 
 def unfold(pair: tuple[Part, Part], norm: Part, side: str, found: Finding, axis: int = 0) -> Folded | None:
-    """Whether ``norm``, which only ``side`` ("A" or "B") has, was folded into the pair's other part.
+    """Tell whether ``norm``, which only ``side`` ("A" or "B") has, was folded into the pair's other part.
 
     Args:
         pair: The two convolutions, A's first.

@@ -32,7 +32,7 @@ _Channels: TypeAlias = tuple[int | None, int | None]
 
 @dataclass
 class Compared:
-    """One array of a pair of parts; one side is None where the other has none."""
+    """Pairs two arrays of a pair of parts; one side is None where the other has none."""
 
     role: str
     a: Item | None
@@ -42,7 +42,7 @@ class Compared:
 
 @dataclass
 class PartPair:
-    """A pair of parts, or a part of one side alone, with what was found out about its arrays."""
+    """Holds a pair of parts, or a part of one side alone, with what was found out about its arrays."""
 
     a: Part | None
     b: Part | None
@@ -53,7 +53,7 @@ class PartPair:
 
     @property
     def kernel(self) -> Compared | None:
-        """Its kernel, or what stands for one."""
+        """Give its kernel, or what stands for one."""
         return next((one for one in self.arrays if one.role == "kernel"), None)
 
     def of(self, role: str) -> Compared | None:
@@ -61,7 +61,7 @@ class PartPair:
 
 
 def investigate(a: Network, b: Network) -> list[PartPair]:
-    """Every pair of parts in A's order, then what only B has, each examined."""
+    """Examine every pair of parts in A's order, then what only B has."""
     sides = parts_of(a), parts_of(b)
     pairing = pair(*sides)
     found: list[PartPair] = []

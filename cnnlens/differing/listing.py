@@ -17,7 +17,7 @@ __all__ = ["as_json", "as_table"]
 
 
 def as_json(diff: Diff) -> dict[str, Any]:
-    """The diff as plain data.
+    """Give the diff as plain data.
 
     ``{"equal", "verdict", "a": {...}, "b": {...}, "rows": [{"a", "b", "status", "explanation", "line", "arrays": [...]}
     ], "activations"}``. A line's ``text`` runs where ``np``, B's array and the lists of ``names`` are known;
@@ -91,7 +91,7 @@ def _line(line: Line | None) -> dict[str, Any] | None:
 
 
 def as_table(diff: Diff) -> str:
-    """The same for people: the verdict, then a row a layer that ends in the line that turns B's array into A's."""
+    """Write the diff for people: the verdict, then a row a layer, with the line that turns B's array into A's."""
     lines = [f"A: {_shown(diff.a)}", f"B: {_shown(diff.b)}"]
     lines += [f"note on {side}: {printable(note, 300)}" for side, one in (("A", diff.a), ("B", diff.b))
               for note in one.notes]  # fmt: skip

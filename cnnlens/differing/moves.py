@@ -25,28 +25,28 @@ _INLINE = 8  # an order of more entries than this has a name in the printed line
 
 @dataclass(frozen=True)
 class Reshape:
-    """The elements in C order, poured into another shape."""
+    """Pours the elements in C order into another shape."""
 
     shape: Shape
 
 
 @dataclass(frozen=True)
 class Transpose:
-    """Axis ``k`` of the result is axis ``order[k]``."""
+    """Makes axis ``k`` of the result of axis ``order[k]``."""
 
     order: tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class Flip:
-    """The axes are run through backwards."""
+    """Runs through the axes backwards."""
 
     axes: tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class Take:
-    """Entry ``k`` along the axis is entry ``order[k]``; ``name`` is what a line calls a long order."""
+    """Makes entry ``k`` along the axis of entry ``order[k]``; ``name`` is what a line calls a long order."""
 
     axis: int
     order: tuple[int, ...]
@@ -77,19 +77,19 @@ def _inverse(move: Move, shape: Shape) -> Move:
 
 @dataclass(frozen=True)
 class Chain:
-    """Moves one after the other, from an array of the shape ``source``."""
+    """Does moves one after the other, from an array of the shape ``source``."""
 
     source: Shape
     moves: tuple[Move, ...] = ()
 
     @property
     def target(self) -> Shape:
-        """The shape that comes out."""
+        """Give the shape that comes out."""
         return self.shapes[-1]
 
     @property
     def shapes(self) -> tuple[Shape, ...]:
-        """The shape before each move and after the last."""
+        """Give the shape before each move and after the last."""
         found = [self.source]
         for move in self.moves:
             found.append(_moved(move, found[-1]))
@@ -102,13 +102,13 @@ class Chain:
         return self.then(*other.moves)
 
     def inverse(self) -> Chain:
-        """The chain back; every move is one to one."""
+        """Turn the chain round; every move is one to one."""
         shapes = self.shapes
         back = [_inverse(move, shape) for move, shape in zip(self.moves, shapes, strict=False)]
         return Chain(self.target, tuple(reversed(back)))
 
     def apply(self, array: Array) -> Array:
-        """The rearranged array, a view where NumPy can make one."""
+        """Rearrange the array, a view where NumPy can make one."""
         for move in self.moves:
             if isinstance(move, Reshape):
                 array = array.reshape(move.shape)
@@ -121,7 +121,7 @@ class Chain:
         return array
 
     def back(self, places: Array) -> Array:
-        """Where elements come from: flat C-order places in the result, as flat places in the source."""
+        """Say where elements come from: flat C-order places in the result, as flat places in the source."""
         shapes = self.shapes
         for move, before, after in zip(reversed(self.moves), reversed(shapes[:-1]), reversed(shapes[1:]), strict=True):
             if isinstance(move, Reshape):
@@ -139,7 +139,7 @@ class Chain:
         return places
 
     def text(self, name: str) -> tuple[str, dict[str, list[int]]]:
-        """The chain as an expression on the array ``name``, and the long orders that it names."""
+        """Write the chain as an expression on the array ``name``, and the long orders that it names."""
         names: dict[str, list[int]] = {}
         text = name
         for move in self.moves:

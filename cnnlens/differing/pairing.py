@@ -24,7 +24,7 @@ _SURE = 0.5  # correlation by which parts find each other
 
 @dataclass(frozen=True)
 class Pair:
-    """Two parts that belong together; ``how``: ``order`` or, where order would have paired others, ``values``."""
+    """Holds two parts that belong together; ``how``: ``order`` or, where order would have paired others, ``values``."""
 
     a: Part
     b: Part
@@ -33,7 +33,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Pairing:
-    """The pairs in A's order, and what is left of either side."""
+    """Holds the pairs in A's order, and what is left of either side."""
 
     pairs: tuple[Pair, ...]
     only_a: tuple[Part, ...]

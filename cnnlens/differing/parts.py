@@ -39,7 +39,7 @@ _COUNTERS = frozenset({"num_batches_tracked", "seed_generator_state", "seed"})
 
 @lru_cache(maxsize=256)
 def spaced(size: int, count: int) -> Array:
-    """Places all over ``size`` elements."""
+    """Choose places all over ``size`` elements."""
     return np.linspace(0, size - 1, count).astype(np.int64)
 
 
@@ -50,7 +50,7 @@ def _drawn(size: int) -> Array:
 
 @dataclass(frozen=True)
 class Item:
-    """One array of a part.
+    """Holds one array of a part, and what is asked of it again and again.
 
     Attributes:
         role: Its Keras word without a path: ``kernel`` for all kinds of kernel, ``gamma`` …
@@ -68,12 +68,12 @@ class Item:
 
     @cached_property
     def stored(self) -> Array:
-        """The array as its file stores it, read once."""
+        """Read the array as its file stores it, once."""
         return np.asarray(self.weight.read())
 
     @cached_property
     def shape(self) -> tuple[int, ...]:
-        """The canonical shape."""
+        """Give the canonical shape."""
         return self.chain.target
 
     @cached_property
@@ -82,26 +82,26 @@ class Item:
 
     @cached_property
     def sizes(self) -> tuple[int, ...]:
-        """The axes' sizes without ones, sorted: what no transpose changes."""
+        """Give the axes' sizes without ones, sorted: what no transpose changes."""
         return tuple(sorted(size for size in self.shape if size != 1))
 
     @cached_property
     def bits(self) -> int:
-        """The sum of its bit patterns: the same for the same numbers in any order."""
+        """Give the sum of its bit patterns: the same for the same numbers in any order."""
         return bit_sums(self.stored, squares=False)[0]
 
     def at(self, places: Array) -> Array:
-        """Elements at flat places of the canonical array."""
+        """Read elements at flat places of the canonical array."""
         return self.stored.reshape(-1)[self.chain.back(places)]
 
     @cached_property
     def letters(self) -> str:
-        """The letters of the stored axes; empty where no table knows them."""
+        """Give the letters of the stored axes; empty where no table knows them."""
         return self.weight.stored_axes if self.exact else ""
 
     @cached_property
     def direction(self) -> Array:
-        """Some elements as a vector of length one, their mean taken off: the same places in all arrays of one size."""
+        """Give some elements as a vector of length one, their mean taken off: the same places for one size."""
         taken = self.at(_drawn(self.size)).astype(np.float64)
         taken = np.nan_to_num(taken, copy=False, posinf=0.0, neginf=0.0)
         taken -= taken.mean()
@@ -117,7 +117,7 @@ class Item:
         return self.weight.name
 
     def stored_axis(self, canonical: int) -> int | None:
-        """Where a canonical axis stands in the stored array; None where it is merged with others."""
+        """Say where a canonical axis stands in the stored array; None where it is merged with others."""
         stored = self.chain.source
         places = np.random.default_rng(0).integers(0, max(self.size, 1), _PROBED) if self.size else np.zeros(0, int)
         inside = np.unravel_index(self.chain.inverse().back(places), self.shape)[canonical]
@@ -127,7 +127,7 @@ class Item:
         return None
 
     def seen_as(self, other: Item, known: bool) -> Item:
-        """The same array, read as the other's kind where this file can only guess it (``known``: it does not guess).
+        """Read the array as the other's kind where this file can only guess it (``known``: it does not guess).
 
         A state dict says neither that a convolution is a transposed one nor what was flattened in front of a Dense.
         """
@@ -156,7 +156,7 @@ def _borrowed(weight: Weight, other: Weight) -> Geometry:
 
 @dataclass(frozen=True)
 class Part:
-    """Arrays that belong together.
+    """Holds arrays that belong together.
 
     Attributes:
         layer: The layer in its network; ``half``: ``depthwise`` or ``pointwise`` for a separable convolution's.
@@ -184,7 +184,7 @@ class Part:
 
     @cached_property
     def main(self) -> Item | None:
-        """Its kernel, or else its largest array."""
+        """Give its kernel, or else its largest array."""
         if self.kernel is not None:
             return self.kernel
         return max(self.items.values(), key=lambda item: item.size, default=None)
@@ -195,13 +195,13 @@ class Part:
 
     @cached_property
     def signature(self) -> tuple[Any, ...]:
-        """What two parts must share to hold the same arrays up to their layout."""
+        """Give what two parts must share to hold the same arrays up to their layout."""
         main = self.main
         return (self.family, main.sizes if main is not None else ())
 
 
 def canonical_chain(weight: Weight) -> Chain | None:
-    """The moves from the stored array to the canonical one; None where it needs more than moving elements."""
+    """Find the moves from the stored array to the canonical one; None where it needs more than moving elements."""
     shape = tuple(int(size) for size in weight.stored.shape)
     return _chain(weight.kind, weight.role, shape, weight.geometry, weight.framework)
 
@@ -257,7 +257,7 @@ def _family(layer: Layer, roles: Mapping[str, Any], main: tuple[int, ...]) -> st
 
 
 def parts_of(network: Network) -> list[Part]:
-    """The parts of a network that hold arrays, in its order."""
+    """List the parts of a network that hold arrays, in its order."""
     found: list[Part] = []
     known = bool(network.calls)
     for layer in network.layers:

@@ -27,7 +27,7 @@ _SHOWN = 6  # entries of a long list that a table shows
 
 @dataclass(frozen=True)
 class Line:
-    """One line of NumPy that was run.
+    """Holds one line of NumPy that was run.
 
     Attributes:
         target: The variable that it sets; ``expression``: what it is set to.
@@ -42,17 +42,17 @@ class Line:
 
     @property
     def text(self) -> str:
-        """The line as a table shows it, without its long lists."""
+        """Write the line as a table shows it, without its long lists."""
         return f"{self.target} = {self.expression}"
 
     @property
     def executable(self) -> str:
-        """The line with its lists written out, ready to run where the arrays and ``np`` are known."""
+        """Write the line with its lists, ready to run where the arrays and ``np`` are known."""
         return "; ".join([*(f"{name} = {values}" for name, values in self.names.items()), self.text])
 
     @property
     def abbreviated(self) -> str:
-        """The long lists as a table shows them."""
+        """Write the long lists as a table shows them."""
         shown = [
             f"{name} = [{', '.join(map(str, values[:_SHOWN]))}{', …' if len(values) > _SHOWN else ''}]"
             for name, values in self.names.items()
@@ -61,7 +61,7 @@ class Line:
 
 
 def identifier(name: str) -> str:
-    """A variable's name from an array's name in a file, which may hold anything."""
+    """Make a variable's name of an array's name in a file, which may hold anything."""
     safe = re.sub(r"\W", "_", name, flags=re.ASCII).strip("_") or "array"
     if safe[0].isdigit() or keyword.iskeyword(safe) or safe == "np":
         safe = f"_{safe}"
@@ -69,7 +69,7 @@ def identifier(name: str) -> str:
 
 
 def run(expression: str, arrays: Mapping[str, Any]) -> Array:
-    """What the expression gives, with ``np`` and ``arrays`` in reach and no built-in names."""
+    """Evaluate the expression, with ``np`` and ``arrays`` in reach and no built-in names."""
     return np.asarray(eval(expression, {"__builtins__": {}, "np": np}, dict(arrays)))  # our own text: see above
 
 
@@ -79,7 +79,7 @@ def proven(
     expected: Array,
     holds: Callable[[Array, Array], bool] | None = None,
 ) -> Line | None:
-    """The line if it gives ``expected`` (all its values, or as ``holds`` says), else None."""
+    """Give the line if it gives ``expected`` (all its values, or as ``holds`` says), else None."""
     named = {name: np.asarray(values) for name, values in line.names.items()}
     try:
         with np.errstate(all="ignore"):
@@ -101,14 +101,14 @@ def _alike(x: Array, y: Array) -> bool:
 
 
 def same(x: Array, y: Array) -> bool:
-    """Whether two arrays hold the same values, NaN for NaN; in blocks, and no further than the first that differs."""
+    """Tell whether two arrays hold the same values, NaN for NaN; in blocks, up to the first that differs."""
     if x.shape != y.shape:
         return False
     return all(_alike(x[piece], y[piece]) for piece in tiles(x, y))
 
 
 def tiles(x: Array, y: Array, most: int = _BLOCK) -> Iterator[tuple[slice, ...]]:
-    """Pieces that cover two arrays of one shape, of about ``most`` elements, both read in whole cache lines.
+    """Cut two arrays of one shape into pieces of about ``most`` elements, both read in whole cache lines.
 
     Arrays that lie in different orders, a kernel and the view that turns it, are cut along the innermost axis of each.
     """

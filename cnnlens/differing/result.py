@@ -14,7 +14,7 @@ __all__ = ["ArrayRow", "Diff", "Row"]
 
 @dataclass(frozen=True)
 class ArrayRow:
-    """One array of a pair of layers.
+    """Says what became of one array of a pair of layers.
 
     Attributes:
         role: What it is, in Keras' words: ``kernel``, ``bias``, ``gamma`` …
@@ -35,7 +35,7 @@ class ArrayRow:
 
 @dataclass(frozen=True)
 class Row:
-    """A pair of layers, or a layer that one model has alone.
+    """Says what became of a pair of layers, or of a layer that one model has alone.
 
     Attributes:
         a, b: Their names; None where one model has no such layer.
@@ -62,19 +62,30 @@ class Row:
 
     @property
     def equal(self) -> bool:
-        """Whether it is no difference."""
+        """Tell whether it is no difference."""
         return self.status in STATUSES[:2]
 
 
 @dataclass(frozen=True)
 class Diff:
-    """What was found out about two models.
+    """Holds what was found out about two models; as text it is the table of ``cnnlens diff``.
 
     Attributes:
         a, b: The networks.
         rows: A row a pair of layers that hold arrays, in A's order; then what only B has.
         verdict: What happened to the model as a whole, in one to three sentences.
         activations: Where their feature maps part; None where it was not asked.
+
+    >>> import cnnlens.sample
+    >>> result = cnnlens.diff(cnnlens.sample.MODEL, cnnlens.sample.MODEL)
+    >>> result.equal
+    True
+    >>> for row in result.rows:
+    ...     print(row.a, row.b, row.status)
+    conv2d conv2d equal
+    conv2d_1 conv2d_1 equal
+    dense dense equal
+    dense_1 dense_1 equal
     """
 
     a: Network
@@ -85,11 +96,11 @@ class Diff:
 
     @property
     def equal(self) -> bool:
-        """Whether the models hold the same numbers, however stored, and compute the same where that was asked."""
+        """Tell whether the models hold the same numbers, however stored, and compute the same where that was asked."""
         return all(row.equal for row in self.rows) and (self.activations is None or self.activations.agree)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data: the verdict, a row a layer, and every line with its lists written out."""
+        """Give plain data: the verdict, a row a layer, and every line of NumPy with its lists written out."""
         from cnnlens.differing import listing as diff_listing
 
         return diff_listing.as_json(self)

@@ -27,7 +27,7 @@ Array: TypeAlias = NDArray[Any]
 
 @dataclass(frozen=True)
 class Step:
-    """One operation on arrays.
+    """Describes one operation on arrays.
 
     Attributes:
         name: Of its output: the call's, ``[1]`` after it for a further output, ``before its activation`` for the part
@@ -62,7 +62,7 @@ _BEFORE = " before its activation"
 
 @dataclass(frozen=True)
 class Trace:
-    """A network's run.
+    """Holds what a network's run computed, step by step.
 
     Attributes:
         inputs: Its inputs' names, in order; ``outputs``: its outputs'.

@@ -31,7 +31,7 @@ _NO_SETTING = frozenset({"kind", "config", "keras_version", "channels_first", "f
 
 
 def apart(x: Array, y: Array) -> float:
-    """The largest difference, relative to the largest value of ``x``; infinite for other shapes."""
+    """Measure the largest difference, relative to the largest value of ``x``; infinite for other shapes."""
     if x.shape != y.shape:
         return float("inf")
     if not x.size:

@@ -32,7 +32,7 @@ _TILE = 1 << 16  # elements that are worked on at a time: what is computed of th
 
 @dataclass
 class Subject:
-    """Two arrays, and what a line calls them."""
+    """Holds two arrays, and what a line calls them."""
 
     a: Item
     b: Item
@@ -54,14 +54,14 @@ class Subject:
         return self.b.stored
 
     def canonical(self, stored: Array) -> Array:
-        """An array in A's stored order as a canonical one."""
+        """Turn an array in A's stored order into a canonical one."""
         return self.a.chain.apply(stored)
 
 
 def valued(
     pair: Subject, chain: Chain, tag: str, text: str, tries: int, detail: dict[str, Any] | None = None
 ) -> Finding | None:
-    """Factors, steps or kinship under one order of the elements."""
+    """Find factors, steps or kinship under one order of the elements."""
     x = pair.canonical(pair.x)
     y = pair.canonical(chain.apply(pair.y))
     step = -(-x.size // _FULL) if x.ndim > 1 else 1

@@ -17,7 +17,7 @@ __all__ = ["StoredArray", "decode"]
 
 
 class StoredArray:
-    """An array in a file.
+    """Names an array in a file, and reads it when it is asked for.
 
     Attributes:
         shape: The axes as the file stores them; ``()`` for a scalar.
@@ -48,7 +48,7 @@ class StoredArray:
         return math.prod(self.shape) * self.dtype.itemsize
 
     def read(self) -> NDArray[Any]:
-        """The array, read-only, of ``shape`` and ``dtype``; a view on the file where its bytes lie there in one piece.
+        """Read the array, read-only, of ``shape`` and ``dtype``; a view on the file if its bytes lie in one piece.
 
         Raises:
             FileRefusedError: The bytes turn out to be damaged.
@@ -62,7 +62,7 @@ class StoredArray:
 
 
 def decode(raw: NDArray[Any], stored_dtype: str) -> NDArray[Any]:
-    """``raw`` as the file has it, turned into what ``StoredArray.dtype`` promises (a view where nothing changes)."""
+    """Turn ``raw`` as the file has it into what ``StoredArray.dtype`` promises (a view where nothing changes)."""
     if stored_dtype == "bfloat16":
         # bfloat16 is the upper half of a float32, so widening is exact.
         wide = raw.view(np.uint16).astype(np.uint32)

@@ -54,7 +54,7 @@ _FOREIGN = (
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """Bytes of one file inside a container, or of a whole file.
+    """Holds the bytes of one file inside a container, or of a whole file.
 
     Attributes:
         place: Name inside the container, empty for a whole file.
@@ -69,7 +69,7 @@ class Member:
 
 
 def open_file(path: Path) -> memoryview:
-    """The bytes of a regular file as a read-only map.
+    """Map the bytes of a regular file, read-only.
 
     Raises:
         FileRefusedError: No such file, no permission, empty, or no regular file.
@@ -104,7 +104,7 @@ def _neighbours(path: Path) -> str:
 
 
 def sniff(path: Path, data: memoryview) -> str:
-    """``"zip"``, ``"hdf5"``, ``"json"``, ``"pickle"``, ``"tar"`` or ``"safetensors"``, by the first bytes.
+    """Tell ``"zip"``, ``"hdf5"``, ``"json"``, ``"pickle"``, ``"tar"`` or ``"safetensors"`` by the first bytes.
 
     Raises:
         FileRefusedError: Anything else, named where it is a well-known kind.
@@ -133,7 +133,7 @@ def sniff(path: Path, data: memoryview) -> str:
 
 
 def open_archive(path: Path, data: memoryview) -> Archive:
-    """The members of a zip archive by name; stored ones mapped, deflated ones unpacked on request only.
+    """List the members of a zip archive by name; stored ones mapped, deflated ones unpacked on request only.
 
     Args:
         path: The archive, for messages.
@@ -270,7 +270,7 @@ def _data_start(path: Path, data: memoryview, info: zipfile.ZipInfo) -> int:
 
 
 class Archive(Mapping[str, Member]):
-    """Members by name. Getting a deflated one unpacks it, within the limits, and checks its CRC-32."""
+    """Gives members by name. Getting a deflated one unpacks it, within the limits, and checks its CRC-32."""
 
     def __init__(self, path: Path, data: memoryview, infos: list[zipfile.ZipInfo], starts: dict[str, int]) -> None:
         self._path = path
@@ -285,7 +285,7 @@ class Archive(Mapping[str, Member]):
         return len(self._infos)
 
     def size(self, name: str) -> int:
-        """Bytes of a member, unpacked, as the archive's directory says."""
+        """Count bytes of a member, unpacked, as the archive's directory says."""
         return self._infos[name].file_size
 
     def __getitem__(self, name: str) -> Member:

@@ -20,7 +20,7 @@ _NOT_JSON = "save the model again, or fetch the file again if it was downloaded"
 
 
 def decode(path: str | os.PathLike[str], place: str, data: bytes | str, *, unique: bool = False) -> dict[str, Any]:
-    """The JSON object in ``data``.
+    """Decode the JSON object in ``data``.
 
     Args:
         path: The file, for messages.
@@ -81,21 +81,21 @@ def _deeper_than(value: object, limit: int) -> bool:
 
 
 def mapping(value: object) -> dict[str, Any]:
-    """``value`` where it is a JSON object, an empty one otherwise."""
+    """Give ``value`` where it is a JSON object, an empty one otherwise."""
     return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
 
 
 def entries(value: object) -> list[dict[str, Any]]:
-    """The JSON objects in the list ``value``; empty where it is no list."""
+    """Give the JSON objects in the list ``value``; empty where it is no list."""
     items = cast("list[object]", value) if isinstance(value, list) else []
     return [cast("dict[str, Any]", item) for item in items if isinstance(item, dict)]
 
 
 def text(value: object, default: str = "") -> str:
-    """``value`` where it is a string."""
+    """Give ``value`` where it is a string."""
     return value if isinstance(value, str) else default
 
 
 def integer(value: object) -> int | None:
-    """``value`` where it is an integer (and no bool)."""
+    """Give ``value`` where it is an integer (and no bool)."""
     return value if isinstance(value, int) and not isinstance(value, bool) else None

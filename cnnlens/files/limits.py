@@ -16,7 +16,7 @@ MIB = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The limits, each with the reason for its size. ``LIMITS`` is the instance in force."""
+    """Holds the limits, each with the reason for its size. ``LIMITS`` is the instance in force."""
 
     json_bytes: int = 32 * MIB
     """One JSON text. NASNetLarge, the largest of keras.applications, has 1 MB; parsed, it takes 10 times that."""
@@ -93,14 +93,14 @@ LIMITS = Limits()
 
 
 def remarks(notes: Iterable[str]) -> tuple[str, ...]:
-    """The first ``LIMITS.remarks`` of ``notes``, and how many more there are."""
+    """Keep the first ``LIMITS.remarks`` of ``notes``, and say how many more there are."""
     kept = list(notes)
     more = len(kept) - LIMITS.remarks
     return (*kept[: LIMITS.remarks], f"and {more} more remarks") if more > 0 else tuple(kept)
 
 
 def human_bytes(count: int) -> str:
-    """``count`` bytes for a person: "21 kB", "3.98 GB" (decimal units)."""
+    """Write ``count`` bytes for a person: "21 kB", "3.98 GB" (decimal units)."""
     value = float(count)
     for unit in ("bytes", "kB", "MB", "GB", "TB"):
         if value < 1000 or unit == "TB":

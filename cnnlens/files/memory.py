@@ -24,7 +24,7 @@ __all__ = ["MemoryModel"]
 
 @dataclass
 class MemoryModel:
-    """A model that lies in memory instead of in a file: a Keras config, and arrays by layer path and variable name.
+    """Holds a model in memory instead of in a file: a Keras config, and arrays by layer path and variable name.
 
     See ``cnnlens.files.ModelFile`` for what the attributes are.
     """

@@ -16,7 +16,7 @@ __all__ = ["ModelFile", "SourceFile", "check_crc"]
 
 
 class SourceFile:
-    """A file (or several that make up one model) whose index has been read and whose arrays have not.
+    """Holds a file (or several that make up one model): its index has been read and its arrays have not.
 
     Attributes:
         path: The file or directory.
@@ -49,7 +49,7 @@ class SourceFile:
 
     @property
     def sha256(self) -> str:
-        """SHA-256 of the file in hexadecimal, computed when first asked for.
+        """Compute SHA-256 of the file in hexadecimal, when first asked for.
 
         Where several files make up the model (a directory, shards), it is the SHA-256 of a line for each of them in
         order of their names, as ``sha256sum`` prints it: digest, two spaces, name, line feed.
@@ -65,7 +65,7 @@ class SourceFile:
         return self._sha256
 
     def verify(self) -> None:
-        """Compares every checksum that the container holds, of whatever size; HDF5 alone holds none.
+        """Compare every checksum that the container holds, of whatever size; HDF5 alone holds none.
 
         Raises:
             FileRefusedError: Bytes that do not fit their checksum.
@@ -75,7 +75,7 @@ class SourceFile:
 
 
 class ModelFile(SourceFile):
-    """An opened model file of Keras. Its index has been read, its arrays have not.
+    """Holds an opened model file of Keras. Its index has been read, its arrays have not.
 
     Attributes (besides those of :class:`SourceFile`):
         format: "keras", "keras directory", "hdf5" (legacy: whole models and weights) or "weights hdf5" (Keras 3's
@@ -108,7 +108,7 @@ class ModelFile(SourceFile):
 
 
 def check_crc(path: Path, member: Member) -> None:
-    """Compares the bytes of a member with the CRC-32 that its archive gives for them.
+    """Compare the bytes of a member with the CRC-32 that its archive gives for them.
 
     Raises:
         FileRefusedError: They differ.

@@ -25,7 +25,7 @@ __all__ = ["ModelFile", "StoredArray", "dequantise", "network", "read"]
 
 
 def network(path: str | os.PathLike[str], *, config: Mapping[str, Any] | None = None) -> Network:
-    """The network in a model file of any kind; the first bytes decide which kind it is.
+    """Read the network in a model file of any kind; the first bytes decide which kind it is.
 
     Args:
         path: What :func:`read` takes, or a file of PyTorch: ``.pt``/``.pth`` (zip archive or the older format),
@@ -55,7 +55,7 @@ def _is_directory(path: Path) -> bool:
 
 
 def read(path: str | os.PathLike[str], *, config: Mapping[str, Any] | None = None) -> ModelFile:
-    """The index of a model file of Keras.
+    """Read the index of a model file of Keras.
 
     Args:
         path: A `.keras` archive, the directory that ``model.save(..., zipped=False)`` makes, a legacy `.h5` file

@@ -22,7 +22,7 @@ _EMBEDDINGS = ("Embedding", "embedding")  # a layer, and PyTorch's function
 
 
 def default_inputs(network: Network) -> dict[str, NDArray[Any]]:
-    """Canonical inputs from a fixed seed: uniform in 0..1, in 0..255 for a model that rescales, rows of an embedding.
+    """Draw canonical inputs from a fixed seed: 0..1, or 0..255 for a model that rescales, rows of an embedding.
 
     Raises:
         CnnlensError: the file leaves the rank of an input open.

@@ -34,7 +34,7 @@ _LOOKED_AT = 64 << 20  # bytes of an array whose smallest and largest value are 
 
 @dataclass(frozen=True)
 class Member:
-    """An array inside an ``.npz``."""
+    """Names an array inside an ``.npz``."""
 
     path: Path
     name: str
@@ -42,7 +42,7 @@ class Member:
 
 @dataclass(frozen=True)
 class How:
-    """How one input is to be read. ``shape`` is one example's, canonical; None where the file does not say."""
+    """Says how one input is to be read. ``shape`` is one example's, canonical; None where the file does not say."""
 
     name: str
     shape: Shape | None
@@ -54,7 +54,7 @@ class How:
 
     @property
     def readable(self) -> bool:
-        """Whether it has axes that pictures, volumes, sequences or vectors have."""
+        """Tell whether it has axes that pictures, volumes, sequences or vectors have."""
         return self.shape is None or 1 <= len(self.shape) <= 4
 
     def reading(self, pixels: Pixels) -> Reading:
@@ -80,7 +80,7 @@ class _Block(Protocol):
 
 
 class Feed:
-    """All examples of one input: blocks, one after the other."""
+    """Reads all examples of one input: blocks, one after the other."""
 
     def __init__(self, how: How, blocks: Sequence[_Block]) -> None:
         self._how = how
@@ -102,7 +102,7 @@ class Feed:
             start, stop = start - block.count, stop - block.count
 
     def typed(self, array: Array) -> Array:
-        """In the dtype that the input takes, if that changes no number."""
+        """Convert to the dtype that the input takes, if that changes no number."""
         wanted = self._how.dtype
         if array.dtype == wanted:
             return array

@@ -2,6 +2,16 @@
 
 Axes, colour, size and scale are guessed wrong in silence more often than anything else between a picture and a network.
 So the rules here are few, they follow from the shape that the model wants, and each that was applied is a note.
+
+>>> import numpy as np
+>>> import cnnlens
+>>> images = cnnlens.images.load(np.zeros((5, 28, 28), np.uint8), shape=(1, 28, 28))
+>>> images.array.shape, images.array.dtype
+((5, 1, 28, 28), dtype('float32'))
+>>> for note in images.notes:
+...     print(note)
+(5, 28, 28) read as N, H, W: 5 of 1 channel, 28 × 28
+0..255 divided by 255, now 0..1
 """
 
 from __future__ import annotations
@@ -33,12 +43,19 @@ Source = str | os.PathLike[str] | ArrayLike | Sequence[str | os.PathLike[str]]
 
 @dataclass(frozen=True)
 class Images:
-    """Inputs of a model.
+    """Holds inputs of a model, and says how they were understood.
 
     Attributes:
         array: float32 in canonical axes: ``(N, C, H, W)``, ``(N, C, L)``, ``(N, C, D, H, W)`` or ``(N, C)``.
         names: One for each image.
         notes: What was understood and done, in words.
+
+    >>> import cnnlens.sample
+    >>> images = cnnlens.images.load(cnnlens.sample.IMAGES, shape=(1, 28, 28))
+    >>> images.array.shape, images.array.dtype
+    ((10, 1, 28, 28), dtype('float32'))
+    >>> images.names[:2]
+    ('0-t-shirt', '1-trouser')
     """
 
     array: NDArray[np.float32]
@@ -54,7 +71,7 @@ def load(
     scale: str = "auto",
     model_rescales: bool = False,
 ) -> Images:
-    """Images from a file, several files, a folder or an array, in the axes, size and scale that a model wants.
+    """Load images from a file, several files, a folder or an array, in the axes, size and scale that a model wants.
 
     Args:
         source: PNG, JPEG, ``.npy``, ``.npz`` (its only array, or the one called x, images, x_test, ...), IDX (also
@@ -73,6 +90,20 @@ def load(
 
     Raises:
         CnnlensError: Unreadable or hostile file, no real or no finite numbers, or axes that fit in no way or in two.
+
+    >>> import cnnlens.sample
+    >>> import numpy as np
+    >>> images = cnnlens.images.load(cnnlens.sample.IMAGES, shape=(1, 28, 28), limit=2)
+    >>> images.array.shape, float(images.array.max())
+    ((2, 1, 28, 28), 1.0)
+    >>> images.notes
+    ('grey 28 × 28 (2 files)', '0..255 divided by 255, now 0..1 (2 files)')
+    >>> cnnlens.images.load(np.zeros((5, 28, 28, 3), np.uint8)).array.shape  # channels last are found and moved
+    (5, 3, 28, 28)
+    >>> cnnlens.images.load(np.full((1, 28, 28), np.nan), shape=(1, 28, 28))
+    Traceback (most recent call last):
+        ...
+    cnnlens.errors.CnnlensError: image: image 0 holds nan at channel 0, position (0, 0); ...
     """
     if scale not in SCALES:
         raise CnnlensError(f"no scale '{printable(scale)}'; {nearest(scale, SCALES)}")
@@ -145,7 +176,7 @@ def _canonical(
 
 
 class Reading:
-    """How one file or array is read: understood once as a whole, then taken in parts as small as memory likes.
+    """Reads one file or array: understood once as a whole, then taken in parts as small as memory likes.
 
     Args:
         pixels, shape, scale, model_rescales: As `load` takes them.
@@ -157,6 +188,16 @@ class Reading:
 
     Raises:
         CnnlensError: No real numbers, none at all, or axes that fit in no way or in two.
+
+    >>> import numpy as np
+    >>> from cnnlens.inputs.images import Reading
+    >>> from cnnlens.inputs.pixel_files import Pixels
+    >>> reading = Reading(Pixels(np.zeros((5, 28, 28), np.uint8), None, "digits"), shape=(1, 28, 28))
+    >>> len(reading), reading.array.shape
+    (5, (5, 1, 28, 28))
+    >>> array, notes = reading.take(0, 2)
+    >>> array.shape, array.dtype
+    ((2, 1, 28, 28), dtype('float32'))
     """
 
     def __init__(
@@ -188,14 +229,14 @@ class Reading:
 
     @property
     def scaled_by_span(self) -> bool:
-        """Whether what is done to the values depends on the smallest and the largest of them all."""
+        """Tell whether what is done to the values depends on the smallest and the largest of them all."""
         kind, width = self.array.dtype.kind, self.array.dtype.itemsize
         explicit = self._scale in ("0..1", "-1..1", "0..255")
         return self._pixels.full is None and (kind == "i" or (kind == "u" and width > 1) or (explicit and kind in "fb"))
 
     @property
     def changes(self) -> bool:
-        """Whether anything is done to the numbers: they are scaled, or their size or number of channels is wrong."""
+        """Tell whether anything is done to the numbers: they are scaled, or their size or channels are changed."""
         sizes = self.array.shape[1:]
         fits = self._shape is None or all(w is None or w == s for s, w in zip(sizes, self._shape, strict=True))
         return not fits or not (self._scale == "none" or (self._scale == "auto" and self.array.dtype.kind in "fb"))
@@ -203,7 +244,7 @@ class Reading:
     def take(
         self, start: int = 0, stop: int | None = None, span: Span | None = None, told: int | None = None
     ) -> tuple[NDArray[np.float32], list[str]]:
-        """Images ``start`` to ``stop`` as C-contiguous float32 ``(N, C, *spatial)``; what was done in words.
+        """Read images ``start`` to ``stop`` as C-contiguous float32 ``(N, C, *spatial)``; say in words what was done.
 
         Args:
             start, stop: As in a slice.

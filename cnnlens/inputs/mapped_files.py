@@ -40,12 +40,12 @@ _WAY_OUT = "save or fetch it again"
 
 
 def is_picture(path: Path) -> bool:
-    """Whether the file's first bytes are those of a PNG or a JPEG."""
+    """Tell whether the file's first bytes are those of a PNG or a JPEG."""
     return _first_bytes(path).startswith((b"\x89PNG", b"\xff\xd8\xff"))
 
 
 def map_file(path: Path, member: str | None = None) -> Pixels:
-    """The examples of a ``.npy``, ``.npz`` or IDX file (also gzipped), without reading them.
+    """Map the examples of a ``.npy``, ``.npz`` or IDX file (also gzipped), without reading them.
 
     Args:
         path: The file.
@@ -72,7 +72,7 @@ def map_file(path: Path, member: str | None = None) -> Pixels:
 
 
 def npz_members(path: Path) -> Mapping[str, int] | None:
-    """The arrays of an ``.npz`` by name, with their sizes in bytes; None where it is no zip at all."""
+    """List the arrays of an ``.npz`` by name, with their sizes in bytes; None where it is no zip at all."""
     if not _first_bytes(path).startswith(b"PK\x03\x04"):
         return None
     try:

@@ -41,7 +41,7 @@ _BROKEN_ZIP = (*_BROKEN, NotImplementedError, RuntimeError, KeyError, TypeError,
 
 
 class Pixels(NamedTuple):
-    """What one file holds.
+    """Says what one file holds.
 
     Attributes:
         array: Its numbers in the file's own axis order; mapped from disk where that is possible.
@@ -59,7 +59,7 @@ class Pixels(NamedTuple):
 
 
 def read_images(path: Path, limit: int | None = None, batch_rank: int = 4) -> Pixels:
-    """The pixels of one file.
+    """Read the pixels of one file.
 
     Args:
         path: The file.
@@ -85,7 +85,7 @@ def read_images(path: Path, limit: int | None = None, batch_rank: int = 4) -> Pi
 
 
 def read_folder(folder: Path, limit: int | None) -> tuple[list[Path], tuple[str, ...]]:
-    """The PNG and JPEG files of a folder (not of its sub-folders), sorted by name, and what was passed over.
+    """Find the PNG and JPEG files of a folder (not of its sub-folders), sorted by name, and what was passed over.
 
     Raises:
         FileRefusedError: The folder cannot be listed, or holds no picture.

@@ -28,7 +28,7 @@ Array = NDArray[Any]
 
 
 class InputStream:
-    """Inputs of a network, read a batch at a time.
+    """Reads inputs of a network, a batch at a time.
 
     Attributes:
         names: The network's inputs, in order.
@@ -58,7 +58,7 @@ class InputStream:
         )
 
     def batch(self, start: int, stop: int) -> list[Array]:
-        """Examples ``start`` to ``stop`` of each input: canonical ``(N, C, *spatial)``, C-contiguous.
+        """Read examples ``start`` to ``stop`` of each input: canonical ``(N, C, *spatial)``, C-contiguous.
 
         Raises:
             CnnlensError: a file is damaged, or holds NaN, infinity or another size than the first; one line.
@@ -77,7 +77,7 @@ class InputStream:
 
 
 class CanonicalStream(InputStream):
-    """Arrays that are known to be canonical ``(N, C, *spatial)``, by input name: nothing about them is guessed."""
+    """Gives arrays that are known to be canonical ``(N, C, *spatial)``, by input name: nothing is guessed."""
 
     def __init__(self, arrays: Mapping[str, Array], note: str) -> None:
         self._arrays = dict(arrays)
@@ -89,7 +89,7 @@ class CanonicalStream(InputStream):
         self.notes = (note,)
 
     def batch(self, start: int, stop: int) -> list[Array]:
-        """As ``InputStream.batch``."""
+        """Give a batch as ``InputStream.batch`` does."""
         return [np.ascontiguousarray(array[start:stop]) for array in self._arrays.values()]
 
 

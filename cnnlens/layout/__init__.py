@@ -1,4 +1,14 @@
-"""Which axis is which in every framework, and how to get from one to another."""
+"""Which axis is which in every framework, and how to get from one to another.
+
+>>> import cnnlens
+>>> for framework in cnnlens.layout.FRAMEWORKS:
+...     print(framework, cnnlens.layout.stored_axes("DepthwiseConv2D", framework=framework))
+keras HWCM
+torch (CM)1HW
+flax HW1(CM)
+onnx (CM)1HW
+tflite 1HW(CM)
+"""
 
 from __future__ import annotations
 

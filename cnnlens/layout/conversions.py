@@ -45,7 +45,7 @@ _NOT_SAID = Geometry()
 
 @dataclass(frozen=True)
 class Convention:
-    """How one framework stores one weight.
+    """Says how one framework stores one weight: its axes, and the way there from Keras and back.
 
     Args:
         kind: The Keras class name.
@@ -60,6 +60,11 @@ class Convention:
         numpy_back: ``to_keras`` likewise.
         reason: Why there is no such weight, where ``axes`` is None.
         traps: What goes wrong around this kind of layer although the axes are right.
+
+    >>> import cnnlens
+    >>> keras = cnnlens.layout.convention("Conv2D", "kernel", "keras")
+    >>> keras.axes, keras.name
+    ('HWIO', 'kernel')
     """
 
     kind: str
@@ -79,9 +84,16 @@ class Convention:
 
 @dataclass(frozen=True)
 class Description:
-    """One line of the table in full: a weight of a kind, in canonical order and in every framework.
+    """Holds one line of the table in full: a weight of a kind, in canonical order and in every framework.
 
     ``condition`` says when this line holds ("behind a Flatten"); empty where it always does.
+
+    >>> import cnnlens
+    >>> line = cnnlens.layout.describe("Dense")[0]
+    >>> line.weight, line.canonical
+    ('kernel', 'OI')
+    >>> [(one.framework, one.axes) for one in line.conventions][:2]
+    [('keras', 'IO'), ('torch', 'OI')]
     """
 
     kind: str
@@ -112,7 +124,7 @@ def _plan(
 def canonicalise(
     kind: str, weight: str, stored: NDArray[Any], geometry: Geometry = _NOT_SAID, framework: str = "keras"
 ) -> NDArray[Any]:
-    """The canonical array of a stored one.
+    """Turn an array as a framework stores it into canonical axes.
 
     Args:
         kind: Keras class name of the layer; an unknown kind's arrays pass unchanged.
@@ -127,6 +139,16 @@ def canonicalise(
 
     Raises:
         CnnlensError: The framework has no such weight, or the shape does not fit the kind or the geometry.
+
+    >>> import cnnlens
+    >>> import numpy as np
+    >>> stored = np.zeros((3, 5, 4, 8), np.float32)  # Keras: (H, W, in, out)
+    >>> cnnlens.layout.canonicalise("Conv2D", "kernel", stored).shape  # (out, in, H, W)
+    (8, 4, 3, 5)
+    >>> cnnlens.layout.canonicalise("Conv2D", "kernel", stored[0])
+    Traceback (most recent call last):
+        ...
+    cnnlens.errors.CnnlensError: Conv2D kernel from keras to canonical: has 3 axes, (5, 4, 8), where HWIO has 4
     """
     todo, sizes = _plan(kind, weight, geometry, framework, CANONICAL, stored.shape)
     return _applied(todo, stored, sizes, kind, weight)
@@ -135,13 +157,24 @@ def canonicalise(
 def arrange(
     kind: str, weight: str, canonical: NDArray[Any], framework: str, geometry: Geometry = _NOT_SAID
 ) -> NDArray[Any]:
-    """A canonical array in the order in which ``framework`` stores it; the inverse of :func:`canonicalise`.
+    """Turn a canonical array into the axes in which ``framework`` stores it; the inverse of :func:`canonicalise`.
 
-    The geometry must say what the canonical shape does not: ``groups`` or ``depth_multiplier`` of a depthwise
-    convolution, ``flatten``, ``heads`` and so on; :func:`completed` takes them from a stored shape.
+    Same dtype, and a view of ``canonical`` where NumPy can make one. The geometry must say
+    what the canonical shape does not: ``groups`` or ``depth_multiplier`` of a depthwise convolution, ``flatten``,
+    ``heads`` and so on; :func:`completed` takes them from a stored shape.
 
     Raises:
         CnnlensError: The framework has no such weight, or the shape does not fit the kind or the geometry.
+
+    >>> import cnnlens
+    >>> import numpy as np
+    >>> canonical = np.zeros((8, 4, 3, 5), np.float32)  # (out, in, H, W)
+    >>> cnnlens.layout.arrange("Conv2D", "kernel", canonical, "keras").shape  # (H, W, in, out)
+    (3, 5, 4, 8)
+    >>> cnnlens.layout.arrange("Conv2D", "kernel", canonical[0], "keras")
+    Traceback (most recent call last):
+        ...
+    cnnlens.errors.CnnlensError: Conv2D kernel from canonical to keras: has 3 axes, (4, 3, 5), where OIHW has 4
     """
     todo, sizes = _plan(kind, weight, geometry, CANONICAL, framework, canonical.shape)
     return _applied(todo, canonical, sizes, kind, weight)
@@ -157,7 +190,14 @@ def _applied(todo: Sequence[Step], array: NDArray[Any], sizes: dict[str, int], k
 def canonical_shape(
     kind: str, weight: str, shape: Sequence[int], geometry: Geometry = _NOT_SAID, framework: str = "keras"
 ) -> tuple[int, ...]:
-    """The shape that :func:`canonicalise` gives for a stored array of ``shape``, without the array."""
+    """Give the shape that :func:`canonicalise` makes of a stored array of ``shape``, without the array.
+
+    >>> import cnnlens
+    >>> cnnlens.layout.canonical_shape("Conv2D", "kernel", (3, 5, 4, 8))
+    (8, 4, 3, 5)
+    >>> cnnlens.layout.canonical_shape("DepthwiseConv2D", "kernel", (3, 5, 4, 2))
+    (8, 1, 3, 5)
+    """
     todo, sizes = _plan(kind, weight, geometry, framework, CANONICAL, shape)
     return stepped_shape(todo, shape, sizes)
 
@@ -165,7 +205,12 @@ def canonical_shape(
 def arranged_shape(
     kind: str, weight: str, canonical_shape: Sequence[int], framework: str, geometry: Geometry = _NOT_SAID
 ) -> tuple[int, ...]:
-    """The shape that :func:`arrange` gives for a canonical array of ``canonical_shape``, without the array."""
+    """Give the shape that :func:`arrange` makes of a canonical array of ``canonical_shape``, without the array.
+
+    >>> import cnnlens
+    >>> cnnlens.layout.arranged_shape("Conv2D", "kernel", (8, 4, 3, 5), "tflite")
+    (8, 3, 5, 4)
+    """
     todo, sizes = _plan(kind, weight, geometry, CANONICAL, framework, canonical_shape)
     return stepped_shape(todo, canonical_shape, sizes)
 
@@ -173,7 +218,17 @@ def arranged_shape(
 def arranged_shapes(
     kind: str, weight: str, canonical_shape: Sequence[int], geometry: Geometry = _NOT_SAID
 ) -> dict[str, tuple[int, ...] | None]:
-    """The shape in each of :data:`FRAMEWORKS`; None where one has no such weight or cannot express this one."""
+    """Give the shape in each of :data:`FRAMEWORKS`; None where one has no such weight or cannot express this one.
+
+    >>> import cnnlens
+    >>> for framework, shape in cnnlens.layout.arranged_shapes("Conv2D", "kernel", (8, 4, 3, 5)).items():
+    ...     print(framework, shape)
+    keras (3, 5, 4, 8)
+    torch (8, 4, 3, 5)
+    flax (3, 5, 4, 8)
+    onnx (8, 4, 3, 5)
+    tflite (8, 3, 5, 4)
+    """
     shapes: dict[str, tuple[int, ...] | None] = {}
     for framework in FRAMEWORKS:
         try:
@@ -186,10 +241,14 @@ def arranged_shapes(
 def completed(
     kind: str, weight: str, shape: Sequence[int], geometry: Geometry = _NOT_SAID, framework: str = "keras"
 ) -> Geometry:
-    """The geometry with what a stored shape says and a canonical one does not, so that the way back is certain.
+    """Add to the geometry what a stored shape says and a canonical one does not, so that the way back is certain.
 
     Keras' depthwise ``(H, W, C, M)`` gives groups = C and the depth multiplier, an attention kernel its heads, an
     EinsumDense its shape.
+
+    >>> import cnnlens
+    >>> cnnlens.layout.completed("DepthwiseConv2D", "kernel", (3, 5, 4, 2)).depth_multiplier
+    2
     """
     row, spatial = look_up(kind, weight, geometry, framework, len(shape))
     stored = row.stored(framework)
@@ -208,7 +267,12 @@ def completed(
 
 
 def canonical_axes(kind: str, weight: str = "kernel", geometry: Geometry = _NOT_SAID, rank: int | None = None) -> str:
-    """The letters of the canonical array, such as ``OIHW``; by position (``ab``) where the table does not know it."""
+    """Give the letters of the canonical array, such as ``OIHW``; by position (``ab``) for an unknown kind.
+
+    >>> import cnnlens
+    >>> cnnlens.layout.canonical_axes("Conv2D"), cnnlens.layout.canonical_axes("Dense")
+    ('OIHW', 'OI')
+    """
     row, spatial = look_up(kind, weight, geometry, CANONICAL, rank)
     return str(pattern_of(row, CANONICAL, spatial, geometry.groups))
 
@@ -220,17 +284,28 @@ def stored_axes(
     geometry: Geometry = _NOT_SAID,
     rank: int | None = None,
 ) -> str:
-    """The letters of the array as ``framework`` stores it, such as ``HWIO``; ``rank`` is its number of axes.
+    """Give the letters of the array as ``framework`` stores it, such as ``HWIO``; ``rank`` is its number of axes.
 
     Raises:
         CnnlensError: The framework has no such weight.
+
+    >>> import cnnlens
+    >>> for framework in ("keras", "torch"):
+    ...     print(framework, cnnlens.layout.stored_axes("Conv2D", framework=framework))
+    keras HWIO
+    torch OIHW
     """
     row, spatial = look_up(kind, weight, geometry, framework, rank)
     return str(pattern_of(row, framework, spatial, geometry.groups))
 
 
 def split_axes(letters: str) -> tuple[str, ...]:
-    """The letters axis by axis: ``(CM)1HW`` is ``("(CM)", "1", "H", "W")``."""
+    """Split letters axis by axis: ``(CM)1HW`` is ``("(CM)", "1", "H", "W")``.
+
+    >>> import cnnlens
+    >>> cnnlens.layout.split_axes("(CM)1HW")
+    ('(CM)', '1', 'H', 'W')
+    """
     return tuple(re.findall(r"\(.*?\)|.", letters))
 
 
@@ -241,7 +316,7 @@ def convention(
     ndim: int | None = None,
     geometry: Geometry = _NOT_SAID,
 ) -> Convention:
-    """How ``framework`` stores this weight: axes, steps from and to Keras, the NumPy line, traps.
+    """Look up how ``framework`` stores a weight: axes, steps from and to Keras, the NumPy line, traps.
 
     Args:
         kind: Keras class name.
@@ -253,6 +328,19 @@ def convention(
 
     Raises:
         CnnlensError: No such framework.
+
+    >>> import cnnlens
+    >>> torch = cnnlens.layout.convention("Conv2D", "kernel", "torch")
+    >>> torch.axes, torch.name
+    ('OIHW', 'weight')
+    >>> torch.numpy  # from Keras' array to this one
+    'kernel.transpose(3, 2, 0, 1)'
+    >>> torch.numpy_back
+    'kernel.transpose(2, 3, 1, 0)'
+    >>> cnnlens.layout.convention("Conv2D", "kernel", "caffe")
+    Traceback (most recent call last):
+        ...
+    cnnlens.errors.CnnlensError: no framework 'caffe': there are 'keras', 'torch', 'flax', 'onnx', 'tflite'
     """
     row, spatial = look_up(kind, weight, geometry, framework if ndim is None else "keras", ndim)
     return _convention(row, resolve_kind(kind), weight, framework, spatial, geometry.groups)
@@ -286,9 +374,10 @@ def expression(
     shape: Sequence[int] | None = None,
     name: str | None = None,
 ) -> str:
-    """One line of NumPy that turns the weight as ``source`` stores it into what ``target`` stores.
+    """Write the line of NumPy that turns the weight as ``source`` stores it into what ``target`` stores.
 
     Args:
+        kind, weight: Keras class name of the layer and Keras name of the weight.
         source, target: Frameworks, or ``"canonical"``.
         shape: The shape in ``source``: reshapes then have numbers; without it they have letters (``C*M``).
         name: The variable; the weight's own name if not given.
@@ -296,9 +385,10 @@ def expression(
     Raises:
         CnnlensError: One of the two has no such weight, or the shape does not fit.
 
-    >>> expression("Conv2D", "kernel", "keras", "torch")
+    >>> import cnnlens
+    >>> cnnlens.layout.expression("Conv2D", "kernel", "keras", "torch")
     'kernel.transpose(3, 2, 0, 1)'
-    >>> expression("DepthwiseConv2D", "kernel", "keras", "torch", shape=(3, 5, 4, 2))
+    >>> cnnlens.layout.expression("DepthwiseConv2D", "kernel", "keras", "torch", shape=(3, 5, 4, 2))
     'kernel.transpose(2, 3, 0, 1).reshape(8, 1, 3, 5)'
     """
     variable = name or weight.rpartition("/")[2]
@@ -311,10 +401,18 @@ def expression(
 
 
 def describe(kind: str) -> tuple[Description, ...]:
-    """Every line of the table for ``kind``, weights behind a Flatten last.
+    """List every line of the table for ``kind``, weights behind a Flatten last.
 
     Raises:
         CnnlensError: No such kind; the message names the nearest, or says that it is a transparent wrapper.
+
+    >>> import cnnlens
+    >>> [(line.weight, line.canonical, line.condition) for line in cnnlens.layout.describe("Dense")]
+    [('kernel', 'OI', ''), ('bias', 'O', ''), ('kernel', 'O(CHW)', 'behind a Flatten')]
+    >>> cnnlens.layout.describe("Conv2")
+    Traceback (most recent call last):
+        ...
+    cnnlens.errors.CnnlensError: no layout for kind 'Conv2': did you mean 'Conv2D' or 'Conv3D' or 'Conv1D'?
     """
     kind = resolve_kind(kind)
     if kind in TRANSPARENT:

@@ -63,7 +63,7 @@ _SHORT = {
 
 @dataclass(frozen=True)
 class CrossingAxis:
-    """One axis of a stored array: its letters (slowest first; empty for an axis of size 1), name and size."""
+    """Describes one axis of a stored array: its letters (slowest first; empty for an axis of size 1), name and size."""
 
     letters: Axis
     meaning: str
@@ -76,7 +76,7 @@ class CrossingAxis:
 
 @dataclass(frozen=True)
 class Side:
-    """How one of the two frameworks stores the weight.
+    """Says how one of the two frameworks stores the weight.
 
     Attributes:
         framework: Its name in the table.
@@ -100,7 +100,7 @@ class Side:
 
     @property
     def flipped(self) -> tuple[str, ...]:
-        """The letters along which it is stored backwards."""
+        """Give the letters along which it is stored backwards."""
         return tuple(letter for letter in self.pattern.letters if letter in self.pattern.flipped)
 
     @property
@@ -110,7 +110,7 @@ class Side:
 
 @dataclass(frozen=True)
 class Crossing:
-    """One weight of a kind from ``source`` to ``target``.
+    """Takes one weight of a kind from ``source`` to ``target``, worked out with numbers.
 
     Attributes:
         kind, weight: By their Keras names.
@@ -140,11 +140,11 @@ class Crossing:
 
     @property
     def traps(self) -> tuple[str, ...]:
-        """What goes wrong around this kind of layer although its axes are right."""
+        """Say what goes wrong around this kind of layer although its axes are right."""
         return TRAPS.get(self.kind, ())
 
     def apply(self, array: NDArray[Any]) -> NDArray[Any]:
-        """``array`` as the source stores it, in the order of the target; a view where ``view`` is not None.
+        """Turn ``array`` from the source's order into the target's; a view where ``view`` is not None.
 
         Raises:
             CnnlensError: There is no such crossing, or a second bias that is not zero would be lost.
@@ -164,7 +164,7 @@ def crossings(
     flatten: Sequence[int] | None = None,
     sizes: Mapping[str, int] | None = None,
 ) -> tuple[Crossing, ...]:
-    """Every weight of ``kind`` from ``source`` to ``target``, worked out with numbers.
+    """Work out with numbers how every weight of ``kind`` gets from ``source`` to ``target``.
 
     Args:
         kind: A kind of layer by its Keras name, an older one or PyTorch's (``Conv2d``), in any case.
@@ -426,7 +426,7 @@ def _followed(
 
 
 def digits(axis: CrossingAxis, index: int, sizes: Mapping[str, int]) -> tuple[tuple[str, int], ...]:
-    """What an index of a merged axis says of each of its letters: 9 of ``(CM)`` with M = 2 is C 4, M 1."""
+    """Say what an index of a merged axis means for each of its letters: 9 of ``(CM)`` with M = 2 is C 4, M 1."""
     found: list[tuple[str, int]] = []
     for letter in reversed(axis.letters):
         index, rest = divmod(index, sizes[letter])

@@ -25,10 +25,22 @@ def _channels_first(data_format: str) -> bool:
 
 
 def to_canonical_maps(maps: NDArray[Any], data_format: str = "channels_last") -> NDArray[Any]:
-    """``(N, *spatial, C)`` or ``(N, C, *spatial)``, as ``data_format`` says, as ``(N, C, *spatial)``; any dtype, a
-    view.
+    """Turn ``(N, *spatial, C)``, or ``(N, C, *spatial)`` as it is, into ``(N, C, *spatial)``; any dtype, a view.
 
     Arrays of two axes ``(N, C)`` and fewer have no spatial axes and stay as they are.
+
+    Raises:
+        CnnlensError: ``data_format`` is neither ``channels_last`` nor ``channels_first``.
+
+    >>> import cnnlens
+    >>> import numpy as np
+    >>> maps = np.zeros((10, 28, 24, 3))  # Keras: (N, H, W, C)
+    >>> cnnlens.layout.to_canonical_maps(maps).shape
+    (10, 3, 28, 24)
+    >>> cnnlens.layout.to_canonical_maps(maps, "NHWC")
+    Traceback (most recent call last):
+        ...
+    cnnlens.errors.CnnlensError: data_format is 'NHWC'; channels_last or channels_first was expected
     """
     if _channels_first(data_format) or maps.ndim < 3:
         return maps
@@ -36,16 +48,24 @@ def to_canonical_maps(maps: NDArray[Any], data_format: str = "channels_last") ->
 
 
 def from_canonical_maps(maps: NDArray[Any], data_format: str = "channels_last") -> NDArray[Any]:
-    """The inverse of :func:`to_canonical_maps`: ``(N, C, *spatial)`` in the order that ``data_format`` says; a view."""
+    """Turn ``(N, C, *spatial)`` into the order that ``data_format`` says: :func:`to_canonical_maps` undone; a view.
+
+    >>> import cnnlens
+    >>> import numpy as np
+    >>> maps = np.zeros((10, 3, 28, 24))  # canonical (N, C, H, W)
+    >>> cnnlens.layout.from_canonical_maps(maps).shape
+    (10, 28, 24, 3)
+    """
     if _channels_first(data_format) or maps.ndim < 3:
         return maps
     return maps.transpose(0, *range(2, maps.ndim), 1)
 
 
 def feature_map_axes(rank: int, data_format: str = "channels_first") -> str:
-    """The letters of a feature map with ``rank`` axes: ``NCHW`` or ``NHWC`` for four; by position from six on.
+    """Give the letters of a feature map with ``rank`` axes: ``NCHW`` or ``NHWC`` for four; by position from six on.
 
-    >>> feature_map_axes(4, "channels_last")
+    >>> import cnnlens
+    >>> cnnlens.layout.feature_map_axes(4, "channels_last")
     'NHWC'
     """
     spatial = SPATIAL.get(rank - 2)

@@ -17,7 +17,7 @@ PerAxis: TypeAlias = int | tuple[int, ...] | None
 
 @dataclass(frozen=True)
 class Geometry:
-    """How a layer uses its weights. Every field has the value that means "not said".
+    """Says how a layer uses its weights; every field begins with the value that means "not said".
 
     Args:
         stride: As the config gives it, one number or one an axis.
@@ -37,6 +37,11 @@ class Geometry:
         positions: Output positions of a locally connected layer, one an axis.
         kernel_size: Kernel size of a locally connected layer, one an axis.
         reset_after: Of a GRU: whether its bias is two vectors; None: the array's number of axes says it.
+
+    >>> import cnnlens
+    >>> geometry = cnnlens.layout.Geometry(flatten=(7, 7, 64))  # the Dense stands behind a Flatten of (H, W, C)
+    >>> cnnlens.layout.stored_axes("Dense", framework="keras", geometry=geometry)
+    '(HWC)O'
     """
 
     stride: PerAxis = None
@@ -55,7 +60,7 @@ class Geometry:
     reset_after: bool | None = None
 
     def known(self, hints: Sequence[tuple[str, str]], spatial: str) -> dict[str, int]:
-        """The sizes of letters that these fields give, for a row's ``hints`` (letters, the field that has them)."""
+        """Give the sizes of letters that these fields say, for a row's ``hints`` (letters, the field that has them)."""
         sizes: dict[str, int] = {}
         for letters, name in hints:
             value: int | tuple[int, ...] | None = getattr(self, name)

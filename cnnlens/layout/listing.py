@@ -20,7 +20,7 @@ _TITLES = {"keras": "Keras", "torch": "PyTorch", "flax": "Flax", "onnx": "ONNX",
 
 
 def as_json(kind: str | None = None) -> dict[str, Any]:
-    """The table as plain data: ``{"legend": {letter: meaning}, "layouts": [{"kind", "weight", "canonical",
+    """Give the table as plain data: ``{"legend": {letter: meaning}, "layouts": [{"kind", "weight", "canonical",
     "frameworks": {name: {"axes", "name", "from_keras", "to_keras", "reason"}}, "traps"}]}``.
 
     Raises:
@@ -56,7 +56,7 @@ def _row(one: Description) -> dict[str, Any]:
 
 
 def as_table(kind: str | None = None) -> str:
-    """The same for people; a kind's own page has the NumPy lines and the traps too.
+    """Write the table for people; a kind's own page has the NumPy lines and the traps too.
 
     Raises:
         CnnlensError: there is no such kind; names the nearest.
@@ -115,7 +115,7 @@ def _axes(convention: Convention) -> str:
 
 
 def crossing_json(found: Sequence[Crossing]) -> dict[str, Any]:
-    """What :func:`~cnnlens.layout.crossing.crossings` found, as plain data.
+    """Give as plain data what :func:`~cnnlens.layout.crossing.crossings` found.
 
     ``{"kind", "from", "to", "weights": [{"weight", "condition", "reason", "numpy", "from": {"framework", "name",
     "layout", "axes": [{"letters", "meaning", "size"}], "shape", "strides", "strides_bytes", "gates", "flipped"}, "to":
@@ -162,7 +162,7 @@ def _side(side: Side | None) -> dict[str, Any] | None:
 
 
 def crossing_text(found: Sequence[Crossing], source: str, target: str) -> str:
-    """The same for people; weights that are stored alike on both sides share a paragraph."""
+    """Write crossings for people; weights that are stored alike on both sides share a paragraph."""
     lines = [f"{found[0].kind}: from {_TITLES[source]} to {_TITLES[target]}", ""]
     groups: dict[object, list[Crossing]] = {}
     for one in found:

@@ -38,7 +38,12 @@ _ATTENTION_CHILD = {
 
 
 def resolve_kind(kind: str) -> str:
-    """The Keras 3 class name for ``kind``, which may be an older name of it or a recurrent cell's."""
+    """Find the Keras 3 class name for ``kind``, which may be an older name of it or a recurrent cell's.
+
+    >>> import cnnlens
+    >>> cnnlens.layout.resolve_kind("Convolution2D")
+    'Conv2D'
+    """
     return ALIASES.get(kind, kind)
 
 
@@ -114,7 +119,7 @@ def pattern_of(row: Row, framework: str, spatial: str, groups: int = 0) -> Patte
 
 
 def look_up(kind: str, weight: str, geometry: Geometry, framework: str, rank: int | None) -> tuple[Row, str]:
-    """The line of the table for a weight, and its spatial letters."""
+    """Find the line of the table for a weight, and its spatial letters."""
     kind = resolve_kind(kind)
     weight = _normal_weight(kind, weight)
     if framework not in FRAMEWORKS and framework != CANONICAL:

@@ -38,7 +38,7 @@ _FRAMEWORKS = {"pytorch": "torch", "tensorflow": "keras", "tf": "keras", "tf.ker
 
 
 def framework_named(name: str) -> str:
-    """One of :data:`~cnnlens.layout.tables.FRAMEWORKS` for the name a person gave, upper or lower case.
+    """Find which of :data:`~cnnlens.layout.tables.FRAMEWORKS` a person named, in upper or lower case.
 
     Raises:
         CnnlensError: There is none; the nearest is named.
@@ -50,7 +50,7 @@ def framework_named(name: str) -> str:
 
 
 def kind_named(name: str) -> str:
-    """The Keras class name of a kind with a layout: from that name, an older one, or PyTorch's, in any case.
+    """Find the Keras class name of a kind with a layout: from that name, an older one, or PyTorch's, in any case.
 
     Raises:
         CnnlensError: There is none; the nearest is named, or it is said to be a wrapper without a layout.

@@ -29,13 +29,18 @@ Operation: TypeAlias = Literal["reshape", "transpose", "take", "flip", "extend",
 
 @dataclass(frozen=True)
 class Pattern:
-    """The axis order of one array.
+    """Holds the axis order of one array.
 
     Args:
         axes: For each stored axis the letters it holds, slowest first; an empty tuple is an axis of size 1.
         flipped: Letters along which the array is stored backwards.
         gates: The letter whose entries have names, and those names in stored order (LSTM: ``("Q", "ifgo")``).
         filled: Letters that this framework must store at a given size, with zeros after the first entry.
+
+    >>> from cnnlens.layout.patterns import parse
+    >>> pattern = parse("*IO", "HW")
+    >>> str(pattern), pattern.letters
+    ('HWIO', ('H', 'W', 'I', 'O'))
     """
 
     axes: tuple[Axis, ...]
@@ -45,14 +50,14 @@ class Pattern:
 
     @cached_property
     def letters(self) -> tuple[str, ...]:
-        """All letters in stored order, merged axes taken apart."""
+        """List all letters in stored order, merged axes taken apart."""
         return tuple(letter for axis in self.axes for letter in axis)
 
     def __str__(self) -> str:
         return "".join(axis[0] if len(axis) == 1 else f"({''.join(axis)})" if axis else "1" for axis in self.axes)
 
     def without(self, letter: str) -> Pattern:
-        """The same order where ``letter`` is known to have size 1 and is not written (groups = 1)."""
+        """Give the same order without ``letter``, which is known to have size 1 (groups = 1)."""
         if letter not in self.letters:
             return self
         # An axis that held this letter alone stays, as an axis of size 1.
@@ -61,12 +66,16 @@ class Pattern:
 
 @dataclass(frozen=True)
 class Step:
-    """One NumPy operation on an array, as data.
+    """Describes one NumPy operation on an array, as data.
 
     ``reshape`` has ``axes`` (letters of each new axis); ``transpose`` has ``numbers`` (the permutation); ``take`` has
     ``axis`` and ``numbers`` (the entries, in their new order); ``flip`` has ``numbers`` (the axes); ``extend`` appends
     zeros along ``axis`` up to ``numbers[0]`` entries (of ``numbers[1]`` axes) and ``shrink`` keeps the first, the
     others being zeros.
+
+    >>> import cnnlens
+    >>> cnnlens.layout.convention("Conv2D", "kernel", "torch").from_keras
+    (Step(operation='transpose', numbers=(3, 2, 0, 1), axes=(), axis=0),)
     """
 
     operation: Operation
@@ -78,8 +87,8 @@ class Step:
 def parse(
     text: str, spatial: str = "", gates: tuple[str, str] = ("", ""), fill: Mapping[str, int] | None = None
 ) -> Pattern:
-    """The pattern written as ``text``; ``*`` stands for the letters ``spatial`` and ``~`` says that what follows is
-    flipped.
+    """Read the pattern written as ``text``; ``*`` stands for the letters ``spatial``, and ``~`` says that what
+    follows is flipped.
 
     >>> str(parse("*IO", "HW"))
     'HWIO'
@@ -154,7 +163,7 @@ def _joined(source: Pattern, target: Pattern) -> tuple[Pattern, Pattern]:
 
 @lru_cache(maxsize=1024)
 def steps(source: Pattern, target: Pattern) -> tuple[Step, ...]:
-    """The NumPy operations that turn an array stored as ``source`` into one stored as ``target``.
+    """Work out the NumPy operations that turn an array stored as ``source`` into one stored as ``target``.
 
     A letter that only one of the two has is an axis of size 1 in the other; :func:`apply` refuses any other size.
     """
@@ -194,7 +203,7 @@ def steps(source: Pattern, target: Pattern) -> tuple[Step, ...]:
 
 
 def solve(source: Pattern, target: Pattern, shape: Sequence[int], known: Mapping[str, int]) -> dict[str, int]:
-    """The size of every letter that the steps from ``source`` to ``target`` need, from a stored shape and what is
+    """Find the size of every letter that the steps from ``source`` to ``target`` need, from a stored shape and what is
     known.
 
     Raises:
@@ -237,7 +246,7 @@ def _sizes_of(axes: Sequence[Axis], sizes: Mapping[str, int]) -> tuple[int, ...]
 
 
 def apply(todo: Sequence[Step], array: NDArray[np.generic], sizes: Mapping[str, int]) -> NDArray[np.generic]:
-    """The array after all steps: a view of the input wherever NumPy can make one, in the input's dtype.
+    """Run all steps on an array: a view of the input wherever NumPy can make one, in the input's dtype.
 
     Raises:
         CnnlensError: ``shrink`` would drop entries that are not zero.
@@ -270,7 +279,7 @@ def _padding(step: Step) -> tuple[tuple[int, int], ...]:
 
 
 def stepped_shape(todo: Sequence[Step], shape: Sequence[int], sizes: Mapping[str, int]) -> tuple[int, ...]:
-    """The shape that :func:`apply` gives, without an array."""
+    """Give the shape that :func:`apply` makes, without an array."""
     now = tuple(int(size) for size in shape)
     for step in todo:
         match step.operation:
@@ -287,7 +296,7 @@ def stepped_shape(todo: Sequence[Step], shape: Sequence[int], sizes: Mapping[str
 
 
 def expression(todo: Sequence[Step], name: str, sizes: Mapping[str, int] | None = None) -> str:
-    """The steps as one line of NumPy on the array called ``name``.
+    """Write the steps as one line of NumPy on the array called ``name``.
 
     Sizes that a reshape needs are numbers where ``sizes`` has them, and letters (``C*M``) otherwise.
     """

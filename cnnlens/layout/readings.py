@@ -27,7 +27,7 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class Plan:
-    """How a kernel is laid out as a picture: letters of its axes.
+    """Says how a kernel is laid out as a picture, by the letters of its axes.
 
     Attributes:
         rows, columns: The tiles: which axes count them down and across.
@@ -40,7 +40,7 @@ class Plan:
     across: str
 
     def tiles(self, array: Array, letters: str) -> Array:
-        """``array``, one axis a letter of ``letters``, as ``(rows, columns, down, across)``."""
+        """Lay ``array``, one axis a letter of ``letters``, out as ``(rows, columns, down, across)``."""
         order = (self.rows, self.columns, self.down, self.across)
         moved = array.transpose([letters.index(letter) for group in order for letter in group])
         sizes = dict(zip(letters, array.shape, strict=True))
@@ -71,7 +71,7 @@ _PLANS = {
 
 @dataclass(frozen=True)
 class Reading:
-    """One way to read the array.
+    """Holds one way to read the array, right or wrong.
 
     Attributes:
         name: What was done, such as ``H and W swapped``.
@@ -89,7 +89,7 @@ class Reading:
 
 
 def plan_of(crossing: Crossing) -> Plan:
-    """How the weight is drawn.
+    """Choose how the weight is drawn: which axes are rows, columns and pixels.
 
     Raises:
         CnnlensError: It has no picture: a vector, a table that all store alike, or too many axes; says which.
@@ -109,8 +109,8 @@ def plan_of(crossing: Crossing) -> Plan:
 
 
 def specimen_sizes(crossing: Crossing) -> dict[str, int]:
-    """Sizes that make a good picture: three tiles each way, large enough for letters, and square wherever it matters,
-    so that no wrong reading can be told by its shape."""
+    """Choose sizes that make a good picture: three tiles each way, large enough for letters, and square wherever it
+    matters, so that no wrong reading can be told by its shape."""
     plan = plan_of(crossing)
     side = 7 if plan.rows + plan.columns else 14
     sizes = dict.fromkeys(plan.rows + plan.columns, 3) | dict.fromkeys(plan.down + plan.across, side)
@@ -126,7 +126,7 @@ def specimen_sizes(crossing: Crossing) -> dict[str, int]:
 
 
 def specimen(crossing: Crossing) -> Array:
-    """A kernel, as the source stores it at the crossing's sizes, with something to read in each of its tiles; float32.
+    """Make a float32 kernel, stored as the source does at the crossing's sizes, with a glyph to read in each tile.
 
     Letters of the alphabet where a tile has room for them (a gate's own letter for each gate of a recurrent layer),
     else a ramp that fades in reading order, its sign changing from tile to tile.
@@ -157,7 +157,7 @@ def specimen(crossing: Crossing) -> Array:
 
 
 def readings(crossing: Crossing, kernel: Array) -> list[Reading]:
-    """The right reading of ``kernel`` and the wrong ones that differ from it.
+    """Read ``kernel`` rightly, and in the wrong ways that differ from that.
 
     Args:
         crossing: At the sizes of ``kernel``.
@@ -312,5 +312,5 @@ def _written(glyph: str, number: int, down: int, across: int) -> Array:
 
 
 def axis_names(letters: str) -> str:
-    """``OI`` as "output channels × input channels"."""
+    """Say ``OI`` as "output channels × input channels"."""
     return " × ".join(LEGEND[letter].split(",")[0].split(" (")[0].split(":")[0] for letter in letters)

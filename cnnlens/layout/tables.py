@@ -42,7 +42,7 @@ LEGEND: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class Absent:
-    """A framework that has no such weight, and why, in words that complete "flax has ..."."""
+    """Says that a framework has no such weight, and why, in words that complete "flax has ..."."""
 
     reason: str
 
@@ -52,7 +52,7 @@ Stored: TypeAlias = str | Absent
 
 @dataclass(frozen=True)
 class Row:
-    """One weight (or several stored alike) of one kind of layer (or several).
+    """Says how every framework stores one weight (or several stored alike) of one kind of layer (or several).
 
     Patterns are in the language of :mod:`cnnlens.layout.patterns`. ``hints`` says which field of the geometry gives the
     sizes of which letters. ``gates`` orders the entries of Q, by framework. ``fill`` lists letters that a framework
@@ -79,7 +79,7 @@ class Row:
     reset_after: bool | None = None
 
     def stored(self, framework: str) -> Stored:
-        """The pattern in ``framework`` ("canonical" included)."""
+        """Give the pattern in ``framework`` ("canonical" included)."""
         return {
             "canonical": self.canonical,
             "keras": self.keras,

@@ -53,19 +53,19 @@ CONFIG_ERRORS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueE
 
 @dataclass(frozen=True)
 class Ref:
-    """A tensor: output ``index`` of the call named ``call``."""
+    """Names a tensor: output ``index`` of the call named ``call``."""
 
     call: str
     index: int = 0
 
     @property
     def name(self) -> str:
-        """The name under which its feature map is given: the call's, with ``[1]`` and so on after the first output."""
+        """Give the name of its feature map: the call's, with ``[1]`` and so on after the first output."""
         return self.call if self.index == 0 else f"{self.call}[{self.index}]"
 
 
 class Source(Protocol):
-    """Where a network came from. ``sha256`` is computed when it is asked for: it reads the whole file."""
+    """Says where a network came from. ``sha256`` is computed when it is asked for: it reads the whole file."""
 
     @property
     def path(self) -> Path: ...
@@ -105,7 +105,7 @@ class _Arrays(Mapping[str, NDArray[Any]]):
 
 @dataclass(repr=False)
 class Layer:
-    """One layer: what it is, what it holds, what feeds it.
+    """Says what one layer is, what arrays it holds and what feeds it.
 
     Attributes:
         name: Its name; inside a nested model, the path to it joined with ``/``.
@@ -120,6 +120,15 @@ class Layer:
         entry: Its whole entry in the file's config, as a framework would read it back.
         path: Its name and those of the models that it is in, outermost first.
         container: Whether it is a nested model, whose layers are listed before it and whose output is theirs.
+
+    >>> import cnnlens.sample
+    >>> layer = cnnlens.open(cnnlens.sample.MODEL)["conv2d"]
+    >>> layer
+    <Layer conv2d: Conv2D (N, 32, 28, 28)>
+    >>> layer.config["kernel_size"], layer.parameters
+    ([3, 3], 320)
+    >>> layer.output_shape, layer.stored_output_shape
+    ((None, 32, 28, 28), (None, 28, 28, 32))
     """
 
     name: str
@@ -141,36 +150,52 @@ class Layer:
 
     @property
     def shown(self) -> str:
-        """How messages name it."""
+        """Give the name and the kind, as messages say them."""
         return f"layer '{printable(self.name)}' ({printable(self.kind)})"
 
     @property
     def weights(self) -> Mapping[str, NDArray[Any]]:
-        """Its arrays by name, as the file stores them, each read when it is asked for."""
+        """Give its arrays by name, in the axes and dtype of the file, each read when it is asked for.
+
+        >>> import cnnlens.sample
+        >>> layer = cnnlens.open(cnnlens.sample.MODEL)["conv2d"]
+        >>> layer.weights  # Keras' own axes (H, W, in, out)
+        {'kernel': float32 (3, 3, 1, 32), 'bias': float32 (32,)}
+        >>> layer.weights["bias"].shape
+        (32,)
+        """
         return _Arrays(self.stored, self.name)
 
     @property
     def kernels(self) -> dict[str, Kernel]:
-        """Its kernels by weight name (two for a separable convolution), canonical."""
+        """Give its kernels by weight name (two for a separable convolution), in canonical axes."""
         return {name: weight.kernel() for name, weight in self.stored.items() if weight.is_kernel}
 
     @property
     def kernel(self) -> Kernel | None:
-        """Its first kernel, or None where it has none."""
+        """Give its first kernel in canonical axes ``(out, in / groups, *spatial)``, or None where it has none.
+
+        >>> import cnnlens.sample
+        >>> net = cnnlens.open(cnnlens.sample.MODEL)
+        >>> net["conv2d"].kernel.axes, net["conv2d"].kernel.shape
+        ('OIHW', (32, 1, 3, 3))
+        >>> net["max_pooling2d"].kernel is None
+        True
+        """
         return next((weight.kernel() for weight in self.stored.values() if weight.is_kernel), None)
 
     def computing_weights(self) -> dict[str, NDArray[Any]]:
-        """Its arrays as its arithmetic wants them: what a quantised file packed is unpacked to float32."""
+        """Read its arrays as its arithmetic wants them: what a quantised file packed is unpacked to float32."""
         return self.unpack(self.weights) if self.unpack is not None else dict(self.weights)
 
     @property
     def parameters(self) -> int:
-        """How many numbers it holds."""
+        """Count the numbers that it holds."""
         return sum(int(np.prod(w.stored.shape, dtype=np.int64)) for w in self.stored.values())
 
     @cached_property
     def operation(self) -> Operation:
-        """Its arithmetic.
+        """Build what computes it in NumPy, from its configuration.
 
         Raises:
             UnsupportedLayerError: the reference cannot compute this layer; names it and says why.
@@ -191,13 +216,24 @@ class Layer:
 
 @dataclass(frozen=True)
 class Call:
-    """One use of a layer: a shared layer has several.
+    """Says where in the graph a layer is used, and on which tensors; a shared layer has several calls.
 
     Attributes:
         name: The layer's name; ``:1``, ``:2`` … after it from the second call on.
+        layer: The layer that is used.
         args, kwargs: What it is called with, a ``Ref`` for each tensor.
         shapes: The shapes of its outputs in the file's own axes; None where not known.
         channel_axis: Where the channels of its outputs stand in the file's own axes: 1 or -1.
+
+    >>> import cnnlens.sample
+    >>> net = cnnlens.open(cnnlens.sample.MODEL)
+    >>> call = net.calls_by_name["conv2d"]
+    >>> call.layer
+    <Layer conv2d: Conv2D (N, 32, 28, 28)>
+    >>> [ref.name for ref in call.refs]
+    ['input_layer']
+    >>> call.shapes  # in Keras' axes (N, H, W, C)
+    ((None, 28, 28, 32),)
     """
 
     name: str
@@ -209,12 +245,12 @@ class Call:
 
     @property
     def refs(self) -> tuple[Ref, ...]:
-        """The tensors that it takes, in order."""
+        """List the tensors that it takes, in order."""
         return tuple(find_refs((self.args, dict(self.kwargs))))
 
 
 def find_refs(structure: Any) -> Iterator[Ref]:
-    """Every ``Ref`` in nested lists, tuples and dicts, in order."""
+    """Find every ``Ref`` in nested lists, tuples and dicts, in order."""
     if isinstance(structure, Ref):
         yield structure
     elif isinstance(structure, (list, tuple)):
@@ -226,7 +262,7 @@ def find_refs(structure: Any) -> Iterator[Ref]:
 
 
 def map_refs(structure: Any, change: Callable[[Ref], Any]) -> Any:
-    """``structure`` with ``change(ref)`` in place of every ``Ref``."""
+    """Rebuild ``structure`` with ``change(ref)`` in place of every ``Ref``."""
     if isinstance(structure, Ref):
         return change(structure)
     if isinstance(structure, list):
@@ -240,7 +276,7 @@ def map_refs(structure: Any, change: Callable[[Ref], Any]) -> Any:
 
 @dataclass(repr=False)
 class Graph:
-    """A model's layers, what each holds, and which feeds which: all of a ``Network`` but running it.
+    """Holds a model's layers, what each holds, and which feeds which: all of a ``Network`` but running it.
 
     Attributes:
         name: The model's name.
@@ -271,20 +307,29 @@ class Graph:
 
     @property
     def layers_of_calls(self) -> tuple[Layer, ...]:
-        """Every layer that is called, with the inputs that the model's author never wrote; else the listed ones."""
+        """List every layer that is called, implicit input layers included; the listed ones where there is no graph."""
         return tuple({call.layer.name: call.layer for call in self.calls}.values()) or self.layers
 
     @cached_property
     def tensors(self) -> dict[str, Ref]:
-        """Every tensor by the name under which its feature map is given."""
+        """Give every tensor by the name under which its feature map is given."""
         refs = (Ref(call.name, index) for call in self.calls for index in range(len(call.shapes)))
         return {ref.name: ref for ref in refs}
 
     def __getitem__(self, wanted: str | int) -> Layer:
-        """A layer by its name or its index.
+        """Find a layer by its name or its index; negative ones count from the end.
 
         Raises:
             CnnlensError: there is none; names the nearest.
+
+        >>> import cnnlens.sample
+        >>> net = cnnlens.open(cnnlens.sample.MODEL)
+        >>> net["conv2d"], net[-1]
+        (<Layer conv2d: Conv2D (N, 32, 28, 28)>, <Layer dense_1: Dense (N, 10)>)
+        >>> net[8]
+        Traceback (most recent call last):
+            ...
+        cnnlens.errors.CnnlensError: ...fashion_mnist_cnn.keras: there is no layer 8; the model has 8, numbered 0 to 7
         """
         if isinstance(wanted, str):
             if wanted in self.by_name:
@@ -312,28 +357,28 @@ class Graph:
 
     @property
     def parameters(self) -> int:
-        """How many numbers it holds; those of a shared layer, or of an array that two layers share, counted once."""
+        """Count the numbers that it holds; those of a shared layer, or of an array that two layers share, once."""
         arrays = {id(weight.stored): weight.stored for layer in self.layers for weight in layer.stored.values()}
         return sum(int(np.prod(array.shape, dtype=np.int64)) for array in arrays.values())
 
     @property
     def input_shapes(self) -> dict[str, Shape | None]:
-        """Each input's shape in canonical axes, by name."""
+        """Give each input's shape by name, in canonical axes ``(N, C, *spatial)``; None is a size left open."""
         return {ref.name: self.canonical_shape(ref) for ref in self.inputs}
 
     def shape(self, ref: Ref) -> Shape | None:
-        """A tensor's shape in the file's own axes, or None where it is not known."""
+        """Give a tensor's shape in the file's own axes, or None where it is not known."""
         shapes = self.calls_by_name[ref.call].shapes
         return shapes[ref.index] if ref.index < len(shapes) else None
 
     def canonical_shape(self, ref: Ref) -> Shape | None:
-        """A tensor's shape in canonical axes ``(N, C, *spatial)``, or None where it is not known."""
+        """Give a tensor's shape in canonical axes ``(N, C, *spatial)``, or None where it is not known."""
         shape = self.shape(ref)
         return None if shape is None else canonical_axes(shape, self.calls_by_name[ref.call].channel_axis)
 
 
 def without_graph(network: Graph) -> UnsupportedLayerError:
-    """The error of whoever is to run a network whose file holds weights alone; its way out is the framework's."""
+    """Make the error to raise where a network is to be run whose file holds weights alone; it says the way out."""
     way_out = (
         "open a .pt2 file (torch.export.save), or name what builds the module with --arch PACKAGE.MODULE:FACTORY"
         if network.source.framework == "torch"
@@ -345,7 +390,7 @@ def without_graph(network: Graph) -> UnsupportedLayerError:
 
 
 def shown_shape(shape: Shape | None) -> str:
-    """``(N, 32, 28, 28)``: a size that the file leaves open is ``N`` in front and ``?`` elsewhere."""
+    """Write a shape as ``(N, 32, 28, 28)``: a size that the file leaves open is ``N`` in front and ``?`` elsewhere."""
     if shape is None:
         return "?"
     sizes = [
@@ -355,14 +400,14 @@ def shown_shape(shape: Shape | None) -> str:
 
 
 def canonical_axes(shape: Shape, channel_axis: int) -> Shape:
-    """``shape`` with its channel axis moved to position 1; arrays with fewer than three axes have nothing to move."""
+    """Move the channel axis of ``shape`` to position 1; with fewer than three axes there is nothing to move."""
     if len(shape) < 3 or channel_axis == 1:
         return shape
     return (shape[0], shape[-1], *shape[1:-1])
 
 
 def convolutions(network: Graph) -> list[Layer]:
-    """The layers whose kernels have spatial axes, in the network's order."""
+    """List the layers whose kernels have spatial axes, in the network's order."""
     return [layer for layer in network.layers if any(_is_spatial(weight) for weight in layer.stored.values())]
 
 
@@ -371,7 +416,7 @@ def _is_spatial(weight: Weight) -> bool:
 
 
 def rescales(network: Graph) -> bool:
-    """Whether the network scales its input itself: its first layer that does anything is a rescaling one."""
+    """Tell whether the network scales its input itself: its first layer that does anything is a rescaling one."""
     for call in network.calls:
         if call.layer.kind != "InputLayer":
             return call.layer.kind in ("Rescaling", "Normalization")

@@ -30,7 +30,7 @@ _BLOCK = 1 << 16
 
 @dataclass(frozen=True)
 class Statistics:
-    """What an array's values are like.
+    """Summarises an array's values: mean, deviation, extremes, and how many are not finite.
 
     ``mean`` and ``std`` (of the population) are NumPy's own for the array's dtype: for float32 they have the digits
     that ``array.mean()`` and ``array.std()`` print, so that a person can check them. All four numbers are the
@@ -38,9 +38,16 @@ class Statistics:
     none.
 
     Args:
-        mean, std, min, max: Of the finite values.
+        mean, std, min, max: Of the finite values, in the array's own units.
         count: All values, finite or not.
         nan, posinf, neginf: How many of them are not finite.
+
+    >>> import cnnlens.sample
+    >>> stats = cnnlens.open(cnnlens.sample.MODEL)["conv2d"].kernel.stats()
+    >>> f"{stats.mean:.4f} {stats.std:.4f} {stats.min:.4f} {stats.max:.4f}"
+    '-0.0412 0.2334 -0.9946 0.3469'
+    >>> stats.count, stats.finite, stats.nan
+    (288, 288, 0)
     """
 
     mean: float
@@ -54,7 +61,7 @@ class Statistics:
 
     @property
     def finite(self) -> int:
-        """How many values are finite."""
+        """Count the finite values."""
         return self.count - self.nan - self.posinf - self.neginf
 
 
@@ -63,7 +70,7 @@ _NOT_SAID = Geometry()
 
 @dataclass(frozen=True, eq=False)
 class Kernel:
-    """A kernel: canonical axes, checked against its kind and geometry.
+    """Holds a kernel in canonical axes, checked against its layer's kind and geometry.
 
     Args:
         array: ``(out, in / groups, *spatial)``, or ``(out, in)`` for a Dense; any real dtype; not copied.
@@ -74,6 +81,15 @@ class Kernel:
 
     Raises:
         CnnlensError: The array does not fit the kind or the geometry.
+
+    >>> import cnnlens.sample
+    >>> kernel = cnnlens.open(cnnlens.sample.MODEL)["conv2d_1"].kernel
+    >>> kernel.axes, kernel.shape, kernel.layout
+    ('OIHW', (64, 32, 3, 3), 'HWIO')
+    >>> kernel.geometry.padding
+    'same'
+    >>> kernel.array.dtype
+    dtype('float32')
     """
 
     array: CanonicalArray
@@ -102,10 +118,25 @@ class Kernel:
         geometry: Geometry = _NOT_SAID,
         framework: str = "keras",
     ) -> Kernel:
-        """The kernel of an array as ``framework`` stores it; a view of it where NumPy can make one.
+        """Make a kernel of an array as ``framework`` stores it; a view of it where NumPy can make one.
+
+        Args:
+            kind, weight, geometry: As for the class.
+            stored: The array in the framework's own axes, any real dtype, which is kept.
+            framework: ``keras``, ``torch``, ``flax``, ``onnx`` or ``tflite``.
 
         Raises:
             CnnlensError: The framework has no such weight, or the shape does not fit the kind or the geometry.
+
+        >>> import cnnlens
+        >>> import numpy as np
+        >>> kernel = cnnlens.Kernel.from_stored("Conv2D", np.zeros((3, 5, 4, 8), np.float32))  # Keras' (H, W, in, out)
+        >>> kernel.layout, kernel.axes, kernel.shape
+        ('HWIO', 'OIHW', (8, 4, 3, 5))
+        >>> cnnlens.Kernel.from_stored("Conv2D", np.zeros((3, 5)))
+        Traceback (most recent call last):
+            ...
+        cnnlens.errors.CnnlensError: Conv2D kernel from keras to canonical: has 2 axes, (3, 5), where HWIO has 4
         """
         geometry = layout.completed(kind, weight, stored.shape, geometry, framework)
         array = layout.canonicalise(kind, weight, stored, geometry, framework)
@@ -114,29 +145,45 @@ class Kernel:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """The canonical shape."""
+        """Give the canonical shape ``(out, in / groups, *spatial)``."""
         return self.array.shape
 
     @property
     def axes(self) -> str:
-        """The letters of the canonical axes, such as ``OIHW``."""
+        """Give the letters of the canonical axes, such as ``OIHW``."""
         return layout.canonical_axes(self.kind, self.weight, self.geometry, self.array.ndim)
 
     def to(self, framework: str) -> NDArray[Any]:
-        """The array as ``framework`` (keras, torch, flax, onnx, tflite) stores it: same dtype, a view where possible.
+        """Give the array as ``framework`` (keras, torch, flax, onnx, tflite) stores it: same dtype, a view if possible.
 
         Raises:
             CnnlensError: The framework has no such weight; the message says why.
+
+        >>> import cnnlens
+        >>> import numpy as np
+        >>> kernel = cnnlens.Kernel.from_stored("Conv2D", np.zeros((3, 5, 4, 8), np.float32))
+        >>> for framework in ("keras", "torch", "tflite"):
+        ...     print(framework, kernel.to(framework).shape)
+        keras (3, 5, 4, 8)
+        torch (8, 4, 3, 5)
+        tflite (8, 3, 5, 4)
         """
         return layout.arrange(self.kind, self.weight, self.array, framework, self.geometry)
 
     def stats(self) -> Statistics:
-        """Mean, standard deviation, extremes and the counts of values that are not finite."""
+        """Compute mean, standard deviation, extremes and the counts of values that are not finite.
+
+        >>> import cnnlens
+        >>> import numpy as np
+        >>> kernel = cnnlens.Kernel.from_stored("Dense", np.array([[1.0, 3.0], [np.nan, 5.0]]))
+        >>> kernel.stats()
+        Statistics(mean=3.0, std=1.632993161855452, min=1.0, max=5.0, count=4, nan=1, posinf=0, neginf=0)
+        """
         return statistics(self.array)
 
 
 def statistics(array: NDArray[Any]) -> Statistics:
-    """The statistics of any real array, in blocks: no copy of a large one is made.
+    """Compute the statistics of any real array, in blocks: no copy of a large one is made.
 
     Raises:
         CnnlensError: The array holds complex numbers, strings or objects.

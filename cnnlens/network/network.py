@@ -19,7 +19,20 @@ __all__ = ["Network"]
 
 @dataclass(repr=False)
 class Network(Graph):
-    """A model without a framework: a graph of layers that can be run. Its attributes are those of ``Graph``."""
+    """Holds a model without its framework: layers, arrays and the graph, which NumPy can run.
+
+    ``cnnlens.open`` makes one. Nothing but the file's index is in memory; its attributes are those of ``Graph``:
+    ``layers``, ``calls``, ``inputs``, ``outputs``, ``source``, ``notes``.
+
+    >>> import cnnlens.sample
+    >>> net = cnnlens.open(cnnlens.sample.MODEL)
+    >>> [layer.name for layer in net.layers][:3]
+    ['conv2d', 'max_pooling2d', 'conv2d_1']
+    >>> len(net), net.parameters
+    (8, 333526)
+    >>> net.source.framework, net.source.format
+    ('keras', 'keras')
+    """
 
     def run(
         self,
@@ -28,22 +41,34 @@ class Network(Graph):
         dtype: str = "float64",
         batch: int | None = None,
     ) -> dict[str, NDArray[Any]]:
-        """Run the reference and return feature maps.
+        """Compute feature maps with the NumPy reference; no framework is needed.
 
         Args:
             inputs: One array for a network with one input, else a sequence in the order of ``inputs`` or a mapping by
-                input name. Canonical axes ``(N, C, *spatial)`` or the file's own; where both fit, canonical.
+                input name, real numbers in the units that the model was trained on. Canonical axes
+                ``(N, C, *spatial)`` or the file's own; where both fit, canonical.
             layers: Names or indices of the layers wanted; None for all.
             dtype: ``float64`` (the oracle) or ``float32``.
             batch: How many inputs go through at once; None lets the reference choose.
 
         Returns:
-            Canonical arrays ``(N, C, *spatial)`` by name; a shared layer's second call is ``name:1``, a layer's second
-            output ``name[1]``.
+            Canonical arrays ``(N, C, *spatial)`` of ``dtype`` by name; a shared layer's second call is ``name:1``, a
+            layer's second output ``name[1]``.
 
         Raises:
             UnsupportedLayerError: a needed layer is not in the reference; raised before anything runs.
             CnnlensError: the inputs do not fit, or a layer does not exist.
+
+        >>> import cnnlens.sample
+        >>> net = cnnlens.open(cnnlens.sample.MODEL)
+        >>> images = cnnlens.images.load(cnnlens.sample.IMAGES, shape=(1, 28, 28))
+        >>> maps = net.run(images.array, layers=["conv2d", "dense_1"])
+        >>> for name, array in maps.items():
+        ...     print(name, array.shape, array.dtype)
+        conv2d (10, 32, 28, 28) float64
+        dense_1 (10, 10) float64
+        >>> cnnlens.sample.LABELS[maps["dense_1"][9].argmax()]
+        'Ankle boot'
         """
         from cnnlens.reference.executor import Executor
 

@@ -18,7 +18,7 @@ __all__ = ["as_json", "as_table", "statistics_json"]
 
 
 def as_json(network: Network) -> dict[str, Any]:
-    """The network as plain data.
+    """Give the network as plain data.
 
     ``{"model": {...}, "layers": [{"name", "kind", "output_shape", "weights": [{"name", "canonical_shape", "layouts",
     "mean", "std", "min", "max", ...}]}]}``. Output shapes are canonical ``(N, C, *spatial)`` with null for the batch;
@@ -70,7 +70,7 @@ def _weight(weight: Weight) -> dict[str, Any]:
 
 
 def statistics_json(stats: Statistics) -> dict[str, Any]:
-    """Statistics as plain data; null where an array has no finite value."""
+    """Give statistics as plain data; null where an array has no finite value."""
     return {
         "mean": finite_or_null(stats.mean),
         "std": finite_or_null(stats.std),
@@ -88,7 +88,7 @@ def _list(shape: tuple[int | None, ...] | None) -> list[int | None] | None:
 
 
 def as_table(network: Network) -> str:
-    """The same for people: a header, a row a layer, and under a layer a row for each further array."""
+    """Write the network for people: a header, a row a layer, and under a layer a row for each further array."""
     source = network.source
     version = f"Keras {printable(source.keras_version, 20)}" if source.keras_version else "Keras, version not stated"
     if source.framework == "torch":

@@ -23,7 +23,7 @@ _KERNEL_ROLES = frozenset({"kernel", "depthwise_kernel", "pointwise_kernel"})
 
 
 class Stored(Protocol):
-    """An array in a file, not read yet."""
+    """Names an array in a file that is not read yet."""
 
     @property
     def shape(self) -> tuple[int, ...]: ...
@@ -38,7 +38,7 @@ class Stored(Protocol):
 
 @dataclass(frozen=True)
 class Weight:
-    """One array of a layer.
+    """Holds one array of a layer, and knows its axes.
 
     Attributes:
         name: Its name in the layer, such as ``kernel``, or ``forward_layer/kernel`` inside a wrapper.
@@ -62,31 +62,31 @@ class Weight:
     owner: tuple[str, ...] = ()
 
     def read(self) -> NDArray[Any]:
-        """The array as the file stores it (read-only)."""
+        """Read the array as the file stores it, in its own dtype (read-only)."""
         return self.stored.read()
 
     def canonical(self) -> NDArray[Any]:
-        """The array in canonical axes: a kernel as ``(out, in / groups, *spatial)``."""
+        """Read the array in canonical axes: a kernel as ``(out, in / groups, *spatial)``."""
         return layout.canonicalise(self.kind, self.role, self.read(), self.geometry, self.framework)
 
     @cached_property
     def canonical_shape(self) -> tuple[int, ...]:
-        """Its shape in canonical axes, from the stored shape alone."""
+        """Give its shape in canonical axes, from the stored shape alone."""
         return layout.canonical_shape(self.kind, self.role, self.stored.shape, self.geometry, self.framework)
 
     @property
     def stored_axes(self) -> str:
-        """The letters of the stored axes, such as ``HWIO``."""
+        """Give the letters of the stored axes, such as ``HWIO``."""
         return layout.stored_axes(self.kind, self.role, self.framework, self.geometry, len(self.stored.shape))
 
     @property
     def canonical_axes(self) -> str:
-        """The letters of the canonical axes, such as ``OIHW``."""
+        """Give the letters of the canonical axes, such as ``OIHW``."""
         return layout.canonical_axes(self.kind, self.role, self.geometry, len(self.canonical_shape))
 
     @property
     def is_kernel(self) -> bool:
-        """Whether it is what a convolution or a dense layer multiplies with."""
+        """Tell whether it is what a convolution or a dense layer multiplies with."""
         return (
             self.role in _KERNEL_ROLES
             and self.kind in layout.KINDS
@@ -95,11 +95,11 @@ class Weight:
         )
 
     def kernel(self) -> Kernel:
-        """The array as a ``Kernel``."""
+        """Read the array as a ``Kernel``."""
         return Kernel.from_stored(self.kind, self.read(), self.role, self.geometry, self.framework)
 
     def layouts(self) -> dict[str, tuple[int, ...] | None]:
-        """The array's shape in each framework's own layout; None where a framework has no such array."""
+        """Give the array's shape in each framework's own layout; None where a framework has no such array."""
         shapes = layout.arranged_shapes(self.kind, self.role, self.canonical_shape, self.geometry)
         return {**shapes, self.framework: self.stored.shape}
 

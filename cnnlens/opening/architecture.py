@@ -36,7 +36,7 @@ _NOISE = ("warning", "warn(", "  warnings.")
 
 @dataclass(frozen=True)
 class InputShape:
-    """One input of a module: its shape without the batch, and its dtype by name."""
+    """Describes one input of a module: its shape without the batch, and its dtype by name."""
 
     shape: tuple[int, ...]
     dtype: str = "float32"
@@ -76,7 +76,7 @@ def open_architecture(
     example_shapes: Sequence[InputShape | Sequence[int]] | None = None,
     timeout: float = TIMEOUT,
 ) -> Network:
-    """The network of a module that somebody's code builds, with the weights of a file.
+    """Build a module with somebody's code, fill it from a file, and give its network.
 
     Args:
         arch: ``package.module:factory`` or ``path/to/file.py:factory``; a class, a function or a module that is there.

@@ -21,7 +21,7 @@ GROUP = "cnnlens.live"
 
 
 def network_of_live(model: object, example: Any = None) -> Network:
-    """A live model as a Network.
+    """Turn a live model into a Network.
 
     Args:
         model: A ``keras.Model`` or a ``torch.nn.Module``.
@@ -43,7 +43,7 @@ def network_of_live(model: object, example: Any = None) -> Network:
 
 
 def backend_of(model: object) -> str:
-    """The backend that a live model can run under: for Keras, the one that its Keras was imported with.
+    """Name the backend that a live model can run under: for Keras, the one that its Keras was imported with.
 
     Raises:
         CnnlensError: it is of no framework that says so.

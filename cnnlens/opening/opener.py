@@ -39,6 +39,19 @@ def open(
     Raises:
         FileRefusedError: the file is missing, broken or hostile, or of a format that cnnlens does not read; one line
             with the file, the place in it, the reason and the way out.
+
+    >>> import cnnlens.sample
+    >>> net = cnnlens.open(cnnlens.sample.MODEL)
+    >>> net
+    <Network Sequential 'fashion_mnist_cnn': 8 layers, 333,526 parameters>
+    >>> net.input_shapes  # canonical (N, C, H, W); None: any number
+    {'input_layer': (None, 1, 28, 28)}
+    >>> net["conv2d"].kernel.shape  # canonical (out, in / groups, H, W)
+    (32, 1, 3, 3)
+    >>> cnnlens.open("nowhere.keras")
+    Traceback (most recent call last):
+        ...
+    cnnlens.errors.FileRefusedError: nowhere.keras: no such file; check the path; there are none
     """
     if not isinstance(source, str | os.PathLike):
         from cnnlens.opening.live import network_of_live

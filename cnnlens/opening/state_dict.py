@@ -39,12 +39,12 @@ class _LiveState:
 
 
 def has_state_dict(model: object) -> bool:
-    """Whether an object is a module of PyTorch's."""
+    """Tell whether an object is a module of PyTorch's."""
     return callable(getattr(model, "state_dict", None)) and callable(getattr(model, "named_modules", None))
 
 
 def network_of_state(model: Any) -> Network:
-    """A module's state dict, or a mapping of tensors or arrays by the names that one has, as a network without a graph.
+    """Turn a module's state dict, or a mapping of tensors or arrays by such names, into a network without a graph.
 
     Raises:
         CnnlensError: There is no array in it; one line.

@@ -3,6 +3,12 @@
 Each grid is one image in which every cell of a kernel or feature map is a whole number of pixels, coloured here and
 not by matplotlib, because NaN, infinities and the gaps between tiles each need a colour of their own. Nothing is shown
 on a screen and nothing is kept: the figure is the caller's, and `save` writes it.
+
+>>> import cnnlens.sample
+>>> net = cnnlens.open(cnnlens.sample.MODEL)
+>>> figure = cnnlens.plot.kernels(net["conv2d"].kernel.array)
+>>> cnnlens.plot.save(figure, "kernels.png").name
+'kernels.png'
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ def feature_maps(
     labels: Sequence[str] | None = None,
     ax: Axes | None = None,
 ) -> Figure:
-    """The feature maps of one layer for one input, dark to bright.
+    """Draw the feature maps of one layer for one input, dark to bright.
 
     Args:
         array: Canonical activations of one example, real numbers: ``(C, H, W)``; ``(C, L)`` (one row a channel);
@@ -49,8 +49,21 @@ def feature_maps(
         labels: What the channels of a ``(C,)`` mean, such as the classes of a classifier.
         title, subtitle, columns, ax: As in `kernels`.
 
+    Returns:
+        The figure, with one image for the grid and one colour bar in the units of the activations.
+
     Raises:
         CnnlensError: No such channel, nothing to draw, no real numbers, or too many tiles for one picture.
+
+    >>> import cnnlens
+    >>> import numpy as np
+    >>> figure = cnnlens.plot.feature_maps(np.zeros((32, 28, 28)), channels=[0, 3], title="conv2d")
+    >>> len(figure.axes)  # the grid and its colour bar
+    2
+    >>> cnnlens.plot.feature_maps(np.zeros((32, 28, 28)), channels=[32])
+    Traceback (most recent call last):
+        ...
+    cnnlens.errors.CnnlensError: there is no channel 32; the layer has channels 0 to 31
     """
     values = real_numbers(array, "feature maps", 1, 4)
     total = len(values)

@@ -31,7 +31,7 @@ def kernel_and_map(
     title: str = "kernel and feature map",
     subtitle: str = "",
 ) -> Figure:
-    """What goes in, the kernel that it meets, and the feature map that comes out, side by side.
+    """Draw what goes in, the kernel that it meets, and the feature map that comes out, side by side.
 
     Args:
         kernel: ``(in, H, W)``, one kernel of a layer.
@@ -40,8 +40,19 @@ def kernel_and_map(
         feature_map: ``(H, W)``, what the kernel made of it.
         title, subtitle: As in `kernels`.
 
+    Returns:
+        The figure: an axes a panel, with a colour bar under the kernel and under the map.
+
     Raises:
         CnnlensError: An array of another rank, nothing to draw, or no real numbers.
+
+    >>> import cnnlens.sample
+    >>> net = cnnlens.open(cnnlens.sample.MODEL)
+    >>> image = cnnlens.images.load(cnnlens.sample.IMAGES, shape=(1, 28, 28), limit=1).array
+    >>> maps = net.run(image, layers=["conv2d"])["conv2d"]
+    >>> figure = cnnlens.plot.kernel_and_map(net["conv2d"].kernel.array[5], image[0], maps[0, 5])
+    >>> cnnlens.plot.save(figure, "kernel-5.png").name
+    'kernel-5.png'
     """
     weights = real_numbers(kernel, "the kernel", 3, 3)
     result = real_numbers(feature_map, "the feature map", 2, 2)

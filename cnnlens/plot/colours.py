@@ -30,12 +30,12 @@ MOST = 1e300
 
 
 def rgb(text: str) -> tuple[int, int, int]:
-    """``"#27e833"`` as three numbers from 0 to 255."""
+    """Read ``"#27e833"`` as three numbers from 0 to 255."""
     return int(text[1:3], 16), int(text[3:5], 16), int(text[5:7], 16)
 
 
 def paint(values: NDArray[np.floating[Any]], colours: str, low: float, high: float) -> NDArray[np.uint8]:
-    """Each value's colour, ``values.shape + (3,)``; NaN and infinities in their own."""
+    """Colour each value, ``values.shape + (3,)``; NaN and infinities in colours of their own."""
     finite = np.isfinite(values)
     # In float64, and in halves: neither the smallest nor the largest weights of a file then leave the range of numbers.
     low, high = max(low, -MOST) / 2, min(high, MOST) / 2
@@ -50,7 +50,7 @@ def paint(values: NDArray[np.floating[Any]], colours: str, low: float, high: flo
 
 
 def paint_rgb(values: NDArray[np.floating[Any]], bound: float) -> NDArray[np.uint8]:
-    """``(out, 3, H, W)`` to ``(out, H, W, 3)``: grey where all three weights are 0."""
+    """Colour ``(out, 3, H, W)`` as ``(out, H, W, 3)``: grey where all three weights are 0."""
     finite = np.isfinite(values)
     place = np.clip(0.5 + np.where(finite, values, 0) / bound / 2, 0, 1)
     painted = np.moveaxis(np.rint(place * 255).astype(np.uint8), 1, -1).copy()
@@ -60,12 +60,12 @@ def paint_rgb(values: NDArray[np.floating[Any]], bound: float) -> NDArray[np.uin
 
 
 def scale_of(colours: str, low: float, high: float) -> ScalarMappable:
-    """What a colour bar shows."""
+    """Make what a colour bar shows."""
     return ScalarMappable(Normalize(max(low, -MOST), min(high, MOST)), colormaps[colours])
 
 
 def scale_ticks(bar: ScalarMappable) -> list[float]:
-    """The values that a colour bar names: its ends, zero where it lies well inside, and what is between."""
+    """Choose the values that a colour bar names: its ends, zero where it lies well inside, and what is between."""
     low, high = cast(float, bar.norm.vmin), cast(float, bar.norm.vmax)
     if low == -high:
         return [low, low / 2, 0.0, high / 2, high]

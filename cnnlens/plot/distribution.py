@@ -27,9 +27,17 @@ _SERIES = ("#2166ac", "#7d858f", "#e08214", "#4d9221")  # the trained weights fi
 
 
 class Density(Protocol):
-    """The distribution that an initializer draws from, as `cnnlens.network.untrained.keras.density` returns it.
+    """Gives the distribution that an initializer draws from, as `cnnlens.network.untrained.keras.density` returns it.
 
     Where it has them, ``parameters`` (text) and ``atoms`` (values with a probability of their own) are drawn too.
+
+    >>> import cnnlens.sample
+    >>> from cnnlens.network.untrained.keras import density
+    >>> kernel = cnnlens.open(cnnlens.sample.MODEL)["conv2d"].kernel
+    >>> law = density("glorot_uniform", kernel.to("keras").shape)
+    >>> law.name, [round(end, 4) for end in law.support]
+    ('uniform', [-0.1421, 0.1421])
+    >>> figure = cnnlens.plot.histogram(kernel.array, density=law)
     """
 
     @property
@@ -48,7 +56,7 @@ def histogram(
     subtitle: str = "",
     ax: Axes | None = None,
 ) -> Figure:
-    """How the values of one or more arrays are distributed, over the same bins, as densities (each area is 1).
+    """Draw how the values of one or more arrays are distributed, over the same bins, as densities (each area is 1).
 
     Args:
         array: Weights of any shape, or several by name, such as ``{"trained": a, "untrained": b}``.
@@ -61,6 +69,16 @@ def histogram(
 
     Raises:
         CnnlensError: No values, no finite values, or no real numbers.
+
+    >>> import cnnlens.sample
+    >>> kernel = cnnlens.open(cnnlens.sample.MODEL)["conv2d"].kernel
+    >>> figure = cnnlens.plot.histogram({"trained": kernel.array}, title="conv2d")
+    >>> cnnlens.plot.save(figure, "weights.png").name
+    'weights.png'
+    >>> cnnlens.plot.histogram([])
+    Traceback (most recent call last):
+        ...
+    cnnlens.errors.CnnlensError: weights: the array of shape (0,) has no values to draw
     """
     named = dict(array) if isinstance(array, Mapping) else {"": cast(ArrayLike, array)}
     if not named:

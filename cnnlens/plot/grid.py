@@ -45,7 +45,7 @@ def grid(
     number_columns: bool = False,
     rows_inside: bool = False,
 ) -> Figure:
-    """A grid of painted tiles ``(K, [D,] H, W, 3)`` as one image, with as many labels as stay readable.
+    """Draw painted tiles ``(K, [D,] H, W, 3)`` as one image, with as many labels as stay readable.
 
     Args:
         names: The numbers of the tiles; None counts from 0.
@@ -190,7 +190,7 @@ def heat(
     ax: Axes | None,
     row_names: Sequence[int] | None = None,
 ) -> Figure:
-    """A matrix as one image; each value at least one pixel, or the largest magnitude of a block where it is too big."""
+    """Draw a matrix as one image; each value at least one pixel, or a block's largest magnitude if it is too big."""
     rows, columns = values.shape
     space = room(ax) if ax is not None else (1180, 760)
     down, across = math.ceil(rows / max(space[1], 1)), math.ceil(columns / max(space[0], 1))
@@ -225,7 +225,7 @@ def heat(
 
 
 def places(count: int, pixels: int) -> range:
-    """Round places along an axis, at least 44 pixels apart."""
+    """Choose round places along an axis, at least 44 pixels apart."""
     for step in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 50_000, 100_000):
         if pixels / count * step >= 44:
             return range(0, count, step)

@@ -40,7 +40,7 @@ def layout_readings(
     sizes: Mapping[str, int] | None = None,
     model: tuple[Network, Layer] | None = None,
 ) -> Figure:
-    """A kernel on its way from one framework to another, read rightly and in each wrong way that looks different.
+    """Draw a kernel on its way between two frameworks, read rightly and in each wrong way that looks different.
 
     Args:
         kind, source, target, weight, shape, flatten, sizes: As :func:`~cnnlens.layout.crossing.crossings` takes them;
@@ -110,7 +110,7 @@ def _stored_for(layer: Layer, name: str, framework: str) -> NDArray[Any]:
 
 
 def weight_named(layer: Layer, role: str | None = None) -> Weight:
-    """The weight of a layer with this role (its Keras name), or its first kernel.
+    """Find the weight of a layer with this role (its Keras name), or its first kernel.
 
     Raises:
         CnnlensError: The layer has none.
@@ -131,7 +131,7 @@ def _whole_geometry(weight: Weight) -> layout.Geometry:
 
 
 def letter_sizes(weight: Weight, framework: str) -> tuple[tuple[int, ...], dict[str, int]]:
-    """The shape of a weight as ``framework`` stores it, and the sizes by letter that the shape does not say.
+    """Give the shape of a weight as ``framework`` stores it, and the sizes by letter that the shape does not say.
 
     Raises:
         CnnlensError: The framework has no such weight.

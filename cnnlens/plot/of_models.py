@@ -30,7 +30,7 @@ Facts = dict[str, Any]
 
 
 def kernels(network: Network, layer: Layer, channel: int | str | None = None) -> tuple[Figure, Facts]:
-    """A layer's kernels as one grid, and their facts (``text`` for people).
+    """Draw a layer's kernels as one grid, and give their facts (``text`` for people).
 
     Args:
         layer: A layer with a kernel; of a separable convolution the depthwise kernel is drawn.
@@ -55,7 +55,7 @@ def kernels(network: Network, layer: Layer, channel: int | str | None = None) ->
 def histogram(
     network: Network, layer: Layer, weight: str | None = None, untrained_seed: int | None = None
 ) -> tuple[Figure, Facts]:
-    """The histogram of one array of a layer; with a seed also of an untrained draw, with its initializer's density.
+    """Draw the histogram of one array of a layer; with a seed also of an untrained draw, with its exact density.
 
     Raises:
         CnnlensError: there is no such array, or the file does not say its initializer.
@@ -107,7 +107,7 @@ def feature_maps(
     scale: str = "auto",
     kernel: int | None = None,
 ) -> list[tuple[Layer, Figure, Facts]]:
-    """What ``layers`` make of an image: a figure each, and its facts.
+    """Draw what ``layers`` make of an image: a figure each, and its facts.
 
     Args:
         image: What ``images.load`` takes; ``index`` says which where it holds several.

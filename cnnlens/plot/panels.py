@@ -35,13 +35,19 @@ _MOST = 100  # cells of a side of a tile
 
 
 class Panel(NamedTuple):
-    """One reading.
+    """Describes one panel: tiles, and what stands over and under them.
 
     Attributes:
         title: A few words.
         tiles: ``(rows, columns, H, W)`` real numbers.
         right: Whether it is the right one.
         lines: What stands under it, a line each.
+
+    >>> import cnnlens
+    >>> import numpy as np
+    >>> panel = cnnlens.plot.Panel("as stored", np.zeros((1, 2, 3, 3)), right=True, lines=["kernel"])
+    >>> panel.title, panel.tiles.shape, panel.right
+    ('as stored', (1, 2, 3, 3), True)
     """
 
     title: str
@@ -60,7 +66,7 @@ def panels(
     bar: bool = True,
     limit: float | None = None,
 ) -> Figure:
-    """Panels of tiles side by side, coloured alike: red above zero, blue below.
+    """Draw panels of tiles side by side, coloured alike: red above zero, blue below.
 
     Args:
         given: The panels, at least one; their tiles may differ in shape.
@@ -75,6 +81,17 @@ def panels(
 
     Raises:
         CnnlensError: No panel, nothing to draw in one, or no real numbers.
+
+    >>> import cnnlens
+    >>> import numpy as np
+    >>> kernel = np.arange(18.0).reshape(1, 2, 3, 3)
+    >>> right = cnnlens.plot.Panel("right", kernel, right=True, lines=["kernel"])
+    >>> wrong = cnnlens.plot.Panel("H and W swapped", kernel.swapaxes(2, 3), lines=["kernel.swapaxes(2, 3)"])
+    >>> figure = cnnlens.plot.panels([right, wrong])
+    >>> cnnlens.plot.panels([])
+    Traceback (most recent call last):
+        ...
+    cnnlens.errors.CnnlensError: there is no reading to draw
     """
     if not given:
         raise CnnlensError("there is no reading to draw")

@@ -20,10 +20,18 @@ _SUFFIXES = {".png": "png", ".pdf": "pdf", ".svg": "svg", ".jpg": "jpeg", ".jpeg
 
 
 def check_target(path: str | os.PathLike[str]) -> Path:
-    """Where a picture would be written, links followed.
+    """Find where a picture would be written, links followed; nothing is written.
 
     Raises:
         CnnlensError: The suffix is no picture format, the folder is missing, or the place cannot be written.
+
+    >>> import cnnlens
+    >>> cnnlens.plot.check_target("kernels.png").name
+    'kernels.png'
+    >>> cnnlens.plot.check_target("kernels.doc")
+    Traceback (most recent call last):
+        ...
+    cnnlens.errors.CnnlensError: kernels.doc: '.doc' is no picture format; end it in one of ...
     """
     target = Path(path)
     name = printable(target, 300)
@@ -56,6 +64,15 @@ def save(figure: Figure, path: str | os.PathLike[str]) -> Path:
 
     Raises:
         CnnlensError: As `check_target`; or the disk is full, or became unwritable; nothing is left behind then.
+
+    >>> import cnnlens.sample
+    >>> figure = cnnlens.plot.kernels(cnnlens.open(cnnlens.sample.MODEL)["conv2d"].kernel.array)
+    >>> cnnlens.plot.save(figure, "kernels.svg").name
+    'kernels.svg'
+    >>> cnnlens.plot.save(figure, "kernels")
+    Traceback (most recent call last):
+        ...
+    cnnlens.errors.CnnlensError: kernels: a picture needs a suffix; end it in one of .png .pdf .svg .jpg .jpeg
     """
     target = check_target(path)
     kind = _SUFFIXES[Path(path).suffix.lower()]

@@ -56,7 +56,7 @@ _OTHER_FAMILIES = (
 
 
 class Picture(Figure):
-    """A figure that notebooks show without pyplot."""
+    """Is a figure that notebooks show without pyplot."""
 
     def _repr_png_(self) -> bytes:
         stream = BytesIO()
@@ -77,7 +77,7 @@ def _families() -> list[tuple[str, frozenset[int]]]:
 
 
 def plain(text: object, limit: int = 80) -> tuple[str, list[str]]:
-    """``text`` made safe to draw on one line, and the font families that it needs.
+    """Make ``text`` safe to draw on one line, and name the font families that it needs.
 
     A character that no installed font can draw is shown as its ``\\u....`` escape, so that two names stay two names.
     """
@@ -109,7 +109,7 @@ def put(
     limit: int = 160,
     **properties: Any,
 ) -> None:
-    """Text at ``at`` (fractions of the axes) moved by ``shift`` pixels (right, up); never read as mathematics."""
+    """Write text at ``at`` (fractions of the axes) moved by ``shift`` pixels (right, up); never as mathematics."""
     figure = cast(Figure, ax.get_figure(root=True))
     moved = ScaledTranslation(shift[0] / DPI, shift[1] / DPI, figure.dpi_scale_trans)
     shown, families = plain(text, limit)
@@ -133,7 +133,7 @@ def _lines(text: str, width: int) -> list[str]:
 
 
 def room(ax: Axes) -> tuple[int, int]:
-    """Width and height in pixels (at `DPI`) of an axes that the caller brought."""
+    """Measure width and height in pixels (at `DPI`) of an axes that the caller brought."""
     figure = cast(Figure, ax.get_figure(root=True))
     box = ax.get_window_extent()
     return int(box.width * DPI / figure.dpi), int(box.height * DPI / figure.dpi)
@@ -153,7 +153,7 @@ def sheet(
     bar: ScalarMappable | None = None,
     bar_ticks: Sequence[float] = (),
 ) -> Axes:
-    """An axes whose inside is exactly ``width`` x ``height`` pixels, dressed; or the caller's ``ax``, dressed.
+    """Make an axes whose inside is exactly ``width`` x ``height`` pixels, dressed; or dress the caller's ``ax``.
 
     Args:
         width, height: Pixels at `DPI`. Not obeyed where `ax` is given.
@@ -230,14 +230,14 @@ def _dress_bar(figure: Figure, bar: ScalarMappable, ticks: Sequence[float], **wh
 
 
 def number(value: float) -> str:
-    """Three digits with a true minus sign."""
+    """Write three digits with a true minus sign."""
     return f"{value:.3g}".replace("-", "−")
 
 
 def decorate(
     ax: Axes, rows: Sequence[tuple[float, str]], columns: Sequence[tuple[float, str]], *, above: bool = True
 ) -> None:
-    """Row labels at the left and column labels above (or below) an image, at the given places in its pixels."""
+    """Put row labels left and column labels above (or below) an image, at the given places in its pixels."""
     for spine in ax.spines.values():
         spine.set_visible(False)
     ax.set_yticks([place for place, _ in rows], [text for _, text in rows])

@@ -16,11 +16,17 @@ __all__ = ["Mosaic", "columns_for", "mosaic", "shrink", "strip"]
 
 
 class Mosaic(NamedTuple):
-    """A grid of tiles in one array, row by row.
+    """Holds a grid of tiles in one array, row by row.
 
     Attributes:
         image: ``(height, width[, colour])``, of the tiles' dtype.
         boxes: ``(K, 4)`` integers, for each tile its top row, left column, height and width in ``image``.
+
+    >>> import cnnlens
+    >>> import numpy as np
+    >>> grid = cnnlens.plot.mosaic(np.arange(8).reshape(2, 2, 2), columns=2)
+    >>> grid.boxes.tolist()  # top, left, height, width of each tile
+    [[0, 0, 2, 2], [0, 3, 2, 2]]
     """
 
     image: NDArray[Any]
@@ -28,7 +34,7 @@ class Mosaic(NamedTuple):
 
 
 def columns_for(count: int, *, tile_height: int = 1, tile_width: int = 1) -> int:
-    """How many columns make a grid of ``count`` tiles about 1.6 times as wide as high, with few empty places.
+    """Choose how many columns make a grid of ``count`` tiles about 1.6 times as wide as high, with few empty places.
 
     Examples: 32 square tiles go 8 to a row, 64 go 8, 512 go 32, 10 go 5.
     """
@@ -65,6 +71,16 @@ def mosaic(
     Returns:
         The image and where each tile lies in it. Tile k is ``image[top : top + height, left : left + width]``, and with
         ``scale=1`` that is ``tiles[k]`` itself.
+
+    Raises:
+        ValueError: No tiles, tiles of another rank, or a frame that does not fit into the gap.
+
+    >>> import cnnlens
+    >>> import numpy as np
+    >>> grid = cnnlens.plot.mosaic(np.arange(1, 9).reshape(2, 2, 2), columns=2)
+    >>> grid.image
+    array([[1, 2, 0, 5, 6],
+           [3, 4, 0, 7, 8]])
     """
     if tiles.ndim not in (3, 4) or tiles.shape[0] == 0:
         raise ValueError(f"tiles must be (K, H, W) or (K, H, W, colours) with K >= 1, not {tiles.shape}")
@@ -104,7 +120,7 @@ def mosaic(
 
 
 def strip(slices: NDArray[Any], *, scale: int, gap: int, fill: Any) -> NDArray[Any]:
-    """Volumes as pictures: ``(K, D, H, W, colours)`` to ``(K, H * scale, wide, colours)``, slices side by side."""
+    """Lay slices of volumes side by side: ``(K, D, H, W, colours)`` to ``(K, H * scale, wide, colours)``."""
     count, depth, height, width, colours = slices.shape
     pitch = width * scale + gap
     out = np.empty((count, height * scale, depth, pitch, colours), slices.dtype)
@@ -114,7 +130,7 @@ def strip(slices: NDArray[Any], *, scale: int, gap: int, fill: Any) -> NDArray[A
 
 
 def shrink(values: NDArray[np.floating[Any]], down: int, across: int, how: str) -> NDArray[np.floating[Any]]:
-    """Blocks of ``down`` x ``across`` cells of the last two axes as one cell each; the last blocks may be smaller.
+    """Reduce blocks of ``down`` x ``across`` cells of the last two axes to one cell each; the last may be smaller.
 
     Args:
         values: ``(..., H, W)``.

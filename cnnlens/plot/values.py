@@ -24,7 +24,7 @@ Note: TypeAlias = tuple[str, str | None]
 
 
 def real_numbers(array: ArrayLike, what: str, least: int, most: int) -> Floats:
-    """``array`` as real numbers of a rank between ``least`` and ``most``, with at least one value."""
+    """Check that ``array`` holds real numbers of a rank from ``least`` to ``most``, and at least one."""
     values = np.asarray(array)
     if values.dtype.kind not in "fiub":
         raise CnnlensError(f"{what}: real numbers are needed, not {values.dtype}; there is nothing to draw")
@@ -37,7 +37,7 @@ def real_numbers(array: ArrayLike, what: str, least: int, most: int) -> Floats:
 
 
 def largest(values: Floats, limit: float | None = None) -> float:
-    """The weight that gets the full colour: ``limit``, or the largest finite magnitude; 1 where all are 0."""
+    """Find the weight that gets the full colour: ``limit``, or the largest finite magnitude; 1 where all are 0."""
     if limit is not None:
         if not (math.isfinite(limit) and limit > 0):
             raise CnnlensError(f"the colour limit must be a number above 0, not {limit}")
@@ -46,7 +46,7 @@ def largest(values: Floats, limit: float | None = None) -> float:
 
 
 def value_range(values: Floats, limits: Sequence[float] | str | None = None) -> tuple[float, float]:
-    """The darkest and the brightest value: ``limits``, or those of the finite values with 0 among them."""
+    """Find the darkest and the brightest value: ``limits``, or those of the finite values with 0 among them."""
     if isinstance(limits, str) and limits != "each":
         raise CnnlensError(f"limits '{printable(limits)}' are not known; give two numbers or 'each'")
     if limits is not None and not isinstance(limits, str):
@@ -61,7 +61,7 @@ def value_range(values: Floats, limits: Sequence[float] | str | None = None) -> 
 
 
 def broken_notes(values: Floats, what: str, names: Sequence[int] | None = None) -> list[Note]:
-    """Which entries of the first axis hold NaN or infinities, said with the colour they are drawn in."""
+    """Say which entries of the first axis hold NaN or infinities, with the colour they are drawn in."""
     notes: list[Note] = []
     flat = values.reshape(len(values), -1)
     for word, colour, bad in (("NaN", NAN, np.isnan(flat)), ("Inf", INFINITE, np.isinf(flat))):
@@ -74,16 +74,16 @@ def broken_notes(values: Floats, what: str, names: Sequence[int] | None = None) 
 
 
 def few(numbers: Sequence[int], most: int = 12) -> str:
-    """The first of ``numbers``, and how many more there are."""
+    """Write the first of ``numbers``, and how many more there are."""
     shown = ", ".join(map(str, numbers[:most]))
     return shown if len(numbers) <= most else f"{shown} and {len(numbers) - most} more"
 
 
 def span(count: int) -> str:
-    """Which channels a layer of ``count`` has, in words."""
+    """Say which channels a layer of ``count`` has, in words."""
     return f"channels 0 to {count - 1}" if count > 1 else "channel 0 only"
 
 
 def joined(left: str, right: str, by: str = "  ·  ") -> str:
-    """Both texts with ``by`` between them, or the one that is not empty."""
+    """Join both texts with ``by`` between them, or give the one that is not empty."""
     return left + by + right if left and right else left or right

@@ -34,7 +34,7 @@ def kernels(
     columns: int | None = None,
     ax: Axes | None = None,
 ) -> Figure:
-    """The kernels of one layer, red above zero and blue below, white at zero.
+    """Draw the kernels of one layer, red above zero and blue below, white at zero.
 
     Args:
         array: Canonical weights, real numbers: ``(out, in / groups, *spatial)``, one to three spatial axes (one tile a
@@ -53,6 +53,16 @@ def kernels(
 
     Raises:
         CnnlensError: No such channel, nothing to draw, no real numbers, or too many tiles for one picture.
+
+    >>> import cnnlens.sample
+    >>> net = cnnlens.open(cnnlens.sample.MODEL)
+    >>> figure = cnnlens.plot.kernels(net["conv2d"].kernel.array, title="conv2d")
+    >>> cnnlens.plot.save(figure, "kernels.png").name
+    'kernels.png'
+    >>> cnnlens.plot.kernels(net["conv2d"].kernel.array, channel=1)
+    Traceback (most recent call last):
+        ...
+    cnnlens.errors.CnnlensError: there is no input channel 1; the layer has channel 0 only
     """
     values = real_numbers(array, "weights", 1, 5)
     if values.ndim <= 2:

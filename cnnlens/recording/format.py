@@ -51,7 +51,7 @@ _SPATIAL = {1: ("length",), 2: ("height", "width"), 3: ("depth", "height", "widt
 
 @dataclass(frozen=True)
 class Description:
-    """What made a recording: everything that must be the same for a killed run to go on.
+    """Says what made a recording: everything that must be the same for a killed run to go on.
 
     Attributes:
         model: ``file`` (its name alone), ``sha256`` of the file, ``network_hash`` of graph, configs and weights.
@@ -85,7 +85,7 @@ class Description:
     complete: bool = False
 
     def to_json(self) -> dict[str, Any]:
-        """The ``cnnlens`` attribute of the group."""
+        """Give the description as the ``cnnlens`` attribute of the group."""
         return {
             "format": FORMAT,
             "complete": self.complete,
@@ -109,7 +109,8 @@ class Description:
 
     @classmethod
     def from_json(cls, data: Any) -> Description:
-        """
+        """Read the ``cnnlens`` attribute of a group.
+
         Raises:
             ValueError: it is none; says what is wrong.
         """
@@ -149,11 +150,11 @@ class Description:
         return -(-self.count // self.batch)
 
     def samples(self, batch: int) -> int:
-        """How many examples batch number ``batch`` has: the last may have fewer."""
+        """Say how many examples batch number ``batch`` has: the last may have fewer."""
         return min(self.batch, self.count - batch * self.batch)
 
     def difference(self, other: Description) -> str | None:
-        """Why a run described by ``other`` cannot go on with this one; None where it can."""
+        """Say why a run described by ``other`` cannot go on with this one; None where it can."""
         if self.model["network_hash"] != other.model["network_hash"]:
             mine, its = self.model["network_hash"][:12], other.model["network_hash"][:12]
             return f"another model was recorded (its hash is {mine}…, this one's is {its}…)"
@@ -206,7 +207,7 @@ def _few(names: Sequence[str]) -> str:
 
 
 def array_names(tensors: Iterable[str]) -> dict[str, str]:
-    """A name for each tensor's array: a safe file name, unique on any file system, clashing with no dimension's name.
+    """Name each tensor's array: a safe file name, unique on any file system, clashing with no dimension's name.
 
     >>> array_names(["conv2d", "outer/conv", "x[1]", "x", "sample", "CONV2D"])
     {'conv2d': 'conv2d', 'outer/conv': 'outer.conv', 'x[1]': 'x_1', 'x': 'x', 'sample': 'sample_', 'CONV2D': 'CONV2D_2'}
@@ -233,13 +234,13 @@ def _claims(name: str) -> set[str]:
 
 
 def dimension_names(name: str, rank: int) -> tuple[str, ...]:
-    """``("sample", "conv2d_channel", "conv2d_height", "conv2d_width")``: all arrays share the first alone."""
+    """Name axes ``("sample", "conv2d_channel", "conv2d_height", …)``: all arrays share the first alone."""
     spatial = _SPATIAL.get(rank - 2, tuple(f"axis{axis}" for axis in range(2, rank)))
     return ("sample", *(f"{name}_{axis}" for axis in ("channel", *spatial)))[:rank]
 
 
 def chunk_name(batch: int, rank: int) -> str:
-    """The file of a batch in an array's folder: ``c.3.0.0.0``."""
+    """Name the file of a batch in an array's folder: ``c.3.0.0.0``."""
     return ".".join(["c", str(batch), *["0"] * (rank - 1)])
 
 
@@ -247,7 +248,7 @@ def chunk_name(batch: int, rank: int) -> str:
 
 
 def array_metadata(name: str, tensor: str, shape: tuple[int, ...], batch: int, dtype: np.dtype[Any]) -> dict[str, Any]:
-    """``zarr.json`` of one array: chunks of one batch, uncompressed, axes named.
+    """Make ``zarr.json`` of one array: chunks of one batch, uncompressed, axes named.
 
     What is not recorded yet reads as NaN where the dtype has one.
     """
@@ -271,7 +272,7 @@ def array_metadata(name: str, tensor: str, shape: tuple[int, ...], batch: int, d
 
 
 def group_metadata(description: Description, arrays: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """``zarr.json`` of the group, the arrays' metadata inside, so that one file says all."""
+    """Make ``zarr.json`` of the group, the arrays' metadata inside, so that one file says all."""
     return {
         "zarr_format": 3,
         "node_type": "group",
@@ -288,17 +289,17 @@ def dumps(data: Mapping[str, Any]) -> bytes:
 
 
 def header_line(description: Description) -> bytes:
-    """The first line of the log, there before anything else is: whose recording this is going to be."""
+    """Write the first line of the log, there before anything else is: whose recording this is going to be."""
     return json.dumps({"recording": description.to_json()}, allow_nan=False).encode() + b"\n"
 
 
 def log_line(batch: int, crc32: Mapping[str, int]) -> bytes:
-    """The line that makes a batch recorded: the CRC-32 of its chunk of each array."""
+    """Write the line that makes a batch recorded: the CRC-32 of its chunk of each array."""
     return json.dumps({"batch": batch, "crc32": dict(crc32)}).encode() + b"\n"
 
 
 def read_log(content: bytes) -> tuple[Description | None, list[dict[str, int]], list[int]]:
-    """What a log says, as far as it can be followed: a kill may have cut its last line.
+    """Read what a log says, as far as it can be followed: a kill may have cut its last line.
 
     Returns:
         The description (None where even that line is not whole), the checksums of batches 0, 1, …, and after how many

@@ -102,6 +102,21 @@ def record(
     Raises:
         CnnlensError: inputs that do not fit, another run's recording in the way, a full disk, a backend that refuses,
             crashes or hangs; one line each. What was recorded by then stays, and the same call goes on from there.
+
+    >>> import cnnlens.sample
+    >>> recording = cnnlens.record(
+    ...     cnnlens.sample.MODEL, cnnlens.sample.IMAGES, backend="reference", layers=["conv2d"], out="run.zarr"
+    ... )
+    >>> recording
+    <Recording run.zarr: 2 tensors of 10 inputs, reference on cpu>
+    >>> list(recording)
+    ['input_layer', 'conv2d']
+    >>> recording["conv2d"][:2].shape  # canonical (N, C, H, W), read when it is sliced
+    (2, 32, 28, 28)
+    >>> cnnlens.record(cnnlens.sample.MODEL, cnnlens.sample.IMAGES, backend="reference", layers=["conv"])
+    Traceback (most recent call last):
+        ...
+    cnnlens.errors.CnnlensError: ...: no layer is named 'conv'; did you mean 'conv2d' or 'conv2d_1'?
     """
     if not isinstance(model, str | os.PathLike | Network):
         live = model
@@ -382,7 +397,7 @@ def _default_batch(network: Network, tensors: Iterable[str], stream: InputStream
 
 
 def runs_here(live: Any, backend: str) -> bool:
-    """Whether a live model runs under ``backend`` in this very process."""
+    """Tell whether a live model runs under ``backend`` in this very process."""
     return live is not None and backend == backend_of(live)
 
 

@@ -26,13 +26,23 @@ _AGAIN = "fetch it again, or record it again"
 
 
 class Recording(Mapping[str, "Recorded"]):
-    """The feature maps of one run. ``recording["conv2d"]`` is read when it is sliced.
+    """Gives the feature maps of one run by tensor name, canonical ``(N, C, *spatial)``, read when they are sliced.
 
     Attributes:
         path: Its folder, a Zarr v3 group.
         count: How many inputs it was made for; ``recorded``: how many of them are there.
         info: What made it, as its ``cnnlens`` attribute has it: ``model``, ``inputs``, ``backend``, ``versions``,
             ``device``, ``precision``, ``batch``, ``weights``, ``notes``.
+
+    >>> import cnnlens.sample
+    >>> made = cnnlens.record(cnnlens.sample.MODEL, cnnlens.sample.IMAGES, backend="reference", out="run.zarr")
+    >>> recording = cnnlens.Recording.open("run.zarr")
+    >>> recording.count, recording.complete, recording.inputs
+    (10, True, ('input_layer',))
+    >>> recording.info["backend"], recording.info["precision"]
+    ('reference', 'native')
+    >>> recording.names[:2]
+    ['0-t-shirt', '1-trouser']
     """
 
     def __init__(
@@ -58,6 +68,15 @@ class Recording(Mapping[str, "Recorded"]):
 
         Raises:
             FileRefusedError: it is none, it is damaged, or a later cnnlens wrote it; one line.
+
+        >>> import cnnlens.sample
+        >>> made = cnnlens.record(cnnlens.sample.MODEL, cnnlens.sample.IMAGES, backend="reference", out="run.zarr")
+        >>> cnnlens.Recording.open("run.zarr")
+        <Recording run.zarr: 9 tensors of 10 inputs, reference on cpu>
+        >>> cnnlens.Recording.open("nowhere.zarr")
+        Traceback (most recent call last):
+            ...
+        cnnlens.errors.FileRefusedError: nowhere.zarr: does not exist; check the name
         """
         folder = Path(path)
         if not folder.exists():
@@ -86,10 +105,22 @@ class Recording(Mapping[str, "Recorded"]):
     # -- what is in it -----------------------------------------------------------------------------------------------
 
     def __getitem__(self, name: str) -> Recorded:
-        """The feature maps of a tensor by its name in the network.
+        """Give the feature maps of a tensor by its name in the network; nothing is read before it is sliced.
 
         Raises:
             CnnlensError: it was not recorded; names the nearest.
+
+        >>> import cnnlens.sample
+        >>> images = cnnlens.sample.IMAGES
+        >>> recording = cnnlens.record(cnnlens.sample.MODEL, images, backend="reference", layers=["conv2d"])
+        >>> recording["conv2d"]
+        <Recorded 'conv2d' (10, 32, 28, 28) float32>
+        >>> recording["conv2d"][3, 0].shape  # one channel of one input
+        (28, 28)
+        >>> recording["dense"]
+        Traceback (most recent call last):
+            ...
+        cnnlens.errors.CnnlensError: ...: 'dense' was not recorded; there are 'input_layer', 'conv2d'
         """
         if name not in self._arrays:
             raise CnnlensError(
@@ -109,32 +140,34 @@ class Recording(Mapping[str, "Recorded"]):
 
     @property
     def count(self) -> int:
+        """Count the inputs that it was made for."""
         return self.description.count
 
     @property
     def batch(self) -> int:
-        """How many inputs one chunk holds: the step in which reading is cheapest."""
+        """Say how many inputs one chunk holds: the step in which reading is cheapest."""
         return self.description.batch
 
     @property
     def recorded(self) -> int:
-        """How many of the inputs are there, from the first on."""
+        """Count the inputs that are recorded, from the first on."""
         if self._log is None:
             return self.count if self.description.complete else 0
         return min(len(self._log) * self.batch, self.count)
 
     @property
     def complete(self) -> bool:
+        """Tell whether every input is recorded, so that all of it can be read."""
         return self.description.complete and self.recorded == self.count
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """The names of the tensors that are the network's inputs."""
+        """Name the tensors that are the network's inputs."""
         return tuple(self.description.inputs)
 
     @property
     def names(self) -> list[str]:
-        """A name for each input, from the file that it came from."""
+        """Give each input a name, from the file that it came from."""
         first = next(iter(self.description.sources.values()), ())
         found = [
             name if count == 1 else f"{name} {index}"
@@ -153,7 +186,7 @@ class Recording(Mapping[str, "Recorded"]):
 
     @property
     def verifiable(self) -> bool:
-        """Whether the checksums are there that were logged when it was written."""
+        """Tell whether the checksums are there that were logged when it was written."""
         return self._log is not None
 
     def verify(self, progress: Callable[[int, int], object] | None = None) -> int:
@@ -167,6 +200,12 @@ class Recording(Mapping[str, "Recorded"]):
 
         Raises:
             CnnlensError: a chunk is missing, cut or changed, or the recording has no log; says which.
+
+        >>> import cnnlens.sample
+        >>> images = cnnlens.sample.IMAGES
+        >>> recording = cnnlens.record(cnnlens.sample.MODEL, images, backend="reference", layers=["dense_1"])
+        >>> recording.verify()  # 10 inputs of 28 x 28 and 10 outputs of 10, float32
+        31760
         """
         if self._log is None:
             raise FileRefusedError(self.path, LOG, "is missing, so nothing can be verified", _AGAIN)

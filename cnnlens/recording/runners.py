@@ -32,7 +32,7 @@ _TIMEOUT = 600.0
 
 
 class Runner(Protocol):
-    """A network that is loaded somewhere. ``device`` is the one that it really runs on."""
+    """Runs a network that is loaded somewhere. ``device`` is the one that it really runs on."""
 
     @property
     def versions(self) -> Mapping[str, str]: ...
@@ -55,7 +55,7 @@ class Runner(Protocol):
 
 
 class WorkerRunner:
-    """A backend in a process of its own, taken from the pool of those that are warm."""
+    """Runs a backend in a process of its own, taken from the pool of those that are warm."""
 
     def __init__(self, network: Network, spec: str, options: RunOptions) -> None:
         self._tickets: deque[tuple[int, Mapping[str, Chunk]]] = deque()
@@ -93,7 +93,7 @@ class WorkerRunner:
 
 
 class LiveRunner:
-    """A backend in this process, on the live model that the caller holds."""
+    """Runs a backend in this process, on the live model that the caller holds."""
 
     def __init__(self, network: Network, name: str, options: RunOptions, live: Any) -> None:
         backend = seam.get(name)
@@ -152,7 +152,7 @@ class LiveRunner:
 
 
 def differing_weights(network: Network, runner: Runner) -> tuple[str, ...]:
-    """A line for each array that the backend holds otherwise than the file, compared bit for bit in its own layout."""
+    """List the arrays that the backend holds otherwise than the file, compared bit for bit in its layout."""
     return tuple(_differences(network, runner.layout, runner.weights()))
 
 

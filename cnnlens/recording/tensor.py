@@ -31,7 +31,7 @@ _PIECE = 8 << 20
 
 
 class Recorded:
-    """One tensor of a recording: like an array in canonical axes ``(N, C, *spatial)``, read when it is sliced.
+    """Reads one tensor of a recording: like an array in canonical axes ``(N, C, *spatial)``, read when sliced.
 
     Attributes:
         name: The tensor; ``array_name``: its array in the Zarr group.

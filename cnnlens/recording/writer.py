@@ -52,7 +52,7 @@ _PIECE = 8 << 20
 
 @dataclass(frozen=True)
 class Part:
-    """A whole chunk in a temporary file: its path, CRC-32, shape of the chunk, and dtype."""
+    """Names a whole chunk in a temporary file: its path, CRC-32, shape of the chunk, and dtype."""
 
     path: Path
     crc32: int
@@ -61,7 +61,7 @@ class Part:
 
 
 class RecordingWriter:
-    """A recording that is being made.
+    """Writes a recording, batch by batch.
 
     Args:
         path: Its folder: new, empty, or a recording that this goes on with.
@@ -104,19 +104,19 @@ class RecordingWriter:
 
     @property
     def finished(self) -> bool:
-        """Whether it was complete when it was opened."""
+        """Tell whether it was complete when it was opened."""
         return self.description.complete
 
     def crc32(self, batch: int, tensor: str) -> int | None:
-        """The logged checksum of a recorded chunk."""
+        """Give the logged checksum of a recorded chunk."""
         return self._log[batch].get(self._names[tensor])
 
     def part(self, tensor: str, batch: int) -> Path:
-        """Where a chunk is written before it is committed."""
+        """Say where a chunk is written before it is committed."""
         return self._parts / f"{self.description.tensors.index(tensor)}-{batch}"
 
     def shape(self, tensor: str) -> tuple[tuple[int, ...], str] | None:
-        """Chunk shape and dtype of a tensor, known once its first batch is there."""
+        """Give chunk shape and dtype of a tensor, known once its first batch is there."""
         metadata = self._metadata.get(self._names[tensor])
         if metadata is None:
             return None
@@ -171,7 +171,7 @@ class RecordingWriter:
             self._handle = -1
 
     def trouble(self, error: OSError | str) -> CnnlensError:
-        """An error of the disk in one line, with what is safe and what to do."""
+        """Make the error for trouble with the disk: one line, with what is safe and what to do."""
         reason = error if isinstance(error, str) else (error.strerror or str(error))
         if not self._log:
             return CnnlensError(f"{self._shown}: it cannot be written ({reason}); make space, or {_ELSEWHERE}")
@@ -328,7 +328,7 @@ class RecordingWriter:
 
 
 def is_disk_trouble(error: BaseException) -> str | None:
-    """The reason, where an error that came from a worker is the disk's: full, over quota, file too large, gone bad."""
+    """Give the reason where a worker's error is the disk's: full, over quota, file too large, gone bad."""
     for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS):
         if os.strerror(number) in str(error):
             return os.strerror(number)

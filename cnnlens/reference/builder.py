@@ -46,7 +46,7 @@ _REFUSED = {
 
 
 def build(kind: str, module: str | None, config: Mapping[str, Any], keras_version: tuple[int, ...] = (3,)) -> Operation:
-    """The operation of a layer.
+    """Build the operation of a layer.
 
     Args:
         kind: The class name in the file, such as ``Conv2D``, ``Add`` (layer or bare op) or ``TFOpLambda``.

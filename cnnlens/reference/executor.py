@@ -51,7 +51,7 @@ class _Step:
 
 
 class Executor:
-    """A network made ready to run: the calls that are needed, their weights in the run's dtype, what to drop when.
+    """Runs a network: knows the calls that are needed, their weights in the run's dtype, what to drop when.
 
     Args:
         network: What to run.
@@ -118,7 +118,7 @@ class Executor:
     # -- running -----------------------------------------------------------------------------------------------------
 
     def run(self, inputs: Any, batch: int | None = None) -> dict[str, Array]:
-        """Feature maps in canonical axes; see ``Graph.run``."""
+        """Compute feature maps in canonical axes; see ``Network.run``."""
         given = self._inputs(inputs)
         count = len(given[0])
         chunk = batch or self._chunk(count)
@@ -129,7 +129,7 @@ class Executor:
         return {name: self._canonical(name, array) for name, array in stored.items()}
 
     def stored(self, given: Sequence[Array]) -> dict[str, Array]:
-        """One batch through the network: wanted arrays by name, in the file's own axes. ``given`` is in them too."""
+        """Run one batch: wanted arrays by name, in the file's own axes. ``given`` is in them too."""
         values: dict[Ref, Any] = {
             ref: np.ascontiguousarray(array, dtype=self.dtype)
             for ref, array in zip(self.network.inputs, given, strict=True)

@@ -44,7 +44,7 @@ _KERAS_MODULES = ("keras", "tf_keras", "tensorflow")
 
 
 class Operation:
-    """One layer kind with its configuration parsed.
+    """Computes one layer kind, with its configuration parsed.
 
     Args:
         kind: The class name, such as ``Conv2D``.
@@ -62,7 +62,7 @@ class Operation:
         self.keras_version = keras_version
 
     def output_shape(self, *args: Any, **kwargs: Any) -> Any:
-        """The shape that comes out, from shapes alone.
+        """Work out the shape that comes out, from shapes alone.
 
         Args: the same structure as the call's, with a shape (``None`` where unknown, as the batch is) for each array.
         Returns: one shape, or a list of shapes where the operation returns several arrays.
@@ -74,12 +74,12 @@ class Operation:
         raise NotImplementedError
 
     def refuse(self, reason: str) -> UnsupportedLayerError:
-        """The error that says why this layer cannot be computed, without its name."""
+        """Make the error that says why this layer cannot be computed, without its name."""
         return UnsupportedLayerError(f"{printable(self.kind)}: {reason}")
 
 
 class LinearOperation(Operation):
-    """A layer that is linear in its input and its weights, then an activation: what the rounding audit rests on.
+    """Computes what is linear in its input and weights, then an activation: what the rounding audit rests on.
 
     ``linear`` on squared weights (bias included) and squared inputs gives the variance of the rounding noise.
     """
@@ -88,7 +88,7 @@ class LinearOperation(Operation):
     activation: Activation | None = None
 
     def linear(self, weights: Weights, x: Array) -> Array:
-        """The layer before its activation, bias included; a fresh array."""
+        """Compute the layer before its activation, bias included; a fresh array."""
         raise NotImplementedError
 
     def __call__(self, weights: Weights, *args: Any, **kwargs: Any) -> Array:
@@ -114,14 +114,14 @@ def register(*kinds: str) -> Callable[[OperationType], OperationType]:
 
 
 def known_kinds() -> tuple[str, ...]:
-    """Every layer kind that the reference computes, sorted."""
+    """List every layer kind that the reference computes, sorted."""
     return tuple(sorted(_REGISTRY))
 
 
 def build_layer(
     kind: str, module: str | None, config: Mapping[str, Any], keras_version: tuple[int, ...]
 ) -> Operation | None:
-    """The operation of a layer of Keras' own, or None where there is none of this name.
+    """Build the operation of a layer of Keras' own, or None where there is none of this name.
 
     A class of the same name from anywhere else (``module`` says where) is somebody's own and is not guessed at.
     """
@@ -135,14 +135,14 @@ def build_layer(
 
 
 def whole(value: Any, what: str) -> int:
-    """``value`` as an int; a JSON number such as ``2.0`` passes, anything else is refused with ``what``."""
+    """Read ``value`` as an int; a JSON number such as ``2.0`` passes, all else is refused with ``what``."""
     if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value):
         raise UnsupportedLayerError(f"{what} must be a whole number, not {printable(value)}")
     return int(value)
 
 
 def numbers(value: Any, count: int, what: str, *, least: int = 0) -> tuple[int, ...]:
-    """``value`` as ``count`` whole numbers of at least ``least``; one number stands for all of them."""
+    """Read ``value`` as ``count`` whole numbers of at least ``least``; one number stands for all of them."""
     items: list[Any] = list(cast("Sequence[Any]", value)) if isinstance(value, list | tuple) else [value] * count
     if len(items) != count:
         raise UnsupportedLayerError(f"{what} must be one whole number or {count}, not {printable(items)}")
@@ -153,7 +153,7 @@ def numbers(value: Any, count: int, what: str, *, least: int = 0) -> tuple[int, 
 
 
 def data_format(config: Mapping[str, Any], *, default: str = "channels_last") -> str:
-    """``channels_last`` or ``channels_first`` from a configuration; absent means Keras' default."""
+    """Read ``channels_last`` or ``channels_first`` from a configuration; absent means Keras' default."""
     value = config.get("data_format") or default
     if value not in ("channels_last", "channels_first"):
         raise UnsupportedLayerError(f"data_format must be channels_last or channels_first, not {printable(value)}")
@@ -161,7 +161,7 @@ def data_format(config: Mapping[str, Any], *, default: str = "channels_last") ->
 
 
 def normalise_axis(axis: Any, rank: int, what: str = "axis") -> int:
-    """``axis`` counted from the front of an array of ``rank`` axes."""
+    """Count ``axis`` from the front of an array of ``rank`` axes."""
     number = whole(axis, what)
     if not -rank <= number < rank:
         raise UnsupportedLayerError(f"{what} {number} is outside an array of {rank} axes")
@@ -174,7 +174,7 @@ _LOCAL = threading.local()
 
 
 def scratch(name: str, shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
-    """A working array of this thread's own, reused from call to call (fresh pages cost more than the arithmetic).
+    """Lend a working array of this thread's own, used again from call to call (fresh pages cost more than arithmetic).
 
     Contents are undefined. Two uses at the same time need two names. Never return one to a caller.
     """

@@ -20,7 +20,7 @@ __all__ = ["Container", "Input", "ModelOperation", "TimeDistributed"]
 
 
 class Container(Operation):
-    """A nested model after its layers ran: hands on their output, or the list of them."""
+    """Hands on the output, or outputs, of a nested model whose layers ran."""
 
     def __init__(self) -> None:
         super().__init__("Functional", {}, (3,))
@@ -33,14 +33,14 @@ class Container(Operation):
 
 
 class Input(Operation):
-    """An input of the network; the executor gives it its array, so it is never called."""
+    """Stands for an input of the network; the executor gives it its array, so it is never called."""
 
     def __init__(self) -> None:
         super().__init__("InputLayer", {}, (3,))
 
 
 class TimeDistributed(Operation):
-    """The wrapped operation on every step of axis 1: ``(N, T, …)`` as ``(N * T, …)`` and back.
+    """Runs the wrapped operation on every step of axis 1: ``(N, T, …)`` as ``(N * T, …)`` and back.
 
     Source: Keras ``TimeDistributed``: "applies a layer to every temporal slice of an input".
     """
@@ -63,7 +63,7 @@ class TimeDistributed(Operation):
 
 
 class ModelOperation(Operation):
-    """A whole network as one operation, with its own weights; for a model inside a wrapper.
+    """Runs a whole network as one operation, with its own weights; for a model inside a wrapper.
 
     Raises:
         UnsupportedLayerError: one of its layers is not in the reference, or it has several inputs or outputs.

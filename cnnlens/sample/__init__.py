@@ -2,6 +2,12 @@
 
 The network was trained on Fashion-MNIST by `benchmarks/train_sample.py`; the images are the first test image of each
 class. See README.md in this folder for the numbers and the licence.
+
+>>> import cnnlens.sample
+>>> cnnlens.sample.MODEL.name
+'fashion_mnist_cnn.keras'
+>>> len(list(cnnlens.sample.IMAGES.glob("*.png"))), len(cnnlens.sample.LABELS)
+(10, 10)
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ _REFUSED_LAYERS = {"unknown": "attention", "lambda": "anything"}
 
 @dataclass
 class Contract:
-    """What the tests work with: the worker, and the contract's networks handed over and run once each."""
+    """Holds what the tests work with: the worker, and the contract's networks handed over and run once each."""
 
     worker: Worker
     folder: Path
@@ -67,7 +67,7 @@ class Contract:
 
 
 class BackendContract:
-    """Inherit and set ``backend``; pytest does the rest.
+    """Holds the tests that every backend must pass: inherit it and set ``backend``; pytest does the rest.
 
     Attributes:
         backend: The entry point's name.
@@ -76,6 +76,13 @@ class BackendContract:
         precision: How it runs.
         timeout: Seconds for each answer; the first imports the framework.
         tolerance: The largest error, as a part of the largest value of a feature map.
+
+    >>> from cnnlens.testing import BackendContract
+    >>> class TestMine(BackendContract):
+    ...     backend = "reference"  # the name under which your entry point declares it
+    ...     tolerance = 1e-6
+    >>> TestMine.framework, TestMine.device, TestMine.precision
+    ('keras', 'cpu', 'strict')
     """
 
     backend: ClassVar[str]
@@ -87,7 +94,7 @@ class BackendContract:
 
     @contextlib.contextmanager
     def opened(self) -> Generator[Contract]:
-        """A worker and a folder. The worker stays warm between the tests, so that the framework is imported once."""
+        """Lend a worker and a folder. The worker stays warm between tests, so that the framework is imported once."""
         with (
             temporary_folder() as folder,
             pool(self.backend, self.device, self.precision, self.timeout) as worker,

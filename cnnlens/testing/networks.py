@@ -257,7 +257,7 @@ REFUSED: dict[str, Maker] = {"unknown": _unknown, "lambda": _lambda}
 
 
 def network(name: str, framework: str = "keras") -> Network:
-    """One of ``NETWORKS`` or ``REFUSED``, with arrays that are the same every time.
+    """Build one of ``NETWORKS`` or ``REFUSED``, with arrays that are the same every time.
 
     Args:
         framework: ``keras``, or ``torch`` for the network of that name as PyTorch would export it.
@@ -281,7 +281,7 @@ def _numbers(generator: np.random.Generator, role: str, shape: tuple[int, ...]) 
 
 
 def inputs_for(net: Network, count: int) -> list[NDArray[Any]]:
-    """``count`` inputs in canonical axes ``(N, C, *spatial)``, one array for each of ``net.inputs``."""
+    """Draw ``count`` inputs in canonical axes ``(N, C, *spatial)``, one array for each of ``net.inputs``."""
     generator = np.random.default_rng(count)
     shapes = (net.canonical_shape(ref) for ref in net.inputs)
     return [

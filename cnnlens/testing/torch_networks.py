@@ -268,6 +268,6 @@ REFUSED: dict[str, Maker] = {"unknown": _unknown, "lambda": _file}
 
 
 def torch_network(name: str) -> Network:
-    """One of ``NETWORKS`` or ``REFUSED``, with arrays that are the same every time."""
+    """Build one of ``NETWORKS`` or ``REFUSED``, with arrays that are the same every time."""
     makers = {**NETWORKS, **REFUSED}
     return makers[name](_Graph(name, sorted(makers).index(name)))

@@ -25,7 +25,7 @@ _NAMES = (
 
 
 def hypotheses(problem: Problem) -> Iterator[Hypothesis]:
-    """Other activations than the model's, for layers that have one or could have."""
+    """Suggest other activations than the model's, for layers that have one or could have."""
     operation = problem.case.operation
     if isinstance(operation, PReLU):
         yield Hypothesis("the activation was left out", lambda case: _identity(case))

@@ -22,7 +22,7 @@ __all__ = ["explain"]
 
 
 def explain(case: Case, base: Arithmetic, tally: Tally, floor: float) -> tuple[str, bool]:
-    """The fault of a layer.
+    """Find the fault of a layer, in one sentence.
 
     Args:
         case: The call with its recorded inputs and output.

@@ -38,7 +38,7 @@ class _Fit:
 
 
 def hypotheses(problem: Problem) -> Iterator[Hypothesis]:
-    """Factors and shifts of the faulty channels."""
+    """Suggest factors and shifts of the faulty channels."""
     operation = problem.case.operation
     if isinstance(operation, LinearOperation):
         yield from problem.ranked(_linear(problem, operation))
@@ -283,7 +283,7 @@ def _line(output: Array, expected: Array, scale: Array, *, shifted: bool = True)
 
 
 def describe(problem: Problem) -> str:
-    """What can be said where nothing explains it: how large, how many, where."""
+    """Say what can be said where nothing explains it: how large, how many, where."""
     case = problem.sample
     output = np.asarray(case.output, np.float64)
     error = output - problem.expected.low

@@ -32,7 +32,7 @@ _MODES = {"edge": "edge replication", "reflect": "reflection", "wrap": "wrapping
 
 
 def hypotheses(problem: Problem) -> Iterator[Hypothesis]:
-    """For convolutions and pooling."""
+    """Suggest other strides, paddings and axes for convolutions and pooling."""
     operation = problem.case.operation
     if isinstance(operation, TransposedConvolution):
         yield from _crops(operation)

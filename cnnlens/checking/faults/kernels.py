@@ -26,12 +26,12 @@ _FEW_INPUTS = 4  # input channels whose every order is tried
 
 
 def main_kernel(operation: LinearOperation, weights: Any) -> str | None:
-    """The name of the weight that holds the taps."""
+    """Name the weight that holds the taps."""
     return next((name for name in ("kernel", "depthwise_kernel") if name in weights), None)
 
 
 def with_weight(name: str, change: Callable[[Array], Array]) -> Callable[[Case], Case]:
-    """A case with one weight changed; a change to another shape is refused."""
+    """Change one weight of a case; a change to another shape is refused."""
 
     def changed(case: Case) -> Case:
         array = change(np.asarray(case.weights[name], np.float64))
@@ -43,7 +43,7 @@ def with_weight(name: str, change: Callable[[Array], Array]) -> Callable[[Case],
 
 
 def hypotheses(problem: Problem) -> Iterator[Hypothesis]:
-    """For convolutions and dense layers."""
+    """Suggest other kernels for convolutions and dense layers."""
     operation = problem.case.operation
     if not isinstance(operation, LinearOperation):
         return

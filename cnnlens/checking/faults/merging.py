@@ -25,7 +25,7 @@ _MANY = 5  # operands whose every order is tried
 
 
 def hypotheses(problem: Problem) -> Iterator[Hypothesis]:
-    """For merges and for up-sampling."""
+    """Suggest other merges and other up-sampling."""
     operation = problem.case.operation
     if isinstance(operation, Merge | Concatenate):
         yield from _merges(problem, operation)

@@ -33,7 +33,7 @@ _NAMES = {"gamma": "the scale gamma", "beta": "the shift beta", "scale": "the sc
 
 
 def hypotheses(problem: Problem) -> Iterator[Hypothesis]:
-    """For layers that normalise."""
+    """Suggest other settings of layers that normalise."""
     operation = problem.case.operation
     if isinstance(operation, Rescaling):
         yield from _rescaling(operation)

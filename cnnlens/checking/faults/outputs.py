@@ -17,7 +17,7 @@ _POSITIONS = 400  # outputs of each channel that are compared to find which chan
 
 
 def hypotheses(problem: Problem) -> Iterator[Hypothesis]:
-    """The layer skipped, and its results turned round; most of them cost one comparison."""
+    """Suggest a layer skipped, or its results turned round; most of them cost one comparison."""
     case = problem.sample
     inputs = [x for x in arrays_of(case.args) if x.shape == case.output.shape and x.dtype.kind == "f"]
     for number in range(len(inputs)):
@@ -99,7 +99,7 @@ def _flattened(order: tuple[int, ...]) -> Callable[[Case], Case]:
 
 
 def channel_order(problem: Problem) -> Iterator[Hypothesis]:
-    """Which channel's results stand in which channel's place, where each is found somewhere."""
+    """Say which channel's results stand in which channel's place, where each is found somewhere."""
     output = problem.rows(np.asarray(problem.sample.output, np.float64))
     expected = problem.rows(problem.expected.low)
     scale = problem.rows(problem.expected.scale)

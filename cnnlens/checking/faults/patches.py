@@ -30,7 +30,7 @@ _CHANNELS = 6  # faulty channels looked at
 
 
 def hypotheses(problem: Problem) -> Iterator[Hypothesis]:
-    """For plain convolutions and dense layers."""
+    """Suggest what may have happened to the patches of plain convolutions and dense layers."""
     operation = problem.case.operation
     if not (isinstance(operation, Dense) or (isinstance(operation, Convolution) and operation.groups == 1)):
         return

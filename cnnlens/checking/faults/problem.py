@@ -36,7 +36,7 @@ _FEW = 12  # channels that it is first tried on
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """One thing that may have happened.
+    """Says what may have happened, and computes it.
 
     Attributes:
         text: What is said if it fits.
@@ -52,7 +52,7 @@ class Hypothesis:
 
 
 def number(value: float) -> str:
-    """A factor or a value with as many digits as it is known to: ``1.0001``, ``0.001``, ``1e-05``."""
+    """Write a factor or a value with as many digits as it is known to: ``1.0001``, ``0.001``, ``1e-05``."""
     off = abs(value - 1)
     if 0 < off < 0.1:
         decimals = min(int(np.ceil(-np.log10(off))) + 2, 9)
@@ -62,7 +62,7 @@ def number(value: float) -> str:
 
 @dataclass
 class Problem:
-    """A layer whose errors no arithmetic explains.
+    """Holds a layer whose errors no arithmetic explains.
 
     Attributes:
         case: All of it; ``base``: the arithmetic that it otherwise ran in.
@@ -77,7 +77,7 @@ class Problem:
 
     @cached_property
     def needed(self) -> float:
-        """The effective bits that an explanation must leave."""
+        """Give the effective bits that an explanation must leave."""
         if self.base.stored:
             return self.base.format.level + 4
         if self.base is not EXACT:
@@ -86,7 +86,7 @@ class Problem:
 
     @cached_property
     def faulty(self) -> Array:
-        """The numbers of the channels that are not rounding."""
+        """List the numbers of the channels that are not rounding."""
         if self.base is EXACT:
             marked = self.tally.faulty(min(self.floor, 22.0))
         else:
@@ -97,13 +97,13 @@ class Problem:
 
     @cached_property
     def whole(self) -> bool:
-        """Whether (nearly) every channel is faulty: then no channel by itself is to blame."""
+        """Tell whether (nearly) every channel is faulty: then no channel by itself is to blame."""
         used = int((self.tally.count > 0).sum())
         return used <= 1 or self.faulty.size > 0.7 * used
 
     @cached_property
     def sample(self) -> Case:
-        """A few examples, those with the worst output among them."""
+        """Pick a few examples, those with the worst output among them."""
         case = self.case
         if not case.splits:
             return case
@@ -115,7 +115,7 @@ class Problem:
 
     @cached_property
     def few(self) -> Case | None:
-        """The sample with a few output channels alone, where the layer's kind allows to leave the others out."""
+        """Reduce the sample to a few output channels, where the layer's kind allows to leave the others out."""
         operation = self.sample.operation
         if not isinstance(operation, Dense | Convolution) or getattr(operation, "groups", 1) != 1:
             return None
@@ -133,11 +133,11 @@ class Problem:
 
     @cached_property
     def expected(self) -> Prediction:
-        """What the sample should give."""
+        """Compute what the sample should give."""
         return predict(self.sample, self.base)
 
     def attempt(self, case: Case, view: View | None = None) -> Tally | None:
-        """The errors of a changed case against its output; None where it does not even have the shape."""
+        """Compare a changed case with its output: its errors, or None where it does not even have the shape."""
         try:
             made = predict(case, self.base)
             if view is not None:
@@ -152,7 +152,7 @@ class Problem:
         return tally
 
     def fits(self, tally: Tally | None, slack: float = 0.0) -> bool:
-        """Whether nothing but rounding is left."""
+        """Tell whether nothing but rounding is left."""
         if tally is None or not np.isfinite(tally.squares).all():
             return False
         if selects(self.case.operation):
@@ -161,7 +161,7 @@ class Problem:
         return tally.bits >= needed and not tally.below(needed).any()
 
     def explains(self, hypothesis: Hypothesis) -> bool:
-        """Whether a hypothesis explains the recording: first on a few channels, then on a few examples, then on all."""
+        """Tell whether a hypothesis explains the recording: on a few channels, a few examples, then on all."""
         stages = [self.few if hypothesis.narrow else None, self.sample]
         for stage in stages:
             if stage is None:
@@ -222,7 +222,7 @@ class Problem:
         return self.attempt(changed, hypothesis.view)
 
     def ranked(self, hypotheses: Iterable[Hypothesis]) -> list[Hypothesis]:
-        """Hypotheses with fitted numbers, the best fitting first; the earlier of two that are as good."""
+        """Sort hypotheses with fitted numbers, the best fitting first; the earlier of two that are as good."""
         scored: list[tuple[float, Hypothesis]] = []
         for place, hypothesis in enumerate(hypotheses):
             tally = self._try(hypothesis, self.sample)
@@ -231,7 +231,7 @@ class Problem:
         return [hypothesis for _, hypothesis in sorted(scored, key=lambda one: one[0])]
 
     def rows(self, array: Array) -> Array:
-        """An array shaped like the output as ``(positions, channels)``."""
+        """Turn an array shaped like the output into ``(positions, channels)``."""
         axis = self.sample.channel(array)
         return np.moveaxis(array, axis, -1).reshape(-1, array.shape[axis]) if array.ndim > 1 else array[:, None]
 

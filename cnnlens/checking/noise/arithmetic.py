@@ -31,7 +31,7 @@ _AFTER = 2.0**-21
 
 @dataclass(frozen=True)
 class Arithmetic:
-    """One way to compute a layer.
+    """Describes one way to compute a layer.
 
     Attributes:
         format: The format that gives the verdict its name.
@@ -54,11 +54,11 @@ class Arithmetic:
         return self.format.name
 
     def operand(self, x: Array) -> Array:
-        """``x`` as a product sees it."""
+        """Round ``x`` as a product sees it."""
         return to_format(x, self.format, self.rounding) if self.operands else x
 
     def weight(self, x: Array) -> Array:
-        """A weight that is added, not multiplied with a kernel."""
+        """Round a weight that is added, not multiplied with a kernel."""
         return to_format(x, self.format, self.rounding) if self.operands and self.weights else x
 
     def result(self, x: Array) -> Array:
@@ -71,7 +71,7 @@ class Arithmetic:
         spread: Array,
         finish: Callable[[Array], tuple[Array, Array | None]],
     ) -> tuple[Array, Array]:
-        """The lowest and highest results that honest accumulation gives.
+        """Bound the results that honest accumulation gives, from below and above.
 
         Args:
             product: What is computed before ``finish``, without ``bias`` where that is given apart.
@@ -119,7 +119,7 @@ def _halves(wanted: Format, *, results: bool) -> Iterator[Arithmetic]:
 
 
 def candidates(output: Array) -> Iterator[Arithmetic]:
-    """What may have given this output, the likely first.
+    """List what may have given this output, the likely first.
 
     An output whose every number is one of a narrow format's was stored in it; one that is not was at most made from
     operands of that format.

@@ -30,7 +30,7 @@ _HUGE = 1 << 24
 
 
 def map_arrays(structure: Any, change: Callable[[Array], Any]) -> Any:
-    """``structure`` (nested lists, tuples, dicts) with ``change(array)`` in place of every array."""
+    """Rebuild ``structure`` (nested lists, tuples, dicts) with ``change(array)`` in place of every array."""
     if isinstance(structure, np.ndarray):
         return change(cast("Array", structure))
     if isinstance(structure, list):
@@ -43,19 +43,19 @@ def map_arrays(structure: Any, change: Callable[[Array], Any]) -> Any:
 
 
 def arrays_of(structure: Any) -> list[Array]:
-    """Every array in ``structure``, in order."""
+    """List every array in ``structure``, in order."""
     found: list[Array] = []
     map_arrays(structure, found.append)
     return found
 
 
 def wide(x: Array) -> Array:
-    """Floating arrays as float64; others as they are."""
+    """Widen floating arrays to float64; others stay as they are."""
     return x.astype(np.float64, copy=False) if x.dtype.kind == "f" else x
 
 
 class Picked(Operation):
-    """One of the outputs of an operation that gives several, ``inner``."""
+    """Computes one of the outputs of an operation that gives several, ``inner``."""
 
     def __init__(self, operation: Operation, index: int) -> None:
         super().__init__(operation.kind, operation.config, operation.keras_version)
@@ -65,13 +65,13 @@ class Picked(Operation):
         return self.pick(self.inner(weights, *args, **kwargs))
 
     def pick(self, results: Any) -> Any:
-        """The one of ``results``."""
+        """Pick the one of ``results``."""
         return results[self._index]
 
 
 @dataclass(frozen=True)
 class Case:
-    """A call to be audited.
+    """Holds a call to be audited.
 
     Attributes:
         operation: The reference's arithmetic of the layer.
@@ -101,7 +101,7 @@ class Case:
         kwargs: Mapping[str, Any],
         output: Array,
     ) -> Case:
-        """The case of a recorded call.
+        """Make the case of a recorded call.
 
         Raises:
             UnsupportedLayerError: the reference cannot compute it.
@@ -136,19 +136,19 @@ class Case:
         )
 
     def picked(self, index: int) -> Case:
-        """The case of one output of a call that has several."""
+        """Make the case of one output of a call that has several."""
         if isinstance(self.operation, Container):
             return replace(self, args=(self.args[0][index],))
         return replace(self, operation=Picked(self.operation, index))
 
     @property
     def count(self) -> int:
-        """Examples in the batch."""
+        """Count the examples in the batch."""
         return self.output.shape[0] if self.output.ndim else 1
 
     @property
     def splits(self) -> bool:
-        """Whether examples are computed one by one, so that a part of the batch gives a part of the output."""
+        """Tell whether examples are computed one by one, so that a part of the batch gives a part of the output."""
         if isinstance(self.operation, BareOperation | KerasTwoOperation | Picked) or not self.output.ndim:
             return False
         inputs = arrays_of((self.args, dict(self.kwargs)))
@@ -157,7 +157,7 @@ class Case:
         return bool(inputs) and not over_batch and all(x.ndim and x.shape[0] == self.count for x in inputs)
 
     def part(self, rows: slice) -> Case:
-        """Some examples of the batch; views."""
+        """Take some examples of the batch; views."""
 
         def cut(x: Array) -> Array:
             return x[rows]
@@ -166,7 +166,7 @@ class Case:
         return replace(self, args=args, kwargs=kwargs, output=self.output[rows])
 
     def parts(self, block: int = _BLOCK) -> Iterator[tuple[int, Case]]:
-        """The batch in parts of about ``block`` elements, each with the number of its first example."""
+        """Cut the batch into parts of about ``block`` elements, each with the number of its first example."""
         if not self.splits:
             yield 0, self
             return
@@ -177,17 +177,17 @@ class Case:
             yield start, self.part(slice(start, start + step))
 
     def inputs(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Its arguments in float64."""
+        """Give its arguments in float64."""
         return map_arrays(self.args, wide), map_arrays(dict(self.kwargs), wide)
 
     def channel(self, output: Array) -> int:
-        """The channel axis of an array shaped like the output."""
+        """Give the channel axis of an array shaped like the output."""
         if output.ndim < 2:
             return 0
         return 1 if output.ndim == 2 or self.channel_axis == 1 else output.ndim - 1
 
     def canonical(self, index: tuple[int, ...]) -> tuple[int, ...]:
-        """An index into the (folded) output as one into the canonical feature map ``(N, C, *spatial)``."""
+        """Turn an index into the (folded) output into one into the canonical feature map ``(N, C, *spatial)``."""
         if self.folded and index:
             index = (*(int(i) for i in np.unravel_index(index[0], self.folded)), *index[1:])
         if len(index) < 3 or self.channel_axis == 1:

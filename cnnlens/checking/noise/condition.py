@@ -78,7 +78,7 @@ def bare_kind(operation: Operation) -> str | None:
 
 
 def selects(operation: Operation) -> bool:
-    """Whether the layer only picks, moves or compares values, so that nothing may be rounded at all."""
+    """Tell whether the layer only picks, moves or compares values, so that nothing may be rounded at all."""
     kind = bare_kind(operation)
     if kind is not None:
         return kind in _SELECTING_BARE
@@ -92,7 +92,7 @@ def selects(operation: Operation) -> bool:
 
 
 def rounds_once(operation: Operation, args: Sequence[Any]) -> bool:
-    """Whether an output is one IEEE operation (a sum of two, a ReLU): float32 gives the float64 result rounded."""
+    """Tell whether an output is one IEEE operation (a sum of two, a ReLU): float32 gives the float64 result rounded."""
     if isinstance(operation, ActivationLayer):
         return operation.activation is None or operation.activation.name in ("relu", "relu6", "hard_tanh")
     if bare_kind(operation) in _ONE_ROUNDING_BARE:
@@ -101,7 +101,7 @@ def rounds_once(operation: Operation, args: Sequence[Any]) -> bool:
 
 
 def bilinear(operation: Operation) -> bool:
-    """Whether the layer is a sum of products of its operands."""
+    """Tell whether the layer is a sum of products of its operands."""
     kind = bare_kind(operation)
     return kind in _BILINEAR_BARE if kind is not None else isinstance(operation, Dot) and not operation.normalize
 
@@ -109,7 +109,7 @@ def bilinear(operation: Operation) -> bool:
 def scale_of(
     operation: Operation, weights: Mapping[str, Array], args: Sequence[Any], kwargs: Mapping[str, Any], y: Array
 ) -> Array:
-    """The scale of rounding noise at each output ``y`` of a layer; everything in float64."""
+    """Compute the scale of rounding noise at each output ``y`` of a layer; everything in float64."""
     if isinstance(operation, ActivationLayer) and operation.activation is not None:
         x = cast("Array", args[0])
         return propagate(operation.activation, x, np.abs(x))[1]

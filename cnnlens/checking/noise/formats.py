@@ -20,7 +20,7 @@ Rounding = Literal["even", "away", "down"]
 
 @dataclass(frozen=True)
 class Format:
-    """A binary floating-point format.
+    """Describes a binary floating-point format.
 
     Attributes:
         name: As the verdicts call it.
@@ -45,7 +45,7 @@ BFLOAT16 = Format("bfloat16", 7, -126, 3.3895313892515355e38, 8.4)
 
 
 def to_format(x: Array, wanted: Format, rounding: Rounding = "even") -> Array:
-    """``x`` (float64) rounded to a format, still as float64; what is too large becomes infinite.
+    """Round ``x`` (float64) to a format, still as float64; what is too large becomes infinite.
 
     Args:
         rounding: To the nearest with ties to ``even`` (IEEE 754, most conversions), ties ``away`` from zero (CUDA's
@@ -74,7 +74,7 @@ def to_format(x: Array, wanted: Format, rounding: Rounding = "even") -> Array:
 
 
 def fits(x: Array, wanted: Format) -> bool:
-    """Whether every finite number of ``x`` is one of the format's, as all are that were computed in it."""
+    """Tell whether every finite number of ``x`` is one of the format's, as all are that were computed in it."""
     flat = np.ascontiguousarray(x, np.float64).reshape(-1)
     for start in range(0, flat.size, 1 << 20):
         part = flat[start : start + (1 << 20)]

@@ -36,7 +36,7 @@ _LOST = 1e-30  # a float32 sum of squares (of numbers up to one) below this has 
 
 @dataclass(frozen=True)
 class Stage:
-    """One linear part of a layer: its operation (without activation) and where its weights are."""
+    """Describes one linear part of a layer: its operation (without activation) and where its weights are."""
 
     operation: LinearOperation
     names: Mapping[str, str]
@@ -47,7 +47,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Product:
-    """A layer before its activation: ``value`` (with bias), ``spread`` (noise's scale), ``bias`` as it broadcasts."""
+    """Holds a layer before its activation: ``value`` (with bias), ``spread`` (noise's scale), ``bias`` to add."""
 
     value: Array
     spread: Array
@@ -55,7 +55,7 @@ class Product:
 
 
 def stages(operation: LinearOperation) -> list[Stage]:
-    """The linear parts of a layer, in order."""
+    """List the linear parts of a layer, in order."""
     if not isinstance(operation, SeparableConvolution):
         plain = {"kernel": "kernel", "bias": "bias", "depthwise_kernel": "depthwise_kernel"}
         return [Stage(operation, plain)]
@@ -77,7 +77,7 @@ def stages(operation: LinearOperation) -> list[Stage]:
 
 
 def fan_in(operation: LinearOperation, weights: Mapping[str, Array]) -> int:
-    """How many products are added for an output (for a transposed convolution: at most)."""
+    """Count the products that are added for an output (for a transposed convolution: at most)."""
     return sum(_fan_in(stage.operation, stage.weights(weights)) for stage in stages(operation))
 
 
@@ -108,7 +108,7 @@ def product(
     *,
     scale: bool = True,
 ) -> Product:
-    """The layer before its activation.
+    """Compute the layer before its activation.
 
     Args:
         weights, x: Float64, or stored ones that are widened here.
@@ -189,7 +189,7 @@ def _broadcast_bias(operation: LinearOperation, bias: Array) -> Array:
 
 
 def without_bias(weights: Mapping[str, Array]) -> dict[str, Array]:
-    """The same weights with a bias of zero."""
+    """Give the same weights with a bias of zero."""
     return {name: np.zeros_like(array) if name == "bias" else array for name, array in weights.items()}
 
 

@@ -28,7 +28,7 @@ _NAMES = ("a number", "+inf", "-inf", "NaN")
 
 
 def strays(case: Case, expected: Array, first: int = 0) -> tuple[str, tuple[int, ...]] | None:
-    """What is wrong with the positions of NaN and infinity, and the first such position; None where nothing is.
+    """Say what is wrong with the positions of NaN and infinity, and the first such position; None if nothing is.
 
     Args:
         expected: The reference's output in float64; what overflows float32 counts as infinite.
@@ -68,7 +68,7 @@ def channels(numbers: Any, limit: int = 6) -> str:
 
 
 def nonfinite_weights(layer: Layer | None, weights: Any) -> str:
-    """One sentence that names a weight with NaN or infinity and its output channels; empty where all are finite."""
+    """Name a weight with NaN or infinity and its output channels, in a sentence; empty if all are finite."""
     for name, array in weights.items():
         if array.dtype.kind != "f" or bool(np.isfinite(array).all()):
             continue

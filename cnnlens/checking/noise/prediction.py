@@ -30,7 +30,7 @@ _BAND = 2.0**-18
 
 @dataclass(frozen=True)
 class Prediction:
-    """The lowest and the highest honest result (the same array where nothing is rounded), and the noise's scale."""
+    """Holds the lowest and the highest honest result (one array if nothing is rounded), and the noise's scale."""
 
     low: Array
     high: Array
@@ -38,7 +38,7 @@ class Prediction:
 
 
 def predict(case: Case, arithmetic: Arithmetic = EXACT, spread: Array | None = None) -> Prediction:
-    """The outputs of a case, float64, in the shape of its output.
+    """Predict the outputs of a case, float64, in the shape of its output.
 
     Args:
         spread: ``spread_of(case)``, where it is at hand; it is the same under every arithmetic.
@@ -50,7 +50,7 @@ def predict(case: Case, arithmetic: Arithmetic = EXACT, spread: Array | None = N
 
 
 def spread_of(case: Case) -> Array | None:
-    """The scale of noise in front of a linear layer's activation; None for other layers."""
+    """Give the scale of noise in front of a linear layer's activation; None for other layers."""
     if not isinstance(case.operation, LinearOperation):
         return None
     with np.errstate(all="ignore"):
@@ -98,7 +98,7 @@ def _other(case: Case, arithmetic: Arithmetic) -> Prediction:
 
 
 def errors(case: Case, prediction: Prediction) -> Array:
-    """How far each recorded output lies outside the honest results; zero inside, NaN where either is not finite."""
+    """Measure how far each output lies outside the honest results; zero inside, NaN where either is not finite."""
     output = np.asarray(case.output, np.float64)
     with np.errstate(all="ignore"):
         if prediction.low is prediction.high:
@@ -111,7 +111,7 @@ def errors(case: Case, prediction: Prediction) -> Array:
 
 
 def ratios(error: Array, scale: Array, terms: int) -> Array:
-    """Errors in units of the noise's scale, at most 16; what float32 flushes to zero is no error."""
+    """Divide errors by the noise's scale, at most 16; what float32 flushes to zero is no error."""
     floor = _TINY * 2.0**22 * max(terms, 1) ** 0.5
     with np.errstate(all="ignore"):
         ratio = np.asarray(error / np.maximum(scale, floor))
@@ -119,7 +119,7 @@ def ratios(error: Array, scale: Array, terms: int) -> Array:
 
 
 def terms_of(case: Case) -> int:
-    """How many numbers are added for an output."""
+    """Count the numbers that are added for an output."""
     if isinstance(case.operation, LinearOperation):
         return fan_in(case.operation, case.weights)
     given = max((x.size for x in arrays_of(case.args)), default=1)
@@ -131,7 +131,7 @@ FLOOR = 20.0
 
 
 def floor_of(case: Case) -> float:
-    """The least effective bits of float32: a plain sum of so many terms, and what Winograd may lose.
+    """Give the least effective bits of float32: a plain sum of so many terms, and what Winograd may lose.
 
     A running sum of n terms is rounded n times at its growing size, ``sqrt(n / 2)`` units in all; measured layers are
     better (20.5 bits and more), naive loops are not.

@@ -50,13 +50,13 @@ _SMOOTH = frozenset(
 
 
 def inner_loss(name: str, x: Array) -> Array | None:
-    """The loss inside the activation called ``name``, at ``x``; None where there is none."""
+    """Give the loss inside the activation called ``name``, at ``x``; None where there is none."""
     loss = _INNER_LOSS.get(name)
     return None if loss is None else loss(x)
 
 
 def propagate(activation: Activation | None, z: Array, spread: Array) -> tuple[Array, Array]:
-    """``y = f(z)`` and the scale of its noise.
+    """Compute ``y = f(z)`` and the scale of its noise.
 
     Args:
         activation: ``f``; None for the identity.

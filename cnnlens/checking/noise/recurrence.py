@@ -57,7 +57,7 @@ def step_by_step(
     kwargs: Mapping[str, Any],
     y: Array,
 ) -> Array:
-    """The scale of noise at each output ``y`` of ``operation``: ``recurrent``, or one of its outputs; in float64."""
+    """Compute the noise's scale at each output ``y`` of ``operation``: ``recurrent``, or one of its outputs."""
     generator = np.random.default_rng(7)
     total = np.square(y)
     for _ in range(_DRAWS):

@@ -28,14 +28,14 @@ _VISIBLE_SUMS = 24.5
 
 
 def bits(squares: Any, count: Any) -> Any:
-    """Effective bits of a sum of squared ratios over ``count`` outputs; infinite where there is no error."""
+    """Compute effective bits of a sum of squared ratios over ``count`` outputs; infinite where there is no error."""
     with np.errstate(all="ignore"):
         return -0.5 * np.log2(squares / np.maximum(count, 1))
 
 
 @dataclass
 class Tally:
-    """Sums over the outputs that are not zero on both sides.
+    """Holds sums over the outputs that are not zero on both sides.
 
     Attributes:
         count, squares, along, size: A channel each: outputs, squared errors, errors times outputs, squared outputs
@@ -89,17 +89,17 @@ class Tally:
 
     @property
     def bits(self) -> float:
-        """Of the layer."""
+        """Compute the effective bits of the layer."""
         return float(bits(self.squares.sum(), self.count.sum()))
 
     @property
     def channel_bits(self) -> Array:
-        """Of each channel."""
+        """Compute the effective bits of each channel."""
         return bits(self.squares, self.count)
 
     @property
     def slopes(self) -> tuple[Array, Array]:
-        """Each channel's systematic factor less one, and that in units of its own uncertainty."""
+        """Give each channel's systematic factor less one, and that in units of its own uncertainty."""
         with np.errstate(all="ignore"):
             slope = self.along / self.size
             left = np.maximum(self.squares - slope * self.along, 1e-300)
@@ -107,14 +107,14 @@ class Tally:
         return np.nan_to_num(slope), np.where(self.count > 8, np.nan_to_num(sure, posinf=1e300), 0.0)
 
     def below(self, floor: float, *, spread: float = 1.0) -> Array:
-        """Channels with fewer bits than rounding leaves: ``spread`` below the floor, more where outputs are few."""
+        """Find channels with fewer bits than rounding leaves: ``spread`` below the floor, more if outputs are few."""
         if not self.count.size:
             return np.zeros(0, np.bool_)
         allowance = spread + 2.2 / np.sqrt(np.maximum(self.count, 1))
         return self.channel_bits < floor - allowance
 
     def systematic(self, least: float) -> Array:
-        """Channels off by a factor that is no chance and above ``least``."""
+        """Find channels off by a factor that is no chance and above ``least``."""
         slope, sure = self.slopes
         return (np.abs(slope) > least) & (sure > 12) & (np.abs(slope) * self._size > self._visible)
 
@@ -128,7 +128,7 @@ class Tally:
         return np.sqrt(self.size / np.maximum(self.count, 1))
 
     def outliers(self, enough: float = 20.0) -> Array:
-        """Channels apart from the rest: fewer bits (``enough`` are never too few), or a factor of their own."""
+        """Find channels apart from the rest: fewer bits (``enough`` are never too few), or a factor of their own."""
         if not self.count.size:
             return np.zeros(0, np.bool_)
         used = self.count > 0
@@ -144,10 +144,10 @@ class Tally:
         return low | ((own > 2.0**-16) & (own > 8 * chance) & (own * self._size > self._visible))
 
     def faulty(self, floor: float) -> Array:
-        """Channels that are not rounding of a format with at least ``floor`` bits."""
+        """Find channels that are not rounding of a format with at least ``floor`` bits."""
         return self.below(floor) | self.systematic(2.0 ** -(min(floor, 19.0)))
 
     def clean(self, floor: float) -> bool:
-        """Whether layer, channels and worst output are rounding."""
+        """Tell whether layer, channels and worst output are rounding."""
         worst = -np.log2(self.worst) if self.worst else np.inf
         return bool(self.bits >= floor and worst >= floor - 4.5 and not self.faulty(floor).any())

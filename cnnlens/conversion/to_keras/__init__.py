@@ -46,7 +46,7 @@ _SHOWN = 8
 
 @dataclass(frozen=True)
 class Twin:
-    """The tensor of the Keras model that holds a PyTorch tensor.
+    """Names the tensor of the Keras model that holds a PyTorch tensor, and how to turn it.
 
     Attributes:
         name: Its name in the Keras network.
@@ -59,7 +59,7 @@ class Twin:
     flat: FlatOrder | None = None
 
     def to_torch(self, array: NDArray[Any]) -> NDArray[Any]:
-        """PyTorch's array from the canonical one of the Keras network; a view where nothing must move."""
+        """Turn the canonical array of the Keras network into PyTorch's; a view where nothing must move."""
         turned = array.transpose(self.axes)
         if self.flat is None:
             return turned
@@ -82,7 +82,7 @@ def _by_path(arrays: Mapping[str, Mapping[str, NDArray[Any]]]) -> dict[tuple[str
 
 @dataclass(frozen=True)
 class KerasModel:
-    """A Keras model that came of a PyTorch network.
+    """Holds a Keras model that came of a PyTorch network.
 
     Attributes:
         config: As ``model.to_json()`` gives it.
@@ -102,7 +102,7 @@ class KerasModel:
 
     @cached_property
     def network(self) -> Network:
-        """The model as a Network, which the reference and the Keras backends run."""
+        """Make the model a Network, which the reference and the Keras backends run."""
         return keras_network(
             MemoryModel(
                 self.config,
@@ -124,7 +124,7 @@ class KerasModel:
 
 
 def model(network: Network, exact: bool = False) -> KerasModel:
-    """A PyTorch network as a Keras model.
+    """Turn a PyTorch network into a Keras model.
 
     Args:
         network: With a graph: of a ``.pt2`` file, a live module, or a state dict with its architecture.

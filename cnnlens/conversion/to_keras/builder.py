@@ -40,7 +40,7 @@ _HOMES: dict[str, str] = {
 
 @dataclass
 class Made:
-    """A layer or operation of the model: its entry, its arrays, its calls so far."""
+    """Holds a layer or operation of the model: its entry, its arrays, its calls so far."""
 
     entry: dict[str, Any]
     arrays: dict[str, NDArray[Any]] = field(default_factory=lambda: dict[str, NDArray[Any]]())
@@ -49,7 +49,7 @@ class Made:
 
 
 class Builder:
-    """Layers by name, in the order in which they were made.
+    """Collects the layers of a Keras model by name, in the order in which they were made.
 
     Attributes:
         exact: Whether numbers that the conversion works out stay in float64, for a comparison and not for a file.
@@ -67,7 +67,7 @@ class Builder:
     # -- making and calling -------------------------------------------------------------------------------------------
 
     def rounded(self, array: NDArray[Any], what: str) -> NDArray[Any]:
-        """Numbers worked out in float64 as a float32 model holds them; ``what`` they are is kept if digits are lost."""
+        """Round numbers worked out in float64 to float32; ``what`` they are is kept if digits are lost."""
         narrow = array.astype(np.float32)
         if np.array_equal(narrow, array, equal_nan=True):
             return narrow
@@ -75,7 +75,7 @@ class Builder:
         return array if self.exact else narrow
 
     def input(self, name: str, shape: Shape, axes: Sequence[int], dtype: str) -> Held:
-        """An input that holds ``shape`` (PyTorch's, batch first) in the order ``axes``."""
+        """Add an input that holds ``shape`` (PyTorch's, batch first) in the order ``axes``."""
         name = self._free(name)
         held = Held(name, 0, 0, shape, tuple(axes))
         config = {"batch_shape": list(held.keras_shape), "dtype": dtype, "sparse": False, "ragged": False, "name": name}
@@ -150,7 +150,7 @@ class Builder:
         return self._called(found, given, named, tensors, shape, axes)
 
     def output(self, held: Held, index: int, shape: Shape) -> Held:
-        """Another output of the call that gave ``held``."""
+        """Give another output of the call that gave ``held``."""
         return replace(held, index=index, shape=shape)
 
     def _called(
@@ -205,7 +205,7 @@ class Builder:
     # -- the order of axes ---------------------------------------------------------------------------------------------
 
     def turned(self, held: Held, axes: Sequence[int]) -> Held:
-        """The tensor with its axes in this order: as it is, or behind a layer that moves them."""
+        """Turn the tensor's axes into this order: as it is, or behind a layer that moves them."""
         wanted = tuple(axes)
         held = self.plain(held)
         if held.axes == wanted:
@@ -225,7 +225,7 @@ class Builder:
         return self._turned[key]
 
     def plain(self, held: Held) -> Held:
-        """A flattened map with its features in PyTorch's order."""
+        """Put the features of a flattened map in PyTorch's order."""
         if held.flat is None:
             return held
         sizes, order = held.flat.sizes, held.flat.order
@@ -236,7 +236,7 @@ class Builder:
         return self.reshaped(back, list(held.shape), held.shape, identity(held.rank), f"{held.layer}_flat")
 
     def reshaped(self, held: Held, sizes: Sequence[int | None], shape: Shape, axes: Sequence[int], name: str) -> Held:
-        """The same memory under other sizes, the batch kept; no layer where the sizes are the same already."""
+        """Read the same memory under other sizes, the batch kept; no layer where the sizes are the same already."""
         if list(held.keras_shape) == list(sizes):
             return replace(held.renamed(shape, axes), at_least_zero=held.at_least_zero)
         if len(sizes) == 2 and held.axes == channels_last(held.rank):
@@ -248,12 +248,12 @@ class Builder:
     # -- the whole -----------------------------------------------------------------------------------------------------
 
     def listed(self, outputs: Sequence[Held]) -> list[str]:
-        """The names of the layers that lead to the outputs, in the order in which Keras lists them."""
+        """List the names of the layers that lead to the outputs, in Keras' order."""
         parents = {(name, node): found for name, made in self.made.items() for node, found in enumerate(made.parents)}
         return depth_order(parents, [held.layer for held in self.inputs], [(held.layer, held.node) for held in outputs])
 
     def config(self, name: str, outputs: Sequence[Held]) -> dict[str, Any]:
-        """The model, as ``model.to_json()`` gives it."""
+        """Write the model as ``model.to_json()`` gives it."""
         entries = [{**self.made[one].entry, "inbound_nodes": self.made[one].calls} for one in self.listed(outputs)]
         body = {
             "name": self._free(name) if name in self.made else name,
@@ -275,7 +275,7 @@ def _tensors(structure: Any) -> Iterable[Held]:
 
 
 def by_features(array: NDArray[Any], flat: FlatOrder | None) -> NDArray[Any]:
-    """An array whose first axis counts the features of a flattened map, in the order in which Keras flattened it."""
+    """Sort an array whose first axis counts a flattened map's features into the order of Keras' flatten."""
     if flat is None:
         return array
     rest = array.shape[1:]

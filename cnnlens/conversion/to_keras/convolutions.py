@@ -29,7 +29,7 @@ _MOST_GROUPS = 64
 def is_same(
     sizes: Shape, kernel: Sequence[int], strides: Sequence[int], dilation: Sequence[int], pads: Pads, fixed: bool = True
 ) -> bool:
-    """Whether Keras' ``same`` pads as ``pads`` does; where a size is open, or not ``fixed``, whether it always does."""
+    """Tell whether Keras' ``same`` pads as ``pads`` does; for an open size, or not ``fixed``, whether always."""
     for size, taps, step, gap, (before, after) in zip(sizes, kernel, strides, dilation, pads, strict=True):
         extent = (taps - 1) * gap + 1
         if size is None or not fixed:
@@ -48,7 +48,7 @@ def spatial(value: Sequence[Any]) -> Any:
 
 
 def padded_map(step: Step, x: Held, pads: Pads, name: str = "_pad") -> Held:
-    """A feature map, channels last, with zeros around it; negative numbers cut off instead."""
+    """Pad a feature map, channels last, with zeros; negative numbers cut off instead."""
     for kind, key, amounts in (
         ("Cropping", "cropping", [(max(-before, 0), max(-after, 0)) for before, after in pads]),
         ("ZeroPadding", "padding", [(max(before, 0), max(after, 0)) for before, after in pads]),

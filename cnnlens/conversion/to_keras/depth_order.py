@@ -14,7 +14,7 @@ Node = tuple[str, int]
 
 
 def depth_order(parents: Mapping[Node, Sequence[Node]], inputs: Sequence[str], outputs: Sequence[Node]) -> list[str]:
-    """Layer names in Keras' order; layers that lead to no output are left out, inputs are kept.
+    """Sort layer names into Keras' order; those that lead to no output are left out, inputs are kept.
 
     Args:
         parents: For each call ``(layer, number)`` the calls that it takes tensors from, in the order of its arguments.

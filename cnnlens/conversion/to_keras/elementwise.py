@@ -149,7 +149,7 @@ def _identity(step: Step) -> Held:
 
 
 def aligned(step: Step, tensors: Sequence[Held]) -> list[Held]:
-    """The tensors in one order of axes: the first full one's, or PyTorch's where their ranks differ."""
+    """Bring the tensors into one order of axes: the first full one's, or PyTorch's where their ranks differ."""
     if len({held.flat for held in tensors}) == 1 and len({held.axes for held in tensors}) == 1:
         return list(tensors)
     plain = [step.builder.plain(held) for held in tensors]
@@ -215,7 +215,7 @@ def _expand_as(step: Step) -> Held:
 
 @reference(AtenOperation)
 def write_operation(step: Step) -> Held:
-    """A function of tensors, parameters and numbers, place by place."""
+    """Write a function of tensors, parameters and numbers, place by place."""
     operation = cast(AtenOperation, step.operation)
     kind, operands = operation.kind, list(operation.template)
     name = step.given.name

@@ -32,7 +32,7 @@ _MOMENTUM = 0.1
 
 
 def last_behind(step: Step, held: Held) -> Held:
-    """The tensor with PyTorch's last axis last in Keras as well."""
+    """Move PyTorch's last axis to be last in Keras as well."""
     last = held.rank - 1
     if held.axes[-1] == last:
         return held

@@ -37,7 +37,7 @@ _AS_THEY_ARE = frozenset(
 
 
 class Foresight:
-    """A PyTorch network with who takes each tensor."""
+    """Knows who takes each tensor of a PyTorch network."""
 
     def __init__(self, network: Network) -> None:
         self.network = network
@@ -51,7 +51,7 @@ class Foresight:
         self._flat: dict[Ref, bool] = {}
 
     def keeps_flat(self, ref: Ref) -> bool:
-        """Whether the features of this flattened map may stand in any order: Linear layers alone mix them later."""
+        """Tell whether a flattened map's features may stand in any order: Linear layers alone mix them."""
         if ref not in self._flat:
             self._flat[ref] = ref not in self._outputs and all(
                 self._takes_any_order(call, ref) for call in self.takers.get(ref, [])
@@ -69,7 +69,7 @@ class Foresight:
         return name in _EACH_FEATURE and call.refs == (ref,) and self.keeps_flat(Ref(call.name))
 
     def order(self, ref: Ref) -> tuple[int, ...]:
-        """The order of axes in which an input is best given: what its first reader with a view of its own wants."""
+        """Choose the order of axes in which an input is best given: what its first opinionated reader wants."""
         shape = self.network.shape(ref)
         rank = 0 if shape is None else len(shape)
         if rank < 3:

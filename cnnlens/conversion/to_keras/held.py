@@ -21,7 +21,7 @@ __all__ = ["FlatOrder", "Held", "channels_last", "identity", "reshape_groups"]
 
 @dataclass(frozen=True)
 class FlatOrder:
-    """The order of a flattened map's features where it is not PyTorch's.
+    """Holds the order of a flattened map's features where it is not PyTorch's.
 
     Attributes:
         sizes: The axes that were flattened, in PyTorch's order: ``(C, H, W)``.
@@ -34,7 +34,7 @@ class FlatOrder:
 
 @dataclass(frozen=True, eq=False)
 class Held:
-    """A PyTorch tensor in the Keras model.
+    """Says how the Keras model holds a PyTorch tensor.
 
     Attributes:
         layer, node, index: The output that holds it: of which layer, which of its calls, which of the call's outputs.
@@ -56,7 +56,7 @@ class Held:
 
     @property
     def keras_shape(self) -> Shape:
-        """Its shape in Keras' order of axes."""
+        """Give its shape in Keras' order of axes."""
         return tuple(self.shape[axis] for axis in self.axes)
 
     @property
@@ -64,26 +64,26 @@ class Held:
         return len(self.shape)
 
     def place(self, axis: int) -> int:
-        """The axis in Keras of an axis in PyTorch (which may count from the end)."""
+        """Find the axis in Keras of an axis in PyTorch (which may count from the end)."""
         return self.axes.index(axis % self.rank)
 
     def renamed(self, shape: Shape, axes: Sequence[int]) -> Held:
-        """The same output under another reading of its axes."""
+        """Give the same output under another reading of its axes."""
         return replace(self, shape=shape, axes=tuple(axes), flat=None)
 
 
 def identity(rank: int) -> tuple[int, ...]:
-    """PyTorch's own order."""
+    """Give PyTorch's own order."""
     return tuple(range(rank))
 
 
 def channels_last(rank: int) -> tuple[int, ...]:
-    """The order of a feature map in Keras: ``(0, 2, 3, 1)`` for four axes; two axes and fewer have nothing to move."""
+    """Give the order of a feature map in Keras: ``(0, 2, 3, 1)`` for four axes; two and fewer stay."""
     return identity(rank) if rank < 3 else (0, *range(2, rank), 1)
 
 
 def reshape_groups(before: Sequence[int], after: Sequence[int]) -> list[tuple[tuple[int, ...], tuple[int, ...]]] | None:
-    """A reshape taken apart into the smallest groups of axes that become groups of axes.
+    """Take a reshape apart into the smallest groups of axes that become groups of axes.
 
     Args:
         before, after: Sizes without the batch, of the same number of elements.

@@ -24,7 +24,7 @@ __all__ = ["reshape", "without"]
 
 
 def reshape(step: Step, held: Held, shape: Shape, name: str = "") -> Held:
-    """The tensor under another shape, as PyTorch reads it."""
+    """Write the tensor under another shape, as PyTorch reads it."""
     if held.shape == shape:
         return held
     before, after = held.shape[1:], shape[1:]
@@ -233,7 +233,7 @@ def _taken(step: Step, x: Held, axis: int, part: Any, shape: Shape, axes: Sequen
 
 
 def without(axes: Sequence[int], gone: Sequence[int]) -> list[int]:
-    """The order of the axes that are left, by their new numbers."""
+    """Give the order of the axes that are left, by their new numbers."""
     kept = sorted(axis for axis in axes if axis not in gone)
     return [kept.index(axis) for axis in axes if axis not in gone]
 

@@ -26,7 +26,7 @@ __all__ = ["BY_CLASS", "BY_NAME", "Step", "aten", "operator_name", "reference"]
 
 
 def operator_name(entry: Mapping[str, Any]) -> tuple[str, str]:
-    """The aten operator of a layer's entry without namespace and the underscore of its in-place form; its overload."""
+    """Split a layer's aten operator, without namespace and the underscore of its in-place form, and overload."""
     parts = str(entry.get("target", "")).removeprefix("torch.ops.").split(".")
     name = parts[1] if len(parts) > 1 else ""
     stripped = name.removesuffix("_") if not name.endswith("__") else name
@@ -35,7 +35,7 @@ def operator_name(entry: Mapping[str, Any]) -> tuple[str, str]:
 
 @dataclass
 class Step:
-    """One call.
+    """Holds one call that is being written in Keras.
 
     Attributes:
         builder: The model that is made.
@@ -56,7 +56,7 @@ class Step:
 
     @cached_property
     def given(self) -> Given:
-        """The arguments of the aten call."""
+        """Give the arguments of the aten call."""
         name, overload = operator_name(self.call.layer.entry)
         shapes = {name: tuple(weight.stored.shape) for name, weight in self.call.layer.stored.items()}
         arguments = cast("Mapping[str, Any]", self.call.layer.entry.get("arguments") or {})
@@ -64,7 +64,7 @@ class Step:
 
     @cached_property
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """The layer's arrays by Keras' role, in Keras' axes."""
+        """Give the layer's arrays by Keras' role, in Keras' axes."""
         return self.call.layer.computing_weights()
 
     @property
@@ -73,7 +73,7 @@ class Step:
 
     @property
     def shape(self) -> Shape:
-        """The shape of the first output, as PyTorch has it."""
+        """Give the shape of the first output, as PyTorch has it."""
         return self.shape_of(0)
 
     def shape_of(self, index: int) -> Shape:
@@ -84,20 +84,20 @@ class Step:
 
     @property
     def main(self) -> Held:
-        """The tensor that it is called on."""
+        """Give the tensor that it is called on."""
         value = self.given.main
         if not isinstance(value, Tensor):
             raise UnsupportedLayerError("it is called on no tensor")
         return self.tensors[value.index]
 
     def held(self, value: Any) -> Held:
-        """The tensor of a marker."""
+        """Give the tensor of a marker."""
         if not isinstance(value, Tensor):
             raise UnsupportedLayerError(f"a tensor was expected where {printable(value)} stands")
         return self.tensors[value.index]
 
     def map(self, held: Held | None = None) -> Held:
-        """A feature map in Keras' order, channels last."""
+        """Bring a feature map into Keras' order, channels last."""
         one = self.main if held is None else held
         return self.builder.turned(one, channels_last(one.rank))
 

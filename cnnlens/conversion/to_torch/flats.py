@@ -22,7 +22,7 @@ _HANDS_ON = frozenset(
 
 
 def follows_flat(scope: Scope, source: Source) -> bool:
-    """Whether all that ``source`` goes to ends in Dense layers, with nothing between that sees an order."""
+    """Tell whether all that ``source`` goes to ends in Dense layers, with nothing between that sees an order."""
     if source in scope.outputs:
         return False
     for item in scope.items:

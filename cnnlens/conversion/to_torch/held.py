@@ -19,7 +19,7 @@ Order = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Flat:
-    """The order inside a flattened axis.
+    """Holds the order inside a flattened axis.
 
     Attributes:
         sizes: What was flattened, in Keras' order: ``(H, W, C)``.
@@ -31,7 +31,7 @@ class Flat:
 
     @property
     def standard(self) -> bool:
-        """Whether it is the usual case, channels moved from behind to the front."""
+        """Tell whether it is the usual case, channels moved from behind to the front."""
         last = len(self.sizes) - 1
         return self.order == (last, *range(last))
 
@@ -42,7 +42,7 @@ class Flat:
 
 @dataclass(frozen=True)
 class Held:
-    """A tensor in the generated code.
+    """Says how the generated code holds a tensor.
 
     Attributes:
         text: The expression that gives it: a variable, or calls on one.
@@ -64,28 +64,28 @@ class Held:
 
     @property
     def identity(self) -> bool:
-        """Whether it is held exactly as Keras has it."""
+        """Tell whether it is held exactly as Keras has it."""
         return self.order == tuple(range(self.rank)) and self.flat is None
 
     def place(self, axis: int) -> int:
-        """Where Keras' ``axis`` (which may count from the end) stands."""
+        """Find where Keras' ``axis`` (which may count from the end) stands."""
         return self.order.index(axis % self.rank)
 
     def places(self, axes: Iterable[int]) -> tuple[int, ...]:
-        """Where several of Keras' axes stand, in ascending order."""
+        """Find where several of Keras' axes stand, in ascending order."""
         return tuple(sorted(self.place(axis) for axis in axes))
 
     @property
     def sizes(self) -> Shape:
-        """The shape as it is held."""
+        """Give the shape as it is held."""
         return tuple(self.shape[axis] for axis in self.order)
 
     def new(self, text: str) -> Held:
-        """What ``text`` gives, held as this one is and of the same shape."""
+        """Hold what ``text`` gives as this one is held, of the same shape."""
         return replace(self, text=text)
 
     def plain(self) -> Held:
-        """With the features of a flattened map in Keras' order."""
+        """Hold the features of a flattened map in Keras' order."""
         if self.flat is None:
             return self
         back = [0, *(self.flat.order.index(axis) + 1 for axis in range(len(self.flat.sizes)))]
@@ -93,7 +93,7 @@ class Held:
         return replace(self, text=text, flat=None)
 
     def ordered(self, order: Sequence[int]) -> Held:
-        """Held in ``order``."""
+        """Hold it in ``order``."""
         wanted = tuple(order)
         if wanted == self.order:
             return self
@@ -103,37 +103,37 @@ class Held:
         return replace(plain, text=f"{plain.text}.permute({listed(moves)})", order=wanted)
 
     def keras(self) -> Held:
-        """Held as Keras has it."""
+        """Hold it as Keras has it."""
         return self.plain().ordered(range(self.rank))
 
     def canonical(self) -> Held:
-        """Held as ``(N, C, *spatial)``, features in Keras' order."""
+        """Hold it as ``(N, C, *spatial)``, features in Keras' order."""
         return self.plain().ordered(canonical_order(self.rank, self.axis))
 
     def first(self, axes: Sequence[int]) -> Held:
-        """With Keras' ``axes`` in front, in that order, and the others behind them as they stand."""
+        """Hold it with Keras' ``axes`` in front, in that order, and the others behind them as they stand."""
         front = tuple(axis % self.rank for axis in axes)
         return self.ordered((*front, *(axis for axis in self.order if axis not in front)))
 
     def last(self, axes: Sequence[int]) -> Held:
-        """With Keras' ``axes`` behind, in that order, and the others in front of them as they stand."""
+        """Hold it with Keras' ``axes`` behind, in that order, and the others in front as they stand."""
         back = tuple(axis % self.rank for axis in axes)
         return self.ordered((*(axis for axis in self.order if axis not in back), *back))
 
     def without(self, axes: Iterable[int]) -> Order:
-        """The order that is left when Keras' ``axes`` are gone."""
+        """Give the order that is left when Keras' ``axes`` are gone."""
         gone = {axis % self.rank for axis in axes}
         kept = [axis for axis in range(self.rank) if axis not in gone]
         return tuple(kept.index(axis) for axis in self.order if axis not in gone)
 
 
 def canonical_order(rank: int, axis: int) -> Order:
-    """The order of ``(N, C, *spatial)`` for a tensor whose channels stand at ``axis`` in Keras."""
+    """Give the order of ``(N, C, *spatial)`` for a tensor whose channels stand at ``axis`` in Keras."""
     return tuple(range(rank)) if rank < 3 or axis == 1 else (0, rank - 1, *range(1, rank - 1))
 
 
 def flattened(value: Held, sizes: Sequence[int], keras_order: Sequence[int]) -> Flat | None:
-    """The order inside the axis that flattening ``value`` behind the batch makes.
+    """Give the order inside the axis that flattening ``value`` behind the batch makes.
 
     Args:
         sizes: All sizes behind the batch, in Keras' order of flattening.
@@ -147,7 +147,7 @@ def flattened(value: Held, sizes: Sequence[int], keras_order: Sequence[int]) -> 
 
 
 def join_shapes(shapes: Sequence[Shape | None]) -> Shape | None:
-    """What several shapes have in common: None where they differ; None as a whole where one is not known."""
+    """Join what several shapes have in common: None where they differ; None as a whole where one is not known."""
     if not shapes or any(shape is None for shape in shapes):
         return None
     known = [shape for shape in shapes if shape is not None]
@@ -161,10 +161,10 @@ def listed(numbers: Iterable[int]) -> str:
 
 
 def dims_of(places: Sequence[int]) -> str:
-    """Axes as PyTorch takes them: a number, or a tuple of several."""
+    """Write axes as PyTorch takes them: a number, or a tuple of several."""
     return f"({listed(places)})" if len(places) > 1 else listed(places)
 
 
 def shown(numbers: Sequence[int]) -> str:
-    """A tuple of numbers as Python writes it."""
+    """Write a tuple of numbers as Python does."""
     return f"({listed(numbers)},)" if len(numbers) == 1 else f"({listed(numbers)})"

@@ -12,7 +12,7 @@ __all__ = ["HELPERS", "Helper"]
 
 @dataclass(frozen=True)
 class Helper:
-    """The text of a helper, and the other helpers that it calls."""
+    """Holds the text of a helper, and the other helpers that it calls."""
 
     text: str
     needs: tuple[str, ...] = ()

@@ -17,13 +17,13 @@ _OPENING = {"(": ")", "[": "]", "{": "}"}
 
 
 def wrapped(text: str, indent: int) -> list[str]:
-    """A comment, wrapped."""
+    """Wrap a comment."""
     lead = " " * indent + "# "
     return [lead + line for line in textwrap.wrap(text, max(WIDTH - len(lead), 20), break_long_words=False)]
 
 
 def broken(text: str, indent: int) -> list[str]:
-    """A statement on one line if it fits, else broken at its last bracket, an item a line."""
+    """Write a statement on one line if it fits, else broken at its last bracket, an item a line."""
     lead = " " * indent
     if len(lead) + len(text) <= WIDTH:
         return [lead + text]

@@ -34,7 +34,7 @@ FILE_NAMES = frozenset(
 
 
 def identifier(name: str) -> str:
-    """``name`` as an ASCII identifier: what no identifier may hold becomes ``_``."""
+    """Make ``name`` an ASCII identifier: what no identifier may hold becomes ``_``."""
     made = re.sub(r"[^0-9A-Za-z_]+", "_", name).lstrip("_")[:60] or "layer"
     if made[0].isdigit():
         made = f"layer_{made}"
@@ -42,7 +42,7 @@ def identifier(name: str) -> str:
 
 
 def class_name(name: str) -> str:
-    """``fashion_mnist_cnn`` as ``FashionMnistCnn``; a bare ``sequential`` as ``SequentialModel``."""
+    """Turn ``fashion_mnist_cnn`` into ``FashionMnistCnn``; a bare ``sequential`` into ``SequentialModel``."""
     parts = [part for part in re.split(r"[^0-9A-Za-z]+", name) if part]
     made = "".join(part[0].upper() + part[1:] for part in parts)[:60] or "Model"
     if made[0].isdigit():
@@ -59,7 +59,7 @@ class Names:
         self.taken = set(taken)
 
     def fresh(self, wanted: str) -> str:
-        """``wanted``, or the first of ``wanted_1``, ``wanted_2`` … that is free; taken from now on."""
+        """Take ``wanted``, or the first of ``wanted_1``, ``wanted_2`` … that is free, from now on."""
         name, count = wanted, 0
         while name in self.taken:
             count += 1
@@ -69,12 +69,12 @@ class Names:
 
 
 def comment(text: str) -> str:
-    """A name or a value out of a file, safe in a comment or a docstring."""
+    """Make a name or a value out of a file safe in a comment or a docstring."""
     return printable(text).replace("\\", "/").replace('"', "'")
 
 
 def literal(value: object) -> str:
-    """A number as Python writes it.
+    """Write a number as Python does.
 
     Raises:
         TypeError: it is no number, and nothing else out of a config is ever written into code.

@@ -33,7 +33,7 @@ __all__ = ["Program", "program"]
 
 @dataclass(frozen=True)
 class Program:
-    """A Keras network as a PyTorch module.
+    """Holds the text and the arrays of a Keras network as a PyTorch module.
 
     Attributes:
         source: The Python file's text. It needs torch and safetensors alone.
@@ -58,7 +58,7 @@ class Program:
     sources: Mapping[str, tuple[str, str]]
 
     def watched(self, function: str = "watch") -> str:
-        """The source, calling ``function(names, tensor)`` behind every line that makes a Keras tensor.
+        """Write source that calls ``function(names, tensor)`` behind every line that makes a Keras tensor.
 
         ``names`` are those of the tensor, one for each time that the line is run in one ``forward``. A check runs this
         text, and gives a function of that name to it; :meth:`stored` turns what it sees into Keras' axes.
@@ -70,7 +70,7 @@ class Program:
         return "\n".join(text for number, line in enumerate(lines, 1) for text in (line, *at.get(number, ()))) + "\n"
 
     def stored(self, name: str, array: NDArray[Any]) -> NDArray[Any]:
-        """An array seen by :meth:`watched` under ``name``, in Keras' own axes and order; a view where possible."""
+        """Turn an array seen by :meth:`watched` under ``name`` into Keras' own axes and order; a view if possible."""
         value = next(mark.value for mark in self.marks if name in mark.names)
         if value.flat is not None:
             back = [value.flat.order.index(axis) + 1 for axis in range(len(value.flat.sizes))]
@@ -112,7 +112,7 @@ class Program:
 
 
 def program(network: Network) -> Program:
-    """A Keras network as a PyTorch module; nothing is written.
+    """Turn a Keras network into a PyTorch module; nothing is written.
 
     Raises:
         UnsupportedLayerError: layers that PyTorch cannot express, or that the reference cannot compute (for then

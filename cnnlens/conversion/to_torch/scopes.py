@@ -21,7 +21,7 @@ __all__ = ["Given", "Item", "Scope", "fill", "read_scope", "sources"]
 
 @dataclass(frozen=True)
 class Given:
-    """Input ``index`` of the model that a call is in."""
+    """Stands for input ``index`` of the model that a call is in."""
 
     index: int
 
@@ -31,7 +31,7 @@ Source = Ref | Given
 
 @dataclass(frozen=True)
 class Item:
-    """One call in a model, over all uses of that model.
+    """Describes one call in a model, over all uses of that model.
 
     Attributes:
         name: The call's name in the model's first use.
@@ -55,13 +55,13 @@ class Item:
 
     @property
     def shapes(self) -> tuple[Shape | None, ...]:
-        """The shapes of its outputs in Keras' axes, open where uses differ."""
+        """Give the shapes of its outputs in Keras' axes, open where uses differ."""
         return tuple(join_shapes(each) for each in zip(*(call.shapes for call in self.calls), strict=True))
 
 
 @dataclass
 class Scope:
-    """A model: what it calls in order, what it is given in each use, and what it gives."""
+    """Describes a model: what it calls in order, what it is given in each use, and what it gives."""
 
     path: tuple[str, ...]
     layer: Layer | None
@@ -73,14 +73,14 @@ class Scope:
 
 
 def sources(structure: Any) -> list[Source]:
-    """Every ``Ref`` and ``Given`` in nested lists, tuples and dicts, in order."""
+    """List every ``Ref`` and ``Given`` in nested lists, tuples and dicts, in order."""
     found: list[Source] = []
     fill(structure, lambda source: found.append(source))
     return found
 
 
 def fill(structure: Any, change: Callable[[Source], Any]) -> Any:
-    """``structure`` with ``change(source)`` in place of every ``Ref`` and ``Given``."""
+    """Rebuild ``structure`` with ``change(source)`` in place of every ``Ref`` and ``Given``."""
     if isinstance(structure, (Ref, Given)):
         return change(structure)
     if isinstance(structure, list):
@@ -93,7 +93,7 @@ def fill(structure: Any, change: Callable[[Source], Any]) -> Any:
 
 
 def read_scope(network: Network) -> Scope:
-    """The outermost model of ``network``, nested ones inside."""
+    """Read the outermost model of ``network``, nested ones inside."""
     by_parent: dict[tuple[str, ...], list[Call]] = {}
     by_layer: dict[str, list[Call]] = {}
     for call in network.calls:

@@ -21,7 +21,7 @@ Results = Held | list[Held]
 
 @dataclass
 class Use:
-    """One use of one layer.
+    """Describes one use of one layer, and writes its code.
 
     Attributes:
         kind: Its Keras class, or the op's name.
@@ -58,7 +58,7 @@ class Use:
 
     @property
     def x(self) -> Held:
-        """Its first tensor."""
+        """Give its first tensor."""
         first: Any = self.args[0]
         while isinstance(first, (list, tuple)):
             first = cast("Any", first[0])
@@ -68,7 +68,7 @@ class Use:
 
     @property
     def listed(self) -> list[Held]:
-        """The tensors of its first argument, which is a list."""
+        """Give the tensors of its first argument, which is a list."""
         first: Any = self.args[0]
         items = list(cast("Sequence[Any]", first)) if isinstance(first, (list, tuple)) else [first]
         if not all(isinstance(item, Held) for item in items):
@@ -77,7 +77,7 @@ class Use:
 
     @property
     def shape(self) -> Shape:
-        """The shape of its first result."""
+        """Give the shape of its first result."""
         if not self.shapes or self.shapes[0] is None:
             raise UnsupportedLayerError("the shape of its output cannot be worked out")
         return self.shapes[0]
@@ -88,14 +88,14 @@ class Use:
     # -- comments ----------------------------------------------------------------------------------------------------
 
     def note(self, about: str, full: str, short: str = "") -> None:
-        """A comment above the statement: in full the first time that ``about`` comes up, then in short."""
+        """Write a comment above the statement: in full the first time that ``about`` comes up, then in short."""
         text = short if about in self.out.file.said else full
         self.out.file.said.add(about)
         if text:
             self.comments.append(text)
 
     def remark(self, about: str, full: str, short: str = "") -> list[str]:
-        """The same for a member."""
+        """Write a comment above a member likewise."""
         text = short if about in self.out.file.said else full
         self.out.file.said.add(about)
         return [text] if text else []
@@ -103,7 +103,7 @@ class Use:
     # -- code --------------------------------------------------------------------------------------------------------
 
     def is_new(self) -> bool:
-        """Whether the layer's member has not been made yet."""
+        """Tell whether the layer's member has not been made yet."""
         return not self.out.has(f"{self.key}\0")
 
     def attribute(self, suffix: str = "") -> tuple[str, bool]:
@@ -119,7 +119,7 @@ class Use:
         comments: Sequence[str] = (),
         main: bool = True,
     ) -> str:
-        """A member module (made at the layer's first use), as ``self.name``."""
+        """Write a member module (made at the layer's first use), and give it as ``self.name``."""
         name, new = self.attribute(suffix)
         if new:
             self.out.member(name, text if isinstance(text, str) else text(), comments, arrays or {})
@@ -128,14 +128,14 @@ class Use:
         return f"self.{name}"
 
     def parameter(self, shape: Sequence[int], entry: Entry, *, suffix: str = "", comments: Sequence[str] = ()) -> str:
-        """A member that is an array to learn, as ``self.name``."""
+        """Write a member that is an array to learn, and give it as ``self.name``."""
         name, new = self.attribute(suffix)
         if new:
             self.out.member(name, f"nn.Parameter(torch.zeros({sizes(shape)}))", comments, {"": entry})
         return f"self.{name}"
 
     def buffer(self, shape: Sequence[int], entry: Entry, *, suffix: str = "", comments: Sequence[str] = ()) -> str:
-        """A member that is an array to keep, as ``self.name``."""
+        """Write a member that is an array to keep, and give it as ``self.name``."""
         name, new = self.attribute(suffix)
         if new:
             dtype = ", dtype=torch.int64" if entry.dtype == "int64" else ""
@@ -143,13 +143,13 @@ class Use:
         return f"self.{name}"
 
     def let(self, text: str, name: str) -> str:
-        """A statement of its own in front of the result's, whose value goes by ``name``."""
+        """Write a statement of its own in front of the result's, whose value goes by ``name``."""
         variable = self.temporary(name)
         self.statement(f"{variable} = {text}")
         return variable
 
     def statement(self, text: str) -> None:
-        """A statement in front of the result's, with the comments so far above it."""
+        """Write a statement in front of the result's, with the comments so far above it."""
         self.out.statements.append(Statement(text, self.comments[:]))
         self.comments.clear()
 
@@ -157,7 +157,7 @@ class Use:
         return self.out.file.helper(name)
 
     def result(self, text: str, order: Sequence[int] | None = None, shape: Shape | None = None) -> Held:
-        """The layer's result, held in ``order`` (as ``(N, C, *spatial)`` if not said)."""
+        """Write the layer's result, held in ``order`` (as ``(N, C, *spatial)`` if not said)."""
         made = self.shape if shape is None else shape
         return Held(text, made, canonical_order(len(made), self.axis) if order is None else tuple(order), self.axis)
 

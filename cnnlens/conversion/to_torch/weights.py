@@ -26,7 +26,7 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class Entry:
-    """One array of a state dict.
+    """Describes one array of a state dict.
 
     Attributes:
         read: Gives it, in PyTorch's layout.
@@ -40,7 +40,7 @@ class Entry:
 
 
 class State(Mapping[str, Array]):
-    """A state dict whose arrays are made when they are asked for."""
+    """Holds a state dict whose arrays are made when they are asked for."""
 
     def __init__(self, entries: Mapping[str, Entry]) -> None:
         self.entries = entries
@@ -56,19 +56,19 @@ class State(Mapping[str, Array]):
 
 
 def feature_order(flat: Flat) -> NDArray[np.int64]:
-    """For each feature as it is held, its number in Keras' order."""
+    """Give for each feature as it is held its number in Keras' order."""
     numbers = np.arange(int(np.prod(flat.sizes))).reshape(flat.sizes)
     return numbers.transpose(flat.order).reshape(-1)
 
 
 def filled(value: float, shape: Sequence[int], dtype: str) -> Entry:
-    """An array that Keras does not store, because it is all ones or zeros."""
+    """Make an array that Keras does not store, because it is all ones or zeros."""
     numeric = "float32" if dtype == "bfloat16" else dtype
     return Entry(lambda: np.full(tuple(shape), value, numeric), dtype)
 
 
 class LayerWeights:
-    """The arrays of one layer by Keras' names, as its arithmetic wants them."""
+    """Holds the arrays of one layer by Keras' names, as its arithmetic wants them."""
 
     def __init__(self, layer: Layer, prefix: str = "") -> None:
         self.layer = layer
@@ -76,7 +76,7 @@ class LayerWeights:
         self._unpacked: dict[str, Array] | None = None
 
     def inside(self, prefix: str) -> LayerWeights:
-        """Those of a layer that it wraps, such as ``forward_layer``."""
+        """Give the arrays of a layer that it wraps, such as ``forward_layer``."""
         return LayerWeights(self.layer, f"{self.prefix}{prefix}/")
 
     def __contains__(self, role: str) -> bool:
@@ -95,11 +95,11 @@ class LayerWeights:
 
     @property
     def roles(self) -> tuple[str, ...]:
-        """The names of its own arrays."""
+        """Name its own arrays."""
         return tuple(name.removeprefix(self.prefix) for name in self._shapes if name.startswith(self.prefix))
 
     def first(self, *roles: str) -> str:
-        """The first of ``roles`` that the layer has.
+        """Find the first of ``roles`` that the layer has.
 
         Raises:
             UnsupportedLayerError: it has none.
@@ -110,11 +110,11 @@ class LayerWeights:
         raise UnsupportedLayerError(f"the file has no {roles[0]} for it")
 
     def shape(self, role: str) -> tuple[int, ...]:
-        """Its shape as Keras has it."""
+        """Give its shape as Keras has it."""
         return self._shapes[self.prefix + self.first(role)]
 
     def dtype(self, role: str) -> str:
-        """Its type by name: what the file says, ``bfloat16`` included."""
+        """Give its type by name: what the file says, ``bfloat16`` included."""
         name = self.prefix + self.first(role)
         if self.layer.unpack is not None:
             return str(self._computing()[name].dtype)
@@ -122,21 +122,21 @@ class LayerWeights:
         return "bfloat16" if stored.stored_dtype == "bfloat16" else str(stored.dtype)
 
     def read(self, role: str) -> Array:
-        """The array as Keras has it."""
+        """Read the array as Keras has it."""
         name = self.prefix + role
         return self.layer.weights[name] if self.layer.unpack is None else self._computing()[name]
 
     def entry(self, role: str, change: Callable[[Array], Array]) -> Entry:
-        """The array changed by ``change``."""
+        """Make an entry of the array, changed by ``change``."""
         source = (self.layer.name, self.prefix + self.first(role))
         return Entry(lambda: change(self.read(role)), self.dtype(role), source)
 
     def kept(self, role: str) -> Entry:
-        """The array as Keras has it."""
+        """Make an entry of the array as Keras has it."""
         return self.entry(role, lambda array: array)
 
     def arranged(self, role: str, kind: str, flat: Flat | None = None) -> Entry:
-        """The array in PyTorch's layout; ``flat`` is how the features that it goes with are held.
+        """Make an entry in PyTorch's layout; ``flat`` is how the features that it goes with are held.
 
         Raises:
             UnsupportedLayerError: PyTorch has no such weight, or the shape is none that the kind has.

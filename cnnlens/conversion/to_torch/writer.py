@@ -23,7 +23,7 @@ POOL = ("x", "y", "z", "u", "v", "w")
 
 @dataclass(frozen=True)
 class Mark:
-    """Where a Keras tensor stands in the file.
+    """Says where a Keras tensor stands in the file.
 
     Attributes:
         names: Its names, in the order in which the line is run (a nested model may be used several times).
@@ -47,7 +47,7 @@ class Statement:
 
 @dataclass
 class FileWriter:
-    """What the classes of one file share: names, helpers, arrays, comments that were made."""
+    """Holds what the classes of one file share: names, helpers, arrays, comments that were made."""
 
     names: Names = field(default_factory=lambda: Names(FILE_NAMES | set(HELPERS)))
     helpers: dict[str, None] = field(default_factory=dict[str, None])
@@ -57,7 +57,7 @@ class FileWriter:
     said: set[str] = field(default_factory=set[str])
 
     def helper(self, name: str) -> str:
-        """The name of a helper of ``helpers.py``, which the file then holds."""
+        """Name a helper of ``helpers.py``, which the file then holds."""
         for needed in HELPERS[name].needs:
             self.helper(needed)
         self.helpers[name] = None
@@ -65,7 +65,7 @@ class FileWriter:
 
 
 class ClassWriter:
-    """One class: members in ``__init__``, statements in ``forward``.
+    """Writes one class: members in ``__init__``, statements in ``forward``.
 
     Args:
         prefix: In front of its arrays' keys and of its modules' paths, such as ``inner.``.
@@ -88,28 +88,28 @@ class ClassWriter:
     # -- members -----------------------------------------------------------------------------------------------------
 
     def attribute(self, key: str, wanted: str) -> tuple[str, bool]:
-        """The attribute for ``key``, and whether it is new."""
+        """Choose the attribute for ``key``, and say whether it is new."""
         if key in self._known:
             return self._known[key], False
         self._known[key] = self.attributes.fresh(wanted)
         return self._known[key], True
 
     def has(self, key: str) -> bool:
-        """Whether there is an attribute for ``key``."""
+        """Tell whether there is an attribute for ``key``."""
         return key in self._known
 
     def member(self, name: str, text: str, comments: Sequence[str], arrays: Mapping[str, Entry]) -> None:
-        """``self.name = text``, with its arrays under ``name.key`` (an empty key: the member is an array itself)."""
+        """Write ``self.name = text``, with its arrays under ``name.key`` (an empty key: the member is an array)."""
         self.members.append((list(comments), f"self.{name} = {text}"))
         self.arrays(name, arrays)
 
     def buffer(self, name: str, text: str, comments: Sequence[str], arrays: Mapping[str, Entry]) -> None:
-        """An array that is no parameter."""
+        """Write an array that is no parameter."""
         self.members.append((list(comments), f'self.register_buffer("{name}", {text})'))
         self.arrays(name, arrays)
 
     def after_member(self, text: str, comments: Sequence[str] = ()) -> None:
-        """A further statement of ``__init__``."""
+        """Write a further statement of ``__init__``."""
         self.members.append((list(comments), text))
 
     def arrays(self, name: str, arrays: Mapping[str, Entry]) -> None:
@@ -119,7 +119,7 @@ class ClassWriter:
     # -- text --------------------------------------------------------------------------------------------------------
 
     def body(self) -> tuple[list[str], list[tuple[int, tuple[tuple[str, ...], Held]]]]:
-        """The lines behind the class's first, and for each mark how far behind it stands."""
+        """Write the lines behind the class's first, and say for each mark how far behind it stands."""
         lines: list[str] = []
         if self.members:
             lines += ["    def __init__(self) -> None:", "        super().__init__()"]

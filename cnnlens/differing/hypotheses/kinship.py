@@ -31,7 +31,7 @@ _PART = 1 << 15  # elements that the correlation is taken over, of some output c
 
 @dataclass(frozen=True)
 class Kinship:
-    """How two arrays are related.
+    """Says how two arrays are related.
 
     Attributes:
         correlation: Of their elements, the mean of each tap taken off.
@@ -49,13 +49,13 @@ class Kinship:
 
     @property
     def tellable(self) -> bool:
-        """Whether there are numbers enough for a relation to show."""
+        """Tell whether there are numbers enough for a relation to show."""
         return self.level < 0.95
 
 
 @lru_cache(maxsize=1024)
 def noise_level(count: int, tries: int = 1) -> float:
-    """The correlation that ``count`` independent pairs reach in one of ``tries`` with probability ``FALSE_ALARM``.
+    """Give the correlation that ``count`` independent pairs reach in one of ``tries`` with probability ``FALSE_ALARM``.
 
     Fisher: the inverse hyperbolic tangent of a correlation is normal with variance 1 / (count - 3).
     """
@@ -71,7 +71,7 @@ def _product(x: Array, y: Array) -> float:
 
 
 def kinship(x: Array, y: Array, tries: int = 1) -> Kinship:
-    """The relation of two canonical arrays; large ones by some of their output channels."""
+    """Relate two canonical arrays; large ones by some of their output channels."""
     if x.size > _PART and x.ndim > 1:
         step = -(-x.size // _PART)
         x, y = x[::step], y[::step]

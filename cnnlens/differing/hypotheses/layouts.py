@@ -34,7 +34,7 @@ _NAMES = 8  # further names that one way may have
 
 @dataclass(frozen=True)
 class Way:
-    """One way in which B's array may be A's.
+    """Describes one way in which B's array may be A's.
 
     Attributes:
         tag: A word for programs: ``same``, ``hw``, ``flip:HW``, ``io``, ``bgr``, ``reshape``, ``flatten``, or
@@ -56,7 +56,7 @@ class Way:
 
 @dataclass(frozen=True)
 class Plan:
-    """The ways between two shapes, and where their values lie.
+    """Holds the ways between two shapes, and where their values lie.
 
     Attributes:
         ways: Told apart and in order of rank.
@@ -82,7 +82,7 @@ class _Side:
 
 
 def plan(a: Item, b: Item, boxes: Sequence[Box] = ()) -> Plan:
-    """The ways from ``b`` to ``a``; ``boxes`` are the maps ``(C, *spatial)`` that may have been flattened in front."""
+    """List the ways from ``b`` to ``a``; ``boxes`` are maps ``(C, *spatial)`` that may have been flattened in front."""
     kernel = a.is_kernel or b.is_kernel
     return _plan(_side(a, kernel), _side(b, kernel), tuple(boxes))
 

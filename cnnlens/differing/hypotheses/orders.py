@@ -36,7 +36,7 @@ def _bits(x: Array) -> Array:
 
 
 def bit_sums(x: Array, squares: bool = True) -> tuple[int, int]:
-    """Two sums over an array's bit patterns, modulo 2**64: the same for the same numbers in any order."""
+    """Sum an array's bit patterns twice, modulo 2**64: the same for the same numbers in any order."""
     plain = square = 0
     flat = x.reshape(-1) if x.flags.c_contiguous else x.ravel()
     for at in range(0, flat.size, _BLOCK // 4):
@@ -78,7 +78,7 @@ def _matched(keys: Sequence[Any], others: Sequence[Any]) -> Order | None:
 
 
 def exact_orders(x: Array, y: Array) -> tuple[Order, Order] | None:
-    """Orders of the first two axes with ``x == y[first][:, second]``; of a vector the second is empty."""
+    """Find orders of the first two axes with ``x == y[first][:, second]``; of a vector the second is empty."""
     first = _matched(_keys(x, 0), _keys(y, 0))
     if first is None:
         return None
@@ -95,7 +95,7 @@ def exact_orders(x: Array, y: Array) -> tuple[Order, Order] | None:
 
 
 def near_orders(x: Array, y: Array) -> tuple[Order, Order] | None:
-    """An order of the first or of the second axis under which rows point the same way, one to one."""
+    """Find an order of the first or of the second axis under which rows point the same way, one to one."""
     if x.ndim < 2:
         return None
     straight = tuple(tuple(range(size)) for size in x.shape[:2])

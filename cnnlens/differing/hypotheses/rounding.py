@@ -48,12 +48,12 @@ FORMATS: Mapping[str, Callable[[Array], Array]] = {"float16": _float16, "bfloat1
 
 
 def rounded(x: Array, name: str) -> Array:
-    """``x`` rounded to a format of ``FORMATS``, in its own dtype."""
+    """Round ``x`` to a format of ``FORMATS``, in its own dtype."""
     return FORMATS[name](x)
 
 
 def rounds_to(made: Array, wanted: Array, name: str) -> bool:
-    """Whether ``made`` is ``wanted`` rounded to a format, NaN for NaN."""
+    """Tell whether ``made`` is ``wanted`` rounded to a format, NaN for NaN."""
     narrow = name == "float16" and made.dtype == np.float16 and wanted.dtype.kind == "f"
 
     def alike(x: Array, y: Array) -> bool:
@@ -68,7 +68,7 @@ def rounds_to(made: Array, wanted: Array, name: str) -> bool:
 
 
 def rounding_text(name: str, variable: str, dtype: np.dtype[Any]) -> str:
-    """NumPy that rounds ``variable`` to the format and widens it again."""
+    """Write NumPy that rounds ``variable`` to the format and widens it again."""
     if name == "float16":
         return f"{variable}.astype(np.float16).astype(np.{dtype.name})"
     bits = f"{variable}.view(np.uint32)"
@@ -76,7 +76,7 @@ def rounding_text(name: str, variable: str, dtype: np.dtype[Any]) -> str:
 
 
 def representable(x: Array, name: str) -> bool:
-    """Whether every number of ``x`` is one of the format; asked of a few first."""
+    """Tell whether every number of ``x`` is one of the format; asked of a few first."""
     if x.dtype.kind != "f":
         return False
     if x.dtype == np.float16:
@@ -89,7 +89,7 @@ def representable(x: Array, name: str) -> bool:
 
 @dataclass(frozen=True)
 class Quantised:
-    """How numbers were put on steps.
+    """Says how numbers were put on steps.
 
     Attributes:
         axis: The axis that has a step for each entry; None for one step.
@@ -103,7 +103,7 @@ class Quantised:
     scheme: str
 
     def spread(self, ndim: int) -> tuple[Array, Array]:
-        """Steps and offsets, shaped to go with an array of ``ndim`` axes."""
+        """Shape steps and offsets to go with an array of ``ndim`` axes."""
         shape = [1] * ndim
         if self.axis is not None:
             shape[self.axis] = -1
@@ -119,7 +119,7 @@ class Quantised:
 
 
 def steplike(y: Array) -> bool:
-    """Whether ``y`` may stand on few levels: each of some rows, along either axis, holds no more than 256 values."""
+    """Tell whether ``y`` may stand on few levels: each of some rows, on either axis, has at most 256 values."""
     if y.ndim < 2 or not y.size:
         return False
     for axis in (0, 1):
@@ -143,7 +143,7 @@ def _distinct(row: Array) -> int:
 
 
 def levels_of(x: Array, y: Array) -> Quantised | None:
-    """The steps with which the whole numbers of ``y`` are ``x``: a file that keeps levels and not values."""
+    """Find the steps with which the whole numbers of ``y`` are ``x``: a file that keeps levels and not values."""
     if x.ndim < 2 or y.dtype.kind not in "iu" or x.dtype.kind != "f":
         return None
     for axis in (None, 0, 1):
@@ -159,7 +159,7 @@ def levels_of(x: Array, y: Array) -> Quantised | None:
 
 
 def quantised(x: Array, y: Array) -> Quantised | None:
-    """Whether ``y`` is ``x`` put on at most 256 steps; both canonical. Large arrays are looked at in part."""
+    """Tell whether ``y`` is ``x`` put on at most 256 steps; both canonical. Large arrays are looked at in part."""
     if x.ndim < 2 or not x.size:
         return None  # vectors are not quantised, and on a few numbers any steps fit
     for axis in (None, 0, 1):

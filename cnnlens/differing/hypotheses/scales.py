@@ -24,7 +24,7 @@ _FREE = 6  # elements more than factors, so that a fit can fail
 
 @dataclass(frozen=True)
 class Scaled:
-    """``x = factors * y``, one factor for all (``axis`` None) or one for each entry of a canonical axis."""
+    """Says that ``x = factors * y``: one factor for all (``axis`` None), or one an entry of a canonical axis."""
 
     axis: int | None
     factors: Array
@@ -41,12 +41,12 @@ class Scaled:
 
 
 def tolerance(*dtypes: np.dtype[Any]) -> float:
-    """What rounding leaves of an element, relative, in the coarsest of the dtypes."""
+    """Say what rounding leaves of an element, relative, in the coarsest of the dtypes."""
     return max(_ULPS.get(dtype.itemsize, 2.0**-21) if dtype.kind == "f" else 0.0 for dtype in dtypes)
 
 
 def scaled(x: Array, y: Array, allowed: float, part: bool = False) -> Scaled | None:
-    """Factors that turn ``y`` into ``x`` element by element; both canonical, float64.
+    """Find factors that turn ``y`` into ``x`` element by element; both canonical, float64.
 
     Args:
         allowed: The error of an element, relative to it.
@@ -85,7 +85,7 @@ def _factors(x: Array, y: Array, axis: int | None, allowed: float) -> Scaled | N
 
 @dataclass(frozen=True)
 class Fold:
-    """A batch norm that went into a convolution.
+    """Describes a batch norm that went into a convolution.
 
     Attributes:
         epsilon: Which one.
@@ -106,7 +106,7 @@ class Fold:
 
 
 def fold(factors: Array, norm: Mapping[str, Array], allowed: float) -> Fold | None:
-    """The epsilon with which ``factors`` are those of the batch norm: ``gamma / sqrt(moving_variance + epsilon)``.
+    """Find the epsilon with which ``factors`` are the batch norm's: ``gamma / sqrt(moving_variance + epsilon)``.
 
     Args:
         factors: What each output channel was multiplied with.

@@ -28,7 +28,7 @@ _UNDEFINED = 0xFFFFFFFFFFFFFFFF
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Where a chunk's bytes lie: offset in the file, how many, and which filters were left out for it (a bit each)."""
+    """Says where a chunk's bytes lie: offset in the file, how many, and which filters were left out (a bit each)."""
 
     start: int
     size: int
@@ -37,7 +37,7 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class ChunkedLayout:
-    """How a dataset is cut and packed: axes, axes of a chunk, element type, filters in the order they were applied."""
+    """Says how a dataset is cut and packed: axes, axes of a chunk, element type, filters in order of use."""
 
     shape: tuple[int, ...]
     chunk: tuple[int, ...]
@@ -49,7 +49,7 @@ class ChunkedLayout:
     def parse(
         cls, body: bytes, shape: tuple[int, ...], raw: np.dtype[Any], pipeline: list[dict[str, Any]] | None
     ) -> ChunkedLayout:
-        """From a layout message of version 3 and the parsed filter pipeline.
+        """Read a layout message of version 3 and the parsed filter pipeline.
 
         Raises:
             ValueError: Sizes that contradict each other, or a filter that is not deflate, shuffle or fletcher32.
@@ -72,19 +72,19 @@ class ChunkedLayout:
 
     @property
     def grid(self) -> tuple[int, ...]:
-        """How many chunks there are along each axis."""
+        """Count the chunks along each axis."""
         return tuple(-(-size // step) for size, step in zip(self.shape, self.chunk, strict=True))
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the array and of one chunk, which may be larger than the array."""
+        """Count bytes of the array and of one chunk, which may be larger than the array."""
         return (math.prod(self.shape) + math.prod(self.chunk)) * self.raw.itemsize
 
 
 def read_chunks(
     index: Iterable[tuple[tuple[int, ...], Chunk]], data: memoryview, layout: ChunkedLayout
 ) -> NDArray[Any]:
-    """The whole array, in the file's element type.
+    """Read the whole array, in the file's element type.
 
     Args:
         index: Corner in the array, and place in the file, of each chunk.

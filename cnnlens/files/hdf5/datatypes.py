@@ -33,24 +33,24 @@ _CLASS_NAMES = {
 
 
 class NotANumberTypeError(Exception):
-    """The datatype holds no numbers that NumPy has a type for; the message completes "the element is …"."""
+    """Is raised where a datatype is none that NumPy has numbers for; completes "the element is …"."""
 
 
 @dataclass(frozen=True, slots=True)
 class NumberType:
-    """Raw type of the elements in the file, and the name of what they mean."""
+    """Holds the raw type of the elements in the file, and the name of what they mean."""
 
     raw: np.dtype[np.generic]
     stored: str
 
     @property
     def logical(self) -> np.dtype[np.generic]:
-        """The type that a reader hands out: native byte order, float32 for bfloat16."""
+        """Give the type that a reader hands out: native byte order, float32 for bfloat16."""
         return np.dtype(np.float32) if self.stored == BFLOAT16 else self.raw.newbyteorder("=")
 
 
 def number_type(message: bytes, *, declared: str | None = None) -> NumberType:
-    """The type that a datatype message describes.
+    """Read the type that a datatype message describes.
 
     Args:
         message: The body of the message.

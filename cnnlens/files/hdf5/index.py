@@ -41,7 +41,7 @@ _SHARED_FLAG = 2
 
 @dataclass(slots=True)
 class Group:
-    """A group: its sub-groups and arrays by name, in the file's order, and its attributes, parsed when asked for."""
+    """Holds a group: sub-groups and arrays by name, in the file's order, and attributes, parsed when asked for."""
 
     place: str
     groups: dict[str, Group] = field(default_factory=dict[str, "Group"])
@@ -57,7 +57,7 @@ class Group:
         return self._attributes
 
     def arrays_below(self) -> Iterator[StoredArray]:
-        """Every array in this group and the groups below it."""
+        """List every array in this group and the groups below it."""
         yield from self.arrays.values()
         for group in self.groups.values():
             yield from group.arrays_below()
@@ -84,7 +84,7 @@ class _Attributes(Mapping[str, object]):
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """What an HDF5 file holds, and remarks about what was passed over."""
+    """Says what an HDF5 file holds, and remarks about what was passed over."""
 
     root: Group
     notes: tuple[str, ...]
@@ -97,7 +97,7 @@ def open_index(
     skip: frozenset[str] = frozenset(),
     before_read: Callable[[], None] | None = None,
 ) -> Index:
-    """The groups and arrays of the HDF5 file in ``member``.
+    """Read the groups and arrays of the HDF5 file in ``member``.
 
     Args:
         path: The file, for messages.

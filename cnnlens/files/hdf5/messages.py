@@ -23,11 +23,11 @@ Target = int | str | None
 
 
 class ForeignLinkError(Exception):
-    """A link that leads out of the file."""
+    """Is raised for a link that leads out of the file."""
 
 
 def symbol_table(window: Window, btree: int, heap: int) -> Iterator[tuple[str, Target]]:
-    """The links of an old-style group: name, and address of the object (None for a soft link).
+    """Read the links of an old-style group: name, and address of the object (None for a soft link).
 
     Args:
         window: The file.
@@ -87,7 +87,7 @@ def _name_at(names: bytes, start: int) -> str:
 
 
 def link(data: bytes, at: int) -> tuple[int | None, tuple[str, Target]]:
-    """A link message: creation order if there is one, and the link's name and target (None for a soft link).
+    """Read a link message: creation order if there is one, and the link's name and target (None for a soft link).
 
     Raises:
         ForeignLinkError: An external or user-defined link.
@@ -118,7 +118,7 @@ def link(data: bytes, at: int) -> tuple[int | None, tuple[str, Target]]:
 
 
 def attribute(data: bytes, at: int, text_at: Callable[[bytes, int], tuple[int, bytes | None]]) -> tuple[str, object]:
-    """An attribute message: name and value.
+    """Read an attribute message: name and value.
 
     Args:
         data: The bytes that hold the message.

@@ -22,11 +22,11 @@ _SAVE_AGAIN = "save the model again with Keras, or fetch the file again if it wa
 
 
 class LimitExceededError(Exception):
-    """The index asks for more work than ``LIMITS`` allows."""
+    """Is raised where the index asks for more work than ``LIMITS`` allows."""
 
 
 class Window:
-    """A read-only file over mapped bytes, with a budget."""
+    """Reads mapped bytes as a read-only file, with a budget."""
 
     def __init__(self, data: memoryview) -> None:
         self._data = data
@@ -56,11 +56,11 @@ class Window:
         return at
 
     def tell(self) -> int:
-        """Where the next read starts."""
+        """Say where the next read starts."""
         return self._at
 
     def read(self, size: int = -1) -> bytes:
-        """Up to ``size`` bytes, all that are left if it is negative."""
+        """Read up to ``size`` bytes, all that are left if it is negative."""
         end = len(self._data) if size < 0 else self._at + size
         piece = self._data[self._at : end]
         self._reads_left -= 1
@@ -75,7 +75,7 @@ class Window:
         return bytes(piece)
 
     def read_at(self, address: int, size: int) -> bytes:
-        """Exactly ``size`` bytes from ``address``.
+        """Read exactly ``size`` bytes from ``address``.
 
         Raises:
             ValueError: They end behind the end of the file.

@@ -16,12 +16,12 @@ __all__ = ["GraphError", "Key", "arguments", "keys", "keys_in", "listed", "subst
 
 
 class GraphError(ValueError):
-    """The config describes no graph that can be followed; the message says what is wrong, the caller adds the file."""
+    """Is raised where the config describes no graph that can be followed; says why, the caller adds the file."""
 
 
 @dataclass(frozen=True)
 class Key:
-    """A tensor in the config's own words: output ``tensor`` of call ``node`` of layer ``layer``."""
+    """Names a tensor in the config's own words: output ``tensor`` of call ``node`` of layer ``layer``."""
 
     layer: str
     node: int
@@ -55,7 +55,7 @@ def listed(value: Any, what: str) -> list[Any]:
 
 
 def arguments(node: Any, stated: dict[Key, tuple[int | None, ...]]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """What one inbound node calls its layer with, tensors as ``Key``. ``stated`` collects shapes the file gives."""
+    """Read what one inbound node calls its layer with, tensors as ``Key``. ``stated`` collects given shapes."""
     if isinstance(node, dict):  # Keras 3
         entry = cast("dict[str, Any]", node)
         args, named = listed(entry.get("args"), "args"), cast("object", entry.get("kwargs") or {})
@@ -98,7 +98,7 @@ def _keras3(value: Any, stated: dict[Key, tuple[int | None, ...]]) -> Any:
 
 
 def with_keys(value: Any) -> Any:
-    """Keras 2's nested lists with every ``[layer, node, tensor, …]`` replaced by its key."""
+    """Replace every ``[layer, node, tensor, …]`` in Keras 2's nested lists by its key."""
     key = _key(value)
     if key is not None:
         return key

@@ -12,7 +12,7 @@ __all__ = ["read_config"]
 
 
 def read_config(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The config ``{"class_name", "config"}`` in a JSON file (``model.to_json()``) or in another model file.
+    """Read the config ``{"class_name", "config"}`` in a JSON file (``model.to_json()``) or another model file.
 
     Raises:
         FileRefusedError: The file cannot be read, or holds no config.

@@ -33,7 +33,7 @@ BARE_OPERATION = "keras.src.ops.numpy"
 
 @dataclass(frozen=True)
 class LayerSpec:
-    """One layer as its config describes it.
+    """Describes one layer as its config does.
 
     Attributes:
         path: Layer names from the outermost model to this one; a wrapper's inner layer ends in its attribute name.
@@ -57,7 +57,7 @@ class LayerSpec:
 
 @dataclass(frozen=True)
 class NodeSpec:
-    """One call of one layer. ``args`` and ``kwargs`` are what the layer is called with, a ``Ref`` for each tensor.
+    """Describes one call of a layer. ``args``, ``kwargs`` are what it is called with, a ``Ref`` for each tensor.
 
     ``name`` is the layer's path joined with ``/``; the second call of the same layer ends in ``:1``, and so on.
     ``declared`` holds tensor shapes that the file states for this call's outputs (Keras 3 only), by output index.
@@ -72,7 +72,7 @@ class NodeSpec:
 
 @dataclass
 class Graph:
-    """A whole model: every layer once, every call in topological order, inputs and outputs as tensors."""
+    """Holds a whole model: every layer once, every call in topological order, inputs and outputs as tensors."""
 
     layers: list[LayerSpec]
     nodes: list[NodeSpec]
@@ -300,7 +300,7 @@ def _layer_name(entry: Mapping[str, Any]) -> str:
 
 
 def layer_spec(entry: Mapping[str, Any], path: tuple[str, ...]) -> LayerSpec:
-    """A layer from its entry in a config's list.
+    """Read a layer from its entry in a config's list.
 
     Raises:
         GraphError: the entry names no class.

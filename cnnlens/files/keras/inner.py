@@ -18,7 +18,7 @@ __all__ = ["Inner", "inner_layers"]
 
 @dataclass(frozen=True, slots=True)
 class Inner:
-    """A layer inside a layer: its attribute in the outer one, the name it goes by in legacy files, and its entry."""
+    """Describes a layer inside a layer: its attribute in the outer one, its name in legacy files, and its entry."""
 
     attribute: str
     name: str
@@ -41,7 +41,7 @@ _ATTENTION_PROJECTIONS = (
 
 
 def inner_layers(entry: Mapping[str, Any]) -> list[Inner]:
-    """The layers that a wrapper, a recurrent layer or an attention layer holds, by attribute; models not included."""
+    """List the layers that a wrapper, a recurrent or an attention layer holds, by attribute; no models."""
     kind, config = base_class(entry), mapping(entry.get("config"))
     if kind in _RNN_CELLS:
         return [Inner("cell", _CELL_NAMES[kind], {"class_name": _RNN_CELLS[kind], "config": config})]

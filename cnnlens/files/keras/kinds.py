@@ -32,7 +32,7 @@ _BY_KERNEL_RANK = {5: "Conv3D", 4: "Conv2D", 3: "Conv1D", 2: "Dense"}
 
 
 def guess_kind(path: tuple[str, ...], shapes: Mapping[str, tuple[int, ...]]) -> str:
-    """The likely Keras class of the layer at ``path`` with arrays of these ``shapes`` by name, else ``unknown``."""
+    """Guess the Keras class of the layer at ``path`` with arrays of these ``shapes``, else ``unknown``."""
     for part in reversed(path):
         kind = _BY_GROUP.get(re.sub(r"_\d+$", "", part))
         if kind is not None:

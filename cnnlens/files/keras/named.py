@@ -48,7 +48,7 @@ class _Stored:
 
 
 def is_legacy(group: Group) -> bool:
-    """Whether a group holds weights in the legacy layout (its attribute ``layer_names``, possibly split)."""
+    """Tell whether a group holds weights in the legacy layout (its attribute ``layer_names``, possibly split)."""
     return "layer_names" in group.attributes or "layer_names0" in group.attributes
 
 

@@ -137,7 +137,7 @@ def _model_name(config: Mapping[str, Any] | None) -> str | None:
 
 
 def network_of_graph(file: WeightFile, graph: Graph) -> Network:
-    """A graph and the arrays for it, as a network."""
+    """Make a network of a graph and the arrays for it."""
     return _Builder(file, graph, version_tuple(file.keras_version)).network()
 
 

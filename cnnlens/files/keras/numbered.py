@@ -43,7 +43,7 @@ def resolve_model(root: Group, config: Mapping[str, Any], resolution: Resolution
 
 
 def model_layers(entry: Mapping[str, Any]) -> list[dict[str, Any]] | None:
-    """The entries of a model's layers that Keras counts, in its order; None where ``entry`` is no such model."""
+    """List the entries of a model's layers that Keras counts, in its order; None if ``entry`` is no such model."""
     config = entry.get("config")
     listed = config if isinstance(config, list) else mapping(config).get("layers")  # pyright: ignore[reportUnknownVariableType]
     if not isinstance(listed, list):
@@ -55,7 +55,7 @@ def model_layers(entry: Mapping[str, Any]) -> list[dict[str, Any]] | None:
 
 
 def layer_name(entry: Mapping[str, Any]) -> str:
-    """A layer's name by its entry."""
+    """Give a layer's name by its entry."""
     return text(mapping(entry.get("config")).get("name")) or text(entry.get("name"))
 
 

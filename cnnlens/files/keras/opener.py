@@ -32,7 +32,7 @@ _FOREIGN_MEMBERS = (
 
 
 def open_zip(path: Path, data: memoryview) -> ModelFile:
-    """A `.keras` archive."""
+    """Open a `.keras` archive."""
     members = open_archive(path, data)
     if _WEIGHTS not in members and _CONFIG not in members:
         raise FileRefusedError(path, "", _what_archive(members), OPENS)
@@ -55,7 +55,7 @@ def _what_archive(members: Mapping[str, Member]) -> str:
 
 
 def open_directory(path: Path) -> ModelFile:
-    """What ``model.save(path, zipped=False)`` writes: the archive's files in a directory."""
+    """Open what ``model.save(path, zipped=False)`` writes: the archive's files in a directory."""
     if not (path / _WEIGHTS).exists():
         what = "a directory without model.weights.h5"
         if (path / "saved_model.pb").exists():
@@ -135,7 +135,7 @@ def _resolve_numbered(root: Group, config: Mapping[str, Any] | None, resolution:
 
 
 def open_hdf5(path: Path, data: memoryview, config: Mapping[str, Any] | None) -> ModelFile:
-    """A legacy `.h5` file or a `.weights.h5` file."""
+    """Open a legacy `.h5` file or a `.weights.h5` file."""
     index = open_index(path, Member("", data), skip=IGNORED_AT_ROOT)
     root = index.root
     resolution = Resolution()
@@ -184,7 +184,7 @@ def _variables(group: Group) -> Iterator[StoredArray]:
 
 
 def open_shards(path: Path, data: memoryview, config: Mapping[str, Any] | None) -> ModelFile:
-    """The `.weights.json` of ``save_weights(..., max_shard_size=…)`` and the shards beside it."""
+    """Open the `.weights.json` of ``save_weights(..., max_shard_size=…)`` and the shards beside it."""
     if len(data) > LIMITS.json_bytes:
         raise FileRefusedError(path, "", f"a JSON text of {human_bytes(len(data))}", OPENS)
     listed = mapping(decode(path, "", bytes(data)).get("weight_map"))

@@ -21,7 +21,7 @@ __all__ = ["WeightFile", "make_operation", "refusing", "unpacker", "version_tupl
 
 
 def version_tuple(version: str | None) -> tuple[int, ...]:
-    """``"3.8.0"`` as ``(3, 8, 0)``; a file that names no version was written by Keras 2 or by 1 (legacy HDF5)."""
+    """Read ``"3.8.0"`` as ``(3, 8, 0)``; a file that names no version is of Keras 2 or 1 (legacy HDF5)."""
     parts: list[int] = []
     for part in (version or "2").split(".")[:3]:
         digits = "".join(char for char in part[:6] if char in "0123456789")
@@ -42,7 +42,7 @@ Unpack = Callable[[Mapping[str, "NDArray[Any]"]], "dict[str, NDArray[Any]]"]
 
 
 def unpacker(layer: Layer) -> Unpack | None:
-    """For a quantised layer, what makes one float32 kernel of the packed one and its scales; None for any other."""
+    """Make what unpacks a quantised layer's kernel and scales to one float32 kernel; None for any other."""
     if "kernel_scale" not in layer.stored:
         return None
 
@@ -95,7 +95,7 @@ def make_operation(spec: LayerSpec, version: tuple[int, ...], model: Callable[[L
 
 
 class WeightFile(Source, Protocol):
-    """What of a model file is needed to build a network from its config."""
+    """Says what of a model file is needed to build a network from its config."""
 
     @property
     def weights(self) -> Mapping[tuple[str, ...], Mapping[str, Any]]: ...

@@ -21,7 +21,7 @@ __all__ = ["dequantise"]
 
 
 def dequantise(weights: Mapping[str, StoredArray], config: Mapping[str, Any]) -> NDArray[np.float32]:
-    """The float32 kernel that a Dense layer's stored arrays stand for.
+    """Unpack the float32 kernel that a Dense layer's stored arrays stand for.
 
     Args:
         weights: The layer's arrays by name, as in ``ModelFile.weights``.

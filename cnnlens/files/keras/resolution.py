@@ -18,12 +18,12 @@ _MANY = 20
 
 
 def shown(path: LayerPath) -> str:
-    """A layer path for a person: ``'encoder/conv2d'``."""
+    """Write a layer path for a person: ``'encoder/conv2d'``."""
     return "'" + printable("/".join(path), 120) + "'"
 
 
 class Resolution:
-    """Weights by layer path, filled by a resolver."""
+    """Holds weights by layer path, filled by a resolver."""
 
     def __init__(self) -> None:
         self.weights: dict[LayerPath, dict[str, StoredArray]] = {}
@@ -77,7 +77,7 @@ class Resolution:
             self.note(f"the file holds no arrays for {len(lost) - _MANY} more layers")
 
     def unmatched(self, arrays: Iterable[StoredArray]) -> dict[str, StoredArray]:
-        """The arrays that no layer claimed, by their place in the file."""
+        """List the arrays that no layer claimed, by their place in the file."""
         return {array.place: array for array in arrays if id(array) not in self._claimed}
 
 

@@ -21,7 +21,7 @@ Axes = tuple[int | None, ...]
 
 @dataclass(frozen=True, slots=True)
 class Declared:
-    """What a config says about a layer's own arrays.
+    """Says what a config says about a layer's own arrays.
 
     Attributes:
         names: Variable names in stored order; None where the class is not known.
@@ -39,7 +39,7 @@ Rule = Callable[[Config], Declared]
 
 
 def is_bare_op(entry: Mapping[str, Any]) -> bool:
-    """Whether an entry in ``config["layers"]`` is an operation such as ``x + y``, which does not count as a layer."""
+    """Tell whether an entry in ``config["layers"]`` is an operation such as ``x + y``, which is no layer."""
     return text(entry.get("module")).startswith(("keras.src.ops", "keras.ops"))
 
 
@@ -126,7 +126,7 @@ _AFTER_QUANTISATION: Mapping[str, Sequence[str]] = {
 
 
 def quantisation_mode(config: Config) -> str | None:
-    """The mode, "int8", "int4", "float8", "gptq" or "awq" by the layer's dtype policy, else None."""
+    """Give the mode, "int8", "int4", "float8", "gptq" or "awq" by the layer's dtype policy, else None."""
     policy = config.get("dtype")
     mode = mapping(mapping(policy).get("config")).get("mode")
     if isinstance(mode, str):
@@ -291,7 +291,7 @@ _WEIGHTLESS = frozenset(_WEIGHTLESS_NAMES.split())
 
 
 def declare(entry: Mapping[str, Any]) -> Declared:
-    """What a layer's entry in the config says about the layer's own arrays (not those of layers inside it)."""
+    """Read what a layer's entry in the config says about its own arrays (not those of layers inside it)."""
     kind = base_class(entry)
     rule = _RULES.get(kind)
     if rule is not None:
@@ -300,7 +300,7 @@ def declare(entry: Mapping[str, Any]) -> Declared:
 
 
 def names_by_group(stem: str) -> tuple[str, ...] | None:
-    """Variable names for a group that Keras named after a class ("conv2d"), where a file has no config.
+    """Name the variables of a group that Keras named after a class ("conv2d"), where a file has no config.
 
     Args:
         stem: The group's name without its counter.
@@ -343,7 +343,7 @@ _NAMES_BY_GROUP: Mapping[str, tuple[str, ...]] = {
 
 
 def contradiction(declared: Declared, shapes: Mapping[str, tuple[int, ...]]) -> str:
-    """How stored axes contradict declared ones, as in "kernel is (5, 8), declared (?, 9)"; empty if they agree."""
+    """Say how stored axes contradict declared ones, as in "kernel is (5, 8), declared (?, 9)"; empty if they agree."""
     for name, axes in declared.shapes.items():
         stored = shapes.get(name)
         if stored is None:

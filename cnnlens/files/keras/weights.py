@@ -27,7 +27,7 @@ def weight_of(
     framework: str,
     owner: tuple[str, ...] = (),
 ) -> Weight:
-    """A weight with all that its stored shape says; of kind ``unknown`` where the kind has no such shape."""
+    """Make a weight with all that its stored shape says; ``unknown`` where the kind has no such shape."""
     stored = cast(Stored, array)
     try:
         geometry = layout.completed(kind, role, stored.shape, geometry, framework)
@@ -39,14 +39,14 @@ def weight_of(
 
 
 def owners(spec: LayerSpec, prefix: str = "") -> Iterator[tuple[str, LayerSpec]]:
-    """A layer and the layers it wraps, each with the prefix of its arrays' names."""
+    """List a layer and the layers it wraps, each with the prefix of its arrays' names."""
     yield prefix, spec
     for attribute, inner in spec.wrapped.items():
         yield from owners(inner, prefix if attribute in TRANSPARENT else f"{prefix}{attribute}/")
 
 
 def geometry_of(config: Mapping[str, Any], flatten: tuple[int, ...] | None) -> Geometry:
-    """The geometry of a layer's weights from its config."""
+    """Read the geometry of a layer's weights from its config."""
 
     def numbers(key: str) -> tuple[int, ...] | None:
         value = config.get(key)

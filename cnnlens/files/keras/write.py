@@ -88,7 +88,7 @@ def write_keras(
 
 
 def write_archive(path: Path, texts: Mapping[str, str | bytes], files: Mapping[str, Path]) -> None:
-    """A zip archive of ``texts`` and of the contents of ``files`` by member name, nothing compressed."""
+    """Write a zip archive of ``texts`` and the contents of ``files`` by member name, nothing compressed."""
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
         for name, content in texts.items():
             archive.writestr(zipfile.ZipInfo(name, _NO_TIME), content)
@@ -100,7 +100,7 @@ def write_archive(path: Path, texts: Mapping[str, str | bytes], files: Mapping[s
 
 
 def h5py_module(path: str | Path) -> Any:
-    """h5py, which writes HDF5.
+    """Import h5py, which writes HDF5.
 
     Raises:
         CnnlensError: it is not installed; names the file that was to be written and the command that installs h5py.
@@ -134,7 +134,7 @@ def _dataset(group: Any, name: str, array: Any) -> None:
 
 
 def halved(values: NDArray[Any]) -> NDArray[Any]:
-    """float32 values as bfloat16 in the form that HDF5 has it: two bytes of no type."""
+    """Round float32 values to bfloat16 in the form that HDF5 has it: two bytes of no type."""
     return bfloat16_bits(values).view("V2")
 
 

@@ -30,7 +30,7 @@ _PROTOCOL = 1001
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """What a file of ``torch.save`` holds.
+    """Says what a file of ``torch.save`` holds.
 
     Attributes:
         format: For people.
@@ -51,12 +51,12 @@ class Contents:
 
 
 def is_torch_archive(members: Mapping[str, Member]) -> bool:
-    """Whether ``torch.save`` or TorchScript wrote an archive: a ``data.pkl`` at its top or one folder down."""
+    """Tell whether ``torch.save`` or TorchScript wrote an archive: a ``data.pkl`` at its top or one folder down."""
     return any(name.endswith("data.pkl") and name.count("/") <= 1 for name in members)
 
 
 def open_torch_archive(path: Path, members: Archive) -> Contents:
-    """A zip archive of ``torch.save``.
+    """Open a zip archive of ``torch.save``.
 
     Raises:
         FileRefusedError: TorchScript, a pickle outside the vocabulary, storages that are not as declared.
@@ -139,7 +139,7 @@ class _Zipped:
 
 
 def refuse_tar(path: Path) -> FileRefusedError:
-    """The refusal of a tar archive, which PyTorch wrote until 0.1.10 and which is all pickles."""
+    """Refuse a tar archive, which PyTorch wrote until 0.1.10 and which is all pickles."""
     return FileRefusedError(
         path,
         "",
@@ -149,7 +149,7 @@ def refuse_tar(path: Path) -> FileRefusedError:
 
 
 def open_legacy(path: Path, data: memoryview) -> Contents:
-    """A file of ``torch.save`` before 1.6, or with ``_use_new_zipfile_serialization=False``.
+    """Open a file of ``torch.save`` before 1.6, or with ``_use_new_zipfile_serialization=False``.
 
     Five pickles (a magic number, the protocol, the writer's machine, the object, the storages' keys), then for each
     storage its number of elements (eight bytes) and its elements, both little-endian on every machine.

@@ -25,7 +25,7 @@ _KEEPS_FEATURES = frozenset(
 
 
 class FlattenOrder:
-    """For each flat tensor ``(N, F)``, the ``(*spatial, C)`` of the map that it was."""
+    """Knows for each flat tensor ``(N, F)`` the ``(*spatial, C)`` of the map that it was."""
 
     def __init__(self) -> None:
         self._known: dict[Ref, tuple[int, ...]] = {}
@@ -34,7 +34,7 @@ class FlattenOrder:
         return self._known.get(ref)
 
     def hand_on(self, ref: Ref, as_ref: Ref) -> None:
-        """A container's output ``as_ref`` is ``ref`` under another name."""
+        """Note that a container's output ``as_ref`` is ``ref`` under another name."""
         if ref in self._known:
             self._known[as_ref] = self._known[ref]
 

@@ -14,7 +14,7 @@ __all__ = ["open_torch"]
 
 
 def open_torch(path: Path) -> Network | None:
-    """The network in a file of PyTorch, or None where the file may be one of Keras.
+    """Open a file of PyTorch as a network; None where the file may be one of Keras.
 
     Raises:
         FileRefusedError: The file cannot be opened, or is one of PyTorch's that is damaged or hostile.

@@ -27,7 +27,7 @@ __all__ = ["call_arguments", "equip", "made_shapes", "same_arithmetic", "transla
 def translated(
     entry: Mapping[str, Any], weights: Mapping[str, tuple[int, ...]], tensors: Sequence[Shape | None]
 ) -> Translation:
-    """What the reference makes of a layer's entry.
+    """Translate a layer's entry into what the reference makes of it.
 
     Args:
         entry: ``{"target", "arguments"}``, as ``Layer.entry`` has it.
@@ -50,12 +50,12 @@ def translated(
 
 
 def call_arguments(translation: Translation, refs: Sequence[Ref]) -> tuple[Any, ...]:
-    """The arguments of a call: the structure that the operation wants, with the call's tensors in place."""
+    """Make the arguments of a call: the structure that the operation wants, the call's tensors in place."""
     return _placed(translation, refs)
 
 
 def made_shapes(translation: Translation, shapes: Sequence[Shape | None]) -> list[Shape | None]:
-    """The shapes that an operation makes of tensors of ``shapes``, None for a size that is not known.
+    """Work out the shapes that an operation makes of tensors of ``shapes``, None for a size not known.
 
     Raises:
         Exception: the operation cannot take them; whatever it raises.
@@ -80,7 +80,7 @@ def _placed(translation: Translation, things: Sequence[Any]) -> tuple[Any, ...]:
 
 
 def same_arithmetic(one: Translation | None, other: Translation | None) -> bool:
-    """Whether two calls on tensors of different shapes compute the same, so that they can be one layer's."""
+    """Tell whether two calls on tensors of different shapes compute the same, so that they can be one layer's."""
     from cnnlens.reference.bare.ops import BareOperation
 
     if one is None or other is None:

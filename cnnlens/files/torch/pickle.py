@@ -24,7 +24,7 @@ _FETCH = "fetch the file again, or save it again with torch.save"
 def load_pickle(
     path: Path, place: str, data: memoryview, start: int = 0, storages: dict[str, StorageRef] | None = None
 ) -> tuple[Any, int]:
-    """The object that a pickle describes, out of plain containers and :mod:`torch_values`' descriptions.
+    """Read the object that a pickle describes, out of plain containers and :mod:`torch_values`' descriptions.
 
     Args:
         path, place: The file and where in it the pickle stands, for messages.

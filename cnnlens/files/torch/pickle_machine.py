@@ -32,7 +32,7 @@ class Machine:
         self.budget = Budget()
 
     def cut_off(self) -> RefusedPickleError:
-        """What is said where the pickle goes on behind its end."""
+        """Say what is wrong where the pickle goes on behind its end."""
         if self.end < len(self.data):
             return RefusedPickleError(f"a pickle of more than {human_bytes(LIMITS.pickle_bytes)}")
         return RefusedPickleError("truncated pickle")
@@ -51,7 +51,7 @@ class Machine:
         return int.from_bytes(self.take(count), "little")
 
     def line(self, limit: int = 1000) -> str:
-        """Text up to the next line feed."""
+        """Read text up to the next line feed."""
         stop = min(self.end, self.at + limit)
         text = bytes(self.data[self.at : stop])
         length = text.find(b"\n")

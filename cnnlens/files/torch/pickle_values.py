@@ -46,7 +46,7 @@ Arguments = tuple[Any, ...]
 
 
 class RefusedPickleError(Exception):
-    """Why a pickle is refused, in words that follow the file's name, and the way out where it is a particular one."""
+    """Is raised for a refused pickle: says why, in words that follow the file's name, and any way out."""
 
     def __init__(self, reason: str, way_out: str = "") -> None:
         super().__init__(reason)
@@ -56,21 +56,21 @@ class RefusedPickleError(Exception):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Known:
-    """A name out of the vocabulary that was not called: a storage class, a dtype, a layout."""
+    """Stands for a name of the vocabulary that was not called: a storage class, a dtype, a layout."""
 
     name: str
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Opaque:
-    """A tensor that is no plain array: sparse, quantised, without data. ``what`` says so in a word or two."""
+    """Stands for a tensor that is no plain array: sparse, quantised, without data. ``what`` says so in a word."""
 
     what: str
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StorageRef:
-    """A run of elements in the file.
+    """Describes a run of elements in the file.
 
     Attributes:
         key: Its name in the file.
@@ -87,7 +87,7 @@ class StorageRef:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TensorRef:
-    """A strided view of a storage: offset and strides in elements of ``dtype``, none of them negative."""
+    """Describes a strided view of a storage: offset and strides in elements of ``dtype``, none of them negative."""
 
     storage: StorageRef
     offset: int
@@ -97,13 +97,13 @@ class TensorRef:
 
 
 class OrderedMapping(dict[Any, Any]):
-    """A ``collections.OrderedDict``; the attributes that a pickle hangs on one (``_metadata``) are dropped."""
+    """Stands for a ``collections.OrderedDict``; attributes that a pickle hangs on one (``_metadata``) are dropped."""
 
     __slots__ = ()
 
 
 class NumpyType:
-    """A NumPy dtype: its type code such as ``f4``, and the byte order that its state gives."""
+    """Describes a NumPy dtype: its type code such as ``f4``, and the byte order that its state gives."""
 
     __slots__ = ("code", "order")
 
@@ -118,7 +118,7 @@ class NumpyType:
 
 
 class InlineArray:
-    """A NumPy array whose bytes are in the pickle itself."""
+    """Holds a NumPy array whose bytes are in the pickle itself."""
 
     __slots__ = ("data", "fortran", "shape", "type")
 
@@ -140,7 +140,7 @@ class InlineArray:
 
 
 class Budget:
-    """What one pickle may still make: items copied by its calls, and bytes."""
+    """Says what one pickle may still make: items copied by its calls, and bytes."""
 
     __slots__ = ("bytes", "operations")
 
@@ -167,13 +167,13 @@ def expect(fits: bool) -> None:
 
 
 def several(value: Any, least: int = 0, most: int = LIMITS.pickle_operations) -> Arguments:
-    """``value`` where it is a tuple of this many entries."""
+    """Give ``value`` where it is a tuple of this many entries."""
     expect(isinstance(value, tuple) and least <= len(cast(Arguments, value)) <= most)
     return cast(Arguments, value)
 
 
 def sizes(value: Any) -> tuple[int, ...]:
-    """``value`` where it is a tuple of sizes, offsets or strides."""
+    """Give ``value`` where it is a tuple of sizes, offsets or strides."""
     numbers = several(value)
     if len(numbers) > LIMITS.tensor_dimensions:
         raise RefusedPickleError(f"a tensor of {len(numbers)} axes, {LIMITS.tensor_dimensions} at most")
@@ -183,7 +183,7 @@ def sizes(value: Any) -> tuple[int, ...]:
 
 
 def size(value: Any) -> int:
-    """``value`` where it is an integer from 0 to 2**63 - 1."""
+    """Give ``value`` where it is an integer from 0 to 2**63 - 1."""
     expect(type(value) is int)
     if not 0 <= value < 1 << 63:
         raise RefusedPickleError(f"a tensor with the size, stride or offset {printable(hex(value), 40)}")
@@ -191,7 +191,7 @@ def size(value: Any) -> int:
 
 
 def key_of(key: Any) -> Any:
-    """``key`` where it may be one of a mapping.
+    """Give ``key`` where it may be one of a mapping.
 
     Hashing a tuple walks all that is in it, and one nested by reference has more leaves than there is time: only flat
     tuples of numbers and text are let through.
@@ -260,7 +260,7 @@ STORAGES: Mapping[str, str] = {
 
 
 def storage_of(identity: Any) -> StorageRef:
-    """The storage that a persistent id stands for: ``("storage", class, key, location, numel[, view])``."""
+    """Find the storage that a persistent id stands for: ``("storage", class, key, location, numel[, view])``."""
     parts = several(identity, 5, 6)
     word, kind, key, location, numel = parts[:5]
     expect(word == "storage" if isinstance(word, str) else False)

@@ -54,28 +54,28 @@ Sizes: TypeAlias = "tuple[Linear | None, ...]"
 
 @dataclass(frozen=True)
 class Value:
-    """A tensor among the arguments of a node, by name."""
+    """Names a tensor among the arguments of a node."""
 
     name: str
 
 
 @dataclass(frozen=True)
 class Size:
-    """A whole number among the arguments that depends on the sizes of the input."""
+    """Stands for a whole number among the arguments that depends on the sizes of the input."""
 
     expression: tuple[tuple[str, int], ...]
 
 
 @dataclass(frozen=True)
 class Unknown:
-    """An argument that a plain layer does not have (a graph, an object, a size that is no multiple); says what."""
+    """Stands for an argument that no plain layer has (a graph, an object, a size that is no multiple); says what."""
 
     what: str
 
 
 @dataclass(frozen=True)
 class Frame:
-    """One module on the way from the whole model to a node: one call of it, where it lives, and its class.
+    """Names one module on the way from the whole model to a node: one call of it, where it lives, and its class.
 
     Attributes:
         key: The same for all nodes of one call of the module; another for its next call.
@@ -90,7 +90,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class Node:
-    """One operation of the graph.
+    """Describes one operation of the graph.
 
     Attributes:
         name: Unique in the graph.
@@ -112,20 +112,20 @@ class Node:
 
     @property
     def op(self) -> str:
-        """The operator without namespace, overload and the underscore of the in-place form: ``relu``."""
+        """Give the operator without namespace, overload and the underscore of the in-place form: ``relu``."""
         base = self.target.split(".")[1] if self.target.count(".") >= 1 else self.target
         return base[:-1] if self.in_place else base
 
     @property
     def in_place(self) -> bool:
-        """Whether it changes its first operand (PyTorch marks that with an underscore)."""
+        """Tell whether it changes its first operand (PyTorch marks that with an underscore)."""
         base = self.target.split(".")[1] if self.target.count(".") >= 1 else self.target
         return self.target.startswith("aten.") and base.endswith("_") and not base.endswith("__")
 
 
 @dataclass(frozen=True)
 class Program:
-    """An exported program.
+    """Holds an exported program.
 
     Attributes:
         inputs: The tensors that a person gives, in order.
@@ -157,7 +157,7 @@ class Program:
 
 
 def values(structure: Any) -> Iterator[Value]:
-    """Every ``Value`` in nested lists and mappings, in order."""
+    """List every ``Value`` in nested lists and mappings, in order."""
     if isinstance(structure, Value):
         yield structure
     elif isinstance(structure, (list, tuple)):
@@ -169,7 +169,7 @@ def values(structure: Any) -> Iterator[Value]:
 
 
 def map_values(structure: Any, change: Any) -> Any:
-    """``structure`` with ``change(part)`` in place of every part that is no list or mapping."""
+    """Rebuild ``structure`` with ``change(part)`` in place of every part that is no list or mapping."""
     if isinstance(structure, list):
         return [map_values(part, change) for part in cast("list[Any]", structure)]
     if isinstance(structure, Mapping):

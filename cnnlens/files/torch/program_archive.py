@@ -36,7 +36,7 @@ _WIDER = {"bfloat16": "float32"}  # NumPy has no bfloat16; widening is exact
 
 
 class ExportSource:
-    """Where an exported network came from; see ``cnnlens.network.graph.Source``.
+    """Says where an exported network came from; see ``cnnlens.network.graph.Source``.
 
     Attributes:
         torch_version: The PyTorch that exported it, as the file says.
@@ -55,7 +55,7 @@ class ExportSource:
 
     @property
     def sha256(self) -> str:
-        """SHA-256 of the file in hexadecimal, computed when first asked for."""
+        """Compute SHA-256 of the file in hexadecimal, when first asked for."""
         if self._sha256 is None:
             import hashlib
 
@@ -64,7 +64,7 @@ class ExportSource:
 
 
 def open_export(path: Path, data: memoryview, members: Mapping[str, Member] | None = None) -> Network:
-    """The network in a ``.pt2`` archive.
+    """Read the network in a ``.pt2`` archive.
 
     Args:
         path: The file, for messages.
@@ -82,7 +82,7 @@ def open_export(path: Path, data: memoryview, members: Mapping[str, Member] | No
 def read_export(
     path: Path, data: memoryview, members: Mapping[str, Member] | None = None
 ) -> tuple[Program, dict[str, StoredArray], list[str]]:
-    """The program in a ``.pt2`` archive, its arrays by name, and remarks; see ``open_export``."""
+    """Read the program in a ``.pt2`` archive, its arrays by name, and remarks; see ``open_export``."""
     if members is None:
         members = open_archive(path, data)
     root = _root(members)

@@ -29,7 +29,7 @@ _SHAPED = {"view": "size", "reshape": "shape", "_unsafe_view": "size", "expand":
 
 @dataclass(frozen=True)
 class Batched:
-    """A program whose batch size is known by name.
+    """Holds a program whose batch size is known by name.
 
     Attributes:
         program: The program, its batch size a symbol wherever it could be told.
@@ -43,14 +43,14 @@ class Batched:
 
 
 def open_shape(sizes: tuple[Linear | None, ...] | None) -> Shape | None:
-    """A shape with None for the batch and for every size that is no number."""
+    """Give a shape with None for the batch and for every size that is no number."""
     if sizes is None:
         return None
     return tuple(None if size is None else constant(size) for size in sizes)
 
 
 def shows_batch(program: Program, symbols: frozenset[str], tensors: Iterable[str]) -> str | None:
-    """The input that shows how large a batch is, where the first axis of none of ``tensors`` does."""
+    """Find the input that shows how large a batch is, where the first axis of none of ``tensors`` does."""
 
     def shows(name: str) -> bool:
         shape = program.shapes.get(name)

@@ -14,7 +14,7 @@ __all__ = ["Entry", "entry_of", "settings"]
 
 @dataclass(frozen=True)
 class Entry:
-    """What a node says.
+    """Describes what a node computes.
 
     Attributes:
         data: ``{"target", "arguments"}``, with ``"refused"`` (a reason) where the arguments are not all plain.
@@ -34,7 +34,7 @@ def entry_of(
     symbols: frozenset[str],
     batch_of: Callable[[Iterable[str]], str | None],
 ) -> Entry:
-    """The entry of a node.
+    """Make the entry of a node.
 
     Args:
         node: The node.
@@ -82,7 +82,7 @@ def entry_of(
 
 
 def settings(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Of an entry's arguments, those without tensors and arrays."""
+    """Pick those of an entry's arguments that are without tensors and arrays."""
     return {name: value for name, value in arguments.items() if not _holds_arrays(value)}
 
 

@@ -65,7 +65,7 @@ class _Memory:
 
 
 def straightened(program: Program) -> Program:
-    """``program`` with every node that matters, none of them in place, its weights' copies taken away."""
+    """Rewrite ``program`` with every node that matters, none in place, its weights' copies taken away."""
     memory = _Memory()
     for name in (*program.inputs, *program.weights):
         memory.new(name)

@@ -23,7 +23,7 @@ _FILLERS = frozenset(("zeros", "ones", "full", "empty", "scalar_tensor"))
 
 @dataclass(eq=False)
 class Instance:
-    """One call of a module: what runs in it, in order.
+    """Holds one call of a module: what runs in it, in order.
 
     Attributes:
         frame: The module; None for the whole model.
@@ -41,7 +41,7 @@ class Instance:
 
     @property
     def chain(self) -> tuple[Instance, ...]:
-        """The calls of modules that a node right inside is in."""
+        """List the calls of modules that a node right inside is in."""
         return self.above if self.frame is None else (*self.above, self)
 
 
@@ -49,7 +49,7 @@ Step: TypeAlias = "Node | Instance"
 
 
 def build_tree(nodes: Sequence[Node]) -> Instance:
-    """The call of the whole model. A module's call ends where a node outside of it follows."""
+    """Build the call of the whole model. A module's call ends where a node outside of it follows."""
     root = Instance(None, ())
     open_calls: list[Instance] = []
     for node in nodes:
@@ -68,12 +68,12 @@ def build_tree(nodes: Sequence[Node]) -> Instance:
 
 
 def is_filler(node: Node) -> bool:
-    """Whether a node makes an array of one number: the first state of an LSTM, which is no step of its module."""
+    """Tell whether a node makes an array of one number: the first state of an LSTM, which is no step of its module."""
     return node.op in _FILLERS and next(values(node.arguments), None) is None
 
 
 def leaves(root: Instance) -> set[str]:
-    """The paths of the modules that are layers: each of their calls is one node, always of the same operator."""
+    """Find the paths of the modules that are layers: each of their calls is one node, always of the same operator."""
     targets: dict[str, set[str]] = {}
     composite: set[str] = set()
     queue = [step for step in root.steps if isinstance(step, Instance)]

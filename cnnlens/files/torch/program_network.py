@@ -34,7 +34,7 @@ __all__ = ["torch_network"]
 def torch_network(
     program: Program, arrays: Mapping[str, Stored], source: Source, name: str, notes: Iterable[str] = ()
 ) -> Network:
-    """The network of an exported program.
+    """Make the network of an exported program.
 
     Args:
         program: The program, checked.

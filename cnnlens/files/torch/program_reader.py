@@ -41,7 +41,7 @@ _LARGEST = 1 << 48  # one axis; more than any memory holds
 
 
 def read_program(path: Any, place: str, data: Mapping[str, Any]) -> Program:
-    """The program in ``data``, the decoded ``model.json``.
+    """Read the program in ``data``, the decoded ``model.json``.
 
     Raises:
         FileRefusedError: it does not fit together; names the place.

@@ -25,7 +25,7 @@ class _UnreadableError(Exception):
 
 
 def read_expression(text: str) -> Linear | None:
-    """The linear expression that ``text`` is, or None where it is none (a quotient, a maximum, …) or is unreadable."""
+    """Read ``text`` as a linear expression; None where it is none (a quotient, a maximum, …) or unreadable."""
     if len(text) > _CHARACTERS:
         return None
     try:
@@ -38,12 +38,12 @@ def read_expression(text: str) -> Linear | None:
 
 
 def constant(expression: Linear) -> int | None:
-    """The number that an expression without symbols is."""
+    """Give the number that an expression without symbols is."""
     return expression.get("", 0) if not set(expression) - {""} else None
 
 
 def multiple_of(expression: Linear, symbols: frozenset[str]) -> int | None:
-    """How many times one of ``symbols`` an expression is, or None where it is something else."""
+    """Say how many times one of ``symbols`` an expression is, or None where it is something else."""
     named = [name for name in expression if name]
     if len(named) == 1 and named[0] in symbols and "" not in expression:
         return expression[named[0]]

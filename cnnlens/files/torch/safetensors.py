@@ -52,7 +52,7 @@ class _Entry:
 
 
 def open_safetensors(path: Path, data: memoryview) -> TorchFile:
-    """One safetensors file.
+    """Open one safetensors file.
 
     Raises:
         FileRefusedError: Its header breaks a rule of the format, or the library disagrees with it.
@@ -215,13 +215,13 @@ def _confirm(path: Path, entries: list[_Entry]) -> None:
 
 
 def is_index(decoded: Mapping[str, Any]) -> bool:
-    """Whether a JSON object lists safetensors shards, as ``model.safetensors.index.json`` does."""
+    """Tell whether a JSON object lists safetensors shards, as ``model.safetensors.index.json`` does."""
     files = mapping(decoded.get("weight_map")).values()
     return bool(files) and all(isinstance(file, str) and file.endswith(".safetensors") for file in files)
 
 
 def open_shards(path: Path, data: memoryview) -> TorchFile:
-    """The shards that a ``.safetensors.index.json`` lists, which lie beside it."""
+    """Open the shards that a ``.safetensors.index.json`` lists, which lie beside it."""
     listed = mapping(decode(path, "", bytes(data), unique=True).get("weight_map"))
     names = sorted(set(cast("list[str]", list(listed.values()))))
     if len(names) > LIMITS.shards:

@@ -51,7 +51,7 @@ class _Found:
 
 
 def state_file(path: Path, contents: Contents, data: memoryview) -> TorchFile:
-    """The state dict in what ``torch.save`` wrote.
+    """Find the state dict in what ``torch.save`` wrote.
 
     Raises:
         FileRefusedError: There is none, or its tensors claim what the file has not.
@@ -139,7 +139,7 @@ def _what(root: Any) -> str:
 
 
 def bare_names(arrays: Mapping[str, StoredArray]) -> tuple[dict[str, StoredArray], list[str]]:
-    """The arrays by their names without wrappers' prefixes, and a note for each prefix that was taken off."""
+    """Take wrappers' prefixes off the arrays' names, with a note for each prefix that was taken off."""
     bare, notes = dict(arrays), list[str]()
     stripped = True
     while stripped and bare:
@@ -153,7 +153,7 @@ def bare_names(arrays: Mapping[str, StoredArray]) -> tuple[dict[str, StoredArray
 
 
 def left_out_notes(left_out: Mapping[str, str]) -> list[str]:
-    """A note for each reason why tensors are not shown."""
+    """Write a note for each reason why tensors are not shown."""
     reasons: dict[str, list[str]] = {}
     for name, reason in left_out.items():
         reasons.setdefault(reason, []).append(name)

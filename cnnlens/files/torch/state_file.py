@@ -19,7 +19,7 @@ _OWN_ORDER = ("weight", "bias", "running_mean", "running_var", "num_batches_trac
 
 
 class TorchFile(SourceFile):
-    """An opened file of PyTorch's arrays. Its index has been read, its arrays have not.
+    """Holds an opened file of PyTorch's arrays. Its index has been read, its arrays have not.
 
     Attributes (besides those of :class:`SourceFile`):
         format: "torch state dict", "torch state dict (legacy)" or "safetensors".
@@ -51,14 +51,14 @@ class TorchFile(SourceFile):
 
 
 def shown_names(names: Iterable[str]) -> str:
-    """The first few names for a remark: ``a, b, c, d and 12 more``."""
+    """Write the first few names for a remark: ``a, b, c, d and 12 more``."""
     listed = list(names)
     few = ", ".join(printable(name, 60) for name in listed[:_SHOWN])
     return few + (f" and {len(listed) - _SHOWN} more" if len(listed) > _SHOWN else "")
 
 
 def check_name(path: Path, name: str) -> None:
-    """Holds a tensor's name against the limits.
+    """Hold a tensor's name against the limits.
 
     Raises:
         FileRefusedError: It is longer than any module's path.
@@ -70,7 +70,7 @@ def check_name(path: Path, name: str) -> None:
 
 
 def by_name(arrays: Mapping[str, StoredArray]) -> dict[str, StoredArray]:
-    """The arrays in the order of their layers' names, numbers in them counted, and as torch lists a layer's own."""
+    """Sort arrays by their layers' names, numbers in them counted, and as torch lists a layer's own."""
 
     def place(key: str) -> tuple[list[tuple[bool, int, str]], int, str]:
         owner, _, name = key.rpartition(".")

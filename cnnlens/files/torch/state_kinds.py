@@ -36,7 +36,7 @@ _NORM_LAYOUTS = {"LayerNorm": "LayerNormalization", "BatchNorm": "BatchNormaliza
 
 @dataclass(frozen=True, slots=True)
 class Neighbours:
-    """What the arrays in front and behind say.
+    """Holds what the arrays in front and behind say.
 
     Attributes:
         channels: Output channels of the last layer in front that has some; 0 where there is none.
@@ -53,7 +53,7 @@ class Neighbours:
 
 @dataclass(frozen=True, slots=True)
 class Guess:
-    """The likely class of a layer.
+    """Holds the likely class of a layer.
 
     Attributes:
         kind: torch's class name, ``norm`` for one of several, ``unknown``.
@@ -73,7 +73,7 @@ class Guess:
 
 
 def guess_kind(name: str, shapes: Shapes, near: Neighbours) -> Guess:
-    """The likely class of the layer ``name`` with arrays of these ``shapes``."""
+    """Guess the class of the layer ``name`` with arrays of these ``shapes``."""
     name = name.lower()
     if "running_mean" in shapes and "running_var" in shapes:
         return _batch_norm(name, shapes, near)

@@ -31,7 +31,7 @@ _NO_GRAPH = (
 
 
 def torch_layers(file: TorchFile) -> Network:
-    """The network of a state dict: layers with weights, ``calls`` empty."""
+    """Make the network of a state dict: layers with weights, ``calls`` empty."""
     groups = _grouped(file.arrays)
     layers: list[Layer] = []
     doubts: dict[str, list[str]] = {}

@@ -32,7 +32,7 @@ _INLINE = frozenset(["b1", "f2", "f4", "f8", *(f"{sign}{size}" for sign in "iu" 
 
 @dataclass(slots=True)
 class Storage:
-    """Bytes that tensors are views of.
+    """Holds the bytes that tensors are views of.
 
     Attributes:
         nbytes: How many.
@@ -51,7 +51,7 @@ StorageFinder = Callable[[StorageRef], Storage]
 
 
 def array_of(path: Path, name: str, value: Any, find: StorageFinder) -> StoredArray | str:
-    """A tensor as an array that is not read yet, or a word on why it cannot be shown ("sparse", "complex64").
+    """Make a tensor an array that is not read yet, or say why it cannot be shown ("sparse", "complex64").
 
     Raises:
         FileRefusedError: It claims elements that its storage has not.
@@ -107,7 +107,7 @@ def _view(path: Path, name: str, tensor: TensorRef, find: StorageFinder) -> Stor
 def plain_array(
     shape: tuple[int, ...], raw_type: np.dtype[Any], stored_dtype: str, place: str, raw: Callable[[], NDArray[Any]]
 ) -> StoredArray:
-    """A ``StoredArray`` of what ``raw`` gives; of the type's own name where ``stored_dtype`` is empty."""
+    """Make a ``StoredArray`` of what ``raw`` gives; of the type's own name where ``stored_dtype`` is empty."""
     native = raw_type.newbyteorder("=")
     if not stored_dtype:
         stored_dtype = native.name if raw_type.isnative else raw_type.str

@@ -37,7 +37,7 @@ _ROLES: Mapping[str, tuple[str, Mapping[str, str]]] = {
 
 
 def argument_kinds(op: str, arguments: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
-    """The kind and role of each array that an operator takes, by the array's name in its layer."""
+    """Find the kind and role of each array that an operator takes, by the array's name in its layer."""
     kind, roles = _ROLES.get(op, ("", {}))
     named = {argument: cast("dict[str, Any]", value) for argument, value in arguments.items() if _is_weight(value)}
     found = {str(value["weight"]): (kind, roles[name]) for name, value in named.items() if name in roles}
@@ -51,7 +51,7 @@ def argument_kinds(op: str, arguments: Mapping[str, Any]) -> dict[str, tuple[str
 
 
 def weight_names(structure: Any) -> list[str]:
-    """The names in every ``{"weight": name}`` of an entry's arguments, in order."""
+    """List the names in every ``{"weight": name}`` of an entry's arguments, in order."""
     if isinstance(structure, Mapping):
         entry = cast("Mapping[str, Any]", structure)
         if _is_weight(entry):
@@ -70,7 +70,7 @@ def _is_weight(value: Any) -> bool:
 
 
 def geometry_of_entry(arguments: Mapping[str, Any], flatten: tuple[int, ...] | None) -> Geometry:
-    """The geometry of a layer's arrays from its operator's arguments."""
+    """Read the geometry of a layer's arrays from its operator's arguments."""
 
     def numbers(name: str) -> tuple[int, ...] | None:
         value = arguments.get(name)
@@ -93,7 +93,7 @@ def geometry_of_entry(arguments: Mapping[str, Any], flatten: tuple[int, ...] | N
 def torch_weight(
     name: str, kinds: Iterable[tuple[str, str]], stored: Stored, geometry: Geometry, config: Mapping[str, Any]
 ) -> Weight:
-    """A weight under the first of ``kinds`` (kind, role) whose line of the table it fits; else as it is stored."""
+    """Make a weight of the first of ``kinds`` (kind, role) whose line of the table it fits; else as it is stored."""
     tries = [(kind, role, one) for kind, role in kinds for one in (geometry, replace(geometry, flatten=None))]
     for kind, role, said in tries:
         if kind not in layout.KINDS:
@@ -109,7 +109,7 @@ def torch_weight(
 
 
 def unused_layers(arrays: Mapping[str, Stored], layers: Iterable[Layer]) -> list[Layer]:
-    """Layers for the arrays of modules that the graph never calls, by the modules' names."""
+    """Make layers of the arrays of modules that the graph never calls, by the modules' names."""
     taken = {layer.name for layer in layers}
     grouped: dict[str, dict[str, Stored]] = {}
     for name, array in arrays.items():

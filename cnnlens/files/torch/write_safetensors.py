@@ -29,7 +29,7 @@ _DTYPES: Mapping[str, tuple[str, int]] = {
 
 @dataclass(frozen=True)
 class Tensor:
-    """An array to be written: its type by name (``bfloat16`` too), its shape, and what reads it when its turn comes."""
+    """Describes an array to write: type by name (``bfloat16`` too), shape, and what reads it when its turn comes."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -70,7 +70,7 @@ def _bytes(tensor: Tensor) -> bytes:
 
 
 def bfloat16_bits(values: NDArray[Any]) -> NDArray[np.uint16]:
-    """float32 values as the two upper bytes of each, rounded to nearest even."""
+    """Round float32 values to the two upper bytes of each, to nearest even."""
     wide = np.ascontiguousarray(values, np.float32)
     bits = wide.view(np.uint32)
     rounded = bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))

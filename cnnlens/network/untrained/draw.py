@@ -16,7 +16,7 @@ __all__ = ["initializer_of"]
 
 
 def initializer_of(layer: Layer, weight: Weight) -> Any:
-    """The initializer that the file names for an array, as its config has it; for PyTorch's, which no file names, the
+    """Find the initializer that the file names for an array, as its config has it; PyTorch's files name none, then the
     one that the module draws from by itself.
 
     Raises:

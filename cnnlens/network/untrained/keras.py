@@ -32,7 +32,7 @@ _CUT_MASS = math.erf(math.sqrt(2.0))
 
 @dataclass(frozen=True)
 class Density:
-    """The distribution of one entry of a freshly initialized weight.
+    """Holds the distribution of one entry of a freshly initialized weight.
 
     Args:
         name: In words: "uniform", "normal", "normal cut at two sigma", "constant", "random orthogonal matrix" ...
@@ -58,7 +58,7 @@ class _Law:
 
 
 def draw(spec: Spec, shape: Sequence[int], seed: int | None = None) -> NDArray[np.float32]:
-    """A weight as the initializer would make it.
+    """Draw a weight as the initializer would make it.
 
     Args:
         spec: Keras' config entry ``{"class_name": "GlorotUniform", "config": {...}}``, or a name ("glorot_uniform").
@@ -78,7 +78,7 @@ def draw(spec: Spec, shape: Sequence[int], seed: int | None = None) -> NDArray[n
 
 
 def density(spec: Spec, shape: Sequence[int]) -> Density:
-    """The exact distribution of each entry of what :func:`draw` gives; entries of an orthogonal matrix depend on each
+    """Give the exact distribution of each entry that :func:`draw` makes; those of an orthogonal matrix depend on each
     other.
 
     Raises:
@@ -90,7 +90,7 @@ def density(spec: Spec, shape: Sequence[int]) -> Density:
 def compute_fans(
     shape: Sequence[int], input_axes: Sequence[int] | None = None, output_axes: Sequence[int] | None = None
 ) -> tuple[int, int]:
-    """Inputs and outputs of each unit, as Keras counts them on a stored shape (``keras.initializers.compute_fans``).
+    """Count inputs and outputs of each unit, as Keras does on a stored shape (``keras.initializers.compute_fans``).
 
     The last two axes are inputs and outputs and the others a receptive field, also where that is not what they are: a
     depthwise ``(3, 3, 16, 1)`` counts 144 inputs and 9 outputs.

@@ -21,7 +21,7 @@ _RECURRENT = frozenset({"LSTM", "GRU", "SimpleRNN"})
 
 
 def torch_default(weight: Weight, siblings: Mapping[str, Weight]) -> dict[str, Any] | None:
-    """The distribution of a fresh array, as a Keras initializer's config entry; None where it is not known.
+    """Give the distribution of a fresh array, as a Keras initializer's config entry; None where it is not known.
 
     Args:
         weight: Of a layer whose arrays are in PyTorch's layout.

@@ -29,7 +29,7 @@ _BLOCK = 1 << 14  # elements worked on at once: the temporaries of the longer fo
 
 @dataclass(frozen=True, slots=True)
 class Activation:
-    """A function on arrays of any shape.
+    """Computes a function on arrays of any shape.
 
     Attributes:
         name: As Keras calls it.
@@ -59,7 +59,7 @@ class Activation:
         return out
 
     def write(self, x: Array, out: Array) -> None:
-        """``function`` in blocks that fit in the cache, where it is elementwise and both arrays are contiguous."""
+        """Write ``function`` in blocks that fit in the cache, where it is elementwise and both are contiguous."""
         if not (self.elementwise and x.flags.c_contiguous and out.flags.c_contiguous):
             self.function(x, out)
             return
@@ -69,7 +69,7 @@ class Activation:
             self.function(flat[part], target[part])
 
     def shape(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        """The shape that comes out."""
+        """Give the shape that comes out."""
         if self.halved is None:
             return shape
         axis = self.halved % len(shape)
@@ -382,7 +382,7 @@ def named_activation(name: str, keras_version: tuple[int, ...]) -> Activation | 
 
 
 def find_activation(spec: Any, keras_version: tuple[int, ...]) -> Activation | None:
-    """The activation that a configuration entry names; None where it is the identity.
+    """Find the activation that a configuration entry names; None where it is the identity.
 
     ``spec`` is None, a name, ``{"class_name": "function", "config": name}`` or a serialised activation layer.
     """
@@ -403,7 +403,7 @@ def find_activation(spec: Any, keras_version: tuple[int, ...]) -> Activation | N
 
 
 def number_of(config: Mapping[str, Any], *names: str, default: float | None) -> float | None:
-    """The first of ``names`` that the configuration has; arrays of one element and ``{"value": x}`` are unwrapped."""
+    """Read the first of ``names`` that the configuration has; one-element arrays and ``{"value": x}`` unwrapped."""
     for name in names:
         value = config.get(name)
         if isinstance(value, Mapping):
@@ -419,7 +419,7 @@ def number_of(config: Mapping[str, Any], *names: str, default: float | None) -> 
 
 
 def activation_layer(kind: str, config: Mapping[str, Any]) -> Activation:
-    """The function of an activation layer that has no weights; Keras 2's and Keras 3's names of its arguments."""
+    """Build the function of an activation layer that has no weights; Keras 2's and Keras 3's argument names."""
     if kind == "ReLU":
         slope = number_of(config, "negative_slope", default=0.0)
         threshold = number_of(config, "threshold", default=0.0)
@@ -463,7 +463,7 @@ _PARAMETRIC: dict[str, Callable[[Mapping[str, Any]], Function]] = {
 
 
 def parametric_activation(name: str, settings: Mapping[str, Any]) -> Activation:
-    """An activation of ``keras.ops`` with the settings of its configuration."""
+    """Build an activation of ``keras.ops`` with the settings of its configuration."""
     if name in _PARAMETRIC:
         return Activation(name, _PARAMETRIC[name](settings))
     axis = settings.get("axis", -1)

@@ -20,7 +20,7 @@ _A = -0.75
 
 
 class Interpolation(Operation):
-    """``(N, C, *spatial)`` to another size.
+    """Resizes ``(N, C, *spatial)`` to another size.
 
     The configuration has ``interpolation`` (``nearest``, ``linear``, ``bicubic``), ``size`` or ``factors`` (one an
     axis; with both, the factors still say where samples lie), ``align_corners``, and ``exact`` for the nearest pixel by
@@ -97,7 +97,7 @@ class Interpolation(Operation):
 
 
 def nearest_places(size: int, wanted: int, step: float, *, exact: bool) -> Array:
-    """The cell of the input for each of the output; in float32 as PyTorch finds it, for another type may pick another.
+    """Find the input's cell for each of the output; in float32 as PyTorch does, as another type may differ.
 
     Args:
         step: Cells of the input from one of the output to the next.

@@ -36,13 +36,13 @@ Pads = tuple[tuple[int, int], ...]
 
 
 def same_padding(size: int, kernel: int, stride: int, dilation: int) -> tuple[int, int]:
-    """Zeros in front of and behind an axis under ``same``: they depend on the input's size; the odd one is behind."""
+    """Count the zeros before and behind an axis under ``same``: they depend on its size; the odd one is behind."""
     total = max((-(-size // stride) - 1) * stride + (kernel - 1) * dilation + 1 - size, 0)
     return total // 2, total - total // 2
 
 
 def finisher(bias: Array | None, activation: Activation | None) -> Finish:
-    """What happens to a fresh block of outputs ``(positions, channels)`` while it is in the cache."""
+    """Make what happens to a fresh block of outputs ``(positions, channels)`` while it is in the cache."""
 
     def finish(block: Array) -> None:
         if bias is not None:
@@ -56,7 +56,7 @@ def finisher(bias: Array | None, activation: Activation | None) -> Finish:
 def output_sizes(
     sizes: Sequence[int], taps: Sequence[int], strides: Sequence[int], pads: Pads, dilation: Sequence[int]
 ) -> tuple[int, ...]:
-    """Spatial sizes of a convolution's output."""
+    """Work out the spatial sizes of a convolution's output."""
     return tuple(
         (size + before + after - (tap - 1) * gap - 1) // stride + 1
         for size, (before, after), tap, gap, stride in zip(sizes, pads, taps, dilation, strides, strict=True)
@@ -179,7 +179,7 @@ def _taps_as_columns(windows: Array, matrices: Sequence[Array], target: Array) -
 
 
 def multiply_rows(rows: Array, matrix: Array, target: Array, positions: int, finish: Finish) -> None:
-    """``rows @ matrix`` into ``target``, block by block, each finished while it is in the cache."""
+    """Compute ``rows @ matrix`` into ``target``, block by block, each finished while it is in the cache."""
     for (part,) in block_ranges((rows.shape[0],), positions):
         np.matmul(rows[part], matrix, out=target[part])
         finish(target[part])
@@ -188,7 +188,7 @@ def multiply_rows(rows: Array, matrix: Array, target: Array, positions: int, fin
 def depthwise(
     x: Array, kernel: Array, strides: Sequence[int], pads: Pads, dilation: Sequence[int], finish: Finish
 ) -> Array:
-    """Each channel of ``x (N, *spatial, C)`` with its own taps ``(*taps, C, M)``, to ``(N, *spatial', C * M)``.
+    """Convolve each channel of ``x (N, *spatial, C)`` by itself, taps ``(*taps, C, M)``: ``(N, *spatial', C * M)``.
 
     One einsum a block, whose inner loop multiplies and adds along the channels without a temporary. Measured against
     shifted products and sums over whole rows: 14x14x384 0.19 ms against 0.53, 7x7x960 0.10 against 0.31, 56x56x144

@@ -74,7 +74,7 @@ _END = 6.0  # erf(5.93) is 1 in float64
 
 
 def erf(x: NDArray[Any]) -> NDArray[Any]:
-    """The error function of each element, in float32 or float64, to about two units in the last place. NaN stays NaN.
+    """Compute the error function of each element, float32 or float64, to about two units in the last place. NaN stays.
 
     Works through about sixty passes: give it blocks that stay in the cache.
     """

@@ -44,7 +44,7 @@ def translate(
     weights: Mapping[str, tuple[int, ...]],
     tensors: Sequence[Shape | None],
 ) -> Translation:
-    """One aten call as an operation of the reference.
+    """Translate one aten call into an operation of the reference.
 
     Args:
         target: The operator with its overload, such as ``aten.conv2d.default``.

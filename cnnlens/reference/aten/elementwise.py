@@ -81,7 +81,7 @@ def _unary(given: Given) -> Translation:
 def binary(
     given: Given, kind: str, function: Callable[[Any, Any], Any], first: Any, second: Any, alpha: Any = 1
 ) -> Translation:
-    """A function of two operands, the second times ``alpha``: a merge of two tensors of one rank, else on anything."""
+    """Make a function of two operands, the second times ``alpha``: a merge of two tensors of one rank, else on any."""
     if kind in _MERGES and alpha == 1 and isinstance(first, Tensor) and isinstance(second, Tensor):
         shapes = given.shape(first), given.shape(second)
         if shapes[0] and shapes[1] and len(shapes[0]) == len(shapes[1]) and first.index < second.index:

@@ -24,21 +24,21 @@ Arrays = Mapping[str, NDArray[Any]]
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """The k-th tensor that the call takes (``call.refs[index]``)."""
+    """Stands for the k-th tensor that the call takes (``call.refs[index]``)."""
 
     index: int
 
 
 @dataclass(frozen=True, slots=True)
 class WeightName:
-    """A weight of the layer where a tensor could stand."""
+    """Stands for a weight of the layer where a tensor could stand."""
 
     name: str
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """A size that is ``factor`` times the length of a tensor's first axis."""
+    """Stands for a size that is ``factor`` times the length of a tensor's first axis."""
 
     factor: int
     tensor: int
@@ -46,7 +46,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class Translation:
-    """An aten call as the reference computes it.
+    """Describes an aten call as the reference computes it.
 
     Attributes:
         operation: One of the reference's own operations, in channels-first order.
@@ -79,19 +79,19 @@ def marked(value: Any) -> Any:
 
 
 def is_operand(value: Any) -> bool:
-    """Whether a value stands for an array."""
+    """Tell whether a value stands for an array."""
     return isinstance(value, Tensor | WeightName)
 
 
 def markers(value: Any) -> list[Any]:
-    """Every marker in nested lists, in order."""
+    """List every marker in nested lists, in order."""
     if isinstance(value, list | tuple):
         return [marker for item in cast("Sequence[Any]", value) for marker in markers(item)]
     return [value] if isinstance(value, Tensor | WeightName | Batch) else []
 
 
 class Given:
-    """The arguments of one aten call.
+    """Reads the arguments of one aten call.
 
     Attributes:
         name: The operator without namespace, overload and the underscore of its in-place form.
@@ -119,7 +119,7 @@ class Given:
                 raise self.refuse(f"it takes tensor {place}, and {len(tensors)} came")
 
     def get(self, name: str, default: Any = None) -> Any:
-        """An argument; ``default`` where it is absent or None."""
+        """Give an argument; ``default`` where it is absent or None."""
         value = self.arguments.get(name)
         return default if value is None else value
 
@@ -128,21 +128,21 @@ class Given:
 
     @property
     def main(self) -> Any:
-        """The first operand: ``self`` or ``input``."""
+        """Give the first operand: ``self`` or ``input``."""
         for name in ("self", "input"):
             if name in self.arguments:
                 return self.arguments[name]
         raise self.refuse("it names no input")
 
     def tensor(self, name: str | None = None) -> Tensor:
-        """An argument that must be a tensor; the main one by default."""
+        """Give an argument that must be a tensor; the main one by default."""
         value = self.main if name is None else self.get(name)
         if not isinstance(value, Tensor):
             raise self.refuse(f"its {name or 'input'} must be a tensor")
         return value
 
     def shape(self, value: Any) -> Shape | None:
-        """The shape of an operand, or of a number; None where it is not known."""
+        """Give the shape of an operand, or of a number; None where it is not known."""
         if isinstance(value, Tensor):
             shape = self.tensors[value.index]
             return None if shape is None else tuple(shape)
@@ -153,18 +153,18 @@ class Given:
         return ()
 
     def known(self, value: Any) -> Shape:
-        """The shape of an operand, which must be known."""
+        """Give the shape of an operand, which must be known."""
         shape = self.shape(value)
         if shape is None:
             raise self.refuse("the shape of its input is not known")
         return shape
 
     def rank(self, value: Any = None) -> int:
-        """How many axes an operand has; the main one by default."""
+        """Say how many axes an operand has; the main one by default."""
         return len(self.known(self.main if value is None else value))
 
     def weight(self, name: str) -> str | None:
-        """The name of the weight that an argument is, or None where it is absent."""
+        """Give the name of the weight that an argument is, or None where it is absent."""
         value = self.get(name)
         if value is None:
             return None
@@ -174,7 +174,7 @@ class Given:
         return value.name
 
     def number(self, name: str, default: float) -> float:
-        """An argument that must be a number."""
+        """Give an argument that must be a number."""
         value = self.get(name, default)
         if isinstance(value, bool | int | float):
             return float(value)
@@ -187,7 +187,7 @@ class Given:
         return bool(self.get(name, default))
 
     def integers(self, name: str, count: int, default: int | Sequence[int]) -> list[int]:
-        """An argument that is one whole number an axis; a single one stands for all, an empty list is the default."""
+        """Give an argument of one whole number an axis; a single one stands for all, an empty list is the default."""
         value = self.get(name, default)
         if isinstance(value, list | tuple) and not value:
             value = default
@@ -199,7 +199,7 @@ class Given:
         return [whole(item, name) for item in items]
 
     def axes(self, name: str) -> list[int] | None:
-        """An argument that names axes: one, several, or None for all (an empty list is all as well)."""
+        """Give an argument that names axes: one, several, or None for all (an empty list is all as well)."""
         value = self.get(name)
         if value is None:
             return None
@@ -207,7 +207,7 @@ class Given:
         return [whole(item, name) for item in items] or None
 
     def sizes(self, value: Any) -> list[Any]:
-        """Sizes as whole numbers, or ``Batch`` with the tensor whose first axis it is measured on.
+        """Read sizes as whole numbers, or ``Batch`` with the tensor whose first axis it is measured on.
 
         Raises:
             UnsupportedLayerError: a size depends on the batch, and no tensor shows how large that is.
@@ -216,7 +216,7 @@ class Given:
         return [self.batch(item) if isinstance(item, Batch) else whole(item, "a size") for item in items]
 
     def batch(self, size: Batch) -> Batch:
-        """``size`` with a tensor to measure it on: the one that it names, or the first whose first axis is open."""
+        """Read ``size`` with a tensor to measure it on: the one it names, or the first whose first axis is open."""
         if size.tensor >= 0:
             return size
         for index, shape in enumerate(self.tensors):

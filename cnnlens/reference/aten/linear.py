@@ -136,7 +136,7 @@ def _linear(given: Given) -> Translation:
 
 
 def dense(given: Given, x: Tensor, weight: str, bias: str | None, *, turned: bool) -> Translation:
-    """``x @ kernel + bias``; ``turned``: the kernel is stored ``(out, in)``."""
+    """Compute ``x @ kernel + bias``; ``turned``: the kernel is stored ``(out, in)``."""
     shape = given.known(WeightName(weight))
     if len(shape) != 2:
         raise given.refuse(f"a weight of two axes was expected, its shape is {shape}")

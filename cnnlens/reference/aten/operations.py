@@ -29,7 +29,7 @@ _GUESSES = ((2, 3), (12, 24), (64, 128))
 
 
 class AtenOperation(BareOperation):
-    """One aten call: ``function(settings, *operands)``, operands as a template with markers.
+    """Computes one aten call: ``function(settings, *operands)``, operands as a template with markers.
 
     Args:
         kind: What ``keras.ops`` calls it; the audit goes by this name.
@@ -55,7 +55,7 @@ class AtenOperation(BareOperation):
         self.loss: Function | None = None
 
     def lost(self, weights: Weights, args: Sequence[Any]) -> Any:
-        """``loss`` for a call's weights and tensors."""
+        """Compute ``loss`` for a call's weights and tensors."""
         if self.loss is None:
             return 0.0
         return self.loss(self.settings, *[self._fill(value, args, weights) for value in self.template])
@@ -107,7 +107,7 @@ class AtenOperation(BareOperation):
 
 
 def BY_RUNNING(settings: Any, *operands: Any) -> Any:  # noqa: N802
-    """The shape rule of functions whose shape is as involved as they are: run on two guesses of the unknown sizes."""
+    """Work out a shape as involved as its function by running that on two guesses of the unknown sizes."""
     raise NotImplementedError
 
 
@@ -127,7 +127,7 @@ def _narrow(value: Any, wide: bool) -> Array:
 
 
 class AtenActivation(ActivationLayer):
-    """An activation layer whose function is given, not named by a Keras configuration.
+    """Computes an activation whose function is given, not named by a Keras configuration.
 
     Attributes:
         axes: Holds 0 where the function goes over the batch, which then cannot be cut into parts.
@@ -149,7 +149,7 @@ def bare(
     settings: Mapping[str, Any] | None = None,
     loss: Function | None = None,
 ) -> Translation:
-    """A translation to an ``AtenOperation``; its weights stay as torch stores them."""
+    """Translate to an ``AtenOperation``; its weights stay as torch stores them."""
     found = markers(list(template))
     names = list(dict.fromkeys(marker.name for marker in found if isinstance(marker, WeightName)))
     shapes = {name: cast("tuple[int, ...]", given.known(WeightName(name))) for name in names}
@@ -166,7 +166,7 @@ def unary(
     settings: Mapping[str, Any] | None = None,
     shape: ShapeRule = same,
 ) -> Translation:
-    """A translation to a function of the main operand alone."""
+    """Translate to a function of the main operand alone."""
 
     def call(_: Mapping[str, Any], x: Any) -> Any:
         return function(x)
@@ -180,7 +180,7 @@ def layer(
     weights: Mapping[str, tuple[str, str]] | None = None,
     arrange: Mapping[str, Callable[[Array], Array]] | None = None,
 ) -> Translation:
-    """A translation to one of the reference's layers.
+    """Translate to one of the reference's layers.
 
     Args:
         weights: Aten's weight name to (kind, role), in Keras' order of the roles.

@@ -29,7 +29,7 @@ _KINDS: dict[str, tuple[str, str, tuple[int, ...]]] = {
 
 
 class AtenRecurrent(Recurrent):
-    """Layers and directions one after another; weights are Keras', a prefix ``0/``, ``1/`` … for each run.
+    """Runs layers and directions one after another; weights are Keras', a prefix ``0/``, ``1/`` … a run.
 
     Called with the sequence and the initial states. Gives the outputs of the last layer and the last states of all.
     """

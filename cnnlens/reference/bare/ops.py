@@ -22,7 +22,7 @@ _KERAS_2_KINDS = ("TFOpLambda", "SlicingOpLambda")
 
 
 def is_bare(kind: str, module: str | None) -> bool:
-    """Whether the entry is a bare op rather than a layer: an ``Add`` may be either, and only the module tells."""
+    """Tell whether the entry is a bare op rather than a layer: an ``Add`` may be either, and only the module tells."""
     return kind in _KERAS_2_KINDS or (
         module is not None and (module + ".").startswith(("keras.src.ops.", "keras.ops."))
     )
@@ -31,7 +31,7 @@ def is_bare(kind: str, module: str | None) -> bool:
 def build_bare(
     kind: str, module: str | None, config: Mapping[str, Any], keras_version: tuple[int, ...]
 ) -> Operation | None:
-    """The operation of a bare op, or None where there is none of this name."""
+    """Build the operation of a bare op, or None where there is none of this name."""
     if kind in _KERAS_2_KINDS:
         return KerasTwoOperation(kind, config, keras_version)
     rule = OPERATIONS.get(kind)
@@ -62,7 +62,7 @@ def decode(argument: Any) -> Any:
 
 
 class BareOperation(Operation):
-    """One call of a function of ``keras.ops``: the settings are in the configuration, the operands are arguments."""
+    """Computes a call of a function of ``keras.ops``: settings in the configuration, operands as arguments."""
 
     def __init__(self, kind: str, config: Mapping[str, Any], keras_version: tuple[int, ...], rule: Rule) -> None:
         super().__init__(kind, config, keras_version)
@@ -82,7 +82,7 @@ class BareOperation(Operation):
         return operands[:count], settings
 
     def given(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[str, list[Any], dict[str, Any]]:
-        """The op's name in Keras 3, its operands and its settings, for who computes it by other means."""
+        """Give the op's name in Keras 3, its operands and its settings, for who computes it by other means."""
         return (self.kind, *self._split(args, kwargs))
 
     def output_shape(self, *args: Any, **kwargs: Any) -> Any:

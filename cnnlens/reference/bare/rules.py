@@ -24,7 +24,7 @@ Settings = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What an op computes.
+    """Says what an op computes.
 
     Attributes:
         function: ``function(settings, *operands)`` to an array or a list of arrays.
@@ -40,27 +40,27 @@ class Rule:
 
 
 def is_shape(value: Any) -> bool:
-    """Whether an argument stands for an array: a tuple of sizes, as JSON's lists never are."""
+    """Tell whether an argument stands for an array: a tuple of sizes, as JSON's lists never are."""
     return isinstance(value, tuple) and all(size is None or isinstance(size, int) for size in cast("Any", value))
 
 
 def shape_of(value: Any) -> Shape:
-    """The shape of an operand: as given, of a constant, or of a number."""
+    """Give the shape of an operand: as given, of a constant, or of a number."""
     return cast("Shape", value) if is_shape(value) else tuple(np.shape(value))
 
 
 def same(settings: Settings, x: Any, *rest: Any) -> Shape:
-    """As the first operand."""
+    """Give the shape of the first operand."""
     return shape_of(x)
 
 
 def broadcast(settings: Settings, *operands: Any) -> Shape:
-    """All operands spread over each other."""
+    """Give the shape of all operands spread over each other."""
     return broadcast_shape(*(shape_of(value) for value in operands))
 
 
 def axes_of(value: Any, rank: int) -> tuple[int, ...]:
-    """An axis, several, or None for all, counted from the front."""
+    """Read an axis, several, or None for all, counted from the front."""
     if value is None:
         return tuple(range(rank))
     items = cast("Sequence[Any]", value) if isinstance(value, list | tuple) else [value]
@@ -70,7 +70,7 @@ def axes_of(value: Any, rank: int) -> tuple[int, ...]:
 
 
 def reduced(settings: Settings, x: Any) -> Shape:
-    """Without the axes reduced over, or with ones there."""
+    """Give the shape without the axes reduced over, or with ones there."""
     shape = shape_of(x)
     axes = axes_of(settings.get("axis"), len(shape))
     keep = bool(settings.get("keepdims", False))
@@ -82,7 +82,7 @@ def _matmul(settings: Settings, a: Any, b: Any) -> Any:
 
 
 def matmul(settings: Settings, a: Any, b: Any) -> Shape:
-    """Rows of the first by columns of the second, leading axes spread."""
+    """Give the shape of rows of the first by columns of the second, leading axes spread."""
     first, second = shape_of(a), shape_of(b)
     if len(first) < 2 or len(second) < 2:
         return cast("Shape", probed(_matmul)(settings, a, b))
@@ -92,7 +92,7 @@ def matmul(settings: Settings, a: Any, b: Any) -> Shape:
 
 
 def probed(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The shape rule that runs the function itself on arrays of bytes without memory of their own."""
+    """Make the shape rule that runs the function itself on arrays of bytes without memory of their own."""
 
     def rule(settings: Settings, *operands: Any) -> Any:
         first, second = (function(settings, *[_probe(value, guess) for value in operands]) for guess in (2, 3))

@@ -18,7 +18,7 @@ __all__ = ["ActivationLayer", "Identity", "Masking", "PReLU"]
 
 @register("Activation", "ReLU", "LeakyReLU", "ELU", "ThresholdedReLU", "Softmax")
 class ActivationLayer(Operation):
-    """An activation function as a layer."""
+    """Computes an activation function as a layer."""
 
     def __init__(self, kind: str, config: Mapping[str, Any], keras_version: tuple[int, ...]) -> None:
         super().__init__(kind, config, keras_version)
@@ -39,7 +39,7 @@ class ActivationLayer(Operation):
 
 @register("PReLU")
 class PReLU(Operation):
-    """``x`` above zero, ``alpha x`` below; alpha has the input's shape without the batch, or 1 on shared axes."""
+    """Computes ``x`` above zero, ``alpha x`` below; alpha has the input's shape without batch, or 1 on shared axes."""
 
     def __call__(self, weights: Weights, *args: Any, **kwargs: Any) -> Array:
         x = cast("Array", args[0])
@@ -85,7 +85,7 @@ class PReLU(Operation):
     "RandAugment",
 )
 class Identity(Operation):
-    """Layers that act in training alone: what comes in goes out, the very same array."""
+    """Passes on the very same array: for layers that act in training alone."""
 
     def __call__(self, weights: Weights, *args: Any, **kwargs: Any) -> Any:
         return args[0]
@@ -93,7 +93,7 @@ class Identity(Operation):
 
 @register("Masking")
 class Masking(Operation):
-    """Time steps whose every feature equals ``mask_value`` become zero. The mask itself goes nowhere from here."""
+    """Makes time steps zero whose every feature equals ``mask_value``. The mask itself goes nowhere from here."""
 
     def __init__(self, kind: str, config: Mapping[str, Any], keras_version: tuple[int, ...]) -> None:
         super().__init__(kind, config, keras_version)

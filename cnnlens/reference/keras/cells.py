@@ -27,22 +27,22 @@ _KERAS = ("keras", "tf_keras", "tensorflow")
 
 
 class Rounding:
-    """What an arithmetic does to the intermediate results of a step; this one does nothing.
+    """Says what an arithmetic does to the intermediate results of a step; this one does nothing.
 
     A recurrence hands its rounding on from step to step, so how far an honest result may be off cannot be told from
     operands and outputs: who wants to know goes through the steps with another one of these.
     """
 
     def total(self, z: Array, spread: Callable[[], Array]) -> Array:
-        """A sum of products ``z``; ``spread()`` is the root of the sum of their squares."""
+        """Round a sum of products ``z``; ``spread()`` is the root of the sum of their squares."""
         return z
 
     def value(self, y: Array) -> Array:
-        """One operation's result."""
+        """Round one operation's result."""
         return y
 
     def function(self, activation: Activation, x: Array, y: Array) -> Array:
-        """What an activation made of ``x``."""
+        """Round what an activation made of ``x``."""
         return y
 
 
@@ -50,7 +50,7 @@ EXACT = Rounding()
 
 
 class Cell:
-    """One step of a recurrent layer.
+    """Computes one step of a recurrent layer.
 
     Attributes:
         units: The width of the output of a step.
@@ -66,19 +66,19 @@ class Cell:
         self.use_bias = bool(config.get("use_bias", True))
 
     def feature_shape(self, shape: Shape) -> Shape:
-        """The shape of a step's output (and of each state), batch first, from that of its input."""
+        """Give the shape of a step's output (and of each state), batch first, from that of its input."""
         return (shape[0], self.units)
 
     def state_shapes(self, shape: Shape) -> list[Shape]:
-        """The shapes of the states for an input of ``shape``."""
+        """Give the shapes of the states for an input of ``shape``."""
         return [self.feature_shape(shape)] * self.states
 
     def project(self, weights: Weights, x: Array, rounding: Rounding = EXACT) -> Array:
-        """What the inputs of all steps contribute, which no state has a part in: ``(N, T, ...)`` to ``(N, T, ...)``."""
+        """Compute what the inputs of all steps give that no state has a part in: ``(N, T, ...)`` to ``(N, T, ...)``."""
         raise NotImplementedError
 
     def step(self, weights: Weights, x: Array, states: States, rounding: Rounding = EXACT) -> tuple[Array, States]:
-        """One step: what ``project`` made of its input, and the states before it; the output and the states after."""
+        """Compute a step: from what ``project`` made of its input and the states before, the output and those after."""
         raise NotImplementedError
 
 
@@ -291,7 +291,7 @@ class StackedCells(Cell):
 
 
 def below(weights: Weights, prefix: str) -> dict[str, Array]:
-    """The weights whose names begin with ``prefix``, without it."""
+    """Give the weights whose names begin with ``prefix``, without it."""
     return {name[len(prefix) :]: array for name, array in weights.items() if name.startswith(prefix)}
 
 
@@ -307,7 +307,7 @@ LAYER_CELLS = {"LSTM": "LSTMCell", "GRU": "GRUCell", "SimpleRNN": "SimpleRNNCell
 
 
 def make_cell(entry: Any, keras_version: tuple[int, ...]) -> Cell:
-    """The cell of an entry in a configuration, or of a list of entries.
+    """Build the cell of an entry in a configuration, or of a list of entries.
 
     Raises:
         UnsupportedLayerError: It is none of Keras' own.
@@ -329,7 +329,7 @@ def make_cell(entry: Any, keras_version: tuple[int, ...]) -> Cell:
 
 
 def own_entry(entry: Any, what: str) -> tuple[str, Config]:
-    """Class name and config of a nested entry that names a class of Keras' own."""
+    """Read class name and config of a nested entry that names a class of Keras' own."""
     if not isinstance(entry, Mapping):
         raise UnsupportedLayerError(f"its {what} is not said")
     found = cast("Config", entry)

@@ -33,7 +33,7 @@ _BLOCK_BYTES = 1 << 19
 
 
 def read_padding(value: Any, rank: int) -> tuple[str, Pads]:
-    """A padding by name, or ``explicit`` with the cells in front of and behind each axis; a name has zeros there.
+    """Read a padding by name, or ``explicit`` with the cells before and behind each axis; a name has zeros there.
 
     Numbers (Keras has none) are a list with one, or a pair, for each axis.
     """
@@ -132,7 +132,7 @@ class _Spatial(LinearOperation):
 
 @register("Conv1D", "Conv2D", "Conv3D", "Convolution1D", "Convolution2D", "Convolution3D")
 class Convolution(_Spatial):
-    """Conv1D, Conv2D, Conv3D: a correlation (the kernel is not flipped), kernel ``(*spatial, C / groups, filters)``."""
+    """Computes Conv1D, Conv2D, Conv3D: a correlation (no flip), kernel ``(*spatial, C / groups, filters)``."""
 
     def __init__(self, kind: str, config: Mapping[str, Any], keras_version: tuple[int, ...]) -> None:
         super().__init__(kind, config, keras_version)
@@ -155,7 +155,7 @@ class Convolution(_Spatial):
 
 @register("DepthwiseConv1D", "DepthwiseConv2D")
 class DepthwiseConvolution(_Spatial):
-    """A kernel a channel, ``(*spatial, C, multiplier)``; output channel ``c * multiplier + m``."""
+    """Convolves each channel by itself, ``(*spatial, C, multiplier)``; output ``c * multiplier + m``."""
 
     def __init__(self, kind: str, config: Mapping[str, Any], keras_version: tuple[int, ...]) -> None:
         super().__init__(kind, config, keras_version)
@@ -176,7 +176,7 @@ class DepthwiseConvolution(_Spatial):
 
 @register("SeparableConv1D", "SeparableConv2D", "SeparableConvolution1D", "SeparableConvolution2D")
 class SeparableConvolution(_Spatial):
-    """A depthwise convolution, then one of a single tap; bias and activation belong to the second alone."""
+    """Does a depthwise convolution, then one of a single tap; bias and activation are of the second alone."""
 
     def __init__(self, kind: str, config: Mapping[str, Any], keras_version: tuple[int, ...]) -> None:
         super().__init__(kind, config, keras_version)
@@ -198,7 +198,7 @@ class SeparableConvolution(_Spatial):
 
 @register("Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose", "Deconvolution2D", "Convolution2DTranspose")
 class TransposedConvolution(_Spatial):
-    """The gradient of a convolution, kernel ``(*spatial, filters / groups, C)``; sizes and crops by Keras' rule.
+    """Computes a convolution's gradient, kernel ``(*spatial, filters / groups, C)``; sizes by Keras' rule.
 
     With ``ke = (k - 1) d + 1`` the full result has ``(n - 1) s + ke`` positions. ``valid`` keeps the first
     ``n s + max(ke - s, 0)``; ``same`` keeps ``n s`` from ``max(full - n s, 0) // 2`` on; an explicit ``output_padding``
@@ -236,7 +236,7 @@ class TransposedConvolution(_Spatial):
         return tuple(result)
 
     def lefts(self, spatial: Sequence[int], sizes: Sequence[int]) -> list[int]:
-        """How many positions of the full result are cut off in front, on each axis."""
+        """Count the positions of the full result that are cut off in front, on each axis."""
         if self.padding != "same":
             return [before for before, _ in self.edges]
         geometry = zip(spatial, self.strides, self.kernel_size, self.dilation, sizes, strict=True)

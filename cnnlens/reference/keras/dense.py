@@ -19,7 +19,7 @@ _BLOCK_BYTES = 1 << 19
 
 @register("Dense")
 class Dense(LinearOperation):
-    """``x @ kernel + bias`` over the last axis, kernel ``(in, units)``."""
+    """Computes ``x @ kernel + bias`` over the last axis, kernel ``(in, units)``."""
 
     def __init__(self, kind: str, config: Mapping[str, Any], keras_version: tuple[int, ...]) -> None:
         super().__init__(kind, config, keras_version)
@@ -46,7 +46,7 @@ class Dense(LinearOperation):
 
 @register("EinsumDense")
 class EinsumDense(LinearOperation):
-    """An einsum of the input with the kernel, then a bias on some of the output's axes, stored ready to broadcast."""
+    """Computes an einsum of input and kernel, then a bias on some of the output's axes, stored to broadcast."""
 
     def __init__(self, kind: str, config: Mapping[str, Any], keras_version: tuple[int, ...]) -> None:
         super().__init__(kind, config, keras_version)

@@ -25,7 +25,7 @@ _SPARSE = 3
 
 @register("LocallyConnected1D", "LocallyConnected2D")
 class LocallyConnected(Operation):
-    """Each position's window times that position's kernel, plus a bias a position, then the activation."""
+    """Multiplies each position's window with its own kernel, adds a bias a position, then the activation."""
 
     def __init__(self, kind: str, config: Mapping[str, Any], keras_version: tuple[int, ...]) -> None:
         super().__init__(kind, config, keras_version)

@@ -14,7 +14,7 @@ __all__ = ["Concatenate", "Dot", "Merge", "broadcast_shape", "concatenated_shape
 
 
 def broadcast_shape(*shapes: Shape) -> Shape:
-    """The shape of an elementwise result; an unknown size stays unknown beside 1 and gives way to any other."""
+    """Work out the shape of an elementwise result; an unknown size stays beside 1 and gives way to any other."""
     rank = max(len(shape) for shape in shapes)
     result: list[int | None] = []
     for place in range(-rank, 0):
@@ -27,7 +27,7 @@ def broadcast_shape(*shapes: Shape) -> Shape:
 
 
 def concatenated_shape(shapes: Sequence[Shape], axis: int) -> Shape:
-    """The shape of several arrays put behind each other on ``axis``."""
+    """Work out the shape of several arrays put behind each other on ``axis``."""
     place = normalise_axis(axis, len(shapes[0]))
     if any(len(shape) != len(shapes[0]) for shape in shapes):
         raise UnsupportedLayerError(f"shapes do not fit together: {', '.join(str(shape) for shape in shapes)}")
@@ -86,7 +86,7 @@ def _lifted(arrays: Sequence[Array]) -> list[tuple[Array, Shape]]:
 
 @register("Concatenate")
 class Concatenate(Operation):
-    """Arrays behind each other on one axis."""
+    """Puts arrays behind each other on one axis."""
 
     def __init__(self, kind: str, config: Mapping[str, Any], keras_version: tuple[int, ...]) -> None:
         super().__init__(kind, config, keras_version)
@@ -101,7 +101,7 @@ class Concatenate(Operation):
 
 @register("Dot")
 class Dot(Operation):
-    """Sums over one axis of each of two arrays, example by example; optionally of unit vectors (cosine proximity)."""
+    """Sums over one axis of each of two arrays, example by example; of unit vectors if asked (cosine proximity)."""
 
     def __init__(self, kind: str, config: Mapping[str, Any], keras_version: tuple[int, ...]) -> None:
         super().__init__(kind, config, keras_version)

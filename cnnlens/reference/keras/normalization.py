@@ -62,7 +62,7 @@ def affine(x: Array, scale: Array, shift: Array | None, axis: int) -> Array:
 
 @register("BatchNormalization", "BatchNormalizationV1", "BatchNormalizationV2", "SyncBatchNormalization")
 class BatchNormalization(Operation):
-    """``(x - mean) gamma / sqrt(variance + epsilon) + beta`` on one axis, with the statistics of training."""
+    """Computes ``(x - mean) gamma / sqrt(variance + epsilon) + beta`` on one axis, by stored statistics."""
 
     def __init__(self, kind: str, config: Mapping[str, Any], keras_version: tuple[int, ...]) -> None:
         super().__init__(kind, config, keras_version)
@@ -87,7 +87,7 @@ class BatchNormalization(Operation):
 
 @register("LayerNormalization")
 class LayerNormalization(Operation):
-    """Zero mean and unit variance over ``axis`` of each example, then gamma and beta of those axes' shape."""
+    """Makes mean 0 and variance 1 over ``axis`` of each example, then gamma and beta of those axes' shape."""
 
     def __init__(self, kind: str, config: Mapping[str, Any], keras_version: tuple[int, ...]) -> None:
         super().__init__(kind, config, keras_version)
@@ -124,7 +124,7 @@ class LayerNormalization(Operation):
 
 @register("GroupNormalization")
 class GroupNormalization(Operation):
-    """Zero mean and unit variance over each group of channels of each example; ``groups=-1``: each channel alone."""
+    """Makes mean 0 and variance 1 over each group of channels of an example; ``groups=-1``: each by itself."""
 
     def __init__(self, kind: str, config: Mapping[str, Any], keras_version: tuple[int, ...]) -> None:
         super().__init__(kind, config, keras_version)
@@ -191,7 +191,7 @@ class UnitNormalization(Operation):
 
 @register("Normalization")
 class Normalization(Operation):
-    """``(x - mean) / max(sqrt(variance), 1e-7)`` with constants of the configuration or learned by ``adapt``."""
+    """Computes ``(x - mean) / max(sqrt(variance), 1e-7)``, constants configured or learned by ``adapt``."""
 
     def __init__(self, kind: str, config: Mapping[str, Any], keras_version: tuple[int, ...]) -> None:
         super().__init__(kind, config, keras_version)
@@ -224,7 +224,7 @@ def constant(value: Any, dtype: np.dtype[Any]) -> Array:
 
 @register("Rescaling")
 class Rescaling(Operation):
-    """``x * scale + offset``, each a number or one a channel."""
+    """Computes ``x * scale + offset``, each a number or one a channel."""
 
     def __call__(self, weights: Weights, *args: Any, **kwargs: Any) -> Array:
         x = cast("Array", args[0])

@@ -42,7 +42,7 @@ class _Pooled(Operation):
     *(f"{name}Pool{rank}D" for name in ("Max", "Avg") for rank in (1, 2, 3)),
 )
 class Pooling(_Pooled):
-    """MaxPooling and AveragePooling in one to three dimensions, ``valid`` or ``same``.
+    """Computes MaxPooling and AveragePooling in one to three dimensions, ``valid`` or ``same``.
 
     What PyTorch has beyond: padding as ``(before, after)`` an axis, ``ceil_mode`` (a last window that hangs over the
     edge), ``dilation_rate``, and for means ``count_include_pad`` and ``divisor_override``.
@@ -64,7 +64,7 @@ class Pooling(_Pooled):
         self.divisor = None if divisor is None else whole(divisor, "divisor_override")
 
     def plans(self, sizes: Sequence[int]) -> list[Plan]:
-        """The windows on each spatial axis of these sizes."""
+        """List the windows on each spatial axis of these sizes."""
         geometry = zip(sizes, self.window, self.strides, self.dilation, self.edges, strict=True)
         return [self._plan(*axis) for axis in geometry]
 
@@ -82,7 +82,7 @@ class Pooling(_Pooled):
         return Plan(window, stride, gap, before, after, count)
 
     def pads(self, sizes: Sequence[int]) -> Pads:
-        """Cells in front of and behind each axis."""
+        """Count cells in front of and behind each axis."""
         return tuple((plan.before, plan.after) for plan in self.plans(sizes))
 
     def output_shape(self, *args: Any, **kwargs: Any) -> Shape:
@@ -193,7 +193,7 @@ def _cells(x: Array, axes: Sequence[int], plans: Sequence[Plan], *, padded: bool
     *(f"Global{name}Pool{rank}D" for name in ("Max", "Avg") for rank in (1, 2, 3)),
 )
 class GlobalPooling(_Pooled):
-    """Maximum or mean over all positions; ``keepdims`` leaves axes of one."""
+    """Takes maximum or mean over all positions; ``keepdims`` leaves axes of one."""
 
     def __init__(self, kind: str, config: Mapping[str, Any], keras_version: tuple[int, ...]) -> None:
         super().__init__(kind, config, keras_version)
@@ -221,7 +221,7 @@ class GlobalPooling(_Pooled):
 
 @register(*(f"Adaptive{name}Pooling{rank}D" for name in ("Max", "Average") for rank in (1, 2, 3)))
 class AdaptivePooling(_Pooled):
-    """As many windows as ``output_size`` says: window i spans ``floor(i n / m)`` to ``ceil((i + 1) n / m)``."""
+    """Pools ``output_size`` windows: window i spans ``floor(i n / m)`` to ``ceil((i + 1) n / m)``."""
 
     def __init__(self, kind: str, config: Mapping[str, Any], keras_version: tuple[int, ...]) -> None:
         super().__init__(kind, config, keras_version)

@@ -21,7 +21,7 @@ __all__ = ["Bidirectional", "Recurrent"]
 
 @register("LSTM", "GRU", "SimpleRNN", "ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D", "RNN")
 class Recurrent(Operation):
-    """A cell over the time axis (axis 1).
+    """Runs a cell over the time axis (axis 1).
 
     Called with the sequence, alone or in a list with its initial states after it, or with ``initial_state``. Gives the
     last output, or all of them (``return_sequences``; backwards ones in the order in which they were made), and with
@@ -53,13 +53,13 @@ class Recurrent(Operation):
         return self.rounded(EXACT, weights, *args, **kwargs)
 
     def rounded(self, rounding: Rounding, weights: Weights, *args: Any, **kwargs: Any) -> Any:
-        """The layer with its intermediate results as ``rounding`` leaves them."""
+        """Give the layer with its intermediate results as ``rounding`` leaves them."""
         x, initial = _given(args, kwargs)
         output, states = self.run(weights, cast("Array", x), cast("States", initial), rounding)
         return [output, *states] if self.with_state else output
 
     def run(self, weights: Weights, x: Array, initial: States, rounding: Rounding) -> tuple[Array, States]:
-        """The output and the states after the last step."""
+        """Compute the output and the states after the last step."""
         shapes = cast("list[tuple[int, ...]]", self.cell.state_shapes((x.shape[0], *x.shape[2:])))
         if initial and [state.shape for state in initial] != shapes:
             raise ValueError(f"states of shapes {shapes} were expected, {[state.shape for state in initial]} came")
@@ -116,7 +116,7 @@ _MERGES: Mapping[str, Callable[[Array, Array], Array]] = {
 
 @register("Bidirectional")
 class Bidirectional(Operation):
-    """A recurrent layer forwards and one backwards, their outputs merged; of sequences the backward one is turned."""
+    """Runs a recurrent layer forwards and one backwards, and merges them; of sequences the latter is turned."""
 
     def __init__(self, kind: str, config: Config, keras_version: tuple[int, ...]) -> None:
         super().__init__(kind, config, keras_version)
@@ -152,7 +152,7 @@ class Bidirectional(Operation):
         return self.rounded(EXACT, weights, *args, **kwargs)
 
     def rounded(self, rounding: Rounding, weights: Weights, *args: Any, **kwargs: Any) -> Any:
-        """The layer with its intermediate results as ``rounding`` leaves them."""
+        """Give the layer with its intermediate results as ``rounding`` leaves them."""
         x, initial = _given(args, kwargs)
         half = len(initial) // 2
         forward, states = self.forward.run(below(weights, "forward_layer/"), x, initial[:half], rounding)

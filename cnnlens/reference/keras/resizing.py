@@ -123,7 +123,7 @@ def _cubic_table(size: int, wanted: int) -> Array:
 
 @register("UpSampling1D", "UpSampling2D", "UpSampling3D")
 class UpSampling(Operation):
-    """Each position several times over; in 2-D also by interpolation."""
+    """Repeats each position several times; in 2-D it interpolates too."""
 
     def __init__(self, kind: str, config: Mapping[str, Any], keras_version: tuple[int, ...]) -> None:
         super().__init__(kind, config, keras_version)
@@ -215,7 +215,7 @@ def pad_to_ratio(x: Array, size: tuple[int, int], value: float) -> Array:
 
 @register("Resizing")
 class Resizing(_Sized):
-    """Images to a given height and width, stretched, cropped or padded to the ratio."""
+    """Brings images to a given height and width, stretched, cropped or padded to the ratio."""
 
     def __init__(self, kind: str, config: Mapping[str, Any], keras_version: tuple[int, ...]) -> None:
         super().__init__(kind, config, keras_version)
@@ -237,7 +237,7 @@ class Resizing(_Sized):
 
 @register("CenterCrop")
 class CenterCrop(_Sized):
-    """The middle of an image; a smaller image is cropped to the ratio and enlarged instead."""
+    """Cuts out the middle of an image; a smaller image is cropped to the ratio and enlarged instead."""
 
     def change(self, x: Array) -> Array:
         spare = [have - wanted for have, wanted in zip(x.shape[1:3], self.size, strict=True)]

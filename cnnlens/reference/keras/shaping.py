@@ -45,7 +45,7 @@ class _Edges(Operation):
 
 @register("ZeroPadding1D", "ZeroPadding2D", "ZeroPadding3D")
 class ZeroPadding(_Edges):
-    """Zeros around the spatial axes."""
+    """Puts zeros around the spatial axes."""
 
     key = "padding"
 
@@ -68,7 +68,7 @@ class ZeroPadding(_Edges):
 
 @register("Cropping1D", "Cropping2D", "Cropping3D")
 class Cropping(_Edges):
-    """The middle of the spatial axes."""
+    """Cuts out the middle of the spatial axes."""
 
     key = "cropping"
 
@@ -92,7 +92,7 @@ class Cropping(_Edges):
 
 @register("Flatten")
 class Flatten(Operation):
-    """All axes behind the batch as one. With ``channels_first`` Keras moves the channels last before it flattens."""
+    """Makes all axes behind the batch one. With ``channels_first`` Keras moves the channels last before that."""
 
     def __init__(self, kind: str, config: Mapping[str, Any], keras_version: tuple[int, ...]) -> None:
         super().__init__(kind, config, keras_version)
@@ -110,7 +110,7 @@ class Flatten(Operation):
 
 
 def reshaped(shape: Shape, wanted: Sequence[int | None]) -> Shape:
-    """``shape`` (no batch) after a reshape to ``wanted``, whose one ``-1`` is worked out where everything is known."""
+    """Work out ``shape`` (no batch) after a reshape to ``wanted``, whose one ``-1`` is found if all is known."""
     target = list(wanted)
     if target.count(-1) > 1:
         raise UnsupportedLayerError(f"at most one size of {target} may be -1")
@@ -133,7 +133,7 @@ def reshaped(shape: Shape, wanted: Sequence[int | None]) -> Shape:
 
 @register("Reshape")
 class Reshape(Operation):
-    """Another shape behind the batch, in C order."""
+    """Gives another shape behind the batch, in C order."""
 
     def __init__(self, kind: str, config: Mapping[str, Any], keras_version: tuple[int, ...]) -> None:
         super().__init__(kind, config, keras_version)
@@ -154,7 +154,7 @@ class Reshape(Operation):
 
 @register("Permute")
 class Permute(Operation):
-    """Another order of the axes behind the batch, which count from one."""
+    """Puts the axes behind the batch, which count from one, in another order."""
 
     def __init__(self, kind: str, config: Mapping[str, Any], keras_version: tuple[int, ...]) -> None:
         super().__init__(kind, config, keras_version)
@@ -177,7 +177,7 @@ class Permute(Operation):
 
 @register("RepeatVector")
 class RepeatVector(Operation):
-    """``(N, C)`` to ``(N, n, C)``."""
+    """Repeats ``(N, C)`` to ``(N, n, C)``."""
 
     def __init__(self, kind: str, config: Mapping[str, Any], keras_version: tuple[int, ...]) -> None:
         super().__init__(kind, config, keras_version)
@@ -197,7 +197,7 @@ class RepeatVector(Operation):
 
 @register("Embedding")
 class Embedding(Operation):
-    """A row of the table for each index; the indices may come in any dtype and must lie inside the table."""
+    """Looks up a row of the table for each index; indices come in any dtype and must lie inside the table."""
 
     def __init__(self, kind: str, config: Mapping[str, Any], keras_version: tuple[int, ...]) -> None:
         super().__init__(kind, config, keras_version)

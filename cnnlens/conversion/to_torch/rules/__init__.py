@@ -38,7 +38,7 @@ REFUSED: dict[str, str] = {f"ConvLSTM{rank}D": _CONV_LSTM for rank in (1, 2, 3)}
 
 
 def operation_of(layer: Layer) -> Operation:
-    """The reference's reading of the layer's configuration.
+    """Ask the reference for its reading of the layer's configuration.
 
     Raises:
         UnsupportedLayerError: the reference has none, and then nothing could check what was converted.
@@ -47,7 +47,7 @@ def operation_of(layer: Layer) -> Operation:
 
 
 def convert(use: Use, layer: Layer | None = None) -> Results:
-    """The layer's code, written through ``use``.
+    """Write the layer's code through ``use``.
 
     Raises:
         UnsupportedLayerError: PyTorch cannot express it, or no rule is written for it.

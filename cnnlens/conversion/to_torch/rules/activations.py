@@ -53,7 +53,7 @@ _WHOLE_AXIS = ("softmax", "log_softmax", "sparsemax", "glu")
 
 
 def named(name: str, version: tuple[int, ...]) -> Named | None:
-    """An activation by its name in a configuration; None for the identity."""
+    """Find an activation by its name in a configuration; None for the identity."""
     name = _ALIASES.get(name, name)
     if name == "linear":
         return None
@@ -63,7 +63,7 @@ def named(name: str, version: tuple[int, ...]) -> Named | None:
 
 
 def settings_of(spec: Any, version: tuple[int, ...]) -> Named | None:
-    """The activation that a configuration entry names, with its settings; None for the identity.
+    """Find the activation that a configuration entry names, with its settings; None for the identity.
 
     Raises:
         UnsupportedLayerError: it is not one of Keras' own.
@@ -101,13 +101,13 @@ def of_layer(kind: str, config: Mapping[str, Any], version: tuple[int, ...]) -> 
 
 
 def activated(use: Use, value: Held, spec: Any) -> Held:
-    """``value`` after the activation that a layer's configuration names."""
+    """Write ``value`` after the activation that a layer's configuration names."""
     found = settings_of(spec, use.version)
     return value if found is None else apply_named(use, value, *found)
 
 
 def apply_named(use: Use, value: Held, name: str, given: Settings) -> Held:
-    """``value`` after a function of Keras' with its settings."""
+    """Write ``value`` after a function of Keras' with its settings."""
     if name in _WHOLE_AXIS:
         return _over_axis(use, value, name, given)
     text, _ = _texts(use, name, given)

@@ -67,7 +67,7 @@ _ACTIVATIONS: dict[str, str] = {
 
 
 def convert(use: Use) -> Results:
-    """The code of one bare op."""
+    """Write the code of one bare op."""
     operation = cast("BareOperation | KerasTwoOperation", use.operation)
     kind, operands, settings = operation.given(use.args, use.kwargs)
     if kind in _UNARY or kind in _SAME:

@@ -23,7 +23,7 @@ Move = Callable[[Use, list[Any], Settings], Results]
 
 
 def tensor_of(use: Use, value: Any) -> Held:
-    """The tensor that an operand is, in Keras' order of features.
+    """Write the tensor that an operand is, in Keras' order of features.
 
     Raises:
         UnsupportedLayerError: it is a constant.
@@ -34,7 +34,7 @@ def tensor_of(use: Use, value: Any) -> Held:
 
 
 def ints(value: Any) -> list[int]:
-    """One whole number or several."""
+    """Write one whole number or several."""
     items = list(cast("Sequence[Any]", value)) if isinstance(value, (list, tuple)) else [value]
     return [int(item) for item in items]
 

@@ -15,7 +15,7 @@ __all__ = ["alike_held", "lifted"]
 
 
 def alike_held(values: Sequence[Held]) -> list[Held]:
-    """Tensors of one rank, all held in one order: that of most of them, of the first where they tie."""
+    """Bring tensors of one rank into one order: that of most of them, of the first where they tie."""
     if len({value.flat for value in values}) > 1:
         values = [value.plain() for value in values]
     orders = [value.order for value in values]
@@ -24,7 +24,7 @@ def alike_held(values: Sequence[Held]) -> list[Held]:
 
 
 def lifted(value: Held, rank: int, behind_batch: bool) -> Held:
-    """``value`` with axes of one until it has ``rank``: behind the batch as Keras' layers, or in front as NumPy."""
+    """Give ``value`` axes of one until it has ``rank``: behind the batch (Keras' layers) or in front (NumPy)."""
     missing = rank - value.rank
     if missing <= 0:
         return value

@@ -18,7 +18,7 @@ __all__ = ["Padding", "alike", "constant_pad", "padding_of", "to_maps"]
 
 @dataclass(frozen=True)
 class Padding:
-    """What a layer pads: ``argument`` is PyTorch's own where it suffices, ``pads`` (before, after) an axis otherwise.
+    """Says what a layer pads: ``argument`` is PyTorch's own if it suffices, else ``pads`` (before, after) an axis.
 
     ``open`` where sizes are not known, so that it is worked out at run time.
     """
@@ -31,7 +31,7 @@ class Padding:
 def padding_of(
     mode: str, sizes: Shape, kernel: Sequence[int], strides: Sequence[int], dilation: Sequence[int]
 ) -> Padding:
-    """The padding of a convolution or a pooling over inputs of ``sizes``."""
+    """Work out the padding of a convolution or a pooling over inputs of ``sizes``."""
     if mode == "valid":
         return Padding()
     if mode == "causal":
@@ -54,7 +54,7 @@ def padding_of(
 
 
 def to_maps(use: Use, value: Held, rank: int, channels_first: bool) -> Held:
-    """``value`` as ``(N, C, *spatial)``, which is what PyTorch's layers over maps take."""
+    """Bring ``value`` to ``(N, C, *spatial)``, which is what PyTorch's layers over maps take."""
     if value.rank != rank + 2:
         raise use.refuse(f"expected an input of {rank + 2} axes, got {value.rank}")
     order = tuple(range(rank + 2)) if channels_first else (0, rank + 1, *range(1, rank + 1))
@@ -66,13 +66,13 @@ def spatial(shape: Shape, channels_first: bool) -> Shape:
 
 
 def constant_pad(text: str, pads: Sequence[tuple[int, int]], value: str = "") -> str:
-    """``F.pad`` over the last axes: PyTorch counts from the last axis to the first."""
+    """Write ``F.pad`` over the last axes: PyTorch counts from the last axis to the first."""
     numbers = [number for pair in reversed(pads) for number in pair]
     return f"F.pad({text}, ({listed(numbers)}){f', value={value}' if value else ''})"
 
 
 def alike(numbers: Sequence[int]) -> str:
-    """One number where all are equal, else a tuple."""
+    """Write one number where all are equal, else a tuple."""
     return str(numbers[0]) if len(set(numbers)) == 1 else shown(tuple(numbers))
 
 

@@ -50,7 +50,7 @@ def _exact(factor: int) -> bool:
 
 
 def resized(use: Use, x: Held, size: str, method: str, *, antialias: bool) -> Held:
-    """``x (N, C, H, W)`` resized to ``size``, the text of a pair."""
+    """Resize ``x (N, C, H, W)`` to ``size``, the text of a pair."""
     made = Held("", use.shape, x.order, use.axis)
     more = ", antialias=True" if antialias else ""
     if method == "nearest":

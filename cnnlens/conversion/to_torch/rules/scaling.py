@@ -23,7 +23,7 @@ Array = NDArray[Any]
 
 
 def spread(x: Held, array: Array) -> Array:
-    """A constant that NumPy would spread over ``x`` in Keras' order, with its axes as those of ``x`` are held."""
+    """Bring a constant that NumPy would spread over ``x`` in Keras' order to the axes as ``x`` has them."""
     full = array.reshape((1,) * (x.rank - array.ndim) + array.shape)
     if x.flat is not None:
         full = full if full.shape[1] == 1 else full[:, feature_order(x.flat)]
@@ -38,14 +38,14 @@ _WRITTEN = 64
 
 
 def numbers(array: Array) -> str:
-    """An array as nested lists of numbers."""
+    """Turn an array into nested lists of numbers."""
     if array.ndim == 0:
         return literal(array.item())
     return f"[{', '.join(numbers(part) for part in array)}]"
 
 
 def constant_text(use: Use, x: Held, array: Array, suffix: str) -> str:
-    """A constant that is spread over ``x``: a number, a tensor written down, or a buffer."""
+    """Write a constant that is spread over ``x``: a number, a tensor written down, or a buffer."""
     if array.size == 1:
         return literal(array.reshape(()).item())
     turned = spread(x, array)

@@ -85,7 +85,7 @@ def reshape(use: Use) -> Held:
 
 
 def reshaped(use: Use, x: Held, shape: Shape, wanted: Sequence[int]) -> Held:
-    """``x`` in another shape, in Keras' order of memory.
+    """Write ``x`` in another shape, in Keras' order of memory.
 
     ``wanted`` are the sizes that the file asks for, the first being the batch's, at most one of the others -1.
     """

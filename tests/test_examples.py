@@ -1,0 +1,69 @@
+"""The examples in the docstrings of the public names: each runs as it stands, and no public name is without one.
+
+They need no framework but where ``_NEEDS`` says so, and run in an empty folder with an empty namespace, so that what a
+person copies from a docstring runs by itself.
+"""
+
+from __future__ import annotations
+
+import doctest
+import inspect
+from collections.abc import Iterator
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+import cnnlens
+
+_SEAMS = ("cnnlens.backend.seam.Backend", "cnnlens.backend.seam.Session", "cnnlens.testing.BackendContract")
+_NEEDS = {"cnnlens.convert": "torch", "cnnlens.Conversion": "torch"}
+
+
+def _found() -> Iterator[tuple[str, Any]]:
+    """Every public class, function and module, by the name under which a person finds it."""
+    for name in cnnlens.__all__:
+        one = getattr(cnnlens, name)
+        if isinstance(one, ModuleType):
+            yield f"cnnlens.{name}", one
+            for inner in one.__all__:
+                if inspect.isclass(getattr(one, inner)) or inspect.isfunction(getattr(one, inner)):
+                    yield f"cnnlens.{name}.{inner}", getattr(one, inner)
+        elif name != "__version__":
+            yield f"cnnlens.{name}", one
+    for path in _SEAMS:
+        module, _, name = path.rpartition(".")
+        yield path, getattr(import_module(module), name)
+
+
+PUBLIC = dict(_found())
+
+
+def _examples(name: str, one: Any) -> list[doctest.DocTest]:
+    """The examples of a public name, and of what a class inherits from the classes of cnnlens."""
+    finder = doctest.DocTestFinder(recurse=inspect.isclass(one))
+    holders = [one] if not inspect.isclass(one) else [each for each in one.__mro__ if "cnnlens" in each.__module__]
+    return [test for each in holders for test in finder.find(each, name, module=False, globs={}) if test.examples]
+
+
+def test_every_public_name_has_an_example() -> None:
+    without = [name for name, one in PUBLIC.items() if ">>>" not in (inspect.getdoc(one) or "")]
+    assert not without
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_examples_run_as_they_stand(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    framework = _NEEDS.get(name)
+    if framework is not None and find_spec(framework) is None:
+        pytest.skip(f"needs {framework}")
+    runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
+    for number, test in enumerate(_examples(name, PUBLIC[name])):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        monkeypatch.chdir(folder)
+        said: list[str] = []
+        runner.run(test, out=said.append)
+        assert not said, "".join(said)
