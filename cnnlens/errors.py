@@ -33,4 +33,17 @@ class FileRefusedError(CnnlensError):
 
 
 class UnsupportedLayerError(CnnlensError):
-    """A layer that the reference cannot compute. Viewing still works; the message names the layer and says why."""
+    """A layer that the reference cannot compute. Viewing still works; the message names the layer and says why.
+
+    Args:
+        message: Why; it names the layer where ``layer`` is None.
+        layer: How messages name the layer, in front of the message; whoever knows it gives it with :meth:`of`.
+    """
+
+    def __init__(self, message: str, layer: str | None = None) -> None:
+        super().__init__(message if layer is None else f"{layer}: {message}")
+        self.layer, self.reason = layer, message
+
+    def of(self, layer: str) -> UnsupportedLayerError:
+        """The same, of this layer where it names none yet: what a layer inside refuses keeps that layer's name."""
+        return self if self.layer is not None else UnsupportedLayerError(str(self), layer)
