@@ -22,7 +22,8 @@ def as_json(diff: Diff) -> dict[str, Any]:
 
     ``{"equal", "verdict", "a": {...}, "b": {...}, "rows": [{"a", "b", "status", "explanation", "line", "arrays": [...]}
     ], "activations"}``. A line's ``text`` runs where ``np``, B's array and the lists of ``names`` are known;
-    ``executable`` has the lists written out.
+    ``executable`` has the lists written out. An array's ``finding`` is what its words say, as fields: the status, and
+    each cause with its kind, what it is of and its numbers.
     """
     return {
         "equal": diff.equal,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,6 +14,7 @@ from cnnlens.differing.differ import diff
 from cnnlens.differing.finding import Finding
 from cnnlens.differing.hypotheses import layouts
 from cnnlens.differing.result import Diff
+from cnnlens.errors import UnsupportedLayerError
 from tests.differing.test_diff import changed, folded
 from tests.support.diff_models import ARCHITECTURES, Array, Arrays, keras_model, torch_arrays, torch_model, weights
 
@@ -104,3 +106,20 @@ def test_reworded_sentences_change_no_finding(monkeypatch: pytest.MonkeyPatch) -
         layouts._plan.cache_clear()
     assert any(WORDS in sentence for found in after for sentence in found.verdict)
     assert [told(found) for found in after] == [told(found) for found in before]
+
+
+def test_the_data_has_the_fields() -> None:
+    arrays = weights(OF, 0)
+    wrong = changed(torch_arrays(OF, arrays), lambda _, role, array: flipped(array, role == "kernel"))
+    data = diff(keras_model(OF, arrays), torch_model(wrong)).to_json()
+    one = next(one for row in data["rows"] for one in row["arrays"] if one["tag"] == "flip:H")
+    assert one["finding"]["status"] == one["status"] == "explained"
+    assert one["finding"]["causes"] == [{"kind": "flip", "of": "H"}]
+    assert json.dumps(data["rows"])
+
+
+def test_a_refusal_carries_its_layer() -> None:
+    bare = UnsupportedLayerError("no such thing")
+    named = bare.of("layer 'a' (B)")
+    assert (named.layer, named.reason, str(named)) == ("layer 'a' (B)", "no such thing", "layer 'a' (B): no such thing")
+    assert named.of("layer 'outer' (Model)") is named
