@@ -66,4 +66,16 @@ class UnsupportedLayerError(CnnlensError):
     Traceback (most recent call last):
         ...
     cnnlens.errors.UnsupportedLayerError: weights.safetensors: it holds weights without a graph, so ...
+
+    Args:
+        message: Why; it names the layer where ``layer`` is None.
+        layer: How messages name the layer, in front of the message; whoever knows it gives it with :meth:`of`.
     """
+
+    def __init__(self, message: str, layer: str | None = None) -> None:
+        super().__init__(message if layer is None else f"{layer}: {message}")
+        self.layer, self.reason = layer, message
+
+    def of(self, layer: str) -> UnsupportedLayerError:
+        """Name the layer where none is named yet: what a layer inside refuses keeps that layer's name."""
+        return self if self.layer is not None else UnsupportedLayerError(str(self), layer)

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeAlias
 
+from cnnlens.differing.cause import Cause, Causes, Kind, Status, tag_of, text_of
 from cnnlens.differing.finding import Finding
 from cnnlens.differing.hypotheses.kinship import LEAST
 from cnnlens.differing.investigation import Compared, PartPair
@@ -19,6 +20,7 @@ __all__ = ["settle", "verdict"]
 
 _CLOSE = 0.5  # of a vector's size: as far as training moves one that its kernel went along with
 _MOST = 0.5  # the share of arrays from which something is said of the model as a whole
+_KINDS = {Status.FINE_TUNED: Kind.FINE_TUNED, Status.ANOTHER: Kind.ANOTHER}
 _NO_STRUCTURE = (
     0.1  # of the numbers of the smaller model: with fewer in pairs of one shape, models have nothing in common
 )
@@ -26,18 +28,9 @@ _NO_STRUCTURE = (
 
 def settle(found: Sequence[PartPair]) -> None:
     """Let the arrays that are sure decide about those that are not."""
-    sure = Counter(
-        (one.finding.tag, one.finding.text)
-        for pair in found
-        for one in pair.arrays
-        if one.finding.status == "explained" and not one.finding.also
-    )
-    loose = Counter(
-        (one.finding.tag, one.finding.text)
-        for pair in found
-        for one in pair.arrays
-        if one.finding.status == "explained"
-    )
+    explained = [one.finding for pair in found for one in pair.arrays if one.finding.status is Status.EXPLAINED]
+    sure = Counter(one.causes for one in explained if not one.also)
+    loose = Counter(one.causes for one in explained)
     for pair in found:
         for one in pair.arrays:
             one.finding = _settled(one.finding, sure, loose)
@@ -46,23 +39,23 @@ def settle(found: Sequence[PartPair]) -> None:
     _undone(found)
 
 
-_Names = Counter[tuple[str, str]]
+_Names: TypeAlias = Counter[Causes]
 
 
 def _settled(finding: Finding, sure: _Names, loose: _Names) -> Finding:
-    if finding.status == "ambiguous":
-        options = [(sure[tag, text], loose[tag, text], tag, text) for tag, text in finding.possible]
+    if finding.status is Status.AMBIGUOUS:
+        options = [(sure[causes], loose[causes], causes) for causes in finding.possible]
         best = max(options, key=lambda option: option[:2])
         rivals = [option for option in options if option[:2] == best[:2]]
         if best[0] and len(rivals) == 1:
-            text = f"{best[3]} (by itself it could be otherwise; the other layers decide)"
-            return replace(finding, status="explained", tag=best[2], text=text)
-    elif finding.also and not sure[finding.tag, finding.text]:
-        options = [(sure[tag, text], tag, text) for tag, text in finding.also if sure[tag, text]]
-        if options:
-            _, tag, text = max(options)
-            others = ((finding.tag, finding.text), *(one for one in finding.also if one[0] != tag))
-            return replace(finding, tag=tag, text=text, also=others)
+            text = f"{text_of(best[2])} (by itself it could be otherwise; the other layers decide)"
+            return replace(finding, status=Status.EXPLAINED, causes=best[2], text=text)
+    elif finding.also and not sure[finding.causes]:
+        known = [causes for causes in finding.also if sure[causes]]
+        if known:
+            chosen = max(known, key=lambda causes: (sure[causes], tag_of(causes)))
+            others = (finding.causes, *(one for one in finding.also if tag_of(one) != tag_of(chosen)))
+            return replace(finding, causes=chosen, text=text_of(chosen), also=others)
     return finding
 
 
@@ -72,28 +65,28 @@ def _follow_kernels(found: Sequence[PartPair]) -> None:
     for pair in found:
         kernel = pair.kernel
         status = kernel.finding.status if kernel is not None else whole
-        if status not in ("fine-tuned", "another"):
+        if status is None or status not in _KINDS:
             continue
         for one in pair.arrays:
             near = one.finding.kinship
-            if one.finding.status != "differs" or one is kernel or near is None:
+            if one.finding.status is not Status.DIFFERS or one is kernel or near is None:
                 continue
-            if status == "another":
+            if status is Status.ANOTHER:
                 text = f"unrelated, as the kernels are: {near.distance:.2g} of its size away"
             elif near.distance < _CLOSE or near.correlation > LEAST:
                 text = f"fine-tuned, as the kernels are: {near.distance:.2g} of its size away"
             else:
                 continue
-            one.finding = replace(one.finding, status=status, tag=status, text=text)
+            one.finding = replace(one.finding, status=status, causes=(Cause(_KINDS[status]),), text=text)
 
 
-def _majority(found: Sequence[PartPair]) -> str:
+def _majority(found: Sequence[PartPair]) -> Status | None:
     statuses = [one.finding.status for pair in found for one in pair.arrays if one.role == "kernel"]
-    told = [status for status in statuses if status not in ("differs", "missing")]
-    for status in ("fine-tuned", "another"):
+    told = [status for status in statuses if status not in (Status.DIFFERS, Status.MISSING)]
+    for status in _KINDS:
         if told and told.count(status) > _MOST * len(told):
             return status
-    return ""
+    return None
 
 
 def _one_epsilon(found: Sequence[PartPair]) -> None:
@@ -109,8 +102,8 @@ def _one_epsilon(found: Sequence[PartPair]) -> None:
     for one in folds:
         finding = one.finding
         if finding.detail["epsilon"] == epsilon and finding.detail["alike"]:
-            text = finding.text.partition(" (or ")[0]
-            one.finding = replace(finding, text=text, detail={**finding.detail, "alike": []})
+            one.finding = replace(finding, causes=finding.certain, text=text_of(finding.certain),
+                                  detail={**finding.detail, "alike": []})  # fmt: skip
 
 
 # -- orders of channels ------------------------------------------------------------------------------------------------
@@ -149,7 +142,7 @@ def _followers(found: Sequence[PartPair], place: int, order: list[int]) -> bool 
             continue
         if kernel.a.shape[1] == 1 and kernel.a.shape[0] == len(order):  # depthwise: it hands the order on
             return kernel.finding.detail.get("out_order") == order
-        if kernel.finding.tag.startswith(("another", "fine-tuned")):
+        if kernel.finding.causes and kernel.finding.causes[0].kind in _KINDS.values():
             return None
         inputs = kernel.finding.detail.get("in_order") or list(range(kernel.a.shape[1]))
         return _blocks(inputs, order)
@@ -189,14 +182,18 @@ def verdict(found: Sequence[PartPair]) -> list[str]:
         near = _nearest(found)
         return ["the models share no structure" + (f"; nearest by size: {near}" if near else "")]
     arrays = [one for pair in pairs for one in pair.arrays]
-    unexplained = [pair for pair in alone if not pair.remark]
+    unexplained = [pair for pair in alone if not pair.explained]
     if all(one.finding.equal for one in arrays) and not alone:
-        otherwise = sorted({one.finding.text for one in arrays if one.finding.text.startswith("equal, stored as")})
-        rounding = sorted({one.finding.text for one in arrays if one.finding.text.startswith("equal to")})
-        extra = ": " + ", ".join(text.removeprefix("equal, ") for text in otherwise[:3]) if otherwise else ""
+        otherwise = sorted({one.finding.stored for one in arrays if one.finding.stored is not None})
+        roundings = sorted(
+            {(one.of, dict(one.fields)["side"]) for each in arrays for one in each.finding.causes
+             if one.kind is Kind.ROUNDED}
+        )  # fmt: skip
+        extra = ": " + ", ".join(f"stored as {a} / {b}" for a, b in otherwise[:3]) if otherwise else ""
         extra += ", and more" if len(otherwise) > 3 else ""
-        if rounding:
-            return [f"the same model, {rounding[0].removeprefix('equal ')}"]
+        if roundings:
+            name, side = roundings[0]
+            return [f"the same model, to {name}'s rounding, as {side} stores it"]
         return [f"equal: every array of A is B's{extra}"]
     said = _sentences(pairs)
     if unexplained:
@@ -211,7 +208,7 @@ def _strangers(found: Sequence[PartPair]) -> bool:
         sizes[0] += pair.a.size if pair.a is not None else 0
         sizes[1] += pair.b.size if pair.b is not None else 0
         for one in pair.arrays:
-            if one.a is not None and one.b is not None and one.finding.status != "another shape":
+            if one.a is not None and one.b is not None and one.finding.status is not Status.ANOTHER_SHAPE:
                 common += one.a.size
     return common < _NO_STRUCTURE * min(sizes) or (min(sizes) > 0 and not common)
 
@@ -236,37 +233,39 @@ def _sentences(pairs: Sequence[PartPair]) -> list[str]:
     """What holds of most arrays first."""
     kernels = [(pair, one) for pair in pairs for one in pair.arrays if one.role == "kernel" and one.a is not None]
     voting = kernels or [(pair, one) for pair in pairs for one in pair.arrays]
-    another = [one for _, one in voting if one.finding.status == "another"]
-    told = [one for _, one in voting if one.finding.status != "differs"]
+    another = [one for _, one in voting if one.finding.status is Status.ANOTHER]
+    told = [one for _, one in voting if one.finding.status is not Status.DIFFERS]
     if another and len(another) > _MOST * max(len(told), 1):
         return [
             f"another model: {len(another)} of {len(voting)} kernels are unrelated; two trainings of one architecture"
         ]
     said: list[str] = []
-    tuned = [one for _, one in voting if one.finding.status == "fine-tuned"]
+    tuned = [one for _, one in voting if one.finding.status is Status.FINE_TUNED]
     if tuned and len(tuned) > _MOST * max(len(told), 1):
         far = [one.finding.residual for one in tuned]
-        extra = sorted({part for one in tuned for part in one.finding.tag.split("+")[:-1]})
+        extra = sorted(
+            {cause.tag for one in tuned for cause in one.finding.causes if cause.kind is not Kind.FINE_TUNED}
+        )
         also = f", after: {', '.join(extra)}" if extra else ""
         said.append(f"fine-tuned: {len(tuned)} of {len(voting)} kernels lie {min(far):.2g} to {max(far):.2g} of their "
                     f"size away{also}")  # fmt: skip
     groups: dict[tuple[str, str], list[tuple[PartPair, Compared]]] = {}
     for pair in pairs:
         for one in pair.arrays:
-            if not one.finding.equal and (one.finding.status != "fine-tuned" or not said):
+            if not one.finding.equal and (one.finding.status is not Status.FINE_TUNED or not said):
                 groups.setdefault((one.finding.tag or one.finding.status, one.role), []).append((pair, one))
     ordered = sorted(groups.items(), key=lambda group: (group[0][1] != "kernel", -len(group[1])))
-    for (tag, role), members in ordered:
-        if role != "kernel" and any(part in tag for part in ("folded", "fine-tuned")):
+    for (_, role), members in ordered:
+        if role != "kernel" and members[0][1].finding.has(Kind.FOLDED, Kind.FINE_TUNED):
             continue
-        said.append(_group(tag, role, members, pairs))
+        said.append(_group(role, members, pairs))
     return said
 
 
-def _group(tag: str, role: str, members: list[tuple[PartPair, Compared]], pairs: Sequence[PartPair]) -> str:
+def _group(role: str, members: list[tuple[PartPair, Compared]], pairs: Sequence[PartPair]) -> str:
     first = members[0][1].finding
     texts = {one.finding.text for _, one in members}
-    text = first.text if len(texts) == 1 else _common(tag, first.text)
+    text = first.text if len(texts) == 1 else _common(first)
     family = members[0][0].a.family if members[0][0].a is not None else ""
     name = members[0][0].a.name if members[0][0].a is not None else ""
     if len(members) == 1:
@@ -276,7 +275,10 @@ def _group(tag: str, role: str, members: list[tuple[PartPair, Compared]], pairs:
         for pair in pairs
         if pair.a is not None and pair.a.family == family
         for one in pair.arrays
-        if one.role == role and one.a is not None and one.finding.status != "missing" and not _hides(one, tag)
+        if one.role == role
+        and one.a is not None
+        and one.finding.status is not Status.MISSING
+        and not _hides(one, first.causes)
     ]
     same = all(pair.a is not None and pair.a.family == family for pair, _ in members)
     if same and len(members) == len(tellable):
@@ -285,21 +287,23 @@ def _group(tag: str, role: str, members: list[tuple[PartPair, Compared]], pairs:
     return f"{role} of {len(members)} {kind} ('{name}' first): {text}"
 
 
-def _hides(one: Compared, tag: str) -> bool:
+def _hides(one: Compared, causes: Causes) -> bool:
     """Whether an array is equal and would be with the mistake as well: a flip of one tap."""
     spatial = one.a.shape[2:] if one.a is not None else ()
-    return one.finding.equal and tag.startswith(("flip", "hw")) and all(size == 1 for size in spatial)
+    turned = bool(causes) and causes[0].kind in (Kind.FLIPPED, Kind.SWAPPED)
+    return one.finding.equal and turned and all(size == 1 for size in spatial)
 
 
-def _common(tag: str, text: str) -> str:
-    """The part of a sentence that holds for a whole group."""
-    if "fine-tuned" in tag:
+def _common(finding: Finding) -> str:
+    """The part of what is said that holds for a whole group."""
+    if finding.status is Status.AMBIGUOUS:
+        return finding.text
+    if finding.has(Kind.FINE_TUNED):
         return "fine-tuned"
-    if "folded" in tag:
-        return "a batch norm folded into it" + (f", {text[text.index('epsilon') :]}" if "epsilon" in text else "")
-    for mark in (": A's values", ": B's values", " (", ": A is"):
-        text = text.partition(mark)[0]
-    return text
+    folded = [one for one in finding.causes if one.kind is Kind.FOLDED]
+    if folded:
+        return folded[0].brief or "a batch norm folded into it"
+    return ", and ".join(one.brief or one.said for one in finding.causes if one.said) or finding.text
 
 
 def _lonely(alone: Sequence[PartPair]) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from cnnlens.differing.cause import Status
 from cnnlens.differing.consensus import settle, verdict
 from cnnlens.differing.investigation import Compared, PartPair, investigate
 from cnnlens.differing.proof import Line
@@ -17,8 +18,8 @@ from cnnlens.opening.opener import networks_compared
 
 __all__ = ["diff"]
 
-_WORST = ("another shape", "another", "missing", "differs", "ambiguous", "fine-tuned", "explained",
-          "equal, stored otherwise", "equal")  # fmt: skip
+_WORST = (Status.ANOTHER_SHAPE, Status.ANOTHER, Status.MISSING, Status.DIFFERS, Status.AMBIGUOUS, Status.FINE_TUNED,
+          Status.EXPLAINED, Status.STORED_OTHERWISE, Status.EQUAL)  # fmt: skip
 
 
 def diff(a: Any, b: Any, inputs: Any = None) -> Diff:
@@ -67,10 +68,10 @@ def _row(pair: PartPair) -> Row:
     a, b = pair.a, pair.b
     if a is None or b is None:
         side = "A" if a is not None else "B"
-        status = "explained" if pair.remark else "missing"
+        status = Status.EXPLAINED if pair.explained else Status.MISSING
         text = pair.remark or f"only in {side}"
     else:
-        status = min((one.finding.status for one in arrays), key=_WORST.index, default="equal")
+        status = min((one.finding.status for one in arrays), key=_WORST.index, default=Status.EQUAL)
         text = _explanation(arrays)
     return Row(
         a.name if a is not None else None,
@@ -110,14 +111,14 @@ def _explanation(arrays: tuple[ArrayRow, ...]) -> str:
     groups: Mapping[str, list[str]] = {}
     groups = dict[str, list[str]]()
     for one in arrays:
-        if one.finding.status != "equal":
+        if one.finding.status is not Status.EQUAL:
             groups.setdefault(one.finding.text, []).append(one.role)
     if not groups:
-        return next((one.finding.text for one in arrays if one.finding.text != "equal"), "equal")
+        return next((one.finding.text for one in arrays if not one.finding.plain), "equal")
     return "; ".join(f"{', '.join(roles)}: {text}" for text, roles in groups.items())
 
 
 def _line(arrays: tuple[ArrayRow, ...]) -> Line | None:
     """The line of the kernel, or of the first array that is not simply equal."""
-    ordered = sorted(arrays, key=lambda one: (one.finding.status == "equal", one.role != "kernel"))
+    ordered = sorted(arrays, key=lambda one: (one.finding.status is Status.EQUAL, one.role != "kernel"))
     return next((one.finding.line for one in ordered if one.finding.line is not None), None)

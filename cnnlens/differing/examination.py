@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from cnnlens.differing.cause import Cause, Causes, Kind, Status, text_of
 from cnnlens.differing.finding import Finding
 from cnnlens.differing.hypotheses.kinship import LEAST, kinship
 from cnnlens.differing.hypotheses.layouts import Box, Plan, Way, plan
@@ -34,6 +35,7 @@ _PROMISING = 0.3  # correlation (or mean squared cosine of rows) on the sample f
 _CLOSE = 1 << 14  # elements of the closer look
 _UNCHANGED = 0.05  # of the sample: fewer are equal where all numbers were rounded or trained
 _DOUBTFUL = 0.7  # correlation on the sample below which a way is no rival of a certain one
+_SAME: Causes = (Cause(Kind.SAME),)
 _CERTAIN = 0.98  # correlation above which channels are not looked for elsewhere
 
 
@@ -56,13 +58,13 @@ class Examination(Subject):
     def result(self) -> Finding:
         a, b = self.a, self.b
         if a.size != b.size or (a.sizes != b.sizes and sorted(self.x.shape) == sorted(self.y.shape) == [0]):
-            return Finding("another shape", "", f"another shape: {_shown(a)} against {_shown(b)}")
+            return Finding(Status.ANOTHER_SHAPE, (), f"another shape: {_shown(a)} against {_shown(b)}")
         equal = self.simply_equal()
         if equal is not None:
             return equal
         normal = self._normal()
         if not np.issubdtype(self.x.dtype, np.number) or not np.issubdtype(self.y.dtype, np.number):
-            return Finding("differs", "", "differs, and holds no numbers", residual=1.0)
+            return Finding(Status.DIFFERS, (), "differs, and holds no numbers", residual=1.0)
         return (
             self._constant()
             or self._rearranged()
@@ -93,10 +95,11 @@ class Examination(Subject):
         line = self._line(chain)
         if line is None:
             return None
-        stored = tuple(item.letters for item in (self.a, self.b))
+        stored = self.a.letters, self.b.letters
         if not chain.moves or stored[0] == stored[1]:
-            return Finding("equal", "same", "equal", line, chain=chain)
-        return Finding("equal", "same", f"equal, stored as {stored[0]} / {stored[1]}", line, chain=chain)
+            return Finding(Status.EQUAL, _SAME, "equal", line, chain=chain)
+        text = f"equal, stored as {stored[0]} / {stored[1]}"
+        return Finding(Status.EQUAL, _SAME, text, line, chain=chain, stored=stored)
 
     def _line(self, chain: Chain) -> Line | None:
         """The chain as a proven line."""
@@ -113,7 +116,7 @@ class Examination(Subject):
             return None
         shown = [f"{end:.6g} everywhere" if end is not None else "values" for end in ends]
         text = f"differs: {shown[0]} in A, {shown[1]} in B"
-        return Finding("differs", "constant", text, residual=self._apart())
+        return Finding(Status.DIFFERS, (Cause(Kind.CONSTANT),), text, residual=self._apart())
 
     def _apart(self) -> float:
         normal = self._normal()
@@ -178,28 +181,28 @@ class Examination(Subject):
 
     def _hit(self, hits: list[tuple[Way, Line]], side: str, name: str) -> Finding:
         way, line = hits[0]
-        tags, texts = way.tag, way.text
-        status = "explained"
+        causes, status = way.causes, Status.EXPLAINED
         also = way.others
         if way.natural and not name:
-            text = texts.replace("where the flattened map has", "as its framework flattens,") or "equal"
-            return Finding("equal", "same", f"equal, in each framework's own order ({line.expression})" if way.tag ==
-                           "flatten" else text, line, chain=way.chain)  # fmt: skip
+            flattened = causes[0].kind is Kind.FLATTENED
+            text = f"equal, in each framework's own order ({line.expression})" if flattened else "equal"
+            return Finding(Status.EQUAL, _SAME, text, line, chain=way.chain, flattened=flattened)
         if name:
             item = self.a if side == "A" else self.b
-            tags = f"rounded:{name}" if way.natural else f"{tags}+rounded:{name}"
-            said = f"{side} is rounded to {name}"
+            rounding = _rounding(side, name)
             stored = item.weight.stored.stored_dtype.strip("<>=|")
             if way.natural and stored in (name, {"float16": "f2"}.get(name, name)):
-                status, said = "equal, stored otherwise", f"equal to {name}'s rounding, as {side} stores it"
-            texts = f"{texts}, and {said}" if texts and not way.natural else said
+                status = Status.STORED_OTHERWISE
+                rounding = replace(rounding, said=f"equal to {name}'s rounding, as {side} stores it")
+            causes = (rounding,) if way.natural else (*causes, rounding)
         if len(hits) > 1 and not hits[0][0].natural:
-            possible = tuple((one.tag, one.text) for one, _ in hits)
-            shown = " or ".join(text for _, text in possible[:4])
+            possible = tuple(one.causes for one, _ in hits)
+            shown = " or ".join(text_of(one) for one in possible[:4])
             more = f" (or {len(possible) - 4} more)" if len(possible) > 4 else ""
-            return Finding("ambiguous", tags, f"ambiguous: {shown}{more}", line, 0.0, way.chain, None, possible, also)
+            text = f"ambiguous: {shown}{more}"
+            return Finding(Status.AMBIGUOUS, causes, text, line, 0.0, way.chain, None, possible, also)
         residual = 0.0 if not name else self._left(way.chain)
-        return Finding(status, tags, texts, line, residual, way.chain, also=also)
+        return Finding(status, causes, text_of(causes), line, residual, way.chain, also=also)
 
     def _left(self, chain: Chain) -> float:
         return kinship(self.canonical(self.x), self.canonical(chain.apply(self.y))).distance
@@ -248,13 +251,7 @@ class Examination(Subject):
 
     def _near(self) -> Finding | None:
         for way in self._promising():
-            found = valued(
-                self,
-                way.chain,
-                way.tag if not way.natural else "",
-                way.text if not way.natural else "",
-                len(self.plan.ways),
-            )
+            found = valued(self, way.chain, () if way.natural else way.causes, len(self.plan.ways))
             if found is not None:
                 return replace(found, also=way.others)
         return None
@@ -296,12 +293,12 @@ class Examination(Subject):
                         return found
             if not side:
                 text = "the same values in an order that no hypothesis explains"
-                return Finding("explained", "rearranged", text, None, 0.0)
+                return Finding(Status.EXPLAINED, (Cause(Kind.REARRANGED),), text, None, 0.0)
         return None
 
     def _nearest(self, before: Finding | None) -> Finding | None:
         """Channels in another order that were rounded, scaled or trained as well, where that explains more."""
-        near = before.kinship if before is not None and before.status == "fine-tuned" else None
+        near = before.kinship if before is not None and before.status is Status.FINE_TUNED else None
         if before is not None and (near is None or near.correlation > _CERTAIN):
             return before
         for way in self._plain_ways[:1]:
@@ -309,9 +306,8 @@ class Examination(Subject):
             if orders is None:
                 continue
             chain = self._taken(way.chain, orders)
-            found = valued(
-                self, chain, _order_tag(orders), _order_text(orders, self.a), len(self.plan.ways), _order_detail(orders)
-            )
+            causes = (_order_cause(orders, self.a),)
+            found = valued(self, chain, causes, len(self.plan.ways), _order_detail(orders))
             own = found.kinship if found is not None else None
             if own is not None and (near is None or abs(own.correlation) > near.correlation + 0.02):
                 return found
@@ -328,28 +324,28 @@ class Examination(Subject):
         line = self._rounded_line(chain, side, name) if side else self._line(chain)
         if line is None:
             return None
-        tag, text = _order_tag(orders), _order_text(orders, self.a)
+        causes: Causes = (_order_cause(orders, self.a),)
         if not way.natural:
-            tag, text = f"{way.tag}+{tag}", f"{way.text}, and {text}"
+            causes = (*way.causes, *causes)
         if side:
-            tag, text = f"{tag}+rounded:{name}", f"{text}, and {side} is rounded to {name}"
+            causes = (*causes, _rounding(side, name))
         detail = _order_detail(orders)
         residual = self._left(chain) if side else 0.0
-        return Finding("explained", tag, text, line, residual, chain, detail=detail)
+        return Finding(Status.EXPLAINED, causes, text_of(causes), line, residual, chain, detail=detail)
 
     # -- unexplained ---------------------------------------------------------------------------------------------------
 
     def _unexplained(self, normal: Chain | None) -> Finding:
         if normal is None:
             text = f"another shape: {_shown(self.a)} against {_shown(self.b)}"
-            return Finding("another shape", "", text, residual=1.0)
+            return Finding(Status.ANOTHER_SHAPE, (), text, residual=1.0)
         near = kinship(self.canonical(self.x), self.canonical(normal.apply(self.y)), len(self.plan.ways))
         said = f"{near.distance:.2g} of its size away, correlation {near.correlation:.2f}"
         if not near.tellable or near.correlation > LEAST:
-            return Finding("differs", "", f"differs: {said}, too few numbers to tell more", None, near.distance,
-                           normal, near)  # fmt: skip
+            text = f"differs: {said}, too few numbers to tell more"
+            return Finding(Status.DIFFERS, (), text, None, near.distance, normal, near)
         level = f"unrelated: {said} where chance gives up to {near.level:.2g}"
-        return Finding("another", "another", level, None, near.distance, normal, near)
+        return Finding(Status.ANOTHER, (Cause(Kind.ANOTHER),), level, None, near.distance, normal, near)
 
 
 # -- small things ------------------------------------------------------------------------------------------------------
@@ -385,19 +381,21 @@ def _shown(item: Item) -> str:
     return f"{item.letters} {tuple(item.weight.stored.shape)}".strip()
 
 
-def _order_tag(orders: tuple[tuple[int, ...], tuple[int, ...]]) -> str:
-    moved = [order != tuple(range(len(order))) for order in orders]
-    return "permuted" if moved[0] and moved[1] else "permuted:out" if moved[0] else "permuted:in"
+def _rounding(side: str, name: str) -> Cause:
+    return Cause(Kind.ROUNDED, name, (("side", side),), f"{side} is rounded to {name}")
 
 
-def _order_text(orders: tuple[tuple[int, ...], tuple[int, ...]], item: Item) -> str:
+def _order_cause(orders: tuple[tuple[int, ...], tuple[int, ...]], item: Item) -> Cause:
     names = ("output channels", "input channels") if item.is_kernel else ("channels", "second axis")
-    moved = [
+    moved = [order != tuple(range(len(order))) for order in orders]
+    where = "" if moved[0] and moved[1] else "out" if moved[0] else "in"
+    chosen = [one for one, changed in zip(zip(names, orders, strict=True), moved, strict=True) if changed]
+    said = [
         f"{name} permuted ({sum(place != entry for place, entry in enumerate(order))} of {len(order)} moved)"
-        for name, order in zip(names, orders, strict=True)
-        if order != tuple(range(len(order)))
+        for name, order in chosen
     ]
-    return " and ".join(moved)
+    brief = " and ".join(f"{name} permuted" for name, _ in chosen)
+    return Cause(Kind.PERMUTED, where, (("out", orders[0]), ("in", orders[1])), " and ".join(said), brief)
 
 
 def _order_detail(orders: tuple[tuple[int, ...], tuple[int, ...]]) -> dict[str, Any]:

@@ -9,24 +9,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from cnnlens.differing.cause import Causes, Kind, Status, tag_of
 from cnnlens.differing.hypotheses.kinship import Kinship
 from cnnlens.differing.moves import Chain
 from cnnlens.differing.proof import Line
 
 __all__ = ["STATUSES", "Finding"]
 
-STATUSES = (
-    "equal",
-    "equal, stored otherwise",
-    "explained",
-    "ambiguous",
-    "fine-tuned",
-    "another",
-    "differs",
-    "missing",
-    "another shape",
-)
-"""The first two are no difference; ``differs`` is what too few numbers tell nothing about."""
+STATUSES = tuple(Status)
+"""The first two are no difference."""
 
 
 @dataclass(frozen=True)
@@ -35,28 +26,58 @@ class Finding:
 
     Attributes:
         status: One of ``STATUSES``.
-        tag: What explains it, for programs: ``same``, ``flip:HW``, ``io``, ``reshape``, ``flatten``, ``permuted``,
-            ``scaled``, ``folded``, ``rounded:float16`` …, joined by ``+``; empty where nothing does.
-        text: The same for people.
+        causes: What explains it, one after the other; empty where nothing does.
+        text: The same for people; nothing but people reads it.
         line: NumPy that makes A's stored array of B's; None where no line can.
         residual: What is left unexplained, relative to A's own size: 0 where every number is accounted for.
         chain: The moves from B's stored array to A's, where some explain the order.
         kinship: How the values are related, where they are not equal.
-        possible: Where it is ambiguous, every explanation as (tag, text).
-        also: Other names of the same explanation for this shape, as (tag, text).
+        possible: Where it is ambiguous, every explanation.
+        also: Other names of the same explanation for this shape.
         detail: Numbers: ``order``, ``factors``, ``epsilon`` …
+        stored: Where it is equal, the letters of both sides' stored axes, if they differ.
+        flattened: Where it is equal, whether it took both frameworks' orders of a flattened map to see it.
+        certain: The causes, without what another array may rule out.
     """
 
-    status: str
-    tag: str
+    status: Status
+    causes: Causes
     text: str
     line: Line | None = None
     residual: float = 0.0
     chain: Chain | None = None
     kinship: Kinship | None = None
-    possible: tuple[tuple[str, str], ...] = ()
-    also: tuple[tuple[str, str], ...] = ()
+    possible: tuple[Causes, ...] = ()
+    also: tuple[Causes, ...] = ()
     detail: Mapping[str, Any] = field(default_factory=lambda: dict[str, Any]())
+    stored: tuple[str, str] | None = None
+    flattened: bool = False
+    certain: Causes = ()
+
+    @property
+    def tag(self) -> str:
+        """The causes for programs: ``same``, ``flip:HW``, ``io``, ``rounded:float16`` …, joined by ``+``."""
+        return tag_of(self.causes)
+
+    def has(self, *kinds: Kind) -> bool:
+        """Whether one of the kinds is among its causes."""
+        return any(one.kind in kinds for one in self.causes)
+
+    @property
+    def plain(self) -> bool:
+        """Whether it is equal and there is nothing more to say."""
+        return self.status is Status.EQUAL and self.stored is None and not self.flattened
+
+    def to_json(self) -> dict[str, Any]:
+        """What was found as plain data, without words."""
+        return {
+            "status": str(self.status),
+            "causes": [one.to_json() for one in self.causes],
+            "possible": [[one.to_json() for one in causes] for causes in self.possible],
+            "also": [[one.to_json() for one in causes] for causes in self.also],
+            "stored": None if self.stored is None else list(self.stored),
+            "flattened": self.flattened,
+        }
 
     @property
     def equal(self) -> bool:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
+from cnnlens.differing.cause import Cause, Kind, Status
 from cnnlens.differing.examination import Examination, examine
 from cnnlens.differing.finding import Finding
 from cnnlens.differing.folding import unfold
@@ -50,6 +51,7 @@ class PartPair:
     arrays: list[Compared] = field(default_factory=lambda: list[Compared]())
     notes: list[str] = field(default_factory=lambda: list[str]())
     remark: str = ""
+    explained: bool = False  # a part of one side alone: whether the other's arrays say what became of it
 
     @property
     def kernel(self) -> Compared | None:
@@ -87,7 +89,8 @@ def _place(one: PartPair) -> tuple[float, int]:
 def _alone(a: Item | None, b: Item | None) -> Compared:
     item = a or b
     role = item.role if item is not None else ""
-    return Compared(role, a, b, Finding("missing", "", f"only in {'A' if a is not None else 'B'}", residual=1.0))
+    text = f"only in {'A' if a is not None else 'B'}"
+    return Compared(role, a, b, Finding(Status.MISSING, (), text, residual=1.0))
 
 
 def _examined(one: Pair, channels: _Channels) -> PartPair:
@@ -125,8 +128,9 @@ def _missing(role: str, a: Item | None, b: Item | None) -> Compared:
     neutral = _NEUTRAL.get(role)
     if item is not None and neutral is not None and bool((item.stored == neutral).all()):
         text = f"only in {side}, and {neutral:g} everywhere: the same without it"
-        return Compared(role, a, b, Finding("equal, stored otherwise", "same", text))
-    return Compared(role, a, b, Finding("missing", "missing", f"only in {side}: {other} has no {role}", residual=1.0))
+        return Compared(role, a, b, Finding(Status.STORED_OTHERWISE, (Cause(Kind.SAME),), text))
+    text = f"only in {side}: {other} has no {role}"
+    return Compared(role, a, b, Finding(Status.MISSING, (Cause(Kind.MISSING),), text, residual=1.0))
 
 
 def _boxes(a: Item, b: Item, one: Pair, channels: _Channels) -> tuple[Box, ...]:
@@ -164,14 +168,16 @@ def _exchanged(found: PartPair) -> None:
         for second in wrong:
             if first is second or first.a is None or second.b is None or first.b is None:
                 continue
-            if second.b.sizes != first.a.sizes or first.finding.tag == "exchanged":
+            if second.b.sizes != first.a.sizes or first.finding.has(Kind.EXCHANGED):
                 continue
             if first.a.chain == second.b.chain and not same(*(z.stored.reshape(-1)[:1] for z in (first.a, second.b))):
                 continue
             other = Examination(first.a, second.b).simply_equal()
             if other is not None:
                 text = f"exchanged: A's {first.role} is B's {second.role}"
-                first.finding = replace(other, status="explained", tag="exchanged", text=text)
+                fields = (("a", first.role), ("b", second.role))
+                causes = (Cause(Kind.EXCHANGED, "", fields),)
+                first.finding = replace(other, status=Status.EXPLAINED, causes=causes, text=text, stored=None)
 
 
 # -- folded batch norms ------------------------------------------------------------------------------------------------
@@ -191,9 +197,12 @@ def _folds(found: Sequence[PartPair]) -> None:
                 continue
             host.kernel.finding = folded.kernel
             _set_bias(host, folded.bias)
-            lone.remark = folded.norm
+            lone.remark, lone.explained = folded.norm, True
+            causes = (Cause(Kind.FOLDED),)
             for one in lone.arrays:
-                one.finding = replace(one.finding, status="explained", tag="folded", text=folded.norm, residual=0.0)
+                one.finding = replace(
+                    one.finding, status=Status.EXPLAINED, causes=causes, text=folded.norm, residual=0.0
+                )
             break
 
 
@@ -206,7 +215,7 @@ def _hosts(found: Sequence[PartPair], norm: Part, side: str) -> list[tuple[PartP
         own = one.a if side == "A" else one.b
         if kernel is None or kernel.a is None or kernel.b is None or own is None:
             continue
-        if "scaled" not in kernel.finding.tag.split("+"):
+        if not kernel.finding.has(Kind.SCALED):
             continue
         before = norm.order - own.order
         if kernel.a.shape[0] == size:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from cnnlens.differing.cause import tag_of, text_of
 from cnnlens.differing.proof import Line
 from cnnlens.differing.result import ArrayRow, Diff, Row
 from cnnlens.network.network import Network
@@ -21,7 +22,8 @@ def as_json(diff: Diff) -> dict[str, Any]:
 
     ``{"equal", "verdict", "a": {...}, "b": {...}, "rows": [{"a", "b", "status", "explanation", "line", "arrays": [...]}
     ], "activations"}``. A line's ``text`` runs where ``np``, B's array and the lists of ``names`` are known;
-    ``executable`` has the lists written out.
+    ``executable`` has the lists written out. An array's ``finding`` is what its words say, as fields: the status, and
+    each cause with its kind, what it is of and its numbers.
     """
     return {
         "equal": diff.equal,
@@ -74,11 +76,12 @@ def _array(one: ArrayRow) -> dict[str, Any]:
         "status": finding.status,
         "tag": finding.tag or None,
         "explanation": finding.text,
+        "finding": finding.to_json(),
         "residual": finite_or_null(finding.residual),
         "correlation": None if near is None else finite_or_null(near.correlation),
         "distance": None if near is None else finite_or_null(near.distance),
-        "possible": [{"tag": tag, "explanation": text} for tag, text in finding.possible],
-        "also": [{"tag": tag, "explanation": text} for tag, text in finding.also],
+        "possible": [{"tag": tag_of(one), "explanation": text_of(one)} for one in finding.possible],
+        "also": [{"tag": tag_of(one), "explanation": text_of(one)} for one in finding.also],
         "line": _line(finding.line),
         **({"detail": dict(finding.detail)} if finding.detail else {}),
     }
@@ -127,7 +130,7 @@ def _cells(row: Row) -> list[list[str]]:
     head = [printable(row.a, 40) if row.a is not None else "-", printable(row.b, 40) if row.b is not None else "-"]
     if row.how == "values":
         head[1] += " (by values)"
-    told = [one for one in row.arrays if one.finding.status != "equal" or one.finding.text != "equal"]
+    told = [one for one in row.arrays if not one.finding.plain]
     if row.a is None or row.b is None or not told:
         return [[*head, row.explanation, _text(row.line)]]
     groups: dict[tuple[str, str], list[str]] = {}

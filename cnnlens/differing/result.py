@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from cnnlens.differing.cause import Status
 from cnnlens.differing.finding import STATUSES, Finding
 from cnnlens.differing.proof import Line
 from cnnlens.network.network import Network
@@ -53,7 +54,7 @@ class Row:
     b: str | None
     kind_a: str
     kind_b: str
-    status: str
+    status: Status
     explanation: str
     line: Line | None
     how: str

@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from cnnlens.differing.cause import Cause, Causes, Kind, Status, text_of
 from cnnlens.differing.finding import Finding
 from cnnlens.differing.hypotheses.kinship import LEAST, Kinship, kinship
 from cnnlens.differing.hypotheses.rounding import Quantised, levels_of, quantised, steplike
@@ -59,7 +60,7 @@ class Subject:
 
 
 def valued(
-    pair: Subject, chain: Chain, tag: str, text: str, tries: int, detail: dict[str, Any] | None = None
+    pair: Subject, chain: Chain, causes: Causes, tries: int, detail: dict[str, Any] | None = None
 ) -> Finding | None:
     """Find factors, steps or kinship under one order of the elements."""
     x = pair.canonical(pair.x)
@@ -76,10 +77,10 @@ def valued(
     if scaled(wide[0], wide[1], allowed, wide[0].size < x.size) is not None:
         factors = scaled(x.astype(np.float64), y.astype(np.float64), allowed)
         if factors is not None:
-            return _scaled(pair, chain, tag, text, factors, near, detail or {})
+            return _scaled(pair, chain, causes, factors, near, detail or {})
     if near.correlation > LEAST and y.dtype.kind in "iu":
         kept = levels_of(x, y)
-        made = None if kept is None else _levels(pair, chain, tag, text, kept, near)
+        made = None if kept is None else _levels(pair, chain, causes, kept, near)
         if made is not None:
             return made
     if abs(near.correlation) > 0.98 and near.distance < 0.2:
@@ -89,19 +90,21 @@ def valued(
                 continue
             found = quantised(origin, result)
             if found is not None:
-                made = _quantised(pair, chain, tag, text, side, found, near)
+                made = _quantised(pair, chain, causes, side, found, near)
                 if made is not None:
                     return made
     if near.related:
         said = f"fine-tuned: {near.distance:.2g} of its size away, correlation {near.correlation:.4f}"
-        said = f"{text}, and {said}" if text else said
-        tags = f"{tag}+fine-tuned" if tag else "fine-tuned"
-        return Finding("fine-tuned", tags, said, None, near.distance, chain, near, detail=detail or {})
+        moved = (("distance", near.distance), ("correlation", near.correlation))
+        causes = (*causes, Cause(Kind.FINE_TUNED, "", moved, said, "fine-tuned"))
+        return Finding(
+            Status.FINE_TUNED, causes, text_of(causes), None, near.distance, chain, near, detail=detail or {}
+        )
     return None
 
 
 def _scaled(
-    pair: Subject, chain: Chain, tag: str, text: str, found: Scaled, near: Kinship, detail: dict[str, Any]
+    pair: Subject, chain: Chain, causes: Causes, found: Scaled, near: Kinship, detail: dict[str, Any]
 ) -> Finding | None:
     allowed = tolerance(pair.x.dtype, pair.y.dtype)
 
@@ -130,13 +133,13 @@ def _scaled(
             line = proven(made, {variable: pair.y}, pair.x, holds)
     if line is None and (found.axis is None or pair.a.stored_axis(found.axis) is not None):
         return None
-    said = f"{text}, and {found.text}" if text else found.text
     numbers = {"axis": found.axis, "factors": [float(one) for one in found.factors], **detail}
-    tags = f"{tag}+scaled" if tag else "scaled"
-    return Finding("explained", tags, said, line, found.worst, chain, near, detail=numbers)
+    fields = (("axis", found.axis), ("factors", tuple(float(one) for one in found.factors)))
+    causes = (*causes, Cause(Kind.SCALED, "", fields, found.text, found.brief))
+    return Finding(Status.EXPLAINED, causes, text_of(causes), line, found.worst, chain, near, detail=numbers)
 
 
-def _levels(pair: Subject, chain: Chain, tag: str, text: str, found: Quantised, near: Kinship) -> Finding | None:
+def _levels(pair: Subject, chain: Chain, causes: Causes, found: Quantised, near: Kinship) -> Finding | None:
     """B keeps the numbers of the steps, as whole numbers, and the steps elsewhere."""
     axis = None if found.axis is None else pair.a.stored_axis(found.axis)
     if found.axis is not None and axis is None:
@@ -154,14 +157,19 @@ def _levels(pair: Subject, chain: Chain, tag: str, text: str, found: Quantised, 
     if line is None:
         return None
     said = f"B keeps the levels of {found.text}"
-    said = f"{text}, and {said}" if text else said
     detail = {"axis": found.axis, "steps": [float(one) for one in found.steps], "side": "B"}
-    tags = f"{tag}+rounded:int8" if tag else "rounded:int8"
-    return Finding("explained", tags, said, line, near.distance, chain, near, detail=detail)
+    fields = (
+        ("side", "B"),
+        ("axis", found.axis),
+        ("steps", tuple(float(one) for one in found.steps)),
+        ("levels", True),
+    )
+    causes = (*causes, Cause(Kind.ROUNDED, "int8", fields, said, "B keeps the levels of int8"))
+    return Finding(Status.EXPLAINED, causes, text_of(causes), line, near.distance, chain, near, detail=detail)
 
 
 def _quantised(
-    pair: Subject, chain: Chain, tag: str, text: str, side: str, found: Quantised, near: Kinship
+    pair: Subject, chain: Chain, causes: Causes, side: str, found: Quantised, near: Kinship
 ) -> Finding | None:
     variable = pair.variable
     moved, names = chain.text(variable)
@@ -204,10 +212,15 @@ def _quantised(
     if line is None:
         return None
     said = f"{side} is rounded to {found.text}"
-    said = f"{text}, and {said}" if text else said
-    tags = f"{tag}+rounded:int8" if tag else "rounded:int8"
     detail = {"axis": found.axis, "steps": [float(one) for one in found.steps], "side": side}
-    return Finding("explained", tags, said, line, near.distance, chain, near, detail=detail)
+    fields = (
+        ("side", side),
+        ("axis", found.axis),
+        ("steps", tuple(float(one) for one in found.steps)),
+        ("levels", False),
+    )
+    causes = (*causes, Cause(Kind.ROUNDED, "int8", fields, said, f"{side} is rounded to int8"))
+    return Finding(Status.EXPLAINED, causes, text_of(causes), line, near.distance, chain, near, detail=detail)
 
 
 def _within(made: Array, wanted: Array, allowed: float) -> bool:

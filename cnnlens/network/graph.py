@@ -202,16 +202,13 @@ class Layer:
         """
         shown = self.shown
         if self.make_operation is None:
-            raise UnsupportedLayerError(f"{shown}: the file says nothing of its use")
+            raise UnsupportedLayerError("the file says nothing of its use", shown)
         try:
             return self.make_operation()
         except UnsupportedLayerError as error:
-            message = str(error)
-            raise UnsupportedLayerError(message if message.startswith("layer '") else f"{shown}: {message}") from None
+            raise error.of(shown) from None
         except CONFIG_ERRORS as error:
-            raise UnsupportedLayerError(
-                f"{shown}: its config cannot be understood ({printable(error, 200)})"
-            ) from error
+            raise UnsupportedLayerError(f"its config cannot be understood ({printable(error, 200)})", shown) from error
 
 
 @dataclass(frozen=True)

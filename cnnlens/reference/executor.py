@@ -148,8 +148,9 @@ class Executor:
                 result = step.operation(step.weights, *args, **kwargs)
             except CONFIG_ERRORS as error:
                 raise UnsupportedLayerError(
-                    f"{call.layer.shown}: its config, weights and input do not fit together ({printable(error, 200)}); "
-                    "save the model again, or report it"
+                    f"its config, weights and input do not fit together ({printable(error, 200)}); save the model "
+                    "again, or report it",
+                    call.layer.shown,
                 ) from error
             if isinstance(result, (list, tuple)):
                 for index, part in enumerate(cast("list[Array]", result)):
@@ -283,10 +284,10 @@ def _constants(calls: Sequence[Call]) -> set[str]:
 def _operation(call: Call) -> Operation:
     if call.kwargs.get("training"):
         raise UnsupportedLayerError(
-            f"{call.layer.shown}: it is called with training=True, and the reference computes inference alone"
+            "it is called with training=True, and the reference computes inference alone", call.layer.shown
         )
     if call.kwargs.get("mask") is not None:
-        raise UnsupportedLayerError(f"{call.layer.shown}: it is called with a mask, which the reference has not")
+        raise UnsupportedLayerError("it is called with a mask, which the reference has not", call.layer.shown)
     return call.layer.operation
 
 

@@ -264,5 +264,5 @@ class _Conversion:
 
 
 def _reason(call: Call, error: CnnlensError) -> str:
-    text = str(error)
-    return text if text.startswith("layer '") else f"{call.layer.shown}: {text}"
+    named = isinstance(error, UnsupportedLayerError) and error.layer is not None
+    return str(error) if named else f"{call.layer.shown}: {error}"

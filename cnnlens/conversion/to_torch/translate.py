@@ -87,8 +87,10 @@ class Translator:
 
 
 def _reason(error: BaseException, shown: str) -> str:
+    if isinstance(error, UnsupportedLayerError) and error.layer == shown:
+        return error.reason
     if isinstance(error, CnnlensError):
-        return str(error).removeprefix(f"{shown}: ")
+        return str(error)
     return f"its config cannot be understood ({printable(error, 200)})"
 
 

@@ -17,6 +17,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from cnnlens.differing.cause import Cause, Causes, Kind
 from cnnlens.differing.moves import Chain, Flip, Move, Reshape, Transpose
 from cnnlens.differing.parts import Item
 
@@ -30,6 +31,7 @@ _SAMPLE = 256  # elements on which ways are told apart and tried first
 _ROWS = 16  # output channels among them
 _UNKNOWN = 4  # axes of an array without known axes up to which every order is tried
 _NAMES = 8  # further names that one way may have
+_IN_AND_OUT = Cause(Kind.IN_AND_OUT, said="in and out swapped")
 
 
 @dataclass(frozen=True)
@@ -37,21 +39,18 @@ class Way:
     """Describes one way in which B's array may be A's.
 
     Attributes:
-        tag: A word for programs: ``same``, ``hw``, ``flip:HW``, ``io``, ``bgr``, ``reshape``, ``flatten``, or
-            ``multiplier``; joined by ``+``.
-        text: What is said of B; empty for the normal way.
+        causes: What was done to B; the normal way's cause says nothing.
         chain: From B's stored array to A's.
         rank: How far from the normal way; the plain before the contrived.
         natural: Whether it is how the two frameworks differ anyway, and no mistake.
         others: What else the same moves may be called.
     """
 
-    tag: str
-    text: str
+    causes: Causes
     chain: Chain
     rank: float
     natural: bool = False
-    others: tuple[tuple[str, str], ...] = ()
+    others: tuple[Causes, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -108,8 +107,8 @@ def _plan(a: _Side, b: _Side, boxes: tuple[Box, ...]) -> Plan:
         key = where.tobytes()
         if key not in found:
             found[key], sources[key] = way, where.reshape(places.shape)
-        elif not found[key].natural and (way.tag, way.text) != (found[key].tag, found[key].text):
-            found[key] = replace(found[key], others=(*found[key].others, (way.tag, way.text))[:_NAMES])
+        elif not found[key].natural and way.causes != found[key].causes:
+            found[key] = replace(found[key], others=(*found[key].others, way.causes)[:_NAMES])
     table = np.stack([sources[key] for key in found]) if found else np.zeros((0, *places.shape), np.int64)
     return Plan(tuple(found.values()), flat.reshape(places.shape), table)
 
@@ -133,17 +132,17 @@ def _places(shape: tuple[int, ...]) -> Array:
 def _ways(a: _Side, b: _Side, boxes: tuple[Box, ...]) -> Iterator[Way]:
     back = a.chain.inverse()
 
-    def way(tag: str, text: str, rank: float, *moves: Move, natural: bool = False) -> Iterator[Way]:
+    def way(causes: Causes, rank: float, *moves: Move, natural: bool = False) -> Iterator[Way]:
         chain = b.chain.then(*moves)
         if chain.target != a.chain.target:
             if _long(chain.target) != _long(a.chain.target):
                 return
             chain = chain.then(Reshape(a.chain.target))
-        yield Way(tag, text, chain.followed_by(back), rank, natural)
+        yield Way(causes, chain.followed_by(back), rank, natural)
 
-    yield from way("same", "", 0.0, natural=True)
-    for tag, text, rank, moves in _mistakes(b):
-        yield from way(tag, text, rank, *moves)
+    yield from way((Cause(Kind.SAME),), 0.0, natural=True)
+    for causes, rank, moves in _mistakes(b):
+        yield from way(causes, rank, *moves)
     if a.multiplier[0] or b.multiplier[0]:
         yield from _split(a, b, way)
     for number, box in enumerate(boxes):
@@ -158,7 +157,7 @@ def _long(shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(size for size in shape if size != 1)
 
 
-def _mistakes(b: _Side) -> Iterator[tuple[str, str, float, tuple[Move, ...]]]:
+def _mistakes(b: _Side) -> Iterator[tuple[Causes, float, tuple[Move, ...]]]:
     """Swaps, flips and reversals of canonical axes, one or two at a time."""
     shape, axes = b.chain.target, b.axes
     named = not any(letter.startswith("axis") for letter in axes)
@@ -166,38 +165,43 @@ def _mistakes(b: _Side) -> Iterator[tuple[str, str, float, tuple[Move, ...]]]:
     if not named:  # a kind that no table knows: any of its axes may have been turned
         spatial = list(range(len(axes))) if len(axes) <= _UNKNOWN else []
     count = len(axes)
-    swaps: list[tuple[str, str, float, Move]] = []
+    swaps: list[tuple[Cause, float, Move]] = []
     for order in permutations(spatial):
         if order != tuple(spatial):
             full = list(range(count))
             for axis, taken in zip(spatial, order, strict=True):
                 full[axis] = taken
-            swaps.append(("hw", _spatial_text(axes, spatial, order), 1.2, Transpose(tuple(full))))
-    io: list[tuple[str, str, float, Move]] = []
+            fields = (("axes", tuple(axes[axis] for axis in spatial)), ("order", tuple(axes[axis] for axis in order)))
+            swapped = Cause(Kind.SWAPPED, "", fields, _spatial_text(axes, spatial, order))
+            swaps.append((swapped, 1.2, Transpose(tuple(full))))
+    io: list[tuple[Cause, float, Move]] = []
     if b.kernel and count > 1:
-        io.append(("io", "in and out swapped", 1.3, Transpose((1, 0, *range(2, count)))))
-    flips: list[tuple[str, str, float, Move]] = []
+        io.append((_IN_AND_OUT, 1.3, Transpose((1, 0, *range(2, count)))))
+    flips: list[tuple[Cause, float, Move]] = []
     long = [axis for axis in spatial if shape[axis] > 1]
     for size in range(1, len(long) + 1):
         for chosen in combinations(long, size):
             where = _joined([axes[axis] for axis in chosen])
-            flips.append((f"flip:{''.join(axes[axis] for axis in chosen)}", f"flipped on {where}", 1.1, Flip(chosen)))
-    reverse: list[tuple[str, str, float, Move]] = []
+            flipped = Cause(Kind.FLIPPED, "".join(axes[axis] for axis in chosen), said=f"flipped on {where}")
+            flips.append((flipped, 1.1, Flip(chosen)))
+    reverse: list[tuple[Cause, float, Move]] = []
     channel = 1 if b.kernel and count > 1 else 0
     if count and shape[channel] > 1 and (b.kernel or count == 1):
         what = "input channels" if b.kernel else "channels"
         rgb = " (RGB/BGR)" if shape[channel] == 3 else ""
-        reverse.append(("bgr", f"{what} reversed{rgb}", 1.4, Flip((channel,))))
+        said = f"{what} reversed"
+        reversal = Cause(Kind.REVERSED, "", (("axis", channel), ("channels", shape[channel])), f"{said}{rgb}", said)
+        reverse.append((reversal, 1.4, Flip((channel,))))
     kinds = [swaps, flips, io, reverse]
     for kind in kinds:
-        for tag, text, rank, move in kind:
-            yield tag, text, rank, (move,)
+        for cause, rank, move in kind:
+            yield (cause,), rank, (move,)
     if not named:
         return
     for first, second in combinations(kinds, 2):
-        for tag, text, rank, move in first:
-            for other, more, extra, further in second:
-                yield f"{tag}+{other}", f"{text}, and {more}", rank + extra + 1, (move, further)
+        for cause, rank, move in first:
+            for other, extra, further in second:
+                yield (cause, other), rank + extra + 1, (move, further)
 
 
 def _spatial_text(axes: Sequence[str], spatial: Sequence[int], order: Sequence[int]) -> str:
@@ -221,7 +225,7 @@ def _split(a: _Side, b: _Side, way: Any) -> Iterator[Way]:
     text = "output channels counted as (multiplier, channel) where (channel, multiplier) was expected"
     for first, second in ((multiplier, channels), (channels, multiplier)):
         moves = (Reshape((first, second, *shape[1:])), swap, Reshape(shape))
-        yield from way("multiplier", text, 1.5, *moves)
+        yield from way((Cause(Kind.MULTIPLIER, said=text),), 1.5, *moves)
 
 
 _FLAT_LETTERS = {2: "CW", 3: "CHW", 4: "CDHW"}
@@ -250,12 +254,14 @@ def _flattened(a: _Side, b: _Side, box: Box, number: int) -> Iterator[Way]:
             text = f"{what} in {shown[1]} order, as expected, and A's in {shown[0]}"
         rank_of = 1.0 + 0.1 * number + (0.0 if not place else 0.01 if place < len(orders) else 0.02)
         chain = _between(a, b, box, order_a, order_b)
+        fields = (("inputs", b.kernel), ("a", shown[0]), ("b", shown[1]), ("expected", _named(box, natural[1])))
+        flat = Cause(Kind.FLATTENED, "", fields, text)
         if chain is not None:
-            yield Way("flatten", text, chain, rank_of, not place)
+            yield Way((flat,), chain, rank_of, not place)
         turned = _between(a, b, box, order_a, order_b, True) if b.kernel and place < len(orders) else None
         if turned is not None:
-            tag, said = ("io", "in and out swapped") if not place else ("flatten+io", f"{text}, and in and out swapped")
-            yield Way(tag, said, turned, rank_of + (0.3 if not place else 2.0))
+            causes = (flat, _IN_AND_OUT) if place else (_IN_AND_OUT,)
+            yield Way(causes, turned, rank_of + (0.3 if not place else 2.0))
 
 
 def _named(box: Box, order: Sequence[int]) -> str:
@@ -312,7 +318,8 @@ def _poured_maps(a: _Side, b: _Side, box: Box, number: int) -> Iterator[Way]:
                 chain = whole.then(Transpose(order), Reshape(a.chain.source))
             if prod(chain.target) == prod(a.chain.source):
                 text = f"{said}: {side}'s values, read as {source}, were poured in"
-                yield Way("reshape", text, chain, rank_of)
+                fields = (("side", side), ("read", source), ("into", ""))
+                yield Way((Cause(Kind.RESHAPED, "", fields, text, said),), chain, rank_of)
 
 
 def _poured(a: _Side, b: _Side) -> Iterator[Way]:
@@ -327,12 +334,15 @@ def _poured(a: _Side, b: _Side) -> Iterator[Way]:
             source = _ordered(a.letters, order)
             chain = start.then(Reshape(shape), Transpose(tuple(int(axis) for axis in np.argsort(order))))
             text = f"{said}: A's values, read as {source}, were poured into {letters}"
-            yield Way("reshape", text, chain, 2.0 + rank + 0.01 * _far(order))
+            fields = (("side", "A"), ("read", source), ("into", letters))
+            yield Way((Cause(Kind.RESHAPED, "", fields, text, said),), chain, 2.0 + rank + 0.01 * _far(order))
     for end, letters, rank in _starts(a):
         for order in permutations(range(len(stored_b))):
             chain = Chain(stored_b).then(Transpose(order), Reshape(end.target)).followed_by(end.inverse())
-            text = f"{said}: B's values, read as {_ordered(b.letters, order)}, were poured into {letters}"
-            yield Way("reshape", text, chain, 2.2 + rank + 0.01 * _far(order))
+            source = _ordered(b.letters, order)
+            text = f"{said}: B's values, read as {source}, were poured into {letters}"
+            fields = (("side", "B"), ("read", source), ("into", letters))
+            yield Way((Cause(Kind.RESHAPED, "", fields, text, said),), chain, 2.2 + rank + 0.01 * _far(order))
 
 
 def _starts(side: _Side) -> Iterator[tuple[Chain, str, float]]:

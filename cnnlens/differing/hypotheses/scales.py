@@ -39,6 +39,11 @@ class Scaled:
         where = "output" if self.axis == 0 else "input"
         return f"scaled: A is {low:.4g} to {high:.4g} times B, a factor for each {where} channel"
 
+    @property
+    def brief(self) -> str:
+        """What may hold of several arrays."""
+        return "negated" if self.axis is None and float(self.factors[0]) == -1 else "scaled"
+
 
 def tolerance(*dtypes: np.dtype[Any]) -> float:
     """Say what rounding leaves of an element, relative, in the coarsest of the dtypes."""

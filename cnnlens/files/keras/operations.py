@@ -54,7 +54,7 @@ def unpacker(layer: Layer) -> Unpack | None:
         try:
             return {**kept, "kernel": dequantise(stored, layer.config)}
         except CnnlensError as error:
-            raise UnsupportedLayerError(f"{layer.shown}: {error}") from None
+            raise UnsupportedLayerError(str(error), layer.shown) from None
 
     return unpack
 
