@@ -13,7 +13,8 @@ from cnnlens.differing.cause import Status
 from cnnlens.differing.consensus import settle, verdict
 from cnnlens.differing.investigation import Compared, PartPair, investigate
 from cnnlens.differing.proof import Line
-from cnnlens.differing.result import ArrayRow, Diff, Row
+from cnnlens.differing.result import Diff
+from cnnlens.differing.rows import ArrayRow, Row
 from cnnlens.opening.opener import networks_compared
 
 __all__ = ["diff"]

@@ -6,18 +6,35 @@ run.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 from cnnlens.differing.cause import tag_of, text_of
 from cnnlens.differing.proof import Line
-from cnnlens.differing.result import ArrayRow, Diff, Row
+from cnnlens.differing.rows import ArrayRow, Row
 from cnnlens.network.network import Network
 from cnnlens.text import columns, finite_or_null, printable
 
 __all__ = ["as_json", "as_table"]
 
 
-def as_json(diff: Diff) -> dict[str, Any]:
+class Compared(Protocol):
+    """What is said of two models: see ``cnnlens.differing.result.Diff``, which says it."""
+
+    @property
+    def a(self) -> Network: ...
+    @property
+    def b(self) -> Network: ...
+    @property
+    def rows(self) -> tuple[Row, ...]: ...
+    @property
+    def verdict(self) -> tuple[str, ...]: ...
+    @property
+    def activations(self) -> Any: ...
+    @property
+    def equal(self) -> bool: ...
+
+
+def as_json(diff: Compared) -> dict[str, Any]:
     """Give the diff as plain data.
 
     ``{"equal", "verdict", "a": {...}, "b": {...}, "rows": [{"a", "b", "status", "explanation", "line", "arrays": [...]}
@@ -93,7 +110,7 @@ def _line(line: Line | None) -> dict[str, Any] | None:
     return {"text": line.text, "names": dict(line.names), "executable": line.executable, "holds": line.held}
 
 
-def as_table(diff: Diff) -> str:
+def as_table(diff: Compared) -> str:
     """Write the diff for people: the verdict, then a row a layer, with the line that turns B's array into A's."""
     lines = [f"A: {_shown(diff.a)}", f"B: {_shown(diff.b)}"]
     lines += [f"note on {side}: {printable(note, 300)}" for side, one in (("A", diff.a), ("B", diff.b))
