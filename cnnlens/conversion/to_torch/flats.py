@@ -8,17 +8,9 @@ from __future__ import annotations
 
 from cnnlens.conversion.to_torch.scopes import Given, Scope, Source, sources
 from cnnlens.network.graph import Ref
+from cnnlens.network.kinds import hands_on
 
 __all__ = ["follows_flat"]
-
-# What takes the features in any order and hands them on in the same, its vectors being put in that order too.
-_HANDS_ON = frozenset(
-    """
-    Activation ActivityRegularization AlphaDropout BatchNormalization Dropout ELU GaussianDropout GaussianNoise Identity
-    LayerNormalization LayerScale LeakyReLU Normalization PReLU ReLU Rescaling RMSNormalization Softmax ThresholdedReLU
-    Relu Relu6 Sigmoid Silu Tanh Gelu Elu Selu LeakyRelu HardSigmoid HardSilu
-    """.split()
-)
 
 
 def follows_flat(scope: Scope, source: Source) -> bool:
@@ -34,6 +26,6 @@ def follows_flat(scope: Scope, source: Source) -> bool:
                 return False
         elif item.layer.kind == "Dense":
             continue
-        elif item.layer.kind not in _HANDS_ON or not follows_flat(scope, Ref(item.name)):
+        elif not hands_on(item.layer.kind) or not follows_flat(scope, Ref(item.name)):
             return False
     return True

@@ -20,6 +20,7 @@ from cnnlens.files.keras.operations import WeightFile, make_operation, refusing,
 from cnnlens.files.keras.weights import TRANSPARENT, geometry_of, owners, weight_of
 from cnnlens.layout import Geometry
 from cnnlens.network.graph import CONFIG_ERRORS, Call, Layer, Ref, Shape, canonical_axes, find_refs, map_refs
+from cnnlens.network.kinds import keeps_features
 from cnnlens.network.network import Network
 from cnnlens.network.weight import Weight
 from cnnlens.text import printable
@@ -28,35 +29,6 @@ if TYPE_CHECKING:
     from cnnlens.reference import Operation
 
 __all__ = ["keras_network", "network_of_graph", "operation_of_entry"]
-
-# What leaves each feature of a flattened map where it is, so that a Dense after it still sees the flatten order.
-_KEEPS_FEATURES = frozenset(
-    [
-        "Activation",
-        "ActivityRegularization",
-        "AlphaDropout",
-        "BatchNormalization",
-        "Dropout",
-        "ELU",
-        "GaussianDropout",
-        "GaussianNoise",
-        "Identity",
-        "LayerNormalization",
-        "LayerScale",
-        "LeakyReLU",
-        "Normalization",
-        "PReLU",
-        "ReLU",
-        "Relu",
-        "Relu6",
-        "Rescaling",
-        "RMSNormalization",
-        "Sigmoid",
-        "Silu",
-        "Tanh",
-        "ThresholdedReLU",
-    ]
-)
 
 _ACTS_ON_MASKS = frozenset(
     "GlobalAveragePooling1D Softmax TimeDistributed RNN LSTM GRU SimpleRNN Bidirectional ConvLSTM1D ConvLSTM2D "
@@ -334,7 +306,11 @@ class _Builder:
                 self.flattened[Ref(node.name)] = cast("tuple[int, ...]", sizes)
             return None
         flatten = self.flattened.get(first)
-        keeps = node.layer.class_name in _KEEPS_FEATURES or node.layer.model is not None
+        keeps = keeps_features(node.layer.class_name) or node.layer.model is not None
+        orders = {self.flattened.get(ref) for ref in find_refs(node.args)}
+        if keeps and node.layer.model is None and len(orders) > 1:
+            self.notes.append(f"{call.layer.shown} joins different flatten orders: behind it none is followed")
+            return flatten
         if flatten is not None and keeps and before == call.shapes[0]:
             self.flattened[Ref(node.name)] = flatten
         return flatten

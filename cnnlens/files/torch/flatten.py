@@ -11,17 +11,11 @@ from collections.abc import Sequence
 from typing import cast
 
 from cnnlens.network.graph import Call, Ref, Shape
+from cnnlens.network.kinds import keeps_features
 
 __all__ = ["FlattenOrder"]
 
 _FLATTENS = frozenset(("flatten", "view", "reshape", "_unsafe_view"))
-_KEEPS_FEATURES = frozenset(
-    "relu relu6 hardtanh elu celu selu gelu silu mish sigmoid tanh softplus softsign hardswish hardsigmoid leaky_relu "
-    "prelu _prelu_kernel threshold log_sigmoid hardshrink softshrink tanhshrink rrelu dropout feature_dropout "
-    "alpha_dropout native_dropout batch_norm _native_batch_norm_legit_no_training native_batch_norm layer_norm "
-    "native_layer_norm rms_norm add sub mul div neg abs exp clamp clamp_min clamp_max maximum minimum clone to "
-    "_to_copy rsub pow sqrt square".split()
-)
 
 
 class FlattenOrder:
@@ -50,7 +44,7 @@ class FlattenOrder:
                 known = cast("tuple[int, ...]", sizes)
                 if math.prod(known) == after[1]:
                     self._known[Ref(call.name)] = (*known[1:], known[0])
-        elif op in _KEEPS_FEATURES:
+        elif keeps_features(op):
             orders = {self._known[ref] for ref in call.refs if ref in self._known}
             if len(orders) == 1 and before[1:] == after[1:]:
                 self._known[Ref(call.name)] = orders.pop()
