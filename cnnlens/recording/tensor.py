@@ -201,9 +201,16 @@ class Recorded:
         return offset
 
     def _read_by_zarr(self, start: int, stop: int) -> NDArray[Any]:
-        import zarr  # here, because what cnnlens writes is read without it
-        from zarr.storage import LocalStore
-
+        try:
+            import zarr  # here, because what cnnlens writes is read without it
+            from zarr.storage import LocalStore
+        except ImportError:
+            raise FileRefusedError(
+                self._path,
+                f"'{printable(self.name)}'",
+                "another program wrote it anew, and reading that needs zarr, which is not installed",
+                'install it with: pip install "cnnlens[zarr]"',
+            ) from None
         try:
             store = LocalStore(self._path, read_only=True)
             array: Any = zarr.open_array(store, path=self.array_name, mode="r", zarr_format=3)

@@ -524,6 +524,22 @@ def test_verify_finds_a_changed_bit(path: Path) -> None:
         Recording.open(path).verify()
 
 
+def test_without_zarr_only_what_another_program_wrote_anew_is_refused(
+    tmp_path: Path, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = tmp_path / "copy.zarr"
+    shutil.copytree(path, copy)
+    metadata(copy, lambda data: image(data).update(codecs=[*image(data)["codecs"], {"name": "gzip"}]))
+    monkeypatch.setitem(sys.modules, "zarr", None)
+    assert np.array_equal(Recording.open(path)["image"], ARRAYS["image"])
+    with pytest.raises(CnnlensError) as refused:
+        np.asarray(Recording.open(copy)["image"])
+    assert str(refused.value) == (
+        f"{copy}: 'image': another program wrote it anew, and reading that needs zarr, which is not installed; "
+        'install it with: pip install "cnnlens[zarr]"'
+    )
+
+
 @pytest.mark.parametrize("separator", [".", "/"])
 @pytest.mark.parametrize("compressed", [True, False])
 def test_what_somebody_wrote_anew_with_zarr_is_read_through_zarr(

@@ -2,7 +2,7 @@
 
 pyfive, a parser in pure Python, reads the metadata; nothing else of HDF5 comes near the file. What pyfive takes on
 trust is checked here: where an array's bytes lie and how many there are, which links lead out of the file, how often
-one object is named, and how much work the index may cause. Only this module imports pyfive.
+one object is named, and how much work the index may cause. Only ``pyfive_parts`` imports pyfive.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import math
 import struct
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,6 +23,7 @@ from cnnlens.files.container import Member
 from cnnlens.files.hdf5.chunks import Chunk, ChunkedLayout, read_chunks
 from cnnlens.files.hdf5.datatypes import BFLOAT16, NotANumberTypeError, NumberType, number_type
 from cnnlens.files.hdf5.messages import ForeignLinkError, attribute, link, symbol_table
+from cnnlens.files.hdf5.pyfive_parts import chunk_nodes, header_at, linked, read_attributes, root_address
 from cnnlens.files.hdf5.window import LimitExceededError, Window, guard
 from cnnlens.files.limits import LIMITS, human_bytes, remarks
 from cnnlens.text import printable
@@ -134,11 +134,9 @@ class _Walk:
     def index(self) -> Index:
         """The whole index."""
         with guard(self._path, self._member.place):
-            # pyfive takes 50 ms to import, which only those pay who open HDF5; it is Any, since it has no type stubs.
-            superblock: Any = import_module("pyfive.misc_low_level").SuperBlock(self._window, 0)
-            if superblock._contents["base_address"]:
+            address = root_address(self._window)
+            if address is None:
                 raise self._refuse("", "a file whose addresses do not count from its start")
-            address = int(superblock.offset_to_dataobjects)
             header = self._header(address)
             root = Group("", load_attributes=self._attributes(header, ""))
             pending: list[tuple[Group, Any, tuple[int, ...]]] = [(root, header, (address,))]
@@ -203,8 +201,7 @@ class _Walk:
             elif message["type"] == _LINK:
                 yield link(header.msg_data, at)[1]
             elif message["type"] == _LINK_INFO:
-                header._decode_link_msg = link
-                yield from header._iter_link_from_link_info_msg(message)
+                yield from linked(header, message, link)
 
     def _count_characters(self, place: str, name: str) -> None:
         if len(name) > LIMITS.hdf5_name_characters:
@@ -224,8 +221,7 @@ class _Walk:
     def _header(self, address: int) -> Any:
         """The header of the object at an address: its messages, located but not understood."""
         with self._window.header():
-            objects: Any = import_module("pyfive.dataobjects")
-            header: Any = objects.DataObjects(self._window, address, global_heaps=self._texts)
+            header = header_at(self._window, address, self._texts)
         self._messages += len(header.msgs)
         if self._messages > LIMITS.hdf5_messages + LIMITS.hdf5_messages_an_object * self._objects:
             raise LimitExceededError("an index of far more messages than objects")
@@ -234,17 +230,9 @@ class _Walk:
     def _attributes(self, header: Any, place: str) -> Callable[[], dict[str, object]]:
         def load() -> dict[str, object]:
             with guard(self._path, self._full(place)):
-                return self._raw_attributes(header)
+                return read_attributes(header, attribute)
 
         return load
-
-    def _raw_attributes(self, header: Any) -> dict[str, object]:
-        def parse(data: bytes, at: int) -> tuple[str, object]:
-            return attribute(data, at, header._vlen_size_and_data)
-
-        header._parse_attribute_msg = parse
-        found: dict[str, object] = header.get_attributes()
-        return found
 
     def _array(self, place: str, header: Any) -> StoredArray | None:
         """The dataset as an array to be read later; None, with a note, where it holds no numbers."""
@@ -269,7 +257,7 @@ class _Walk:
         message = self._body(place, header, _DATATYPE)
         if message[0] & 0x0F != 5:
             return number_type(message)
-        declared = _plain(self._raw_attributes(header).get("dtype"))
+        declared = _plain(read_attributes(header, attribute).get("dtype"))
         if declared is None:
             # Legacy files lose the attribute; of Keras' types only bfloat16 turns into two opaque bytes.
             self._notes.append(f"{printable(place, 200)}: two opaque bytes an element, read as bfloat16")
@@ -358,9 +346,7 @@ class _Walk:
 
     def _chunk_index(self, layout: ChunkedLayout) -> Iterator[tuple[tuple[int, ...], Chunk]]:
         """Each chunk's corner in the array, and where its bytes lie."""
-        btree: Any = import_module("pyfive.btree")
-        tree: Any = btree.BTreeV1RawDataChunks(self._window, layout.address, len(layout.shape) + 1)
-        for node in tree.all_nodes[0]:
+        for node in chunk_nodes(self._window, layout.address, len(layout.shape) + 1):
             for key, address in zip(node["keys"], node["addresses"], strict=True):
                 place = Chunk(address, key["chunk_size"], key["filter_mask"])
                 yield tuple(key["chunk_offset"][:-1]), place
