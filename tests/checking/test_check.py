@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 from importlib.metadata import version
 from pathlib import Path
 
@@ -194,9 +197,31 @@ def test_nothing_of_somebody_else_s_is_overwritten(tmp_path: Path) -> None:
 def test_nan_in_the_file_is_said_and_hiding_it_is_a_fault() -> None:
     result = checking.check(with_nan(), backends=["keras-tensorflow", "keras-jax"])
     tensorflow, jax = result.runs
-    assert "NaN in output channel 2, which the backend hides" in check_listing.sentence(result, tensorflow)
+    if tensorflow_hides_nan():
+        assert "NaN in output channel 2, which the backend hides" in check_listing.sentence(result, tensorflow)
+    else:
+        assert result.problem(tensorflow) is None
     assert result.problem(jax) is None
     assert "the file's kernel has NaN in output channel 2" in check_listing.as_table(result)
+
+
+def tensorflow_hides_nan() -> bool:
+    """Whether Keras on TensorFlow hides NaN on this processor, asked of it alone: some of its kernels do."""
+    environment = {**os.environ, "KERAS_BACKEND": "tensorflow"}
+    command = [sys.executable, "-W", "ignore", "-c", HIDES_NAN]
+    asked = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    return asked.stdout.split()[-1] == "True"
+
+
+HIDES_NAN = """
+import numpy as np, keras
+model = keras.Sequential([keras.Input((9, 8, 2)), keras.layers.Conv2D(4, 3, activation="relu")])
+kernel, bias = model.get_weights()
+kernel[0, 0, 0, 2] = np.nan
+model.set_weights([kernel, bias])
+images = np.random.default_rng(1).standard_normal((8, 9, 8, 2)).astype(np.float32)
+print(not np.isnan(model.predict(images, verbose=0)[..., 2]).all())
+"""
 
 
 def with_nan() -> Network:
