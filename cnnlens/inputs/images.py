@@ -325,58 +325,73 @@ def _understand(pixels: Pixels, shape: Wanted | None, spatial: int) -> str:
     """
     name, sizes = printable(pixels.name), pixels.array.shape
     wanted: Wanted = shape if shape is not None else (None,) * 3
-    if (
-        len(sizes) == 2
-        and spatial == 2
-        and None not in wanted
-        and wanted[1:] != sizes
-        and sizes[1] == math.prod(cast("tuple[int, ...]", wanted))
-    ):
-        flat = ", ".join(str(size) for size in (wanted[1:] if wanted[0] == 1 else (*wanted[1:], wanted[0])))
-        raise CnnlensError(
-            f"{name} holds {sizes[0]} pictures as rows of {sizes[1]} numbers; give it as array.reshape(-1, {flat})"
-        )
-    if pixels.axes is not None and spatial != 2:
+    if spatial == 2:
+        _refuse_rows(name, sizes, wanted)
+    elif pixels.axes is not None:
         raise CnnlensError(f"{name} is a picture, and the model wants {_sizes(wanted)}; give a .npy of that shape")
-    fitting: dict[str, tuple[int, int]] = {}
-    for reading in [pixels.axes] if pixels.axes else _readings(len(sizes), spatial):
-        size = dict(zip(reading, sizes, strict=True))
-        channels = size.get("C", 1)
-        if wanted[0] is None:
-            colour = {1: 0, 3: 0, 4: 2}.get(channels)
-            if shape is not None and colour is None:
-                colour = 1
-            if shape is None and reading[0] == "N" and "C" not in reading and size["N"] in (1, 3):
-                colour = 1  # nothing known: (3, H, W) is rather one colour picture than three grey ones
-        elif channels == wanted[0]:
-            colour = 0
-        else:
-            # Transparency is the rarer: four grey images are more likely than one of four channels first.
-            colour = {1: 1, 3: 1, 4: 2}.get(channels) if spatial == 2 and wanted[0] in (1, 3) else None
-        fits = [
-            want is None or size[letter] == want for letter, want in zip(_SPATIAL[spatial], wanted[1:], strict=True)
-        ]
-        if colour is None or (spatial != 2 and not all(fits)):
-            continue
-        known = any(want is not None for want in wanted[1:])
-        thin = spatial == 2 and min(size["H"], size["W"]) <= 4
-        fitting[reading] = (0 if all(fits) and (known or not thin) else 2 if thin else 1, colour)
+    ranks = {
+        reading: _rank(reading, sizes, shape, spatial)
+        for reading in ([pixels.axes] if pixels.axes else _readings(len(sizes), spatial))
+    }
+    fitting = {reading: rank for reading, rank in ranks.items() if rank is not None}
     if not fitting:
         raise CnnlensError(
             f"{name} has the shape {sizes}, which fits no reading of {_sizes(wanted)}; {_way_out(spatial)}"
         )
     best = min(fitting.values())
     readings = [reading for reading, rank in fitting.items() if rank == best]
-    # (1, 28, 28) is the same picture as N, H, W and as C, H, W.
+    if not _are_the_same(readings, sizes):
+        both = " or as ".join(", ".join(reading) for reading in readings)
+        raise CnnlensError(f"{name} of shape {sizes} can be read as {both}; {_way_out(spatial)}")
+    return readings[0]
+
+
+def _refuse_rows(name: str, sizes: tuple[int, ...], wanted: Wanted) -> None:
+    """Refuses pictures that came as rows of numbers, whose axes nobody knows."""
+    if len(sizes) != 2 or None in wanted or wanted[1:] == sizes:
+        return
+    if sizes[1] == math.prod(cast("tuple[int, ...]", wanted)):
+        flat = ", ".join(str(size) for size in (wanted[1:] if wanted[0] == 1 else (*wanted[1:], wanted[0])))
+        raise CnnlensError(
+            f"{name} holds {sizes[0]} pictures as rows of {sizes[1]} numbers; give it as array.reshape(-1, {flat})"
+        )
+
+
+def _rank(reading: str, sizes: tuple[int, ...], shape: Wanted | None, spatial: int) -> tuple[int, int] | None:
+    """How well a reading fits in its sizes and in its channels, 0 the best; None where it does not."""
+    size = dict(zip(reading, sizes, strict=True))
+    colour = _colour_rank(size, shape, spatial)
+    wanted = (None,) * spatial if shape is None else shape[1:]
+    fits = all(want in (None, size[letter]) for letter, want in zip(_SPATIAL[spatial], wanted, strict=True))
+    if colour is None or (spatial != 2 and not fits):
+        return None
+    known = any(want is not None for want in wanted)
+    thin = spatial == 2 and min(size["H"], size["W"]) <= 4
+    return (0 if fits and (known or not thin) else 2 if thin else 1), colour
+
+
+def _colour_rank(size: dict[str, int], shape: Wanted | None, spatial: int) -> int | None:
+    channels = size.get("C", 1)
+    if shape is None:
+        # Nothing known: (3, H, W) is rather one colour picture than three grey ones.
+        grey = "C" not in size and size.get("N") in (1, 3)
+        return 1 if grey else {1: 0, 3: 0, 4: 2}.get(channels)
+    if shape[0] is None:
+        return {1: 0, 3: 0, 4: 2}.get(channels, 1)
+    if channels == shape[0]:
+        return 0
+    # Transparency is the rarer: four grey images are more likely than one of four channels first.
+    return {1: 1, 3: 1, 4: 2}.get(channels) if spatial == 2 and shape[0] in (1, 3) else None
+
+
+def _are_the_same(readings: list[str], sizes: tuple[int, ...]) -> bool:
+    """Whether the readings give one picture, as N, H, W and C, H, W do of (1, 28, 28)."""
+    long = [[letter for letter, size in zip(reading, sizes, strict=True) if size > 1] for reading in readings]
     alike = {
         tuple(size for letter, size in zip(reading, sizes, strict=True) if letter not in "NC" or size > 1)
         for reading in readings
     }
-    order = {"".join(letter for letter, size in zip(reading, sizes, strict=True) if size > 1) for reading in readings}
-    if len(readings) > 1 and not (len(alike) == 1 and len(order) == 1):
-        both = " or as ".join(", ".join(reading) for reading in readings)
-        raise CnnlensError(f"{name} of shape {sizes} can be read as {both}; {_way_out(spatial)}")
-    return readings[0]
+    return len(readings) == 1 or (len(alike) == 1 and all(one == long[0] for one in long))
 
 
 def _way_out(spatial: int) -> str:
