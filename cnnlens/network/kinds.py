@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["KINDS", "Kind", "hands_on", "keeps_features"]
+__all__ = ["KINDS", "REORDERING", "Kind", "hands_on", "keeps_features"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,13 @@ KINDS = {
     **{name: Kind() for name in (_LAYERS + _BARE + _ATEN).split()},
     **{name: Kind(merges=True) for name in _MERGING.split()},
 }
+
+
+# What lays the features of a flattened map in another order, or beside others, without weights of its own.
+REORDERING = frozenset(
+    "Concatenate Reshape Permute Transpose Flip Roll Stack GetItem Slice Split Take Pad Repeat Tile Moveaxis Swapaxes "
+    "Rot90 Sort Argsort Cumsum".split()
+)
 
 
 def keeps_features(kind: str) -> bool:

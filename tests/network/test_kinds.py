@@ -1,8 +1,16 @@
 """Which kinds keep the features of a flattened map is said once, for Keras' files, for PyTorch's and for converters."""
 
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
 import pytest
 
+from cnnlens.files.keras.network import keras_network
+from cnnlens.files.memory import MemoryModel
 from cnnlens.network.kinds import hands_on, keeps_features
+from cnnlens.network.network import Network
 
 
 @pytest.mark.parametrize("kind", ["Gelu", "Elu", "Selu", "LeakyRelu", "HardSigmoid", "HardSilu", "Softplus", "Softmax"])
@@ -21,3 +29,90 @@ def test_what_merges_keeps_features_yet_does_not_take_any_order(kind: str) -> No
 def test_what_moves_features_keeps_none(kind: str) -> None:
     assert not keeps_features(kind)
     assert not hands_on(kind)
+
+
+# -- a Dense behind a flattened map ------------------------------------------------------------------------------------
+
+KERNEL = np.arange(4 * 3 * 2 * 7, dtype=np.float32).reshape(24, 7)
+TURNED = KERNEL.reshape(4, 3, 2, 7).transpose(3, 2, 0, 1).reshape(7, -1)
+
+
+def entry(kind: str, name: str, *inputs: str, module: str = "keras.layers", **config: Any) -> dict[str, Any]:
+    """A layer's entry, called with ``inputs``: one tensor, or a list of several."""
+    tensors = [
+        {"class_name": "__keras_tensor__", "config": {"shape": None, "dtype": "float32", "keras_history": [one, 0, 0]}}
+        for one in inputs
+    ]
+    several = kind in ("Add", "Concatenate")
+    calls = [{"args": [tensors] if several else tensors, "kwargs": {}}] if inputs else []
+    return {"module": module, "class_name": kind, "name": name, "config": {"name": name, **config},
+            "inbound_nodes": calls}  # fmt: skip
+
+
+def image(name: str, *shape: int) -> dict[str, Any]:
+    return entry("InputLayer", name, batch_shape=[None, *shape])
+
+
+def dense(name: str, source: str) -> dict[str, Any]:
+    return entry("Dense", name, source, units=7, activation="linear", use_bias=False)
+
+
+def flatten(name: str, source: str) -> dict[str, Any]:
+    return entry("Flatten", name, source, data_format="channels_last")
+
+
+def network(*layers: dict[str, Any], kernel: np.ndarray[Any, Any] = KERNEL) -> Network:
+    config = {"name": "net", "layers": list(layers), "output_layers": [[layers[-1]["name"], 0, 0]],
+              "input_layers": [[one["name"], 0, 0] for one in layers if one["class_name"] == "InputLayer"]}  # fmt: skip
+    return keras_network(MemoryModel({"class_name": "Functional", "config": config}, {("d",): {"kernel": kernel}}))
+
+
+def notes(net: Network) -> str:
+    return "\n".join(note for note in net.notes if "'d'" in note)
+
+
+@pytest.mark.parametrize(
+    "between",
+    [
+        entry("Gelu", "x", "flat", module="keras.src.ops.nn", approximate=False),
+        entry("Softplus", "x", "flat", module="keras.src.ops.nn"),
+        entry("LeakyRelu", "x", "flat", module="keras.src.ops.nn", negative_slope=0.2),
+        entry("Softmax", "x", "flat", axis=-1),
+        entry("ReLU", "x", "flat"),
+    ],
+    ids=lambda one: one["class_name"],
+)
+def test_the_order_is_followed_through_what_keeps_features(between: dict[str, Any]) -> None:
+    net = network(image("i", 4, 3, 2), flatten("flat", "i"), between, dense("d", "x"))
+    assert np.array_equal(net["d"].kernel.to("torch"), TURNED)  # type: ignore[union-attr]
+    assert not notes(net)
+
+
+def test_a_reshape_flattens_too() -> None:
+    net = network(image("i", 4, 3, 2), entry("Reshape", "flat", "i", target_shape=[24]), dense("d", "flat"))
+    assert np.array_equal(net["d"].kernel.to("torch"), TURNED)  # type: ignore[union-attr]
+
+
+def test_maps_flattened_alike_are_added_in_that_order() -> None:
+    net = network(image("i", 4, 3, 2), image("j", 4, 3, 2), flatten("a", "i"), flatten("b", "j"),
+                  entry("Add", "x", "a", "b"), dense("d", "x"))  # fmt: skip
+    assert np.array_equal(net["d"].kernel.to("torch"), TURNED)  # type: ignore[union-attr]
+    assert not notes(net)
+
+
+def test_where_the_order_is_lost_a_note_says_so() -> None:
+    added = network(image("i", 4, 3, 2), image("j", 3, 4, 2), flatten("a", "i"), flatten("b", "j"),
+                    entry("Add", "x", "a", "b"), entry("ReLU", "y", "x"), dense("d", "y"))  # fmt: skip
+    assert "joins features of different orders" in notes(added)
+    twice = np.concatenate([KERNEL, KERNEL])
+    beside = network(image("i", 4, 3, 2), image("j", 4, 3, 2), flatten("a", "i"), flatten("b", "j"),
+                     entry("Concatenate", "x", "a", "b", axis=-1), dense("d", "x"), kernel=twice)  # fmt: skip
+    assert "moves the features of a flattened map" in notes(beside)
+    for net, kernel in ((added, KERNEL), (beside, twice)):
+        assert np.array_equal(net["d"].kernel.to("torch"), kernel.T)  # type: ignore[union-attr]
+
+
+def test_nothing_is_noted_where_no_map_was_flattened() -> None:
+    net = network(image("i", 24), image("j", 24), entry("Add", "x", "i", "j"), dense("d", "x"))
+    assert not notes(net)
+    assert np.array_equal(net["d"].kernel.to("torch"), KERNEL.T)  # type: ignore[union-attr]

@@ -20,7 +20,7 @@ from cnnlens.files.keras.operations import WeightFile, make_operation, refusing,
 from cnnlens.files.keras.weights import TRANSPARENT, geometry_of, owners, weight_of
 from cnnlens.layout import Geometry
 from cnnlens.network.graph import CONFIG_ERRORS, Call, Layer, Ref, Shape, canonical_axes, find_refs, map_refs
-from cnnlens.network.kinds import keeps_features
+from cnnlens.network.kinds import REORDERING, keeps_features
 from cnnlens.network.network import Network
 from cnnlens.network.weight import Weight
 from cnnlens.text import printable
@@ -127,6 +127,8 @@ class _Builder:
             places = ", ".join(printable(place, 60) for place in list(file.unmatched)[:3])
             self.notes.append(f"{len(file.unmatched)} arrays in the file belong to no layer of the config: {places}")
         self.flattened: dict[Ref, tuple[int, ...]] = {}
+        self.lost: dict[Ref, str] = {}  # features whose order nobody knows any more, and why
+        self.unordered: dict[tuple[str, ...], str] = {}  # layers that see such features
         self.axes = self._channel_axes()
 
     def network(self) -> Network:
@@ -146,6 +148,7 @@ class _Builder:
             # A shared Dense that sees two different flattened maps has no single flatten order.
             if flatten_of.setdefault(node.layer.path, flatten) != flatten:
                 flatten_of[node.layer.path] = None
+                self.unordered[node.layer.path] = "it is called with maps that were flattened in different orders"
             if layer.output_shape is None:
                 layer.stored_output_shape = call.shapes[0]
                 layer.output_shape = (
@@ -155,6 +158,11 @@ class _Builder:
         for path, layer in self.layers.items():
             layer.stored = dict(self._weights(layer, path, flatten_of[path]))
             layer.unpack = unpacker(layer)
+            if path in self.unordered and any(weight.is_kernel for weight in layer.stored.values()):
+                self.notes.append(
+                    f"{layer.shown}: the order of its inputs cannot be followed, for {self.unordered[path]}; its kernel is "
+                    "turned as if no map had been flattened"
+                )
         self._refuse_masks()
         self._note_states()
         hidden = self.graph.hidden
@@ -295,24 +303,36 @@ class _Builder:
         return axes
 
     def _follow_flatten(self, node: NodeSpec, call: Call) -> tuple[int, ...] | None:
-        """The ``(H, W, C)`` of the map that a layer sees flattened; notes it for the layers behind."""
-        first = next(find_refs(node.args), None)
-        if first is None or call.shapes[0] is None:
+        """Follow a flattened map: its ``(H, W, C)`` where a layer sees one, noted for the layers behind it.
+
+        Where several maps meet, or features are moved, the order is lost; what sees such features is remembered too.
+        """
+        refs = list(find_refs(node.args))
+        if not refs or call.shapes[0] is None:
             return None
-        before = self._shape(first)
-        if node.layer.class_name == "Flatten" and before is not None and len(before) > 2:
-            sizes = before[1:] if self.axes[first.call] == -1 else (*before[2:], before[1])
-            if all(size is not None for size in sizes):
-                self.flattened[Ref(node.name)] = cast("tuple[int, ...]", sizes)
+        first, made = refs[0], Ref(node.name)
+        before, kind = self._shape(first), node.layer.class_name
+        if before is not None and len(before) > 2 and len(call.shapes[0]) == 2 and kind in ("Flatten", "Reshape"):
+            last = self.axes[first.call] == -1
+            sizes = before[1:] if last else (*before[2:], before[1])
+            # Keras' Flatten turns a channels-first map to channels-last; a Reshape leaves it as PyTorch would.
+            if all(size is not None for size in sizes) and (last or kind == "Flatten"):
+                self.flattened[made] = cast("tuple[int, ...]", sizes)
             return None
         flatten = self.flattened.get(first)
-        keeps = keeps_features(node.layer.class_name) or node.layer.model is not None
-        orders = {self.flattened.get(ref) for ref in find_refs(node.args)}
-        if keeps and node.layer.model is None and len(orders) > 1:
-            self.notes.append(f"{call.layer.shown} joins different flatten orders: behind it none is followed")
-            return flatten
-        if flatten is not None and keeps and before == call.shapes[0]:
-            self.flattened[Ref(node.name)] = flatten
+        lost = next((self.lost[ref] for ref in refs if ref in self.lost), None)
+        orders = {self.flattened.get(ref) for ref in refs}
+        keeps = (keeps_features(kind) or node.layer.model is not None) and before == call.shapes[0]
+        if kind in REORDERING and orders != {None}:
+            lost = f"{call.layer.shown} moves the features of a flattened map"
+        elif keeps and len(orders) > 1:
+            lost = f"{call.layer.shown} joins features of different orders"
+        elif keeps and flatten is not None:
+            self.flattened[made] = flatten
+        if lost is not None and (keeps or kind in REORDERING):
+            self.lost[made] = lost
+        if lost is not None and not keeps and kind not in REORDERING:
+            self.unordered.setdefault(node.layer.path, lost)
         return flatten
 
     def _refuse_masks(self) -> None:
