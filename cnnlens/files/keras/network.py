@@ -160,8 +160,8 @@ class _Builder:
             layer.unpack = unpacker(layer)
             if path in self.unordered and any(weight.is_kernel for weight in layer.stored.values()):
                 self.notes.append(
-                    f"{layer.shown}: the order of its inputs cannot be followed, for {self.unordered[path]}; its kernel is "
-                    "turned as if no map had been flattened"
+                    f"{layer.shown}: the order of its inputs cannot be followed, for {self.unordered[path]}; its "
+                    "kernel is turned as if no map had been flattened"
                 )
         self._refuse_masks()
         self._note_states()
