@@ -60,7 +60,7 @@ def test_a_planted_fault_is_found_where_it_is_and_named(
     verdict, named = FAULTS[fault]
     plant.write_text(fault)
     result = checking.check(graphs / "to_be_spoilt.keras", signed(), backends=[f"planted-{framework}"])
-    assert result.could_check
+    assert result.could_check, [one.error for one in result.runs]
     assert not result.agree
     run = result.runs[0]
     problem = result.problem(run)
@@ -129,7 +129,7 @@ def test_no_false_alarm_on_random_networks(seed: int) -> None:
     if not result.agree:
         print(check_listing.as_table(result))
         result = checking.check(random_network(seed), backends=KERAS)
-    assert result.could_check
+    assert result.could_check, [one.error for one in result.runs]
     assert result.agree, check_listing.as_table(result)
 
 
