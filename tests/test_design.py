@@ -20,9 +20,9 @@ def planned() -> list[str]:
 
 def there() -> set[str]:
     house = ROOT / "cnnlens"
-    folders = {one for one in house.rglob("*") if one.is_dir() and one.name != "__pycache__"}
+    folders = {one.parent for one in house.rglob("*") if one.is_file() and one.parent.name != "__pycache__"}
     loose = {one for one in house.glob("*.py") if one.name != "__init__.py"}
-    return {one.relative_to(ROOT).as_posix() for one in (house, *folders, *loose)}
+    return {one.relative_to(ROOT).as_posix() for one in {house, *folders, *loose}}
 
 
 def test_the_plan_names_each_room_once_and_no_other() -> None:
