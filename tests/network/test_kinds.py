@@ -93,6 +93,14 @@ def test_a_reshape_flattens_too() -> None:
     assert np.array_equal(net["d"].kernel.to("torch"), TURNED)  # type: ignore[union-attr]
 
 
+def test_behind_a_permute_a_reshape_says_nothing_of_the_order() -> None:
+    turned = entry("Permute", "turned", "i", dims=[3, 1, 2])
+    net = network(
+        image("i", 4, 3, 2), turned, entry("Reshape", "flat", "turned", target_shape=[24]), dense("d", "flat")
+    )
+    assert np.array_equal(net["d"].kernel.to("torch"), KERNEL.T)  # type: ignore[union-attr]
+
+
 def test_maps_flattened_alike_are_added_in_that_order() -> None:
     net = network(image("i", 4, 3, 2), image("j", 4, 3, 2), flatten("a", "i"), flatten("b", "j"),
                   entry("Add", "x", "a", "b"), dense("d", "x"))  # fmt: skip

@@ -129,6 +129,7 @@ class _Builder:
         self.flattened: dict[Ref, tuple[int, ...]] = {}
         self.lost: dict[Ref, str] = {}  # features whose order nobody knows any more, and why
         self.unordered: dict[tuple[str, ...], str] = {}  # layers that see such features
+        self.laid: set[str] = set()  # calls whose maps have their channels where their layout says
         self.axes = self._channel_axes()
 
     def network(self) -> Network:
@@ -144,6 +145,8 @@ class _Builder:
             call = Call(node.name, layer, node.args, kwargs, self._shapes(node, layer), self.axes[node.name])
             self.calls.append(call)
             self.done[node.name] = call
+            if self._is_laid(call):
+                self.laid.add(node.name)
             flatten = self._follow_flatten(node, call)
             # A shared Dense that sees two different flattened maps has no single flatten order.
             if flatten_of.setdefault(node.layer.path, flatten) != flatten:
@@ -316,7 +319,7 @@ class _Builder:
             last = self.axes[first.call] == -1
             sizes = before[1:] if last else (*before[2:], before[1])
             # Keras' Flatten turns a channels-first map to channels-last; a Reshape leaves it as PyTorch would.
-            if all(size is not None for size in sizes) and (last or kind == "Flatten"):
+            if all(size is not None for size in sizes) and (kind == "Flatten" or (last and first.call in self.laid)):
                 self.flattened[made] = cast("tuple[int, ...]", sizes)
             return None
         flatten = self.flattened.get(first)
@@ -334,6 +337,12 @@ class _Builder:
         if lost is not None and not keeps and kind not in REORDERING:
             self.unordered.setdefault(node.layer.path, lost)
         return flatten
+
+    def _is_laid(self, call: Call) -> bool:
+        """Tell whether a map lies as its convolution or its input laid it: behind a Permute nobody knows its axes."""
+        if call.layer.kind == "InputLayer" or call.layer.config.get("data_format") == "channels_last":
+            return True
+        return bool(call.refs) and keeps_features(call.layer.kind) and all(ref.call in self.laid for ref in call.refs)
 
     def _refuse_masks(self) -> None:
         """Layers that act on a mask are not computed rightly without one, so behind a mask they are refused by name."""
