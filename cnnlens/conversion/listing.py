@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from cnnlens.checking import listing as check_listing
+
 if TYPE_CHECKING:
     from cnnlens.conversion.converter import Conversion
     from cnnlens.conversion.into import Transfer
@@ -13,7 +15,6 @@ __all__ = ["as_json", "as_text", "transfer_json", "transfer_text"]
 
 def as_json(made: Conversion) -> dict[str, Any]:
     """Give a conversion as plain data, its proof with it."""
-    from cnnlens.checking import listing as check_listing
 
     return {
         "model": str(made.source.source.path),
@@ -28,7 +29,6 @@ def as_json(made: Conversion) -> dict[str, Any]:
 
 def as_text(made: Conversion) -> str:
     """Say the same for people."""
-    from cnnlens.checking import listing as check_listing
     from cnnlens.conversion.converter import TITLES
     from cnnlens.text import printable
 
@@ -52,7 +52,6 @@ def as_text(made: Conversion) -> str:
 
 def transfer_json(made: Transfer) -> dict[str, Any]:
     """Give a transfer of weights as plain data, its proof with it where there is one."""
-    from cnnlens.checking import listing as check_listing
     from cnnlens.checking.twins import Twins
 
     proof: dict[str, Any] | None = None
@@ -75,7 +74,6 @@ def transfer_json(made: Transfer) -> dict[str, Any]:
 
 def transfer_text(made: Transfer) -> str:
     """Say the same for people."""
-    from cnnlens.checking import listing as check_listing
     from cnnlens.checking.twins import Twins
     from cnnlens.text import columns, printable
 

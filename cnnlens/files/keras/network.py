@@ -334,7 +334,7 @@ class _Builder:
             self.flattened[made] = flatten
         if lost is not None and (keeps or kind in REORDERING):
             self.lost[made] = lost
-        if lost is not None and not keeps and kind not in REORDERING:
+        elif lost is not None:
             self.unordered.setdefault(node.layer.path, lost)
         return flatten
 

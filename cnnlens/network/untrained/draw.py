@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cnnlens.errors import CnnlensError
 from cnnlens.network.graph import Layer
 from cnnlens.network.weight import Weight
 from cnnlens.text import printable
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["initializer_of"]
 
