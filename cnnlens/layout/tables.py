@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from cnnlens.kinds import LAYERS
+
 __all__ = ["ALIASES", "FRAMEWORKS", "LEGEND", "NORMAL_NAMES", "ROWS", "TFLITE_EINSUM", "TRANSPARENT", "Absent", "Row"]
 
 FRAMEWORKS = ("keras", "torch", "flax", "onnx", "tflite")
@@ -226,17 +228,11 @@ ROWS: tuple[Row, ...] = (
 
 # fmt: on
 
+_LAID_OUT = {kind for row in ROWS for kind in row.kinds}
 ALIASES: Mapping[str, str] = {
-    **{f"Convolution{n}D": f"Conv{n}D" for n in (1, 2, 3)},
-    **{f"Convolution{n}DTranspose": f"Conv{n}DTranspose" for n in (1, 2, 3)},
-    **{f"SeparableConvolution{n}D": f"SeparableConv{n}D" for n in (1, 2)},
-    "SyncBatchNormalization": "BatchNormalization",
-    "BatchNormalizationV1": "BatchNormalization",
-    "BatchNormalizationV2": "BatchNormalization",
-    "LSTMCell": "LSTM",
+    **{older: row.name for row in LAYERS if row.name in _LAID_OUT for older in row.older},
+    **{row.cell: row.name for row in LAYERS if row.cell},
     "CuDNNLSTM": "LSTM",
-    "GRUCell": "GRU",
-    "SimpleRNNCell": "SimpleRNN",
     "ConvLSTMCell": "ConvLSTM2D",
 }
 """Other names of a kind: Keras 1, Keras 2 and the cells that recurrent layers wrap."""

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnlens.errors import UnsupportedLayerError
+from cnnlens.kinds import KINDS
 from cnnlens.reference.arithmetic.functions import Activation
 from cnnlens.text import printable
 
@@ -101,13 +102,13 @@ _REGISTRY: dict[str, type[Operation]] = {}
 
 
 def register(*kinds: str) -> Callable[[OperationType], OperationType]:
-    """Class decorator: the class computes layers of these kinds (Keras class names)."""
+    """Class decorator: the class computes layers of these kinds (Keras class names), by their older names too."""
 
     def add(operation: OperationType) -> OperationType:
-        for kind in kinds:
-            if kind in _REGISTRY:
-                raise ValueError(f"two operations for {kind}")
-            _REGISTRY[kind] = operation
+        for name in (name for kind in kinds for name in (kind, *KINDS[kind].older)):
+            if name in _REGISTRY:
+                raise ValueError(f"two operations for {name}")
+            _REGISTRY[name] = operation
         return operation
 
     return add

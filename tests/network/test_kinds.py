@@ -9,7 +9,7 @@ import pytest
 
 from cnnlens.files.keras.network import keras_network
 from cnnlens.files.memory import MemoryModel
-from cnnlens.network.kinds import hands_on, keeps_features
+from cnnlens.kinds import hands_on, keeps_features
 from cnnlens.network.network import Network
 
 

@@ -12,16 +12,12 @@ import numpy as np
 from cnnlens.checking.faults.problem import Hypothesis, Problem, number
 from cnnlens.checking.noise.case import Array, Case
 from cnnlens.checking.noise.linear import product
+from cnnlens.kinds import ACTIVATIONS
 from cnnlens.reference.arithmetic.functions import Activation, activation_layer, named_activation, parametric_activation
 from cnnlens.reference.keras.activations import ActivationLayer, PReLU
 from cnnlens.reference.operation import LinearOperation, Operation
 
 __all__ = ["hypotheses"]
-
-_NAMES = (
-    "relu relu6 sigmoid tanh gelu silu softmax leaky_relu elu selu hard_sigmoid hard_silu softplus softsign mish "
-    "exponential celu hard_tanh log_softmax log_sigmoid squareplus tanh_shrink soft_shrink hard_shrink sparse_plus"
-).split()
 
 
 def hypotheses(problem: Problem) -> Iterator[Hypothesis]:
@@ -55,10 +51,9 @@ def hypotheses(problem: Problem) -> Iterator[Hypothesis]:
 
 
 def _others() -> Iterator[tuple[str, Activation]]:
-    for name in _NAMES:
-        activation = named_activation(name, (3,))
-        if activation is not None:
-            yield name, activation
+    for name in ACTIVATIONS:
+        if name != "threshold":  # whose settings have no defaults
+            yield name, cast("Activation", named_activation(name, (3,)))
     yield "gelu approximated by tanh", parametric_activation("gelu", {"approximate": True})
     hard = named_activation("hard_sigmoid", (2,))
     if hard is not None:

@@ -14,13 +14,12 @@ from cnnlens.checking.faults.problem import Hypothesis, Problem
 from cnnlens.checking.noise.case import Array, Case
 from cnnlens.reference import build
 from cnnlens.reference.arithmetic.interpolation import Interpolation
-from cnnlens.reference.keras.merging import Concatenate, Merge
+from cnnlens.reference.keras.merging import MERGES, Concatenate, Merge
 from cnnlens.reference.keras.resizing import Resizing, UpSampling
 from cnnlens.reference.operation import Operation
 
 __all__ = ["hypotheses"]
 
-_MERGES = ("Add", "Average", "Subtract", "Multiply", "Maximum", "Minimum")
 _MANY = 5  # operands whose every order is tried
 
 
@@ -47,7 +46,7 @@ def _merges(problem: Problem, operation: Operation) -> Iterator[Hypothesis]:
         for place in range(count if count > 1 else 0):
             said = f"input {place + 1} of {count} was left out"
             yield Hypothesis(said, _operands(lambda given, place=place: [*given[:place], *given[place + 1 :]]))
-        for kind in _MERGES:
+        for kind in MERGES:
             if kind != operation.kind:
                 other = build(kind, None, {}, operation.keras_version)
                 said = f"{kind} where the model says {operation.kind}"

@@ -18,26 +18,21 @@ from numpy.typing import NDArray
 from cnnlens.checking.noise.case import Picked, arrays_of, map_arrays
 from cnnlens.checking.noise.propagation import inner_loss, propagate
 from cnnlens.checking.noise.recurrence import step_by_step
+from cnnlens.kinds import ACTIVATIONS, Rounding, kind_of
 from cnnlens.reference.arithmetic.interpolation import Interpolation
 from cnnlens.reference.aten.operations import AtenOperation
 from cnnlens.reference.bare.ops import BareOperation, KerasTwoOperation
-from cnnlens.reference.keras.activations import ActivationLayer, Identity, Masking, PReLU
-from cnnlens.reference.keras.merging import Concatenate, Dot, Merge
+from cnnlens.reference.keras.activations import ActivationLayer
+from cnnlens.reference.keras.merging import Dot, Merge
 from cnnlens.reference.keras.normalization import (
     BatchNormalization,
-    CustomScaleLayer,
     GroupNormalization,
     LayerNormalization,
-    LayerScale,
-    Normalization,
-    Rescaling,
 )
-from cnnlens.reference.keras.pooling import AdaptivePooling, GlobalPooling, Pooling
 from cnnlens.reference.keras.recurrent import Bidirectional, Recurrent
 from cnnlens.reference.keras.resizing import Resizing, UpSampling
-from cnnlens.reference.keras.shaping import Cropping, Embedding, Flatten, Permute, RepeatVector, Reshape, ZeroPadding
 from cnnlens.reference.operation import Operation, normalise_axis
-from cnnlens.reference.wrappers import Container, Input, ModelOperation
+from cnnlens.reference.wrappers import Container, ModelOperation
 
 __all__ = ["bilinear", "rounds_once", "scale_of", "selects"]
 
@@ -45,27 +40,6 @@ Array = NDArray[Any]
 
 _STEP = 2.0**-24
 _DRAWS = 6
-
-_SELECTING = (
-    *(Concatenate, Container, Cropping, Embedding, Flatten, Identity, Input, Masking),
-    *(Permute, RepeatVector, Reshape, ZeroPadding),
-)
-_SELECTING_BARE = frozenset(
-    "Abs Absolute Negative Positive Copy StopGradient Maximum Minimum Max Min Amax Amin Argmax Argmin Relu Relu6 "
-    "Clip Flip Roll Where Reshape Transpose ExpandDims Squeeze Concatenate Stack Unstack Split SplitBySize Pad "
-    "GetItem Slice Repeat Tile Moveaxis Swapaxes Take BroadcastTo Ravel OneHot MaxPool AdaptiveMaxPool ZerosLike "
-    "OnesLike Sign Greater GreaterEqual Less LessEqual Equal NotEqual LogicalNot LogicalAnd LogicalOr LogicalXor Isnan "
-    "Isinf Isfinite Floor Ceil Trunc Frac Fmod Any All Arange Full Eye HardTanh".split()
-)
-_ELEMENTWISE = (CustomScaleLayer, LayerScale, Merge, Normalization, PReLU, Rescaling)
-_ELEMENTWISE_BARE = frozenset(
-    "Square Sqrt Rsqrt Reciprocal Exp Exp2 Expm1 Log Log10 Log1p Log2 Sin Cos Tan Arcsin Arccos Arctan Sinh Cosh "
-    "Arcsinh Arccosh Arctanh Erf Add Subtract Multiply Divide TrueDivide Power Arctan2 Hypot Logaddexp DivideNoNan "
-    "Cast Erfc Lerp Addcmul FloorDivide BatchNorm".split()
-)
-# One IEEE operation of two arrays, or of an array and a number that float32 holds.
-_ONE_ROUNDING_BARE = frozenset("Add Subtract Multiply Divide TrueDivide Square Sqrt".split())
-_BILINEAR_BARE = frozenset("Matmul Einsum Tensordot Conv DepthwiseConv ConvTranspose".split())
 
 
 def bare_kind(operation: Operation) -> str | None:
@@ -77,33 +51,33 @@ def bare_kind(operation: Operation) -> str | None:
     return operation.kind if isinstance(operation, BareOperation) else None
 
 
+def rounding_of(operation: Operation) -> Rounding:
+    """Look up what a faithful computation of the operation may round."""
+    return kind_of(bare_kind(operation) or operation.kind).rounding
+
+
 def selects(operation: Operation) -> bool:
     """Tell whether the layer only picks, moves or compares values, so that nothing may be rounded at all."""
-    kind = bare_kind(operation)
-    if kind is not None:
-        return kind in _SELECTING_BARE
-    if isinstance(operation, Pooling | GlobalPooling | AdaptivePooling):
-        return operation.maximum
     if isinstance(operation, UpSampling | Interpolation):
         return operation.method == "nearest"
-    if isinstance(operation, Merge):
-        return operation.kind in ("Maximum", "Minimum")
-    return isinstance(operation, _SELECTING)
+    return isinstance(operation, Container) or rounding_of(operation) is Rounding.NONE
 
 
 def rounds_once(operation: Operation, args: Sequence[Any]) -> bool:
     """Tell whether an output is one IEEE operation (a sum of two, a ReLU): float32 gives the float64 result rounded."""
     if isinstance(operation, ActivationLayer):
-        return operation.activation is None or operation.activation.name in ("relu", "relu6", "hard_tanh")
-    if bare_kind(operation) in _ONE_ROUNDING_BARE:
-        return True
-    return isinstance(operation, Merge) and len(cast("Sequence[Any]", args[0])) <= 2
+        row = None if operation.activation is None else ACTIVATIONS.get(operation.activation.name)
+        return operation.activation is None or (row is not None and row.rounding is Rounding.NONE)
+    if isinstance(operation, Merge) and len(cast("Sequence[Any]", args[0])) > 2:
+        return False
+    return rounding_of(operation) is Rounding.ONCE
 
 
 def bilinear(operation: Operation) -> bool:
     """Tell whether the layer is a sum of products of its operands."""
-    kind = bare_kind(operation)
-    return kind in _BILINEAR_BARE if kind is not None else isinstance(operation, Dot) and not operation.normalize
+    if isinstance(operation, Dot):
+        return not operation.normalize
+    return bare_kind(operation) is not None and rounding_of(operation) is Rounding.PRODUCTS
 
 
 def scale_of(
@@ -123,7 +97,7 @@ def scale_of(
     if isinstance(recurrent, Recurrent | Bidirectional):
         return step_by_step(operation, recurrent, weights, args, kwargs, y)
     kind = bare_kind(operation)
-    if isinstance(operation, _ELEMENTWISE) or (kind is not None and kind in _ELEMENTWISE_BARE):
+    if rounding_of(operation) in (Rounding.ONCE, Rounding.EACH):
         total = _one_by_one(operation, weights, args, kwargs, y)
     else:
         total = _at_random(operation, weights, args, kwargs, y)
@@ -138,17 +112,10 @@ def scale_of(
     if isinstance(operation, AtenOperation):
         total += np.square(operation.lost(weights, args))
     if kind is not None and len(args) == 1 and isinstance(args[0], np.ndarray):
-        names = (name for name in _activation_names(kind))
-        x = cast("Array", args[0])
-        loss = next((found for found in (inner_loss(name, x) for name in names) if found is not None), None)
+        loss = inner_loss(kind_of(kind).activation, cast("Array", args[0]))
         if loss is not None and loss.shape == y.shape:
             total += np.square(loss)
     return np.sqrt(total)
-
-
-def _activation_names(kind: str) -> tuple[str, ...]:
-    snake = "".join("_" + char.lower() if char.isupper() else char for char in kind).lstrip("_")
-    return (snake, {"hard_swish": "hard_silu"}.get(snake, snake))
 
 
 def _batch_normalization(operation: BatchNormalization, weights: Mapping[str, Array], x: Array, y: Array) -> Array:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cnnlens.kinds import ACTIVATIONS
 from cnnlens.reference.arithmetic.functions import Activation
 
 __all__ = ["inner_loss", "propagate"]
@@ -44,9 +45,6 @@ _INNER_LOSS: dict[str, Callable[[Array], Array]] = {
     "squareplus": lambda x: np.abs(x),
     "tanh_shrink": lambda x: np.abs(x),
 }
-_SMOOTH = frozenset(
-    "celu elu exponential gelu log_sigmoid mish selu sigmoid silu softplus softsign squareplus tanh tanh_shrink".split()
-)
 
 
 def inner_loss(name: str, x: Array) -> Array | None:
@@ -75,7 +73,7 @@ def propagate(activation: Activation | None, z: Array, spread: Array) -> tuple[A
     np.maximum(slope, np.abs(activation.apply(z - step) - y), out=slope)
     slope /= _NEAR
     scale = np.square(slope) + np.square(y)
-    if activation.name not in _SMOOTH:
+    if activation.name not in ACTIVATIONS or not ACTIVATIONS[activation.name].smooth:
         step = spread * _FAR
         slope = np.abs(activation.apply(z + step) - y)
         np.maximum(slope, np.abs(activation.apply(z - step) - y), out=slope)

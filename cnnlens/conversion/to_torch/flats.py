@@ -7,8 +7,8 @@ else needs Keras' order, and the map is then turned before it is flattened.
 from __future__ import annotations
 
 from cnnlens.conversion.to_torch.scopes import Given, Scope, Source, sources
+from cnnlens.kinds import hands_on
 from cnnlens.network.graph import Ref
-from cnnlens.network.kinds import hands_on
 
 __all__ = ["follows_flat"]
 

@@ -6,12 +6,14 @@ layers (a recurrent layer's cell, an attention layer's projections) stand in no 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from cnnlens.files.jsontext import entries, mapping, text
-from cnnlens.reference.keras.names import base_class, numbered
+from cnnlens.kinds import kind_of
+from cnnlens.reference.keras.names import base_class, numbered, snake_case
 
 __all__ = ["Inner", "inner_layers"]
 
@@ -25,12 +27,6 @@ class Inner:
     entry: Mapping[str, Any]
 
 
-_RNN_CELLS = {"LSTM": "LSTMCell", "GRU": "GRUCell", "SimpleRNN": "SimpleRNNCell"} | {
-    f"ConvLSTM{rank}D": f"ConvLSTM{rank}DCell" for rank in (1, 2, 3)
-}
-_CELL_NAMES = {"LSTM": "lstm_cell", "GRU": "gru_cell", "SimpleRNN": "simple_rnn_cell"} | {
-    f"ConvLSTM{rank}D": "conv_lstm_cell" for rank in (1, 2, 3)
-}
 _ATTENTION_PROJECTIONS = (
     ("query_dense", "query"),
     ("key_dense", "key"),
@@ -43,8 +39,11 @@ _ATTENTION_PROJECTIONS = (
 def inner_layers(entry: Mapping[str, Any]) -> list[Inner]:
     """List the layers that a wrapper, a recurrent or an attention layer holds, by attribute; no models."""
     kind, config = base_class(entry), mapping(entry.get("config"))
-    if kind in _RNN_CELLS:
-        return [Inner("cell", _CELL_NAMES[kind], {"class_name": _RNN_CELLS[kind], "config": config})]
+    cell = kind_of(kind).cell
+    if cell:
+        # Keras 2 and 3 call the cell of each ConvLSTM alike.
+        name = snake_case(re.sub(r"LSTM\dD", "LSTM", cell))
+        return [Inner("cell", name, {"class_name": cell, "config": config})]
     if kind == "Bidirectional":
         return _both_directions(config)
     if kind in ("MultiHeadAttention", "GroupQueryAttention", "GroupedQueryAttention"):

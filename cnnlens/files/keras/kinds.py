@@ -9,19 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from cnnlens.kinds import LAYERS
 from cnnlens.reference.keras.names import snake_case
 
 __all__ = ["guess_kind"]
 
-_KINDS = (
-    "Conv1D Conv2D Conv3D DepthwiseConv1D DepthwiseConv2D SeparableConv1D SeparableConv2D Conv1DTranspose "
-    "Conv2DTranspose Conv3DTranspose Dense EinsumDense BatchNormalization LayerNormalization "
-    "GroupNormalization RMSNormalization Embedding Normalization PReLU LSTM GRU SimpleRNN ConvLSTM2D "
-    "LayerScale"
-).split()
-
-
-_BY_GROUP = {snake_case(kind): kind for kind in _KINDS}
+_BY_GROUP = {snake_case(row.name): row.name for row in LAYERS if row.weights}
 _BY_ROLE = {
     "moving_mean": "BatchNormalization",
     "embeddings": "Embedding",

@@ -18,9 +18,9 @@ from cnnlens.files.keras.graph import Graph, GraphError, LayerSpec, NodeSpec, la
 from cnnlens.files.keras.kinds import guess_kind
 from cnnlens.files.keras.operations import WeightFile, make_operation, refusing, unpacker, version_tuple
 from cnnlens.files.keras.weights import TRANSPARENT, geometry_of, owners, weight_of
+from cnnlens.kinds import Features, keeps_features, kind_of
 from cnnlens.layout import Geometry
 from cnnlens.network.graph import CONFIG_ERRORS, Call, Layer, Ref, Shape, canonical_axes, find_refs, map_refs
-from cnnlens.network.kinds import REORDERING, keeps_features
 from cnnlens.network.network import Network
 from cnnlens.network.weight import Weight
 from cnnlens.text import printable
@@ -29,11 +29,6 @@ if TYPE_CHECKING:
     from cnnlens.reference import Operation
 
 __all__ = ["keras_network", "network_of_graph", "operation_of_entry"]
-
-_ACTS_ON_MASKS = frozenset(
-    "GlobalAveragePooling1D Softmax TimeDistributed RNN LSTM GRU SimpleRNN Bidirectional ConvLSTM1D ConvLSTM2D "
-    "ConvLSTM3D".split()
-)
 
 
 def keras_network(file: WeightFile) -> Network:
@@ -326,13 +321,14 @@ class _Builder:
         lost = next((self.lost[ref] for ref in refs if ref in self.lost), None)
         orders = {self.flattened.get(ref) for ref in refs}
         keeps = (keeps_features(kind) or node.layer.model is not None) and before == call.shapes[0]
-        if kind in REORDERING and orders != {None}:
+        reorders = kind_of(kind).features is Features.REORDERED
+        if reorders and orders != {None}:
             lost = f"{call.layer.shown} moves the features of a flattened map"
         elif keeps and len(orders) > 1:
             lost = f"{call.layer.shown} joins features of different orders"
         elif keeps and flatten is not None:
             self.flattened[made] = flatten
-        if lost is not None and (keeps or kind in REORDERING):
+        if lost is not None and (keeps or reorders):
             self.lost[made] = lost
         elif lost is not None:
             self.unordered.setdefault(node.layer.path, lost)
@@ -350,7 +346,7 @@ class _Builder:
         for call in self.calls:
             behind = any(ref.call in masked for ref in call.refs)
             makes = call.layer.kind == "Masking" or bool(call.layer.config.get("mask_zero"))
-            if behind and call.layer.kind in _ACTS_ON_MASKS:
+            if behind and kind_of(call.layer.kind).takes_masks:
                 call.layer.make_operation = refusing("it acts on the mask made before it, which the reference has not")
                 call.layer.__dict__.pop("operation", None)  # made before, for its shapes
             if makes or (behind and call.layer.kind != "Flatten"):

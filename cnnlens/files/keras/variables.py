@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from cnnlens.files.jsontext import integer, mapping, text
-from cnnlens.reference.keras.names import base_class
+from cnnlens.kinds import CELLS, LAYERS, kind_of
+from cnnlens.reference.keras.names import base_class, snake_case
 
 __all__ = ["Declared", "contradiction", "declare", "is_bare_op", "names_by_group", "quantisation_mode"]
 
@@ -222,10 +223,6 @@ def _conv_lstm_cell(rank: int | None) -> Rule:
     return rule
 
 
-def _fixed(*names: str) -> Rule:
-    return lambda config: Declared(names, {})
-
-
 def _attention(config: Config) -> Declared:
     names = [*(("scale",) if _flag(config, "use_scale", default=False) else ())]
     if config.get("score_mode") == "concat":
@@ -239,64 +236,35 @@ def _additive_attention(config: Config) -> Declared:
 
 _RULES: Mapping[str, Rule] = {
     **{f"Conv{rank}D": _conv(rank) for rank in (1, 2, 3)},
-    **{f"Convolution{rank}D": _conv(rank) for rank in (1, 2, 3)},
     **{f"Conv{rank}DTranspose": _conv_transpose(rank) for rank in (1, 2, 3)},
-    **{f"Convolution{rank}DTranspose": _conv_transpose(rank) for rank in (1, 2, 3)},
     **{f"DepthwiseConv{rank}D": _depthwise(rank) for rank in (1, 2, 3)},
     **{f"SeparableConv{rank}D": _separable(rank) for rank in (1, 2)},
-    **{f"SeparableConvolution{rank}D": _separable(rank) for rank in (1, 2)},
     **{f"LocallyConnected{rank}D": _locally_connected for rank in (1, 2)},
     "Dense": _dense,
     "EinsumDense": _einsum_dense,
     "Embedding": _embedding,
     "ReversibleEmbedding": _reversible_embedding,
     "BatchNormalization": _batch_normalization,
-    "BatchNormalizationV1": _batch_normalization,
-    "BatchNormalizationV2": _batch_normalization,
-    "SyncBatchNormalization": _batch_normalization,
     "LayerNormalization": _gamma_beta,
     "GroupNormalization": _gamma_beta,
-    "RMSNormalization": _fixed("scale"),
     "Normalization": _normalization,
-    "SpectralNormalization": _fixed("layer_kernel", "vector_u"),
-    "PReLU": _fixed("alpha"),
-    "LayerScale": _fixed("gamma"),
-    "LSTMCell": _cell(4),
-    "GRUCell": _cell(3),
-    "SimpleRNNCell": _cell(1),
-    "ConvLSTMCell": _conv_lstm_cell(None),
+    **{name: _cell(kind_of(name).gates) for name in ("CuDNNLSTM", "CuDNNGRU")},
+    **{f"{name}Cell": _cell(kind_of(name).gates) for name in ("LSTM", "GRU", "SimpleRNN")},
     **{f"ConvLSTM{rank}DCell": _conv_lstm_cell(rank) for rank in (1, 2, 3)},
-    "CuDNNLSTM": _cell(4),
-    "CuDNNGRU": _cell(3),
+    "ConvLSTMCell": _conv_lstm_cell(None),
     "Attention": _attention,
     "AdditiveAttention": _additive_attention,
-    "STFTSpectrogram": _fixed("real_kernel", "imag_kernel"),
 }
-
-# What holds no arrays of its own, so that nothing is missed where a file has none for it.
-_WEIGHTLESS_NAMES = """
-    InputLayer Activation ReLU LeakyReLU ELU Softmax ThresholdedReLU Dropout SpatialDropout1D SpatialDropout2D
-    SpatialDropout3D GaussianDropout GaussianNoise AlphaDropout ActivityRegularization Flatten Reshape Permute
-    RepeatVector Add Subtract Multiply Average Maximum Minimum Concatenate Dot Identity Lambda Masking Rescaling
-    Resizing CenterCrop UnitNormalization TFOpLambda SlicingOpLambda Cropping1D Cropping2D Cropping3D ZeroPadding1D
-    ZeroPadding2D ZeroPadding3D UpSampling1D UpSampling2D UpSampling3D MaxPooling1D MaxPooling2D MaxPooling3D
-    AveragePooling1D AveragePooling2D AveragePooling3D GlobalMaxPooling1D GlobalMaxPooling2D GlobalMaxPooling3D
-    GlobalAveragePooling1D GlobalAveragePooling2D GlobalAveragePooling3D AdaptiveMaxPooling1D AdaptiveMaxPooling2D
-    AdaptiveMaxPooling3D AdaptiveAveragePooling1D AdaptiveAveragePooling2D AdaptiveAveragePooling3D Discretization
-    Hashing HashedCrossing CategoryEncoding StringLookup IntegerLookup TextVectorization TimeDistributed Bidirectional
-    LSTM GRU SimpleRNN ConvLSTM1D ConvLSTM2D ConvLSTM3D RNN StackedRNNCells MultiHeadAttention GroupQueryAttention
-    GroupedQueryAttention
-"""
-_WEIGHTLESS = frozenset(_WEIGHTLESS_NAMES.split())
 
 
 def declare(entry: Mapping[str, Any]) -> Declared:
     """Read what a layer's entry in the config says about its own arrays (not those of layers inside it)."""
     kind = base_class(entry)
-    rule = _RULES.get(kind)
+    row = kind_of(kind)
+    rule = _RULES.get(row.name or kind)
     if rule is not None:
         return rule(mapping(entry.get("config")))
-    return Declared(() if kind in _WEIGHTLESS else None, {})
+    return Declared(() if row.cell else row.weights, {})
 
 
 def names_by_group(stem: str) -> tuple[str, ...] | None:
@@ -308,37 +276,12 @@ def names_by_group(stem: str) -> tuple[str, ...] | None:
     return _NAMES_BY_GROUP.get(stem)
 
 
+_CELL = ("kernel", "recurrent_kernel", "bias")
+# Four arrays of a batch normalisation are unambiguous; fewer (scale=False or center=False) are not, and stay numbered.
 _NAMES_BY_GROUP: Mapping[str, tuple[str, ...]] = {
-    "conv1d": ("kernel", "bias"),
-    "conv2d": ("kernel", "bias"),
-    "conv3d": ("kernel", "bias"),
-    "conv1d_transpose": ("kernel", "bias"),
-    "conv2d_transpose": ("kernel", "bias"),
-    "conv3d_transpose": ("kernel", "bias"),
-    "depthwise_conv1d": ("kernel", "bias"),
-    "depthwise_conv2d": ("kernel", "bias"),
-    "separable_conv1d": ("depthwise_kernel", "pointwise_kernel", "bias"),
-    "separable_conv2d": ("depthwise_kernel", "pointwise_kernel", "bias"),
-    "dense": ("kernel", "bias"),
-    "einsum_dense": ("kernel", "bias"),
-    "query_dense": ("kernel", "bias"),
-    "key_dense": ("kernel", "bias"),
-    "value_dense": ("kernel", "bias"),
-    "output_dense": ("kernel", "bias"),
-    "embedding": ("embeddings",),
-    "p_re_lu": ("alpha",),
-    "layer_scale": ("gamma",),
-    "rms_normalization": ("scale",),
-    "normalization": ("mean", "variance", "count"),
-    "lstm_cell": ("kernel", "recurrent_kernel", "bias"),
-    "gru_cell": ("kernel", "recurrent_kernel", "bias"),
-    "simple_rnn_cell": ("kernel", "recurrent_kernel", "bias"),
-    "conv_lstm_cell": ("kernel", "recurrent_kernel", "bias"),
-    "cell": ("kernel", "recurrent_kernel", "bias"),
-    # Four arrays are unambiguous; fewer (scale=False or center=False) are not, and stay numbered.
-    "batch_normalization": ("gamma", "beta", "moving_mean", "moving_variance"),
-    "layer_normalization": ("gamma", "beta"),
-    "group_normalization": ("gamma", "beta"),
+    **{snake_case(row.name): row.weights for row in LAYERS if row.weights and not row.cell},
+    **{snake_case(cell): _CELL for cell in (*CELLS, "ConvLSTMCell", "Cell")},
+    **{f"{name}_dense": ("kernel", "bias") for name in ("query", "key", "value", "output")},
 }
 
 

@@ -10,8 +10,8 @@ import math
 from collections.abc import Sequence
 from typing import cast
 
+from cnnlens.kinds import keeps_features
 from cnnlens.network.graph import Call, Ref, Shape
-from cnnlens.network.kinds import keeps_features
 
 __all__ = ["FlattenOrder"]
 

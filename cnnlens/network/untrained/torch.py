@@ -10,6 +10,8 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from cnnlens.kinds import kind_of
+
 if TYPE_CHECKING:
     from cnnlens.network.weight import Weight
 
@@ -17,7 +19,6 @@ __all__ = ["torch_default"]
 
 _ONES = frozenset({"gamma", "scale", "moving_variance"})
 _ZEROS = frozenset({"beta", "moving_mean", "num_batches_tracked"})
-_RECURRENT = frozenset({"LSTM", "GRU", "SimpleRNN"})
 
 
 def torch_default(weight: Weight, siblings: Mapping[str, Weight]) -> dict[str, Any] | None:
@@ -40,7 +41,7 @@ def torch_default(weight: Weight, siblings: Mapping[str, Weight]) -> dict[str, A
         return _entry("Constant", value=0.25)
     if weight.role == "embeddings":
         return _entry("RandomNormal", mean=0.0, stddev=1.0)
-    if weight.kind in _RECURRENT:
+    if kind_of(weight.kind).cell:
         state = next((one for one in siblings.values() if one.role == "recurrent_kernel"), None)
         return None if state is None else _uniform(state.stored.shape[-1])
     kernel = weight if weight.is_kernel else next((one for one in siblings.values() if one.is_kernel), None)

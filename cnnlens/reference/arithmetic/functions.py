@@ -6,6 +6,7 @@ means two functions depending on which Keras wrote the file. All of that ends he
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnlens.errors import UnsupportedLayerError
+from cnnlens.kinds import ACTIVATIONS, activation_named
 from cnnlens.reference.arithmetic.special import erf
 from cnnlens.text import printable
 
@@ -84,26 +86,26 @@ def _relu(x: Array, out: Array) -> None:
     np.maximum(x, 0, out=out)
 
 
-def _clipped(low: float, high: float) -> Function:
+def _clipped(min_value: float = -1.0, max_value: float = 1.0) -> Function:
     def function(x: Array, out: Array) -> None:
-        np.maximum(x, low, out=out)
-        np.minimum(out, high, out=out)
+        np.maximum(x, min_value, out=out)
+        np.minimum(out, max_value, out=out)
 
     return function
 
 
-def _leaky(slope: float) -> Function:
+def _leaky(negative_slope: float) -> Function:
     def function(x: Array, out: Array) -> None:
         # Below a slope of one the larger of both branches is the right one; TensorFlow computes it so too.
-        if slope <= 1.0:
-            np.maximum(x, x * slope, out=out)
+        if negative_slope <= 1.0:
+            np.maximum(x, x * negative_slope, out=out)
         else:
-            out[...] = np.where(x > 0, x, x * slope)
+            out[...] = np.where(x > 0, x, x * negative_slope)
 
     return function
 
 
-def general_relu(negative_slope: float, max_value: float | None, threshold: float) -> Function:
+def general_relu(negative_slope: float = 0.0, max_value: float | None = None, threshold: float = 0.0) -> Function:
     """Keras' ReLU with all its arguments: ``min(x, max)`` above the threshold, ``slope (x - threshold)`` below."""
     if negative_slope == 0.0 and threshold == 0.0:
         return _relu if max_value is None else _clipped(0.0, max_value)
@@ -132,7 +134,7 @@ def _elu(alpha: float) -> Function:
     return function
 
 
-def _scaled_elu(alpha: float, scale: float, input_scale: float) -> Function:
+def _scaled_elu(alpha: float, scale: float = 1.0, input_scale: float = 1.0) -> Function:
     """PyTorch's: ``scale x`` above zero, ``scale alpha (exp(input_scale x) - 1)`` below."""
     if scale == 1 and input_scale == 1:
         return _elu(alpha)
@@ -179,8 +181,10 @@ def _softplus(x: Array, out: Array) -> None:
     np.add(positive, np.log1p(np.exp(-np.abs(x))), out=out)
 
 
-def _scaled_softplus(beta: float, limit: float) -> Function:
+def _scaled_softplus(beta: float = 1.0, limit: float = np.inf) -> Function:
     """PyTorch's: ``log(1 + exp(beta x)) / beta``, and x itself where ``beta x`` is above ``limit``."""
+    if (beta, limit) == (1.0, np.inf):
+        return _softplus
 
     def function(x: Array, out: Array) -> None:
         soft = np.empty_like(x)
@@ -215,6 +219,10 @@ def _gelu_tanh(x: Array, out: Array) -> None:
     np.multiply(x, weight, out=out)
 
 
+def _gelu_of(approximate: bool) -> Function:
+    return _gelu_tanh if approximate else _gelu
+
+
 def _mish(x: Array, out: Array) -> None:
     plus = np.empty_like(x)
     _softplus(x, plus)
@@ -239,17 +247,17 @@ def _hard_silu(x: Array, out: Array) -> None:
     np.multiply(x, gate, out=out)
 
 
-def _soft_shrink(limit: float) -> Function:
+def _soft_shrink(threshold: float) -> Function:
     def function(x: Array, out: Array) -> None:
-        # What is left of x beyond [-limit, limit]; NaN stays.
-        np.subtract(x, np.clip(x, -limit, limit), out=out)
+        # What is left of x beyond [-threshold, threshold]; NaN stays.
+        np.subtract(x, np.clip(x, -threshold, threshold), out=out)
 
     return function
 
 
-def _hard_shrink(limit: float) -> Function:
+def _hard_shrink(threshold: float) -> Function:
     def function(x: Array, out: Array) -> None:
-        out[...] = np.where(np.abs(x) <= limit, x.dtype.type(0), x)
+        out[...] = np.where(np.abs(x) <= threshold, x.dtype.type(0), x)
 
     return function
 
@@ -290,9 +298,9 @@ def _linear(x: Array, out: Array) -> None:
         np.copyto(out, x)
 
 
-def _threshold(limit: float, value: float) -> Function:
+def _threshold(threshold: float, default_value: float) -> Function:
     def function(x: Array, out: Array) -> None:
-        out[...] = np.where(x <= limit, x.dtype.type(value), x)
+        out[...] = np.where(x <= threshold, x.dtype.type(default_value), x)
 
     return function
 
@@ -335,16 +343,10 @@ def _glu(x: Array, axis: int) -> Array:
     return out
 
 
-_FUNCTIONS: dict[str, Function] = {
-    "celu": _celu(1.0),
-    "elu": _elu(1.0),
+_PLAIN: dict[str, Function] = {
     "exponential": _exponential,
-    "gelu": _gelu,
-    "hard_shrink": _hard_shrink(0.5),
     "hard_sigmoid": _hard_sigmoid,
     "hard_silu": _hard_silu,
-    "hard_tanh": _clipped(-1.0, 1.0),
-    "leaky_relu": _leaky(0.2),
     "log_sigmoid": _log_sigmoid,
     "mish": _mish,
     "relu": _relu,
@@ -352,33 +354,41 @@ _FUNCTIONS: dict[str, Function] = {
     "selu": _selu,
     "sigmoid": _sigmoid,
     "silu": _silu,
-    "soft_shrink": _soft_shrink(0.5),
-    "softplus": _softplus,
     "softsign": _softsign,
     "sparse_plus": _sparse_plus,
     "sparse_sigmoid": _sparse_sigmoid,
-    "squareplus": _squareplus(4.0),
     "tanh": _tanh,
     "tanh_shrink": _tanh_shrink,
 }
-_ALIASES = {"swish": "silu", "hard_swish": "hard_silu", "exp": "exponential", "softmax_v2": "softmax"}
+# Made with settings, by their names; what is not stated is as the table of kinds has it.
+_SETTABLE: dict[str, Callable[..., Function]] = {
+    "celu": _celu,
+    "elu": _scaled_elu,
+    "gelu": _gelu_of,
+    "general_relu": general_relu,
+    "hard_shrink": _hard_shrink,
+    "hard_tanh": _clipped,
+    "leaky_relu": _leaky,
+    "scaled_softplus": _scaled_softplus,
+    "soft_shrink": _soft_shrink,
+    "softplus": _scaled_softplus,
+    "squareplus": _squareplus,
+    "threshold": _threshold,
+}
 _WHOLE_AXIS: dict[str, Function] = {"softmax": softmax, "log_softmax": log_softmax, "sparsemax": sparsemax}
 
 
 def named_activation(name: str, keras_version: tuple[int, ...]) -> Activation | None:
     """The activation of this name; None for ``linear``."""
-    name = _ALIASES.get(name, name)
+    name = activation_named(name)
     if name == "linear":
         return None
-    if name == "glu":
-        return Activation(name, _linear, elementwise=False, halved=-1)
     if name == "hard_sigmoid" and keras_version and keras_version[0] < 3:
         return Activation(name, _hard_sigmoid_keras_2)
-    if name in _FUNCTIONS:
-        return Activation(name, _FUNCTIONS[name])
-    if name in _WHOLE_AXIS:
-        return Activation(name, _WHOLE_AXIS[name], elementwise=False)
-    raise UnsupportedLayerError(f"the activation '{printable(name)}' is not one of Keras' own")
+    if name not in ACTIVATIONS or name == "threshold":  # whose settings have no defaults
+        raise UnsupportedLayerError(f"the activation '{printable(name)}' is not one of Keras' own")
+    # Of all settings this alone has another default in keras.activations than in keras.ops.
+    return parametric_activation(name, {"approximate": False} if name == "gelu" else {})
 
 
 def find_activation(spec: Any, keras_version: tuple[int, ...]) -> Activation | None:
@@ -443,33 +453,17 @@ def activation_layer(kind: str, config: Mapping[str, Any]) -> Activation:
     raise UnsupportedLayerError(f"a layer of kind {printable(kind)} as an activation is not supported")
 
 
-# The activations with settings, each from Keras' defaults of ``keras.ops`` (which differ from those of the layers).
-_PARAMETRIC: dict[str, Callable[[Mapping[str, Any]], Function]] = {
-    "leaky_relu": lambda given: _leaky(given.get("negative_slope", 0.2)),
-    "elu": lambda given: _scaled_elu(given.get("alpha", 1.0), given.get("scale", 1.0), given.get("input_scale", 1.0)),
-    "celu": lambda given: _celu(given.get("alpha", 1.0)),
-    "gelu": lambda given: _gelu_tanh if given.get("approximate", True) else _gelu,
-    "hard_tanh": lambda given: _clipped(given.get("min_value", -1.0), given.get("max_value", 1.0)),
-    "softplus": lambda given: _scaled_softplus(1.0, given["limit"]) if "limit" in given else _softplus,
-    "scaled_softplus": lambda given: _scaled_softplus(given["beta"], given["limit"]),
-    "squareplus": lambda given: _squareplus(given.get("b", 4)),
-    "hard_shrink": lambda given: _hard_shrink(given.get("threshold", 0.5)),
-    "soft_shrink": lambda given: _soft_shrink(given.get("threshold", 0.5)),
-    "threshold": lambda given: _threshold(given["threshold"], given["default_value"]),
-    "general_relu": lambda given: general_relu(
-        given.get("negative_slope", 0.0), given.get("max_value"), given.get("threshold", 0.0)
-    ),
-}
-
-
 def parametric_activation(name: str, settings: Mapping[str, Any]) -> Activation:
     """Build an activation of ``keras.ops`` with the settings of its configuration."""
-    if name in _PARAMETRIC:
-        return Activation(name, _PARAMETRIC[name](settings))
+    if name in _SETTABLE:
+        build = _SETTABLE[name]
+        known = {**ACTIVATIONS[name].settings, **settings} if name in ACTIVATIONS else settings
+        wanted = inspect.signature(build).parameters
+        return Activation(name, build(**{key: value for key, value in known.items() if key in wanted}))
     axis = settings.get("axis", -1)
     if name == "glu":
         return Activation(name, _linear, elementwise=False, halved=int(axis))
     if name in _WHOLE_AXIS:
         axes = tuple(cast("list[int]", axis)) if isinstance(axis, list) else axis
         return Activation(name, partial(cast("Any", _WHOLE_AXIS[name]), axis=axes), elementwise=False)
-    return Activation(name, _FUNCTIONS[name])
+    return Activation(name, _PLAIN[name])

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from cnnlens.kinds import ACTIVATIONS, OPERATORS
 from cnnlens.reference.arithmetic.functions import Activation, parametric_activation
 from cnnlens.reference.aten.given import Given, Tensor, Translation, WeightName
 from cnnlens.reference.aten.operations import AtenActivation, layer, unary
@@ -16,31 +17,6 @@ from cnnlens.reference.keras.activations import Identity, PReLU
 from cnnlens.reference.operation import Array, normalise_axis
 
 __all__: list[str] = []
-
-# Operator -> (activation, settings): aten's argument, the reference's setting, torch's default.
-_Settings = tuple[tuple[str, str, float], ...]
-_TABLE: dict[str, tuple[str, _Settings]] = {
-    "relu": ("relu", ()),
-    "relu6": ("relu6", ()),
-    "sigmoid": ("sigmoid", ()),
-    "tanh": ("tanh", ()),
-    "silu": ("silu", ()),
-    "mish": ("mish", ()),
-    "hardswish": ("hard_silu", ()),
-    "hardsigmoid": ("hard_sigmoid", ()),
-    "log_sigmoid": ("log_sigmoid", ()),
-    "log_sigmoid_forward": ("log_sigmoid", ()),
-    "selu": ("selu", ()),
-    "softsign": ("softsign", ()),
-    "tanhshrink": ("tanh_shrink", ()),
-    "hardtanh": ("hard_tanh", (("min_val", "min_value", -1.0), ("max_val", "max_value", 1.0))),
-    "leaky_relu": ("leaky_relu", (("negative_slope", "negative_slope", 0.01),)),
-    "elu": ("elu", (("alpha", "alpha", 1.0), ("scale", "scale", 1.0), ("input_scale", "input_scale", 1.0))),
-    "celu": ("celu", (("alpha", "alpha", 1.0),)),
-    "hardshrink": ("hard_shrink", (("lambd", "threshold", 0.5),)),
-    "softshrink": ("soft_shrink", (("lambd", "threshold", 0.5),)),
-    "threshold": ("threshold", (("threshold", "threshold", 0.0), ("value", "default_value", 0.0))),
-}
 
 
 def activation(given: Given, name: str, settings: Mapping[str, Any]) -> Translation:
@@ -64,12 +40,15 @@ def _on_weight(given: Given, function: Activation, config: Mapping[str, Any]) ->
     return unary(given, kind, function.apply, config, shape)
 
 
+# Activations that do more with their arguments than to rename them.
+_OWN = ("exponential", "gelu", "softplus", "glu", "softmax", "log_softmax")
+
+
+@aten(*(name for row in ACTIVATIONS.values() if row.activation not in _OWN for name in row.aten if "rrelu" not in name))
 def _listed(given: Given) -> Translation:
-    name, settings = _TABLE[given.name]
-    return activation(given, name, {setting: given.number(key, default) for key, setting, default in settings})
-
-
-aten(*_TABLE)(_listed)
+    row = OPERATORS[given.name]
+    settings = {setting: given.number(name, default) for name, setting, default in row.arguments}
+    return activation(given, row.activation, settings)
 
 
 @aten("gelu")
@@ -96,7 +75,7 @@ def _glu(given: Given) -> Translation:
     return activation(given, "glu", {"axis": given.integer("dim", -1)})
 
 
-@aten("softmax", "_softmax", "_safe_softmax", "log_softmax", "_log_softmax")
+@aten(*ACTIVATIONS["softmax"].aten, *ACTIVATIONS["log_softmax"].aten)
 def _softmax(given: Given) -> Translation:
     name = "log_softmax" if "log" in given.name else "softmax"
     return activation(given, name, {"axis": given.integer("dim", -1)})

@@ -7,12 +7,13 @@ from typing import Any, cast
 
 import numpy as np
 
-from cnnlens.reference.arithmetic.special import erf
+from cnnlens.kinds import OPERATORS
 from cnnlens.reference.aten.given import Given, Tensor, Translation, is_operand
 from cnnlens.reference.aten.operations import BY_RUNNING, bare, layer, unary
 from cnnlens.reference.aten.registry import aten
 from cnnlens.reference.bare.functions import of_one_dtype
 from cnnlens.reference.bare.rules import broadcast, same
+from cnnlens.reference.bare.table import BINARY, UNARY
 from cnnlens.reference.keras.merging import Merge
 from cnnlens.reference.operation import Array
 
@@ -21,54 +22,26 @@ __all__ = ["binary"]
 Settings = Mapping[str, Any]
 
 
-def _rsqrt(x: Any) -> Any:
-    return 1 / np.sqrt(x)
-
-
-def _fraction(x: Any) -> Any:
-    return x - np.trunc(x)
-
-
-def _sign(x: Any) -> Any:
-    return np.sign(x)
-
-
-def _erfc(x: Any) -> Any:
-    return 1 - erf(x)
-
-
-# Operator -> (what keras.ops calls it, its function).
-_UNARY: dict[str, tuple[str, Callable[[Any], Any]]] = {
-    "neg": ("Negative", np.negative), "negative": ("Negative", np.negative), "abs": ("Abs", np.abs),
-    "absolute": ("Abs", np.abs), "square": ("Square", np.square), "sqrt": ("Sqrt", np.sqrt),
-    "rsqrt": ("Rsqrt", _rsqrt), "reciprocal": ("Reciprocal", np.reciprocal), "sign": ("Sign", _sign),
-    "sgn": ("Sign", _sign), "exp": ("Exp", np.exp), "exp2": ("Exp2", np.exp2), "expm1": ("Expm1", np.expm1),
-    "log": ("Log", np.log), "log2": ("Log2", np.log2), "log10": ("Log10", np.log10), "log1p": ("Log1p", np.log1p),
-    "sin": ("Sin", np.sin), "cos": ("Cos", np.cos), "tan": ("Tan", np.tan), "asin": ("Arcsin", np.arcsin),
-    "acos": ("Arccos", np.arccos), "atan": ("Arctan", np.arctan), "sinh": ("Sinh", np.sinh),
-    "cosh": ("Cosh", np.cosh), "asinh": ("Arcsinh", np.arcsinh), "acosh": ("Arccosh", np.arccosh),
-    "atanh": ("Arctanh", np.arctanh), "erf": ("Erf", erf), "erfc": ("Erfc", _erfc), "floor": ("Floor", np.floor),
-    "ceil": ("Ceil", np.ceil), "trunc": ("Trunc", np.trunc), "frac": ("Frac", _fraction),
-    "isnan": ("Isnan", np.isnan), "isinf": ("Isinf", np.isinf), "isfinite": ("Isfinite", np.isfinite),
-    "logical_not": ("LogicalNot", np.logical_not), "bitwise_not": ("LogicalNot", np.invert),
+# Operators with a translation of their own below or elsewhere, though their kind is a function in the table.
+_OWN = ("copy", "full_like", "ones_like", "positive", "rsub", "zeros_like")
+# Operators whose function is not quite the kind's.
+_FUNCTIONS: dict[str, Callable[..., Any]] = {
+    "bitwise_not": np.invert, "fmax": np.fmax, "fmin": np.fmin,
+    "bitwise_and": np.bitwise_and, "bitwise_or": np.bitwise_or, "bitwise_xor": np.bitwise_xor,
+    "__and__": np.bitwise_and, "__or__": np.bitwise_or,
 }  # fmt: skip
-_BINARY: dict[str, tuple[str, Callable[[Any, Any], Any]]] = {
-    "add": ("Add", np.add), "sub": ("Subtract", np.subtract), "subtract": ("Subtract", np.subtract),
-    "mul": ("Multiply", np.multiply), "multiply": ("Multiply", np.multiply), "div": ("Divide", np.true_divide),
-    "divide": ("Divide", np.true_divide), "true_divide": ("Divide", np.true_divide), "pow": ("Power", np.power),
-    "float_power": ("Power", np.power), "maximum": ("Maximum", np.maximum), "minimum": ("Minimum", np.minimum),
-    "fmax": ("Maximum", np.fmax), "fmin": ("Minimum", np.fmin), "fmod": ("Fmod", np.fmod),
-    "remainder": ("Mod", np.mod), "floor_divide": ("FloorDivide", np.floor_divide),
-    "atan2": ("Arctan2", np.arctan2), "hypot": ("Hypot", np.hypot), "logaddexp": ("Logaddexp", np.logaddexp),
-    "gt": ("Greater", np.greater), "ge": ("GreaterEqual", np.greater_equal), "lt": ("Less", np.less),
-    "le": ("LessEqual", np.less_equal), "eq": ("Equal", np.equal), "ne": ("NotEqual", np.not_equal),
-    "greater": ("Greater", np.greater), "greater_equal": ("GreaterEqual", np.greater_equal),
-    "less": ("Less", np.less), "less_equal": ("LessEqual", np.less_equal), "not_equal": ("NotEqual", np.not_equal),
-    "logical_and": ("LogicalAnd", np.logical_and), "logical_or": ("LogicalOr", np.logical_or),
-    "logical_xor": ("LogicalXor", np.logical_xor), "bitwise_and": ("LogicalAnd", np.bitwise_and),
-    "bitwise_or": ("LogicalOr", np.bitwise_or), "bitwise_xor": ("LogicalXor", np.bitwise_xor),
-    "__and__": ("LogicalAnd", np.bitwise_and), "__or__": ("LogicalOr", np.bitwise_or),
-}  # fmt: skip
+
+
+def _operators(functions: Mapping[str, Callable[..., Any]]) -> dict[str, tuple[str, Callable[..., Any]]]:
+    """Operator -> (its kind, its function), for the kinds that have one of these functions."""
+    return {
+        operator: (row.name, _FUNCTIONS.get(operator, functions[row.name]))
+        for operator, row in OPERATORS.items()
+        if row.name in functions and operator not in _OWN
+    }
+
+
+_UNARY, _BINARY = _operators(UNARY), _operators(BINARY)
 _MERGES = ("Add", "Subtract", "Multiply", "Maximum", "Minimum")
 
 

@@ -11,6 +11,7 @@ from typing import Any, cast
 import numpy as np
 
 from cnnlens.errors import UnsupportedLayerError
+from cnnlens.kinds import KINDS
 from cnnlens.reference.arithmetic.functions import parametric_activation
 from cnnlens.reference.arithmetic.special import erf
 from cnnlens.reference.bare import functions as functions
@@ -18,7 +19,7 @@ from cnnlens.reference.bare import rules as rules
 from cnnlens.reference.bare.rules import Rule, Settings
 from cnnlens.reference.operation import Array, Operation, Shape, build_layer
 
-__all__ = ["OPERATIONS", "TENSORFLOW_NAMES"]
+__all__ = ["BINARY", "OPERATIONS", "TENSORFLOW_NAMES", "UNARY"]
 
 
 def _unary(function: Callable[[Array], Any]) -> Rule:
@@ -119,19 +120,20 @@ def _einsum_shape(given: Settings, *operands: Any) -> Shape:
     return tuple(sizes[letter] for letter in made)
 
 
-_UNARY: dict[str, Callable[..., Any]] = {
+UNARY: dict[str, Callable[..., Any]] = {
     "Abs": np.abs, "Absolute": np.abs, "Negative": np.negative, "Positive": np.positive, "Square": np.square,
     "Sqrt": np.sqrt, "Rsqrt": functions.rsqrt, "Reciprocal": np.reciprocal, "Sign": np.sign,
     "Exp": np.exp, "Exp2": np.exp2, "Expm1": np.expm1, "Log": np.log, "Log10": np.log10, "Log1p": np.log1p,
     "Log2": np.log2, "Sin": np.sin, "Cos": np.cos, "Tan": np.tan, "Arcsin": np.arcsin, "Arccos": np.arccos,
     "Arctan": np.arctan, "Sinh": np.sinh, "Cosh": np.cosh, "Arcsinh": np.arcsinh, "Arccosh": np.arccosh,
-    "Arctanh": np.arctanh, "Floor": np.floor, "Ceil": np.ceil, "Trunc": np.trunc, "Erf": erf,
+    "Arctanh": np.arctanh, "Floor": np.floor, "Ceil": np.ceil, "Trunc": np.trunc, "Frac": functions.fraction,
+    "Erf": erf, "Erfc": functions.erfc,
     "Isnan": np.isnan, "Isinf": np.isinf, "Isfinite": np.isfinite, "LogicalNot": np.logical_not,
     "ZerosLike": np.zeros_like, "OnesLike": np.ones_like, "Copy": np.copy, "StopGradient": np.asarray,
 }  # fmt: skip
-_BINARY: dict[str, Callable[..., Any]] = {
+BINARY: dict[str, Callable[..., Any]] = {
     "Add": np.add, "Subtract": np.subtract, "Multiply": np.multiply, "Divide": np.true_divide,
-    "TrueDivide": np.true_divide, "FloorDivide": np.floor_divide, "Power": np.power, "Mod": np.mod,
+    "TrueDivide": np.true_divide, "FloorDivide": np.floor_divide, "Power": np.power, "Mod": np.mod, "Fmod": np.fmod,
     "Maximum": np.maximum, "Minimum": np.minimum, "Arctan2": np.arctan2, "Hypot": np.hypot,
     "Logaddexp": np.logaddexp, "Greater": np.greater, "GreaterEqual": np.greater_equal, "Less": np.less,
     "LessEqual": np.less_equal, "Equal": np.equal, "NotEqual": np.not_equal, "LogicalAnd": np.logical_and,
@@ -141,26 +143,16 @@ _REDUCTIONS: dict[str, Callable[..., Any]] = {
     "Mean": np.mean, "Sum": np.sum, "Max": np.max, "Min": np.min, "Amax": np.max, "Amin": np.min, "Prod": np.prod,
     "Var": np.var, "Std": np.std, "Any": np.any, "All": np.all, "Argmax": np.argmax, "Argmin": np.argmin,
 }  # fmt: skip
-# Op name -> (activation, names of its settings).
-_ACTIVATIONS: dict[str, tuple[str, ...]] = {
-    "Relu": ("relu",), "Relu6": ("relu6",), "Sigmoid": ("sigmoid",), "Silu": ("silu",), "Softplus": ("softplus",),
-    "Softsign": ("softsign",), "Tanh": ("tanh",), "TanhShrink": ("tanh_shrink",), "Selu": ("selu",),
-    "HardSigmoid": ("hard_sigmoid",), "HardSilu": ("hard_silu",), "HardSwish": ("hard_silu",),
-    "HardTanh": ("hard_tanh",), "LogSigmoid": ("log_sigmoid",), "SparsePlus": ("sparse_plus",),
-    "SparseSigmoid": ("sparse_sigmoid",), "Mish": ("mish",), "LeakyRelu": ("leaky_relu", "negative_slope"),
-    "Elu": ("elu", "alpha"), "Celu": ("celu", "alpha"), "Gelu": ("gelu", "approximate"),
-    "Squareplus": ("squareplus", "b"), "HardShrink": ("hard_shrink", "threshold"),
-    "SoftShrink": ("soft_shrink", "threshold"), "Threshold": ("threshold", "threshold", "default_value"),
-    "Softmax": ("softmax", "axis"), "LogSoftmax": ("log_softmax", "axis"), "Sparsemax": ("sparsemax", "axis"),
-    "Glu": ("glu", "axis"),
-    "ReLU": ("general_relu", "negative_slope", "max_value", "threshold"),
-}  # fmt: skip
-
 OPERATIONS: dict[str, Rule] = {
-    **{name: _unary(function) for name, function in _UNARY.items()},
-    **{name: _binary(function) for name, function in _BINARY.items()},
+    **{name: _unary(function) for name, function in UNARY.items()},
+    **{name: _binary(function) for name, function in BINARY.items()},
     **{name: _reduction(function) for name, function in _REDUCTIONS.items()},
-    **{name: _activation(*entry) for name, entry in _ACTIVATIONS.items()},
+    **{
+        name: _activation(row.activation, *(row.settings or (setting for _, setting, _ in row.arguments)))
+        for name, row in KINDS.items()
+        if row.activation and name not in UNARY
+    },
+    "ReLU": _activation("general_relu", "negative_slope", "max_value", "threshold"),
     "DivideNoNan": Rule(functions.divide_no_nan, rules.broadcast, operands=("x1", "x2")),
     "Round": Rule(functions.round_to, rules.same, settings=("decimals",)),
     "Cast": Rule(functions.cast_to, rules.same, settings=("dtype",)),

@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from cnnlens.kinds import LAYERS
 from cnnlens.reference.arithmetic.functions import Activation, activation_layer, find_activation, number_of
 from cnnlens.reference.operation import Array, Operation, Shape, Weights, register
 
@@ -50,40 +51,7 @@ class PReLU(Operation):
         return out
 
 
-@register(
-    "Identity",
-    "Dropout",
-    "SpatialDropout1D",
-    "SpatialDropout2D",
-    "SpatialDropout3D",
-    "GaussianDropout",
-    "GaussianNoise",
-    "AlphaDropout",
-    "ActivityRegularization",
-    "RandomBrightness",
-    "RandomColorDegeneration",
-    "RandomColorJitter",
-    "RandomContrast",
-    "RandomElasticTransform",
-    "RandomErasing",
-    "RandomFlip",
-    "RandomGaussianBlur",
-    "RandomGrayscale",
-    "RandomHue",
-    "RandomInvert",
-    "RandomPerspective",
-    "RandomPosterization",
-    "RandomRotation",
-    "RandomSaturation",
-    "RandomSharpness",
-    "RandomShear",
-    "RandomTranslation",
-    "RandomZoom",
-    "AugMix",
-    "CutMix",
-    "MixUp",
-    "RandAugment",
-)
+@register("Identity", "ActivityRegularization", *(row.name for row in LAYERS if row.training_only))
 class Identity(Operation):
     """Passes on the very same array: for layers that act in training alone."""
 

@@ -18,7 +18,7 @@ from cnnlens.reference.keras.names import numbered
 from cnnlens.reference.operation import Array, Shape, Weights, whole
 from cnnlens.text import printable
 
-__all__ = ["EXACT", "LAYER_CELLS", "Cell", "Config", "Rounding", "States", "below", "make_cell", "own_entry"]
+__all__ = ["EXACT", "Cell", "Config", "Rounding", "States", "below", "make_cell", "own_entry"]
 
 Config: TypeAlias = Mapping[str, Any]
 States: TypeAlias = list[Array]
@@ -300,9 +300,6 @@ _CELLS: Mapping[str, type[Cell]] = {
     "GRUCell": GRUCell,
     "SimpleRNNCell": SimpleRNNCell,
     **{f"ConvLSTM{rank}DCell": ConvLSTMCell for rank in (1, 2, 3)},
-}
-LAYER_CELLS = {"LSTM": "LSTMCell", "GRU": "GRUCell", "SimpleRNN": "SimpleRNNCell"} | {
-    f"ConvLSTM{rank}D": f"ConvLSTM{rank}DCell" for rank in (1, 2, 3)
 }
 
 

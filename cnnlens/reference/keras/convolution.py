@@ -130,7 +130,7 @@ class _Spatial(LinearOperation):
         return np.ascontiguousarray(np.moveaxis(result, -1, 1))
 
 
-@register("Conv1D", "Conv2D", "Conv3D", "Convolution1D", "Convolution2D", "Convolution3D")
+@register("Conv1D", "Conv2D", "Conv3D")
 class Convolution(_Spatial):
     """Computes Conv1D, Conv2D, Conv3D: a correlation (no flip), kernel ``(*spatial, C / groups, filters)``."""
 
@@ -174,7 +174,7 @@ class DepthwiseConvolution(_Spatial):
         return depthwise(x, kernel, self.strides, self.pads(x.shape[1:-1]), self.dilation, finish)
 
 
-@register("SeparableConv1D", "SeparableConv2D", "SeparableConvolution1D", "SeparableConvolution2D")
+@register("SeparableConv1D", "SeparableConv2D")
 class SeparableConvolution(_Spatial):
     """Does a depthwise convolution, then one of a single tap; bias and activation are of the second alone."""
 
@@ -196,7 +196,7 @@ class SeparableConvolution(_Spatial):
         )
 
 
-@register("Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose", "Deconvolution2D", "Convolution2DTranspose")
+@register("Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose")
 class TransposedConvolution(_Spatial):
     """Computes a convolution's gradient, kernel ``(*spatial, filters / groups, C)``; sizes by Keras' rule.
 

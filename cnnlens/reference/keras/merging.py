@@ -43,7 +43,7 @@ def concatenated_shape(shapes: Sequence[Shape], axis: int) -> Shape:
     return tuple(result)
 
 
-_COMBINE: dict[str, Callable[..., Any]] = {
+MERGES: dict[str, Callable[..., Any]] = {
     "Add": np.add,
     "Average": np.add,
     "Subtract": np.subtract,
@@ -53,7 +53,7 @@ _COMBINE: dict[str, Callable[..., Any]] = {
 }
 
 
-@register(*_COMBINE)
+@register(*MERGES)
 class Merge(Operation):
     """Add, Average, Subtract, Multiply, Maximum, Minimum: elementwise over a list, lower ranks spread over higher."""
 
@@ -62,7 +62,7 @@ class Merge(Operation):
 
     def __call__(self, weights: Weights, *args: Any, **kwargs: Any) -> Array:
         arrays = [x.reshape(cast("Any", shape)) for x, shape in _lifted(cast("Sequence[Array]", args[0]))]
-        combine = _COMBINE[self.kind]
+        combine = MERGES[self.kind]
         if len(arrays) == 1:
             return arrays[0].copy()
         out = combine(arrays[0], arrays[1])

@@ -60,7 +60,7 @@ def affine(x: Array, scale: Array, shift: Array | None, axis: int) -> Array:
     return out
 
 
-@register("BatchNormalization", "BatchNormalizationV1", "BatchNormalizationV2", "SyncBatchNormalization")
+@register("BatchNormalization")
 class BatchNormalization(Operation):
     """Computes ``(x - mean) gamma / sqrt(variance + epsilon) + beta`` on one axis, by stored statistics."""
 

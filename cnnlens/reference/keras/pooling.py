@@ -37,10 +37,7 @@ class _Pooled(Operation):
         return tuple(range(2, rank)) if self.channels_first else tuple(range(1, rank - 1))
 
 
-@register(
-    *(f"{name}Pooling{rank}D" for name in ("Max", "Average") for rank in (1, 2, 3)),
-    *(f"{name}Pool{rank}D" for name in ("Max", "Avg") for rank in (1, 2, 3)),
-)
+@register(*(f"{name}Pooling{rank}D" for name in ("Max", "Average") for rank in (1, 2, 3)))
 class Pooling(_Pooled):
     """Computes MaxPooling and AveragePooling in one to three dimensions, ``valid`` or ``same``.
 
@@ -188,10 +185,7 @@ def _cells(x: Array, axes: Sequence[int], plans: Sequence[Plan], *, padded: bool
     return total
 
 
-@register(
-    *(f"Global{name}Pooling{rank}D" for name in ("Max", "Average") for rank in (1, 2, 3)),
-    *(f"Global{name}Pool{rank}D" for name in ("Max", "Avg") for rank in (1, 2, 3)),
-)
+@register(*(f"Global{name}Pooling{rank}D" for name in ("Max", "Average") for rank in (1, 2, 3)))
 class GlobalPooling(_Pooled):
     """Takes maximum or mean over all positions; ``keepdims`` leaves axes of one."""
 

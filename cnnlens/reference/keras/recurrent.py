@@ -12,14 +12,15 @@ from typing import Any, cast
 import numpy as np
 
 from cnnlens.errors import UnsupportedLayerError
-from cnnlens.reference.keras.cells import EXACT, LAYER_CELLS, Config, Rounding, States, below, make_cell, own_entry
+from cnnlens.kinds import CELLS, KINDS, kind_of
+from cnnlens.reference.keras.cells import EXACT, Config, Rounding, States, below, make_cell, own_entry
 from cnnlens.reference.operation import Array, Operation, Shape, Weights, normalise_axis, register
 from cnnlens.text import printable
 
 __all__ = ["Bidirectional", "Recurrent"]
 
 
-@register("LSTM", "GRU", "SimpleRNN", "ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D", "RNN")
+@register("RNN", *(row.name for row in CELLS.values()))
 class Recurrent(Operation):
     """Runs a cell over the time axis (axis 1).
 
@@ -34,7 +35,7 @@ class Recurrent(Operation):
             raise self.refuse("its sequences have time in front (time_major)")
         if config.get("num_constants"):
             raise self.refuse("its cell takes constants")
-        entry = config.get("cell") if kind == "RNN" else {"class_name": LAYER_CELLS[kind], "config": config}
+        entry = config.get("cell") if kind == "RNN" else {"class_name": KINDS[kind].cell, "config": config}
         self.cell = make_cell(entry, keras_version)
         self.sequences = bool(config.get("return_sequences"))
         self.with_state = bool(config.get("return_state"))
@@ -133,7 +134,7 @@ class Bidirectional(Operation):
 
     def _layer(self, entry: Any) -> tuple[Callable[[Config], Recurrent], Config]:
         kind, config = own_entry(entry, "layer")
-        if kind not in (*LAYER_CELLS, "RNN"):
+        if not (kind_of(kind).cell or kind == "RNN"):
             raise self.refuse(f"it wraps {printable(kind)}, which is no recurrent layer of Keras' own")
         return (lambda settings: Recurrent(kind, settings, self.keras_version)), config
 

@@ -1,0 +1,148 @@
+"""The rows of Keras' layers, and the operators of PyTorch that compute what they compute.
+
+Sources: ``keras.layers`` of Keras 3.15.1, of Keras 2.13 and 1.2 for the older names; PyTorch 2.13's
+``native_functions.yaml``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cnnlens.kinds.kind import Features, Kind, Rounding
+
+__all__ = ["LAYERS"]
+
+NONE, ONCE, EACH, PRODUCTS, OTHER = Rounding
+KEPT, MERGED, REORDERED, MIXED = Features
+
+
+def _row(name: str, rounding: Rounding = OTHER, features: Features = MIXED, aten: str = "", **facts: Any) -> Kind:
+    weights, older = facts.pop("weights", ""), facts.pop("older", "")
+    roles = None if weights is None else tuple(weights.split())
+    return Kind(
+        name=name, layer=True, rounding=rounding, features=features, aten=tuple(aten.split()), weights=roles,
+        older=tuple(older.split()), **facts,
+    )  # fmt: skip
+
+
+def _ranks(name: str, *args: Any, of: str = "123", **facts: Any) -> tuple[Kind, ...]:
+    """A row for each number of spatial axes, which stands for ``{n}``."""
+    return tuple(
+        _row(
+            *(value.format(n=n) if isinstance(value, str) else value for value in (name, *args)),
+            **{key: value.format(n=n) if isinstance(value, str) else value for key, value in facts.items()},
+        )
+        for n in of
+    )
+
+
+_AFFINE = "gamma beta"
+_RECURRENT = {"weights": "kernel recurrent_kernel bias", "takes_masks": True}
+
+# A line a row.
+# fmt: off
+LAYERS: tuple[Kind, ...] = (
+    _row("InputLayer", NONE, KEPT),
+    # --- products
+    *_ranks("Conv{n}D", PRODUCTS, MIXED, "conv{n}d", weights="kernel bias", older="Convolution{n}D"),
+    *_ranks("Conv{n}DTranspose", PRODUCTS, MIXED, "conv_transpose{n}d", weights="kernel bias",
+            older="Convolution{n}DTranspose Deconvolution{n}D"),
+    *_ranks("DepthwiseConv{n}D", PRODUCTS, MIXED, weights="kernel bias"),
+    *_ranks("SeparableConv{n}D", weights="depthwise_kernel pointwise_kernel bias", older="SeparableConvolution{n}D",
+            of="12"),
+    *_ranks("LocallyConnected{n}D", PRODUCTS, MIXED, weights="kernel bias", of="12"),
+    _row("Dense", PRODUCTS, MIXED, "linear", weights="kernel bias"),
+    _row("EinsumDense", PRODUCTS, MIXED, weights="kernel bias"),
+    _row("Dot", PRODUCTS),
+    # --- normalisation and factors
+    _row("BatchNormalization", OTHER, KEPT, "batch_norm native_batch_norm _native_batch_norm_legit "
+         "_native_batch_norm_legit_no_training cudnn_batch_norm miopen_batch_norm _batch_norm_no_update "
+         "_batch_norm_with_update", weights="gamma beta moving_mean moving_variance",
+         older="SyncBatchNormalization BatchNormalizationV1 BatchNormalizationV2"),
+    _row("LayerNormalization", OTHER, KEPT, "layer_norm native_layer_norm", weights=_AFFINE),
+    _row("GroupNormalization", OTHER, MIXED, "group_norm native_group_norm", weights=_AFFINE),
+    _row("RMSNormalization", OTHER, KEPT, "rms_norm _fused_rms_norm", weights="scale"),
+    _row("UnitNormalization"),
+    _row("Normalization", EACH, KEPT, weights="mean variance count"),
+    _row("Rescaling", EACH, KEPT),
+    _row("LayerScale", EACH, KEPT, weights="gamma"),
+    _row("CustomScaleLayer", EACH),
+    _row("PReLU", EACH, KEPT, "prelu _prelu_kernel", weights="alpha"),
+    # --- activations
+    _row("Activation", OTHER, KEPT),
+    _row("ReLU", OTHER, KEPT, at_least_zero=True),
+    _row("LeakyReLU", OTHER, KEPT),
+    _row("ELU", OTHER, KEPT),
+    _row("ThresholdedReLU", OTHER, KEPT),
+    # --- merges
+    _row("Add", ONCE, MERGED, "add", home="numpy", torch="{a} + {b}"),
+    _row("Subtract", ONCE, MERGED, "sub subtract rsub", home="numpy", torch="{a} - {b}"),
+    _row("Multiply", ONCE, MERGED, "mul multiply", home="numpy", torch="{a} * {b}"),
+    _row("Average", ONCE, MERGED),
+    _row("Maximum", NONE, MERGED, "maximum fmax", home="numpy", torch="torch.maximum"),
+    _row("Minimum", NONE, MERGED, "minimum fmin", home="numpy", torch="torch.minimum"),
+    _row("Concatenate", NONE, REORDERED, "cat concat concatenate", home="numpy"),
+    # --- shapes
+    _row("Flatten", NONE, MIXED, "flatten ravel"),
+    _row("Reshape", NONE, REORDERED, "view _unsafe_view reshape view_copy _reshape_copy unflatten view_as reshape_as "
+         "pixel_shuffle pixel_unshuffle channel_shuffle native_channel_shuffle", home="numpy"),
+    _row("Permute", NONE, REORDERED),
+    _row("RepeatVector", NONE),
+    *_ranks("Cropping{n}D", NONE),
+    *_ranks("ZeroPadding{n}D", NONE),
+    _row("CenterCrop"),
+    _row("Resizing"),
+    _row("UpSampling1D", OTHER, MIXED, "upsample_nearest1d _upsample_nearest_exact1d upsample_linear1d"),
+    _row("UpSampling2D", OTHER, MIXED, "upsample_nearest2d _upsample_nearest_exact2d upsample_bilinear2d "
+         "upsample_bicubic2d"),
+    _row("UpSampling3D", OTHER, MIXED, "upsample_nearest3d _upsample_nearest_exact3d upsample_trilinear3d"),
+    # --- pooling
+    *_ranks("MaxPooling{n}D", NONE, MIXED, "max_pool{n}d max_pool{n}d_with_indices", older="MaxPool{n}D", of="13"),
+    _row("MaxPooling2D", NONE, MIXED, "max_pool2d max_pool2d_with_indices mkldnn_max_pool2d", older="MaxPool2D"),
+    *_ranks("AveragePooling{n}D", OTHER, MIXED, "avg_pool{n}d", older="AvgPool{n}D"),
+    *_ranks("GlobalMaxPooling{n}D", NONE, older="GlobalMaxPool{n}D"),
+    _row("GlobalAveragePooling1D", older="GlobalAvgPool1D", takes_masks=True),
+    *_ranks("GlobalAveragePooling{n}D", older="GlobalAvgPool{n}D", of="23"),
+    *_ranks("AdaptiveMaxPooling{n}D", NONE, MIXED, "adaptive_max_pool{n}d"),
+    _row("AdaptiveAveragePooling1D", OTHER, MIXED, "adaptive_avg_pool1d"),
+    *_ranks("AdaptiveAveragePooling{n}D", OTHER, MIXED, "adaptive_avg_pool{n}d _adaptive_avg_pool{n}d", of="23"),
+    # --- sequences
+    _row("Embedding", NONE, MIXED, "embedding", weights="embeddings"),
+    _row("ReversibleEmbedding", weights=None),
+    _row("Masking", NONE),
+    _row("LSTM", OTHER, MIXED, "lstm", cell="LSTMCell", gates=4, **_RECURRENT),
+    _row("GRU", OTHER, MIXED, "gru", cell="GRUCell", gates=3, **_RECURRENT),
+    _row("SimpleRNN", OTHER, MIXED, "rnn_tanh rnn_relu", cell="SimpleRNNCell", gates=1, **_RECURRENT),
+    *_ranks("ConvLSTM{n}D", OTHER, MIXED, cell="ConvLSTM{n}DCell", gates=4, **_RECURRENT),
+    _row("CuDNNLSTM", gates=4, weights="kernel recurrent_kernel bias"),
+    _row("CuDNNGRU", gates=3, weights="kernel recurrent_kernel bias"),
+    *(_row(name, takes_masks=True) for name in ("RNN", "Bidirectional", "TimeDistributed")),
+    _row("StackedRNNCells"),
+    _row("SpectralNormalization", weights="layer_kernel vector_u"),
+    *(_row(name) for name in ("MultiHeadAttention", "GroupQueryAttention", "GroupedQueryAttention")),
+    _row("Attention", weights=None),
+    _row("AdditiveAttention", weights=None),
+    # --- nothing at inference
+    _row("Identity", NONE, KEPT, "clone contiguous alias detach lift_fresh_copy lift lift_fresh lift_copy detach_copy "
+         "alias_copy resolve_conj resolve_neg view_as_real_copy data requires_grad"),
+    _row("ActivityRegularization", NONE, KEPT),
+    _row("Dropout", NONE, KEPT, "dropout native_dropout _fused_dropout", training_only=True),
+    _row("AlphaDropout", NONE, KEPT, "alpha_dropout feature_alpha_dropout", training_only=True),
+    *_ranks("SpatialDropout{n}D", NONE, KEPT, training_only=True, of="13"),
+    _row("SpatialDropout2D", NONE, KEPT, "feature_dropout", training_only=True),
+    *(_row(name, NONE, KEPT, training_only=True) for name in (
+        "GaussianDropout", "GaussianNoise", "RandomBrightness", "RandomColorDegeneration", "RandomColorJitter",
+        "RandomContrast", "RandomElasticTransform", "RandomErasing", "RandomFlip", "RandomGaussianBlur",
+        "RandomGrayscale", "RandomHue", "RandomInvert", "RandomPerspective", "RandomPosterization", "RandomRotation",
+        "RandomSaturation", "RandomSharpness", "RandomShear", "RandomTranslation", "RandomZoom", "AugMix", "CutMix",
+        "MixUp", "RandAugment",
+    )),
+    _row("RandomCrop"),
+    # --- what computes no feature maps from numbers, or does so in code of its author's own
+    *(_row(name) for name in (
+        "Lambda", "TFOpLambda", "SlicingOpLambda", "Discretization", "Hashing", "HashedCrossing", "CategoryEncoding",
+        "StringLookup", "IntegerLookup", "TextVectorization",
+    )),
+    _row("STFTSpectrogram", weights="real_kernel imag_kernel"),
+)
+# fmt: on
