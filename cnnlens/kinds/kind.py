@@ -51,6 +51,7 @@ class Kind:
         arguments: PyTorch's arguments as ``(name, setting, default)``.
         torch: The expression in PyTorch: ``{x}`` or ``{a}`` and ``{b}`` its operands, settings by their names.
         module: The module of torch.nn that computes it, in the same way; empty where there is none.
+        modules: The classes of torch.nn that hold the same weights.
     """
 
     name: str
@@ -72,3 +73,4 @@ class Kind:
     arguments: tuple[tuple[str, str, float], ...] = ()
     torch: str = ""
     module: str = ""
+    modules: tuple[str, ...] = ()

@@ -17,11 +17,11 @@ KEPT, MERGED, REORDERED, MIXED = Features
 
 
 def _row(name: str, rounding: Rounding = OTHER, features: Features = MIXED, aten: str = "", **facts: Any) -> Kind:
-    weights, older = facts.pop("weights", ""), facts.pop("older", "")
+    weights, older, modules = (facts.pop(name, "") for name in ("weights", "older", "modules"))
     roles = None if weights is None else tuple(weights.split())
     return Kind(
         name=name, layer=True, rounding=rounding, features=features, aten=tuple(aten.split()), weights=roles,
-        older=tuple(older.split()), **facts,
+        older=tuple(older.split()), modules=tuple(modules.split()), **facts,
     )  # fmt: skip
 
 
@@ -44,30 +44,33 @@ _RECURRENT = {"weights": "kernel recurrent_kernel bias", "takes_masks": True}
 LAYERS: tuple[Kind, ...] = (
     _row("InputLayer", NONE, KEPT),
     # --- products
-    *_ranks("Conv{n}D", PRODUCTS, MIXED, "conv{n}d", weights="kernel bias", older="Convolution{n}D"),
+    *_ranks("Conv{n}D", PRODUCTS, MIXED, "conv{n}d", weights="kernel bias", older="Convolution{n}D",
+            modules="Conv{n}d"),
     *_ranks("Conv{n}DTranspose", PRODUCTS, MIXED, "conv_transpose{n}d", weights="kernel bias",
-            older="Convolution{n}DTranspose Deconvolution{n}D"),
+            older="Convolution{n}DTranspose Deconvolution{n}D", modules="ConvTranspose{n}d"),
     *_ranks("DepthwiseConv{n}D", PRODUCTS, MIXED, weights="kernel bias"),
     *_ranks("SeparableConv{n}D", weights="depthwise_kernel pointwise_kernel bias", older="SeparableConvolution{n}D",
             of="12"),
     *_ranks("LocallyConnected{n}D", PRODUCTS, MIXED, weights="kernel bias", of="12"),
-    _row("Dense", PRODUCTS, MIXED, "linear", weights="kernel bias"),
+    _row("Dense", PRODUCTS, MIXED, "linear", weights="kernel bias", modules="Linear"),
     _row("EinsumDense", PRODUCTS, MIXED, weights="kernel bias"),
     _row("Dot", PRODUCTS),
     # --- normalisation and factors
     _row("BatchNormalization", OTHER, KEPT, "batch_norm native_batch_norm _native_batch_norm_legit "
          "_native_batch_norm_legit_no_training cudnn_batch_norm miopen_batch_norm _batch_norm_no_update "
          "_batch_norm_with_update", weights="gamma beta moving_mean moving_variance",
-         older="SyncBatchNormalization BatchNormalizationV1 BatchNormalizationV2"),
-    _row("LayerNormalization", OTHER, KEPT, "layer_norm native_layer_norm", weights=_AFFINE),
-    _row("GroupNormalization", OTHER, MIXED, "group_norm native_group_norm", weights=_AFFINE),
-    _row("RMSNormalization", OTHER, KEPT, "rms_norm _fused_rms_norm", weights="scale"),
+         older="SyncBatchNormalization BatchNormalizationV1 BatchNormalizationV2",
+         modules="BatchNorm1d BatchNorm2d BatchNorm3d SyncBatchNorm"),
+    _row("LayerNormalization", OTHER, KEPT, "layer_norm native_layer_norm", weights=_AFFINE, modules="LayerNorm"),
+    _row("GroupNormalization", OTHER, MIXED, "group_norm native_group_norm", weights=_AFFINE,
+         modules="GroupNorm InstanceNorm1d InstanceNorm2d InstanceNorm3d"),
+    _row("RMSNormalization", OTHER, KEPT, "rms_norm _fused_rms_norm", weights="scale", modules="RMSNorm"),
     _row("UnitNormalization"),
     _row("Normalization", EACH, KEPT, weights="mean variance count"),
     _row("Rescaling", EACH, KEPT),
     _row("LayerScale", EACH, KEPT, weights="gamma"),
     _row("CustomScaleLayer", EACH),
-    _row("PReLU", EACH, KEPT, "prelu _prelu_kernel", weights="alpha"),
+    _row("PReLU", EACH, KEPT, "prelu _prelu_kernel", weights="alpha", modules="PReLU"),
     # --- activations
     _row("Activation", OTHER, KEPT),
     _row("ReLU", OTHER, KEPT, at_least_zero=True),
@@ -107,19 +110,20 @@ LAYERS: tuple[Kind, ...] = (
     _row("AdaptiveAveragePooling1D", OTHER, MIXED, "adaptive_avg_pool1d"),
     *_ranks("AdaptiveAveragePooling{n}D", OTHER, MIXED, "adaptive_avg_pool{n}d _adaptive_avg_pool{n}d", of="23"),
     # --- sequences
-    _row("Embedding", NONE, MIXED, "embedding", weights="embeddings"),
+    _row("Embedding", NONE, MIXED, "embedding", weights="embeddings", modules="Embedding"),
     _row("ReversibleEmbedding", weights=None),
     _row("Masking", NONE),
-    _row("LSTM", OTHER, MIXED, "lstm", cell="LSTMCell", gates=4, **_RECURRENT),
-    _row("GRU", OTHER, MIXED, "gru", cell="GRUCell", gates=3, **_RECURRENT),
-    _row("SimpleRNN", OTHER, MIXED, "rnn_tanh rnn_relu", cell="SimpleRNNCell", gates=1, **_RECURRENT),
+    _row("LSTM", OTHER, MIXED, "lstm", cell="LSTMCell", gates=4, modules="LSTM", **_RECURRENT),
+    _row("GRU", OTHER, MIXED, "gru", cell="GRUCell", gates=3, modules="GRU", **_RECURRENT),
+    _row("SimpleRNN", OTHER, MIXED, "rnn_tanh rnn_relu", cell="SimpleRNNCell", gates=1, modules="RNN RNNCell", **_RECURRENT),
     *_ranks("ConvLSTM{n}D", OTHER, MIXED, cell="ConvLSTM{n}DCell", gates=4, **_RECURRENT),
     _row("CuDNNLSTM", gates=4, weights="kernel recurrent_kernel bias"),
     _row("CuDNNGRU", gates=3, weights="kernel recurrent_kernel bias"),
     *(_row(name, takes_masks=True) for name in ("RNN", "Bidirectional", "TimeDistributed")),
     _row("StackedRNNCells"),
     _row("SpectralNormalization", weights="layer_kernel vector_u"),
-    *(_row(name) for name in ("MultiHeadAttention", "GroupQueryAttention", "GroupedQueryAttention")),
+    _row("MultiHeadAttention", modules="MultiheadAttention"),
+    _row("GroupQueryAttention", older="GroupedQueryAttention"),
     _row("Attention", weights=None),
     _row("AdditiveAttention", weights=None),
     # --- nothing at inference

@@ -30,7 +30,7 @@ from cnnlens.layout.conversions import (
 )
 from cnnlens.layout.feature_maps import feature_map_axes, from_canonical_maps, to_canonical_maps
 from cnnlens.layout.geometry import Geometry
-from cnnlens.layout.lookup import KINDS, resolve_kind
+from cnnlens.layout.lookup import KINDS, resolve_kind, roles_in
 from cnnlens.layout.patterns import Pattern, Step
 from cnnlens.layout.tables import FRAMEWORKS, LEGEND
 
@@ -56,6 +56,7 @@ __all__ = [
     "feature_map_axes",
     "from_canonical_maps",
     "resolve_kind",
+    "roles_in",
     "split_axes",
     "stored_axes",
     "to_canonical_maps",

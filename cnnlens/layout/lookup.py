@@ -13,10 +13,10 @@ from string import ascii_lowercase
 from cnnlens.errors import CnnlensError
 from cnnlens.layout.geometry import Geometry
 from cnnlens.layout.patterns import SPATIAL, Pattern, parse
-from cnnlens.layout.tables import ALIASES, FRAMEWORKS, ROWS, TFLITE_EINSUM, Absent, Row
+from cnnlens.layout.tables import ALIASES, FRAMEWORKS, NORMAL_NAMES, ROWS, TFLITE_EINSUM, Absent, Row
 from cnnlens.text import nearest, printable
 
-__all__ = ["CANONICAL", "KINDS", "NDIM", "look_up", "pattern_of", "resolve_kind"]
+__all__ = ["CANONICAL", "KINDS", "NDIM", "look_up", "pattern_of", "resolve_kind", "roles_in"]
 
 CANONICAL = "canonical"
 
@@ -45,6 +45,22 @@ def resolve_kind(kind: str) -> str:
     'Conv2D'
     """
     return ALIASES.get(kind, kind)
+
+
+def roles_in(framework: str, kind: str) -> dict[str, str]:
+    """Give the role of each array of a kind of layer by what ``framework`` calls it.
+
+    >>> import cnnlens
+    >>> cnnlens.layout.roles_in("torch", "LayerNormalization")
+    {'weight': 'gamma', 'bias': 'beta'}
+    """
+    return {
+        name: weight
+        for row in ROWS
+        if kind in row.kinds
+        for weight in row.weights
+        if (name := row.names.get(framework) or NORMAL_NAMES.get(weight, {}).get(framework))
+    }
 
 
 def _normal_weight(kind: str, weight: str) -> str:

@@ -9,26 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from cnnlens.errors import CnnlensError
+from cnnlens.kinds import LAYERS
 from cnnlens.layout.lookup import KINDS, resolve_kind
 from cnnlens.layout.tables import ALIASES, FRAMEWORKS, TRANSPARENT
 from cnnlens.text import nearest, printable
 
 __all__ = ["PYTORCH_KINDS", "framework_named", "kind_named"]
 
-PYTORCH_KINDS: Mapping[str, str] = {
-    **{f"Conv{n}d": f"Conv{n}D" for n in (1, 2, 3)},
-    **{f"ConvTranspose{n}d": f"Conv{n}DTranspose" for n in (1, 2, 3)},
-    **{f"BatchNorm{n}d": "BatchNormalization" for n in (1, 2, 3)},
-    "SyncBatchNorm": "BatchNormalization",
-    "Linear": "Dense",
-    "LayerNorm": "LayerNormalization",
-    "GroupNorm": "GroupNormalization",
-    **{f"InstanceNorm{n}d": "GroupNormalization" for n in (1, 2, 3)},
-    "RMSNorm": "RMSNormalization",
-    "MultiheadAttention": "MultiHeadAttention",
-    "RNN": "SimpleRNN",
-    "RNNCell": "SimpleRNN",
-}
+PYTORCH_KINDS: Mapping[str, str] = {module: row.name for row in LAYERS for module in row.modules if module != row.name}
 """PyTorch's modules by their class names, as the Keras kinds that hold the same weights; those named alike are absent.
 
 Keras has an ``RNN`` too, a wrapper without a layout; where a layout is asked for, PyTorch's is the one that is meant.

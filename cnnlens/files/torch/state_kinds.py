@@ -10,16 +10,17 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from cnnlens.layout import Geometry
+from cnnlens.kinds import CELLS, LAYERS
+from cnnlens.layout import Geometry, roles_in
 
 __all__ = ["Guess", "Neighbours", "Shapes", "guess_kind"]
 
 Shapes = Mapping[str, tuple[int, ...]]
 Role = tuple[str, str]
 
-_NORMED = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"}
+_NORMED = roles_in("torch", "BatchNormalization")
 _GATED = re.compile(r"(weight|bias)_(ih|hh|hr)(?:_l\d+(?:_reverse)?)?$")
-_RECURRENT = {4: ("LSTM", "LSTM"), 3: ("GRU", "GRU"), 1: ("RNN", "SimpleRNN")}
+_RECURRENT = {row.gates: row for row in CELLS.values() if row.modules}
 
 _TRANSPOSED = re.compile(r"deconv|transpos|up_?conv|convt|conv_t|(^|[._])up(_?\d*|s|samplers?|blocks?)([._]|$)")
 _EMBEDDING = re.compile(r"emb|token|vocab|(^|[._])(wte|wpe|lookup)([._]|$)")
@@ -31,7 +32,6 @@ _NORMS = (
     (re.compile(r"layer_?norm|(^|[._])ln_?(\d*|[a-z])([._]|$)"), "LayerNorm"),
     (re.compile(r"batch_?norm|(^|[._])bn_?\d*([._]|$)"), "BatchNorm"),
 )
-_NORM_LAYOUTS = {"LayerNorm": "LayerNormalization", "BatchNorm": "BatchNormalization"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +118,7 @@ def _batch_norm(name: str, shapes: Shapes, near: Neighbours) -> Guess:
 def _norm(name: str, weight: tuple[int, ...]) -> Guess:
     """A scale and a shift of one shape, and no statistics."""
     kind = "LayerNorm" if len(weight) > 1 else next((kind for word, kind in _NORMS if word.search(name)), "norm")
-    row = _NORM_LAYOUTS.get(kind, "GroupNormalization")
+    row = next((row.name for row in LAYERS if {kind, f"{kind}2d"} & set(row.modules)), "GroupNormalization")
     doubt = "a LayerNorm, a GroupNorm or an InstanceNorm" if kind == "norm" else ""
     return Guess(kind, {"weight": (row, "gamma"), "bias": (row, "beta")}, doubt=doubt, channels=next(iter(weight), 0))
 
@@ -190,8 +190,8 @@ def _recurrent(shapes: Shapes) -> Guess:
     projection = shapes.get(recurrent.replace("_hh", "_hr"))
     if projection is not None and len(projection) == 2:
         units = projection[1]
-    kind, row = _RECURRENT.get(rows // units if units else 0, ("unknown", ""))
-    if kind == "unknown":
+    row = _RECURRENT.get(rows // units if units else 0)
+    if row is None:
         return Guess("unknown")
     roles: dict[str, Role] = {}
     for name in shapes:
@@ -199,7 +199,7 @@ def _recurrent(shapes: Shapes) -> Guess:
         if match is None or match[2] == "hr":
             continue
         if match[1] == "weight":
-            roles[name] = (row, "kernel" if match[2] == "ih" else "recurrent_kernel")
-        elif row != "GRU":  # the table has a GRU's two biases as one array of two rows
-            roles[name] = (row, "bias")
-    return Guess(kind + ("" if "_l" in recurrent else "Cell"), roles)
+            roles[name] = (row.name, "kernel" if match[2] == "ih" else "recurrent_kernel")
+        elif row.name != "GRU":  # the table has a GRU's two biases as one array of two rows
+            roles[name] = (row.name, "bias")
+    return Guess(row.modules[0] + ("" if "_l" in recurrent else "Cell"), roles)

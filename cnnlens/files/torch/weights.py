@@ -12,41 +12,25 @@ from typing import Any, cast
 
 from cnnlens import layout
 from cnnlens.errors import CnnlensError
+from cnnlens.kinds import kind_of
 from cnnlens.layout import Geometry
 from cnnlens.network.graph import Layer
 from cnnlens.network.weight import Stored, Weight
 
 __all__ = ["argument_kinds", "geometry_of_entry", "torch_weight", "unused_layers", "weight_names"]
 
-_NORMAL = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"}
-_KERNEL = {"weight": "kernel", "bias": "bias"}
-_ROLES: Mapping[str, tuple[str, Mapping[str, str]]] = {
-    **{f"conv{n}d": (f"Conv{n}D", _KERNEL) for n in (1, 2, 3)},
-    **{f"conv_transpose{n}d": (f"Conv{n}DTranspose", _KERNEL) for n in (1, 2, 3)},
-    "linear": ("Dense", _KERNEL),
-    "batch_norm": ("BatchNormalization", _NORMAL),
-    "_native_batch_norm_legit_no_training": ("BatchNormalization", _NORMAL),
-    "layer_norm": ("LayerNormalization", _NORMAL),
-    "native_layer_norm": ("LayerNormalization", _NORMAL),
-    "group_norm": ("GroupNormalization", _NORMAL),
-    "native_group_norm": ("GroupNormalization", _NORMAL),
-    "rms_norm": ("RMSNormalization", {"weight": "scale"}),
-    "embedding": ("Embedding", {"weight": "embeddings"}),
-    "prelu": ("PReLU", {"weight": "alpha"}),
-}
-
 
 def argument_kinds(op: str, arguments: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
     """Find the kind and role of each array that an operator takes, by the array's name in its layer."""
-    kind, roles = _ROLES.get(op, ("", {}))
+    row = kind_of(op)
+    kind, roles = row.name, layout.roles_in("torch", row.name)
     named = {argument: cast("dict[str, Any]", value) for argument, value in arguments.items() if _is_weight(value)}
     found = {str(value["weight"]): (kind, roles[name]) for name, value in named.items() if name in roles}
-    recurrent = {"lstm": "LSTM", "gru": "GRU", "rnn_tanh": "SimpleRNN", "rnn_relu": "SimpleRNN"}.get(op)
-    if recurrent:
+    if row.cell:
         for name in weight_names(arguments):
             role = {"weight_ih": "kernel", "weight_hh": "recurrent_kernel"}.get(name.rpartition(".")[2][:9])
             if role is not None:
-                found[name] = (recurrent, role)
+                found[name] = (kind, role)
     return found
 
 
