@@ -47,9 +47,9 @@ def activation_named(name: str) -> str:
 
 def keeps_features(name: str) -> bool:
     """Tell whether each feature of a flattened map is behind the kind where it was before."""
-    return kind_of(name).features in (Features.KEPT, Features.MERGED)
+    return kind_of(name).features in (Features.ALONE, Features.KEPT, Features.MERGED)
 
 
 def hands_on(name: str) -> bool:
     """Tell whether the kind takes one map's features in any order, and hands them on in the same."""
-    return kind_of(name).features is Features.KEPT
+    return kind_of(name).features in (Features.ALONE, Features.KEPT)

@@ -22,13 +22,14 @@ class Rounding(Enum):
 class Features(Enum):
     """Says what becomes of the features of a flattened map ``(N, F)``, whose order a Dense behind it depends on."""
 
-    KEPT = "each is where it was, and all are treated alike"
+    ALONE = "each value is treated alike, whatever its place and the others"
+    KEPT = "each is where it was, with a vector's entry of its own or beside all others"
     MERGED = "each is where it was, where all operands have the same order"
     REORDERED = "they are put in another order, or beside others"
     MIXED = "they are mixed, or there are none"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Kind:
     """Holds what a kind of layer, or of operation between layers, is.
 

@@ -13,7 +13,7 @@ from cnnlens.kinds.kind import Features, Kind, Rounding
 __all__ = ["LAYERS"]
 
 NONE, ONCE, EACH, PRODUCTS, OTHER = Rounding
-KEPT, MERGED, REORDERED, MIXED = Features
+ALONE, KEPT, MERGED, REORDERED, MIXED = Features
 
 
 def _row(name: str, rounding: Rounding = OTHER, features: Features = MIXED, aten: str = "", **facts: Any) -> Kind:
@@ -42,13 +42,13 @@ _RECURRENT = {"weights": "kernel recurrent_kernel bias", "takes_masks": True}
 # A line a row.
 # fmt: off
 LAYERS: tuple[Kind, ...] = (
-    _row("InputLayer", NONE, KEPT),
+    _row("InputLayer", NONE),
     # --- products
     *_ranks("Conv{n}D", PRODUCTS, MIXED, "conv{n}d", weights="kernel bias", older="Convolution{n}D",
             modules="Conv{n}d"),
     *_ranks("Conv{n}DTranspose", PRODUCTS, MIXED, "conv_transpose{n}d", weights="kernel bias",
             older="Convolution{n}DTranspose Deconvolution{n}D", modules="ConvTranspose{n}d"),
-    *_ranks("DepthwiseConv{n}D", PRODUCTS, MIXED, weights="kernel bias"),
+    *_ranks("DepthwiseConv{n}D", PRODUCTS, MIXED, weights="kernel bias", of="12"),
     *_ranks("SeparableConv{n}D", weights="depthwise_kernel pointwise_kernel bias", older="SeparableConvolution{n}D",
             of="12"),
     *_ranks("LocallyConnected{n}D", PRODUCTS, MIXED, weights="kernel bias", of="12"),
@@ -73,10 +73,10 @@ LAYERS: tuple[Kind, ...] = (
     _row("PReLU", EACH, KEPT, "prelu _prelu_kernel", weights="alpha", modules="PReLU"),
     # --- activations
     _row("Activation", OTHER, KEPT),
-    _row("ReLU", OTHER, KEPT, at_least_zero=True),
-    _row("LeakyReLU", OTHER, KEPT),
-    _row("ELU", OTHER, KEPT),
-    _row("ThresholdedReLU", OTHER, KEPT),
+    _row("ReLU", OTHER, ALONE, at_least_zero=True),
+    _row("LeakyReLU", OTHER, ALONE),
+    _row("ELU", OTHER, ALONE),
+    _row("ThresholdedReLU", OTHER, ALONE),
     # --- merges
     _row("Add", ONCE, MERGED, "add", home="numpy", torch="{a} + {b}"),
     _row("Subtract", ONCE, MERGED, "sub subtract rsub", home="numpy", torch="{a} - {b}"),
@@ -115,7 +115,8 @@ LAYERS: tuple[Kind, ...] = (
     _row("Masking", NONE),
     _row("LSTM", OTHER, MIXED, "lstm", cell="LSTMCell", gates=4, modules="LSTM", **_RECURRENT),
     _row("GRU", OTHER, MIXED, "gru", cell="GRUCell", gates=3, modules="GRU", **_RECURRENT),
-    _row("SimpleRNN", OTHER, MIXED, "rnn_tanh rnn_relu", cell="SimpleRNNCell", gates=1, modules="RNN RNNCell", **_RECURRENT),
+    _row("SimpleRNN", OTHER, MIXED, "rnn_tanh rnn_relu", cell="SimpleRNNCell", gates=1, modules="RNN RNNCell",
+         **_RECURRENT),
     *_ranks("ConvLSTM{n}D", OTHER, MIXED, cell="ConvLSTM{n}DCell", gates=4, **_RECURRENT),
     _row("CuDNNLSTM", gates=4, weights="kernel recurrent_kernel bias"),
     _row("CuDNNGRU", gates=3, weights="kernel recurrent_kernel bias"),
@@ -127,14 +128,14 @@ LAYERS: tuple[Kind, ...] = (
     _row("Attention", weights=None),
     _row("AdditiveAttention", weights=None),
     # --- nothing at inference
-    _row("Identity", NONE, KEPT, "clone contiguous alias detach lift_fresh_copy lift lift_fresh lift_copy detach_copy "
+    _row("Identity", NONE, ALONE, "clone contiguous alias detach lift_fresh_copy lift lift_fresh lift_copy detach_copy "
          "alias_copy resolve_conj resolve_neg view_as_real_copy data requires_grad"),
-    _row("ActivityRegularization", NONE, KEPT),
-    _row("Dropout", NONE, KEPT, "dropout native_dropout _fused_dropout", training_only=True),
-    _row("AlphaDropout", NONE, KEPT, "alpha_dropout feature_alpha_dropout", training_only=True),
-    *_ranks("SpatialDropout{n}D", NONE, KEPT, training_only=True, of="13"),
-    _row("SpatialDropout2D", NONE, KEPT, "feature_dropout", training_only=True),
-    *(_row(name, NONE, KEPT, training_only=True) for name in (
+    _row("ActivityRegularization", NONE, ALONE),
+    _row("Dropout", NONE, ALONE, "dropout native_dropout _fused_dropout", training_only=True),
+    _row("AlphaDropout", NONE, ALONE, "alpha_dropout feature_alpha_dropout", training_only=True),
+    *_ranks("SpatialDropout{n}D", NONE, ALONE, training_only=True, of="13"),
+    _row("SpatialDropout2D", NONE, ALONE, "feature_dropout", training_only=True),
+    *(_row(name, NONE, ALONE, training_only=True) for name in (
         "GaussianDropout", "GaussianNoise", "RandomBrightness", "RandomColorDegeneration", "RandomColorJitter",
         "RandomContrast", "RandomElasticTransform", "RandomErasing", "RandomFlip", "RandomGaussianBlur",
         "RandomGrayscale", "RandomHue", "RandomInvert", "RandomPerspective", "RandomPosterization", "RandomRotation",

@@ -13,7 +13,7 @@ from cnnlens.kinds.kind import Features, Kind, Rounding
 __all__ = ["OPERATIONS"]
 
 NONE, ONCE, EACH, PRODUCTS, OTHER = Rounding
-KEPT, MERGED, REORDERED, MIXED = Features
+ALONE, KEPT, MERGED, REORDERED, MIXED = Features
 
 
 def _row(
@@ -34,7 +34,7 @@ def _activation(
         "_" + char.lower() if char.isupper() else char for char in name
     ).lstrip("_")
     module = f"nn.{module}" if module else ""
-    return _row(name, home, aten, rounding, KEPT, torch, module=module, activation=activation, **facts)
+    return _row(name, home, aten, rounding, ALONE, torch, module=module, activation=activation, **facts)
 
 
 # A line a row; the order of the activations is that in which another one than the model's is looked for.
@@ -84,48 +84,48 @@ OPERATIONS: tuple[Kind, ...] = (
                 arguments=(("threshold", "threshold", 0.0), ("value", "default_value", 0.0))),
 
     # --- functions of single numbers: name, home, aten, rounding, features, expression
-    _row("Abs", "numpy", "abs absolute", NONE, KEPT, "{x}.abs()", older=("Absolute",)),
-    _row("Negative", "numpy", "neg negative", NONE, KEPT, "-{x}"),
-    _row("Sign", "numpy", "sign sgn", NONE, KEPT, "{x}.sign()"),
-    _row("Floor", "numpy", "floor", NONE, KEPT, "{x}.floor()"),
-    _row("Ceil", "numpy", "ceil", NONE, KEPT, "{x}.ceil()"),
-    _row("Trunc", "numpy", "trunc", NONE, KEPT, "{x}.trunc()"),
-    _row("Frac", "", "frac", NONE, KEPT),
-    _row("Round", "numpy", "round", OTHER, KEPT),
-    _row("Clip", "numpy", "clamp clip clamp_min clamp_max", NONE, KEPT),
-    _row("Cast", "core", "to _to_copy type_as float double half bfloat16 int long bool cpu cuda", EACH, KEPT),
-    _row("Positive", "", "positive", NONE, KEPT, "{x}"),
-    _row("Copy", "numpy", "copy", NONE, KEPT, "{x}"),
-    _row("StopGradient", "core", "", NONE, KEPT, "{x}"),
-    _row("ZerosLike", "numpy", "zeros_like", NONE, KEPT, "torch.zeros_like({x})"),
-    _row("OnesLike", "numpy", "ones_like full_like", NONE, KEPT, "torch.ones_like({x})"),
-    _row("Isnan", "numpy", "isnan", NONE, KEPT, "{x}.isnan()"),
-    _row("Isinf", "numpy", "isinf", NONE, KEPT, "{x}.isinf()"),
-    _row("Isfinite", "numpy", "isfinite", NONE, KEPT, "{x}.isfinite()"),
-    _row("LogicalNot", "numpy", "logical_not bitwise_not", NONE, KEPT, "{x}.logical_not()"),
-    _row("Square", "numpy", "square", ONCE, KEPT, "{x}.square()"),
-    _row("Sqrt", "numpy", "sqrt", ONCE, KEPT, "{x}.sqrt()"),
-    _row("Rsqrt", "math", "rsqrt", EACH, KEPT, "{x}.rsqrt()"),
-    _row("Reciprocal", "numpy", "reciprocal", EACH, KEPT, "{x}.reciprocal()"),
-    _row("Exp2", "numpy", "exp2", EACH, KEPT, "{x}.exp2()"),
-    _row("Expm1", "numpy", "expm1", EACH, KEPT, "{x}.expm1()"),
-    _row("Log", "numpy", "log", EACH, KEPT, "{x}.log()"),
-    _row("Log2", "numpy", "log2", EACH, KEPT, "{x}.log2()"),
-    _row("Log10", "numpy", "log10", EACH, KEPT, "{x}.log10()"),
-    _row("Log1p", "numpy", "log1p", EACH, KEPT, "{x}.log1p()"),
-    _row("Sin", "numpy", "sin", EACH, KEPT, "{x}.sin()"),
-    _row("Cos", "numpy", "cos", EACH, KEPT, "{x}.cos()"),
-    _row("Tan", "numpy", "tan", EACH, KEPT, "{x}.tan()"),
-    _row("Arcsin", "numpy", "asin", EACH, KEPT, "{x}.asin()"),
-    _row("Arccos", "numpy", "acos", EACH, KEPT, "{x}.acos()"),
-    _row("Arctan", "numpy", "atan", EACH, KEPT, "{x}.atan()"),
-    _row("Sinh", "numpy", "sinh", EACH, KEPT, "{x}.sinh()"),
-    _row("Cosh", "numpy", "cosh", EACH, KEPT, "{x}.cosh()"),
-    _row("Arcsinh", "numpy", "asinh", EACH, KEPT, "{x}.asinh()"),
-    _row("Arccosh", "numpy", "acosh", EACH, KEPT, "{x}.acosh()"),
-    _row("Arctanh", "numpy", "atanh", EACH, KEPT, "{x}.atanh()"),
-    _row("Erf", "math", "erf", EACH, KEPT, "torch.erf({x})"),
-    _row("Erfc", "math", "erfc", EACH, KEPT),
+    _row("Abs", "numpy", "abs absolute", NONE, ALONE, "{x}.abs()", older=("Absolute",)),
+    _row("Negative", "numpy", "neg negative", NONE, ALONE, "-{x}"),
+    _row("Sign", "numpy", "sign sgn", NONE, ALONE, "{x}.sign()"),
+    _row("Floor", "numpy", "floor", NONE, ALONE, "{x}.floor()"),
+    _row("Ceil", "numpy", "ceil", NONE, ALONE, "{x}.ceil()"),
+    _row("Trunc", "numpy", "trunc", NONE, ALONE, "{x}.trunc()"),
+    _row("Frac", "", "frac", NONE, ALONE),
+    _row("Round", "numpy", "round", OTHER, ALONE),
+    _row("Clip", "numpy", "clamp clip clamp_min clamp_max", NONE, ALONE),
+    _row("Cast", "core", "to _to_copy type_as float double half bfloat16 int long bool cpu cuda", EACH, ALONE),
+    _row("Positive", "", "positive", NONE, ALONE, "{x}"),
+    _row("Copy", "numpy", "copy", NONE, ALONE, "{x}"),
+    _row("StopGradient", "core", "", NONE, ALONE, "{x}"),
+    _row("ZerosLike", "numpy", "zeros_like", NONE, ALONE, "torch.zeros_like({x})"),
+    _row("OnesLike", "numpy", "ones_like full_like", NONE, ALONE, "torch.ones_like({x})"),
+    _row("Isnan", "numpy", "isnan", NONE, ALONE, "{x}.isnan()"),
+    _row("Isinf", "numpy", "isinf", NONE, ALONE, "{x}.isinf()"),
+    _row("Isfinite", "numpy", "isfinite", NONE, ALONE, "{x}.isfinite()"),
+    _row("LogicalNot", "numpy", "logical_not bitwise_not", NONE, ALONE, "{x}.logical_not()"),
+    _row("Square", "numpy", "square", ONCE, ALONE, "{x}.square()"),
+    _row("Sqrt", "numpy", "sqrt", ONCE, ALONE, "{x}.sqrt()"),
+    _row("Rsqrt", "math", "rsqrt", EACH, ALONE, "{x}.rsqrt()"),
+    _row("Reciprocal", "numpy", "reciprocal", EACH, ALONE, "{x}.reciprocal()"),
+    _row("Exp2", "numpy", "exp2", EACH, ALONE, "{x}.exp2()"),
+    _row("Expm1", "numpy", "expm1", EACH, ALONE, "{x}.expm1()"),
+    _row("Log", "numpy", "log", EACH, ALONE, "{x}.log()"),
+    _row("Log2", "numpy", "log2", EACH, ALONE, "{x}.log2()"),
+    _row("Log10", "numpy", "log10", EACH, ALONE, "{x}.log10()"),
+    _row("Log1p", "numpy", "log1p", EACH, ALONE, "{x}.log1p()"),
+    _row("Sin", "numpy", "sin", EACH, ALONE, "{x}.sin()"),
+    _row("Cos", "numpy", "cos", EACH, ALONE, "{x}.cos()"),
+    _row("Tan", "numpy", "tan", EACH, ALONE, "{x}.tan()"),
+    _row("Arcsin", "numpy", "asin", EACH, ALONE, "{x}.asin()"),
+    _row("Arccos", "numpy", "acos", EACH, ALONE, "{x}.acos()"),
+    _row("Arctan", "numpy", "atan", EACH, ALONE, "{x}.atan()"),
+    _row("Sinh", "numpy", "sinh", EACH, ALONE, "{x}.sinh()"),
+    _row("Cosh", "numpy", "cosh", EACH, ALONE, "{x}.cosh()"),
+    _row("Arcsinh", "numpy", "asinh", EACH, ALONE, "{x}.asinh()"),
+    _row("Arccosh", "numpy", "acosh", EACH, ALONE, "{x}.acosh()"),
+    _row("Arctanh", "numpy", "atanh", EACH, ALONE, "{x}.atanh()"),
+    _row("Erf", "math", "erf", EACH, ALONE, "torch.erf({x})"),
+    _row("Erfc", "math", "erfc", EACH, ALONE),
 
     # --- of two numbers: an expression of operators takes numbers too, torch.name alone takes tensors
     _row("Divide", "numpy", "div divide true_divide", ONCE, MERGED, "{a} / {b}"),

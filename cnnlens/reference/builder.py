@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cnnlens.errors import UnsupportedLayerError
+from cnnlens.kinds import kind_of
 from cnnlens.reference.bare.ops import build_bare, is_bare
 from cnnlens.reference.bare.table import OPERATIONS
 from cnnlens.reference.keras import activations as _activations
@@ -37,10 +38,15 @@ _MODULES = (
 # Layers that are Keras' own and are not computed, with the reason that a person is given.
 _CUDNN = "its weights are those of NVIDIA's own layout, which is not computed by the reference"
 _ATTENTION = "attention is not computed by the reference"
-_REFUSED = {
+_CATEGORIES = "numbers made of words or categories are not computed by the reference"
+REFUSED = {
     **dict.fromkeys(("CuDNNLSTM", "CuDNNGRU"), _CUDNN),
     **dict.fromkeys(("MultiHeadAttention", "GroupQueryAttention", "Attention", "AdditiveAttention"), _ATTENTION),
     "Lambda": "it holds Python code of whoever wrote the file, which is never run here",
+    **dict.fromkeys(("Discretization", "CategoryEncoding", "StringLookup", "IntegerLookup"), _CATEGORIES),
+    **dict.fromkeys(("Hashing", "HashedCrossing", "TextVectorization"), _CATEGORIES),
+    "ReversibleEmbedding": "it computes one of two things, and which is said by the call alone",
+    "STFTSpectrogram": "spectrograms are not computed by the reference",
     "RandomCrop": "which part it keeps is random, or depends on the Keras version",
 }
 
@@ -64,8 +70,8 @@ def build(kind: str, module: str | None, config: Mapping[str, Any], keras_versio
     if operation is not None:
         return operation
     shown = printable(kind)
-    if not bare and kind in _REFUSED:
-        raise UnsupportedLayerError(f"{shown}: {_REFUSED[kind]}")
+    if not bare and kind_of(kind).name in REFUSED:
+        raise UnsupportedLayerError(f"{shown}: {REFUSED[kind_of(kind).name]}")
     if bare:
         raise UnsupportedLayerError(f"the reference has no op {shown}; {nearest(kind, OPERATIONS)}")
     where = f" of {printable(module)}" if module and not module.startswith("keras") else ""

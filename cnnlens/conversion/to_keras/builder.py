@@ -17,25 +17,12 @@ from numpy.typing import NDArray
 from cnnlens.conversion.to_keras.depth_order import depth_order
 from cnnlens.conversion.to_keras.held import FlatOrder, Held, channels_last, identity
 from cnnlens.errors import UnsupportedLayerError
+from cnnlens.kinds import kind_of
 from cnnlens.network.graph import Shape
 
 __all__ = ["Builder", "Made", "by_features"]
 
 Arrays = Mapping[str, NDArray[Any]]
-
-# Where Keras keeps the class of an operation, where it is not keras.src.ops.numpy.
-_HOMES: dict[str, str] = {
-    **dict.fromkeys(("Rsqrt", "Erf", "Logsumexp"), "math"),
-    **dict.fromkeys(("StopGradient", "Cast", "Unstack", "Slice"), "core"),
-    **dict.fromkeys(
-        "Relu Relu6 Sigmoid Silu Softplus Softsign TanhShrink Selu HardSigmoid HardSilu HardTanh LogSigmoid SparsePlus "
-        "SparseSigmoid LeakyRelu Elu Celu Gelu Squareplus HardShrink SoftShrink Threshold Softmax LogSoftmax Sparsemax "
-        "Glu Normalize OneHot".split(),
-        "nn",
-    ),
-    "Norm": "linalg",
-    "Resize": "image",
-}
 
 
 @dataclass
@@ -140,7 +127,7 @@ class Builder:
     ) -> Held:
         """Call an operation of ``keras.ops``; ``args`` hold tensors, numbers, arrays, slices, and lists of them."""
         found = self._free(name)
-        module = f"keras.src.ops.{_HOMES.get(kind, 'numpy')}"
+        module = f"keras.src.ops.{kind_of(kind).home or 'numpy'}"
         config = {"name": found, **settings}
         entry = {"module": module, "class_name": kind, "config": config, "registered_name": kind, "name": found}
         self.made[found] = Made(entry)

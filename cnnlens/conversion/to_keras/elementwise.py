@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from cnnlens.conversion.to_keras.held import Held, identity
 from cnnlens.conversion.to_keras.step import Step, aten, reference
 from cnnlens.errors import UnsupportedLayerError
+from cnnlens.kinds import ACTIVATIONS, OPERATORS, Features, kind_of
 from cnnlens.reference.aten.given import Tensor, WeightName, is_operand
 from cnnlens.reference.aten.operations import AtenOperation
 from cnnlens.reference.keras.activations import Identity
-from cnnlens.reference.keras.merging import Merge
+from cnnlens.reference.keras.merging import MERGES, Merge
 
 __all__ = ["aligned", "write_operation"]
 
@@ -27,10 +28,6 @@ _MOST_NUMBERS = 100_000
 
 Setting = tuple[str, Mapping[str, Any]]
 Get = Callable[[str, float], float]
-
-
-def _activation(name: str) -> Callable[[Get], Setting]:
-    return lambda get: ("Activation", {"activation": name})
 
 
 def _clipped(get: Get) -> Setting:
@@ -46,30 +43,20 @@ def _relu(maximum: float | None) -> Callable[[Get], Setting]:
     return lambda get: ("ReLU", {"max_value": maximum, "negative_slope": 0.0, "threshold": 0.0})
 
 
-# Operator -> the Keras layer, or (capitalised as keras.ops has it) the operation, with its settings.
+# Operators that Keras has a layer for, with settings of its own.
 _LAYERS: dict[str, Callable[[Get], Setting]] = {
     "relu": _relu(None),
     "relu6": _relu(6.0),
     "hardtanh": _clipped,
-    "sigmoid": _activation("sigmoid"),
-    "tanh": _activation("tanh"),
-    "silu": _activation("silu"),
-    "mish": _activation("mish"),
-    "hardswish": _activation("hard_silu"),
-    "hardsigmoid": _activation("hard_sigmoid"),
-    "log_sigmoid": _activation("log_sigmoid"),
-    "selu": _activation("selu"),
-    "softsign": _activation("softsign"),
-    "tanhshrink": _activation("tanh_shrink"),
     "leaky_relu": lambda get: ("LeakyReLU", {"negative_slope": get("negative_slope", 0.01)}),
-    "celu": lambda get: ("Celu", {"alpha": get("alpha", 1.0)}),
-    "hardshrink": lambda get: ("HardShrink", {"threshold": get("lambd", 0.5)}),
-    "softshrink": lambda get: ("SoftShrink", {"threshold": get("lambd", 0.5)}),
-    "threshold": lambda get: ("Threshold", {"threshold": get("threshold", 0.0), "default_value": get("value", 0.0)}),
-    "rrelu": lambda get: ("LeakyReLU", {"negative_slope": (get("lower", 0.125) + get("upper", 1 / 3)) / 2}),
+    **dict.fromkeys(
+        ("rrelu", "rrelu_with_noise", "rrelu_with_noise_functional"),
+        lambda get: ("LeakyReLU", {"negative_slope": (get("lower", 0.125) + get("upper", 1 / 3)) / 2}),
+    ),
 }
 _KERAS_LAYERS = ("ReLU", "LeakyReLU", "ELU", "Activation", "Softmax")
-_NEVER_NEGATIVE = ("relu", "relu6", "sigmoid", "hardsigmoid")
+# Activations that are written below.
+_OWN = ("exponential", "elu", "gelu", "softplus", "glu", "softmax", "log_softmax")
 
 
 def _written(step: Step, kind: str, settings: Mapping[str, Any], at_least_zero: bool = False) -> Held:
@@ -79,11 +66,16 @@ def _written(step: Step, kind: str, settings: Mapping[str, Any], at_least_zero: 
     return replace(result, flat=x.flat, at_least_zero=at_least_zero)
 
 
-@aten(*_LAYERS)
+@aten(*(operator for row in ACTIVATIONS.values() if row.activation not in _OWN for operator in row.aten))
 def _simple(step: Step) -> Held:
-    name = step.given.name
-    kind, settings = _LAYERS[name](step.given.number)
-    return _written(step, kind, settings, name in _NEVER_NEGATIVE or (name == "hardtanh" and kind == "ReLU"))
+    get, row = step.given.number, OPERATORS[step.given.name]
+    if step.given.name in _LAYERS:
+        kind, settings = _LAYERS[step.given.name](get)
+    elif row.arguments:
+        kind, settings = row.name, {setting: get(name, default) for name, setting, default in row.arguments}
+    else:
+        kind, settings = "Activation", {"activation": row.activation}
+    return _written(step, kind, settings, row.at_least_zero or kind == "ReLU")
 
 
 @aten("elu")
@@ -191,9 +183,6 @@ def _numbers(step: Step, found: NDArray[Any]) -> NDArray[Any]:
     return step.builder.rounded(found, f"the constant beside {step.call.layer.shown}")
 
 
-_MERGES = ("Add", "Subtract", "Multiply", "Maximum", "Minimum")
-
-
 @reference(Merge)
 def _merge(step: Step) -> Held:
     if any(held.constant is not None for held in step.tensors):
@@ -219,7 +208,8 @@ def write_operation(step: Step) -> Held:
     operation = cast(AtenOperation, step.operation)
     kind, operands = operation.kind, list(operation.template)
     name = step.given.name
-    if kind not in _ELEMENTWISE or name in ("nan_to_num", "full_like", "empty_like", "slice_scatter", "select_scatter"):
+    row = kind_of(kind)
+    if not row.home or row.features not in (Features.ALONE, Features.MERGED) or name in ("nan_to_num", "full_like"):
         raise UnsupportedLayerError("Keras has no such operation")
     if kind == "FloorDivide" and step.given.get("rounding_mode") == "trunc":
         raise UnsupportedLayerError("Keras has no division that rounds towards zero")
@@ -275,7 +265,7 @@ def write_operation(step: Step) -> Held:
 
 def _call(step: Step, kind: str, args: list[Any], axes: Sequence[int], operation: AtenOperation) -> Held:
     held = [value for value in args if isinstance(value, Held)]
-    if kind in _MERGES and len(held) == len(args) == 2 and held[0].rank == held[1].rank:
+    if kind in MERGES and len(held) == len(args) == 2 and held[0].rank == held[1].rank:
         return step.layer(kind, held, {}, axes=axes)
     if kind == "Clip":
         return _clip(step, args, axes)
@@ -317,11 +307,3 @@ def _channel_scale(step: Step, operands: Sequence[Any], x: Held) -> Held | None:
         "use_bias": False,
     }
     return step.layer(f"DepthwiseConv{x.rank - 2}D", x, config, {"kernel": array.reshape(*ones, channels, 1)})
-
-
-_ELEMENTWISE = frozenset(
-    "Add Subtract Multiply Divide Power Maximum Minimum Mod FloorDivide Arctan2 Hypot Logaddexp Greater GreaterEqual "
-    "Less LessEqual Equal NotEqual LogicalAnd LogicalOr LogicalXor Negative Abs Square Sqrt Rsqrt Reciprocal Sign Exp "
-    "Exp2 Expm1 Log Log2 Log10 Log1p Sin Cos Tan Arcsin Arccos Arctan Sinh Cosh Arcsinh Arccosh Arctanh Erf Floor Ceil "
-    "Trunc Isnan Isinf Isfinite LogicalNot ZerosLike OnesLike Clip Where Round Copy".split()
-)

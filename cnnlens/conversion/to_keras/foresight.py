@@ -10,20 +10,12 @@ from collections.abc import Callable
 
 from cnnlens.conversion.to_keras.held import channels_last, identity
 from cnnlens.conversion.to_keras.step import operator_name
+from cnnlens.kinds import Features, kind_of
 from cnnlens.network.graph import Call, Ref
 from cnnlens.network.network import Network
 
 __all__ = ["Foresight"]
 
-# Operators that treat every value alike, whatever its place.
-_EACH_VALUE = frozenset(
-    "relu relu6 hardtanh sigmoid tanh silu mish hardswish hardsigmoid log_sigmoid selu softsign tanhshrink leaky_relu "
-    "celu hardshrink softshrink threshold rrelu elu gelu softplus dropout native_dropout alpha_dropout clone "
-    "contiguous alias detach lift_fresh_copy neg abs square sqrt rsqrt exp log clamp clip clamp_min clamp_max to "
-    "_to_copy".split()
-)
-# And those that know each feature, with vectors that can be put in another order.
-_EACH_FEATURE = _EACH_VALUE | {"batch_norm", "_native_batch_norm_legit_no_training", "prelu", "_prelu_kernel"}
 _SPATIAL = (
     "conv1d", "conv2d", "conv3d", "conv_transpose", "convolution", "max_pool", "avg_pool", "adaptive_", "upsample_",
     "pixel_", "channel_shuffle", "native_channel_shuffle", "group_norm", "native_group_norm", "instance_norm",
@@ -66,7 +58,11 @@ class Foresight:
         name, _ = operator_name(call.layer.entry)
         if name in ("linear", "addmm"):
             return call.refs == (ref,)
-        return name in _EACH_FEATURE and call.refs == (ref,) and self.keeps_flat(Ref(call.name))
+        row = kind_of(name)
+        # A vector with an entry for each feature can be put in any order.
+        told_apart = row.name in ("BatchNormalization", "PReLU")
+        known = row.features is Features.ALONE or told_apart
+        return known and call.refs == (ref,) and self.keeps_flat(Ref(call.name))
 
     def order(self, ref: Ref) -> tuple[int, ...]:
         """Choose the order of axes in which an input is best given: what its first opinionated reader wants."""

@@ -11,6 +11,7 @@ from cnnlens.conversion.to_torch.names import identifier
 from cnnlens.conversion.to_torch.weights import Entry, LayerWeights
 from cnnlens.conversion.to_torch.writer import ClassWriter, Statement
 from cnnlens.errors import UnsupportedLayerError
+from cnnlens.kinds import KINDS
 from cnnlens.network.graph import Shape
 from cnnlens.reference import Operation
 
@@ -171,13 +172,13 @@ RULES: dict[str, Rule] = {}
 
 
 def rule(*kinds: str) -> Callable[[Rule], Rule]:
-    """Decorator: the function converts layers of these kinds (Keras class names)."""
+    """Decorator: the function converts layers of these kinds (Keras class names), by their older names too."""
 
     def add(function: Rule) -> Rule:
-        for kind in kinds:
-            if kind in RULES:
-                raise ValueError(f"two rules for {kind}")
-            RULES[kind] = function
+        for name in (name for kind in kinds for name in (kind, *KINDS[kind].older)):
+            if name in RULES:
+                raise ValueError(f"two rules for {name}")
+            RULES[name] = function
         return function
 
     return add

@@ -237,7 +237,7 @@ def _additive_attention(config: Config) -> Declared:
 _RULES: Mapping[str, Rule] = {
     **{f"Conv{rank}D": _conv(rank) for rank in (1, 2, 3)},
     **{f"Conv{rank}DTranspose": _conv_transpose(rank) for rank in (1, 2, 3)},
-    **{f"DepthwiseConv{rank}D": _depthwise(rank) for rank in (1, 2, 3)},
+    **{f"DepthwiseConv{rank}D": _depthwise(rank) for rank in (1, 2)},
     **{f"SeparableConv{rank}D": _separable(rank) for rank in (1, 2)},
     **{f"LocallyConnected{rank}D": _locally_connected for rank in (1, 2)},
     "Dense": _dense,

@@ -14,7 +14,7 @@ from cnnlens.reference.aten.registry import aten
 from cnnlens.reference.bare.functions import of_one_dtype
 from cnnlens.reference.bare.rules import broadcast, same
 from cnnlens.reference.bare.table import BINARY, UNARY
-from cnnlens.reference.keras.merging import Merge
+from cnnlens.reference.keras.merging import MERGES, Merge
 from cnnlens.reference.operation import Array
 
 __all__ = ["binary"]
@@ -42,7 +42,6 @@ def _operators(functions: Mapping[str, Callable[..., Any]]) -> dict[str, tuple[s
 
 
 _UNARY, _BINARY = _operators(UNARY), _operators(BINARY)
-_MERGES = ("Add", "Subtract", "Multiply", "Maximum", "Minimum")
 
 
 @aten(*_UNARY)
@@ -55,7 +54,7 @@ def binary(
     given: Given, kind: str, function: Callable[[Any, Any], Any], first: Any, second: Any, alpha: Any = 1
 ) -> Translation:
     """Make a function of two operands, the second times ``alpha``: a merge of two tensors of one rank, else on any."""
-    if kind in _MERGES and alpha == 1 and isinstance(first, Tensor) and isinstance(second, Tensor):
+    if kind in MERGES and alpha == 1 and isinstance(first, Tensor) and isinstance(second, Tensor):
         shapes = given.shape(first), given.shape(second)
         if shapes[0] and shapes[1] and len(shapes[0]) == len(shapes[1]) and first.index < second.index:
             return layer(Merge(kind, {}, (3,)), ([first, second],))

@@ -71,7 +71,7 @@ def _scattered(given: Given) -> Translation:
         out[(slice(None),) * place + (part,)] = source
         return out
 
-    return bare(given, "Where", call, BY_RUNNING, [given.main, given.get("src")])
+    return bare(given, "Scatter", call, BY_RUNNING, [given.main, given.get("src")])
 
 
 @aten("index_select", "gather", "take_along_dim")
@@ -119,7 +119,7 @@ def _index_put(given: Given) -> Translation:
     def shape(_: Settings, x: Any, *rest: Any) -> Any:
         return x
 
-    kind = "Fold" if added else "Where"
+    kind = "Fold" if added else "Scatter"
     return bare(given, kind, call, shape, [given.main, places, given.get("values")], {"accumulate": added})
 
 
@@ -239,7 +239,7 @@ def _stack(given: Given) -> Translation:
 @aten("tril", "triu")
 def _triangle(given: Given) -> Translation:
     function, diagonal = (np.tril if given.name == "tril" else np.triu), given.integer("diagonal", 0)
-    return moved(given, "Where", lambda x: function(x, diagonal), {"diagonal": diagonal})
+    return moved(given, "Scatter", lambda x: function(x, diagonal), {"diagonal": diagonal})
 
 
 @aten("topk", "sort")

@@ -9,52 +9,25 @@ from cnnlens.conversion.to_torch.held import Held, listed
 from cnnlens.conversion.to_torch.names import literal
 from cnnlens.conversion.to_torch.use import Use, rule
 from cnnlens.errors import UnsupportedLayerError
+from cnnlens.kinds import ACTIVATIONS, LAYERS, activation_named
 from cnnlens.reference.arithmetic.functions import find_activation, number_of
 from cnnlens.reference.keras.activations import Masking
 from cnnlens.text import printable
 
-__all__ = ["activated", "apply_named", "named", "settings_of"]
+__all__ = ["activated", "applied", "apply_named", "named", "settings_of"]
 
 Settings = Mapping[str, Any]
 # A function's name and its settings.
 Named = tuple[str, dict[str, Any]]
 
-_ALIASES = {"swish": "silu", "hard_swish": "hard_silu", "exp": "exponential", "softmax_v2": "softmax"}
-
-# name -> (function, module): ``{x}`` is the input. Keras' name and PyTorch's mean the same function here.
-_PLAIN: dict[str, tuple[str, str]] = {
-    "relu": ("F.relu({x})", "nn.ReLU()"),
-    "relu6": ("F.relu6({x})", "nn.ReLU6()"),
-    "selu": ("F.selu({x})", "nn.SELU()"),
-    "sigmoid": ("torch.sigmoid({x})", "nn.Sigmoid()"),
-    "tanh": ("torch.tanh({x})", "nn.Tanh()"),
-    "silu": ("F.silu({x})", "nn.SiLU()"),
-    "mish": ("F.mish({x})", "nn.Mish()"),
-    "softsign": ("F.softsign({x})", "nn.Softsign()"),
-    "softplus": ("F.softplus({x}, threshold=40)", "nn.Softplus(threshold=40)"),
-    "hard_sigmoid": ("F.hardsigmoid({x})", "nn.Hardsigmoid()"),
-    "hard_silu": ("F.hardswish({x})", "nn.Hardswish()"),
-    "hard_tanh": ("F.hardtanh({x})", "nn.Hardtanh()"),
-    "log_sigmoid": ("F.logsigmoid({x})", "nn.LogSigmoid()"),
-    "tanh_shrink": ("F.tanhshrink({x})", "nn.Tanhshrink()"),
-    "exponential": ("torch.exp({x})", ""),
-    "hard_sigmoid_keras_2": ("torch.clamp(0.2 * {x} + 0.5, 0.0, 1.0)", ""),
-    "sparse_sigmoid": ("torch.clamp(({x} + 1) / 2, 0.0, 1.0)", ""),
-}
-# The same with a setting: (Keras' name of it, Keras' default in keras.activations).
-_SETTABLE: dict[str, tuple[str, float, str, str]] = {
-    "leaky_relu": ("negative_slope", 0.2, "F.leaky_relu({x}, {v})", "nn.LeakyReLU({v})"),
-    "elu": ("alpha", 1.0, "F.elu({x}, {v})", "nn.ELU({v})"),
-    "celu": ("alpha", 1.0, "F.celu({x}, {v})", "nn.CELU({v})"),
-    "hard_shrink": ("threshold", 0.5, "F.hardshrink({x}, {v})", "nn.Hardshrink({v})"),
-    "soft_shrink": ("threshold", 0.5, "F.softshrink({x}, {v})", "nn.Softshrink({v})"),
-}
+# Of a function that had another meaning in Keras 2.
+_HARD_SIGMOID_KERAS_2 = "torch.clamp(0.2 * {x} + 0.5, 0.0, 1.0)"
 _WHOLE_AXIS = ("softmax", "log_softmax", "sparsemax", "glu")
 
 
 def named(name: str, version: tuple[int, ...]) -> Named | None:
     """Find an activation by its name in a configuration; None for the identity."""
-    name = _ALIASES.get(name, name)
+    name = activation_named(name)
     if name == "linear":
         return None
     if name == "hard_sigmoid" and version and version[0] < 3:
@@ -111,32 +84,23 @@ def apply_named(use: Use, value: Held, name: str, given: Settings) -> Held:
     if name in _WHOLE_AXIS:
         return _over_axis(use, value, name, given)
     text, _ = _texts(use, name, given)
-    return value.new(text(_simple(use, value, text)))
+    return applied(use, value, text)
 
 
-def _simple(use: Use, value: Held, text: Callable[[str], str]) -> str:
-    """A variable where the formula names its input more than once or mixes it with operators."""
+def applied(use: Use, value: Held, text: Callable[[str], str]) -> Held:
+    """Write a formula of ``value``, by a variable where it names that more than once or mixes it with operators."""
     probe = text("\0")
-    if probe.count("\0") == 1 and ("(\0" in probe and ("\0)" in probe or "\0," in probe)):
-        return value.text
-    return value.text if value.text.isidentifier() else use.let(value.text, "inner")
+    alone = probe.count("\0") == 1 and ("(\0" in probe and ("\0)" in probe or "\0," in probe))
+    return value.new(text(value.text if alone or value.text.isidentifier() else use.let(value.text, "inner")))
 
 
 def _texts(use: Use, name: str, given: Settings) -> tuple[Callable[[str], str], str]:
     """The function of an elementwise activation as text, and its module's text (empty where there is none)."""
     if name == "general_relu":
         return _general_relu(use, given)
-    if name in _PLAIN:
-        function, module = _PLAIN[name]
+    if name == "hard_sigmoid_keras_2":
         _explain(use, name)
-        return lambda x: function.format(x=x), module
-    if name in _SETTABLE:
-        key, default, function, module = _SETTABLE[name]
-        value = given.get(key, default)
-        number = literal(float(value))
-        if name == "leaky_relu":
-            use.note("leaky", f"Keras' slope is {number} here; PyTorch's own default is 0.01.")
-        return lambda x: function.format(x=x, v=number), module.format(v=number)
+        return lambda x: _HARD_SIGMOID_KERAS_2.format(x=x), ""
     if name == "gelu":
         approximate = bool(given.get("approximate", True))
         use.note(
@@ -145,14 +109,14 @@ def _texts(use: Use, name: str, given: Settings) -> tuple[Callable[[str], str], 
         )
         more = ', approximate="tanh"' if approximate else ""
         return lambda x: f"F.gelu({x}{more})", 'nn.GELU(approximate="tanh")' if approximate else "nn.GELU()"
-    if name == "squareplus":
-        b = literal(given.get("b", 4))
-        return lambda x: f"({x} + torch.sqrt({x}.square() + {b})) / 2", ""
-    if name == "sparse_plus":
-        return lambda x: f"torch.where({x} < 1, ({x} + 1).clamp(min=0).square() / 4, {x})", ""
-    if name == "threshold":
-        limit, value = literal(float(given["threshold"])), literal(float(given["default_value"]))
-        return lambda x: f"F.threshold({x}, {limit}, {value})", f"nn.Threshold({limit}, {value})"
+    row = ACTIVATIONS.get(name)
+    if row is not None and row.torch:
+        _explain(use, name)
+        known = {**row.settings, **{setting: default for _, setting, default in row.arguments if not row.settings}}
+        values = {key: literal(float(given.get(key, default))) for key, default in known.items()}
+        if name == "leaky_relu":
+            use.note("leaky", f"Keras' slope is {values['negative_slope']} here; PyTorch's own default is 0.01.")
+        return lambda x: row.torch.format(x=x, **values), row.module.format(**values)
     raise UnsupportedLayerError(f"the activation '{printable(name)}' has no PyTorch code")
 
 
@@ -213,7 +177,7 @@ def activation(use: Use) -> Held:
     text, module = _texts(use, name, given)
     if module:
         return x.new(f"{use.module(module)}({x.text})")
-    return x.new(text(_simple(use, x, text)))
+    return applied(use, x, text)
 
 
 def _axis_layer(use: Use, x: Held, name: str, given: Settings) -> Held:
@@ -270,7 +234,11 @@ def masking(use: Use) -> Held:
     return x.new(f"torch.where({keep}, {text}, 0.0)")
 
 
-@rule("Dropout", "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D", "AlphaDropout")
+# Those that PyTorch has too.
+_DROPS = ("Dropout", "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D", "AlphaDropout")
+
+
+@rule(*_DROPS)
 def dropout(use: Use) -> Held:
     x = use.x
     rate = use.config.get("rate", 0.5)
@@ -286,13 +254,7 @@ def dropout(use: Use) -> Held:
     return x.new(f"{use.module(f'nn.Dropout({number})')}({x.text})")
 
 
-@rule(
-    "GaussianDropout", "GaussianNoise", "RandomBrightness", "RandomColorDegeneration", "RandomColorJitter",
-    "RandomContrast", "RandomElasticTransform", "RandomErasing", "RandomFlip", "RandomGaussianBlur",
-    "RandomGrayscale", "RandomHue", "RandomInvert", "RandomPerspective", "RandomPosterization", "RandomRotation",
-    "RandomSaturation", "RandomSharpness", "RandomShear", "RandomTranslation", "RandomZoom", "AugMix", "CutMix",
-    "MixUp", "RandAugment",
-)  # fmt: skip
+@rule(*(row.name for row in LAYERS if row.training_only and row.name not in _DROPS))
 def training_only(use: Use) -> Held:
     use.comments.append(f"{use.kind} acts in training alone, and is left out.")
     return use.x

@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 
 from cnnlens.conversion.to_torch.held import Held, dims_of, listed
 from cnnlens.conversion.to_torch.names import literal
-from cnnlens.conversion.to_torch.rules.activations import apply_named
+from cnnlens.conversion.to_torch.rules.activations import applied, apply_named
 from cnnlens.conversion.to_torch.rules.bare_moves import MOVES
 from cnnlens.conversion.to_torch.rules.merging import alike_held, lifted
 from cnnlens.conversion.to_torch.rules.scaling import constant_text
 from cnnlens.conversion.to_torch.use import Results, Use
+from cnnlens.kinds import Kind, kind_of
 from cnnlens.network.graph import Shape
 from cnnlens.reference.bare.ops import BareOperation, KerasTwoOperation
 from cnnlens.text import printable
@@ -28,60 +29,22 @@ __all__ = ["convert"]
 
 Settings = Mapping[str, Any]
 
-_UNARY: dict[str, str] = {
-    "Abs": "{x}.abs()", "Absolute": "{x}.abs()", "Negative": "-{x}", "Square": "{x}.square()", "Sqrt": "{x}.sqrt()",
-    "Rsqrt": "{x}.rsqrt()", "Reciprocal": "{x}.reciprocal()", "Sign": "{x}.sign()", "Exp": "{x}.exp()",
-    "Exp2": "{x}.exp2()", "Expm1": "{x}.expm1()", "Log": "{x}.log()", "Log10": "{x}.log10()", "Log1p": "{x}.log1p()",
-    "Log2": "{x}.log2()", "Sin": "{x}.sin()", "Cos": "{x}.cos()", "Tan": "{x}.tan()", "Arcsin": "{x}.asin()",
-    "Arccos": "{x}.acos()", "Arctan": "{x}.atan()", "Sinh": "{x}.sinh()", "Cosh": "{x}.cosh()",
-    "Arcsinh": "{x}.asinh()", "Arccosh": "{x}.acosh()", "Arctanh": "{x}.atanh()", "Floor": "{x}.floor()",
-    "Ceil": "{x}.ceil()", "Trunc": "{x}.trunc()", "Erf": "torch.erf({x})", "Isnan": "{x}.isnan()",
-    "Isinf": "{x}.isinf()", "Isfinite": "{x}.isfinite()", "LogicalNot": "{x}.logical_not()",
-    "ZerosLike": "torch.zeros_like({x})", "OnesLike": "torch.ones_like({x})",
-}  # fmt: skip
-_SAME = ("Positive", "Copy", "StopGradient")
-_BINARY: dict[str, str] = {
-    "Add": "{a} + {b}", "Subtract": "{a} - {b}", "Multiply": "{a} * {b}", "Divide": "{a} / {b}",
-    "TrueDivide": "{a} / {b}", "FloorDivide": "{a} // {b}", "Power": "torch.pow({a}, {b})", "Mod": "{a} % {b}",
-    "Greater": "{a} > {b}", "GreaterEqual": "{a} >= {b}", "Less": "{a} < {b}", "LessEqual": "{a} <= {b}",
-    "Equal": "{a} == {b}", "NotEqual": "{a} != {b}",
-}  # fmt: skip
-# Those whose PyTorch function takes tensors alone.
-_BINARY_CALLS: dict[str, str] = {
-    "Maximum": "maximum", "Minimum": "minimum", "Arctan2": "atan2", "Hypot": "hypot", "Logaddexp": "logaddexp",
-    "LogicalAnd": "logical_and", "LogicalOr": "logical_or", "LogicalXor": "logical_xor",
-}  # fmt: skip
-_REDUCTIONS: dict[str, str] = {
-    "Mean": "mean", "Sum": "sum", "Max": "amax", "Min": "amin", "Amax": "amax", "Amin": "amin", "Var": "var",
-    "Std": "std", "Any": "any", "All": "all", "Logsumexp": "logsumexp",
-}  # fmt: skip
-_ACTIVATIONS: dict[str, str] = {
-    "Relu": "relu", "Relu6": "relu6", "Sigmoid": "sigmoid", "Silu": "silu", "Softplus": "softplus",
-    "Softsign": "softsign", "Tanh": "tanh", "TanhShrink": "tanh_shrink", "Selu": "selu", "HardSigmoid": "hard_sigmoid",
-    "HardSilu": "hard_silu", "HardSwish": "hard_silu", "HardTanh": "hard_tanh", "LogSigmoid": "log_sigmoid",
-    "SparsePlus": "sparse_plus", "SparseSigmoid": "sparse_sigmoid", "Mish": "mish", "LeakyRelu": "leaky_relu",
-    "Elu": "elu", "Celu": "celu", "Gelu": "gelu", "Squareplus": "squareplus", "HardShrink": "hard_shrink",
-    "SoftShrink": "soft_shrink", "Threshold": "threshold", "Softmax": "softmax", "LogSoftmax": "log_softmax",
-    "Sparsemax": "sparsemax", "Glu": "glu", "ReLU": "general_relu",
-}  # fmt: skip
-
 
 def convert(use: Use) -> Results:
     """Write the code of one bare op."""
     operation = cast("BareOperation | KerasTwoOperation", use.operation)
     kind, operands, settings = operation.given(use.args, use.kwargs)
-    if kind in _UNARY or kind in _SAME:
-        x = _tensor(use, operands[0])
-        text = _UNARY.get(kind, "{x}")
-        base = x.text if x.text.isidentifier() or "." not in text[:1] else use.let(x.text, "inner")
-        return x if kind in _SAME else x.new(text.format(x=base))
-    if kind in _BINARY or kind in _BINARY_CALLS:
-        return _binary(use, kind, operands[0], operands[1])
-    if kind in _REDUCTIONS or kind in _OWN_REDUCTIONS:
-        return _reduced(use, kind, _tensor(use, operands[0]), settings)
-    if kind in _ACTIVATIONS:
-        made = apply_named(use, _tensor(use, operands[0]), _ACTIVATIONS[kind], settings)
+    row = kind_of(kind)
+    if row.activation or kind == "ReLU":
+        made = apply_named(use, _tensor(use, operands[0]), row.activation or "general_relu", settings)
         return replace(made, shape=use.shape)
+    if "{x}" in row.torch:
+        x = _tensor(use, operands[0])
+        return x if row.torch == "{x}" else applied(use, x, lambda inner: row.torch.format(x=inner))
+    if "{a}" in row.torch or row.torch.startswith("torch."):
+        return _binary(use, row, operands[0], operands[1])
+    if row.torch or kind in _OWN_REDUCTIONS:
+        return _reduced(use, kind, _tensor(use, operands[0]), settings)
     if kind in _OTHERS:
         return _OTHERS[kind](use, operands, settings)
     if kind in MOVES:
@@ -134,20 +97,20 @@ def _together(use: Use, values: Sequence[Any]) -> tuple[list[str], Held]:
     return texts, replace(base, shape=shape, axis=use.axis)
 
 
-def _binary(use: Use, kind: str, first: Any, second: Any) -> Held:
+def _binary(use: Use, row: Kind, first: Any, second: Any) -> Held:
     texts, result = _together(use, [first, second])
-    if kind in _BINARY:
-        return result.new(_BINARY[kind].format(a=texts[0], b=texts[1]))
+    if "{a}" in row.torch:
+        return result.new(row.torch.format(a=texts[0], b=texts[1]))
     numbers = [_is_number(first), _is_number(second)]
-    if kind in ("Maximum", "Minimum") and any(numbers):
+    if row.name in ("Maximum", "Minimum") and any(numbers):
         text, limit = (texts[1], texts[0]) if numbers[0] else (texts[0], texts[1])
         base = text if text.isidentifier() else use.let(text, "inner")
-        return result.new(f"{base}.clamp({'min' if kind == 'Maximum' else 'max'}={limit})")
+        return result.new(f"{base}.clamp({'min' if row.name == 'Maximum' else 'max'}={limit})")
     if any(numbers):
         place = 1 if numbers[0] else 0
         base = texts[place] if texts[place].isidentifier() else use.let(texts[place], "inner")
         texts = [base if at == place else f"{base}.new_tensor({text})" for at, text in enumerate(texts)]
-    return result.new(f"torch.{_BINARY_CALLS[kind]}({texts[0]}, {texts[1]})")
+    return result.new(f"{row.torch}({texts[0]}, {texts[1]})")
 
 
 # -- reductions --------------------------------------------------------------------------------------------------------
@@ -192,7 +155,7 @@ def _reduced(use: Use, kind: str, x: Held, settings: Settings) -> Held:
         text = "2" if order_of is None else literal(order_of)
         return made.new(f"torch.linalg.vector_norm({base}, {text}, dim={dims}{more})")
     extra = ", correction=0" if kind in ("Var", "Std") else ""
-    return made.new(f"{base}.{_REDUCTIONS[kind]}(dim={dims}{extra}{more})")
+    return made.new(f"{base}.{kind_of(kind).torch}(dim={dims}{extra}{more})")
 
 
 # -- others that leave the axes where they are -------------------------------------------------------------------------

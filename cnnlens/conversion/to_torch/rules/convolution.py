@@ -63,7 +63,7 @@ def _result(use: Use, operation: Spatial, text: str) -> Held:
     return activated(use, Held(text, shape, order, use.axis), use.config.get("activation"))
 
 
-@rule("Conv1D", "Conv2D", "Conv3D", "Convolution1D", "Convolution2D", "Convolution3D")
+@rule("Conv1D", "Conv2D", "Conv3D")
 def convolution(use: Use) -> Held:
     operation = cast("Convolution", use.operation)
     kind, rank = f"Conv{operation.rank}D", operation.rank
@@ -100,7 +100,7 @@ def depthwise(use: Use) -> Held:
     return _result(use, operation, _applied(use, operation, plan, x, module))
 
 
-@rule("SeparableConv1D", "SeparableConv2D", "SeparableConvolution1D", "SeparableConvolution2D")
+@rule("SeparableConv1D", "SeparableConv2D")
 def separable(use: Use) -> Held:
     operation = cast("SeparableConvolution", use.operation)
     kind, rank = f"SeparableConv{operation.rank}D", operation.rank

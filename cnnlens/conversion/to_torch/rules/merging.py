@@ -8,7 +8,8 @@ from typing import Any, cast
 
 from cnnlens.conversion.to_torch.held import Held
 from cnnlens.conversion.to_torch.use import Use, rule
-from cnnlens.reference.keras.merging import Concatenate
+from cnnlens.kinds import kind_of
+from cnnlens.reference.keras.merging import MERGES, Concatenate
 from cnnlens.reference.operation import normalise_axis
 
 __all__ = ["alike_held", "lifted"]
@@ -48,10 +49,7 @@ def _merged(use: Use) -> list[Held]:
     return alike_held(values)
 
 
-_SIGNS = {"Add": " + ", "Average": " + ", "Subtract": " - ", "Multiply": " * "}
-
-
-@rule("Add", "Average", "Subtract", "Multiply", "Maximum", "Minimum")
+@rule(*MERGES)
 def merge(use: Use) -> Held:
     values = _merged(use)
     texts = [value.text for value in values]
@@ -59,12 +57,10 @@ def merge(use: Use) -> Held:
     result = replace(values[0], shape=shape, axis=use.axis)
     if len(texts) == 1:
         return result.new(texts[0])
-    if use.kind in ("Maximum", "Minimum"):
-        text = texts[0]
-        for other in texts[1:]:
-            text = f"torch.{use.kind.lower()}({text}, {other})"
-        return result.new(text)
-    text = _SIGNS[use.kind].join(texts)
+    pattern = kind_of("Add" if use.kind == "Average" else use.kind).torch
+    text = texts[0]
+    for other in texts[1:]:
+        text = pattern.format(a=text, b=other) if "{a}" in pattern else f"{pattern}({text}, {other})"
     if use.kind == "Average":
         text = f"({text}) / {len(texts)}"
     return result.new(text)

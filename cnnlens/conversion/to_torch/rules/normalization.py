@@ -44,7 +44,7 @@ def _freeze(use: Use, module: str, frozen: Sequence[str], first: bool) -> None:
         use.out.after_member(f"{module}.{key}.requires_grad_(False)", comments)
 
 
-@rule("BatchNormalization", "BatchNormalizationV1", "BatchNormalizationV2", "SyncBatchNormalization")
+@rule("BatchNormalization")
 def batch_normalization(use: Use) -> Held:
     operation = cast("BatchNormalization", use.operation)
     axis = normalise_axis(operation.axis, use.x.rank)

@@ -20,10 +20,7 @@ from cnnlens.reference.keras.pooling import AdaptivePooling, GlobalPooling, Pool
 __all__: list[str] = []
 
 
-@rule(
-    *(f"{name}Pooling{rank}D" for name in ("Max", "Average") for rank in (1, 2, 3)),
-    *(f"{name}Pool{rank}D" for name in ("Max", "Avg") for rank in (1, 2, 3)),
-)
+@rule(*(f"{name}Pooling{rank}D" for name in ("Max", "Average") for rank in (1, 2, 3)))
 def pooling(use: Use) -> Held:
     operation = cast("Pooling", use.operation)
     rank = operation.rank
@@ -80,10 +77,7 @@ def _by_size(use: Use, operation: Pooling, plan: Padding) -> list[str]:
     return use.remark("same-size", "Keras' 'same' depends on the size of the input; for this one both sides are alike.")
 
 
-@rule(
-    *(f"Global{name}Pooling{rank}D" for name in ("Max", "Average") for rank in (1, 2, 3)),
-    *(f"Global{name}Pool{rank}D" for name in ("Max", "Avg") for rank in (1, 2, 3)),
-)
+@rule(*(f"Global{name}Pooling{rank}D" for name in ("Max", "Average") for rank in (1, 2, 3)))
 def global_pooling(use: Use) -> Held:
     operation = cast("GlobalPooling", use.operation)
     x = use.x

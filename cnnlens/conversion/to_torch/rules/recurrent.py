@@ -12,13 +12,12 @@ from typing import Any, cast
 from cnnlens.conversion.to_torch.held import Held
 from cnnlens.conversion.to_torch.use import Results, Use, rule
 from cnnlens.conversion.to_torch.weights import Entry, LayerWeights, filled
+from cnnlens.kinds import CELLS
 from cnnlens.network.graph import Shape
 from cnnlens.reference.keras.recurrent import Bidirectional, Recurrent
 from cnnlens.text import printable
 
 __all__: list[str] = []
-
-_KINDS = {"LSTMCell": ("LSTM", "LSTM"), "GRUCell": ("GRU", "GRU"), "SimpleRNNCell": ("SimpleRNN", "RNN")}
 
 
 def _module(use: Use, operation: Recurrent, inputs: int) -> tuple[str, str, str]:
@@ -28,9 +27,10 @@ def _module(use: Use, operation: Recurrent, inputs: int) -> tuple[str, str, str]
         UnsupportedLayerError: PyTorch has no such cell.
     """
     cell = operation.cell
-    if cell.kind not in _KINDS:
+    row = CELLS.get(cell.kind)
+    if row is None or not row.modules:
         raise use.refuse(f"PyTorch has no recurrent layer of the kind {printable(cell.kind)}")
-    kind, module = _KINDS[cell.kind]
+    kind, module = row.name, row.modules[0]
     inner = "linear" if cell.activation is None else cell.activation.name
     gates = "linear" if cell.recurrent is None else cell.recurrent.name
     settings = ""

@@ -29,7 +29,7 @@ def _lost(operation: TransposedConvolution, axis: int) -> tuple[int, int]:
     return left, total - left
 
 
-@rule("Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose", "Deconvolution2D", "Convolution2DTranspose")
+@rule("Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose")
 def transposed(use: Use) -> Held:
     operation = cast("TransposedConvolution", use.operation)
     rank, kind = operation.rank, f"Conv{operation.rank}DTranspose"
