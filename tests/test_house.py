@@ -16,25 +16,25 @@ MAY_IMPORT = {
     "__main__": "cli",
     "cli": "backend checking cnnlens conversion differing errors inputs layout network opening output plot recording "
     "sample text",
-    "conversion": "backend checking differing errors files janitor layout network opening output reference text",
+    "conversion": "backend checking differing errors files janitor kinds layout network opening output reference text",
     "differing": "checking errors inputs layout network opening reference text",
-    "checking": "backend errors inputs network opening output recording reference text",
+    "checking": "backend errors inputs kinds network opening output recording reference text",
     "recording": "backend errors inputs janitor layout network opening text",
     "testing": "backend errors files janitor layout network",
     "backend": "errors files janitor layout network reference text",
     "opening": "errors files janitor network text",
-    "files": "errors layout network output reference text",
+    "files": "errors kinds layout network output reference text",
     "plot": "errors inputs layout network text",
     "inputs": "errors network text",
-    "reference": "errors network text",
-    "network": "errors layout text",
-    "layout": "errors text",
+    "reference": "errors kinds network text",
+    "network": "errors kinds layout text",
+    "layout": "errors kinds text",
     "output": "errors text",
     "errors": "text",
 }
 # The arrows that run back up, and why: whoever has a network runs it by its own method, and what runs it reads it.
 BACK = {("network", "reference"): "Network.run, and the type of Layer.operation"}
-GROUND = {"cnnlens", "janitor", "sample", "text"}
+GROUND = {"cnnlens", "janitor", "kinds", "sample", "text"}
 
 
 def breaches(root: Path) -> list[str]:

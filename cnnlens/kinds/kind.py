@@ -12,8 +12,8 @@ __all__ = ["Features", "Kind", "Rounding"]
 class Rounding(Enum):
     """Says what a faithful float32 computation of a kind may round."""
 
-    NONE = "nothing: it picks, moves or compares values"
-    ONCE = "once: one IEEE operation on one or two numbers"
+    NONE = "it picks, moves or compares values"
+    ONCE = "one IEEE operation on one or two numbers"
     EACH = "each number for itself, so that operands can be moved one by one"
     PRODUCTS = "a sum of products of its operands"
     OTHER = "more than that: a rule of its own, or measured by moving all operands at once"

@@ -90,7 +90,7 @@ OPERATIONS: tuple[Kind, ...] = (
     _row("Floor", "numpy", "floor", NONE, ALONE, "{x}.floor()"),
     _row("Ceil", "numpy", "ceil", NONE, ALONE, "{x}.ceil()"),
     _row("Trunc", "numpy", "trunc", NONE, ALONE, "{x}.trunc()"),
-    _row("Frac", "", "frac", NONE, ALONE),
+    _row("Frac", "", "frac", NONE, ALONE, "torch.frac({x})"),
     _row("Round", "numpy", "round", OTHER, ALONE),
     _row("Clip", "numpy", "clamp clip clamp_min clamp_max", NONE, ALONE),
     _row("Cast", "core", "to _to_copy type_as float double half bfloat16 int long bool cpu cuda", EACH, ALONE),
@@ -125,7 +125,7 @@ OPERATIONS: tuple[Kind, ...] = (
     _row("Arccosh", "numpy", "acosh", EACH, ALONE, "{x}.acosh()"),
     _row("Arctanh", "numpy", "atanh", EACH, ALONE, "{x}.atanh()"),
     _row("Erf", "math", "erf", EACH, ALONE, "torch.erf({x})"),
-    _row("Erfc", "math", "erfc", EACH, ALONE),
+    _row("Erfc", "math", "erfc", EACH, ALONE, "torch.erfc({x})"),
 
     # --- of two numbers: an expression of operators takes numbers too, torch.name alone takes tensors
     _row("Divide", "numpy", "div divide true_divide", ONCE, MERGED, "{a} / {b}"),
@@ -133,7 +133,7 @@ OPERATIONS: tuple[Kind, ...] = (
     _row("DivideNoNan", "numpy", "", EACH, MERGED),
     _row("FloorDivide", "numpy", "floor_divide", EACH, MERGED, "{a} // {b}"),
     _row("Mod", "numpy", "remainder", OTHER, MERGED, "{a} % {b}"),
-    _row("Fmod", "numpy", "fmod", NONE, MERGED),
+    _row("Fmod", "numpy", "fmod", NONE, MERGED, "torch.fmod"),
     _row("Power", "numpy", "pow float_power", EACH, MERGED, "torch.pow({a}, {b})"),
     _row("Arctan2", "numpy", "atan2", EACH, MERGED, "torch.atan2"),
     _row("Hypot", "numpy", "hypot", EACH, MERGED, "torch.hypot"),

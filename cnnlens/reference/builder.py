@@ -38,6 +38,8 @@ _MODULES = (
 # Layers that are Keras' own and are not computed, with the reason that a person is given.
 _CUDNN = "its weights are those of NVIDIA's own layout, which is not computed by the reference"
 _ATTENTION = "attention is not computed by the reference"
+_PICTURES = "how it changes pictures is not computed by the reference"
+_FOREIGN = "it holds code of another framework, which is never run here"
 _CATEGORIES = "numbers made of words or categories are not computed by the reference"
 REFUSED = {
     **dict.fromkeys(("CuDNNLSTM", "CuDNNGRU"), _CUDNN),
@@ -46,7 +48,10 @@ REFUSED = {
     **dict.fromkeys(("Discretization", "CategoryEncoding", "StringLookup", "IntegerLookup"), _CATEGORIES),
     **dict.fromkeys(("Hashing", "HashedCrossing", "TextVectorization"), _CATEGORIES),
     "ReversibleEmbedding": "it computes one of two things, and which is said by the call alone",
-    "STFTSpectrogram": "spectrograms are not computed by the reference",
+    **dict.fromkeys(("STFTSpectrogram", "MelSpectrogram"), "spectrograms are not computed by the reference"),
+    **dict.fromkeys(("AutoContrast", "Equalization", "Solarization", "MaxNumBoundingBoxes"), _PICTURES),
+    "ContrastLimitedAdaptiveHistogramEqualization": _PICTURES,
+    **dict.fromkeys(("TorchModuleWrapper", "JaxLayer", "FlaxLayer", "TFSMLayer"), _FOREIGN),
     "RandomCrop": "which part it keeps is random, or depends on the Keras version",
 }
 

@@ -32,6 +32,7 @@ __all__ = [
     "known_kinds",
     "normalise_axis",
     "numbers",
+    "operation_class",
     "register",
     "scratch",
     "whole",
@@ -117,6 +118,11 @@ def register(*kinds: str) -> Callable[[OperationType], OperationType]:
 def known_kinds() -> tuple[str, ...]:
     """List every layer kind that the reference computes, sorted."""
     return tuple(sorted(_REGISTRY))
+
+
+def operation_class(kind: str) -> type[Operation] | None:
+    """Give the class that computes a layer kind; None where there is none."""
+    return _REGISTRY.get(kind)
 
 
 def build_layer(

@@ -28,7 +28,7 @@ from cnnlens.conversion.to_keras import shapes as _shapes
 from cnnlens.conversion.to_keras.builder import Builder
 from cnnlens.conversion.to_keras.foresight import Foresight
 from cnnlens.conversion.to_keras.held import FlatOrder, Held, identity
-from cnnlens.conversion.to_keras.step import BY_CLASS, BY_NAME, Step, operator_name
+from cnnlens.conversion.to_keras.step import BY_CLASS, BY_NAME, REFUSED, Step, operator_name
 from cnnlens.errors import CnnlensError, UnsupportedLayerError
 from cnnlens.files.keras.network import keras_network
 from cnnlens.files.keras.write import KERAS_VERSION, write_keras
@@ -231,7 +231,7 @@ class _Conversion:
             (BY_CLASS[one] for one in type(step.operation).__mro__ if one in BY_CLASS), None
         )
         if writer is None:
-            raise UnsupportedLayerError("Keras has no layer or operation for it")
+            raise UnsupportedLayerError(REFUSED.get(name, "no Keras code is known for it"))
         made = writer(step)
         return made if isinstance(made, list) else [made]
 

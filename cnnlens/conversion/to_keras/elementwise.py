@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnlens.conversion.to_keras.held import Held, identity
-from cnnlens.conversion.to_keras.step import Step, aten, reference
+from cnnlens.conversion.to_keras.step import REFUSED, Step, aten, reference
 from cnnlens.errors import UnsupportedLayerError
 from cnnlens.kinds import ACTIVATIONS, OPERATORS, Features, kind_of
 from cnnlens.reference.aten.given import Tensor, WeightName, is_operand
@@ -209,8 +209,8 @@ def write_operation(step: Step) -> Held:
     kind, operands = operation.kind, list(operation.template)
     name = step.given.name
     row = kind_of(kind)
-    if not row.home or row.features not in (Features.ALONE, Features.MERGED) or name in ("nan_to_num", "full_like"):
-        raise UnsupportedLayerError("Keras has no such operation")
+    if not row.home or row.features not in (Features.ALONE, Features.MERGED) or name in REFUSED:
+        raise UnsupportedLayerError(REFUSED.get(name, "Keras has no such operation"))
     if kind == "FloorDivide" and step.given.get("rounding_mode") == "trunc":
         raise UnsupportedLayerError("Keras has no division that rounds towards zero")
     if kind == "Copy":

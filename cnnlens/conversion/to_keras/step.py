@@ -141,6 +141,27 @@ class Step:
         return self.builder.operation(kind, self.name + name, settings or {}, args, wanted, axes, kwargs)
 
 
+_NO_CODE = "no Keras code is known for it"
+_NO_OPERATION = "Keras has no such operation"
+#: Operators that have no writer, and why.
+REFUSED: Mapping[str, str] = {
+    **dict.fromkeys(
+        "view_as reshape_as upsample_bicubic2d _upsample_nearest_exact1d _upsample_nearest_exact2d "
+        "_upsample_nearest_exact3d var_mean std_mean any all cumprod cosine_similarity mv dot vdot baddbmm addbmm "
+        "bilinear _trilinear expand broadcast_to expand_copy hstack vstack dstack split_copy split_with_sizes_copy "
+        "topk sort index_select gather take_along_dim index _unsafe_index unfold unfold_copy im2col rot90 "
+        "repeat_interleave repeat tile one_hot tril triu arange linspace ones new_full new_ones scalar_tensor empty "
+        "new_empty empty_like full_like eye _scaled_dot_product_flash_attention_for_cpu "
+        "_scaled_dot_product_flash_attention _scaled_dot_product_efficient_attention _scaled_dot_product_cudnn_attention".split(),
+        _NO_CODE,
+    ),
+    **dict.fromkeys(
+        "frac lerp addcmul addcdiv pairwise_distance _weight_norm _weight_norm_interface col2im slice_scatter "
+        "select_scatter index_put _unsafe_index_put nan_to_num".split(),
+        _NO_OPERATION,
+    ),
+}
+
 Writer = Callable[[Step], "Held | list[Held]"]
 BY_NAME: dict[str, Writer] = {}
 BY_CLASS: dict[type[Operation], Writer] = {}

@@ -15,7 +15,7 @@ from cnnlens.files.jsontext import integer, mapping, text
 from cnnlens.kinds import CELLS, LAYERS, kind_of
 from cnnlens.reference.keras.names import base_class, snake_case
 
-__all__ = ["Declared", "contradiction", "declare", "is_bare_op", "names_by_group", "quantisation_mode"]
+__all__ = ["RULES", "Declared", "contradiction", "declare", "is_bare_op", "names_by_group", "quantisation_mode"]
 
 Axes = tuple[int | None, ...]
 
@@ -234,7 +234,7 @@ def _additive_attention(config: Config) -> Declared:
     return Declared(("scale",) if _flag(config, "use_scale") else (), {})
 
 
-_RULES: Mapping[str, Rule] = {
+RULES: Mapping[str, Rule] = {
     **{f"Conv{rank}D": _conv(rank) for rank in (1, 2, 3)},
     **{f"Conv{rank}DTranspose": _conv_transpose(rank) for rank in (1, 2, 3)},
     **{f"DepthwiseConv{rank}D": _depthwise(rank) for rank in (1, 2)},
@@ -261,7 +261,7 @@ def declare(entry: Mapping[str, Any]) -> Declared:
     """Read what a layer's entry in the config says about its own arrays (not those of layers inside it)."""
     kind = base_class(entry)
     row = kind_of(kind)
-    rule = _RULES.get(row.name or kind)
+    rule = RULES.get(row.name or kind)
     if rule is not None:
         return rule(mapping(entry.get("config")))
     return Declared(() if row.cell else row.weights, {})

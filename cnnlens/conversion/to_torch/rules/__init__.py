@@ -37,6 +37,16 @@ _CONV_LSTM = "PyTorch has no convolutional LSTM"
 REFUSED: dict[str, str] = {f"ConvLSTM{rank}D": _CONV_LSTM for rank in (1, 2, 3)}
 
 
+def refusal(kind: str) -> str:
+    """Say why PyTorch cannot have a kind; empty where it can, or where nobody has tried."""
+    return REFUSED.get(kind, "")
+
+
+def is_known(kind: str) -> bool:
+    """Tell whether there is code for a layer of this kind, or for an operation of this name."""
+    return kind in RULES or bare.is_known(kind)
+
+
 def operation_of(layer: Layer) -> Operation:
     """Ask the reference for its reading of the layer's configuration.
 

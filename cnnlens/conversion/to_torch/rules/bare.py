@@ -25,7 +25,7 @@ from cnnlens.network.graph import Shape
 from cnnlens.reference.bare.ops import BareOperation, KerasTwoOperation
 from cnnlens.text import printable
 
-__all__ = ["convert"]
+__all__ = ["convert", "is_known"]
 
 Settings = Mapping[str, Any]
 
@@ -50,6 +50,12 @@ def convert(use: Use) -> Results:
     if kind in MOVES:
         return MOVES[kind](use, operands, settings)
     raise use.refuse(f"no PyTorch code is known for the op {printable(kind)}")
+
+
+def is_known(kind: str) -> bool:
+    """Tell whether there is code for an operation of this name."""
+    row = kind_of(kind)
+    return bool(row.activation or row.torch) or kind in {*_OWN_REDUCTIONS, *_OTHERS, *MOVES, "ReLU"}
 
 
 def _tensor(use: Use, value: Any) -> Held:
