@@ -25,19 +25,21 @@ def _row(name: str, rounding: Rounding = OTHER, features: Features = MIXED, aten
     )  # fmt: skip
 
 
-def _ranks(name: str, *args: Any, of: str = "123", **facts: Any) -> tuple[Kind, ...]:
+def _ranks(
+    name: str, rounding: Rounding = OTHER, features: Features = MIXED, aten: str = "", of: str = "123", **facts: Any
+) -> tuple[Kind, ...]:
     """A row for each number of spatial axes, which stands for ``{n}``."""
     return tuple(
         _row(
-            *(value.format(n=n) if isinstance(value, str) else value for value in (name, *args)),
+            name.format(n=n), rounding, features, aten.format(n=n),
             **{key: value.format(n=n) if isinstance(value, str) else value for key, value in facts.items()},
         )
         for n in of
-    )
+    )  # fmt: skip
 
 
 _AFFINE = "gamma beta"
-_RECURRENT = {"weights": "kernel recurrent_kernel bias", "takes_masks": True}
+_RECURRENT: dict[str, Any] = {"weights": "kernel recurrent_kernel bias", "takes_masks": True}
 
 # A line a row.
 # fmt: off

@@ -152,7 +152,8 @@ REFUSED: Mapping[str, str] = {
         "topk sort index_select gather take_along_dim index _unsafe_index unfold unfold_copy im2col rot90 "
         "repeat_interleave repeat tile one_hot tril triu arange linspace ones new_full new_ones scalar_tensor empty "
         "new_empty empty_like full_like eye _scaled_dot_product_flash_attention_for_cpu "
-        "_scaled_dot_product_flash_attention _scaled_dot_product_efficient_attention _scaled_dot_product_cudnn_attention".split(),
+        "_scaled_dot_product_flash_attention _scaled_dot_product_efficient_attention "
+        "_scaled_dot_product_cudnn_attention".split(),
         _NO_CODE,
     ),
     **dict.fromkeys(
