@@ -196,6 +196,7 @@ def _narrow(x: Array) -> Array:
 def _by_fault(step: Step, other: Step) -> str:
     """What a check would say if B's feature map were a recording of A's step."""
     from cnnlens.checking.faults.explanation import explain
+    from cnnlens.checking.finding import Cause
     from cnnlens.checking.noise.arithmetic import EXACT
     from cnnlens.checking.noise.case import Case, map_arrays
     from cnnlens.checking.noise.condition import selects
@@ -214,10 +215,10 @@ def _by_fault(step: Step, other: Step) -> str:
                 return ""
             tally.add(part, prediction, first)
         floor = float("inf") if selects(case.operation) else floor_of(case)
-        text, explained = explain(case, EXACT, tally, floor)
+        text, cause = explain(case, EXACT, tally, floor)
     except (CnnlensError, *CONFIG_ERRORS):
         return ""
-    if not explained:
+    if cause is Cause.UNEXPLAINED:
         return ""
     for before, after in (("the model's", "A's"), ("the model says", "A says"), ("the file's", "A's"),
                           ("the file says", "A says")):  # fmt: skip

@@ -13,6 +13,7 @@ import numpy as np
 
 from cnnlens.checking.faults import activations, fits, geometry, kernels, merging, normalization, outputs, patches
 from cnnlens.checking.faults.problem import Hypothesis, Problem
+from cnnlens.checking.finding import Cause
 from cnnlens.checking.noise.arithmetic import Arithmetic
 from cnnlens.checking.noise.case import Case
 from cnnlens.checking.noise.tally import Tally
@@ -21,7 +22,22 @@ from cnnlens.reference.keras.merging import Concatenate, Merge
 __all__ = ["explain"]
 
 
-def explain(case: Case, base: Arithmetic, tally: Tally, floor: float) -> tuple[str, bool]:
+# A family of hypotheses, and its turn: where the layer is wrong as a whole, and where a few channels of many are (what
+# turns a whole kernel round would have hit them all); 0 where it is not asked.
+_FAMILIES = (
+    (Cause.CHANNELS, outputs.channel_order, 0, 1),
+    (Cause.OUTPUTS, outputs.hypotheses, 1, 5),
+    (Cause.ACTIVATION, activations.hypotheses, 2, 6),
+    (Cause.KERNEL, kernels.hypotheses, 3, 7),
+    (Cause.NORMALIZATION, normalization.hypotheses, 4, 4),
+    (Cause.GEOMETRY, geometry.hypotheses, 5, 8),
+    (Cause.MERGING, merging.hypotheses, 6, 9),
+    (Cause.WEIGHTS, patches.hypotheses, 7, 3),
+    (Cause.FACTORS, fits.hypotheses, 8, 2),
+)
+
+
+def explain(case: Case, base: Arithmetic, tally: Tally, floor: float) -> tuple[str, Cause]:
     """Find the fault of a layer, in one sentence.
 
     Args:
@@ -31,36 +47,21 @@ def explain(case: Case, base: Arithmetic, tally: Tally, floor: float) -> tuple[s
         floor: The bits that float32 leaves; infinite where a layer may not round at all.
 
     Returns:
-        One sentence, and whether it is an explanation (every channel is rounding under it) or but a description.
+        One sentence, and what it blames: every channel is rounding under it. A mere description is ``UNEXPLAINED``.
     """
     problem = Problem(case, base, tally, floor)
     with np.errstate(all="ignore"):
-        for hypothesis in _ordered(problem):
+        for cause, hypothesis in _ordered(problem):
             if problem.explains(hypothesis):
-                return hypothesis.text, True
-        return fits.describe(problem), False
+                return hypothesis.text, cause
+        return fits.describe(problem), Cause.UNEXPLAINED
 
 
-def _ordered(problem: Problem) -> Iterator[Hypothesis]:
+def _ordered(problem: Problem) -> Iterator[tuple[Cause, Hypothesis]]:
+    turn = 2 if problem.whole else 3
+    families = sorted((one for one in _FAMILIES if one[turn]), key=lambda one: one[turn])
     if isinstance(problem.case.operation, Merge | Concatenate):
-        yield from merging.hypotheses(problem)
-    if problem.whole:
-        yield from outputs.hypotheses(problem)
-        yield from activations.hypotheses(problem)
-        yield from kernels.hypotheses(problem)
-        yield from normalization.hypotheses(problem)
-        yield from geometry.hypotheses(problem)
-        yield from merging.hypotheses(problem)
-        yield from patches.hypotheses(problem)
-        yield from fits.hypotheses(problem)
-        return
-    # A few channels of many: what turns a whole kernel round would have hit them all.
-    yield from outputs.channel_order(problem)
-    yield from fits.hypotheses(problem)
-    yield from patches.hypotheses(problem)
-    yield from normalization.hypotheses(problem)
-    yield from outputs.hypotheses(problem)
-    yield from activations.hypotheses(problem)
-    yield from kernels.hypotheses(problem)
-    yield from geometry.hypotheses(problem)
-    yield from merging.hypotheses(problem)
+        families.insert(0, next(one for one in _FAMILIES if one[0] is Cause.MERGING))
+    for cause, hypotheses, _, _ in families:
+        for hypothesis in hypotheses(problem):
+            yield cause, hypothesis
