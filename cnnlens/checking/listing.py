@@ -13,7 +13,7 @@ from cnnlens.checking.twins import LIMIT, Twins
 from cnnlens.checking.verdict import Audit
 from cnnlens.text import columns, finite_or_null, printable
 
-__all__ = ["as_json", "as_table", "sentence", "sentences", "twins_json", "twins_table"]
+__all__ = ["as_json", "as_table", "objection", "sentence", "sentences", "twins_json", "twins_table"]
 
 
 def as_json(check: Check) -> dict[str, Any]:
@@ -164,7 +164,7 @@ def sentence(check: Check, run: Run) -> str:
     what = _what(run)
     problem = check.problem(run)
     if problem is not None:
-        return f"{what} does not agree: {_objection(run, problem)}"
+        return f"{what} does not agree: {objection(run, problem)}"
     verdicts: dict[Verdict, int] = {}
     for row in check.rows:
         audit = row.audits.get(run.label)
@@ -177,7 +177,10 @@ def sentence(check: Check, run: Run) -> str:
     return f"{what} agrees{partly}: {counted}{weights}{repeats}"
 
 
-def _objection(run: Run, problem: Problem) -> str:
+def objection(run: Run, problem: Problem) -> str:
+    """Say what speaks against a run."""
+    if problem.objection is Objection.ERROR:
+        return run.error or ""
     differing = f"weights differ from the file's: {run.weights[0]}" if run.weights else ""
     if problem.audit is not None:
         # Compiled kernels may hide NaN behind a ReLU: what the backend's own weights hold belongs to the explanation.

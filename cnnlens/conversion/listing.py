@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from cnnlens.checking import listing as check_listing
+from cnnlens.text import columns, printable
 
 if TYPE_CHECKING:
+    from cnnlens.checking.result import Check
+    from cnnlens.checking.twins import Twins
     from cnnlens.conversion.converter import Conversion
     from cnnlens.conversion.into import Transfer
 
-__all__ = ["as_json", "as_text", "transfer_json", "transfer_text"]
+__all__ = ["as_json", "as_text", "transfer_json", "transfer_text", "why_failed", "why_not"]
 
 
 def as_json(made: Conversion) -> dict[str, Any]:
@@ -30,7 +34,6 @@ def as_json(made: Conversion) -> dict[str, Any]:
 def as_text(made: Conversion) -> str:
     """Say the same for people."""
     from cnnlens.conversion.converter import TITLES
-    from cnnlens.text import printable
 
     source = made.source.source
     found = made.twins
@@ -38,9 +41,7 @@ def as_text(made: Conversion) -> str:
         f"{printable(source.path, 300)} ({TITLES[source.framework]}, {len(made.source.layers)} layers) "
         f"to {TITLES[made.framework]}"
     ]
-    for one in found.outputs:
-        names = " and ".join(f"'{printable(name, 40)}'" for name in one.names)
-        lines.append(f"  float64: {names} are {one.apart or 0.0:.2g} of their largest value apart")
+    lines += [f"  {line}" for line in _outputs(found)]
     checked = found.checks[1]
     lines += [f"  float32: {run.label}: {check_listing.sentence(checked, run)}" for run in checked.runs
               if run.backend != "reference"]  # fmt: skip
@@ -75,7 +76,6 @@ def transfer_json(made: Transfer) -> dict[str, Any]:
 def transfer_text(made: Transfer) -> str:
     """Say the same for people."""
     from cnnlens.checking.twins import Twins
-    from cnnlens.text import columns, printable
 
     rows = [["from", "into", "paired by"]]
     rows += [
@@ -84,9 +84,7 @@ def transfer_text(made: Transfer) -> str:
     ]
     lines = [*columns(rows), ""]
     if isinstance(made.proof, Twins):
-        for one in made.proof.outputs:
-            names = " and ".join(f"'{printable(name, 40)}'" for name in one.names)
-            lines.append(f"float64: {names} are {one.apart or 0.0:.2g} of their largest value apart")
+        lines += _outputs(made.proof)
     elif made.proof is not None:
         lines += check_listing.sentences(made.proof)
         lines.append("the model that the weights came from has no graph, so the two could not be run side by side")
@@ -98,3 +96,37 @@ def transfer_text(made: Transfer) -> str:
     lines += [f"note: {printable(note, 300)}" for note in made.written.notes]
     lines.append(f"wrote {printable(made.written.path, 300)}")
     return "\n".join(lines) + "\n"
+
+
+def _outputs(found: Twins) -> list[str]:
+    named = [" and ".join(f"'{printable(name, 40)}'" for name in one.names) for one in found.outputs]
+    return [
+        f"float64: {names} are {one.apart or 0.0:.2g} of their largest value apart"
+        for names, one in zip(named, found.outputs, strict=True)
+    ]
+
+
+def why_not(found: Twins) -> str:
+    """Say what is wrong with two models that should be one."""
+    from cnnlens.checking.twins import LIMIT
+
+    if found.reason:
+        return found.reason
+    for one in found.checks:
+        for run in one.runs:
+            if one.problem(run) is not None:
+                return f"{run.label}: {check_listing.sentence(one, run)}"
+    apart = [one for one in found.outputs if one.apart is None or not one.apart <= LIMIT]
+    if apart:
+        size = "of another shape" if apart[0].apart is None or math.isinf(apart[0].apart) else f"{apart[0].apart:.2g}"
+        return f"output '{printable(apart[0].names[0])}' is {size} of its largest value off in float64"
+    return "no layer of it could be audited"
+
+
+def why_failed(check: Check) -> str:
+    """Say what is wrong with a model that was checked by itself."""
+    run = check.runs[0]
+    problem = check.problem(run)
+    if problem is None:
+        return "it cannot be run"
+    return "a layer of it is not rounding" if problem.audit is not None else check_listing.objection(run, problem)

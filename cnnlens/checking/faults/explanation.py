@@ -7,7 +7,8 @@ rounding is not told; where nothing fits, the sentence says how large the differ
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 
@@ -22,18 +23,27 @@ from cnnlens.reference.keras.merging import Concatenate, Merge
 __all__ = ["explain"]
 
 
-# A family of hypotheses, and its turn: where the layer is wrong as a whole, and where a few channels of many are (what
-# turns a whole kernel round would have hit them all); 0 where it is not asked.
+class _Family(NamedTuple):
+    """Orders a family of hypotheses: its turn where the layer is wrong as a whole, and where a few channels of many are
+    (what turns a whole kernel round would have hit them all); 0 where it is not asked."""
+
+    cause: Cause
+    hypotheses: Callable[[Problem], Iterator[Hypothesis]]
+    whole: int
+    few: int
+
+
+_MERGING = _Family(Cause.MERGING, merging.hypotheses, 6, 9)
 _FAMILIES = (
-    (Cause.CHANNELS, outputs.channel_order, 0, 1),
-    (Cause.OUTPUTS, outputs.hypotheses, 1, 5),
-    (Cause.ACTIVATION, activations.hypotheses, 2, 6),
-    (Cause.KERNEL, kernels.hypotheses, 3, 7),
-    (Cause.NORMALIZATION, normalization.hypotheses, 4, 4),
-    (Cause.GEOMETRY, geometry.hypotheses, 5, 8),
-    (Cause.MERGING, merging.hypotheses, 6, 9),
-    (Cause.WEIGHTS, patches.hypotheses, 7, 3),
-    (Cause.FACTORS, fits.hypotheses, 8, 2),
+    _Family(Cause.CHANNELS, outputs.channel_order, 0, 1),
+    _Family(Cause.OUTPUTS, outputs.hypotheses, 1, 5),
+    _Family(Cause.ACTIVATION, activations.hypotheses, 2, 6),
+    _Family(Cause.KERNEL, kernels.hypotheses, 3, 7),
+    _Family(Cause.NORMALIZATION, normalization.hypotheses, 4, 4),
+    _Family(Cause.GEOMETRY, geometry.hypotheses, 5, 8),
+    _MERGING,
+    _Family(Cause.WEIGHTS, patches.hypotheses, 7, 3),
+    _Family(Cause.FACTORS, fits.hypotheses, 8, 2),
 )
 
 
@@ -58,10 +68,9 @@ def explain(case: Case, base: Arithmetic, tally: Tally, floor: float) -> tuple[s
 
 
 def _ordered(problem: Problem) -> Iterator[tuple[Cause, Hypothesis]]:
-    turn = 2 if problem.whole else 3
-    families = sorted((one for one in _FAMILIES if one[turn]), key=lambda one: one[turn])
-    if isinstance(problem.case.operation, Merge | Concatenate):
-        families.insert(0, next(one for one in _FAMILIES if one[0] is Cause.MERGING))
-    for cause, hypotheses, _, _ in families:
-        for hypothesis in hypotheses(problem):
-            yield cause, hypothesis
+    turns = [(one.whole if problem.whole else one.few, one) for one in _FAMILIES]
+    families = [one for turn, one in sorted(turns, key=lambda each: each[0]) if turn]
+    first = [_MERGING] if isinstance(problem.case.operation, Merge | Concatenate) else []
+    for family in (*first, *families):
+        for hypothesis in family.hypotheses(problem):
+            yield family.cause, hypothesis
