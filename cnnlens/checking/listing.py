@@ -13,11 +13,28 @@ from cnnlens.checking.twins import LIMIT, Twins
 from cnnlens.checking.verdict import Audit
 from cnnlens.text import columns, finite_or_null, printable
 
-__all__ = ["as_json", "as_table", "objection", "sentence", "sentences", "twins_json", "twins_table"]
+__all__ = [
+    "as_json",
+    "as_table",
+    "objection",
+    "sentence",
+    "sentences",
+    "twins_json",
+    "twins_table",
+    "why_failed",
+    "why_not",
+]
 
 
 def as_json(check: Check) -> dict[str, Any]:
-    """Give the check as plain data; bits are null where a layer is exact (there is no error to take a logarithm of)."""
+    """Give the check as plain data.
+
+    ``{"agree", "could_check", "model", "inputs", "runs": [{"label", "agrees", "problem", "says", "error", ...}],
+    "layers": [{"name", "kind", "runs": {label: {"verdict", "cause", "bits", ...}}}], "pairs"}``. What programs go by
+    is fields: a run's ``problem`` is null or has its ``objection`` (one of ``Objection``), the ``layer`` with its
+    ``verdict`` and ``cause`` (of ``Verdict`` and ``Cause``); ``says``, ``explanation`` and ``reason`` are for people.
+    Bits are null where a layer is exact (there is no error to take a logarithm of).
+    """
     network = check.network
     return {
         "agree": check.agree,
@@ -262,3 +279,27 @@ def twins_json(twins: Twins) -> dict[str, Any]:
         ],
         "checks": [as_json(one) for one in twins.checks],
     }
+
+
+def why_not(found: Twins) -> str:
+    """Say what is wrong with two models that should be one."""
+    if found.reason:
+        return found.reason
+    for one in found.checks:
+        for run in one.runs:
+            if one.problem(run) is not None:
+                return f"{run.label}: {sentence(one, run)}"
+    apart = [one for one in found.outputs if one.apart is None or not one.apart <= LIMIT]
+    if apart:
+        size = "of another shape" if apart[0].apart is None or math.isinf(apart[0].apart) else f"{apart[0].apart:.2g}"
+        return f"output '{printable(apart[0].names[0])}' is {size} of its largest value off in float64"
+    return "no layer of it could be audited"
+
+
+def why_failed(check: Check) -> str:
+    """Say what is wrong with a model that was checked by itself."""
+    run = check.runs[0]
+    problem = check.problem(run)
+    if problem is None:
+        return "it cannot be run"
+    return "a layer of it is not rounding" if problem.audit is not None else objection(run, problem)

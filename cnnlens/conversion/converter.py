@@ -311,7 +311,7 @@ def _proved(network: Network, made: _Made, inputs: Any, backend: str, options: R
         CnnlensError: they do not agree; says where.
     """
     from cnnlens.checking import twins
-    from cnnlens.conversion.listing import why_not
+    from cnnlens.checking.listing import why_not
 
     found = twins.check_twin_networks(
         (network, made.network), inputs, options, backends=[backend, "reference"], turned=made.turned

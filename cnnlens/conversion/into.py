@@ -145,7 +145,7 @@ def _proof(model: Network, result: Network, inputs: Any, timeout: float | None) 
     from cnnlens.backend.options import RunOptions
     from cnnlens.checking import checker as checking
     from cnnlens.checking import twins
-    from cnnlens.conversion.listing import why_failed, why_not
+    from cnnlens.checking.listing import why_failed, why_not
 
     if not result.calls:
         return None

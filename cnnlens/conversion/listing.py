@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
 from cnnlens.checking import listing as check_listing
 from cnnlens.text import columns, printable
 
 if TYPE_CHECKING:
-    from cnnlens.checking.result import Check
     from cnnlens.checking.twins import Twins
     from cnnlens.conversion.converter import Conversion
     from cnnlens.conversion.into import Transfer
 
-__all__ = ["as_json", "as_text", "transfer_json", "transfer_text", "why_failed", "why_not"]
+__all__ = ["as_json", "as_text", "transfer_json", "transfer_text"]
 
 
 def as_json(made: Conversion) -> dict[str, Any]:
@@ -104,29 +102,3 @@ def _outputs(found: Twins) -> list[str]:
         f"float64: {names} are {one.apart or 0.0:.2g} of their largest value apart"
         for names, one in zip(named, found.outputs, strict=True)
     ]
-
-
-def why_not(found: Twins) -> str:
-    """Say what is wrong with two models that should be one."""
-    from cnnlens.checking.twins import LIMIT
-
-    if found.reason:
-        return found.reason
-    for one in found.checks:
-        for run in one.runs:
-            if one.problem(run) is not None:
-                return f"{run.label}: {check_listing.sentence(one, run)}"
-    apart = [one for one in found.outputs if one.apart is None or not one.apart <= LIMIT]
-    if apart:
-        size = "of another shape" if apart[0].apart is None or math.isinf(apart[0].apart) else f"{apart[0].apart:.2g}"
-        return f"output '{printable(apart[0].names[0])}' is {size} of its largest value off in float64"
-    return "no layer of it could be audited"
-
-
-def why_failed(check: Check) -> str:
-    """Say what is wrong with a model that was checked by itself."""
-    run = check.runs[0]
-    problem = check.problem(run)
-    if problem is None:
-        return "it cannot be run"
-    return "a layer of it is not rounding" if problem.audit is not None else check_listing.objection(run, problem)
