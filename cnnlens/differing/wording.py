@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from cnnlens.differing.cause import Cause, Causes, Kind
 
-__all__ = ["brief", "epsilon", "said"]
+__all__ = ["against_a", "brief", "epsilon", "said"]
 
 _RESHAPED = "reshaped where it should have been transposed"
 
@@ -160,3 +160,10 @@ _BRIEFLY: Mapping[Kind, Callable[[Cause], str]] = {
     Kind.SCALED: _scaled_briefly,
     Kind.ROUNDED: _rounded_briefly,
 }
+
+
+def against_a(fault: str) -> str:
+    """Say a fault that a check explains as a difference: what the model or the file says is what A says."""
+    for owner in ("the model", "the file"):
+        fault = fault.replace(f"{owner}'s", "A's").replace(f"{owner} says", "A says")
+    return fault
