@@ -24,7 +24,15 @@ class CnnlensError(Exception):
     ... except cnnlens.CnnlensError as error:
     ...     print(str(error).partition(": ")[2])
     no layer is named 'conv_2d'; did you mean 'conv2d' or 'conv2d_1'?
+
+    Args:
+        message: The line.
+        backend: Whose error it is, named in front of the message; ``without_backend`` keeps the message alone.
     """
+
+    def __init__(self, message: str, backend: str | None = None) -> None:
+        super().__init__(message if backend is None else f"{backend}: {message}")
+        self.backend, self.without_backend = backend, message
 
 
 class FileRefusedError(CnnlensError):
@@ -72,8 +80,8 @@ class UnsupportedLayerError(CnnlensError):
         layer: How messages name the layer, in front of the message; whoever knows it gives it with :meth:`of`.
     """
 
-    def __init__(self, message: str, layer: str | None = None) -> None:
-        super().__init__(message if layer is None else f"{layer}: {message}")
+    def __init__(self, message: str, layer: str | None = None, backend: str | None = None) -> None:
+        super().__init__(message if layer is None else f"{layer}: {message}", backend)
         self.layer, self.reason = layer, message
 
     def of(self, layer: str) -> UnsupportedLayerError:

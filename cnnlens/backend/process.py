@@ -48,8 +48,8 @@ class WorkerError(CnnlensError):
     ``details`` holds its traceback, if it gave one.
     """
 
-    def __init__(self, message: str, details: str = "") -> None:
-        super().__init__(message)
+    def __init__(self, message: str, backend: str, details: str = "") -> None:
+        super().__init__(message, backend)
         self.details = details
 
 
@@ -80,7 +80,7 @@ class Process:
         self.name = name
         self._python = self._interpreter or sys.executable
         if not self._python:
-            raise CnnlensError(f"{spec}: this Python does not know its own path; name one: {name}@/path/to/python")
+            raise CnnlensError(f"this Python does not know its own path; name one: {name}@/path/to/python", spec)
         self._over: str | None = None
         self._numbers = itertools.count(1)
         self._waiting: dict[int, _Request] = {}
@@ -131,8 +131,9 @@ class Process:
                 )
         except OSError as error:
             raise CnnlensError(
-                f"{self.spec}: {printable(self._python, 200)} cannot be started ({error.strerror}); "
-                "give the path of a Python interpreter after '@'"
+                f"{printable(self._python, 200)} cannot be started ({error.strerror}); "
+                "give the path of a Python interpreter after '@'",
+                self.spec,
             ) from None
         self.pid = self._process.pid
         janitor.watch(self.pid)
@@ -141,7 +142,7 @@ class Process:
         try:
             wanted = dict(self._backend.environment(self.device, self.precision))
         except CnnlensError as error:
-            raise type(error)(f"{self.spec}: {error}") from None
+            raise type(error)(str(error), backend=self.spec) from None
         packages = self.folder / "packages"
         packages.mkdir()
         # Links to our packages and to nothing else of what is installed beside them.
@@ -202,7 +203,7 @@ class Process:
 
     def _check_alive(self) -> None:
         if self._over is not None:
-            raise WorkerError(f"{self.spec}: its process is over: {self._over}")
+            raise WorkerError(f"its process is over: {self._over}", self.spec)
 
     def _write(self, message: Mapping[str, Any]) -> None:
         self._socket.settimeout(self.timeout)
@@ -292,14 +293,14 @@ class Process:
     def _fail(self, said: str) -> NoReturn:
         last = self._last_words()
         self._end(said)
-        raise WorkerError(f"{self.spec}: {said}" + (f"; the last it printed: {last}" if last else ""))
+        raise WorkerError(said + (f"; the last it printed: {last}" if last else ""), self.spec)
 
     def _raise(self, error: Mapping[str, str], doing: str) -> NoReturn:
         message, kind = printable(error["message"], 600), error["kind"]
         if kind == "unsupported":
-            raise UnsupportedLayerError(f"{self.spec}: {message}")
+            raise UnsupportedLayerError(message, backend=self.spec)
         if kind == "refused":
-            raise CnnlensError(f"{self.spec}: {message}")
+            raise CnnlensError(message, self.spec)
         shown = f"{printable(error['type'])}: {message}" if message else printable(error["type"])
         if kind == "missing":
             module = printable(error["module"] or "what it needs")
@@ -313,7 +314,7 @@ class Process:
         details = error["traceback"]
         # Whatever it may still be able to do, after an unforeseen error nothing it says can be relied on.
         self._end(said)
-        raise WorkerError(f"{self.spec}: {said}", details)
+        raise WorkerError(said, self.spec, details)
 
     def install_command(self) -> str:
         """Name the one command that installs what the backend needs, into the interpreter that runs it."""

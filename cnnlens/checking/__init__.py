@@ -7,7 +7,8 @@ float32 must leave there; so no error is inherited, and one number tells roundin
 
 from __future__ import annotations
 
+from cnnlens.checking.finding import Verdict
 from cnnlens.checking.pairs import Comparison, pairwise
-from cnnlens.checking.verdict import VERDICTS, Audit, audit, merge
+from cnnlens.checking.verdict import Audit, audit, merge
 
-__all__ = ["VERDICTS", "Audit", "Comparison", "audit", "merge", "pairwise"]
+__all__ = ["Audit", "Comparison", "Verdict", "audit", "merge", "pairwise"]

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from cnnlens.checking.finding import Verdict
 from cnnlens.checking.verdict import Audit, audit
 from cnnlens.errors import UnsupportedLayerError
 from cnnlens.inputs.drawn import INPUT_NUMBERS
@@ -53,7 +54,7 @@ def _audit(network: Network, call: Call, recording: Recorded, count: int, strict
     missing = [ref.name for ref in (*given, *outputs) if recorded_ref(network, ref).name not in recording]
     if missing:
         reason = f"'{printable(missing[0])}' is not in the recording"
-        return Audit(call.name, call.layer.kind, "not audited", reason=reason)
+        return Audit(call.name, call.layer.kind, Verdict.NOT_AUDITED, reason=reason)
 
     def stored(ref: Ref) -> NDArray[Any]:
         where = recorded_ref(network, ref)
@@ -71,7 +72,7 @@ def _audit(network: Network, call: Call, recording: Recorded, count: int, strict
     try:
         weights = call.layer.computing_weights()
     except UnsupportedLayerError as error:
-        return Audit(call.name, call.layer.kind, "not audited", reason=str(error))
+        return Audit(call.name, call.layer.kind, Verdict.NOT_AUDITED, reason=str(error))
     # A program names no result of a recurrent layer that nothing uses; the reference gives them all.
     several = len(results) > 1 or (call.layer.kind in _STATES and network.source.framework == "torch")
     return audit(call, weights, arguments, keywords, results if several else results[0], strict)

@@ -156,7 +156,7 @@ def check_network(
                     try:
                         runs[label], kept[label] = done.result()
                     except CnnlensError as error:
-                        runs[label] = Run(label, label, error=str(error))
+                        runs[label] = Run(label, label, error=str(error), reason=error.without_backend)
                         say(f"{label}: failed")
                         continue
                     say(f"{label}: ran, auditing")

@@ -7,16 +7,34 @@ from collections.abc import Mapping
 from typing import Any
 
 from cnnlens.checking.auditing import recorded_ref
-from cnnlens.checking.result import Check, Run
+from cnnlens.checking.finding import Objection, Verdict
+from cnnlens.checking.result import Check, Problem, Run
 from cnnlens.checking.twins import LIMIT, Twins
 from cnnlens.checking.verdict import Audit
 from cnnlens.text import columns, finite_or_null, printable
 
-__all__ = ["as_json", "as_table", "sentence", "sentences", "twins_json", "twins_table"]
+__all__ = [
+    "as_json",
+    "as_table",
+    "objection",
+    "sentence",
+    "sentences",
+    "twins_json",
+    "twins_table",
+    "why_failed",
+    "why_not",
+]
 
 
 def as_json(check: Check) -> dict[str, Any]:
-    """Give the check as plain data; bits are null where a layer is exact (there is no error to take a logarithm of)."""
+    """Give the check as plain data.
+
+    ``{"agree", "could_check", "model", "inputs", "runs": [{"label", "agrees", "problem", "says", "error", ...}],
+    "layers": [{"name", "kind", "runs": {label: {"verdict", "cause", "bits", ...}}}], "pairs"}``. What programs go by
+    is fields: a run's ``problem`` is null or has its ``objection`` (one of ``Objection``), the ``layer`` with its
+    ``verdict`` and ``cause`` (of ``Verdict`` and ``Cause``); ``says``, ``explanation`` and ``reason`` are for people.
+    Bits are null where a layer is exact (there is no error to take a logarithm of).
+    """
     network = check.network
     return {
         "agree": check.agree,
@@ -52,7 +70,7 @@ def as_json(check: Check) -> dict[str, Any]:
 
 def _run(check: Check, run: Run) -> dict[str, Any]:
     problem = check.problem(run)
-    first = problem if isinstance(problem, tuple) else None
+    audit = None if problem is None else problem.audit
     return {
         "label": run.label,
         "backend": run.backend,
@@ -60,12 +78,21 @@ def _run(check: Check, run: Run) -> dict[str, Any]:
         "device": run.device,
         "precision": run.precision,
         "agrees": problem is None,
-        "first_fault": None if first is None else first[0],
+        "first_fault": None if problem is None or audit is None else problem.layer,
+        "problem": None
+        if problem is None
+        else {
+            "objection": problem.objection,
+            "layer": problem.layer or None,
+            "verdict": None if audit is None else audit.verdict,
+            "cause": None if audit is None else audit.cause,
+        },
         "says": sentence(check, run),
         "weights_equal": None if run.weights is None else not run.weights,
         "weights": None if run.weights is None else list(run.weights),
         "repeats": None if run.repeats is None else {"exactly": not any(run.repeats.values()), **run.repeats},
         "error": run.error,
+        "reason": run.reason or None,
     }
 
 
@@ -77,6 +104,7 @@ def _audit(audit: Audit) -> dict[str, Any]:
         "channel_bits": finite_or_null(audit.channel_bits),
         "worst_position": list(audit.worst_position) or None,
         "worst_error": finite_or_null(audit.worst_error),
+        "cause": audit.cause,
         "explanation": audit.explanation or None,
         "reason": audit.reason or None,
     }
@@ -108,7 +136,7 @@ def as_table(check: Check) -> str:
 def _cell(audit: Audit | None) -> str:
     if audit is None:
         return ""
-    if audit.verdict in ("exact", "not audited"):
+    if audit.verdict in (Verdict.EXACT, Verdict.NOT_AUDITED):
         return audit.verdict
     return f"{_bits(audit.bits)} / {_bits(audit.channel_bits)}  {audit.verdict}"
 
@@ -130,13 +158,13 @@ def sentences(check: Check) -> list[str]:
         f"note: '{printable(row.name, 40)}': {audit.explanation}": None
         for row in check.rows
         for audit in row.audits.values()
-        if audit.explanation and audit.verdict in ("exact", "float32")
+        if audit.explanation and audit.verdict.passes("strict")
     }
     lines += remarks
     reasons: dict[str, list[str]] = {}
     for row in check.rows:
         for audit in row.audits.values():
-            if audit.verdict == "not audited" and row.name not in reasons.setdefault(audit.reason, []):
+            if audit.verdict is Verdict.NOT_AUDITED and row.name not in reasons.setdefault(audit.reason, []):
                 reasons[audit.reason].append(row.name)
     for reason, names in reasons.items():
         few = ", ".join(printable(name, 40) for name in names[:4]) + (
@@ -149,17 +177,12 @@ def sentences(check: Check) -> list[str]:
 def sentence(check: Check, run: Run) -> str:
     """Say what a run came to: its error, or the first layer that is not rounding and what kind of fault it is."""
     if run.error is not None:
-        return f"could not be checked: {run.error.removeprefix(f'{run.label}: ')}"
+        return f"could not be checked: {run.reason}"
     what = _what(run)
     problem = check.problem(run)
-    if isinstance(problem, tuple):
-        name, audit = problem
-        # Compiled kernels may hide NaN behind a ReLU: what the backend's own weights hold belongs to the explanation.
-        weights = f"; weights differ from the file's: {run.weights[0]}" if run.weights else ""
-        return f"{what} does not agree: {_fault(name, audit)}{weights}"
     if problem is not None:
-        return f"{what} does not agree: {problem}"
-    verdicts: dict[str, int] = {}
+        return f"{what} does not agree: {objection(run, problem)}"
+    verdicts: dict[Verdict, int] = {}
     for row in check.rows:
         audit = row.audits.get(run.label)
         if audit is not None:
@@ -167,8 +190,22 @@ def sentence(check: Check, run: Run) -> str:
     counted = ", ".join(f"{count} {verdict}" for verdict, count in sorted(verdicts.items(), key=lambda one: -one[1]))
     weights = {None: "", True: "; weights equal the file's bit for bit"}[None if run.weights is None else True]
     repeats = "" if run.repeats is None or any(run.repeats.values()) else "; it repeats itself bit for bit"
-    partly = " as far as it was audited" if verdicts.get("not audited") else ""
+    partly = " as far as it was audited" if verdicts.get(Verdict.NOT_AUDITED) else ""
     return f"{what} agrees{partly}: {counted}{weights}{repeats}"
+
+
+def objection(run: Run, problem: Problem) -> str:
+    """Say what speaks against a run."""
+    if problem.objection is Objection.ERROR:
+        return run.error or ""
+    differing = f"weights differ from the file's: {run.weights[0]}" if run.weights else ""
+    if problem.audit is not None:
+        # Compiled kernels may hide NaN behind a ReLU: what the backend's own weights hold belongs to the explanation.
+        return _fault(problem.layer, problem.audit) + (f"; {differing}" if differing else "")
+    if problem.objection is Objection.WEIGHTS:
+        return f"{len(run.weights or ())} {differing}"
+    off = (run.repeats or {})[problem.layer]
+    return f"it does not repeat itself: {printable(problem.layer)} is {off:.2g} off at most in a second run"
 
 
 def _fault(name: str, audit: Audit) -> str:
@@ -221,6 +258,7 @@ def twins_json(twins: Twins) -> dict[str, Any]:
     return {
         "agree": twins.agree,
         "could_check": twins.could_check,
+        "reason": twins.reason or None,
         "says": _twins_sentence(twins),
         "limit": LIMIT,
         "outputs": [
@@ -241,3 +279,27 @@ def twins_json(twins: Twins) -> dict[str, Any]:
         ],
         "checks": [as_json(one) for one in twins.checks],
     }
+
+
+def why_not(found: Twins) -> str:
+    """Say what is wrong with two models that should be one."""
+    if found.reason:
+        return found.reason
+    for one in found.checks:
+        for run in one.runs:
+            if one.problem(run) is not None:
+                return f"{run.label}: {sentence(one, run)}"
+    apart = [one for one in found.outputs if one.apart is None or not one.apart <= LIMIT]
+    if apart:
+        size = "of another shape" if apart[0].apart is None or math.isinf(apart[0].apart) else f"{apart[0].apart:.2g}"
+        return f"output '{printable(apart[0].names[0])}' is {size} of its largest value off in float64"
+    return "no layer of it could be audited"
+
+
+def why_failed(check: Check) -> str:
+    """Say what is wrong with a model that was checked by itself."""
+    run = check.runs[0]
+    problem = check.problem(run)
+    if problem is None:
+        return "it cannot be run"
+    return "a layer of it is not rounding" if problem.audit is not None else objection(run, problem)

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
+from cnnlens.checking.finding import Objection, Verdict
 from cnnlens.checking.pairs import Comparison
 from cnnlens.checking.verdict import Audit
 from cnnlens.network.network import Network
-from cnnlens.text import printable
 
-__all__ = ["Check", "Row", "Run", "policy_verdict", "stored_halves"]
+__all__ = ["Check", "Problem", "Row", "Run", "policy_verdict", "stored_halves"]
 
-# What a run may be by its arithmetic. A model whose own dtype policy asks for less precision may have it as well.
-_ROUNDING = {
-    "strict": frozenset({"exact", "float32"}),
-    "native": frozenset({"exact", "float32", "tf32", "float16", "bfloat16"}),
+_POLICIES = {
+    "mixed_float16": Verdict.FLOAT16,
+    "float16": Verdict.FLOAT16,
+    "mixed_bfloat16": Verdict.BFLOAT16,
+    "bfloat16": Verdict.BFLOAT16,
 }
-_POLICIES = {"mixed_float16": "float16", "float16": "float16", "mixed_bfloat16": "bfloat16", "bfloat16": "bfloat16"}
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,8 @@ class Run:
         label: How it is named in tables: the backend, with a number or device where two would be alike.
         weights: Arrays that differ from the file's, one line each; None where the run does not say.
         repeats: How far a second run was from the first (0 where every bit is the same), by tensor; None if not asked.
-        error: Why there is no result, in one line; everything else is empty then.
+        error: Why there is no result, in one line; everything else is empty then. ``reason``: without the backend's
+            name in front.
     """
 
     label: str
@@ -40,6 +41,22 @@ class Run:
     weights: tuple[str, ...] | None = None
     repeats: Mapping[str, float] | None = None
     error: str | None = None
+    reason: str = ""
+
+
+class Problem(NamedTuple):
+    """Says what speaks against a run.
+
+    Attributes:
+        layer: The first layer that is not rounding, or the tensor that a second run gives farthest off; empty for
+            weights and errors, which are the run's.
+        audit: Of that layer.
+        objection: Which of these it is.
+    """
+
+    layer: str
+    audit: Audit | None
+    objection: Objection
 
 
 @dataclass(frozen=True)
@@ -92,44 +109,46 @@ class Check:
     @property
     def could_check(self) -> bool:
         """Tell whether every run gave a result, and at least one layer of each could be audited."""
-        audited = {label for row in self.rows for label, audit in row.audits.items() if audit.verdict != "not audited"}
+        audited = {
+            label
+            for row in self.rows
+            for label, audit in row.audits.items()
+            if audit.verdict is not Verdict.NOT_AUDITED
+        }
         return all(run.error is None and run.label in audited for run in self.runs)
 
-    def problem(self, run: Run) -> tuple[str, Audit] | str | None:
+    def problem(self, run: Run) -> Problem | None:
         """Say what is wrong with a run: its error, the first layer that is not rounding with its audit, or None.
 
         >>> import cnnlens.sample
         >>> result = cnnlens.check(cnnlens.sample.MODEL, cnnlens.sample.IMAGES, backends=["reference", "nobody"])
         >>> print(result.problem(result.runs[0]))
         None
-        >>> print(result.problem(result.runs[1]))
-        no backend is named 'nobody'; ...
+        >>> result.problem(result.runs[1]).objection, result.runs[1].error
+        (<Objection.ERROR: 'error'>, "no backend is named 'nobody'; ...")
         """
         if run.error is not None:
-            return run.error
+            return Problem("", None, Objection.ERROR)
         for row in self.rows:
             audit = row.audits.get(run.label)
             if audit is not None and not self.is_rounding(run, row, audit):
-                return row.name, audit
+                return Problem(row.name, audit, Objection.LAYER)
         if run.weights:
-            return f"{len(run.weights)} weights differ from the file's: {run.weights[0]}"
+            return Problem("", None, Objection.WEIGHTS)
         if run.repeats is not None and run.precision == "strict" and any(run.repeats.values()):
-            name = max(run.repeats, key=lambda one: run.repeats[one] if run.repeats else 0.0)
-            return (
-                f"it does not repeat itself: {printable(name)} is {run.repeats[name]:.2g} off at most in a second run"
-            )
+            return Problem(max(run.repeats, key=run.repeats.__getitem__), None, Objection.REPEATS)
         return None
 
     def is_rounding(self, run: Run, row: Row, audit: Audit) -> bool:
         """Tell whether a verdict is no fault, at the run's precision and the layer's own dtype policy."""
-        layer = self.network.calls_by_name[row.name].layer
-        allowed = _ROUNDING.get(run.precision, _ROUNDING["strict"])
-        if audit.verdict in allowed or audit.verdict in ("not audited", policy_verdict(layer.config)):
+        if audit.verdict.passes(run.precision):
             return True
-        return audit.verdict in stored_halves(self.network)
+        # A model whose own dtype policy asks for less precision may have it.
+        own = policy_verdict(self.network.calls_by_name[row.name].layer.config)
+        return audit.verdict is own or audit.verdict in stored_halves(self.network)
 
 
-def stored_halves(network: Network) -> frozenset[str]:
+def stored_halves(network: Network) -> frozenset[Verdict]:
     """Find the narrow types that a PyTorch model's weights are stored in: what flows between its layers has them too.
 
     Keras keeps such a choice in each layer's dtype policy instead (``policy_verdict``).
@@ -137,13 +156,13 @@ def stored_halves(network: Network) -> frozenset[str]:
     if network.source.framework != "torch":
         return frozenset()
     stored = {weight.stored.stored_dtype for layer in network.layers for weight in layer.stored.values()}
-    return frozenset(_POLICIES.values()) & stored
+    return frozenset(verdict for verdict in _POLICIES.values() if verdict in stored)
 
 
-def policy_verdict(config: Mapping[str, Any]) -> str:
+def policy_verdict(config: Mapping[str, Any]) -> Verdict:
     """Give the verdict that a layer's own dtype policy asks for: ``float16`` for ``mixed_float16``, or ``float32``."""
     policy: Any = config.get("dtype")
     if isinstance(policy, Mapping):
         inner: Any = cast("Mapping[str, Any]", policy).get("config")
         policy = cast("Mapping[str, Any]", inner).get("name") if isinstance(inner, Mapping) else None
-    return _POLICIES.get(policy if isinstance(policy, str) else "", "float32")
+    return _POLICIES.get(policy if isinstance(policy, str) else "", Verdict.FLOAT32)

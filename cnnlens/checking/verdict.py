@@ -14,6 +14,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from cnnlens.checking.finding import Cause, Verdict
 from cnnlens.checking.noise.arithmetic import EXACT, Arithmetic, candidates
 from cnnlens.checking.noise.case import Case
 from cnnlens.checking.noise.condition import rounds_once, selects
@@ -27,12 +28,9 @@ from cnnlens.network.graph import CONFIG_ERRORS, Call
 from cnnlens.reference.bare.ops import BareOperation
 from cnnlens.text import printable
 
-__all__ = ["VERDICTS", "Audit", "audit", "merge"]
+__all__ = ["Audit", "audit", "merge"]
 
 Array = NDArray[Any]
-
-#: From best to worst; what could not be audited stands apart.
-VERDICTS = ("exact", "float32", "tf32", "float16", "bfloat16", "suspicious", "wrong", "not audited")
 
 _GROSS = 12.0  # fewer effective bits than this, unexplained, is no small matter
 # Tensor cores cut what they add, so what narrow operands leave unexplained may be this much more than float32's noise.
@@ -46,17 +44,18 @@ class Audit:
 
     Attributes:
         name, kind: Of the call and of its layer.
-        verdict: One of ``VERDICTS``.
+        verdict: Rounding of which format, or a fault.
         bits: Effective bits of the layer against exact arithmetic; infinite where it is bit-equal, NaN if not audited.
         worst_channel: The channel with the fewest bits, None where there is none; ``channel_bits``: its bits.
         worst_position: Canonical index ``(N, C, *spatial)`` of the worst output; ``worst_error``: its error.
-        explanation: One sentence on what is wrong; empty for rounding.
+        cause: What it does otherwise; None for rounding.
+        explanation: The same in one sentence.
         reason: Why it was not audited.
     """
 
     name: str
     kind: str
-    verdict: str
+    verdict: Verdict
     bits: float = float("nan")
     worst_channel: int | None = None
     channel_bits: float = float("nan")
@@ -64,14 +63,11 @@ class Audit:
     worst_error: float = 0.0
     explanation: str = ""
     reason: str = ""
+    cause: Cause | None = None
     tally: Tally | None = field(default=None, repr=False, compare=False)
 
-    @property
-    def rounding(self) -> bool:
-        """Tell whether all that differs is rounding, of whatever format."""
-        return self.verdict in VERDICTS[:5]
 
-
+@one_blas_thread()
 def audit(
     call: Call,
     weights: Mapping[str, NDArray[Any]],
@@ -92,18 +88,6 @@ def audit(
     Returns:
         The verdict with its numbers. Never raises for what is in the arrays: shapes that do not fit are ``wrong``.
     """
-    with one_blas_thread():
-        return _audit(call, weights, args, kwargs, output, strict)
-
-
-def _audit(
-    call: Call,
-    weights: Mapping[str, Array],
-    args: Sequence[Any],
-    kwargs: Mapping[str, Any],
-    output: Any,
-    strict: bool,
-) -> Audit:
     name, kind = call.name, call.layer.kind
     try:
         if isinstance(output, (list, tuple)):
@@ -112,14 +96,14 @@ def _audit(
             return max(audits, key=_rank)
         return _output(call, weights, args, kwargs, cast("Array", output), strict, None)
     except UnsupportedLayerError as error:
-        return Audit(name, kind, "not audited", reason=str(error))
+        return Audit(name, kind, Verdict.NOT_AUDITED, reason=str(error))
     except CONFIG_ERRORS as error:
         reason = f"its config, weights and recorded input do not fit together ({printable(error, 200)})"
-        return Audit(name, kind, "not audited", reason=reason)
+        return Audit(name, kind, Verdict.NOT_AUDITED, reason=reason)
 
 
 def _rank(one: Audit) -> tuple[int, float]:
-    return VERDICTS.index(one.verdict), -one.channel_bits
+    return one.verdict.rank, -one.channel_bits
 
 
 def merge(audits: Sequence[Audit]) -> Audit:
@@ -155,7 +139,8 @@ def _output(
     if index is not None:
         case = case.picked(index)
     weighed = nonfinite_weights(call.layer, weights)
-    found = Audit(call.name, call.layer.kind, "exact", float("inf"), None, float("inf"), explanation=weighed)
+    found = Audit(call.name, call.layer.kind, Verdict.EXACT, float("inf"), None, float("inf"), explanation=weighed,
+                  cause=Cause.STORED if weighed else None)  # fmt: skip
     made = isinstance(case.operation, BareOperation)  # a range or a fill that the graph makes of nothing
     if (not call.refs and not made) or case.operation.kind == "Empty" or not case.output.size:
         return found
@@ -169,7 +154,8 @@ def _output(
         if prediction.low.shape != part.output.shape:
             shapes = f"{tuple(part.output.shape)} where the reference gives {tuple(prediction.low.shape)}"
             text = f"the output's shape is {shapes}"
-            return replace(found, verdict="wrong", bits=0.0, channel_bits=0.0, explanation=text)
+            found = replace(found, cause=Cause.SHAPE, explanation=text)
+            return replace(found, verdict=Verdict.WRONG, bits=0.0, channel_bits=0.0)
         with np.errstate(all="ignore"):
             exact = exact and np.array_equal(prediction.low.astype(np.float32), part.output, equal_nan=True)
         stray = stray or strays(part, prediction.low, first)
@@ -195,7 +181,7 @@ def _judged(case: Case, tally: Tally, stray: tuple[str, tuple[int, ...]] | None,
     channel, channel_bits = _worst_channel(tally)
     found = replace(
         found,
-        verdict="float32",
+        verdict=Verdict.FLOAT32,
         bits=tally.bits,
         worst_channel=channel,
         channel_bits=channel_bits,
@@ -205,12 +191,14 @@ def _judged(case: Case, tally: Tally, stray: tuple[str, tuple[int, ...]] | None,
     )
     if stray is not None:
         text, position = stray
-        text = _overflow(case) or text
-        return replace(found, verdict="wrong", worst_position=case.canonical(position), explanation=text)
+        overflow = _overflow(case)
+        cause = Cause.OVERFLOW if overflow else Cause.NONFINITE
+        found = replace(found, worst_position=case.canonical(position), cause=cause, explanation=overflow or text)
+        return replace(found, verdict=Verdict.WRONG)
     floor = floor_of(case)
     if selects(case.operation):
         if tally.worst == 0:
-            return replace(found, verdict="exact", bits=float("inf"), channel_bits=float("inf"))
+            return replace(found, verdict=Verdict.EXACT, bits=float("inf"), channel_bits=float("inf"))
         narrow = next((one for one in (BFLOAT16, FLOAT16) if _all_rounded(case, one)), None)
         if narrow is not None:
             return _narrow(found, narrow, strict)
@@ -226,8 +214,9 @@ def _judged(case: Case, tally: Tally, stray: tuple[str, tuple[int, ...]] | None,
 
 
 def _narrow(found: Audit, wanted: Format, strict: bool) -> Audit:
-    text = f"computed in {wanted.name}, where strict precision means float32" if strict else found.explanation
-    return replace(found, verdict=wanted.name, explanation=text)
+    found = replace(found, verdict=Verdict(wanted.name))
+    text = f"computed in {wanted.name}, where strict precision means float32"
+    return replace(found, cause=Cause.PRECISION, explanation=text) if strict else found
 
 
 def _overflow(case: Case) -> str:
@@ -294,16 +283,18 @@ def _fault(case: Case, base: Arithmetic, tally: Tally, floor: float, found: Audi
     from cnnlens.checking.faults.explanation import explain
 
     try:
-        text, explained = explain(case, base, tally, floor)
+        text, cause = explain(case, base, tally, floor)
     except (CnnlensError, *CONFIG_ERRORS) as error:
         # The verdict stands without a name; that none was found for this reason is said.
-        text, explained = f"unexplained (the search for the fault failed: {printable(error, 200)})", False
+        text, cause = f"unexplained (the search for the fault failed: {printable(error, 200)})", Cause.UNEXPLAINED
     gross = min(found.bits, tally.bits, found.channel_bits) < _GROSS
-    if not explained and _like_noise(tally, 7.0):
+    named = cause is not Cause.UNEXPLAINED
+    if not named and _like_noise(tally, 7.0):
         gross = False
     if base is not EXACT:
         text = f"{text}, besides the rounding of {base.name}"
-    return replace(found, verdict="wrong" if explained or gross else "suspicious", explanation=text)
+    verdict = Verdict.WRONG if named or gross else Verdict.SUSPICIOUS
+    return replace(found, verdict=verdict, cause=cause, explanation=text)
 
 
 def _worst_channel(tally: Tally) -> tuple[int | None, float]:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from cnnlens.checking.twins import Twins
     from cnnlens.opening.architecture import InputShape
 
-__all__ = ["FRAMEWORKS", "TITLES", "Conversion", "convert", "example_of", "framework_named", "why_not"]
+__all__ = ["FRAMEWORKS", "TITLES", "Conversion", "convert", "example_of", "framework_named"]
 
 FRAMEWORKS: Mapping[str, str] = {"torch": "torch", "pytorch": "torch", "keras": "keras", "tensorflow": "keras"}
 """What a framework may be called here, and which is meant."""
@@ -311,6 +311,7 @@ def _proved(network: Network, made: _Made, inputs: Any, backend: str, options: R
         CnnlensError: they do not agree; says where.
     """
     from cnnlens.checking import twins
+    from cnnlens.checking.listing import why_not
 
     found = twins.check_twin_networks(
         (network, made.network), inputs, options, backends=[backend, "reference"], turned=made.turned
@@ -330,24 +331,6 @@ def _rounding_alone(network: Network, made: _Made, inputs: Any, found: Twins) ->
     if made.exact is None or not all(one.agree for one in found.checks):
         return False
     return max(twins.exactly_apart(network, made.exact, inputs, made.turned), default=math.inf) <= twins.LIMIT
-
-
-def why_not(found: Twins) -> str:
-    """Say what is wrong with two models that should be one."""
-    from cnnlens.checking import listing as check_listing
-    from cnnlens.checking import twins
-
-    if found.reason:
-        return found.reason
-    for one in found.checks:
-        for run in one.runs:
-            if one.problem(run) is not None:
-                return f"{run.label}: {check_listing.sentence(one, run)}"
-    apart = [one for one in found.outputs if one.apart is None or not one.apart <= twins.LIMIT]
-    if apart:
-        size = "of another shape" if apart[0].apart is None or math.isinf(apart[0].apart) else f"{apart[0].apart:.2g}"
-        return f"output '{printable(apart[0].names[0])}' is {size} of its largest value off in float64"
-    return "no layer of it could be audited"
 
 
 def _move(files: list[tuple[Path, Path]]) -> None:

@@ -145,7 +145,7 @@ def _proof(model: Network, result: Network, inputs: Any, timeout: float | None) 
     from cnnlens.backend.options import RunOptions
     from cnnlens.checking import checker as checking
     from cnnlens.checking import twins
-    from cnnlens.conversion.converter import why_not
+    from cnnlens.checking.listing import why_failed, why_not
 
     if not result.calls:
         return None
@@ -155,12 +155,9 @@ def _proof(model: Network, result: Network, inputs: Any, timeout: float | None) 
         check = checking.check_network(result, inputs, options, backends=suited)
         if check.agree and check.could_check:
             return check
-        run = check.runs[0]
-        problem = check.problem(run)
-        why = (
-            problem if isinstance(problem, str) else "a layer of it is not rounding" if problem else "it cannot be run"
+        raise CnnlensError(
+            f"{printable(model.source.path, 300)}: nothing was written, for the result fails: {why_failed(check)}"
         )
-        raise CnnlensError(f"{printable(model.source.path, 300)}: nothing was written, for the result fails: {why}")
     found = twins.check_twin_networks((model, result), inputs, options, backends=[*suited, "reference"])
     if found.agree and found.could_check:
         return found

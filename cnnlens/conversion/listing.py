@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from cnnlens.checking import listing as check_listing
+from cnnlens.text import columns, printable
 
 if TYPE_CHECKING:
+    from cnnlens.checking.twins import Twins
     from cnnlens.conversion.converter import Conversion
     from cnnlens.conversion.into import Transfer
 
@@ -30,7 +32,6 @@ def as_json(made: Conversion) -> dict[str, Any]:
 def as_text(made: Conversion) -> str:
     """Say the same for people."""
     from cnnlens.conversion.converter import TITLES
-    from cnnlens.text import printable
 
     source = made.source.source
     found = made.twins
@@ -38,9 +39,7 @@ def as_text(made: Conversion) -> str:
         f"{printable(source.path, 300)} ({TITLES[source.framework]}, {len(made.source.layers)} layers) "
         f"to {TITLES[made.framework]}"
     ]
-    for one in found.outputs:
-        names = " and ".join(f"'{printable(name, 40)}'" for name in one.names)
-        lines.append(f"  float64: {names} are {one.apart or 0.0:.2g} of their largest value apart")
+    lines += [f"  {line}" for line in _outputs(found)]
     checked = found.checks[1]
     lines += [f"  float32: {run.label}: {check_listing.sentence(checked, run)}" for run in checked.runs
               if run.backend != "reference"]  # fmt: skip
@@ -75,7 +74,6 @@ def transfer_json(made: Transfer) -> dict[str, Any]:
 def transfer_text(made: Transfer) -> str:
     """Say the same for people."""
     from cnnlens.checking.twins import Twins
-    from cnnlens.text import columns, printable
 
     rows = [["from", "into", "paired by"]]
     rows += [
@@ -84,9 +82,7 @@ def transfer_text(made: Transfer) -> str:
     ]
     lines = [*columns(rows), ""]
     if isinstance(made.proof, Twins):
-        for one in made.proof.outputs:
-            names = " and ".join(f"'{printable(name, 40)}'" for name in one.names)
-            lines.append(f"float64: {names} are {one.apart or 0.0:.2g} of their largest value apart")
+        lines += _outputs(made.proof)
     elif made.proof is not None:
         lines += check_listing.sentences(made.proof)
         lines.append("the model that the weights came from has no graph, so the two could not be run side by side")
@@ -98,3 +94,11 @@ def transfer_text(made: Transfer) -> str:
     lines += [f"note: {printable(note, 300)}" for note in made.written.notes]
     lines.append(f"wrote {printable(made.written.path, 300)}")
     return "\n".join(lines) + "\n"
+
+
+def _outputs(found: Twins) -> list[str]:
+    named = [" and ".join(f"'{printable(name, 40)}'" for name in one.names) for one in found.outputs]
+    return [
+        f"float64: {names} are {one.apart or 0.0:.2g} of their largest value apart"
+        for names, one in zip(named, found.outputs, strict=True)
+    ]

@@ -8,21 +8,21 @@ through A's step with one setting of B's at a time, and then through every fault
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cnnlens.differing.investigation import PartPair
+from cnnlens.differing.listing import explanation
+from cnnlens.differing.maps import Activations, Parting, Tensor
 from cnnlens.differing.tracing import Step, Trace, trace
 from cnnlens.differing.trials import ALIKE, apart, described, tried
 from cnnlens.errors import CnnlensError, UnsupportedLayerError
 from cnnlens.network.graph import Shape, shown_shape
 from cnnlens.network.network import Network
-from cnnlens.text import columns, printable
 
-__all__ = ["Activations", "Tensor", "compare"]
+__all__ = ["compare"]
 
 Array: TypeAlias = NDArray[Any]
 
@@ -30,67 +30,6 @@ Array: TypeAlias = NDArray[Any]
 _DEPTH = 5  # steps that B may take where A takes one
 _EXAMPLES = 4
 _GROWN = 100.0  # times the rounding of the weights: what a deep network makes of it
-
-
-@dataclass(frozen=True)
-class Tensor:
-    """Pairs one tensor of A with the one of B that holds the same: None where there is none.
-
-    ``apart`` is the largest difference relative to the largest value, ``order`` whether B has the numbers in another
-    order.
-    """
-
-    a: str
-    b: str | None
-    apart: float
-    order: bool = False
-
-
-@dataclass(frozen=True)
-class Activations:
-    """Says how the feature maps compare.
-
-    Attributes:
-        agree: Whether the outputs do; True where nothing could be compared.
-        text: What there is to say, in one sentence.
-        first: The first call of A that B computes otherwise, and B's call there; empty where it has none.
-        explanation: What B does otherwise.
-        tensors: Every tensor of A.
-    """
-
-    agree: bool
-    text: str
-    first: tuple[str, str] | None = None
-    explanation: str = ""
-    tensors: tuple[Tensor, ...] = field(default=())
-
-    @property
-    def compared(self) -> bool:
-        """Tell whether both could be run."""
-        return bool(self.tensors)
-
-    def to_json(self) -> dict[str, Any]:
-        """Give plain data."""
-        return {
-            "agree": self.agree if self.compared else None,
-            "says": self.text,
-            "first": None if self.first is None else {"a": self.first[0], "b": self.first[1] or None},
-            "explanation": self.explanation or None,
-            "tensors": [
-                {"a": one.a, "b": one.b, "apart": one.apart if np.isfinite(one.apart) else None,
-                 "other_order": one.order} for one in self.tensors
-            ],
-        }  # fmt: skip
-
-    def lines(self) -> list[str]:
-        """Write lines for people."""
-        if not self.compared:
-            return [f"feature maps: {self.text}"]
-        rows = [["feature map of A", "the same in B"]]
-        for one in self.tensors:
-            found = "-" if one.b is None else printable(one.b, 60) + (" (in another order)" if one.order else "")
-            rows.append([printable(one.a, 60), found])
-        return [*columns(rows), "", f"feature maps: {self.text}"]
 
 
 def compare(a: Network, b: Network, inputs: Any, pairs: Sequence[PartPair] = ()) -> Activations:
@@ -105,13 +44,13 @@ def compare(a: Network, b: Network, inputs: Any, pairs: Sequence[PartPair] = ())
     """
     for side, network in (("A", a), ("B", b)):
         if not network.calls:
-            return Activations(True, f"not compared: they need a graph, and {side} holds weights alone")
+            return Activations(Parting.NO_GRAPH, explanation=side)
     given = _inputs(a, inputs)
     turned = _fitting(b, given)
     try:
         traces = trace(a, given), trace(b, turned)
     except UnsupportedLayerError as error:
-        return Activations(True, f"not compared: {error}")
+        return Activations(Parting.NOT_COMPUTED, explanation=str(error))
     matched = _match(*traces)
     tensors = tuple(_row(step, matched) for step in traces[0].steps)
     far = [
@@ -121,10 +60,9 @@ def compare(a: Network, b: Network, inputs: Any, pairs: Sequence[PartPair] = ())
     # Where one file holds rounded weights, their rounding comes out again.
     rounding = max((one.finding.residual for pair in pairs for one in pair.arrays if one.finding.equal), default=0.0)
     if rounding and far and max(far) <= _GROWN * rounding:
-        text = f"the outputs agree to {max(far):.1g} of the largest value, as far as the rounding of the weights goes"
-        return Activations(True, text, tensors=tensors)
+        return Activations(Parting.ROUNDED, tensors=tensors, apart=max(far))
     if far and len(traces[0].outputs) == len(traces[1].outputs) and max(far) <= ALIKE:
-        return Activations(True, f"the outputs agree (to {max(far):.1g} of the largest value)", tensors=tensors)
+        return Activations(Parting.AGREE, tensors=tensors, apart=max(far))
     return _explained(traces, matched, tensors, pairs)
 
 
@@ -206,18 +144,12 @@ def _explained(
     a, b = traces
     frontier = list(_frontier(a, matched))
     if not frontier:
-        return Activations(False, "the same feature maps in both, and other outputs chosen from them", tensors=tensors)
+        return Activations(Parting.OTHER_OUTPUTS, tensors=tensors)
     step = frontier[0]
     options = list(_counterparts(b, [matched[name][0] for name in step.inputs], step))
-    there = options[0].call.name if options else None
-    where = (step.call.name, there or "")
-    beside = "B has no layer in its place" if there is None else f"B: '{printable(there, 60)}'"
-    said = f"the first that B computes otherwise is '{printable(step.call.name, 60)}' ({beside})"
-    weights = _weights_said(step, pairs)
-    reason = weights or _flattened(step, matched) or tried(a, b, step, options)
-    if not reason:
-        reason = described(step, options)
-    return Activations(False, f"{said}: {reason}", where, reason, tensors)
+    where = (step.call.name, options[0].call.name if options else "")
+    reason = _weights_said(step, pairs) or _flattened(step, matched) or tried(a, b, step, options)
+    return Activations(Parting.PARTS, where, reason or described(step, options), tensors)
 
 
 def _frontier(a: Trace, matched: dict[str, tuple[str, bool]]) -> Iterator[Step]:
@@ -259,7 +191,7 @@ def _weights_said(step: Step, pairs: Sequence[PartPair]) -> str:
         if pair.a is not None and pair.a.layer.name == step.call.layer.name:
             told = [one for one in pair.arrays if not one.finding.equal]
             if told:
-                return f"its weights differ ({told[0].role}: {told[0].finding.text})"
+                return f"its weights differ ({told[0].role}: {explanation(told[0])})"
     return ""
 
 

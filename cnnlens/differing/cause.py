@@ -1,15 +1,14 @@
-"""What explains a difference, as data: a kind, what it is of, and its numbers; branches are on these, never on words.
-
-The words beside them are carried for people alone, and two causes that differ in their words only are one.
-"""
+"""What explains a difference, as data: a kind, what it is of, and its numbers; ``listing`` makes the words of these."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, TypeAlias
 
-__all__ = ["Cause", "Causes", "Kind", "Status", "tag_of", "text_of"]
+from cnnlens.text import finite_or_null
+
+__all__ = ["Cause", "Causes", "Kind", "Status", "tag_of"]
 
 
 class Status(StrEnum):
@@ -57,24 +56,27 @@ class Cause:
         kind: Which.
         of: The letters of the axes, ``in`` or ``out``, a number format; empty where the kind says all.
         fields: What else tells it from others of its kind, by name: ``side``, ``order``, ``factors`` …
-        said: The same for people.
-        brief: What of it holds for several arrays at once; empty where all of ``said`` does.
     """
 
     kind: Kind
     of: str = ""
     fields: tuple[tuple[str, Any], ...] = ()
-    said: str = field(default="", compare=False)
-    brief: str = field(default="", compare=False)
 
     @property
     def tag(self) -> str:
         """One word for programs."""
         return f"{self.kind}:{self.of}" if self.of else str(self.kind)
 
+    def __getitem__(self, name: str) -> Any:
+        return dict(self.fields)[name]
+
+    def __contains__(self, name: str) -> bool:
+        return name in dict(self.fields)
+
     def to_json(self) -> dict[str, Any]:
         """Plain data, without words."""
-        return {"kind": str(self.kind), "of": self.of or None, **dict(self.fields)}
+        fields = {name: finite_or_null(value) if isinstance(value, float) else value for name, value in self.fields}
+        return {"kind": str(self.kind), "of": self.of or None, **fields}
 
 
 Causes: TypeAlias = tuple[Cause, ...]
@@ -83,8 +85,3 @@ Causes: TypeAlias = tuple[Cause, ...]
 def tag_of(causes: Causes) -> str:
     """Every cause's word, joined by ``+``."""
     return "+".join(one.tag for one in causes)
-
-
-def text_of(causes: Causes) -> str:
-    """The causes for people."""
-    return ", and ".join(one.said for one in causes if one.said)

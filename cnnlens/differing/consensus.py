@@ -1,4 +1,4 @@
-"""What happened to the model as a whole: ambiguous arrays are settled by the others, and one or two sentences sum up.
+"""What happened to the model as a whole: ambiguous arrays are settled by the others, and a few statements sum up.
 
 A kernel of one tap cannot show a swap and a symmetric one cannot show a flip; where all others of the network agree on
 what was done to them, that is what was done to these. Orders of channels are followed into the next layer.
@@ -7,16 +7,17 @@ what was done to them, that is what was done to these. Orders of channels are fo
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from typing import Any, TypeAlias
 
-from cnnlens.differing.cause import Cause, Causes, Kind, Status, tag_of, text_of
+from cnnlens.differing.cause import Cause, Causes, Kind, Status, tag_of
 from cnnlens.differing.finding import Finding
 from cnnlens.differing.hypotheses.kinship import LEAST
 from cnnlens.differing.investigation import Compared, PartPair
 
-__all__ = ["settle", "verdict"]
+__all__ = ["Outcome", "Statement", "settle", "summary"]
 
 _CLOSE = 0.5  # of a vector's size: as far as training moves one that its kernel went along with
 _MOST = 0.5  # the share of arrays from which something is said of the model as a whole
@@ -48,14 +49,13 @@ def _settled(finding: Finding, sure: _Names, loose: _Names) -> Finding:
         best = max(options, key=lambda option: option[:2])
         rivals = [option for option in options if option[:2] == best[:2]]
         if best[0] and len(rivals) == 1:
-            text = f"{text_of(best[2])} (by itself it could be otherwise; the other layers decide)"
-            return replace(finding, status=Status.EXPLAINED, causes=best[2], text=text)
+            return replace(finding, status=Status.EXPLAINED, causes=best[2])
     elif finding.also and not sure[finding.causes]:
         known = [causes for causes in finding.also if sure[causes]]
         if known:
             chosen = max(known, key=lambda causes: (sure[causes], tag_of(causes)))
             others = (finding.causes, *(one for one in finding.also if tag_of(one) != tag_of(chosen)))
-            return replace(finding, causes=chosen, text=text_of(chosen), also=others)
+            return replace(finding, causes=chosen, also=others)
     return finding
 
 
@@ -71,13 +71,9 @@ def _follow_kernels(found: Sequence[PartPair]) -> None:
             near = one.finding.kinship
             if one.finding.status is not Status.DIFFERS or one is kernel or near is None:
                 continue
-            if status is Status.ANOTHER:
-                text = f"unrelated, as the kernels are: {near.distance:.2g} of its size away"
-            elif near.distance < _CLOSE or near.correlation > LEAST:
-                text = f"fine-tuned, as the kernels are: {near.distance:.2g} of its size away"
-            else:
-                continue
-            one.finding = replace(one.finding, status=status, causes=(Cause(_KINDS[status]),), text=text)
+            if status is Status.ANOTHER or near.distance < _CLOSE or near.correlation > LEAST:
+                cause = Cause(_KINDS[status], "", (("distance", near.distance), ("as", "kernels")))
+                one.finding = replace(one.finding, status=status, causes=(cause,))
 
 
 def _majority(found: Sequence[PartPair]) -> Status | None:
@@ -102,7 +98,7 @@ def _one_epsilon(found: Sequence[PartPair]) -> None:
     for one in folds:
         finding = one.finding
         if finding.detail["epsilon"] == epsilon and finding.detail["alike"]:
-            one.finding = replace(finding, causes=finding.certain, text=text_of(finding.certain),
+            one.finding = replace(finding, causes=finding.certain,
                                   detail={**finding.detail, "alike": []})  # fmt: skip
 
 
@@ -116,15 +112,8 @@ def _undone(found: Sequence[PartPair]) -> None:
         order: Any = kernel.finding.detail.get("out_order") if kernel is not None else None
         if kernel is None or not order or order == list(range(len(order))):
             continue
-        follows = _followers(found, place, order)
-        if follows is None:
-            said = "and no later layer shows whether it is undone"
-        elif follows:
-            said = "and the next layer takes them in that order: B computes the same"
-        else:
-            said = "and the next layer does not undo it"
-        detail = {**kernel.finding.detail, "undone": follows}
-        kernel.finding = replace(kernel.finding, text=f"{kernel.finding.text}, {said}", detail=detail)
+        detail = {**kernel.finding.detail, "undone": _followers(found, place, order)}
+        kernel.finding = replace(kernel.finding, detail=detail)
 
 
 def _followers(found: Sequence[PartPair], place: int, order: list[int]) -> bool | None:
@@ -169,36 +158,63 @@ def _blocks(inputs: list[int], order: list[int]) -> bool:
 
 # -- the verdict -------------------------------------------------------------------------------------------------------
 
-_FAMILY = {"conv": "convolution", "dense": "Dense layer", "norm": "normalisation"}
+
+class Outcome(StrEnum):
+    """Names what one statement about two models says."""
+
+    EMPTY = "no arrays"
+    STRANGERS = "no common structure"
+    EQUAL = "equal"
+    ROUNDED = "rounded"
+    ANOTHER = "another"
+    FINE_TUNED = "fine-tuned"
+    CHANGED = "changed"
+    ALONE = "alone"
+    EXPLAINED = "explained"
 
 
-def verdict(found: Sequence[PartPair]) -> list[str]:
-    """Say in one or two sentences what happened to the model."""
+@dataclass(frozen=True)
+class Statement:
+    """Says one thing about the models as a whole.
+
+    Attributes:
+        outcome: Which.
+        fields: What is needed to say it, as plain data.
+        members: The arrays of which it is said, where it is of a group with one change.
+    """
+
+    outcome: Outcome
+    fields: Mapping[str, Any] = field(default_factory=lambda: dict[str, Any]())
+    members: tuple[Compared, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """What is said as plain data, without words."""
+        return {"outcome": self.outcome, **self.fields}
+
+
+def summary(found: Sequence[PartPair]) -> list[Statement]:
+    """Find the one to three statements that sum up what happened to the model."""
     pairs = [pair for pair in found if pair.a is not None and pair.b is not None]
     alone = [pair for pair in found if pair.a is None or pair.b is None]
     if not found:
-        return ["neither model holds arrays"]
+        return [Statement(Outcome.EMPTY)]
     if _strangers(found):
-        near = _nearest(found)
-        return ["the models share no structure" + (f"; nearest by size: {near}" if near else "")]
+        return [Statement(Outcome.STRANGERS, {"nearest": _nearest(found)})]
     arrays = [one for pair in pairs for one in pair.arrays]
-    unexplained = [pair for pair in alone if not pair.explained]
+    unexplained = [pair for pair in alone if pair.folded is None]
     if all(one.finding.equal for one in arrays) and not alone:
-        otherwise = sorted({one.finding.stored for one in arrays if one.finding.stored is not None})
-        roundings = sorted(
-            {(one.of, dict(one.fields)["side"]) for each in arrays for one in each.finding.causes
-             if one.kind is Kind.ROUNDED}
-        )  # fmt: skip
-        extra = ": " + ", ".join(f"stored as {a} / {b}" for a, b in otherwise[:3]) if otherwise else ""
-        extra += ", and more" if len(otherwise) > 3 else ""
+        roundings = sorted({(cause.of, cause["side"]) for each in arrays for cause in each.finding.causes
+                            if cause.kind is Kind.ROUNDED})  # fmt: skip
         if roundings:
-            name, side = roundings[0]
-            return [f"the same model, to {name}'s rounding, as {side} stores it"]
-        return [f"equal: every array of A is B's{extra}"]
-    said = _sentences(pairs)
+            return [Statement(Outcome.ROUNDED, dict(zip(("format", "side"), roundings[0], strict=True)))]
+        stored = sorted({one.finding.stored for one in arrays if one.finding.stored is not None})
+        return [Statement(Outcome.EQUAL, {"stored": stored})]
+    said = _statements(pairs)
     if unexplained:
-        said.append(_lonely(unexplained))
-    return said[:3] if said else ["every array is explained"]
+        names = [[part.name for part in side if part is not None]
+                 for side in ((pair.a for pair in unexplained), (pair.b for pair in unexplained))]  # fmt: skip
+        said.append(Statement(Outcome.ALONE, {"a": names[0], "b": names[1]}))
+    return said[:3] if said else [Statement(Outcome.EXPLAINED)]
 
 
 def _strangers(found: Sequence[PartPair]) -> bool:
@@ -213,9 +229,9 @@ def _strangers(found: Sequence[PartPair]) -> bool:
     return common < _NO_STRUCTURE * min(sizes) or (min(sizes) > 0 and not common)
 
 
-def _nearest(found: Sequence[PartPair]) -> str:
+def _nearest(found: Sequence[PartPair]) -> list[dict[str, Any]]:
     """The pairs that come nearest where nothing fits."""
-    shown: list[tuple[float, str]] = []
+    scored: list[tuple[float, dict[str, Any]]] = []
     sides = [[pair.a for pair in found if pair.a is not None], [pair.b for pair in found if pair.b is not None]]
     for a in sides[0]:
         for b in sides[1]:
@@ -224,52 +240,42 @@ def _nearest(found: Sequence[PartPair]) -> str:
                 continue
             same = sum((Counter(one.sizes) & Counter(other.sizes)).values())
             score = same + (a.family == b.family) + min(one.size, other.size) / max(one.size, other.size)
-            shown.append((score, f"'{a.name}' {one.shape} and '{b.name}' {other.shape}"))
-    shown.sort(key=lambda each: -each[0])
-    return ", ".join(text for _, text in shown[:3])
+            scored.append((score, {"a": a.name, "shape_a": one.shape, "b": b.name, "shape_b": other.shape}))
+    scored.sort(key=lambda each: -each[0])
+    return [fields for _, fields in scored[:3]]
 
 
-def _sentences(pairs: Sequence[PartPair]) -> list[str]:
+def _statements(pairs: Sequence[PartPair]) -> list[Statement]:
     """What holds of most arrays first."""
     kernels = [(pair, one) for pair in pairs for one in pair.arrays if one.role == "kernel" and one.a is not None]
     voting = kernels or [(pair, one) for pair in pairs for one in pair.arrays]
     another = [one for _, one in voting if one.finding.status is Status.ANOTHER]
     told = [one for _, one in voting if one.finding.status is not Status.DIFFERS]
     if another and len(another) > _MOST * max(len(told), 1):
-        return [
-            f"another model: {len(another)} of {len(voting)} kernels are unrelated; two trainings of one architecture"
-        ]
-    said: list[str] = []
+        return [Statement(Outcome.ANOTHER, {"kernels": len(another), "of": len(voting)})]
+    said: list[Statement] = []
     tuned = [one for _, one in voting if one.finding.status is Status.FINE_TUNED]
     if tuned and len(tuned) > _MOST * max(len(told), 1):
         far = [one.finding.residual for one in tuned]
-        extra = sorted(
-            {cause.tag for one in tuned for cause in one.finding.causes if cause.kind is not Kind.FINE_TUNED}
-        )
-        also = f", after: {', '.join(extra)}" if extra else ""
-        said.append(f"fine-tuned: {len(tuned)} of {len(voting)} kernels lie {min(far):.2g} to {max(far):.2g} of their "
-                    f"size away{also}")  # fmt: skip
+        after = {cause.tag for one in tuned for cause in one.finding.causes if cause.kind is not Kind.FINE_TUNED}
+        said.append(Statement(Outcome.FINE_TUNED, {"kernels": len(tuned), "of": len(voting), "least": min(far),
+                                                   "most": max(far), "after": sorted(after)}))  # fmt: skip
     groups: dict[tuple[str, str], list[tuple[PartPair, Compared]]] = {}
     for pair in pairs:
         for one in pair.arrays:
             if not one.finding.equal and (one.finding.status is not Status.FINE_TUNED or not said):
                 groups.setdefault((one.finding.tag or one.finding.status, one.role), []).append((pair, one))
     ordered = sorted(groups.items(), key=lambda group: (group[0][1] != "kernel", -len(group[1])))
-    for (_, role), members in ordered:
+    for (tag, role), members in ordered:
         if role != "kernel" and members[0][1].finding.has(Kind.FOLDED, Kind.FINE_TUNED):
             continue
-        said.append(_group(role, members, pairs))
+        said.append(_group(tag, role, members, pairs))
     return said
 
 
-def _group(role: str, members: list[tuple[PartPair, Compared]], pairs: Sequence[PartPair]) -> str:
-    first = members[0][1].finding
-    texts = {one.finding.text for _, one in members}
-    text = first.text if len(texts) == 1 else _common(first)
-    family = members[0][0].a.family if members[0][0].a is not None else ""
-    name = members[0][0].a.name if members[0][0].a is not None else ""
-    if len(members) == 1:
-        return f"{role} of '{name}': {text}"
+def _group(tag: str, role: str, members: list[tuple[PartPair, Compared]], pairs: Sequence[PartPair]) -> Statement:
+    first = members[0][0].a
+    family, name = (first.family, first.name) if first is not None else ("", "")
     tellable = [
         one
         for pair in pairs
@@ -278,13 +284,12 @@ def _group(role: str, members: list[tuple[PartPair, Compared]], pairs: Sequence[
         if one.role == role
         and one.a is not None
         and one.finding.status is not Status.MISSING
-        and not _hides(one, first.causes)
+        and not _hides(one, members[0][1].finding.causes)
     ]
     same = all(pair.a is not None and pair.a.family == family for pair, _ in members)
-    if same and len(members) == len(tellable):
-        return f"every {_FAMILY.get(family, family)}'s {role}: {text}"
-    kind = f"{_FAMILY.get(family, family)}s" if same else "layers"
-    return f"{role} of {len(members)} {kind} ('{name}' first): {text}"
+    fields = {"tag": tag, "role": role, "layers": len(members), "first": name, "family": family if same else None,
+              "every": same and len(members) == len(tellable)}  # fmt: skip
+    return Statement(Outcome.CHANGED, fields, tuple(one for _, one in members))
 
 
 def _hides(one: Compared, causes: Causes) -> bool:
@@ -292,25 +297,3 @@ def _hides(one: Compared, causes: Causes) -> bool:
     spatial = one.a.shape[2:] if one.a is not None else ()
     turned = bool(causes) and causes[0].kind in (Kind.FLIPPED, Kind.SWAPPED)
     return one.finding.equal and turned and all(size == 1 for size in spatial)
-
-
-def _common(finding: Finding) -> str:
-    """The part of what is said that holds for a whole group."""
-    if finding.status is Status.AMBIGUOUS:
-        return finding.text
-    if finding.has(Kind.FINE_TUNED):
-        return "fine-tuned"
-    folded = [one for one in finding.causes if one.kind is Kind.FOLDED]
-    if folded:
-        return folded[0].brief or "a batch norm folded into it"
-    return ", and ".join(one.brief or one.said for one in finding.causes if one.said) or finding.text
-
-
-def _lonely(alone: Sequence[PartPair]) -> str:
-    parts: list[str] = []
-    for side in ("A", "B"):
-        names = [part.name for pair in alone if (part := pair.a if side == "A" else pair.b) is not None]
-        if names:
-            shown = ", ".join(f"'{name}'" for name in names[:3])
-            parts.append(f"only in {side}: {shown}" + (f" and {len(names) - 3} more" if len(names) > 3 else ""))
-    return "; ".join(parts)

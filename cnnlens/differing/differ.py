@@ -6,12 +6,14 @@ every explanation is tried on the numbers, and the line that is given was run be
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
+from cnnlens.differing import listing
 from cnnlens.differing.cause import Status
-from cnnlens.differing.consensus import settle, verdict
+from cnnlens.differing.consensus import settle, summary
 from cnnlens.differing.investigation import Compared, PartPair, investigate
+from cnnlens.differing.maps import Activations
 from cnnlens.differing.proof import Line
 from cnnlens.differing.result import Diff
 from cnnlens.differing.rows import ArrayRow, Row
@@ -53,34 +55,32 @@ def diff(a: Any, b: Any, inputs: Any = None) -> Diff:
     one, other = networks_compared(a, b)
     found = investigate(one, other)
     settle(found)
-    activations: Any = None
-    said = verdict(found)
+    activations: Activations | None = None
+    statements = summary(found)
+    said = listing.verdict(statements)
     if inputs is not None:
         from cnnlens.differing.activations import compare
 
-        activations = compare(one, other, inputs, found)
-        if activations.text:
-            said = [*said, activations.text]
-    return Diff(one, other, tuple(_row(pair) for pair in found), tuple(said), activations)
+        maps = compare(one, other, inputs, found)
+        activations = replace(maps, text=listing.feature_maps(maps))
+        said = [*said, activations.text]
+    return Diff(one, other, tuple(_row(pair) for pair in found), tuple(said), activations, tuple(statements))
 
 
 def _row(pair: PartPair) -> Row:
     arrays = tuple(_array(one) for one in pair.arrays)
     a, b = pair.a, pair.b
     if a is None or b is None:
-        side = "A" if a is not None else "B"
-        status = Status.EXPLAINED if pair.explained else Status.MISSING
-        text = pair.remark or f"only in {side}"
+        status = Status.EXPLAINED if pair.folded is not None else Status.MISSING
     else:
         status = min((one.finding.status for one in arrays), key=_WORST.index, default=Status.EQUAL)
-        text = _explanation(arrays)
     return Row(
         a.name if a is not None else None,
         b.name if b is not None else None,
         a.layer.kind if a is not None else "",
         b.layer.kind if b is not None else "",
         status,
-        text,
+        listing.layer(pair),
         _line(arrays),
         pair.how,
         arrays,
@@ -104,19 +104,8 @@ def _array(one: Compared) -> ArrayRow:
         axes(one.a),
         axes(one.b),
         one.finding,
+        listing.explanation(one),
     )
-
-
-def _explanation(arrays: tuple[ArrayRow, ...]) -> str:
-    """What is said of a layer: of its arrays that are not equal, each finding once."""
-    groups: Mapping[str, list[str]] = {}
-    groups = dict[str, list[str]]()
-    for one in arrays:
-        if one.finding.status is not Status.EQUAL:
-            groups.setdefault(one.finding.text, []).append(one.role)
-    if not groups:
-        return next((one.finding.text for one in arrays if not one.finding.plain), "equal")
-    return "; ".join(f"{', '.join(roles)}: {text}" for text, roles in groups.items())
 
 
 def _line(arrays: tuple[ArrayRow, ...]) -> Line | None:

@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnlens.differing.cause import Cause, Causes, Kind, Status, text_of
+from cnnlens.differing.cause import Cause, Causes, Kind, Status
 from cnnlens.differing.finding import Finding
 from cnnlens.differing.hypotheses.kinship import LEAST, kinship
 from cnnlens.differing.hypotheses.layouts import Box, Plan, Way, plan
@@ -58,13 +58,13 @@ class Examination(Subject):
     def result(self) -> Finding:
         a, b = self.a, self.b
         if a.size != b.size or (a.sizes != b.sizes and sorted(self.x.shape) == sorted(self.y.shape) == [0]):
-            return Finding(Status.ANOTHER_SHAPE, (), f"another shape: {_shown(a)} against {_shown(b)}")
+            return Finding(Status.ANOTHER_SHAPE, ())
         equal = self.simply_equal()
         if equal is not None:
             return equal
         normal = self._normal()
         if not np.issubdtype(self.x.dtype, np.number) or not np.issubdtype(self.y.dtype, np.number):
-            return Finding(Status.DIFFERS, (), "differs, and holds no numbers", residual=1.0)
+            return Finding(Status.DIFFERS, (), residual=1.0)
         return (
             self._constant()
             or self._rearranged()
@@ -97,9 +97,8 @@ class Examination(Subject):
             return None
         stored = self.a.letters, self.b.letters
         if not chain.moves or stored[0] == stored[1]:
-            return Finding(Status.EQUAL, _SAME, "equal", line, chain=chain)
-        text = f"equal, stored as {stored[0]} / {stored[1]}"
-        return Finding(Status.EQUAL, _SAME, text, line, chain=chain, stored=stored)
+            return Finding(Status.EQUAL, _SAME, line, chain=chain)
+        return Finding(Status.EQUAL, _SAME, line, chain=chain, stored=stored)
 
     def _line(self, chain: Chain) -> Line | None:
         """The chain as a proven line."""
@@ -114,9 +113,8 @@ class Examination(Subject):
         ends = [_only_value(array) for array in (self.x, self.y)]
         if ends[0] is None and ends[1] is None:
             return None
-        shown = [f"{end:.6g} everywhere" if end is not None else "values" for end in ends]
-        text = f"differs: {shown[0]} in A, {shown[1]} in B"
-        return Finding(Status.DIFFERS, (Cause(Kind.CONSTANT),), text, residual=self._apart())
+        fields = (("a", ends[0]), ("b", ends[1]))
+        return Finding(Status.DIFFERS, (Cause(Kind.CONSTANT, "", fields),), residual=self._apart())
 
     def _apart(self) -> float:
         normal = self._normal()
@@ -185,24 +183,19 @@ class Examination(Subject):
         also = way.others
         if way.natural and not name:
             flattened = causes[0].kind is Kind.FLATTENED
-            text = f"equal, in each framework's own order ({line.expression})" if flattened else "equal"
-            return Finding(Status.EQUAL, _SAME, text, line, chain=way.chain, flattened=flattened)
+            return Finding(Status.EQUAL, _SAME, line, chain=way.chain, flattened=flattened)
         if name:
             item = self.a if side == "A" else self.b
             rounding = _rounding(side, name)
             stored = item.weight.stored.stored_dtype.strip("<>=|")
             if way.natural and stored in (name, {"float16": "f2"}.get(name, name)):
                 status = Status.STORED_OTHERWISE
-                rounding = replace(rounding, said=f"equal to {name}'s rounding, as {side} stores it")
             causes = (rounding,) if way.natural else (*causes, rounding)
         if len(hits) > 1 and not hits[0][0].natural:
             possible = tuple(one.causes for one, _ in hits)
-            shown = " or ".join(text_of(one) for one in possible[:4])
-            more = f" (or {len(possible) - 4} more)" if len(possible) > 4 else ""
-            text = f"ambiguous: {shown}{more}"
-            return Finding(Status.AMBIGUOUS, causes, text, line, 0.0, way.chain, None, possible, also)
+            return Finding(Status.AMBIGUOUS, causes, line, 0.0, way.chain, None, possible, also)
         residual = 0.0 if not name else self._left(way.chain)
-        return Finding(status, causes, text_of(causes), line, residual, way.chain, also=also)
+        return Finding(status, causes, line, residual, way.chain, also=also)
 
     def _left(self, chain: Chain) -> float:
         return kinship(self.canonical(self.x), self.canonical(chain.apply(self.y))).distance
@@ -292,8 +285,7 @@ class Examination(Subject):
                     if found is not None:
                         return found
             if not side:
-                text = "the same values in an order that no hypothesis explains"
-                return Finding(Status.EXPLAINED, (Cause(Kind.REARRANGED),), text, None, 0.0)
+                return Finding(Status.EXPLAINED, (Cause(Kind.REARRANGED),))
         return None
 
     def _nearest(self, before: Finding | None) -> Finding | None:
@@ -331,21 +323,18 @@ class Examination(Subject):
             causes = (*causes, _rounding(side, name))
         detail = _order_detail(orders)
         residual = self._left(chain) if side else 0.0
-        return Finding(Status.EXPLAINED, causes, text_of(causes), line, residual, chain, detail=detail)
+        return Finding(Status.EXPLAINED, causes, line, residual, chain, detail=detail)
 
     # -- unexplained ---------------------------------------------------------------------------------------------------
 
     def _unexplained(self, normal: Chain | None) -> Finding:
         if normal is None:
-            text = f"another shape: {_shown(self.a)} against {_shown(self.b)}"
-            return Finding(Status.ANOTHER_SHAPE, (), text, residual=1.0)
+            return Finding(Status.ANOTHER_SHAPE, (), residual=1.0)
         near = kinship(self.canonical(self.x), self.canonical(normal.apply(self.y)), len(self.plan.ways))
-        said = f"{near.distance:.2g} of its size away, correlation {near.correlation:.2f}"
         if not near.tellable or near.correlation > LEAST:
-            text = f"differs: {said}, too few numbers to tell more"
-            return Finding(Status.DIFFERS, (), text, None, near.distance, normal, near)
-        level = f"unrelated: {said} where chance gives up to {near.level:.2g}"
-        return Finding(Status.ANOTHER, (Cause(Kind.ANOTHER),), level, None, near.distance, normal, near)
+            return Finding(Status.DIFFERS, (), None, near.distance, normal, near)
+        fields = (("distance", near.distance), ("correlation", near.correlation), ("chance", near.level))
+        return Finding(Status.ANOTHER, (Cause(Kind.ANOTHER, "", fields),), None, near.distance, normal, near)
 
 
 # -- small things ------------------------------------------------------------------------------------------------------
@@ -377,25 +366,14 @@ def _only_value(array: Array) -> float | None:
     return float(first) if bool((few == first).all()) and bool((flat == first).all()) else None
 
 
-def _shown(item: Item) -> str:
-    return f"{item.letters} {tuple(item.weight.stored.shape)}".strip()
-
-
 def _rounding(side: str, name: str) -> Cause:
-    return Cause(Kind.ROUNDED, name, (("side", side),), f"{side} is rounded to {name}")
+    return Cause(Kind.ROUNDED, name, (("side", side),))
 
 
 def _order_cause(orders: tuple[tuple[int, ...], tuple[int, ...]], item: Item) -> Cause:
-    names = ("output channels", "input channels") if item.is_kernel else ("channels", "second axis")
     moved = [order != tuple(range(len(order))) for order in orders]
     where = "" if moved[0] and moved[1] else "out" if moved[0] else "in"
-    chosen = [one for one, changed in zip(zip(names, orders, strict=True), moved, strict=True) if changed]
-    said = [
-        f"{name} permuted ({sum(place != entry for place, entry in enumerate(order))} of {len(order)} moved)"
-        for name, order in chosen
-    ]
-    brief = " and ".join(f"{name} permuted" for name, _ in chosen)
-    return Cause(Kind.PERMUTED, where, (("out", orders[0]), ("in", orders[1])), " and ".join(said), brief)
+    return Cause(Kind.PERMUTED, where, (("out", orders[0]), ("in", orders[1]), ("kernel", item.is_kernel)))
 
 
 def _order_detail(orders: tuple[tuple[int, ...], tuple[int, ...]]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What was found out about one pair of arrays: a word for programs, a sentence for people, and the line of NumPy.
+"""What was found out about one pair of arrays: causes, their numbers, and the line of NumPy.
 
 The line is the proof: it was run, and what it gave was A's array. A finding without one is a statement of distance.
 """
@@ -27,12 +27,11 @@ class Finding:
     Attributes:
         status: One of ``STATUSES``.
         causes: What explains it, one after the other; empty where nothing does.
-        text: The same for people; nothing but people reads it.
         line: NumPy that makes A's stored array of B's; None where no line can.
         residual: What is left unexplained, relative to A's own size: 0 where every number is accounted for.
         chain: The moves from B's stored array to A's, where some explain the order.
         kinship: How the values are related, where they are not equal.
-        possible: Where it is ambiguous, every explanation.
+        possible: Where it is ambiguous by itself, every explanation.
         also: Other names of the same explanation for this shape.
         detail: Numbers: ``order``, ``factors``, ``epsilon`` …
         stored: Where it is equal, the letters of both sides' stored axes, if they differ.
@@ -42,7 +41,6 @@ class Finding:
 
     status: Status
     causes: Causes
-    text: str
     line: Line | None = None
     residual: float = 0.0
     chain: Chain | None = None

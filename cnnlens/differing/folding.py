@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnlens.differing.cause import Cause, Causes, Kind, Status, text_of
+from cnnlens.differing.cause import Cause, Causes, Kind, Status
 from cnnlens.differing.finding import Finding
 from cnnlens.differing.hypotheses.scales import Fold, fold
 from cnnlens.differing.moves import Chain
@@ -26,7 +26,6 @@ Array: TypeAlias = NDArray[Any]
 
 _ALLOWED = 2e-5  # relative error of a factor: float32's rounding of a kernel's few elements, and of the fold itself
 _ROUNDING = 2e-6
-_FOLDED: Causes = (Cause(Kind.FOLDED),)
 _VECTORS = ("gamma", "beta", "moving_mean", "moving_variance")
 
 
@@ -37,13 +36,11 @@ class Folded:
     Attributes:
         kernel, bias: The findings that take the place of the old ones; ``bias`` None where neither has one.
         norm: About the batch norm's own arrays.
-        fold: The epsilon.
     """
 
     kernel: Finding
     bias: Finding | None
-    norm: str
-    fold: Fold
+    norm: Cause
 
 
 def unfold(pair: tuple[Part, Part], norm: Part, side: str, found: Finding, axis: int = 0) -> Folded | None:
@@ -69,25 +66,26 @@ def unfold(pair: tuple[Part, Part], norm: Part, side: str, found: Finding, axis:
         return None
     made = _bias if axis == 0 else _bias_behind
     bias = made(pair, vectors, folded.epsilon, side, found.chain)
-    holder = "B" if side == "A" else "A"
-    behind = " behind it" if axis else ""
-    if axis and any(size > 1 for size in a.shape[2:]):
-        behind += " (the same only where nothing is padded)"
     kept = tuple(one for one in found.causes if one.kind is not Kind.SCALED)
 
     def causes(of: Fold) -> Causes:
-        said = f"batch norm '{norm.name}' folded into {holder}'s kernel{behind}, {of.text}"
-        fields = (("norm", norm.name), ("side", side), ("axis", axis), ("epsilon", of.epsilon), ("alike", of.alike))
-        return (*kept, Cause(Kind.FOLDED, "", fields, said, f"a batch norm folded into it, {of.text}"))
+        fields = (("norm", norm.name), ("side", side), ("axis", axis), ("epsilon", of.epsilon), ("alike", of.alike),
+                  ("taps", any(size > 1 for size in a.shape[2:])))  # fmt: skip
+        return (*kept, Cause(Kind.FOLDED, "", fields))
 
     detail = {"epsilon": folded.epsilon, "alike": list(folded.alike), "norm": norm.name, "side": side,
               "axis": axis}  # fmt: skip
     told, certain = causes(folded), causes(replace(folded, alike=()))
-    finding = Finding(Status.EXPLAINED, told, text_of(told), kernel, folded.worst, found.chain, found.kinship,
+    finding = Finding(Status.EXPLAINED, told, kernel, folded.worst, found.chain, found.kinship,
                       detail=detail, certain=certain)  # fmt: skip
     name = (pair[1] if side == "A" else pair[0]).name
-    said = f"folded into {holder}'s '{name}'{' behind it' if axis else ''}, {folded.text}"
-    return Folded(finding, bias, said, folded)
+    fields = (("into", name), ("side", side), ("axis", axis), ("epsilon", folded.epsilon), ("alike", folded.alike))
+    return Folded(finding, bias, Cause(Kind.FOLDED, "", fields))
+
+
+def _shift(status: Status, where: str, line: Line | None = None, off: float = 0.0) -> Finding:
+    """The finding about a bias that a fold changes: where the batch norm's shift is, and how far it is off."""
+    return Finding(status, (Cause(Kind.FOLDED, "", (("shift", where), ("off", off))),), line, off)
 
 
 def _factors(found: Finding, kernel: Item | None, axis: int) -> Array | None:
@@ -139,7 +137,7 @@ def _bias(pair: tuple[Part, Part], vectors: Mapping[str, Array], epsilon: float,
     """What became of the biases: the one behind the fold holds the batch norm's shift as well."""
     plain, holder = (pair[0], pair[1]) if side == "A" else (pair[1], pair[0])
     if "bias" not in holder.items:
-        return Finding(Status.DIFFERS, _FOLDED, "the batch norm's shift is in no bias", residual=1.0)
+        return _shift(Status.DIFFERS, "missing", off=1.0)
     wide = _wide(vectors)
     gamma = wide.get("gamma", np.ones_like(wide["moving_variance"]))
     mean, beta = wide.get("moving_mean", 0.0), wide.get("beta", 0.0)
@@ -150,8 +148,7 @@ def _bias(pair: tuple[Part, Part], vectors: Mapping[str, Array], epsilon: float,
     size = np.abs(beta) + (np.abs(own) + np.abs(mean)) * np.abs(gamma / root)
     if held.shape != np.shape(wanted) or not (np.abs(held - wanted) <= 1e-5 * size + 1e-12).all():
         off = float(np.sqrt(np.square(held - wanted).sum() / max(float(np.square(wanted).sum()), 1e-300)))
-        return Finding(Status.DIFFERS, _FOLDED, f"not what the fold gives: {off:.2g} of its size away", residual=off)
-    text = "holds the batch norm's shift as well"
+        return _shift(Status.DIFFERS, "wrong", off=off)
     line: Line | None = None
     if "bias" in pair[0].items and "bias" in pair[1].items:
         a, b = pair[0].items["bias"], pair[1].items["bias"]
@@ -166,7 +163,7 @@ def _bias(pair: tuple[Part, Part], vectors: Mapping[str, Array], epsilon: float,
             return bool((np.abs(got - expected) <= slack + 1e-12).all())
 
         line = proven(Line(identifier(a.place), made, held="to float32's rounding"), names, a.stored, near)
-    return Finding(Status.EXPLAINED, _FOLDED, text, line)
+    return _shift(Status.EXPLAINED, "held", line)
 
 
 def _bias_behind(
@@ -175,7 +172,7 @@ def _bias_behind(
     """What became of the biases where the batch norm stood in front: its shift came through the kernel."""
     plain, holder = (pair[0], pair[1]) if side == "A" else (pair[1], pair[0])
     if "bias" not in holder.items:
-        return Finding(Status.DIFFERS, _FOLDED, "the batch norm's shift is in no bias", residual=1.0)
+        return _shift(Status.DIFFERS, "missing", off=1.0)
     wide = _wide(vectors)
     nothing = np.zeros_like(wide["moving_variance"])
     wide = {"gamma": nothing + 1, "beta": nothing, "moving_mean": nothing, **wide}
@@ -189,12 +186,12 @@ def _bias_behind(
     size = np.abs(own) + (np.abs(weights) * np.abs(shift)).sum(axis=taps)
     if held.shape != np.shape(wanted) or not (np.abs(held - wanted) <= _ALLOWED * size + 1e-12).all():
         off = float(np.sqrt(np.square(held - wanted).sum() / max(float(np.square(wanted).sum()), 1e-300)))
-        return Finding(Status.DIFFERS, _FOLDED, f"not what the fold gives: {off:.2g} of its size away", residual=off)
+        return _shift(Status.DIFFERS, "wrong", off=off)
     line: Line | None = None
     if "bias" in plain.items:
         a, b = pair[0].items["bias"], pair[1].items["bias"]
         line = _shift_line((pair[0].items["kernel"], pair[1].items["kernel"]), (a, b), chain, wide, epsilon, side, size)
-    return Finding(Status.EXPLAINED, _FOLDED, "holds the batch norm's shift, through the kernel, as well", line)
+    return _shift(Status.EXPLAINED, "held through the kernel", line)
 
 
 def _shift_line(

@@ -50,8 +50,7 @@ class PartPair:
     how: str
     arrays: list[Compared] = field(default_factory=lambda: list[Compared]())
     notes: list[str] = field(default_factory=lambda: list[str]())
-    remark: str = ""
-    explained: bool = False  # a part of one side alone: whether the other's arrays say what became of it
+    folded: Cause | None = None  # a part of one side alone: what became of it, where the other's arrays say so
 
     @property
     def kernel(self) -> Compared | None:
@@ -89,8 +88,7 @@ def _place(one: PartPair) -> tuple[float, int]:
 def _alone(a: Item | None, b: Item | None) -> Compared:
     item = a or b
     role = item.role if item is not None else ""
-    text = f"only in {'A' if a is not None else 'B'}"
-    return Compared(role, a, b, Finding(Status.MISSING, (), text, residual=1.0))
+    return Compared(role, a, b, Finding(Status.MISSING, (), residual=1.0))
 
 
 def _examined(one: Pair, channels: _Channels) -> PartPair:
@@ -124,13 +122,11 @@ def _arrays(one: Pair) -> Iterator[tuple[str, Item | None, Item | None]]:
 
 def _missing(role: str, a: Item | None, b: Item | None) -> Compared:
     item = a or b
-    side, other = ("A", "B") if a is not None else ("B", "A")
     neutral = _NEUTRAL.get(role)
     if item is not None and neutral is not None and bool((item.stored == neutral).all()):
-        text = f"only in {side}, and {neutral:g} everywhere: the same without it"
-        return Compared(role, a, b, Finding(Status.STORED_OTHERWISE, (Cause(Kind.SAME),), text))
-    text = f"only in {side}: {other} has no {role}"
-    return Compared(role, a, b, Finding(Status.MISSING, (Cause(Kind.MISSING),), text, residual=1.0))
+        cause = Cause(Kind.SAME, "", (("everywhere", neutral),))
+        return Compared(role, a, b, Finding(Status.STORED_OTHERWISE, (cause,)))
+    return Compared(role, a, b, Finding(Status.MISSING, (Cause(Kind.MISSING),), residual=1.0))
 
 
 def _boxes(a: Item, b: Item, one: Pair, channels: _Channels) -> tuple[Box, ...]:
@@ -174,10 +170,9 @@ def _exchanged(found: PartPair) -> None:
                 continue
             other = Examination(first.a, second.b).simply_equal()
             if other is not None:
-                text = f"exchanged: A's {first.role} is B's {second.role}"
                 fields = (("a", first.role), ("b", second.role))
                 causes = (Cause(Kind.EXCHANGED, "", fields),)
-                first.finding = replace(other, status=Status.EXPLAINED, causes=causes, text=text, stored=None)
+                first.finding = replace(other, status=Status.EXPLAINED, causes=causes, stored=None)
 
 
 # -- folded batch norms ------------------------------------------------------------------------------------------------
@@ -197,12 +192,9 @@ def _folds(found: Sequence[PartPair]) -> None:
                 continue
             host.kernel.finding = folded.kernel
             _set_bias(host, folded.bias)
-            lone.remark, lone.explained = folded.norm, True
-            causes = (Cause(Kind.FOLDED),)
+            lone.folded = folded.norm
             for one in lone.arrays:
-                one.finding = replace(
-                    one.finding, status=Status.EXPLAINED, causes=causes, text=folded.norm, residual=0.0
-                )
+                one.finding = replace(one.finding, status=Status.EXPLAINED, causes=(folded.norm,), residual=0.0)
             break
 
 

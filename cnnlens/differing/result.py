@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from cnnlens.differing import listing
+from cnnlens.differing.consensus import Statement
+from cnnlens.differing.maps import Activations
 from cnnlens.differing.rows import Row
 from cnnlens.network.network import Network
 
@@ -21,6 +23,7 @@ class Diff:
         rows: A row a pair of layers that hold arrays, in A's order; then what only B has.
         verdict: What happened to the model as a whole, in one to three sentences.
         activations: Where their feature maps part; None where it was not asked.
+        statements: What the verdict says of the weights, as data.
 
     >>> import cnnlens.sample
     >>> result = cnnlens.diff(cnnlens.sample.MODEL, cnnlens.sample.MODEL)
@@ -38,7 +41,8 @@ class Diff:
     b: Network
     rows: tuple[Row, ...]
     verdict: tuple[str, ...]
-    activations: Any = None
+    activations: Activations | None = None
+    statements: tuple[Statement, ...] = ()
 
     @property
     def equal(self) -> bool:

@@ -19,7 +19,7 @@ class ArrayRow:
         role: What it is, in Keras' words: ``kernel``, ``bias``, ``gamma`` …
         a, b: Its name in each layer; None where one has no such array.
         shape_a, shape_b: As each file stores it; ``axes_a``, ``axes_b``: the letters of those axes.
-        finding: What explains it.
+        finding: What explains it; ``explanation``: the same for people.
     """
 
     role: str
@@ -30,6 +30,7 @@ class ArrayRow:
     axes_a: str
     axes_b: str
     finding: Finding
+    explanation: str
 
 
 @dataclass(frozen=True)

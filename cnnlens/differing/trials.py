@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnlens.differing.tracing import Step, Trace
+from cnnlens.differing.wording import against_a
 from cnnlens.errors import CnnlensError
 from cnnlens.network.graph import CONFIG_ERRORS
 from cnnlens.text import printable
@@ -80,7 +81,7 @@ def _by_setting(step: Step, other: Step) -> str:
         return ""
     wanted = _in_axes_of(step, other.canonical)
     names = [name for name in vars(mine) if name in vars(theirs) and name not in _NO_SETTING]
-    unlike = [name for name in names if _setting(getattr(mine, name)) != _setting(getattr(theirs, name))]
+    unlike = [name for name in names if _identity(getattr(mine, name)) != _identity(getattr(theirs, name))]
     for chosen in [*([name] for name in unlike), unlike]:
         if not chosen:
             continue
@@ -99,8 +100,6 @@ def _settings_said(step: Step, other: Step, chosen: Sequence[str]) -> str:
         if name in ("padding", "edges") and len(chosen) > 1 and "padding" in chosen and name == "edges":
             continue
         values = [_value(one, name) for one in (other, step)]
-        if name == "maximum":
-            values = ["maximum" if value == "True" else "mean" for value in values]
         told.append(f"{_WORDS.get(name, name)} is {values[0]} where A's is {values[1]}")
     return ", and ".join(told)
 
@@ -117,6 +116,8 @@ _WORDS = {
 
 def _value(step: Step, name: str) -> str:
     value = getattr(step.operation, name)
+    if name == "maximum":
+        return "maximum" if value else "mean"
     if name in ("padding", "edges"):
         try:
             operation: Any = step.operation
@@ -132,19 +133,26 @@ def _value(step: Step, name: str) -> str:
 def _setting(value: Any) -> str:
     name = getattr(value, "name", None)
     if isinstance(name, str):
-        return printable(_described_activation(value, name), 60)
+        points = _points(value)
+        return printable(f"{name} (-1 gives {points[0]}, 8 gives {points[1]})" if points else name, 60)
     if isinstance(value, (list, tuple)):
         return str(tuple(cast("Sequence[Any]", value)))
     return printable(value, 60)
 
 
-def _described_activation(activation: Any, name: str) -> str:
-    """An activation by name and by what it makes of -1 and 8: variants of one name differ in these."""
+def _identity(value: Any) -> Any:
+    """What tells a setting from another."""
+    name = getattr(value, "name", None)
+    return (name, _points(value)) if isinstance(name, str) else _setting(value)
+
+
+def _points(activation: Any) -> tuple[str, ...]:
+    """What an activation makes of -1 and 8: variants of one name differ in these."""
     try:
-        points = activation.apply(np.array([-1.0, 8.0])) if activation.elementwise else None
+        made = activation.apply(np.array([-1.0, 8.0])) if activation.elementwise else ()
     except (AttributeError, *CONFIG_ERRORS):
-        points = None
-    return name if points is None else f"{name} (-1 gives {points[0]:.4g}, 8 gives {points[1]:.4g})"
+        return ()
+    return tuple(f"{value:.4g}" for value in made)
 
 
 def _by_order(a: Trace, b: Trace, step: Step) -> str:
@@ -196,6 +204,7 @@ def _narrow(x: Array) -> Array:
 def _by_fault(step: Step, other: Step) -> str:
     """What a check would say if B's feature map were a recording of A's step."""
     from cnnlens.checking.faults.explanation import explain
+    from cnnlens.checking.finding import Cause
     from cnnlens.checking.noise.arithmetic import EXACT
     from cnnlens.checking.noise.case import Case, map_arrays
     from cnnlens.checking.noise.condition import selects
@@ -214,15 +223,12 @@ def _by_fault(step: Step, other: Step) -> str:
                 return ""
             tally.add(part, prediction, first)
         floor = float("inf") if selects(case.operation) else floor_of(case)
-        text, explained = explain(case, EXACT, tally, floor)
+        text, cause = explain(case, EXACT, tally, floor)
     except (CnnlensError, *CONFIG_ERRORS):
         return ""
-    if not explained:
+    if cause is Cause.UNEXPLAINED:
         return ""
-    for before, after in (("the model's", "A's"), ("the model says", "A says"), ("the file's", "A's"),
-                          ("the file says", "A says")):  # fmt: skip
-        text = text.replace(before, after)
-    return text
+    return against_a(text)
 
 
 def described(step: Step, options: Sequence[Step]) -> str:

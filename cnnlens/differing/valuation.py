@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnlens.differing.cause import Cause, Causes, Kind, Status, text_of
+from cnnlens.differing.cause import Cause, Causes, Kind, Status
 from cnnlens.differing.finding import Finding
 from cnnlens.differing.hypotheses.kinship import LEAST, Kinship, kinship
 from cnnlens.differing.hypotheses.rounding import Quantised, levels_of, quantised, steplike
@@ -94,12 +94,9 @@ def valued(
                 if made is not None:
                     return made
     if near.related:
-        said = f"fine-tuned: {near.distance:.2g} of its size away, correlation {near.correlation:.4f}"
         moved = (("distance", near.distance), ("correlation", near.correlation))
-        causes = (*causes, Cause(Kind.FINE_TUNED, "", moved, said, "fine-tuned"))
-        return Finding(
-            Status.FINE_TUNED, causes, text_of(causes), None, near.distance, chain, near, detail=detail or {}
-        )
+        causes = (*causes, Cause(Kind.FINE_TUNED, "", moved))
+        return Finding(Status.FINE_TUNED, causes, None, near.distance, chain, near, detail=detail or {})
     return None
 
 
@@ -135,8 +132,8 @@ def _scaled(
         return None
     numbers = {"axis": found.axis, "factors": [float(one) for one in found.factors], **detail}
     fields = (("axis", found.axis), ("factors", tuple(float(one) for one in found.factors)))
-    causes = (*causes, Cause(Kind.SCALED, "", fields, found.text, found.brief))
-    return Finding(Status.EXPLAINED, causes, text_of(causes), line, found.worst, chain, near, detail=numbers)
+    causes = (*causes, Cause(Kind.SCALED, "", fields))
+    return Finding(Status.EXPLAINED, causes, line, found.worst, chain, near, detail=numbers)
 
 
 def _levels(pair: Subject, chain: Chain, causes: Causes, found: Quantised, near: Kinship) -> Finding | None:
@@ -156,16 +153,16 @@ def _levels(pair: Subject, chain: Chain, causes: Causes, found: Quantised, near:
     line = proven(line, {pair.variable: pair.y}, pair.x, half)
     if line is None:
         return None
-    said = f"B keeps the levels of {found.text}"
     detail = {"axis": found.axis, "steps": [float(one) for one in found.steps], "side": "B"}
     fields = (
         ("side", "B"),
         ("axis", found.axis),
         ("steps", tuple(float(one) for one in found.steps)),
         ("levels", True),
+        ("scheme", found.scheme),
     )
-    causes = (*causes, Cause(Kind.ROUNDED, "int8", fields, said, "B keeps the levels of int8"))
-    return Finding(Status.EXPLAINED, causes, text_of(causes), line, near.distance, chain, near, detail=detail)
+    causes = (*causes, Cause(Kind.ROUNDED, "int8", fields))
+    return Finding(Status.EXPLAINED, causes, line, near.distance, chain, near, detail=detail)
 
 
 def _quantised(
@@ -211,16 +208,16 @@ def _quantised(
         line = proven(Line(pair.target, made, {**names, **values}, held), {variable: pair.y}, pair.x, whole)
     if line is None:
         return None
-    said = f"{side} is rounded to {found.text}"
     detail = {"axis": found.axis, "steps": [float(one) for one in found.steps], "side": side}
     fields = (
         ("side", side),
         ("axis", found.axis),
         ("steps", tuple(float(one) for one in found.steps)),
         ("levels", False),
+        ("scheme", found.scheme),
     )
-    causes = (*causes, Cause(Kind.ROUNDED, "int8", fields, said, f"{side} is rounded to int8"))
-    return Finding(Status.EXPLAINED, causes, text_of(causes), line, near.distance, chain, near, detail=detail)
+    causes = (*causes, Cause(Kind.ROUNDED, "int8", fields))
+    return Finding(Status.EXPLAINED, causes, line, near.distance, chain, near, detail=detail)
 
 
 def _within(made: Array, wanted: Array, allowed: float) -> bool:

@@ -264,7 +264,7 @@ def test_folded_batch_norms(size: str, epsilon: float) -> None:
             for row, one in kernels:
                 options = [one.finding.detail["epsilon"], *one.finding.detail["alike"]]
                 assert any(abs(option - epsilon) <= 0.02 * epsilon for option in options), (options, epsilon)
-                assert f"folded into {side}'s kernel" in one.finding.text
+                assert f"folded into {side}'s kernel" in one.explanation
                 assert one.finding.line is not None
                 assert row.arrays[1].finding.tag == "folded"  # the bias
                 assert row.arrays[1].finding.line is not None
@@ -281,7 +281,7 @@ def test_a_fold_that_forgot_the_bias_is_told() -> None:
     row = next(row for row in found.rows if row.a == "conv1")
     assert row.arrays[0].finding.tag == "folded"
     assert row.arrays[1].finding.status == "differs"
-    assert "not what the fold gives" in row.arrays[1].finding.text
+    assert "not what the fold gives" in row.arrays[1].explanation
 
 
 def folded_behind(of: Any, arrays: Arrays, epsilon: float) -> Arrays:
@@ -313,7 +313,7 @@ def test_batch_norms_folded_into_the_layer_behind(size: str, epsilon: float) -> 
                 row = next(row for row in found.rows if host in (row.a, row.b))
                 kernel, bias = row.arrays
                 assert kernel.finding.tag == bias.finding.tag == "folded", found
-                assert f"'{norm}' folded into {side}'s kernel behind it" in kernel.finding.text
+                assert f"'{norm}' folded into {side}'s kernel behind it" in kernel.explanation
                 assert kernel.finding.detail["axis"] == 1
                 assert epsilon in [kernel.finding.detail["epsilon"], *kernel.finding.detail["alike"]]
                 assert kernel.finding.line is not None
@@ -333,7 +333,7 @@ def test_a_fold_behind_that_forgot_the_shift_is_told() -> None:
     row = next(row for row in found.rows if row.a == "conv1")
     assert row.arrays[0].finding.tag == "folded"
     assert row.arrays[1].finding.status == "differs"
-    assert "not what the fold gives" in row.arrays[1].finding.text
+    assert "not what the fold gives" in row.arrays[1].explanation
 
 
 @pytest.mark.parametrize("axis", [0, 1])

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cnnlens.differing.activations import Activations
 from cnnlens.differing.differ import diff
+from cnnlens.differing.maps import Activations
 from cnnlens.errors import CnnlensError
 from cnnlens.files.keras.network import keras_network
 from cnnlens.network.network import Network

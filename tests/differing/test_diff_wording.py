@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 
-from cnnlens.differing.cause import Cause
+from cnnlens.differing import differ, listing, wording
+from cnnlens.differing.cause import Kind
+from cnnlens.differing.consensus import Outcome
 from cnnlens.differing.differ import diff
-from cnnlens.differing.finding import Finding
-from cnnlens.differing.hypotheses import layouts
 from cnnlens.differing.result import Diff
 from cnnlens.errors import UnsupportedLayerError
 from tests.differing.test_diff import changed, folded
@@ -76,19 +76,18 @@ def told(found: Diff) -> list[Any]:
         (row.a, row.b, row.status, [(one.role, one.finding.tag, one.finding.to_json()) for one in row.arrays])
         for row in found.rows
     ]
-    return [found.equal, len(found.verdict), rows]
+    return [found.equal, [one.to_json() for one in found.statements], rows]
 
 
-def reword(monkeypatch: pytest.MonkeyPatch, of: type, names: tuple[str, ...]) -> None:
-    made: Callable[..., None] = of.__init__
-
-    def init(self: Any, *args: Any, **kwargs: Any) -> None:
-        made(self, *args, **kwargs)
-        for name in names:
-            if getattr(self, name):
-                object.__setattr__(self, name, WORDS)
-
-    monkeypatch.setattr(of, "__init__", init)
+def reword(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put other words in the place of all that the room says."""
+    for module in (listing, wording):
+        for name, value in list(vars(module).items()):
+            if isinstance(value, dict) and name in ("_SAID", "_BRIEFLY", "_STATED"):
+                monkeypatch.setattr(module, name, dict.fromkeys(value, lambda one: WORDS))
+    for name in ("explanation", "layer"):
+        monkeypatch.setattr(listing, name, lambda one: WORDS)
+    assert differ.listing is listing
 
 
 def test_reworded_sentences_change_no_finding(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,15 +96,16 @@ def test_reworded_sentences_change_no_finding(monkeypatch: pytest.MonkeyPatch) -
     assert {one.finding.status for found in before for row in found.rows for one in row.arrays} >= {
         "equal", "equal, stored otherwise", "explained", "ambiguous", "fine-tuned", "another"
     }  # fmt: skip
-    layouts._plan.cache_clear()
-    reword(monkeypatch, Finding, ("text",))
-    reword(monkeypatch, Cause, ("said", "brief"))
-    try:
-        after = [diff(a, b) for a, b in models]
-    finally:
-        layouts._plan.cache_clear()
-    assert any(WORDS in sentence for found in after for sentence in found.verdict)
+    reword(monkeypatch)
+    after = [diff(a, b) for a, b in models]
+    assert all(sentence == WORDS for found in after for sentence in found.verdict)
+    assert all(one.explanation == WORDS for found in after for row in found.rows for one in (row, *row.arrays))
     assert [told(found) for found in after] == [told(found) for found in before]
+
+
+def test_every_cause_has_words() -> None:
+    assert set(wording._SAID) == set(Kind)
+    assert set(listing._STATED) == set(Outcome)
 
 
 def test_the_data_has_the_fields() -> None:
@@ -115,6 +115,7 @@ def test_the_data_has_the_fields() -> None:
     one = next(one for row in data["rows"] for one in row["arrays"] if one["tag"] == "flip:H")
     assert one["finding"]["status"] == one["status"] == "explained"
     assert one["finding"]["causes"] == [{"kind": "flip", "of": "H"}]
+    assert data["statements"][0]["tag"] == "flip:H"
     assert json.dumps(data["rows"])
 
 

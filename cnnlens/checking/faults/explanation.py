@@ -7,12 +7,14 @@ rounding is not told; where nothing fits, the sentence says how large the differ
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 
 from cnnlens.checking.faults import activations, fits, geometry, kernels, merging, normalization, outputs, patches
 from cnnlens.checking.faults.problem import Hypothesis, Problem
+from cnnlens.checking.finding import Cause
 from cnnlens.checking.noise.arithmetic import Arithmetic
 from cnnlens.checking.noise.case import Case
 from cnnlens.checking.noise.tally import Tally
@@ -21,7 +23,31 @@ from cnnlens.reference.keras.merging import Concatenate, Merge
 __all__ = ["explain"]
 
 
-def explain(case: Case, base: Arithmetic, tally: Tally, floor: float) -> tuple[str, bool]:
+class _Family(NamedTuple):
+    """Orders a family of hypotheses: its turn where the layer is wrong as a whole, and where a few channels of many are
+    (what turns a whole kernel round would have hit them all); 0 where it is not asked."""
+
+    cause: Cause
+    hypotheses: Callable[[Problem], Iterator[Hypothesis]]
+    whole: int
+    few: int
+
+
+_MERGING = _Family(Cause.MERGING, merging.hypotheses, 6, 9)
+_FAMILIES = (
+    _Family(Cause.CHANNELS, outputs.channel_order, 0, 1),
+    _Family(Cause.OUTPUTS, outputs.hypotheses, 1, 5),
+    _Family(Cause.ACTIVATION, activations.hypotheses, 2, 6),
+    _Family(Cause.KERNEL, kernels.hypotheses, 3, 7),
+    _Family(Cause.NORMALIZATION, normalization.hypotheses, 4, 4),
+    _Family(Cause.GEOMETRY, geometry.hypotheses, 5, 8),
+    _MERGING,
+    _Family(Cause.WEIGHTS, patches.hypotheses, 7, 3),
+    _Family(Cause.FACTORS, fits.hypotheses, 8, 2),
+)
+
+
+def explain(case: Case, base: Arithmetic, tally: Tally, floor: float) -> tuple[str, Cause]:
     """Find the fault of a layer, in one sentence.
 
     Args:
@@ -31,36 +57,20 @@ def explain(case: Case, base: Arithmetic, tally: Tally, floor: float) -> tuple[s
         floor: The bits that float32 leaves; infinite where a layer may not round at all.
 
     Returns:
-        One sentence, and whether it is an explanation (every channel is rounding under it) or but a description.
+        One sentence, and what it blames: every channel is rounding under it. A mere description is ``UNEXPLAINED``.
     """
     problem = Problem(case, base, tally, floor)
     with np.errstate(all="ignore"):
-        for hypothesis in _ordered(problem):
+        for cause, hypothesis in _ordered(problem):
             if problem.explains(hypothesis):
-                return hypothesis.text, True
-        return fits.describe(problem), False
+                return hypothesis.text, cause
+        return fits.describe(problem), Cause.UNEXPLAINED
 
 
-def _ordered(problem: Problem) -> Iterator[Hypothesis]:
-    if isinstance(problem.case.operation, Merge | Concatenate):
-        yield from merging.hypotheses(problem)
-    if problem.whole:
-        yield from outputs.hypotheses(problem)
-        yield from activations.hypotheses(problem)
-        yield from kernels.hypotheses(problem)
-        yield from normalization.hypotheses(problem)
-        yield from geometry.hypotheses(problem)
-        yield from merging.hypotheses(problem)
-        yield from patches.hypotheses(problem)
-        yield from fits.hypotheses(problem)
-        return
-    # A few channels of many: what turns a whole kernel round would have hit them all.
-    yield from outputs.channel_order(problem)
-    yield from fits.hypotheses(problem)
-    yield from patches.hypotheses(problem)
-    yield from normalization.hypotheses(problem)
-    yield from outputs.hypotheses(problem)
-    yield from activations.hypotheses(problem)
-    yield from kernels.hypotheses(problem)
-    yield from geometry.hypotheses(problem)
-    yield from merging.hypotheses(problem)
+def _ordered(problem: Problem) -> Iterator[tuple[Cause, Hypothesis]]:
+    turns = [(one.whole if problem.whole else one.few, one) for one in _FAMILIES]
+    families = [one for turn, one in sorted(turns, key=lambda each: each[0]) if turn]
+    first = [_MERGING] if isinstance(problem.case.operation, Merge | Concatenate) else []
+    for family in (*first, *families):
+        for hypothesis in family.hypotheses(problem):
+            yield family.cause, hypothesis

@@ -31,7 +31,7 @@ _SAMPLE = 256  # elements on which ways are told apart and tried first
 _ROWS = 16  # output channels among them
 _UNKNOWN = 4  # axes of an array without known axes up to which every order is tried
 _NAMES = 8  # further names that one way may have
-_IN_AND_OUT = Cause(Kind.IN_AND_OUT, said="in and out swapped")
+_IN_AND_OUT = Cause(Kind.IN_AND_OUT)
 
 
 @dataclass(frozen=True)
@@ -172,26 +172,21 @@ def _mistakes(b: _Side) -> Iterator[tuple[Causes, float, tuple[Move, ...]]]:
             for axis, taken in zip(spatial, order, strict=True):
                 full[axis] = taken
             fields = (("axes", tuple(axes[axis] for axis in spatial)), ("order", tuple(axes[axis] for axis in order)))
-            swapped = Cause(Kind.SWAPPED, "", fields, _spatial_text(axes, spatial, order))
-            swaps.append((swapped, 1.2, Transpose(tuple(full))))
+            swaps.append((Cause(Kind.SWAPPED, "", fields), 1.2, Transpose(tuple(full))))
     io: list[tuple[Cause, float, Move]] = []
     if b.kernel and count > 1:
         io.append((_IN_AND_OUT, 1.3, Transpose((1, 0, *range(2, count)))))
-    flips: list[tuple[Cause, float, Move]] = []
     long = [axis for axis in spatial if shape[axis] > 1]
-    for size in range(1, len(long) + 1):
-        for chosen in combinations(long, size):
-            where = _joined([axes[axis] for axis in chosen])
-            flipped = Cause(Kind.FLIPPED, "".join(axes[axis] for axis in chosen), said=f"flipped on {where}")
-            flips.append((flipped, 1.1, Flip(chosen)))
+    flips: list[tuple[Cause, float, Move]] = [
+        (Cause(Kind.FLIPPED, "".join(axes[axis] for axis in chosen)), 1.1, Flip(chosen))
+        for size in range(1, len(long) + 1)
+        for chosen in combinations(long, size)
+    ]
     reverse: list[tuple[Cause, float, Move]] = []
     channel = 1 if b.kernel and count > 1 else 0
     if count and shape[channel] > 1 and (b.kernel or count == 1):
-        what = "input channels" if b.kernel else "channels"
-        rgb = " (RGB/BGR)" if shape[channel] == 3 else ""
-        said = f"{what} reversed"
-        reversal = Cause(Kind.REVERSED, "", (("axis", channel), ("channels", shape[channel])), f"{said}{rgb}", said)
-        reverse.append((reversal, 1.4, Flip((channel,))))
+        fields = (("axis", channel), ("channels", shape[channel]), ("inputs", b.kernel))
+        reverse.append((Cause(Kind.REVERSED, "", fields), 1.4, Flip((channel,))))
     kinds = [swaps, flips, io, reverse]
     for kind in kinds:
         for cause, rank, move in kind:
@@ -204,17 +199,6 @@ def _mistakes(b: _Side) -> Iterator[tuple[Causes, float, tuple[Move, ...]]]:
                 yield (cause, other), rank + extra + 1, (move, further)
 
 
-def _spatial_text(axes: Sequence[str], spatial: Sequence[int], order: Sequence[int]) -> str:
-    moved = [axis for axis, taken in zip(spatial, order, strict=True) if axis != taken]
-    if len(moved) == 2:
-        return f"{axes[moved[0]]} and {axes[moved[1]]} swapped"
-    return f"{_joined([axes[axis] for axis in spatial])} in the order {_joined([axes[axis] for axis in order])}"
-
-
-def _joined(words: Sequence[str]) -> str:
-    return " and ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else "".join(words)
-
-
 def _split(a: _Side, b: _Side, way: Any) -> Iterator[Way]:
     """Output channels of a depthwise convolution counted multiplier first, on either side."""
     channels, multiplier = a.multiplier if a.multiplier[0] else b.multiplier
@@ -222,10 +206,9 @@ def _split(a: _Side, b: _Side, way: Any) -> Iterator[Way]:
     if not shape or shape[0] != channels * multiplier:
         return
     swap = Transpose((1, 0, *range(2, len(shape) + 1)))
-    text = "output channels counted as (multiplier, channel) where (channel, multiplier) was expected"
     for first, second in ((multiplier, channels), (channels, multiplier)):
         moves = (Reshape((first, second, *shape[1:])), swap, Reshape(shape))
-        yield from way((Cause(Kind.MULTIPLIER, said=text),), 1.5, *moves)
+        yield from way((Cause(Kind.MULTIPLIER),), 1.5, *moves)
 
 
 _FLAT_LETTERS = {2: "CW", 3: "CHW", 4: "CDHW"}
@@ -248,14 +231,10 @@ def _flattened(a: _Side, b: _Side, box: Box, number: int) -> Iterator[Way]:
     pairs += [(order, natural[1]) for order in orders if order != natural[0]]
     for place, (order_a, order_b) in enumerate(pairs):
         shown = [_named(box, order) for order in (order_a, order_b)]
-        what = "its inputs are" if b.kernel else "it is"
-        text = f"{what} in {shown[1]} order where {_named(box, natural[1])} was expected"
-        if order_b == natural[1]:
-            text = f"{what} in {shown[1]} order, as expected, and A's in {shown[0]}"
         rank_of = 1.0 + 0.1 * number + (0.0 if not place else 0.01 if place < len(orders) else 0.02)
         chain = _between(a, b, box, order_a, order_b)
         fields = (("inputs", b.kernel), ("a", shown[0]), ("b", shown[1]), ("expected", _named(box, natural[1])))
-        flat = Cause(Kind.FLATTENED, "", fields, text)
+        flat = Cause(Kind.FLATTENED, "", fields)
         if chain is not None:
             yield Way((flat,), chain, rank_of, not place)
         turned = _between(a, b, box, order_a, order_b, True) if b.kernel and place < len(orders) else None
@@ -303,7 +282,6 @@ def _poured_maps(a: _Side, b: _Side, box: Box, number: int) -> Iterator[Way]:
         return
     opened = [_opened(side, box, _natural(side, rank)) for side in (a, b)]
     letters = "O" + _FLAT_LETTERS[rank]
-    said = "reshaped where it should have been transposed"
     for side, whole in zip("AB", opened, strict=True):
         if whole is None:
             continue
@@ -317,9 +295,8 @@ def _poured_maps(a: _Side, b: _Side, box: Box, number: int) -> Iterator[Way]:
             else:
                 chain = whole.then(Transpose(order), Reshape(a.chain.source))
             if prod(chain.target) == prod(a.chain.source):
-                text = f"{said}: {side}'s values, read as {source}, were poured in"
                 fields = (("side", side), ("read", source), ("into", ""))
-                yield Way((Cause(Kind.RESHAPED, "", fields, text, said),), chain, rank_of)
+                yield Way((Cause(Kind.RESHAPED, "", fields),), chain, rank_of)
 
 
 def _poured(a: _Side, b: _Side) -> Iterator[Way]:
@@ -327,22 +304,19 @@ def _poured(a: _Side, b: _Side) -> Iterator[Way]:
     stored_a, stored_b = a.chain.source, b.chain.source
     if prod(stored_a) != prod(stored_b) or len(_long(stored_a)) < 2:
         return
-    said = "reshaped where it should have been transposed"
     for start, letters, rank in _starts(b):
         for order in permutations(range(len(stored_a))):
             shape = tuple(stored_a[axis] for axis in order)
             source = _ordered(a.letters, order)
             chain = start.then(Reshape(shape), Transpose(tuple(int(axis) for axis in np.argsort(order))))
-            text = f"{said}: A's values, read as {source}, were poured into {letters}"
             fields = (("side", "A"), ("read", source), ("into", letters))
-            yield Way((Cause(Kind.RESHAPED, "", fields, text, said),), chain, 2.0 + rank + 0.01 * _far(order))
+            yield Way((Cause(Kind.RESHAPED, "", fields),), chain, 2.0 + rank + 0.01 * _far(order))
     for end, letters, rank in _starts(a):
         for order in permutations(range(len(stored_b))):
             chain = Chain(stored_b).then(Transpose(order), Reshape(end.target)).followed_by(end.inverse())
             source = _ordered(b.letters, order)
-            text = f"{said}: B's values, read as {source}, were poured into {letters}"
             fields = (("side", "B"), ("read", source), ("into", letters))
-            yield Way((Cause(Kind.RESHAPED, "", fields, text, said),), chain, 2.2 + rank + 0.01 * _far(order))
+            yield Way((Cause(Kind.RESHAPED, "", fields),), chain, 2.2 + rank + 0.01 * _far(order))
 
 
 def _starts(side: _Side) -> Iterator[tuple[Chain, str, float]]:

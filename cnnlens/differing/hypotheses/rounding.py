@@ -109,14 +109,6 @@ class Quantised:
             shape[self.axis] = -1
         return self.steps.reshape(shape), self.offsets.reshape(shape)
 
-    @property
-    def text(self) -> str:
-        low, high = float(self.steps.min()), float(self.steps.max())
-        shown = f"step {low:.4g}" if low == high else f"steps {low:.4g} to {high:.4g}"
-        where = {None: "one step for all", 0: "a step for each output channel", 1: "a step for each input channel"}
-        said = ", ".join(part for part in (self.scheme, where[self.axis], shown) if part)
-        return f"int8 ({said})"
-
 
 def steplike(y: Array) -> bool:
     """Tell whether ``y`` may stand on few levels: each of some rows, on either axis, has at most 256 values."""

@@ -30,20 +30,6 @@ class Scaled:
     factors: Array
     worst: float
 
-    @property
-    def text(self) -> str:
-        if self.axis is None:
-            factor = float(self.factors[0])
-            return f"scaled: A is {factor:.6g} times B" if factor != -1 else "negated"
-        low, high = float(np.nanmin(self.factors)), float(np.nanmax(self.factors))
-        where = "output" if self.axis == 0 else "input"
-        return f"scaled: A is {low:.4g} to {high:.4g} times B, a factor for each {where} channel"
-
-    @property
-    def brief(self) -> str:
-        """What may hold of several arrays."""
-        return "negated" if self.axis is None and float(self.factors[0]) == -1 else "scaled"
-
 
 def tolerance(*dtypes: np.dtype[Any]) -> float:
     """Say what rounding leaves of an element, relative, in the coarsest of the dtypes."""
@@ -95,19 +81,12 @@ class Fold:
     Attributes:
         epsilon: Which one.
         alike: Further usual epsilons that the numbers cannot tell from it.
-        bias: Whether the bias came along as it should: None where one side has none to compare.
         worst: The largest relative error of a factor.
     """
 
     epsilon: float
     alike: tuple[float, ...]
-    bias: bool | None
     worst: float
-
-    @property
-    def text(self) -> str:
-        also = f" (or {' or '.join(f'{one:g}' for one in self.alike)}: the factors are alike)" if self.alike else ""
-        return f"epsilon {self.epsilon:g}{also}"
 
 
 def fold(factors: Array, norm: Mapping[str, Array], allowed: float) -> Fold | None:
@@ -137,7 +116,7 @@ def fold(factors: Array, norm: Mapping[str, Array], allowed: float) -> Fold | No
     if good:
         best = min(score[0] for score in good.values())
         alike = [epsilon for epsilon, score in good.items() if score[0] <= 1.5 * best + 1e-9]
-        return Fold(alike[0], tuple(alike[1:]), None, good[alike[0]][1])
+        return Fold(alike[0], tuple(alike[1:]), good[alike[0]][1])
     with np.errstate(all="ignore"):
         solved = np.square(gamma[live] / factors[live]) - variance[live]
     weight = 1 / np.square(variance[live] + max(float(np.median(solved)), 1e-12))
@@ -145,5 +124,5 @@ def fold(factors: Array, norm: Mapping[str, Array], allowed: float) -> Fold | No
     if free > 0 and misfit(free)[1] <= allowed:
         short = float(f"{free:.3g}")
         free = short if misfit(short)[1] <= allowed else free
-        return Fold(free, (), None, misfit(free)[1])
+        return Fold(free, (), misfit(free)[1])
     return None

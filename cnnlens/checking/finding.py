@@ -1,0 +1,68 @@
+"""What a check can find, as data: verdicts with what follows from them, what a fault is of, what speaks against a run.
+
+Whoever decides goes by these and never by a sentence; the words are in ``cnnlens.checking.listing`` and beside the
+hypotheses that explain a fault.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+__all__ = ["Cause", "Objection", "Verdict"]
+
+
+class Verdict(StrEnum):
+    """Names what the audit of one output came to, from best to worst; what could not be audited stands apart."""
+
+    EXACT = "exact"
+    FLOAT32 = "float32"
+    TF32 = "tf32"
+    FLOAT16 = "float16"
+    BFLOAT16 = "bfloat16"
+    SUSPICIOUS = "suspicious"
+    WRONG = "wrong"
+    NOT_AUDITED = "not audited"
+
+    @property
+    def rank(self) -> int:
+        """Count the verdicts that are better."""
+        return list(Verdict).index(self)
+
+    @property
+    def fault(self) -> bool:
+        """Tell whether no rounding of any format explains it."""
+        return self in (Verdict.SUSPICIOUS, Verdict.WRONG)
+
+    def passes(self, precision: str) -> bool:
+        """Tell whether it is no fault of a run at this precision: strict takes float32's rounding, native any."""
+        honest = self in (Verdict.EXACT, Verdict.FLOAT32, Verdict.NOT_AUDITED)
+        return honest or (precision == "native" and not self.fault)
+
+
+class Cause(StrEnum):
+    """Names what a layer that is not plain float32 does otherwise."""
+
+    STORED = "non-finite weights"
+    PRECISION = "precision"
+    OVERFLOW = "overflow"
+    NONFINITE = "non-finite"
+    SHAPE = "shape"
+    OUTPUTS = "outputs"
+    CHANNELS = "channels"
+    ACTIVATION = "activation"
+    KERNEL = "kernel"
+    NORMALIZATION = "normalization"
+    GEOMETRY = "geometry"
+    MERGING = "merging"
+    WEIGHTS = "weights"
+    FACTORS = "factors"
+    UNEXPLAINED = "unexplained"
+
+
+class Objection(StrEnum):
+    """Names what speaks against a run."""
+
+    ERROR = "error"
+    LAYER = "layer"
+    WEIGHTS = "weights"
+    REPEATS = "repeats"
