@@ -113,9 +113,9 @@ def forget(what: Path | int) -> None:
 
 
 @contextlib.contextmanager
-def temporary_folder(prefix: str = "cnnlens-") -> Generator[Path]:
+def temporary_folder() -> Generator[Path]:
     """Make a private folder that is gone afterwards, however this process ends."""
-    folder = Path(tempfile.mkdtemp(prefix=prefix))
+    folder = Path(tempfile.mkdtemp(prefix="cnnlens-"))
     watch(folder)
     try:
         yield folder

@@ -18,6 +18,8 @@ from cnnlens.text import columns, printable
 
 __all__ = ["Row", "as_json", "as_text", "table"]
 
+_SECONDS = 120.0  # that a backend may take to name its devices
+
 
 @dataclass(frozen=True)
 class Row:
@@ -44,28 +46,27 @@ class Row:
     problem: str
 
 
-def table(devices: bool = False, timeout: float = 120.0) -> list[Row]:
+def table(devices: bool = False) -> list[Row]:
     """Make a row for each backend that is declared, broken ones included.
 
     Args:
         devices: Also ask for devices, which starts a process for each backend that is installed.
-        timeout: Seconds for each of them.
     """
     found = backend.installed()
     ready = [one for one in found if one.problem is None and not one.missing]
     asked: dict[Found, tuple[str, ...] | str] = {}
     if devices and ready:
         with ThreadPoolExecutor(len(ready)) as threads:
-            answers = threads.map(_devices, [one.name for one in ready], [timeout] * len(ready))
+            answers = threads.map(_devices, [one.name for one in ready])
             asked = dict(zip(ready, answers, strict=True))
     return [_row(one, asked.get(one)) for one in found]
 
 
-def _devices(name: str, timeout: float) -> tuple[str, ...] | str:
+def _devices(name: str) -> tuple[str, ...] | str:
     from cnnlens.backend.worker import pool
 
     try:
-        with pool(name, timeout=timeout) as worker:
+        with pool(name, timeout=_SECONDS) as worker:
             return tuple(worker.devices())
     except CnnlensError as error:
         return str(error)

@@ -7,7 +7,6 @@ inherit every error before them and decide nothing.
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
@@ -92,12 +91,12 @@ def check(
     """
     from cnnlens.opening.opener import network_given
 
-    network = network_given(model, inputs, example)
+    network, live = network_given(model, inputs, example)
     return check_network(
         network,
         inputs,
         RunOptions(device, precision, timeout=timeout, trust_code=trust_code, allow_nonfinite=allow_nonfinite),
-        live=None if isinstance(model, str | os.PathLike | Network) else model,
+        live=live,
         backends=backends,
         recordings=recordings,
         repeat=repeat,

@@ -8,7 +8,6 @@ float64 is between them. Shapes alone decide nothing, for a swapped square kerne
 from __future__ import annotations
 
 import math
-import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -111,11 +110,12 @@ def check_twins(
     Raises:
         CnnlensError: inputs or outputs that cannot belong to one model, a backend that fails; one line.
     """
+    (one, live), (other, other_live) = network_given(a, inputs), network_given(b, inputs)
     return check_twin_networks(
-        (network_given(a, inputs), network_given(b, inputs)),
+        (one, other),
         inputs,
         RunOptions(device, precision, timeout=timeout, trust_code=trust_code, allow_nonfinite=allow_nonfinite),
-        lives=(_live(a), _live(b)),
+        lives=(live, other_live),
         backends=backends,
         progress=progress,
     )
@@ -190,10 +190,6 @@ def exactly_apart(
     if reason:
         raise UnsupportedLayerError(reason)
     return [math.inf if pair is None else _apart(*pair) for pair in pairs]
-
-
-def _live(model: Any) -> Any:
-    return None if isinstance(model, str | os.PathLike | Network) else model
 
 
 def _specs(network: Network, live: Any, wanted: Sequence[str] | None) -> list[str]:

@@ -18,15 +18,18 @@ if TYPE_CHECKING:
 
 __all__ = [
     "add_architecture",
+    "add_inputs",
     "add_json",
     "add_model",
     "add_output",
     "add_run",
+    "add_scale",
     "inputs_given",
     "inputs_of",
     "network_of",
     "networks_of",
     "parse_shapes",
+    "run_of",
     "seconds",
     "teller",
     "whole_number",
@@ -62,12 +65,33 @@ def add_run(parser: argparse.ArgumentParser, precision: str, text: str) -> None:
     parser.add_argument(
         "--trust-code", action="store_true", help="run code that comes with the file: only your own files"
     )
+    parser.add_argument("--allow-nonfinite", action="store_true", help="take inputs that hold NaN or infinity")
+
+
+def run_of(options: argparse.Namespace) -> dict[str, Any]:
+    """Name what ``add_run`` added as the arguments that ``record``, ``check`` and ``check_twins`` take."""
+    names = ("precision", "device", "timeout", "trust_code", "allow_nonfinite")
+    return {name: getattr(options, name) for name in names}
 
 
 def teller(options: argparse.Namespace) -> Callable[[str], object] | None:
     """Make what tells a waiting person how far a command is; None if nobody waits, or a program reads the output."""
     quiet = options.json or not sys.stderr.isatty()
     return None if quiet else lambda line: print(line, file=sys.stderr)
+
+
+def add_inputs(parser: argparse.ArgumentParser, text: str, more: str = "", *, required: bool = False) -> None:
+    """Add ``--inputs`` to a command, ``text`` its help; ``more`` is what may stand in the place of a path."""
+    parser.add_argument(
+        *("--inputs", "-i"), action="append", required=required, metavar=f"[NAME=]PATH{more}", help=text
+    )
+
+
+def add_scale(parser: argparse.ArgumentParser, default: str) -> None:
+    """Add ``--scale`` to a command, which says in its help what the ``default`` is."""
+    parser.add_argument(
+        "--scale", default="auto", metavar="RANGE", help=f"0..1, -1..1, 0..255 or none (default: {default})"
+    )
 
 
 def inputs_of(options: argparse.Namespace, network: Network) -> Any:

@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from cnnlens.cli.arguments import add_json, add_output
-from cnnlens.cli.printing import output_json, output_text
+from cnnlens.cli.printing import output_made
 
 __all__ = ["add"]
 
@@ -25,7 +25,4 @@ def _backends(options: argparse.Namespace) -> None:
     from cnnlens.backend import listing
 
     rows = listing.table(devices=options.devices)
-    if options.json:
-        output_json(listing.as_json(rows), options.output)
-    else:
-        output_text(listing.as_text(rows), options.output)
+    output_made(options, rows, listing.as_json, listing.as_text, options.output)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from cnnlens.cli.arguments import (
+    add_inputs,
     add_json,
     add_model,
     add_output,
@@ -14,10 +14,11 @@ from cnnlens.cli.arguments import (
     inputs_of,
     network_of,
     networks_of,
+    run_of,
     teller,
     whole_number,
 )
-from cnnlens.cli.printing import output_json, output_text
+from cnnlens.cli.printing import output_made
 from cnnlens.errors import CnnlensError
 
 if TYPE_CHECKING:
@@ -45,18 +46,13 @@ def add(commands: Any) -> None:
         metavar="MODEL",
         help="the same model in another framework: both are audited, and their outputs compared",
     )
-    check.add_argument(
-        "--inputs",
-        "-i",
-        action="append",
-        metavar="[NAME=]PATH",
-        help="PNG/JPEG, .npy, .npz, IDX or a folder; with NAME= for each input of several (default: a few are drawn)",
+    add_inputs(
+        check, "PNG/JPEG, .npy, .npz, IDX or a folder; with NAME= for each input of several (default: a few are drawn)"
     )
     add_run(check, "strict", "default: strict")
     check.add_argument(
         "--repeat", type=whole_number(1), default=1, metavar="N", help="2 runs each backend twice and compares bits"
     )
-    check.add_argument("--allow-nonfinite", action="store_true", help="take inputs that hold NaN or infinity")
     add_json(check)
     add_output(check)
 
@@ -64,58 +60,23 @@ def add(commands: Any) -> None:
 def _check(options: argparse.Namespace) -> int:
     from cnnlens.checking import listing
     from cnnlens.checking.checker import check
+    from cnnlens.checking.twins import check_twins
 
+    shared: dict[str, Any] = {**run_of(options), "backends": _chosen(options), "progress": teller(options)}
     if options.twin is not None:
-        return _check_twins(options)
+        if options.recordings or options.repeat > 1:
+            raise CnnlensError("--twin runs both models itself, once; leave recordings and --repeat out")
+        one, other = networks_of(options, [options.model, options.twin])
+        twins = check_twins(one, other, inputs_of(options, one), **shared)
+        output_made(options, twins, listing.twins_json, listing.twins_table, options.output)
+        return _code(twins)
     network = network_of(options)
-    result = check(
-        network,
-        inputs_of(options, network),
-        backends=_chosen(options),
-        recordings=options.recordings,
-        precision=options.precision,
-        device=options.device,
-        repeat=options.repeat,
-        timeout=options.timeout,
-        trust_code=options.trust_code,
-        allow_nonfinite=options.allow_nonfinite,
-        progress=teller(options),
-    )
-    return _told(options, result, listing.as_json, listing.as_table)
+    result = check(network, inputs_of(options, network), recordings=options.recordings, repeat=options.repeat, **shared)
+    output_made(options, result, listing.as_json, listing.as_table, options.output)
+    return _code(result)
 
 
-def _check_twins(options: argparse.Namespace) -> int:
-    from cnnlens.checking import listing, twins
-
-    if options.recordings or options.repeat > 1:
-        raise CnnlensError("--twin runs both models itself, once; leave recordings and --repeat out")
-    a, b = networks_of(options, [options.model, options.twin])
-    result = twins.check_twins(
-        a,
-        b,
-        inputs_of(options, a),
-        backends=_chosen(options),
-        precision=options.precision,
-        device=options.device,
-        timeout=options.timeout,
-        trust_code=options.trust_code,
-        allow_nonfinite=options.allow_nonfinite,
-        progress=teller(options),
-    )
-    return _told(options, result, listing.twins_json, listing.twins_table)
-
-
-def _told(
-    options: argparse.Namespace,
-    result: Check | Twins,
-    as_json: Callable[[Any], dict[str, Any]],
-    as_table: Callable[[Any], str],
-) -> int:
-    """Print a result as it was asked for; the exit code that it stands for."""
-    if options.json:
-        output_json(as_json(result), options.output)
-    else:
-        output_text(as_table(result), options.output)
+def _code(result: Check | Twins) -> int:
     if not result.could_check:
         return 2
     return 0 if result.agree else 1

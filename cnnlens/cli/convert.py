@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from cnnlens.cli.arguments import (
     add_architecture,
+    add_inputs,
     add_json,
     add_output,
     inputs_of,
@@ -15,7 +16,7 @@ from cnnlens.cli.arguments import (
     seconds,
     teller,
 )
-from cnnlens.cli.printing import output_json, output_text
+from cnnlens.cli.printing import output_made
 
 if TYPE_CHECKING:
     from cnnlens.network.network import Network
@@ -46,12 +47,7 @@ def add(commands: Any) -> None:
         metavar="TARGET",
         help="put the weights into a copy of TARGET: a Keras file, a state dict, a .pt2, or code as --arch takes it",
     )
-    convert.add_argument(
-        *("--inputs", "-i"),
-        action="append",
-        metavar="[NAME=]PATH",
-        help="what the proof is made on (default: a few inputs drawn from seed 0)",
-    )
+    add_inputs(convert, "what the proof is made on (default: a few inputs drawn from seed 0)")
     convert.add_argument("--backend", "-b", metavar="NAME", help="what runs the result (default: the first installed)")
     convert.add_argument("--timeout", type=seconds, metavar="SECONDS", help="how long the backend may be silent")
     add_output(convert, _OUTPUT)
@@ -74,10 +70,7 @@ def _convert(options: argparse.Namespace) -> None:
         timeout=options.timeout,
         progress=teller(options),
     )
-    if options.json:
-        output_json(listing.as_json(made))
-    else:
-        output_text(listing.as_text(made))
+    output_made(options, made, listing.as_json, listing.as_text)
 
 
 def _source(options: argparse.Namespace) -> Network:
@@ -101,7 +94,4 @@ def _into(options: argparse.Namespace, network: Network) -> None:
         shapes=None if options.input_shape is None else parse_shapes(options.input_shape),
         timeout=options.timeout,
     )
-    if options.json:
-        output_json(listing.transfer_json(made))
-    else:
-        output_text(listing.transfer_text(made))
+    output_made(options, made, listing.transfer_json, listing.transfer_text)

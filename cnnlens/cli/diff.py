@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from cnnlens.cli.arguments import add_architecture, add_json, add_output, inputs_of, networks_of
-from cnnlens.cli.printing import output_json, output_text
+from cnnlens.cli.arguments import add_architecture, add_inputs, add_json, add_output, inputs_of, networks_of
+from cnnlens.cli.printing import output_made
 
 __all__ = ["add"]
 
@@ -24,13 +24,7 @@ def add(commands: Any) -> None:
     one.add_argument("b", metavar="B", help="another; of the same framework or not")
     one.add_argument("--config", metavar="FILE", help="the config of a Keras model whose file holds weights alone")
     add_architecture(one, "A or B")
-    one.add_argument(
-        "--inputs",
-        "-i",
-        action="append",
-        metavar="[NAME=]PATH|random",
-        help="compare feature maps too: PNG/JPEG, .npy, .npz, IDX or a folder; 'random' draws a few",
-    )
+    add_inputs(one, "compare feature maps too: PNG/JPEG, .npy, .npz, IDX or a folder; 'random' draws a few", "|random")
     add_json(one)
     add_output(one)
 
@@ -42,10 +36,7 @@ def _diff(options: argparse.Namespace) -> int:
     one, other = networks_of(options, [options.a, options.b])
     inputs = "random" if options.inputs in (["random"], ["drawn"]) else inputs_of(options, one)
     result = diff(one, other, inputs)
-    if options.json:
-        output_json(listing.as_json(result), options.output)
-    else:
-        output_text(listing.as_table(result), options.output)
+    output_made(options, result, listing.as_json, listing.as_table, options.output)
     if result.equal and result.activations is not None and not result.activations.compared:
         return 2  # that was asked, and could not be told
     return 0 if result.equal else 1

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from cnnlens.cli.arguments import add_json, add_output
 from cnnlens.cli.layers import layer_with_kernel
-from cnnlens.cli.printing import output_json, output_text
+from cnnlens.cli.printing import output_json, output_made, output_text
 from cnnlens.errors import CnnlensError
 from cnnlens.text import printable
 
@@ -80,10 +80,7 @@ def _layouts(options: argparse.Namespace) -> None:
                 f"{printable(options.output, 300)}: a picture needs both sides, as in 'layouts --from keras --to torch "
                 "Conv2D'; this is text"
             )
-        if options.json:
-            output_json(listing.as_json(options.kind), options.output)
-        else:
-            output_text(listing.as_table(options.kind), options.output)
+        output_made(options, options.kind, listing.as_json, listing.as_table, options.output)
         return
     if options.source is None or options.target is None:
         missing = "--from" if options.source is None else "--to"

@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from cnnlens.errors import CnnlensError
 
-__all__ = ["output_json", "output_text"]
+__all__ = ["output_json", "output_made", "output_text"]
+
+
+def output_made(
+    options: argparse.Namespace,
+    made: Any,
+    as_json: Callable[[Any], Any],
+    as_text: Callable[[Any], str],
+    path: str | None = None,
+) -> None:
+    """Print what a command ``made``, or write it to ``path``: as JSON where ``--json`` asks for it, or as text."""
+    if options.json:
+        output_json(as_json(made), path)
+    else:
+        output_text(as_text(made), path)
 
 
 def output_json(data: Any, path: str | None = None) -> None:

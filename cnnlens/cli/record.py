@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from cnnlens.cli.arguments import add_json, add_model, add_run, inputs_of, network_of
-from cnnlens.cli.printing import output_json, output_text
+from cnnlens.cli.arguments import add_inputs, add_json, add_model, add_run, add_scale, inputs_of, network_of, run_of
+from cnnlens.cli.printing import output_made
 
 __all__ = ["add"]
 
@@ -20,12 +20,10 @@ def add(commands: Any) -> None:
         "A run that was cut short goes on where it stopped when it is given again.",
     )
     add_model(record)
-    record.add_argument(
-        *("--inputs", "-i"),
-        action="append",
+    add_inputs(
+        record,
+        "a folder of PNG/JPEG, .npy, .npz or IDX (.gz); with NAME= for each input where the model has several",
         required=True,
-        metavar="[NAME=]PATH",
-        help="a folder of PNG/JPEG, .npy, .npz or IDX (.gz); with NAME= for each input where the model has several",
     )
     record.add_argument(
         "--backend", "-b", metavar="NAME", help="NAME or NAME@PYTHON (default: reference; pytorch for its own)"
@@ -42,13 +40,7 @@ def add(commands: Any) -> None:
         "--batch", type=int, metavar="N", help="inputs at once (default: as make 64 MB of feature maps)"
     )
     record.add_argument("--limit", type=int, metavar="N", help="only the first N inputs")
-    record.add_argument(
-        "--scale",
-        default="auto",
-        metavar="RANGE",
-        help="0..1, -1..1, 0..255 or none (default: said in what is printed)",
-    )
-    record.add_argument("--allow-nonfinite", action="store_true", help="take inputs that hold NaN or infinity")
+    add_scale(record, "said in what is printed")
     record.add_argument("--overwrite", action="store_true", help="throw away a recording that is there")
     add_json(record)
 
@@ -65,22 +57,15 @@ def _record(options: argparse.Namespace) -> None:
             inputs_of(options, network),
             backend=options.backend,
             layers=_layers(options.layers, network.tensors, len(network)),
-            device=options.device,
-            precision=options.precision,
             out=options.output,
             batch=options.batch,
             overwrite=options.overwrite,
             scale=options.scale,
             limit=options.limit,
-            allow_nonfinite=options.allow_nonfinite,
-            trust_code=options.trust_code,
-            timeout=options.timeout,
             progress=progress,
+            **run_of(options),
         )
-    if options.json:
-        output_json(listing.as_json(recording))
-    else:
-        output_text(listing.as_text(recording))
+    output_made(options, recording, listing.as_json, listing.as_text)
 
 
 def _layers(given: list[str] | None, tensors: Any, count: int) -> list[str | int] | None:

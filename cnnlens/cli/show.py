@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cnnlens.cli.arguments import add_json, add_model, add_output, network_of, whole_number
+from cnnlens.cli.arguments import add_json, add_model, add_output, add_scale, network_of, whole_number
 from cnnlens.cli.layers import layer_named, layer_with_kernel
-from cnnlens.cli.printing import output_json, output_text
+from cnnlens.cli.printing import output_json, output_made, output_text
 from cnnlens.errors import CnnlensError
 from cnnlens.text import printable
 
@@ -63,12 +63,7 @@ def add(commands: Any) -> None:
         help="which layer; repeat it for more (default: all convolutions, at most two)",
     )
     maps.add_argument("--kernel", type=int, metavar="N", help="draw kernel N beside the map it makes")
-    maps.add_argument(
-        "--scale",
-        default="auto",
-        metavar="RANGE",
-        help="0..1, -1..1, 0..255 or none (default: as the summary line says)",
-    )
+    add_scale(maps, "as the summary line says")
     add_json(maps)
     add_output(maps, "the picture; with several layers, the layer's name is added (default: MODEL-LAYER-maps.png)")
 
@@ -80,11 +75,7 @@ def _add_layer(parser: argparse.ArgumentParser) -> None:
 def _summary(options: argparse.Namespace) -> None:
     from cnnlens.network import summary
 
-    network = network_of(options)
-    if options.json:
-        output_json(summary.as_json(network), options.output)
-    else:
-        output_text(summary.as_table(network), options.output)
+    output_made(options, network_of(options), summary.as_json, summary.as_table, options.output)
 
 
 def _kernels(options: argparse.Namespace) -> None:

@@ -119,7 +119,7 @@ def convert(
     from cnnlens.janitor import temporary_folder
     from cnnlens.opening.opener import network_given
 
-    network = network_given(model, inputs, example)
+    network, _ = network_given(model, inputs, example)
     framework = framework_named(to, network)
     if not network.calls:
         raise without_graph(network)

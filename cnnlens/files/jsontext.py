@@ -45,7 +45,9 @@ def decode(path: str | os.PathLike[str], place: str, data: bytes | str, *, uniqu
         return found
 
     try:
-        decoded: object = json.loads(data, object_pairs_hook=once if unique else None)
+        # Left to itself, the decoder guesses UTF-16 and UTF-32 too, and takes halves of characters.
+        whole = data if isinstance(data, str) else data.decode("utf-8-sig")
+        decoded: object = json.loads(whole, object_pairs_hook=once if unique else None)
     except RecursionError:
         raise _too_deep(path, place) from None
     except ValueError as error:  # JSONDecodeError, UnicodeDecodeError, and integers of more than 4,300 digits

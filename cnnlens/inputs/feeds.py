@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnlens.errors import CnnlensError
+from cnnlens.inputs.array_files import Pixels
 from cnnlens.inputs.images import Reading, Span
-from cnnlens.inputs.mapped_files import is_picture, map_file
-from cnnlens.inputs.pixel_files import Pixels, read_folder, read_images
+from cnnlens.inputs.pixel_files import is_picture, read_folder, read_images
 from cnnlens.network.graph import Shape, shown_shape
 from cnnlens.text import printable
 
@@ -214,7 +214,7 @@ class _Any:
 
 def blocks(how: How, source: Any, limit: int | None) -> Iterator[_Block]:
     if isinstance(source, Member):
-        yield _array(how, map_file(source.path, source.name))
+        yield _array(how, read_images(source.path, source.name))
         return
     if isinstance(source, str | os.PathLike):
         path = Path(cast(str, source))
@@ -224,7 +224,7 @@ def blocks(how: How, source: Any, limit: int | None) -> Iterator[_Block]:
         elif is_picture(path):
             yield _Pictures(how, [path])
         else:
-            yield _array(how, map_file(path))
+            yield _array(how, read_images(path))
         return
     listed = cast("Sequence[Any]", source)
     if isinstance(source, list | tuple) and listed and all(isinstance(one, str | os.PathLike) for one in listed):

@@ -27,7 +27,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cnnlens.errors import CnnlensError
-from cnnlens.inputs.pixel_files import MOST_BYTES, Pixels, read_folder, read_images
+from cnnlens.inputs.array_files import MOST_BYTES, Part, Pixels
+from cnnlens.inputs.pixel_files import read_folder, read_images
 from cnnlens.text import nearest, printable
 
 __all__ = ["SCALES", "Images", "Reading", "Span", "load"]
@@ -121,7 +122,8 @@ def load(
     for path in blocks:
         if left == 0:
             break
-        pixels = path if isinstance(path, Pixels) else read_images(path, left, 4 if shape is None else len(shape) + 1)
+        part = Part(left, 4 if shape is None else len(shape) + 1)
+        pixels = path if isinstance(path, Pixels) else read_images(path, part=part)
         array, said = _canonical(pixels, shape, left, scale, model_rescales)
         if arrays and array.shape[1:] != arrays[0].shape[1:]:
             one, other = _sizes(array.shape[1:]), _sizes(arrays[0].shape[1:])
@@ -191,7 +193,7 @@ class Reading:
 
     >>> import numpy as np
     >>> from cnnlens.inputs.images import Reading
-    >>> from cnnlens.inputs.pixel_files import Pixels
+    >>> from cnnlens.inputs.array_files import Pixels
     >>> reading = Reading(Pixels(np.zeros((5, 28, 28), np.uint8), None, "digits"), shape=(1, 28, 28))
     >>> len(reading), reading.array.shape
     (5, (5, 1, 28, 28))

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnlens.errors import CnnlensError
+from cnnlens.inputs.array_files import npz_members
 from cnnlens.inputs.feeds import Feed, How, Member, blocks
 from cnnlens.inputs.images import SCALES
-from cnnlens.inputs.mapped_files import npz_members
 from cnnlens.network.graph import Ref, without_graph
 from cnnlens.network.network import Network
 from cnnlens.text import nearest, printable
@@ -165,7 +165,7 @@ def _by_name(network: Network, inputs: Any) -> dict[str, Any]:
     if isinstance(inputs, str | os.PathLike):
         path = Path(cast(str, inputs))
         members = npz_members(path) if path.is_file() else None
-        if members is not None and set(names) <= set(members):
+        if members is not None and members.issuperset(names):
             return {name: Member(path, name) for name in names}
         raise CnnlensError(
             f"the network has {len(names)} inputs ({shown}), and one path came; give NAME=PATH for each, or an .npz "

@@ -53,34 +53,38 @@ def open(
         ...
     cnnlens.errors.FileRefusedError: nowhere.keras: no such file; check the path; there are none
     """
-    if not isinstance(source, str | os.PathLike):
-        from cnnlens.opening.live import network_of_live
-
-        return network_of_live(source, example)
-    from cnnlens.files import network
-    from cnnlens.files.keras.config_source import read_config
-
-    if config is not None and not isinstance(config, Mapping):
-        config = read_config(config)
-    return network(os.fspath(cast("str | os.PathLike[str]", source)), config=config)
+    return network_given(source, example=example, config=config)[0]
 
 
-def network_given(model: Any, inputs: Any = None, example: Any = None) -> Network:
-    """Turn what a public function was given for a model into a Network.
+def network_given(
+    model: Any,
+    inputs: Any = None,
+    example: Any = None,
+    config: str | os.PathLike[str] | Mapping[str, Any] | None = None,
+) -> tuple[Network, Any]:
+    """Turn what a public function was given for a model into a Network, and give with it the model if that is live.
 
     Args:
         model: An open ``Network``, a path, or a live model.
         inputs: What the model is to be run on.
         example: What a live PyTorch module is exported with; None takes the first of ``inputs``.
+        config: As ``open`` takes it.
 
     Raises:
         CnnlensError: it is a file that is refused, or a live model that cannot be read; one line.
     """
     if isinstance(model, Network):
-        return model
-    if isinstance(model, str | os.PathLike):
-        return open(cast(str, model))
-    return open(model, example=_first_of(inputs) if example is None else example)
+        return model, None
+    if not isinstance(model, str | os.PathLike):
+        from cnnlens.opening.live import network_of_live
+
+        return network_of_live(model, _first_of(inputs) if example is None else example), model
+    from cnnlens.files import network
+    from cnnlens.files.keras.config_source import read_config
+
+    if config is not None and not isinstance(config, Mapping):
+        config = read_config(config)
+    return network(os.fspath(cast("str | os.PathLike[str]", model)), config=config), None
 
 
 def _first_of(inputs: Any) -> Any:
@@ -111,8 +115,6 @@ def _network_alone(model: Any) -> Network | None:
     """The network of a model; None for a live PyTorch module that says nothing of its input."""
     from cnnlens.opening.state_dict import has_state_dict, network_of_state
 
-    if isinstance(model, Network):
-        return model
     if isinstance(model, Mapping):
         return network_of_state(model)
     if not has_state_dict(model):

@@ -68,7 +68,6 @@ def record(
     limit: int | None = None,
     allow_nonfinite: bool = False,
     example: Any = None,
-    live: Any = None,
     trust_code: bool = False,
     timeout: float | None = None,
     progress: Callable[[int, int], object] | None = None,
@@ -91,7 +90,6 @@ def record(
         scale, limit, allow_nonfinite: As ``open_inputs`` takes them.
         example: For a live PyTorch module, the inputs that it is exported with, as ``cnnlens.open`` takes them; None
             takes the first of ``inputs``, which must be arrays then, in the module's own axes.
-        live: The live model that ``model``, an open ``Network``, was made from: it is run, and not read again.
         trust_code: Run layers whose code comes with the file. Only for files of your own.
         timeout: Seconds that the backend may be silent; None for 600.
         progress: Called with the inputs recorded so far, and all.
@@ -118,10 +116,9 @@ def record(
         ...
     cnnlens.errors.CnnlensError: ...: no layer is named 'conv'; did you mean 'conv2d' or 'conv2d_1'?
     """
-    if not isinstance(model, str | os.PathLike | Network):
-        live = model
+    network, live = network_given(model, inputs, example)
     return record_network(
-        network_given(model, inputs, example),
+        network,
         inputs,
         RunOptions(device, precision, batch, timeout, trust_code, scale, limit, allow_nonfinite),
         backend=backend,

@@ -159,9 +159,9 @@ def numbers(value: Any, count: int, what: str, *, least: int = 0) -> tuple[int, 
     return result
 
 
-def data_format(config: Mapping[str, Any], *, default: str = "channels_last") -> str:
+def data_format(config: Mapping[str, Any]) -> str:
     """Read ``channels_last`` or ``channels_first`` from a configuration; absent means Keras' default."""
-    value = config.get("data_format") or default
+    value = config.get("data_format") or "channels_last"
     if value not in ("channels_last", "channels_first"):
         raise UnsupportedLayerError(f"data_format must be channels_last or channels_first, not {printable(value)}")
     return cast("str", value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 
 import numpy as np
@@ -75,6 +76,31 @@ def test_safetensors_types_without_numbers_in_numpy_are_listed(tmp_path: Path) -
     assert list(arrays(network)) == ["a.bias"]
     assert "not shown, since F8_E5M2: a.f8" in network.notes
     assert "not shown, since C64: a.c" in network.notes
+
+
+def test_what_is_opened_the_library_reads_alike(tmp_path: Path) -> None:
+    """The header is read here alone; nothing may pass that the library refuses or reads otherwise."""
+    from safetensors import safe_open
+    from safetensors.numpy import save
+
+    state = {"a.weight": np.zeros((5, 2), np.float32), "a.bias": np.zeros(5, np.float32), "b": np.zeros(3, np.int64)}
+    honest, chance, opened = save(state, {"by": "test"}), random.Random(4), 0
+    end = 8 + int.from_bytes(honest[:8], "little")
+    for _ in range(600):
+        head = bytearray(honest[8:end])
+        at = chance.randrange(len(head))
+        head[at : at + chance.randrange(2)] = bytes(chance.choice(b'0123456789-.e"{}[],:\\u abF\xff') for _ in range(1))
+        path = tmp_path / "x.safetensors"
+        path.write_bytes(len(head).to_bytes(8, "little") + head + honest[end:])
+        try:
+            found = arrays(cnnlens.open(path))
+        except FileRefusedError:
+            continue
+        opened += 1
+        with safe_open(path, framework="numpy") as file:
+            seen = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 (no mapping)
+        assert {name: weight.stored.shape for name, weight in found.items()} == seen
+    assert 20 < opened < 580
 
 
 def sharded(folder: Path, **changed: str) -> Path:

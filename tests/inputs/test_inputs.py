@@ -18,6 +18,7 @@ from cnnlens.inputs.stream import InputStream, open_inputs
 from cnnlens.network.graph import Call, Layer, Ref, Shape
 from cnnlens.network.network import Network
 from cnnlens.sample import IMAGES, MODEL
+from tests.inputs.test_images import HOSTILE, put
 
 
 def network(*inputs: tuple[str, Shape, str], rescales: bool = False) -> Network:
@@ -264,8 +265,8 @@ def broken(folder: Path) -> dict[str, bytes]:
         "is empty": b"",
         "declares (7, 8, 6)": idx(NUMBERS)[:-1],
         "declares (4294967295, 4294967295, 4294967295)": struct.pack(">4B3I", 0, 0, 8, 3, *[0xFFFFFFFF] * 3),
-        "which cannot be in there": gzip.compress(struct.pack(">4B3I", 0, 0, 8, 3, 1 << 20, 1 << 10, 1 << 10)),
-        "bytes before its end": gzip.compress(idx(NUMBERS)[:-9]),
+        "cannot hold the": gzip.compress(struct.pack(">4B3I", 0, 0, 8, 3, 1 << 20, 1 << 10, 1 << 10)),
+        "ends after 327 of 336": gzip.compress(idx(NUMBERS)[:-9]),
         "but more follows": gzip.compress(idx(NUMBERS) + b"!"),
         "something else than IDX": gzip.compress(b"hello"),
         "labels": idx(np.arange(4, dtype=np.uint8)),
@@ -274,8 +275,8 @@ def broken(folder: Path) -> dict[str, bytes]:
 
 
 BROKEN = [
-    *("bytes, but", "is damaged", "damaged or cannot be read", "declares (7, 8, 6)", "which cannot be in there"),
-    *("declares (4294967295, 4294967295, 4294967295)", "bytes before its end", "but more follows"),
+    *("bytes, but", "is damaged", "damaged or cannot be read", "declares (7, 8, 6)", "cannot hold the"),
+    *("declares (4294967295, 4294967295, 4294967295)", "ends after 327 of 336", "but more follows"),
     *("something else than IDX", "labels", "looks like text", "is empty"),
 ]
 
@@ -289,6 +290,18 @@ def test_broken_files_are_one_line_that_names_them(tmp_path: Path, reason: str) 
     assert reason in str(refused.value)
     assert str(refused.value).startswith(str(file))
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+def test_a_stream_refuses_what_images_refuse(tmp_path: Path, case: str) -> None:
+    content, message = HOSTILE[case]
+    with pytest.raises(CnnlensError, match=message):
+        open_inputs(network(("image", (None, 1, 6, 5), "float32")), put(tmp_path, "given", content))
+
+
+def test_a_stream_says_which_array_of_an_archive_it_took(tmp_path: Path) -> None:
+    np.savez(tmp_path / "some.npz", y=np.arange(7), x_test=NUMBERS)
+    assert "array 'x_test' of 2 in the archive" in open_inputs(GREY, tmp_path / "some.npz").notes
 
 
 def test_a_file_without_a_graph_cannot_be_run() -> None:

@@ -18,7 +18,9 @@ from typing import Any
 import h5py
 import numpy as np
 
-MAKERS: dict[str, Callable[[Path], Path]] = {}
+Maker = Callable[[Path], Path]
+
+MAKERS: dict[str, Maker] = {}
 REFUSALS: dict[str, str] = {}
 
 DENSE = {
@@ -33,15 +35,21 @@ DENSE = {
 }
 
 
-def refused(reason: str) -> Callable[[Callable[[Path], Path]], Callable[[Path], Path]]:
-    """Registers a maker with a part of the message that refuses its file."""
+def registering(makers: dict[str, Maker], refusals: dict[str, str]) -> Callable[[str], Callable[[Maker], Maker]]:
+    """A decorator that registers a maker with a part of the message that refuses its file."""
 
-    def register(maker: Callable[[Path], Path]) -> Callable[[Path], Path]:
-        MAKERS[maker.__name__] = maker
-        REFUSALS[maker.__name__] = reason
-        return maker
+    def refused(reason: str) -> Callable[[Maker], Maker]:
+        def register(maker: Maker) -> Maker:
+            makers[maker.__name__] = maker
+            refusals[maker.__name__] = reason
+            return maker
 
-    return register
+        return register
+
+    return refused
+
+
+refused = registering(MAKERS, REFUSALS)
 
 
 def weights(fill: Callable[[Any], None] | None = None) -> bytes:

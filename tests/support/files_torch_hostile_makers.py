@@ -16,22 +16,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tests.support.files_hostile_makers import archive
+from tests.support.files_hostile_makers import Maker, archive, registering
 
-MAKERS: dict[str, Callable[[Path], Path]] = {}
+MAKERS: dict[str, Maker] = {}
 REFUSALS: dict[str, str] = {}
 MAGIC = 0x1950A86A20F9469CFC6C
 
 
-def refused(reason: str) -> Callable[[Callable[[Path], Path]], Callable[[Path], Path]]:
-    """Registers a maker with a part of the message that refuses its file."""
-
-    def register(maker: Callable[[Path], Path]) -> Callable[[Path], Path]:
-        MAKERS[maker.__name__] = maker
-        REFUSALS[maker.__name__] = reason
-        return maker
-
-    return register
+refused = registering(MAKERS, REFUSALS)
 
 
 def refused_pickle(name: str, reason: str, data: Callable[[Path], bytes] | bytes) -> None:
@@ -548,6 +540,8 @@ refused_safetensors("an entry with more", "or with more", {"a": {**entry(), "cod
 refused_safetensors("metadata that is no text", "no mapping of text to text", {"__metadata__": {"a": 1}, "a": entry()})
 refused_safetensors("deep JSON", "levels deep", b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}")
 refused_safetensors("no UTF-8", "not JSON", b'{"\xff\xfe":1}')
+refused_safetensors("UTF-16", "not JSON", json.dumps({"a": entry()}).encode("utf-16-le"))
+refused_safetensors("half a character", "a name that is no Unicode text", {"\ud800": entry()})
 refused_safetensors("40 axes", "40 axes, 32 at most", {"a": entry(0, 60, (15, *(1,) * 39))})
 refused_safetensors("no tensors", "it holds no tensors", {}, b"")
 refused_safetensors("a name of 5,000 characters", "a name of 5,000 characters", {"n" * 5_000: entry()})

@@ -61,8 +61,10 @@ def check_name(path: Path, name: str) -> None:
     """Hold a tensor's name against the limits.
 
     Raises:
-        FileRefusedError: It is longer than any module's path.
+        FileRefusedError: It is longer than any module's path, or holds half a character.
     """
+    if any("\ud800" <= char <= "\udfff" for char in name):
+        raise FileRefusedError(path, name, "a name that is no Unicode text", "save the model again")
     if len(name) > LIMITS.tensor_name_characters or name.count(".") >= LIMITS.tensor_name_parts:
         raise FileRefusedError(
             path, name, f"a name of {len(name):,} characters and {name.count('.'):,} dots", "save the model again"
