@@ -1,17 +1,64 @@
-"""Fixtures that several test files share."""
+"""Fixtures that several test files share, and which tests need a framework.
+
+A test that needs one is ``framework``, and so ``slow``: to import one takes seconds. It is known by its file, which
+imports one at its top (``torch = pytest.importorskip("torch")``), by the fixture ``framework_files``, for which one is
+started, or by its own mark. With ``plugin_folder`` and ``traces`` a test is slow because it starts processes.
+"""
 
 from __future__ import annotations
 
+import re
 import signal
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
 
 from tests.support.graphs import graphs
+from tests.support.once import framework_files
 from tests.support.plugins import plant, plugin_folder, plugins, traces
 from tests.support.workers import chain, handed
 
-__all__ = ["chain", "graphs", "handed", "plant", "plugin_folder", "plugins", "traces"]
+__all__ = ["chain", "framework_files", "graphs", "handed", "plant", "plugin_folder", "plugins", "traces"]
 
 # Started in the background or under nohup, this process ignores Ctrl-C and hang-ups, and every process that a test
 # starts would inherit that. The tests of both need what a terminal gives.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 if hasattr(signal, "SIGHUP"):
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+FRAMEWORKS = ("keras", "tensorflow", "torch", "jax")
+_AT_THE_TOP = re.compile(rf"""^\w+ = pytest\.importorskip\("({"|".join(FRAMEWORKS)})"\)""", re.MULTILINE)
+
+
+@cache
+def imports_a_framework(path: Path) -> bool:
+    return path.suffix == ".py" and bool(_AT_THE_TOP.search(path.read_text(encoding="utf-8")))
+
+
+def without_slow_tests(config: pytest.Config) -> bool:
+    return "not slow" in config.option.markexpr
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out a file whose tests are all slow: pytest would import it, and a framework with it, to deselect them."""
+    return True if without_slow_tests(config) and imports_a_framework(collection_path) else None
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    fixtures = set(getattr(item, "fixturenames", ()))
+    if "framework_files" in fixtures or imports_a_framework(item.path):
+        item.add_marker("framework")
+    if fixtures & {"plugin_folder", "traces"} or item.get_closest_marker("framework"):
+        item.add_marker("slow")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """Fail a test that imports a framework and is not marked so."""
+    before = set() if without_slow_tests(item.config) else sys.modules.keys() & FRAMEWORKS
+    yield
+    imported = (sys.modules.keys() & FRAMEWORKS) - before
+    assert not imported or item.get_closest_marker("framework"), f"mark it framework, for it imports {imported}"

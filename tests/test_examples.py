@@ -54,7 +54,9 @@ def test_every_public_name_has_an_example() -> None:
     assert not without
 
 
-@pytest.mark.parametrize("name", PUBLIC)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.framework if name in _NEEDS else ()) for name in PUBLIC]
+)
 def test_examples_run_as_they_stand(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     framework = _NEEDS.get(name)
     if framework is not None and find_spec(framework) is None:

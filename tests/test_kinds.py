@@ -72,18 +72,21 @@ def test_the_page_is_what_the_rooms_say() -> None:
 _NO_KIND = {"InputSpec", "Layer", "Wrapper", "Pipeline"}
 
 
+@pytest.mark.framework
 def test_keras_has_no_layer_that_the_table_lacks() -> None:
     keras = importlib.import_module("keras")
     layers = {name for name, one in vars(keras.layers).items() if isinstance(one, type)}
     assert not layers - set(KINDS) - set(CELLS) - _NO_KIND
 
 
+@pytest.mark.framework
 def test_an_operation_is_where_the_table_says_that_keras_has_it() -> None:
     for row in KINDS.values():
         if row.home:
             assert hasattr(importlib.import_module(f"keras.src.ops.{row.home}"), row.name), row.name
 
 
+@pytest.mark.framework
 def test_pytorch_has_the_modules_and_operators_of_the_table() -> None:
     torch = importlib.import_module("torch")
     for row in KINDS.values():

@@ -93,6 +93,7 @@ def test_the_accuracy_is_the_readmes() -> None:
     assert accuracy >= 0.90
 
 
+@pytest.mark.framework
 def test_keras_opens_the_sample() -> None:
     pytest.importorskip("keras")
     script = (

@@ -16,7 +16,7 @@ import cnnlens
 from cnnlens.network.network import Network
 from tests.network.test_network import MODELS, arrays, canonical
 from tests.support import SHARED, SUPPORT
-from tests.support.once import once
+from tests.support.once import Files
 
 BACKENDS = ("keras-tensorflow", "keras-jax", "keras-torch")
 # Not "sequential": its random variances are negative, and what max pooling makes of NaN differs between frameworks.
@@ -27,9 +27,7 @@ KERAS_FILES = SHARED / "data" / "keras_files" / "tf213"
 
 
 @pytest.fixture(scope="session", params=BACKENDS)
-def ran(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, graphs: Path
-) -> tuple[Path, dict[str, Any]]:
+def ran(request: pytest.FixtureRequest, framework_files: Files, graphs: Path) -> tuple[Path, dict[str, Any]]:
     """The folder that one backend's process wrote, and its report."""
 
     def make(folder: Path) -> None:
@@ -38,7 +36,7 @@ def ran(
         # In a folder of its own, with a keras.json that must not matter.
         subprocess.run(command, cwd=folder, env=hostile(folder), check=True, capture_output=True)
 
-    folder = once(tmp_path_factory, f"sessions-{request.param}", make)
+    folder = framework_files(f"sessions-{request.param}", make)
     return folder, json.loads((folder / "report.json").read_text())
 
 
@@ -215,14 +213,14 @@ def test_a_cpu_worker_sees_no_gpu(name: str) -> None:
 
 
 @pytest.fixture(scope="session")
-def keras_2_outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def keras_2_outputs(framework_files: Files) -> Path:
     def make(folder: Path) -> None:
         script = SUPPORT / "keras_two_files.py"
         environment = {**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
         command = [sys.executable, str(script), str(KERAS_FILES), str(folder)]
         subprocess.run(command, env=environment, check=True, capture_output=True)
 
-    return once(tmp_path_factory, "keras-2-files", make)
+    return framework_files("keras-2-files", make)
 
 
 @pytest.mark.skipif(not KERAS_FILES.exists(), reason="the files that Keras 2.13 wrote are not here")

@@ -32,7 +32,7 @@ from cnnlens.network.network import Network  # noqa: E402
 from cnnlens.testing import NETWORKS, BackendContract, inputs_for, network  # noqa: E402
 from tests.reference.test_aten import CASES, UNARY, P, X  # noqa: E402
 from tests.support.aten_calls import AtenCall, called  # noqa: E402
-from tests.support.once import once  # noqa: E402
+from tests.support.once import Files  # noqa: E402
 from tests.support.torch_models import Functional, Spoilt, Twin, hooked, seeded  # noqa: E402
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -61,6 +61,7 @@ class TestPytorchNative(BackendContract):
     precision = "native"
 
 
+@pytest.mark.gpu
 @GPU
 class TestPytorchOnGpu(BackendContract):
     backend = "pytorch"
@@ -312,7 +313,7 @@ def test_strided_convolutions_of_one_channel_are_right(kernel: tuple[int, int], 
 
 
 @pytest.fixture(scope="session")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def exported(framework_files: Files) -> Path:
     """The test's models as ``.pt2`` files."""
 
     def make(folder: Path) -> None:
@@ -326,7 +327,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 program = torch.export.export(module, (x,), dynamic_shapes=({0: torch.export.Dim("n")},))
                 torch.export.save(program, folder / f"{name}.pt2")
 
-    return once(tmp_path_factory, "torch-exports", make)
+    return framework_files("torch-exports", make)
 
 
 @pytest.mark.parametrize("name", MODELS)

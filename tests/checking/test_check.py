@@ -100,6 +100,7 @@ def test_average_pooling_under_torch(graphs: Path) -> None:
     assert main(["check", str(graphs / "average_pooling.keras"), "-b", "keras-torch"]) == 1
 
 
+@pytest.mark.framework
 @pytest.mark.parametrize("model", [REAL, sample.MODEL], ids=["real", "sample"])
 def test_three_backends_agree(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     if not model.exists():
@@ -118,6 +119,7 @@ def test_three_backends_agree(model: Path, capsys: pytest.CaptureFixture[str]) -
 
 
 # 27, 83, 87: layer norms over one or two channels, whose means cancel; 30: an image as high as wide as deep.
+@pytest.mark.framework
 @pytest.mark.parametrize("seed", [*range(8), 27, 30, 83, 87])
 def test_no_false_alarm_on_random_networks(seed: int) -> None:
     """A few here; ``python -m benchmarks networks`` runs two hundred.
@@ -183,6 +185,7 @@ def test_nothing_of_somebody_else_s_is_overwritten(tmp_path: Path) -> None:
     assert (path / "notes.txt").read_text() == "mine"
 
 
+@pytest.mark.framework
 def test_nan_in_the_file_is_said_and_hiding_it_is_a_fault() -> None:
     """Whether TensorFlow's compiled convolution and ReLU hide a NaN hangs on the CPU, so its own maps are asked."""
     network = with_nan()

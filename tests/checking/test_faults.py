@@ -196,6 +196,7 @@ def test_output_channels_permuted() -> None:
     expect(depthwise, y, "interleaved")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["square", "wide", "deep", "strided", "dense", "square dense"])
 def test_input_channels_exchanged_or_scaled(name: str) -> None:
     layer = LINEAR[name]()
@@ -296,6 +297,7 @@ def test_one_number_fitted_to_one_output_explains_nothing(outputs: int) -> None:
     assert "times" not in found.explanation
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(
     st.sampled_from(sorted(LINEAR)),

@@ -323,6 +323,7 @@ def random_layers(draw: st.DrawFn) -> Audited:
     return layer
 
 
+@pytest.mark.slow
 @settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(random_layers())
 def test_no_false_alarm_for_random_layers(layer: Audited) -> None:

@@ -19,7 +19,7 @@ from cnnlens.network.graph import Call, Layer, Ref
 from cnnlens.reference import Operation, build
 from tests.reference.test_layers import Graph
 from tests.reference.test_layers import _make as make_truth
-from tests.support.once import once
+from tests.support.once import Files
 from tests.support.reference_cases import LAYERS
 from tests.support.reference_ops import OPS
 
@@ -27,10 +27,10 @@ KINDS = sorted({case.kind for case in LAYERS})
 
 
 @pytest.fixture(scope="session")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(framework_files: Files) -> Path:
     pytest.importorskip("keras")
     pytest.importorskip("tensorflow")
-    return once(tmp_path_factory, "reference-truth", make_truth)
+    return framework_files("reference-truth", make_truth)
 
 
 @pytest.fixture(scope="session")

@@ -19,7 +19,7 @@ from cnnlens.reference.operation import LinearOperation
 from tests.support import SUPPORT
 from tests.support.audited import Array, Audited
 from tests.support.numerics_frameworks import CASES, FORMATS, POOLING
-from tests.support.once import once
+from tests.support.once import Files
 
 # --- narrower arithmetic ---------------------------------------------------------------------------------------------
 
@@ -157,10 +157,10 @@ def _compute(folder: Path) -> None:
 
 
 @pytest.fixture(scope="session")
-def torch_results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def torch_results(framework_files: Files) -> Path:
     pytest.importorskip("torch")
     pytest.importorskip("keras")
-    return once(tmp_path_factory, "numerics-torch", _compute)
+    return framework_files("numerics-torch", _compute)
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -22,7 +22,7 @@ from cnnlens.checking import listing, twins  # noqa: E402
 from cnnlens.cli.main import main  # noqa: E402
 from cnnlens.errors import CnnlensError  # noqa: E402
 from cnnlens.testing import network  # noqa: E402
-from tests.support.once import once  # noqa: E402
+from tests.support.once import Files  # noqa: E402
 from tests.support.torch_models import Spoilt, Twin, seeded  # noqa: E402
 
 # Names in the order of Keras' variables: a layer's arrays sorted by name.
@@ -50,7 +50,7 @@ def arrays(module: Any, plant: str) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
-def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def pair(framework_files: Files) -> Path:
     """``twin.pt2``, and a ``.keras`` file for each of ``PLANTS``."""
 
     def make(folder: Path) -> None:
@@ -66,7 +66,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
             command = [sys.executable, str(script), str(folder / f"{plant}.npz"), str(folder / f"{plant}.keras")]
             subprocess.run(command, env={**os.environ, "KERAS_BACKEND": "jax"}, check=True, capture_output=True)
 
-    return once(tmp_path_factory, "twins", make)
+    return framework_files("twins", make)
 
 
 @pytest.mark.parametrize("turned", [False, True], ids=["torch first", "keras first"])

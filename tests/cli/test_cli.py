@@ -128,6 +128,7 @@ def test_a_layer_is_named_by_name_or_index(capsys: pytest.CaptureFixture[str]) -
     assert np.array_equal(picture("name.png"), picture("index.png"))
 
 
+@pytest.mark.slow
 def test_kernels_of_all_channels_is_another_picture(capsys: pytest.CaptureFixture[str]) -> None:
     for channel in ("0", "1", "all"):
         output(capsys, "kernels", MODEL, "--layer", "2", "--channel", channel, "-o", f"{channel}.png")
@@ -163,6 +164,7 @@ def test_a_kernel_beside_the_map_it_makes(capsys: pytest.CaptureFixture[str]) ->
     assert picture("beside.png").std() > 10
 
 
+@pytest.mark.slow
 def test_demo_makes_every_picture(capsys: pytest.CaptureFixture[str]) -> None:
     text = output(capsys, "demo")
     made = sorted(os.listdir("cnnlens-demo"))

@@ -25,7 +25,7 @@ from cnnlens.conversion import to_keras  # noqa: E402
 from cnnlens.errors import CnnlensError, UnsupportedLayerError  # noqa: E402
 from cnnlens.network.network import Network  # noqa: E402
 from cnnlens.opening.live import network_of_live  # noqa: E402
-from tests.support.once import once  # noqa: E402
+from tests.support.once import Files  # noqa: E402
 from tests.support.to_keras_models import MODELS, Function, randomised  # noqa: E402
 
 # One Keras process for all: enough kinds to see every layer and operation once, few enough to load in a minute.
@@ -128,7 +128,7 @@ def test_weights_are_pytorchs_bit_for_bit(name: str) -> None:
 
 
 @pytest.fixture(scope="session")
-def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def written(framework_files: Files) -> Path:
     """Every model as ``.keras``, with its inputs, its arrays and the outputs that the reference computes."""
 
     def make(folder: Path) -> None:
@@ -149,11 +149,11 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
             outputs = [found[one.made.names[ref.name].name] for ref in one.network.outputs]
             np.savez(folder / f"{name}.want.npz", *[np.moveaxis(y, 1, -1) if y.ndim > 2 else y for y in outputs])
 
-    return once(tmp_path_factory, "to-keras", make)
+    return framework_files("to-keras", make)
 
 
 @pytest.fixture(scope="session", params=BACKENDS)
-def ran(request: pytest.FixtureRequest, written: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+def ran(request: pytest.FixtureRequest, written: Path, framework_files: Files) -> tuple[Path, str]:
     backend: str = request.param
     if find_spec("keras") is None or find_spec(backend) is None:
         pytest.skip(f"Keras on {backend} is not installed")
@@ -164,7 +164,7 @@ def ran(request: pytest.FixtureRequest, written: Path, tmp_path_factory: pytest.
         subprocess.run([sys.executable, str(script), str(written)], env=environment, check=True, capture_output=True)
         assert folder.is_dir()
 
-    once(tmp_path_factory, f"to-keras-{backend}", make)
+    framework_files(f"to-keras-{backend}", make)
     return written, backend
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +17,6 @@ from cnnlens.files import StoredArray
 from cnnlens.files.keras.network import keras_network
 from cnnlens.network.network import Network
 from cnnlens.network.weight import Weight
-from cnnlens.reference import known_kinds
 from cnnlens.testing import MemoryModel
 from tests.reference.test_layers import _load, truth  # noqa: F401
 from tests.support import SHARED
@@ -27,7 +24,7 @@ from tests.support.graphs import graphs  # noqa: F401
 from tests.support.random_networks import random_network
 from tests.support.reference_cases import LAYERS, LayerCase
 from tests.support.reference_ops import OPS, OpCase
-from tests.support.to_torch_models import agree, inputs_of, module_of, network_of_case, words
+from tests.support.to_torch_models import agree, inputs_of, module_of, network_of_case
 
 torch = pytest.importorskip("torch")
 
@@ -124,26 +121,8 @@ def test_graphs_that_keras_saved(graphs: Path) -> None:  # noqa: F811
         agree(cnnlens.open(path), inputs)
 
 
-def test_the_sample_reads_like_the_work_of_a_person() -> None:
-    program = agree(cnnlens.open(sample.MODEL))
-    body = program.source[program.source.index("    def forward") : program.source.index("def load")]
-    statements = [line.strip() for line in body.splitlines() if line.strip() and line.strip()[0] != "#"]
-    assert statements == [
-        "def forward(self, x: torch.Tensor) -> torch.Tensor:",
-        "x = F.relu(self.conv2d(x))",
-        "x = self.max_pooling2d(x)",
-        "x = F.relu(self.conv2d_1(x))",
-        "x = self.max_pooling2d_1(x)",
-        "x = torch.flatten(x, 1)",
-        "x = F.relu(self.dense(x))",
-        "x = self.dropout(x)",
-        "x = F.softmax(self.dense_1(x), dim=1)",
-        "return x",
-    ]
-    assert program.class_name == "FashionMnistCnn"
-    assert program.modules["conv2d_1"] == "conv2d_1"
-    assert program.input_shapes == {"input_layer": (None, 1, 28, 28)}
-    assert "(H, W, C) (7, 7, 64)" in words(program.source)
+def test_the_sample() -> None:
+    agree(cnnlens.open(sample.MODEL))
 
 
 @pytest.mark.skipif(not DATA.exists(), reason="files that are not part of the repository")
@@ -192,27 +171,3 @@ def test_every_tensor_can_be_watched_in_keras_axes() -> None:
     assert set(seen) == set(maps) - {"image"}
     for name, array in seen.items():
         np.testing.assert_allclose(np.moveaxis(array, -1, 1), maps[name], rtol=0, atol=1e-12)
-
-
-def test_nothing_of_a_framework_is_imported() -> None:
-    code = (
-        "import sys, cnnlens; from cnnlens import sample; from cnnlens.conversion import to_torch\n"
-        "program = to_torch.program(cnnlens.open(sample.MODEL)); dict(program.state)\n"
-        "assert not {'torch', 'keras', 'tensorflow', 'jax'} & set(sys.modules)"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
-
-
-def test_every_kind_of_the_reference_has_a_rule_or_a_reason() -> None:
-    from cnnlens.conversion.to_torch.use import RULES
-
-    assert set(known_kinds()) - set(RULES) <= set(to_torch.REFUSED)
-    assert all(to_torch.REFUSED.values())
-
-
-def test_names_of_calls_and_marks_belong_together() -> None:
-    program = to_torch.program(testing.network("chain"))
-    lines = program.source.splitlines()
-    for mark in program.marks:
-        text = lines[mark.line - 1].strip()
-        assert text.startswith((f"{mark.value.text} = ", "# ")), (mark, text)

@@ -154,6 +154,7 @@ def test_what_cannot_show_a_mistake_is_equal() -> None:
 # -- kinship -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", ARCHITECTURES)
 @pytest.mark.parametrize("seed", range(8))
 def test_two_trainings_of_one_architecture(size: str, seed: int) -> None:
@@ -378,6 +379,7 @@ def test_a_mapping_of_arrays_is_a_state_dict() -> None:
         diff(keras_model(of, arrays), {"model": mapping})
 
 
+@pytest.mark.framework
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
 def test_a_modules_state_dict(dtype: str) -> None:
     torch = pytest.importorskip("torch")

@@ -27,6 +27,8 @@ from tests.support.diff_models import (
     weights,
 )
 
+pytestmark = pytest.mark.slow
+
 DIRECTIONS = ("wrong torch", "right torch", "wrong keras", "right keras", "wrong torch, right torch")
 
 

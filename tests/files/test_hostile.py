@@ -49,6 +49,7 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Outcomes:
     return json.loads((folder / "found.json").read_text())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(MAKERS))
 def test_refused_in_one_line(outcomes: Outcomes, name: str) -> None:
     assert_refused_in_one_line(outcomes[name], REFUSALS[name])
@@ -448,6 +449,7 @@ def small_files(tmp_path: Path) -> dict[str, bytes]:
 KINDS_TO_MUTATE = ("keras", "deflated", "weights", "chunked", "latest", "legacy")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS_TO_MUTATE)
 def test_flipped_bytes_give_a_result_or_a_refusal(tmp_path: Path, kind: str) -> None:
     seed = small_files(tmp_path)[kind]

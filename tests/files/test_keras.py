@@ -16,14 +16,14 @@ import pytest
 from cnnlens.files import ModelFile, dequantise, read
 from tests.support import SHARED, SUPPORT
 from tests.support.files_keras_models import CONTAINERS, KINDS
-from tests.support.once import once
+from tests.support.once import Files
 
 DATA = SHARED / "data"
 CASES = [(kind, container) for kind in KINDS for container in CONTAINERS]
 
 
 @pytest.fixture(scope="session")
-def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def saved(framework_files: Files) -> Path:
     """The folder with all models, made once a session."""
 
     def make(folder: Path) -> None:
@@ -32,7 +32,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
         environment = {**os.environ, "KERAS_BACKEND": "numpy", "TF_CPP_MIN_LOG_LEVEL": "3"}
         subprocess.run([sys.executable, str(script), str(folder)], check=True, env=environment, capture_output=True)
 
-    return once(tmp_path_factory, "keras-files", make)
+    return framework_files("keras-files", make)
 
 
 @functools.cache

@@ -66,11 +66,13 @@ def outcomes(folder: Path) -> Outcomes:
     return json.loads((folder / "found.json").read_text())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(MAKERS))
 def test_refused_in_one_line(outcomes: Outcomes, name: str) -> None:
     assert_refused_in_one_line(outcomes[name], REFUSALS[name])
 
 
+@pytest.mark.slow
 def test_nothing_ran(folder: Path, outcomes: Outcomes) -> None:
     assert len(outcomes) > 150
     assert list(folder.rglob("canary")) == []
@@ -87,6 +89,7 @@ def test_the_cap_on_memory_is_one() -> None:
     assert_the_cap_on_memory_is_one()
 
 
+@pytest.mark.framework
 @pytest.mark.parametrize("make", [zipped, legacy])
 def test_the_files_are_right_but_for_what_is_wrong_with_them(tmp_path: Path, make: Any) -> None:
     """The parts that the hostile files are put together from make an honest one, to torch as well."""
@@ -269,6 +272,7 @@ def mutated(data: bytes, chance: random.Random) -> bytes:
     return bytes(changed)
 
 
+@pytest.mark.framework
 @pytest.mark.parametrize("kind", ["zip 2", "zip 4", "zip as a whole", "legacy 2", "legacy 4", "safetensors"])
 def test_mutations_are_refused_or_opened(tmp_path: Path, kind: str) -> None:
     chance = random.Random(f"20 {kind}")

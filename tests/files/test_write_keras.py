@@ -20,7 +20,7 @@ from cnnlens.files.keras.write import write_keras
 from cnnlens.testing.networks import NETWORKS
 from tests.support import SUPPORT
 from tests.support.files_keras_models import KINDS
-from tests.support.once import once
+from tests.support.once import Files
 
 h5py = pytest.importorskip("h5py")
 
@@ -30,17 +30,17 @@ REFUSED = {"custom_layer": "belongs to no layer", "subclassed": "lists no layers
 
 
 @pytest.fixture(scope="session")
-def originals(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def originals(framework_files: Files) -> Path:
     def make(folder: Path) -> None:
         environment = {**os.environ, "KERAS_BACKEND": "numpy", "TF_CPP_MIN_LOG_LEVEL": "3"}
         script = SUPPORT / "files_keras_models.py"
         subprocess.run([sys.executable, str(script), str(folder)], check=True, env=environment, capture_output=True)
 
-    return once(tmp_path_factory, "keras-files", make)
+    return framework_files("keras-files", make)
 
 
 @pytest.fixture(scope="session")
-def rewritten(originals: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def rewritten(originals: Path, framework_files: Files) -> Path:
     """Every model written anew, and ``loaded.json``: what Keras says of each."""
 
     def make(folder: Path) -> None:
@@ -56,7 +56,7 @@ def rewritten(originals: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
         done = subprocess.run(command, check=True, env=environment, capture_output=True)
         (folder / "loaded.json").write_bytes(done.stdout.splitlines()[-1])
 
-    return once(tmp_path_factory, "keras-rewritten", make)
+    return framework_files("keras-rewritten", make)
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in REFUSED])

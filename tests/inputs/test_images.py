@@ -537,6 +537,7 @@ def test_random_bytes_end_in_our_own_error_or_an_image(
     ends_well(put(tmp_path_factory.getbasetemp(), "random", magic + tail))
 
 
+@pytest.mark.slow
 @given(st.sampled_from(WHOLE), st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), min_size=1, max_size=4))
 @settings(max_examples=300, deadline=None)
 def test_flipped_bytes_end_in_our_own_error_or_an_image(

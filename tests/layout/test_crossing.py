@@ -199,6 +199,7 @@ def test_merged_axes_need_their_sizes_and_the_groups_of_a_transposed_convolution
 # Names ----------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.framework
 def test_kinds_go_by_their_pytorch_names_and_in_any_case() -> None:
     torch = pytest.importorskip("torch")
     for name, kind in PYTORCH_KINDS.items():

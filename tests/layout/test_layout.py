@@ -172,6 +172,7 @@ def test_every_framework_holds_the_same_numbers_where_its_letters_say(
         np.testing.assert_array_equal(eval(each.numpy_back, named | {variable: there}), keras)
 
 
+@pytest.mark.slow
 @given(st.permutations([2, 3, 4, 5, 6]), st.sampled_from(["Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose"]))
 @settings(deadline=None)
 def test_grouped_transposed_kernels_go_between_torch_and_onnx_and_are_refused_elsewhere(
@@ -274,6 +275,7 @@ def test_the_stored_shape_of_the_sample_layer_in_every_framework() -> None:
 # Witness 3: native PyTorch --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.framework
 @pytest.mark.skipif(
     importlib.util.find_spec("keras") is None or importlib.util.find_spec("torch") is None,
     reason="needs keras and torch",
@@ -462,6 +464,7 @@ GEOMETRIES = st.builds(
 )
 
 
+@pytest.mark.slow
 @given(NAMES, WEIGHT_NAMES, st.lists(st.integers(0, 8), max_size=7), GEOMETRIES, st.sampled_from(FRAMEWORKS))
 @settings(max_examples=400, deadline=None)
 def test_any_shape_is_converted_or_refused_in_one_line(

@@ -87,6 +87,7 @@ def test_the_kolmogorov_distance_sees_a_missing_correction() -> None:
     assert kolmogorov(quantiles("he_normal", shape, wrong.ravel().astype(np.float64))) > 1.95
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("shape", "size"), [((2, 2), 2), ((3, 1), 3), ((2, 2, 3), 4), ((3, 7), 7), ((40, 3), 40)])
 def test_orthogonal_entries_follow_the_density_of_a_point_on_the_sphere(shape: tuple[int, ...], size: int) -> None:
     spec = {"class_name": "Orthogonal", "config": {"gain": 1.5, "seed": None}}
@@ -202,6 +203,7 @@ KEYS = (
 )
 
 
+@pytest.mark.slow
 @given(
     st.sampled_from(["VarianceScaling", "RandomNormal", "RandomUniform", "TruncatedNormal", "Constant", "Orthogonal"]),
     st.dictionaries(st.sampled_from(KEYS), JSON, max_size=4),
@@ -243,6 +245,7 @@ np.savez(sys.argv[1], **found)
 """
 
 
+@pytest.mark.framework
 @pytest.mark.skipif(
     importlib.util.find_spec("keras") is None or importlib.util.find_spec("torch") is None,
     reason="needs keras and torch",

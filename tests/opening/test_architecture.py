@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 import textwrap
 import time
@@ -182,22 +180,6 @@ def test_code_that_hangs_is_ended_with_all_that_it_started(folder: Path) -> None
     assert time.monotonic() - start < 30
 
 
-@pytest.mark.parametrize(
-    "arch", ["Net", "nets:", ":Net", "nets:Net(4)", "nets:Net(**x)", "nets:Net(a=open('x'))", "nets:N-t"]
-)
-def test_a_factory_that_is_not_named_rightly_is_never_looked_for(arch: str) -> None:
-    with pytest.raises(CnnlensError, match=r"factory or file\.py:factory was expected"):
-        open_architecture(arch)
-
-
-def test_shapes_are_read_as_people_write_them() -> None:
-    assert parse_shapes("3,32,48") == [InputShape((3, 32, 48))]
-    assert parse_shapes(" 3x32x48 ; 16:int64") == [InputShape((3, 32, 48)), InputShape((16,), "int64")]
-    for wrong in ("", "3,,4", "a,b", "3,4:int65", "-1,3", "3;"):
-        with pytest.raises(CnnlensError, match="sizes without the batch were expected"):
-            parse_shapes(wrong)
-
-
 def test_from_the_command_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["summary", "net.pt", "--arch", "nets:Net", "--input-shape", "3,7,6", "--json"]) == 0
     model = json.loads(capsys.readouterr().out)
@@ -231,9 +213,3 @@ def test_a_state_dict_in_memory_is_compared_too(folder: Path) -> None:
     found = cnnlens.diff(folder / "net.pt", state)
     assert found.equal
     assert [row.a for row in found.rows] == ["conv", "norm", "fc"]
-
-
-def test_commands_that_need_no_torch_do_not_load_it() -> None:
-    code = "import sys, cnnlens.opening.architecture; assert not {'torch', 'numpy'} & set(sys.modules)"
-    subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ})
-    assert architecture.TIMEOUT > 60

@@ -331,6 +331,7 @@ NAMES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_any_name_can_be_drawn_and_is_not_mathematics(name: str, tmp_path: Path) -> None:
     figures = [
@@ -627,6 +628,7 @@ def test_a_place_that_cannot_be_written_is_refused_before_anything_is(tmp_path: 
     assert sorted(tmp_path.iterdir()) == before
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="file size limits are POSIX")
 def test_a_disk_that_takes_no_more_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
     target = tmp_path / "a.png"

@@ -131,6 +131,7 @@ print(most() - before, recording["conv2d"].nbytes >> 20)
 """
 
 
+@pytest.mark.slow
 def test_memory_is_bounded(tmp_path: Path) -> None:
     """300 MB of inputs pass through a process that grows by no more than 60 MB, and 280 MB of feature maps by it."""
     given = np.lib.format.open_memmap(tmp_path / "x.npy", "w+", np.float64, (50_000, 28, 28))
@@ -238,6 +239,7 @@ def children(pid: int) -> list[int]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
 def test_killed_at_random_moments_nothing_is_lost_doubled_or_torn(tmp_path: Path) -> None:
     """15 kills of the parent, the backend's process, or both; then the bytes are those of a run that nobody killed."""
@@ -302,6 +304,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(disk)], check=True)
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_line_and_the_run_goes_on_when_there_is_space(tmp_path: Path, small_disk: Path) -> None:
     np.save(tmp_path / "x.npy", images(60))
     arguments = [MODEL, "-i", tmp_path / "x.npy", "-l", "conv2d,dense_1", "--batch", 5, "-o", small_disk / "run.zarr"]

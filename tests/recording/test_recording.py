@@ -267,6 +267,7 @@ print(kills)
 """
 
 
+@pytest.mark.slow
 def test_killed_before_every_single_step_it_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", STEPS, str(tmp_path)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from benchmarks import applications
-from tests.support.once import once
+from tests.support.once import Files
 
 
 @pytest.fixture(scope="session")
-def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return once(tmp_path_factory, "applications", lambda folder: applications.write_models(folder, applications.SMALL))
+def saved(framework_files: Files) -> Path:
+    return framework_files("applications", lambda folder: applications.write_models(folder, applications.SMALL))
 
 
 @pytest.mark.parametrize("name", applications.SMALL)

@@ -19,7 +19,7 @@ import pytest
 
 from cnnlens.reference import build
 from tests.support import SUPPORT
-from tests.support.once import once
+from tests.support.once import Files
 from tests.support.reference_cases import LAYERS, LayerCase
 from tests.support.reference_ops import OPS, OpCase
 
@@ -42,10 +42,10 @@ def _make(folder: Path) -> None:
 
 
 @pytest.fixture(scope="session")
-def truth(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Any]:
+def truth(framework_files: Files) -> Mapping[str, Any]:
     pytest.importorskip("keras")
     pytest.importorskip("tensorflow")
-    folder = once(tmp_path_factory, "reference-truth", _make)
+    folder = framework_files("reference-truth", _make)
     index: dict[str, Any] = json.loads((folder / "cases.json").read_text())
     return {key: {**entry, "folder": folder} for key, entry in index.items()}
 

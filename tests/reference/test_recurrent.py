@@ -26,13 +26,13 @@ from cnnlens.network.graph import Call, Layer, Ref
 from cnnlens.reference import build
 from cnnlens.reference.executor import Executor
 from tests.support import recurrent_models
-from tests.support.once import once
+from tests.support.once import Files
 
 Weights = dict[str, np.ndarray]
 
 
 @pytest.fixture(scope="session")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(framework_files: Files) -> Path:
     pytest.importorskip("keras")
     pytest.importorskip("tensorflow")
 
@@ -41,7 +41,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         command = [sys.executable, str(Path(recurrent_models.__file__)), str(place)]
         subprocess.run(command, env=environment, check=True, capture_output=True)
 
-    return once(tmp_path_factory, "recurrent", make)
+    return framework_files("recurrent", make)
 
 
 def truth_of(folder: Path, name: str) -> tuple[list[np.ndarray], list[np.ndarray]]:
@@ -310,6 +310,7 @@ def drawn(kind: str, units: int, inputs: int, gain: float, rng: np.random.Genera
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(36))
 def test_float32_is_never_blamed_however_the_layer_saturates_or_amplifies(seed: int) -> None:
     """Gates all but open, where 1 - z keeps no digit; unbounded activations; sixty steps: no implementation's fault."""
@@ -372,6 +373,7 @@ FAULTS: dict[str, Any] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FAULTS)
 @pytest.mark.parametrize("kind", ["LSTM", "GRU"])
 def test_planted_faults_are_found(kind: str, name: str) -> None:
@@ -394,6 +396,7 @@ def test_planted_faults_are_found(kind: str, name: str) -> None:
         assert found.channel_bits < 16
 
 
+@pytest.mark.slow
 def test_hard_sigmoid_of_the_other_keras_is_found() -> None:
     rng = np.random.default_rng(6)
     config = {"units": 17, "recurrent_activation": "hard_sigmoid"}

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.once import once
+from tests.support.once import Files
 
 
 @pytest.fixture(scope="session")
-def graphs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def graphs(framework_files: Files) -> Path:
     def make(folder: Path) -> None:
         environment = {**os.environ, "KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}
         script = Path(__file__).with_name("make_graphs.py")
         subprocess.run([sys.executable, str(script), str(folder)], env=environment, check=True, capture_output=True)
 
-    return once(tmp_path_factory, "graphs", make)
+    return framework_files("graphs", make)

@@ -1,6 +1,7 @@
-"""Run something slow once a test session, also where several workers share it.
+"""Runs something slow once a test session, also where several workers share it.
 
 Starting Keras takes seconds, so what it makes for the tests is made by the first worker that needs it; the others wait.
+What a framework makes is asked of the fixture ``framework_files``, by which ``tests/conftest.py`` knows who needs one.
 """
 
 from __future__ import annotations
@@ -8,9 +9,17 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
+
+Files = Callable[[str, Callable[[Path], None]], Path]  # of a name, and of what fills its folder
+
+
+@pytest.fixture(scope="session")
+def framework_files(tmp_path_factory: pytest.TempPathFactory) -> Files:
+    return partial(once, tmp_path_factory)
 
 
 def once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None], seconds: float = 900) -> Path:
