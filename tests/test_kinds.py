@@ -6,8 +6,8 @@ import importlib
 
 import pytest
 
-from cnnlens.conversion.to_keras.step import BY_NAME, REFUSED
-from cnnlens.conversion.to_torch.use import RULES
+from cnnlens.conversion.to_keras.call_site import BY_NAME, REFUSED
+from cnnlens.conversion.to_torch.call_site import RULES
 from cnnlens.files.keras.variables import RULES as DECLARED
 from cnnlens.kinds import CELLS, KINDS, LAYERS, OPERATIONS, OPERATORS, Features, Kind
 from cnnlens.layout.tables import ALIASES, ROWS

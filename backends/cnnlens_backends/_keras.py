@@ -23,7 +23,7 @@ from cnnlens_backends._keras_errors import first_line
 from cnnlens_backends._keras_layers import input_dtype, make_layers
 from cnnlens_backends._keras_live import live_layers
 from cnnlens_backends._keras_variables import find, host
-from cnnlens_backends._keras_walk import Plan, Run, Step, Walk, is_stored_order, walk_of
+from cnnlens_backends._keras_walk import CompiledWalk, LayerCall, Run, Walk, is_stored_order, walk_of
 from cnnlens_backends._shared import Array, checked_inputs, device_named, needed, runnable, versions, wanted_refs
 
 __all__ = ["KerasBackend", "KerasSession"]
@@ -129,7 +129,7 @@ class KerasSession:
         self._layers = dict(layers)
         self._place = place
         self._precision = precision
-        self._plans: dict[tuple[Any, ...], Plan] = {}
+        self._plans: dict[tuple[Any, ...], CompiledWalk] = {}
 
     def feature_maps(self, inputs: Sequence[Array], tensors: Sequence[str]) -> dict[str, Array]:
         """Run one batch through the network.
@@ -195,15 +195,15 @@ class KerasSession:
             else:
                 yield
 
-    def _plan(self, tensors: Sequence[str], stored: Sequence[bool]) -> Plan:
+    def _plan(self, tensors: Sequence[str], stored: Sequence[bool]) -> CompiledWalk:
         wanted = wanted_refs(self._network, tensors)
-        steps = [Step(call, self._layers) for call in needed(self._network, wanted) if call.refs]
+        steps = [LayerCall(call, self._layers) for call in needed(self._network, wanted) if call.refs]
         walk = walk_of(self._network, steps, wanted, stored)
         moves = [self._network.calls_by_name[ref.call].channel_axis != 1 for ref in wanted]
         variables = {id(one): one for step in steps for one in getattr(step.operation, "variables", ())}
         whole = any(shape is None or not shape or shape[0] is not None for step in steps for shape in step.call.shapes)
         run = self._backend.compiled(walk, moves, list(variables.values()), self._place, self._precision)
-        return Plan(run, pads=self._backend.compiles and not whole)
+        return CompiledWalk(run, pads=self._backend.compiles and not whole)
 
 
 def _read(variable: Any, weight: Any) -> Array:

@@ -22,9 +22,9 @@ from cnnlens.text import printable
 
 __all__ = [
     "Array",
-    "Plan",
+    "CompiledWalk",
+    "LayerCall",
     "Run",
-    "Step",
     "Walk",
     "in_canonical_axes",
     "is_stored_order",
@@ -37,7 +37,7 @@ Walk = Callable[[Sequence[Any]], "list[Any]"]  # the framework's tensors in, the
 Run = Callable[[Sequence[Array]], "list[Array]"]  # the same with NumPy's
 
 
-class Plan:
+class CompiledWalk:
     """Runs a compiled walk. A stream's last, short batch is filled up to a compiled size, and cut again.
 
     Only the first time: a size that comes back is worth a compilation of its own.
@@ -61,7 +61,7 @@ class Plan:
         return [array[:count] for array in self._run(filled)]
 
 
-class Step:
+class LayerCall:
     """Describes one call: Keras' layer or operation, and its arguments, every constant in Keras' own form."""
 
     def __init__(self, call: Call, layers: Mapping[str, Any]) -> None:
@@ -93,7 +93,7 @@ def _flat(result: Any) -> Iterator[Any]:
         yield result
 
 
-def walk_of(network: Network, steps: Sequence[Step], wanted: Sequence[Ref], stored: Sequence[bool]) -> Walk:
+def walk_of(network: Network, steps: Sequence[LayerCall], wanted: Sequence[Ref], stored: Sequence[bool]) -> Walk:
     ops = import_module("keras").ops
     axes = {call.name: call.channel_axis for call in network.calls}
 

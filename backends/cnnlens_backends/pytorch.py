@@ -71,7 +71,7 @@ class PytorchSession:
         # oneDNN computes on channels last, and reorders what comes otherwise to and fro around each convolution.
         self._channels_last = target == "cpu" and not self._strict and _may_reorder(network)
         self._weights = self._tensors(live)
-        self._plans: dict[tuple[str, ...], _Plan] = {}
+        self._plans: dict[tuple[str, ...], _GraphRunner] = {}
         self._plan([ref.name for ref in network.outputs])  # what cannot run is refused now
 
     def feature_maps(self, inputs: Sequence[Array], tensors: Sequence[str]) -> dict[str, Array]:
@@ -104,7 +104,7 @@ class PytorchSession:
         self._plans.clear()
         self._weights = {}
 
-    def _plan(self, tensors: Sequence[str]) -> _Plan:
+    def _plan(self, tensors: Sequence[str]) -> _GraphRunner:
         key = tuple(tensors)
         if key not in self._plans:
             graph, weights = graph_of(self._network, wanted_refs(self._network, tensors), self._target)
@@ -112,7 +112,7 @@ class PytorchSession:
             if missing is not None:
                 shown = self._network.by_name[missing[0]].shown
                 raise UnsupportedLayerError(f"{shown}: the file has no array for its weight '{printable(missing[1])}'")
-            self._plans[key] = _Plan(graph, [self._weights[one] for one in weights], in_place=not self._strict)
+            self._plans[key] = _GraphRunner(graph, [self._weights[one] for one in weights], in_place=not self._strict)
         return self._plans[key]
 
     def _input(self, index: int, array: Array) -> Any:
@@ -145,7 +145,7 @@ class PytorchSession:
         return found
 
 
-class _Plan:
+class _GraphRunner:
     """A graph, and for each shape of inputs that comes again one that also writes in place."""
 
     def __init__(self, graph: Any, weights: Sequence[Any], in_place: bool) -> None:

@@ -16,13 +16,13 @@ from cnnlens.backend.seam import Found
 from cnnlens.errors import CnnlensError
 from cnnlens.text import columns, printable
 
-__all__ = ["Row", "as_json", "as_text", "table"]
+__all__ = ["BackendStatus", "as_json", "as_text", "table"]
 
 _SECONDS = 120.0  # that a backend may take to name its devices
 
 
 @dataclass(frozen=True)
-class Row:
+class BackendStatus:
     """Says what is known of one backend: what it needs, what is missing, which devices it has.
 
     Attributes:
@@ -46,7 +46,7 @@ class Row:
     problem: str
 
 
-def table(devices: bool = False) -> list[Row]:
+def table(devices: bool = False) -> list[BackendStatus]:
     """Make a row for each backend that is declared, broken ones included.
 
     Args:
@@ -72,9 +72,9 @@ def _devices(name: str) -> tuple[str, ...] | str:
         return str(error)
 
 
-def _row(found: Found, devices: tuple[str, ...] | str | None) -> Row:
+def _row(found: Found, devices: tuple[str, ...] | str | None) -> BackendStatus:
     failed = devices if isinstance(devices, str) else ""
-    return Row(
+    return BackendStatus(
         name=found.name,
         distribution=f"{found.distribution} {found.version}",
         installed=found.problem is None and not found.missing,
@@ -86,7 +86,7 @@ def _row(found: Found, devices: tuple[str, ...] | str | None) -> Row:
     )
 
 
-def as_text(rows: Sequence[Row]) -> str:
+def as_text(rows: Sequence[BackendStatus]) -> str:
     """Write the table for people: a line a backend, then one for each that is missing something or broken."""
     with_devices = any(row.devices is not None for row in rows)
     head = ["backend", "installed", "versions", *(["devices"] if with_devices else [])]
@@ -109,7 +109,7 @@ def as_text(rows: Sequence[Row]) -> str:
     return "\n".join(shown) + "\n"
 
 
-def as_json(rows: Sequence[Row]) -> list[dict[str, Any]]:
+def as_json(rows: Sequence[BackendStatus]) -> list[dict[str, Any]]:
     """Give the table as plain data, one object a backend."""
     return [
         {

@@ -21,7 +21,7 @@ from cnnlens.backend.handover import network_hash
 from cnnlens.backend.options import RunOptions
 from cnnlens.checking.auditing import Recorded, audit_recording, audited_calls
 from cnnlens.checking.pairs import Comparison, pairwise
-from cnnlens.checking.result import Check, Row, Run
+from cnnlens.checking.result import Check, LayerCheck, Run
 from cnnlens.checking.verdict import Audit
 from cnnlens.errors import CnnlensError
 from cnnlens.inputs.drawn import default_inputs
@@ -166,7 +166,9 @@ def check_network(
                 start.stop()
                 raise
         rows = tuple(
-            Row(call.name, call.layer.kind, {label: audits[label][call.name] for label in labels if label in audits})
+            LayerCheck(
+                call.name, call.layer.kind, {label: audits[label][call.name] for label in labels if label in audits}
+            )
             for call in audited_calls(network)
         )
         pairs = _pairs(network, {label: kept[label] for label in labels if label in kept})

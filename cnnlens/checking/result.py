@@ -11,7 +11,7 @@ from cnnlens.checking.pairs import Comparison
 from cnnlens.checking.verdict import Audit
 from cnnlens.network.network import Network
 
-__all__ = ["Check", "Problem", "Row", "Run", "policy_verdict", "stored_halves"]
+__all__ = ["Check", "LayerCheck", "Problem", "Run", "policy_verdict", "stored_halves"]
 
 _POLICIES = {
     "mixed_float16": Verdict.FLOAT16,
@@ -60,7 +60,7 @@ class Problem(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Row:
+class LayerCheck:
     """Holds the audit of one layer call in each run, by the run's label."""
 
     name: str
@@ -93,7 +93,7 @@ class Check:
     network: Network
     inputs: str
     runs: tuple[Run, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[LayerCheck, ...]
     pairs: Mapping[tuple[str, str], Mapping[str, Comparison]]
 
     @property
@@ -139,7 +139,7 @@ class Check:
             return Problem(max(run.repeats, key=run.repeats.__getitem__), None, Objection.REPEATS)
         return None
 
-    def is_rounding(self, run: Run, row: Row, audit: Audit) -> bool:
+    def is_rounding(self, run: Run, row: LayerCheck, audit: Audit) -> bool:
         """Tell whether a verdict is no fault, at the run's precision and the layer's own dtype policy."""
         if audit.verdict.passes(run.precision):
             return True

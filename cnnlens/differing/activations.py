@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from cnnlens.differing.investigation import PartPair
 from cnnlens.differing.listing import explanation
 from cnnlens.differing.maps import Activations, Parting, Tensor
-from cnnlens.differing.tracing import Step, Trace, trace
+from cnnlens.differing.tracing import Trace, TracedCall, trace
 from cnnlens.differing.trials import ALIKE, apart, described, tried
 from cnnlens.errors import CnnlensError, UnsupportedLayerError
 from cnnlens.network.graph import Shape, shown_shape
@@ -109,7 +109,7 @@ def _reordered(x: Array, y: Array) -> bool:
 def _match(a: Trace, b: Trace) -> dict[str, tuple[str, bool]]:
     """For A's tensors the same of B, by their values, and whether it is in another order."""
     matched: dict[str, tuple[str, bool]] = {one: (other, False) for one, other in zip(a.inputs, b.inputs, strict=False)}
-    held: dict[tuple[int, ...], list[Step]] = {}
+    held: dict[tuple[int, ...], list[TracedCall]] = {}
     for step in b.steps:
         held.setdefault(step.canonical.shape, []).append(step)
     for step in a.steps:
@@ -127,7 +127,7 @@ def _match(a: Trace, b: Trace) -> dict[str, tuple[str, bool]]:
     return matched
 
 
-def _row(step: Step, matched: dict[str, tuple[str, bool]]) -> Tensor:
+def _row(step: TracedCall, matched: dict[str, tuple[str, bool]]) -> Tensor:
     found = matched.get(step.name)
     return Tensor(step.name, None, float("inf")) if found is None else Tensor(step.name, found[0], 0.0, found[1])
 
@@ -152,14 +152,14 @@ def _explained(
     return Activations(Parting.PARTS, where, reason or described(step, options), tensors)
 
 
-def _frontier(a: Trace, matched: dict[str, tuple[str, bool]]) -> Iterator[Step]:
+def _frontier(a: Trace, matched: dict[str, tuple[str, bool]]) -> Iterator[TracedCall]:
     """Steps whose inputs B has and whose output it has not, and which no later step makes up for."""
-    takers: dict[str, list[Step]] = {}
+    takers: dict[str, list[TracedCall]] = {}
     for step in a.steps:
         for name in step.inputs:
             takers.setdefault(name, []).append(step)
 
-    def made_up(step: Step) -> bool:
+    def made_up(step: TracedCall) -> bool:
         after = takers.get(step.name, [])
         return bool(after) and all(one.name in matched or made_up(one) for one in after)
 
@@ -168,10 +168,10 @@ def _frontier(a: Trace, matched: dict[str, tuple[str, bool]]) -> Iterator[Step]:
             yield step
 
 
-def _counterparts(b: Trace, sources: Sequence[str], step: Step) -> Iterator[Step]:
+def _counterparts(b: Trace, sources: Sequence[str], step: TracedCall) -> Iterator[TracedCall]:
     """B's steps that come of the same inputs and give the same shape: like ones first, then the near ones."""
     reach = dict.fromkeys(sources, 0)
-    found: list[tuple[bool, int, int, Step]] = []
+    found: list[tuple[bool, int, int, TracedCall]] = []
     for number, other in enumerate(b.steps):
         depths = [reach[name] for name in other.inputs if name in reach]
         if not depths or max(depths) >= _DEPTH:
@@ -184,7 +184,7 @@ def _counterparts(b: Trace, sources: Sequence[str], step: Step) -> Iterator[Step
     yield from (one[3] for one in found)
 
 
-def _weights_said(step: Step, pairs: Sequence[PartPair]) -> str:
+def _weights_said(step: TracedCall, pairs: Sequence[PartPair]) -> str:
     if not step.weighted:
         return ""
     for pair in pairs:
@@ -195,7 +195,7 @@ def _weights_said(step: Step, pairs: Sequence[PartPair]) -> str:
     return ""
 
 
-def _flattened(step: Step, matched: dict[str, tuple[str, bool]]) -> str:
+def _flattened(step: TracedCall, matched: dict[str, tuple[str, bool]]) -> str:
     if step.weighted and any(matched[name][1] for name in step.inputs):
         return "its inputs come flattened in another order than its weights are in"
     return ""

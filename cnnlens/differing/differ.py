@@ -16,7 +16,7 @@ from cnnlens.differing.investigation import Compared, PartPair, investigate
 from cnnlens.differing.maps import Activations
 from cnnlens.differing.proof import Line
 from cnnlens.differing.result import Diff
-from cnnlens.differing.rows import ArrayRow, Row
+from cnnlens.differing.rows import ArrayDiff, LayerDiff
 from cnnlens.opening.opener import networks_compared
 
 __all__ = ["diff"]
@@ -67,14 +67,14 @@ def diff(a: Any, b: Any, inputs: Any = None) -> Diff:
     return Diff(one, other, tuple(_row(pair) for pair in found), tuple(said), activations, tuple(statements))
 
 
-def _row(pair: PartPair) -> Row:
+def _row(pair: PartPair) -> LayerDiff:
     arrays = tuple(_array(one) for one in pair.arrays)
     a, b = pair.a, pair.b
     if a is None or b is None:
         status = Status.EXPLAINED if pair.folded is not None else Status.MISSING
     else:
         status = min((one.finding.status for one in arrays), key=_WORST.index, default=Status.EQUAL)
-    return Row(
+    return LayerDiff(
         a.name if a is not None else None,
         b.name if b is not None else None,
         a.layer.kind if a is not None else "",
@@ -88,14 +88,14 @@ def _row(pair: PartPair) -> Row:
     )
 
 
-def _array(one: Compared) -> ArrayRow:
+def _array(one: Compared) -> ArrayDiff:
     def shape(item: Any) -> tuple[int, ...] | None:
         return None if item is None else tuple(item.weight.stored.shape)
 
     def axes(item: Any) -> str:
         return item.letters if item is not None else ""
 
-    return ArrayRow(
+    return ArrayDiff(
         one.role,
         None if one.a is None else one.a.place,
         None if one.b is None else one.b.place,
@@ -108,7 +108,7 @@ def _array(one: Compared) -> ArrayRow:
     )
 
 
-def _line(arrays: tuple[ArrayRow, ...]) -> Line | None:
+def _line(arrays: tuple[ArrayDiff, ...]) -> Line | None:
     """The line of the kernel, or of the first array that is not simply equal."""
     ordered = sorted(arrays, key=lambda one: (one.finding.status is Status.EQUAL, one.role != "kernel"))
     return next((one.finding.line for one in ordered if one.finding.line is not None), None)

@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 from cnnlens.differing.cause import Cause, Causes, Kind, Status
 from cnnlens.differing.finding import Finding
 from cnnlens.differing.hypotheses.kinship import LEAST, kinship
-from cnnlens.differing.hypotheses.layouts import Box, Plan, Way, plan
+from cnnlens.differing.hypotheses.layouts import Box, Way, Ways, plan
 from cnnlens.differing.hypotheses.orders import bit_sums, exact_orders, near_orders
 from cnnlens.differing.hypotheses.rounding import FORMATS, representable, rounded, rounding_text, rounds_to
 from cnnlens.differing.moves import Chain, Reshape, Take
 from cnnlens.differing.parts import Item, spaced
 from cnnlens.differing.proof import Line, proven, same
-from cnnlens.differing.valuation import Subject, valued
+from cnnlens.differing.value_changes import ArrayPair, value_change
 
 __all__ = ["Examination", "examine"]
 
@@ -45,7 +45,7 @@ def examine(a: Item, b: Item, boxes: Sequence[Box] = ()) -> Finding:
 
 
 @dataclass
-class Examination(Subject):
+class Examination(ArrayPair):
     """Holds two arrays, and what is found out about them on the way; ``boxes`` as :func:`examine` takes them."""
 
     boxes: tuple[Box, ...] = ()
@@ -125,7 +125,7 @@ class Examination(Subject):
     # -- rearranged ----------------------------------------------------------------------------------------------------
 
     @cached_property
-    def plan(self) -> Plan:
+    def plan(self) -> Ways:
         return plan(self.a, self.b, self.boxes)
 
     @cached_property
@@ -244,7 +244,7 @@ class Examination(Subject):
 
     def _near(self) -> Finding | None:
         for way in self._promising():
-            found = valued(self, way.chain, () if way.natural else way.causes, len(self.plan.ways))
+            found = value_change(self, way.chain, () if way.natural else way.causes, len(self.plan.ways))
             if found is not None:
                 return replace(found, also=way.others)
         return None
@@ -299,7 +299,7 @@ class Examination(Subject):
                 continue
             chain = self._taken(way.chain, orders)
             causes = (_order_cause(orders, self.a),)
-            found = valued(self, chain, causes, len(self.plan.ways), _order_detail(orders))
+            found = value_change(self, chain, causes, len(self.plan.ways), _order_detail(orders))
             own = found.kinship if found is not None else None
             if own is not None and (near is None or abs(own.correlation) > near.correlation + 0.02):
                 return found

@@ -15,7 +15,7 @@ from cnnlens.differing.investigation import Compared, PartPair
 from cnnlens.differing.maps import Activations, Parting
 from cnnlens.differing.parts import Item
 from cnnlens.differing.proof import Line
-from cnnlens.differing.rows import ArrayRow, Row
+from cnnlens.differing.rows import ArrayDiff, LayerDiff
 from cnnlens.differing.wording import brief, epsilon, said
 from cnnlens.network.network import Network
 from cnnlens.text import columns, finite_or_null, printable
@@ -31,7 +31,7 @@ class Differing(Protocol):
     @property
     def b(self) -> Network: ...
     @property
-    def rows(self) -> tuple[Row, ...]: ...
+    def rows(self) -> tuple[LayerDiff, ...]: ...
     @property
     def verdict(self) -> tuple[str, ...]: ...
     @property
@@ -73,7 +73,7 @@ def _model(network: Network) -> dict[str, Any]:
     }
 
 
-def _row(row: Row) -> dict[str, Any]:
+def _row(row: LayerDiff) -> dict[str, Any]:
     return {
         "a": row.a,
         "b": row.b,
@@ -88,7 +88,7 @@ def _row(row: Row) -> dict[str, Any]:
     }
 
 
-def _array(one: ArrayRow) -> dict[str, Any]:
+def _array(one: ArrayDiff) -> dict[str, Any]:
     finding = one.finding
     near = finding.kinship
     return {
@@ -152,7 +152,7 @@ def _shown(network: Network) -> str:
     return f"{printable(source.path, 300)} · {source.framework}{version} · {network.parameters:,} parameters"
 
 
-def _cells(row: Row) -> list[list[str]]:
+def _cells(row: LayerDiff) -> list[list[str]]:
     head = [printable(row.a, 40) if row.a is not None else "-", printable(row.b, 40) if row.b is not None else "-"]
     if row.how == "values":
         head[1] += " (by values)"

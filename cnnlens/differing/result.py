@@ -8,7 +8,7 @@ from typing import Any
 from cnnlens.differing import listing
 from cnnlens.differing.consensus import Statement
 from cnnlens.differing.maps import Activations
-from cnnlens.differing.rows import Row
+from cnnlens.differing.rows import LayerDiff
 from cnnlens.network.network import Network
 
 __all__ = ["Diff"]
@@ -39,7 +39,7 @@ class Diff:
 
     a: Network
     b: Network
-    rows: tuple[Row, ...]
+    rows: tuple[LayerDiff, ...]
     verdict: tuple[str, ...]
     activations: Activations | None = None
     statements: tuple[Statement, ...] = ()

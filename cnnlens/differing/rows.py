@@ -8,11 +8,11 @@ from cnnlens.differing.cause import Status
 from cnnlens.differing.finding import STATUSES, Finding
 from cnnlens.differing.proof import Line
 
-__all__ = ["ArrayRow", "Row"]
+__all__ = ["ArrayDiff", "LayerDiff"]
 
 
 @dataclass(frozen=True)
-class ArrayRow:
+class ArrayDiff:
     """Says what became of one array of a pair of layers.
 
     Attributes:
@@ -34,7 +34,7 @@ class ArrayRow:
 
 
 @dataclass(frozen=True)
-class Row:
+class LayerDiff:
     """Says what became of a pair of layers, or of a layer that one model has alone.
 
     Attributes:
@@ -57,7 +57,7 @@ class Row:
     explanation: str
     line: Line | None
     how: str
-    arrays: tuple[ArrayRow, ...]
+    arrays: tuple[ArrayDiff, ...]
     notes: tuple[str, ...] = ()
 
     @property

@@ -20,13 +20,13 @@ from cnnlens.network.network import Network
 from cnnlens.reference.keras.activations import ActivationLayer
 from cnnlens.reference.operation import LinearOperation, Operation
 
-__all__ = ["Step", "Trace", "trace"]
+__all__ = ["Trace", "TracedCall", "trace"]
 
 Array: TypeAlias = NDArray[Any]
 
 
 @dataclass(frozen=True)
-class Step:
+class TracedCall:
     """Describes one operation on arrays.
 
     Attributes:
@@ -73,7 +73,7 @@ class Trace:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     tensors: Mapping[str, Array]
-    steps: tuple[Step, ...]
+    steps: tuple[TracedCall, ...]
 
 
 def trace(network: Network, inputs: Sequence[Array]) -> Trace:
@@ -86,7 +86,7 @@ def trace(network: Network, inputs: Sequence[Array]) -> Trace:
     for ref, array in zip(network.inputs, inputs, strict=True):
         tensors[ref.name] = np.asarray(array, np.float64)
     own = {ref.name: _own(network, ref, tensors[ref.name]) for ref in network.tensors.values() if ref.name in tensors}
-    steps: list[Step] = []
+    steps: list[TracedCall] = []
     for call in audited_calls(network):
         weights = {
             name: array.astype(np.float64) if array.dtype.kind == "f" else array
@@ -104,7 +104,9 @@ def trace(network: Network, inputs: Sequence[Array]) -> Trace:
             name = Ref(call.name, index).name
             if name not in own:
                 continue
-            first = Step(name, call, operation, weights, args, kwargs, own[name], tensors[name], names, bool(weights))
+            first = TracedCall(
+                name, call, operation, weights, args, kwargs, own[name], tensors[name], names, bool(weights)
+            )
             steps += _parts(network, first, tensors)
     outputs = tuple(recorded_ref(network, ref).name for ref in network.outputs)
     return Trace(tuple(ref.name for ref in network.inputs), outputs, tensors, tuple(steps))
@@ -115,7 +117,7 @@ def _own(network: Network, ref: Ref, array: Array) -> Array:
     return array if array.ndim < 3 or axis == 1 else np.moveaxis(array, 1, -1)
 
 
-def _parts(network: Network, step: Step, tensors: dict[str, Array]) -> list[Step]:
+def _parts(network: Network, step: TracedCall, tensors: dict[str, Array]) -> list[TracedCall]:
     """The step, or where an activation is inside it, the part in front and the activation."""
     operation = step.operation
     if not isinstance(operation, LinearOperation) or operation.activation is None or not step.args:
@@ -127,8 +129,10 @@ def _parts(network: Network, step: Step, tensors: dict[str, Array]) -> list[Step
     name = f"{step.call.name}{_BEFORE}"
     canonical = before if before.ndim < 3 or step.call.channel_axis == 1 else np.moveaxis(before, -1, 1)
     tensors[name] = canonical
-    front = Step(name, step.call, plain, step.weights, step.args, step.kwargs, before, canonical, step.inputs, True)
+    front = TracedCall(
+        name, step.call, plain, step.weights, step.args, step.kwargs, before, canonical, step.inputs, True
+    )
     layer = ActivationLayer("Activation", {"activation": "linear"}, operation.keras_version)
     layer.activation = operation.activation
-    after = Step(step.name, step.call, layer, {}, (before,), {}, step.output, step.canonical, (name,), False)
+    after = TracedCall(step.name, step.call, layer, {}, (before,), {}, step.output, step.canonical, (name,), False)
     return [front, after]

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnlens.differing.tracing import Step, Trace
+from cnnlens.differing.tracing import Trace, TracedCall
 from cnnlens.differing.wording import against_a
 from cnnlens.errors import CnnlensError
 from cnnlens.network.graph import CONFIG_ERRORS
@@ -45,7 +45,7 @@ def apart(x: Array, y: Array) -> float:
     return worst / size if size > 0 else (0.0 if worst == 0 else float("inf"))
 
 
-def tried(a: Trace, b: Trace, step: Step, options: Sequence[Step]) -> str:
+def tried(a: Trace, b: Trace, step: TracedCall, options: Sequence[TracedCall]) -> str:
     for other in options[:3]:
         said = _by_setting(step, other)
         if said:
@@ -60,12 +60,12 @@ def tried(a: Trace, b: Trace, step: Step, options: Sequence[Step]) -> str:
     return ""
 
 
-def _in_axes_of(step: Step, array: Array) -> Array:
+def _in_axes_of(step: TracedCall, array: Array) -> Array:
     """A canonical array in the own axes of the step's network."""
     return array if array.ndim < 3 or step.call.channel_axis == 1 else np.moveaxis(array, 1, -1)
 
 
-def _gives(step: Step, operation: Any, wanted: Array) -> bool:
+def _gives(step: TracedCall, operation: Any, wanted: Array) -> bool:
     try:
         with np.errstate(all="ignore"):
             made = operation(step.weights, *step.args, **step.kwargs)
@@ -74,7 +74,7 @@ def _gives(step: Step, operation: Any, wanted: Array) -> bool:
     return not isinstance(made, (list, tuple)) and apart(wanted, np.asarray(made)) <= ALIKE
 
 
-def _by_setting(step: Step, other: Step) -> str:
+def _by_setting(step: TracedCall, other: TracedCall) -> str:
     """The settings of B's operation that, put into A's, give what B gives."""
     mine, theirs = step.operation, other.operation
     if type(mine) is not type(theirs):
@@ -93,7 +93,7 @@ def _by_setting(step: Step, other: Step) -> str:
     return ""
 
 
-def _settings_said(step: Step, other: Step, chosen: Sequence[str]) -> str:
+def _settings_said(step: TracedCall, other: TracedCall, chosen: Sequence[str]) -> str:
     """Settings in words: padding as the numbers that it comes to, activations of one name by what they give."""
     told: list[str] = []
     for name in chosen:
@@ -114,7 +114,7 @@ _WORDS = {
 }
 
 
-def _value(step: Step, name: str) -> str:
+def _value(step: TracedCall, name: str) -> str:
     value = getattr(step.operation, name)
     if name == "maximum":
         return "maximum" if value else "mean"
@@ -155,7 +155,7 @@ def _points(activation: Any) -> tuple[str, ...]:
     return tuple(f"{value:.4g}" for value in made)
 
 
-def _by_order(a: Trace, b: Trace, step: Step) -> str:
+def _by_order(a: Trace, b: Trace, step: TracedCall) -> str:
     """A's step and the one after it, the other way round."""
     after = [one for one in a.steps if step.name in one.inputs]
     if len(after) != 1 or len(after[0].inputs) != 1 or len(step.inputs) != 1:
@@ -174,7 +174,7 @@ def _by_order(a: Trace, b: Trace, step: Step) -> str:
     return ""
 
 
-def _by_insertion(b: Trace, step: Step, options: Sequence[Step]) -> str:
+def _by_insertion(b: Trace, step: TracedCall, options: Sequence[TracedCall]) -> str:
     """A step that B has in front of its own and A has not."""
     if len(step.inputs) != 1 or not step.args or not isinstance(step.args[0], np.ndarray):
         return ""
@@ -191,7 +191,7 @@ def _by_insertion(b: Trace, step: Step, options: Sequence[Step]) -> str:
     return ""
 
 
-def _kind(step: Step) -> str:
+def _kind(step: TracedCall) -> str:
     activation = getattr(step.operation, "activation", None)
     name = getattr(activation, "name", None)
     return printable(name if isinstance(name, str) and not step.weighted else step.call.layer.kind, 40)
@@ -201,7 +201,7 @@ def _narrow(x: Array) -> Array:
     return x.astype(np.float32) if x.dtype.kind == "f" else x
 
 
-def _by_fault(step: Step, other: Step) -> str:
+def _by_fault(step: TracedCall, other: TracedCall) -> str:
     """What a check would say if B's feature map were a recording of A's step."""
     from cnnlens.checking.faults.explanation import explain
     from cnnlens.checking.finding import Cause
@@ -231,7 +231,7 @@ def _by_fault(step: Step, other: Step) -> str:
     return against_a(text)
 
 
-def described(step: Step, options: Sequence[Step]) -> str:
+def described(step: TracedCall, options: Sequence[TracedCall]) -> str:
     if not options:
         return "nothing in B that takes the same inputs gives this shape"
     x, y = step.canonical, options[0].canonical

@@ -144,7 +144,7 @@ def open_archive(path: Path, data: memoryview) -> Archive:
     """
     _check_directory_size(path, data)
     try:
-        with zipfile.ZipFile(_Reader(data)) as archive:  # pyright: ignore[reportArgumentType]
+        with zipfile.ZipFile(_MappedFile(data)) as archive:  # pyright: ignore[reportArgumentType]
             infos = archive.infolist()
             if len(infos) > LIMITS.zip_members:
                 raise FileRefusedError(
@@ -162,7 +162,7 @@ def _short(error: Exception) -> str:
     return printable(str(error).split("\n", 1)[0] or type(error).__name__, 100)
 
 
-class _Reader:
+class _MappedFile:
     """The least of a binary file that `zipfile` needs, over a memory map."""
 
     def __init__(self, data: memoryview) -> None:

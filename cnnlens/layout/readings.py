@@ -20,13 +20,13 @@ from cnnlens.layout.crossing import Crossing
 from cnnlens.layout.patterns import Pattern, apply, expression, solve, steps
 from cnnlens.layout.tables import LEGEND
 
-__all__ = ["Plan", "Reading", "axis_names", "plan_of", "readings", "specimen", "specimen_sizes"]
+__all__ = ["PictureAxes", "Reading", "axis_names", "plan_of", "readings", "specimen", "specimen_sizes"]
 
 Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
-class Plan:
+class PictureAxes:
     """Says how a kernel is laid out as a picture, by the letters of its axes.
 
     Attributes:
@@ -49,23 +49,23 @@ class Plan:
 
 # By the letters of the canonical array, merged axes taken apart.
 _PLANS = {
-    "OIHW": Plan("O", "I", "H", "W"),
-    "OIW": Plan("", "I", "O", "W"),
-    "OIDHW": Plan("OI", "D", "H", "W"),
-    "CMHW": Plan("C", "M", "H", "W"),
-    "CMW": Plan("", "M", "C", "W"),
-    "OCHW": Plan("O", "C", "H", "W"),
-    "OCW": Plan("", "C", "O", "W"),
-    "OCDHW": Plan("OC", "D", "H", "W"),
-    "OI": Plan("", "", "O", "I"),
-    "UI": Plan("", "", "U", "I"),
-    "QUI": Plan("", "Q", "U", "I"),
-    "QUIW": Plan("Q", "I", "U", "W"),
-    "QUIHW": Plan("QU", "I", "H", "W"),
-    "QUIDHW": Plan("QUI", "D", "H", "W"),
-    "AFI": Plan("", "A", "F", "I"),
-    "OAF": Plan("", "A", "O", "F"),
-    "CHW": Plan("", "C", "H", "W"),
+    "OIHW": PictureAxes("O", "I", "H", "W"),
+    "OIW": PictureAxes("", "I", "O", "W"),
+    "OIDHW": PictureAxes("OI", "D", "H", "W"),
+    "CMHW": PictureAxes("C", "M", "H", "W"),
+    "CMW": PictureAxes("", "M", "C", "W"),
+    "OCHW": PictureAxes("O", "C", "H", "W"),
+    "OCW": PictureAxes("", "C", "O", "W"),
+    "OCDHW": PictureAxes("OC", "D", "H", "W"),
+    "OI": PictureAxes("", "", "O", "I"),
+    "UI": PictureAxes("", "", "U", "I"),
+    "QUI": PictureAxes("", "Q", "U", "I"),
+    "QUIW": PictureAxes("Q", "I", "U", "W"),
+    "QUIHW": PictureAxes("QU", "I", "H", "W"),
+    "QUIDHW": PictureAxes("QUI", "D", "H", "W"),
+    "AFI": PictureAxes("", "A", "F", "I"),
+    "OAF": PictureAxes("", "A", "O", "F"),
+    "CHW": PictureAxes("", "C", "H", "W"),
 }
 
 
@@ -88,7 +88,7 @@ class Reading:
     same_shape: bool = True
 
 
-def plan_of(crossing: Crossing) -> Plan:
+def plan_of(crossing: Crossing) -> PictureAxes:
     """Choose how the weight is drawn: which axes are rows, columns and pixels.
 
     Raises:

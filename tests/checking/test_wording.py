@@ -14,7 +14,7 @@ from cnnlens.checking import Audit, Verdict, listing, verdict
 from cnnlens.checking.faults import explanation, fits
 from cnnlens.checking.faults.problem import Hypothesis
 from cnnlens.checking.finding import Cause, Objection
-from cnnlens.checking.result import Check, Row, Run
+from cnnlens.checking.result import Check, LayerCheck, Run
 from cnnlens.errors import CnnlensError
 from tests.support.audited import Audited
 
@@ -70,7 +70,7 @@ def checked() -> Check:
         Run("c", "c", precision="strict", repeats={"conv2d": 0.5, "dense": 0.0}),
         Run("d", "d", precision="strict"),
     )
-    row = Row("conv2d", "Conv2D", {"a": wrong, **dict.fromkeys("bcd", fine)})
+    row = LayerCheck("conv2d", "Conv2D", {"a": wrong, **dict.fromkeys("bcd", fine)})
     return Check(network, "the inputs given", runs, (row,), {})
 
 

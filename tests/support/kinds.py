@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from itertools import groupby
 
-from cnnlens.conversion.to_keras.step import BY_CLASS, BY_NAME
-from cnnlens.conversion.to_keras.step import REFUSED as NOT_IN_KERAS
+from cnnlens.conversion.to_keras.call_site import BY_CLASS, BY_NAME
+from cnnlens.conversion.to_keras.call_site import REFUSED as NOT_IN_KERAS
 from cnnlens.conversion.to_torch import rules
 from cnnlens.kinds import LAYERS, OPERATIONS, OPERATORS, Features, Kind, Rounding
 from cnnlens.layout.tables import ROWS

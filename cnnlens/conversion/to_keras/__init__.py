@@ -26,9 +26,9 @@ from cnnlens.conversion.to_keras import recurrent as _recurrent
 from cnnlens.conversion.to_keras import reductions as _reductions
 from cnnlens.conversion.to_keras import shapes as _shapes
 from cnnlens.conversion.to_keras.builder import Builder
-from cnnlens.conversion.to_keras.foresight import Foresight
-from cnnlens.conversion.to_keras.held import FlatOrder, Held, identity
-from cnnlens.conversion.to_keras.step import BY_CLASS, BY_NAME, REFUSED, Step, operator_name
+from cnnlens.conversion.to_keras.call_site import BY_CLASS, BY_NAME, REFUSED, CallSite, operator_name
+from cnnlens.conversion.to_keras.consumers import Consumers
+from cnnlens.conversion.to_keras.value import FlatOrder, Value, identity
 from cnnlens.errors import CnnlensError, UnsupportedLayerError
 from cnnlens.files.keras.network import keras_network
 from cnnlens.files.keras.write import KERAS_VERSION, write_keras
@@ -39,7 +39,7 @@ from cnnlens.text import printable
 
 __all__ = ["KerasModel", "Twin", "model"]
 
-# Importing a module fills the tables of writers.
+# Importing a module fills the tables of rules.
 _WRITERS = (*(_convolutions, _elementwise, _features, _poolings, _products, _recurrent, _reductions, _shapes),)
 _SHOWN = 8
 
@@ -147,8 +147,8 @@ class _Conversion:
     def __init__(self, network: Network, exact: bool) -> None:
         self.network = network
         self.builder = Builder(exact)
-        self.foresight = Foresight(network)
-        self.held: dict[Ref, Held] = {}
+        self.consumers = Consumers(network)
+        self.tensor: dict[Ref, Value] = {}
         self.refused: dict[str, str] = {}
         self.notes: list[str] = []
 
@@ -156,9 +156,9 @@ class _Conversion:
         for ref in self.network.inputs:
             self._input(ref)
         for call in self.network.calls:
-            if Ref(call.name) not in self.held:
-                for index, held in enumerate(self._call(call)):
-                    self.held[Ref(call.name, index)] = held
+            if Ref(call.name) not in self.tensor:
+                for index, tensor in enumerate(self._call(call)):
+                    self.tensor[Ref(call.name, index)] = tensor
         if self.refused:
             raise self._refusal()
         outputs = [self._output(ref) for ref in self.network.outputs]
@@ -183,14 +183,14 @@ class _Conversion:
             )
         dtype = str(self.network.calls_by_name[ref.call].layer.config.get("dtype") or "float32").removeprefix("torch.")
         kind = "int32" if "int" in dtype else "float32"
-        self.held[ref] = self.builder.input(ref.call, (None, *shape[1:]), self.foresight.order(ref), kind)
+        self.tensor[ref] = self.builder.input(ref.call, (None, *shape[1:]), self.consumers.order(ref), kind)
 
-    def _call(self, call: Call) -> list[Held]:
+    def _call(self, call: Call) -> list[Value]:
         try:
             tensors = [self._tensor(ref) for ref in call.refs]
             if call.layer.container:
                 return tensors
-            if all(held.constant is not None for held in tensors):
+            if all(tensor.constant is not None for tensor in tensors):
                 folded = self._folded(call, tensors)
                 if folded is not None:
                     return folded
@@ -201,17 +201,17 @@ class _Conversion:
             self.refused.setdefault(call.layer.name, f"{call.layer.shown}: {printable(error, 200)}")
         # Something to go on with, so that everything that cannot be said is found at once.
         shapes = [shape or (None,) for shape in call.shapes]
-        return [Held("refused", 0, index, shape, identity(len(shape))) for index, shape in enumerate(shapes)]
+        return [Value("refused", 0, index, shape, identity(len(shape))) for index, shape in enumerate(shapes)]
 
-    def _tensor(self, ref: Ref) -> Held:
-        if ref not in self.held:
+    def _tensor(self, ref: Ref) -> Value:
+        if ref not in self.tensor:
             raise UnsupportedLayerError(f"Keras has no tensor for '{printable(ref.name)}', which it takes")
-        return self.held[ref]
+        return self.tensor[ref]
 
-    def _folded(self, call: Call, tensors: list[Held]) -> list[Held] | None:
+    def _folded(self, call: Call, tensors: list[Value]) -> list[Value] | None:
         """What a call gives that sees no input: computed now; None where the reference cannot."""
         try:
-            given = iter([held.constant for held in tensors])
+            given = iter([tensor.constant for tensor in tensors])
             args = map_refs(call.args, lambda ref: next(given))
             result: Any = call.layer.operation(call.layer.computing_weights(), *args)
         except (CnnlensError, *CONFIG_ERRORS):
@@ -219,20 +219,20 @@ class _Conversion:
         found = cast("list[NDArray[Any]]", result if isinstance(result, list) else [result])
         arrays = [np.asarray(one) for one in found]
         return [
-            Held("constant", 0, index, array.shape, identity(array.ndim), constant=array)
+            Value("constant", 0, index, array.shape, identity(array.ndim), constant=array)
             for index, array in enumerate(arrays)
         ]
 
-    def _written(self, call: Call, tensors: list[Held]) -> list[Held]:
+    def _written(self, call: Call, tensors: list[Value]) -> list[Value]:
         name, _ = operator_name(call.layer.entry)
-        shared = call.layer.name if self.foresight.times[call.layer.name] > 1 else ""
-        step = Step(self.builder, call, tensors, shared, self.foresight.keeps_flat(Ref(call.name)))
-        writer = BY_NAME.get(name) or next(
-            (BY_CLASS[one] for one in type(step.operation).__mro__ if one in BY_CLASS), None
+        shared = call.layer.name if self.consumers.times[call.layer.name] > 1 else ""
+        site = CallSite(self.builder, call, tensors, shared, self.consumers.keeps_flat(Ref(call.name)))
+        rule = BY_NAME.get(name) or next(
+            (BY_CLASS[one] for one in type(site.operation).__mro__ if one in BY_CLASS), None
         )
-        if writer is None:
+        if rule is None:
             raise UnsupportedLayerError(REFUSED.get(name, "no Keras code is known for it"))
-        made = writer(step)
+        made = rule(site)
         return made if isinstance(made, list) else [made]
 
     def _refusal(self) -> UnsupportedLayerError:
@@ -243,23 +243,23 @@ class _Conversion:
             f"{len(reasons)} of its layers: {'; '.join(reasons[:_SHOWN])}{more}"
         )
 
-    def _output(self, ref: Ref) -> Held:
+    def _output(self, ref: Ref) -> Value:
         """An output of the model: a feature map stays channels-last, features stand in PyTorch's order."""
-        held = self.builder.plain(self._tensor(ref))
-        if held.constant is not None:
+        tensor = self.builder.plain(self._tensor(ref))
+        if tensor.constant is not None:
             raise UnsupportedLayerError(f"output '{printable(ref.name)}' depends on no input; Keras has no such model")
-        self.held[ref] = held
-        return held
+        self.tensor[ref] = tensor
+        return tensor
 
     def _names(self, listed: set[str]) -> dict[str, Twin]:
         found: dict[str, Twin] = {}
-        for ref, held in self.held.items():
-            if held.layer not in listed:
+        for ref, tensor in self.tensor.items():
+            if tensor.layer not in listed:
                 continue
-            call = held.layer if held.node == 0 else f"{held.layer}:{held.node}"
-            canonical = (held.axes[0], held.axes[-1], *held.axes[1:-1]) if held.rank > 2 else held.axes
-            axes = tuple(canonical.index(axis) for axis in range(held.rank))
-            found[ref.name] = Twin(Ref(call, held.index).name, axes, held.flat)
+            call = tensor.layer if tensor.node == 0 else f"{tensor.layer}:{tensor.node}"
+            canonical = (tensor.axes[0], tensor.axes[-1], *tensor.axes[1:-1]) if tensor.rank > 2 else tensor.axes
+            axes = tuple(canonical.index(axis) for axis in range(tensor.rank))
+            found[ref.name] = Twin(Ref(call, tensor.index).name, axes, tensor.flat)
         return found
 
 

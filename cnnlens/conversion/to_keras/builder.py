@@ -1,6 +1,6 @@
 """A Keras functional config as it grows: layers and operations with their calls, their arrays, and the names they get.
 
-Every method takes and gives ``Held`` tensors; what Keras is told (axes counted in its own order, serialised slices and
+Every method takes and gives a ``Value``; what Keras is told (axes counted in its own order, serialised slices and
 constants) is said here and nowhere else. The syntax is Keras 3's, as ``model.to_json()`` writes it.
 """
 
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnlens.conversion.to_keras.depth_order import depth_order
-from cnnlens.conversion.to_keras.held import FlatOrder, Held, channels_last, identity
+from cnnlens.conversion.to_keras.value import FlatOrder, Value, channels_last, identity
 from cnnlens.errors import UnsupportedLayerError
 from cnnlens.kinds import kind_of
 from cnnlens.network.graph import Shape
@@ -47,9 +47,9 @@ class Builder:
         self.exact = exact
         self.roundings: dict[str, None] = {}
         self.made: dict[str, Made] = {}
-        self.inputs: list[Held] = []
+        self.inputs: list[Value] = []
         self._shared: dict[tuple[str, str], str] = {}
-        self._turned: dict[tuple[str, int, int, tuple[int, ...]], Held] = {}
+        self._turned: dict[tuple[str, int, int, tuple[int, ...]], Value] = {}
 
     # -- making and calling -------------------------------------------------------------------------------------------
 
@@ -61,28 +61,28 @@ class Builder:
         self.roundings[what] = None
         return array if self.exact else narrow
 
-    def input(self, name: str, shape: Shape, axes: Sequence[int], dtype: str) -> Held:
+    def input(self, name: str, shape: Shape, axes: Sequence[int], dtype: str) -> Value:
         """Add an input that holds ``shape`` (PyTorch's, batch first) in the order ``axes``."""
         name = self._free(name)
-        held = Held(name, 0, 0, shape, tuple(axes))
-        config = {"batch_shape": list(held.keras_shape), "dtype": dtype, "sparse": False, "ragged": False, "name": name}
+        x = Value(name, 0, 0, shape, tuple(axes))
+        config = {"batch_shape": list(x.keras_shape), "dtype": dtype, "sparse": False, "ragged": False, "name": name}
         entry = {"module": "keras.layers", "class_name": "InputLayer", "config": config, "registered_name": None}
         self.made[name] = Made({**entry, "name": name})
         self.made[name].parents.append([])
-        self.inputs.append(held)
-        return held
+        self.inputs.append(x)
+        return x
 
     def layer(
         self,
         kind: str,
         name: str,
         config: Mapping[str, Any],
-        inputs: Held | Sequence[Held],
+        inputs: Value | Sequence[Value],
         shape: Shape,
         axes: Sequence[int],
         arrays: Arrays | None = None,
         shared: str = "",
-    ) -> Held:
+    ) -> Value:
         """Call a layer of Keras' on one tensor or on a list of them.
 
         Args:
@@ -95,7 +95,7 @@ class Builder:
         Raises:
             UnsupportedLayerError: it is called again with other settings.
         """
-        tensors = [inputs] if isinstance(inputs, Held) else list(inputs)
+        tensors = [inputs] if isinstance(inputs, Value) else list(inputs)
         found = self._shared.get((shared, kind)) if shared else None
         if found is None:
             found = self._free(name)
@@ -112,7 +112,7 @@ class Builder:
                 raise UnsupportedLayerError(
                     "it is called several times, and would need other settings of one Keras layer each time"
                 )
-        given = self._tensor(tensors[0]) if isinstance(inputs, Held) else [self._tensor(one) for one in tensors]
+        given = self._tensor(tensors[0]) if isinstance(inputs, Value) else [self._tensor(one) for one in tensors]
         return self._called(found, [given], {}, tensors, shape, axes)
 
     def operation(
@@ -124,7 +124,7 @@ class Builder:
         shape: Shape,
         axes: Sequence[int],
         kwargs: Mapping[str, Any] | None = None,
-    ) -> Held:
+    ) -> Value:
         """Call an operation of ``keras.ops``; ``args`` hold tensors, numbers, arrays, slices, and lists of them."""
         found = self._free(name)
         module = f"keras.src.ops.{kind_of(kind).home or 'numpy'}"
@@ -136,23 +136,23 @@ class Builder:
         named = {key: self._argument(value) for key, value in (kwargs or {}).items()}
         return self._called(found, given, named, tensors, shape, axes)
 
-    def output(self, held: Held, index: int, shape: Shape) -> Held:
-        """Give another output of the call that gave ``held``."""
-        return replace(held, index=index, shape=shape)
+    def output(self, x: Value, index: int, shape: Shape) -> Value:
+        """Give another output of the call that gave ``tensor``."""
+        return replace(x, index=index, shape=shape)
 
     def _called(
         self,
         name: str,
         args: list[Any],
         kwargs: dict[str, Any],
-        tensors: Iterable[Held],
+        tensors: Iterable[Value],
         shape: Shape,
         axes: Sequence[int],
-    ) -> Held:
+    ) -> Value:
         made = self.made[name]
         made.calls.append({"args": args, "kwargs": kwargs})
         made.parents.append([(one.layer, one.node) for one in tensors])
-        return Held(name, len(made.calls) - 1, 0, shape, tuple(axes))
+        return Value(name, len(made.calls) - 1, 0, shape, tuple(axes))
 
     # -- names and arguments ------------------------------------------------------------------------------------------
 
@@ -166,15 +166,15 @@ class Builder:
         return found
 
     @staticmethod
-    def _tensor(held: Held) -> dict[str, Any]:
-        if held.constant is not None:
+    def _tensor(x: Value) -> dict[str, Any]:
+        if x.constant is not None:
             raise UnsupportedLayerError("it takes a constant where Keras wants a tensor that the model computes")
-        history = [held.layer, held.node, held.index]
-        config = {"shape": list(held.keras_shape), "dtype": "float32", "keras_history": history}
+        history = [x.layer, x.node, x.index]
+        config = {"shape": list(x.keras_shape), "dtype": "float32", "keras_history": history}
         return {"class_name": "__keras_tensor__", "config": config}
 
     def _argument(self, value: Any) -> Any:
-        if isinstance(value, Held):
+        if isinstance(value, Value):
             return self._tensor(value)
         if isinstance(value, slice):
             part = cast("slice[Any, Any, Any]", value)
@@ -191,70 +191,70 @@ class Builder:
 
     # -- the order of axes ---------------------------------------------------------------------------------------------
 
-    def turned(self, held: Held, axes: Sequence[int]) -> Held:
+    def turned(self, x: Value, axes: Sequence[int]) -> Value:
         """Turn the tensor's axes into this order: as it is, or behind a layer that moves them."""
         wanted = tuple(axes)
-        held = self.plain(held)
-        if held.axes == wanted:
-            return held
-        if [axis for axis in held.axes if held.shape[axis] != 1] == [axis for axis in wanted if held.shape[axis] != 1]:
-            sizes = [held.shape[axis] for axis in wanted]
-            return self.reshaped(held, sizes, held.shape, wanted, f"{held.layer}_reshape")
-        key = (held.layer, held.node, held.index, wanted)
+        x = self.plain(x)
+        if x.axes == wanted:
+            return x
+        if [axis for axis in x.axes if x.shape[axis] != 1] == [axis for axis in wanted if x.shape[axis] != 1]:
+            sizes = [x.shape[axis] for axis in wanted]
+            return self.reshaped(x, sizes, x.shape, wanted, f"{x.layer}_reshape")
+        key = (x.layer, x.node, x.index, wanted)
         if key not in self._turned:
-            order = [held.axes.index(axis) for axis in wanted]
-            name = f"{held.layer}_permute"
+            order = [x.axes.index(axis) for axis in wanted]
+            name = f"{x.layer}_permute"
             if order[0] == 0:
-                result = self.layer("Permute", name, {"dims": order[1:]}, held, held.shape, wanted)
+                result = self.layer("Permute", name, {"dims": order[1:]}, x, x.shape, wanted)
             else:
-                result = self.operation("Transpose", name, {"axes": order}, [held], held.shape, wanted)
-            self._turned[key] = replace(result, at_least_zero=held.at_least_zero)
+                result = self.operation("Transpose", name, {"axes": order}, [x], x.shape, wanted)
+            self._turned[key] = replace(result, at_least_zero=x.at_least_zero)
         return self._turned[key]
 
-    def plain(self, held: Held) -> Held:
+    def plain(self, x: Value) -> Value:
         """Put the features of a flattened map in PyTorch's order."""
-        if held.flat is None:
-            return held
-        sizes, order = held.flat.sizes, held.flat.order
-        wide = (held.shape[0], *sizes)
+        if x.flat is None:
+            return x
+        sizes, order = x.flat.sizes, x.flat.order
+        wide = (x.shape[0], *sizes)
         axes = (0, *(axis + 1 for axis in order))
-        apart = self.reshaped(replace(held, flat=None), [wide[axis] for axis in axes], wide, axes, f"{held.layer}_map")
+        apart = self.reshaped(replace(x, flat=None), [wide[axis] for axis in axes], wide, axes, f"{x.layer}_map")
         back = self.turned(apart, identity(len(wide)))
-        return self.reshaped(back, list(held.shape), held.shape, identity(held.rank), f"{held.layer}_flat")
+        return self.reshaped(back, list(x.shape), x.shape, identity(x.rank), f"{x.layer}_flat")
 
-    def reshaped(self, held: Held, sizes: Sequence[int | None], shape: Shape, axes: Sequence[int], name: str) -> Held:
+    def reshaped(self, x: Value, sizes: Sequence[int | None], shape: Shape, axes: Sequence[int], name: str) -> Value:
         """Read the same memory under other sizes, the batch kept; no layer where the sizes are the same already."""
-        if list(held.keras_shape) == list(sizes):
-            return replace(held.renamed(shape, axes), at_least_zero=held.at_least_zero)
-        if len(sizes) == 2 and held.axes == channels_last(held.rank):
-            result = self.layer("Flatten", name, {"data_format": "channels_last"}, held, shape, axes)
+        if list(x.keras_shape) == list(sizes):
+            return replace(x.renamed(shape, axes), at_least_zero=x.at_least_zero)
+        if len(sizes) == 2 and x.axes == channels_last(x.rank):
+            result = self.layer("Flatten", name, {"data_format": "channels_last"}, x, shape, axes)
         else:
-            result = self.layer("Reshape", name, {"target_shape": list(sizes[1:])}, held, shape, axes)
-        return replace(result, at_least_zero=held.at_least_zero)
+            result = self.layer("Reshape", name, {"target_shape": list(sizes[1:])}, x, shape, axes)
+        return replace(result, at_least_zero=x.at_least_zero)
 
     # -- the whole -----------------------------------------------------------------------------------------------------
 
-    def listed(self, outputs: Sequence[Held]) -> list[str]:
+    def listed(self, outputs: Sequence[Value]) -> list[str]:
         """List the names of the layers that lead to the outputs, in Keras' order."""
         parents = {(name, node): found for name, made in self.made.items() for node, found in enumerate(made.parents)}
-        return depth_order(parents, [held.layer for held in self.inputs], [(held.layer, held.node) for held in outputs])
+        return depth_order(parents, [x.layer for x in self.inputs], [(x.layer, x.node) for x in outputs])
 
-    def config(self, name: str, outputs: Sequence[Held]) -> dict[str, Any]:
+    def config(self, name: str, outputs: Sequence[Value]) -> dict[str, Any]:
         """Write the model as ``model.to_json()`` gives it."""
         entries = [{**self.made[one].entry, "inbound_nodes": self.made[one].calls} for one in self.listed(outputs)]
         body = {
             "name": self._free(name) if name in self.made else name,
             "trainable": True,
             "layers": entries,
-            "input_layers": [[held.layer, held.node, held.index] for held in self.inputs],
-            "output_layers": [[held.layer, held.node, held.index] for held in outputs],
+            "input_layers": [[x.layer, x.node, x.index] for x in self.inputs],
+            "output_layers": [[x.layer, x.node, x.index] for x in outputs],
         }
         module = "keras.src.models.functional"
         return {"module": module, "class_name": "Functional", "config": body, "registered_name": "Functional"}
 
 
-def _tensors(structure: Any) -> Iterable[Held]:
-    if isinstance(structure, Held):
+def _tensors(structure: Any) -> Iterable[Value]:
+    if isinstance(structure, Value):
         yield structure
     elif isinstance(structure, (list, tuple)):
         for one in cast("Sequence[Any]", structure):

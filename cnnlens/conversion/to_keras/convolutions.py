@@ -12,8 +12,8 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnlens.conversion.to_keras.held import Held
-from cnnlens.conversion.to_keras.step import Step, reference
+from cnnlens.conversion.to_keras.call_site import CallSite, reference
+from cnnlens.conversion.to_keras.value import Value
 from cnnlens.errors import UnsupportedLayerError
 from cnnlens.network.graph import Shape
 from cnnlens.reference.arithmetic.patches import same_padding
@@ -47,7 +47,7 @@ def spatial(value: Sequence[Any]) -> Any:
     return list(value[0]) if len(value) == 1 else [list(one) for one in value]
 
 
-def padded_map(step: Step, x: Held, pads: Pads, name: str = "_pad") -> Held:
+def padded_map(site: CallSite, x: Value, pads: Pads, name: str = "_pad") -> Value:
     """Pad a feature map, channels last, with zeros; negative numbers cut off instead."""
     for kind, key, amounts in (
         ("Cropping", "cropping", [(max(-before, 0), max(-after, 0)) for before, after in pads]),
@@ -61,18 +61,18 @@ def padded_map(step: Step, x: Held, pads: Pads, name: str = "_pad") -> Held:
         ]
         config = {key: spatial(amounts), "data_format": "channels_last"}
         positive = x.at_least_zero
-        x = step.layer(f"{kind}{len(pads)}D", x, config, shape=(*x.shape[:2], *grown), name=name)
-        x = Held(x.layer, x.node, x.index, x.shape, x.axes, at_least_zero=positive)
+        x = site.layer(f"{kind}{len(pads)}D", x, config, shape=(*x.shape[:2], *grown), name=name)
+        x = Value(x.layer, x.node, x.index, x.shape, x.axes, at_least_zero=positive)
     return x
 
 
 @reference(Convolution)
-def _convolution(step: Step) -> Held:
-    operation = cast(Convolution, step.operation)
-    x = step.map()
+def _convolution(site: CallSite) -> Value:
+    operation = cast(Convolution, site.operation)
+    x = site.map()
     sizes, strides, dilation = x.shape[2:], operation.strides, operation.dilation
     pads: Pads = operation.edges
-    kernel = step.arrays["kernel"]
+    kernel = site.arrays["kernel"]
     if operation.padding == "same":
         pads = [same_padding(1, k, 1, d) for k, d in zip(operation.kernel_size, dilation, strict=True)]
     # Keras has no strides together with dilation: every position is computed, and the strided ones are taken.
@@ -80,10 +80,10 @@ def _convolution(step: Step) -> Held:
     steps = (1,) * operation.rank if thin else strides
     padding = "valid"
     if any(sum(pair) for pair in pads):
-        if is_same(sizes, operation.kernel_size, steps, dilation, pads, fixed=not step.shared):
+        if is_same(sizes, operation.kernel_size, steps, dilation, pads, fixed=not site.shared):
             padding = "same"
         else:
-            x = padded_map(step, x, pads)
+            x = padded_map(site, x, pads)
     common = {
         "kernel_size": list(operation.kernel_size),
         "strides": list(steps),
@@ -93,34 +93,34 @@ def _convolution(step: Step) -> Held:
         "activation": "linear",
         "use_bias": operation.use_bias,
     }
-    bias = {"bias": step.arrays["bias"]} if operation.use_bias else {}
-    full = step.shape if not thin else (*step.shape[:2], *_dense_sizes(step, operation, pads, sizes))
+    bias = {"bias": site.arrays["bias"]} if operation.use_bias else {}
+    full = site.shape if not thin else (*site.shape[:2], *_dense_sizes(site, operation, pads, sizes))
     # TensorFlow's depthwise convolution has one stride for both axes.
     depthwise = operation.groups > 1 and kernel.shape[-2] == 1 and operation.rank < 3 and len(set(steps)) == 1
     if depthwise:
         multiplier = operation.filters // operation.groups
         taps = kernel.reshape(*kernel.shape[:-2], operation.groups, multiplier)
         kind, config = f"DepthwiseConv{operation.rank}D", {"depth_multiplier": multiplier, **common}
-        result = step.layer(kind, x, config, {"kernel": taps, **bias}, shape=full)
+        result = site.layer(kind, x, config, {"kernel": taps, **bias}, shape=full)
     else:
         config = {"filters": operation.filters, "groups": operation.groups, **common}
-        result = step.layer(f"Conv{operation.rank}D", x, config, {"kernel": kernel, **bias}, shape=full)
+        result = site.layer(f"Conv{operation.rank}D", x, config, {"kernel": kernel, **bias}, shape=full)
     if not thin:
         return result
-    key = [slice(None), *(slice(None, None, step) for step in strides), slice(None)]
-    return step.operate("GetItem", [result, key], axes=result.axes, name="_strided")
+    key = [slice(None), *(slice(None, None, stride) for stride in strides), slice(None)]
+    return site.operate("GetItem", [result, key], axes=result.axes, name="_strided")
 
 
-def _dense_sizes(step: Step, operation: Convolution, pads: Pads, sizes: Shape) -> list[int | None]:
+def _dense_sizes(site: CallSite, operation: Convolution, pads: Pads, sizes: Shape) -> list[int | None]:
     """The sizes of the output at a stride of one."""
     geometry = zip(sizes, operation.kernel_size, operation.dilation, pads, strict=True)
     return [None if size is None else size + sum(pair) - (k - 1) * d for size, k, d, pair in geometry]
 
 
 @reference(TransposedConvolution)
-def _transposed(step: Step) -> Held:
-    operation = cast(TransposedConvolution, step.operation)
-    x = step.map()
+def _transposed(site: CallSite) -> Value:
+    operation = cast(TransposedConvolution, site.operation)
+    x = site.map()
     if max(operation.strides) > 1 and max(operation.dilation) > 1:
         raise UnsupportedLayerError("Keras has no transposed convolution with strides and dilation at once")
     rank, groups = operation.rank, operation.groups
@@ -153,37 +153,37 @@ def _transposed(step: Step) -> Held:
         # How much longer Keras' result is than the full one: a ``valid`` result has n s positions at the least.
         spare = [0 if any(beyond) else max(stride - extent, 0) for stride, extent, _, _ in axes]
         crop = [(pair[0], long + max(pair[1] - more, 0)) for (_, _, pair, more), long in zip(axes, spare, strict=True)]
-    sizes = [None if n is None else n + sum(pair) for n, pair in zip(step.shape[2:], crop, strict=True)]
-    wide = (*step.shape[:2], *sizes)
-    result = _in_groups(step, x, config, operation, wide, groups)
-    return padded_map(step, result, [(-before, -after) for before, after in crop], "_crop")
+    sizes = [None if n is None else n + sum(pair) for n, pair in zip(site.shape[2:], crop, strict=True)]
+    wide = (*site.shape[:2], *sizes)
+    result = _in_groups(site, x, config, operation, wide, groups)
+    return padded_map(site, result, [(-before, -after) for before, after in crop], "_crop")
 
 
 def _in_groups(
-    step: Step, x: Held, config: dict[str, Any], operation: TransposedConvolution, shape: Shape, groups: int
-) -> Held:
+    site: CallSite, x: Value, config: dict[str, Any], operation: TransposedConvolution, shape: Shape, groups: int
+) -> Value:
     """The layer, or one layer a group of channels: Keras has no groups here."""
     kind = f"Conv{operation.rank}DTranspose"
-    kernel = step.arrays["kernel"]
-    bias = step.arrays["bias"] if operation.use_bias else None
+    kernel = site.arrays["kernel"]
+    bias = site.arrays["bias"] if operation.use_bias else None
 
     def arrays(part: NDArray[Any], place: slice) -> dict[str, NDArray[Any]]:
         return {"kernel": part, **({} if bias is None else {"bias": bias[place]})}
 
     if groups == 1:
-        return step.layer(kind, x, {"filters": operation.filters, **config}, arrays(kernel, slice(None)), shape=shape)
+        return site.layer(kind, x, {"filters": operation.filters, **config}, arrays(kernel, slice(None)), shape=shape)
     if groups > _MOST_GROUPS:
         raise UnsupportedLayerError(
             f"Keras has no groups in a transposed convolution, and {groups} layers are too many"
         )
     taken, made = kernel.shape[-1] // groups, operation.filters // groups
-    parts: list[Held] = []
+    parts: list[Value] = []
     for group in range(groups):
         key = [*[slice(None)] * (operation.rank + 1), slice(group * taken, (group + 1) * taken)]
-        some = step.operate("GetItem", [x, key], shape=(x.shape[0], taken, *x.shape[2:]), axes=x.axes, name="_group")
+        some = site.operate("GetItem", [x, key], shape=(x.shape[0], taken, *x.shape[2:]), axes=x.axes, name="_group")
         part = np.ascontiguousarray(kernel[..., group * taken : (group + 1) * taken])
         place = slice(group * made, (group + 1) * made)
         narrow = (shape[0], made, *shape[2:])
         settings = {"filters": made, **config}
-        parts.append(step.layer(kind, some, settings, arrays(part, place), shape=narrow, name=f"_group_{group}"))
-    return step.layer("Concatenate", parts, {"axis": -1}, shape=shape, name="_groups")
+        parts.append(site.layer(kind, some, settings, arrays(part, place), shape=narrow, name=f"_group_{group}"))
+    return site.layer("Concatenate", parts, {"axis": -1}, shape=shape, name="_groups")

@@ -12,8 +12,8 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnlens.conversion.to_keras.held import Held, identity
-from cnnlens.conversion.to_keras.step import REFUSED, Step, aten, reference
+from cnnlens.conversion.to_keras.call_site import REFUSED, CallSite, aten, reference
+from cnnlens.conversion.to_keras.value import Value, identity
 from cnnlens.errors import UnsupportedLayerError
 from cnnlens.kinds import ACTIVATIONS, OPERATORS, Features, kind_of
 from cnnlens.reference.aten.given import Tensor, WeightName, is_operand
@@ -59,68 +59,68 @@ _KERAS_LAYERS = ("ReLU", "LeakyReLU", "ELU", "Activation", "Softmax")
 _OWN = ("exponential", "elu", "gelu", "softplus", "glu", "softmax", "log_softmax")
 
 
-def _written(step: Step, kind: str, settings: Mapping[str, Any], at_least_zero: bool = False) -> Held:
-    x = step.main
+def _written(site: CallSite, kind: str, settings: Mapping[str, Any], at_least_zero: bool = False) -> Value:
+    x = site.main
     plain = kind in _KERAS_LAYERS
-    result = step.layer(kind, x, settings) if plain else step.operate(kind, [x], settings, axes=x.axes)
+    result = site.layer(kind, x, settings) if plain else site.operate(kind, [x], settings, axes=x.axes)
     return replace(result, flat=x.flat, at_least_zero=at_least_zero)
 
 
 @aten(*(operator for row in ACTIVATIONS.values() if row.activation not in _OWN for operator in row.aten))
-def _simple(step: Step) -> Held:
-    get, row = step.given.number, OPERATORS[step.given.name]
-    if step.given.name in _LAYERS:
-        kind, settings = _LAYERS[step.given.name](get)
+def _simple(site: CallSite) -> Value:
+    get, row = site.given.number, OPERATORS[site.given.name]
+    if site.given.name in _LAYERS:
+        kind, settings = _LAYERS[site.given.name](get)
     elif row.arguments:
         kind, settings = row.name, {setting: get(name, default) for name, setting, default in row.arguments}
     else:
         kind, settings = "Activation", {"activation": row.activation}
-    return _written(step, kind, settings, row.at_least_zero or kind == "ReLU")
+    return _written(site, kind, settings, row.at_least_zero or kind == "ReLU")
 
 
 @aten("elu")
-def _elu(step: Step) -> Held:
-    get = step.given.number
+def _elu(site: CallSite) -> Value:
+    get = site.given.number
     if (get("scale", 1.0), get("input_scale", 1.0)) != (1, 1):
         raise UnsupportedLayerError("Keras' ELU has no scale of its own")
-    return _written(step, "ELU", {"alpha": get("alpha", 1.0)})
+    return _written(site, "ELU", {"alpha": get("alpha", 1.0)})
 
 
 @aten("gelu")
-def _gelu(step: Step) -> Held:
-    if step.given.get("approximate", "none") == "tanh":
-        return _written(step, "Gelu", {"approximate": True})
-    return _written(step, "Activation", {"activation": "gelu"})
+def _gelu(site: CallSite) -> Value:
+    if site.given.get("approximate", "none") == "tanh":
+        return _written(site, "Gelu", {"approximate": True})
+    return _written(site, "Activation", {"activation": "gelu"})
 
 
 @aten("softplus")
-def _softplus(step: Step) -> Held:
-    if step.given.number("beta", 1.0) != 1:
+def _softplus(site: CallSite) -> Value:
+    if site.given.number("beta", 1.0) != 1:
         raise UnsupportedLayerError("Keras' softplus has no beta")
-    return _written(step, "Activation", {"activation": "softplus"}, at_least_zero=True)
+    return _written(site, "Activation", {"activation": "softplus"}, at_least_zero=True)
 
 
 @aten("softmax", "_softmax", "_safe_softmax", "log_softmax", "_log_softmax", "glu")
-def _along(step: Step) -> Held:
-    x = step.builder.plain(step.main)
-    name = step.given.name
-    place = x.place(step.given.integer("dim", -1))
+def _along(site: CallSite) -> Value:
+    x = site.builder.plain(site.main)
+    name = site.given.name
+    place = x.place(site.given.integer("dim", -1))
     axis = -1 if place == x.rank - 1 else place
     if name == "glu":
-        return step.operate("Glu", [x], {"axis": axis}, axes=x.axes)
+        return site.operate("Glu", [x], {"axis": axis}, axes=x.axes)
     if "log" in name:
-        return step.operate("LogSoftmax", [x], {"axis": axis}, axes=x.axes)
-    return replace(step.layer("Softmax", x, {"axis": axis}), at_least_zero=True)
+        return site.operate("LogSoftmax", [x], {"axis": axis}, axes=x.axes)
+    return replace(site.layer("Softmax", x, {"axis": axis}), at_least_zero=True)
 
 
 @aten("dropout", "native_dropout", "feature_dropout", "alpha_dropout", "feature_alpha_dropout")
-def _dropout(step: Step) -> Held:
+def _dropout(site: CallSite) -> Value:
     """Kept, so that the model can be trained on: Keras' layer does nothing at inference either."""
-    x = step.main
-    rate = step.given.number("p", 0.5)
-    name = step.given.name
+    x = site.main
+    rate = site.given.number("p", 0.5)
+    name = site.given.name
     if name == "feature_dropout" and x.rank in (3, 4, 5):
-        x = step.map(x)
+        x = site.map(x)
         kind = f"SpatialDropout{x.rank - 2}D"
         config: dict[str, Any] = {"rate": rate, "seed": None}
         if x.rank > 3:
@@ -129,30 +129,30 @@ def _dropout(step: Step) -> Held:
         kind, config = "AlphaDropout", {"rate": rate, "seed": None, "noise_shape": None}
     else:
         kind, config = "Dropout", {"rate": rate, "seed": None, "noise_shape": None}
-    return replace(step.layer(kind, x, config), flat=x.flat, at_least_zero=x.at_least_zero)
+    return replace(site.layer(kind, x, config), flat=x.flat, at_least_zero=x.at_least_zero)
 
 
 @reference(Identity)
-def _identity(step: Step) -> Held:
-    return step.main
+def _identity(site: CallSite) -> Value:
+    return site.main
 
 
 # --- several operands -------------------------------------------------------------------------------------------------
 
 
-def aligned(step: Step, tensors: Sequence[Held]) -> list[Held]:
+def aligned(site: CallSite, tensors: Sequence[Value]) -> list[Value]:
     """Bring the tensors into one order of axes: the first full one's, or PyTorch's where their ranks differ."""
-    if len({held.flat for held in tensors}) == 1 and len({held.axes for held in tensors}) == 1:
+    if len({tensor.flat for tensor in tensors}) == 1 and len({tensor.axes for tensor in tensors}) == 1:
         return list(tensors)
-    plain = [step.builder.plain(held) for held in tensors]
-    ranks = {held.rank for held in plain}
+    plain = [site.builder.plain(tensor) for tensor in tensors]
+    ranks = {tensor.rank for tensor in plain}
     if len(ranks) > 1:
-        return [step.builder.turned(held, identity(held.rank)) for held in plain]
-    largest = max(plain, key=lambda held: sum(size != 1 for size in held.shape))
-    return [step.builder.turned(held, largest.axes) for held in plain]
+        return [site.builder.turned(tensor, identity(tensor.rank)) for tensor in plain]
+    largest = max(plain, key=lambda tensor: sum(size != 1 for size in tensor.shape))
+    return [site.builder.turned(tensor, largest.axes) for tensor in plain]
 
 
-def constant(step: Step, array: NDArray[Any], axes: Sequence[int]) -> NDArray[Any]:
+def constant(site: CallSite, array: NDArray[Any], axes: Sequence[int]) -> NDArray[Any]:
     """A parameter as a constant of the config, spread like the tensor beside it, which lies in the order ``axes``."""
     if array.size > _MOST_NUMBERS:
         raise UnsupportedLayerError(f"Keras has no layer for a parameter of {array.size:,} numbers beside a tensor")
@@ -160,84 +160,84 @@ def constant(step: Step, array: NDArray[Any], axes: Sequence[int]) -> NDArray[An
     return np.ascontiguousarray(wide.transpose(list(axes)))
 
 
-def _with_constant(step: Step) -> Held:
+def _with_constant(site: CallSite) -> Value:
     """A merge of a tensor and of one that depends on no input, which has the same number of axes."""
-    x = next(step.builder.plain(held) for held in step.tensors if held.constant is None)
+    x = next(site.builder.plain(tensor) for tensor in site.tensors if tensor.constant is None)
     args = [
-        x if held.constant is None else constant(step, _numbers(step, np.asarray(held.constant)), x.axes)
-        for held in step.tensors
+        x if tensor.constant is None else constant(site, _numbers(site, np.asarray(tensor.constant)), x.axes)
+        for tensor in site.tensors
     ]
-    return step.operate(step.operation.kind, args, axes=x.axes)
+    return site.operate(site.operation.kind, args, axes=x.axes)
 
 
-def _as_constant(step: Step, value: Any) -> Any:
+def _as_constant(site: CallSite, value: Any) -> Any:
     """A tensor that depends on no input, as the numbers that it holds."""
-    found = step.tensors[value.index].constant if isinstance(value, Tensor) else None
-    return value if found is None else _numbers(step, found)
+    found = site.tensors[value.index].constant if isinstance(value, Tensor) else None
+    return value if found is None else _numbers(site, found)
 
 
-def _numbers(step: Step, found: NDArray[Any]) -> NDArray[Any]:
+def _numbers(site: CallSite, found: NDArray[Any]) -> NDArray[Any]:
     """A constant that the reference worked out in float64, as a config holds it."""
     if found.dtype.kind != "f":
         return found
-    return step.builder.rounded(found, f"the constant beside {step.call.layer.shown}")
+    return site.builder.rounded(found, f"the constant beside {site.call.layer.shown}")
 
 
 @reference(Merge)
-def _merge(step: Step) -> Held:
-    if any(held.constant is not None for held in step.tensors):
-        return _with_constant(step)
-    first, second = aligned(step, [step.tensors[0], step.tensors[1]] if len(step.tensors) > 1 else step.tensors * 2)
-    positive = first.at_least_zero and second.at_least_zero and step.operation.kind != "Subtract"
-    return replace(step.layer(step.operation.kind, [first, second], {}), flat=first.flat, at_least_zero=positive)
+def _merge(site: CallSite) -> Value:
+    if any(tensor.constant is not None for tensor in site.tensors):
+        return _with_constant(site)
+    first, second = aligned(site, [site.tensors[0], site.tensors[1]] if len(site.tensors) > 1 else site.tensors * 2)
+    positive = first.at_least_zero and second.at_least_zero and site.operation.kind != "Subtract"
+    return replace(site.layer(site.operation.kind, [first, second], {}), flat=first.flat, at_least_zero=positive)
 
 
 @aten("expand_as")
-def _expand_as(step: Step) -> Held:
+def _expand_as(site: CallSite) -> Value:
     """Spread by a product with ones, which changes no number."""
-    x, other = aligned(step, step.tensors[:2])
-    ones = step.operate("OnesLike", [other], shape=other.shape, axes=other.axes, name="_ones")
+    x, other = aligned(site, site.tensors[:2])
+    ones = site.operate("OnesLike", [other], shape=other.shape, axes=other.axes, name="_ones")
     if x.rank != other.rank:
         raise UnsupportedLayerError("it spreads a tensor over one of more axes")
-    return step.layer("Multiply", [x, ones], {})
+    return site.layer("Multiply", [x, ones], {})
 
 
 @reference(AtenOperation)
-def write_operation(step: Step) -> Held:
+def write_operation(site: CallSite) -> Value:
     """Write a function of tensors, parameters and numbers, place by place."""
-    operation = cast(AtenOperation, step.operation)
+    operation = cast(AtenOperation, site.operation)
     kind, operands = operation.kind, list(operation.template)
-    name = step.given.name
+    name = site.given.name
     row = kind_of(kind)
     if not row.home or row.features not in (Features.ALONE, Features.MERGED) or name in REFUSED:
         raise UnsupportedLayerError(REFUSED.get(name, "Keras has no such operation"))
-    if kind == "FloorDivide" and step.given.get("rounding_mode") == "trunc":
+    if kind == "FloorDivide" and site.given.get("rounding_mode") == "trunc":
         raise UnsupportedLayerError("Keras has no division that rounds towards zero")
     if kind == "Copy":
         if str(operation.settings.get("dtype", "float")).startswith(("float", "bfloat", "half", "double")):
-            return step.main
-        return step.operate("Cast", [step.main], {"dtype": "int32"}, axes=step.main.axes)
+            return site.main
+        return site.operate("Cast", [site.main], {"dtype": "int32"}, axes=site.main.axes)
     if name == "masked_fill":
         operands = [operands[1], operands[2], operands[0]]
     alpha = operation.settings.get("alpha", 1)
     if name == "rsub":
         operands.reverse()
-    operands = [_as_constant(step, value) for value in operands]
-    tensors = [step.held(value) for value in operands if isinstance(value, Tensor)]
+    operands = [_as_constant(site, value) for value in operands]
+    tensors = [site.tensor(value) for value in operands if isinstance(value, Tensor)]
     if not tensors or any(isinstance(value, list) for value in operands):
         raise UnsupportedLayerError("it takes no tensor that the model computes")
-    ordered = aligned(step, tensors)
-    first = max(ordered, key=lambda held: held.rank)
+    ordered = aligned(site, tensors)
+    first = max(ordered, key=lambda tensor: tensor.rank)
     if first.flat is not None and any(isinstance(value, WeightName | np.ndarray) for value in operands):
-        ordered = [step.builder.plain(held) for held in ordered]
+        ordered = [site.builder.plain(tensor) for tensor in ordered]
         first = ordered[0]
-    rank = len(step.shape)
+    rank = len(site.shape)
     if rank != first.rank:
-        ordered = [step.builder.turned(held, identity(held.rank)) for held in ordered]
+        ordered = [site.builder.turned(tensor, identity(tensor.rank)) for tensor in ordered]
         first = ordered[0]
     axes = first.axes if rank == first.rank else identity(rank)
     if kind == "Multiply" and len(operands) == 2:
-        scaled = _channel_scale(step, operands, first)
+        scaled = _channel_scale(site, operands, first)
         if scaled is not None:
             return scaled
     rest = iter(ordered)
@@ -246,50 +246,50 @@ def write_operation(step: Step) -> Held:
         if isinstance(value, Tensor):
             args.append(next(rest))
         elif isinstance(value, WeightName):
-            args.append(constant(step, step.arrays[value.name], axes))
+            args.append(constant(site, site.arrays[value.name], axes))
         elif isinstance(value, np.ndarray):
-            args.append(constant(step, cast("NDArray[Any]", value), axes))
+            args.append(constant(site, cast("NDArray[Any]", value), axes))
         else:
             args.append(value)
     if alpha != 1:
         # The operand that is written second is the one that is taken alpha times, in rsub as well.
         other = args[1]
         args[1] = (
-            step.operate("Multiply", [other, alpha], shape=other.shape, axes=other.axes, name="_alpha")
-            if isinstance(other, Held)
+            site.operate("Multiply", [other, alpha], shape=other.shape, axes=other.axes, name="_alpha")
+            if isinstance(other, Value)
             else other * alpha
         )
     flat = first.flat
-    return replace(_call(step, kind, args, axes, operation), flat=flat)
+    return replace(_call(site, kind, args, axes, operation), flat=flat)
 
 
-def _call(step: Step, kind: str, args: list[Any], axes: Sequence[int], operation: AtenOperation) -> Held:
-    held = [value for value in args if isinstance(value, Held)]
-    if kind in MERGES and len(held) == len(args) == 2 and held[0].rank == held[1].rank:
-        return step.layer(kind, held, {}, axes=axes)
+def _call(site: CallSite, kind: str, args: list[Any], axes: Sequence[int], operation: AtenOperation) -> Value:
+    tensor = [value for value in args if isinstance(value, Value)]
+    if kind in MERGES and len(tensor) == len(args) == 2 and tensor[0].rank == tensor[1].rank:
+        return site.layer(kind, tensor, {}, axes=axes)
     if kind == "Clip":
-        return _clip(step, args, axes)
+        return _clip(site, args, axes)
     settings = {"decimals": operation.settings.get("decimals", 0)} if kind == "Round" else {}
-    return step.operate(kind, args, settings, axes=axes)
+    return site.operate(kind, args, settings, axes=axes)
 
 
-def _clip(step: Step, args: list[Any], axes: Sequence[int]) -> Held:
-    low, high = step.given.get("min"), step.given.get("max")
+def _clip(site: CallSite, args: list[Any], axes: Sequence[int]) -> Value:
+    low, high = site.given.get("min"), site.given.get("max")
     if is_operand(low) or is_operand(high):
         raise UnsupportedLayerError("its limits are tensors")
     if low is not None and high is not None:
         if low == 0:
-            return step.layer("ReLU", args[0], {"max_value": float(high), "negative_slope": 0.0, "threshold": 0.0})
-        return step.operate("Clip", args[:1], {"x_min": low, "x_max": high}, axes=axes)
-    return step.operate("Maximum" if high is None else "Minimum", [args[0], low if high is None else high], axes=axes)
+            return site.layer("ReLU", args[0], {"max_value": float(high), "negative_slope": 0.0, "threshold": 0.0})
+        return site.operate("Clip", args[:1], {"x_min": low, "x_max": high}, axes=axes)
+    return site.operate("Maximum" if high is None else "Minimum", [args[0], low if high is None else high], axes=axes)
 
 
-def _channel_scale(step: Step, operands: Sequence[Any], x: Held) -> Held | None:
+def _channel_scale(site: CallSite, operands: Sequence[Any], x: Value) -> Value | None:
     """A parameter with one factor a channel: a depthwise convolution of one tap, which keeps it a weight."""
     weight = next((value for value in operands if isinstance(value, WeightName)), None)
     if weight is None or x.rank not in (3, 4) or x.axes[-1] == 0:
         return None
-    array = step.arrays[weight.name]
+    array = site.arrays[weight.name]
     wide = array.reshape((1,) * (x.rank - array.ndim) + array.shape) if array.ndim <= x.rank else array
     channel = x.axes[-1]
     channels = x.shape[channel]
@@ -306,4 +306,4 @@ def _channel_scale(step: Step, operands: Sequence[Any], x: Held) -> Held | None:
         "activation": "linear",
         "use_bias": False,
     }
-    return step.layer(f"DepthwiseConv{x.rank - 2}D", x, config, {"kernel": array.reshape(*ones, channels, 1)})
+    return site.layer(f"DepthwiseConv{x.rank - 2}D", x, config, {"kernel": array.reshape(*ones, channels, 1)})

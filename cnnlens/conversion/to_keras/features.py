@@ -12,8 +12,8 @@ from typing import Any, cast
 import numpy as np
 
 from cnnlens.conversion.to_keras.builder import by_features
-from cnnlens.conversion.to_keras.held import Held
-from cnnlens.conversion.to_keras.step import Step, reference
+from cnnlens.conversion.to_keras.call_site import CallSite, reference
+from cnnlens.conversion.to_keras.value import Value
 from cnnlens.errors import UnsupportedLayerError
 from cnnlens.reference.keras.activations import PReLU
 from cnnlens.reference.keras.dense import Dense
@@ -31,39 +31,39 @@ __all__ = ["last_behind"]
 _MOMENTUM = 0.1
 
 
-def last_behind(step: Step, held: Held) -> Held:
+def last_behind(site: CallSite, x: Value) -> Value:
     """Move PyTorch's last axis to be last in Keras as well."""
-    last = held.rank - 1
-    if held.axes[-1] == last:
-        return held
-    return step.builder.turned(held, (*(axis for axis in held.axes if axis != last), last))
+    last = x.rank - 1
+    if x.axes[-1] == last:
+        return x
+    return site.builder.turned(x, (*(axis for axis in x.axes if axis != last), last))
 
 
 @reference(Dense)
-def _dense(step: Step) -> Held:
-    operation = cast(Dense, step.operation)
-    x = last_behind(step, step.main)
-    arrays = step.arrays
+def _dense(site: CallSite) -> Value:
+    operation = cast(Dense, site.operation)
+    x = last_behind(site, site.main)
+    arrays = site.arrays
     arrays = {**arrays, "kernel": by_features(arrays["kernel"], x.flat)}
     config = {"units": operation.units, "activation": "linear", "use_bias": operation.use_bias}
-    return step.layer("Dense", x, config, arrays)
+    return site.layer("Dense", x, config, arrays)
 
 
-def _axis(x: Held, axis: int) -> int:
+def _axis(x: Value, axis: int) -> int:
     """An axis in Keras, the last one as -1, which is how people write it."""
     place = x.place(axis)
     return -1 if place == x.rank - 1 else place
 
 
-def _kept(step: Step, kind: str, x: Held, config: dict[str, Any], arrays: dict[str, Any]) -> Held:
-    return replace(step.layer(kind, x, config, arrays), flat=x.flat)
+def _kept(site: CallSite, kind: str, x: Value, config: dict[str, Any], arrays: dict[str, Any]) -> Value:
+    return replace(site.layer(kind, x, config, arrays), flat=x.flat)
 
 
 @reference(BatchNormalization)
-def _batch_normalization(step: Step) -> Held:
-    operation = cast(BatchNormalization, step.operation)
-    x = step.main
-    momentum = step.given.get("momentum", _MOMENTUM)
+def _batch_normalization(site: CallSite) -> Value:
+    operation = cast(BatchNormalization, site.operation)
+    x = site.main
+    momentum = site.given.get("momentum", _MOMENTUM)
     config = {
         "axis": _axis(x, 1),
         "momentum": round(1 - float(momentum), 12),
@@ -71,15 +71,15 @@ def _batch_normalization(step: Step) -> Held:
         "center": operation.center,
         "scale": operation.scale,
     }
-    arrays = {name: by_features(array, x.flat) for name, array in step.arrays.items()}
-    return _kept(step, "BatchNormalization", x, config, arrays)
+    arrays = {name: by_features(array, x.flat) for name, array in site.arrays.items()}
+    return _kept(site, "BatchNormalization", x, config, arrays)
 
 
 @reference(GroupNormalization)
-def _group_normalization(step: Step) -> Held:
-    operation = cast(GroupNormalization, step.operation)
-    x = step.map()
-    arrays = step.arrays
+def _group_normalization(site: CallSite) -> Value:
+    operation = cast(GroupNormalization, site.operation)
+    x = site.map()
+    arrays = site.arrays
     config = {
         "groups": operation.groups,
         "axis": _axis(x, 1),
@@ -87,21 +87,21 @@ def _group_normalization(step: Step) -> Held:
         "center": "beta" in arrays,
         "scale": "gamma" in arrays,
     }
-    return step.layer("GroupNormalization", x, config, arrays)
+    return site.layer("GroupNormalization", x, config, arrays)
 
 
-def _normalised_last(step: Step) -> tuple[Held, list[int]]:
+def _normalised_last(site: CallSite) -> tuple[Value, list[int]]:
     """The input with the normalised axes last, in whatever order, and how the stored vectors' axes follow it.
 
     Keras on PyTorch normalises the last axes, whatever a LayerNormalization says; an RMSNormalization spreads its scale
     over them (Keras 3.15.1).
     """
-    x = step.builder.plain(step.main)
-    first = x.rank - len(step.given.get("normalized_shape", [0]))
+    x = site.builder.plain(site.main)
+    first = x.rank - len(site.given.get("normalized_shape", [0]))
     tail = x.axes[first:]
     if min(tail) < first:
         tail = tuple(range(first, x.rank))
-        x = step.builder.turned(x, (*(axis for axis in x.axes if axis < first), *tail))
+        x = site.builder.turned(x, (*(axis for axis in x.axes if axis < first), *tail))
     return x, [axis - first for axis in tail]
 
 
@@ -110,46 +110,46 @@ def _last_axes(count: int, rank: int) -> Any:
 
 
 @reference(LayerNormalization)
-def _layer_normalization(step: Step) -> Held:
-    operation = cast(LayerNormalization, step.operation)
-    x, order = _normalised_last(step)
-    arrays = {name: array.transpose(order) for name, array in step.arrays.items()}
+def _layer_normalization(site: CallSite) -> Value:
+    operation = cast(LayerNormalization, site.operation)
+    x, order = _normalised_last(site)
+    arrays = {name: array.transpose(order) for name, array in site.arrays.items()}
     config = {
         "axis": _last_axes(len(order), x.rank),
         "epsilon": operation.epsilon,
         "center": "beta" in arrays,
         "scale": "gamma" in arrays,
     }
-    return step.layer("LayerNormalization", x, config, arrays)
+    return site.layer("LayerNormalization", x, config, arrays)
 
 
 @reference(RMSNormalization)
-def _rms_normalization(step: Step) -> Held:
-    operation = cast(RMSNormalization, step.operation)
-    x, order = _normalised_last(step)
+def _rms_normalization(site: CallSite) -> Value:
+    operation = cast(RMSNormalization, site.operation)
+    x, order = _normalised_last(site)
     shape = [cast(int, x.shape[axis]) for axis in x.axes[x.rank - len(order) :]]
-    scale = step.arrays["scale"].transpose(order) if "scale" in step.arrays else np.ones(shape, np.float32)
+    scale = site.arrays["scale"].transpose(order) if "scale" in site.arrays else np.ones(shape, np.float32)
     config = {"axis": _last_axes(len(order), x.rank), "epsilon": operation.epsilon}
-    return step.layer("RMSNormalization", x, config, {"scale": scale})
+    return site.layer("RMSNormalization", x, config, {"scale": scale})
 
 
 @reference(PReLU)
-def _prelu(step: Step) -> Held:
-    x = step.main
-    alpha = step.arrays["alpha"].reshape(-1)
+def _prelu(site: CallSite) -> Value:
+    x = site.main
+    alpha = site.arrays["alpha"].reshape(-1)
     if x.rank < 2:
         raise UnsupportedLayerError("its input has no axis of channels")
     channel = x.place(1)
     shared = [place for place in range(1, x.rank) if place != channel or alpha.size == 1]
     shape = [1 if place in shared else alpha.size for place in range(1, x.rank)]
     values = (by_features(alpha, x.flat) if alpha.size > 1 else alpha).reshape(shape)
-    return _kept(step, "PReLU", x, {"shared_axes": shared or None}, {"alpha": values})
+    return _kept(site, "PReLU", x, {"shared_axes": shared or None}, {"alpha": values})
 
 
 @reference(Embedding)
-def _embedding(step: Step) -> Held:
-    x = step.given.get("indices")
-    indices = step.builder.turned(step.held(x), tuple(range(step.held(x).rank)))
-    table = step.arrays["embeddings"]
+def _embedding(site: CallSite) -> Value:
+    x = site.given.get("indices")
+    indices = site.builder.turned(site.tensor(x), tuple(range(site.tensor(x).rank)))
+    table = site.arrays["embeddings"]
     config = {"input_dim": table.shape[0], "output_dim": table.shape[1], "mask_zero": False}
-    return step.layer("Embedding", indices, config, {"embeddings": table}, axes=range(len(step.shape)))
+    return site.layer("Embedding", indices, config, {"embeddings": table}, axes=range(len(site.shape)))

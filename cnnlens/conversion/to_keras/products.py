@@ -12,87 +12,87 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnlens.conversion.to_keras.held import Held, identity
-from cnnlens.conversion.to_keras.step import Step, aten
+from cnnlens.conversion.to_keras.call_site import CallSite, aten
+from cnnlens.conversion.to_keras.value import Value, identity
 from cnnlens.errors import UnsupportedLayerError
 from cnnlens.reference.aten.given import Tensor, WeightName
 
 __all__: list[str] = []
 
 
-def _plain(step: Step, value: Any) -> Held:
-    held = step.held(value)
-    return step.builder.turned(held, identity(held.rank))
+def _plain(site: CallSite, value: Any) -> Value:
+    tensor = site.tensor(value)
+    return site.builder.turned(tensor, identity(tensor.rank))
 
 
-def _matrix_product(step: Step) -> Held:
-    given = step.given
+def _matrix_product(site: CallSite) -> Value:
+    given = site.given
     other = given.get("mat2", given.get("other"))
     if not isinstance(given.main, Tensor) or not isinstance(other, Tensor):
         raise UnsupportedLayerError("a parameter stands in a matrix product; Keras has no layer for that")
-    first, second = _plain(step, given.main), _plain(step, other)
-    return step.operate("Matmul", [first, second], axes=identity(len(step.shape)))
+    first, second = _plain(site, given.main), _plain(site, other)
+    return site.operate("Matmul", [first, second], axes=identity(len(site.shape)))
 
 
 @aten("bmm")
-def _bmm(step: Step) -> Held:
-    return _matrix_product(step)
+def _bmm(site: CallSite) -> Value:
+    return _matrix_product(site)
 
 
 @aten("matmul", "mm", "linalg_matmul")
-def _matmul(step: Step) -> Held:
-    from cnnlens.conversion.to_keras.step import BY_CLASS
+def _matmul(site: CallSite) -> Value:
+    from cnnlens.conversion.to_keras.call_site import BY_CLASS
     from cnnlens.reference.keras.dense import Dense
 
-    if isinstance(step.operation, Dense):
-        return cast(Held, BY_CLASS[Dense](step))
-    return _matrix_product(step)
+    if isinstance(site.operation, Dense):
+        return cast(Value, BY_CLASS[Dense](site))
+    return _matrix_product(site)
 
 
 @aten("einsum")
-def _einsum(step: Step) -> Held:
+def _einsum(site: CallSite) -> Value:
     """Of tensors an operation; of a tensor and a parameter a layer, which keeps the parameter a weight."""
-    operands = cast("list[Any]", step.given.get("tensors") or [])
-    equation = str(step.given.get("equation")).replace(" ", "")
-    axes = identity(len(step.shape))
-    tensors = [_plain(step, value) for value in operands if isinstance(value, Tensor)]
+    operands = cast("list[Any]", site.given.get("tensors") or [])
+    equation = str(site.given.get("equation")).replace(" ", "")
+    axes = identity(len(site.shape))
+    tensors = [_plain(site, value) for value in operands if isinstance(value, Tensor)]
     if len(tensors) == len(operands):
-        return step.operate("Einsum", tensors, {"subscripts": equation}, axes=axes)
+        return site.operate("Einsum", tensors, {"subscripts": equation}, axes=axes)
     left, arrow, right = equation.partition("->")
     letters = left.split(",")
-    if len(operands) != 2 or len(tensors) != 1 or not arrow or "." in equation or step.shape[0] is not None:
+    if len(operands) != 2 or len(tensors) != 1 or not arrow or "." in equation or site.shape[0] is not None:
         raise UnsupportedLayerError("a parameter stands in a product of this form")
     place = 0 if isinstance(operands[1], Tensor) else 1
-    weight = step.arrays[cast(WeightName, operands[place]).name]
+    weight = site.arrays[cast(WeightName, operands[place]).name]
     if place == 0:
         letters.reverse()
     config = {
         "equation": f"{','.join(letters)}->{right}",
-        "output_shape": list(step.shape[1:]),
+        "output_shape": list(site.shape[1:]),
         "activation": "linear",
         "bias_axes": None,
     }
-    return step.layer("EinsumDense", tensors[0], config, {"kernel": weight}, axes=axes)
+    return site.layer("EinsumDense", tensors[0], config, {"kernel": weight}, axes=axes)
 
 
 @aten("scaled_dot_product_attention")
-def _attention(step: Step) -> Held:
-    given = step.given
+def _attention(site: CallSite) -> Value:
+    given = site.given
     if given.get("attn_mask") is not None or given.flag("is_causal") or given.flag("enable_gqa"):
         raise UnsupportedLayerError("attention with a mask has no Keras layer of this form")
-    query, key, value = (_plain(step, given.get(name)) for name in ("query", "key", "value"))
+    query, key, value = (_plain(site, given.get(name)) for name in ("query", "key", "value"))
     rank = query.rank
     turned = (*range(rank - 2), rank - 1, rank - 2)
-    key = step.builder.turned(key, turned)
+    key = site.builder.turned(key, turned)
     # In Keras the key's last two axes have changed places: its rows are features now.
     shape = (*query.shape[:-1], key.shape[-2])
-    weights = step.operate("Matmul", [query, key], shape=shape, axes=identity(rank), name="_products")
+    weights = site.operate("Matmul", [query, key], shape=shape, axes=identity(rank), name="_products")
     size = query.shape[-1]
     factor = given.get("scale")
     scale = float(factor) if factor is not None else 1 / math.sqrt(cast(int, size))
-    weights = step.operate("Multiply", [weights, scale], shape=shape, axes=identity(rank), name="_scaled")
-    weights = step.layer("Softmax", weights, {"axis": -1}, shape=shape, name="_softmax")
-    return step.operate("Matmul", [weights, value], axes=identity(rank))
+    weights = site.operate("Multiply", [weights, scale], shape=shape, axes=identity(rank), name="_scaled")
+    weights = site.layer("Softmax", weights, {"axis": -1}, shape=shape, name="_softmax")
+    return site.operate("Matmul", [weights, value], axes=identity(rank))
 
 
 # --- resizing ---------------------------------------------------------------------------------------------------------
@@ -100,44 +100,44 @@ def _attention(step: Step) -> Held:
 _NEAREST = [f"upsample_nearest{rank}d" for rank in (1, 2, 3)]
 
 
-def _factors(step: Step, x: Held) -> list[int] | None:
+def _factors(site: CallSite, x: Value) -> list[int] | None:
     """How often each position stands in the output, where that is a whole number everywhere."""
-    pairs = list(zip(x.shape[2:], step.shape[2:], strict=True))
+    pairs = list(zip(x.shape[2:], site.shape[2:], strict=True))
     if any(not before or not after or after % before for before, after in pairs):
         return None
     return [cast(int, after) // cast(int, before) for before, after in pairs]
 
 
-def _fits(step: Step, x: Held) -> bool:
+def _fits(site: CallSite, x: Value) -> bool:
     """Whether a stated factor is the ratio of the sizes: PyTorch samples by the factor, Keras by the sizes."""
-    scales = step.given.get("scale_factors")
+    scales = site.given.get("scale_factors")
     if scales is None:
         names = ("scales",) if x.rank == 3 else ("scales_d", "scales_h", "scales_w")[5 - x.rank :]
-        scales = [step.given.get(name) for name in names]
+        scales = [site.given.get(name) for name in names]
     return all(
         scale is None or math.isclose(scale * cast(int, before), cast(int, after), rel_tol=1e-12)
-        for scale, before, after in zip(scales, x.shape[2:], step.shape[2:], strict=False)
+        for scale, before, after in zip(scales, x.shape[2:], site.shape[2:], strict=False)
     )
 
 
-def _upsampling(step: Step, x: Held, factors: list[int], method: str) -> Held:
+def _upsampling(site: CallSite, x: Value, factors: list[int], method: str) -> Value:
     size: Any = factors[0] if x.rank == 3 else factors
     config: dict[str, Any] = {"size": size}
     if x.rank > 3:
         config["data_format"] = "channels_last"
     if x.rank == 4:
         config["interpolation"] = method
-    return step.layer(f"UpSampling{x.rank - 2}D", x, config)
+    return site.layer(f"UpSampling{x.rank - 2}D", x, config)
 
 
-def _between_corners(step: Step, x: Held) -> Held:
+def _between_corners(site: CallSite, x: Value) -> Value:
     """Linear interpolation that leaves the corners where they are, which Keras has not: a fixed matrix an axis."""
     if x.rank not in (3, 4, 5):
         raise UnsupportedLayerError(f"a map was expected, its shape is {x.shape}")
     shape = list(x.shape)
     letters = "abcde"[: x.rank]
     for axis in range(2, x.rank):
-        before, after = cast(int, x.shape[axis]), cast(int, step.shape[axis])
+        before, after = cast(int, x.shape[axis]), cast(int, site.shape[axis])
         if before == after:
             continue
         shape[axis] = after
@@ -151,9 +151,9 @@ def _between_corners(step: Step, x: Held) -> Held:
             "bias_axes": None,
             "trainable": False,
         }
-        shares = f"the shares of neighbours in {step.call.layer.shown}"
-        kernel = {"kernel": step.builder.rounded(_corner_weights(before, after), shares)}
-        x = step.layer("EinsumDense", x, config, kernel, shape=tuple(shape), name=f"_{axis - 2}")
+        shares = f"the shares of neighbours in {site.call.layer.shown}"
+        kernel = {"kernel": site.builder.rounded(_corner_weights(before, after), shares)}
+        x = site.layer("EinsumDense", x, config, kernel, shape=tuple(shape), name=f"_{axis - 2}")
     return x
 
 
@@ -170,32 +170,32 @@ def _corner_weights(before: int, after: int) -> NDArray[Any]:
 
 
 @aten("upsample_linear1d", "upsample_trilinear3d")
-def _linear(step: Step) -> Held:
-    if not step.given.flag("align_corners"):
+def _linear(site: CallSite) -> Value:
+    if not site.given.flag("align_corners"):
         raise UnsupportedLayerError("Keras interpolates in two dimensions alone")
-    return _between_corners(step, step.map())
+    return _between_corners(site, site.map())
 
 
 @aten(*_NEAREST)
-def _nearest(step: Step) -> Held:
-    x = step.map()
-    factors = _factors(step, x)
-    if factors is None or not _fits(step, x):
+def _nearest(site: CallSite) -> Value:
+    x = site.map()
+    factors = _factors(site, x)
+    if factors is None or not _fits(site, x):
         raise UnsupportedLayerError("Keras picks other pixels than PyTorch where the factor is no whole number")
-    return _upsampling(step, x, factors, "nearest")
+    return _upsampling(site, x, factors, "nearest")
 
 
 @aten("upsample_bilinear2d")
-def _bilinear(step: Step) -> Held:
-    x = step.map()
-    if step.given.flag("align_corners"):
-        return _between_corners(step, x)
-    if not _fits(step, x):
+def _bilinear(site: CallSite) -> Value:
+    x = site.map()
+    if site.given.flag("align_corners"):
+        return _between_corners(site, x)
+    if not _fits(site, x):
         raise UnsupportedLayerError("its factor is not the ratio of its sizes, by which Keras samples")
-    factors = _factors(step, x)
+    factors = _factors(site, x)
     if factors is not None:
-        return _upsampling(step, x, factors, "bilinear")
-    height, width = step.shape[2:]
+        return _upsampling(site, x, factors, "bilinear")
+    height, width = site.shape[2:]
     config = {
         "height": height,
         "width": width,
@@ -207,4 +207,4 @@ def _bilinear(step: Step) -> Held:
         "antialias": False,
         "data_format": "channels_last",
     }
-    return step.layer("Resizing", x, config)
+    return site.layer("Resizing", x, config)

@@ -10,10 +10,10 @@ import math
 from dataclasses import replace
 from typing import Any, cast
 
+from cnnlens.conversion.to_keras.call_site import BY_CLASS, CallSite, aten
 from cnnlens.conversion.to_keras.elementwise import write_operation
-from cnnlens.conversion.to_keras.held import Held
 from cnnlens.conversion.to_keras.shapes import without
-from cnnlens.conversion.to_keras.step import BY_CLASS, Step, aten
+from cnnlens.conversion.to_keras.value import Value
 from cnnlens.errors import UnsupportedLayerError
 
 __all__: list[str] = []
@@ -24,63 +24,63 @@ _GLOBAL = {"Mean": "Average", "Max": "Max"}
 
 
 @aten(*_REDUCTIONS)
-def _reduction(step: Step) -> Held:
-    if step.given.get("other") is not None:
-        return cast(Held, BY_CLASS.get(type(step.operation), write_operation)(step))
-    kind = _REDUCTIONS[step.given.name]
-    x = step.builder.plain(step.main)
-    given = step.given.axes("dim")
+def _reduction(site: CallSite) -> Value:
+    if site.given.get("other") is not None:
+        return cast(Value, BY_CLASS.get(type(site.operation), write_operation)(site))
+    kind = _REDUCTIONS[site.given.name]
+    x = site.builder.plain(site.main)
+    given = site.given.axes("dim")
     axes = sorted({axis % x.rank for axis in given}) if given is not None else list(range(x.rank))
     if any(x.place(axis) == 0 for axis in axes):
         raise UnsupportedLayerError("it goes over the batch")
-    keep = step.given.flag("keepdim")
+    keep = site.given.flag("keepdim")
     left = x.axes if keep else without(x.axes, axes)
     places = sorted(x.place(axis) for axis in axes)
     if kind in _GLOBAL and x.rank in (3, 4, 5) and places == list(range(1, x.rank - 1)):
         config = {"data_format": "channels_last", "keepdims": keep}
-        made = step.layer(f"Global{_GLOBAL[kind]}Pooling{x.rank - 2}D", x, config, axes=left)
+        made = site.layer(f"Global{_GLOBAL[kind]}Pooling{x.rank - 2}D", x, config, axes=left)
     else:
         setting: Any = places[0] if kind.startswith("Arg") else places
-        made = step.operate(kind, [x], {"axis": setting, "keepdims": keep}, axes=left)
+        made = site.operate(kind, [x], {"axis": setting, "keepdims": keep}, axes=left)
     return replace(made, at_least_zero=x.at_least_zero and kind in ("Mean", "Sum", "Max", "Min"))
 
 
 @aten("linalg_vector_norm", "norm", "frobenius_norm")
-def _norm(step: Step) -> Held:
+def _norm(site: CallSite) -> Value:
     """A Euclidean norm: the root of a sum of squares."""
-    order = step.given.get("p", step.given.get("ord", 2))
-    x = step.builder.plain(step.main)
-    axes = sorted({axis % x.rank for axis in step.given.axes("dim") or []})
+    order = site.given.get("p", site.given.get("ord", 2))
+    x = site.builder.plain(site.main)
+    axes = sorted({axis % x.rank for axis in site.given.axes("dim") or []})
     if order not in (2, "fro") or not axes or any(x.place(axis) == 0 for axis in axes):
         raise UnsupportedLayerError("it is no Euclidean norm over axes behind the batch")
-    keep = step.given.flag("keepdim")
+    keep = site.given.flag("keepdim")
     left = x.axes if keep else without(x.axes, axes)
-    squares = step.operate("Square", [x], shape=x.shape, axes=x.axes, name="_squares")
+    squares = site.operate("Square", [x], shape=x.shape, axes=x.axes, name="_squares")
     settings = {"axis": sorted(x.place(axis) for axis in axes), "keepdims": keep}
-    total = step.operate("Sum", [squares], settings, axes=left, name="_sum")
-    return step.operate("Sqrt", [total], axes=left)
+    total = site.operate("Sum", [squares], settings, axes=left, name="_sum")
+    return site.operate("Sqrt", [total], axes=left)
 
 
 @aten("var", "std")
-def _spread(step: Step) -> Held:
-    x = step.builder.plain(step.main)
-    axes = sorted({axis % x.rank for axis in step.given.axes("dim") or []})
-    correction = step.given.get("correction", 1 if step.given.flag("unbiased", True) else 0)
+def _spread(site: CallSite) -> Value:
+    x = site.builder.plain(site.main)
+    axes = sorted({axis % x.rank for axis in site.given.axes("dim") or []})
+    correction = site.given.get("correction", 1 if site.given.flag("unbiased", True) else 0)
     if not axes or any(x.place(axis) == 0 for axis in axes):
         raise UnsupportedLayerError("it goes over the batch")
-    keep = step.given.flag("keepdim")
+    keep = site.given.flag("keepdim")
     left = x.axes if keep else without(x.axes, axes)
     settings = {"axis": sorted(x.place(axis) for axis in axes), "keepdims": keep}
-    kind = "Var" if step.given.name == "var" else "Std"
-    made = step.operate(kind, [x], settings, axes=left)
+    kind = "Var" if site.given.name == "var" else "Std"
+    made = site.operate(kind, [x], settings, axes=left)
     if not correction:
         return made
     count = math.prod(cast(int, x.shape[axis]) for axis in axes)
     ratio = count / (count - float(correction))
-    return step.operate("Multiply", [made, ratio if kind == "Var" else math.sqrt(ratio)], axes=left, name="_unbiased")
+    return site.operate("Multiply", [made, ratio if kind == "Var" else math.sqrt(ratio)], axes=left, name="_unbiased")
 
 
 @aten("cumsum")
-def _cumsum(step: Step) -> Held:
-    x = step.builder.plain(step.main)
-    return step.operate("Cumsum", [x], {"axis": x.place(step.given.integer("dim", 0))}, axes=x.axes)
+def _cumsum(site: CallSite) -> Value:
+    x = site.builder.plain(site.main)
+    return site.operate("Cumsum", [x], {"axis": x.place(site.given.integer("dim", 0))}, axes=x.axes)

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, cast
 
+from cnnlens.conversion.to_keras.call_site import CallSite, aten
 from cnnlens.conversion.to_keras.convolutions import padded_map
 from cnnlens.conversion.to_keras.elementwise import aligned
-from cnnlens.conversion.to_keras.held import FlatOrder, Held, channels_last, identity, reshape_groups
-from cnnlens.conversion.to_keras.step import Step, aten
+from cnnlens.conversion.to_keras.value import FlatOrder, Value, channels_last, identity, reshape_groups
 from cnnlens.errors import UnsupportedLayerError
 from cnnlens.network.graph import Shape
 from cnnlens.reference.aten.given import Tensor
@@ -23,35 +23,35 @@ from cnnlens.reference.operation import normalise_axis
 __all__ = ["reshape", "without"]
 
 
-def reshape(step: Step, held: Held, shape: Shape, name: str = "") -> Held:
+def reshape(site: CallSite, x: Value, shape: Shape, name: str = "") -> Value:
     """Write the tensor under another shape, as PyTorch reads it."""
-    if held.shape == shape:
-        return held
-    before, after = held.shape[1:], shape[1:]
+    if x.shape == shape:
+        return x
+    before, after = x.shape[1:], shape[1:]
     if None in before or None in after:
         raise UnsupportedLayerError("its sizes are open; export the model with fixed sizes")
     groups = reshape_groups(cast("tuple[int, ...]", before), cast("tuple[int, ...]", after))
     if groups is None:
         # The batch is taken apart or put together with other axes.
-        plain = step.builder.turned(held, identity(held.rank))
+        plain = site.builder.turned(x, identity(x.rank))
         wanted = [-1 if size is None else size for size in shape]
-        return step.operate("Reshape", [plain], {"newshape": wanted}, shape=shape, axes=identity(len(shape)), name=name)
-    held = held if held.flat is None or groups == [((0,), (0,))] else step.builder.plain(held)
-    if held.flat is None and len(shape) == 2 and _as_it_lies(step, held):
+        return site.operate("Reshape", [plain], {"newshape": wanted}, shape=shape, axes=identity(len(shape)), name=name)
+    x = x if x.flat is None or groups == [((0,), (0,))] else site.builder.plain(x)
+    if x.flat is None and len(shape) == 2 and _as_it_lies(site, x):
         sizes = cast("tuple[int, ...]", before)
-        flat = FlatOrder(sizes, tuple(axis - 1 for axis in held.axes[1:]))
-        made = step.builder.reshaped(held, [shape[0], shape[1]], shape, (0, 1), step.name + name)
+        flat = FlatOrder(sizes, tuple(axis - 1 for axis in x.axes[1:]))
+        made = site.builder.reshaped(x, [shape[0], shape[1]], shape, (0, 1), site.name + name)
         return replace(made, flat=flat)
-    order = _beside_each_other(held.axes, groups)
-    held = step.builder.turned(held, order)
+    order = _beside_each_other(x.axes, groups)
+    x = site.builder.turned(x, order)
     axes, sizes = _new_order(order, groups, shape)
-    return step.builder.reshaped(held, sizes, shape, axes, step.name + name)
+    return site.builder.reshaped(x, sizes, shape, axes, site.name + name)
 
 
-def _as_it_lies(step: Step, held: Held) -> bool:
+def _as_it_lies(site: CallSite, x: Value) -> bool:
     """Whether a map may be flattened in Keras' order because all that follows can do with that."""
-    moved = [axis for axis in held.axes if held.shape[axis] != 1]
-    return step.keeps_flat and moved != sorted(moved) and held.axes == channels_last(held.rank)
+    moved = [axis for axis in x.axes if x.shape[axis] != 1]
+    return site.keeps_flat and moved != sorted(moved) and x.axes == channels_last(x.rank)
 
 
 def _beside_each_other(
@@ -81,38 +81,38 @@ def _new_order(
 
 
 @aten("view", "_unsafe_view", "reshape", "view_copy", "_reshape_copy", "flatten", "ravel", "unflatten")
-def _reshape(step: Step) -> Held:
-    if step.given.get("size", step.given.get("shape")) is None and step.given.name.startswith("view"):
+def _reshape(site: CallSite) -> Value:
+    if site.given.get("size", site.given.get("shape")) is None and site.given.name.startswith("view"):
         raise UnsupportedLayerError("the same numbers under another type")
-    return reshape(step, step.main, step.shape)
+    return reshape(site, site.main, site.shape)
 
 
 @aten("squeeze", "squeeze_copy")
-def _squeeze(step: Step) -> Held:
-    x = step.builder.plain(step.main)
-    given = step.given.axes("dim")
+def _squeeze(site: CallSite) -> Value:
+    x = site.builder.plain(site.main)
+    given = site.given.axes("dim")
     wanted = range(x.rank) if given is None else {normalise_axis(axis, x.rank) for axis in given}
     gone = [axis for axis in wanted if x.shape[axis] == 1]
     kept = [axis for axis in range(x.rank) if axis not in gone]
     axes = [kept.index(axis) for axis in x.axes if axis in kept]
-    return step.builder.reshaped(x, [step.shape[axis] for axis in axes], step.shape, axes, step.name)
+    return site.builder.reshaped(x, [site.shape[axis] for axis in axes], site.shape, axes, site.name)
 
 
 @aten("unsqueeze", "unsqueeze_copy")
-def _unsqueeze(step: Step) -> Held:
-    x = step.builder.plain(step.main)
-    place = normalise_axis(step.given.integer("dim", 0), x.rank + 1)
+def _unsqueeze(site: CallSite) -> Value:
+    x = site.builder.plain(site.main)
+    place = normalise_axis(site.given.integer("dim", 0), x.rank + 1)
     if place == 0:
         raise UnsupportedLayerError("it puts an axis in front of the batch")
     old = [axis + (axis >= place) for axis in x.axes]
     axes = [old[0], place, *old[1:]]
-    return step.builder.reshaped(x, [step.shape[axis] for axis in axes], step.shape, axes, step.name)
+    return site.builder.reshaped(x, [site.shape[axis] for axis in axes], site.shape, axes, site.name)
 
 
 # --- the order of axes: nothing moves ---------------------------------------------------------------------------------
 
 
-def _reordered(step: Step, x: Held, order: Sequence[int]) -> Held:
+def _reordered(site: CallSite, x: Value, order: Sequence[int]) -> Value:
     """``permute(order)``: the same output, whose axes go by other numbers now."""
     places = [axis % x.rank for axis in order]
     axes = [places.index(axis) for axis in x.axes]
@@ -120,74 +120,74 @@ def _reordered(step: Step, x: Held, order: Sequence[int]) -> Held:
 
 
 @aten("permute", "permute_copy")
-def _permute(step: Step) -> Held:
-    return _reordered(step, step.builder.plain(step.main), step.given.axes("dims") or [])
+def _permute(site: CallSite) -> Value:
+    return _reordered(site, site.builder.plain(site.main), site.given.axes("dims") or [])
 
 
 @aten("transpose", "swapaxes", "swapdims", "transpose_copy")
-def _transpose(step: Step) -> Held:
-    x = step.builder.plain(step.main)
-    names = ("axis0", "axis1") if step.given.name == "swapaxes" else ("dim0", "dim1")
-    first, second = (normalise_axis(step.given.integer(name, 0), x.rank) for name in names)
+def _transpose(site: CallSite) -> Value:
+    x = site.builder.plain(site.main)
+    names = ("axis0", "axis1") if site.given.name == "swapaxes" else ("dim0", "dim1")
+    first, second = (normalise_axis(site.given.integer(name, 0), x.rank) for name in names)
     order = list(range(x.rank))
     order[first], order[second] = order[second], order[first]
-    return _reordered(step, x, order)
+    return _reordered(site, x, order)
 
 
 @aten("t", "numpy_T", "mT", "adjoint", "t_copy")
-def _turned(step: Step) -> Held:
-    x = step.builder.plain(step.main)
+def _turned(site: CallSite) -> Value:
+    x = site.builder.plain(site.main)
     order = list(range(x.rank))
-    if step.given.name in ("mT", "adjoint"):
+    if site.given.name in ("mT", "adjoint"):
         order[-2:] = order[:-3:-1]
     else:
         order.reverse()
-    return _reordered(step, x, order)
+    return _reordered(site, x, order)
 
 
 @aten("movedim", "moveaxis")
-def _movedim(step: Step) -> Held:
-    x = step.builder.plain(step.main)
-    source, target = ([axis % x.rank for axis in step.given.axes(key) or []] for key in ("source", "destination"))
+def _movedim(site: CallSite) -> Value:
+    x = site.builder.plain(site.main)
+    source, target = ([axis % x.rank for axis in site.given.axes(key) or []] for key in ("source", "destination"))
     order = [axis for axis in range(x.rank) if axis not in source]
     for to, axis in sorted(zip(target, source, strict=True)):
         order.insert(to, axis)
-    return _reordered(step, x, order)
+    return _reordered(site, x, order)
 
 
 @aten("pixel_shuffle")
-def _pixel_shuffle(step: Step) -> Held:
-    r = step.given.integer("upscale_factor", 1)
-    x = step.map()
+def _pixel_shuffle(site: CallSite) -> Value:
+    r = site.given.integer("upscale_factor", 1)
+    x = site.map()
     n, channels, height, width = _four(x)
-    apart = reshape(step, x, (n, channels // (r * r), r, r, height, width), "_apart")
-    turned = _reordered(step, apart, (0, 1, 4, 2, 5, 3))
-    return step.map(reshape(step, turned, step.shape))
+    apart = reshape(site, x, (n, channels // (r * r), r, r, height, width), "_apart")
+    turned = _reordered(site, apart, (0, 1, 4, 2, 5, 3))
+    return site.map(reshape(site, turned, site.shape))
 
 
 @aten("pixel_unshuffle")
-def _pixel_unshuffle(step: Step) -> Held:
-    r = step.given.integer("downscale_factor", 1)
-    x = step.map()
+def _pixel_unshuffle(site: CallSite) -> Value:
+    r = site.given.integer("downscale_factor", 1)
+    x = site.map()
     n, channels, height, width = _four(x)
-    apart = reshape(step, x, (n, channels, height // r, r, width // r, r), "_apart")
-    turned = _reordered(step, apart, (0, 1, 3, 5, 2, 4))
-    return step.map(reshape(step, turned, step.shape))
+    apart = reshape(site, x, (n, channels, height // r, r, width // r, r), "_apart")
+    turned = _reordered(site, apart, (0, 1, 3, 5, 2, 4))
+    return site.map(reshape(site, turned, site.shape))
 
 
 @aten("channel_shuffle", "native_channel_shuffle")
-def _channel_shuffle(step: Step) -> Held:
-    groups = step.given.integer("groups", 1)
-    x = step.map()
+def _channel_shuffle(site: CallSite) -> Value:
+    groups = site.given.integer("groups", 1)
+    x = site.map()
     channels = x.shape[1]
     if channels is None:
         raise UnsupportedLayerError("its number of channels is open")
-    apart = reshape(step, x, (x.shape[0], groups, channels // groups, *x.shape[2:]), "_apart")
+    apart = reshape(site, x, (x.shape[0], groups, channels // groups, *x.shape[2:]), "_apart")
     order = (0, 2, 1, *range(3, x.rank + 1))
-    return step.map(reshape(step, _reordered(step, apart, order), step.shape))
+    return site.map(reshape(site, _reordered(site, apart, order), site.shape))
 
 
-def _four(x: Held) -> tuple[int | None, int, int, int]:
+def _four(x: Value) -> tuple[int | None, int, int, int]:
     if x.rank != 4 or None in x.shape[1:]:
         raise UnsupportedLayerError(f"a map (N, C, H, W) of known sizes was expected, its shape is {x.shape}")
     return cast("tuple[int | None, int, int, int]", x.shape)
@@ -196,39 +196,39 @@ def _four(x: Held) -> tuple[int | None, int, int, int]:
 # --- several tensors as one, one as several ---------------------------------------------------------------------------
 
 
-def _all_tensors(step: Step, key: str) -> list[Held]:
-    values = cast("list[Any]", step.given.get(key) or [])
+def _all_tensors(site: CallSite, key: str) -> list[Value]:
+    values = cast("list[Any]", site.given.get(key) or [])
     if not all(isinstance(value, Tensor) for value in values):
         raise UnsupportedLayerError("a parameter is put together with tensors; Keras has no layer for that")
-    return aligned(step, [step.held(value) for value in values])
+    return aligned(site, [site.tensor(value) for value in values])
 
 
 @aten("cat", "concat", "concatenate")
-def _cat(step: Step) -> Held:
-    tensors = [step.builder.plain(held) for held in _all_tensors(step, "tensors")]
+def _cat(site: CallSite) -> Value:
+    tensors = [site.builder.plain(x) for x in _all_tensors(site, "tensors")]
     first = tensors[0]
     if len(tensors) == 1:
         return first
-    axis = first.place(step.given.integer("dim", 0))
-    result = step.layer("Concatenate", tensors, {"axis": -1 if axis == first.rank - 1 else axis})
-    return replace(result, at_least_zero=all(held.at_least_zero for held in tensors))
+    axis = first.place(site.given.integer("dim", 0))
+    result = site.layer("Concatenate", tensors, {"axis": -1 if axis == first.rank - 1 else axis})
+    return replace(result, at_least_zero=all(x.at_least_zero for x in tensors))
 
 
 @aten("stack")
-def _stack(step: Step) -> Held:
-    tensors = [step.builder.plain(held) for held in _all_tensors(step, "tensors")]
-    place = normalise_axis(step.given.integer("dim", 0), tensors[0].rank + 1)
+def _stack(site: CallSite) -> Value:
+    tensors = [site.builder.plain(x) for x in _all_tensors(site, "tensors")]
+    place = normalise_axis(site.given.integer("dim", 0), tensors[0].rank + 1)
     if place == 0:
         raise UnsupportedLayerError("it puts an axis in front of the batch")
     old = [axis + (axis >= place) for axis in tensors[0].axes]
     axes = [old[0], place, *old[1:]]
-    return step.operate("Stack", [tensors], {"axis": 1}, axes=axes)
+    return site.operate("Stack", [tensors], {"axis": 1}, axes=axes)
 
 
-def _taken(step: Step, x: Held, axis: int, part: Any, shape: Shape, axes: Sequence[int], name: str = "") -> Held:
+def _taken(site: CallSite, x: Value, axis: int, part: Any, shape: Shape, axes: Sequence[int], name: str = "") -> Value:
     key: list[Any] = [slice(None)] * x.rank
     key[x.place(axis)] = part
-    result = step.operate("GetItem", [x, key], shape=shape, axes=axes, name=name)
+    result = site.operate("GetItem", [x, key], shape=shape, axes=axes, name=name)
     return replace(result, at_least_zero=x.at_least_zero)
 
 
@@ -239,40 +239,40 @@ def without(axes: Sequence[int], gone: Sequence[int]) -> list[int]:
 
 
 @aten("slice", "slice_copy")
-def _slice(step: Step) -> Held:
-    x = step.builder.plain(step.main)
-    axis = step.given.integer("dim", 0) % x.rank
-    start, end, by = (step.given.get(name) for name in ("start", "end", "step"))
+def _slice(site: CallSite) -> Value:
+    x = site.builder.plain(site.main)
+    axis = site.given.integer("dim", 0) % x.rank
+    start, end, by = (site.given.get(name) for name in ("start", "end", "step"))
     size = x.shape[axis]
     end = None if end is None or (size is not None and end >= size) or end >= 1 << 31 else end
     if not start and end is None and by in (None, 1):
         return x
-    return _taken(step, x, axis, slice(start or None, end, by if by != 1 else None), step.shape, x.axes)
+    return _taken(site, x, axis, slice(start or None, end, by if by != 1 else None), site.shape, x.axes)
 
 
 @aten("narrow", "narrow_copy")
-def _narrow(step: Step) -> Held:
-    x = step.builder.plain(step.main)
-    axis = step.given.integer("dim", 0) % x.rank
-    start, length = step.given.integer("start", 0), step.given.integer("length", 1)
+def _narrow(site: CallSite) -> Value:
+    x = site.builder.plain(site.main)
+    axis = site.given.integer("dim", 0) % x.rank
+    start, length = site.given.integer("start", 0), site.given.integer("length", 1)
     start += (x.shape[axis] or 0) if start < 0 else 0
-    return _taken(step, x, axis, slice(start, start + length), step.shape, x.axes)
+    return _taken(site, x, axis, slice(start, start + length), site.shape, x.axes)
 
 
 @aten("select", "select_copy")
-def _select(step: Step) -> Held:
-    x = step.builder.plain(step.main)
-    axis = step.given.integer("dim", 0) % x.rank
+def _select(site: CallSite) -> Value:
+    x = site.builder.plain(site.main)
+    axis = site.given.integer("dim", 0) % x.rank
     if x.place(axis) == 0:
         raise UnsupportedLayerError("it takes one example of the batch")
-    return _taken(step, x, axis, step.given.integer("index", 0), step.shape, without(x.axes, [axis]))
+    return _taken(site, x, axis, site.given.integer("index", 0), site.shape, without(x.axes, [axis]))
 
 
 @aten("chunk", "split", "split_with_sizes", "tensor_split", "unsafe_split", "unsafe_chunk", "unsafe_split_with_sizes")
-def _split(step: Step) -> list[Held]:
-    x = step.builder.plain(step.main)
-    axis = step.given.integer("dim", 0) % x.rank
-    shapes = [step.shape_of(index) for index in range(len(step.call.shapes))]
+def _split(site: CallSite) -> list[Value]:
+    x = site.builder.plain(site.main)
+    axis = site.given.integer("dim", 0) % x.rank
+    shapes = [site.shape_of(index) for index in range(len(site.call.shapes))]
     sizes = [shape[axis] for shape in shapes]
     if None in sizes:
         raise UnsupportedLayerError("its sizes are open; export the model with fixed sizes")
@@ -280,65 +280,65 @@ def _split(step: Step) -> list[Held]:
     cuts = [sum(known[:place]) for place in range(1, len(known))]
     if not cuts:
         return [x]
-    first = step.operate("Split", [x], {"indices_or_sections": cuts, "axis": x.place(axis)}, axes=x.axes)
+    first = site.operate("Split", [x], {"indices_or_sections": cuts, "axis": x.place(axis)}, axes=x.axes)
     return [
-        replace(step.builder.output(first, index, shape), at_least_zero=x.at_least_zero)
+        replace(site.builder.output(first, index, shape), at_least_zero=x.at_least_zero)
         for index, shape in enumerate(shapes)
     ]
 
 
 @aten("unbind", "unbind_copy")
-def _unbind(step: Step) -> list[Held]:
-    x = step.builder.plain(step.main)
-    axis = step.given.integer("dim", 0) % x.rank
+def _unbind(site: CallSite) -> list[Value]:
+    x = site.builder.plain(site.main)
+    axis = site.given.integer("dim", 0) % x.rank
     if x.place(axis) == 0:
         raise UnsupportedLayerError("it takes the batch apart")
     left = without(x.axes, [axis])
-    shapes = [step.shape_of(index) for index in range(len(step.call.shapes))]
-    return [_taken(step, x, axis, index, shape, left, f"_{index}") for index, shape in enumerate(shapes)]
+    shapes = [site.shape_of(index) for index in range(len(site.call.shapes))]
+    return [_taken(site, x, axis, index, shape, left, f"_{index}") for index, shape in enumerate(shapes)]
 
 
 @aten("flip")
-def _flip(step: Step) -> Held:
-    x = step.builder.plain(step.main)
-    return step.operate(
-        "Flip", [x], {"axis": sorted(x.place(axis) for axis in step.given.axes("dims") or [])}, axes=x.axes
+def _flip(site: CallSite) -> Value:
+    x = site.builder.plain(site.main)
+    return site.operate(
+        "Flip", [x], {"axis": sorted(x.place(axis) for axis in site.given.axes("dims") or [])}, axes=x.axes
     )
 
 
 @aten("roll")
-def _roll(step: Step) -> Held:
-    x = step.builder.plain(step.main)
-    axes, shifts = step.given.axes("dims"), step.given.axes("shifts") or [0]
+def _roll(site: CallSite) -> Value:
+    x = site.builder.plain(site.main)
+    axes, shifts = site.given.axes("dims"), site.given.axes("shifts") or [0]
     if axes is None:
         raise UnsupportedLayerError("it rolls all axes as one")
     settings = {"shift": shifts, "axis": [x.place(axis) for axis in axes]}
-    return step.operate("Roll", [x], settings, axes=x.axes)
+    return site.operate("Roll", [x], settings, axes=x.axes)
 
 
 _PADS = [f"{name}_pad{rank}d" for name in ("reflection", "replication") for rank in (1, 2, 3)]
 
 
 @aten("pad", "constant_pad_nd", *_PADS)
-def _pad(step: Step) -> Held:
-    x = step.builder.plain(step.main)
-    settings = step.operation.config
+def _pad(site: CallSite) -> Value:
+    x = site.builder.plain(site.main)
+    settings = site.operation.config
     pairs = [(int(before), int(after)) for before, after in settings["pad_width"]]
     mode, value = settings["mode"], settings["constant_values"] or 0
     if not any(map(any, pairs)):
         return x
     if mode == "constant" and value == 0 and not any(map(any, pairs[:2])) and x.rank in (3, 4, 5):
-        return padded_map(step, step.map(x), pairs[2:], "")
+        return padded_map(site, site.map(x), pairs[2:], "")
     if min(map(min, pairs)) < 0:
         raise UnsupportedLayerError("it pads and crops at once")
     if mode in ("replicate", "circular"):
-        return _edged(step, x, pairs, wrapped=mode == "circular")
+        return _edged(site, x, pairs, wrapped=mode == "circular")
     width = [list(pairs[axis]) for axis in x.axes]
     kwargs = {"constant_values": value} if mode == "constant" else {}
-    return step.operate("Pad", [x], {"pad_width": width, "mode": mode}, axes=x.axes, kwargs=kwargs)
+    return site.operate("Pad", [x], {"pad_width": width, "mode": mode}, axes=x.axes, kwargs=kwargs)
 
 
-def _edged(step: Step, x: Held, pairs: Sequence[tuple[int, int]], *, wrapped: bool) -> Held:
+def _edged(site: CallSite, x: Value, pairs: Sequence[tuple[int, int]], *, wrapped: bool) -> Value:
     """Edges that repeat what is there, axis by axis: Keras pads with constants and reflections alone."""
     for axis, (before, after) in enumerate(pairs):
         size = x.shape[axis]
@@ -346,7 +346,7 @@ def _edged(step: Step, x: Held, pairs: Sequence[tuple[int, int]], *, wrapped: bo
             continue
         if size is None:
             raise UnsupportedLayerError("its sizes are open; export the model with fixed sizes")
-        parts: list[Held] = []
+        parts: list[Value] = []
         for count, front in ((before, True), (after, False)):
             if not front:
                 parts.append(x)
@@ -357,7 +357,7 @@ def _edged(step: Step, x: Held, pairs: Sequence[tuple[int, int]], *, wrapped: bo
             else:
                 part, times = (slice(None, 1) if front else slice(size - 1, None)), count
             shape = (*x.shape[:axis], count // times, *x.shape[axis + 1 :])
-            parts += [_taken(step, x, axis, part, shape, x.axes, "_edge")] * times
+            parts += [_taken(site, x, axis, part, shape, x.axes, "_edge")] * times
         shape = (*x.shape[:axis], size + before + after, *x.shape[axis + 1 :])
-        x = step.layer("Concatenate", parts, {"axis": x.place(axis)}, shape=shape, name="_edges")
+        x = site.layer("Concatenate", parts, {"axis": x.place(axis)}, shape=shape, name="_edges")
     return x

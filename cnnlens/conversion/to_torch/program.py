@@ -14,11 +14,11 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from cnnlens.conversion.to_torch.held import Held
 from cnnlens.conversion.to_torch.helpers import HELPERS
 from cnnlens.conversion.to_torch.lines import wrapped
 from cnnlens.conversion.to_torch.names import comment
 from cnnlens.conversion.to_torch.translate import Translator
+from cnnlens.conversion.to_torch.value import Value
 from cnnlens.conversion.to_torch.weights import State
 from cnnlens.conversion.to_torch.writer import ClassWriter, FileWriter, Mark
 from cnnlens.errors import CnnlensError, UnsupportedLayerError
@@ -74,7 +74,7 @@ class Program:
         value = next(mark.value for mark in self.marks if name in mark.names)
         if value.flat is not None:
             back = [value.flat.order.index(axis) + 1 for axis in range(len(value.flat.sizes))]
-            opened = array.reshape(array.shape[0], *value.flat.held_sizes)
+            opened = array.reshape(array.shape[0], *value.flat.ordered_sizes)
             return opened.transpose(0, *back).reshape(array.shape[0], -1)
         return array.transpose([value.order.index(axis) for axis in range(value.rank)])
 
@@ -144,11 +144,13 @@ def program(network: Network) -> Program:
     )
 
 
-def _assembled(network: Network, file: FileWriter, top: ClassWriter, outputs: Sequence[Held]) -> tuple[str, list[Mark]]:
+def _assembled(
+    network: Network, file: FileWriter, top: ClassWriter, outputs: Sequence[Value]
+) -> tuple[str, list[Mark]]:
     """The whole text, and where the tensors stand in it."""
     marks: list[Mark] = []
     body: list[str] = []
-    found: list[tuple[int, tuple[tuple[str, ...], Held]]] = []
+    found: list[tuple[int, tuple[tuple[str, ...], Value]]] = []
     for name in HELPERS:
         if name in file.helpers:
             body += ["", "", *HELPERS[name].text.strip("\n").splitlines()]
@@ -205,7 +207,7 @@ def _loading(top: ClassWriter, network: Network, file: FileWriter) -> list[str]:
     return [*lines, "    print(tuple(result.shape))"]
 
 
-def _docstring(network: Network, file: FileWriter, top: ClassWriter, outputs: Sequence[Held]) -> list[str]:
+def _docstring(network: Network, file: FileWriter, top: ClassWriter, outputs: Sequence[Value]) -> list[str]:
     about = comment(Path(network.source.path).name)
     lines = [f'"""{top.name}, a PyTorch module converted from the Keras model {about[:60]}.', ""]
     lines += _shapes("Input", top.parameters, [network.canonical_shape(ref) for ref in network.inputs], network)

@@ -12,21 +12,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from cnnlens.conversion.to_torch.held import join_shapes
+from cnnlens.conversion.to_torch.value import join_shapes
 from cnnlens.network.graph import Call, Layer, Ref, Shape, find_refs
 from cnnlens.network.network import Network
 
-__all__ = ["Given", "Item", "Scope", "fill", "read_scope", "sources"]
+__all__ = ["Item", "Scope", "ScopeInput", "fill", "read_scope", "sources"]
 
 
 @dataclass(frozen=True)
-class Given:
+class ScopeInput:
     """Stands for input ``index`` of the model that a call is in."""
 
     index: int
 
 
-Source = Ref | Given
+Source = Ref | ScopeInput
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Item:
     Attributes:
         name: The call's name in the model's first use.
         calls: The same call in each use.
-        args, kwargs: What it is called with, a ``Ref`` (in the names of the first use) or a ``Given`` for each tensor.
+        args, kwargs: What it is called with, tensors as a ``Ref`` (in the names of the first use) or a ``ScopeInput``.
         inner: The nested model that is called, if it is one.
     """
 
@@ -66,22 +66,22 @@ class Scope:
     path: tuple[str, ...]
     layer: Layer | None
     items: list[Item]
-    given: list[tuple[Ref, ...]]  # each with one tensor a use
+    inputs: list[tuple[Ref, ...]]  # each with one tensor a use
     outputs: list[Source] = field(default_factory=list[Source])
     # The uses in the order in which they are run.
     order: list[int] = field(default_factory=list[int])
 
 
 def sources(structure: Any) -> list[Source]:
-    """List every ``Ref`` and ``Given`` in nested lists, tuples and dicts, in order."""
+    """List every ``Ref`` and ``ScopeInput`` in nested lists, tuples and dicts, in order."""
     found: list[Source] = []
     fill(structure, lambda source: found.append(source))
     return found
 
 
 def fill(structure: Any, change: Callable[[Source], Any]) -> Any:
-    """Rebuild ``structure`` with ``change(source)`` in place of every ``Ref`` and ``Given``."""
-    if isinstance(structure, (Ref, Given)):
+    """Rebuild ``structure`` with ``change(source)`` in place of every ``Ref`` and ``ScopeInput``."""
+    if isinstance(structure, (Ref, ScopeInput)):
         return change(structure)
     if isinstance(structure, list):
         return [fill(part, change) for part in cast("list[Any]", structure)]
@@ -100,12 +100,12 @@ def read_scope(network: Network) -> Scope:
         if call.refs:
             by_parent.setdefault(_path(call.layer)[:-1], []).append(call)
             by_layer.setdefault(call.layer.name, []).append(call)
-    reader = _Reader(by_parent, by_layer)
+    reader = _ScopeReader(by_parent, by_layer)
     scope = reader.read((), None, [""])
-    own = {ref: Given(index) for index, ref in enumerate(network.inputs)}
-    order = [own[refs[0]].index for refs in scope.given]
+    own = {ref: ScopeInput(index) for index, ref in enumerate(network.inputs)}
+    order = [own[refs[0]].index for refs in scope.inputs]
     scope.items = [_given(item, order) for item in scope.items]
-    scope.given = [(ref,) for ref in network.inputs]
+    scope.inputs = [(ref,) for ref in network.inputs]
     scope.outputs = [own.get(ref, ref) for ref in network.outputs]
     _in_branches(scope)
     _set_order(scope, [0])
@@ -116,7 +116,7 @@ def _given(item: Item, order: Sequence[int]) -> Item:
     """The item with the inputs in the model's order rather than in that of their first use."""
 
     def change(source: Source) -> Source:
-        return Given(order[source.index]) if isinstance(source, Given) else source
+        return ScopeInput(order[source.index]) if isinstance(source, ScopeInput) else source
 
     return Item(
         item.name,
@@ -134,7 +134,7 @@ def _path(layer: Layer) -> tuple[str, ...]:
 
 
 @dataclass
-class _Reader:
+class _ScopeReader:
     by_parent: dict[tuple[str, ...], list[Call]]
     by_layer: dict[str, list[Call]]
 
@@ -147,13 +147,13 @@ class _Reader:
                 if call.name.startswith(prefix) and re.fullmatch(name + r"(:\d+)?", call.name[len(prefix) :]):
                     use[call.name[len(prefix) :]] = call
         scope = Scope(path, layer, [], [])
-        given: dict[tuple[Ref, ...], Given] = {}
+        given: dict[tuple[Ref, ...], ScopeInput] = {}
         names = [{prefix + name for name in use} for use, prefix in zip(uses, prefixes, strict=True)]
 
         def source(refs: tuple[Ref, ...]) -> Source:
             if refs[0].call in names[0]:
                 return refs[0]
-            return given.setdefault(refs, Given(len(given)))
+            return given.setdefault(refs, ScopeInput(len(given)))
 
         for name in uses[0]:
             calls = tuple(use[name] for use in uses)
@@ -162,11 +162,11 @@ class _Reader:
                 continue
             args, kwargs = _over([(call.args, dict(call.kwargs)) for call in calls], source)
             scope.items.append(Item(calls[0].name, calls[0].layer, calls, args, kwargs))
-        scope.given = list(given)
+        scope.inputs = list(given)
         if layer is not None:
             containers = self.by_layer[layer.name]
             scope.outputs = list(sources(_over([call.args for call in containers], source)))
-            scope.given = list(given)
+            scope.inputs = list(given)
             _in_branches(scope)
         return scope
 
@@ -175,7 +175,7 @@ class _Reader:
         every = self.by_layer[layer.name]
         inner = self.read(_path(layer), layer, [f"{call.name}/" for call in every])
         places = [next(place for place, one in enumerate(every) if one.name == call.name) for call in calls]
-        args = tuple(source(tuple(refs[place] for place in places)) for refs in inner.given)
+        args = tuple(source(tuple(refs[place] for place in places)) for refs in inner.inputs)
         return Item(calls[0].name, layer, calls, args, {}, inner, tuple(places))
 
 

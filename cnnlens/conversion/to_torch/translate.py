@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from cnnlens.conversion.to_torch import rules
-from cnnlens.conversion.to_torch.flats import follows_flat
-from cnnlens.conversion.to_torch.held import Held, canonical_order, join_shapes
+from cnnlens.conversion.to_torch.call_site import CallSite, Results
+from cnnlens.conversion.to_torch.consumers import keeps_flat
 from cnnlens.conversion.to_torch.names import class_name, comment, identifier
-from cnnlens.conversion.to_torch.scopes import Given, Item, Scope, Source, fill, read_scope, sources
-from cnnlens.conversion.to_torch.use import Results, Use
+from cnnlens.conversion.to_torch.scopes import Item, Scope, ScopeInput, Source, fill, read_scope, sources
+from cnnlens.conversion.to_torch.value import Value, canonical_order, join_shapes
 from cnnlens.conversion.to_torch.weights import LayerWeights
 from cnnlens.conversion.to_torch.writer import POOL, ClassWriter, FileWriter, Statement
 from cnnlens.errors import CnnlensError, UnsupportedLayerError
@@ -38,8 +38,8 @@ class _Model:
     """A class that was written: how it holds what it is given, and what it gives."""
 
     writer: ClassWriter
-    given: list[tuple[tuple[int, ...], Any]]
-    outputs: list[Held]
+    inputs: list[tuple[tuple[int, ...], Any]]
+    outputs: list[Value]
 
 
 @dataclass
@@ -51,7 +51,7 @@ class Translator:
     refused: dict[str, str] = field(default_factory=dict[str, str])
     strict: set[str] = field(default_factory=set[str])
 
-    def run(self) -> tuple[FileWriter, ClassWriter, list[Held]]:
+    def run(self) -> tuple[FileWriter, ClassWriter, list[Value]]:
         """Convert, beginning anew while two uses of a layer contradict each other.
 
         Raises:
@@ -73,13 +73,13 @@ class Translator:
 
     def _top(self) -> _Model:
         scope = read_scope(self.network)
-        given: list[Held] = []
+        given: list[Value] = []
         for ref in self.network.inputs:
             shape = self.network.shape(ref)
             if shape is None:
                 raise UnsupportedLayerError(f"input '{printable(ref.name)}': the file does not state its shape")
             axis = self.network.calls_by_name[ref.call].channel_axis
-            given.append(Held(ref.name, shape, canonical_order(len(shape), axis), axis))
+            given.append(Value(ref.name, shape, canonical_order(len(shape), axis), axis))
         name = self.file.names.fresh(class_name(self.network.name))
         about = comment(self.network.name)
         names = ["x"] if len(given) == 1 else [identifier(ref.call) for ref in self.network.inputs]
@@ -102,7 +102,7 @@ class _ModelWriter:
         self.network = network
         self.version = version_tuple(network.source.keras_version)
         self.scope = scope
-        self.values: dict[Source, Held] = {}
+        self.values: dict[Source, Value] = {}
         self.last: dict[Source, int] = {}
         self.uses: dict[Source, int] = {}
         self.signatures: dict[str, Any] = {}
@@ -114,7 +114,7 @@ class _ModelWriter:
         return self.translator.file
 
     def write(
-        self, name: str, prefix: str, about: str, given: Sequence[Held], names: Sequence[str], canonical: bool = False
+        self, name: str, prefix: str, about: str, given: Sequence[Value], names: Sequence[str], canonical: bool = False
     ) -> _Model:
         """Write the class and give what its callers need to know.
 
@@ -126,7 +126,7 @@ class _ModelWriter:
         for index, (value, wanted) in enumerate(zip(given, names, strict=True)):
             parameter = wanted if wanted in POOL else self.out.locals.fresh(wanted)
             self.out.parameters.append(parameter)
-            self.values[Given(index)] = value.new(parameter)
+            self.values[ScopeInput(index)] = value.new(parameter)
         items = self.scope.items
         for position, item in enumerate(items):
             for source in sources((item.args, item.kwargs)):
@@ -147,8 +147,8 @@ class _ModelWriter:
         self.file.classes.append(self.out)
         return _Model(self.out, [(value.order, value.flat) for value in given], outputs)
 
-    def _canonical(self, outputs: list[Held]) -> list[Held]:
-        turned: list[Held] = []
+    def _canonical(self, outputs: list[Value]) -> list[Value]:
+        turned: list[Value] = []
         for value in outputs:
             made = value.canonical()
             if made.text != value.text and len(outputs) == 1:
@@ -164,13 +164,13 @@ class _ModelWriter:
         comments: list[str] = []
         self.temporaries = set()
         try:
-            held = self._held(item)
-            if held is None:  # what feeds it was refused
+            arguments = self._arguments(item)
+            if arguments is None:  # what feeds it was refused
                 results: Results = self._unknown(item)
             elif item.inner is not None:
-                results = self._nested(item, list(held[0]))
+                results = self._nested(item, list(arguments[0]))
             else:
-                results = self._converted(position, item, held, comments)
+                results = self._converted(position, item, arguments, comments)
         except (UnsupportedLayerError, *CONFIG_ERRORS) as error:
             if isinstance(error, _AgainError):
                 raise
@@ -181,15 +181,15 @@ class _ModelWriter:
     def _unknown(self, item: Item) -> Results:
         """Stand-ins for the results of what is refused, so that the layers behind it are looked at too."""
         made = [
-            Held("refused", shape, canonical_order(len(shape), item.axis), item.axis) if shape is not None else None
+            Value("refused", shape, canonical_order(len(shape), item.axis), item.axis) if shape is not None else None
             for shape in item.shapes
         ]
         if any(value is None for value in made):
             return []
-        known = cast("list[Held]", made)
+        known = cast("list[Value]", made)
         return known[0] if len(known) == 1 else known
 
-    def _held(self, item: Item) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+    def _arguments(self, item: Item) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
         found = sources((item.args, item.kwargs))
         if any(source not in self.values for source in found):
             return None
@@ -199,24 +199,24 @@ class _ModelWriter:
         if not strict and self.signatures.setdefault(item.layer.name, signature) != signature:
             raise _AgainError(item.layer.name)
 
-        def change(source: Source) -> Held:
+        def change(source: Source) -> Value:
             value = self.values[source]
             return value.canonical() if strict else value
 
         return fill(item.args, change), fill(item.kwargs, change)
 
     def _converted(
-        self, position: int, item: Item, held: tuple[tuple[Any, ...], dict[str, Any]], comments: list[str]
+        self, position: int, item: Item, arguments: tuple[tuple[Any, ...], dict[str, Any]], comments: list[str]
     ) -> Results:
         layer = item.layer
-        args, kwargs = held
+        args, kwargs = arguments
         for call in item.calls:
             if call.kwargs.get("training"):
                 raise UnsupportedLayerError("it is called with training=True, and what is written is for inference")
         if kwargs.get("mask") is not None:
             raise UnsupportedLayerError("it is called with a mask, which the converted model does not carry")
         kwargs = {name: value for name, value in kwargs.items() if name not in ("mask", "training")}
-        use = Use(
+        site = CallSite(
             kind=layer.kind,
             config=layer.config,
             version=self.version,
@@ -232,10 +232,10 @@ class _ModelWriter:
             out=self.out,
             temporary=self._temporary(position, item),
             comments=comments,
-            follows_flat=lambda: follows_flat(self.scope, Ref(item.name)),
+            keeps_flat=lambda: keeps_flat(self.scope, Ref(item.name)),
             nested=self._wrapped,
         )
-        return rules.convert(use, layer)
+        return rules.convert(site, layer)
 
     def _seen(self, layer: Layer) -> Shape | None:
         """The shape of a layer's first input over all its calls."""
@@ -257,16 +257,16 @@ class _ModelWriter:
 
     # -- models in models --------------------------------------------------------------------------------------------
 
-    def _nested(self, item: Item, args: list[Held]) -> Results:
+    def _nested(self, item: Item, args: list[Value]) -> Results:
         layer, scope = item.layer, item.inner
         assert scope is not None
         attribute, new = self.out.attribute(layer.name, identifier(layer.path[-1] if layer.path else layer.name))
         if layer.name not in self.models:
-            shapes = [join_shapes([self.network.shape(ref) for ref in refs]) if refs else None for refs in scope.given]
+            shapes = [join_shapes([self.network.shape(ref) for ref in refs]) if refs else None for refs in scope.inputs]
             if any(shape is None for shape in shapes):
                 raise UnsupportedLayerError("it is called on tensors whose numbers of axes differ or are not known")
             given = [
-                Held("", cast("Shape", shape), value.order, value.axis, value.flat)
+                Value("", cast("Shape", shape), value.order, value.axis, value.flat)
                 for value, shape in zip(args, shapes, strict=True)
             ]
             name = self.file.names.fresh(class_name(layer.path[-1] if layer.path else layer.name))
@@ -285,7 +285,7 @@ class _ModelWriter:
         text = f"self.{attribute}({', '.join(value.text for value in args)})"
         shapes = item.shapes
         made = [
-            Held("", shape if shape is not None else value.shape, value.order, value.axis, value.flat)
+            Value("", shape if shape is not None else value.shape, value.order, value.axis, value.flat)
             for value, shape in zip(model.outputs, shapes, strict=False)
         ]
         if len(made) == 1:
@@ -297,7 +297,7 @@ class _ModelWriter:
     def _temporary_name(self, wanted: str) -> str:
         return self.out.locals.fresh(wanted)
 
-    def _wrapped(self, network: Any, attribute: str, value: Held) -> Held:
+    def _wrapped(self, network: Any, attribute: str, value: Value) -> Value:
         """A network of its own inside a wrapper, as a class; ``value`` is what it is called on."""
         inner = cast("Network", network)
         name = self.file.names.fresh(class_name(inner.name if inner.name != "a wrapped model" else attribute))

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnlens import layout
-from cnnlens.conversion.to_torch.held import Flat
+from cnnlens.conversion.to_torch.value import FlatOrder
 from cnnlens.errors import CnnlensError, UnsupportedLayerError
 from cnnlens.network.graph import Layer
 from cnnlens.network.weight import Weight
@@ -55,7 +55,7 @@ class State(Mapping[str, Array]):
         return len(self.entries)
 
 
-def feature_order(flat: Flat) -> NDArray[np.int64]:
+def feature_order(flat: FlatOrder) -> NDArray[np.int64]:
     """Give for each feature as it is held its number in Keras' order."""
     numbers = np.arange(int(np.prod(flat.sizes))).reshape(flat.sizes)
     return numbers.transpose(flat.order).reshape(-1)
@@ -135,7 +135,7 @@ class LayerWeights:
         """Make an entry of the array as Keras has it."""
         return self.entry(role, lambda array: array)
 
-    def arranged(self, role: str, kind: str, flat: Flat | None = None) -> Entry:
+    def arranged(self, role: str, kind: str, flat: FlatOrder | None = None) -> Entry:
         """Make an entry in PyTorch's layout; ``flat`` is how the features that it goes with are held.
 
         Raises:

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from cnnlens.conversion.to_torch.held import Held
 from cnnlens.conversion.to_torch.helpers import HELPERS
 from cnnlens.conversion.to_torch.lines import broken, wrapped
 from cnnlens.conversion.to_torch.names import FILE_NAMES, MODULE_ATTRIBUTES, Names
+from cnnlens.conversion.to_torch.value import Value
 from cnnlens.conversion.to_torch.weights import Entry
 
 __all__ = ["ClassWriter", "FileWriter", "Mark"]
@@ -33,7 +33,7 @@ class Mark:
 
     names: tuple[str, ...]
     line: int
-    value: Held
+    value: Value
 
 
 @dataclass
@@ -42,7 +42,7 @@ class Statement:
 
     text: str
     comments: list[str]
-    marks: list[tuple[tuple[str, ...], Held]] = field(default_factory=list[tuple[tuple[str, ...], Held]])
+    marks: list[tuple[tuple[str, ...], Value]] = field(default_factory=list[tuple[tuple[str, ...], Value]])
 
 
 @dataclass
@@ -118,7 +118,7 @@ class ClassWriter:
 
     # -- text --------------------------------------------------------------------------------------------------------
 
-    def body(self) -> tuple[list[str], list[tuple[int, tuple[tuple[str, ...], Held]]]]:
+    def body(self) -> tuple[list[str], list[tuple[int, tuple[tuple[str, ...], Value]]]]:
         """Write the lines behind the class's first, and say for each mark how far behind it stands."""
         lines: list[str] = []
         if self.members:
@@ -129,7 +129,7 @@ class ClassWriter:
             lines.append("")
         result = "torch.Tensor" if not self.many else "tuple[torch.Tensor, ...]"
         lines += self._head(result)
-        marks: list[tuple[int, tuple[tuple[str, ...], Held]]] = []
+        marks: list[tuple[int, tuple[tuple[str, ...], Value]]] = []
         for statement in self.statements:
             lines += [line for one in statement.comments for line in wrapped(one, 8)]
             if statement.text:

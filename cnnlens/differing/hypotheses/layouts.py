@@ -21,7 +21,7 @@ from cnnlens.differing.cause import Cause, Causes, Kind
 from cnnlens.differing.moves import Chain, Flip, Move, Reshape, Transpose
 from cnnlens.differing.parts import Item
 
-__all__ = ["Box", "Plan", "Way", "plan"]
+__all__ = ["Box", "Way", "Ways", "plan"]
 
 Array: TypeAlias = NDArray[Any]
 Box: TypeAlias = tuple[int, ...]
@@ -54,7 +54,7 @@ class Way:
 
 
 @dataclass(frozen=True)
-class Plan:
+class Ways:
     """Holds the ways between two shapes, and where their values lie.
 
     Attributes:
@@ -80,7 +80,7 @@ class _Side:
     multiplier: tuple[int, int]
 
 
-def plan(a: Item, b: Item, boxes: Sequence[Box] = ()) -> Plan:
+def plan(a: Item, b: Item, boxes: Sequence[Box] = ()) -> Ways:
     """List the ways from ``b`` to ``a``; ``boxes`` are maps ``(C, *spatial)`` that may have been flattened in front."""
     kernel = a.is_kernel or b.is_kernel
     return _plan(_side(a, kernel), _side(b, kernel), tuple(boxes))
@@ -96,7 +96,7 @@ def _side(item: Item, kernel: bool) -> _Side:
 
 
 @lru_cache(maxsize=512)
-def _plan(a: _Side, b: _Side, boxes: tuple[Box, ...]) -> Plan:
+def _plan(a: _Side, b: _Side, boxes: tuple[Box, ...]) -> Ways:
     shape = a.chain.target
     places = _places(shape)
     flat = a.chain.back(places.reshape(-1))
@@ -110,7 +110,7 @@ def _plan(a: _Side, b: _Side, boxes: tuple[Box, ...]) -> Plan:
         elif not found[key].natural and way.causes != found[key].causes:
             found[key] = replace(found[key], others=(*found[key].others, way.causes)[:_NAMES])
     table = np.stack([sources[key] for key in found]) if found else np.zeros((0, *places.shape), np.int64)
-    return Plan(tuple(found.values()), flat.reshape(places.shape), table)
+    return Ways(tuple(found.values()), flat.reshape(places.shape), table)
 
 
 def _places(shape: tuple[int, ...]) -> Array:

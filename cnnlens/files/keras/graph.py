@@ -90,7 +90,7 @@ def read_graph(config: Mapping[str, Any]) -> Graph | None:
     body = _body(config)
     if body is None:
         return None
-    reader = _Reader()
+    reader = _GraphReader()
     outputs = reader.model(config, (), "", None)
     return Graph(reader.layers, reader.nodes, reader.inputs, list(_refs(outputs)), frozenset(reader.hidden))
 
@@ -132,7 +132,7 @@ class _Pending:
     needs: set[Key]
 
 
-class _Reader:
+class _GraphReader:
     def __init__(self) -> None:
         self.layers: list[LayerSpec] = []
         self.nodes: list[NodeSpec] = []

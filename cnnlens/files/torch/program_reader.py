@@ -46,7 +46,7 @@ def read_program(path: Any, place: str, data: Mapping[str, Any]) -> Program:
     Raises:
         FileRefusedError: it does not fit together; names the place.
     """
-    return _Reader(path, place, data).program()
+    return _ProgramReader(path, place, data).program()
 
 
 @dataclass
@@ -60,7 +60,7 @@ class _Scope:
         return Value(self.known.get(part.name, self.prefix + part.name)) if isinstance(part, Value) else part
 
 
-class _Reader:
+class _ProgramReader:
     def __init__(self, path: Any, place: str, data: Mapping[str, Any]) -> None:
         self.path = path
         self.place = place

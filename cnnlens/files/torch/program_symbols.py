@@ -29,7 +29,7 @@ def read_expression(text: str) -> Linear | None:
     if len(text) > _CHARACTERS:
         return None
     try:
-        reader = _Reader(text)
+        reader = _SymbolReader(text)
         found = reader.value(0)
         reader.end()
     except _UnreadableError:
@@ -50,7 +50,7 @@ def multiple_of(expression: Linear, symbols: frozenset[str]) -> int | None:
     return None
 
 
-class _Reader:
+class _SymbolReader:
     def __init__(self, text: str) -> None:
         self._tokens: list[tuple[str, str]] = []
         at = 0

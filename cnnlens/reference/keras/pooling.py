@@ -60,12 +60,12 @@ class Pooling(_Pooled):
         divisor = config.get("divisor_override")
         self.divisor = None if divisor is None else whole(divisor, "divisor_override")
 
-    def plans(self, sizes: Sequence[int]) -> list[Plan]:
+    def plans(self, sizes: Sequence[int]) -> list[AxisWindows]:
         """List the windows on each spatial axis of these sizes."""
         geometry = zip(sizes, self.window, self.strides, self.dilation, self.edges, strict=True)
         return [self._plan(*axis) for axis in geometry]
 
-    def _plan(self, size: int, window: int, stride: int, gap: int, edges: tuple[int, int]) -> Plan:
+    def _plan(self, size: int, window: int, stride: int, gap: int, edges: tuple[int, int]) -> AxisWindows:
         extent = (window - 1) * gap + 1
         before, after = edges
         if self.padding == "same":
@@ -76,7 +76,7 @@ class Pooling(_Pooled):
             count = -(-room // stride) + 1
             # A window must start on the input or on the padding in front of it.
             count -= (count - 1) * stride >= size + before
-        return Plan(window, stride, gap, before, after, count)
+        return AxisWindows(window, stride, gap, before, after, count)
 
     def pads(self, sizes: Sequence[int]) -> Pads:
         """Count cells in front of and behind each axis."""
@@ -107,7 +107,7 @@ class Pooling(_Pooled):
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class AxisWindows:
     """The windows on one axis: cells taken, their distances, cells that hang over both edges, how many windows."""
 
     window: int
@@ -118,7 +118,7 @@ class Plan:
     count: int
 
 
-def pool(x: Array, axes: Sequence[int], plans: Sequence[Plan], divisor: Array | int | None) -> Array:
+def pool(x: Array, axes: Sequence[int], plans: Sequence[AxisWindows], divisor: Array | int | None) -> Array:
     """Maximum of ``x`` over boxes on ``axes``, or the sum over ``divisor``; NaN anywhere in a window makes NaN.
 
     In blocks of images, so that the second axis' pass finds the first one's result in the cache.
@@ -138,7 +138,7 @@ def pool(x: Array, axes: Sequence[int], plans: Sequence[Plan], divisor: Array | 
     return out
 
 
-def _along(x: Array, axis: int, plan: Plan, *, maximum: bool, out: Array | None) -> Array:
+def _along(x: Array, axis: int, plan: AxisWindows, *, maximum: bool, out: Array | None) -> Array:
     """Maximum or sum over windows on one axis."""
     window, stride, gap, before, count = plan.window, plan.stride, plan.gap, plan.before, plan.count
     combine = np.maximum if maximum else np.add
@@ -172,7 +172,7 @@ def _reach(size: int, offset: int, stride: int, count: int) -> tuple[int, int]:
     return first, max(min((size - 1 - offset) // stride + 1, count), first)
 
 
-def _cells(x: Array, axes: Sequence[int], plans: Sequence[Plan], *, padded: bool) -> Array:
+def _cells(x: Array, axes: Sequence[int], plans: Sequence[AxisWindows], *, padded: bool) -> Array:
     """The number of cells in each window, ready to broadcast: real ones, or with the padding (but nothing beyond)."""
     total = np.ones((1,) * x.ndim, x.dtype)
     for axis, plan in zip(axes, plans, strict=True):

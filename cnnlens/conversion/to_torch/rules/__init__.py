@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from cnnlens.conversion.to_torch.call_site import RULES, CallSite, Results
 from cnnlens.conversion.to_torch.rules import activations as _activations
 from cnnlens.conversion.to_torch.rules import bare
 from cnnlens.conversion.to_torch.rules import convolution as _convolution
@@ -16,7 +17,6 @@ from cnnlens.conversion.to_torch.rules import scaling as _scaling
 from cnnlens.conversion.to_torch.rules import shaping as _shaping
 from cnnlens.conversion.to_torch.rules import transposed as _transposed
 from cnnlens.conversion.to_torch.rules import wrappers as _wrappers
-from cnnlens.conversion.to_torch.use import RULES, Results, Use
 from cnnlens.errors import UnsupportedLayerError
 from cnnlens.network.graph import Layer
 from cnnlens.reference import Operation
@@ -56,21 +56,21 @@ def operation_of(layer: Layer) -> Operation:
     return layer.operation
 
 
-def convert(use: Use, layer: Layer | None = None) -> Results:
-    """Write the layer's code through ``use``.
+def convert(site: CallSite, layer: Layer | None = None) -> Results:
+    """Write the layer's code through ``site``.
 
     Raises:
         UnsupportedLayerError: PyTorch cannot express it, or no rule is written for it.
     """
-    if isinstance(use.operation, (BareOperation, KerasTwoOperation)):
-        return bare.convert(use)
-    if use.kind == "SpectralNormalization":
+    if isinstance(site.operation, (BareOperation, KerasTwoOperation)):
+        return bare.convert(site)
+    if site.kind == "SpectralNormalization":
         # At inference Keras calls the inner layer as it is: its stored kernel is the normalised one.
-        use.note("spectral", "Spectral normalisation acts in training; the stored kernel is normalised already.")
-        use.kind, use.config = use.operation.kind, use.operation.config
-    found = RULES.get(use.kind)
-    if use.kind in REFUSED:
-        raise UnsupportedLayerError(REFUSED[use.kind])
+        site.note("spectral", "Spectral normalisation acts in training; the stored kernel is normalised already.")
+        site.kind, site.config = site.operation.kind, site.operation.config
+    found = RULES.get(site.kind)
+    if site.kind in REFUSED:
+        raise UnsupportedLayerError(REFUSED[site.kind])
     if found is None:
-        raise UnsupportedLayerError(f"no PyTorch code is known for a {printable(use.kind)}")
-    return found(use)
+        raise UnsupportedLayerError(f"no PyTorch code is known for a {printable(site.kind)}")
+    return found(site)

@@ -9,8 +9,8 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnlens.conversion.to_torch.held import Held
-from cnnlens.conversion.to_torch.use import RULES, Results, Use
+from cnnlens.conversion.to_torch.call_site import RULES, CallSite, Results
+from cnnlens.conversion.to_torch.value import Value
 from cnnlens.conversion.to_torch.weights import Entry, LayerWeights
 from cnnlens.reference.operation import build_layer
 from cnnlens.text import printable
@@ -19,17 +19,17 @@ __all__ = ["LAYERS", "Move", "Settings", "ints", "tensor_of"]
 
 Settings = Mapping[str, Any]
 Array = NDArray[Any]
-Move = Callable[[Use, list[Any], Settings], Results]
+Move = Callable[[CallSite, list[Any], Settings], Results]
 
 
-def tensor_of(use: Use, value: Any) -> Held:
+def tensor_of(site: CallSite, value: Any) -> Value:
     """Write the tensor that an operand is, in Keras' order of features.
 
     Raises:
         UnsupportedLayerError: it is a constant.
     """
-    if not isinstance(value, Held):
-        raise use.refuse("an op on constants alone is not converted")
+    if not isinstance(value, Value):
+        raise site.refuse("an op on constants alone is not converted")
     return value.plain()
 
 
@@ -40,14 +40,14 @@ def ints(value: Any) -> list[int]:
 
 
 def _as_layer(kind: str, roles: tuple[str, ...] = ()) -> Move:
-    def convert(use: Use, operands: list[Any], settings: Settings) -> Results:
-        x = tensor_of(use, operands[0])
+    def convert(site: CallSite, operands: list[Any], settings: Settings) -> Results:
+        x = tensor_of(site, operands[0])
         rank = x.rank - 2
         config: dict[str, Any] = dict(settings)
         arrays: dict[str, Array] = {}
         for role, value in zip(roles, operands[1:], strict=True):
             if not isinstance(value, np.ndarray):
-                raise use.refuse("a convolution by a kernel that the network computes is not converted")
+                raise site.refuse("a convolution by a kernel that the network computes is not converted")
             arrays[role] = cast("Array", value)
         if roles:
             first, last = arrays[roles[0]].shape, arrays[roles[-1]].shape
@@ -62,10 +62,10 @@ def _as_layer(kind: str, roles: tuple[str, ...] = ()) -> Move:
         named = kind.format(rank)
         operation = build_layer(named, None, config, (3,))
         if operation is None or named not in RULES:
-            raise use.refuse(f"no PyTorch code is known for {printable(named)}")
+            raise site.refuse(f"no PyTorch code is known for {printable(named)}")
         one = replace(
-            use, kind=named, config=config, operation=operation, args=(x,), kwargs={},
-            weights=_Constants(use.weights, arrays),
+            site, kind=named, config=config, operation=operation, args=(x,), kwargs={},
+            weights=_Constants(site.weights, arrays),
         )  # fmt: skip
         return RULES[named](one)
 
@@ -95,13 +95,13 @@ class _Constants(LayerWeights):
         return Entry(lambda: change(self.constants[role]), self.dtype(role))
 
 
-def _resize(use: Use, operands: list[Any], settings: Settings) -> Held:
+def _resize(site: CallSite, operands: list[Any], settings: Settings) -> Value:
     config = {**settings, "height": ints(settings["size"])[0], "width": ints(settings["size"])[1]}
     operation = build_layer("Resizing", None, config, (3,))
     assert operation is not None
-    x = tensor_of(use, operands[0])
-    made = RULES["Resizing"](replace(use, kind="Resizing", config=config, operation=operation, args=(x,), kwargs={}))
-    assert isinstance(made, Held)
+    x = tensor_of(site, operands[0])
+    made = RULES["Resizing"](replace(site, kind="Resizing", config=config, operation=operation, args=(x,), kwargs={}))
+    assert isinstance(made, Value)
     return made
 
 

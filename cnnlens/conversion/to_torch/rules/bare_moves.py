@@ -13,171 +13,171 @@ from typing import Any, cast
 
 import numpy as np
 
-from cnnlens.conversion.to_torch.held import Held, listed, shown
+from cnnlens.conversion.to_torch.call_site import CallSite, Results
 from cnnlens.conversion.to_torch.names import comment, literal
 from cnnlens.conversion.to_torch.rules.bare_layers import LAYERS, Move, Settings, ints, tensor_of
 from cnnlens.conversion.to_torch.rules.merging import alike_held
 from cnnlens.conversion.to_torch.rules.shaping import renamed, reshaped
-from cnnlens.conversion.to_torch.use import Results, Use
+from cnnlens.conversion.to_torch.value import Value, listed, shown
 
 __all__ = ["MOVES"]
 
 
-def _tensors(use: Use, value: Any) -> list[Held]:
+def _tensors(site: CallSite, value: Any) -> list[Value]:
     items = list(cast("Sequence[Any]", value)) if isinstance(value, (list, tuple)) else [value]
-    return [tensor_of(use, item) for item in items]
+    return [tensor_of(site, item) for item in items]
 
 
-def _based(use: Use, x: Held) -> Held:
+def _based(site: CallSite, x: Value) -> Value:
     """``x`` as a variable or a call, so that a method or a subscript can follow."""
-    return x if x.text.isidentifier() or x.text.endswith(")") else x.new(use.let(x.text, "inner"))
+    return x if x.text.isidentifier() or x.text.endswith(")") else x.new(site.let(x.text, "inner"))
 
 
-def _reshape(use: Use, operands: list[Any], settings: Settings) -> Held:
-    x = tensor_of(use, operands[0])
+def _reshape(site: CallSite, operands: list[Any], settings: Settings) -> Value:
+    x = tensor_of(site, operands[0])
     wanted = cast("Sequence[Any]", settings.get("newshape", settings.get("shape")))
     sizes = [-1 if size is None else int(size) for size in wanted]
-    shape = use.shape
+    shape = site.shape
     if sizes and shape[0] is None and shape[1:] and sizes[0] == -1 and x.shape[0] is None and _keeps_batch(x, shape):
-        return reshaped(use, x, shape, sizes)
+        return reshaped(site, x, shape, sizes)
     x = x.keras()
-    return Held(f"{x.text}.reshape({listed(sizes)})", shape, tuple(range(len(shape))), use.axis)
+    return Value(f"{x.text}.reshape({listed(sizes)})", shape, tuple(range(len(shape))), site.axis)
 
 
-def _keeps_batch(x: Held, shape: Sequence[int | None]) -> bool:
+def _keeps_batch(x: Value, shape: Sequence[int | None]) -> bool:
     if None in x.shape[1:] or None in shape[1:]:
         return False
     return math.prod(cast("Sequence[int]", x.shape[1:])) == math.prod(cast("Sequence[int]", shape[1:]))
 
 
-def _transpose(use: Use, operands: list[Any], settings: Settings) -> Held:
-    x = tensor_of(use, operands[0])
+def _transpose(site: CallSite, operands: list[Any], settings: Settings) -> Value:
+    x = tensor_of(site, operands[0])
     axes = settings.get("axes")
     order = list(reversed(range(x.rank))) if axes is None else [axis % x.rank for axis in ints(axes)]
-    return _named_anew(use, x, order)
+    return _named_anew(site, x, order)
 
 
-def _named_anew(use: Use, x: Held, order: Sequence[int]) -> Held:
-    use.comments.append(f"Keras transposes to ({listed(order)}), which names the axes anew; nothing has to move here.")
-    return renamed(x, order, use.shape, use.axis)
+def _named_anew(site: CallSite, x: Value, order: Sequence[int]) -> Value:
+    site.comments.append(f"Keras transposes to ({listed(order)}), which names the axes anew; nothing has to move here.")
+    return renamed(x, order, site.shape, site.axis)
 
 
-def _moveaxis(use: Use, operands: list[Any], settings: Settings) -> Held:
-    x = tensor_of(use, operands[0])
+def _moveaxis(site: CallSite, operands: list[Any], settings: Settings) -> Value:
+    x = tensor_of(site, operands[0])
     source = [axis % x.rank for axis in ints(settings["source"])]
     target = [axis % x.rank for axis in ints(settings["destination"])]
     order = [axis for axis in range(x.rank) if axis not in source]
     for place, axis in sorted(zip(target, source, strict=True)):
         order.insert(place, axis)
-    return _named_anew(use, x, order)
+    return _named_anew(site, x, order)
 
 
-def _swapaxes(use: Use, operands: list[Any], settings: Settings) -> Held:
-    x = tensor_of(use, operands[0])
+def _swapaxes(site: CallSite, operands: list[Any], settings: Settings) -> Value:
+    x = tensor_of(site, operands[0])
     order = list(range(x.rank))
     first, second = int(settings["axis1"]) % x.rank, int(settings["axis2"]) % x.rank
     order[first], order[second] = order[second], order[first]
-    return _named_anew(use, x, order)
+    return _named_anew(site, x, order)
 
 
-def _expand_dims(use: Use, operands: list[Any], settings: Settings) -> Held:
-    x = _based(use, tensor_of(use, operands[0]))
+def _expand_dims(site: CallSite, operands: list[Any], settings: Settings) -> Value:
+    x = _based(site, tensor_of(site, operands[0]))
     rank = x.rank + len(ints(settings.get("axis", 0)))
     new = sorted(axis % rank for axis in ints(settings.get("axis", 0)))
     kept = [axis for axis in range(rank) if axis not in new]
     # The new axes go behind the others as they are held, which needs no thought about where they stand.
     order = (*(kept[axis] for axis in x.order), *new)
-    return Held(f"{x.text}[..., {', '.join(['None'] * len(new))}]", use.shape, order, use.axis)
+    return Value(f"{x.text}[..., {', '.join(['None'] * len(new))}]", site.shape, order, site.axis)
 
 
-def _squeeze(use: Use, operands: list[Any], settings: Settings) -> Held:
-    x = _based(use, tensor_of(use, operands[0]))
+def _squeeze(site: CallSite, operands: list[Any], settings: Settings) -> Value:
+    x = _based(site, tensor_of(site, operands[0]))
     axis = settings.get("axis")
     gone = [place for place, size in enumerate(x.shape) if size == 1] if axis is None else ints(axis)
     places = x.places(gone)
     dims = str(places[0]) if len(places) == 1 else f"({listed(places)})"
-    return Held(f"{x.text}.squeeze({dims})", use.shape, x.without(gone), use.axis)
+    return Value(f"{x.text}.squeeze({dims})", site.shape, x.without(gone), site.axis)
 
 
-def _concatenate(use: Use, operands: list[Any], settings: Settings) -> Held:
-    values = alike_held(_tensors(use, operands[0]))
+def _concatenate(site: CallSite, operands: list[Any], settings: Settings) -> Value:
+    values = alike_held(_tensors(site, operands[0]))
     place = values[0].place(int(settings.get("axis", 0)))
     text = f"torch.cat([{', '.join(value.text for value in values)}], dim={place})"
-    return replace(values[0], text=text, shape=use.shape, axis=use.axis)
+    return replace(values[0], text=text, shape=site.shape, axis=site.axis)
 
 
-def _stack(use: Use, operands: list[Any], settings: Settings) -> Held:
-    values = alike_held(_tensors(use, operands[0]))
+def _stack(site: CallSite, operands: list[Any], settings: Settings) -> Value:
+    values = alike_held(_tensors(site, operands[0]))
     rank = values[0].rank + 1
     new = int(settings.get("axis", 0)) % rank
     kept = [axis for axis in range(rank) if axis != new]
     order = (*(kept[axis] for axis in values[0].order), new)
     text = f"torch.stack([{', '.join(value.text for value in values)}], dim=-1)"
-    return Held(text, use.shape, order, use.axis)
+    return Value(text, site.shape, order, site.axis)
 
 
-def _parts(use: Use, text: str, order: Sequence[int], name: str = "parts") -> list[Held]:
-    base = use.let(text, name)
+def _parts(site: CallSite, text: str, order: Sequence[int], name: str = "parts") -> list[Value]:
+    base = site.let(text, name)
     return [
-        Held(f"{base}[{index}]", shape if shape is not None else (), tuple(order), use.axis)
-        for index, shape in enumerate(use.shapes)
+        Value(f"{base}[{index}]", shape if shape is not None else (), tuple(order), site.axis)
+        for index, shape in enumerate(site.shapes)
     ]
 
 
-def _unstack(use: Use, operands: list[Any], settings: Settings) -> Results:
-    x = tensor_of(use, operands[0])
+def _unstack(site: CallSite, operands: list[Any], settings: Settings) -> Results:
+    x = tensor_of(site, operands[0])
     axis = int(settings.get("axis", 0))
-    return _parts(use, f"torch.unbind({x.text}, dim={x.place(axis)})", x.without([axis]))
+    return _parts(site, f"torch.unbind({x.text}, dim={x.place(axis)})", x.without([axis]))
 
 
-def _split(use: Use, operands: list[Any], settings: Settings) -> Results:
-    x = tensor_of(use, operands[0])
+def _split(site: CallSite, operands: list[Any], settings: Settings) -> Results:
+    x = tensor_of(site, operands[0])
     axis = int(settings.get("axis", 0) or 0)
     sections = settings["indices_or_sections"]
     how = str(int(sections)) if isinstance(sections, int) else shown(tuple(ints(sections)))
-    return _parts(use, f"torch.tensor_split({x.text}, {how}, dim={x.place(axis)})", x.order)
+    return _parts(site, f"torch.tensor_split({x.text}, {how}, dim={x.place(axis)})", x.order)
 
 
-def _split_by_size(use: Use, operands: list[Any], settings: Settings) -> Results:
+def _split_by_size(site: CallSite, operands: list[Any], settings: Settings) -> Results:
     sizes = settings["num_or_size_splits"]
     if isinstance(sizes, (list, tuple)):
         sizes = [int(place) for place in np.cumsum(cast("Sequence[int]", sizes))[:-1]]
-    return _split(use, operands, {**settings, "indices_or_sections": sizes})
+    return _split(site, operands, {**settings, "indices_or_sections": sizes})
 
 
-def _pad(use: Use, operands: list[Any], settings: Settings) -> Held:
-    x = tensor_of(use, operands[0])
+def _pad(site: CallSite, operands: list[Any], settings: Settings) -> Value:
+    x = tensor_of(site, operands[0])
     width = settings["pad_width"]
     pairs: list[Any] = [width] if isinstance(width, int) else list(cast("Sequence[Any]", width))
     if all(isinstance(item, int) for item in pairs):
         pairs = [[pairs[0], pairs[-1]]] * x.rank
     elif len(pairs) == 1:
         pairs = pairs * x.rank
-    held = [ints(pairs[axis]) for axis in x.order]
+    pads = [ints(pairs[axis]) for axis in x.order]
     mode = str(settings.get("mode") or "constant").lower()
     if mode == "constant":
-        while held and held[0] == [0, 0]:
-            held.pop(0)
-        flat = [number for pair in reversed(held) for number in pair]
+        while pads and pads[0] == [0, 0]:
+            pads.pop(0)
+        flat = [number for pair in reversed(pads) for number in pair]
         value = settings.get("constant_values") or 0
         more = f", value={literal(float(value))}" if value else ""
-        return replace(x, text=f"F.pad({x.text}, ({listed(flat)}){more})" if flat else x.text, shape=use.shape)
+        return replace(x, text=f"F.pad({x.text}, ({listed(flat)}){more})" if flat else x.text, shape=site.shape)
     # PyTorch reflects on the last axes of what has two in front alone; by index it works on any.
-    helper = use.helper("mirror_pad")
+    helper = site.helper("mirror_pad")
     text = x.text
-    for place, (before, after) in enumerate(held):
+    for place, (before, after) in enumerate(pads):
         if before or after:
             text = f"{helper}({text}, {place}, {before}, {after}, {mode == 'symmetric'})"
-    return replace(x, text=text, shape=use.shape)
+    return replace(x, text=text, shape=site.shape)
 
 
-def _getitem(use: Use, operands: list[Any], settings: Settings) -> Held:
-    x = _based(use, tensor_of(use, operands[0]))
+def _getitem(site: CallSite, operands: list[Any], settings: Settings) -> Value:
+    x = _based(site, tensor_of(site, operands[0]))
     key = operands[1]
     parts: list[Any] = list(cast("Sequence[Any]", key)) if isinstance(key, (list, tuple)) else [key]
     named = sum(1 for part in parts if part is not None and part is not Ellipsis)
-    if any(isinstance(part, (Held, np.ndarray, list)) for part in parts) or named > x.rank:
-        raise use.refuse("indexing by arrays is not converted")
+    if any(isinstance(part, (Value, np.ndarray, list)) for part in parts) or named > x.rank:
+        raise site.refuse("indexing by arrays is not converted")
     if Ellipsis in parts:
         place = parts.index(Ellipsis)
         parts[place : place + 1] = [slice(None)] * (x.rank - named)
@@ -196,7 +196,7 @@ def _getitem(use: Use, operands: list[Any], settings: Settings) -> Held:
     flips = [axis for axis, cut in enumerate(cuts) if isinstance(cut, slice) and (cast("Any", cut).step or 1) < 0]
     if flips:
         if any(cuts[axis] != slice(None, None, -1) for axis in flips):
-            raise use.refuse("a slice that goes backwards, other than [::-1], is not converted")
+            raise site.refuse("a slice that goes backwards, other than [::-1], is not converted")
         x = x.new(f"{x.text}.flip({listed(x.places(flips))})")
         cuts = [slice(None) if axis in flips else cut for axis, cut in enumerate(cuts)]
     subscript = [_cut(cuts[axis]) for axis in x.order]
@@ -208,7 +208,7 @@ def _getitem(use: Use, operands: list[Any], settings: Settings) -> Held:
     order = [kept[axis] for axis in x.order if axis in kept]
     if new:
         text = f"{text}[..., {', '.join(['None'] * len(new))}]"
-    return Held(text, use.shape, (*order, *new), use.axis)
+    return Value(text, site.shape, (*order, *new), site.axis)
 
 
 def _cut(part: Any) -> str:
@@ -220,124 +220,124 @@ def _cut(part: Any) -> str:
     return str(int(part))
 
 
-def _slice(use: Use, operands: list[Any], settings: Settings) -> Held:
+def _slice(site: CallSite, operands: list[Any], settings: Settings) -> Value:
     sizes = cast("Sequence[int]", settings.get("shape", settings.get("size")))
     starts = cast("Sequence[int]", operands[1])
     keys = [
         slice(int(start), None if size == -1 else int(start) + int(size))
         for start, size in zip(starts, sizes, strict=True)
     ]
-    return _getitem(use, [operands[0], keys], {})
+    return _getitem(site, [operands[0], keys], {})
 
 
-def _repeat(use: Use, operands: list[Any], settings: Settings) -> Held:
-    x = tensor_of(use, operands[0])
+def _repeat(site: CallSite, operands: list[Any], settings: Settings) -> Value:
+    x = tensor_of(site, operands[0])
     axis, repeats = settings.get("axis"), settings["repeats"]
     if isinstance(repeats, (list, tuple)) and len(cast("Sequence[int]", repeats)) == 1:
         repeats = cast("Sequence[int]", repeats)[0]
     if not isinstance(repeats, int):
-        raise use.refuse("a different number of repeats for each place is not converted")
+        raise site.refuse("a different number of repeats for each place is not converted")
     if axis is None:
         x = x.keras()
-        return Held(f"torch.repeat_interleave({x.text}, {repeats})", use.shape, (0,), use.axis)
+        return Value(f"torch.repeat_interleave({x.text}, {repeats})", site.shape, (0,), site.axis)
     text = f"torch.repeat_interleave({x.text}, {repeats}, dim={x.place(int(axis))})"
-    return replace(x, text=text, shape=use.shape)
+    return replace(x, text=text, shape=site.shape)
 
 
-def _tile(use: Use, operands: list[Any], settings: Settings) -> Held:
-    x = _based(use, tensor_of(use, operands[0]))
+def _tile(site: CallSite, operands: list[Any], settings: Settings) -> Value:
+    x = _based(site, tensor_of(site, operands[0]))
     repeats = ints(settings.get("repeats", settings.get("multiples")))
     if len(repeats) > x.rank:
         x = x.keras()
-        return Held(f"{x.text}.tile({listed(repeats)})", use.shape, tuple(range(len(repeats))), use.axis)
+        return Value(f"{x.text}.tile({listed(repeats)})", site.shape, tuple(range(len(repeats))), site.axis)
     full = [1] * (x.rank - len(repeats)) + repeats
-    return replace(x, text=f"{x.text}.tile({listed(full[axis] for axis in x.order)})", shape=use.shape)
+    return replace(x, text=f"{x.text}.tile({listed(full[axis] for axis in x.order)})", shape=site.shape)
 
 
-def _take(use: Use, operands: list[Any], settings: Settings) -> Held:
-    x = _based(use, tensor_of(use, operands[0]))
+def _take(site: CallSite, operands: list[Any], settings: Settings) -> Value:
+    x = _based(site, tensor_of(site, operands[0]))
     axis = settings.get("axis")
-    if axis is None or isinstance(operands[1], Held):
-        raise use.refuse("it takes by indices that a tensor gives, or from all values at once")
+    if axis is None or isinstance(operands[1], Value):
+        raise site.refuse("it takes by indices that a tensor gives, or from all values at once")
     index = np.asarray(operands[1])
     place = x.place(int(axis))
     if index.ndim == 0:
-        return Held(f"{x.text}.select({place}, {int(index)})", use.shape, x.without([int(axis)]), use.axis)
+        return Value(f"{x.text}.select({place}, {int(index)})", site.shape, x.without([int(axis)]), site.axis)
     if index.ndim != 1 or index.size > 64:
-        raise use.refuse("it takes by an array of indices with several axes, or by a long one")
+        raise site.refuse("it takes by an array of indices with several axes, or by a long one")
     size = x.shape[int(axis) % x.rank]
     places = [int(one) + (size or 0) if one < 0 else int(one) for one in index]
     cuts = [":"] * place + [f"[{listed(places)}]"]
-    return replace(x, text=f"{x.text}[{', '.join(cuts)}]", shape=use.shape)
+    return replace(x, text=f"{x.text}[{', '.join(cuts)}]", shape=site.shape)
 
 
-def _broadcast_to(use: Use, operands: list[Any], settings: Settings) -> Held:
-    x = _based(use, tensor_of(use, operands[0]))
+def _broadcast_to(site: CallSite, operands: list[Any], settings: Settings) -> Value:
+    x = _based(site, tensor_of(site, operands[0]))
     sizes = ints(settings["shape"])
     if len(sizes) != x.rank:
         x = x.keras()
-        return Held(f"{x.text}.expand({listed(sizes)})", use.shape, tuple(range(len(sizes))), use.axis)
-    return replace(x, text=f"{x.text}.expand({listed(sizes[axis] for axis in x.order)})", shape=use.shape)
+        return Value(f"{x.text}.expand({listed(sizes)})", site.shape, tuple(range(len(sizes))), site.axis)
+    return replace(x, text=f"{x.text}.expand({listed(sizes[axis] for axis in x.order)})", shape=site.shape)
 
 
-def _ravel(use: Use, operands: list[Any], settings: Settings) -> Held:
-    x = tensor_of(use, operands[0]).keras()
-    return Held(f"{x.text}.flatten()", use.shape, (0,), use.axis)
+def _ravel(site: CallSite, operands: list[Any], settings: Settings) -> Value:
+    x = tensor_of(site, operands[0]).keras()
+    return Value(f"{x.text}.flatten()", site.shape, (0,), site.axis)
 
 
-def _one_hot(use: Use, operands: list[Any], settings: Settings) -> Held:
-    x = tensor_of(use, operands[0])
+def _one_hot(site: CallSite, operands: list[Any], settings: Settings) -> Value:
+    x = tensor_of(site, operands[0])
     count = int(settings.get("num_classes", settings.get("depth", 0)))
     axis = int(settings.get("axis", -1)) % (x.rank + 1)
     kept = [place for place in range(x.rank + 1) if place != axis]
     order = (*(kept[place] for place in x.order), axis)
-    helper = use.helper("one_hot")
-    return Held(f"{helper}({x.text}, {count})", use.shape, order, use.axis)
+    helper = site.helper("one_hot")
+    return Value(f"{helper}({x.text}, {count})", site.shape, order, site.axis)
 
 
 # -- products ----------------------------------------------------------------------------------------------------------
 
 
-def _matmul(use: Use, operands: list[Any], settings: Settings) -> Held:
+def _matmul(site: CallSite, operands: list[Any], settings: Settings) -> Value:
     texts: list[str] = []
     for index, value in enumerate(operands):
-        if not isinstance(value, Held):
-            raise use.refuse("a product with a constant is not converted")
+        if not isinstance(value, Value):
+            raise site.refuse("a product with a constant is not converted")
         x = value.keras()
         turned = bool(settings.get(f"transpose_{'ab'[index]}"))
-        texts.append(f"{_based(use, x).text}.mT" if turned else x.text)
-    shape = use.shape
-    return Held(f"torch.matmul({texts[0]}, {texts[1]})", shape, tuple(range(len(shape))), use.axis)
+        texts.append(f"{_based(site, x).text}.mT" if turned else x.text)
+    shape = site.shape
+    return Value(f"torch.matmul({texts[0]}, {texts[1]})", shape, tuple(range(len(shape))), site.axis)
 
 
-def _einsum(use: Use, operands: list[Any], settings: Settings) -> Held:
+def _einsum(site: CallSite, operands: list[Any], settings: Settings) -> Value:
     equation = str(settings["subscripts"]).replace(" ", "")
     letters, arrow, made = equation.partition("->")
     if not arrow or "." in equation or not all(part.isascii() and part.isalpha() for part in letters.split(",")):
-        raise use.refuse(f"the equation '{comment(equation)}' is none that is converted")
+        raise site.refuse(f"the equation '{comment(equation)}' is none that is converted")
     texts: list[str] = []
     parts: list[str] = []
     for part, value in zip(letters.split(","), operands, strict=True):
-        x = tensor_of(use, value)
+        x = tensor_of(site, value)
         texts.append(x.text)
         parts.append("".join(part[axis] for axis in x.order))
     if made and not (made.isascii() and made.isalpha()):
-        raise use.refuse(f"the equation '{comment(equation)}' is none that is converted")
+        raise site.refuse(f"the equation '{comment(equation)}' is none that is converted")
     text = f'torch.einsum("{",".join(parts)}->{made}", {", ".join(texts)})'
-    return Held(text, use.shape, tuple(range(len(made))), use.axis)
+    return Value(text, site.shape, tuple(range(len(made))), site.axis)
 
 
-def _tensordot(use: Use, operands: list[Any], settings: Settings) -> Held:
-    first, second = (tensor_of(use, value).keras() for value in operands)
+def _tensordot(site: CallSite, operands: list[Any], settings: Settings) -> Value:
+    first, second = (tensor_of(site, value).keras() for value in operands)
     axes = settings.get("axes", 2)
     if isinstance(axes, int):
         dims = str(axes)
     else:
         pair = [ints(one) for one in cast("Sequence[Any]", axes)]
         dims = f"([{listed(pair[0])}], [{listed(pair[1])}])"
-    shape = use.shape
+    shape = site.shape
     text = f"torch.tensordot({first.text}, {second.text}, dims={dims})"
-    return Held(text, shape, tuple(range(len(shape))), use.axis)
+    return Value(text, shape, tuple(range(len(shape))), site.axis)
 
 
 MOVES: dict[str, Move] = {

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import cast
 
-from cnnlens.conversion.to_torch.held import Held
+from cnnlens.conversion.to_torch.call_site import CallSite, rule
 from cnnlens.conversion.to_torch.rules.activations import activated
 from cnnlens.conversion.to_torch.rules.padding import Padding, alike, padded, padding_of, spatial, to_maps
-from cnnlens.conversion.to_torch.use import Use, rule
+from cnnlens.conversion.to_torch.value import Value
 from cnnlens.conversion.to_torch.weights import Entry
 from cnnlens.reference.keras.convolution import Convolution, DepthwiseConvolution, SeparableConvolution
 
@@ -16,8 +16,8 @@ __all__: list[str] = []
 Spatial = Convolution | DepthwiseConvolution | SeparableConvolution
 
 
-def _plan(use: Use, operation: Spatial) -> Padding:
-    shape = use.x.shape if use.seen is None else use.seen
+def _plan(site: CallSite, operation: Spatial) -> Padding:
+    shape = site.x.shape if site.seen is None else site.seen
     return padding_of(
         operation.padding,
         spatial(shape, operation.channels_first),
@@ -43,89 +43,91 @@ def _settings(operation: Spatial, plan: Padding, *, groups: int = 1, bias: bool 
     return "".join(f", {part}" for part in parts)
 
 
-def _applied(use: Use, operation: Spatial, plan: Padding, x: Held, module: str) -> str:
-    text = padded(use, x, plan, operation.kernel_size, operation.strides, operation.dilation)
+def _applied(site: CallSite, operation: Spatial, plan: Padding, x: Value, module: str) -> str:
+    text = padded(site, x, plan, operation.kernel_size, operation.strides, operation.dilation)
     return f"{module}({text})"
 
 
-def _by_size(use: Use, operation: Spatial, plan: Padding) -> list[str]:
+def _by_size(site: CallSite, operation: Spatial, plan: Padding) -> list[str]:
     """A comment where PyTorch's own padding is right for this size of input alone."""
     if plan.argument is None or all(stride == 1 for stride in operation.strides):
         return []
-    return use.remark("same-size", "Keras' 'same' depends on the size of the input; for this one both sides are alike.")
+    return site.remark(
+        "same-size", "Keras' 'same' depends on the size of the input; for this one both sides are alike."
+    )
 
 
-def _result(use: Use, operation: Spatial, text: str) -> Held:
-    shape = use.shape
+def _result(site: CallSite, operation: Spatial, text: str) -> Value:
+    shape = site.shape
     rank = len(shape)
     order = tuple(range(rank)) if operation.channels_first else (0, rank - 1, *range(1, rank - 1))
     # Before the activation, which may halve an axis, the shape's numbers do not matter.
-    return activated(use, Held(text, shape, order, use.axis), use.config.get("activation"))
+    return activated(site, Value(text, shape, order, site.axis), site.config.get("activation"))
 
 
 @rule("Conv1D", "Conv2D", "Conv3D")
-def convolution(use: Use) -> Held:
-    operation = cast("Convolution", use.operation)
+def convolution(site: CallSite) -> Value:
+    operation = cast("Convolution", site.operation)
     kind, rank = f"Conv{operation.rank}D", operation.rank
-    x = to_maps(use, use.x, rank, operation.channels_first)
-    kernel = use.weights.shape("kernel")
-    arrays = {"weight": use.weights.arranged("kernel", kind)}
+    x = to_maps(site, site.x, rank, operation.channels_first)
+    kernel = site.weights.shape("kernel")
+    arrays = {"weight": site.weights.arranged("kernel", kind)}
     if operation.use_bias:
-        arrays["bias"] = use.weights.arranged("bias", kind)
-    plan = _plan(use, operation)
+        arrays["bias"] = site.weights.arranged("bias", kind)
+    plan = _plan(site, operation)
     channels = kernel[-2] * operation.groups
     settings = _settings(operation, plan, groups=operation.groups, bias=operation.use_bias)
     text = f"nn.Conv{rank}d({channels}, {kernel[-1]}, {alike(kernel[:-2])}{settings})"
-    module = use.module(text, arrays, comments=_by_size(use, operation, plan))
-    return _result(use, operation, _applied(use, operation, plan, x, module))
+    module = site.module(text, arrays, comments=_by_size(site, operation, plan))
+    return _result(site, operation, _applied(site, operation, plan, x, module))
 
 
 @rule("DepthwiseConv1D", "DepthwiseConv2D")
-def depthwise(use: Use) -> Held:
-    operation = cast("DepthwiseConvolution", use.operation)
+def depthwise(site: CallSite) -> Value:
+    operation = cast("DepthwiseConvolution", site.operation)
     kind, rank = f"DepthwiseConv{operation.rank}D", operation.rank
-    x = to_maps(use, use.x, rank, operation.channels_first)
-    role = use.weights.first("kernel", "depthwise_kernel")
-    channels, multiplier = use.weights.shape(role)[-2:]
-    arrays = {"weight": use.weights.arranged(role, kind)}
+    x = to_maps(site, site.x, rank, operation.channels_first)
+    role = site.weights.first("kernel", "depthwise_kernel")
+    channels, multiplier = site.weights.shape(role)[-2:]
+    arrays = {"weight": site.weights.arranged(role, kind)}
     if operation.use_bias:
-        arrays["bias"] = use.weights.arranged("bias", kind)
-    plan = _plan(use, operation)
+        arrays["bias"] = site.weights.arranged("bias", kind)
+    plan = _plan(site, operation)
     settings = _settings(operation, plan, groups=channels, bias=operation.use_bias)
     text = f"nn.Conv{rank}d({channels}, {channels * multiplier}, {alike(operation.kernel_size)}{settings})"
-    comments = _by_size(use, operation, plan)
+    comments = _by_size(site, operation, plan)
     if multiplier > 1:
-        comments += use.remark("multiplier", f"Output channel c * {multiplier} + m belongs to input channel c.")
-    module = use.module(text, arrays, comments=comments)
-    return _result(use, operation, _applied(use, operation, plan, x, module))
+        comments += site.remark("multiplier", f"Output channel c * {multiplier} + m belongs to input channel c.")
+    module = site.module(text, arrays, comments=comments)
+    return _result(site, operation, _applied(site, operation, plan, x, module))
 
 
 @rule("SeparableConv1D", "SeparableConv2D")
-def separable(use: Use) -> Held:
-    operation = cast("SeparableConvolution", use.operation)
+def separable(site: CallSite) -> Value:
+    operation = cast("SeparableConvolution", site.operation)
     kind, rank = f"SeparableConv{operation.rank}D", operation.rank
-    x = to_maps(use, use.x, rank, operation.channels_first)
-    channels, multiplier = use.weights.shape("depthwise_kernel")[-2:]
-    plan = _plan(use, operation)
+    x = to_maps(site, site.x, rank, operation.channels_first)
+    channels, multiplier = site.weights.shape("depthwise_kernel")[-2:]
+    plan = _plan(site, operation)
     settings = _settings(operation, plan, groups=channels, bias=False)
     first = f"nn.Conv{rank}d({channels}, {channels * multiplier}, {alike(operation.kernel_size)}{settings})"
-    comments = use.remark(
+    comments = site.remark(
         "separable",
         "A separable convolution is two: one for each channel alone, then one of a single tap over all of them. "
         "Bias and activation belong to the second.",
     )
-    comments += _by_size(use, operation, plan)
-    spread = use.module(
+    comments += _by_size(site, operation, plan)
+    spread = site.module(
         first,
-        {"weight": use.weights.arranged("depthwise_kernel", kind)},
+        {"weight": site.weights.arranged("depthwise_kernel", kind)},
         suffix="depthwise",
         comments=comments,
         main=False,
     )
-    arrays: dict[str, Entry] = {"weight": use.weights.arranged("pointwise_kernel", kind)}
+    arrays: dict[str, Entry] = {"weight": site.weights.arranged("pointwise_kernel", kind)}
     if operation.use_bias:
-        arrays["bias"] = use.weights.arranged("bias", kind)
+        arrays["bias"] = site.weights.arranged("bias", kind)
     bias = "" if operation.use_bias else ", bias=False"
     second = f"nn.Conv{rank}d({channels * multiplier}, {operation.filters}, 1{bias})"
-    mixed = use.module(second, arrays, suffix="pointwise")
-    return _result(use, operation, f"{mixed}({_applied(use, operation, plan, x, spread)})")
+    mixed = site.module(second, arrays, suffix="pointwise")
+    return _result(site, operation, f"{mixed}({_applied(site, operation, plan, x, spread)})")

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, cast
 
-from cnnlens.conversion.to_torch.held import Held
-from cnnlens.conversion.to_torch.use import Use, rule
+from cnnlens.conversion.to_torch.call_site import CallSite, rule
+from cnnlens.conversion.to_torch.value import Value
 from cnnlens.kinds import kind_of
 from cnnlens.reference.keras.merging import MERGES, Concatenate
 from cnnlens.reference.operation import normalise_axis
@@ -15,7 +15,7 @@ from cnnlens.reference.operation import normalise_axis
 __all__ = ["alike_held", "lifted"]
 
 
-def alike_held(values: Sequence[Held]) -> list[Held]:
+def alike_held(values: Sequence[Value]) -> list[Value]:
     """Bring tensors of one rank into one order: that of most of them, of the first where they tie."""
     if len({value.flat for value in values}) > 1:
         values = [value.plain() for value in values]
@@ -24,7 +24,7 @@ def alike_held(values: Sequence[Held]) -> list[Held]:
     return [value.ordered(wanted) for value in values]
 
 
-def lifted(value: Held, rank: int, behind_batch: bool) -> Held:
+def lifted(value: Value, rank: int, behind_batch: bool) -> Value:
     """Give ``value`` axes of one until it has ``rank``: behind the batch (Keras' layers) or in front (NumPy)."""
     missing = rank - value.rank
     if missing <= 0:
@@ -35,14 +35,14 @@ def lifted(value: Held, rank: int, behind_batch: bool) -> Held:
         order = (0, rank - 1, *range(1, rank - 1)) if value.rank == 2 and value.axis == -1 else tuple(range(rank))
         if value.rank == 2 and value.axis == -1:
             # One value a channel: (N, C, 1, 1) in PyTorch's order.
-            return Held(f"{value.text}[:, :{', None' * missing}]", shape, order, value.axis)
-        return Held(f"{value.text}[:{', None' * missing}]", shape, order, value.axis)
+            return Value(f"{value.text}[:, :{', None' * missing}]", shape, order, value.axis)
+        return Value(f"{value.text}[:{', None' * missing}]", shape, order, value.axis)
     text = f"{value.text}[{', '.join(['None'] * missing)}]"
     return replace(value, text=text, shape=((1,) * missing + value.shape), order=tuple(range(rank)))
 
 
-def _merged(use: Use) -> list[Held]:
-    values = use.listed
+def _merged(site: CallSite) -> list[Value]:
+    values = site.listed
     rank = max(value.rank for value in values)
     if any(value.rank != rank for value in values):
         values = [lifted(value.plain(), rank, behind_batch=True) for value in values]
@@ -50,38 +50,38 @@ def _merged(use: Use) -> list[Held]:
 
 
 @rule(*MERGES)
-def merge(use: Use) -> Held:
-    values = _merged(use)
+def merge(site: CallSite) -> Value:
+    values = _merged(site)
     texts = [value.text for value in values]
-    shape = use.shape
-    result = replace(values[0], shape=shape, axis=use.axis)
+    shape = site.shape
+    result = replace(values[0], shape=shape, axis=site.axis)
     if len(texts) == 1:
         return result.new(texts[0])
-    pattern = kind_of("Add" if use.kind == "Average" else use.kind).torch
+    pattern = kind_of("Add" if site.kind == "Average" else site.kind).torch
     text = texts[0]
     for other in texts[1:]:
         text = pattern.format(a=text, b=other) if "{a}" in pattern else f"{pattern}({text}, {other})"
-    if use.kind == "Average":
+    if site.kind == "Average":
         text = f"({text}) / {len(texts)}"
     return result.new(text)
 
 
 @rule("Concatenate")
-def concatenate(use: Use) -> Held:
-    operation = cast("Concatenate", use.operation)
-    values = use.listed
+def concatenate(site: CallSite) -> Value:
+    operation = cast("Concatenate", site.operation)
+    values = site.listed
     axis = normalise_axis(operation.axis, values[0].rank)
     if any(value.flat is not None for value in values):
         values = [value.plain() for value in values]
     values = alike_held(values)
     text = f"torch.cat([{', '.join(value.text for value in values)}], dim={values[0].place(axis)})"
-    return replace(values[0], text=text, shape=use.shape, axis=use.axis)
+    return replace(values[0], text=text, shape=site.shape, axis=site.axis)
 
 
 @rule("Dot")
-def dot(use: Use) -> Held:
-    operation = cast("Any", use.operation)
-    first, second = (value.plain() for value in use.listed)
+def dot(site: CallSite) -> Value:
+    operation = cast("Any", site.operation)
+    first, second = (value.plain() for value in site.listed)
     a = normalise_axis(operation.axes[0], first.rank, "axes")
     b = normalise_axis(operation.axes[1], second.rank, "axes")
     if operation.normalize:
@@ -93,11 +93,11 @@ def dot(use: Use) -> Held:
     made = [letter for letter in (*left, *right[1:]) if letter != "a"]
     equation = f"{_held(left, first)},{_held(right, second)}->{''.join(made)}"
     text = f'torch.einsum("{equation}", {first.text}, {second.text})'
-    shape = use.shape
+    shape = site.shape
     if len(made) == 1:
-        text = f"{use.let(text, 'product')}[:, None]"
-    return Held(text, shape, tuple(range(len(shape))), use.axis)
+        text = f"{site.let(text, 'product')}[:, None]"
+    return Value(text, shape, tuple(range(len(shape))), site.axis)
 
 
-def _held(letters: Sequence[str], value: Held) -> str:
+def _held(letters: Sequence[str], value: Value) -> str:
     return "".join(letters[axis] for axis in value.order)

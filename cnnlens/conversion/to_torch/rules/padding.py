@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cnnlens.conversion.to_torch.held import Held, listed, shown
-from cnnlens.conversion.to_torch.use import Use
+from cnnlens.conversion.to_torch.call_site import CallSite
+from cnnlens.conversion.to_torch.value import Value, listed, shown
 from cnnlens.network.graph import Shape
 from cnnlens.reference.arithmetic.patches import same_padding
 
@@ -53,10 +53,10 @@ def padding_of(
     return Padding(pads=tuple(found))
 
 
-def to_maps(use: Use, value: Held, rank: int, channels_first: bool) -> Held:
+def to_maps(site: CallSite, value: Value, rank: int, channels_first: bool) -> Value:
     """Bring ``value`` to ``(N, C, *spatial)``, which is what PyTorch's layers over maps take."""
     if value.rank != rank + 2:
-        raise use.refuse(f"expected an input of {rank + 2} axes, got {value.rank}")
+        raise site.refuse(f"expected an input of {rank + 2} axes, got {value.rank}")
     order = tuple(range(rank + 2)) if channels_first else (0, rank + 1, *range(1, rank + 1))
     return value.ordered(order)
 
@@ -76,12 +76,14 @@ def alike(numbers: Sequence[int]) -> str:
     return str(numbers[0]) if len(set(numbers)) == 1 else shown(tuple(numbers))
 
 
-def padded(use: Use, x: Held, plan: Padding, kernel: Sequence[int], strides: Sequence[int], dilation: Sequence[int],
-           value: str = "") -> str:  # fmt: skip
+def padded(site: CallSite, x: Value, plan: Padding, kernel: Sequence[int], strides: Sequence[int],
+           dilation: Sequence[int], value: str = "") -> str:  # fmt: skip
     """The text of ``x`` with what PyTorch's own argument cannot pad, and a comment that says so."""
     if plan.open:
-        helper = use.helper("same_pad")
-        use.note("same-open", "Keras pads 'same' by the size of the input, which is open here: worked out at run time.")
+        helper = site.helper("same_pad")
+        site.note(
+            "same-open", "Keras pads 'same' by the size of the input, which is open here: worked out at run time."
+        )
         more = f", dilation={shown(tuple(dilation))}" if any(gap > 1 for gap in dilation) else ""
         more += f", value={value}" if value else ""
         return f"{helper}({x.text}, {shown(tuple(kernel))}, {shown(tuple(strides))}{more})"
@@ -89,15 +91,15 @@ def padded(use: Use, x: Held, plan: Padding, kernel: Sequence[int], strides: Seq
         return x.text
     causal = all(after == 0 for _, after in plan.pads)
     if causal and len(plan.pads) == 1:
-        use.note("causal", "Keras' 'causal' padding: in front only, so that no step sees a later one.", "Causal.")
+        site.note("causal", "Keras' 'causal' padding: in front only, so that no step sees a later one.", "Causal.")
     elif value:
-        use.note(
+        site.note(
             "same-max",
             "Keras' 'same' takes the odd row and column behind; -inf is padded, for a zero could be the maximum.",
             "'same' padding, the odd one behind.",
         )
     else:
-        use.note(
+        site.note(
             "same",
             "Keras' 'same' padding, unlike on both sides (the odd one is behind): F.pad takes (left, right, top, "
             "bottom) in 2-D, the last axis first. It depends on the size of the input.",

@@ -9,10 +9,10 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnlens.conversion.to_torch.held import Held, shown
+from cnnlens.conversion.to_torch.call_site import CallSite, rule
 from cnnlens.conversion.to_torch.names import literal
 from cnnlens.conversion.to_torch.rules.activations import flat_vectors
-from cnnlens.conversion.to_torch.use import Use, rule
+from cnnlens.conversion.to_torch.value import Value, shown
 from cnnlens.conversion.to_torch.weights import Entry, feature_order
 from cnnlens.reference.keras.normalization import Normalization, constant
 from cnnlens.reference.operation import normalise_axis
@@ -22,7 +22,7 @@ __all__ = ["constant_text", "numbers", "spread"]
 Array = NDArray[Any]
 
 
-def spread(x: Held, array: Array) -> Array:
+def spread(x: Value, array: Array) -> Array:
     """Bring a constant that NumPy would spread over ``x`` in Keras' order to the axes as ``x`` has them."""
     full = array.reshape((1,) * (x.rank - array.ndim) + array.shape)
     if x.flat is not None:
@@ -44,25 +44,25 @@ def numbers(array: Array) -> str:
     return f"[{', '.join(numbers(part) for part in array)}]"
 
 
-def constant_text(use: Use, x: Held, array: Array, suffix: str) -> str:
+def constant_text(site: CallSite, x: Value, array: Array, suffix: str) -> str:
     """Write a constant that is spread over ``x``: a number, a tensor written down, or a buffer."""
     if array.size == 1:
         return literal(array.reshape(()).item())
     turned = spread(x, array)
     if turned.size <= _WRITTEN:
-        return use.let(f"{x.text}.new_tensor({numbers(turned)})", suffix)
-    return use.buffer(turned.shape, Entry(lambda: turned, str(turned.dtype)), suffix=suffix)
+        return site.let(f"{x.text}.new_tensor({numbers(turned)})", suffix)
+    return site.buffer(turned.shape, Entry(lambda: turned, str(turned.dtype)), suffix=suffix)
 
 
-def _constant(use: Use, x: Held, value: Any, suffix: str) -> str:
-    return constant_text(use, x, constant(value, np.dtype(np.float64)), suffix)
+def _constant(site: CallSite, x: Value, value: Any, suffix: str) -> str:
+    return constant_text(site, x, constant(value, np.dtype(np.float64)), suffix)
 
 
 @rule("Rescaling")
-def rescaling(use: Use) -> Held:
-    x = use.x if use.x.text.isidentifier() else use.x.new(use.let(use.x.text, "inner"))
-    scale = _constant(use, x, use.config.get("scale", 1.0), "scale")
-    offset = _constant(use, x, use.config.get("offset", 0.0), "offset")
+def rescaling(site: CallSite) -> Value:
+    x = site.x if site.x.text.isidentifier() else site.x.new(site.let(site.x.text, "inner"))
+    scale = _constant(site, x, site.config.get("scale", 1.0), "scale")
+    offset = _constant(site, x, site.config.get("offset", 0.0), "offset")
     text = x.text if scale == "1.0" else f"{x.text} * {scale}"
     if offset.startswith("-") and offset != "-0.0":
         return x.new(f"{text} - {offset[1:]}")
@@ -70,13 +70,13 @@ def rescaling(use: Use) -> Held:
 
 
 @rule("Normalization")
-def normalization(use: Use) -> Held:
-    operation = cast("Normalization", use.operation)
-    x = use.x
+def normalization(site: CallSite) -> Value:
+    operation = cast("Normalization", site.operation)
+    x = site.x
     axes = sorted(normalise_axis(axis, x.rank) for axis in operation.axes)
     shape = [x.shape[axis] if axis in axes else 1 for axis in range(x.rank)]
     if any(size is None for size in shape):
-        raise use.refuse("it normalises along axes whose sizes the file leaves open")
+        raise site.refuse("it normalises along axes whose sizes the file leaves open")
 
     wanted = cast("list[int]", shape)
 
@@ -85,19 +85,19 @@ def normalization(use: Use) -> Held:
         return spread(x, np.broadcast_to(array, kept).reshape(wanted))
 
     if operation.config.get("mean") is not None:
-        return _stated(use, x, operation, change)
-    mean, variance = use.weights.entry("mean", change), use.weights.entry("variance", change)
+        return _stated(site, x, operation, change)
+    mean, variance = site.weights.entry("mean", change), site.weights.entry("variance", change)
     size = spread(x, np.zeros(wanted, np.int8)).shape
-    helper = use.helper("Normalization")
+    helper = site.helper("Normalization")
     text = f"{helper}({shown(size) if size else '()'}{', invert=True' if operation.invert else ''})"
-    comments = use.remark("normalization", "Keras' Normalization: the deviation is at least 1e-7.")
-    module = use.module(text, {"mean": mean, "variance": variance}, comments=comments + flat_vectors(use, x))
+    comments = site.remark("normalization", "Keras' Normalization: the deviation is at least 1e-7.")
+    module = site.module(text, {"mean": mean, "variance": variance}, comments=comments + flat_vectors(site, x))
     return x.new(f"{module}({x.text})")
 
 
-def _stated(use: Use, x: Held, operation: Normalization, change: Callable[[Array], Array]) -> Held:
+def _stated(site: CallSite, x: Value, operation: Normalization, change: Callable[[Array], Array]) -> Value:
     """Mean and variance that stand in the configuration are written down."""
-    x = x if x.text.isidentifier() else x.new(use.let(x.text, "inner"))
+    x = x if x.text.isidentifier() else x.new(site.let(x.text, "inner"))
     mean, variance = (np.asarray(operation.config.get(role), np.float64) for role in ("mean", "variance"))
     deviation = np.maximum(np.sqrt(variance), 1e-7)
     texts: list[str] = []
@@ -107,28 +107,28 @@ def _stated(use: Use, x: Held, operation: Normalization, change: Callable[[Array
             continue
         turned = change(array)
         if turned.size <= _WRITTEN:
-            texts.append(use.let(f"{x.text}.new_tensor({numbers(turned)})", role))
+            texts.append(site.let(f"{x.text}.new_tensor({numbers(turned)})", role))
         else:
-            texts.append(use.buffer(turned.shape, Entry(partial(np.asarray, turned), "float64"), suffix=role))
+            texts.append(site.buffer(turned.shape, Entry(partial(np.asarray, turned), "float64"), suffix=role))
     if operation.invert:
         return x.new(f"{texts[0]} + {x.text} * {texts[1]}")
     return x.new(f"({x.text} - {texts[0]}) / {texts[1]}")
 
 
 @rule("LayerScale")
-def layer_scale(use: Use) -> Held:
-    x = use.x
-    role = use.weights.first("gamma") if "gamma" in use.weights else next(iter(use.weights.roles))
-    (channels,) = use.weights.shape(role)
+def layer_scale(site: CallSite) -> Value:
+    x = site.x
+    role = site.weights.first("gamma") if "gamma" in site.weights else next(iter(site.weights.roles))
+    (channels,) = site.weights.shape(role)
     turned = spread(x, np.zeros(channels, np.int8)).shape
-    entry = use.weights.entry(role, lambda array: spread(x, array))
-    return x.new(f"{x.text} * {use.parameter(turned, entry)}")
+    entry = site.weights.entry(role, lambda array: spread(x, array))
+    return x.new(f"{x.text} * {site.parameter(turned, entry)}")
 
 
 @rule("CustomScaleLayer")
-def custom_scale(use: Use) -> Held:
+def custom_scale(site: CallSite) -> Value:
     from cnnlens.conversion.to_torch.rules.merging import alike_held
 
-    first, second = alike_held(use.listed)
-    scale = literal(float(use.config.get("scale", 1.0)))
+    first, second = alike_held(site.listed)
+    scale = literal(float(site.config.get("scale", 1.0)))
     return first.new(f"{first.text} + {scale} * {second.text}")

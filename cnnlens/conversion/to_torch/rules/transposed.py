@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from typing import cast
 
-from cnnlens.conversion.to_torch.held import Held
+from cnnlens.conversion.to_torch.call_site import CallSite, rule
 from cnnlens.conversion.to_torch.rules.activations import activated
 from cnnlens.conversion.to_torch.rules.padding import alike, constant_pad, to_maps
 from cnnlens.conversion.to_torch.rules.shaping import crop
-from cnnlens.conversion.to_torch.use import Use, rule
+from cnnlens.conversion.to_torch.value import Value
 from cnnlens.reference.keras.convolution import TransposedConvolution
 
 __all__: list[str] = []
@@ -30,11 +30,11 @@ def _lost(operation: TransposedConvolution, axis: int) -> tuple[int, int]:
 
 
 @rule("Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose")
-def transposed(use: Use) -> Held:
-    operation = cast("TransposedConvolution", use.operation)
+def transposed(site: CallSite) -> Value:
+    operation = cast("TransposedConvolution", site.operation)
     rank, kind = operation.rank, f"Conv{operation.rank}DTranspose"
-    x = to_maps(use, use.x, rank, operation.channels_first)
-    filters, channels = use.weights.shape("kernel")[-2:]
+    x = to_maps(site, site.x, rank, operation.channels_first)
+    filters, channels = site.weights.shape("kernel")[-2:]
     lost = [_lost(operation, axis) for axis in range(rank)]
     # nn.ConvTranspose leaves out p on both sides and adds output_padding behind.
     pads = tuple(left for left, _ in lost)
@@ -55,15 +55,15 @@ def transposed(use: Use) -> Held:
     own_bias = operation.use_bias and not by_hand
     if not own_bias:
         settings += ", bias=False"
-    arrays = {"weight": use.weights.arranged("kernel", kind)}
+    arrays = {"weight": site.weights.arranged("kernel", kind)}
     if own_bias:
-        arrays["bias"] = use.weights.arranged("bias", kind)
-    module = use.module(
+        arrays["bias"] = site.weights.arranged("bias", kind)
+    module = site.module(
         f"nn.ConvTranspose{rank}d({channels}, {filters}, {alike(operation.kernel_size)}{settings})", arrays
     )
     text = f"{module}({x.text})"
     if cut:
-        use.note(
+        site.note(
             "crop",
             "A transposed convolution is cropped by Keras: where the odd one is left out behind, PyTorch's padding "
             "cannot say so, and it is cut off here.",
@@ -71,12 +71,12 @@ def transposed(use: Use) -> Held:
         )
         text = f"{text}[{crop(rank + 2, cut)}]"
     if by_hand:
-        use.note("extend", "Keras' result is longer than PyTorch's may be: zeros behind it, then the bias.")
+        site.note("extend", "Keras' result is longer than PyTorch's may be: zeros behind it, then the bias.")
         text = constant_pad(text, tuple((0, max(more, 0)) for more in extra))
         if operation.use_bias:
-            bias = use.parameter((filters,), use.weights.arranged("bias", kind), suffix="bias")
+            bias = site.parameter((filters,), site.weights.arranged("bias", kind), suffix="bias")
             text = f"{text} + {bias}[:{', None' * rank}]"
-            if use.config.get("activation") not in (None, "linear"):
-                text = use.let(text, "wide")
+            if site.config.get("activation") not in (None, "linear"):
+                text = site.let(text, "wide")
     order = x.order
-    return activated(use, Held(text, use.shape, order, use.axis), use.config.get("activation"))
+    return activated(site, Value(text, site.shape, order, site.axis), site.config.get("activation"))

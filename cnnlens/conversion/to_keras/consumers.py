@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from cnnlens.conversion.to_keras.held import channels_last, identity
-from cnnlens.conversion.to_keras.step import operator_name
+from cnnlens.conversion.to_keras.call_site import operator_name
+from cnnlens.conversion.to_keras.value import channels_last, identity
 from cnnlens.kinds import Features, kind_of
 from cnnlens.network.graph import Call, Ref
 from cnnlens.network.network import Network
 
-__all__ = ["Foresight"]
+__all__ = ["Consumers"]
 
 _SPATIAL = (
     "conv1d", "conv2d", "conv3d", "conv_transpose", "convolution", "max_pool", "avg_pool", "adaptive_", "upsample_",
@@ -28,7 +28,7 @@ _AS_THEY_ARE = frozenset(
 )
 
 
-class Foresight:
+class Consumers:
     """Knows who takes each tensor of a PyTorch network."""
 
     def __init__(self, network: Network) -> None:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from cnnlens.network.graph import Shape
 
-__all__ = ["FlatOrder", "Held", "channels_last", "identity", "reshape_groups"]
+__all__ = ["FlatOrder", "Value", "channels_last", "identity", "reshape_groups"]
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class FlatOrder:
 
 
 @dataclass(frozen=True, eq=False)
-class Held:
+class Value:
     """Says how the Keras model holds a PyTorch tensor.
 
     Attributes:
@@ -67,7 +67,7 @@ class Held:
         """Find the axis in Keras of an axis in PyTorch (which may count from the end)."""
         return self.axes.index(axis % self.rank)
 
-    def renamed(self, shape: Shape, axes: Sequence[int]) -> Held:
+    def renamed(self, shape: Shape, axes: Sequence[int]) -> Value:
         """Give the same output under another reading of its axes."""
         return replace(self, shape=shape, axes=tuple(axes), flat=None)
 

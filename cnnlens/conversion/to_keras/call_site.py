@@ -1,8 +1,7 @@
 """One call of a PyTorch layer on its way to Keras: what it is given, what it computes, and the table of who writes it.
 
-A writer takes a ``Step``, makes Keras layers with the builder, and gives the tensors that come out. Writers are found
-by the name of the aten operator first, then by the class of the reference's operation, which knows the layers'
-settings.
+A rule takes a ``CallSite``, makes Keras layers with the builder, and gives the values that come out. Rules are found by
+the name of the aten operator first, then by the class of the reference's operation, which knows the layers' settings.
 """
 
 from __future__ import annotations
@@ -15,14 +14,14 @@ from typing import Any, cast
 from numpy.typing import NDArray
 
 from cnnlens.conversion.to_keras.builder import Builder
-from cnnlens.conversion.to_keras.held import Held, channels_last
+from cnnlens.conversion.to_keras.value import Value, channels_last
 from cnnlens.errors import UnsupportedLayerError
 from cnnlens.network.graph import Call, Shape
 from cnnlens.reference.aten.given import Given, Tensor
 from cnnlens.reference.operation import Operation
 from cnnlens.text import printable
 
-__all__ = ["BY_CLASS", "BY_NAME", "Step", "aten", "operator_name", "reference"]
+__all__ = ["BY_CLASS", "BY_NAME", "CallSite", "aten", "operator_name", "reference"]
 
 
 def operator_name(entry: Mapping[str, Any]) -> tuple[str, str]:
@@ -34,7 +33,7 @@ def operator_name(entry: Mapping[str, Any]) -> tuple[str, str]:
 
 
 @dataclass
-class Step:
+class CallSite:
     """Holds one call that is being written in Keras.
 
     Attributes:
@@ -46,7 +45,7 @@ class Step:
 
     builder: Builder
     call: Call
-    tensors: list[Held]
+    tensors: list[Value]
     shared: str = ""
     keeps_flat: bool = False
 
@@ -60,7 +59,7 @@ class Step:
         name, overload = operator_name(self.call.layer.entry)
         shapes = {name: tuple(weight.stored.shape) for name, weight in self.call.layer.stored.items()}
         arguments = cast("Mapping[str, Any]", self.call.layer.entry.get("arguments") or {})
-        return Given(name, overload, arguments, shapes, [held.shape for held in self.tensors])
+        return Given(name, overload, arguments, shapes, [tensor.shape for tensor in self.tensors])
 
     @cached_property
     def arrays(self) -> dict[str, NDArray[Any]]:
@@ -83,37 +82,37 @@ class Step:
         return shape
 
     @property
-    def main(self) -> Held:
+    def main(self) -> Value:
         """Give the tensor that it is called on."""
         value = self.given.main
         if not isinstance(value, Tensor):
             raise UnsupportedLayerError("it is called on no tensor")
         return self.tensors[value.index]
 
-    def held(self, value: Any) -> Held:
+    def tensor(self, value: Any) -> Value:
         """Give the tensor of a marker."""
         if not isinstance(value, Tensor):
             raise UnsupportedLayerError(f"a tensor was expected where {printable(value)} stands")
         return self.tensors[value.index]
 
-    def map(self, held: Held | None = None) -> Held:
+    def map(self, tensor: Value | None = None) -> Value:
         """Bring a feature map into Keras' order, channels last."""
-        one = self.main if held is None else held
+        one = self.main if tensor is None else tensor
         return self.builder.turned(one, channels_last(one.rank))
 
     def layer(
         self,
         kind: str,
-        inputs: Held | Sequence[Held],
+        inputs: Value | Sequence[Value],
         config: Mapping[str, Any],
         arrays: Mapping[str, NDArray[Any]] | None = None,
         *,
         shape: Shape | None = None,
         axes: Sequence[int] | None = None,
         name: str = "",
-    ) -> Held:
+    ) -> Value:
         """Call a Keras layer in this call's name; what comes out has this call's shape and its input's order."""
-        first = inputs if isinstance(inputs, Held) else inputs[0]
+        first = inputs if isinstance(inputs, Value) else inputs[0]
         return self.builder.layer(
             kind,
             self.name + name,
@@ -135,7 +134,7 @@ class Step:
         axes: Sequence[int],
         name: str = "",
         kwargs: Mapping[str, Any] | None = None,
-    ) -> Held:
+    ) -> Value:
         """Call an operation of ``keras.ops`` in this call's name."""
         wanted = self.shape if shape is None else shape
         return self.builder.operation(kind, self.name + name, settings or {}, args, wanted, axes, kwargs)
@@ -163,26 +162,26 @@ REFUSED: Mapping[str, str] = {
     ),
 }
 
-Writer = Callable[[Step], "Held | list[Held]"]
-BY_NAME: dict[str, Writer] = {}
-BY_CLASS: dict[type[Operation], Writer] = {}
+Rule = Callable[[CallSite], "Value | list[Value]"]
+BY_NAME: dict[str, Rule] = {}
+BY_CLASS: dict[type[Operation], Rule] = {}
 
 
-def aten(*names: str) -> Callable[[Writer], Writer]:
+def aten(*names: str) -> Callable[[Rule], Rule]:
     """Decorator: the function writes these aten operators."""
 
-    def add(writer: Writer) -> Writer:
-        BY_NAME.update(dict.fromkeys(names, writer))
-        return writer
+    def add(rule: Rule) -> Rule:
+        BY_NAME.update(dict.fromkeys(names, rule))
+        return rule
 
     return add
 
 
-def reference(*classes: type[Operation]) -> Callable[[Writer], Writer]:
+def reference(*classes: type[Operation]) -> Callable[[Rule], Rule]:
     """Decorator: the function writes layers that the reference computes with these operations."""
 
-    def add(writer: Writer) -> Writer:
-        BY_CLASS.update(dict.fromkeys(classes, writer))
-        return writer
+    def add(rule: Rule) -> Rule:
+        BY_CLASS.update(dict.fromkeys(classes, rule))
+        return rule
 
     return add

@@ -12,13 +12,13 @@ from dataclasses import dataclass, replace
 
 from cnnlens.network.graph import Shape
 
-__all__ = ["Flat", "Held", "canonical_order", "dims_of", "flattened", "join_shapes", "listed", "shown"]
+__all__ = ["FlatOrder", "Value", "canonical_order", "dims_of", "flattened", "join_shapes", "listed", "shown"]
 
 Order = tuple[int, ...]
 
 
 @dataclass(frozen=True)
-class Flat:
+class FlatOrder:
     """Holds the order inside a flattened axis.
 
     Attributes:
@@ -36,12 +36,12 @@ class Flat:
         return self.order == (last, *range(last))
 
     @property
-    def held_sizes(self) -> tuple[int, ...]:
+    def ordered_sizes(self) -> tuple[int, ...]:
         return tuple(self.sizes[axis] for axis in self.order)
 
 
 @dataclass(frozen=True)
-class Held:
+class Value:
     """Says how the generated code holds a tensor.
 
     Attributes:
@@ -56,7 +56,7 @@ class Held:
     shape: Shape
     order: Order
     axis: int = -1
-    flat: Flat | None = None
+    flat: FlatOrder | None = None
 
     @property
     def rank(self) -> int:
@@ -80,19 +80,19 @@ class Held:
         """Give the shape as it is held."""
         return tuple(self.shape[axis] for axis in self.order)
 
-    def new(self, text: str) -> Held:
+    def new(self, text: str) -> Value:
         """Hold what ``text`` gives as this one is held, of the same shape."""
         return replace(self, text=text)
 
-    def plain(self) -> Held:
+    def plain(self) -> Value:
         """Hold the features of a flattened map in Keras' order."""
         if self.flat is None:
             return self
         back = [0, *(self.flat.order.index(axis) + 1 for axis in range(len(self.flat.sizes)))]
-        text = f"{self.text}.unflatten(1, {shown(self.flat.held_sizes)}).permute({listed(back)}).flatten(1)"
+        text = f"{self.text}.unflatten(1, {shown(self.flat.ordered_sizes)}).permute({listed(back)}).flatten(1)"
         return replace(self, text=text, flat=None)
 
-    def ordered(self, order: Sequence[int]) -> Held:
+    def ordered(self, order: Sequence[int]) -> Value:
         """Hold it in ``order``."""
         wanted = tuple(order)
         if wanted == self.order:
@@ -102,20 +102,20 @@ class Held:
         # An axis of one moves for nothing in memory, but a view costs nothing either.
         return replace(plain, text=f"{plain.text}.permute({listed(moves)})", order=wanted)
 
-    def keras(self) -> Held:
+    def keras(self) -> Value:
         """Hold it as Keras has it."""
         return self.plain().ordered(range(self.rank))
 
-    def canonical(self) -> Held:
+    def canonical(self) -> Value:
         """Hold it as ``(N, C, *spatial)``, features in Keras' order."""
         return self.plain().ordered(canonical_order(self.rank, self.axis))
 
-    def first(self, axes: Sequence[int]) -> Held:
+    def first(self, axes: Sequence[int]) -> Value:
         """Hold it with Keras' ``axes`` in front, in that order, and the others behind them as they stand."""
         front = tuple(axis % self.rank for axis in axes)
         return self.ordered((*front, *(axis for axis in self.order if axis not in front)))
 
-    def last(self, axes: Sequence[int]) -> Held:
+    def last(self, axes: Sequence[int]) -> Value:
         """Hold it with Keras' ``axes`` behind, in that order, and the others in front as they stand."""
         back = tuple(axis % self.rank for axis in axes)
         return self.ordered((*(axis for axis in self.order if axis not in back), *back))
@@ -132,7 +132,7 @@ def canonical_order(rank: int, axis: int) -> Order:
     return tuple(range(rank)) if rank < 3 or axis == 1 else (0, rank - 1, *range(1, rank - 1))
 
 
-def flattened(value: Held, sizes: Sequence[int], keras_order: Sequence[int]) -> Flat | None:
+def flattened(value: Value, sizes: Sequence[int], keras_order: Sequence[int]) -> FlatOrder | None:
     """Give the order inside the axis that flattening ``value`` behind the batch makes.
 
     Args:
@@ -143,7 +143,7 @@ def flattened(value: Held, sizes: Sequence[int], keras_order: Sequence[int]) -> 
     moving = [axis for axis in order if sizes[axis] != 1]
     if moving == sorted(moving) or math.prod(sizes) == 0:
         return None
-    return Flat(tuple(sizes), order)
+    return FlatOrder(tuple(sizes), order)
 
 
 def join_shapes(shapes: Sequence[Shape | None]) -> Shape | None:

@@ -1,4 +1,4 @@
-"""One use of one layer, as the rule that converts it sees it: what it is, what feeds it, and where its code goes."""
+"""One call of one layer, as the rule that converts it sees it: what it is, what feeds it, and where its code goes."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from cnnlens.conversion.to_torch.held import Held, canonical_order
 from cnnlens.conversion.to_torch.names import identifier
+from cnnlens.conversion.to_torch.value import Value, canonical_order
 from cnnlens.conversion.to_torch.weights import Entry, LayerWeights
 from cnnlens.conversion.to_torch.writer import ClassWriter, Statement
 from cnnlens.errors import UnsupportedLayerError
@@ -15,24 +15,24 @@ from cnnlens.kinds import KINDS
 from cnnlens.network.graph import Shape
 from cnnlens.reference import Operation
 
-__all__ = ["RULES", "Results", "Rule", "Use", "rule"]
+__all__ = ["RULES", "CallSite", "Results", "Rule", "rule"]
 
-Results = Held | list[Held]
+Results = Value | list[Value]
 
 
 @dataclass
-class Use:
-    """Describes one use of one layer, and writes its code.
+class CallSite:
+    """Describes one call of one layer, and writes its code.
 
     Attributes:
         kind: Its Keras class, or the op's name.
         config: Its configuration; ``version``: the Keras that wrote it.
         operation: The reference's own reading of the configuration.
         name: Its name in its model, ``wanted`` the identifier that it would like.
-        key: What is the same for every use of the layer in its class.
-        args, kwargs: What it is called with, a ``Held`` for each tensor.
+        key: What is the same for every call of the layer in its class.
+        args, kwargs: What it is called with, a ``Value`` for each tensor.
         shapes: Shapes of its results in Keras' axes; ``axis``: where their channels stand.
-        seen: The shape of its first input over all its uses, open where they differ.
+        seen: The shape of its first input over all its calls, open where they differ.
         target: The variable that the result will be given, if the result is one tensor.
     """
 
@@ -53,28 +53,28 @@ class Use:
     comments: list[str] = field(default_factory=list[str])
     wanted: str = ""
     # Whether all that its result goes to can take a flattened map in another order than Keras'.
-    follows_flat: Callable[[], bool] = field(default=lambda: False)
+    keeps_flat: Callable[[], bool] = field(default=lambda: False)
     # For a wrapped model: writes its class, and gives its result on a tensor.
-    nested: Callable[[Any, str, Held], Held] | None = None
+    nested: Callable[[Any, str, Value], Value] | None = None
 
     @property
-    def x(self) -> Held:
+    def x(self) -> Value:
         """Give its first tensor."""
         first: Any = self.args[0]
         while isinstance(first, (list, tuple)):
             first = cast("Any", first[0])
-        if not isinstance(first, Held):
+        if not isinstance(first, Value):
             raise UnsupportedLayerError("it is called on no tensor")
         return first
 
     @property
-    def listed(self) -> list[Held]:
+    def listed(self) -> list[Value]:
         """Give the tensors of its first argument, which is a list."""
         first: Any = self.args[0]
         items = list(cast("Sequence[Any]", first)) if isinstance(first, (list, tuple)) else [first]
-        if not all(isinstance(item, Held) for item in items):
+        if not all(isinstance(item, Value) for item in items):
             raise UnsupportedLayerError("it is called on something other than tensors")
-        return cast("list[Held]", items)
+        return cast("list[Value]", items)
 
     @property
     def shape(self) -> Shape:
@@ -120,7 +120,7 @@ class Use:
         comments: Sequence[str] = (),
         main: bool = True,
     ) -> str:
-        """Write a member module (made at the layer's first use), and give it as ``self.name``."""
+        """Write a member module (made at the layer's first call), and give it as ``self.name``."""
         name, new = self.attribute(suffix)
         if new:
             self.out.member(name, text if isinstance(text, str) else text(), comments, arrays or {})
@@ -157,17 +157,17 @@ class Use:
     def helper(self, name: str) -> str:
         return self.out.file.helper(name)
 
-    def result(self, text: str, order: Sequence[int] | None = None, shape: Shape | None = None) -> Held:
+    def result(self, text: str, order: Sequence[int] | None = None, shape: Shape | None = None) -> Value:
         """Write the layer's result, held in ``order`` (as ``(N, C, *spatial)`` if not said)."""
         made = self.shape if shape is None else shape
-        return Held(text, made, canonical_order(len(made), self.axis) if order is None else tuple(order), self.axis)
+        return Value(text, made, canonical_order(len(made), self.axis) if order is None else tuple(order), self.axis)
 
 
 def sizes(shape: Sequence[int]) -> str:
     return ", ".join(str(size) for size in shape) if shape else "()"
 
 
-Rule = Callable[[Use], Results]
+Rule = Callable[[CallSite], Results]
 RULES: dict[str, Rule] = {}
 
 

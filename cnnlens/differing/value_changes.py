@@ -23,7 +23,7 @@ from cnnlens.differing.moves import Chain
 from cnnlens.differing.parts import Item
 from cnnlens.differing.proof import Line, identifier, proven, tiles
 
-__all__ = ["Subject", "valued"]
+__all__ = ["ArrayPair", "value_change"]
 
 Array: TypeAlias = NDArray[Any]
 
@@ -32,7 +32,7 @@ _TILE = 1 << 16  # elements that are worked on at a time: what is computed of th
 
 
 @dataclass
-class Subject:
+class ArrayPair:
     """Holds two arrays, and what a line calls them."""
 
     a: Item
@@ -59,8 +59,8 @@ class Subject:
         return self.a.chain.apply(stored)
 
 
-def valued(
-    pair: Subject, chain: Chain, causes: Causes, tries: int, detail: dict[str, Any] | None = None
+def value_change(
+    pair: ArrayPair, chain: Chain, causes: Causes, tries: int, detail: dict[str, Any] | None = None
 ) -> Finding | None:
     """Find factors, steps or kinship under one order of the elements."""
     x = pair.canonical(pair.x)
@@ -101,7 +101,7 @@ def valued(
 
 
 def _scaled(
-    pair: Subject, chain: Chain, causes: Causes, found: Scaled, near: Kinship, detail: dict[str, Any]
+    pair: ArrayPair, chain: Chain, causes: Causes, found: Scaled, near: Kinship, detail: dict[str, Any]
 ) -> Finding | None:
     allowed = tolerance(pair.x.dtype, pair.y.dtype)
 
@@ -136,7 +136,7 @@ def _scaled(
     return Finding(Status.EXPLAINED, causes, line, found.worst, chain, near, detail=numbers)
 
 
-def _levels(pair: Subject, chain: Chain, causes: Causes, found: Quantised, near: Kinship) -> Finding | None:
+def _levels(pair: ArrayPair, chain: Chain, causes: Causes, found: Quantised, near: Kinship) -> Finding | None:
     """B keeps the numbers of the steps, as whole numbers, and the steps elsewhere."""
     axis = None if found.axis is None else pair.a.stored_axis(found.axis)
     if found.axis is not None and axis is None:
@@ -166,7 +166,7 @@ def _levels(pair: Subject, chain: Chain, causes: Causes, found: Quantised, near:
 
 
 def _quantised(
-    pair: Subject, chain: Chain, causes: Causes, side: str, found: Quantised, near: Kinship
+    pair: ArrayPair, chain: Chain, causes: Causes, side: str, found: Quantised, near: Kinship
 ) -> Finding | None:
     variable = pair.variable
     moved, names = chain.text(variable)

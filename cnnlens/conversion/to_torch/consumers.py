@@ -6,14 +6,14 @@ else needs Keras' order, and the map is then turned before it is flattened.
 
 from __future__ import annotations
 
-from cnnlens.conversion.to_torch.scopes import Given, Scope, Source, sources
+from cnnlens.conversion.to_torch.scopes import Scope, ScopeInput, Source, sources
 from cnnlens.kinds import hands_on
 from cnnlens.network.graph import Ref
 
-__all__ = ["follows_flat"]
+__all__ = ["keeps_flat"]
 
 
-def follows_flat(scope: Scope, source: Source) -> bool:
+def keeps_flat(scope: Scope, source: Source) -> bool:
     """Tell whether all that ``source`` goes to ends in Dense layers, with nothing between that sees an order."""
     if source in scope.outputs:
         return False
@@ -22,10 +22,10 @@ def follows_flat(scope: Scope, source: Source) -> bool:
             continue
         if item.inner is not None:
             places = [place for place, one in enumerate(sources(item.args)) if one == source]
-            if len(item.inner.given) and not all(follows_flat(item.inner, Given(place)) for place in places):
+            if len(item.inner.inputs) and not all(keeps_flat(item.inner, ScopeInput(place)) for place in places):
                 return False
         elif item.layer.kind == "Dense":
             continue
-        elif not hands_on(item.layer.kind) or not follows_flat(scope, Ref(item.name)):
+        elif not hands_on(item.layer.kind) or not keeps_flat(scope, Ref(item.name)):
             return False
     return True
