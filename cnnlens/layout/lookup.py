@@ -13,8 +13,7 @@ from string import ascii_lowercase
 from cnnlens.errors import CnnlensError
 from cnnlens.layout.geometry import Geometry
 from cnnlens.layout.patterns import SPATIAL, Pattern, parse
-from cnnlens.layout.tables import ALIASES, FRAMEWORKS, NORMAL_NAMES, ROWS, TFLITE_EINSUM, Absent, Row
-from cnnlens.text import nearest, printable
+from cnnlens.layout.tables import ALIASES, NORMAL_NAMES, ROWS, TFLITE_EINSUM, Absent, Row
 
 __all__ = ["CANONICAL", "KINDS", "NDIM", "look_up", "pattern_of", "resolve_kind", "roles_in"]
 
@@ -138,8 +137,6 @@ def look_up(kind: str, weight: str, geometry: Geometry, framework: str, rank: in
     """Find the line of the table for a weight, and its spatial letters."""
     kind = resolve_kind(kind)
     weight = _normal_weight(kind, weight)
-    if framework not in FRAMEWORKS and framework != CANONICAL:
-        raise CnnlensError(f"no framework '{printable(framework)}': {nearest(framework, FRAMEWORKS)}")
     found = [row for row in ROWS if kind in row.kinds and weight in row.weights]
     flat = [row for row in found if row.flat and geometry.flatten is not None]
     found = flat or [row for row in found if not row.flat]

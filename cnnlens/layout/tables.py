@@ -13,7 +13,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from cnnlens.errors import CnnlensError
 from cnnlens.kinds import LAYERS
+from cnnlens.text import nearest, printable
 
 __all__ = ["ALIASES", "FRAMEWORKS", "LEGEND", "NORMAL_NAMES", "ROWS", "TFLITE_EINSUM", "TRANSPARENT", "Absent", "Row"]
 
@@ -82,6 +84,8 @@ class Row:
 
     def stored(self, framework: str) -> Stored:
         """Give the pattern in ``framework`` ("canonical" included)."""
+        if framework not in (*FRAMEWORKS, "canonical"):
+            raise CnnlensError(f"no framework '{printable(framework)}': {nearest(framework, FRAMEWORKS)}")
         return {
             "canonical": self.canonical,
             "keras": self.keras,

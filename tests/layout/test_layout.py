@@ -12,6 +12,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from cnnlens import errors, layout
 from cnnlens.errors import CnnlensError
 from cnnlens.layout import FRAMEWORKS, KINDS, Description, Geometry
 from cnnlens.layout.tables import ROWS, Row
+from cnnlens.network.kernel import Kernel
 from tests.support import SUPPORT
 
 WEIGHTS = [
@@ -391,6 +393,29 @@ def test_an_einsum_that_keeps_a_shared_axis_is_no_linear() -> None:
 def test_what_does_not_fit_is_said_with_the_axis(arguments: tuple, message: str) -> None:
     with pytest.raises(CnnlensError, match=re.escape(message)):
         layout.canonical_shape(*arguments)
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda: layout.arrange("Conv2D", "kernel", np.zeros((8, 4, 3, 5)), "caffe"),
+        lambda: layout.arranged_shape("Conv2D", "kernel", (8, 4, 3, 5), "caffe"),
+        lambda: layout.canonicalise("Conv2D", "kernel", np.zeros((3, 5, 4, 8)), framework="caffe"),
+        lambda: layout.canonical_shape("Unknown", "kernel", (3, 5), framework="caffe"),
+        lambda: layout.completed("Conv2D", "kernel", (3, 5, 4, 8), framework="caffe"),
+        lambda: layout.stored_axes("Conv2D", framework="caffe"),
+        lambda: layout.convention("Conv2D", "kernel", "caffe", ndim=4),
+        lambda: layout.expression("Conv2D", "kernel", "caffe", "torch"),
+        lambda: layout.expression("Conv2D", "kernel", "keras", "caffe"),
+        lambda: layout.expression("Conv2D", "kernel", "keras", "caffe", shape=(3, 5, 4, 8)),
+        lambda: Kernel.from_stored("Conv2D", np.zeros((3, 5, 4, 8), np.float32)).to("caffe"),
+    ],
+)
+def test_an_unknown_framework_is_refused_wherever_it_is_named(ask: Callable[[], object]) -> None:
+    with pytest.raises(
+        CnnlensError, match=r"no framework 'caffe': there are 'keras', 'torch', 'flax', 'onnx', 'tflite'$"
+    ):
+        ask()
 
 
 def test_what_a_framework_cannot_express_is_refused_with_the_reason() -> None:
