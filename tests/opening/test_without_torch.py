@@ -18,8 +18,9 @@ from cnnlens.opening.opener import network_given, networks_compared
 
 
 def test_a_path_and_a_network_are_one_model() -> None:
-    network = network_given(str(sample.MODEL))
-    assert network_given(network) is network
+    network, live = network_given(str(sample.MODEL))
+    assert live is None
+    assert network_given(network) == (network, None)
     state = {f"{layer.name}.{name}": layer.weights[name] for layer in network for name in layer.weights}
     one, other = networks_compared(sample.MODEL, state)
     assert [layer.name for layer in one] == [layer.name for layer in network]

@@ -457,6 +457,7 @@ except CnnlensError as error:
 """
 
 
+@pytest.mark.framework
 def test_a_live_model_is_recorded_in_this_process(tmp_path: Path) -> None:
     environment = {**os.environ, "KERAS_BACKEND": "jax"}
     done = subprocess.run(
