@@ -19,6 +19,7 @@ from cnnlens.kinds.table import (
     hands_on,
     keeps_features,
     kind_of,
+    moves_features,
 )
 
 __all__ = [
@@ -36,4 +37,5 @@ __all__ = [
     "hands_on",
     "keeps_features",
     "kind_of",
+    "moves_features",
 ]

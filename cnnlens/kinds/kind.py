@@ -24,7 +24,7 @@ class Features(Enum):
 
     ALONE = "each value is treated alike, whatever its place and the others"
     KEPT = "each is where it was, with a vector's entry of its own or beside all others"
-    MERGED = "each is where it was, where all operands have the same order"
+    PLACED = "each is where it was, and yet their order matters: to another operand, or to groups of them"
     REORDERED = "they are put in another order, or beside others"
     MIXED = "they are mixed, or there are none"
 

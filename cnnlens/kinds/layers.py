@@ -13,7 +13,7 @@ from cnnlens.kinds.kind import Features, Kind, Rounding
 __all__ = ["LAYERS"]
 
 NONE, ONCE, EACH, PRODUCTS, OTHER = Rounding
-ALONE, KEPT, MERGED, REORDERED, MIXED = Features
+ALONE, KEPT, PLACED, REORDERED, MIXED = Features
 
 
 def _row(name: str, rounding: Rounding = OTHER, features: Features = MIXED, aten: str = "", **facts: Any) -> Kind:
@@ -64,14 +64,14 @@ LAYERS: tuple[Kind, ...] = (
          older="SyncBatchNormalization BatchNormalizationV1 BatchNormalizationV2",
          modules="BatchNorm1d BatchNorm2d BatchNorm3d SyncBatchNorm"),
     _row("LayerNormalization", OTHER, KEPT, "layer_norm native_layer_norm", weights=_AFFINE, modules="LayerNorm"),
-    _row("GroupNormalization", OTHER, MIXED, "group_norm native_group_norm", weights=_AFFINE,
+    _row("GroupNormalization", OTHER, PLACED, "group_norm native_group_norm", weights=_AFFINE,
          modules="GroupNorm InstanceNorm1d InstanceNorm2d InstanceNorm3d"),
     _row("RMSNormalization", OTHER, KEPT, "rms_norm _fused_rms_norm", weights="scale", modules="RMSNorm"),
-    _row("UnitNormalization"),
+    _row("UnitNormalization", OTHER, PLACED),
     _row("Normalization", EACH, KEPT, weights="mean variance count"),
     _row("Rescaling", EACH, KEPT),
     _row("LayerScale", EACH, KEPT, weights="gamma"),
-    _row("CustomScaleLayer", EACH),
+    _row("CustomScaleLayer", EACH, PLACED),
     _row("PReLU", EACH, KEPT, "prelu _prelu_kernel", weights="alpha", modules="PReLU"),
     # --- activations
     _row("Activation", OTHER, KEPT),
@@ -80,12 +80,12 @@ LAYERS: tuple[Kind, ...] = (
     _row("ELU", OTHER, ALONE),
     _row("ThresholdedReLU", OTHER, ALONE),
     # --- merges
-    _row("Add", ONCE, MERGED, "add", home="numpy", torch="{a} + {b}"),
-    _row("Subtract", ONCE, MERGED, "sub subtract rsub", home="numpy", torch="{a} - {b}"),
-    _row("Multiply", ONCE, MERGED, "mul multiply", home="numpy", torch="{a} * {b}"),
-    _row("Average", ONCE, MERGED),
-    _row("Maximum", NONE, MERGED, "maximum fmax", home="numpy", torch="torch.maximum"),
-    _row("Minimum", NONE, MERGED, "minimum fmin", home="numpy", torch="torch.minimum"),
+    _row("Add", ONCE, PLACED, "add", home="numpy", torch="{a} + {b}"),
+    _row("Subtract", ONCE, PLACED, "sub subtract rsub", home="numpy", torch="{a} - {b}"),
+    _row("Multiply", ONCE, PLACED, "mul multiply", home="numpy", torch="{a} * {b}"),
+    _row("Average", ONCE, PLACED),
+    _row("Maximum", NONE, PLACED, "maximum fmax", home="numpy", torch="torch.maximum"),
+    _row("Minimum", NONE, PLACED, "minimum fmin", home="numpy", torch="torch.minimum"),
     _row("Concatenate", NONE, REORDERED, "cat concat concatenate", home="numpy"),
     # --- shapes
     _row("Flatten", NONE, MIXED, "flatten ravel"),
@@ -114,7 +114,7 @@ LAYERS: tuple[Kind, ...] = (
     # --- sequences
     _row("Embedding", NONE, MIXED, "embedding", weights="embeddings", modules="Embedding"),
     _row("ReversibleEmbedding", weights=None),
-    _row("Masking", NONE),
+    _row("Masking", NONE, PLACED),
     _row("LSTM", OTHER, MIXED, "lstm", cell="LSTMCell", gates=4, modules="LSTM", **_RECURRENT),
     _row("GRU", OTHER, MIXED, "gru", cell="GRUCell", gates=3, modules="GRU", **_RECURRENT),
     _row("SimpleRNN", OTHER, MIXED, "rnn_tanh rnn_relu", cell="SimpleRNNCell", gates=1, modules="RNN RNNCell",

@@ -13,7 +13,7 @@ from cnnlens.kinds.kind import Features, Kind, Rounding
 __all__ = ["OPERATIONS"]
 
 NONE, ONCE, EACH, PRODUCTS, OTHER = Rounding
-ALONE, KEPT, MERGED, REORDERED, MIXED = Features
+ALONE, KEPT, PLACED, REORDERED, MIXED = Features
 
 
 def _row(
@@ -128,28 +128,28 @@ OPERATIONS: tuple[Kind, ...] = (
     _row("Erfc", "math", "erfc", EACH, ALONE, "torch.erfc({x})"),
 
     # --- of two numbers: an expression of operators takes numbers too, torch.name alone takes tensors
-    _row("Divide", "numpy", "div divide true_divide", ONCE, MERGED, "{a} / {b}"),
-    _row("TrueDivide", "numpy", "", ONCE, MERGED, "{a} / {b}"),
-    _row("DivideNoNan", "numpy", "", EACH, MERGED),
-    _row("FloorDivide", "numpy", "floor_divide", EACH, MERGED, "{a} // {b}"),
-    _row("Mod", "numpy", "remainder", OTHER, MERGED, "{a} % {b}"),
-    _row("Fmod", "numpy", "fmod", NONE, MERGED, "torch.fmod"),
-    _row("Power", "numpy", "pow float_power", EACH, MERGED, "torch.pow({a}, {b})"),
-    _row("Arctan2", "numpy", "atan2", EACH, MERGED, "torch.atan2"),
-    _row("Hypot", "numpy", "hypot", EACH, MERGED, "torch.hypot"),
-    _row("Logaddexp", "numpy", "logaddexp", EACH, MERGED, "torch.logaddexp"),
-    _row("Greater", "numpy", "gt greater", NONE, MERGED, "{a} > {b}"),
-    _row("GreaterEqual", "numpy", "ge greater_equal", NONE, MERGED, "{a} >= {b}"),
-    _row("Less", "numpy", "lt less", NONE, MERGED, "{a} < {b}"),
-    _row("LessEqual", "numpy", "le less_equal", NONE, MERGED, "{a} <= {b}"),
-    _row("Equal", "numpy", "eq", NONE, MERGED, "{a} == {b}"),
-    _row("NotEqual", "numpy", "ne not_equal", NONE, MERGED, "{a} != {b}"),
-    _row("LogicalAnd", "numpy", "logical_and bitwise_and __and__", NONE, MERGED, "torch.logical_and"),
-    _row("LogicalOr", "numpy", "logical_or bitwise_or __or__", NONE, MERGED, "torch.logical_or"),
-    _row("LogicalXor", "numpy", "logical_xor bitwise_xor", NONE, MERGED, "torch.logical_xor"),
-    _row("Where", "numpy", "where masked_fill nan_to_num", NONE, MERGED),
-    _row("Lerp", "", "lerp", EACH, MERGED),
-    _row("Addcmul", "", "addcmul addcdiv", EACH, MERGED),
+    _row("Divide", "numpy", "div divide true_divide", ONCE, PLACED, "{a} / {b}"),
+    _row("TrueDivide", "numpy", "", ONCE, PLACED, "{a} / {b}"),
+    _row("DivideNoNan", "numpy", "", EACH, PLACED),
+    _row("FloorDivide", "numpy", "floor_divide", EACH, PLACED, "{a} // {b}"),
+    _row("Mod", "numpy", "remainder", OTHER, PLACED, "{a} % {b}"),
+    _row("Fmod", "numpy", "fmod", NONE, PLACED, "torch.fmod"),
+    _row("Power", "numpy", "pow float_power", EACH, PLACED, "torch.pow({a}, {b})"),
+    _row("Arctan2", "numpy", "atan2", EACH, PLACED, "torch.atan2"),
+    _row("Hypot", "numpy", "hypot", EACH, PLACED, "torch.hypot"),
+    _row("Logaddexp", "numpy", "logaddexp", EACH, PLACED, "torch.logaddexp"),
+    _row("Greater", "numpy", "gt greater", NONE, PLACED, "{a} > {b}"),
+    _row("GreaterEqual", "numpy", "ge greater_equal", NONE, PLACED, "{a} >= {b}"),
+    _row("Less", "numpy", "lt less", NONE, PLACED, "{a} < {b}"),
+    _row("LessEqual", "numpy", "le less_equal", NONE, PLACED, "{a} <= {b}"),
+    _row("Equal", "numpy", "eq", NONE, PLACED, "{a} == {b}"),
+    _row("NotEqual", "numpy", "ne not_equal", NONE, PLACED, "{a} != {b}"),
+    _row("LogicalAnd", "numpy", "logical_and bitwise_and __and__", NONE, PLACED, "torch.logical_and"),
+    _row("LogicalOr", "numpy", "logical_or bitwise_or __or__", NONE, PLACED, "torch.logical_or"),
+    _row("LogicalXor", "numpy", "logical_xor bitwise_xor", NONE, PLACED, "torch.logical_xor"),
+    _row("Where", "numpy", "where masked_fill nan_to_num", NONE, PLACED),
+    _row("Lerp", "", "lerp", EACH, PLACED),
+    _row("Addcmul", "", "addcmul addcdiv", EACH, PLACED),
 
     # --- reductions
     _row("Mean", "numpy", "mean", OTHER, MIXED, "mean"),
@@ -167,7 +167,7 @@ OPERATIONS: tuple[Kind, ...] = (
     _row("Argmin", "numpy", "argmin", NONE, MIXED),
     _row("Logsumexp", "math", "logsumexp", OTHER, MIXED, "logsumexp"),
     _row("Norm", "linalg", "norm linalg_vector_norm frobenius_norm", OTHER, MIXED),
-    _row("Normalize", "nn", "", OTHER, MIXED),
+    _row("Normalize", "nn", "", OTHER, PLACED),
     _row("Cumsum", "numpy", "cumsum", OTHER, REORDERED),
     _row("Cumprod", "numpy", "cumprod", OTHER, REORDERED),
     _row("CosineSimilarity", "", "cosine_similarity", OTHER, MIXED),

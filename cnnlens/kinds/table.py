@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from cnnlens.kinds.kind import Features, Kind
+from cnnlens.kinds.kind import Features, Kind, Rounding
 from cnnlens.kinds.layers import LAYERS
 from cnnlens.kinds.operations import OPERATIONS
 
@@ -18,6 +18,7 @@ __all__ = [
     "hands_on",
     "keeps_features",
     "kind_of",
+    "moves_features",
 ]
 
 KINDS: Mapping[str, Kind] = {name: row for row in (*LAYERS, *OPERATIONS) for name in (row.name, *row.older)}
@@ -50,7 +51,13 @@ def activation_named(name: str) -> str:
 
 def keeps_features(name: str) -> bool:
     """Tell whether each feature of a flattened map is behind the kind where it was before."""
-    return kind_of(name).features in (Features.ALONE, Features.KEPT, Features.MERGED)
+    return kind_of(name).features in (Features.ALONE, Features.KEPT, Features.PLACED)
+
+
+def moves_features(name: str) -> bool:
+    """Tell whether the kind puts features of a flattened map elsewhere, or picks some of them, and computes nothing."""
+    row = kind_of(name)
+    return row.features is Features.REORDERED or (row.features is Features.MIXED and row.rounding is Rounding.NONE)
 
 
 def hands_on(name: str) -> bool:

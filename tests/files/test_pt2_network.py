@@ -168,6 +168,36 @@ def test_layouts_and_the_order_of_what_was_flattened(tmp_path: Path) -> None:
     assert (norm["num_batches_tracked"].kind, norm["num_batches_tracked"].role) == ("", "num_batches_tracked")
 
 
+class _BehindFlatten(nn.Module):
+    def __init__(self, between: Any, features: int) -> None:
+        super().__init__()
+        self.between = between
+        self.c, self.e, self.d = nn.Conv2d(3, 4, 3), nn.Linear(24, 24), nn.Linear(features, 7)
+
+    def forward(self, x: Any) -> Any:
+        flat = torch.flatten(self.c(x), 1)
+        return self.d(self.between(flat) if self.between is not None else flat + self.e(flat))
+
+
+@pytest.mark.parametrize(
+    ("between", "features", "said"),
+    [
+        (lambda flat: torch.sin(flat) * 2 + flat.mean(1, keepdim=True), 24, ""),
+        (lambda flat: torch.cat([flat, flat], 1), 48, "'cat' (cat) moves the features of a flattened map"),
+        (lambda flat: flat.unsqueeze(1).squeeze(1), 24, "'unsqueeze' (unsqueeze) moves the features"),
+        (None, 24, "'add' (add) joins the features of a flattened map and others of no known order"),
+    ],
+)
+def test_where_the_order_of_a_flattened_map_is_lost_a_note_says_so(
+    between: Any, features: int, said: str, tmp_path: Path
+) -> None:
+    network = opened(_BehindFlatten(between, features).eval(), (torch.zeros(2, 3, 5, 4),), "static", tmp_path)
+    assert network["d"].stored["weight"].geometry.flatten == (None if said else (3, 2, 4))
+    notes = [note for note in network.notes if "cannot be followed" in note]
+    assert len(notes) == bool(said)
+    assert said in "".join(notes)
+
+
 def test_names_that_collide_are_told_apart(tmp_path: Path) -> None:
     network = opened(build("names"), CASES["names"][1], "static", tmp_path)
     assert [ref.name for ref in network.inputs] == ["x_1"]

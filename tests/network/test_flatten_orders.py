@@ -99,6 +99,29 @@ def test_behind_a_permute_a_reshape_says_nothing_of_the_order() -> None:
         image("i", 4, 3, 2), turned, entry("Reshape", "flat", "turned", target_shape=[24]), dense("d", "flat")
     )
     assert np.array_equal(net["d"].kernel.to("torch"), KERNEL.T)  # type: ignore[union-attr]
+    assert "'flat' (Reshape) flattens a map whose axes were moved" in notes(net)
+
+
+@pytest.mark.parametrize("kind", ["UnitNormalization", "GroupNormalization", "RandomFlip"])
+def test_what_leaves_each_feature_in_its_place_keeps_the_order(kind: str) -> None:
+    net = network(image("i", 4, 3, 2), flatten("flat", "i"), entry(kind, "x", "flat"), dense("d", "x"))
+    assert np.array_equal(net["d"].kernel.to("torch"), TURNED)  # type: ignore[union-attr]
+    assert not notes(net)
+
+
+def test_an_axis_that_comes_and_goes_loses_the_order_and_says_so() -> None:
+    net = network(image("i", 4, 3, 2), flatten("flat", "i"),
+                  entry("ExpandDims", "x", "flat", module="keras.src.ops.numpy", axis=1),
+                  entry("Squeeze", "y", "x", module="keras.src.ops.numpy", axis=1), dense("d", "y"))  # fmt: skip
+    assert "'x' (ExpandDims) moves the features of a flattened map" in notes(net)
+
+
+def test_a_factor_for_all_features_keeps_the_order_and_features_of_no_order_lose_it() -> None:
+    for size, said in ((1, ""), (24, "joins the features of a flattened map and others of no known order")):
+        net = network(image("i", 4, 3, 2), image("j", size), flatten("flat", "i"), entry("Add", "x", "flat", "j"),
+                      dense("d", "x"))  # fmt: skip
+        assert bool(notes(net)) == bool(said)
+        assert said in notes(net)
 
 
 def test_maps_flattened_alike_are_added_in_that_order() -> None:
@@ -111,7 +134,7 @@ def test_maps_flattened_alike_are_added_in_that_order() -> None:
 def test_where_the_order_is_lost_a_note_says_so() -> None:
     added = network(image("i", 4, 3, 2), image("j", 3, 4, 2), flatten("a", "i"), flatten("b", "j"),
                     entry("Add", "x", "a", "b"), entry("ReLU", "y", "x"), dense("d", "y"))  # fmt: skip
-    assert "joins features of different orders" in notes(added)
+    assert "joins the features of a flattened map and those of a map of another shape" in notes(added)
     twice = np.concatenate([KERNEL, KERNEL])
     beside = network(image("i", 4, 3, 2), image("j", 4, 3, 2), flatten("a", "i"), flatten("b", "j"),
                      entry("Concatenate", "x", "a", "b", axis=-1), dense("d", "x"), kernel=twice)  # fmt: skip

@@ -85,7 +85,7 @@ def in_keras(operator: str) -> str:
     found = operation_class(row.name)
     if operator in BY_NAME or (found is not None and any(issubclass(found, one) for one in BY_CLASS)):
         return "writer"
-    if row.home and row.features in (Features.ALONE, Features.MERGED):
+    if row.home and row.features in (Features.ALONE, Features.PLACED):
         return f"`keras.ops` {row.name}"
     return _LIKE.get(operator, "")
 

@@ -209,7 +209,7 @@ def write_operation(site: CallSite) -> Value:
     kind, operands = operation.kind, list(operation.template)
     name = site.given.name
     row = kind_of(kind)
-    if not row.home or row.features not in (Features.ALONE, Features.MERGED) or name in REFUSED:
+    if not row.home or row.features not in (Features.ALONE, Features.PLACED) or name in REFUSED:
         raise UnsupportedLayerError(REFUSED.get(name, "Keras has no such operation"))
     if kind == "FloorDivide" and site.given.get("rounding_mode") == "trunc":
         raise UnsupportedLayerError("Keras has no division that rounds towards zero")

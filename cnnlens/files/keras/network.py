@@ -18,8 +18,9 @@ from cnnlens.files.keras.graph import Graph, GraphError, LayerSpec, NodeSpec, la
 from cnnlens.files.keras.kinds import guess_kind
 from cnnlens.files.keras.operations import WeightFile, make_operation, refusing, unpacker, version_tuple
 from cnnlens.files.keras.weights import TRANSPARENT, geometry_of, owners, weight_of
-from cnnlens.kinds import Features, keeps_features, kind_of
+from cnnlens.kinds import keeps_features, kind_of
 from cnnlens.layout import Geometry
+from cnnlens.network.flatten_orders import DIFFERENT_ORDERS, FlattenOrders, lost_order, reads_features
 from cnnlens.network.graph import CONFIG_ERRORS, Call, Layer, Ref, Shape, canonical_axes, find_refs, map_refs
 from cnnlens.network.network import Network
 from cnnlens.network.weight import Weight
@@ -121,8 +122,7 @@ class _Builder:
         if file.unmatched:
             places = ", ".join(printable(place, 60) for place in list(file.unmatched)[:3])
             self.notes.append(f"{len(file.unmatched)} arrays in the file belong to no layer of the config: {places}")
-        self.flattened: dict[Ref, tuple[int, ...]] = {}
-        self.lost: dict[Ref, str] = {}  # features whose order nobody knows any more, and why
+        self.flattened = FlattenOrders()
         self.unordered: dict[tuple[str, ...], str] = {}  # layers that see such features
         self.laid: set[str] = set()  # calls whose maps have their channels where their layout says
         self.axes = self._channel_axes()
@@ -146,7 +146,7 @@ class _Builder:
             # A shared Dense that sees two different flattened maps has no single flatten order.
             if flatten_of.setdefault(node.layer.path, flatten) != flatten:
                 flatten_of[node.layer.path] = None
-                self.unordered[node.layer.path] = "it is called with maps that were flattened in different orders"
+                self.unordered[node.layer.path] = DIFFERENT_ORDERS
             if layer.output_shape is None:
                 layer.stored_output_shape = call.shapes[0]
                 layer.output_shape = (
@@ -156,11 +156,8 @@ class _Builder:
         for path, layer in self.layers.items():
             layer.stored = dict(self._weights(layer, path, flatten_of[path]))
             layer.unpack = unpacker(layer)
-            if path in self.unordered and any(weight.is_kernel for weight in layer.stored.values()):
-                self.notes.append(
-                    f"{layer.shown}: the order of its inputs cannot be followed, for {self.unordered[path]}; its "
-                    "kernel is turned as if no map had been flattened"
-                )
+            if path in self.unordered and any(reads_features(weight) for weight in layer.stored.values()):
+                self.notes.append(lost_order(layer, self.unordered[path]))
         self._refuse_masks()
         self._note_states()
         hidden = self.graph.hidden
@@ -310,29 +307,23 @@ class _Builder:
             return None
         first, made = refs[0], Ref(node.name)
         before, kind = self._shape(first), node.layer.class_name
-        if before is not None and len(before) > 2 and len(call.shapes[0]) == 2 and kind in ("Flatten", "Reshape"):
+        after, rank = call.shapes[0], 0 if before is None else len(before)
+        if rank > 2 and len(after) == 2 and kind in ("Flatten", "Reshape") and self.flattened.lost(refs) is None:
             last = self.axes[first.call] == -1
-            sizes = before[1:] if last else (*before[2:], before[1])
+            sizes = cast("Shape", before)[1:]
+            sizes = sizes if last else (*sizes[1:], sizes[0])
             # Keras' Flatten turns a channels-first map to channels-last; a Reshape leaves it as PyTorch would.
-            if all(size is not None for size in sizes) and (kind == "Flatten" or (last and first.call in self.laid)):
-                self.flattened[made] = cast("tuple[int, ...]", sizes)
+            if kind == "Reshape" and last and first.call not in self.laid:
+                self.flattened.lose(made, f"{call.layer.shown} flattens a map whose axes were moved")
+            elif all(size is not None for size in sizes) and (kind == "Flatten" or last):
+                self.flattened.flatten(made, cast("tuple[int, ...]", sizes))
             return None
-        flatten = self.flattened.get(first)
-        lost = next((self.lost[ref] for ref in refs if ref in self.lost), None)
-        orders = {self.flattened.get(ref) for ref in refs}
-        keeps = (keeps_features(kind) or node.layer.model is not None) and before == call.shapes[0]
-        reorders = kind_of(kind).features is Features.REORDERED
-        if reorders and orders != {None}:
-            lost = f"{call.layer.shown} moves the features of a flattened map"
-        elif keeps and len(orders) > 1:
-            lost = f"{call.layer.shown} joins features of different orders"
-        elif keeps and flatten is not None:
-            self.flattened[made] = flatten
-        if lost is not None and (keeps or reorders):
-            self.lost[made] = lost
-        elif lost is not None:
+        flat = [ref for ref in refs if (self._shape(ref) or (1,))[-1] != 1]
+        handed_on = self.flattened.follow(call.layer, kind, flat, made, before == after)
+        lost = self.flattened.lost(flat)
+        if lost is not None and not handed_on:
             self.unordered.setdefault(node.layer.path, lost)
-        return flatten
+        return self.flattened.of(first)
 
     def _is_laid(self, call: Call) -> bool:
         """Tell whether a map lies as its convolution or its input laid it: behind a Permute nobody knows its axes."""

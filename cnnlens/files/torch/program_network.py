@@ -7,12 +7,12 @@ reference, and enough to call PyTorch again. PyTorch's axes are the canonical on
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from cnnlens.errors import CnnlensError
-from cnnlens.files.torch.flatten import FlattenOrder
 from cnnlens.files.torch.operations import call_arguments, equip, same_arithmetic, translated
 from cnnlens.files.torch.program import Node, Program, values
 from cnnlens.files.torch.program_batch import open_shape, shows_batch, with_batch
@@ -20,6 +20,7 @@ from cnnlens.files.torch.program_entries import Entry, entry_of, settings
 from cnnlens.files.torch.program_inplace import straightened
 from cnnlens.files.torch.program_modules import Instance, build_tree, is_filler, leaves
 from cnnlens.files.torch.weights import argument_kinds, geometry_of_entry, torch_weight, unused_layers
+from cnnlens.network.flatten_orders import DIFFERENT_ORDERS, FlattenOrders, lost_order, reads_features
 from cnnlens.network.graph import Call, Layer, Ref, Shape, Source
 from cnnlens.network.network import Network
 from cnnlens.network.weight import Stored, Weight
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from cnnlens.reference.aten import Translation
 
 __all__ = ["torch_network"]
+
+_FLATTENS = ("flatten", "view", "reshape", "_unsafe_view")
 
 
 def torch_network(
@@ -57,6 +60,7 @@ class _Made:
         tensors: The shapes that its first call takes.
         translation: Its arithmetic, None where the reference has none.
         flatten: The order of the flattened map that it sees.
+        unordered: Why it sees features in an order that nobody can follow; empty where it does not.
         calls: How often it is called.
     """
 
@@ -66,6 +70,7 @@ class _Made:
     tensors: tuple[Shape | None, ...]
     translation: Translation | None
     flatten: tuple[int, ...] | None = None
+    unordered: str = ""
     calls: int = 0
 
 
@@ -92,7 +97,7 @@ class _Builder:
         self.escapes = _escapes(self.root, self.program)
         self.read = {value.name for node in self.program.nodes for value in values(node.arguments)}
         self.read.update(self.program.outputs)
-        self.flatten = FlattenOrder()
+        self.flattened = FlattenOrders()
 
     def network(self) -> Network:
         self._reserve()
@@ -211,7 +216,7 @@ class _Builder:
         call = self._call(found[0], args, tuple(self.shapes[ref] for ref in refs))
         self.handed[instance] = {name: Ref(call.name, index) for index, name in enumerate(wanted)}
         for index, ref in enumerate(refs):
-            self.flatten.hand_on(ref, Ref(call.name, index))
+            self.flattened.hand_on(ref, Ref(call.name, index))
 
     def _node(self, node: Node, inside: Instance, number: int) -> None:
         leaf = inside.path in self.leaves and not is_filler(node)
@@ -224,12 +229,28 @@ class _Builder:
         shapes = tuple(open_shape(self.program.shapes.get(name)) for name in node.outputs[:used])
         call = self._call(made, args, shapes)
         self.where.update((name, (reader, Ref(call.name, index))) for index, name in enumerate(node.outputs))
-        self.flatten.follow(node.op, call, [self.shapes[ref] for ref in refs])
-        flatten = self.flatten.of(refs[0]) if refs else None
+        flatten = self._follow_flatten(made, node.op, call, refs)
         if made.calls == 1:
             made.flatten = flatten
         elif made.flatten != flatten:
-            made.flatten = None  # a shared layer that sees two different flattened maps has no single order
+            made.flatten, made.unordered = None, DIFFERENT_ORDERS
+
+    def _follow_flatten(self, made: _Made, op: str, call: Call, refs: Sequence[Ref]) -> tuple[int, ...] | None:
+        """Follow a flattened map: the ``(*spatial, C)`` of the one that the call sees."""
+        after = call.shapes[0] if call.shapes else None
+        before = self.shapes[refs[0]] if refs else None
+        if after is None or before is None:
+            return None
+        flattens = op in _FLATTENS and len(before) > 2 and len(after) == 2
+        if flattens and self.flattened.lost(refs) is None:
+            if math.prod(size or 0 for size in before[1:]) == after[1]:
+                channels, *spatial = cast("tuple[int, ...]", before[1:])
+                self.flattened.flatten(Ref(call.name), (*spatial, channels))
+            return None
+        flat = [ref for ref in refs if (self.shapes[ref] or (1,))[-1] != 1]
+        handed_on = self.flattened.follow(call.layer, op, flat, Ref(call.name), before[1:] == after[1:])
+        made.unordered = made.unordered or ("" if handed_on else self.flattened.lost(flat) or "")
+        return self.flattened.of(refs[0])
 
     def _layer(
         self,
@@ -301,6 +322,8 @@ class _Builder:
         for made in self.order:
             more = extra.get(".".join(made.layer.path), {}) if made in owners.values() else {}
             made.layer.stored = self._stored(made, {**made.weights, **more})
+            if made.unordered and any(reads_features(weight) for weight in made.layer.stored.values()):
+                self.notes.append(lost_order(made.layer, made.unordered))
             equip(made.layer, made.tensors)
         return spare
 
