@@ -43,11 +43,7 @@ def as_json(check: Check) -> dict[str, Any]:
         "inputs": check.inputs,
         "runs": [_run(check, run) for run in check.runs],
         "layers": [
-            {
-                "name": row.name,
-                "kind": row.kind,
-                "runs": {label: _audit(audit) for label, audit in row.audits.items()},
-            }
+            {"name": row.name, "kind": row.kind, "runs": {label: _audit(audit) for label, audit in row.audits.items()}}
             for row in check.rows
         ],
         "pairs": [

@@ -74,10 +74,7 @@ def run(expression: str, arrays: Mapping[str, Any]) -> Array:
 
 
 def proven(
-    line: Line,
-    arrays: Mapping[str, Any],
-    expected: Array,
-    holds: Callable[[Array, Array], bool] | None = None,
+    line: Line, arrays: Mapping[str, Any], expected: Array, holds: Callable[[Array, Array], bool] | None = None
 ) -> Line | None:
     """Give the line if it gives ``expected`` (all its values, or as ``holds`` says), else None."""
     named = {name: np.asarray(values) for name, values in line.names.items()}

@@ -94,12 +94,7 @@ class CanonicalStream(InputStream):
 
 
 def open_inputs(
-    network: Network,
-    inputs: Any,
-    *,
-    scale: str = "auto",
-    limit: int | None = None,
-    allow_nonfinite: bool = False,
+    network: Network, inputs: Any, *, scale: str = "auto", limit: int | None = None, allow_nonfinite: bool = False
 ) -> InputStream:
     """Make ready to read inputs; the first example of each is read.
 

@@ -278,11 +278,7 @@ def canonical_axes(kind: str, weight: str = "kernel", geometry: Geometry = _NOT_
 
 
 def stored_axes(
-    kind: str,
-    weight: str = "kernel",
-    framework: str = "keras",
-    geometry: Geometry = _NOT_SAID,
-    rank: int | None = None,
+    kind: str, weight: str = "kernel", framework: str = "keras", geometry: Geometry = _NOT_SAID, rank: int | None = None
 ) -> str:
     """Give the letters of the array as ``framework`` stores it, such as ``HWIO``; ``rank`` is its number of axes.
 
@@ -310,11 +306,7 @@ def split_axes(letters: str) -> tuple[str, ...]:
 
 
 def convention(
-    kind: str,
-    weight: str = "kernel",
-    framework: str = "keras",
-    ndim: int | None = None,
-    geometry: Geometry = _NOT_SAID,
+    kind: str, weight: str = "kernel", framework: str = "keras", ndim: int | None = None, geometry: Geometry = _NOT_SAID
 ) -> Convention:
     """Look up how ``framework`` stores a weight: axes, steps from and to Keras, the NumPy line, traps.
 

@@ -35,11 +35,7 @@ class Network(Graph):
     """
 
     def run(
-        self,
-        inputs: Any,
-        layers: Iterable[str | int] | None = None,
-        dtype: str = "float64",
-        batch: int | None = None,
+        self, inputs: Any, layers: Iterable[str | int] | None = None, dtype: str = "float64", batch: int | None = None
     ) -> dict[str, NDArray[Any]]:
         """Compute feature maps with the NumPy reference; no framework is needed.
 

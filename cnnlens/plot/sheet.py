@@ -175,10 +175,7 @@ def sheet(
         whole_width = 2 * _MARGIN + left + max(width + room_right, _NARROWEST - left)
         whole_height = round(2 * _MARGIN + head + top + height + bottom + foot)
         figure: Figure = Picture(
-            figsize=(whole_width / DPI, whole_height / DPI),
-            dpi=DPI,
-            facecolor="white",
-            edgecolor="white",
+            figsize=(whole_width / DPI, whole_height / DPI), dpi=DPI, facecolor="white", edgecolor="white"
         )
         figure.set_layout_engine("none")  # whatever the user's own settings ask for
         FigureCanvasAgg(figure)

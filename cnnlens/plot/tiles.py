@@ -108,13 +108,7 @@ def mosaic(
     places = np.arange(count, dtype=np.int64)
     row, column = places // columns, places % columns
     boxes = np.stack(
-        [
-            frame + row * pitch_down,
-            frame + column * pitch_across,
-            np.full(count, height),
-            np.full(count, width),
-        ],
-        axis=1,
+        [frame + row * pitch_down, frame + column * pitch_across, np.full(count, height), np.full(count, width)], axis=1
     )
     return Mosaic(np.ascontiguousarray(image), boxes)
 

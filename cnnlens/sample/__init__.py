@@ -24,18 +24,7 @@ MODEL = _HERE / "fashion_mnist_cnn.keras"
 IMAGES = _HERE / "images"
 """A folder of ten PNG files of 28 x 28 grey pixels, one a class, in the order of `LABELS`."""
 
-LABELS = (
-    "T-shirt/top",
-    "Trouser",
-    "Pullover",
-    "Dress",
-    "Coat",
-    "Sandal",
-    "Shirt",
-    "Sneaker",
-    "Bag",
-    "Ankle boot",
-)
+LABELS = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 """What the ten outputs of the network mean (https://github.com/zalandoresearch/fashion-mnist)."""
 
 NAMES = LABELS

@@ -95,10 +95,7 @@ class BackendContract:
     @contextlib.contextmanager
     def opened(self) -> Generator[Contract]:
         """Lend a worker and a folder. The worker stays warm between tests, so that the framework is imported once."""
-        with (
-            temporary_folder() as folder,
-            pool(self.backend, self.device, self.precision, self.timeout) as worker,
-        ):
+        with temporary_folder() as folder, pool(self.backend, self.device, self.precision, self.timeout) as worker:
             yield Contract(worker, folder, self.tolerance, self.framework)
 
     @pytest.fixture

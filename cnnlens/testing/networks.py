@@ -111,14 +111,7 @@ def _chain() -> tuple[Entry, Shapes]:
     layers = [
         _input("photo", 11, 9, 3),
         _conv("Conv2D", "first", (3, 2), filters=5, padding="same", groups=1, activation="relu"),
-        _layer(
-            "MaxPooling2D",
-            "pool",
-            pool_size=[2, 3],
-            strides=[2, 3],
-            padding="valid",
-            data_format="channels_last",
-        ),
+        _layer("MaxPooling2D", "pool", pool_size=[2, 3], strides=[2, 3], padding="valid", data_format="channels_last"),
         _conv("Conv2D", "second", (3, 3), filters=7, strides=[2, 2], padding="same", groups=1, use_bias=False),
         _layer("BatchNormalization", "norm", axis=-1, momentum=0.99, epsilon=0.002, center=True, scale=True),
         _layer("ReLU", "relu"),

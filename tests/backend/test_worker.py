@@ -26,10 +26,7 @@ from cnnlens.testing import inputs_for, network
 from tests.support.plugins import Traces
 from tests.support.workers import agree, use, use_all
 
-pytestmark = [
-    pytest.mark.skipif(os.name != "posix", reason="workers need POSIX"),
-    pytest.mark.usefixtures("traces"),
-]
+pytestmark = [pytest.mark.skipif(os.name != "posix", reason="workers need POSIX"), pytest.mark.usefixtures("traces")]
 linux = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 
 SHAPE = (5, 5, 11, 9)  # of five feature maps of the layer "first"
@@ -86,10 +83,7 @@ def test_batches_go_through_files_and_may_be_collected_in_any_order(
         np.testing.assert_allclose(first[:count], wanted["first"][start : start + count], rtol=1e-5, atol=1e-6)
         np.testing.assert_allclose(head[:count], wanted["head"][start : start + count], rtol=1e-5, atol=1e-6)
         assert not first[count:].any()
-        assert report.crc32 == {
-            "first": zlib.crc32(first.tobytes()),
-            "head": zlib.crc32(head.tobytes()),
-        }
+        assert report.crc32 == {"first": zlib.crc32(first.tobytes()), "head": zlib.crc32(head.tobytes())}
         assert report.seconds > 0
     assert not list(tmp_path.glob("*.tmp"))
 
@@ -153,10 +147,7 @@ def test_a_worker_outlives_the_thread_that_started_it(handed: Path, chain: Netwo
         agree(use(process, handed, chain), chain)
 
 
-def test_its_environment_is_set_before_its_python_starts(
-    plugins: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_its_environment_is_set_before_its_python_starts(plugins: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONWARNINGS", "error")
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     with Worker.start("plain", precision="strict") as process:
@@ -217,12 +208,7 @@ def test_several_start_and_run_side_by_side(handed: Path, chain: Network) -> Non
 )
 @pytest.mark.usefixtures("plugins")
 def test_one_line_about_that_backend_and_the_others_go_on(
-    monkeypatch: pytest.MonkeyPatch,
-    handed: Path,
-    chain: Network,
-    traces: Traces,
-    what: str,
-    said: str,
+    monkeypatch: pytest.MonkeyPatch, handed: Path, chain: Network, traces: Traces, what: str, said: str
 ) -> None:
     fault(monkeypatch, what)
     with Worker.start("reference") as other, Worker.start("faulty", timeout=30) as process:
@@ -284,10 +270,7 @@ def test_a_backend_may_print_whatever_it_likes(
 @linux
 @pytest.mark.usefixtures("plugins")
 def test_processes_that_a_backend_started_end_with_it(
-    monkeypatch: pytest.MonkeyPatch,
-    handed: Path,
-    chain: Network,
-    traces: Traces,
+    monkeypatch: pytest.MonkeyPatch, handed: Path, chain: Network, traces: Traces
 ) -> None:
     fault(monkeypatch, "load:company")
     with Worker.start("faulty") as process:

@@ -22,10 +22,7 @@ from cnnlens.network.network import Network
 from tests.support.plugins import Traces
 from tests.support.workers import agree, use
 
-pytestmark = [
-    pytest.mark.skipif(os.name != "posix", reason="workers need POSIX"),
-    pytest.mark.usefixtures("traces"),
-]
+pytestmark = [pytest.mark.skipif(os.name != "posix", reason="workers need POSIX"), pytest.mark.usefixtures("traces")]
 linux = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 
 
@@ -60,11 +57,7 @@ except KeyboardInterrupt:
     ],
 )
 def test_nothing_is_left_however_this_process_ends(
-    plugin_folder: Path,
-    handed: Path,
-    traces: Traces,
-    number: signal.Signals,
-    what: str,
+    plugin_folder: Path, handed: Path, traces: Traces, number: signal.Signals, what: str
 ) -> None:
     environment = {**traces.environment, "CNNLENS_FAULT": what, "PYTHONPATH": str(plugin_folder)}
     parent = subprocess.Popen(

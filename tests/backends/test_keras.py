@@ -224,10 +224,7 @@ def keras_2_outputs(framework_files: Files) -> Path:
 
 
 @pytest.mark.skipif(not KERAS_FILES.exists(), reason="the files that Keras 2.13 wrote are not here")
-@pytest.mark.parametrize(
-    "name",
-    KERAS_2_NAMES,
-)
+@pytest.mark.parametrize("name", KERAS_2_NAMES)
 def test_files_of_keras_2_give_keras_2_s_outputs(keras_2_outputs: Path, name: str) -> None:
     ours = arrays(keras_2_outputs / f"{name}.npz")
     truth = arrays(KERAS_FILES / f"{name}.keras.out.npz")

@@ -50,12 +50,7 @@ def signed() -> np.ndarray:
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_planted_fault_is_found_where_it_is_and_named(
-    graphs: Path,
-    plant: Path,
-    framework: str,
-    fault: str,
-) -> None:
+def test_a_planted_fault_is_found_where_it_is_and_named(graphs: Path, plant: Path, framework: str, fault: str) -> None:
     layer = fault.split(":")[0]
     verdict, named = FAULTS[fault]
     plant.write_text(fault)

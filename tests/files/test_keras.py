@@ -118,9 +118,7 @@ def test_weights_without_a_config_are_all_there(saved: Path, kind: str, containe
 def test_honest_files_need_no_remarks(saved: Path, kind: str) -> None:
     path, _ = case(saved, kind, ".keras")
     model = read(path)
-    expected = {
-        "shared_between_models": ["layer 'sub/cross' is stored as 'cross', which it shares its arrays with"],
-    }
+    expected = {"shared_between_models": ["layer 'sub/cross' is stored as 'cross', which it shares its arrays with"]}
     assert list(model.notes) == expected.get(kind, [])
     assert (model.format, model.framework) == ("keras", "keras")
     assert model.keras_version == manifest(saved)["versions"]["keras"]

@@ -580,13 +580,7 @@ def test_a_kernel_beside_its_map() -> None:
 
 @pytest.mark.parametrize(
     ("name", "magic"),
-    [
-        ("a.png", b"\x89PNG"),
-        ("a.PDF", b"%PDF"),
-        ("a.svg", b"<?xml"),
-        ("a.jpg", b"\xff\xd8"),
-        ("a.jpeg", b"\xff\xd8"),
-    ],
+    [("a.png", b"\x89PNG"), ("a.PDF", b"%PDF"), ("a.svg", b"<?xml"), ("a.jpg", b"\xff\xd8"), ("a.jpeg", b"\xff\xd8")],
 )
 def test_the_suffix_says_the_format_and_the_same_picture_is_the_same_file(
     tmp_path: Path, name: str, magic: bytes

@@ -16,20 +16,7 @@ torch = pytest.importorskip("torch")
 from cnnlens.errors import UnsupportedLayerError  # noqa: E402
 from cnnlens.reference.aten import TRANSLATORS, Tensor, translate  # noqa: E402
 from tests.support.aten_calls import agrees, called, draw, near  # noqa: E402
-from tests.support.aten_cases import (  # noqa: E402
-    BINARY,
-    CASES,
-    COMPARISONS,
-    RECURRENT,
-    ROW,
-    SCALAR,
-    UNARY,
-    P,
-    X,
-    pair,
-    two,
-    unary,
-)
+from tests.support.aten_cases import BINARY, CASES, COMPARISONS, RECURRENT, ROW, SCALAR, UNARY, P, X, pair, two, unary  # noqa: E402
 
 aten = torch.ops.aten
 

@@ -192,12 +192,7 @@ def einsum_dense() -> tuple[float, float]:
 def dense_after_flatten() -> tuple[float, float]:
     layers = keras.layers
     model = keras.Sequential(
-        [
-            layers.Flatten(),
-            layers.BatchNormalization(epsilon=1e-3),
-            layers.PReLU(),
-            layers.Dense(7),
-        ]
+        [layers.Flatten(), layers.BatchNormalization(epsilon=1e-3), layers.PReLU(), layers.Dense(7)]
     )
     x, y, _ = filled(model, 4, 2, 3, 5)
     geometry = Geometry(flatten=(2, 3, 5))

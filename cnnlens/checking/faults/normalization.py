@@ -228,9 +228,6 @@ def _setting(name: str, value: Any, text: str) -> Hypothesis:
 
 
 def _rescaling(operation: Rescaling) -> Iterator[Hypothesis]:
-    for config, text in (
-        ({"scale": 1.0}, "the scale was left out"),
-        ({"offset": 0.0}, "the offset was left out"),
-    ):
+    for config, text in (({"scale": 1.0}, "the scale was left out"), ({"offset": 0.0}, "the offset was left out")):
         changed = Rescaling(operation.kind, {**operation.config, **config}, operation.keras_version)
         yield Hypothesis(text, lambda case, changed=changed: replace(case, operation=changed))

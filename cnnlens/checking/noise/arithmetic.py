@@ -65,11 +65,7 @@ class Arithmetic:
         return to_format(x, self.format) if self.stored else x
 
     def band(
-        self,
-        product: Array,
-        bias: Array | None,
-        spread: Array,
-        finish: Callable[[Array], tuple[Array, Array | None]],
+        self, product: Array, bias: Array | None, spread: Array, finish: Callable[[Array], tuple[Array, Array | None]]
     ) -> tuple[Array, Array]:
         """Bound the results that honest accumulation gives, from below and above.
 

@@ -24,11 +24,7 @@ from cnnlens.reference.aten.operations import AtenOperation
 from cnnlens.reference.bare.ops import BareOperation, KerasTwoOperation
 from cnnlens.reference.keras.activations import ActivationLayer
 from cnnlens.reference.keras.merging import Dot, Merge
-from cnnlens.reference.keras.normalization import (
-    BatchNormalization,
-    GroupNormalization,
-    LayerNormalization,
-)
+from cnnlens.reference.keras.normalization import BatchNormalization, GroupNormalization, LayerNormalization
 from cnnlens.reference.keras.recurrent import Bidirectional, Recurrent
 from cnnlens.reference.keras.resizing import Resizing, UpSampling
 from cnnlens.reference.operation import Operation, normalise_axis

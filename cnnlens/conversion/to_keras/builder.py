@@ -178,10 +178,7 @@ class Builder:
             return self._tensor(value)
         if isinstance(value, slice):
             part = cast("slice[Any, Any, Any]", value)
-            return {
-                "class_name": "__slice__",
-                "config": {"start": part.start, "stop": part.stop, "step": part.step},
-            }
+            return {"class_name": "__slice__", "config": {"start": part.start, "stop": part.stop, "step": part.step}}
         if isinstance(value, np.ndarray):
             array = cast("NDArray[Any]", value)
             return {"class_name": "__tensor__", "config": {"value": array.tolist(), "dtype": array.dtype.name}}

@@ -54,12 +54,7 @@ def _adaptive(site: CallSite) -> Value:
 
 
 def _pool(window: Sequence[int], strides: Sequence[int], padding: str) -> dict[str, Any]:
-    return {
-        "pool_size": list(window),
-        "strides": list(strides),
-        "padding": padding,
-        "data_format": "channels_last",
-    }
+    return {"pool_size": list(window), "strides": list(strides), "padding": padding, "data_format": "channels_last"}
 
 
 @reference(Pooling)

@@ -119,13 +119,7 @@ def _given(item: Item, order: Sequence[int]) -> Item:
         return ScopeInput(order[source.index]) if isinstance(source, ScopeInput) else source
 
     return Item(
-        item.name,
-        item.layer,
-        item.calls,
-        fill(item.args, change),
-        fill(item.kwargs, change),
-        item.inner,
-        item.places,
+        item.name, item.layer, item.calls, fill(item.args, change), fill(item.kwargs, change), item.inner, item.places
     )
 
 

@@ -91,11 +91,7 @@ class Index:
 
 
 def open_index(
-    path: Path,
-    member: Member,
-    *,
-    skip: frozenset[str] = frozenset(),
-    before_read: Callable[[], None] | None = None,
+    path: Path, member: Member, *, skip: frozenset[str] = frozenset(), before_read: Callable[[], None] | None = None
 ) -> Index:
     """Read the groups and arrays of the HDF5 file in ``member``.
 

@@ -149,11 +149,7 @@ def attribute(data: bytes, at: int, text_at: Callable[[bytes, int], tuple[int, b
 
 
 def _value(
-    data: bytes,
-    at: int,
-    kind: bytes,
-    shape: tuple[int, ...],
-    text_at: Callable[[bytes, int], tuple[int, bytes | None]],
+    data: bytes, at: int, kind: bytes, shape: tuple[int, ...], text_at: Callable[[bytes, int], tuple[int, bytes | None]]
 ) -> object:
     count = math.prod(shape)
     number, variable = kind[0] & 0x0F, kind[0] & 0x0F == 9 and kind[1] & 0x0F == 1

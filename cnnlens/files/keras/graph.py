@@ -321,13 +321,7 @@ def layer_spec(entry: Mapping[str, Any], path: tuple[str, ...]) -> LayerSpec:
         # for this: every layer's config says at least whether it is trainable.
         module = BARE_OPERATION
     return LayerSpec(
-        path,
-        class_name,
-        module if isinstance(module, str) else "",
-        body,
-        entry,
-        entry if is_model else None,
-        wrapped,
+        path, class_name, module if isinstance(module, str) else "", body, entry, entry if is_model else None, wrapped
     )
 
 

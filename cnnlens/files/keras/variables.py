@@ -216,8 +216,7 @@ def _conv_lstm_cell(rank: int | None) -> Rule:
             return Declared(names, {})
         sizes = _sizes(config, "kernel_size", rank)
         return Declared(
-            names,
-            {"kernel": (*sizes, None, 4 * filters), "recurrent_kernel": (*sizes, filters, 4 * filters)},
+            names, {"kernel": (*sizes, None, 4 * filters), "recurrent_kernel": (*sizes, filters, 4 * filters)}
         )
 
     return rule

@@ -169,12 +169,7 @@ def _model(
 
 
 def _layer(
-    entry: Mapping[str, Any],
-    name: str,
-    path: LayerPath,
-    place: str,
-    arrays: Arrays,
-    used: set[tuple[LayerPath, str]],
+    entry: Mapping[str, Any], name: str, path: LayerPath, place: str, arrays: Arrays, used: set[tuple[LayerPath, str]]
 ) -> Iterator[_Group]:
     yield _Group(f"{place}/vars", name, tuple(_own(entry, path, arrays, used)))
     if model_layers(entry) is not None:

@@ -115,10 +115,7 @@ class _Zipped:
         declared = ref.numel * DTYPES[ref.dtype][0]
         if not declared <= storage.nbytes < declared + DTYPES[ref.dtype][0]:
             raise FileRefusedError(
-                self._path,
-                name,
-                f"a storage of {storage.nbytes:,} bytes where the pickle says {declared:,}",
-                _AGAIN,
+                self._path, name, f"a storage of {storage.nbytes:,} bytes where the pickle says {declared:,}", _AGAIN
             )
         return storage
 

@@ -12,17 +12,7 @@ from typing import Any, TypeAlias, cast
 
 from cnnlens.files.torch.program_symbols import Linear
 
-__all__ = [
-    "SCALAR_TYPES",
-    "Frame",
-    "Node",
-    "Program",
-    "Size",
-    "Unknown",
-    "Value",
-    "map_values",
-    "values",
-]
+__all__ = ["SCALAR_TYPES", "Frame", "Node", "Program", "Size", "Unknown", "Value", "map_values", "values"]
 
 SCALAR_TYPES: Mapping[int, str] = {
     1: "uint8",

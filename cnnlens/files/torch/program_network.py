@@ -253,13 +253,7 @@ class _Builder:
         return self.flattened.of(refs[0])
 
     def _layer(
-        self,
-        node: Node,
-        inside: Instance,
-        leaf: bool,
-        number: int,
-        entry: Entry,
-        tensors: tuple[Shape | None, ...],
+        self, node: Node, inside: Instance, leaf: bool, number: int, entry: Entry, tensors: tuple[Shape | None, ...]
     ) -> _Made:
         """The layer of a node: the one of an earlier call of the module, where its arithmetic is the same."""
         key = ("module", inside.path) if leaf else ("function", inside.path, node.op, str(number))

@@ -39,10 +39,7 @@ _MODULES = (
 
 
 def translate(
-    target: str,
-    arguments: Mapping[str, Any],
-    weights: Mapping[str, tuple[int, ...]],
-    tensors: Sequence[Shape | None],
+    target: str, arguments: Mapping[str, Any], weights: Mapping[str, tuple[int, ...]], tensors: Sequence[Shape | None]
 ) -> Translation:
     """Translate one aten call into an operation of the reference.
 

@@ -15,16 +15,7 @@ import numpy as np
 from cnnlens.errors import UnsupportedLayerError
 from cnnlens.reference.arithmetic.functions import Activation, find_activation
 from cnnlens.reference.arithmetic.patches import Pads, convolve, depthwise, finisher, same_padding
-from cnnlens.reference.operation import (
-    Array,
-    LinearOperation,
-    Shape,
-    Weights,
-    data_format,
-    numbers,
-    register,
-    whole,
-)
+from cnnlens.reference.operation import Array, LinearOperation, Shape, Weights, data_format, numbers, register, whole
 
 __all__ = ["Convolution", "DepthwiseConvolution", "SeparableConvolution", "TransposedConvolution", "read_padding"]
 

@@ -11,15 +11,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from cnnlens.reference.operation import (
-    Array,
-    Operation,
-    Shape,
-    Weights,
-    normalise_axis,
-    register,
-    whole,
-)
+from cnnlens.reference.operation import Array, Operation, Shape, Weights, normalise_axis, register, whole
 
 __all__ = ["BatchNormalization", "GroupNormalization", "LayerNormalization", "Normalization", "Rescaling"]
 

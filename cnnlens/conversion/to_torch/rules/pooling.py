@@ -5,15 +5,7 @@ from __future__ import annotations
 from typing import cast
 
 from cnnlens.conversion.to_torch.call_site import CallSite, rule
-from cnnlens.conversion.to_torch.rules.padding import (
-    Padding,
-    alike,
-    constant_pad,
-    padded,
-    padding_of,
-    spatial,
-    to_maps,
-)
+from cnnlens.conversion.to_torch.rules.padding import Padding, alike, constant_pad, padded, padding_of, spatial, to_maps
 from cnnlens.conversion.to_torch.value import Value, listed
 from cnnlens.reference.keras.pooling import AdaptivePooling, GlobalPooling, Pooling
 

@@ -124,10 +124,7 @@ def recurrent(site: CallSite) -> Results:
         return output
     parts = [f"{state}[0][0]", f"{state}[1][0]"] if kind == "LSTM" else [f"{state}[0]"]
     batch = x.shape[0]
-    return [
-        output,
-        *(Value(part, (batch, operation.cell.units), (0, 1), site.axis) for part in parts),
-    ]
+    return [output, *(Value(part, (batch, operation.cell.units), (0, 1), site.axis) for part in parts)]
 
 
 def _made(text: str, shape: Shape | None, x: Value, operation: Recurrent) -> Value:
