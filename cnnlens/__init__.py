@@ -27,47 +27,19 @@ if TYPE_CHECKING:
     from cnnlens.recording.recording import Recording
 
 __all__ = [
-    "Call",
-    "Check",
-    "CnnlensError",
-    "Conversion",
-    "Diff",
-    "FileRefusedError",
-    "Kernel",
-    "Layer",
-    "Network",
-    "Recording",
-    "Statistics",
-    "UnsupportedLayerError",
-    "__version__",
-    "check",
-    "convert",
-    "diff",
-    "images",
-    "layout",
-    "open",
-    "plot",
-    "record",
-]
+    "Call", "Check", "CnnlensError", "Conversion", "Diff", "FileRefusedError", "Kernel", "Layer", "Network",
+    "Recording", "Statistics", "UnsupportedLayerError", "__version__", "check", "convert", "diff", "images",
+    "layout", "open", "plot", "record",
+]  # fmt: skip
 
 __version__: str  # from the distribution's metadata, when it is asked for
 
 _HOME = {
-    "Call": "network.graph",
-    "Check": "checking.result",
-    "Conversion": "conversion",
-    "Diff": "differing.result",
-    "Kernel": "network.kernel",
-    "Layer": "network.graph",
-    "Network": "network.network",
-    "Recording": "recording.recording",
-    "Statistics": "network.kernel",
-    "check": "checking.checker",
-    "convert": "conversion",
-    "diff": "differing.differ",
-    "open": "opening.opener",
-    "record": "recording.recorder",
-}
+    "Call": "network.graph", "Check": "checking.result", "Conversion": "conversion", "Diff": "differing.result",
+    "Kernel": "network.kernel", "Layer": "network.graph", "Network": "network.network",
+    "Recording": "recording.recording", "Statistics": "network.kernel", "check": "checking.checker",
+    "convert": "conversion", "diff": "differing.differ", "open": "opening.opener", "record": "recording.recorder",
+}  # fmt: skip
 _MODULES = {"images": "inputs.images", "layout": "layout", "plot": "plot"}
 
 

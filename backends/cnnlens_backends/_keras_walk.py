@@ -21,16 +21,8 @@ from cnnlens.network.network import Network
 from cnnlens.text import printable
 
 __all__ = [
-    "Array",
-    "CompiledWalk",
-    "LayerCall",
-    "Run",
-    "Walk",
-    "in_canonical_axes",
-    "is_stored_order",
-    "turned",
-    "walk_of",
-]
+    "Array", "CompiledWalk", "LayerCall", "Run", "Walk", "in_canonical_axes", "is_stored_order", "turned", "walk_of",
+]  # fmt: skip
 
 Array = NDArray[Any]
 Walk = Callable[[Sequence[Any]], "list[Any]"]  # the framework's tensors in, the framework's tensors out

@@ -31,21 +31,12 @@ _FRESH = (
     "gelu.default", "elu.default", "relu6.default", "layer_norm.default", "group_norm.default", "softmax.int",
 )  # fmt: skip
 _IN_PLACE = {
-    "add.Tensor": "add_.Tensor",
-    "sub.Tensor": "sub_.Tensor",
-    "mul.Tensor": "mul_.Tensor",
-    "relu.default": "relu_.default",
-    "sigmoid.default": "sigmoid_.default",
-    "hardtanh.default": "hardtanh_.default",
-    "clamp.default": "clamp_.default",
-    "silu.default": "silu_.default",
-    "tanh.default": "tanh_.default",
-    "hardswish.default": "hardswish_.default",
-    "hardsigmoid.default": "hardsigmoid_.default",
-    "leaky_relu.default": "leaky_relu_.default",
-    "elu.default": "elu_.default",
-    "relu6.default": "relu6_.default",
-}
+    "add.Tensor": "add_.Tensor", "sub.Tensor": "sub_.Tensor", "mul.Tensor": "mul_.Tensor",
+    "relu.default": "relu_.default", "sigmoid.default": "sigmoid_.default", "hardtanh.default": "hardtanh_.default",
+    "clamp.default": "clamp_.default", "silu.default": "silu_.default", "tanh.default": "tanh_.default",
+    "hardswish.default": "hardswish_.default", "hardsigmoid.default": "hardsigmoid_.default",
+    "leaky_relu.default": "leaky_relu_.default", "elu.default": "elu_.default", "relu6.default": "relu6_.default",
+}  # fmt: skip
 
 
 def captured(walk: Callable[[Sequence[Any]], list[Any]], tensors: Sequence[Any]) -> Callable[..., list[Any]]:

@@ -21,19 +21,6 @@ from cnnlens.backend.seam import (
 )
 
 __all__ = [
-    "GROUP",
-    "PRECISIONS",
-    "STORED",
-    "Backend",
-    "Fingerprint",
-    "Found",
-    "Session",
-    "check_precision",
-    "find",
-    "fingerprint",
-    "get",
-    "installed",
-    "parse_device",
-    "resolve",
-    "suited",
-]
+    "GROUP", "PRECISIONS", "STORED", "Backend", "Fingerprint", "Found", "Session", "check_precision", "find",
+    "fingerprint", "get", "installed", "parse_device", "resolve", "suited",
+]  # fmt: skip

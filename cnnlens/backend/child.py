@@ -86,14 +86,9 @@ class _Child:
         self._writer = ThreadPoolExecutor(1, "cnnlens-writer")
         self._writing: Future[None] | None = None
         self._commands: dict[str, Callable[[Message], Message | None]] = {
-            "hello": self._hello,
-            "devices": self._devices,
-            "load": self._load,
-            "run": self._run,
-            "weights": self._weights,
-            "bench": self._bench,
-            "close": self._close,
-        }
+            "hello": self._hello, "devices": self._devices, "load": self._load, "run": self._run,
+            "weights": self._weights, "bench": self._bench, "close": self._close,
+        }  # fmt: skip
 
     def serve(self) -> None:
         while True:

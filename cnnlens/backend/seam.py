@@ -24,22 +24,9 @@ if TYPE_CHECKING:
     from cnnlens.network.network import Network
 
 __all__ = [
-    "GROUP",
-    "PRECISIONS",
-    "STORED",
-    "Backend",
-    "Fingerprint",
-    "Found",
-    "Session",
-    "check_precision",
-    "find",
-    "fingerprint",
-    "get",
-    "installed",
-    "parse_device",
-    "resolve",
-    "suited",
-]
+    "GROUP", "PRECISIONS", "STORED", "Backend", "Fingerprint", "Found", "Session", "check_precision", "find",
+    "fingerprint", "get", "installed", "parse_device", "resolve", "suited",
+]  # fmt: skip
 
 GROUP = "cnnlens.backends"
 PRECISIONS = ("strict", "native")

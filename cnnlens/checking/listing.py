@@ -14,16 +14,9 @@ from cnnlens.checking.verdict import Audit
 from cnnlens.text import columns, finite_or_null, printable
 
 __all__ = [
-    "as_json",
-    "as_table",
-    "objection",
-    "sentence",
-    "sentences",
-    "twins_json",
-    "twins_table",
-    "why_failed",
+    "as_json", "as_table", "objection", "sentence", "sentences", "twins_json", "twins_table", "why_failed",
     "why_not",
-]
+]  # fmt: skip
 
 
 def as_json(check: Check) -> dict[str, Any]:

@@ -17,23 +17,9 @@ if TYPE_CHECKING:
     from cnnlens.opening.architecture import InputShape
 
 __all__ = [
-    "add_architecture",
-    "add_inputs",
-    "add_json",
-    "add_model",
-    "add_output",
-    "add_run",
-    "add_scale",
-    "inputs_given",
-    "inputs_of",
-    "network_of",
-    "networks_of",
-    "parse_shapes",
-    "run_of",
-    "seconds",
-    "teller",
-    "whole_number",
-]
+    "add_architecture", "add_inputs", "add_json", "add_model", "add_output", "add_run", "add_scale", "inputs_given",
+    "inputs_of", "network_of", "networks_of", "parse_shapes", "run_of", "seconds", "teller", "whole_number",
+]  # fmt: skip
 
 
 def whole_number(least: int) -> Callable[[str], int]:

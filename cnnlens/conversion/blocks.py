@@ -32,14 +32,9 @@ Signature = tuple[str, tuple[int, ...]]
 _CONVS = re.compile(r"(Depthwise|Separable)?Conv[123]D$")
 _TRANSPOSED = re.compile(r"Conv[123]DTranspose$")
 _FAMILIES = {
-    "BatchNormalization": "batch norm",
-    "LayerNormalization": "norm",
-    "GroupNormalization": "norm",
-    "RMSNormalization": "norm",
-    "Embedding": "embedding",
-    "PReLU": "slopes",
-    "Normalization": "statistics",
-}
+    "BatchNormalization": "batch norm", "LayerNormalization": "norm", "GroupNormalization": "norm",
+    "RMSNormalization": "norm", "Embedding": "embedding", "PReLU": "slopes", "Normalization": "statistics",
+}  # fmt: skip
 # Roles of one meaning, by the name that they have here.
 _ROLES = {"depthwise_kernel": "kernel", "pointwise_kernel": "kernel", "embeddings": "kernel", "scale": "gamma"}
 _RECURRENT_BIAS = re.compile(r"(?:^|\.|/)(bias_[ih]h)(_l\d+(?:_reverse)?)?$")

@@ -106,12 +106,9 @@ def _settings_said(step: TracedCall, other: TracedCall, chosen: Sequence[str]) -
 
 # The reference's names of settings that a person would call otherwise.
 _WORDS = {
-    "counts_padding": "count_include_pad",
-    "edges": "padding",
-    "maximum": "the pooling",
-    "window": "pool_size",
+    "counts_padding": "count_include_pad", "edges": "padding", "maximum": "the pooling", "window": "pool_size",
     "dilation": "dilation_rate",
-}
+}  # fmt: skip
 
 
 def _value(step: TracedCall, name: str) -> str:

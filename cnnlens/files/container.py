@@ -28,13 +28,9 @@ _SAVE_AGAIN = "save the model again, or fetch the file again if it was downloade
 OPENS = "cnnlens opens .keras, .h5 and .weights.h5 files of Keras and .pt, .pth, .pt2 and .safetensors files of PyTorch"
 
 NAMES = {
-    "zip": "a zip archive",
-    "hdf5": "an HDF5 file",
-    "json": "a JSON text",
-    "pickle": "a Python pickle",
-    "tar": "a tar archive",
-    "safetensors": "a safetensors file",
-}
+    "zip": "a zip archive", "hdf5": "an HDF5 file", "json": "a JSON text", "pickle": "a Python pickle",
+    "tar": "a tar archive", "safetensors": "a safetensors file",
+}  # fmt: skip
 """What :func:`sniff` tells apart, for messages."""
 
 # First bytes of what people pass by mistake, so that the message can name it.

@@ -23,19 +23,6 @@ from cnnlens.kinds.table import (
 )
 
 __all__ = [
-    "ACTIVATIONS",
-    "CELLS",
-    "KINDS",
-    "LAYERS",
-    "OPERATIONS",
-    "OPERATORS",
-    "UNKNOWN",
-    "Features",
-    "Kind",
-    "Rounding",
-    "activation_named",
-    "hands_on",
-    "keeps_features",
-    "kind_of",
-    "moves_features",
-]
+    "ACTIVATIONS", "CELLS", "KINDS", "LAYERS", "OPERATIONS", "OPERATORS", "UNKNOWN", "Features", "Kind", "Rounding",
+    "activation_named", "hands_on", "keeps_features", "kind_of", "moves_features",
+]  # fmt: skip

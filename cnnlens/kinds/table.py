@@ -9,17 +9,9 @@ from cnnlens.kinds.layers import LAYERS
 from cnnlens.kinds.operations import OPERATIONS
 
 __all__ = [
-    "ACTIVATIONS",
-    "CELLS",
-    "KINDS",
-    "OPERATORS",
-    "UNKNOWN",
-    "activation_named",
-    "hands_on",
-    "keeps_features",
-    "kind_of",
-    "moves_features",
-]
+    "ACTIVATIONS", "CELLS", "KINDS", "OPERATORS", "UNKNOWN", "activation_named", "hands_on", "keeps_features",
+    "kind_of", "moves_features",
+]  # fmt: skip
 
 KINDS: Mapping[str, Kind] = {name: row for row in (*LAYERS, *OPERATIONS) for name in (row.name, *row.older)}
 """Every row by its name and its older names. A layer and an operation of one name are one kind."""

@@ -24,21 +24,9 @@ from cnnlens.layout.traps import TRAPS
 from cnnlens.text import nearest, printable
 
 __all__ = [
-    "Convention",
-    "Description",
-    "arrange",
-    "arranged_shape",
-    "arranged_shapes",
-    "canonical_axes",
-    "canonical_shape",
-    "canonicalise",
-    "completed",
-    "convention",
-    "describe",
-    "expression",
-    "split_axes",
-    "stored_axes",
-]
+    "Convention", "Description", "arrange", "arranged_shape", "arranged_shapes", "canonical_axes", "canonical_shape",
+    "canonicalise", "completed", "convention", "describe", "expression", "split_axes", "stored_axes",
+]  # fmt: skip
 
 _NOT_SAID = Geometry()
 

@@ -31,24 +31,9 @@ FLOAT32 = 4
 
 # Sizes that all differ, in every stored array of the table, so that no axis can be taken for another.
 _SIZES = {
-    "O": 8,
-    "I": 4,
-    "C": 4,
-    "M": 2,
-    "D": 2,
-    "H": 3,
-    "W": 5,
-    "G": 1,
-    "U": 6,
-    "B": 2,
-    "A": 2,
-    "F": 3,
-    "V": 10,
-    "E": 6,
-    "X": 7,
-    "Y": 9,
-    "Z": 11,
-}
+    "O": 8, "I": 4, "C": 4, "M": 2, "D": 2, "H": 3, "W": 5, "G": 1, "U": 6, "B": 2, "A": 2, "F": 3, "V": 10, "E": 6,
+    "X": 7, "Y": 9, "Z": 11,
+}  # fmt: skip
 _FLAT_SIZES = {"D": 2, "H": 7, "W": 5, "C": 3}
 _MOST = 1 << 27  # elements of an array that is worked through (one byte each)
 

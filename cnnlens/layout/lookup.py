@@ -29,11 +29,8 @@ NDIM = re.compile(r"([123])D(?:Transpose|Cell)?$")
 """The number of spatial axes in a kind's name."""
 
 _ATTENTION_CHILD = {
-    "query_dense": "query",
-    "key_dense": "key",
-    "value_dense": "value",
-    "output_dense": "attention_output",
-}
+    "query_dense": "query", "key_dense": "key", "value_dense": "value", "output_dense": "attention_output",
+}  # fmt: skip
 
 
 def resolve_kind(kind: str) -> str:

@@ -25,22 +25,9 @@ if TYPE_CHECKING:
     from cnnlens.reference import Operation
 
 __all__ = [
-    "CONFIG_ERRORS",
-    "OPEN_SIZE",
-    "Call",
-    "Graph",
-    "Layer",
-    "Ref",
-    "Shape",
-    "Source",
-    "canonical_axes",
-    "convolutions",
-    "find_refs",
-    "map_refs",
-    "rescales",
-    "shown_shape",
-    "without_graph",
-]
+    "CONFIG_ERRORS", "OPEN_SIZE", "Call", "Graph", "Layer", "Ref", "Shape", "Source", "canonical_axes",
+    "convolutions", "find_refs", "map_refs", "rescales", "shown_shape", "without_graph",
+]  # fmt: skip
 
 Shape = tuple[int | None, ...]
 

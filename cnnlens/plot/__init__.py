@@ -22,15 +22,6 @@ from cnnlens.plot.tiles import Mosaic, mosaic
 from cnnlens.plot.weights import kernels
 
 __all__ = [
-    "Density",
-    "Mosaic",
-    "Panel",
-    "check_target",
-    "feature_maps",
-    "histogram",
-    "kernel_and_map",
-    "kernels",
-    "mosaic",
-    "panels",
-    "save",
-]
+    "Density", "Mosaic", "Panel", "check_target", "feature_maps", "histogram", "kernel_and_map", "kernels", "mosaic",
+    "panels", "save",
+]  # fmt: skip

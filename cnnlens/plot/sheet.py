@@ -37,22 +37,10 @@ _SIGNS = frozenset("−·×→∗■…±")  # of our own texts
 
 # Families that hold what DejaVu Sans lacks, where a machine has them.
 _OTHER_FAMILIES = (
-    "Noto Sans CJK SC",
-    "Noto Sans CJK JP",
-    "Noto Sans SC",
-    "WenQuanYi Zen Hei",
-    "WenQuanYi Micro Hei",
-    "PingFang SC",
-    "Hiragino Sans",
-    "Microsoft YaHei",
-    "MS Gothic",
-    "Malgun Gothic",
-    "Arial Unicode MS",
-    "Noto Sans Devanagari",
-    "Noto Emoji",
-    "Segoe UI Symbol",
-    "Symbola",
-)
+    "Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans SC", "WenQuanYi Zen Hei", "WenQuanYi Micro Hei",
+    "PingFang SC", "Hiragino Sans", "Microsoft YaHei", "MS Gothic", "Malgun Gothic", "Arial Unicode MS",
+    "Noto Sans Devanagari", "Noto Emoji", "Segoe UI Symbol", "Symbola",
+)  # fmt: skip
 
 
 class Picture(Figure):

@@ -17,21 +17,9 @@ import numpy as np
 from cnnlens.text import printable
 
 __all__ = [
-    "FORMAT",
-    "LOG",
-    "METADATA",
-    "PARTS",
-    "Description",
-    "array_metadata",
-    "array_names",
-    "chunk_name",
-    "dimension_names",
-    "dumps",
-    "group_metadata",
-    "header_line",
-    "log_line",
-    "read_log",
-]
+    "FORMAT", "LOG", "METADATA", "PARTS", "Description", "array_metadata", "array_names", "chunk_name",
+    "dimension_names", "dumps", "group_metadata", "header_line", "log_line", "read_log",
+]  # fmt: skip
 
 FORMAT = 1
 METADATA = "zarr.json"

@@ -21,22 +21,9 @@ from cnnlens.reference.arithmetic.functions import Activation
 from cnnlens.text import printable
 
 __all__ = [
-    "Array",
-    "LinearOperation",
-    "Operation",
-    "Shape",
-    "Weights",
-    "block_ranges",
-    "build_layer",
-    "data_format",
-    "known_kinds",
-    "normalise_axis",
-    "numbers",
-    "operation_class",
-    "register",
-    "scratch",
-    "whole",
-]
+    "Array", "LinearOperation", "Operation", "Shape", "Weights", "block_ranges", "build_layer", "data_format",
+    "known_kinds", "normalise_axis", "numbers", "operation_class", "register", "scratch", "whole",
+]  # fmt: skip
 
 Array = NDArray[Any]
 Shape = tuple[int | None, ...]

@@ -236,13 +236,9 @@ def _lambda() -> tuple[Entry, Shapes]:
 Maker = Callable[[], tuple[Entry, Shapes]]
 
 NETWORKS: dict[str, Maker] = {
-    "chain": _chain,
-    "branches": _branches,
-    "shared": _shared,
-    "nested": _nested,
-    "signal": _signal,
+    "chain": _chain, "branches": _branches, "shared": _shared, "nested": _nested, "signal": _signal,
     "volume": _volume,
-}
+}  # fmt: skip
 """Networks that every backend runs."""
 
 REFUSED: dict[str, Maker] = {"unknown": _unknown, "lambda": _lambda}

@@ -257,13 +257,9 @@ def _file(g: _Graph) -> Network:
 Maker = Callable[[_Graph], Network]
 
 NETWORKS: dict[str, Maker] = {
-    "chain": _chain,
-    "branches": _branches,
-    "shared": _shared,
-    "nested": _nested,
-    "signal": _signal,
+    "chain": _chain, "branches": _branches, "shared": _shared, "nested": _nested, "signal": _signal,
     "volume": _volume,
-}
+}  # fmt: skip
 REFUSED: dict[str, Maker] = {"unknown": _unknown, "lambda": _file}
 
 

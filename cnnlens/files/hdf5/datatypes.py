@@ -21,15 +21,9 @@ _IEEE = {2: (10, 5, 0, 10, 15), 4: (23, 8, 0, 23, 127), 8: (52, 11, 0, 52, 1023)
 _BFLOAT16_FIELDS = (7, 8, 0, 7, 127)
 
 _CLASS_NAMES = {
-    2: "a time",
-    3: "a string",
-    4: "a bit field",
-    5: "opaque bytes",
-    6: "a compound",
-    7: "a reference",
-    9: "of variable length",
-    10: "an array type",
-}
+    2: "a time", 3: "a string", 4: "a bit field", 5: "opaque bytes", 6: "a compound", 7: "a reference",
+    9: "of variable length", 10: "an array type",
+}  # fmt: skip
 
 
 class NotANumberTypeError(Exception):

@@ -28,12 +28,9 @@ class Inner:
 
 
 _ATTENTION_PROJECTIONS = (
-    ("query_dense", "query"),
-    ("key_dense", "key"),
-    ("value_dense", "value"),
-    ("gate_dense", "gate"),
+    ("query_dense", "query"), ("key_dense", "key"), ("value_dense", "value"), ("gate_dense", "gate"),
     ("output_dense", "attention_output"),
-)
+)  # fmt: skip
 
 
 def inner_layers(entry: Mapping[str, Any]) -> list[Inner]:

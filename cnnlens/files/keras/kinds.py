@@ -16,11 +16,8 @@ __all__ = ["guess_kind"]
 
 _BY_GROUP = {snake_case(row.name): row.name for row in LAYERS if row.weights}
 _BY_ROLE = {
-    "moving_mean": "BatchNormalization",
-    "embeddings": "Embedding",
-    "alpha": "PReLU",
-    "gamma": "LayerNormalization",
-}
+    "moving_mean": "BatchNormalization", "embeddings": "Embedding", "alpha": "PReLU", "gamma": "LayerNormalization",
+}  # fmt: skip
 _BY_KERNEL_RANK = {5: "Conv3D", 4: "Conv2D", 3: "Conv1D", 2: "Dense"}
 
 

@@ -15,26 +15,10 @@ from cnnlens.files.limits import LIMITS, human_bytes
 from cnnlens.text import printable
 
 __all__ = [
-    "DTYPES",
-    "EXPORT",
-    "STORAGES",
-    "Arguments",
-    "Budget",
-    "InlineArray",
-    "Known",
-    "NumpyType",
-    "Opaque",
-    "OrderedMapping",
-    "RefusedPickleError",
-    "StorageRef",
-    "TensorRef",
-    "expect",
-    "key_of",
-    "several",
-    "size",
-    "sizes",
-    "storage_of",
-]
+    "DTYPES", "EXPORT", "STORAGES", "Arguments", "Budget", "InlineArray", "Known", "NumpyType", "Opaque",
+    "OrderedMapping", "RefusedPickleError", "StorageRef", "TensorRef", "expect", "key_of", "several", "size",
+    "sizes", "storage_of",
+]  # fmt: skip
 
 EXPORT = (
     "where you trust the file, load it with torch and write torch.save(model.state_dict(), 'weights.pt') or, with the "
@@ -235,24 +219,12 @@ DTYPES: Mapping[str, tuple[int, str]] = {
 """Bytes of an element, and NumPy's code for it: empty where NumPy has no such number or a weight never is one."""
 
 _STORAGES = {
-    "DoubleStorage": "float64",
-    "FloatStorage": "float32",
-    "HalfStorage": "float16",
-    "BFloat16Storage": "bfloat16",
-    "LongStorage": "int64",
-    "IntStorage": "int32",
-    "ShortStorage": "int16",
-    "CharStorage": "int8",
-    "ByteStorage": "uint8",
-    "BoolStorage": "bool",
-    "ComplexFloatStorage": "complex64",
-    "ComplexDoubleStorage": "complex128",
-    "QInt8Storage": "qint8",
-    "QUInt8Storage": "quint8",
-    "QInt32Storage": "qint32",
-    "QUInt4x2Storage": "quint4x2",
-    "QUInt2x4Storage": "quint2x4",
-}
+    "DoubleStorage": "float64", "FloatStorage": "float32", "HalfStorage": "float16", "BFloat16Storage": "bfloat16",
+    "LongStorage": "int64", "IntStorage": "int32", "ShortStorage": "int16", "CharStorage": "int8",
+    "ByteStorage": "uint8", "BoolStorage": "bool", "ComplexFloatStorage": "complex64",
+    "ComplexDoubleStorage": "complex128", "QInt8Storage": "qint8", "QUInt8Storage": "quint8",
+    "QInt32Storage": "qint32", "QUInt4x2Storage": "quint4x2", "QUInt2x4Storage": "quint2x4",
+}  # fmt: skip
 STORAGES: Mapping[str, str] = {
     **{f"{place}.{name}": dtype for place in ("torch", "torch.cuda") for name, dtype in _STORAGES.items()},
     **dict.fromkeys(("torch.storage.UntypedStorage", "torch.UntypedStorage", "torch.storage._UntypedStorage"), "uint8"),

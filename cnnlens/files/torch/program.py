@@ -15,28 +15,11 @@ from cnnlens.files.torch.program_symbols import Linear
 __all__ = ["SCALAR_TYPES", "Frame", "Node", "Program", "Size", "Unknown", "Value", "map_values", "values"]
 
 SCALAR_TYPES: Mapping[int, str] = {
-    1: "uint8",
-    2: "int8",
-    3: "int16",
-    4: "int32",
-    5: "int64",
-    6: "float16",
-    7: "float32",
-    8: "float64",
-    9: "complex32",
-    10: "complex64",
-    11: "complex128",
-    12: "bool",
-    13: "bfloat16",
-    28: "uint16",
-    29: "float8_e4m3fn",
-    30: "float8_e5m2",
-    31: "float8_e4m3fnuz",
-    32: "float8_e5m2fnuz",
-    33: "float8_e8m0fnu",
-    34: "uint32",
+    1: "uint8", 2: "int8", 3: "int16", 4: "int32", 5: "int64", 6: "float16", 7: "float32", 8: "float64",
+    9: "complex32", 10: "complex64", 11: "complex128", 12: "bool", 13: "bfloat16", 28: "uint16", 29: "float8_e4m3fn",
+    30: "float8_e5m2", 31: "float8_e4m3fnuz", 32: "float8_e5m2fnuz", 33: "float8_e8m0fnu", 34: "uint32",
     35: "uint64",
-}
+}  # fmt: skip
 """``torch._export.serde.schema.ScalarType`` by number, in torch's and NumPy's common names."""
 
 Sizes: TypeAlias = "tuple[Linear | None, ...]"

@@ -344,37 +344,17 @@ def _glu(x: Array, axis: int) -> Array:
 
 
 _PLAIN: dict[str, Function] = {
-    "exponential": _exponential,
-    "hard_sigmoid": _hard_sigmoid,
-    "hard_silu": _hard_silu,
-    "log_sigmoid": _log_sigmoid,
-    "mish": _mish,
-    "relu": _relu,
-    "relu6": _clipped(0.0, 6.0),
-    "selu": _selu,
-    "sigmoid": _sigmoid,
-    "silu": _silu,
-    "softsign": _softsign,
-    "sparse_plus": _sparse_plus,
-    "sparse_sigmoid": _sparse_sigmoid,
-    "tanh": _tanh,
+    "exponential": _exponential, "hard_sigmoid": _hard_sigmoid, "hard_silu": _hard_silu, "log_sigmoid": _log_sigmoid,
+    "mish": _mish, "relu": _relu, "relu6": _clipped(0.0, 6.0), "selu": _selu, "sigmoid": _sigmoid, "silu": _silu,
+    "softsign": _softsign, "sparse_plus": _sparse_plus, "sparse_sigmoid": _sparse_sigmoid, "tanh": _tanh,
     "tanh_shrink": _tanh_shrink,
-}
+}  # fmt: skip
 # Made with settings, by their names; what is not stated is as the table of kinds has it.
 _SETTABLE: dict[str, Callable[..., Function]] = {
-    "celu": _celu,
-    "elu": _scaled_elu,
-    "gelu": _gelu_of,
-    "general_relu": general_relu,
-    "hard_shrink": _hard_shrink,
-    "hard_tanh": _clipped,
-    "leaky_relu": _leaky,
-    "scaled_softplus": _scaled_softplus,
-    "soft_shrink": _soft_shrink,
-    "softplus": _scaled_softplus,
-    "squareplus": _squareplus,
-    "threshold": _threshold,
-}
+    "celu": _celu, "elu": _scaled_elu, "gelu": _gelu_of, "general_relu": general_relu, "hard_shrink": _hard_shrink,
+    "hard_tanh": _clipped, "leaky_relu": _leaky, "scaled_softplus": _scaled_softplus, "soft_shrink": _soft_shrink,
+    "softplus": _scaled_softplus, "squareplus": _squareplus, "threshold": _threshold,
+}  # fmt: skip
 _WHOLE_AXIS: dict[str, Function] = {"softmax": softmax, "log_softmax": log_softmax, "sparsemax": sparsemax}
 
 

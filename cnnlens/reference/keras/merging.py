@@ -44,13 +44,9 @@ def concatenated_shape(shapes: Sequence[Shape], axis: int) -> Shape:
 
 
 MERGES: dict[str, Callable[..., Any]] = {
-    "Add": np.add,
-    "Average": np.add,
-    "Subtract": np.subtract,
-    "Multiply": np.multiply,
-    "Maximum": np.maximum,
+    "Add": np.add, "Average": np.add, "Subtract": np.subtract, "Multiply": np.multiply, "Maximum": np.maximum,
     "Minimum": np.minimum,
-}
+}  # fmt: skip
 
 
 @register(*MERGES)

@@ -249,13 +249,6 @@ def _roll(site: CallSite, operands: list[Any], settings: Settings) -> Value:
 
 _Other = Callable[[CallSite, list[Any], Settings], Value]
 _OTHERS: dict[str, _Other] = {
-    "Clip": _clip,
-    "Round": _round,
-    "Cast": _cast,
-    "Where": _where,
-    "DivideNoNan": _divide_no_nan,
-    "Normalize": _normalize,
-    "Cumsum": _cumsum,
-    "Flip": _flip,
-    "Roll": _roll,
-}
+    "Clip": _clip, "Round": _round, "Cast": _cast, "Where": _where, "DivideNoNan": _divide_no_nan,
+    "Normalize": _normalize, "Cumsum": _cumsum, "Flip": _flip, "Roll": _roll,
+}  # fmt: skip
