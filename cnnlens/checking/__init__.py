@@ -9,6 +9,6 @@ from __future__ import annotations
 
 from cnnlens.checking.finding import Verdict
 from cnnlens.checking.pairs import Comparison, pairwise
-from cnnlens.checking.verdict import Audit, audit, merge
+from cnnlens.checking.verdict import Audit, audit
 
-__all__ = ["Audit", "Comparison", "Verdict", "audit", "merge", "pairwise"]
+__all__ = ["Audit", "Comparison", "Verdict", "audit", "pairwise"]

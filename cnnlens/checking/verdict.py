@@ -8,7 +8,7 @@ nothing but float32 noise is left. What remains is a fault, and ``cnnlens.checki
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import numpy as np
@@ -28,7 +28,7 @@ from cnnlens.network.graph import CONFIG_ERRORS, Call
 from cnnlens.reference.bare.ops import BareOperation
 from cnnlens.text import printable
 
-__all__ = ["Audit", "audit", "merge"]
+__all__ = ["Audit", "audit"]
 
 Array = NDArray[Any]
 
@@ -64,7 +64,6 @@ class Audit:
     explanation: str = ""
     reason: str = ""
     cause: Cause | None = None
-    tally: Tally | None = field(default=None, repr=False, compare=False)
 
 
 @one_blas_thread()
@@ -93,34 +92,13 @@ def audit(
         if isinstance(output, (list, tuple)):
             parts = cast("Sequence[Array]", output)
             audits = [_output(call, weights, args, kwargs, one, strict, number) for number, one in enumerate(parts)]
-            return max(audits, key=_rank)
+            return max(audits, key=lambda one: (one.verdict.rank, -one.channel_bits))
         return _output(call, weights, args, kwargs, cast("Array", output), strict, None)
     except UnsupportedLayerError as error:
         return Audit(name, kind, Verdict.NOT_AUDITED, reason=str(error))
     except CONFIG_ERRORS as error:
         reason = f"its config, weights and recorded input do not fit together ({printable(error, 200)})"
         return Audit(name, kind, Verdict.NOT_AUDITED, reason=reason)
-
-
-def _rank(one: Audit) -> tuple[int, float]:
-    return one.verdict.rank, -one.channel_bits
-
-
-def merge(audits: Sequence[Audit]) -> Audit:
-    """Join audits of several batches of one call: the worst verdict, statistics over all.
-
-    Positions count from the first batch on only where the audits were given them so (``Audit.worst_position`` is that
-    of the batch where the worst output was found).
-    """
-    worst = max(audits, key=_rank)
-    tallies = [one.tally for one in audits if one.tally is not None]
-    if len(tallies) < len(audits) or not tallies:
-        return worst
-    total = Tally(tallies[0].terms)
-    total.count = sum((one.count for one in tallies), np.zeros(1))
-    total.squares = sum((one.squares for one in tallies), np.zeros(1))
-    channel, channel_bits = _worst_channel(total)
-    return replace(worst, bits=total.bits, worst_channel=channel, channel_bits=channel_bits, tally=total)
 
 
 # --- one output ------------------------------------------------------------------------------------------------------
@@ -148,14 +126,15 @@ def _output(
     tally = Tally(terms_of(case))
     exact = True
     for first, part in case.parts():
-        if (selects(part.operation) or rounds_once(part.operation, part.args)) and _same(_selected(part), part.output):
-            continue
+        if selects(part.operation) or rounds_once(part.operation, part.args):
+            expected = _selected(part)
+            if np.array_equal(expected, part.output, equal_nan=expected.dtype.kind == "f"):
+                continue
         prediction = predict(part)
         if prediction.low.shape != part.output.shape:
             shapes = f"{tuple(part.output.shape)} where the reference gives {tuple(prediction.low.shape)}"
-            text = f"the output's shape is {shapes}"
-            found = replace(found, cause=Cause.SHAPE, explanation=text)
-            return replace(found, verdict=Verdict.WRONG, bits=0.0, channel_bits=0.0)
+            found = replace(found, verdict=Verdict.WRONG, bits=0.0, channel_bits=0.0)
+            return replace(found, cause=Cause.SHAPE, explanation=f"the output's shape is {shapes}")
         with np.errstate(all="ignore"):
             exact = exact and np.array_equal(prediction.low.astype(np.float32), part.output, equal_nan=True)
         stray = stray or strays(part, prediction.low, first)
@@ -172,10 +151,6 @@ def _selected(case: Case) -> Array:
         return result.astype(case.output.dtype, copy=False)
 
 
-def _same(expected: Array, output: Array) -> bool:
-    return np.array_equal(expected, output, equal_nan=expected.dtype.kind == "f")
-
-
 def _judged(case: Case, tally: Tally, stray: tuple[str, tuple[int, ...]] | None, found: Audit, strict: bool) -> Audit:
     """The verdict on an output that is not bit-equal."""
     channel, channel_bits = _worst_channel(tally)
@@ -187,14 +162,13 @@ def _judged(case: Case, tally: Tally, stray: tuple[str, tuple[int, ...]] | None,
         channel_bits=channel_bits,
         worst_position=case.canonical(tally.position),
         worst_error=tally.error,
-        tally=tally,
     )
     if stray is not None:
         text, position = stray
         overflow = _overflow(case)
         cause = Cause.OVERFLOW if overflow else Cause.NONFINITE
-        found = replace(found, worst_position=case.canonical(position), cause=cause, explanation=overflow or text)
-        return replace(found, verdict=Verdict.WRONG)
+        found = replace(found, verdict=Verdict.WRONG, cause=cause, explanation=overflow or text)
+        return replace(found, worst_position=case.canonical(position))
     floor = floor_of(case)
     if selects(case.operation):
         if tally.worst == 0:

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cnnlens.checking import audit, merge, pairwise
+from cnnlens.checking import audit, pairwise
 from cnnlens.checking.noise.formats import BFLOAT16, FLOAT16, TF32, fits, to_format
 from cnnlens.checking.noise.prediction import FLOOR
 from cnnlens.errors import CnnlensError
@@ -222,20 +222,15 @@ def test_a_wrong_shape_and_an_unknown_layer() -> None:
     assert "not audited" in (unknown.check(unknown.honest).verdict, unknown.check(unknown.honest).reason)
 
 
-def test_positions_are_canonical_and_batches_merge() -> None:
+def test_positions_are_canonical() -> None:
     layer = Audited("Conv2D", (6, 9, 8, 6), filters=5, kernel_size=3)
     output = layer.honest
     output[4, 2, 5, 1] += 0.5
     found = layer.check(output)
     assert found.worst_position == (4, 1, 2, 5)
     assert abs(found.worst_error - 0.5) < 1e-5
-    halves = [
-        audit(layer.call, layer.weights, (layer.x[part],), {}, output[part]) for part in (slice(0, 3), slice(3, 6))
-    ]
-    merged = merge(halves)
-    assert merged.verdict == "wrong"
-    assert merged.worst_channel == 1
-    assert merged.bits == pytest.approx(found.bits)
+    assert found.verdict == "wrong"
+    assert found.worst_channel == 1
 
 
 def test_channels_first_names_the_right_channel() -> None:

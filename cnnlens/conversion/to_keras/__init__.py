@@ -58,17 +58,6 @@ class Twin:
     axes: tuple[int, ...]
     flat: FlatOrder | None = None
 
-    def to_torch(self, array: NDArray[Any]) -> NDArray[Any]:
-        """Turn the canonical array of the Keras network into PyTorch's; a view where nothing must move."""
-        turned = array.transpose(self.axes)
-        if self.flat is None:
-            return turned
-        sizes, order = self.flat.sizes, self.flat.order
-        apart = turned.reshape(*turned.shape[:-1], *(sizes[axis] for axis in order))
-        lead = turned.ndim - 1
-        back = [*range(lead), *(lead + order.index(axis) for axis in range(len(sizes)))]
-        return apart.transpose(back).reshape(turned.shape)
-
 
 def _by_path(arrays: Mapping[str, Mapping[str, NDArray[Any]]]) -> dict[tuple[str, ...], dict[str, NDArray[Any]]]:
     """Arrays by layer path: a recurrent layer's ``cell/kernel`` is its cell's ``kernel``."""

@@ -135,12 +135,12 @@ class CallSite:
             self.out.member(name, f"nn.Parameter(torch.zeros({sizes(shape)}))", comments, {"": entry})
         return f"self.{name}"
 
-    def buffer(self, shape: Sequence[int], entry: Entry, *, suffix: str = "", comments: Sequence[str] = ()) -> str:
+    def buffer(self, shape: Sequence[int], entry: Entry, *, suffix: str = "") -> str:
         """Write a member that is an array to keep, and give it as ``self.name``."""
         name, new = self.attribute(suffix)
         if new:
             dtype = ", dtype=torch.int64" if entry.dtype == "int64" else ""
-            self.out.buffer(name, f"torch.zeros({sizes(shape)}{dtype})", comments, {"": entry})
+            self.out.buffer(name, f"torch.zeros({sizes(shape)}{dtype})", (), {"": entry})
         return f"self.{name}"
 
     def let(self, text: str, name: str) -> str:

@@ -116,8 +116,8 @@ def _stack(site: CallSite, operands: list[Any], settings: Settings) -> Value:
     return Value(text, site.shape, order, site.axis)
 
 
-def _parts(site: CallSite, text: str, order: Sequence[int], name: str = "parts") -> list[Value]:
-    base = site.let(text, name)
+def _parts(site: CallSite, text: str, order: Sequence[int]) -> list[Value]:
+    base = site.let(text, "parts")
     return [
         Value(f"{base}[{index}]", shape if shape is not None else (), tuple(order), site.axis)
         for index, shape in enumerate(site.shapes)

@@ -47,21 +47,19 @@ def _module(site: CallSite, operation: Recurrent, inputs: int) -> tuple[str, str
     return kind, module, f"{inputs}, {cell.units}{settings}, batch_first=True"
 
 
-def _arrays(weights: LayerWeights, kind: str, bias: bool, ending: str = "") -> dict[str, Entry]:
+def _arrays(weights: LayerWeights, kind: str, bias: bool) -> dict[str, Entry]:
     """The arrays of one direction under PyTorch's names."""
-    found = {
-        f"weight_ih_l0{ending}": weights.arranged("kernel", kind),
-        f"weight_hh_l0{ending}": weights.arranged("recurrent_kernel", kind),
-    }
+    kernel, recurrent_kernel = weights.arranged("kernel", kind), weights.arranged("recurrent_kernel", kind)
+    found = {"weight_ih_l0": kernel, "weight_hh_l0": recurrent_kernel}
     if not bias:
         return found
     both = weights.arranged("bias", kind)
     if kind == "GRU":
-        found[f"bias_ih_l0{ending}"] = Entry(lambda: both.read()[0], both.dtype, both.source)
-        found[f"bias_hh_l0{ending}"] = Entry(lambda: both.read()[1], both.dtype, both.source)
+        found["bias_ih_l0"] = Entry(lambda: both.read()[0], both.dtype, both.source)
+        found["bias_hh_l0"] = Entry(lambda: both.read()[1], both.dtype, both.source)
         return found
-    found[f"bias_ih_l0{ending}"] = both
-    found[f"bias_hh_l0{ending}"] = filled(0.0, weights.shape("bias"), both.dtype)
+    found["bias_ih_l0"] = both
+    found["bias_hh_l0"] = filled(0.0, weights.shape("bias"), both.dtype)
     return found
 
 
