@@ -29,27 +29,13 @@ _RENAMED = {"BatchNormalizationV1": "BatchNormalization", "BatchNormalizationV2"
 
 # Arguments that the installed Keras has no more: what they must be to mean nothing. ``...`` is for "whatever it is".
 _RETIRED: Mapping[str, tuple[Any, ...]] = {
-    "batch_input_shape": (...,),
-    "implementation": (...,),
-    "rng_type": (...,),
-    "input_length": (...,),
-    "kernel_initializer": (...,),  # of separable and depthwise convolutions, beside their own two
-    "kernel_regularizer": (...,),
-    "kernel_constraint": (...,),
-    "beta_constraint": (...,),
-    "gamma_constraint": (...,),
-    "time_major": (False,),
-    "groups": (1,),
-    "renorm": (False,),
-    "renorm_clipping": (...,),
-    "renorm_momentum": (...,),
-    "virtual_batch_size": (None,),
-    "adjustment": (None,),
-    "fused": (...,),
-    "ragged": (False,),
-    "sparse": (False,),
-    "inverse": (False,),
-}
+    "batch_input_shape": (...,), "implementation": (...,), "rng_type": (...,), "input_length": (...,),
+    # of separable and depthwise convolutions, beside their own two
+    "kernel_initializer": (...,), "kernel_regularizer": (...,), "kernel_constraint": (...,),
+    "beta_constraint": (...,), "gamma_constraint": (...,), "time_major": (False,), "groups": (1,), "renorm": (False,),
+    "renorm_clipping": (...,), "renorm_momentum": (...,), "virtual_batch_size": (None,), "adjustment": (None,),
+    "fused": (...,), "ragged": (False,), "sparse": (False,), "inverse": (False,),
+}  # fmt: skip
 
 
 # Layers that Keras keeps beside the one application that uses them. The path is ours: a file's is never imported.

@@ -14,11 +14,9 @@ from cnnlens.network.network import Network
 __all__ = ["Check", "LayerCheck", "Problem", "Run", "policy_verdict", "stored_halves"]
 
 _POLICIES = {
-    "mixed_float16": Verdict.FLOAT16,
-    "float16": Verdict.FLOAT16,
-    "mixed_bfloat16": Verdict.BFLOAT16,
+    "mixed_float16": Verdict.FLOAT16, "float16": Verdict.FLOAT16, "mixed_bfloat16": Verdict.BFLOAT16,
     "bfloat16": Verdict.BFLOAT16,
-}
+}  # fmt: skip
 
 
 @dataclass(frozen=True)

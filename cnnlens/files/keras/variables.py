@@ -111,19 +111,11 @@ _AFTER_QUANTISATION: Mapping[str, Sequence[str]] = {
     # variable_serialization_spec of Dense and EinsumDense, Keras 3.15; older versions store a prefix of each.
     "int8": ("kernel", "bias", "kernel_scale"),
     "int4": ("kernel", "bias", "kernel_scale", "kernel_zero", "g_idx"),
-    "float8": (
-        "kernel",
-        "bias",
-        "inputs_scale",
-        "inputs_amax_history",
-        "kernel_scale",
-        "kernel_amax_history",
-        "outputs_grad_scale",
-        "outputs_grad_amax_history",
-    ),
+    "float8": ("kernel", "bias", "inputs_scale", "inputs_amax_history", "kernel_scale", "kernel_amax_history",
+               "outputs_grad_scale", "outputs_grad_amax_history"),
     "gptq": ("bias", "quantized_kernel", "kernel_scale", "kernel_zero", "g_idx"),
     "awq": ("bias", "quantized_kernel", "kernel_scale", "kernel_zero", "awq_scales", "g_idx"),
-}
+}  # fmt: skip
 
 
 def quantisation_mode(config: Config) -> str | None:

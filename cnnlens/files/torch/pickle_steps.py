@@ -171,10 +171,6 @@ def _set(machine: Machine, items: list[Any]) -> None:
         target[key_of(key)] = value
 
 
-def _frozen_set(machine: Machine) -> None:
-    machine.push(machine.pop_mark())
-
-
 def _pop(machine: Machine) -> None:
     if machine.stack:
         machine.stack.pop()
@@ -255,62 +251,24 @@ def _build(machine: Machine) -> None:
 STEPS: Mapping[int, Callable[[Machine], None]] = {
     0x80: _skip(1),  # PROTO
     0x95: _skip(8),  # FRAME
-    ord("N"): _constant(None),
-    0x88: _constant(True),
-    0x89: _constant(False),
-    ord("I"): _int_line,
-    ord("L"): _int_line,
-    ord("F"): _float_line,
-    ord("J"): _signed,
-    ord("K"): _unsigned(1),
-    ord("M"): _unsigned(2),
-    0x8A: _long(1),
-    0x8B: _long(4),
-    ord("G"): _float,
-    ord("X"): _unicode(4),
-    0x8C: _unicode(1),
-    0x8D: _unicode(8),
-    ord("V"): _unicode_line,
-    ord("T"): _old_string(4),
-    ord("U"): _old_string(1),
-    ord("B"): _bytes(4),
-    ord("C"): _bytes(1),
-    0x8E: _bytes(8),
+    ord("N"): _constant(None), 0x88: _constant(True), 0x89: _constant(False), ord(")"): _constant(()),
+    ord("I"): _int_line, ord("L"): _int_line, ord("F"): _float_line, ord("G"): _float, ord("J"): _signed,
+    ord("K"): _unsigned(1), ord("M"): _unsigned(2), 0x8A: _long(1), 0x8B: _long(4),
+    ord("V"): _unicode_line, ord("X"): _unicode(4), 0x8C: _unicode(1), 0x8D: _unicode(8),
+    ord("T"): _old_string(4), ord("U"): _old_string(1),
+    ord("B"): _bytes(4), ord("C"): _bytes(1), 0x8E: _bytes(8),
     0x96: _bytes(8),  # BYTEARRAY8
-    ord("("): _mark,
-    ord(")"): _constant(()),
-    ord("t"): _tuple,
-    0x85: _tuple_of(1),
-    0x86: _tuple_of(2),
-    0x87: _tuple_of(3),
-    ord("]"): _empty_list,
-    ord("l"): _list,
-    ord("a"): _append,
-    ord("e"): _appends,
-    ord("}"): _empty_dict,
-    ord("d"): _dict,
-    ord("s"): _set_item,
-    ord("u"): _set_items,
-    0x8F: _empty_list,  # EMPTY_SET: nothing asks whether it is one
-    0x90: _appends,  # ADDITEMS
-    0x91: _frozen_set,
-    ord("0"): _pop,
-    ord("1"): _pop_mark,
-    ord("2"): _duplicate,
-    ord("h"): _get(1),
-    ord("j"): _get(4),
-    ord("g"): _get_line,
-    ord("q"): _put(1),
-    ord("r"): _put(4),
-    ord("p"): _put_line,
-    0x94: _memoize,
-    ord("c"): _global,
-    0x93: _stack_global,
-    ord("R"): _reduce,
+    ord("("): _mark, ord("t"): _tuple, 0x85: _tuple_of(1), 0x86: _tuple_of(2), 0x87: _tuple_of(3),
+    ord("]"): _empty_list, ord("l"): _list, ord("a"): _append, ord("e"): _appends,
+    # EMPTY_SET, ADDITEMS and FROZENSET: nothing asks whether it is one
+    0x8F: _empty_list, 0x90: _appends, 0x91: _list,
+    ord("}"): _empty_dict, ord("d"): _dict, ord("s"): _set_item, ord("u"): _set_items,
+    ord("0"): _pop, ord("1"): _pop_mark, ord("2"): _duplicate,
+    ord("h"): _get(1), ord("j"): _get(4), ord("g"): _get_line,
+    ord("q"): _put(1), ord("r"): _put(4), ord("p"): _put_line, 0x94: _memoize,
+    ord("c"): _global, 0x93: _stack_global, ord("R"): _reduce, ord("b"): _build, ord("Q"): _persistent,
     0x81: _reduce,  # NEWOBJ: calls what the vocabulary has, as REDUCE does
-    ord("b"): _build,
-    ord("Q"): _persistent,
-}
+}  # fmt: skip
 
 
 def run(machine: Machine) -> tuple[Any, int]:
