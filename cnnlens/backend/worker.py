@@ -110,14 +110,8 @@ class Worker(Process):
             CnnlensError: the backend refuses it (``UnsupportedLayerError`` where a layer is the reason).
             WorkerError: its framework is not installed, or it crashed or hung.
         """
-        answer = self._ask(
-            "load",
-            "loading",
-            folder=str(Path(folder).absolute()),
-            device=self.device,
-            precision=self.precision,
-            trust_code=trust_code,
-        )
+        where = {"folder": str(Path(folder).absolute()), "device": self.device, "precision": self.precision}
+        answer = self._ask("load", "loading", **where, trust_code=trust_code)
         return Loaded(answer["versions"], answer["device"], answer["layout"], answer["seconds"])
 
     def submit(self, inputs: Sequence[Chunk], outputs: Mapping[str, Chunk], count: int, label: str = "a batch") -> int:

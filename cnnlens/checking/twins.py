@@ -28,7 +28,7 @@ from cnnlens.checking.result import Check
 from cnnlens.errors import CnnlensError, UnsupportedLayerError
 from cnnlens.inputs.drawn import default_inputs
 from cnnlens.inputs.stream import CanonicalStream, open_inputs
-from cnnlens.network.graph import Shape, shown_shape, without_graph
+from cnnlens.network.graph import fits, shown_shape, without_graph
 from cnnlens.network.network import Network
 from cnnlens.opening.live import backend_of
 from cnnlens.opening.opener import network_given
@@ -228,7 +228,7 @@ def _translated(given: Mapping[str, Array], networks: tuple[Network, Network]) -
     for one, other in zip(mine, theirs, strict=True):
         array, wanted = given[one.name], networks[1].canonical_shape(other)
         turned = np.moveaxis(array, 1, -1) if array.ndim > 2 else array  # sequences: PyTorch keeps features last
-        fitting = [view for view in (array, turned) if _fits(view.shape, wanted)]
+        fitting = [view for view in (array, turned) if fits(view.shape, wanted)]
         if not fitting:
             raise CnnlensError(
                 f"input '{printable(one.name)}' is {array.shape[1:]}, and '{printable(other.name)}' of the other model "
@@ -236,12 +236,6 @@ def _translated(given: Mapping[str, Array], networks: tuple[Network, Network]) -
             )
         found[other.name] = np.ascontiguousarray(fitting[0])
     return found
-
-
-def _fits(shape: tuple[int, ...], wanted: Shape | None) -> bool:
-    return wanted is None or (
-        len(shape) == len(wanted) and all(w in (None, s) for w, s in zip(wanted[1:], shape[1:], strict=True))
-    )
 
 
 # -- outputs ---------------------------------------------------------------------------------------------------------

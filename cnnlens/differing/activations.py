@@ -19,7 +19,7 @@ from cnnlens.differing.maps import Activations, Parting, Tensor
 from cnnlens.differing.tracing import Trace, TracedCall, trace
 from cnnlens.differing.trials import ALIKE, apart, described, tried
 from cnnlens.errors import CnnlensError, UnsupportedLayerError
-from cnnlens.network.graph import Shape, shown_shape
+from cnnlens.network.graph import fits, shown_shape
 from cnnlens.network.network import Network
 
 __all__ = ["compare"]
@@ -84,16 +84,12 @@ def _fitting(network: Network, given: Sequence[Array]) -> list[Array]:
     found: list[Array] = []
     for shape, array in zip(shapes, given, strict=True):
         views = [array, np.moveaxis(array, 1, -1)] if array.ndim > 2 else [array]
-        fits = [view for view in views if shape is None or _fits(shape, view)]
-        if not fits:
+        fitting = [view for view in views if fits(view.shape, shape)]
+        if not fitting:
             raise CnnlensError(f"B takes inputs of {shown_shape(shape)}, and A's are {array.shape}; "
                                "compare models that take the same inputs")  # fmt: skip
-        found.append(fits[0])
+        found.append(fitting[0])
     return found
-
-
-def _fits(shape: Shape, array: Array) -> bool:
-    return len(shape) == array.ndim and all(s in (None, t) for s, t in zip(shape[1:], array.shape[1:], strict=True))
 
 
 # -- which tensor is which ---------------------------------------------------------------------------------------------

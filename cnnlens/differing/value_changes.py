@@ -153,16 +153,8 @@ def _levels(pair: ArrayPair, chain: Chain, causes: Causes, found: Quantised, nea
     line = proven(line, {pair.variable: pair.y}, pair.x, half)
     if line is None:
         return None
-    detail = {"axis": found.axis, "steps": [float(one) for one in found.steps], "side": "B"}
-    fields = (
-        ("side", "B"),
-        ("axis", found.axis),
-        ("steps", tuple(float(one) for one in found.steps)),
-        ("levels", True),
-        ("scheme", found.scheme),
-    )
-    causes = (*causes, Cause(Kind.ROUNDED, "int8", fields))
-    return Finding(Status.EXPLAINED, causes, line, near.distance, chain, near, detail=detail)
+    detail, cause = _to_int8(found, "B", levels=True)
+    return Finding(Status.EXPLAINED, (*causes, cause), line, near.distance, chain, near, detail=detail)
 
 
 def _quantised(
@@ -208,16 +200,15 @@ def _quantised(
         line = proven(Line(pair.target, made, {**names, **values}, held), {variable: pair.y}, pair.x, whole)
     if line is None:
         return None
-    detail = {"axis": found.axis, "steps": [float(one) for one in found.steps], "side": side}
-    fields = (
-        ("side", side),
-        ("axis", found.axis),
-        ("steps", tuple(float(one) for one in found.steps)),
-        ("levels", False),
-        ("scheme", found.scheme),
-    )
-    causes = (*causes, Cause(Kind.ROUNDED, "int8", fields))
-    return Finding(Status.EXPLAINED, causes, line, near.distance, chain, near, detail=detail)
+    detail, cause = _to_int8(found, side, levels=False)
+    return Finding(Status.EXPLAINED, (*causes, cause), line, near.distance, chain, near, detail=detail)
+
+
+def _to_int8(found: Quantised, side: str, *, levels: bool) -> tuple[dict[str, Any], Cause]:
+    """The numbers of a finding about int8, and its cause."""
+    steps = [float(one) for one in found.steps]
+    fields = {"side": side, "axis": found.axis, "steps": tuple(steps), "levels": levels, "scheme": found.scheme}
+    return {"axis": found.axis, "steps": steps, "side": side}, Cause(Kind.ROUNDED, "int8", tuple(fields.items()))
 
 
 def _within(made: Array, wanted: Array, allowed: float) -> bool:

@@ -21,7 +21,7 @@ from cnnlens.errors import CnnlensError
 from cnnlens.inputs.array_files import Pixels
 from cnnlens.inputs.images import Reading, Span
 from cnnlens.inputs.pixel_files import is_picture, read_folder, read_images
-from cnnlens.network.graph import Shape, shown_shape
+from cnnlens.network.graph import Shape, fits, shown_shape
 from cnnlens.text import printable
 
 __all__ = ["Feed", "How", "Member", "blocks"]
@@ -197,7 +197,7 @@ class _Any:
             raise CnnlensError(
                 f"input '{printable(how.name)}': numbers were expected, {array.dtype} {array.shape} came"
             )
-        if how.whole is not None and not _fits(array.shape, how.whole):
+        if not fits(array.shape, how.whole):
             raise CnnlensError(
                 f"input '{printable(how.name)}': {shown_shape(how.whole)} was expected, {array.shape} came"
             )
@@ -262,10 +262,6 @@ def _mapping(array: Array) -> mmap.mmap | None:
     while base is not None and not isinstance(base, mmap.mmap):
         base = getattr(base, "base", None)
     return base
-
-
-def _fits(shape: tuple[int, ...], wanted: Shape) -> bool:
-    return len(shape) == len(wanted) and all(w is None or w == s for s, w in zip(shape[1:], wanted[1:], strict=True))
 
 
 def _finite(how: How, array: Array, start: int) -> Array:

@@ -124,15 +124,8 @@ def open_inputs(
     feeds: dict[str, Feed] = {}
     for ref in network.inputs:
         wanted = network.canonical_shape(ref)
-        how = How(
-            ref.name,
-            None if wanted is None else wanted[1:],
-            wanted,
-            _dtype(network, ref),
-            scale,
-            rescales(network),
-            allow_nonfinite,
-        )
+        shape, dtype = None if wanted is None else wanted[1:], _dtype(network, ref)
+        how = How(ref.name, shape, wanted, dtype, scale, rescales(network), allow_nonfinite)
         feeds[ref.name] = Feed(how, list(blocks(how, given[ref.name], limit)))
     return InputStream(feeds, limit)
 

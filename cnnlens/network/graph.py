@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CONFIG_ERRORS", "OPEN_SIZE", "Call", "Graph", "Layer", "Ref", "Shape", "Source", "canonical_axes",
-    "convolutions", "find_refs", "map_refs", "rescales", "shown_shape", "without_graph",
+    "convolutions", "find_refs", "fits", "map_refs", "rescales", "shown_shape", "without_graph",
 ]  # fmt: skip
 
 Shape = tuple[int | None, ...]
@@ -276,9 +276,9 @@ class Graph:
     kind: str
     source: Source
     layers: tuple[Layer, ...]
-    calls: tuple[Call, ...]
-    inputs: tuple[Ref, ...]
-    outputs: tuple[Ref, ...]
+    calls: tuple[Call, ...] = ()
+    inputs: tuple[Ref, ...] = ()
+    outputs: tuple[Ref, ...] = ()
     notes: tuple[str, ...] = ()
 
     @cached_property
@@ -371,6 +371,13 @@ def without_graph(network: Graph) -> UnsupportedLayerError:
     return UnsupportedLayerError(
         f"{printable(network.source.path, 300)}: it holds weights without a graph, so nothing can be run; {way_out}"
     )
+
+
+def fits(shape: tuple[int, ...], wanted: Shape | None) -> bool:
+    """Tell whether an array of ``shape`` is as wanted behind the batch, where a size that is left open takes any."""
+    if wanted is None:
+        return True
+    return len(shape) == len(wanted) and all(w in (None, s) for s, w in zip(shape[1:], wanted[1:], strict=True))
 
 
 def shown_shape(shape: Shape | None) -> str:

@@ -23,8 +23,8 @@ from cnnlens.network.graph import (
     Call,
     Graph,
     Ref,
-    Shape,
     canonical_axes,
+    fits,
     map_refs,
     shown_shape,
     without_graph,
@@ -250,11 +250,11 @@ class Executor:
         axis = self.network.calls_by_name[ref.call].channel_axis
         canonical = canonical_axes(stored, axis)
         for candidate in (array, *((array[:, None],) if array.ndim else ()), array[None]):
-            if _fits(candidate.shape, canonical):
+            if fits(candidate.shape, canonical):
                 return candidate if len(canonical) < 3 or axis == 1 else np.moveaxis(candidate, 1, -1)
-            if _fits(candidate.shape, stored):
+            if fits(candidate.shape, stored):
                 return candidate
-        if _fits((*array.shape, 1), stored):
+        if fits((*array.shape, 1), stored):
             return array[..., None]
         raise CnnlensError(
             f"input '{printable(ref.name)}': {shown_shape(canonical)} was expected, {array.shape} came; "
@@ -266,10 +266,6 @@ class Executor:
         if array.ndim < 3 or call.channel_axis == 1:
             return array
         return np.moveaxis(array, -1, 1)
-
-
-def _fits(shape: tuple[int, ...], wanted: Shape) -> bool:
-    return len(shape) == len(wanted) and all(w is None or w == s for s, w in zip(shape[1:], wanted[1:], strict=True))
 
 
 def _constants(calls: Sequence[Call]) -> set[str]:

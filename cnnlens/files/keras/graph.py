@@ -10,7 +10,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 from cnnlens.files.keras.arguments import GraphError, Key, arguments, keys, keys_in, listed, substitute, with_keys
 from cnnlens.network.graph import Ref
@@ -53,6 +53,9 @@ class LayerSpec:
     @property
     def name(self) -> str:
         return "/".join(self.path)
+
+
+_Listed: TypeAlias = list[tuple[LayerSpec, dict[str, Any]]]
 
 
 @dataclass(frozen=True)
@@ -154,8 +157,8 @@ class _GraphReader:
             return self._functional(body, layers, path, prefix, given)
         return self._sequential(body, layers, path, prefix, given)
 
-    def _layer_specs(self, entries: list[Any], path: tuple[str, ...]) -> list[tuple[LayerSpec, dict[str, Any]]]:
-        specs: list[tuple[LayerSpec, dict[str, Any]]] = []
+    def _layer_specs(self, entries: list[Any], path: tuple[str, ...]) -> _Listed:
+        specs: _Listed = []
         seen: set[str] = set()
         for entry in entries:
             if not isinstance(entry, dict):
@@ -171,12 +174,7 @@ class _GraphReader:
         return specs
 
     def _sequential(
-        self,
-        body: Mapping[str, Any],
-        layers: list[tuple[LayerSpec, dict[str, Any]]],
-        path: tuple[str, ...],
-        prefix: str,
-        given: list[Ref] | None,
+        self, body: Mapping[str, Any], layers: _Listed, path: tuple[str, ...], prefix: str, given: list[Ref] | None
     ) -> Any:
         if layers and layers[0][0].class_name == "InputLayer":
             first, layers = layers[0][0], layers[1:]
@@ -199,12 +197,7 @@ class _GraphReader:
         return current
 
     def _functional(
-        self,
-        body: Mapping[str, Any],
-        layers: list[tuple[LayerSpec, dict[str, Any]]],
-        path: tuple[str, ...],
-        prefix: str,
-        given: list[Ref] | None,
+        self, body: Mapping[str, Any], layers: _Listed, path: tuple[str, ...], prefix: str, given: list[Ref] | None
     ) -> Any:
         values: dict[Key, Any] = {}
         names = {spec.path[-1]: spec for spec, _ in layers}

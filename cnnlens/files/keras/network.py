@@ -70,16 +70,8 @@ def _without_graph(file: WeightFile, problem: str | None) -> Network:
     if guessed:
         notes.append("kinds of layers are taken from the file's names and arrays; nothing can be run")
     top = file.config or {}
-    return Network(
-        name=_model_name(file.config) or file.path.stem,
-        kind=str(top.get("class_name") or "weights"),
-        source=file,
-        layers=tuple(layers),
-        calls=(),
-        inputs=(),
-        outputs=(),
-        notes=tuple(notes),
-    )
+    name, kind = _model_name(file.config) or file.path.stem, str(top.get("class_name") or "weights")
+    return Network(name, kind, file, tuple(layers), notes=tuple(notes))
 
 
 def _entries(

@@ -51,16 +51,7 @@ def torch_layers(file: TorchFile) -> Network:
         notes.append(f"taken for depthwise, by the channels in front: {shown_names(grouped)}")
     if unknown:
         notes.append(f"of no kind that the arrays tell: {shown_names(unknown)}")
-    return Network(
-        name=file.path.stem,
-        kind="state dict",
-        source=file,
-        layers=tuple(layers),
-        calls=(),
-        inputs=(),
-        outputs=(),
-        notes=tuple(notes),
-    )
+    return Network(file.path.stem, "state dict", file, tuple(layers), notes=tuple(notes))
 
 
 def _guesses(groups: Mapping[str, Mapping[str, StoredArray]], ordered: bool) -> dict[str, Guess]:

@@ -6,7 +6,7 @@ does, since another precision may pick another pixel; weights of the smooth meth
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -15,7 +15,7 @@ from cnnlens.errors import UnsupportedLayerError
 from cnnlens.reference.operation import Array, Operation, Shape, Weights, data_format, numbers, register, whole
 from cnnlens.text import printable
 
-__all__ = ["CenterCrop", "Resizing", "UpSampling", "resize"]
+__all__ = ["CenterCrop", "Resizing", "UpSampling", "of_ratio", "resize"]
 
 
 def _triangle(x: Array) -> Array:
@@ -189,8 +189,8 @@ class _Sized(Operation):
         return _in_channels_last(x, self.channels_first, self.change)
 
 
-def _of_ratio(height: int, width: int, size: tuple[int, int]) -> tuple[int, int]:
-    """``height`` and ``width`` that the other one has at the ratio of ``size``, cut to whole pixels in float32."""
+def of_ratio(height: int, width: int, size: Sequence[int]) -> tuple[int, int]:
+    """Work out height and width that the other one has at the ratio of ``size``, cut to whole pixels in float32."""
     tall = int(np.float32(width * size[0]) / np.float32(size[1]))
     wide = int(np.float32(height * size[1]) / np.float32(size[0]))
     return tall, wide
@@ -199,7 +199,7 @@ def _of_ratio(height: int, width: int, size: tuple[int, int]) -> tuple[int, int]
 def crop_to_ratio(x: Array, size: tuple[int, int]) -> Array:
     """The largest middle piece of ``x (N, H, W, C)`` with the ratio of ``size``."""
     height, width = x.shape[1:3]
-    tall, wide = _of_ratio(height, width, size)
+    tall, wide = of_ratio(height, width, size)
     tall, wide = max(min(height, tall), 1), max(min(width, wide), 1)
     top, left = (height - tall) // 2, (width - wide) // 2
     return x[:, top : top + tall, left : left + wide]
@@ -208,7 +208,7 @@ def crop_to_ratio(x: Array, size: tuple[int, int]) -> Array:
 def pad_to_ratio(x: Array, size: tuple[int, int], value: float) -> Array:
     """``x (N, H, W, C)`` with equal bands on two sides; an odd pixel is left out, as Keras does."""
     height, width = x.shape[1:3]
-    tall, wide = _of_ratio(height, width, size)
+    tall, wide = of_ratio(height, width, size)
     top, left = (max(height, tall) - height) // 2, (max(width, wide) - width) // 2
     return np.pad(x, ((0, 0), (top, top), (left, left), (0, 0)), constant_values=value)
 

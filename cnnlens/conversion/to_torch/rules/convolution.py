@@ -17,14 +17,8 @@ Spatial = Convolution | DepthwiseConvolution | SeparableConvolution
 
 
 def _plan(site: CallSite, operation: Spatial) -> Padding:
-    shape = site.x.shape if site.seen is None else site.seen
-    return padding_of(
-        operation.padding,
-        spatial(shape, operation.channels_first),
-        operation.kernel_size,
-        operation.strides,
-        operation.dilation,
-    )
+    sizes = spatial(site.x.shape if site.seen is None else site.seen, operation.channels_first)
+    return padding_of(operation.padding, sizes, operation.kernel_size, operation.strides, operation.dilation)
 
 
 def _settings(operation: Spatial, plan: Padding, *, groups: int = 1, bias: bool = True) -> str:
@@ -48,15 +42,6 @@ def _applied(site: CallSite, operation: Spatial, plan: Padding, x: Value, module
     return f"{module}({text})"
 
 
-def _by_size(site: CallSite, operation: Spatial, plan: Padding) -> list[str]:
-    """A comment where PyTorch's own padding is right for this size of input alone."""
-    if plan.argument is None or all(stride == 1 for stride in operation.strides):
-        return []
-    return site.remark(
-        "same-size", "Keras' 'same' depends on the size of the input; for this one both sides are alike."
-    )
-
-
 def _result(site: CallSite, operation: Spatial, text: str) -> Value:
     shape = site.shape
     rank = len(shape)
@@ -78,7 +63,7 @@ def convolution(site: CallSite) -> Value:
     channels = kernel[-2] * operation.groups
     settings = _settings(operation, plan, groups=operation.groups, bias=operation.use_bias)
     text = f"nn.Conv{rank}d({channels}, {kernel[-1]}, {alike(kernel[:-2])}{settings})"
-    module = site.module(text, arrays, comments=_by_size(site, operation, plan))
+    module = site.module(text, arrays, comments=plan.by_size(site, operation.strides))
     return _result(site, operation, _applied(site, operation, plan, x, module))
 
 
@@ -95,7 +80,7 @@ def depthwise(site: CallSite) -> Value:
     plan = _plan(site, operation)
     settings = _settings(operation, plan, groups=channels, bias=operation.use_bias)
     text = f"nn.Conv{rank}d({channels}, {channels * multiplier}, {alike(operation.kernel_size)}{settings})"
-    comments = _by_size(site, operation, plan)
+    comments = plan.by_size(site, operation.strides)
     if multiplier > 1:
         comments += site.remark("multiplier", f"Output channel c * {multiplier} + m belongs to input channel c.")
     module = site.module(text, arrays, comments=comments)
@@ -111,19 +96,14 @@ def separable(site: CallSite) -> Value:
     plan = _plan(site, operation)
     settings = _settings(operation, plan, groups=channels, bias=False)
     first = f"nn.Conv{rank}d({channels}, {channels * multiplier}, {alike(operation.kernel_size)}{settings})"
+    taps = {"weight": site.weights.arranged("depthwise_kernel", kind)}
     comments = site.remark(
         "separable",
         "A separable convolution is two: one for each channel alone, then one of a single tap over all of them. "
         "Bias and activation belong to the second.",
     )
-    comments += _by_size(site, operation, plan)
-    spread = site.module(
-        first,
-        {"weight": site.weights.arranged("depthwise_kernel", kind)},
-        suffix="depthwise",
-        comments=comments,
-        main=False,
-    )
+    comments += plan.by_size(site, operation.strides)
+    spread = site.module(first, taps, suffix="depthwise", comments=comments, main=False)
     arrays: dict[str, Entry] = {"weight": site.weights.arranged("pointwise_kernel", kind)}
     if operation.use_bias:
         arrays["bias"] = site.weights.arranged("bias", kind)

@@ -37,11 +37,17 @@ def _affine(
     return frozen
 
 
-def _freeze(site: CallSite, module: str, frozen: Sequence[str], first: bool) -> None:
+def _normalised(
+    site: CallSite, x: Value, text: str, arrays: dict[str, Entry], comments: Sequence[str], frozen: Sequence[str]
+) -> Value:
+    """Call the module that ``text`` makes, what is ``frozen`` of it as it stands."""
+    first = site.is_new()
+    module = site.module(text, arrays, comments=comments)
     for name in frozen if first else ():
         key, _, role = name.partition(" ")
-        comments = site.remark(f"no-{key}", f"Keras has no {role.strip('()')} here, so this one stays as it is.")
-        site.out.after_member(f"{module}.{key}.requires_grad_(False)", comments)
+        remark = site.remark(f"no-{key}", f"Keras has no {role.strip('()')} here, so this one stays as it is.")
+        site.out.after_member(f"{module}.{key}.requires_grad_(False)", remark)
+    return x.new(f"{module}({x.text})")
 
 
 @rule("BatchNormalization")
@@ -75,12 +81,8 @@ def batch_normalization(site: CallSite) -> Value:
     arrays["num_batches_tracked"] = Entry(lambda: np.zeros((), np.int64), "int64")
     rank = max(x.rank - 2, 1)
     settings = f"eps={literal(operation.epsilon)}, momentum={literal(momentum)}"
-    first = site.is_new()
-    module = site.module(
-        f"nn.BatchNorm{rank}d({count}, {settings}{'' if affine else ', affine=False'})", arrays, comments=comments
-    )
-    _freeze(site, module, frozen, first)
-    return x.new(f"{module}({x.text})")
+    text = f"nn.BatchNorm{rank}d({count}, {settings}{'' if affine else ', affine=False'})"
+    return _normalised(site, x, text, arrays, comments, frozen)
 
 
 @rule("LayerNormalization")
@@ -113,10 +115,7 @@ def layer_normalization(site: CallSite) -> Value:
         frozen = _affine(site, arrays, (("weight", "gamma"),), known, dtype)
         if not center:
             settings += ", bias=False"
-    first = site.is_new()
-    module = site.module(f"nn.LayerNorm({settings})", arrays, comments=comments)
-    _freeze(site, module, frozen, first)
-    return x.new(f"{module}({x.text})")
+    return _normalised(site, x, f"nn.LayerNorm({settings})", arrays, comments, frozen)
 
 
 def _known(site: CallSite, sizes: Sequence[int | None]) -> tuple[int, ...]:
@@ -186,10 +185,7 @@ def group_normalization(site: CallSite) -> Value:
         dtype = next(iter(arrays.values())).dtype
         frozen = _affine(site, arrays, (("weight", "gamma"), ("bias", "beta")), (channels,), dtype)
     settings = f"{groups}, {channels}, eps={literal(operation.epsilon)}{'' if affine else ', affine=False'}"
-    first = site.is_new()
-    module = site.module(f"nn.GroupNorm({settings})", arrays, comments=comments)
-    _freeze(site, module, frozen, first)
-    return x.new(f"{module}({x.text})")
+    return _normalised(site, x, f"nn.GroupNorm({settings})", arrays, comments, frozen)
 
 
 @rule("RMSNormalization")

@@ -27,6 +27,13 @@ class Padding:
     pads: tuple[tuple[int, int], ...] | None = None
     open: bool = False
 
+    def by_size(self, site: CallSite, strides: Sequence[int]) -> list[str]:
+        """Write a comment where PyTorch's own padding is right for this size of input alone."""
+        if self.argument is None or all(stride == 1 for stride in strides):
+            return []
+        text = "Keras' 'same' depends on the size of the input; for this one both sides are alike."
+        return site.remark("same-size", text)
+
 
 def padding_of(
     mode: str, sizes: Shape, kernel: Sequence[int], strides: Sequence[int], dilation: Sequence[int]

@@ -28,7 +28,7 @@ def pooling(site: CallSite) -> Value:
     if operation.maximum:
         if plan.argument is not None:
             window += f", padding={alike(plan.argument)}"
-        module = site.module(f"nn.MaxPool{rank}d({window})", comments=_by_size(site, operation, plan))
+        module = site.module(f"nn.MaxPool{rank}d({window})", comments=plan.by_size(site, operation.strides))
         text = padded(site, x, plan, operation.window, operation.strides, ones, '-float("inf")')
         return result.new(f"{module}({text})")
     if plan.argument is not None:
@@ -61,14 +61,6 @@ def pooling(site: CallSite) -> Value:
         bottom = f"{module}({constant_pad(f'torch.ones_like({one}[:1, :1])', plan.pads)})"
     share = site.let(bottom, "share")
     return result.new(f"{top} / {share}")
-
-
-def _by_size(site: CallSite, operation: Pooling, plan: Padding) -> list[str]:
-    if plan.argument is None or all(stride == 1 for stride in operation.strides):
-        return []
-    return site.remark(
-        "same-size", "Keras' 'same' depends on the size of the input; for this one both sides are alike."
-    )
 
 
 @rule(*(f"Global{name}Pooling{rank}D" for name in ("Max", "Average") for rank in (1, 2, 3)))

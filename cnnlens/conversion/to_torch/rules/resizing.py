@@ -11,7 +11,7 @@ from cnnlens.conversion.to_torch.call_site import CallSite, rule
 from cnnlens.conversion.to_torch.names import literal
 from cnnlens.conversion.to_torch.rules.padding import alike, constant_pad, spatial, to_maps
 from cnnlens.conversion.to_torch.value import Value, shown
-from cnnlens.reference.keras.resizing import CenterCrop, Resizing, UpSampling
+from cnnlens.reference.keras.resizing import CenterCrop, Resizing, UpSampling, of_ratio
 
 __all__ = ["resized"]
 
@@ -75,16 +75,9 @@ def _known(site: CallSite, x: Value, channels_first: bool) -> tuple[int, int]:
     return height, width
 
 
-def _of_ratio(height: int, width: int, size: Sequence[int]) -> tuple[int, int]:
-    """Height for the width and width for the height at the wanted ratio, in float32 as Keras has it."""
-    tall = int(np.float32(width * size[0]) / np.float32(size[1]))
-    wide = int(np.float32(height * size[1]) / np.float32(size[0]))
-    return tall, wide
-
-
 def _cut_to_ratio(site: CallSite, x: Value, sizes: tuple[int, int], wanted: Sequence[int]) -> Value:
     height, width = sizes
-    tall, wide = _of_ratio(height, width, wanted)
+    tall, wide = of_ratio(height, width, wanted)
     tall, wide = max(min(height, tall), 1), max(min(width, wide), 1)
     top, left = (height - tall) // 2, (width - wide) // 2
     if (tall, wide) == (height, width):
@@ -105,7 +98,7 @@ def resizing(site: CallSite) -> Value:
         x = _cut_to_ratio(site, x, _known(site, x, operation.channels_first), operation.size)
     elif operation.pad:
         height, width = _known(site, x, operation.channels_first)
-        tall, wide = _of_ratio(height, width, operation.size)
+        tall, wide = of_ratio(height, width, operation.size)
         top, left = (max(height, tall) - height) // 2, (max(width, wide) - width) // 2
         if top or left:
             site.note("pad-ratio", "Bands on two sides give the wanted ratio.")
