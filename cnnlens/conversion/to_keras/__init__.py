@@ -92,16 +92,11 @@ class KerasModel:
     @cached_property
     def network(self) -> Network:
         """Make the model a Network, which the reference and the Keras backends run."""
-        return keras_network(
-            MemoryModel(
-                self.config,
-                _by_path(self.weights),
-                self.path,
-                format="converted model",
-                keras_version=KERAS_VERSION,
-                notes=self.notes,
-            )
+        arrays = _by_path(self.weights)
+        file = MemoryModel(
+            self.config, arrays, self.path, format="converted model", keras_version=KERAS_VERSION, notes=self.notes
         )
+        return keras_network(file)
 
     def write(self, path: str | os.PathLike[str]) -> None:
         """Write it as a ``.keras`` file; whole or not at all.

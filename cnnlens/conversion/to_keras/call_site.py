@@ -113,16 +113,9 @@ class CallSite:
     ) -> Value:
         """Call a Keras layer in this call's name; what comes out has this call's shape and its input's order."""
         first = inputs if isinstance(inputs, Value) else inputs[0]
-        return self.builder.layer(
-            kind,
-            self.name + name,
-            config,
-            inputs,
-            self.shape if shape is None else shape,
-            first.axes if axes is None else axes,
-            arrays,
-            self.shared + name if self.shared else "",
-        )
+        wanted, order = self.shape if shape is None else shape, first.axes if axes is None else axes
+        shared = self.shared + name if self.shared else ""
+        return self.builder.layer(kind, self.name + name, config, inputs, wanted, order, arrays, shared)
 
     def operate(
         self,
