@@ -125,7 +125,7 @@ def by_vectors(site: CallSite) -> Value:
     for name, role in zip(row.weights or (), stored, strict=True):
         turned = spread(x, np.zeros(site.weights.shape(role), np.int8)).shape
         entry = site.weights.entry(role, lambda array: spread(x, array))
-        vectors[name] = site.parameter(turned, entry)
+        vectors[name] = site.parameter(turned, entry, suffix=name if len(stored) > 1 else "")
     return applied(site, x, lambda inner: row.torch.format(x=inner, **vectors))
 
 
