@@ -50,7 +50,7 @@ class Kind:
         smooth: Whether the function has no kink and no jump.
         settings: The function's settings with the defaults of ``keras.ops``.
         arguments: PyTorch's arguments as ``(name, setting, default)``.
-        torch: The expression in PyTorch: ``{x}`` or ``{a}`` and ``{b}`` its operands, settings by their names.
+        torch: The expression in PyTorch: ``{x}`` or ``{a}`` and ``{b}`` its operands, settings and weights by name.
         module: The module of torch.nn that computes it, in the same way; empty where there is none.
         modules: The classes of torch.nn that hold the same weights.
     """

@@ -70,7 +70,7 @@ LAYERS: tuple[Kind, ...] = (
     _row("UnitNormalization", OTHER, PLACED),
     _row("Normalization", EACH, KEPT, weights="mean variance count"),
     _row("Rescaling", EACH, KEPT),
-    _row("LayerScale", EACH, KEPT, weights="gamma"),
+    _row("LayerScale", EACH, KEPT, weights="gamma", torch="{x} * {gamma}"),
     _row("CustomScaleLayer", EACH, PLACED),
     _row("PReLU", EACH, KEPT, "prelu _prelu_kernel", weights="alpha", modules="PReLU"),
     # --- activations

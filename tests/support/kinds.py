@@ -109,7 +109,11 @@ def traps(row: Kind) -> str:
     """How many traps the page of a kind's layout has."""
     if not row.weights or row.name in _UNLAID:
         return "none"
-    return str(len(TRAPS[row.name])) if row.name in TRAPS else ""
+    if row.name in TRAPS:
+        return str(len(TRAPS[row.name]))
+    lines = [line for line in ROWS if row.name in line.kinds]
+    alike = all({line.keras, line.torch, line.flax, line.onnx, line.tflite} == {line.canonical} for line in lines)
+    return "(it lies alike everywhere)" if lines and alike else ""
 
 
 LAYER_ROOMS: Mapping[str, Callable[[Kind], str]] = {

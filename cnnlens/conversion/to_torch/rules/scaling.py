@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from cnnlens.conversion.to_torch.call_site import CallSite, rule
 from cnnlens.conversion.to_torch.names import literal
-from cnnlens.conversion.to_torch.rules.activations import flat_vectors
+from cnnlens.conversion.to_torch.rules.activations import applied, flat_vectors
 from cnnlens.conversion.to_torch.value import Value, shown
 from cnnlens.conversion.to_torch.weights import Entry, feature_order
+from cnnlens.kinds import LAYERS, kind_of
 from cnnlens.reference.keras.normalization import Normalization, constant
 from cnnlens.reference.operation import normalise_axis
 
@@ -115,14 +116,17 @@ def _stated(site: CallSite, x: Value, operation: Normalization, change: Callable
     return x.new(f"({x.text} - {texts[0]}) / {texts[1]}")
 
 
-@rule("LayerScale")
-def layer_scale(site: CallSite) -> Value:
-    x = site.x
-    role = site.weights.first("gamma") if "gamma" in site.weights else next(iter(site.weights.roles))
-    (channels,) = site.weights.shape(role)
-    turned = spread(x, np.zeros(channels, np.int8)).shape
-    entry = site.weights.entry(role, lambda array: spread(x, array))
-    return x.new(f"{x.text} * {site.parameter(turned, entry)}")
+@rule(*(row.name for row in LAYERS if row.weights and row.torch))
+def by_vectors(site: CallSite) -> Value:
+    """Write the expression of the kind's row: its vectors are spread over the input as NumPy spreads them."""
+    x, row = site.x, kind_of(site.kind)
+    stored = row.weights if row.weights and set(row.weights) <= set(site.weights.roles) else site.weights.roles
+    vectors: dict[str, str] = {}
+    for name, role in zip(row.weights or (), stored, strict=True):
+        turned = spread(x, np.zeros(site.weights.shape(role), np.int8)).shape
+        entry = site.weights.entry(role, lambda array: spread(x, array))
+        vectors[name] = site.parameter(turned, entry, suffix=name if len(stored) > 1 else "")
+    return applied(site, x, lambda inner: row.torch.format(x=inner, **vectors))
 
 
 @rule("CustomScaleLayer")
