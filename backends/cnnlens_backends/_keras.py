@@ -144,13 +144,13 @@ class KerasSession:
         Raises:
             CnnlensError: no such tensor; inputs that do not fit; the framework failed (memory, most often).
         """
-        given = checked_inputs(self._network, inputs, lambda call: input_dtype(call.layer))
+        batch = checked_inputs(self._network, inputs, lambda call: input_dtype(call.layer))
         stored = tuple(
-            is_stored_order(ref, array, self._network) for ref, array in zip(self._network.inputs, given, strict=True)
+            is_stored_order(ref, array, self._network) for ref, array in zip(self._network.inputs, batch, strict=True)
         )
         arrays = [
             np.moveaxis(array, 1, -1) if flag else np.ascontiguousarray(array)
-            for array, flag in zip(given, stored, strict=True)
+            for array, flag in zip(batch, stored, strict=True)
         ]
         with self._scope():
             key = (tuple(tensors), stored)

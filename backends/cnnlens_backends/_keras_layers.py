@@ -218,8 +218,8 @@ def _tensorflow_function(layer: Layer) -> Any:
         raise UntrustedError(f"it calls the TensorFlow function {printable(name, 60)}")
 
     def call(*args: Any, **kwargs: Any) -> Any:
-        given = {renamed.get(key, key): value for key, value in kwargs.items() if key != "name" and value is not None}
-        return function(*args, **{**implied, **given})
+        named = {renamed.get(key, key): value for key, value in kwargs.items() if key != "name" and value is not None}
+        return function(*args, **{**implied, **named})
 
     return call
 

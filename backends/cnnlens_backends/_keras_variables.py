@@ -32,11 +32,11 @@ def own_variables(layer: Any) -> dict[str, Any]:
     # Keras numbers the variables that a layer gave no name (LayerScale's gamma); the attribute has one then.
     held = cast("dict[str, Any]", vars(layer))
     attributes = {id(value): name for name, value in held.items() if not name.startswith("_")}
-    given = [
+    own = [
         attributes.get(id(one), str(one.name)) if str(one.name).startswith("variable") else str(one.name)
         for one in variables
     ]
-    names = [_ROLES.get((kind, name), name) for name in given]
+    names = [_ROLES.get((kind, name), name) for name in own]
     if len(set(names)) < len(names) or not type(layer).__module__.startswith("keras."):
         names = [f"var{index}" for index in range(len(variables))]
     return dict(zip(names, variables, strict=True))

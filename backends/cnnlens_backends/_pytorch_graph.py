@@ -86,8 +86,8 @@ class _Builder:
             raise UnsupportedLayerError(f"{shown}: the file does not say which operation of torch it is")
         try:
             operation = operation_of(target)
-            given = cast("Mapping[str, Any]", arguments)
-            args, kwargs = self._arguments(operation._schema, {k: self._value(v, call, k) for k, v in given.items()})
+            by_name = cast("Mapping[str, Any]", arguments)
+            args, kwargs = self._arguments(operation._schema, {k: self._value(v, call, k) for k, v in by_name.items()})
         except UnsupportedLayerError as error:
             raise UnsupportedLayerError(f"{shown}: {error}") from None
         except CONFIG_ERRORS as error:
@@ -103,23 +103,23 @@ class _Builder:
         for index in range(len(call.shapes)):
             self._values[Ref(call.name, index)] = self._graph.call_function(operator.getitem, (result, index))
 
-    def _arguments(self, schema: Any, given: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def _arguments(self, schema: Any, kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """By position what an operation takes so, up to the last that is given; else by name."""
         known = {one.name: one for one in schema.arguments}
-        unknown = [name for name in given if name not in known]
-        missing = [name for name, one in known.items() if name not in given and not one.has_default_value()]
+        unknown = [name for name in kwargs if name not in known]
+        missing = [name for name, one in known.items() if name not in kwargs and not one.has_default_value()]
         if unknown or missing:
             what = f"does not take '{printable(unknown[0])}'" if unknown else f"is not given its '{missing[0]}'"
             raise UnsupportedLayerError(f"{schema.name} {what}")
-        if given.get("training") is True or given.get("train") is True:
+        if kwargs.get("training") is True or kwargs.get("train") is True:
             raise UnsupportedLayerError("it was exported in training mode; call eval() on the module before")
-        if "device" in given or ("device" in known and _makes_tensors(schema)):
-            given["device"] = self._device
+        if "device" in kwargs or ("device" in known and _makes_tensors(schema)):
+            kwargs["device"] = self._device
         ordered = [one for one in schema.arguments if not one.kwarg_only]
-        while ordered and ordered[-1].name not in given:
+        while ordered and ordered[-1].name not in kwargs:
             ordered.pop()
-        args = [given.pop(one.name) if one.name in given else one.default_value for one in ordered]
-        return tuple(args), given
+        args = [kwargs.pop(one.name) if one.name in kwargs else one.default_value for one in ordered]
+        return tuple(args), kwargs
 
     def _value(self, value: Any, call: Call, name: str) -> Any:
         if isinstance(value, list):

@@ -43,8 +43,8 @@ def captured(walk: Callable[[Sequence[Any]], list[Any]], tensors: Sequence[Any])
     """Capture ``walk`` as a function of tensors of these shapes alone, or raise what torch does where it cannot be."""
     make_fx = import_module("torch.fx.experimental.proxy_tensor").make_fx
 
-    def flat(*given: Any) -> list[Any]:
-        return walk(given)
+    def flat(*inputs: Any) -> list[Any]:
+        return walk(inputs)
 
     module: Any = make_fx(flat)(*tensors)
     graph = module.graph

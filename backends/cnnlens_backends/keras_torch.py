@@ -53,8 +53,8 @@ def _graph(walk: Walk, tensors: Sequence[Any]) -> tuple[Any, list[Any]]:
     torch = import_module("torch")
     found = walk(tensors)
 
-    def plain(*given: Any) -> list[Any]:
-        return walk(given)
+    def plain(*inputs: Any) -> list[Any]:
+        return walk(inputs)
 
     try:
         with torch.inference_mode(False), torch.no_grad():

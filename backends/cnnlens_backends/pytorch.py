@@ -81,15 +81,15 @@ class PytorchSession:
             CnnlensError: no such tensor; inputs that do not fit; torch failed (memory, most often).
         """
         torch = import_module("torch")
-        given = checked_inputs(self._network, inputs, _input_dtype)
+        arrays = checked_inputs(self._network, inputs, _input_dtype)
         plan = self._plan(tensors)
         try:
             with torch.inference_mode(), strict() if self._strict else nullcontext():
-                results = plan([self._input(index, array) for index, array in enumerate(given)])
+                results = plan([self._input(index, array) for index, array in enumerate(arrays)])
                 return {name: _host(tensor) for name, tensor in zip(tensors, results, strict=True)}
         except Exception as error:  # torch has many words for "out of memory", and for all else
             raise CnnlensError(
-                f"{PytorchBackend.name}: it failed on a batch of {len(given[0])} ({first_line(error)})"
+                f"{PytorchBackend.name}: it failed on a batch of {len(arrays[0])} ({first_line(error)})"
             ) from error
 
     def weights(self) -> Mapping[str, Mapping[str, Array]]:
@@ -214,10 +214,10 @@ def _may_reorder(network: Network) -> bool:
 
 def _steps_by_one(arguments: Any) -> bool:
     """Whether a convolution moves on by one, or is depthwise: many groups have many channels."""
-    given = cast("dict[str, Any]", arguments if isinstance(arguments, Mapping) else {})
-    stride = given.get("stride", 1)
+    settings = cast("dict[str, Any]", arguments if isinstance(arguments, Mapping) else {})
+    stride = settings.get("stride", 1)
     steps = cast("list[Any]", stride if isinstance(stride, list) else [stride])
-    return given.get("groups", 1) != 1 or all(one == 1 for one in steps)
+    return settings.get("groups", 1) != 1 or all(one == 1 for one in steps)
 
 
 def _input_dtype(call: Call) -> str:

@@ -50,8 +50,8 @@ def audit_recording(network: Network, recording: Recorded) -> Iterator[tuple[str
 
 def _audit(network: Network, call: Call, recording: Recorded, count: int, strict: bool) -> Audit:
     outputs = [Ref(call.name, index) for index in range(len(call.shapes))]
-    given = [ref for ref in call.refs if not _is_filled(network, ref)]
-    missing = [ref.name for ref in (*given, *outputs) if recorded_ref(network, ref).name not in recording]
+    inputs = [ref for ref in call.refs if not _is_filled(network, ref)]
+    missing = [ref.name for ref in (*inputs, *outputs) if recorded_ref(network, ref).name not in recording]
     if missing:
         reason = f"'{printable(missing[0])}' is not in the recording"
         return Audit(call.name, call.layer.kind, Verdict.NOT_AUDITED, reason=reason)

@@ -135,13 +135,13 @@ def check_network(
         if recording.verifiable:  # else somebody wrote it anew, by another Zarr library say
             recording.verify()  # a flipped bit would be laid to a layer that is right
     labels = _labels([*backends, *(str(one.info["backend"]) for one in taken)])
-    described, given = ("the recordings' own inputs", None) if not backends else _inputs(network, inputs)
+    described, inputs = ("the recordings' own inputs", None) if not backends else _inputs(network, inputs)
 
     runs: dict[str, Run] = {}
     audits: dict[str, dict[str, Audit]] = {}
     kept: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(prefix="cnnlens-check-") as folder:
-        start = _Starter(network, live, given, Path(folder), repeat, options)
+        start = _Starter(network, live, inputs, Path(folder), repeat, options)
         with ThreadPoolExecutor(max(len(backends), 1)) as pool:
             pending: dict[Future[Any], str] = {
                 pool.submit(start, backend, label): label for backend, label in zip(backends, labels, strict=False)

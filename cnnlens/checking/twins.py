@@ -144,7 +144,7 @@ def check_twin_networks(
             raise without_graph(network)
     specs = [_specs(network, live, backends) for network, live in zip(networks, lives, strict=True)]
     described, first = _inputs(networks[0], inputs, options.allow_nonfinite)
-    given = first, dict(turned(first)) if turned is not None else _translated(first, networks)
+    canonical = first, dict(turned(first)) if turned is not None else _translated(first, networks)
     if len(networks[0].outputs) != len(networks[1].outputs):
         counts = " and ".join(str(len(one.outputs)) for one in networks)
         raise CnnlensError(f"the models have {counts} outputs, so they are not one model; cnnlens diff says more")
@@ -154,7 +154,7 @@ def check_twin_networks(
             live = lives[side] if runs_here(lives[side], spec) else None
             found = record_network(
                 networks[side],
-                CanonicalStream(given[side], described),
+                CanonicalStream(canonical[side], described),
                 options,
                 backend=spec,
                 live=live,
@@ -169,7 +169,7 @@ def check_twin_networks(
             replace(check_network(network, None, options, recordings=found), inputs=described)
             for network, found in zip(networks, recordings, strict=True)
         ]
-        exact, reason = _exact(networks, given)
+        exact, reason = _exact(networks, canonical)
         outputs = tuple(_output(networks, number, exact, checks, recordings) for number in range(len(exact)))
     return Twins((checks[0], checks[1]), outputs, reason)
 
@@ -219,14 +219,14 @@ def _inputs(network: Network, inputs: Any, allow_nonfinite: bool) -> tuple[str, 
     return what, dict(zip(stream.names, stream.batch(0, count), strict=True))
 
 
-def _translated(given: Mapping[str, Array], networks: tuple[Network, Network]) -> dict[str, Array]:
+def _translated(canonical: Mapping[str, Array], networks: tuple[Network, Network]) -> dict[str, Array]:
     """The inputs of one network as canonical ones of the other, input by input in order."""
     mine, theirs = (network.inputs for network in networks)
     if len(mine) != len(theirs):
         raise CnnlensError(f"the models have {len(mine)} and {len(theirs)} inputs, so they are not one model")
     found: dict[str, Array] = {}
     for one, other in zip(mine, theirs, strict=True):
-        array, wanted = given[one.name], networks[1].canonical_shape(other)
+        array, wanted = canonical[one.name], networks[1].canonical_shape(other)
         turned = np.moveaxis(array, 1, -1) if array.ndim > 2 else array  # sequences: PyTorch keeps features last
         fitting = [view for view in (array, turned) if fits(view.shape, wanted)]
         if not fitting:
@@ -242,11 +242,11 @@ def _translated(given: Mapping[str, Array], networks: tuple[Network, Network]) -
 
 
 def _exact(
-    networks: tuple[Network, Network], given: tuple[dict[str, Array], dict[str, Array]]
+    networks: tuple[Network, Network], canonical: tuple[dict[str, Array], dict[str, Array]]
 ) -> tuple[list[tuple[Array, Array] | None], str]:
     """Each output of both in float64, or None for each and the reason why the reference cannot."""
     sides: list[list[Array]] = []
-    for network, arrays in zip(networks, given, strict=True):
+    for network, arrays in zip(networks, canonical, strict=True):
         names = [recorded_ref(network, ref).name for ref in network.outputs]
         try:
             found = network.run(arrays, dict.fromkeys(names))

@@ -85,18 +85,18 @@ def inputs_of(options: argparse.Namespace, network: Network) -> Any:
     return inputs_given(options.inputs, [ref.name for ref in network.inputs]) if options.inputs else None
 
 
-def inputs_given(given: list[str], names: list[str]) -> Any:
+def inputs_given(paths: list[str], names: list[str]) -> Any:
     """Paths as they were given; a mapping where they name the network's inputs."""
     named: dict[str, str] = {}
-    for one in given:
+    for one in paths:
         name, equals, path = one.partition("=")
         if equals and name in names and not Path(one).exists():
             named[name] = path
         elif equals and len(names) > 1 and not Path(one).exists():
             raise CnnlensError(f"the network has no input '{printable(name)}'; {nearest(name, names)}")
-    if named and len(named) < len(given):
+    if named and len(named) < len(paths):
         raise CnnlensError("name every input as NAME=PATH, or none")
-    return named or (given[0] if len(given) == 1 else given)
+    return named or (paths[0] if len(paths) == 1 else paths)
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:

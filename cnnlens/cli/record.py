@@ -68,11 +68,11 @@ def _record(options: argparse.Namespace) -> None:
     output_made(options, recording, listing.as_json, listing.as_text)
 
 
-def _layers(given: list[str] | None, tensors: Any, count: int) -> list[str | int] | None:
-    if given is None:
+def _layers(names: list[str] | None, tensors: Any, count: int) -> list[str | int] | None:
+    if names is None:
         return None
     wanted: list[str | int] = []
-    for one in given:
+    for one in names:
         parts = [one] if one in tensors else one.split(",")  # a name may hold a comma
         for part in filter(None, (part.strip() for part in parts)):
             number = part not in tensors and part.lstrip("-").isdigit() and len(part) < 10

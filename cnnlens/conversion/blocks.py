@@ -195,8 +195,8 @@ def _forward(
     for call in network.calls:
         if Ref(call.name) in rows:
             continue
-        given = [rows.get(ref, ("?",)) for ref in call.refs]
-        row = _merged(call, given)
+        inputs = [rows.get(ref, ("?",)) for ref in call.refs]
+        row = _merged(call, inputs)
         for block in of_layer.get(call.layer.name, ()):
             colour = _mixed(base[block], row)
             found[block].append(colour)
@@ -206,15 +206,15 @@ def _forward(
     return found
 
 
-def _merged(call: Call, given: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
-    if not given:
+def _merged(call: Call, inputs: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
+    if not inputs:
         return ("constant",)
-    if len(given) == 1:
-        return given[0]
+    if len(inputs) == 1:
+        return inputs[0]
     if call.layer.kind in _ORDERED:
-        return tuple(part for row in given for part in row)
-    distinct = sorted(set(given))
-    return distinct[0] if len(distinct) == 1 else (_mixed("merged", sorted(given)),)
+        return tuple(part for row in inputs for part in row)
+    distinct = sorted(set(inputs))
+    return distinct[0] if len(distinct) == 1 else (_mixed("merged", sorted(inputs)),)
 
 
 def _backward(

@@ -255,8 +255,8 @@ def _to_torch(network: Network, folder: Path, name: str, timeout: float | None) 
         timeout=timeout or architecture.TIMEOUT,
     )
 
-    def turned(given: Mapping[str, Any]) -> dict[str, Any]:
-        return {ours.name: given[theirs.name] for ours, theirs in zip(result.inputs, network.inputs, strict=True)}
+    def turned(inputs: Mapping[str, Any]) -> dict[str, Any]:
+        return {ours.name: inputs[theirs.name] for ours, theirs in zip(result.inputs, network.inputs, strict=True)}
 
     return _Made(result, files, turned, lambda: same_arrays.in_torch(network, made, result))
 
@@ -283,11 +283,11 @@ def _to_keras(network: Network, folder: Path, name: str, timeout: float | None) 
     made.write(path)
     result = open_model(path)
 
-    def turned(given: Mapping[str, Any]) -> dict[str, Any]:
+    def turned(inputs: Mapping[str, Any]) -> dict[str, Any]:
         found: dict[str, Any] = {}
         for ref in network.inputs:
             twin = made.names[ref.name]
-            found[twin.name] = np.transpose(given[ref.name], np.argsort(twin.axes))
+            found[twin.name] = np.transpose(inputs[ref.name], np.argsort(twin.axes))
         return found
 
     exact: Network | None = None

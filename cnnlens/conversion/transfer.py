@@ -280,14 +280,14 @@ def _listed(names: Sequence[str]) -> str:
 
 def _carried(pair: Pair, source: Network, target: Network) -> list[tuple[str, Array, bool]]:
     """Each array of a target's part: its name there, the numbers, and whether they were made up."""
-    given = {
+    arrays = {
         role: _reread(weight, pair.target.weights.get(role), source).canonical()
         for role, weight in pair.source.weights.items()
     }
-    _merge_biases(given, pair.target.weights)
+    _merge_biases(arrays, pair.target.weights)
     found: list[tuple[str, Array, bool]] = []
     for role, stored in pair.target.weights.items():
-        array, made_up = given.pop(role, None), False
+        array, made_up = arrays.pop(role, None), False
         weight = _reread(stored, pair.source.weights.get(role), target)
         if array is None:
             if role not in _NEUTRAL:
@@ -297,7 +297,7 @@ def _carried(pair: Pair, source: Network, target: Network) -> list[tuple[str, Ar
                 )
             array, made_up = np.full(weight.canonical_shape, _NEUTRAL[role], np.float32), True
         found.append((weight.name, _arranged(array, weight, pair), made_up))
-    for role, array in given.items():
+    for role, array in arrays.items():
         if role not in _NEUTRAL or np.any(array != _NEUTRAL[role]):
             raise CnnlensError(
                 f"{pair.source.shown} has a '{printable(role)}' for which {pair.target.shown} has no room"
@@ -330,15 +330,17 @@ def _torch_kind(kind: str) -> str:
     return kind.replace("Depthwise", "").replace("Separable", "")
 
 
-def _merge_biases(given: dict[str, Array], wanted: Mapping[str, Weight]) -> None:
+def _merge_biases(arrays: dict[str, Array], wanted: Mapping[str, Weight]) -> None:
     """PyTorch's two biases of a recurrent layer and Keras' one: their sum, or the one and zeros."""
-    if "bias" in wanted and "bias_ih" in given and "bias_hh" in given:
-        first, second = given.pop("bias_ih"), given.pop("bias_hh")
+    if "bias" in wanted and "bias_ih" in arrays and "bias_hh" in arrays:
+        first, second = arrays.pop("bias_ih"), arrays.pop("bias_hh")
         two_rows = len(wanted["bias"].canonical_shape) == 2
-        given["bias"] = np.stack([first, second]) if two_rows else first + second
-    elif "bias" in given and "bias_ih" in wanted:
-        whole = given.pop("bias")
-        given["bias_ih"], given["bias_hh"] = (whole[0], whole[1]) if whole.ndim == 2 else (whole, np.zeros_like(whole))
+        arrays["bias"] = np.stack([first, second]) if two_rows else first + second
+    elif "bias" in arrays and "bias_ih" in wanted:
+        whole = arrays.pop("bias")
+        arrays["bias_ih"], arrays["bias_hh"] = (
+            (whole[0], whole[1]) if whole.ndim == 2 else (whole, np.zeros_like(whole))
+        )
 
 
 def _arranged(canonical: Array, weight: Weight, pair: Pair) -> Array:

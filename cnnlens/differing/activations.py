@@ -45,10 +45,10 @@ def compare(a: Network, b: Network, inputs: Any, pairs: Sequence[PartPair] = ())
     for side, network in (("A", a), ("B", b)):
         if not network.calls:
             return Activations(Parting.NO_GRAPH, explanation=side)
-    given = _inputs(a, inputs)
-    turned = _fitting(b, given)
+    arrays = _inputs(a, inputs)
+    turned = _fitting(b, arrays)
     try:
-        traces = trace(a, given), trace(b, turned)
+        traces = trace(a, arrays), trace(b, turned)
     except UnsupportedLayerError as error:
         return Activations(Parting.NOT_COMPUTED, explanation=str(error))
     matched = _match(*traces)
@@ -76,13 +76,13 @@ def _inputs(network: Network, inputs: Any) -> list[Array]:
     return open_inputs(network, inputs, limit=_EXAMPLES).batch(0, _EXAMPLES)
 
 
-def _fitting(network: Network, given: Sequence[Array]) -> list[Array]:
+def _fitting(network: Network, arrays: Sequence[Array]) -> list[Array]:
     """The inputs as the network takes them: PyTorch keeps the features of a sequence last, canonical axes do not."""
     shapes = [network.canonical_shape(ref) for ref in network.inputs]
-    if len(shapes) != len(given):
-        raise CnnlensError(f"A takes {len(given)} inputs and B {len(shapes)}; their feature maps cannot be compared")
+    if len(shapes) != len(arrays):
+        raise CnnlensError(f"A takes {len(arrays)} inputs and B {len(shapes)}; their feature maps cannot be compared")
     found: list[Array] = []
-    for shape, array in zip(shapes, given, strict=True):
+    for shape, array in zip(shapes, arrays, strict=True):
         views = [array, np.moveaxis(array, 1, -1)] if array.ndim > 2 else [array]
         fitting = [view for view in views if fits(view.shape, shape)]
         if not fitting:

@@ -120,27 +120,27 @@ def open_inputs(
         raise CnnlensError(f"limit must be at least 1, not {limit}")
     from cnnlens.network.graph import rescales
 
-    given = _by_name(network, inputs)
+    by_name = _by_name(network, inputs)
     feeds: dict[str, Feed] = {}
     for ref in network.inputs:
         wanted = network.canonical_shape(ref)
         shape, dtype = None if wanted is None else wanted[1:], _dtype(network, ref)
         how = How(ref.name, shape, wanted, dtype, scale, rescales(network), allow_nonfinite)
-        feeds[ref.name] = Feed(how, list(blocks(how, given[ref.name], limit)))
+        feeds[ref.name] = Feed(how, list(blocks(how, by_name[ref.name], limit)))
     return InputStream(feeds, limit)
 
 
 def _by_name(network: Network, inputs: Any) -> dict[str, Any]:
     names = [ref.name for ref in network.inputs]
     if isinstance(inputs, Mapping):
-        given = cast("Mapping[str, Any]", inputs)
+        named = cast("Mapping[str, Any]", inputs)
         for name in names:
-            if name not in given:
-                raise CnnlensError(f"the network's input '{printable(name)}' is not given; {nearest(name, given)}")
-        for name in given:
+            if name not in named:
+                raise CnnlensError(f"the network's input '{printable(name)}' is not given; {nearest(name, named)}")
+        for name in named:
             if name not in names:
                 raise CnnlensError(f"the network has no input '{printable(name)}'; {nearest(str(name), names)}")
-        return dict(given)
+        return dict(named)
     if len(names) == 1:
         ref = network.inputs[0]
         rank = len(network.canonical_shape(ref) or ())
@@ -168,9 +168,9 @@ def _by_name(network: Network, inputs: Any) -> dict[str, Any]:
 
 def _dtype(network: Network, ref: Ref) -> np.dtype[Any]:
     """What the input layer wants: Keras gives its dtype by name, or by a policy's config."""
-    given = network.calls_by_name[ref.call].layer.config.get("dtype")
-    if isinstance(given, str) and given in ("bool", "uint8", "int8", "int16", "uint16", "int32", "int64", "float64"):
-        return np.dtype(given)
+    dtype = network.calls_by_name[ref.call].layer.config.get("dtype")
+    if isinstance(dtype, str) and dtype in ("bool", "uint8", "int8", "int16", "uint16", "int32", "int64", "float64"):
+        return np.dtype(dtype)
     return np.dtype(np.float32)
 
 

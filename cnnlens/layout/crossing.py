@@ -165,7 +165,7 @@ def crossings(
     kind, source, target = kind_named(kind), framework_named(source), framework_named(target)
     if source == target:
         raise CnnlensError(f"both sides are {source}, which leaves nothing to convert; choose two frameworks")
-    given: Mapping[str, int] = _given_sizes(sizes or {}, flatten)
+    sizes = _checked_sizes(sizes or {}, flatten)
     rows = [row for row in ROWS if kind in row.kinds]
     if flatten is not None:
         flat_weights = {each for row in rows if row.flat for each in row.weights}
@@ -185,28 +185,28 @@ def crossings(
         chosen = [(row, name) for row, name in chosen if weight in named[name]]
     found: list[Crossing] = []
     for number, (row, name) in enumerate(chosen):
-        one = _crossing(kind, name, row, source, target, shape if number == 0 else None, given, flatten)
+        one = _crossing(kind, name, row, source, target, shape if number == 0 else None, sizes, flatten)
         if number == 0 and shape is not None:
-            given = {**given, **{letter: size for letter, size in one.sizes if letter in LEGEND and letter != "Q"}}
+            sizes = {**sizes, **{letter: size for letter, size in one.sizes if letter in LEGEND and letter != "Q"}}
         found.append(one)
     return tuple(found)
 
 
-def _given_sizes(sizes: Mapping[str, int], flatten: Sequence[int] | None) -> dict[str, int]:
+def _checked_sizes(sizes: Mapping[str, int], flatten: Sequence[int] | None) -> dict[str, int]:
     for letter, size in sizes.items():
         if letter not in LEGEND or letter in ("N", "Q"):
             raise CnnlensError(f"no axis is called '{printable(letter)}'; {nearest(letter, _SIZES)}")
         if size < 1:
             raise CnnlensError(f"the size of {letter} is at least 1, not {size}")
-    given = dict(sizes)
+    found = dict(sizes)
     if flatten is not None:
         spatial = SPATIAL.get(len(flatten) - 1)
         if not spatial or min(flatten) < 1:
             raise CnnlensError(
                 f"the map in front of a Flatten is H,W,C (or W,C, or D,H,W,C), not {','.join(map(str, flatten))}"
             )
-        given |= dict(zip((*spatial, "C"), flatten, strict=True))
-    return given
+        found |= dict(zip((*spatial, "C"), flatten, strict=True))
+    return found
 
 
 def _names(row: Row, weight: str, *frameworks: str) -> set[str]:
@@ -253,7 +253,7 @@ def _crossing(
     source: str,
     target: str,
     shape: Sequence[int] | None,
-    given: Mapping[str, int],
+    stated: Mapping[str, int],
     flatten: Sequence[int] | None,
 ) -> Crossing:
     condition = _condition(row)
@@ -262,12 +262,12 @@ def _crossing(
         if isinstance(stored, Absent):
             return Crossing(kind, weight, condition, reason=f"{each} has {stored.reason}")
     spatial = _spatial(kind, row, source, len(shape) if shape is not None else None, flatten)
-    groups = given.get("G", 1)
+    groups = stated.get("G", 1)
     before, after = (pattern_of(row, each, spatial, groups) for each in (source, target))
     if groups > 1 and ("G" in before.letters) != ("G" in after.letters):
         lacks = target if "G" in before.letters else source
         return Crossing(kind, weight, condition, reason=f"{lacks} has {row.lacks.get(lacks, 'no groups here')}")
-    known = {letter: size for letter, size in given.items() if letter in {*before.letters, *after.letters}}
+    known = {letter: size for letter, size in stated.items() if letter in {*before.letters, *after.letters}}
     known |= row.fixed
     recurrent = weight == "recurrent_kernel"
     if recurrent:  # its inputs are the units of the step before

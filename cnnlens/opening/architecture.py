@@ -234,8 +234,8 @@ def _path(folder: Path) -> str:
         spec = find_spec(package)
         if spec is not None and spec.submodule_search_locations:
             (packages / package).symlink_to(Path(next(iter(spec.submodule_search_locations))).absolute())
-    given = [part for part in os.environ.get("PYTHONPATH", "").split(os.pathsep) if part]
-    return os.pathsep.join([str(packages), *given])
+    paths = [part for part in os.environ.get("PYTHONPATH", "").split(os.pathsep) if part]
+    return os.pathsep.join([str(packages), *paths])
 
 
 def _last_words(log: Path) -> str:

@@ -57,7 +57,7 @@ class Panel(NamedTuple):
 
 
 def panels(
-    given: Sequence[Panel],
+    readings: Sequence[Panel],
     *,
     title: str = "readings",
     subtitle: Sequence[str] = (),
@@ -69,7 +69,7 @@ def panels(
     """Draw panels of tiles side by side, coloured alike: red above zero, blue below.
 
     Args:
-        given: The panels, at least one; their tiles may differ in shape.
+        readings: The panels, at least one; their tiles may differ in shape.
         title, subtitle: As in ``plot.kernels``, the subtitle as lines.
         columns: Panels in a row; None chooses.
         notes: Lines under the picture.
@@ -93,18 +93,18 @@ def panels(
         ...
     cnnlens.errors.CnnlensError: there is no reading to draw
     """
-    if not given:
+    if not readings:
         raise CnnlensError("there is no reading to draw")
-    arrays = [real_numbers(one.tiles, f"the reading '{one.title}'", 4, 4)[:, :, :_MOST, :_MOST] for one in given]
+    arrays = [real_numbers(one.tiles, f"the reading '{one.title}'", 4, 4)[:, :, :_MOST, :_MOST] for one in readings]
     bound = max(largest(array, limit) for array in arrays)
     shapes = [array.shape for array in arrays]
     aspect = shapes[0][1] * (shapes[0][3] + 1) / (shapes[0][0] * (shapes[0][2] + 1))
-    columns = min(columns or (3 if aspect < 2.4 else 2 if aspect < 5 else 1), len(given))
-    columns = 2 if len(given) == 4 and columns == 3 else columns
+    columns = min(columns or (3 if aspect < 2.4 else 2 if aspect < 5 else 1), len(readings))
+    columns = 2 if len(readings) == 4 and columns == 3 else columns
     width = (_WIDTH - (columns - 1) * _BETWEEN) // columns
     scale = max(1, min(_fitting(shape, width) for shape in shapes))
     images = [_tiled(paint(array, WEIGHTS, -bound, bound), scale) for array in arrays]
-    rows = math.ceil(len(given) / columns)
+    rows = math.ceil(len(readings) / columns)
     heights = [max(image.shape[0] for image in images[row * columns : (row + 1) * columns]) for row in range(rows)]
     height = sum(heights) + rows * (_HEAD + _FOOT) + (rows - 1) * 26
     cell = max(width if columns > 1 else 0, *(image.shape[1] for image in images))
@@ -119,8 +119,8 @@ def panels(
     whole = frame.get_position()
     top = 0
     for row in range(rows):
-        for column, index in enumerate(range(row * columns, min((row + 1) * columns, len(given)))):
-            image, one = images[index], given[index]
+        for column, index in enumerate(range(row * columns, min((row + 1) * columns, len(readings)))):
+            image, one = images[index], readings[index]
             high, wide = image.shape[:2]
             x, y = column * (cell + _BETWEEN), height - top - _HEAD - high
             box = (

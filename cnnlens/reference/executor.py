@@ -119,20 +119,20 @@ class Executor:
 
     def run(self, inputs: Any, batch: int | None = None) -> dict[str, Array]:
         """Compute feature maps in canonical axes; see ``Network.run``."""
-        given = self._inputs(inputs)
-        count = len(given[0])
+        arrays = self._inputs(inputs)
+        count = len(arrays[0])
         chunk = batch or self._chunk(count)
         if chunk < 1:
             raise CnnlensError(f"a batch holds at least one input, not {chunk}")
         at_once = count <= chunk or self._whole_batch
-        stored = self.stored(given) if at_once else self._chunked(given, count, chunk)
+        stored = self.stored(arrays) if at_once else self._chunked(arrays, count, chunk)
         return {name: self._canonical(name, array) for name, array in stored.items()}
 
-    def stored(self, given: Sequence[Array]) -> dict[str, Array]:
-        """Run one batch: wanted arrays by name, in the file's own axes. ``given`` is in them too."""
+    def stored(self, arrays: Sequence[Array]) -> dict[str, Array]:
+        """Run one batch: wanted arrays by name, in the file's own axes. ``arrays`` is in them too."""
         values: dict[Ref, Any] = {
             ref: np.ascontiguousarray(array, dtype=self.dtype)
-            for ref, array in zip(self.network.inputs, given, strict=True)
+            for ref, array in zip(self.network.inputs, arrays, strict=True)
         }
         with np.errstate(all="ignore"):  # an overflow is a result, shown as one; warnings would only repeat it
             for step in self._steps:
@@ -160,20 +160,20 @@ class Executor:
         for ref in step.drop:
             values.pop(ref, None)
 
-    def _chunked(self, given: Sequence[Array], count: int, chunk: int) -> dict[str, Array]:
+    def _chunked(self, arrays: Sequence[Array], count: int, chunk: int) -> dict[str, Array]:
         starts = range(0, count, chunk)
         results: dict[str, Array] = {}
         whole = {ref.name for ref in self.wanted if ref.call in self._constants}
 
         def work(start: int) -> None:
             stop = min(start + chunk, count)
-            for name, array in self.stored([one[start:stop] for one in given]).items():
+            for name, array in self.stored([one[start:stop] for one in arrays]).items():
                 if name not in whole:
                     results[name][start:stop] = array
 
-        first = self.stored([one[:chunk] for one in given])
+        first = self.stored([one[:chunk] for one in arrays])
         if any(len(array) != chunk for name, array in first.items() if name not in whole):
-            return self.stored(given)  # a model may fold another axis into its batch: chunks are then of another length
+            return self.stored(arrays)  # a model may fold another axis into its batch: chunks then differ in length
         for name, array in first.items():
             if name in whole:
                 results[name] = array
@@ -225,8 +225,8 @@ class Executor:
         refs = self.network.inputs
         if len(arrays) != len(refs):
             raise CnnlensError(f"the network has {len(refs)} inputs, and {len(arrays)} arrays came")
-        given = [self._input(ref, np.asarray(array)) for ref, array in zip(refs, arrays, strict=True)]
-        counts = {len(array) for array in given}
+        found = [self._input(ref, np.asarray(array)) for ref, array in zip(refs, arrays, strict=True)]
+        counts = {len(array) for array in found}
         if len(counts) > 1:
             raise CnnlensError(f"the inputs hold different numbers of examples: {sorted(counts)}")
         if 0 in counts:
@@ -238,7 +238,7 @@ class Executor:
                 f"the model was exported for {shown} at a time, and {counts.pop()} came; give as many, or export it "
                 "with a dynamic batch"
             )
-        return given
+        return found
 
     def _input(self, ref: Ref, array: Array) -> Array:
         """``array`` in the file's own axes; a view."""

@@ -85,10 +85,10 @@ class _Graph:
             args = tuple(tensors)
         return self._called(layer, args, (None, *shape))
 
-    def container(self, name: str, kind: str, given: Ref) -> Ref:
+    def container(self, name: str, kind: str, x: Ref) -> Ref:
         if name not in self.layers:
             self.layers[name] = Layer(name, kind, {}, "", container=True, path=tuple(name.split(".")))
-        return self._called(self.layers[name], (given,), self.shapes[given])
+        return self._called(self.layers[name], (x,), self.shapes[x])
 
     def network(self, inputs: Sequence[Ref], outputs: Sequence[Ref]) -> Network:
         arrays = [weight.read() for layer in self.layers.values() for weight in layer.stored.values()]
@@ -111,10 +111,10 @@ class _Graph:
         op = target.split(".", 1)[0]
         numbered: list[Any] = [{"tensor": number} for number in range(len(tensors))]
         first = _FIRST.get(op, "input")
-        given: dict[str, Any] = (
+        operands: dict[str, Any] = (
             {first: numbered} if first == "tensors" else dict(zip((first, "other"), numbered, strict=False))
         )
-        arguments = {**given, **{one: {"weight": one} for one in weights}, **settings}
+        arguments = {**operands, **{one: {"weight": one} for one in weights}, **settings}
         full = target if target.count(".") > 1 else f"aten.{target}"
         kinds, geometry = argument_kinds(op, arguments), geometry_of_entry(arguments, None)
         stored: dict[str, Weight] = {}
@@ -249,8 +249,8 @@ def _unknown(g: _Graph) -> Network:
 def _file(g: _Graph) -> Network:
     """An operator that makes a file."""
     image = g.input("image", 2, 6, 5)
-    given: dict[str, Any] = {"filename": "in-memory", "shared": True, "size": 60}
-    x = g.call("anything", "from_file", "from_file.default", [image], (2, 6, 5), **given)
+    settings: dict[str, Any] = {"filename": "in-memory", "shared": True, "size": 60}
+    x = g.call("anything", "from_file", "from_file.default", [image], (2, 6, 5), **settings)
     return g.network([image], [x])
 
 

@@ -154,13 +154,13 @@ def _inputs(problem: Problem, operation: LinearOperation) -> Iterator[Hypothesis
     axis = 1 if getattr(operation, "channels_first", False) else x.ndim - 1
     count = x.shape[axis]
 
-    def given(change: Callable[[Array], Array]) -> Callable[[Case], Case]:
+    def changed(change: Callable[[Array], Array]) -> Callable[[Case], Case]:
         return lambda case: replace(
             case, args=(np.ascontiguousarray(change(cast("Array", case.args[0]))), *case.args[1:])
         )
 
     def taken(order: Array) -> Callable[[Case], Case]:
-        return given(lambda x: np.take(x, order, axis=axis))
+        return changed(lambda x: np.take(x, order, axis=axis))
 
     if count > 1 and not isinstance(operation, EinsumDense):
         said = "the input's channels are in reverse order" + (" (BGR for RGB)" if count == 3 else "")
@@ -179,9 +179,9 @@ def _inputs(problem: Problem, operation: LinearOperation) -> Iterator[Hypothesis
             if factor >= 1 or factor < 0
             else f"the input was divided by {1 / factor:g}"
         )
-        yield Hypothesis(text, given(lambda x, factor=factor: np.asarray(x, np.float64) * factor))
-    yield Hypothesis("the input was scaled from 0..1 to -1..1", given(lambda x: np.asarray(x, np.float64) * 2 - 1))
+        yield Hypothesis(text, changed(lambda x, factor=factor: np.asarray(x, np.float64) * factor))
+    yield Hypothesis("the input was scaled from 0..1 to -1..1", changed(lambda x: np.asarray(x, np.float64) * 2 - 1))
     spatial = [place for place in range(1, x.ndim) if place != axis]
     if len(spatial) >= 2 and x.shape[spatial[-1]] == x.shape[spatial[-2]] > 1:
         said = "height and width of the input are swapped"
-        yield Hypothesis(said, given(lambda x: np.swapaxes(x, spatial[-1], spatial[-2])))
+        yield Hypothesis(said, changed(lambda x: np.swapaxes(x, spatial[-1], spatial[-2])))

@@ -41,11 +41,11 @@ def _merges(problem: Problem, operation: Operation) -> Iterator[Hypothesis]:
             if order != tuple(range(count)):
                 shown = ", ".join(str(place + 1) for place in order)
                 said = f"the inputs are taken in the order {shown}"
-                yield Hypothesis(said, _operands(lambda given, order=order: [given[place] for place in order]))
+                yield Hypothesis(said, _operands(lambda inputs, order=order: [inputs[place] for place in order]))
     if isinstance(operation, Merge):
         for place in range(count if count > 1 else 0):
             said = f"input {place + 1} of {count} was left out"
-            yield Hypothesis(said, _operands(lambda given, place=place: [*given[:place], *given[place + 1 :]]))
+            yield Hypothesis(said, _operands(lambda inputs, place=place: [*inputs[:place], *inputs[place + 1 :]]))
         for kind in MERGES:
             if kind != operation.kind:
                 other = build(kind, None, {}, operation.keras_version)

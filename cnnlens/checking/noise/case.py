@@ -110,11 +110,11 @@ class Case:
             raise UnsupportedLayerError("it is called with training=True, and the reference computes inference alone")
         if kwargs.get("mask") is not None:
             raise UnsupportedLayerError("it is called with a mask, which the reference has not")
-        given = {name: value for name, value in kwargs.items() if name not in ("mask", "training")}
+        kwargs = {name: value for name, value in kwargs.items() if name not in ("mask", "training")}
         operation = layer.operation
         weights = {name: array if array.size > _HUGE else wide(array) for name, array in weights.items()}
         args = tuple(map_refs(args, lambda ref: ref))
-        case = Case(operation, weights, args, given, output, channel_axis, layer=layer)
+        case = Case(operation, weights, args, kwargs, output, channel_axis, layer=layer)
         if not isinstance(operation, TimeDistributed):
             return case
         x = cast("Array", args[0])

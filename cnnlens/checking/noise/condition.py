@@ -86,8 +86,8 @@ def scale_of(
     if isinstance(operation, BatchNormalization):
         return _batch_normalization(operation, weights, cast("Array", args[0]), y)
     if bilinear(operation):
-        given: Any = map_arrays((dict(weights), tuple(args), dict(kwargs)), np.square)
-        squared = operation(given[0], *given[1], **given[2])
+        squares: Any = map_arrays((dict(weights), tuple(args), dict(kwargs)), np.square)
+        squared = operation(squares[0], *squares[1], **squares[2])
         return np.sqrt(np.abs(squared) + np.square(y))
     recurrent = operation.inner if isinstance(operation, Picked) else operation
     if isinstance(recurrent, Recurrent | Bidirectional):
@@ -134,14 +134,14 @@ def _one_by_one(
     operation: Operation, weights: Mapping[str, Array], args: Sequence[Any], kwargs: Mapping[str, Any], y: Array
 ) -> Array:
     total = np.square(y)
-    given = (tuple(args), dict(kwargs))
-    for wanted in range(sum(x.dtype.kind == "f" for x in arrays_of(given))):
+    operands = (tuple(args), dict(kwargs))
+    for wanted in range(sum(x.dtype.kind == "f" for x in arrays_of(operands))):
         seen = iter(range(1 << 30))
 
         def nudge(x: Array) -> Array:
             return x * (1 + _STEP) if x.dtype.kind == "f" and next(seen) == wanted else x  # noqa: B023
 
-        moved: Any = map_arrays(given, nudge)
+        moved: Any = map_arrays(operands, nudge)
         total += _squared_change(cast("Array", operation(weights, *moved[0], **moved[1])), y)
     for name, array in weights.items():
         if array.dtype.kind == "f":

@@ -119,8 +119,7 @@ def product(
     result = Product(x, np.zeros(0), None)
     parts = stages(operation)
     for number, stage in enumerate(parts):
-        given = stage.weights(weights)
-        result = _columns(stage.operation, given, x, arithmetic, spread, scale)
+        result = _columns(stage.operation, stage.weights(weights), x, arithmetic, spread, scale)
         if number + 1 < len(parts):
             x, spread = arithmetic.result(result.value), result.spread
     return result

@@ -122,8 +122,8 @@ def terms_of(case: Case) -> int:
     """Count the numbers that are added for an output."""
     if isinstance(case.operation, LinearOperation):
         return fan_in(case.operation, case.weights)
-    given = max((x.size for x in arrays_of(case.args)), default=1)
-    return max(given // max(case.output.size, 1), 1)
+    largest = max((x.size for x in arrays_of(case.args)), default=1)
+    return max(largest // max(case.output.size, 1), 1)
 
 
 # Bits that the best of honest float32 layers are asked for: CPUs and libraries were measured between 20.2 and 24.5.

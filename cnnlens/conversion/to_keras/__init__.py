@@ -195,8 +195,8 @@ class _Conversion:
     def _folded(self, call: Call, tensors: list[Value]) -> list[Value] | None:
         """What a call gives that sees no input: computed now; None where the reference cannot."""
         try:
-            given = iter([tensor.constant for tensor in tensors])
-            args = map_refs(call.args, lambda ref: next(given))
+            constants = iter([tensor.constant for tensor in tensors])
+            args = map_refs(call.args, lambda ref: next(constants))
             result: Any = call.layer.operation(call.layer.computing_weights(), *args)
         except (CnnlensError, *CONFIG_ERRORS):
             return None

@@ -112,8 +112,8 @@ class Builder:
                 raise UnsupportedLayerError(
                     "it is called several times, and would need other settings of one Keras layer each time"
                 )
-        given = self._tensor(tensors[0]) if isinstance(inputs, Value) else [self._tensor(one) for one in tensors]
-        return self._called(found, [given], {}, tensors, shape, axes)
+        operands = self._tensor(tensors[0]) if isinstance(inputs, Value) else [self._tensor(one) for one in tensors]
+        return self._called(found, [operands], {}, tensors, shape, axes)
 
     def operation(
         self,
@@ -132,9 +132,9 @@ class Builder:
         entry = {"module": module, "class_name": kind, "config": config, "registered_name": kind, "name": found}
         self.made[found] = Made(entry)
         tensors = list(_tensors(args))
-        given = [self._argument(one) for one in args]
+        operands = [self._argument(one) for one in args]
         named = {key: self._argument(value) for key, value in (kwargs or {}).items()}
-        return self._called(found, given, named, tensors, shape, axes)
+        return self._called(found, operands, named, tensors, shape, axes)
 
     def output(self, x: Value, index: int, shape: Shape) -> Value:
         """Give another output of the call that gave ``tensor``."""

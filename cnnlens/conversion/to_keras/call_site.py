@@ -17,7 +17,7 @@ from cnnlens.conversion.to_keras.builder import Builder
 from cnnlens.conversion.to_keras.value import Value, channels_last
 from cnnlens.errors import UnsupportedLayerError
 from cnnlens.network.graph import Call, Shape
-from cnnlens.reference.aten.given import Given, Tensor
+from cnnlens.reference.aten.arguments import Arguments, Tensor
 from cnnlens.reference.operation import Operation
 from cnnlens.text import printable
 
@@ -54,12 +54,12 @@ class CallSite:
         return self.call.layer.operation
 
     @cached_property
-    def given(self) -> Given:
+    def args(self) -> Arguments:
         """Give the arguments of the aten call."""
         name, overload = operator_name(self.call.layer.entry)
         shapes = {name: tuple(weight.stored.shape) for name, weight in self.call.layer.stored.items()}
         arguments = cast("Mapping[str, Any]", self.call.layer.entry.get("arguments") or {})
-        return Given(name, overload, arguments, shapes, [tensor.shape for tensor in self.tensors])
+        return Arguments(name, overload, arguments, shapes, [tensor.shape for tensor in self.tensors])
 
     @cached_property
     def arrays(self) -> dict[str, NDArray[Any]]:
@@ -84,7 +84,7 @@ class CallSite:
     @property
     def main(self) -> Value:
         """Give the tensor that it is called on."""
-        value = self.given.main
+        value = self.args.main
         if not isinstance(value, Tensor):
             raise UnsupportedLayerError("it is called on no tensor")
         return self.tensors[value.index]
@@ -135,7 +135,7 @@ class CallSite:
 
 _NO_CODE = "no Keras code is known for it"
 _NO_OPERATION = "Keras has no such operation"
-#: Operators that have no writer, and why.
+#: Operators that have no rule, and why.
 REFUSED: Mapping[str, str] = {
     **dict.fromkeys(
         "view_as reshape_as upsample_bicubic2d _upsample_nearest_exact1d _upsample_nearest_exact2d "

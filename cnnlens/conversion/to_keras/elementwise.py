@@ -16,7 +16,7 @@ from cnnlens.conversion.to_keras.call_site import REFUSED, CallSite, aten, refer
 from cnnlens.conversion.to_keras.value import Value, identity
 from cnnlens.errors import UnsupportedLayerError
 from cnnlens.kinds import ACTIVATIONS, OPERATORS, Features, kind_of
-from cnnlens.reference.aten.given import Tensor, WeightName, is_operand
+from cnnlens.reference.aten.arguments import Tensor, WeightName, is_operand
 from cnnlens.reference.aten.operations import AtenOperation
 from cnnlens.reference.keras.activations import Identity
 from cnnlens.reference.keras.merging import MERGES, Merge
@@ -68,9 +68,9 @@ def _written(site: CallSite, kind: str, settings: Mapping[str, Any], at_least_ze
 
 @aten(*(operator for row in ACTIVATIONS.values() if row.activation not in _OWN for operator in row.aten))
 def _simple(site: CallSite) -> Value:
-    get, row = site.given.number, OPERATORS[site.given.name]
-    if site.given.name in _LAYERS:
-        kind, settings = _LAYERS[site.given.name](get)
+    get, row = site.args.number, OPERATORS[site.args.name]
+    if site.args.name in _LAYERS:
+        kind, settings = _LAYERS[site.args.name](get)
     elif row.arguments:
         kind, settings = row.name, {setting: get(name, default) for name, setting, default in row.arguments}
     else:
@@ -80,7 +80,7 @@ def _simple(site: CallSite) -> Value:
 
 @aten("elu")
 def _elu(site: CallSite) -> Value:
-    get = site.given.number
+    get = site.args.number
     if (get("scale", 1.0), get("input_scale", 1.0)) != (1, 1):
         raise UnsupportedLayerError("Keras' ELU has no scale of its own")
     return _written(site, "ELU", {"alpha": get("alpha", 1.0)})
@@ -88,14 +88,14 @@ def _elu(site: CallSite) -> Value:
 
 @aten("gelu")
 def _gelu(site: CallSite) -> Value:
-    if site.given.get("approximate", "none") == "tanh":
+    if site.args.get("approximate", "none") == "tanh":
         return _written(site, "Gelu", {"approximate": True})
     return _written(site, "Activation", {"activation": "gelu"})
 
 
 @aten("softplus")
 def _softplus(site: CallSite) -> Value:
-    if site.given.number("beta", 1.0) != 1:
+    if site.args.number("beta", 1.0) != 1:
         raise UnsupportedLayerError("Keras' softplus has no beta")
     return _written(site, "Activation", {"activation": "softplus"}, at_least_zero=True)
 
@@ -103,8 +103,8 @@ def _softplus(site: CallSite) -> Value:
 @aten("softmax", "_softmax", "_safe_softmax", "log_softmax", "_log_softmax", "glu")
 def _along(site: CallSite) -> Value:
     x = site.builder.plain(site.main)
-    name = site.given.name
-    place = x.place(site.given.integer("dim", -1))
+    name = site.args.name
+    place = x.place(site.args.integer("dim", -1))
     axis = -1 if place == x.rank - 1 else place
     if name == "glu":
         return site.operate("Glu", [x], {"axis": axis}, axes=x.axes)
@@ -117,8 +117,8 @@ def _along(site: CallSite) -> Value:
 def _dropout(site: CallSite) -> Value:
     """Kept, so that the model can be trained on: Keras' layer does nothing at inference either."""
     x = site.main
-    rate = site.given.number("p", 0.5)
-    name = site.given.name
+    rate = site.args.number("p", 0.5)
+    name = site.args.name
     if name == "feature_dropout" and x.rank in (3, 4, 5):
         x = site.map(x)
         kind = f"SpatialDropout{x.rank - 2}D"
@@ -207,11 +207,11 @@ def write_operation(site: CallSite) -> Value:
     """Write a function of tensors, parameters and numbers, place by place."""
     operation = cast(AtenOperation, site.operation)
     kind, operands = operation.kind, list(operation.template)
-    name = site.given.name
+    name = site.args.name
     row = kind_of(kind)
     if not row.home or row.features not in (Features.ALONE, Features.PLACED) or name in REFUSED:
         raise UnsupportedLayerError(REFUSED.get(name, "Keras has no such operation"))
-    if kind == "FloorDivide" and site.given.get("rounding_mode") == "trunc":
+    if kind == "FloorDivide" and site.args.get("rounding_mode") == "trunc":
         raise UnsupportedLayerError("Keras has no division that rounds towards zero")
     if kind == "Copy":
         if str(operation.settings.get("dtype", "float")).startswith(("float", "bfloat", "half", "double")):
@@ -274,7 +274,7 @@ def _call(site: CallSite, kind: str, args: list[Any], axes: Sequence[int], opera
 
 
 def _clip(site: CallSite, args: list[Any], axes: Sequence[int]) -> Value:
-    low, high = site.given.get("min"), site.given.get("max")
+    low, high = site.args.get("min"), site.args.get("max")
     if is_operand(low) or is_operand(high):
         raise UnsupportedLayerError("its limits are tensors")
     if low is not None and high is not None:

@@ -63,7 +63,7 @@ def _kept(site: CallSite, kind: str, x: Value, config: dict[str, Any], arrays: d
 def _batch_normalization(site: CallSite) -> Value:
     operation = cast(BatchNormalization, site.operation)
     x = site.main
-    momentum = site.given.get("momentum", _MOMENTUM)
+    momentum = site.args.get("momentum", _MOMENTUM)
     config = {
         "axis": _axis(x, 1),
         "momentum": round(1 - float(momentum), 12),
@@ -97,7 +97,7 @@ def _normalised_last(site: CallSite) -> tuple[Value, list[int]]:
     over them (Keras 3.15.1).
     """
     x = site.builder.plain(site.main)
-    first = x.rank - len(site.given.get("normalized_shape", [0]))
+    first = x.rank - len(site.args.get("normalized_shape", [0]))
     tail = x.axes[first:]
     if min(tail) < first:
         tail = tuple(range(first, x.rank))
@@ -148,7 +148,7 @@ def _prelu(site: CallSite) -> Value:
 
 @reference(Embedding)
 def _embedding(site: CallSite) -> Value:
-    x = site.given.get("indices")
+    x = site.args.get("indices")
     indices = site.builder.turned(site.tensor(x), tuple(range(site.tensor(x).rank)))
     table = site.arrays["embeddings"]
     config = {"input_dim": table.shape[0], "output_dim": table.shape[1], "mask_zero": False}

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from cnnlens.conversion.to_keras.call_site import CallSite, aten
 from cnnlens.conversion.to_keras.value import Value, identity
 from cnnlens.errors import UnsupportedLayerError
-from cnnlens.reference.aten.given import Tensor, WeightName
+from cnnlens.reference.aten.arguments import Tensor, WeightName
 
 __all__: list[str] = []
 
@@ -26,11 +26,11 @@ def _plain(site: CallSite, value: Any) -> Value:
 
 
 def _matrix_product(site: CallSite) -> Value:
-    given = site.given
-    other = given.get("mat2", given.get("other"))
-    if not isinstance(given.main, Tensor) or not isinstance(other, Tensor):
+    args = site.args
+    other = args.get("mat2", args.get("other"))
+    if not isinstance(args.main, Tensor) or not isinstance(other, Tensor):
         raise UnsupportedLayerError("a parameter stands in a matrix product; Keras has no layer for that")
-    first, second = _plain(site, given.main), _plain(site, other)
+    first, second = _plain(site, args.main), _plain(site, other)
     return site.operate("Matmul", [first, second], axes=identity(len(site.shape)))
 
 
@@ -52,8 +52,8 @@ def _matmul(site: CallSite) -> Value:
 @aten("einsum")
 def _einsum(site: CallSite) -> Value:
     """Of tensors an operation; of a tensor and a parameter a layer, which keeps the parameter a weight."""
-    operands = cast("list[Any]", site.given.get("tensors") or [])
-    equation = str(site.given.get("equation")).replace(" ", "")
+    operands = cast("list[Any]", site.args.get("tensors") or [])
+    equation = str(site.args.get("equation")).replace(" ", "")
     axes = identity(len(site.shape))
     tensors = [_plain(site, value) for value in operands if isinstance(value, Tensor)]
     if len(tensors) == len(operands):
@@ -77,10 +77,10 @@ def _einsum(site: CallSite) -> Value:
 
 @aten("scaled_dot_product_attention")
 def _attention(site: CallSite) -> Value:
-    given = site.given
-    if given.get("attn_mask") is not None or given.flag("is_causal") or given.flag("enable_gqa"):
+    args = site.args
+    if args.get("attn_mask") is not None or args.flag("is_causal") or args.flag("enable_gqa"):
         raise UnsupportedLayerError("attention with a mask has no Keras layer of this form")
-    query, key, value = (_plain(site, given.get(name)) for name in ("query", "key", "value"))
+    query, key, value = (_plain(site, args.get(name)) for name in ("query", "key", "value"))
     rank = query.rank
     turned = (*range(rank - 2), rank - 1, rank - 2)
     key = site.builder.turned(key, turned)
@@ -88,7 +88,7 @@ def _attention(site: CallSite) -> Value:
     shape = (*query.shape[:-1], key.shape[-2])
     weights = site.operate("Matmul", [query, key], shape=shape, axes=identity(rank), name="_products")
     size = query.shape[-1]
-    factor = given.get("scale")
+    factor = args.get("scale")
     scale = float(factor) if factor is not None else 1 / math.sqrt(cast(int, size))
     weights = site.operate("Multiply", [weights, scale], shape=shape, axes=identity(rank), name="_scaled")
     weights = site.layer("Softmax", weights, {"axis": -1}, shape=shape, name="_softmax")
@@ -110,10 +110,10 @@ def _factors(site: CallSite, x: Value) -> list[int] | None:
 
 def _fits(site: CallSite, x: Value) -> bool:
     """Whether a stated factor is the ratio of the sizes: PyTorch samples by the factor, Keras by the sizes."""
-    scales = site.given.get("scale_factors")
+    scales = site.args.get("scale_factors")
     if scales is None:
         names = ("scales",) if x.rank == 3 else ("scales_d", "scales_h", "scales_w")[5 - x.rank :]
-        scales = [site.given.get(name) for name in names]
+        scales = [site.args.get(name) for name in names]
     return all(
         scale is None or math.isclose(scale * cast(int, before), cast(int, after), rel_tol=1e-12)
         for scale, before, after in zip(scales, x.shape[2:], site.shape[2:], strict=False)
@@ -171,7 +171,7 @@ def _corner_weights(before: int, after: int) -> NDArray[Any]:
 
 @aten("upsample_linear1d", "upsample_trilinear3d")
 def _linear(site: CallSite) -> Value:
-    if not site.given.flag("align_corners"):
+    if not site.args.flag("align_corners"):
         raise UnsupportedLayerError("Keras interpolates in two dimensions alone")
     return _between_corners(site, site.map())
 
@@ -188,7 +188,7 @@ def _nearest(site: CallSite) -> Value:
 @aten("upsample_bilinear2d")
 def _bilinear(site: CallSite) -> Value:
     x = site.map()
-    if site.given.flag("align_corners"):
+    if site.args.flag("align_corners"):
         return _between_corners(site, x)
     if not _fits(site, x):
         raise UnsupportedLayerError("its factor is not the ratio of its sizes, by which Keras samples")

@@ -23,7 +23,7 @@ _KERNELS = ("kernel", "recurrent_kernel", "bias")
 @aten("zeros", "new_zeros", "full", "zeros_like")
 def _zeros(site: CallSite) -> Value:
     """Zeros of any shape: the states that a recurrent layer starts from. Nothing else may take them."""
-    value = site.given.get("fill_value", 0)
+    value = site.args.get("fill_value", 0)
     shape = tuple(size if size is not None else 1 for size in site.shape)
     return Value(
         "zeros", 0, 0, site.shape, identity(len(shape)), constant=np.full((1,) * len(shape), value, np.float32)

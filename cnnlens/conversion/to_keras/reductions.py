@@ -25,15 +25,15 @@ _GLOBAL = {"Mean": "Average", "Max": "Max"}
 
 @aten(*_REDUCTIONS)
 def _reduction(site: CallSite) -> Value:
-    if site.given.get("other") is not None:
+    if site.args.get("other") is not None:
         return cast(Value, BY_CLASS.get(type(site.operation), write_operation)(site))
-    kind = _REDUCTIONS[site.given.name]
+    kind = _REDUCTIONS[site.args.name]
     x = site.builder.plain(site.main)
-    given = site.given.axes("dim")
-    axes = sorted({axis % x.rank for axis in given}) if given is not None else list(range(x.rank))
+    dims = site.args.axes("dim")
+    axes = sorted({axis % x.rank for axis in dims}) if dims is not None else list(range(x.rank))
     if any(x.place(axis) == 0 for axis in axes):
         raise UnsupportedLayerError("it goes over the batch")
-    keep = site.given.flag("keepdim")
+    keep = site.args.flag("keepdim")
     left = x.axes if keep else without(x.axes, axes)
     places = sorted(x.place(axis) for axis in axes)
     if kind in _GLOBAL and x.rank in (3, 4, 5) and places == list(range(1, x.rank - 1)):
@@ -48,12 +48,12 @@ def _reduction(site: CallSite) -> Value:
 @aten("linalg_vector_norm", "norm", "frobenius_norm")
 def _norm(site: CallSite) -> Value:
     """A Euclidean norm: the root of a sum of squares."""
-    order = site.given.get("p", site.given.get("ord", 2))
+    order = site.args.get("p", site.args.get("ord", 2))
     x = site.builder.plain(site.main)
-    axes = sorted({axis % x.rank for axis in site.given.axes("dim") or []})
+    axes = sorted({axis % x.rank for axis in site.args.axes("dim") or []})
     if order not in (2, "fro") or not axes or any(x.place(axis) == 0 for axis in axes):
         raise UnsupportedLayerError("it is no Euclidean norm over axes behind the batch")
-    keep = site.given.flag("keepdim")
+    keep = site.args.flag("keepdim")
     left = x.axes if keep else without(x.axes, axes)
     squares = site.operate("Square", [x], shape=x.shape, axes=x.axes, name="_squares")
     settings = {"axis": sorted(x.place(axis) for axis in axes), "keepdims": keep}
@@ -64,14 +64,14 @@ def _norm(site: CallSite) -> Value:
 @aten("var", "std")
 def _spread(site: CallSite) -> Value:
     x = site.builder.plain(site.main)
-    axes = sorted({axis % x.rank for axis in site.given.axes("dim") or []})
-    correction = site.given.get("correction", 1 if site.given.flag("unbiased", True) else 0)
+    axes = sorted({axis % x.rank for axis in site.args.axes("dim") or []})
+    correction = site.args.get("correction", 1 if site.args.flag("unbiased", True) else 0)
     if not axes or any(x.place(axis) == 0 for axis in axes):
         raise UnsupportedLayerError("it goes over the batch")
-    keep = site.given.flag("keepdim")
+    keep = site.args.flag("keepdim")
     left = x.axes if keep else without(x.axes, axes)
     settings = {"axis": sorted(x.place(axis) for axis in axes), "keepdims": keep}
-    kind = "Var" if site.given.name == "var" else "Std"
+    kind = "Var" if site.args.name == "var" else "Std"
     made = site.operate(kind, [x], settings, axes=left)
     if not correction:
         return made
@@ -83,4 +83,4 @@ def _spread(site: CallSite) -> Value:
 @aten("cumsum")
 def _cumsum(site: CallSite) -> Value:
     x = site.builder.plain(site.main)
-    return site.operate("Cumsum", [x], {"axis": x.place(site.given.integer("dim", 0))}, axes=x.axes)
+    return site.operate("Cumsum", [x], {"axis": x.place(site.args.integer("dim", 0))}, axes=x.axes)

@@ -17,7 +17,7 @@ from cnnlens.conversion.to_keras.elementwise import aligned
 from cnnlens.conversion.to_keras.value import FlatOrder, Value, channels_last, identity, reshape_groups
 from cnnlens.errors import UnsupportedLayerError
 from cnnlens.network.graph import Shape
-from cnnlens.reference.aten.given import Tensor
+from cnnlens.reference.aten.arguments import Tensor
 from cnnlens.reference.operation import normalise_axis
 
 __all__ = ["reshape", "without"]
@@ -82,7 +82,7 @@ def _new_order(
 
 @aten("view", "_unsafe_view", "reshape", "view_copy", "_reshape_copy", "flatten", "ravel", "unflatten")
 def _reshape(site: CallSite) -> Value:
-    if site.given.get("size", site.given.get("shape")) is None and site.given.name.startswith("view"):
+    if site.args.get("size", site.args.get("shape")) is None and site.args.name.startswith("view"):
         raise UnsupportedLayerError("the same numbers under another type")
     return reshape(site, site.main, site.shape)
 
@@ -90,8 +90,8 @@ def _reshape(site: CallSite) -> Value:
 @aten("squeeze", "squeeze_copy")
 def _squeeze(site: CallSite) -> Value:
     x = site.builder.plain(site.main)
-    given = site.given.axes("dim")
-    wanted = range(x.rank) if given is None else {normalise_axis(axis, x.rank) for axis in given}
+    dims = site.args.axes("dim")
+    wanted = range(x.rank) if dims is None else {normalise_axis(axis, x.rank) for axis in dims}
     gone = [axis for axis in wanted if x.shape[axis] == 1]
     kept = [axis for axis in range(x.rank) if axis not in gone]
     axes = [kept.index(axis) for axis in x.axes if axis in kept]
@@ -101,7 +101,7 @@ def _squeeze(site: CallSite) -> Value:
 @aten("unsqueeze", "unsqueeze_copy")
 def _unsqueeze(site: CallSite) -> Value:
     x = site.builder.plain(site.main)
-    place = normalise_axis(site.given.integer("dim", 0), x.rank + 1)
+    place = normalise_axis(site.args.integer("dim", 0), x.rank + 1)
     if place == 0:
         raise UnsupportedLayerError("it puts an axis in front of the batch")
     old = [axis + (axis >= place) for axis in x.axes]
@@ -121,14 +121,14 @@ def _reordered(site: CallSite, x: Value, order: Sequence[int]) -> Value:
 
 @aten("permute", "permute_copy")
 def _permute(site: CallSite) -> Value:
-    return _reordered(site, site.builder.plain(site.main), site.given.axes("dims") or [])
+    return _reordered(site, site.builder.plain(site.main), site.args.axes("dims") or [])
 
 
 @aten("transpose", "swapaxes", "swapdims", "transpose_copy")
 def _transpose(site: CallSite) -> Value:
     x = site.builder.plain(site.main)
-    names = ("axis0", "axis1") if site.given.name == "swapaxes" else ("dim0", "dim1")
-    first, second = (normalise_axis(site.given.integer(name, 0), x.rank) for name in names)
+    names = ("axis0", "axis1") if site.args.name == "swapaxes" else ("dim0", "dim1")
+    first, second = (normalise_axis(site.args.integer(name, 0), x.rank) for name in names)
     order = list(range(x.rank))
     order[first], order[second] = order[second], order[first]
     return _reordered(site, x, order)
@@ -138,7 +138,7 @@ def _transpose(site: CallSite) -> Value:
 def _turned(site: CallSite) -> Value:
     x = site.builder.plain(site.main)
     order = list(range(x.rank))
-    if site.given.name in ("mT", "adjoint"):
+    if site.args.name in ("mT", "adjoint"):
         order[-2:] = order[:-3:-1]
     else:
         order.reverse()
@@ -148,7 +148,7 @@ def _turned(site: CallSite) -> Value:
 @aten("movedim", "moveaxis")
 def _movedim(site: CallSite) -> Value:
     x = site.builder.plain(site.main)
-    source, target = ([axis % x.rank for axis in site.given.axes(key) or []] for key in ("source", "destination"))
+    source, target = ([axis % x.rank for axis in site.args.axes(key) or []] for key in ("source", "destination"))
     order = [axis for axis in range(x.rank) if axis not in source]
     for to, axis in sorted(zip(target, source, strict=True)):
         order.insert(to, axis)
@@ -157,7 +157,7 @@ def _movedim(site: CallSite) -> Value:
 
 @aten("pixel_shuffle")
 def _pixel_shuffle(site: CallSite) -> Value:
-    r = site.given.integer("upscale_factor", 1)
+    r = site.args.integer("upscale_factor", 1)
     x = site.map()
     n, channels, height, width = _four(x)
     apart = reshape(site, x, (n, channels // (r * r), r, r, height, width), "_apart")
@@ -167,7 +167,7 @@ def _pixel_shuffle(site: CallSite) -> Value:
 
 @aten("pixel_unshuffle")
 def _pixel_unshuffle(site: CallSite) -> Value:
-    r = site.given.integer("downscale_factor", 1)
+    r = site.args.integer("downscale_factor", 1)
     x = site.map()
     n, channels, height, width = _four(x)
     apart = reshape(site, x, (n, channels, height // r, r, width // r, r), "_apart")
@@ -177,7 +177,7 @@ def _pixel_unshuffle(site: CallSite) -> Value:
 
 @aten("channel_shuffle", "native_channel_shuffle")
 def _channel_shuffle(site: CallSite) -> Value:
-    groups = site.given.integer("groups", 1)
+    groups = site.args.integer("groups", 1)
     x = site.map()
     channels = x.shape[1]
     if channels is None:
@@ -197,7 +197,7 @@ def _four(x: Value) -> tuple[int | None, int, int, int]:
 
 
 def _all_tensors(site: CallSite, key: str) -> list[Value]:
-    values = cast("list[Any]", site.given.get(key) or [])
+    values = cast("list[Any]", site.args.get(key) or [])
     if not all(isinstance(value, Tensor) for value in values):
         raise UnsupportedLayerError("a parameter is put together with tensors; Keras has no layer for that")
     return aligned(site, [site.tensor(value) for value in values])
@@ -209,7 +209,7 @@ def _cat(site: CallSite) -> Value:
     first = tensors[0]
     if len(tensors) == 1:
         return first
-    axis = first.place(site.given.integer("dim", 0))
+    axis = first.place(site.args.integer("dim", 0))
     result = site.layer("Concatenate", tensors, {"axis": -1 if axis == first.rank - 1 else axis})
     return replace(result, at_least_zero=all(x.at_least_zero for x in tensors))
 
@@ -217,7 +217,7 @@ def _cat(site: CallSite) -> Value:
 @aten("stack")
 def _stack(site: CallSite) -> Value:
     tensors = [site.builder.plain(x) for x in _all_tensors(site, "tensors")]
-    place = normalise_axis(site.given.integer("dim", 0), tensors[0].rank + 1)
+    place = normalise_axis(site.args.integer("dim", 0), tensors[0].rank + 1)
     if place == 0:
         raise UnsupportedLayerError("it puts an axis in front of the batch")
     old = [axis + (axis >= place) for axis in tensors[0].axes]
@@ -241,8 +241,8 @@ def without(axes: Sequence[int], gone: Sequence[int]) -> list[int]:
 @aten("slice", "slice_copy")
 def _slice(site: CallSite) -> Value:
     x = site.builder.plain(site.main)
-    axis = site.given.integer("dim", 0) % x.rank
-    start, end, by = (site.given.get(name) for name in ("start", "end", "step"))
+    axis = site.args.integer("dim", 0) % x.rank
+    start, end, by = (site.args.get(name) for name in ("start", "end", "step"))
     size = x.shape[axis]
     end = None if end is None or (size is not None and end >= size) or end >= 1 << 31 else end
     if not start and end is None and by in (None, 1):
@@ -253,8 +253,8 @@ def _slice(site: CallSite) -> Value:
 @aten("narrow", "narrow_copy")
 def _narrow(site: CallSite) -> Value:
     x = site.builder.plain(site.main)
-    axis = site.given.integer("dim", 0) % x.rank
-    start, length = site.given.integer("start", 0), site.given.integer("length", 1)
+    axis = site.args.integer("dim", 0) % x.rank
+    start, length = site.args.integer("start", 0), site.args.integer("length", 1)
     start += (x.shape[axis] or 0) if start < 0 else 0
     return _taken(site, x, axis, slice(start, start + length), site.shape, x.axes)
 
@@ -262,16 +262,16 @@ def _narrow(site: CallSite) -> Value:
 @aten("select", "select_copy")
 def _select(site: CallSite) -> Value:
     x = site.builder.plain(site.main)
-    axis = site.given.integer("dim", 0) % x.rank
+    axis = site.args.integer("dim", 0) % x.rank
     if x.place(axis) == 0:
         raise UnsupportedLayerError("it takes one example of the batch")
-    return _taken(site, x, axis, site.given.integer("index", 0), site.shape, without(x.axes, [axis]))
+    return _taken(site, x, axis, site.args.integer("index", 0), site.shape, without(x.axes, [axis]))
 
 
 @aten("chunk", "split", "split_with_sizes", "tensor_split", "unsafe_split", "unsafe_chunk", "unsafe_split_with_sizes")
 def _split(site: CallSite) -> list[Value]:
     x = site.builder.plain(site.main)
-    axis = site.given.integer("dim", 0) % x.rank
+    axis = site.args.integer("dim", 0) % x.rank
     shapes = [site.shape_of(index) for index in range(len(site.call.shapes))]
     sizes = [shape[axis] for shape in shapes]
     if None in sizes:
@@ -290,7 +290,7 @@ def _split(site: CallSite) -> list[Value]:
 @aten("unbind", "unbind_copy")
 def _unbind(site: CallSite) -> list[Value]:
     x = site.builder.plain(site.main)
-    axis = site.given.integer("dim", 0) % x.rank
+    axis = site.args.integer("dim", 0) % x.rank
     if x.place(axis) == 0:
         raise UnsupportedLayerError("it takes the batch apart")
     left = without(x.axes, [axis])
@@ -302,14 +302,14 @@ def _unbind(site: CallSite) -> list[Value]:
 def _flip(site: CallSite) -> Value:
     x = site.builder.plain(site.main)
     return site.operate(
-        "Flip", [x], {"axis": sorted(x.place(axis) for axis in site.given.axes("dims") or [])}, axes=x.axes
+        "Flip", [x], {"axis": sorted(x.place(axis) for axis in site.args.axes("dims") or [])}, axes=x.axes
     )
 
 
 @aten("roll")
 def _roll(site: CallSite) -> Value:
     x = site.builder.plain(site.main)
-    axes, shifts = site.given.axes("dims"), site.given.axes("shifts") or [0]
+    axes, shifts = site.args.axes("dims"), site.args.axes("shifts") or [0]
     if axes is None:
         raise UnsupportedLayerError("it rolls all axes as one")
     settings = {"shift": shifts, "axis": [x.place(axis) for axis in axes]}

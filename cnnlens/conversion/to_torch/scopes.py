@@ -141,13 +141,13 @@ class _ScopeReader:
                 if call.name.startswith(prefix) and re.fullmatch(name + r"(:\d+)?", call.name[len(prefix) :]):
                     use[call.name[len(prefix) :]] = call
         scope = Scope(path, layer, [], [])
-        given: dict[tuple[Ref, ...], ScopeInput] = {}
+        inputs: dict[tuple[Ref, ...], ScopeInput] = {}
         names = [{prefix + name for name in use} for use, prefix in zip(uses, prefixes, strict=True)]
 
         def source(refs: tuple[Ref, ...]) -> Source:
             if refs[0].call in names[0]:
                 return refs[0]
-            return given.setdefault(refs, ScopeInput(len(given)))
+            return inputs.setdefault(refs, ScopeInput(len(inputs)))
 
         for name in uses[0]:
             calls = tuple(use[name] for use in uses)
@@ -156,11 +156,11 @@ class _ScopeReader:
                 continue
             args, kwargs = _over([(call.args, dict(call.kwargs)) for call in calls], source)
             scope.items.append(Item(calls[0].name, calls[0].layer, calls, args, kwargs))
-        scope.inputs = list(given)
+        scope.inputs = list(inputs)
         if layer is not None:
             containers = self.by_layer[layer.name]
             scope.outputs = list(sources(_over([call.args for call in containers], source)))
-            scope.inputs = list(given)
+            scope.inputs = list(inputs)
             _in_branches(scope)
         return scope
 

@@ -30,7 +30,7 @@ _LONG = 24
 
 
 class _AgainError(Exception):
-    """The uses of a layer hold their inputs in different orders: start again, with Keras' order for this one."""
+    """The calls of a layer hold their inputs in different orders: start again, with Keras' order for this one."""
 
 
 @dataclass
@@ -52,7 +52,7 @@ class Translator:
     strict: set[str] = field(default_factory=set[str])
 
     def run(self) -> tuple[FileWriter, ClassWriter, list[Value]]:
-        """Convert, beginning anew while two uses of a layer contradict each other.
+        """Convert, beginning anew while two calls of a layer contradict each other.
 
         Raises:
             UnsupportedLayerError: layers that PyTorch cannot express; names each and says why.
@@ -73,17 +73,17 @@ class Translator:
 
     def _top(self) -> _Model:
         scope = read_scope(self.network)
-        given: list[Value] = []
+        inputs: list[Value] = []
         for ref in self.network.inputs:
             shape = self.network.shape(ref)
             if shape is None:
                 raise UnsupportedLayerError(f"input '{printable(ref.name)}': the file does not state its shape")
             axis = self.network.calls_by_name[ref.call].channel_axis
-            given.append(Value(ref.name, shape, canonical_order(len(shape), axis), axis))
+            inputs.append(Value(ref.name, shape, canonical_order(len(shape), axis), axis))
         name = self.file.names.fresh(class_name(self.network.name))
         about = comment(self.network.name)
-        names = ["x"] if len(given) == 1 else [identifier(ref.call) for ref in self.network.inputs]
-        return _ModelWriter(self, self.network, scope).write(name, "", about, given, names, canonical=True)
+        names = ["x"] if len(inputs) == 1 else [identifier(ref.call) for ref in self.network.inputs]
+        return _ModelWriter(self, self.network, scope).write(name, "", about, inputs, names, canonical=True)
 
 
 def _reason(error: BaseException, shown: str) -> str:
@@ -114,16 +114,16 @@ class _ModelWriter:
         return self.translator.file
 
     def write(
-        self, name: str, prefix: str, about: str, given: Sequence[Value], names: Sequence[str], canonical: bool = False
+        self, name: str, prefix: str, about: str, inputs: Sequence[Value], names: Sequence[str], canonical: bool = False
     ) -> _Model:
         """Write the class and give what its callers need to know.
 
         Args:
-            given: How its inputs are held; ``names``: what they would like to be called.
+            inputs: How they are held; ``names``: what they would like to be called.
             canonical: Whether outputs are to be ``(N, C, *spatial)`` in Keras' order of features.
         """
         self.out = ClassWriter(self.file, name, prefix, about)
-        for index, (value, wanted) in enumerate(zip(given, names, strict=True)):
+        for index, (value, wanted) in enumerate(zip(inputs, names, strict=True)):
             parameter = wanted if wanted in POOL else self.out.locals.fresh(wanted)
             self.out.parameters.append(parameter)
             self.values[ScopeInput(index)] = value.new(parameter)
@@ -145,7 +145,7 @@ class _ModelWriter:
         self.out.returned = ", ".join(value.text for value in outputs)
         self.out.many = len(outputs) > 1
         self.file.classes.append(self.out)
-        return _Model(self.out, [(value.order, value.flat) for value in given], outputs)
+        return _Model(self.out, [(value.order, value.flat) for value in inputs], outputs)
 
     def _canonical(self, outputs: list[Value]) -> list[Value]:
         turned: list[Value] = []
@@ -265,16 +265,16 @@ class _ModelWriter:
             shapes = [join_shapes([self.network.shape(ref) for ref in refs]) if refs else None for refs in scope.inputs]
             if any(shape is None for shape in shapes):
                 raise UnsupportedLayerError("it is called on tensors whose numbers of axes differ or are not known")
-            given = [
+            inputs = [
                 Value("", cast("Shape", shape), value.order, value.axis, value.flat)
                 for value, shape in zip(args, shapes, strict=True)
             ]
             name = self.file.names.fresh(class_name(layer.path[-1] if layer.path else layer.name))
-            names = ["x"] if len(given) == 1 else [f"x{index + 1}" for index in range(len(given))]
+            names = ["x"] if len(inputs) == 1 else [f"x{index + 1}" for index in range(len(inputs))]
             prefix = f"{self.out.prefix}{attribute}."
             about = f"The nested model {comment(layer.path[-1] if layer.path else layer.name)}."
             self.models[layer.name] = _ModelWriter(self.translator, self.network, scope).write(
-                name, prefix, about, given, names
+                name, prefix, about, inputs, names
             )
         model = self.models[layer.name]
         if not model.outputs:

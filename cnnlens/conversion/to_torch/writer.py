@@ -139,8 +139,8 @@ class ClassWriter:
         return lines, marks
 
     def _head(self, result: str) -> list[str]:
-        given = ["self", *(f"{name}: torch.Tensor" for name in self.parameters)]
-        one = f"    def forward({', '.join(given)}) -> {result}:"
+        parameters = ["self", *(f"{name}: torch.Tensor" for name in self.parameters)]
+        one = f"    def forward({', '.join(parameters)}) -> {result}:"
         if len(one) <= 88:
             return [one]
-        return ["    def forward(", *(f"        {name}," for name in given), f"    ) -> {result}:"]
+        return ["    def forward(", *(f"        {name}," for name in parameters), f"    ) -> {result}:"]

@@ -147,15 +147,15 @@ class _GraphReader:
 
     # -- models ------------------------------------------------------------------------------------------------------
 
-    def model(self, entry: Mapping[str, Any], path: tuple[str, ...], prefix: str, given: list[Ref] | None) -> Any:
-        """Write out one model. ``given`` are the tensors it is called on; None for the outermost, which has inputs."""
+    def model(self, entry: Mapping[str, Any], path: tuple[str, ...], prefix: str, tensors: list[Ref] | None) -> Any:
+        """Write out one model, called on ``tensors``; these are None for the outermost, which has inputs."""
         body = _body(entry)
         if body is None:
             raise GraphError(f"the nested model '{printable('/'.join(path))}' lists no layers")
         layers = self._layer_specs(cast("list[Any]", body["layers"]), path)
         if _is_functional(body):
-            return self._functional(body, layers, path, prefix, given)
-        return self._sequential(body, layers, path, prefix, given)
+            return self._functional(body, layers, path, prefix, tensors)
+        return self._sequential(body, layers, path, prefix, tensors)
 
     def _layer_specs(self, entries: list[Any], path: tuple[str, ...]) -> _Listed:
         specs: _Listed = []
@@ -174,7 +174,7 @@ class _GraphReader:
         return specs
 
     def _sequential(
-        self, body: Mapping[str, Any], layers: _Listed, path: tuple[str, ...], prefix: str, given: list[Ref] | None
+        self, body: Mapping[str, Any], layers: _Listed, path: tuple[str, ...], prefix: str, tensors: list[Ref] | None
     ) -> Any:
         if layers and layers[0][0].class_name == "InputLayer":
             first, layers = layers[0][0], layers[1:]
@@ -186,31 +186,31 @@ class _GraphReader:
             config = {"batch_shape": shape or body.get("build_input_shape"), "name": name}
             entry = {"class_name": "InputLayer", "module": "keras.layers", "config": config}
             first = LayerSpec((*path, name), "InputLayer", "keras.layers", config, entry)
-        if given is None:
+        if tensors is None:
             current: Any = self._input(first, prefix, hidden=True)
-        elif len(given) == 1:
-            current = given[0]
+        elif len(tensors) == 1:
+            current = tensors[0]
         else:
-            raise GraphError(f"the Sequential '{printable('/'.join(path))}' is called on {len(given)} tensors")
+            raise GraphError(f"the Sequential '{printable('/'.join(path))}' is called on {len(tensors)} tensors")
         for spec, _ in layers:
             current = self._call(spec, 0, prefix, (current,), {})
         return current
 
     def _functional(
-        self, body: Mapping[str, Any], layers: _Listed, path: tuple[str, ...], prefix: str, given: list[Ref] | None
+        self, body: Mapping[str, Any], layers: _Listed, path: tuple[str, ...], prefix: str, tensors: list[Ref] | None
     ) -> Any:
         values: dict[Key, Any] = {}
         names = {spec.path[-1]: spec for spec, _ in layers}
         input_keys = keys_in(body["input_layers"])
-        if given is not None and len(given) != len(input_keys):
+        if tensors is not None and len(tensors) != len(input_keys):
             raise GraphError(
-                f"the model '{printable('/'.join(path))}' has {len(input_keys)} inputs and is called on {len(given)}"
+                f"the model '{printable('/'.join(path))}' has {len(input_keys)} inputs and is called on {len(tensors)}"
             )
         # The order of inputs is the model's, not the order in which its layers happen to be listed.
         for position, key in enumerate(input_keys):
             if key.layer not in names:
                 raise GraphError(f"its input '{printable(key.layer)}' is not among its layers")
-            values[key] = self._input(names[key.layer], prefix) if given is None else given[position]
+            values[key] = self._input(names[key.layer], prefix) if tensors is None else tensors[position]
         pending: list[_Pending] = []
         stated: dict[Key, tuple[int | None, ...]] = {}
         for spec, entry in layers:

@@ -184,18 +184,18 @@ def _layer(
 
 def _own(entry: Mapping[str, Any], path: LayerPath, arrays: Arrays, used: set[tuple[LayerPath, str]]) -> Iterator[Any]:
     """A layer's own arrays in the order of its variables."""
-    given = arrays.get(path, {})
+    own = arrays.get(path, {})
     if model_layers(entry) is not None:
         return
     declared = declare(entry)
-    names = declared.names if declared.names is not None else tuple(sorted(given, key=lambda name: (len(name), name)))
+    names = declared.names if declared.names is not None else tuple(sorted(own, key=lambda name: (len(name), name)))
     required = names[: len(names) - declared.optional]
     for name in names:
-        if name in given:
+        if name in own:
             used.add((path, name))
-            yield given[name]
+            yield own[name]
         elif name in required:
             raise CnnlensError(
                 f"layer {shown(path)} ({printable(base_class(entry))}) has no array for its '{printable(name)}'; "
-                f"{nearest(name, given)}"
+                f"{nearest(name, own)}"
             )

@@ -143,13 +143,13 @@ class _ProgramReader:
     ) -> None:
         """``with torch.no_grad():`` stands in the file as a call of a graph of its own, and computes what it holds."""
         operands = [self._argument(mapping(one.get("arg"))) for one in entries(entry.get("inputs"))]
-        given = [scope.meant(one).name for one in operands if isinstance(one, Value)]
+        passed = [scope.meant(one).name for one in operands if isinstance(one, Value)]
         taken = [self._name(one.get("as_tensor")) for one in entries(graph.get("inputs")) if "as_tensor" in one]
         made = [self._name(one.get("as_tensor")) for one in entries(graph.get("outputs")) if "as_tensor" in one]
         outputs = self._node(index, entry).outputs
-        if len(given) != len(taken) or len(made) != len(outputs):
+        if len(passed) != len(taken) or len(made) != len(outputs):
             raise self.refuse(f"node {index} calls a graph with other tensors than it takes or gives")
-        inside = _Scope(f"{scope.prefix}{index}/", dict(zip(taken, given, strict=True)))
+        inside = _Scope(f"{scope.prefix}{index}/", dict(zip(taken, passed, strict=True)))
         self._follow(graph, inside, depth + 1)
         for outer, inner in zip(outputs, made, strict=True):
             scope.known[outer] = inside.meant(Value(inner)).name

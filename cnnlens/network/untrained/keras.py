@@ -147,17 +147,17 @@ Shape: TypeAlias = tuple[int, ...]
 
 
 def _law(spec: Spec, shape: Shape) -> _Law:
-    given: object = spec if isinstance(spec, str) else spec.get("class_name")
-    if not isinstance(given, str):
+    class_name: object = spec if isinstance(spec, str) else spec.get("class_name")
+    if not isinstance(class_name, str):
         raise CnnlensError(f"an initializer's name or config was expected, not {printable(spec)}")
     # GlorotUniform, glorot_uniform and Keras 1's uniform, normal, zero, one.
-    name = given.rpartition(">")[2].replace("_", "").lower()
+    name = class_name.rpartition(">")[2].replace("_", "").lower()
     config: object = {} if isinstance(spec, str) else spec.get("config") or {}
     if name not in _INITIALIZERS:
-        raise CnnlensError(f"no initializer '{printable(given)}': {nearest(given, _NAMES)}")
+        raise CnnlensError(f"no initializer '{printable(class_name)}': {nearest(class_name, _NAMES)}")
     if not isinstance(config, Mapping):
-        raise CnnlensError(f"initializer {printable(given)}: its config is {printable(config)}, not a mapping")
-    return _INITIALIZERS[name](_Config(printable(given), cast("Mapping[str, Any]", config)), shape)
+        raise CnnlensError(f"initializer {printable(class_name)}: its config is {printable(config)}, not a mapping")
+    return _INITIALIZERS[name](_Config(printable(class_name), cast("Mapping[str, Any]", config)), shape)
 
 
 # The laws -------------------------------------------------------------------------------------------------------------

@@ -40,7 +40,7 @@ class Interpolation(Operation):
         sizes, factors = config.get("size"), config.get("factors")
         self.sizes = None if sizes is None else [whole(size, "size") for size in cast("Sequence[Any]", sizes)]
         self.factors = None if factors is None else list(cast("Sequence[Any]", factors))
-        if any(given is not None and len(given) != self.rank for given in (self.sizes, self.factors)):
+        if any(one is not None and len(one) != self.rank for one in (self.sizes, self.factors)):
             raise self.refuse(f"sizes or factors for {self.rank} axes were expected")
         if self.sizes is None and (self.factors is None or None in self.factors):
             raise self.refuse("it has neither sizes nor factors")

@@ -24,7 +24,7 @@ from cnnlens.reference.aten import reductions as _reductions
 from cnnlens.reference.aten import resizing as _resizing
 from cnnlens.reference.aten import selecting as _selecting
 from cnnlens.reference.aten import shaping as _shaping
-from cnnlens.reference.aten.given import Given, Tensor, Translation
+from cnnlens.reference.aten.arguments import Arguments, Tensor, Translation
 from cnnlens.reference.aten.registry import TRANSLATORS
 from cnnlens.reference.operation import Shape
 from cnnlens.text import nearest, printable
@@ -71,7 +71,7 @@ def translate(
     if translator is None:
         raise UnsupportedLayerError(f"the reference has no operator {printable(target)}; {nearest(name, TRANSLATORS)}")
     try:
-        return translator(Given(name, overload, arguments, weights, tensors))
+        return translator(Arguments(name, overload, arguments, weights, tensors))
     except CONFIG_ERRORS as error:
         raise UnsupportedLayerError(
             f"{printable(target)}: its arguments cannot be understood ({printable(error, 200)})"

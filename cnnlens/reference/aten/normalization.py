@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from cnnlens.reference.aten.given import Given, Tensor, Translation
+from cnnlens.reference.aten.arguments import Arguments, Tensor, Translation
 from cnnlens.reference.aten.operations import bare, layer
 from cnnlens.reference.aten.registry import aten
 from cnnlens.reference.bare.rules import same
@@ -24,8 +24,8 @@ __all__ = ["EPSILON_32"]
 EPSILON_32 = float(np.finfo(np.float32).eps)
 
 
-def _named(given: Given, kind: str, roles: dict[str, str]) -> dict[str, tuple[str, str]]:
-    found = ((given.weight(argument), role) for argument, role in roles.items())
+def _named(args: Arguments, kind: str, roles: dict[str, str]) -> dict[str, tuple[str, str]]:
+    found = ((args.weight(argument), role) for argument, role in roles.items())
     return {name: (kind, role) for name, role in found if name is not None}
 
 
@@ -37,40 +37,40 @@ _STATISTICS = {"running_mean": "moving_mean", "running_var": "moving_variance"}
     "batch_norm", "native_batch_norm", "_native_batch_norm_legit", "_native_batch_norm_legit_no_training",
     "cudnn_batch_norm", "miopen_batch_norm", "_batch_norm_no_update", "_batch_norm_with_update",
 )  # fmt: skip
-def _batch_norm(given: Given) -> Translation:
-    if given.flag("training") and given.name != "_native_batch_norm_legit_no_training":
+def _batch_norm(args: Arguments) -> Translation:
+    if args.flag("training") and args.name != "_native_batch_norm_legit_no_training":
         # Decomposed, an instance norm is a batch norm of one example whose channels are those of the whole batch.
-        if given.known(given.main)[:1] == (1,) and given.get("running_mean") is None:
-            return _on_tensors(given)
-        raise given.refuse("it normalises with the batch's own statistics (training); call model.eval() before export")
-    return _with_statistics(given)
+        if args.known(args.main)[:1] == (1,) and args.get("running_mean") is None:
+            return _on_tensors(args)
+        raise args.refuse("it normalises with the batch's own statistics (training); call model.eval() before export")
+    return _with_statistics(args)
 
 
-def _with_statistics(given: Given) -> Translation:
-    mean, variance = given.get("running_mean"), given.get("running_var")
+def _with_statistics(args: Arguments) -> Translation:
+    mean, variance = args.get("running_mean"), args.get("running_var")
     if mean is None or variance is None:
-        raise given.refuse("it keeps no running statistics, so its result depends on the whole batch")
-    if any(isinstance(given.get(name), Tensor) for name in (*_AFFINE, *_STATISTICS)):
-        return _on_tensors(given)
+        raise args.refuse("it keeps no running statistics, so its result depends on the whole batch")
+    if any(isinstance(args.get(name), Tensor) for name in (*_AFFINE, *_STATISTICS)):
+        return _on_tensors(args)
     config = {
         "axis": 1,
-        "epsilon": _epsilon(given),
-        "scale": given.get("weight") is not None,
-        "center": given.get("bias") is not None,
+        "epsilon": _epsilon(args),
+        "scale": args.get("weight") is not None,
+        "center": args.get("bias") is not None,
     }
     kind = "BatchNormalization"
-    named = _named(given, kind, {**_AFFINE, **_STATISTICS})
-    return layer(BatchNormalization(kind, config, (3,)), (given.tensor(),), named)
+    named = _named(args, kind, {**_AFFINE, **_STATISTICS})
+    return layer(BatchNormalization(kind, config, (3,)), (args.tensor(),), named)
 
 
-def _epsilon(given: Given) -> float:
-    return given.number("eps", given.number("epsilon", 1e-5))
+def _epsilon(args: Arguments) -> float:
+    return args.number("eps", args.number("epsilon", 1e-5))
 
 
-def _on_tensors(given: Given) -> Translation:
+def _on_tensors(args: Arguments) -> Translation:
     """A batch norm whose vectors are computed in the graph, or that has no statistics of its own."""
-    names = [name for name in (*_STATISTICS, *_AFFINE) if given.get(name) is not None]
-    epsilon, rank = _epsilon(given), given.rank()
+    names = [name for name in (*_STATISTICS, *_AFFINE) if args.get(name) is not None]
+    epsilon, rank = _epsilon(args), args.rank()
     others = (0, *range(2, rank))
 
     def call(settings: Any, x: Array, *vectors: Array) -> Array:
@@ -92,44 +92,44 @@ def _on_tensors(given: Given) -> Translation:
             factor = factor * vectors[names.index("weight")].reshape(-1, *(1,) * (rank - 2))
         return np.hypot(mean * factor, np.square(mean) / (variance + epsilon) * factor * (x - mean))
 
-    operands = [given.main, *(given.get(name) for name in names)]
+    operands = [args.main, *(args.get(name) for name in names)]
     if "running_mean" in names:
-        return bare(given, "BatchNorm", call, same, operands, {"epsilon": epsilon})
-    return bare(given, "InstanceNorm", call, same, operands, {"epsilon": epsilon}, loss)
+        return bare(args, "BatchNorm", call, same, operands, {"epsilon": epsilon})
+    return bare(args, "InstanceNorm", call, same, operands, {"epsilon": epsilon}, loss)
 
 
 @aten("instance_norm")
-def _instance_norm(given: Given) -> Translation:
-    if not given.flag("use_input_stats", True):
-        return _with_statistics(given)
-    return _grouped(given, -1)
+def _instance_norm(args: Arguments) -> Translation:
+    if not args.flag("use_input_stats", True):
+        return _with_statistics(args)
+    return _grouped(args, -1)
 
 
 @aten("group_norm", "native_group_norm")
-def _group_norm(given: Given) -> Translation:
-    return _grouped(given, given.integer("num_groups" if given.name == "group_norm" else "group", 1))
+def _group_norm(args: Arguments) -> Translation:
+    return _grouped(args, args.integer("num_groups" if args.name == "group_norm" else "group", 1))
 
 
-def _grouped(given: Given, groups: int) -> Translation:
+def _grouped(args: Arguments, groups: int) -> Translation:
     kind = "GroupNormalization"
-    config: dict[str, Any] = {"groups": groups, "axis": 1, "epsilon": given.number("eps", 1e-5)}
-    return layer(GroupNormalization(kind, config, (3,)), (given.tensor(),), _named(given, kind, _AFFINE))
+    config: dict[str, Any] = {"groups": groups, "axis": 1, "epsilon": args.number("eps", 1e-5)}
+    return layer(GroupNormalization(kind, config, (3,)), (args.tensor(),), _named(args, kind, _AFFINE))
 
 
 @aten("layer_norm", "native_layer_norm")
-def _layer_norm(given: Given) -> Translation:
+def _layer_norm(args: Arguments) -> Translation:
     kind = "LayerNormalization"
-    config = {"axis": _last(given), "epsilon": given.number("eps", 1e-5)}
-    return layer(LayerNormalization(kind, config, (3,)), (given.tensor(),), _named(given, kind, _AFFINE))
+    config = {"axis": _last(args), "epsilon": args.number("eps", 1e-5)}
+    return layer(LayerNormalization(kind, config, (3,)), (args.tensor(),), _named(args, kind, _AFFINE))
 
 
 @aten("rms_norm", "_fused_rms_norm")
-def _rms_norm(given: Given) -> Translation:
+def _rms_norm(args: Arguments) -> Translation:
     kind = "RMSNormalization"
-    config = {"axis": _last(given), "epsilon": given.number("eps", EPSILON_32)}
-    named = _named(given, kind, {"weight": "scale"})
-    return layer(RMSNormalization(kind, config, (3,)), (given.tensor(),), named)
+    config = {"axis": _last(args), "epsilon": args.number("eps", EPSILON_32)}
+    named = _named(args, kind, {"weight": "scale"})
+    return layer(RMSNormalization(kind, config, (3,)), (args.tensor(),), named)
 
 
-def _last(given: Given) -> list[int]:
-    return list(range(-len(given.get("normalized_shape", [0])), 0))
+def _last(args: Arguments) -> list[int]:
+    return list(range(-len(args.get("normalized_shape", [0])), 0))

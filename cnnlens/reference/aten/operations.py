@@ -13,7 +13,7 @@ from typing import Any, cast
 import numpy as np
 
 from cnnlens.reference.arithmetic.functions import Activation
-from cnnlens.reference.aten.given import Batch, Given, Tensor, Translation, WeightName, as_stored, markers
+from cnnlens.reference.aten.arguments import Arguments, Batch, Tensor, Translation, WeightName, as_stored, markers
 from cnnlens.reference.bare.ops import BareOperation
 from cnnlens.reference.bare.rules import Rule, same, shape_of
 from cnnlens.reference.keras.activations import ActivationLayer
@@ -98,8 +98,8 @@ class AtenOperation(BareOperation):
 
     def __call__(self, weights: Weights, *args: Any, **kwargs: Any) -> Any:
         operands = [self._fill(value, args, weights) for value in self.template]
-        given = cast("Sequence[Array]", (*args, *weights.values()))
-        wide = any(array.dtype == np.float64 for array in given)
+        arrays = cast("Sequence[Array]", (*args, *weights.values()))
+        wide = any(array.dtype == np.float64 for array in arrays)
         result = self.rule.function(self.settings, *operands)
         if isinstance(result, list | tuple):
             return [_narrow(item, wide) for item in cast("Sequence[Any]", result)]
@@ -141,7 +141,7 @@ class AtenActivation(ActivationLayer):
 
 
 def bare(
-    given: Given,
+    args: Arguments,
     kind: str,
     function: Function,
     shape: ShapeRule,
@@ -152,15 +152,15 @@ def bare(
     """Translate to an ``AtenOperation``; its weights stay as torch stores them."""
     found = markers(list(template))
     names = list(dict.fromkeys(marker.name for marker in found if isinstance(marker, WeightName)))
-    shapes = {name: cast("tuple[int, ...]", given.known(WeightName(name))) for name in names}
+    shapes = {name: cast("tuple[int, ...]", args.known(WeightName(name))) for name in names}
     operation = AtenOperation(kind, settings or {}, Rule(function, shape, ()), template, shapes)
     operation.loss = loss
-    args = tuple(Tensor(index) for index in range(len(given.tensors)))
-    return Translation(operation, args, {name: ("", name) for name in names}, lambda arrays: as_stored(arrays, names))
+    taken = tuple(Tensor(index) for index in range(len(args.tensors)))
+    return Translation(operation, taken, {name: ("", name) for name in names}, lambda arrays: as_stored(arrays, names))
 
 
 def unary(
-    given: Given,
+    args: Arguments,
     kind: str,
     function: Callable[[Any], Any],
     settings: Mapping[str, Any] | None = None,
@@ -171,7 +171,7 @@ def unary(
     def call(_: Mapping[str, Any], x: Any) -> Any:
         return function(x)
 
-    return bare(given, kind, call, shape, [given.main], settings)
+    return bare(args, kind, call, shape, [args.main], settings)
 
 
 def layer(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from cnnlens.reference.aten.given import Given, Translation
+from cnnlens.reference.aten.arguments import Arguments, Translation
 from cnnlens.reference.aten.operations import layer
 from cnnlens.reference.aten.registry import aten
 from cnnlens.reference.keras.pooling import AdaptivePooling, GlobalPooling, Pooling
@@ -14,41 +14,41 @@ __all__: list[str] = []
 _RANKS = (1, 2, 3)
 
 
-def _rank(given: Given) -> int:
-    rank = next(rank for rank in _RANKS if f"{rank}d" in given.name)
-    shape = given.known(given.tensor())
+def _rank(args: Arguments) -> int:
+    rank = next(rank for rank in _RANKS if f"{rank}d" in args.name)
+    shape = args.known(args.tensor())
     if len(shape) != rank + 2:
-        raise given.refuse(f"an input (N, C, …) of {rank + 2} axes was expected, its shape is {shape}")
+        raise args.refuse(f"an input (N, C, …) of {rank + 2} axes was expected, its shape is {shape}")
     return rank
 
 
 @aten(*(f"max_pool{rank}d{end}" for rank in _RANKS for end in ("", "_with_indices")), "mkldnn_max_pool2d")
-def _max_pool(given: Given) -> Translation:
-    return _windows(given, "MaxPooling", {})
+def _max_pool(args: Arguments) -> Translation:
+    return _windows(args, "MaxPooling", {})
 
 
 @aten(*(f"avg_pool{rank}d" for rank in _RANKS))
-def _avg_pool(given: Given) -> Translation:
+def _avg_pool(args: Arguments) -> Translation:
     extra = {
-        "count_include_pad": given.flag("count_include_pad", True),
-        "divisor_override": given.get("divisor_override"),
+        "count_include_pad": args.flag("count_include_pad", True),
+        "divisor_override": args.get("divisor_override"),
     }
-    return _windows(given, "AveragePooling", extra)
+    return _windows(args, "AveragePooling", extra)
 
 
-def _windows(given: Given, kind: str, extra: dict[str, Any]) -> Translation:
-    rank = _rank(given)
-    window = given.integers("kernel_size", rank, 1)
+def _windows(args: Arguments, kind: str, extra: dict[str, Any]) -> Translation:
+    rank = _rank(args)
+    window = args.integers("kernel_size", rank, 1)
     config = {
         "pool_size": window,
-        "strides": given.integers("stride", rank, window),
-        "padding": [[pad, pad] for pad in given.integers("padding", rank, 0)],
-        "dilation_rate": given.integers("dilation", rank, 1),
-        "ceil_mode": given.flag("ceil_mode"),
+        "strides": args.integers("stride", rank, window),
+        "padding": [[pad, pad] for pad in args.integers("padding", rank, 0)],
+        "dilation_rate": args.integers("dilation", rank, 1),
+        "ceil_mode": args.flag("ceil_mode"),
         "data_format": "channels_first",
         **extra,
     }
-    return layer(Pooling(f"{kind}{rank}D", config, (3,)), (given.tensor(),))
+    return layer(Pooling(f"{kind}{rank}D", config, (3,)), (args.tensor(),))
 
 
 @aten(
@@ -56,12 +56,12 @@ def _windows(given: Given, kind: str, extra: dict[str, Any]) -> Translation:
     "_adaptive_avg_pool2d",
     "_adaptive_avg_pool3d",
 )
-def _adaptive(given: Given) -> Translation:
-    rank = _rank(given)
-    name = "Max" if "max" in given.name else "Average"
-    sizes = given.integers("output_size", rank, 1)
+def _adaptive(args: Arguments) -> Translation:
+    rank = _rank(args)
+    name = "Max" if "max" in args.name else "Average"
+    sizes = args.integers("output_size", rank, 1)
     if all(size == 1 for size in sizes):
         config = {"keepdims": True, "data_format": "channels_first"}
-        return layer(GlobalPooling(f"Global{name}Pooling{rank}D", config, (3,)), (given.tensor(),))
+        return layer(GlobalPooling(f"Global{name}Pooling{rank}D", config, (3,)), (args.tensor(),))
     config = {"output_size": sizes, "data_format": "channels_first"}
-    return layer(AdaptivePooling(f"Adaptive{name}Pooling{rank}D", config, (3,)), (given.tensor(),))
+    return layer(AdaptivePooling(f"Adaptive{name}Pooling{rank}D", config, (3,)), (args.tensor(),))

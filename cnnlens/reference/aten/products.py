@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from cnnlens.reference.aten.given import Given, Tensor, Translation, WeightName
+from cnnlens.reference.aten.arguments import Arguments, Tensor, Translation, WeightName
 from cnnlens.reference.aten.linear import dense
 from cnnlens.reference.aten.operations import BY_RUNNING, bare
 from cnnlens.reference.aten.registry import aten
@@ -25,25 +25,25 @@ def _product(settings: Settings, a: Any, b: Any) -> Any:
 
 
 @aten("matmul", "linalg_matmul", "mm", "bmm", "mv", "dot", "vdot")
-def _matmul(given: Given) -> Translation:
-    other = given.get("mat2", given.get("other", given.get("vec", given.get("tensor"))))
-    if isinstance(given.main, Tensor) and isinstance(other, WeightName) and len(given.known(other)) == 2:
-        return dense(given, given.main, other.name, None, turned=False)
-    plain = all((given.shape(value) or ())[1:] for value in (given.main, other))
-    return bare(given, "Matmul", _product, matmul if plain else BY_RUNNING, [given.main, other])
+def _matmul(args: Arguments) -> Translation:
+    other = args.get("mat2", args.get("other", args.get("vec", args.get("tensor"))))
+    if isinstance(args.main, Tensor) and isinstance(other, WeightName) and len(args.known(other)) == 2:
+        return dense(args, args.main, other.name, None, turned=False)
+    plain = all((args.shape(value) or ())[1:] for value in (args.main, other))
+    return bare(args, "Matmul", _product, matmul if plain else BY_RUNNING, [args.main, other])
 
 
 @aten("addmm", "baddbmm", "addbmm")
-def _added(given: Given) -> Translation:
-    batched = given.name == "baddbmm"
-    if given.name == "addbmm":
-        raise given.refuse("it is not computed; use baddbmm and a sum")
-    added = given.main
-    first, second = (given.get("batch1"), given.get("batch2")) if batched else (given.get("mat1"), given.get("mat2"))
-    beta, alpha = given.get("beta", 1), given.get("alpha", 1)
+def _added(args: Arguments) -> Translation:
+    batched = args.name == "baddbmm"
+    if args.name == "addbmm":
+        raise args.refuse("it is not computed; use baddbmm and a sum")
+    added = args.main
+    first, second = (args.get("batch1"), args.get("batch2")) if batched else (args.get("mat1"), args.get("mat2"))
+    beta, alpha = args.get("beta", 1), args.get("alpha", 1)
     weights = isinstance(added, WeightName) and isinstance(second, WeightName) and isinstance(first, Tensor)
-    if weights and not batched and beta == 1 and alpha == 1 and len(given.known(added)) == 1:
-        return dense(given, first, second.name, added.name, turned=False)
+    if weights and not batched and beta == 1 and alpha == 1 and len(args.known(added)) == 1:
+        return dense(args, first, second.name, added.name, turned=False)
 
     def call(settings: Settings, c: Any, a: Any, b: Any) -> Any:
         product = np.matmul(a, b)
@@ -53,24 +53,24 @@ def _added(given: Given) -> Translation:
         return broadcast(settings, c, matmul(settings, a, b))
 
     kind = "Matmul" if beta == 1 and alpha == 1 else "ScaledMatmul"
-    return bare(given, kind, call, shape, [added, first, second], {"beta": beta, "alpha": alpha})
+    return bare(args, kind, call, shape, [added, first, second], {"beta": beta, "alpha": alpha})
 
 
 @aten("bilinear")
-def _bilinear(given: Given) -> Translation:
+def _bilinear(args: Arguments) -> Translation:
     def call(settings: Settings, a: Any, b: Any, weight: Any, *bias: Any) -> Any:
         product = np.einsum("...i,oij,...j->...o", a, weight, b, optimize=True)
         return product + bias[0] if bias else product
 
-    operands = [given.get(name) for name in ("input1", "input2", "weight", "bias") if given.get(name) is not None]
-    return bare(given, "Einsum", call, BY_RUNNING, operands)
+    operands = [args.get(name) for name in ("input1", "input2", "weight", "bias") if args.get(name) is not None]
+    return bare(args, "Einsum", call, BY_RUNNING, operands)
 
 
 @aten("_trilinear")
-def _trilinear(given: Given) -> Translation:
+def _trilinear(args: Arguments) -> Translation:
     """Three tensors with axes of one put in, multiplied, and summed over some axes: a bilinear layer, decomposed."""
-    lifted = [given.axes(f"expand{number}") or [] for number in (1, 2, 3)]
-    axes = tuple(given.axes("sumdim") or ())
+    lifted = [args.axes(f"expand{number}") or [] for number in (1, 2, 3)]
+    axes = tuple(args.axes("sumdim") or ())
 
     def call(settings: Settings, *operands: Any) -> Any:
         a, b, c = (np.expand_dims(x, tuple(places)) for x, places in zip(operands, lifted, strict=True))
@@ -78,17 +78,17 @@ def _trilinear(given: Given) -> Translation:
         kept = "".join(letter for axis, letter in enumerate(letters) if axis not in axes)
         return np.einsum(f"{letters},{letters},{letters}->{kept}", a, b, c, optimize=True)
 
-    return bare(given, "Einsum", call, BY_RUNNING, [given.get(f"i{number}") for number in (1, 2, 3)])
+    return bare(args, "Einsum", call, BY_RUNNING, [args.get(f"i{number}") for number in (1, 2, 3)])
 
 
 @aten("einsum")
-def _einsum(given: Given) -> Translation:
-    equation = str(given.get("equation")).replace(" ", "")
+def _einsum(args: Arguments) -> Translation:
+    equation = str(args.get("equation")).replace(" ", "")
 
     def call(settings: Settings, operands: Any) -> Any:
         return np.einsum(equation, *of_one_dtype(*operands), optimize=True)
 
-    return bare(given, "Einsum", call, BY_RUNNING, [given.get("tensors")], {"subscripts": equation})
+    return bare(args, "Einsum", call, BY_RUNNING, [args.get("tensors")], {"subscripts": equation})
 
 
 @aten(
@@ -96,12 +96,12 @@ def _einsum(given: Given) -> Translation:
     "_scaled_dot_product_flash_attention", "_scaled_dot_product_efficient_attention",
     "_scaled_dot_product_cudnn_attention",
 )  # fmt: skip
-def _attention(given: Given) -> Translation:
-    if given.number("dropout_p", 0.0):
-        raise given.refuse("it drops values at random (training); call model.eval() before export")
-    factor = given.get("scale")
-    causal, shared = given.flag("is_causal"), given.flag("enable_gqa")
-    mask = given.get("attn_mask", given.get("attn_bias"))
+def _attention(args: Arguments) -> Translation:
+    if args.number("dropout_p", 0.0):
+        raise args.refuse("it drops values at random (training); call model.eval() before export")
+    factor = args.get("scale")
+    causal, shared = args.flag("is_causal"), args.flag("enable_gqa")
+    mask = args.get("attn_mask", args.get("attn_bias"))
 
     def call(settings: Settings, query: Any, key: Any, value: Any, *masks: Any) -> Any:
         scale = 1 / np.sqrt(query.shape[-1]) if factor is None else factor
@@ -122,6 +122,6 @@ def _attention(given: Given) -> Translation:
     def shape(settings: Settings, query: Any, key: Any, value: Any, *masks: Any) -> Shape:
         return (*query[:-1], value[-1])
 
-    operands = [given.get("query"), given.get("key"), given.get("value"), *([] if mask is None else [mask])]
+    operands = [args.get("query"), args.get("key"), args.get("value"), *([] if mask is None else [mask])]
     settings = {"scale": factor, "is_causal": causal, "enable_gqa": shared}
-    return bare(given, "ScaledDotProductAttention", call, shape, operands, settings)
+    return bare(args, "ScaledDotProductAttention", call, shape, operands, settings)

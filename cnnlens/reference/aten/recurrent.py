@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from cnnlens.reference.aten.given import Given, Tensor, Translation, WeightName
+from cnnlens.reference.aten.arguments import Arguments, Tensor, Translation, WeightName
 from cnnlens.reference.aten.registry import aten
 from cnnlens.reference.keras.recurrent import EXACT, Recurrent, Rounding
 from cnnlens.reference.operation import Array, Shape, Weights
@@ -75,26 +75,26 @@ class AtenRecurrent(Recurrent):
 
 
 @aten(*_KINDS)
-def _recurrent(given: Given) -> Translation:
-    if given.overload != "input":
-        raise given.refuse("packed sequences are not computed")
-    if given.flag("train") and given.number("dropout", 0.0):
-        raise given.refuse("it drops values at random (training); call model.eval() before export")
-    kind, activation, order = _KINDS[given.name]
-    params: list[Any] = list(given.get("params", []))
-    layers, directions = given.integer("num_layers", 1), 1 + given.flag("bidirectional")
-    biased = given.flag("has_biases", True)
+def _recurrent(args: Arguments) -> Translation:
+    if args.overload != "input":
+        raise args.refuse("packed sequences are not computed")
+    if args.flag("train") and args.number("dropout", 0.0):
+        raise args.refuse("it drops values at random (training); call model.eval() before export")
+    kind, activation, order = _KINDS[args.name]
+    params: list[Any] = list(args.get("params", []))
+    layers, directions = args.integer("num_layers", 1), 1 + args.flag("bidirectional")
+    biased = args.flag("has_biases", True)
     each = 4 if biased else 2
     if len(params) != layers * directions * each or not all(isinstance(one, WeightName) for one in params):
-        raise given.refuse(f"{layers * directions * each} weights of the layer were expected (no projections)")
+        raise args.refuse(f"{layers * directions * each} weights of the layer were expected (no projections)")
     names = [cast("WeightName", one).name for one in params]
-    given_states = given.get("hx")
+    given_states = args.get("hx")
     states: list[Any] = list(given_states) if isinstance(given_states, list) else [given_states]  # type: ignore[arg-type]
     if not all(isinstance(state, Tensor) for state in states):
-        raise given.refuse("its initial states must be tensors")
-    units = given.known(WeightName(names[1]))[1]
+        raise args.refuse("its initial states must be tensors")
+    units = args.known(WeightName(names[1]))[1]
     config = {"units": units, "activation": activation, "use_bias": biased, "reset_after": True}
-    operation = AtenRecurrent(kind, config, (layers, directions), given.flag("batch_first"))
+    operation = AtenRecurrent(kind, config, (layers, directions), args.flag("batch_first"))
 
     def turned(array: Array) -> Array:
         """Gates ``(gates * units, ...)`` in Keras' order, on the last axis."""
@@ -117,4 +117,4 @@ def _recurrent(given: Given) -> Translation:
         name: ("", name) if kind == "GRU" and role == "bias" else (kind, role)
         for name, role in zip(names, roles * (layers * directions), strict=True)
     }
-    return Translation(operation, (given.tensor(), *states), weights, unpack)
+    return Translation(operation, (args.tensor(), *states), weights, unpack)

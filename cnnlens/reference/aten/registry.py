@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from cnnlens.reference.aten.given import Given, Translation
+from cnnlens.reference.aten.arguments import Arguments, Translation
 
 __all__ = ["TRANSLATORS", "Translator", "aten"]
 
-Translator = Callable[[Given], Translation]
+Translator = Callable[[Arguments], Translation]
 
 #: Operator without namespace and overload -> its translator. Modules of this package fill it when they are imported.
 TRANSLATORS: dict[str, Translator] = {}

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from cnnlens.reference.arithmetic.interpolation import Interpolation, nearest_places
-from cnnlens.reference.aten.given import Given, Translation
+from cnnlens.reference.aten.arguments import Arguments, Translation
 from cnnlens.reference.aten.operations import layer
 from cnnlens.reference.aten.registry import aten
 from cnnlens.reference.keras.resizing import UpSampling
@@ -26,24 +26,24 @@ _SCALES = {1: ("scales",), 2: ("scales_h", "scales_w"), 3: ("scales_d", "scales_
     "upsample_trilinear3d",
     "upsample_bicubic2d",
 )
-def _upsample(given: Given) -> Translation:
-    name = given.name.removeprefix("_").removeprefix("upsample_")
+def _upsample(args: Arguments) -> Translation:
+    name = args.name.removeprefix("_").removeprefix("upsample_")
     rank = int(name[-2])
     exact = "exact" in name
     method = "nearest" if exact else _METHODS[name[:-2]]
-    shape = given.known(given.tensor())
+    shape = args.known(args.tensor())
     if len(shape) != rank + 2:
-        raise given.refuse(f"an input (N, C, …) of {rank + 2} axes was expected, its shape is {shape}")
-    sizes = given.get("output_size")
-    factors = given.get("scale_factors")
+        raise args.refuse(f"an input (N, C, …) of {rank + 2} axes was expected, its shape is {shape}")
+    sizes = args.get("output_size")
+    factors = args.get("scale_factors")
     if factors is None:
-        found = [given.get(one) for one in _SCALES[rank]]
+        found = [args.get(one) for one in _SCALES[rank]]
         factors = None if all(one is None for one in found) else found
-    aligned = given.flag("align_corners")
+    aligned = args.flag("align_corners")
     doubled = _whole_factors(shape, sizes, factors, rank)
     if method == "nearest" and not exact and doubled is not None:
         config: dict[str, Any] = {"size": doubled, "data_format": "channels_first"}
-        return layer(UpSampling(f"UpSampling{rank}D", config, (3,)), (given.tensor(),))
+        return layer(UpSampling(f"UpSampling{rank}D", config, (3,)), (args.tensor(),))
     config = {
         "interpolation": method,
         "exact": exact,
@@ -52,7 +52,7 @@ def _upsample(given: Given) -> Translation:
         "factors": factors,
         "data_format": "channels_first",
     }
-    return layer(Interpolation(f"Interpolation{rank}D", config, (3,)), (given.tensor(),))
+    return layer(Interpolation(f"Interpolation{rank}D", config, (3,)), (args.tensor(),))
 
 
 def _whole_factors(shape: Any, sizes: Any, factors: Any, rank: int) -> list[int] | None:

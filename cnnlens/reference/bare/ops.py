@@ -81,7 +81,7 @@ class BareOperation(Operation):
         settings.update({name: value for name, value in named.items() if name != "name" and value is not None})
         return operands[:count], settings
 
-    def given(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[str, list[Any], dict[str, Any]]:
+    def resolved(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[str, list[Any], dict[str, Any]]:
         """Give the op's name in Keras 3, its operands and its settings, for who computes it by other means."""
         return (self.kind, *self._split(args, kwargs))
 
@@ -135,9 +135,9 @@ class KerasTwoOperation(Operation):
     def _translate(self, kwargs: Mapping[str, Any]) -> dict[str, Any]:
         return {self.renamed.get(name, name): value for name, value in kwargs.items() if name != "name"}
 
-    def given(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[str, list[Any], dict[str, Any]]:
-        """As ``BareOperation.given``, of the op of the same meaning."""
-        return self.inner.given(args, self._translate(kwargs))
+    def resolved(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[str, list[Any], dict[str, Any]]:
+        """As ``BareOperation.resolved``, of the op of the same meaning."""
+        return self.inner.resolved(args, self._translate(kwargs))
 
     def output_shape(self, *args: Any, **kwargs: Any) -> Any:
         return self.inner.output_shape(*args, **self._translate(kwargs))

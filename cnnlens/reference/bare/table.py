@@ -23,14 +23,14 @@ __all__ = ["BINARY", "OPERATIONS", "TENSORFLOW_NAMES", "UNARY"]
 
 
 def _unary(function: Callable[[Array], Any]) -> Rule:
-    def call(given: Settings, x: Array) -> Any:
+    def call(settings: Settings, x: Array) -> Any:
         return function(x)
 
     return Rule(call, rules.same)
 
 
 def _binary(function: Callable[[Any, Any], Any]) -> Rule:
-    def call(given: Settings, first: Any, second: Any) -> Any:
+    def call(settings: Settings, first: Any, second: Any) -> Any:
         return function(*functions.of_one_dtype(first, second))
 
     return Rule(call, rules.broadcast, operands=("x1", "x2"))
@@ -40,32 +40,32 @@ def _reduction(function: Callable[..., Any]) -> Rule:
     return Rule(functions.reduce_with(function), rules.reduced, settings=("axis", "keepdims"))
 
 
-def _structural(function: Callable[..., Any], *settings: str, operands: tuple[str, ...] = ("x",)) -> Rule:
-    return Rule(function, rules.probed(function), operands=operands, settings=settings)
+def _structural(function: Callable[..., Any], *by_place: str, operands: tuple[str, ...] = ("x",)) -> Rule:
+    return Rule(function, rules.probed(function), operands=operands, settings=by_place)
 
 
-def _activation(name: str, *settings: str) -> Rule:
+def _activation(name: str, *by_place: str) -> Rule:
     """An activation; what its configuration leaves out is Keras' default of ``keras.ops``."""
 
-    def shape(given: Settings, x: Any) -> Shape:
-        return parametric_activation(name, given).shape(rules.shape_of(x))
+    def shape(settings: Settings, x: Any) -> Shape:
+        return parametric_activation(name, settings).shape(rules.shape_of(x))
 
-    def call(given: Settings, x: Array) -> Array:
-        return parametric_activation(name, given).apply(x)
+    def call(settings: Settings, x: Array) -> Array:
+        return parametric_activation(name, settings).apply(x)
 
-    return Rule(call, shape, settings=settings)
+    return Rule(call, shape, settings=by_place)
 
 
-def _layer(kind: str, *settings: str, weights: tuple[str, ...] = ()) -> Rule:
+def _layer(kind: str, *by_place: str, weights: tuple[str, ...] = ()) -> Rule:
     """An op that is a layer's arithmetic, its weights being operands. ``{}`` in ``kind`` stands for the rank."""
 
-    def build(given: Settings, x: Any, *rest: Any) -> Operation:
+    def build(settings: Settings, x: Any, *rest: Any) -> Operation:
         shape = rules.shape_of(x)
         rank = len(shape) - 2
-        config = dict(given)
+        config = dict(settings)
         if weights:
             kernels = [rules.shape_of(value) for value in rest]
-            channels = shape[1 if given.get("data_format") == "channels_first" else -1]
+            channels = shape[1 if settings.get("data_format") == "channels_first" else -1]
             config |= {
                 "kernel_size": list(kernels[0][:rank]),
                 "filters": kernels[-1][-2 if "Transpose" in kind else -1],
@@ -78,41 +78,41 @@ def _layer(kind: str, *settings: str, weights: tuple[str, ...] = ()) -> Rule:
             raise UnsupportedLayerError(f"the reference has no {kind.format(rank)}")
         return operation
 
-    def function(given: Settings, x: Array, *rest: Any) -> Any:
+    def function(settings: Settings, x: Array, *rest: Any) -> Any:
         named = {name: np.asarray(value, x.dtype) for name, value in zip(weights, rest, strict=True)}
-        return build(given, x, *rest)(named, x)
+        return build(settings, x, *rest)(named, x)
 
-    def shape(given: Settings, x: Any, *rest: Any) -> Any:
-        return build(given, x, *rest).output_shape(rules.shape_of(x))
+    def shape(settings: Settings, x: Any, *rest: Any) -> Any:
+        return build(settings, x, *rest).output_shape(rules.shape_of(x))
 
-    return Rule(function, shape, operands=("x", *weights), settings=settings)
+    return Rule(function, shape, operands=("x", *weights), settings=by_place)
 
 
-def _resizing(given: Settings) -> Operation:
-    height, width = cast("list[int]", given["size"])
-    operation = build_layer("Resizing", None, {**given, "height": height, "width": width}, (3,))
+def _resizing(settings: Settings) -> Operation:
+    height, width = cast("list[int]", settings["size"])
+    operation = build_layer("Resizing", None, {**settings, "height": height, "width": width}, (3,))
     assert operation is not None
     return operation
 
 
-def _resize(given: Settings, x: Array) -> Any:
-    return _resizing(given)({}, x)
+def _resize(settings: Settings, x: Array) -> Any:
+    return _resizing(settings)({}, x)
 
 
-def _resize_shape(given: Settings, x: Any) -> Any:
-    return _resizing(given).output_shape(rules.shape_of(x))
+def _resize_shape(settings: Settings, x: Any) -> Any:
+    return _resizing(settings).output_shape(rules.shape_of(x))
 
 
-def _padded(given: Settings, x: Any, *rest: Any) -> Any:
+def _padded(settings: Settings, x: Any, *rest: Any) -> Any:
     # The padding itself may be infinite, which the bytes of the probe cannot hold.
-    return rules.probed(functions.pad)({**given, "constant_values": 0}, x)
+    return rules.probed(functions.pad)({**settings, "constant_values": 0}, x)
 
 
-def _einsum_shape(given: Settings, *operands: Any) -> Shape:
-    equation = str(given["subscripts"]).replace(" ", "")
+def _einsum_shape(settings: Settings, *operands: Any) -> Shape:
+    equation = str(settings["subscripts"]).replace(" ", "")
     letters, arrow, made = equation.partition("->")
     if "." in equation or not arrow:
-        return cast("Shape", rules.probed(functions.einsum)(given, *operands))
+        return cast("Shape", rules.probed(functions.einsum)(settings, *operands))
     sizes: dict[str, int | None] = {}
     for named, operand in zip(letters.split(","), operands, strict=True):
         for letter, size in zip(named, rules.shape_of(operand), strict=True):

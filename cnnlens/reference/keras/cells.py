@@ -223,9 +223,9 @@ class ConvLSTMCell(Cell):
             "data_format": config.get("data_format"),
             "filters": 4 * self.units,
         }
-        given = {name: config.get(name, 1) for name in ("strides", "dilation_rate")}
+        spacing = {name: config.get(name, 1) for name in ("strides", "dilation_rate")}
         self.inputs = Convolution(
-            f"Conv{rank}D", {**shared, **given, "padding": config.get("padding", "valid"), "use_bias": self.use_bias},
+            f"Conv{rank}D", {**shared, **spacing, "padding": config.get("padding", "valid"), "use_bias": self.use_bias},
             keras_version,
         )  # fmt: skip
         self.inner = Convolution(f"Conv{rank}D", {**shared, "padding": "same", "use_bias": False}, keras_version)

@@ -55,7 +55,7 @@ class EinsumDense(LinearOperation):
         if len(parts) != 3 or "->" not in equation:
             raise self.refuse(f"expected an equation such as 'ab,bc->ac', got '{equation}'")
         self.equation = equation
-        self.given, _, self.made = parts
+        self.operand, _, self.made = parts
         size = config.get("output_shape")
         self.sizes: list[Any] = list(cast("Sequence[Any]", size)) if isinstance(size, list | tuple) else [size]
         self.use_bias = config.get("bias_axes") is not None
@@ -64,11 +64,11 @@ class EinsumDense(LinearOperation):
     def output_shape(self, *args: Any, **kwargs: Any) -> Shape:
         shape = cast("Shape", args[0])
         # An ellipsis stands for the axes that are not named, at the same end of input and output.
-        plain, made = self.given.replace("...", ""), self.made.replace("...", "")
+        plain, made = self.operand.replace("...", ""), self.made.replace("...", "")
         elided = len(shape) - len(plain)
-        if elided < 0 or (elided > 0 and "..." not in self.given):
+        if elided < 0 or (elided > 0 and "..." not in self.operand):
             raise self.refuse(f"'{self.equation}' does not fit an input of {len(shape)} axes")
-        front = self.given.startswith("...")
+        front = self.operand.startswith("...")
         known = dict(zip(plain, shape[elided:] if front else shape[: len(plain)], strict=True))
         # The configuration's sizes leave out the batch, which is elided or the first of the named axes.
         stated = [*self.sizes] if front and elided > 0 else [None, *self.sizes]

@@ -42,7 +42,7 @@ class Recurrent(Operation):
         self.backwards = bool(config.get("go_backwards"))
 
     def output_shape(self, *args: Any, **kwargs: Any) -> Any:
-        shape, _ = _given(args, kwargs)
+        shape, _ = _sequence_and_states(args, kwargs)
         if len(shape) < 3:
             raise self.refuse(f"it needs a sequence (N, T, ...), not an input of {len(shape)} axes")
         step = (shape[0], *shape[2:])
@@ -55,7 +55,7 @@ class Recurrent(Operation):
 
     def rounded(self, rounding: Rounding, weights: Weights, *args: Any, **kwargs: Any) -> Any:
         """Give the layer with its intermediate results as ``rounding`` leaves them."""
-        x, initial = _given(args, kwargs)
+        x, initial = _sequence_and_states(args, kwargs)
         output, states = self.run(weights, cast("Array", x), cast("States", initial), rounding)
         return [output, *states] if self.with_state else output
 
@@ -78,17 +78,17 @@ class Recurrent(Operation):
         return (np.stack(outputs, axis=1) if self.sequences else output), states
 
 
-def _given(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Any, list[Any]]:
+def _sequence_and_states(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Any, list[Any]]:
     """The sequence and the initial states of a call: Keras 2 gives them in one list, Keras 3 apart."""
     first = args[0]
     if isinstance(first, list):
         sequence, *states = cast("list[Any]", first)
     else:
         sequence, states = first, []
-    given = args[1] if len(args) > 1 else kwargs.get("initial_state")
+    initial = args[1] if len(args) > 1 else kwargs.get("initial_state")
     if kwargs.get("constants"):
         raise UnsupportedLayerError("it is called with constants")
-    return sequence, [*states, *_flat(given)]
+    return sequence, [*states, *_flat(initial)]
 
 
 def _flat(states: Any) -> Iterator[Any]:
@@ -139,7 +139,7 @@ class Bidirectional(Operation):
         return (lambda settings: Recurrent(kind, settings, self.keras_version)), config
 
     def output_shape(self, *args: Any, **kwargs: Any) -> Any:
-        sequence, _ = _given(args, kwargs)
+        sequence, _ = _sequence_and_states(args, kwargs)
         made = self.forward.output_shape(sequence)
         output, *states = cast("list[Shape]", made) if isinstance(made, list) else [cast("Shape", made)]
         outputs = [output, output]
@@ -154,7 +154,7 @@ class Bidirectional(Operation):
 
     def rounded(self, rounding: Rounding, weights: Weights, *args: Any, **kwargs: Any) -> Any:
         """Give the layer with its intermediate results as ``rounding`` leaves them."""
-        x, initial = _given(args, kwargs)
+        x, initial = _sequence_and_states(args, kwargs)
         half = len(initial) // 2
         forward, states = self.forward.run(below(weights, "forward_layer/"), x, initial[:half], rounding)
         backward, others = self.backward.run(below(weights, "backward_layer/"), x, initial[half:], rounding)

@@ -33,7 +33,7 @@ Settings = Mapping[str, Any]
 def convert(site: CallSite) -> Results:
     """Write the code of one bare op."""
     operation = cast("BareOperation | KerasTwoOperation", site.operation)
-    kind, operands, settings = operation.given(site.args, site.kwargs)
+    kind, operands, settings = operation.resolved(site.args, site.kwargs)
     row = kind_of(kind)
     if row.activation or kind == "ReLU":
         made = apply_named(site, _tensor(site, operands[0]), row.activation or "general_relu", settings)

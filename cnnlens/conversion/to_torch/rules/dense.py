@@ -47,13 +47,13 @@ def einsum_dense(site: CallSite) -> Value:
     if not re.fullmatch(r"[A-Za-z.]+,[A-Za-z.]+->[A-Za-z.]+", operation.equation):
         raise site.refuse(f"its equation '{comment(operation.equation)}' is none that is understood")
     x = site.x.plain()
-    given, kernel, made = operation.equation.replace("->", ",").split(",")
-    if "." in given:
+    operand, kernel, made = operation.equation.replace("->", ",").split(",")
+    if "." in operand:
         x = x.keras()
         equation = operation.equation
     else:
         # An einsum takes its axes in any order, if the letters are in the same.
-        equation = f"{''.join(given[axis] for axis in x.order)},{kernel}->{made}"
+        equation = f"{''.join(operand[axis] for axis in x.order)},{kernel}->{made}"
     weight = site.parameter(
         site.weights.shape("kernel"),
         site.weights.kept("kernel"),

@@ -77,14 +77,14 @@ def _remarks(site: CallSite, kind: str) -> list[str]:
 def _sequence(site: CallSite) -> tuple[Value, list[Value]]:
     """The sequence as ``(N, T, C)``, and the initial states that it is called with."""
     first: Any = site.args[0]
-    given: list[Any] = list(cast("Sequence[Any]", first)) if isinstance(first, (list, tuple)) else [first]
+    values: list[Any] = list(cast("Sequence[Any]", first)) if isinstance(first, (list, tuple)) else [first]
     more = site.args[1] if len(site.args) > 1 else site.kwargs.get("initial_state")
-    given += (
+    values += (
         list(cast("Sequence[Any]", more)) if isinstance(more, (list, tuple)) else [more] if more is not None else []
     )
-    if not all(isinstance(one, Value) for one in given):
+    if not all(isinstance(one, Value) for one in values):
         raise site.refuse("it is called on something other than tensors")
-    sequence, *states = cast("list[Value]", given)
+    sequence, *states = cast("list[Value]", values)
     if sequence.rank != 3:
         raise site.refuse("it needs a sequence (N, T, C)")
     if sequence.order != (0, 1, 2):

@@ -1,4 +1,4 @@
-"""What an aten call says, and what is made of it: markers for tensors, weights and the batch, and the translation.
+"""Arguments of an aten call, and what is made of them: markers for tensors, weights and the batch, and the translation.
 
 torch.export writes a call as an operator with its arguments by name. Tensors, weights and sizes that depend on the
 batch stand in them as small dictionaries; here they become objects that an operation fills in when it runs.
@@ -17,7 +17,7 @@ from cnnlens.errors import UnsupportedLayerError
 from cnnlens.reference.operation import Operation, Shape, whole
 from cnnlens.text import printable
 
-__all__ = ["Batch", "Given", "Tensor", "Translation", "WeightName", "is_operand", "markers"]
+__all__ = ["Arguments", "Batch", "Tensor", "Translation", "WeightName", "is_operand", "markers"]
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -90,8 +90,8 @@ def markers(value: Any) -> list[Any]:
     return [value] if isinstance(value, Tensor | WeightName | Batch) else []
 
 
-class Given:
-    """Reads the arguments of one aten call.
+class Arguments:
+    """Reads the arguments of one aten call: ``by_name``, with markers in them.
 
     Attributes:
         name: The operator without namespace, overload and the underscore of its in-place form.
@@ -108,10 +108,10 @@ class Given:
         tensors: Sequence[Shape | None],
     ) -> None:
         self.name, self.overload = name, overload
-        self.arguments = {key: marked(value) for key, value in arguments.items()}
+        self.by_name = {key: marked(value) for key, value in arguments.items()}
         self.weights = weights
         self.tensors = tensors
-        for marker in markers(list(self.arguments.values())):
+        for marker in markers(list(self.by_name.values())):
             place = (
                 -1 if isinstance(marker, WeightName) else marker.index if isinstance(marker, Tensor) else marker.tensor
             )
@@ -120,7 +120,7 @@ class Given:
 
     def get(self, name: str, default: Any = None) -> Any:
         """Give an argument; ``default`` where it is absent or None."""
-        value = self.arguments.get(name)
+        value = self.by_name.get(name)
         return default if value is None else value
 
     def refuse(self, reason: str) -> UnsupportedLayerError:
@@ -130,8 +130,8 @@ class Given:
     def main(self) -> Any:
         """Give the first operand: ``self`` or ``input``."""
         for name in ("self", "input"):
-            if name in self.arguments:
-                return self.arguments[name]
+            if name in self.by_name:
+                return self.by_name[name]
         raise self.refuse("it names no input")
 
     def tensor(self, name: str | None = None) -> Tensor:
