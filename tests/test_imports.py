@@ -49,6 +49,7 @@ def test_no_file_of_core_names_a_framework_in_an_import() -> None:
             assert not wrong, f"{path}:{getattr(node, 'lineno', 0)} imports {wrong}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [["--help"], ["summary"], ["summary", "--json"], ["layouts"]])
 def test_help_summary_and_layouts_load_nothing_heavy(arguments: list[str]) -> None:
     if arguments[0] == "summary":

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import re
 
+import pytest
+
 from tests.support import ROOT
 
 
@@ -21,6 +23,7 @@ def texts() -> str:
     return "\n".join(found)
 
 
+@pytest.mark.slow
 def test_messages_that_are_quoted_are_said() -> None:
     quoted = re.findall(r'"([^"]+)"', (ROOT / "docs" / "limitations.md").read_text(encoding="utf-8"))
     assert len(quoted) > 50

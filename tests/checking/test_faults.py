@@ -60,6 +60,7 @@ def scaled(layer: Audited, channel: int, factor: float) -> Array:
     return kernel.astype("float32")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LINEAR)
 @pytest.mark.parametrize("factor", [1.0001, 0.9999, 1.001, 1.5])
 def test_one_channel_scaled(name: str, factor: float) -> None:
@@ -93,6 +94,7 @@ def test_height_and_width_swapped(name: str) -> None:
     expect(layer, layer.run({"kernel": np.swapaxes(layer.weights["kernel"], 0, 1)}), "kernel are swapped")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CONVOLUTIONS)
 @pytest.mark.parametrize("axes", [(0,), (1,), (0, 1)])
 def test_kernel_flipped(name: str, axes: tuple[int, ...]) -> None:

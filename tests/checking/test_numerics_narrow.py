@@ -56,6 +56,7 @@ def narrow(layer: Audited, wanted: Format, rounding: Rounding) -> Array:
     return second.run({"kernel": kernels["pointwise_kernel"], "bias": layer.weights["bias"]}, middle)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NARROW)
 @pytest.mark.parametrize("rounding", ["even", "away", "down"])
 def test_tf32(name: str, rounding: Rounding) -> None:
@@ -68,6 +69,7 @@ def test_tf32(name: str, rounding: Rounding) -> None:
     assert layer.check(output, strict=False).explanation == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NARROW)
 @pytest.mark.parametrize("wanted", [BFLOAT16, FLOAT16], ids=lambda one: one.name)
 @pytest.mark.parametrize("steps", ["fused", "apart"])
@@ -91,6 +93,7 @@ def test_half_precision(name: str, wanted: Format, steps: str) -> None:
     assert found.verdict == wanted.name, found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in NARROW if name != "small"])
 @pytest.mark.parametrize("wanted", [TF32, BFLOAT16, FLOAT16], ids=lambda one: one.name)
 def test_a_faulty_channel_does_not_hide_in_a_narrower_format(name: str, wanted: Format) -> None:

@@ -146,6 +146,7 @@ def test_hist_holds_trained_against_untrained(capsys: pytest.CaptureFixture[str]
     assert facts["initializer"]["seed"] == 7
 
 
+@pytest.mark.slow
 def test_maps_of_both_convolutions(capsys: pytest.CaptureFixture[str]) -> None:
     text = output(capsys, "maps", MODEL, "--image", str(sample.IMAGES), "-o", "maps.png")
     assert "(1, 32, 28, 28)" in text

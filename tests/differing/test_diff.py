@@ -61,6 +61,7 @@ def test_small_networks_equal_themselves(name: str) -> None:
     assert set(statuses(found)) == {"equal"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", ARCHITECTURES)
 @pytest.mark.parametrize("seed", range(5))
 def test_a_keras_model_equals_its_state_dict(size: str, seed: int) -> None:
@@ -171,6 +172,7 @@ def test_two_trainings_of_one_architecture(size: str, seed: int) -> None:
         assert all(line is None for line in (row.line for row in found.rows))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", ARCHITECTURES)
 @pytest.mark.parametrize("step", [1e-4, 1e-2, 0.1, 0.3])
 def test_trained_further(size: str, step: float) -> None:
@@ -211,6 +213,7 @@ def test_trained_further_and_flipped() -> None:
     assert {one.tag for one in convolutions} == {"flip:HW+fine-tuned"}
 
 
+@pytest.mark.slow
 def test_chance_reaches_the_noise_level_as_seldom_as_said() -> None:
     random = np.random.default_rng(0)
     for count in (30, 200):
@@ -245,6 +248,7 @@ def folded(arrays: Arrays, epsilon: float) -> Arrays:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", ARCHITECTURES)
 @pytest.mark.parametrize("epsilon", [1e-3, 1e-5, 1e-6, 2e-4])
 def test_folded_batch_norms(size: str, epsilon: float) -> None:
@@ -300,6 +304,7 @@ def folded_behind(of: Any, arrays: Arrays, epsilon: float) -> Arrays:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", ARCHITECTURES)
 @pytest.mark.parametrize("epsilon", [1e-3, 1e-5])
 def test_batch_norms_folded_into_the_layer_behind(size: str, epsilon: float) -> None:
@@ -610,6 +615,7 @@ def test_a_line_that_does_not_keep_its_promise_does_not_exist() -> None:
     assert run("np.flip(b)", {"b": array})[0, 0] == 5
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(st.data())
 def test_a_chain_its_text_and_its_indices_say_the_same(data: st.DataObject) -> None:

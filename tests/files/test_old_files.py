@@ -50,6 +50,7 @@ def test_outputs_are_those_of_the_keras_that_wrote_the_file(recorded: Path, suff
             assert np.abs(given[output][finite] - wanted[finite]).max(initial=0.0) <= 3e-6 * scale
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", sorted(FILES.glob("*/*.keras")) + sorted(FILES.glob("*/*.h5")), ids=lambda p: p.name)
 def test_every_file_can_be_shown(path: Path) -> None:
     network = cnnlens.open(path)

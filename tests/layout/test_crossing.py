@@ -277,6 +277,7 @@ def test_the_page_of_a_convolution(capsys: pytest.CaptureFixture[str]) -> None:
     assert "traps\n  - `same` pads" in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_has_a_page_both_ways(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
     for source, target in (("keras", "torch"), ("torch", "keras"), ("keras", "onnx"), ("flax", "torch")):
@@ -420,6 +421,7 @@ def test_the_figure_draws_the_readings_with_their_titles() -> None:
     assert len({image.tobytes() for image in images}) == 6
 
 
+@pytest.mark.slow
 def test_a_real_kernel_is_drawn_with_its_own_weights(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     path = tmp_path / "real.png"
     text = printed(
@@ -457,6 +459,7 @@ def test_a_real_kernel_is_drawn_with_its_own_weights(capsys: pytest.CaptureFixtu
             np.testing.assert_array_equal(got, painted[row, column])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "kind",
     "Conv1D Conv3D Dense DepthwiseConv2D LSTM GRU MultiHeadAttention ConvLSTM2D LayerNormalization "

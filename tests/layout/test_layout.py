@@ -113,6 +113,7 @@ def all_letters(description: Description) -> str:
     return "".join(sorted(set(re.sub(r"[()1]", "", shown))))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("description", [pytest.param(each, id=name) for each, name in WEIGHTS])
 @given(data=st.data())
 @settings(max_examples=4, deadline=None)

@@ -68,6 +68,7 @@ def test_other_dtypes_agree_with_float64_to_their_precision(dtype: str) -> None:
     assert (stats.min, stats.max) == pytest.approx((exact.min(), exact.max()), rel=tolerance)
 
 
+@pytest.mark.slow
 @given(
     hnp.arrays(np.float32, hnp.array_shapes(max_dims=4, max_side=6), elements=st.floats(-100, 100, width=32)),
     st.lists(st.sampled_from([np.nan, np.inf, -np.inf]), max_size=5),

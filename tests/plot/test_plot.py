@@ -162,6 +162,7 @@ def test_a_limit_makes_two_pictures_comparable() -> None:
         plot.kernels(KERNELS, limit=0)
 
 
+@pytest.mark.slow
 def test_all_channels_are_rows_of_outputs_and_columns_of_inputs() -> None:
     figure = plot.kernels(KERNELS, channel="all")
     bound = float(np.abs(KERNELS).max())
@@ -192,6 +193,7 @@ def test_three_channels_are_a_colour_picture_around_grey() -> None:
     assert len(figure.axes) == 1, "a colour bar means nothing for RGB"
 
 
+@pytest.mark.slow
 def test_one_image_a_grid_however_many_kernels() -> None:
     for count in (1, 32, 512, 2048):
         figure = plot.kernels(RANDOM.normal(size=(count, 1, 3, 3)))
@@ -213,6 +215,7 @@ def test_small_grids_number_each_tile_and_large_ones_their_rows() -> None:
     assert ax.format_coord(ax.get_xticks()[0], ax.get_yticks()[2]).startswith("tile 64,")
 
 
+@pytest.mark.slow
 def test_what_is_drawn_is_not_interpolated() -> None:
     figure = plot.kernels(KERNELS, channel=1, columns=6)  # one row, so that no number stands between tiles
     pixels, image = draw(figure), image_of(figure)
@@ -277,6 +280,7 @@ def test_nan_and_infinity_have_colours_of_their_own_and_a_note() -> None:
             assert np.abs(table - rgb(own)).max(axis=1).min() > 60, f"{own} could be taken for one of {colours}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [0.0, 5e-324, 1e-45, 1.7e308])
 def test_weights_of_any_size_are_drawn(size: float) -> None:
     figure = plot.kernels(np.array([size, -size]).reshape(2, 1, 1, 1))
@@ -405,6 +409,7 @@ def test_settings_of_the_user_do_not_turn_a_picture_over(tmp_path: Path) -> None
         assert plot.save(plot.kernels(KERNELS, title="t"), tmp_path / "b.png").read_bytes() == expected
 
 
+@pytest.mark.slow
 def test_drawing_needs_no_display_no_pyplot_and_no_framework() -> None:
     script = (
         "import sys, numpy; from cnnlens import plot; plot.kernels(numpy.ones((2, 1, 3, 3)));"
@@ -529,6 +534,7 @@ def test_each_channel_can_be_stretched_by_itself() -> None:
             plot.feature_maps(maps, limits=limits)
 
 
+@pytest.mark.slow
 def test_feature_maps_of_other_ranks() -> None:
     signals = RANDOM.uniform(size=(3, 11))
     image = image_of(plot.feature_maps(signals, limits=(0, 1)))
@@ -578,6 +584,7 @@ def test_a_kernel_beside_its_map() -> None:
 # ------------------------------------------------------------------------------------------------------------- saving
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "magic"),
     [("a.png", b"\x89PNG"), ("a.PDF", b"%PDF"), ("a.svg", b"<?xml"), ("a.jpg", b"\xff\xd8"), ("a.jpeg", b"\xff\xd8")],

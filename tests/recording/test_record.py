@@ -27,6 +27,9 @@ from cnnlens.recording.recording import Recording
 from cnnlens.sample import MODEL
 from tests.network.test_network import MODELS, arrays, canonical
 
+# Nearly all start a process or write thousands of images; tests/recording/test_recording.py has the fast ones.
+pytestmark = pytest.mark.slow
+
 SMALL = ["max_pooling2d_1", "dense_1"]
 
 

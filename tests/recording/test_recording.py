@@ -215,6 +215,7 @@ def test_an_interrupted_recording_goes_on_to_the_same_bytes(tmp_path: Path, path
     assert tree(write(cut)) == tree(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("keep", range(0, 1200, 37))
 def test_a_log_cut_anywhere_goes_on_to_the_same_bytes(tmp_path: Path, path: Path, keep: int) -> None:
     """Also with chunk files there that the log does not name yet, and temporary ones left over."""

@@ -18,6 +18,8 @@ from hypothesis import strategies as st
 from cnnlens.reference import LinearOperation, build
 from cnnlens.reference.arithmetic.special import erf
 
+pytestmark = pytest.mark.slow
+
 VERSION = (3, 15, 1)
 
 
