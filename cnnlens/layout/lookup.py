@@ -53,7 +53,7 @@ def roles_in(framework: str, kind: str) -> dict[str, str]:
     return {
         name: weight
         for row in ROWS
-        if kind in row.kinds
+        if kind in row.kinds and isinstance(row.stored(framework), str)
         for weight in row.weights
         if (name := row.names.get(framework) or NORMAL_NAMES.get(weight, {}).get(framework))
     }

@@ -24,7 +24,7 @@ from tests.support.graphs import graphs  # noqa: F401
 from tests.support.random_networks import random_network
 from tests.support.reference_cases import LAYERS, LayerCase
 from tests.support.reference_ops import OPS, OpCase
-from tests.support.to_torch_models import agree, inputs_of, module_of, network_of_case
+from tests.support.to_torch_models import agree, entry, given, inputs_of, module_of, network_of_case, sequential
 
 torch = pytest.importorskip("torch")
 
@@ -119,6 +119,16 @@ def test_graphs_that_keras_saved(graphs: Path) -> None:  # noqa: F811
         with np.load(path.with_suffix(".inputs.npz")) as stored:
             inputs = [np.moveaxis(x, -1, 1) if x.ndim > 2 else x for x in stored.values()]
         agree(cnnlens.open(path), inputs)
+
+
+@pytest.mark.parametrize("flat", [False, True])
+def test_a_factor_a_channel_needs_no_rule_of_its_own(flat: bool) -> None:
+    flatten = [entry("Flatten", "flat")] if flat else []
+    scale = entry("LayerScale", "scale", module="keras.src.applications.convnext")
+    layers = [given("x", 4, 3, 5), *flatten, scale, entry("Dense", "d", units=2, use_bias=False)]
+    size = 60 if flat else 5
+    arrays = {("scale",): {"gamma": np.linspace(0.5, 2, size)}, ("d",): {"kernel": np.ones((size, 2)) * [[1, -3]]}}
+    assert "x * self.scale" in agree(sequential(layers, arrays)).source
 
 
 def test_the_sample() -> None:

@@ -408,6 +408,7 @@ def test_what_does_not_fit_is_said_with_the_axis(arguments: tuple, message: str)
         lambda: layout.convention("Conv2D", "kernel", "caffe", ndim=4),
         lambda: layout.expression("Conv2D", "kernel", "caffe", "torch"),
         lambda: layout.expression("Conv2D", "kernel", "keras", "caffe"),
+        lambda: layout.roles_in("caffe", "Dense"),
         lambda: layout.expression("Conv2D", "kernel", "keras", "caffe", shape=(3, 5, 4, 8)),
         lambda: Kernel.from_stored("Conv2D", np.zeros((3, 5, 4, 8), np.float32)).to("caffe"),
     ],
