@@ -38,7 +38,18 @@ _LONGEST_HEADER = 10_000  # bytes; NumPy's own limit
 _NPZ_NAMES = ("x", "images", "x_test", "test_images", "image", "data", "x_train", "arr_0")
 _IDX_TYPES = {8: ">u1", 9: ">i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
 BROKEN = (
-    *(OSError, ValueError, SyntaxError, EOFError, KeyError, IndexError, TypeError, MemoryError, RuntimeError),
+    *(
+        OSError,
+        ValueError,
+        SyntaxError,
+        EOFError,
+        KeyError,
+        IndexError,
+        TypeError,
+        MemoryError,
+        RuntimeError,
+        OverflowError,
+    ),
     *(struct.error, zlib.error, lzma.LZMAError, zipfile.BadZipFile),
 )
 """What libraries raise over damaged files."""
@@ -220,9 +231,12 @@ def _npz(path: Path, member: str | None, part: Part | None) -> Pixels:
         with archive.open(info) as stream:
             shape, fortran, dtype = _npy_header(stream)
             header = stream.tell()
-            _checked(path, place, shape, dtype, info.file_size - header)
-            if part is None and info.compress_type == zipfile.ZIP_STORED:
-                start = _data_start(path, info) + header
+            stored = info.compress_type == zipfile.ZIP_STORED
+            start = _data_start(path, info) + header
+            # A member may say that it is longer than the file that it lies in.
+            there = info.file_size - header
+            _checked(path, place, shape, dtype, min(there, path.stat().st_size - start) if stored else there)
+            if part is None and stored:
                 array = np.memmap(path, dtype, "r", start, shape, "F" if fortran else "C")
             else:
                 counted = part is not None and len(shape) == part.rank and not fortran

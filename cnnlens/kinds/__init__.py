@@ -16,13 +16,12 @@ from cnnlens.kinds.table import (
     OPERATORS,
     UNKNOWN,
     activation_named,
-    hands_on,
-    keeps_features,
     kind_of,
-    moves_features,
+    layer_kind,
+    operator_kind,
 )
 
 __all__ = [
     "ACTIVATIONS", "CELLS", "KINDS", "LAYERS", "OPERATIONS", "OPERATORS", "UNKNOWN", "Features", "Kind", "Rounding",
-    "activation_named", "hands_on", "keeps_features", "kind_of", "moves_features",
+    "activation_named", "kind_of", "layer_kind", "operator_kind",
 ]  # fmt: skip

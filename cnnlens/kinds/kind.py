@@ -25,6 +25,7 @@ class Features(Enum):
     ALONE = "each value is treated alike, whatever its place and the others"
     KEPT = "each is where it was, with a vector's entry of its own or beside all others"
     PLACED = "each is where it was, and yet their order matters: to another operand, or to groups of them"
+    RESHAPED = "the same values in the same order, in another shape"
     REORDERED = "they are put in another order, or beside others"
     MIXED = "they are mixed, or there are none"
 
@@ -75,3 +76,19 @@ class Kind:
     torch: str = ""
     module: str = ""
     modules: tuple[str, ...] = ()
+
+    @property
+    def keeps_features(self) -> bool:
+        """Whether each feature of a flattened map is behind the kind where it was before."""
+        return self.features in (Features.ALONE, Features.KEPT, Features.PLACED)
+
+    @property
+    def hands_on(self) -> bool:
+        """Whether the kind takes one map's features in any order, and hands them on in the same."""
+        return self.features in (Features.ALONE, Features.KEPT)
+
+    @property
+    def moves_features(self) -> bool:
+        """Whether the kind computes nothing and puts features of a flattened map elsewhere, or picks some of them."""
+        mixed = self.features is Features.MIXED and self.rounding is Rounding.NONE
+        return mixed or self.features in (Features.RESHAPED, Features.REORDERED)

@@ -13,7 +13,7 @@ from cnnlens.kinds.kind import Features, Kind, Rounding
 __all__ = ["LAYERS"]
 
 NONE, ONCE, EACH, PRODUCTS, OTHER = Rounding
-ALONE, KEPT, PLACED, REORDERED, MIXED = Features
+ALONE, KEPT, PLACED, RESHAPED, REORDERED, MIXED = Features
 
 
 def _row(name: str, rounding: Rounding = OTHER, features: Features = MIXED, aten: str = "", **facts: Any) -> Kind:
@@ -88,10 +88,10 @@ LAYERS: tuple[Kind, ...] = (
     _row("Minimum", NONE, PLACED, "minimum fmin", home="numpy", torch="torch.minimum"),
     _row("Concatenate", NONE, REORDERED, "cat concat concatenate", home="numpy"),
     # --- shapes
-    _row("Flatten", NONE, MIXED, "flatten ravel"),
-    _row("Reshape", NONE, REORDERED, "view _unsafe_view reshape view_copy _reshape_copy unflatten view_as reshape_as "
-         "pixel_shuffle pixel_unshuffle channel_shuffle native_channel_shuffle", home="numpy"),
-    _row("Permute", NONE, REORDERED),
+    _row("Flatten", NONE, RESHAPED, "flatten ravel"),
+    _row("Reshape", NONE, RESHAPED, "view _unsafe_view reshape view_copy _reshape_copy unflatten view_as reshape_as "
+         "pixel_shuffle pixel_unshuffle", home="numpy"),
+    _row("Permute", NONE, REORDERED, "channel_shuffle native_channel_shuffle"),
     _row("RepeatVector", NONE),
     *_ranks("Cropping{n}D", NONE),
     *_ranks("ZeroPadding{n}D", NONE),

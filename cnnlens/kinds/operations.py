@@ -13,7 +13,7 @@ from cnnlens.kinds.kind import Features, Kind, Rounding
 __all__ = ["OPERATIONS"]
 
 NONE, ONCE, EACH, PRODUCTS, OTHER = Rounding
-ALONE, KEPT, PLACED, REORDERED, MIXED = Features
+ALONE, KEPT, PLACED, RESHAPED, REORDERED, MIXED = Features
 
 
 def _row(
@@ -201,10 +201,10 @@ OPERATIONS: tuple[Kind, ...] = (
          "t_copy", NONE, REORDERED),
     _row("Moveaxis", "numpy", "movedim moveaxis", NONE, REORDERED),
     _row("Swapaxes", "numpy", "", NONE, REORDERED),
-    _row("ExpandDims", "numpy", "unsqueeze unsqueeze_copy", NONE, MIXED),
-    _row("Squeeze", "numpy", "squeeze squeeze_copy", NONE, MIXED),
-    _row("Ravel", "numpy", "", NONE, MIXED),
-    _row("BroadcastTo", "numpy", "expand broadcast_to expand_copy expand_as", NONE, MIXED),
+    _row("ExpandDims", "numpy", "unsqueeze unsqueeze_copy", NONE, RESHAPED),
+    _row("Squeeze", "numpy", "squeeze squeeze_copy", NONE, RESHAPED),
+    _row("Ravel", "numpy", "", NONE, RESHAPED),
+    _row("BroadcastTo", "numpy", "expand broadcast_to expand_copy expand_as", NONE, RESHAPED),
     _row("Stack", "numpy", "stack hstack vstack dstack", NONE, REORDERED),
     _row("Unstack", "core", "unbind unbind_copy", NONE, REORDERED),
     _row("Split", "numpy", "chunk unsafe_chunk split unsafe_split split_copy tensor_split", NONE, REORDERED),

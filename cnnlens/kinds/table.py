@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from cnnlens.kinds.kind import Features, Kind, Rounding
+from cnnlens.kinds.kind import Kind
 from cnnlens.kinds.layers import LAYERS
 from cnnlens.kinds.operations import OPERATIONS
 
 __all__ = [
-    "ACTIVATIONS", "CELLS", "KINDS", "OPERATORS", "UNKNOWN", "activation_named", "hands_on", "keeps_features",
-    "kind_of", "moves_features",
+    "ACTIVATIONS", "CELLS", "KINDS", "OPERATORS", "UNKNOWN", "activation_named", "kind_of", "layer_kind",
+    "operator_kind",
 ]  # fmt: skip
 
 KINDS: Mapping[str, Kind] = {name: row for row in (*LAYERS, *OPERATIONS) for name in (row.name, *row.older)}
@@ -31,27 +31,32 @@ UNKNOWN = Kind(name="", weights=None)
 _ALIASES = {"swish": "silu", "hard_swish": "hard_silu", "exp": "exponential", "softmax_v2": "softmax"}
 
 
+_KERAS = ("keras", "tf_keras", "tensorflow")
+
+
 def kind_of(name: str) -> Kind:
-    """Find the row of a layer's kind, of an operation or of one of PyTorch's operators; :data:`UNKNOWN` without one."""
-    return KINDS.get(name) or OPERATORS.get(name) or UNKNOWN
+    """Find the row of a class that is known to be Keras' own; :data:`UNKNOWN` without one."""
+    return KINDS.get(name, UNKNOWN)
+
+
+def layer_kind(name: str, module: str | None) -> Kind:
+    """Find the row of a class in a file, which may be somebody's own under a name of Keras'; :data:`UNKNOWN` then.
+
+    Args:
+        name: The class; ``module``: where the file says that it is from, or None as Keras 2 has it. An operation is one
+            in a module of ``keras.ops`` alone, and a layer of that name elsewhere is its author's.
+    """
+    if module is not None and module.split(".", 1)[0] not in _KERAS:
+        return UNKNOWN
+    row = kind_of(name)
+    return row if row.layer or ".ops" in (module or "") else UNKNOWN
+
+
+def operator_kind(name: str) -> Kind:
+    """Find the row of one of PyTorch's operators, by its name without namespace and overload."""
+    return OPERATORS.get(name, UNKNOWN)
 
 
 def activation_named(name: str) -> str:
     """Give the name that the table has for an activation: Keras had several for some."""
     return _ALIASES.get(name, name)
-
-
-def keeps_features(name: str) -> bool:
-    """Tell whether each feature of a flattened map is behind the kind where it was before."""
-    return kind_of(name).features in (Features.ALONE, Features.KEPT, Features.PLACED)
-
-
-def moves_features(name: str) -> bool:
-    """Tell whether the kind puts features of a flattened map elsewhere, or picks some of them, and computes nothing."""
-    row = kind_of(name)
-    return row.features is Features.REORDERED or (row.features is Features.MIXED and row.rounding is Rounding.NONE)
-
-
-def hands_on(name: str) -> bool:
-    """Tell whether the kind takes one map's features in any order, and hands them on in the same."""
-    return kind_of(name).features in (Features.ALONE, Features.KEPT)

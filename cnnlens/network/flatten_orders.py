@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from cnnlens.kinds import keeps_features, moves_features
-from cnnlens.network.graph import Layer, Ref
+from cnnlens.kinds import Features, Kind
+from cnnlens.network.graph import Layer, Ref, Shape
 from cnnlens.network.weight import Weight
 
 __all__ = ["DIFFERENT_ORDERS", "FlattenOrders", "lost_order", "reads_features"]
@@ -28,6 +28,7 @@ class FlattenOrders:
     def __init__(self) -> None:
         self._known: dict[Ref, Sizes] = {}
         self._lost: dict[Ref, str] = {}
+        self._spread: set[Ref] = set()
 
     def of(self, ref: Ref) -> Sizes | None:
         """Give the sizes of the map that ``ref`` was; None where it was none, or where its order is lost."""
@@ -52,27 +53,37 @@ class FlattenOrders:
         if ref in self._lost:
             self._lost[made] = self._lost[ref]
 
-    def follow(self, layer: Layer, kind: str, refs: Iterable[Ref], made: Ref, alike: bool) -> bool:
+    def follow(
+        self, layer: Layer, kind: Kind, operands: Iterable[tuple[Ref, Shape | None]], made: Ref, after: Shape
+    ) -> bool:
         """Note what a call makes of its operands' orders; tell whether it hands them on, lost ones too.
 
         Args:
-            layer: The layer, for the sentence; ``kind``: the name that the table of kinds has for what it does.
-            refs: The operands that have features; what is spread over all features of another has none.
-            made: What comes out; ``alike``: whether it has the shape of what goes in.
+            layer: The layer, for the sentence; ``kind``: what it does.
+            operands: The tensors that it takes, with their shapes; ``made``: what comes out, of the shape ``after``.
         """
-        refs = list(refs)
+        # A tensor that is brought into the shape of another has values of the first alone.
+        operands = list(operands)[: 1 if kind.features is Features.RESHAPED else None]
+        # One value for all features of an example has no order, wherever it is spread to.
+        refs = [ref for ref, shape in operands if (shape or (1,))[-1] != 1 and ref not in self._spread]
+        alike = bool(operands) and (operands[0][1] or ())[1:] == after[1:]
+        if not refs:
+            if kind.keeps_features or kind.features is Features.RESHAPED:
+                self._spread.add(made)
+            return True
         orders = {self._known.get(ref) for ref in refs}
         lost = self.lost(refs)
-        keeps = alike and (layer.container or keeps_features(kind))
-        moves = not keeps and moves_features(kind)
+        keeps = alike and (layer.container or kind.keeps_features or kind.features is Features.RESHAPED)
+        moves = not keeps and kind.moves_features
         if moves and orders - {None}:
-            lost = f"{layer.shown} moves the features of a flattened map"
+            does = "reshapes" if kind.features is Features.RESHAPED else "moves"
+            lost = f"{layer.shown} {does} the features of a flattened map"
         elif keeps and len(orders) > 1:
             others = "others of no known order" if None in orders else "those of a map of another shape"
             lost = f"{layer.shown} joins the features of a flattened map and {others}"
         if lost is not None and (keeps or moves):
             self._lost[made] = lost
-        elif keeps and orders and None not in orders:
+        elif keeps and None not in orders:
             self._known[made] = next(order for order in orders if order is not None)
         return keeps or moves
 

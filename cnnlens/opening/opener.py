@@ -53,6 +53,8 @@ def open(
         ...
     cnnlens.errors.FileRefusedError: nowhere.keras: no such file; check the path; there are none
     """
+    if isinstance(source, Network) and (config is not None or example is not None):
+        raise CnnlensError(f"{source!r} is open already: a config and an example are for what is not")
     return network_given(source, example=example, config=config)[0]
 
 

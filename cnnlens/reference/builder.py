@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cnnlens.errors import UnsupportedLayerError
-from cnnlens.kinds import kind_of
+from cnnlens.kinds import layer_kind
 from cnnlens.reference.bare.ops import build_bare, is_bare
 from cnnlens.reference.bare.table import OPERATIONS
 from cnnlens.reference.keras import activations as _activations
@@ -75,8 +75,9 @@ def build(kind: str, module: str | None, config: Mapping[str, Any], keras_versio
     if operation is not None:
         return operation
     shown = printable(kind)
-    if not bare and kind_of(kind).name in REFUSED:
-        raise UnsupportedLayerError(f"{shown}: {REFUSED[kind_of(kind).name]}")
+    row = layer_kind(kind, module)
+    if not bare and row.name in REFUSED:
+        raise UnsupportedLayerError(f"{shown}: {REFUSED[row.name]}")
     if bare:
         raise UnsupportedLayerError(f"the reference has no op {shown}; {nearest(kind, OPERATIONS)}")
     where = f" of {printable(module)}" if module and not module.startswith("keras") else ""

@@ -184,7 +184,9 @@ class _BehindFlatten(nn.Module):
     [
         (lambda flat: torch.sin(flat) * 2 + flat.mean(1, keepdim=True), 24, ""),
         (lambda flat: torch.cat([flat, flat], 1), 48, "'cat' (cat) moves the features of a flattened map"),
-        (lambda flat: flat.unsqueeze(1).squeeze(1), 24, "'unsqueeze' (unsqueeze) moves the features"),
+        (lambda flat: flat.unsqueeze(1).squeeze(1), 24, "'unsqueeze' (unsqueeze) reshapes the features"),
+        (lambda flat: torch.flatten(flat.view(flat.size(0), -1), 1), 24, ""),
+        (lambda flat: nn.functional.normalize(flat), 24, ""),
         (None, 24, "'add' (add) joins the features of a flattened map and others of no known order"),
     ],
 )

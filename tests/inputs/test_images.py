@@ -404,6 +404,10 @@ HOSTILE = {
     "npz that declares more": (zipped("x.npy", HUGE + b"\0" * 64), "bytes, but"),
     "npz bomb": (zipped("x.npy", npy(GREY), 0xF0000000), "cannot hold the"),
     "npz stored bomb": (zipped("x.npy", npy(GREY), 0xF0000000, zipfile.ZIP_STORED), "damaged|declares|bytes"),
+    "npz longer than its file": (
+        zipped("x.npy", npy_header("|u1", (0x7FF00000, 1, 1)), 0x7FF00080, zipfile.ZIP_STORED),
+        "declares .* bytes, but",
+    ),
     "idx of labels": (idx(np.arange(9, dtype=np.uint8)), "labels"),
     "idx cut short": (idx(GREY)[:-1], "bytes, but"),
     "idx with more behind": (idx(GREY) + b"x", "bytes, but"),

@@ -7,28 +7,32 @@ from typing import Any
 import numpy as np
 import pytest
 
+from cnnlens.files.keras.inner import inner_layers
 from cnnlens.files.keras.network import keras_network
+from cnnlens.files.keras.variables import declare
 from cnnlens.files.memory import MemoryModel
-from cnnlens.kinds import hands_on, keeps_features
+from cnnlens.kinds import UNKNOWN, kind_of, layer_kind, operator_kind
 from cnnlens.network.network import Network
 
 
 @pytest.mark.parametrize("kind", ["Gelu", "Elu", "Selu", "LeakyRelu", "HardSigmoid", "HardSilu", "Softplus", "Softmax"])
 def test_a_bare_activation_keeps_and_hands_on_the_features(kind: str) -> None:
-    assert keeps_features(kind)
-    assert hands_on(kind)
+    assert kind_of(kind).keeps_features
+    assert kind_of(kind).hands_on
 
 
 @pytest.mark.parametrize("kind", ["Add", "Multiply", "add", "mul"])
 def test_what_merges_keeps_features_yet_does_not_take_any_order(kind: str) -> None:
-    assert keeps_features(kind)
-    assert not hands_on(kind)
+    row = operator_kind(kind) if kind.islower() else kind_of(kind)
+    assert row.keeps_features
+    assert not row.hands_on
 
 
 @pytest.mark.parametrize("kind", ["Flatten", "Reshape", "Concatenate", "Dense", "Flip", "Cumsum", "cat", "unheard_of"])
 def test_what_moves_features_keeps_none(kind: str) -> None:
-    assert not keeps_features(kind)
-    assert not hands_on(kind)
+    row = operator_kind(kind) if kind.islower() else kind_of(kind)
+    assert not row.keeps_features
+    assert not row.hands_on
 
 
 # -- a Dense behind a flattened map ------------------------------------------------------------------------------------
@@ -113,7 +117,7 @@ def test_an_axis_that_comes_and_goes_loses_the_order_and_says_so() -> None:
     net = network(image("i", 4, 3, 2), flatten("flat", "i"),
                   entry("ExpandDims", "x", "flat", module="keras.src.ops.numpy", axis=1),
                   entry("Squeeze", "y", "x", module="keras.src.ops.numpy", axis=1), dense("d", "y"))  # fmt: skip
-    assert "'x' (ExpandDims) moves the features of a flattened map" in notes(net)
+    assert "'x' (ExpandDims) reshapes the features of a flattened map" in notes(net)
 
 
 def test_a_factor_for_all_features_keeps_the_order_and_features_of_no_order_lose_it() -> None:
@@ -147,3 +151,29 @@ def test_nothing_is_noted_where_no_map_was_flattened() -> None:
     net = network(image("i", 24), image("j", 24), entry("Add", "x", "i", "j"), dense("d", "x"))
     assert not notes(net)
     assert np.array_equal(net["d"].kernel.to("torch"), KERNEL.T)  # type: ignore[union-attr]
+
+
+def test_a_shape_that_stays_the_same_keeps_the_order() -> None:
+    net = network(image("i", 4, 3, 2), flatten("flat", "i"), flatten("again", "flat"),
+                  entry("Reshape", "x", "again", target_shape=[24]), dense("d", "x"))  # fmt: skip
+    assert np.array_equal(net["d"].kernel.to("torch"), TURNED)  # type: ignore[union-attr]
+    assert not notes(net)
+
+
+@pytest.mark.parametrize("kind", ["Copy", "Clip", "GroupNormalization", "clone", "view", "Gelu", "Scatter", "lstm"])
+def test_a_layer_of_somebodys_own_is_no_kind_of_keras_by_its_name(kind: str) -> None:
+    """Nor where a Keras 2 file names no module: an operation has one in ``keras.ops``, an operator is PyTorch's."""
+    assert layer_kind(kind, "mine.layers") is UNKNOWN
+    assert (layer_kind(kind, None) is UNKNOWN) == (kind != "GroupNormalization")
+    own = entry(kind, "x", "flat", module="mine.layers")
+    own["build_config"] = {"input_shape": [None, 24]}
+    net = network(image("i", 4, 3, 2), flatten("flat", "i"), own, dense("d", "x"))
+    assert np.array_equal(net["d"].kernel.to("torch"), KERNEL.T)  # type: ignore[union-attr]
+    assert "moves" not in notes(net)
+
+
+def test_arrays_of_somebodys_own_layer_are_not_named_by_an_operator() -> None:
+    for name in ("conv2d", "linear", "Mish", "Copy", "layer_norm"):
+        assert declare({"class_name": name, "module": "mine", "config": {}}).names is None
+        assert declare({"class_name": name, "config": {}}).names is None
+    assert not inner_layers({"class_name": "lstm", "config": {"units": 3}})

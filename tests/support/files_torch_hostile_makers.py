@@ -527,6 +527,9 @@ refused_safetensors(
     "a tensor behind the end", "the tensors end after 60 bytes, the file after 40", {"a": entry()}, ELEMENTS[:40]
 )
 refused_safetensors("another size", "shape (5, 4) of F32 takes 80 bytes, it has 60", {"a": entry(shape=(5, 4))})
+refused_safetensors(
+    "sizes beside a zero that overflow", "is beyond any memory", {"a": entry(0, 0, (1 << 40, 1 << 40, 0))}, b""
+)
 refused_safetensors("a size that overflows", "takes 0 bytes", {"a": entry(shape=(1 << 62, 1 << 62, 0))})
 refused_safetensors("a negative size", "no sizes", {"a": entry(shape=(-5, -3))})
 refused_safetensors("a size of 2**70", "no sizes", {"a": entry(shape=(1 << 70, 3))})

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from cnnlens.conversion.to_keras.call_site import operator_name
 from cnnlens.conversion.to_keras.value import channels_last, identity
-from cnnlens.kinds import Features, kind_of
+from cnnlens.kinds import Features, operator_kind
 from cnnlens.network.graph import Call, Ref
 from cnnlens.network.network import Network
 
@@ -58,7 +58,7 @@ class Consumers:
         name, _ = operator_name(call.layer.entry)
         if name in ("linear", "addmm"):
             return call.refs == (ref,)
-        row = kind_of(name)
+        row = operator_kind(name)
         # A vector with an entry for each feature can be put in any order.
         told_apart = row.name in ("BatchNormalization", "PReLU")
         known = row.features is Features.ALONE or told_apart

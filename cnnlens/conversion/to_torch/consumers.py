@@ -7,7 +7,7 @@ else needs Keras' order, and the map is then turned before it is flattened.
 from __future__ import annotations
 
 from cnnlens.conversion.to_torch.scopes import Scope, ScopeInput, Source, sources
-from cnnlens.kinds import hands_on
+from cnnlens.kinds import layer_kind
 from cnnlens.network.graph import Ref
 
 __all__ = ["keeps_flat"]
@@ -26,6 +26,6 @@ def keeps_flat(scope: Scope, source: Source) -> bool:
                 return False
         elif item.layer.kind == "Dense":
             continue
-        elif not hands_on(item.layer.kind) or not keeps_flat(scope, Ref(item.name)):
+        elif not layer_kind(item.layer.kind, item.layer.module).hands_on or not keeps_flat(scope, Ref(item.name)):
             return False
     return True

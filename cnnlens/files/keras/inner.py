@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cnnlens.files.jsontext import entries, mapping, text
-from cnnlens.kinds import kind_of
+from cnnlens.kinds import layer_kind
 from cnnlens.reference.keras.names import base_class, numbered, snake_case
 
 __all__ = ["Inner", "inner_layers"]
@@ -36,7 +36,7 @@ _ATTENTION_PROJECTIONS = (
 def inner_layers(entry: Mapping[str, Any]) -> list[Inner]:
     """List the layers that a wrapper, a recurrent or an attention layer holds, by attribute; no models."""
     kind, config = base_class(entry), mapping(entry.get("config"))
-    cell = kind_of(kind).cell
+    cell = layer_kind(kind, None).cell
     if cell:
         # Keras 2 and 3 call the cell of each ConvLSTM alike.
         name = snake_case(re.sub(r"LSTM\dD", "LSTM", cell))

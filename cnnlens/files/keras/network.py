@@ -18,7 +18,7 @@ from cnnlens.files.keras.graph import Graph, GraphError, LayerSpec, NodeSpec, la
 from cnnlens.files.keras.kinds import guess_kind
 from cnnlens.files.keras.operations import WeightFile, make_operation, refusing, unpacker, version_tuple
 from cnnlens.files.keras.weights import TRANSPARENT, geometry_of, owners, weight_of
-from cnnlens.kinds import keeps_features, kind_of
+from cnnlens.kinds import layer_kind
 from cnnlens.layout import Geometry
 from cnnlens.network.flatten_orders import DIFFERENT_ORDERS, FlattenOrders, lost_order, reads_features
 from cnnlens.network.graph import CONFIG_ERRORS, Call, Layer, Ref, Shape, canonical_axes, find_refs, map_refs
@@ -310,9 +310,10 @@ class _Builder:
             elif all(size is not None for size in sizes) and (kind == "Flatten" or last):
                 self.flattened.flatten(made, cast("tuple[int, ...]", sizes))
             return None
-        flat = [ref for ref in refs if (self._shape(ref) or (1,))[-1] != 1]
-        handed_on = self.flattened.follow(call.layer, kind, flat, made, before == after)
-        lost = self.flattened.lost(flat)
+        operands = [(ref, self._shape(ref)) for ref in refs]
+        row = layer_kind(kind, node.layer.module)
+        handed_on = self.flattened.follow(call.layer, row, operands, made, after)
+        lost = self.flattened.lost(refs)
         if lost is not None and not handed_on:
             self.unordered.setdefault(node.layer.path, lost)
         return self.flattened.of(first)
@@ -321,7 +322,11 @@ class _Builder:
         """Tell whether a map lies as its convolution or its input laid it: behind a Permute nobody knows its axes."""
         if call.layer.kind == "InputLayer" or call.layer.config.get("data_format") == "channels_last":
             return True
-        return bool(call.refs) and keeps_features(call.layer.kind) and all(ref.call in self.laid for ref in call.refs)
+        return (
+            bool(call.refs)
+            and layer_kind(call.layer.kind, call.layer.module).keeps_features
+            and all(ref.call in self.laid for ref in call.refs)
+        )
 
     def _refuse_masks(self) -> None:
         """Layers that act on a mask are not computed rightly without one, so behind a mask they are refused by name."""
@@ -329,7 +334,7 @@ class _Builder:
         for call in self.calls:
             behind = any(ref.call in masked for ref in call.refs)
             makes = call.layer.kind == "Masking" or bool(call.layer.config.get("mask_zero"))
-            if behind and kind_of(call.layer.kind).takes_masks:
+            if behind and layer_kind(call.layer.kind, call.layer.module).takes_masks:
                 call.layer.make_operation = refusing("it acts on the mask made before it, which the reference has not")
                 call.layer.__dict__.pop("operation", None)  # made before, for its shapes
             if makes or (behind and call.layer.kind != "Flatten"):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cnnlens.files.jsontext import integer, mapping, text
-from cnnlens.kinds import CELLS, LAYERS, kind_of
+from cnnlens.kinds import CELLS, LAYERS, kind_of, layer_kind
 from cnnlens.reference.keras.names import base_class, snake_case
 
 __all__ = ["RULES", "Declared", "contradiction", "declare", "is_bare_op", "names_by_group", "quantisation_mode"]
@@ -251,10 +251,11 @@ RULES: Mapping[str, Rule] = {
 def declare(entry: Mapping[str, Any]) -> Declared:
     """Read what a layer's entry in the config says about its own arrays (not those of layers inside it)."""
     kind = base_class(entry)
-    row = kind_of(kind)
-    rule = RULES.get(row.name or kind)
+    module = entry.get("module")
+    rule = RULES.get(layer_kind(kind, None).name or kind)
     if rule is not None:
         return rule(mapping(entry.get("config")))
+    row = layer_kind(kind, module if isinstance(module, str) else None)
     return Declared(() if row.cell else row.weights, {})
 
 

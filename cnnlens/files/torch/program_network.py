@@ -20,6 +20,7 @@ from cnnlens.files.torch.program_entries import Entry, entry_of, settings
 from cnnlens.files.torch.program_inplace import straightened
 from cnnlens.files.torch.program_modules import Instance, build_tree, is_filler, leaves
 from cnnlens.files.torch.weights import argument_kinds, geometry_of_entry, torch_weight, unused_layers
+from cnnlens.kinds import operator_kind
 from cnnlens.network.flatten_orders import DIFFERENT_ORDERS, FlattenOrders, lost_order, reads_features
 from cnnlens.network.graph import Call, Layer, Ref, Shape, Source
 from cnnlens.network.network import Network
@@ -247,9 +248,9 @@ class _Builder:
                 channels, *spatial = cast("tuple[int, ...]", before[1:])
                 self.flattened.flatten(Ref(call.name), (*spatial, channels))
             return None
-        flat = [ref for ref in refs if (self.shapes[ref] or (1,))[-1] != 1]
-        handed_on = self.flattened.follow(call.layer, op, flat, Ref(call.name), before[1:] == after[1:])
-        made.unordered = made.unordered or ("" if handed_on else self.flattened.lost(flat) or "")
+        operands = [(ref, self.shapes[ref]) for ref in refs]
+        handed_on = self.flattened.follow(call.layer, operator_kind(op), operands, Ref(call.name), after)
+        made.unordered = made.unordered or ("" if handed_on else self.flattened.lost(refs) or "")
         return self.flattened.of(refs[0])
 
     def _layer(

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from cnnlens import layout
 from cnnlens.errors import CnnlensError
-from cnnlens.kinds import kind_of
+from cnnlens.kinds import operator_kind
 from cnnlens.layout import Geometry
 from cnnlens.network.graph import Layer
 from cnnlens.network.weight import Stored, Weight
@@ -22,7 +22,7 @@ __all__ = ["argument_kinds", "geometry_of_entry", "torch_weight", "unused_layers
 
 def argument_kinds(op: str, arguments: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
     """Find the kind and role of each array that an operator takes, by the array's name in its layer."""
-    row = kind_of(op)
+    row = operator_kind(op)
     kind, roles = row.name, layout.roles_in("torch", row.name)
     named = {argument: cast("dict[str, Any]", value) for argument, value in arguments.items() if _is_weight(value)}
     found = {str(value["weight"]): (kind, roles[name]) for name, value in named.items() if name in roles}

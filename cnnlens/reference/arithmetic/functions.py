@@ -439,6 +439,9 @@ def parametric_activation(name: str, settings: Mapping[str, Any]) -> Activation:
         build = _SETTABLE[name]
         known = {**ACTIVATIONS[name].settings, **settings} if name in ACTIVATIONS else settings
         wanted = inspect.signature(build).parameters
+        lacking = [key for key, one in wanted.items() if one.default is one.empty and key not in known]
+        if lacking:
+            raise UnsupportedLayerError(f"{name} needs a {lacking[0]}")
         return Activation(name, build(**{key: value for key, value in known.items() if key in wanted}))
     axis = settings.get("axis", -1)
     if name == "glu":

@@ -120,9 +120,12 @@ def _stated(site: CallSite, x: Value, operation: Normalization, change: Callable
 def by_vectors(site: CallSite) -> Value:
     """Write the expression of the kind's row: its vectors are spread over the input as NumPy spreads them."""
     x, row = site.x, kind_of(site.kind)
-    stored = row.weights if row.weights and set(row.weights) <= set(site.weights.roles) else site.weights.roles
+    roles, wanted = site.weights.roles, row.weights or ()
+    stored = wanted if set(wanted) <= set(roles) else roles[: len(wanted)]
+    if len(stored) < len(wanted):
+        raise site.refuse(f"it has {len(stored)} of the arrays {', '.join(wanted)}")
     vectors: dict[str, str] = {}
-    for name, role in zip(row.weights or (), stored, strict=True):
+    for name, role in zip(wanted, stored, strict=True):
         turned = spread(x, np.zeros(site.weights.shape(role), np.int8)).shape
         entry = site.weights.entry(role, lambda array: spread(x, array))
         vectors[name] = site.parameter(turned, entry, suffix=name if len(stored) > 1 else "")
