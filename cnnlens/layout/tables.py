@@ -98,14 +98,13 @@ class Row:
 
 _CONV = {"torch": "weight", "flax": "kernel", "onnx": "W"}
 _BIAS = {"torch": "bias", "flax": "bias", "onnx": "B"}
-_NORM_NAMES = {
+NORMAL_NAMES: Mapping[str, Mapping[str, str]] = {
     "gamma": {"torch": "weight", "flax": "scale", "onnx": "scale"},
     "scale": {"torch": "weight", "flax": "scale", "onnx": "scale"},
     "beta": {"torch": "bias", "flax": "bias", "onnx": "B"},
     "moving_mean": {"torch": "running_mean", "flax": "mean", "onnx": "input_mean"},
     "moving_variance": {"torch": "running_var", "flax": "var", "onnx": "input_var"},
 }
-NORMAL_NAMES: Mapping[str, Mapping[str, str]] = _NORM_NAMES
 """What the frameworks call a normalisation layer's vectors, by their Keras names."""
 
 _ONE_ARRAY_A_GATE = Absent("one array for each gate (ii, if, ig, io and hi, hf, hg, ho in an LSTM cell), not one array")

@@ -399,11 +399,11 @@ def canonical_axes(shape: Shape, channel_axis: int) -> Shape:
 
 def convolutions(network: Graph) -> list[Layer]:
     """List the layers whose kernels have spatial axes, in the network's order."""
-    return [layer for layer in network.layers if any(_is_spatial(weight) for weight in layer.stored.values())]
-
-
-def _is_spatial(weight: Weight) -> bool:
-    return weight.is_kernel and len(weight.canonical_shape) > 2
+    return [
+        layer
+        for layer in network.layers
+        if any(one.is_kernel and len(one.canonical_shape) > 2 for one in layer.stored.values())
+    ]
 
 
 def rescales(network: Graph) -> bool:

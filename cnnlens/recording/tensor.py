@@ -63,7 +63,7 @@ class Recorded:
             raise FileRefusedError(path, where, f"is no array that can be read ({printable(error)})", _AGAIN) from None
         if not self.shape or self.shape[0] != count:
             raise FileRefusedError(path, where, f"has the shape {self.shape} for {count} inputs", _AGAIN)
-        chunk = _chunk_shape(metadata)
+        chunk = tuple(metadata["chunk_grid"]["configuration"]["chunk_shape"])
         if self._plain_key is not None and chunk != (batch, *self.shape[1:]):
             self._plain_key = None  # somebody chunked it otherwise
         self._row = math.prod(self.shape[1:]) * self.dtype.itemsize
@@ -268,7 +268,3 @@ def _separator(encoding: Any) -> str | None:
         return None
     separator = encoding.get("configuration", {}).get("separator", "/")
     return separator if separator in ("/", ".") else None
-
-
-def _chunk_shape(metadata: Mapping[str, Any]) -> tuple[Any, ...]:
-    return tuple(metadata["chunk_grid"]["configuration"]["chunk_shape"])

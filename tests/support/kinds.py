@@ -63,9 +63,8 @@ def computed(row: Kind) -> str:
 
 def in_torch(row: Kind) -> str:
     """How a kind of Keras' is written in PyTorch."""
-    reason = rules.refusal(row.name)
-    if reason:
-        return f"({reason})"
+    if row.name in rules.REFUSED:
+        return f"({rules.REFUSED[row.name]})"
     if row.torch:
         return f"`{row.torch}`"
     if rules.is_known(row.name):

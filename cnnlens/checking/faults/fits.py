@@ -247,7 +247,7 @@ def _outputs(problem: Problem) -> Iterator[Hypothesis]:
     where = "outputs are" if problem.whole else f"{channels(problem.faulty)}: outputs are"
     if np.isfinite(plain).all():
         middle = float(np.median(plain))
-        for value in (_rounded(middle), middle) if _enough(output, 3) else (_rounded(middle),):
+        for value in (_rounded(middle), middle) if np.count_nonzero(output) >= 3 else (_rounded(middle),):
             if value not in (0.0, 1.0):
                 view = view_of(np.full(plain.shape, value), np.zeros(plain.shape))
                 yield Hypothesis(f"{where} {number(value)} times the reference", view=view, narrow=False)
@@ -261,10 +261,6 @@ def _outputs(problem: Problem) -> Iterator[Hypothesis]:
         if np.all(np.abs(slope - 1) < 1e-6):
             text = f"{where} the reference plus {shift[place]:.6g}"
         yield Hypothesis(text, view=view_of(slope, shift), narrow=False)
-
-
-def _enough(output: Array, least: int) -> bool:
-    return int((output != 0).sum()) >= least
 
 
 def _line(output: Array, expected: Array, scale: Array, *, shifted: bool = True) -> tuple[Array, Array]:

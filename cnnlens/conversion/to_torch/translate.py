@@ -220,7 +220,7 @@ class _ModelWriter:
             kind=layer.kind,
             config=layer.config,
             version=self.version,
-            operation=rules.operation_of(layer),
+            operation=layer.operation,
             name=layer.path[-1] if layer.path else layer.name,
             key=layer.name,
             args=args,
@@ -235,7 +235,7 @@ class _ModelWriter:
             keeps_flat=lambda: keeps_flat(self.scope, Ref(item.name)),
             nested=self._wrapped,
         )
-        return rules.convert(site, layer)
+        return rules.convert(site)
 
     def _seen(self, layer: Layer) -> Shape | None:
         """The shape of a layer's first input over all its calls."""

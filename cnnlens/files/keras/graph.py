@@ -108,10 +108,6 @@ def _body(entry: Mapping[str, Any]) -> dict[str, Any] | None:
     return None
 
 
-def _is_functional(body: Mapping[str, Any]) -> bool:
-    return "input_layers" in body and "output_layers" in body
-
-
 def _refs(structure: Any) -> Iterator[Ref]:
     if isinstance(structure, Ref):
         yield structure
@@ -153,7 +149,7 @@ class _GraphReader:
         if body is None:
             raise GraphError(f"the nested model '{printable('/'.join(path))}' lists no layers")
         layers = self._layer_specs(cast("list[Any]", body["layers"]), path)
-        if _is_functional(body):
+        if "input_layers" in body and "output_layers" in body:
             return self._functional(body, layers, path, prefix, tensors)
         return self._sequential(body, layers, path, prefix, tensors)
 

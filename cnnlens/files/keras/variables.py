@@ -221,10 +221,6 @@ def _attention(config: Config) -> Declared:
     return Declared(tuple(names), {})
 
 
-def _additive_attention(config: Config) -> Declared:
-    return Declared(("scale",) if _flag(config, "use_scale") else (), {})
-
-
 RULES: Mapping[str, Rule] = {
     **{f"Conv{rank}D": _conv(rank) for rank in (1, 2, 3)},
     **{f"Conv{rank}DTranspose": _conv_transpose(rank) for rank in (1, 2, 3)},
@@ -244,7 +240,7 @@ RULES: Mapping[str, Rule] = {
     **{f"ConvLSTM{rank}DCell": _conv_lstm_cell(rank) for rank in (1, 2, 3)},
     "ConvLSTMCell": _conv_lstm_cell(None),
     "Attention": _attention,
-    "AdditiveAttention": _additive_attention,
+    "AdditiveAttention": lambda config: Declared(("scale",) if _flag(config, "use_scale") else (), {}),
 }
 
 

@@ -75,12 +75,8 @@ def _binary(args: Arguments) -> Translation:
     alpha = args.get("alpha", 1)
     if args.name in ("div", "divide") and args.get("rounding_mode") is not None:
         down = args.get("rounding_mode") == "floor"
-        return binary(args, "FloorDivide", np.floor_divide if down else _truncated, args.main, second)
+        return binary(args, "FloorDivide", np.floor_divide if down else lambda a, b: np.trunc(a / b), args.main, second)
     return binary(args, kind, function, args.main, second, alpha)
-
-
-def _truncated(a: Any, b: Any) -> Any:
-    return np.trunc(a / b)
 
 
 @aten("rsub")

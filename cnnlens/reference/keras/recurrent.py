@@ -95,16 +95,14 @@ def _flat(states: Any) -> Iterator[Any]:
     """Arrays, or shapes, in nested lists."""
     if states is None:
         return
-    leaf = isinstance(states, np.ndarray) or (isinstance(states, tuple) and not _holds_states(cast("Any", states)))
+    leaf = isinstance(states, np.ndarray) or (
+        isinstance(states, tuple) and not any(isinstance(one, np.ndarray | list | tuple) for one in cast("Any", states))
+    )
     if leaf:
         yield states
         return
     for state in cast("Sequence[Any]", states):
         yield from _flat(state)
-
-
-def _holds_states(states: Sequence[Any]) -> bool:
-    return any(isinstance(one, np.ndarray | list | tuple) for one in states)
 
 
 _MERGES: Mapping[str, Callable[[Array, Array], Array]] = {

@@ -18,12 +18,10 @@ from cnnlens.conversion.to_torch.rules import shaping as _shaping
 from cnnlens.conversion.to_torch.rules import transposed as _transposed
 from cnnlens.conversion.to_torch.rules import wrappers as _wrappers
 from cnnlens.errors import UnsupportedLayerError
-from cnnlens.network.graph import Layer
-from cnnlens.reference import Operation
 from cnnlens.reference.bare.ops import BareOperation, KerasTwoOperation
 from cnnlens.text import printable
 
-__all__ = ["REFUSED", "convert", "operation_of"]
+__all__ = ["REFUSED", "convert", "is_known"]
 
 # Importing a module registers its kinds.
 _MODULES = (
@@ -37,26 +35,12 @@ _CONV_LSTM = "PyTorch has no convolutional LSTM"
 REFUSED: dict[str, str] = {f"ConvLSTM{rank}D": _CONV_LSTM for rank in (1, 2, 3)}
 
 
-def refusal(kind: str) -> str:
-    """Say why PyTorch cannot have a kind; empty where it can, or where nobody has tried."""
-    return REFUSED.get(kind, "")
-
-
 def is_known(kind: str) -> bool:
     """Tell whether there is code for a layer of this kind, or for an operation of this name."""
     return kind in RULES or bare.is_known(kind)
 
 
-def operation_of(layer: Layer) -> Operation:
-    """Ask the reference for its reading of the layer's configuration.
-
-    Raises:
-        UnsupportedLayerError: the reference has none, and then nothing could check what was converted.
-    """
-    return layer.operation
-
-
-def convert(site: CallSite, layer: Layer | None = None) -> Results:
+def convert(site: CallSite) -> Results:
     """Write the layer's code through ``site``.
 
     Raises:

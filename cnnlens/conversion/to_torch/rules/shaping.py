@@ -93,15 +93,11 @@ def reshaped(site: CallSite, x: Value, shape: Shape, wanted: Sequence[int]) -> V
         return _ones_moved(x, shape, site.axis)
     x = x.keras()
     sizes = [size if size is not None else want for size, want in zip(shape[1:], wanted[1:], strict=True)]
-    first = "-1" if -1 not in sizes else f"{_base(x)}.shape[0]"
+    first = "-1" if -1 not in sizes else x.text.split(".")[0].split("[")[0] + ".shape[0]"
     numbers = ", ".join([first, *(str(size) for size in sizes)])
     if x.rank > 2 and not x.text.isidentifier():
         site.note("reshape", "Keras reshapes in its own order of the axes, channels last.", "In Keras' order of axes.")
     return Value(f"{x.text}.reshape({numbers})", shape, tuple(range(len(shape))), site.axis)
-
-
-def _base(x: Value) -> str:
-    return x.text.split(".")[0].split("[")[0]
 
 
 def _only_ones(before: Shape, after: Shape) -> bool:
