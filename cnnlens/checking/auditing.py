@@ -10,14 +10,15 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from cnnlens.checking.evidence import Block
 from cnnlens.checking.finding import Verdict
-from cnnlens.checking.verdict import Audit, Block, audit_blocks
+from cnnlens.checking.verdict import Audit, audit_blocks
 from cnnlens.errors import UnsupportedLayerError
 from cnnlens.network.graph import Call, Ref, map_refs
 from cnnlens.network.network import Network
 from cnnlens.text import printable
 
-__all__ = ["Recorded", "audit_recording", "audited_calls", "audited_inputs", "counted", "recorded_ref"]
+__all__ = ["Recorded", "audit_recording", "audited_calls", "audited_inputs", "recorded_ref"]
 
 _FILLED = ("zeros", "ones", "new_zeros", "new_ones")  # PyTorch's, of a size that is computed
 _BLOCK = 1 << 23  # numbers of the largest tensor of a call that are read at once
@@ -62,8 +63,8 @@ def audit_recording(
         now = time.monotonic()
         if progress is not None and now - said > _SAY_EVERY:
             said, left = now, (now - began) * (len(calls) - number - 1) / (number + 1)
-            progress(f"audited {number + 1} of {len(calls)} layers on {counted(len(inputs), recording.count)} inputs, "
-                     f"about {left:.0f} s left")  # fmt: skip
+            inputs_said = f"{len(inputs):,} input{'s' * (len(inputs) != 1)}"
+            progress(f"audited {number + 1} of {len(calls)} layers on {inputs_said}, about {left:.0f} s left")
 
 
 def audited_inputs(count: int, sample: int | None) -> NDArray[np.int64]:
@@ -71,11 +72,6 @@ def audited_inputs(count: int, sample: int | None) -> NDArray[np.int64]:
     if sample is None or sample >= count:
         return np.arange(count)
     return np.unique(np.linspace(0, count - 1, sample).round().astype(np.int64))
-
-
-def counted(some: int, count: int) -> str:
-    """Write ``8`` where all were audited, else ``2 of 8``."""
-    return f"{some:,}" if some == count else f"{some:,} of {count:,}"
 
 
 def _audit(

@@ -18,7 +18,7 @@ from cnnlens.checking.noise.linear import fan_in, product, winograd
 from cnnlens.checking.noise.propagation import inner_loss, propagate
 from cnnlens.reference.operation import LinearOperation
 
-__all__ = ["FLOOR", "Prediction", "errors", "floor_of", "predict", "ratios", "spread_of", "terms_of"]
+__all__ = ["FLOOR", "Prediction", "errors", "floor_of", "predict", "ratios", "selected", "spread_of", "terms_of"]
 
 # Sums of squares below this times 2^20 are lost where float32 flushes its subnormal numbers to zero.
 _TINY = 2.0**-126
@@ -54,6 +54,13 @@ def predict(case: Case, arithmetic: Arithmetic = EXACT, spread: Array | None = N
             # sigmoid(inf) is 1 and no more uncertain than its own rounding; a scale without a number excuses nothing.
             made = replace(made, scale=np.where(np.isfinite(made.scale), made.scale, np.abs(made.low)))
     return made
+
+
+def selected(case: Case) -> Array:
+    """Compute what a layer that only selects, or rounds once, must give bit for bit, in the recording's own dtype."""
+    with np.errstate(all="ignore"):
+        result = np.asarray(case.operation(case.weights, *case.args, **case.kwargs))
+        return result.astype(case.output.dtype, copy=False)
 
 
 def spread_of(case: Case) -> Array | None:

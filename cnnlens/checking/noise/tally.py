@@ -107,15 +107,16 @@ class Tally:
         return bits(self.squares, self.count)
 
     def few_inputs(self, floor: float, steps: int = 1) -> list[int]:
-        """List the inputs that are no rounding, where those are half of all at most; each is ``steps`` examples."""
+        """List the inputs that are no rounding where all others clearly are, and those are half at least; each is
+        ``steps`` examples."""
         sums: dict[int, Array] = {}
         for number, found in self.examples.items():
             sums[number // steps] = sums.get(number // steps, 0) + np.array(found)
-        hit = [
-            number for number, (squares, count) in sums.items()
-            if bits(squares, count) < floor - 1 - 2.2 / max(count, 1) ** 0.5
-        ]  # fmt: skip
-        return hit if 2 * len(hit) <= len(sums) else []
+        each = {number: float(bits(squares, count)) for number, (squares, count) in sums.items() if count}
+        good = min((one for one in each.values() if one >= floor), default=floor)
+        hit = [number for number, one in each.items() if one < floor]
+        apart = all(each[number] < min(good, floor + 3) - 3 for number in hit)
+        return hit if apart and 2 * len(hit) <= len(each) else []
 
     @property
     def slopes(self) -> tuple[Array, Array]:
