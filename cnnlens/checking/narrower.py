@@ -24,6 +24,7 @@ _JUMP = 3.0  # bits that rounding the operands must gain to count as a proof
 # Bits that a trial must gain over all outputs together: a fault would be explained as well with a chance of 2^-24,
 # times the dozen arithmetics that are tried. Where another layer of the run was proved to be in it, 2^-6 will do.
 _PROOF, _PROOF_AGAIN = 24.0, 6.0
+_BAND_BITS = 15.0  # how near a trial with a band of results is to what it predicts
 _BELOW = 2.0  # bits below what a format has that chance may leave a layer computed in it
 
 
@@ -101,10 +102,13 @@ def _explained(arithmetic: Arithmetic, trial: Tally, plain: Tally, floor: float)
 
 
 def _proof(arithmetic: Arithmetic, trial: Tally, plain: Tally) -> float:
-    """How many bits of what was seen a trial tells beforehand that chance would not: what it gains, and that every
-    output is one of the format's numbers."""
-    gained = min(trial.bits, 24.0) - plain.bits
-    return float(trial.count.sum()) * (gained + (23 - arithmetic.format.mantissa if arithmetic.stored else 0))
+    """How many bits of what was seen a trial tells beforehand that chance would not: that every output is one of the
+    format's numbers, or what the trial gains, which is no more than the width of the band that it allows."""
+    if arithmetic.stored and not arithmetic.wide:
+        each = 23.0 - arithmetic.format.mantissa
+    else:
+        each = min(trial.bits, _BAND_BITS if arithmetic.stored else 24.0) - plain.bits
+    return float(trial.count.sum()) * each
 
 
 def _median(tally: Tally) -> float:
