@@ -102,9 +102,8 @@ class Examination(ArrayPair):
 
     def _line(self, chain: Chain) -> Line | None:
         """The chain as a proven line."""
-        variable = self.variable
-        text, names = chain.text(variable)
-        return proven(Line(self.target, text, names), {variable: self.y}, self.x)
+        text, names = chain.text(self.variable)
+        return proven(Line(self.target, text, names), self.b.sources, self.x)
 
     # -- constants -----------------------------------------------------------------------------------------------------
 
@@ -172,10 +171,10 @@ class Examination(ArrayPair):
         if side == "B":
             text, names = chain.text(variable)
             line = Line(self.target, text, names, f"to the rounding of {name}")
-            return proven(line, {variable: self.y}, self.x, lambda made, wanted: rounds_to(made, wanted, name))
+            return proven(line, self.b.sources, self.x, lambda made, wanted: rounds_to(made, wanted, name))
         dtype = self.y.dtype
         text, names = chain.text(rounding_text(name, variable, dtype))
-        return proven(Line(self.target, text, names), {variable: self.y}, self.x)
+        return proven(Line(self.target, text, names), self.b.sources, self.x)
 
     def _hit(self, hits: list[tuple[Way, Line]], side: str, name: str) -> Finding:
         way, line = hits[0]

@@ -10,20 +10,21 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
+from cnnlens.differing.biases import SHARED, biases_examined, shared_sum
 from cnnlens.differing.cause import Cause, Kind, Status
 from cnnlens.differing.examination import Examination, examine
 from cnnlens.differing.finding import Finding
 from cnnlens.differing.folding import unfold
 from cnnlens.differing.hypotheses.layouts import Box
 from cnnlens.differing.pairing import Pair, pair
-from cnnlens.differing.parts import Item, Part, parts_of
+from cnnlens.differing.parts import Item, Part, biases_as, parts_of
 from cnnlens.differing.proof import same
 from cnnlens.network.network import Network
 
 __all__ = ["Compared", "PartPair", "investigate"]
 
 # What an array that is missing stands for: with these values everywhere the layer computes the same without it.
-_NEUTRAL = {"bias": 0.0, "beta": 0.0, "gamma": 1.0, "scale": 1.0, "moving_mean": 0.0, "moving_variance": 1.0}
+_NEUTRAL = {"bias": 0.0, "bias_ih": 0.0, "bias_hh": 0.0, "beta": 0.0, "gamma": 1.0, "scale": 1.0, "moving_mean": 0.0, "moving_variance": 1.0}
 _NORM_VECTORS = ("gamma", "beta", "moving_mean", "moving_variance")
 _WORDS = frozenset(["kernel", *_NEUTRAL, "embeddings", "alpha", "recurrent_kernel"])
 _FACTORS = 6  # height and width pairs that are tried where a Dense's map is not known
@@ -100,8 +101,12 @@ def _examined(one: Pair, channels: _Channels) -> PartPair:
         seen_b = b.seen_as(a, one.b.known)
         seen_a = a.seen_as(seen_b, one.a.known)
         boxes = _boxes(seen_a, seen_b, one, channels)
-        found.arrays.append(Compared(role, seen_a, seen_b, examine(seen_a, seen_b, boxes)))
+        finding = examine(seen_a, seen_b, boxes)
+        if role == "bias" and one.a.family == "recurrent":
+            finding = biases_examined(seen_a, seen_b, finding)
+        found.arrays.append(Compared(role, seen_a, seen_b, finding))
     _exchanged(found)
+    _shared_biases(found)
     for side in (one.a, one.b):
         found.notes += [f"{name} is a counter and no weight" for name in side.skipped]
     return found
@@ -109,9 +114,10 @@ def _examined(one: Pair, channels: _Channels) -> PartPair:
 
 def _arrays(one: Pair) -> Iterator[tuple[str, Item | None, Item | None]]:
     """The arrays of both by role; what only one side calls so is matched by its size."""
-    left = {role: item for role, item in one.b.items.items() if role not in one.a.items}
-    for role, item in one.a.items.items():
-        other = one.b.items.get(role)
+    items, others = biases_as(one.a.items, one.b.items), biases_as(one.b.items, one.a.items)
+    left = {role: item for role, item in others.items() if role not in items}
+    for role, item in items.items():
+        other = others.get(role)
         if other is None:
             fits = [name for name, candidate in left.items() if candidate.sizes == item.sizes]
             name = next((name for name in fits if not (role in _WORDS and name in _WORDS)), None)
@@ -173,6 +179,15 @@ def _exchanged(found: PartPair) -> None:
                 fields = (("a", first.role), ("b", second.role))
                 causes = (Cause(Kind.EXCHANGED, "", fields),)
                 first.finding = replace(other, status=Status.EXPLAINED, causes=causes, stored=None)
+
+
+def _shared_biases(found: PartPair) -> None:
+    """Two biases that a cell adds, where both sides have two."""
+    both = {one.role: (one.a, one.b) for one in found.arrays if one.a is not None and one.b is not None}
+    wrong = [one for one in found.arrays if one.role in ("bias_ih", "bias_hh") and not one.finding.equal]
+    if wrong and shared_sum(both):
+        for one in wrong:
+            one.finding = Finding(Status.STORED_OTHERWISE, SHARED)
 
 
 # -- folded batch norms ------------------------------------------------------------------------------------------------

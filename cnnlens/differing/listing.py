@@ -249,8 +249,10 @@ def _found(one: Compared) -> str:
         return f"ambiguous: {' or '.join(said(causes) for causes in finding.possible[:4])}{more}"
     if finding.status is Status.ANOTHER_SHAPE:
         return f"another shape: {' against '.join(_stored(item) for item in (one.a, one.b))}"
+    if finding.status is Status.STORED_OTHERWISE and finding.has(Kind.SUMMED):
+        return f"equal: {said(finding.causes)}"
     if finding.status is Status.STORED_OTHERWISE and finding.has(Kind.ROUNDED):
-        return f"equal to {finding.causes[0].of}'s rounding, as {finding.causes[0]['side']} stores it"
+        return f"equal {_to_rounding(finding.causes[0].of, finding.causes[0]['side'])}"
     if (one.a is None or one.b is None) and not finding.has(Kind.FOLDED):
         side, other = ("A", "B") if one.a is not None else ("B", "A")
         if finding.has(Kind.MISSING):
@@ -263,6 +265,10 @@ def _found(one: Compared) -> str:
         apart = f"{near.distance:.2g} of its size away, correlation {near.correlation:.2f}"
         return f"differs: {apart}, too few numbers to tell more"
     return said(finding.causes) or "equal"
+
+
+def _to_rounding(name: str, side: str) -> str:
+    return f"to {name}'s rounding" + (f", as {side} stores it" if side else "")
 
 
 def _stored(item: Item | None) -> str:
@@ -350,9 +356,7 @@ _STATED: Mapping[Outcome, Callable[[Statement], str]] = {
     Outcome.EMPTY: lambda one: "neither model holds arrays",
     Outcome.STRANGERS: _strangers,
     Outcome.EQUAL: _equal,
-    Outcome.ROUNDED: lambda one: (
-        f"the same model, to {one.fields['format']}'s rounding, as {one.fields['side']} stores it"
-    ),
+    Outcome.ROUNDED: lambda one: f"the same model, {_to_rounding(one.fields['format'], one.fields['side'])}",
     Outcome.ANOTHER: lambda one: (
         f"another model: {one.fields['kernels']} of {one.fields['of']} kernels are unrelated; "
         "two trainings of one architecture"

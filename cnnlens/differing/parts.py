@@ -2,11 +2,13 @@
 
 A part is mostly a layer; a separable convolution is two, because the other framework has two layers for it. Names are
 kept for showing and never compared. Kinds come down to families, for PyTorch's Linear and Keras' Dense are one thing,
-and a file without a graph can only guess them.
+and a file without a graph can only guess them. A recurrent layer is a part for each of its cells: Keras has two in a
+Bidirectional, PyTorch those of all directions and levels in one module, with two biases where Keras has one.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
@@ -19,7 +21,9 @@ from numpy.typing import NDArray
 from cnnlens import layout
 from cnnlens.differing.hypotheses.orders import bit_sums
 from cnnlens.differing.moves import Chain, Flip, Move, Reshape, Take, Transpose
+from cnnlens.differing.proof import identifier, run
 from cnnlens.errors import CnnlensError
+from cnnlens.kinds import CELLS, kind_of
 from cnnlens.layout import Geometry
 from cnnlens.layout.lookup import CANONICAL, look_up, pattern_of
 from cnnlens.layout.patterns import solve, steps
@@ -27,7 +31,7 @@ from cnnlens.network.graph import Layer
 from cnnlens.network.network import Network
 from cnnlens.network.weight import Weight
 
-__all__ = ["Item", "Part", "canonical_chain", "parts_of", "spaced"]
+__all__ = ["Item", "Part", "biases_as", "canonical_chain", "parts_of", "spaced"]
 
 Array: TypeAlias = NDArray[Any]
 
@@ -35,6 +39,9 @@ _KERNELS = frozenset({"kernel", "depthwise_kernel", "pointwise_kernel"})
 _PROBED = 512  # elements by which an axis is recognised
 _NORMS = frozenset({"gamma", "beta", "moving_mean", "moving_variance"})
 _COUNTERS = frozenset({"num_batches_tracked", "seed_generator_state", "seed"})
+_CELL = re.compile(r"(weight_ih|weight_hh|bias_ih|bias_hh)(?:_(l\d+(?:_reverse)?))?$")  # PyTorch's names
+_IN_CELL = {"weight_ih": "kernel", "weight_hh": "recurrent_kernel"}
+_BIASES = ("bias_ih", "bias_hh")
 
 
 @lru_cache(maxsize=256)
@@ -58,6 +65,7 @@ class Item:
         chain: From the stored array to the canonical one.
         axes: The letters of the canonical axes.
         exact: Whether the chain says all of the layout; else the stored order stands in for the canonical one.
+        joined: Of two biases in one's place: both, of which ``weight`` is what they come to.
     """
 
     role: str
@@ -65,11 +73,43 @@ class Item:
     chain: Chain
     axes: tuple[str, ...]
     exact: bool = True
+    joined: tuple[Item, ...] = ()
 
     @cached_property
     def stored(self) -> Array:
         """Read the array as its file stores it, once."""
         return np.asarray(self.weight.read())
+
+    @cached_property
+    def variable(self) -> str:
+        """Give what a line calls the array: its name, or the expression of several that stand for one."""
+        if isinstance(self.weight.stored, _Joined):
+            return self.weight.stored.expression
+        return identifier(self.place.rpartition("/")[2] or self.place)
+
+    @property
+    def target(self) -> str:
+        """Give what a line sets where it gives the array."""
+        if isinstance(self.weight.stored, _Joined):
+            names = [one.variable for one in self.joined]
+            return ", ".join(names) if len(self.shape) > 1 else "_plus_".join(names)
+        return self.variable
+
+    @property
+    def sources(self) -> Mapping[str, Array]:
+        """Give the stored arrays of which a line with ``variable`` is made, by their names there."""
+        return {one.variable: one.stored for one in self.joined} if self.joined else {self.variable: self.stored}
+
+    @cached_property
+    def gates(self) -> tuple[int, Mapping[str, str]] | None:
+        """Give the canonical axis that holds the gates of a recurrent layer, and their order by framework."""
+        weight = self.weight
+        if not self.exact:
+            return None
+        rank = len(weight.stored.shape)
+        row, spatial = look_up(weight.kind, weight.role, weight.geometry, weight.framework, rank)
+        axes = pattern_of(row, CANONICAL, spatial, weight.geometry.groups).axes if row.gates else ()
+        return next(((place, row.gates) for place, axis in enumerate(axes) if "Q" in axis), None)
 
     @cached_property
     def shape(self) -> tuple[int, ...]:
@@ -155,11 +195,55 @@ def _borrowed(weight: Weight, other: Weight) -> Geometry:
 
 
 @dataclass(frozen=True)
+class _Joined:
+    """Stands in a file's place for what several of its arrays come to: NumPy on them by name."""
+
+    expression: str
+    arrays: Mapping[str, Weight]
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    @property
+    def stored_dtype(self) -> str:
+        return next(iter(self.arrays.values())).stored.stored_dtype
+
+    @property
+    def place(self) -> str:
+        return ", ".join(one.stored.place for one in self.arrays.values())
+
+    def read(self) -> Array:
+        return run(self.expression, {name: one.read() for name, one in self.arrays.items()})
+
+
+def biases_as(items: Mapping[str, Item], others: Mapping[str, Any]) -> dict[str, Item]:
+    """Give a cell's arrays with PyTorch's two biases as the one that Keras has, unless the other side has two as well.
+
+    Those of a GRU become its two rows in any case; other cells add them.
+    """
+    two = [items[role] for role in _BIASES if role in items]
+    if len(two) != len(_BIASES) or two[0].weight.stored.shape != two[1].weight.stored.shape:
+        return dict(items)
+    kind = layout.resolve_kind(items["kernel"].weight.kind) if "kernel" in items else ""
+    rows = kind == "GRU"
+    if not kind or (not rows and set(_BIASES) <= set(others)):
+        return dict(items)
+    text = f"np.stack([{two[0].variable}, {two[1].variable}])" if rows else f"({two[0].variable} + {two[1].variable})"
+    shape = (2, *two[0].weight.stored.shape) if rows else tuple(two[0].weight.stored.shape)
+    stored = _Joined(text, {one.variable: one.weight for one in two}, shape, two[0].weight.stored.dtype)
+    name = f"{two[0].place}{', ' if rows else ' + '}{two[1].place}"
+    joined = item_of(Weight(name, kind, "bias", stored, Geometry(), two[0].weight.framework), "bias")
+    return {role: item for role, item in items.items() if role not in _BIASES} | {
+        "bias": replace(joined, joined=tuple(two))
+    }
+
+
+@dataclass(frozen=True)
 class Part:
     """Holds arrays that belong together.
 
     Attributes:
-        layer: The layer in its network; ``half``: ``depthwise`` or ``pointwise`` for a separable convolution's.
+        layer: The layer in its network; ``half``: ``depthwise`` or ``pointwise`` for a separable convolution's, the
+            direction or level for one of several cells.
         family: ``conv``, ``dense``, ``norm`` or the kind in small letters.
         items: Its arrays by role.
         order: Its number in the network.
@@ -269,18 +353,35 @@ def parts_of(network: Network) -> list[Part]:
             if role.rpartition("/")[2] in _COUNTERS:
                 skipped.append(weight.name)
                 continue
-            half = ("depthwise" if role == "depthwise_kernel" else "pointwise") if pointwise else ""
+            half = ("depthwise" if role == "depthwise_kernel" else "pointwise") if pointwise else _cell(weight)
             name = _role(weight, role, groups.get(half, {}))
             groups.setdefault(half, {})[name] = item_of(weight, name)
         for half, items in groups.items():
             main = items.get("kernel")
             family = _family(layer, items, main.shape if main is not None else ())
-            found.append(Part(layer, family, items, len(found), known, half, tuple(skipped)))
+            shown = half if len(groups) > 1 else ""
+            found.append(Part(layer, family, biases_as(items, _BOTH), len(found), known, shown, tuple(skipped)))
     return found
+
+
+_BOTH: Mapping[str, Any] = dict.fromkeys(_BIASES)
+
+
+def _cell(weight: Weight) -> str:
+    """Which cell of a recurrent layer an array is of, in words; empty for other layers."""
+    named = _CELL.search(weight.name)
+    if named is not None and weight.framework == "torch":
+        return (named[2] or "").replace("_", " ")
+    kind = layout.resolve_kind(weight.kind)
+    cell = kind_of(kind).cell or kind in CELLS
+    return weight.name.rpartition("/")[0].removesuffix("_layer") if cell else ""
 
 
 def _role(weight: Weight, role: str, taken: Mapping[str, Item]) -> str:
     """The role under which both frameworks' arrays meet; an array inside a wrapper keeps its path where needed."""
+    named = _CELL.search(weight.name) if weight.framework == "torch" else None
+    if named is not None:
+        return _IN_CELL.get(named[1], named[1])
     short = role.rpartition("/")[2] if not role.startswith(("query", "key", "value", "attention_output")) else role
     name = "kernel" if short in _KERNELS else short
     if name in taken:

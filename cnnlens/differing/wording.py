@@ -82,7 +82,39 @@ def _rounded(one: Cause) -> str:
     return f"{_rounded_briefly(one)} ({told})"
 
 
+_GATES = {"keras": {"n": "h", "g": "c"}}  # what a framework calls the gates that the table calls as PyTorch does
+
+
+def _gates(one: Cause) -> str:
+    a, b = one["frameworks"]
+    said = _FRAMEWORKS.get(b, b), _order(one["expected"], b)
+    if one["order"] == one["a"] and a != b:
+        own = f"{_FRAMEWORKS.get(a, a)}'s order {_order(one['a'], a)}"
+        return f"gates not exchanged: both have them in one order, where {said[0]}'s is {said[1]} and {own}"
+    known = f"{_FRAMEWORKS.get(one['known'], one['known'])}'s order" if one["known"] else "the order"
+    return f"gates in {known} {_order(one['order'], one['known'] or b)} where {said[0]}'s {said[1]} was expected"
+
+
+_FRAMEWORKS = {"keras": "Keras", "torch": "PyTorch", "onnx": "ONNX", "flax": "Flax"}
+
+
+def _order(gates: str, framework: str) -> str:
+    return " ".join(_GATES.get(framework, {}).get(gate, gate) for gate in gates)
+
+
+def _left_out(one: Cause) -> str:
+    return f"{one['side']} holds the {one['held']} bias alone: the {one['missing']} one is left out"
+
+
+def _summed(one: Cause) -> str:
+    if one["same"]:
+        return "the two biases share their sum otherwise, which computes the same"
+    return f"{one['side']} holds the sum of the two biases in one: they were added where they belong beside each other"
+
+
 def _rounded_briefly(one: Cause) -> str:
+    if not one["side"]:
+        return f"apart by {one.of}'s rounding"
     kept = "levels" in one and one["levels"]
     return f"{one['side']} keeps the levels of {one.of}" if kept else f"{one['side']} is rounded to {one.of}"
 
@@ -148,6 +180,9 @@ _SAID: Mapping[Kind, Callable[[Cause], str]] = {
     Kind.FOLDED: _folded,
     Kind.FINE_TUNED: _tuned,
     Kind.EXCHANGED: lambda one: f"exchanged: A's {one['a']} is B's {one['b']}",
+    Kind.GATES: _gates,
+    Kind.LEFT_OUT: _left_out,
+    Kind.SUMMED: _summed,
     Kind.CONSTANT: _constant,
     Kind.MISSING: lambda one: "",
     Kind.ANOTHER: _unrelated,
