@@ -24,7 +24,10 @@ from cnnlens.network.network import Network
 __all__ = ["Compared", "PartPair", "investigate"]
 
 # What an array that is missing stands for: with these values everywhere the layer computes the same without it.
-_NEUTRAL = {"bias": 0.0, "bias_ih": 0.0, "bias_hh": 0.0, "beta": 0.0, "gamma": 1.0, "scale": 1.0, "moving_mean": 0.0, "moving_variance": 1.0}
+_NEUTRAL = {
+    "bias": 0.0, "bias_ih": 0.0, "bias_hh": 0.0, "beta": 0.0, "gamma": 1.0, "scale": 1.0, "moving_mean": 0.0,
+    "moving_variance": 1.0,
+}  # fmt: skip
 _NORM_VECTORS = ("gamma", "beta", "moving_mean", "moving_variance")
 _WORDS = frozenset(["kernel", *_NEUTRAL, "embeddings", "alpha", "recurrent_kernel"])
 _FACTORS = 6  # height and width pairs that are tried where a Dense's map is not known

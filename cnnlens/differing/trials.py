@@ -8,56 +8,123 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cnnlens.checking.likeness import LIMIT, apart, as_other
 from cnnlens.differing.tracing import Trace, TracedCall
 from cnnlens.differing.wording import against_a
 from cnnlens.errors import CnnlensError
 from cnnlens.network.graph import CONFIG_ERRORS
 from cnnlens.text import printable
 
-__all__ = ["ALIKE", "apart", "described", "tried"]
+__all__ = ["ALIKE", "described", "tried"]
 
 Array: TypeAlias = NDArray[Any]
 
-ALIKE = 1e-9
-"""Of the largest value: float64 runs of one arithmetic agree to far less, and other settings differ by far more."""
+ALIKE = LIMIT
+"""Of the largest value: float64 runs of one arithmetic agree to less, and other settings differ by far more."""
+
+_DEPTH = 5  # steps that B may take where A takes one
 
 # What every operation has and no setting is.
 _NO_SETTING = frozenset({"kind", "config", "keras_version", "channels_first", "filters", "units", "use_bias"})
 
 
-def apart(x: Array, y: Array) -> float:
-    """Measure the largest difference, relative to the largest value of ``x``; infinite for other shapes."""
-    if x.shape != y.shape:
-        return float("inf")
-    if not x.size:
-        return 0.0
-    with np.errstate(all="ignore"):
-        size = float(np.nanmax(np.abs(x)))
-        apart = np.abs(np.asarray(x, np.float64) - y)
-        apart = np.where((x == y) | (np.isnan(x) & np.isnan(y)), 0.0, apart)
-    worst = float(np.max(apart))
-    return worst / size if size > 0 else (0.0 if worst == 0 else float("inf"))
+class Feeding:
+    """Gives steps of B other tensors than B's own: those of A that stand in their places.
+
+    Attributes:
+        taken: By the name of B's tensor what stands for it, in canonical axes.
+    """
+
+    def __init__(self, b: Trace) -> None:
+        self.b = b
+        self.taken: dict[str, Array] = {}
+        self._steps = {step.name: step for step in b.steps}
+        self._moved: set[str] = set()  # tensors that come of what was taken
+        self._made: dict[str, TracedCall] = {}
+
+    def take(self, step: TracedCall, array: Array) -> None:
+        """Let everything behind ``step`` be computed of ``array``."""
+        self.taken[step.name] = array
+        self._moved.add(step.name)
+        for one in self.b.steps:
+            if one.name not in self._moved and not self._moved.isdisjoint(one.inputs):
+                self._moved.add(one.name)
+        self._made.clear()
+
+    def step(self, name: str) -> TracedCall:
+        """Compute the step of this name on what its inputs are now; as B has it where nothing in front has changed.
+
+        Raises:
+            CnnlensError: The inputs do not fit.
+        """
+        step = self._steps[name]
+        if self._moved.isdisjoint(step.inputs):
+            return step
+        if name not in self._made:
+            self._made[name] = step.on(self._value)
+        return self._made[name]
+
+    def _value(self, name: str) -> Array:
+        """A tensor in B's own axes."""
+        if name not in self._moved:
+            return self.b.own[name]
+        step = self._steps[name]
+        return _in_axes_of(step, self.taken[name]) if name in self.taken else self.step(name).output
+
+    def near(self, sources: Sequence[str]) -> list[tuple[int, TracedCall]]:
+        """List B's steps that come of these tensors within a few steps, with how many, as they are computed now."""
+        reach = dict.fromkeys(sources, 0)
+        found: list[tuple[int, TracedCall]] = []
+        for step in self.b.steps:
+            depths = [reach[name] for name in step.inputs if name in reach]
+            if depths and max(depths) < _DEPTH and step.name not in reach:
+                reach[step.name] = max(depths) + 1
+                try:
+                    found.append((reach[step.name], self.step(step.name)))
+                except (CnnlensError, *CONFIG_ERRORS):
+                    continue
+        return found
 
 
-def tried(a: Trace, b: Trace, step: TracedCall, options: Sequence[TracedCall]) -> str:
+@dataclass(frozen=True)
+class Tried:
+    """Says what explains a difference, and with which step of B it was found.
+
+    ``after``: where two steps stand in the other order, the second one of A and the one of B that gives the same.
+    """
+
+    text: str
+    other: TracedCall
+    after: tuple[TracedCall, TracedCall] | None = None
+
+
+def tried(
+    a: Trace, near: Sequence[tuple[int, TracedCall]], step: TracedCall, options: Sequence[TracedCall]
+) -> Tried | None:
+    """Find what B's steps do otherwise.
+
+    Args:
+        near: B's steps around, given A's inputs; ``options``: those that may stand in the step's place.
+    """
     for other in options[:3]:
         said = _by_setting(step, other)
         if said:
-            return said
-    said = _by_order(a, b, step) or _by_insertion(b, step, options)
-    if said:
-        return said
+            return Tried(said, other)
+    around = [one for _, one in near]
+    found = _by_order(a, around, step, options[0]) or _by_insertion(around, step, options)
+    if found is not None:
+        return found
     for other in options[:6]:
         said = _by_fault(step, other)
         if said:
-            return said
-    return ""
+            return Tried(said, other)
+    return None
 
 
 def _in_axes_of(step: TracedCall, array: Array) -> Array:
@@ -65,7 +132,15 @@ def _in_axes_of(step: TracedCall, array: Array) -> Array:
     return array if array.ndim < 3 or step.call.channel_axis == 1 else np.moveaxis(array, 1, -1)
 
 
+def _wanted(step: TracedCall, other: TracedCall) -> Array:
+    """What B's step gives, in the own axes of A's."""
+    turned = as_other(step.canonical, other.canonical)
+    return _in_axes_of(step, other.canonical if turned is None else turned)
+
+
 def _gives(step: TracedCall, operation: Any, wanted: Array) -> bool:
+    if not np.isfinite(wanted).any():
+        return False  # what is NaN is given by everything that is
     try:
         with np.errstate(all="ignore"):
             made = operation(step.weights, *step.args, **step.kwargs)
@@ -79,7 +154,7 @@ def _by_setting(step: TracedCall, other: TracedCall) -> str:
     mine, theirs = step.operation, other.operation
     if type(mine) is not type(theirs):
         return ""
-    wanted = _in_axes_of(step, other.canonical)
+    wanted = _wanted(step, other)
     names = [name for name in vars(mine) if name in vars(theirs) and name not in _NO_SETTING]
     unlike = [name for name in names if _identity(getattr(mine, name)) != _identity(getattr(theirs, name))]
     for chosen in [*([name] for name in unlike), unlike]:
@@ -152,40 +227,43 @@ def _points(activation: Any) -> tuple[str, ...]:
     return tuple(f"{value:.4g}" for value in made)
 
 
-def _by_order(a: Trace, b: Trace, step: TracedCall) -> str:
+def _by_order(a: Trace, near: Sequence[TracedCall], step: TracedCall, other: TracedCall) -> Tried | None:
     """A's step and the one after it, the other way round."""
     after = [one for one in a.steps if step.name in one.inputs]
     if len(after) != 1 or len(after[0].inputs) != 1 or len(step.inputs) != 1:
-        return ""
+        return None
     second = after[0]
     try:
         with np.errstate(all="ignore"):
             middle = second.operation(second.weights, *step.args, **second.kwargs)
             made = step.operation(step.weights, np.asarray(middle), *step.args[1:], **step.kwargs)
     except (CnnlensError, *CONFIG_ERRORS):
-        return ""
-    made = np.asarray(made)
-    turned = made if made.ndim < 3 or step.call.channel_axis == 1 else np.moveaxis(made, -1, 1)
-    if any(apart(one.canonical, turned) <= ALIKE for one in b.steps):
-        return f"{_kind(second)} and {_kind(step)} stand in the other order: A has {_kind(step)} first"
-    return ""
+        return None
+    turned = step.turned(np.asarray(made))
+    theirs = next((one for one in near if np.isfinite(turned).any() and apart(one.canonical, turned) <= ALIKE), None)
+    if theirs is None:
+        return None
+    said = f"{_kind(second)} and {_kind(step)} stand in the other order: A has {_kind(step)} first"
+    return Tried(said, other, (second, theirs))
 
 
-def _by_insertion(b: Trace, step: TracedCall, options: Sequence[TracedCall]) -> str:
+def _by_insertion(near: Sequence[TracedCall], step: TracedCall, options: Sequence[TracedCall]) -> Tried | None:
     """A step that B has in front of its own and A has not."""
     if len(step.inputs) != 1 or not step.args or not isinstance(step.args[0], np.ndarray):
-        return ""
+        return None
     fed = cast("Array", step.args[0])
-    by_name = {one.name: one for one in b.steps}
+    by_name = {one.name: one for one in near}
     for other in options:
         for name in other.inputs:
             between = by_name.get(name)
-            if between is None or _in_axes_of(step, between.canonical).shape != fed.shape:
+            turned = None if between is None else as_other(step.turned(fed), between.canonical)
+            if between is None or turned is None:
                 continue
-            moved = replace(step, args=(_in_axes_of(step, between.canonical), *step.args[1:]))
-            if _gives(moved, step.operation, _in_axes_of(step, other.canonical)):
-                return f"B has {_kind(between)} ('{printable(between.call.name, 40)}') in front of it, and A has not"
-    return ""
+            moved = replace(step, args=(_in_axes_of(step, turned), *step.args[1:]))
+            if _gives(moved, step.operation, _wanted(step, other)):
+                named = f"{_kind(between)} ('{printable(between.call.name, 40)}')"
+                return Tried(f"B has {named} in front of it, and A has not", other)
+    return None
 
 
 def _kind(step: TracedCall) -> str:
@@ -208,7 +286,7 @@ def _by_fault(step: TracedCall, other: TracedCall) -> str:
     from cnnlens.checking.noise.prediction import floor_of, predict, terms_of
     from cnnlens.checking.noise.tally import Tally
 
-    output = _in_axes_of(step, other.canonical).astype(np.float32)
+    output = _wanted(step, other).astype(np.float32)
     args = tuple(map_arrays(list(step.args), _narrow))
     try:
         case = Case.of(step.call.layer, step.call.channel_axis, step.weights, args, step.kwargs, output)
@@ -231,7 +309,10 @@ def _by_fault(step: TracedCall, other: TracedCall) -> str:
 def described(step: TracedCall, options: Sequence[TracedCall]) -> str:
     if not options:
         return "nothing in B that takes the same inputs gives this shape"
-    x, y = step.canonical, options[0].canonical
+    x = step.canonical
+    y = as_other(x, options[0].canonical)
+    if y is None:
+        return "unexplained"
     with np.errstate(all="ignore"):
         far = float(np.sqrt(np.nansum(np.square(x - y)) / np.nansum(np.square(x))))
     kinds = (_kind(step), _kind(options[0]))
