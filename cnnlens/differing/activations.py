@@ -21,6 +21,7 @@ from cnnlens.differing.maps import Activations, Own, Parting, Standing, Tensor
 from cnnlens.differing.tracing import Trace, TracedCall, trace
 from cnnlens.differing.trials import ALIKE, Feeding, Tried, described, tried
 from cnnlens.errors import CnnlensError, UnsupportedLayerError
+from cnnlens.kinds import KINDS, OPERATORS, Features
 from cnnlens.network.graph import fits, shown_shape
 from cnnlens.network.network import Network
 
@@ -199,8 +200,15 @@ class _Walk:
                     self._pair(step, other, Standing.INHERITS, not same)
                     self.feeding.take(other, other.canonical)
                     return
+        if not self._comparable(step, options[0]):
+            self.alone[step.name] = step
+            return
         reason = self._weights_said(step) or _flattened(step, self.rows)
-        told = Tried(reason, options[0]) if reason else tried(self.a, near, step, options)
+        told = (
+            Tried(reason, options[0])
+            if reason
+            else tried(self.a, near, step, options, next(iter(sources)) if len(sources) == 1 else "")
+        )
         other = told.other if told is not None else options[0]
         self.own.append(Own(step.call.name, other.call.name, told.text if told else described(step, options)))
         self._pair(step, other, Standing.OWN)
@@ -211,7 +219,7 @@ class _Walk:
             self._take(second, theirs)
 
     def _ordered(self, near: Sequence[tuple[int, TracedCall]], step: TracedCall) -> list[TracedCall]:
-        """B's steps of the same shape: the one with the same weights, like ones, then the near ones."""
+        """B's steps of the same shape: those with the same weights if any, else like ones and then the near ones."""
         own = step.call.layer.name
         in_place = {theirs for ours, theirs in self.layers if ours == own}
         # A layer of B that does the work of several of A's stands in the place of the last of them.
@@ -220,12 +228,18 @@ class _Walk:
                  if as_other(step.canonical, other.canonical) is not None
                  and not (other.call.layer.name in in_place and ends[other.call.layer.name] != own)]  # fmt: skip
 
-        def rank(one: tuple[int, int, TracedCall]) -> tuple[bool, bool, int, int]:
-            unlike = type(one[2].operation) is not type(step.operation)
-            elsewhere = bool(in_place) and step.weighted and one[2].call.layer.name not in in_place
-            return (elsewhere, unlike, one[0], one[1])
+        def rank(one: tuple[int, int, TracedCall]) -> tuple[bool, int, int]:
+            return (type(one[2].operation) is not type(step.operation), one[0], one[1])
 
-        return [one[2] for one in sorted(found, key=rank)]
+        ranked = sorted(found, key=rank)
+        known = [one for one in ranked if step.weighted and one[2].weighted and one[2].call.layer.name in in_place]
+        return [one[2] for one in known or ranked]
+
+    def _comparable(self, step: TracedCall, other: TracedCall) -> bool:
+        """Whether a step says something by itself: a move of one kind and one of another are halves of something."""
+        row = KINDS.get(step.call.layer.kind) or OPERATORS.get(step.call.layer.kind)
+        moves = row is not None and row.features in (Features.RESHAPED, Features.REORDERED)
+        return not moves or _kind_of(step) == _kind_of(other) or step.name in self.a.outputs
 
     def _weights_said(self, step: TracedCall) -> str:
         """What the weights of the layer say, and of those whose work B's layer does as well."""
@@ -250,6 +264,10 @@ class _Walk:
         """From here on B has A's tensor."""
         array = as_other(other.canonical, step.canonical)
         self.feeding.take(other, other.canonical if array is None else array)
+
+
+def _kind_of(step: TracedCall) -> Any:
+    return type(step.operation), OPERATORS.get(step.call.layer.kind, step.call.layer.kind)
 
 
 def _flattened(step: TracedCall, rows: dict[str, Tensor]) -> str:

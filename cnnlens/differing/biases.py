@@ -6,7 +6,7 @@ stands behind the reset gate: there only the same rows compute the same.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeAlias
 
@@ -20,11 +20,11 @@ from cnnlens.differing.hypotheses.rounding import rounding_apart
 from cnnlens.differing.parts import Item
 from cnnlens.differing.proof import Line, proven
 
-__all__ = ["SHARED", "biases_examined", "shared_sum"]
+__all__ = ["SHARED", "biases_examined", "part_alone", "shared_sum"]
 
 Array: TypeAlias = NDArray[Any]
 
-_NAMES = ("input", "recurrent")
+_BIASES = ("input bias", "recurrent bias")
 
 
 def biases_examined(a: Item, b: Item, found: Finding) -> Finding:
@@ -33,23 +33,32 @@ def biases_examined(a: Item, b: Item, found: Finding) -> Finding:
         return found
     if a.chain.target == b.chain.target and len(a.shape) == 2 and a.shape[0] == 2 and a.gates is not None:
         return _rows(a, b) or found
+    return part_alone(a, b, found, _BIASES)
+
+
+def part_alone(a: Item, b: Item, found: Finding, names: Sequence[str] = ()) -> Finding:
+    """Give the finding that one side holds a part of what the other's arrays come to, where that is so."""
+    if found.equal or (found.status is Status.EXPLAINED and not found.has(Kind.SCALED)):
+        return found  # factors for each channel have more to fit with than a part as it is
     for side, item, other in (("A", a, b), ("B", b, a)):
-        if other.joined and not item.joined:
-            for held, addend in enumerate(other.joined):
-                one = examine(a, addend) if side == "A" else examine(addend, b)
-                if one.equal or one.status is Status.EXPLAINED:
-                    return replace(one, status=Status.EXPLAINED, causes=(_left_out(side, held), *_changes(one)),
-                                   stored=None)  # fmt: skip
+        if len(other.joined) != 2 or item.joined:
+            continue
+        called = names or [one.variable for one in other.joined]
+        for held, part in enumerate(other.joined):
+            if part.size != item.size:
+                continue
+            part = part.seen_as(item, known=False)
+            one = examine(a, part) if side == "A" else examine(part, b)
+            if one.equal or one.status is Status.EXPLAINED:
+                causes = tuple(cause for cause in one.causes if cause.kind is not Kind.SAME)
+                return replace(one, status=Status.EXPLAINED, causes=(_left_out(side, called, held), *causes),
+                               stored=None)  # fmt: skip
     return found
 
 
-def _changes(one: Finding) -> tuple[Cause, ...]:
-    return tuple(cause for cause in one.causes if cause.kind is not Kind.SAME)
-
-
-def _left_out(side: str, held: int) -> Cause:
-    fields = (("side", side), ("held", _NAMES[held]), ("missing", _NAMES[1 - held]))
-    return Cause(Kind.LEFT_OUT, _NAMES[1 - held], fields)
+def _left_out(side: str, names: Sequence[str], held: int) -> Cause:
+    fields = (("side", side), ("held", names[held]), ("missing", names[1 - held]))
+    return Cause(Kind.LEFT_OUT, names[1 - held], fields)
 
 
 def _summed(side: str, *, same: bool) -> Cause:
@@ -59,8 +68,8 @@ def _summed(side: str, *, same: bool) -> Cause:
 # What may have become of the rows of a GRU's bias, as NumPy on the right ones.
 _OF_ROWS: tuple[tuple[str, Callable[[str], Cause]], ...] = (
     ("{}[::-1]", lambda side: Cause(Kind.EXCHANGED, "", (("a", "input bias"), ("b", "recurrent bias")))),
-    ("{} * [[1], [0]]", lambda side: _left_out(side, 0)),
-    ("{} * [[0], [1]]", lambda side: _left_out(side, 1)),
+    ("{} * [[1], [0]]", lambda side: _left_out(side, _BIASES, 0)),
+    ("{} * [[0], [1]]", lambda side: _left_out(side, _BIASES, 1)),
     ("{}.sum(axis=0) * [[1], [0]]", lambda side: _summed(side, same=False)),
     ("{}.sum(axis=0) * [[0], [1]]", lambda side: _summed(side, same=False)),
 )
@@ -101,7 +110,7 @@ def _by_gates(item: Item) -> Array:
 def shared_sum(arrays: Mapping[str, tuple[Item, Item]]) -> bool:
     """Tell whether two pairs of biases that a cell adds have one sum."""
     pairs = [arrays[role] for role in ("bias_ih", "bias_hh") if role in arrays]
-    if len(pairs) != len(_NAMES) or len({item.stored.shape for pair in pairs for item in pair}) > 1:
+    if len(pairs) != len(_BIASES) or len({item.stored.shape for pair in pairs for item in pair}) > 1:
         return False
     x, y = (sum(item.stored.astype(np.float64) for item in side) for side in zip(*pairs, strict=True))
     return bool(rounding_apart(x, y, [item.stored.dtype for pair in pairs for item in pair]))

@@ -96,7 +96,7 @@ class Examination(ArrayPair):
         if line is None:
             return None
         stored = self.a.letters, self.b.letters
-        if not chain.moves or stored[0] == stored[1]:
+        if not chain.moves or stored[0] == stored[1] or not all(stored):
             return Finding(Status.EQUAL, _SAME, line, chain=chain)
         return Finding(Status.EQUAL, _SAME, line, chain=chain, stored=stored)
 

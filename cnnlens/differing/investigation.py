@@ -10,13 +10,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
-from cnnlens.differing.biases import SHARED, biases_examined, shared_sum
+from cnnlens.differing.biases import SHARED, biases_examined, part_alone, shared_sum
 from cnnlens.differing.cause import Cause, Kind, Status
 from cnnlens.differing.examination import Examination, examine
 from cnnlens.differing.finding import Finding
 from cnnlens.differing.folding import unfold
 from cnnlens.differing.hypotheses.layouts import Box
-from cnnlens.differing.pairing import Pair, pair
+from cnnlens.differing.pairing import Pair, Pairing, pair
 from cnnlens.differing.parts import Item, Part, biases_as, parts_of
 from cnnlens.differing.proof import same
 from cnnlens.network.network import Network
@@ -68,7 +68,7 @@ class PartPair:
 def investigate(a: Network, b: Network) -> list[PartPair]:
     """Examine every pair of parts in A's order, then what only B has."""
     sides = parts_of(a), parts_of(b)
-    pairing = pair(*sides)
+    pairing = _gathered(pair(*sides))
     found: list[PartPair] = []
     channels: _Channels = (None, None)
     for one in pairing.pairs:
@@ -80,6 +80,41 @@ def investigate(a: Network, b: Network) -> list[PartPair]:
     found += [PartPair(None, part, "", [_alone(None, item) for item in part.items.values()]) for part in pairing.only_b]
     found.sort(key=_place)
     _folds(found)
+    return found
+
+
+def _gathered(pairing: Pairing) -> Pairing:
+    """Parts of one side alone whose arrays the other holds one by one: a layer that somebody wrote by hand."""
+    pairs, only_a, only_b = list(pairing.pairs), list(pairing.only_a), list(pairing.only_b)
+    for whole, lone, turned in ((only_a, only_b, False), (only_b, only_a, True)):
+        for part in [part for part in whole if len(part.items) > 1]:
+            held = _held_apart(part, lone)
+            if held is None:
+                continue
+            whole.remove(part)
+            for one in held.values():
+                lone.remove(one)
+            last = max(held.values(), key=lambda one: one.order)
+            shown = ", ".join(one.name for one in held.values() if one is not last)
+            items = {role: next(iter(one.items.values())) for role, one in held.items()}
+            other = replace(last, items=items, family=part.family, half=f"with {shown}")
+            pairs.append(Pair(other, part, "values") if turned else Pair(part, other, "values"))
+    pairs.sort(key=lambda one: one.a.order)
+    return Pairing(tuple(pairs), tuple(only_a), tuple(only_b))
+
+
+def _held_apart(part: Part, lone: Sequence[Part]) -> dict[str, Part] | None:
+    """For each array of a part, another part that holds it and nothing else."""
+    found: dict[str, Part] = {}
+    for role, item in part.items.items():
+        fits = [one for one in lone if len(one.items) == 1 and one not in found.values()]
+        for one in fits:
+            other = next(iter(one.items.values()))
+            if other.sizes == item.sizes and Examination(item, other).simply_equal() is not None:
+                found[role] = one
+                break
+        else:
+            return None
     return found
 
 
@@ -107,6 +142,8 @@ def _examined(one: Pair, channels: _Channels) -> PartPair:
         finding = examine(seen_a, seen_b, boxes)
         if role == "bias" and one.a.family == "recurrent":
             finding = biases_examined(seen_a, seen_b, finding)
+        elif seen_a.joined or seen_b.joined:
+            finding = part_alone(seen_a, seen_b, finding)
         found.arrays.append(Compared(role, seen_a, seen_b, finding))
     _exchanged(found)
     _shared_biases(found)

@@ -9,7 +9,7 @@ Bidirectional, PyTorch those of all directions and levels in one module, with tw
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from math import prod
@@ -23,7 +23,7 @@ from cnnlens.differing.hypotheses.orders import bit_sums
 from cnnlens.differing.moves import Chain, Flip, Move, Reshape, Take, Transpose
 from cnnlens.differing.proof import identifier, run
 from cnnlens.errors import CnnlensError
-from cnnlens.kinds import CELLS, kind_of
+from cnnlens.kinds import CELLS, LAYERS, kind_of, operator_kind
 from cnnlens.layout import Geometry
 from cnnlens.layout.lookup import CANONICAL, look_up, pattern_of
 from cnnlens.layout.patterns import solve, steps
@@ -42,6 +42,9 @@ _COUNTERS = frozenset({"num_batches_tracked", "seed_generator_state", "seed"})
 _CELL = re.compile(r"(weight_ih|weight_hh|bias_ih|bias_hh)(?:_(l\d+(?:_reverse)?))?$")  # PyTorch's names
 _IN_CELL = {"weight_ih": "kernel", "weight_hh": "recurrent_kernel"}
 _BIASES = ("bias_ih", "bias_hh")
+# PyTorch's weight normalisation, before and since parametrizations: a size a channel, and directions.
+_NORMED = (("weight_g", "weight_v"), ("original0", "original1"),
+           ("parametrizations.weight.original0", "parametrizations.weight.original1"))  # fmt: skip
 
 
 @lru_cache(maxsize=256)
@@ -65,7 +68,7 @@ class Item:
         chain: From the stored array to the canonical one.
         axes: The letters of the canonical axes.
         exact: Whether the chain says all of the layout; else the stored order stands in for the canonical one.
-        joined: Of two biases in one's place: both, of which ``weight`` is what they come to.
+        joined: Of two arrays in one's place (two biases, a normed kernel's): both; ``weight`` is what they come to.
     """
 
     role: str
@@ -90,7 +93,9 @@ class Item:
     @property
     def target(self) -> str:
         """Give what a line sets where it gives the array."""
-        if isinstance(self.weight.stored, _Joined):
+        if self.is_kernel and self.joined:
+            return "kernel"
+        if self.joined:
             names = [one.variable for one in self.joined]
             return ", ".join(names) if len(self.shape) > 1 else "_plus_".join(names)
         return self.variable
@@ -137,7 +142,10 @@ class Item:
     @cached_property
     def letters(self) -> str:
         """Give the letters of the stored axes; empty where no table knows them."""
-        return self.weight.stored_axes if self.exact else ""
+        letters = self.weight.stored_axes if self.exact else ""
+        if self.joined and not self.is_kernel:
+            return f"{letters[1:]}, {letters[1:]}" if letters[:1] == "B" else f"{letters} + {letters}"
+        return letters
 
     @cached_property
     def direction(self) -> Array:
@@ -344,12 +352,18 @@ def parts_of(network: Network) -> list[Part]:
     """List the parts of a network that hold arrays, in its order."""
     found: list[Part] = []
     known = bool(network.calls)
+    kernels = dict(_normed_kernels(network))
+    taken = {id(part.weight) for kernel in kernels.values() for part in kernel.joined}
     for layer in network.layers:
         groups: dict[str, dict[str, Item]] = {}
         skipped: list[str] = []
         pointwise = any(weight.role == "pointwise_kernel" for weight in layer.stored.values())
+        if layer.name in kernels:
+            groups[""] = {"kernel": kernels[layer.name]}
         for weight in layer.stored.values():
             role = weight.role or weight.name
+            if id(weight) in taken:
+                continue
             if role.rpartition("/")[2] in _COUNTERS:
                 skipped.append(weight.name)
                 continue
@@ -362,6 +376,48 @@ def parts_of(network: Network) -> list[Part]:
             shown = half if len(groups) > 1 else ""
             found.append(Part(layer, family, biases_as(items, _BOTH), len(found), known, shown, tuple(skipped)))
     return found
+
+
+def _normed_kernels(network: Network) -> Iterator[tuple[str, Item]]:
+    """The kernels that are computed of two arrays each (weight normalisation), by the layers that they are used in."""
+    for layer in network.layers:
+        names = next((names for names in _NORMED if set(names) <= set(layer.stored)), None)
+        if names is None:
+            continue
+        size, direction = (item_of(layer.stored[name], name) for name in names)
+        user = _user(network, layer)
+        kind = _kernel_kind(user, direction.weight)
+        if user is None or not kind or len(size.shape) != len(direction.shape):
+            continue
+        axes = tuple(axis for axis, count in enumerate(size.shape) if count == 1)
+        norm = f"np.sqrt(({direction.variable} ** 2).sum(axis={axes}, keepdims=True))"
+        text = f"({size.variable} * {direction.variable} / {norm})"
+        arrays = {one.variable: one.weight for one in (size, direction)}
+        stored = _Joined(text, arrays, direction.weight.stored.shape, direction.weight.stored.dtype)
+        geometry = next((weight.geometry for weight in user.stored.values() if weight.kind == kind), Geometry())
+        weight = Weight(direction.place, kind, "kernel", stored, geometry, direction.weight.framework)
+        yield user.name, replace(item_of(weight, "kernel"), joined=(size, direction))
+
+
+def _user(network: Network, layer: Layer) -> Layer | None:
+    """The layer that takes what this one makes: itself where the file has no graph, or keeps both together."""
+    makers = [call.name for call in network.calls if call.layer is layer]
+    if not makers or len(layer.stored) > len(_NORMED[0]):
+        return layer
+    for call in network.calls:
+        if any(ref.call in makers for ref in call.refs):
+            if not call.layer.container:
+                return call.layer
+            makers.append(call.name)
+    return None
+
+
+def _kernel_kind(user: Layer | None, direction: Weight) -> str:
+    if user is None:
+        return ""
+    named = next((row.name for row in LAYERS if user.kind in row.modules), operator_kind(user.kind).name)
+    known = next((weight.kind for weight in user.stored.values() if weight.kind), named)
+    return known if known in layout.KINDS and len(direction.stored.shape) > 1 else ""
 
 
 _BOTH: Mapping[str, Any] = dict.fromkeys(_BIASES)

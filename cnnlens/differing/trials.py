@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnlens.checking.likeness import LIMIT, apart, as_other
+from cnnlens.differing.hypotheses.orders import exact_orders
 from cnnlens.differing.tracing import Trace, TracedCall
 from cnnlens.differing.wording import against_a
 from cnnlens.errors import CnnlensError
@@ -28,7 +29,7 @@ Array: TypeAlias = NDArray[Any]
 ALIKE = LIMIT
 """Of the largest value: float64 runs of one arithmetic agree to less, and other settings differ by far more."""
 
-_DEPTH = 5  # steps that B may take where A takes one
+_DEPTH = 12  # steps that B may take where A takes one
 
 # What every operation has and no setting is.
 _NO_SETTING = frozenset({"kind", "config", "keras_version", "channels_first", "filters", "units", "use_bias"})
@@ -105,12 +106,13 @@ class Tried:
 
 
 def tried(
-    a: Trace, near: Sequence[tuple[int, TracedCall]], step: TracedCall, options: Sequence[TracedCall]
+    a: Trace, near: Sequence[tuple[int, TracedCall]], step: TracedCall, options: Sequence[TracedCall], origin: str = ""
 ) -> Tried | None:
     """Find what B's steps do otherwise.
 
     Args:
         near: B's steps around, given A's inputs; ``options``: those that may stand in the step's place.
+        origin: The tensor of A from which both are made; empty where there are several.
     """
     for other in options[:3]:
         said = _by_setting(step, other)
@@ -118,12 +120,16 @@ def tried(
             return Tried(said, other)
     around = [one for _, one in near]
     found = _by_order(a, around, step, options[0]) or _by_insertion(around, step, options)
+    found = found or _by_channels(a, step, options, origin) or _by_omission(a, step, options, origin)
     if found is not None:
         return found
     for other in options[:6]:
         said = _by_fault(step, other)
         if said:
-            return Tried(said, other)
+            return Tried(against_a(said), other)
+        said = _by_fault(other, step)
+        if said:
+            return Tried(f"against B, in A {against_a(said, 'B')}", other)
     return None
 
 
@@ -261,9 +267,67 @@ def _by_insertion(near: Sequence[TracedCall], step: TracedCall, options: Sequenc
                 continue
             moved = replace(step, args=(_in_axes_of(step, turned), *step.args[1:]))
             if _gives(moved, step.operation, _wanted(step, other)):
-                named = f"{_kind(between)} ('{printable(between.call.name, 40)}')"
-                return Tried(f"B has {named} in front of it, and A has not", other)
+                done = _done(step.turned(fed), turned, between)
+                return Tried(f"B has {done} in front of it, and A has not", other)
     return None
+
+
+def _by_omission(a: Trace, step: TracedCall, options: Sequence[TracedCall], origin: str) -> Tried | None:
+    """Steps that A has in front of its own and B has not."""
+    if len(step.inputs) != 1 or origin in (*step.inputs, "") or origin not in a.own:
+        return None
+    fed = a.own[origin]
+    if fed.shape != a.own[step.inputs[0]].shape:
+        return None
+    try:
+        made = step.on(lambda _: fed)
+    except (CnnlensError, *CONFIG_ERRORS):
+        return None
+    for other in options:
+        if np.isfinite(made.canonical).any() and apart(other.canonical, made.canonical) <= ALIKE:
+            last = next(one for one in a.steps if one.name == step.inputs[0])
+            done = _done(a.tensors[origin], last.canonical, last)
+            return Tried(f"A has {done} in front of it, and B has not", other)
+    return None
+
+
+def _by_channels(a: Trace, step: TracedCall, options: Sequence[TracedCall], origin: str) -> Tried | None:
+    """Both hand on the same channels in another order each: a shuffle in the other order."""
+    if origin not in a.tensors or a.tensors[origin].shape != step.canonical.shape or step.canonical.ndim < 3:
+        return None
+    source = np.moveaxis(a.tensors[origin], 1, 0)
+    mine = exact_orders(np.moveaxis(step.canonical, 1, 0), source)
+    if mine is None or len({*mine[0]}) < 2:
+        return None
+    for other in options:
+        turned = as_other(step.canonical, other.canonical)
+        theirs = None if turned is None else exact_orders(np.moveaxis(turned, 1, 0), source)
+        if theirs is not None and theirs[0] != mine[0]:
+            return Tried(f"its channels are {_shuffle(theirs[0])} where A's are {_shuffle(mine[0])}", other)
+    return None
+
+
+def _done(before: Array, after: Array, step: TracedCall) -> str:
+    """What a step more does: to the channels, where it is that, else what it is."""
+    name = printable(step.call.name, 40)
+    orders = exact_orders(*(np.moveaxis(z, 1, 0) for z in (after, before))) if after.ndim > 2 else None
+    if orders is not None and orders[0] != tuple(range(len(orders[0]))):
+        return f"its channels {_shuffle(orders[0])} ('{name}')"
+    return f"{_kind(step)} ('{name}')"
+
+
+def _shuffle(order: tuple[int, ...]) -> str:
+    """An order of channels in words: as a shuffle of groups where it is one."""
+    count = len(order)
+    if order == tuple(range(count)):
+        return "in their own order"
+    for groups in range(2, count):
+        if count % groups == 0 and order == tuple(np.arange(count).reshape(groups, -1).T.reshape(-1)):
+            return f"shuffled by {groups} groups"
+    return f"in the order {', '.join(map(str, order[:_SHOWN]))}{', …' if count > _SHOWN else ''}"
+
+
+_SHOWN = 8
 
 
 def _kind(step: TracedCall) -> str:
@@ -277,7 +341,7 @@ def _narrow(x: Array) -> Array:
 
 
 def _by_fault(step: TracedCall, other: TracedCall) -> str:
-    """What a check would say if B's feature map were a recording of A's step."""
+    """What a check would say if the other's feature map were a recording of the step."""
     from cnnlens.checking.faults.explanation import explain
     from cnnlens.checking.finding import Cause
     from cnnlens.checking.noise.arithmetic import EXACT
@@ -301,9 +365,7 @@ def _by_fault(step: TracedCall, other: TracedCall) -> str:
         text, cause = explain(case, EXACT, tally, floor)
     except (CnnlensError, *CONFIG_ERRORS):
         return ""
-    if cause is Cause.UNEXPLAINED:
-        return ""
-    return against_a(text)
+    return "" if cause is Cause.UNEXPLAINED else text
 
 
 def described(step: TracedCall, options: Sequence[TracedCall]) -> str:

@@ -103,7 +103,11 @@ def _order(gates: str, framework: str) -> str:
 
 
 def _left_out(one: Cause) -> str:
-    return f"{one['side']} holds the {one['held']} bias alone: the {one['missing']} one is left out"
+    return f"{one['side']} holds {_the(one['held'])} alone: {_the(one['missing'])} is left out"
+
+
+def _the(name: str) -> str:
+    return f"the {name}" if " " in name else name
 
 
 def _summed(one: Cause) -> str:
@@ -197,8 +201,8 @@ _BRIEFLY: Mapping[Kind, Callable[[Cause], str]] = {
 }
 
 
-def against_a(fault: str) -> str:
-    """Say a fault that a check explains as a difference: what the model or the file says is what A says."""
+def against_a(fault: str, side: str = "A") -> str:
+    """Say a fault that a check explains as a difference: what the model or the file says is what ``side`` says."""
     for owner in ("the model", "the file"):
-        fault = fault.replace(f"{owner}'s", "A's").replace(f"{owner} says", "A says")
+        fault = fault.replace(f"{owner}'s", f"{side}'s").replace(f"{owner} says", f"{side} says")
     return fault
