@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from cnnlens.differing.cause import Cause, Kind, Status
 from cnnlens.differing.examination import examine
 from cnnlens.differing.finding import Finding
+from cnnlens.differing.hypotheses.layouts import plan
 from cnnlens.differing.hypotheses.rounding import rounding_apart
 from cnnlens.differing.parts import Item
 from cnnlens.differing.proof import Line, proven
@@ -29,7 +30,7 @@ _BIASES = ("input bias", "recurrent bias")
 
 def biases_examined(a: Item, b: Item, found: Finding) -> Finding:
     """Give what explains a cell's bias better than ``found``, which is what the arrays say of themselves."""
-    if found.equal or (found.status is Status.EXPLAINED and not found.has(Kind.SCALED)):
+    if found.equal or (found.status is Status.EXPLAINED and found.has(Kind.GATES)):
         return found
     if a.chain.target == b.chain.target and len(a.shape) == 2 and a.shape[0] == 2 and a.gates is not None:
         return _rows(a, b) or found
@@ -86,12 +87,15 @@ def _rows(a: Item, b: Item) -> Finding | None:
     x, y = (_by_gates(item) for item in (a, b))
     if holds(y, x):
         return Finding(Status.STORED_OTHERWISE, (_summed("", same=True),), chain=chain)
-    for side, of, to, way in (("A", b, a, chain), ("B", a, b, chain.inverse())):
-        text, names = way.text(of.variable)
-        for change, cause in _OF_ROWS:
-            line = Line(to.target, change.format(text), names, f"to {min(dtypes, key=_bytes).name}'s rounding")
-            if proven(line, of.sources, to.stored, holds) is not None:
-                return Finding(Status.EXPLAINED, (cause(side),), line if side == "A" else None, chain=chain)
+    gates = [way for way in plan(a, b).ways if [one.kind for one in way.causes] == [Kind.GATES]]
+    for causes, straight in [((), chain), *((way.causes, way.chain) for way in gates)]:
+        for side, of, to, way in (("A", b, a, straight), ("B", a, b, straight.inverse())):
+            text, names = way.text(of.variable)
+            for change, cause in _OF_ROWS:
+                line = Line(to.target, change.format(text), names, f"to {min(dtypes, key=_bytes).name}'s rounding")
+                if proven(line, of.sources, to.stored, holds) is not None:
+                    made = line if side == "A" else None
+                    return Finding(Status.EXPLAINED, (*causes, cause(side)), made, chain=straight)
     return None
 
 

@@ -47,6 +47,7 @@ class Kind(StrEnum):
     LEFT_OUT = "left out"
     SUMMED = "summed"
     CONSTANT = "constant"
+    NONFINITE = "not finite"
     MISSING = "missing"
     ANOTHER = "another"
 

@@ -36,6 +36,7 @@ _CLOSE = 1 << 14  # elements of the closer look
 _UNCHANGED = 0.05  # of the sample: fewer are equal where all numbers were rounded or trained
 _DOUBTFUL = 0.7  # correlation on the sample below which a way is no rival of a certain one
 _SAME: Causes = (Cause(Kind.SAME),)
+_TOLD = 4  # numbers from which all of them being of a format says that they were rounded to it
 _CERTAIN = 0.98  # correlation above which channels are not looked for elsewhere
 
 
@@ -67,6 +68,7 @@ class Examination(ArrayPair):
             return Finding(Status.DIFFERS, (), residual=1.0)
         return (
             self._constant()
+            or self._nonfinite()
             or self._rearranged()
             or (None if self._changed_everywhere() else self._reordered())
             or self._nearest(self._near())
@@ -115,6 +117,22 @@ class Examination(ArrayPair):
         fields = (("a", ends[0]), ("b", ends[1]))
         return Finding(Status.DIFFERS, (Cause(Kind.CONSTANT, "", fields),), residual=self._apart())
 
+    def _nonfinite(self) -> Finding | None:
+        """NaN and infinities that one side has more of: no hypothesis about numbers explains them."""
+        counts = [_lost(array) for array in (self.x, self.y)]
+        if counts[0] == counts[1] or self._overflowed():
+            return None
+        fields = (("a", counts[0]), ("b", counts[1]))
+        return Finding(Status.DIFFERS, (Cause(Kind.NONFINITE, "", fields),), residual=1.0)
+
+    def _overflowed(self) -> bool:
+        """Whether a narrower file's infinities are the other's numbers, which are too large for it."""
+        if self.x.dtype.kind != "f" or self.y.dtype.kind != "f" or self.x.dtype.itemsize == self.y.dtype.itemsize:
+            return False
+        narrow, wide = sorted((self.x, self.y), key=lambda array: array.dtype.itemsize)
+        with np.errstate(over="ignore"):
+            return _lost(wide.astype(narrow.dtype)) == _lost(narrow)
+
     def _apart(self) -> float:
         normal = self._normal()
         if normal is None:
@@ -140,7 +158,8 @@ class Examination(ArrayPair):
             few = [representable(z, name) for z in (self.sampled[0], self.y.reshape(-1)[self.plan.sources[:1]])]
             if few[0] != few[1]:
                 side = "A" if few[0] else "B"
-                if representable(self.x if few[0] else self.y, name):
+                item = self.a if few[0] else self.b
+                if representable(item.stored, name) and (_kept_as(item, name) or item.size >= _TOLD):
                     found.append((side, name))
         # What fits float16 and bfloat16 alike is told by the one that the other side rounds to.
         return tuple(found)
@@ -184,10 +203,8 @@ class Examination(ArrayPair):
             flattened = causes[0].kind is Kind.FLATTENED
             return Finding(Status.EQUAL, _SAME, line, chain=way.chain, flattened=flattened)
         if name:
-            item = self.a if side == "A" else self.b
             rounding = _rounding(side, name)
-            stored = item.weight.stored.stored_dtype.strip("<>=|")
-            if way.natural and stored in (name, {"float16": "f2"}.get(name, name)):
+            if way.natural and _kept_as(self.a if side == "A" else self.b, name):
                 status = Status.STORED_OTHERWISE
             causes = (rounding,) if way.natural else (*causes, rounding)
         if len(hits) > 1 and not hits[0][0].natural:
@@ -354,6 +371,17 @@ def _close_places(rows: int, each: int) -> Array:
     chosen = np.sort(generator.choice(rows, taken, replace=False))
     inside = np.sort(generator.choice(each, count, replace=False)) if count < each else np.arange(each)
     return chosen[:, None] * each + inside
+
+
+def _kept_as(item: Item, name: str) -> bool:
+    """Whether the array's file keeps it in the format."""
+    short = {"float16": "f2", "float32": "f4"}.get(name, name)
+    return item.weight.stored.stored_dtype.strip("<>=|") in (name, short)
+
+
+def _lost(array: Array) -> int:
+    """How many numbers are none, or infinite."""
+    return array.size - int(np.count_nonzero(np.isfinite(array))) if array.dtype.kind == "f" else 0
 
 
 def _only_value(array: Array) -> float | None:

@@ -212,6 +212,8 @@ def _exchanged(found: PartPair) -> None:
                 continue
             if second.b.sizes != first.a.sizes or first.finding.has(Kind.EXCHANGED):
                 continue
+            if _constant(first.a) and (second.a is None or _constant(second.a) or not _alike(second.a, first.b)):
+                continue  # ones stand in many places
             if first.a.chain == second.b.chain and not same(*(z.stored.reshape(-1)[:1] for z in (first.a, second.b))):
                 continue
             other = Examination(first.a, second.b).simply_equal()
@@ -219,6 +221,14 @@ def _exchanged(found: PartPair) -> None:
                 fields = (("a", first.role), ("b", second.role))
                 causes = (Cause(Kind.EXCHANGED, "", fields),)
                 first.finding = replace(other, status=Status.EXPLAINED, causes=causes, stored=None)
+
+
+def _constant(item: Item) -> bool:
+    return bool((item.stored == item.stored.reshape(-1)[:1]).all())
+
+
+def _alike(a: Item, b: Item) -> bool:
+    return a.sizes == b.sizes and Examination(a, b).simply_equal() is not None
 
 
 def _shared_biases(found: PartPair) -> None:

@@ -379,8 +379,8 @@ _STATED: Mapping[Outcome, Callable[[Statement], str]] = {
     Outcome.EQUAL: _equal,
     Outcome.ROUNDED: lambda one: f"the same model, {_to_rounding(one.fields['format'], one.fields['side'])}",
     Outcome.ANOTHER: lambda one: (
-        f"another model: {one.fields['kernels']} of {one.fields['of']} kernels are unrelated; "
-        "two trainings of one architecture"
+        f"another model: {one.fields['kernels']} of {one.fields['of']} kernels are unrelated, "
+        "as those of two trainings of one architecture are"
     ),
     Outcome.FINE_TUNED: _fine_tuned,
     Outcome.CHANGED: _changed,

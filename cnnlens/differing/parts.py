@@ -158,7 +158,7 @@ class Item:
 
     @property
     def is_kernel(self) -> bool:
-        return self.role == "kernel" and len(self.shape) > 1
+        return self.role in ("kernel", "recurrent_kernel") and len(self.shape) > 1
 
     @property
     def place(self) -> str:

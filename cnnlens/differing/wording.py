@@ -87,12 +87,17 @@ _GATES = {"keras": {"n": "h", "g": "c"}}  # what a framework calls the gates tha
 
 def _gates(one: Cause) -> str:
     a, b = one["frameworks"]
-    said = _FRAMEWORKS.get(b, b), _order(one["expected"], b)
+    expected = f"{_owner(b)} {_order(one['expected'], b)}"
     if one["order"] == one["a"] and a != b:
-        own = f"{_FRAMEWORKS.get(a, a)}'s order {_order(one['a'], a)}"
-        return f"gates not exchanged: both have them in one order, where {said[0]}'s is {said[1]} and {own}"
-    known = f"{_FRAMEWORKS.get(one['known'], one['known'])}'s order" if one["known"] else "the order"
-    return f"gates in {known} {_order(one['order'], one['known'] or b)} where {said[0]}'s {said[1]} was expected"
+        held = f"{_owner(b)} order is {_order(one['expected'], b)} and {_owner(a)} {_order(one['a'], a)}"
+        return f"gates not exchanged: both have them in one order, where {held}"
+    order = f"{_owner(one['known'])} order" if one["known"] else "the order"
+    return f"gates in {order} {_order(one['order'], one['known'] or b)} where {expected} was expected"
+
+
+def _owner(framework: str) -> str:
+    name = _FRAMEWORKS.get(framework, framework)
+    return f"{name}'" if name.endswith("s") else f"{name}'s"
 
 
 _FRAMEWORKS = {"keras": "Keras", "torch": "PyTorch", "onnx": "ONNX", "flax": "Flax"}
@@ -166,6 +171,10 @@ def _constant(one: Cause) -> str:
     return f"differs: {shown[0]} in A, {shown[1]} in B"
 
 
+def _nonfinite(count: int, side: str) -> str:
+    return f"{count or 'no'} number{'' if count == 1 else 's'} NaN or infinite in {side}"
+
+
 _SAID: Mapping[Kind, Callable[[Cause], str]] = {
     Kind.SAME: lambda one: "",
     Kind.SWAPPED: _swapped,
@@ -188,6 +197,7 @@ _SAID: Mapping[Kind, Callable[[Cause], str]] = {
     Kind.LEFT_OUT: _left_out,
     Kind.SUMMED: _summed,
     Kind.CONSTANT: _constant,
+    Kind.NONFINITE: lambda one: f"differs: {_nonfinite(one['a'], 'A')}, {_nonfinite(one['b'], 'B')}",
     Kind.MISSING: lambda one: "",
     Kind.ANOTHER: _unrelated,
 }

@@ -7,6 +7,7 @@ all.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -190,6 +191,7 @@ def _mistakes(a: _Side, b: _Side) -> Iterator[tuple[Causes, float, tuple[Move, .
         fields = (("axis", channel), ("channels", shape[channel]), ("inputs", b.kernel))
         reverse.append((Cause(Kind.REVERSED, "", fields), 1.4, Flip((channel,))))
     plain = [[(cause, rank, (move,)) for cause, rank, move in kind] for kind in (swaps, flips, io, reverse)]
+    plain[2] += _inside_gates(b)
     kinds = [list(_gates(a, b)), *plain]
     for kind in kinds:
         for cause, rank, moves in kind:
@@ -210,7 +212,7 @@ def _gates(a: _Side, b: _Side) -> Iterator[tuple[Cause, float, tuple[Move, ...]]
     named = dict(b.gates[1])
     canonical, expected = named["canonical"], named.get(b.framework, named["canonical"])
     of_a = named.get(a.framework, canonical)
-    opened = (*shape[:axis], len(canonical), shape[axis] // len(canonical), *shape[axis + 1 :])
+    opened = _opened_gates(b)
     for letters in permutations(canonical):
         order = "".join(letters)
         if order == expected:
@@ -222,6 +224,22 @@ def _gates(a: _Side, b: _Side) -> Iterator[tuple[Cause, float, tuple[Move, ...]]
         fields = (("order", order), ("known", known), ("expected", expected), ("a", of_a), ("frameworks", frameworks))
         rank = 1.05 if order == of_a else 1.06 if known else 1.15
         yield Cause(Kind.GATES, order, fields), rank, (Reshape(opened), Take(axis, entries, "gates"), Reshape(shape))
+
+
+def _opened_gates(side: _Side) -> tuple[int, ...]:
+    """The canonical shape with gates and units as two axes."""
+    axis, orders = side.gates or (0, ())
+    shape, count = side.chain.target, len(dict(orders)["canonical"])
+    return (*shape[:axis], count, shape[axis] // count, *shape[axis + 1 :])
+
+
+def _inside_gates(b: _Side) -> Iterator[tuple[Cause, float, tuple[Move, ...]]]:
+    """Square blocks of a recurrent kernel, one a gate, each left as it was where it should have been transposed."""
+    if b.gates is None or b.gates[0] or len(b.chain.target) != 2:
+        return
+    opened = _opened_gates(b)
+    if opened[1] == opened[2]:
+        yield _IN_AND_OUT, 1.3, (Reshape(opened), Transpose((0, 2, 1)), Reshape(b.chain.target))
 
 
 def _split(a: _Side, b: _Side, way: Any) -> Iterator[Way]:
@@ -352,7 +370,8 @@ def _starts(side: _Side) -> Iterator[tuple[Chain, str, float]]:
 
 
 def _ordered(letters: str, order: Sequence[int]) -> str:
-    return "".join(letters[axis] for axis in order) if len(letters) == len(order) else str(tuple(order))
+    axes = re.findall(r"\([^)]*\)|.", letters)
+    return "".join(axes[axis] for axis in order) if len(axes) == len(order) else str(tuple(order))
 
 
 def _far(order: Sequence[int]) -> int:

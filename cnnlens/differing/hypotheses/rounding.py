@@ -30,6 +30,7 @@ _PROBE = 4096
 _BLOCK = 1 << 14
 _BLOCKS = 8
 _TILE = 1 << 16  # elements that are worked on at a time: what is computed of them stays in the cache
+_EACH = 4  # numbers that a step of their own must explain
 _TOLD = 16  # pairs of equal numbers that are expected of rows on steps before their absence says that there are none
 
 
@@ -166,6 +167,8 @@ def levels_of(x: Array, y: Array) -> Quantised | None:
     if x.ndim < 2 or y.dtype.kind not in "iu" or x.dtype.kind != "f":
         return None
     for axis in (None, 0, 1):
+        if axis is not None and x.size < _EACH * x.shape[axis]:
+            continue  # a step for every number or two fits anything
         others = tuple(place for place in range(x.ndim) if place != axis)
         with np.errstate(all="ignore"):
             above = np.multiply(x, y, dtype=np.float64).sum(axis=others, keepdims=True)
@@ -182,7 +185,7 @@ def quantised(x: Array, y: Array) -> Quantised | None:
     if x.ndim < 2 or not x.size:
         return None  # vectors are not quantised, and on a few numbers any steps fit
     for axis in (None, 0, 1):
-        if axis is not None and (x.shape[axis] < 2 or x.size < 4 * x.shape[axis]):
+        if axis is not None and (x.shape[axis] < 2 or x.size < _EACH * x.shape[axis]):
             continue
         for guess in chain(_formulas(x, axis), _found(y, axis)):
             if _on_steps(x, y, guess):
