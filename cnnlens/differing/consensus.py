@@ -57,7 +57,9 @@ def _settled(finding: Finding, sure: _Names, loose: _Names) -> Finding:
         if len(known) == 1:
             chosen = known[0]
             others = (finding.causes, *(one for one in finding.also if tag_of(one) != tag_of(chosen)))
-            return replace(finding, causes=chosen, also=others)
+            return replace(finding, causes=chosen, also=others, settled=True)
+    elif finding.also:
+        return replace(finding, settled=all(_MARGIN * sure[one] < sure[finding.causes] for one in finding.also))
     return finding
 
 

@@ -161,8 +161,8 @@ class Examination(ArrayPair):
                 item = self.a if few[0] else self.b
                 if representable(item.stored, name) and (_kept_as(item, name) or item.size >= _TOLD):
                     found.append((side, name))
-        # What fits float16 and bfloat16 alike is told by the one that the other side rounds to.
-        return tuple(found)
+        # What fits two formats is told by the one that its file keeps it in, else by the one that the other rounds to.
+        return tuple(sorted(found, key=lambda one: not _kept_as(self.a if one[0] == "A" else self.b, one[1])))
 
     def _rearranged(self) -> Finding | None:
         few_a, few_b = self.sampled

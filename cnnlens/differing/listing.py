@@ -247,6 +247,8 @@ def explanation(one: Compared) -> str:
     text = _found(one)
     if finding.status is Status.EXPLAINED and finding.possible:
         text += " (by itself it could be otherwise; the other layers decide)"
+    if finding.status is Status.EXPLAINED and finding.rivals:
+        text += f" (for this shape the same as: {' or '.join(said(causes) for causes in finding.rivals[:2])})"
     if "undone" in finding.detail:
         text += f", {_UNDONE[finding.detail['undone']]}"
     return text
