@@ -48,18 +48,18 @@ def _settled(finding: Finding, sure: _Names, loose: _Names) -> Finding:
     if finding.status is Status.AMBIGUOUS:
         options = [(sure[causes], loose[causes], causes) for causes in finding.possible]
         best = max(options, key=lambda option: option[:2])
-        rivals = [option for option in options if _MARGIN * option[0] >= best[0]]
+        rivals = [option for option in options if _MARGIN * option[0] > best[0]]
         if best[0] and len(rivals) == 1:
             return replace(finding, status=Status.EXPLAINED, causes=best[2])
     elif finding.also and not sure[finding.causes]:
         best = max(sure[causes] for causes in finding.also)
-        known = [causes for causes in finding.also if best and _MARGIN * sure[causes] >= best]
+        known = [causes for causes in finding.also if _MARGIN * sure[causes] > best]
         if len(known) == 1:
             chosen = known[0]
             others = (finding.causes, *(one for one in finding.also if tag_of(one) != tag_of(chosen)))
             return replace(finding, causes=chosen, also=others, settled=True)
-    elif finding.also:
-        return replace(finding, settled=all(_MARGIN * sure[one] < sure[finding.causes] for one in finding.also))
+    elif finding.also:  # its own name is one of the sure ones
+        return replace(finding, settled=all(_MARGIN * sure[one] <= sure[finding.causes] for one in finding.also))
     return finding
 
 
