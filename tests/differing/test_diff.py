@@ -152,8 +152,8 @@ def test_what_speaks_for_two_explanations_alike_settles_none() -> None:
     one = of_conv1()
     assert one.finding.status == "ambiguous"  # one for each
     assert "flipped on H or flipped on W" in one.explanation
-    wrong["depth"]["kernel"] = wrong["depth"]["kernel"][:, :, :, ::-1]
-    assert of_conv1().finding.status == "explained"  # two to one
+    wrong["conv0"]["kernel"] = wrong["conv0"]["kernel"][:, :, ::-1]  # right again
+    assert of_conv1().finding.status == "explained"
     assert of_conv1().finding.tag == "flip:W"
 
 
@@ -175,7 +175,7 @@ def test_what_cannot_show_a_mistake_is_equal() -> None:
     }
 
 
-# -- rounding, and what is no number -------------------------------------------------------------------------------------
+# -- rounding, and what is no number -----------------------------------------------------------------------------------
 
 
 def test_kernels_apart_by_the_last_places_are_equal_to_rounding() -> None:
