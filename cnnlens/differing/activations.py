@@ -189,7 +189,7 @@ class _Walk:
     def _visit(self, step: TracedCall) -> None:
         sources = self._sources(step)
         near = self.feeding.near(list(sources.values()))
-        options = self._ordered(near, step)
+        options = self._ordered(near, step) or self._of_another_shape(step, near)
         if not options:
             self.alone[step.name] = step
             return
@@ -204,11 +204,7 @@ class _Walk:
             self.alone[step.name] = step
             return
         reason = self._weights_said(step) or _flattened(step, self.rows)
-        told = (
-            Tried(reason, options[0])
-            if reason
-            else tried(self.a, near, step, options, next(iter(sources)) if len(sources) == 1 else "")
-        )
+        told = Tried(reason, options[0]) if reason else tried(self.a, near, step, options, list(sources))
         other = told.other if told is not None else options[0]
         self.own.append(Own(step.call.name, other.call.name, told.text if told else described(step, options)))
         self._pair(step, other, Standing.OWN)
@@ -228,12 +224,29 @@ class _Walk:
                  if as_other(step.canonical, other.canonical) is not None
                  and not (other.call.layer.name in in_place and ends[other.call.layer.name] != own)]  # fmt: skip
 
-        def rank(one: tuple[int, int, TracedCall]) -> tuple[bool, int, int]:
-            return (type(one[2].operation) is not type(step.operation), one[0], one[1])
+        feeds = self._feeding_what_takes(step, near)
+
+        def rank(one: tuple[int, int, TracedCall]) -> tuple[bool, bool, int, int]:
+            return (_kind_of(one[2]) != _kind_of(step), one[2].name not in feeds, one[0], one[1])
 
         ranked = sorted(found, key=rank)
         known = [one for one in ranked if step.weighted and one[2].weighted and one[2].call.layer.name in in_place]
         return [one[2] for one in known or ranked]
+
+    def _feeding_what_takes(self, step: TracedCall, near: Sequence[tuple[int, TracedCall]]) -> set[str]:
+        """What feeds B's steps in the places of those that take this one: the end of what B does in its place."""
+        takers = self.takers.get(step.name, [])
+        places = {theirs for taker in takers for ours, theirs in self.layers if ours == taker.call.layer.name}
+        kinds = {_kind_of(taker) for taker in takers if not taker.weighted}
+        return {name for _, other in near for name in other.inputs
+                if (other.weighted and other.call.layer.name in places) or _kind_of(other) in kinds}  # fmt: skip
+
+    def _of_another_shape(self, step: TracedCall, near: Sequence[tuple[int, TracedCall]]) -> list[TracedCall]:
+        """B's step in its place, where that gives another shape: of the same kind, and right behind."""
+        places = {theirs for ours, theirs in self.layers if ours == step.call.layer.name}
+        return [other for depth, other in near
+                if _kind_of(other) == _kind_of(step) and other.canonical.ndim == step.canonical.ndim
+                and (other.call.layer.name in places if step.weighted else depth == 1)][:1]  # fmt: skip
 
     def _comparable(self, step: TracedCall, other: TracedCall) -> bool:
         """Whether a step says something by itself: a move of one kind and one of another are halves of something."""
@@ -263,7 +276,7 @@ class _Walk:
     def _take(self, step: TracedCall, other: TracedCall) -> None:
         """From here on B has A's tensor."""
         array = as_other(other.canonical, step.canonical)
-        self.feeding.take(other, other.canonical if array is None else array)
+        self.feeding.take(other, step.canonical if array is None else array)
 
 
 def _kind_of(step: TracedCall) -> Any:

@@ -20,6 +20,8 @@ from cnnlens.differing.tracing import Trace, TracedCall
 from cnnlens.differing.wording import against_a
 from cnnlens.errors import CnnlensError
 from cnnlens.network.graph import CONFIG_ERRORS
+from cnnlens.reference.arithmetic.functions import Activation
+from cnnlens.reference.bare.ops import BareOperation
 from cnnlens.text import printable
 
 __all__ = ["ALIKE", "described", "tried"]
@@ -106,13 +108,17 @@ class Tried:
 
 
 def tried(
-    a: Trace, near: Sequence[tuple[int, TracedCall]], step: TracedCall, options: Sequence[TracedCall], origin: str = ""
+    a: Trace,
+    near: Sequence[tuple[int, TracedCall]],
+    step: TracedCall,
+    options: Sequence[TracedCall],
+    origins: Sequence[str] = (),
 ) -> Tried | None:
     """Find what B's steps do otherwise.
 
     Args:
         near: B's steps around, given A's inputs; ``options``: those that may stand in the step's place.
-        origin: The tensor of A from which both are made; empty where there are several.
+        origins: The tensors of A from which both are made.
     """
     for other in options[:3]:
         said = _by_setting(step, other)
@@ -120,7 +126,7 @@ def tried(
             return Tried(said, other)
     around = [one for _, one in near]
     found = _by_order(a, around, step, options[0]) or _by_insertion(around, step, options)
-    found = found or _by_channels(a, step, options, origin) or _by_omission(a, step, options, origin)
+    found = found or _by_channels(a, step, options, origins) or _by_omission(a, step, options, origins)
     if found is not None:
         return found
     for other in options[:6]:
@@ -178,17 +184,30 @@ def _settings_said(step: TracedCall, other: TracedCall, chosen: Sequence[str]) -
     """Settings in words: padding as the numbers that it comes to, activations of one name by what they give."""
     told: list[str] = []
     for name in chosen:
-        if name in ("padding", "edges") and len(chosen) > 1 and "padding" in chosen and name == "edges":
+        if name in _INSIDE or (name == "edges" and "padding" in chosen):
+            continue
+        if name == "settings":
+            told += _unlike(step.operation, other.operation)
             continue
         values = [_value(one, name) for one in (other, step)]
         told.append(f"{_WORDS.get(name, name)} is {values[0]} where A's is {values[1]}")
-    return ", and ".join(told)
+    return ", and ".join(told) or f"it is {_kind(other)} where A's is {_kind(step)}"
 
 
+def _unlike(mine: Any, theirs: Any) -> list[str]:
+    """The settings of a bare operation that are others in B."""
+    names = dict.fromkeys((*theirs.settings, *mine.settings))
+    pairs = [(name, theirs.settings.get(name), mine.settings.get(name)) for name in names]
+    return [f"{printable(name, 40)} is {_setting(own)} where A's is {_setting(given)}"
+            for name, own, given in pairs if _setting(own) != _setting(given)]  # fmt: skip
+
+
+# What of an operation no person set.
+_INSIDE = frozenset({"rule", "loss", "shapes", "template"})
 # The reference's names of settings that a person would call otherwise.
 _WORDS = {
     "counts_padding": "count_include_pad", "edges": "padding", "maximum": "the pooling", "window": "pool_size",
-    "dilation": "dilation_rate",
+    "dilation": "dilation_rate", "aligned": "align_corners",
 }  # fmt: skip
 
 
@@ -196,6 +215,9 @@ def _value(step: TracedCall, name: str) -> str:
     value = getattr(step.operation, name)
     if name == "maximum":
         return "maximum" if value else "mean"
+    if isinstance(value, Activation) and not value.elementwise:
+        axis = _axis(value, np.ndim(step.args[0]))
+        return value.name if axis is None else f"{value.name} over axis {axis}"
     if name in ("padding", "edges"):
         try:
             operation: Any = step.operation
@@ -221,7 +243,19 @@ def _setting(value: Any) -> str:
 def _identity(value: Any) -> Any:
     """What tells a setting from another."""
     name = getattr(value, "name", None)
+    if isinstance(value, Activation) and not value.elementwise:
+        return id(value.function)  # a closure over its axis
     return (name, _points(value)) if isinstance(name, str) else _setting(value)
+
+
+def _axis(activation: Activation, ndim: int) -> int | None:
+    """The axis along which a softmax's values make one; None where they do on none."""
+    try:
+        made = activation.apply(np.arange(2.0**ndim).reshape((2,) * ndim))
+    except CONFIG_ERRORS:
+        return None
+    made = np.exp(made) if activation.name.startswith("log") else made
+    return next((axis for axis in range(ndim) if np.allclose(made.sum(axis=axis), 1)), None)
 
 
 def _points(activation: Any) -> tuple[str, ...]:
@@ -272,30 +306,29 @@ def _by_insertion(near: Sequence[TracedCall], step: TracedCall, options: Sequenc
     return None
 
 
-def _by_omission(a: Trace, step: TracedCall, options: Sequence[TracedCall], origin: str) -> Tried | None:
+def _by_omission(a: Trace, step: TracedCall, options: Sequence[TracedCall], origins: Sequence[str]) -> Tried | None:
     """Steps that A has in front of its own and B has not."""
-    if len(step.inputs) != 1 or origin in (*step.inputs, "") or origin not in a.own:
-        return None
-    fed = a.own[origin]
-    if fed.shape != a.own[step.inputs[0]].shape:
-        return None
-    try:
-        made = step.on(lambda _: fed)
-    except (CnnlensError, *CONFIG_ERRORS):
-        return None
-    for other in options:
-        if np.isfinite(made.canonical).any() and apart(other.canonical, made.canonical) <= ALIKE:
-            last = next(one for one in a.steps if one.name == step.inputs[0])
-            done = _done(a.tensors[origin], last.canonical, last)
-            return Tried(f"A has {done} in front of it, and B has not", other)
+    for origin in origins:
+        fed = a.own[origin]
+        if len(step.inputs) != 1 or origin in step.inputs or fed.shape != a.own[step.inputs[0]].shape:
+            continue
+        try:
+            made = step.on(lambda _, fed=fed: fed)
+        except (CnnlensError, *CONFIG_ERRORS):
+            continue
+        for other in options:
+            if np.isfinite(made.canonical).any() and apart(other.canonical, made.canonical) <= ALIKE:
+                last = next(one for one in a.steps if one.name == step.inputs[0])
+                done = _done(a.tensors[origin], last.canonical, last)
+                return Tried(f"A has {done} in front of it, and B has not", other)
     return None
 
 
-def _by_channels(a: Trace, step: TracedCall, options: Sequence[TracedCall], origin: str) -> Tried | None:
+def _by_channels(a: Trace, step: TracedCall, options: Sequence[TracedCall], origins: Sequence[str]) -> Tried | None:
     """Both hand on the same channels in another order each: a shuffle in the other order."""
-    if origin not in a.tensors or a.tensors[origin].shape != step.canonical.shape or step.canonical.ndim < 3:
+    if len(origins) != 1 or a.tensors[origins[0]].shape != step.canonical.shape or step.canonical.ndim < 3:
         return None
-    source = np.moveaxis(a.tensors[origin], 1, 0)
+    source = np.moveaxis(a.tensors[origins[0]], 1, 0)
     mine = exact_orders(np.moveaxis(step.canonical, 1, 0), source)
     if mine is None or len({*mine[0]}) < 2:
         return None
@@ -313,7 +346,17 @@ def _done(before: Array, after: Array, step: TracedCall) -> str:
     orders = exact_orders(*(np.moveaxis(z, 1, 0) for z in (after, before))) if after.ndim > 2 else None
     if orders is not None and orders[0] != tuple(range(len(orders[0]))):
         return f"its channels {_shuffle(orders[0])} ('{name}')"
-    return f"{_kind(step)} ('{name}')"
+    factor = _factor(before, after)
+    return f"a factor {factor:.6g} ('{name}')" if factor is not None else f"{_kind(step)} ('{name}')"
+
+
+def _factor(before: Array, after: Array) -> float | None:
+    """The one number by which everything was multiplied; None where it was not."""
+    with np.errstate(all="ignore"):
+        factor = float((before * after).sum() / np.square(before).sum()) if before.shape == after.shape else np.nan
+    return (
+        factor if np.isfinite(factor) and factor not in (0.0, 1.0) and apart(after, factor * before) <= ALIKE else None
+    )
 
 
 def _shuffle(order: tuple[int, ...]) -> str:
@@ -333,7 +376,16 @@ _SHOWN = 8
 def _kind(step: TracedCall) -> str:
     activation = getattr(step.operation, "activation", None)
     name = getattr(activation, "name", None)
-    return printable(name if isinstance(name, str) and not step.weighted else step.call.layer.kind, 40)
+    kind = step.call.layer.kind
+    if isinstance(name, str) and not step.weighted:
+        kind = name
+    elif isinstance(step.operation, BareOperation) and kind != step.operation.kind:
+        kind = f"{kind}: {step.operation.kind}"  # a class of somebody's own says less than what it computes
+    return printable(kind, 40)
+
+
+def _behind_batch(x: Array) -> str:
+    return f"(N, {', '.join(map(str, x.shape[1:]))})"
 
 
 def _narrow(x: Array) -> Array:
@@ -374,7 +426,7 @@ def described(step: TracedCall, options: Sequence[TracedCall]) -> str:
     x = step.canonical
     y = as_other(x, options[0].canonical)
     if y is None:
-        return "unexplained"
+        return f"it gives {_behind_batch(options[0].canonical)} where A gives {_behind_batch(x)}"
     with np.errstate(all="ignore"):
         far = float(np.sqrt(np.nansum(np.square(x - y)) / np.nansum(np.square(x))))
     kinds = (_kind(step), _kind(options[0]))
