@@ -40,7 +40,7 @@ def biases_examined(a: Item, b: Item, found: Finding) -> Finding:
 def part_alone(a: Item, b: Item, found: Finding, names: Sequence[str] = ()) -> Finding:
     """Give the finding that one side holds a part of what the other's arrays come to, where that is so."""
     if found.equal or (found.status is Status.EXPLAINED and not found.has(Kind.SCALED)):
-        return found  # factors for each channel have more to fit with than a part as it is
+        return found
     for side, item, other in (("A", a, b), ("B", b, a)):
         if len(other.joined) != 2 or item.joined:
             continue
@@ -50,7 +50,8 @@ def part_alone(a: Item, b: Item, found: Finding, names: Sequence[str] = ()) -> F
                 continue
             part = part.seen_as(item, known=False)
             one = examine(a, part) if side == "A" else examine(part, b)
-            if one.equal or one.status is Status.EXPLAINED:
+            # Factors have something to fit with: a part as it is says more, and a part with factors no more.
+            if one.equal or (one.status is Status.EXPLAINED and not found.has(Kind.SCALED)):
                 causes = tuple(cause for cause in one.causes if cause.kind is not Kind.SAME)
                 return replace(one, status=Status.EXPLAINED, causes=(_left_out(side, called, held), *causes),
                                stored=None)  # fmt: skip

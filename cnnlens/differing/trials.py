@@ -183,7 +183,8 @@ def _by_setting(step: TracedCall, other: TracedCall) -> str:
 def _settings_said(step: TracedCall, other: TracedCall, chosen: Sequence[str]) -> str:
     """Settings in words: padding as the numbers that it comes to, activations of one name by what they give."""
     told: list[str] = []
-    for name in chosen:
+    another = "rule" in chosen and step.operation.kind != other.operation.kind
+    for name in () if another else chosen:
         if name in _INSIDE or (name == "edges" and "padding" in chosen):
             continue
         if name == "settings":

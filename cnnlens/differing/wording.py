@@ -215,4 +215,4 @@ def against_a(fault: str, side: str = "A") -> str:
     """Say a fault that a check explains as a difference: what the model or the file says is what ``side`` says."""
     for owner in ("the model", "the file"):
         fault = fault.replace(f"{owner}'s", f"{side}'s").replace(f"{owner} says", f"{side} says")
-    return fault
+    return fault.replace("the reference's", f"{side}'s").replace("the reference", f"{side}'s")
