@@ -16,6 +16,7 @@ from cnnlens.differing.examination import Examination, examine
 from cnnlens.differing.finding import Finding
 from cnnlens.differing.folding import unfold
 from cnnlens.differing.hypotheses.layouts import Box
+from cnnlens.differing.other_sizes import function_of, repeated, shifted_rows
 from cnnlens.differing.pairing import Pair, Pairing, pair
 from cnnlens.differing.parts import Item, Part, biases_as, parts_of
 from cnnlens.differing.proof import same
@@ -30,6 +31,7 @@ _NEUTRAL = {
 }  # fmt: skip
 _NORM_VECTORS = ("gamma", "beta", "moving_mean", "moving_variance")
 _WORDS = frozenset(["kernel", *_NEUTRAL, "embeddings", "alpha", "recurrent_kernel"])
+_OPEN = (Status.ANOTHER_SHAPE, Status.ANOTHER, Status.DIFFERS, Status.FINE_TUNED)
 _FACTORS = 6  # height and width pairs that are tried where a Dense's map is not known
 
 _Channels: TypeAlias = tuple[int | None, int | None]
@@ -144,6 +146,9 @@ def _examined(one: Pair, channels: _Channels) -> PartPair:
             finding = biases_examined(seen_a, seen_b, finding)
         elif seen_a.joined or seen_b.joined:
             finding = part_alone(seen_a, seen_b, finding)
+        if finding.status in _OPEN:
+            better = (find(seen_a, seen_b) for find in (shifted_rows, repeated, function_of))
+            finding = next((one for one in better if one is not None), finding)
         found.arrays.append(Compared(role, seen_a, seen_b, finding))
     _exchanged(found)
     _shared_biases(found)

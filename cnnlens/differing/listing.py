@@ -272,7 +272,7 @@ def _found(one: Compared) -> str:
         return f"ambiguous: {' or '.join(said(causes) for causes in finding.possible[:4])}{more}"
     if finding.status is Status.ANOTHER_SHAPE:
         return f"another shape: {' against '.join(_stored(item) for item in (one.a, one.b))}"
-    if finding.status is Status.STORED_OTHERWISE and finding.has(Kind.SUMMED):
+    if finding.status is Status.STORED_OTHERWISE and finding.has(Kind.SUMMED, Kind.REPEATED):
         return f"equal: {said(finding.causes)}"
     if finding.status is Status.STORED_OTHERWISE and finding.has(Kind.ROUNDED):
         return f"equal {_to_rounding(finding.causes[0].of, finding.causes[0]['side'])}"

@@ -171,6 +171,19 @@ def _constant(one: Cause) -> str:
     return f"differs: {shown[0]} in A, {shown[1]} in B"
 
 
+def _shifted(one: Cause) -> str:
+    what = "output channels" if one["channels"] else "rows"
+    (first, last), (start, end), (rows, others) = one["a"], one["b"], one["of"]
+    sizes = "" if rows == others else f", and {'A' if rows > others else 'B'} has {abs(rows - others)} more"
+    return f"{what} {first} to {last} of A are {start} to {end} of B{sizes}"
+
+
+def _function(one: Cause) -> str:
+    epsilon = f", epsilon {one['epsilon']:g}" if one["epsilon"] else ""
+    other = "B" if one["side"] == "A" else "A"
+    return f"{one['side']} holds the {one['name']}{epsilon} of what {other} holds as the variance"
+
+
 def _nonfinite(count: int, side: str) -> str:
     return f"{count or 'no'} number{'' if count == 1 else 's'} NaN or infinite in {side}"
 
@@ -196,6 +209,9 @@ _SAID: Mapping[Kind, Callable[[Cause], str]] = {
     Kind.GATES: _gates,
     Kind.LEFT_OUT: _left_out,
     Kind.SUMMED: _summed,
+    Kind.SHIFTED: _shifted,
+    Kind.REPEATED: lambda one: f"the same, which {one['side']} repeats along the axes that it has more",
+    Kind.FUNCTION: _function,
     Kind.CONSTANT: _constant,
     Kind.NONFINITE: lambda one: f"differs: {_nonfinite(one['a'], 'A')}, {_nonfinite(one['b'], 'B')}",
     Kind.MISSING: lambda one: "",
