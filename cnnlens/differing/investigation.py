@@ -18,7 +18,7 @@ from cnnlens.differing.folding import unfold
 from cnnlens.differing.hypotheses.layouts import Box
 from cnnlens.differing.other_sizes import function_of, repeated, shifted_rows
 from cnnlens.differing.pairing import Pair, Pairing, pair
-from cnnlens.differing.parts import Item, Part, biases_as, parts_of
+from cnnlens.differing.parts import PROJECTIONS, Item, Part, biases_as, parts_of
 from cnnlens.differing.proof import same
 from cnnlens.network.network import Network
 
@@ -152,6 +152,7 @@ def _examined(one: Pair, channels: _Channels) -> PartPair:
         found.arrays.append(Compared(role, seen_a, seen_b, finding))
     _exchanged(found)
     _shared_biases(found)
+    _projections(found)
     for side in (one.a, one.b):
         found.notes += [f"{name} is a counter and no weight" for name in side.skipped]
     return found
@@ -226,6 +227,16 @@ def _exchanged(found: PartPair) -> None:
                 fields = (("a", first.role), ("b", second.role))
                 causes = (Cause(Kind.EXCHANGED, "", fields),)
                 first.finding = replace(other, status=Status.EXPLAINED, causes=causes, stored=None)
+
+
+def _projections(found: PartPair) -> None:
+    """Query, key and value of an attention layer, each found under another's name."""
+    names = [part.half for part in (found.a, found.b) if part is not None]
+    if names[0] != names[1] and set(names) <= set(PROJECTIONS):
+        cause = Cause(Kind.EXCHANGED, "", (("a", names[0]), ("b", names[1])))
+        for one in found.arrays:
+            if one.finding.equal:
+                one.finding = replace(one.finding, status=Status.EXPLAINED, causes=(cause,), stored=None)
 
 
 def _constant(item: Item) -> bool:

@@ -31,7 +31,7 @@ from cnnlens.network.graph import Layer
 from cnnlens.network.network import Network
 from cnnlens.network.weight import Weight
 
-__all__ = ["Item", "Part", "biases_as", "canonical_chain", "parts_of", "spaced"]
+__all__ = ["PROJECTIONS", "Item", "Part", "biases_as", "canonical_chain", "parts_of", "spaced"]
 
 Array: TypeAlias = NDArray[Any]
 
@@ -42,6 +42,9 @@ _COUNTERS = frozenset({"num_batches_tracked", "seed_generator_state", "seed"})
 _CELL = re.compile(r"(weight_ih|weight_hh|bias_ih|bias_hh)(?:_(l\d+(?:_reverse)?))?$")  # PyTorch's names
 _IN_CELL = {"weight_ih": "kernel", "weight_hh": "recurrent_kernel"}
 _BIASES = ("bias_ih", "bias_hh")
+_ATTENTION = "MultiHeadAttention"
+PROJECTIONS = ("query", "key", "value")
+_PACKED = {"in_proj_weight": "kernel", "in_proj_bias": "bias"}
 # PyTorch's weight normalisation, before and since parametrizations: a size a channel, and directions.
 _NORMED = (("weight_g", "weight_v"), ("original0", "original1"),
            ("parametrizations.weight.original0", "parametrizations.weight.original1"))  # fmt: skip
@@ -68,7 +71,8 @@ class Item:
         chain: From the stored array to the canonical one.
         axes: The letters of the canonical axes.
         exact: Whether the chain says all of the layout; else the stored order stands in for the canonical one.
-        joined: Of two arrays in one's place (two biases, a normed kernel's): both; ``weight`` is what they come to.
+        joined: Of two arrays in one's place (two biases, a normed kernel's), or of one of which it is a piece: those;
+            ``weight`` is what they come to.
     """
 
     role: str
@@ -93,9 +97,9 @@ class Item:
     @property
     def target(self) -> str:
         """Give what a line sets where it gives the array."""
-        if self.is_kernel and self.joined:
+        if self.is_kernel and len(self.joined) > 1:
             return "kernel"
-        if self.joined:
+        if len(self.joined) > 1:
             names = [one.variable for one in self.joined]
             return ", ".join(names) if len(self.shape) > 1 else "_plus_".join(names)
         return self.variable
@@ -143,7 +147,7 @@ class Item:
     def letters(self) -> str:
         """Give the letters of the stored axes; empty where no table knows them."""
         letters = self.weight.stored_axes if self.exact else ""
-        if self.joined and not self.is_kernel:
+        if len(self.joined) > 1 and not self.is_kernel:
             return f"{letters[1:]}, {letters[1:]}" if letters[:1] == "B" else f"{letters} + {letters}"
         return letters
 
@@ -364,6 +368,14 @@ def parts_of(network: Network) -> list[Part]:
             role = weight.role or weight.name
             if id(weight) in taken:
                 continue
+            if (
+                weight.name.rpartition(".")[2] in _PACKED
+                and len(weight.stored.shape)
+                and not weight.stored.shape[0] % 3
+            ):
+                for half, item in _unpacked(weight):
+                    groups.setdefault(half, {})[item.role] = item
+                continue
             if role.rpartition("/")[2] in _COUNTERS:
                 skipped.append(weight.name)
                 continue
@@ -376,6 +388,22 @@ def parts_of(network: Network) -> list[Part]:
             shown = half if len(groups) > 1 else ""
             found.append(Part(layer, family, biases_as(items, _BOTH), len(found), known, shown, tuple(skipped)))
     return found
+
+
+def _unpacked(weight: Weight) -> Iterator[tuple[str, Item]]:
+    """The three projections that PyTorch keeps in one array, by what they are."""
+    role = _PACKED.get(weight.name.rpartition(".")[2], "")
+    if not role or not weight.stored.shape or weight.stored.shape[0] % len(PROJECTIONS):
+        return
+    whole = item_of(weight, weight.name)
+    size = weight.stored.shape[0] // len(PROJECTIONS)
+    for number, half in enumerate(PROJECTIONS):
+        text = f"{whole.variable}[{number * size}:{(number + 1) * size}]"
+        shape = (size, *weight.stored.shape[1:])
+        stored = _Joined(text, {whole.variable: weight}, shape, weight.stored.dtype)
+        piece = Weight(f"{weight.name}[{number * size}:{(number + 1) * size}]", _ATTENTION, f"{half}/{role}", stored,
+                       Geometry(), weight.framework)  # fmt: skip
+        yield half, replace(item_of(piece, role), joined=(whole,))
 
 
 def _normed_kernels(network: Network) -> Iterator[tuple[str, Item]]:
@@ -429,6 +457,8 @@ def _cell(weight: Weight) -> str:
     if named is not None and weight.framework == "torch":
         return (named[2] or "").replace("_", " ")
     kind = layout.resolve_kind(weight.kind)
+    if kind == _ATTENTION:
+        return weight.role.partition("/")[0].removesuffix("_dense")
     cell = kind_of(kind).cell or kind in CELLS
     return weight.name.rpartition("/")[0].removesuffix("_layer") if cell else ""
 
@@ -438,7 +468,7 @@ def _role(weight: Weight, role: str, taken: Mapping[str, Item]) -> str:
     named = _CELL.search(weight.name) if weight.framework == "torch" else None
     if named is not None:
         return _IN_CELL.get(named[1], named[1])
-    short = role.rpartition("/")[2] if not role.startswith(("query", "key", "value", "attention_output")) else role
+    short = role.rpartition("/")[2]
     name = "kernel" if short in _KERNELS else short
     if name in taken:
         name = weight.name

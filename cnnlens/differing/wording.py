@@ -220,6 +220,12 @@ _SAID: Mapping[Kind, Callable[[Cause], str]] = {
 # What holds for several arrays at once, where that is less.
 _BRIEFLY: Mapping[Kind, Callable[[Cause], str]] = {
     Kind.REVERSED: _reversed,
+    Kind.SWAPPED: lambda one: _swapped(one) if len(one["axes"]) == 2 else "spatial axes in another order",
+    Kind.FLATTENED: lambda one: "flattened in another order than expected",
+    Kind.EXCHANGED: lambda one: "exchanged",
+    Kind.SHIFTED: lambda one: "the same rows, further up or down",
+    Kind.CONSTANT: lambda one: "differs: one value everywhere in A or in B",
+    Kind.NONFINITE: lambda one: "differs: other numbers NaN or infinite",
     Kind.RESHAPED: lambda one: _RESHAPED,
     Kind.PERMUTED: lambda one: _permuted(one, counted=False),
     Kind.SCALED: _scaled_briefly,
