@@ -67,7 +67,8 @@ def keras_model(kind: str, cells: Mapping[str, State], both: bool = False) -> Ne
     arrays: dict[tuple[str, ...], State] = {}
     for suffix in [suffix for suffix in cells if not suffix.endswith("_reverse")]:
         config = {"name": f"rnn{suffix}", "units": units, "return_sequences": True, "dtype": "float32",
-                  "activation": "tanh", "recurrent_activation": "sigmoid", "use_bias": True}  # fmt: skip
+                  "activation": "tanh", "recurrent_activation": "sigmoid", "use_bias": True,
+                  **({"reset_after": True} if kind == "GRU" else {})}  # fmt: skip
         entry = {"module": "keras.layers", "class_name": kind, "config": config}
         if not both:
             entries.append(entry)
