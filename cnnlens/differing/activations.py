@@ -15,11 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnlens.checking.likeness import apart, as_other, limit_for, rounding_moves, views
+from cnnlens.differing.feeding import Feeding
 from cnnlens.differing.investigation import PartPair
 from cnnlens.differing.listing import explanation
 from cnnlens.differing.maps import Activations, Own, Parting, Standing, Tensor
 from cnnlens.differing.tracing import Trace, TracedCall, trace
-from cnnlens.differing.trials import ALIKE, Feeding, Tried, described, tried
+from cnnlens.differing.trials import ALIKE, Tried, described, tried
 from cnnlens.errors import CnnlensError, UnsupportedLayerError
 from cnnlens.kinds import KINDS, OPERATORS, Features
 from cnnlens.network.graph import fits, shown_shape

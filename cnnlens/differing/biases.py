@@ -18,7 +18,7 @@ from cnnlens.differing.examination import examine
 from cnnlens.differing.finding import Finding
 from cnnlens.differing.hypotheses.layouts import plan
 from cnnlens.differing.hypotheses.rounding import rounding_apart
-from cnnlens.differing.parts import Item
+from cnnlens.differing.items import Item
 from cnnlens.differing.proof import Line, proven
 
 __all__ = ["SHARED", "biases_examined", "part_alone", "shared_sum"]
@@ -117,7 +117,7 @@ def shared_sum(arrays: Mapping[str, tuple[Item, Item]]) -> bool:
     pairs = [arrays[role] for role in ("bias_ih", "bias_hh") if role in arrays]
     if len(pairs) != len(_BIASES) or len({item.stored.shape for pair in pairs for item in pair}) > 1:
         return False
-    x, y = (sum(item.stored.astype(np.float64) for item in side) for side in zip(*pairs, strict=True))
+    x, y = (first.stored.astype(np.float64) + second.stored for first, second in zip(*pairs, strict=True))
     return bool(rounding_apart(x, y, [item.stored.dtype for pair in pairs for item in pair]))
 
 

@@ -21,8 +21,8 @@ from cnnlens.differing.hypotheses.kinship import LEAST, kinship
 from cnnlens.differing.hypotheses.layouts import Box, Way, Ways, plan
 from cnnlens.differing.hypotheses.orders import bit_sums, exact_orders, near_orders
 from cnnlens.differing.hypotheses.rounding import FORMATS, representable, rounded, rounding_text, rounds_to
+from cnnlens.differing.items import Item, spaced
 from cnnlens.differing.moves import Chain, Reshape, Take
-from cnnlens.differing.parts import Item, spaced
 from cnnlens.differing.proof import Line, proven, same
 from cnnlens.differing.value_changes import ArrayPair, value_change
 

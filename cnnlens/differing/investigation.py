@@ -16,9 +16,10 @@ from cnnlens.differing.examination import Examination, examine
 from cnnlens.differing.finding import Finding
 from cnnlens.differing.folding import unfold
 from cnnlens.differing.hypotheses.layouts import Box
+from cnnlens.differing.items import Item
 from cnnlens.differing.other_sizes import function_of, repeated, shifted_rows
 from cnnlens.differing.pairing import Pair, Pairing, pair
-from cnnlens.differing.parts import PROJECTIONS, Item, Part, biases_as, parts_of
+from cnnlens.differing.parts import PROJECTIONS, Part, biases_as, parts_of
 from cnnlens.differing.proof import same
 from cnnlens.network.network import Network
 

@@ -12,8 +12,8 @@ from typing import Any, Protocol
 from cnnlens.differing.cause import Kind, Status, tag_of
 from cnnlens.differing.consensus import Outcome, Statement
 from cnnlens.differing.investigation import Compared, PartPair
+from cnnlens.differing.items import Item
 from cnnlens.differing.maps import Activations, Own, Parting, Standing
-from cnnlens.differing.parts import Item
 from cnnlens.differing.proof import Line
 from cnnlens.differing.rows import ArrayDiff, LayerDiff
 from cnnlens.differing.wording import brief, epsilon, said

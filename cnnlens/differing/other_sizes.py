@@ -16,7 +16,7 @@ from cnnlens.differing.cause import Cause, Kind, Status
 from cnnlens.differing.finding import Finding
 from cnnlens.differing.hypotheses.rounding import rounding_apart
 from cnnlens.differing.hypotheses.scales import EPSILONS
-from cnnlens.differing.parts import Item
+from cnnlens.differing.items import Item
 from cnnlens.differing.proof import Line, proven, same
 
 __all__ = ["function_of", "repeated", "shifted_rows"]

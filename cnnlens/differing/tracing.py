@@ -68,8 +68,8 @@ class TracedCall:
         """
         args, kwargs = map_refs(self.wanted, lambda ref: value(ref.name))
         with np.errstate(all="ignore"):
-            made = self.operation(self.weights, *args, **kwargs)
-        output = np.asarray(made[self.index] if isinstance(made, (list, tuple)) else made)
+            made: Any = self.operation(self.weights, *args, **kwargs)
+        output: Array = np.asarray(cast("list[Any]", made)[self.index] if isinstance(made, (list, tuple)) else made)
         return replace(self, args=args, kwargs=kwargs, output=output, canonical=self.turned(output))
 
     def turned(self, array: Array) -> Array:
@@ -118,8 +118,8 @@ def trace(network: Network, inputs: Sequence[Array]) -> Trace:
             return own[recorded_ref(network, ref).name]
 
         kept = {name: part for name, part in call.kwargs.items() if name not in ("mask", "training")}
-        wanted = cast("Any", map_refs((call.args, kept), lambda ref: recorded_ref(network, ref)))
-        args, kwargs = cast("Any", map_refs((call.args, kept), value))
+        wanted = map_refs((call.args, kept), lambda ref: recorded_ref(network, ref))
+        args, kwargs = map_refs((call.args, kept), value)
         names = tuple(recorded_ref(network, ref).name for ref in call.refs)
         operation = call.layer.operation
         for index in range(len(call.shapes)):

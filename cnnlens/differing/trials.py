@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnlens.checking.likeness import LIMIT, apart, as_other
+from cnnlens.differing.feeding import in_axes_of
 from cnnlens.differing.hypotheses.orders import exact_orders
 from cnnlens.differing.tracing import Trace, TracedCall
 from cnnlens.differing.wording import against_a
@@ -31,68 +32,8 @@ Array: TypeAlias = NDArray[Any]
 ALIKE = LIMIT
 """Of the largest value: float64 runs of one arithmetic agree to less, and other settings differ by far more."""
 
-_DEPTH = 12  # steps that B may take where A takes one
-
 # What every operation has and no setting is.
 _NO_SETTING = frozenset({"kind", "config", "keras_version", "channels_first", "filters", "units", "use_bias"})
-
-
-class Feeding:
-    """Gives steps of B other tensors than B's own: those of A that stand in their places.
-
-    Attributes:
-        taken: By the name of B's tensor what stands for it, in canonical axes.
-    """
-
-    def __init__(self, b: Trace) -> None:
-        self.b = b
-        self.taken: dict[str, Array] = {}
-        self._steps = {step.name: step for step in b.steps}
-        self._moved: set[str] = set()  # tensors that come of what was taken
-        self._made: dict[str, TracedCall] = {}
-
-    def take(self, step: TracedCall, array: Array) -> None:
-        """Let everything behind ``step`` be computed of ``array``."""
-        self.taken[step.name] = array
-        self._moved.add(step.name)
-        for one in self.b.steps:
-            if one.name not in self._moved and not self._moved.isdisjoint(one.inputs):
-                self._moved.add(one.name)
-        self._made.clear()
-
-    def step(self, name: str) -> TracedCall:
-        """Compute the step of this name on what its inputs are now; as B has it where nothing in front has changed.
-
-        Raises:
-            CnnlensError: The inputs do not fit.
-        """
-        step = self._steps[name]
-        if self._moved.isdisjoint(step.inputs):
-            return step
-        if name not in self._made:
-            self._made[name] = step.on(self._value)
-        return self._made[name]
-
-    def _value(self, name: str) -> Array:
-        """A tensor in B's own axes."""
-        if name not in self._moved:
-            return self.b.own[name]
-        step = self._steps[name]
-        return _in_axes_of(step, self.taken[name]) if name in self.taken else self.step(name).output
-
-    def near(self, sources: Sequence[str]) -> list[tuple[int, TracedCall]]:
-        """List B's steps that come of these tensors within a few steps, with how many, as they are computed now."""
-        reach = dict.fromkeys(sources, 0)
-        found: list[tuple[int, TracedCall]] = []
-        for step in self.b.steps:
-            depths = [reach[name] for name in step.inputs if name in reach]
-            if depths and max(depths) < _DEPTH and step.name not in reach:
-                reach[step.name] = max(depths) + 1
-                try:
-                    found.append((reach[step.name], self.step(step.name)))
-                except (CnnlensError, *CONFIG_ERRORS):
-                    continue
-        return found
 
 
 @dataclass(frozen=True)
@@ -139,15 +80,10 @@ def tried(
     return None
 
 
-def _in_axes_of(step: TracedCall, array: Array) -> Array:
-    """A canonical array in the own axes of the step's network."""
-    return array if array.ndim < 3 or step.call.channel_axis == 1 else np.moveaxis(array, 1, -1)
-
-
 def _wanted(step: TracedCall, other: TracedCall) -> Array:
     """What B's step gives, in the own axes of A's."""
     turned = as_other(step.canonical, other.canonical)
-    return _in_axes_of(step, other.canonical if turned is None else turned)
+    return in_axes_of(step, other.canonical if turned is None else turned)
 
 
 def _gives(step: TracedCall, operation: Any, wanted: Array) -> bool:
@@ -300,7 +236,7 @@ def _by_insertion(near: Sequence[TracedCall], step: TracedCall, options: Sequenc
             turned = None if between is None else as_other(step.turned(fed), between.canonical)
             if between is None or turned is None:
                 continue
-            moved = replace(step, args=(_in_axes_of(step, turned), *step.args[1:]))
+            moved = replace(step, args=(in_axes_of(step, turned), *step.args[1:]))
             if _gives(moved, step.operation, _wanted(step, other)):
                 done = _done(step.turned(fed), turned, between)
                 return Tried(f"B has {done} in front of it, and A has not", other)

@@ -19,8 +19,8 @@ from cnnlens.differing.finding import Finding
 from cnnlens.differing.hypotheses.kinship import LEAST, Kinship, kinship
 from cnnlens.differing.hypotheses.rounding import Quantised, levels_of, quantised, rounding_apart, steplike
 from cnnlens.differing.hypotheses.scales import Scaled, scaled, tolerance
+from cnnlens.differing.items import Item
 from cnnlens.differing.moves import Chain
-from cnnlens.differing.parts import Item
 from cnnlens.differing.proof import Line, proven, tiles
 
 __all__ = ["ArrayPair", "value_change"]

@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnlens.differing.cause import Cause, Causes, Kind
+from cnnlens.differing.items import Item
 from cnnlens.differing.moves import Chain, Flip, Move, Reshape, Take, Transpose
-from cnnlens.differing.parts import Item
 
 __all__ = ["Box", "Way", "Ways", "plan"]
 
@@ -190,7 +190,9 @@ def _mistakes(a: _Side, b: _Side) -> Iterator[tuple[Causes, float, tuple[Move, .
     if count and shape[channel] > 1 and (b.kernel or count == 1):
         fields = (("axis", channel), ("channels", shape[channel]), ("inputs", b.kernel))
         reverse.append((Cause(Kind.REVERSED, "", fields), 1.4, Flip((channel,))))
-    plain = [[(cause, rank, (move,)) for cause, rank, move in kind] for kind in (swaps, flips, io, reverse)]
+    plain: list[list[tuple[Cause, float, tuple[Move, ...]]]] = [
+        [(cause, rank, (move,)) for cause, rank, move in kind] for kind in (swaps, flips, io, reverse)
+    ]
     plain[2] += _inside_gates(b)
     kinds = [list(_gates(a, b)), *plain]
     for kind in kinds:
