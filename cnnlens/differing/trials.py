@@ -136,7 +136,7 @@ def _unlike(mine: Any, theirs: Any) -> list[str]:
     names = dict.fromkeys((*theirs.settings, *mine.settings))
     pairs = [(name, theirs.settings.get(name), mine.settings.get(name)) for name in names]
     return [f"{printable(name, 40)} is {_setting(own)} where A's is {_setting(given)}"
-            for name, own, given in pairs if _setting(own) != _setting(given)]  # fmt: skip
+            for name, own, given in pairs if _identity(own) != _identity(given)]  # fmt: skip
 
 
 # What of an operation no person set.
@@ -177,12 +177,17 @@ def _setting(value: Any) -> str:
     return printable(value, 60)
 
 
+_PLAIN = (str, int, float, bool, list, tuple, dict, type(None))
+
+
 def _identity(value: Any) -> Any:
     """What tells a setting from another."""
     name = getattr(value, "name", None)
     if isinstance(value, Activation) and not value.elementwise:
         return id(value.function)  # a closure over its axis
-    return (name, _points(value)) if isinstance(name, str) else _setting(value)
+    if isinstance(name, str):
+        return name, _points(value)
+    return repr(value) if isinstance(value, _PLAIN) else id(value)  # an address in a text may be cut off
 
 
 def _axis(activation: Activation, ndim: int) -> int | None:

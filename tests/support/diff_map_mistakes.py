@@ -131,7 +131,7 @@ MISTAKES: dict[str, tuple[Part, Part, str, str]] = {
         lambda: lambda x: torch.cat([x[:, 4:], x[:, :4].tanh()], 1), "mid.cat", "taken in the order 2, 1",
     ),
     "a difference for a sum": (
-        lambda: lambda x: x + 3, lambda: lambda x: x - 3, "mid", "in A outputs are B's plus 6",
+        lambda: lambda x: x + 3, lambda: lambda x: x - 3, "mid", "it is Step: Subtract where A's is Step: Add",
     ),
     "reflected for padded with zeros": (
         lambda: nn.Sequential(nn.ReflectionPad2d(1), nn.AvgPool2d(3, 1)),
