@@ -187,7 +187,7 @@ def _identity(value: Any) -> Any:
         return id(value.function)  # a closure over its axis
     if isinstance(name, str):
         return name, _points(value)
-    return repr(value) if isinstance(value, _PLAIN) else id(value)  # an address in a text may be cut off
+    return str(value) if isinstance(value, _PLAIN) else id(value)  # an address in a text may be cut off
 
 
 def _axis(activation: Activation, ndim: int) -> int | None:
