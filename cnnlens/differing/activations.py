@@ -169,7 +169,7 @@ class _Walk:
         tensors = tuple(self.rows.values())
         if not self.own:
             return Activations(Parting.OTHER_OUTPUTS, tensors=tensors)
-        return Activations(Parting.PARTS, tuple(self.own), tensors=tensors)
+        return Activations(Parting.PARTS, tuple(self.own), self.own[0].explanation, tensors)
 
     def _made_up(self, step: TracedCall) -> bool:
         after = self.takers.get(step.name, [])

@@ -59,7 +59,8 @@ class Activations:
     Attributes:
         outcome: How the outputs do.
         own: The calls of A that B computes otherwise given the same inputs, in order; ``b`` is empty where it has none.
-        explanation: Where they could not be compared, the side without a graph or the refusal.
+        explanation: What B does otherwise in the first of these; where they could not be compared, the side without a
+            graph or the refusal.
         tensors: Every tensor of A.
         apart: How far outputs that agree are apart, relative to the largest value; ``moves``: how far rounding the
             weights once more moves them.

@@ -177,7 +177,7 @@ def _setting(value: Any) -> str:
     return printable(value, 60)
 
 
-_PLAIN = (str, int, float, bool, list, tuple, dict, type(None))
+_PLAIN = (str, int, float, bool, list, tuple, dict)
 
 
 def _identity(value: Any) -> Any:
@@ -187,7 +187,8 @@ def _identity(value: Any) -> Any:
         return id(value.function)  # a closure over its axis
     if isinstance(name, str):
         return name, _points(value)
-    return str(value) if isinstance(value, _PLAIN) else id(value)  # an address in a text may be cut off
+    plain = value is None or type(value) in _PLAIN
+    return str(value) if plain else id(value)  # an address in a text may be cut off
 
 
 def _axis(activation: Activation, ndim: int) -> int | None:

@@ -147,7 +147,7 @@ def test_what_is_otherwise_is_named(name: str) -> None:
     assert not found.equal
     assert isinstance(found.activations, Activations)
     assert found.activations.first == (first, first), found.activations.text
-    assert reason in found.activations.own[0].explanation, found.activations.text
+    assert reason in found.activations.explanation, found.activations.text
     assert found.verdict[-1] == found.activations.text
     assert reason in str(found)
 
