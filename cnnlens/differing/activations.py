@@ -189,18 +189,19 @@ class _Walk:
 
     def _visit(self, step: TracedCall) -> None:
         sources = self._sources(step)
-        near = self.feeding.near(list(sources.values()))
-        options = self._ordered(near, step) or self._of_another_shape(step, near)
+        places = self.feeding.near(list(sources.values()))
+        moved = any(name in self.feeding.taken for name in sources.values())
+        # The likely ones first: what is far behind need not be computed where one of these gives the same.
+        if moved and self._inherits(step, self._ordered(places, step)):
+            return
+        near = [(depth, fed) for depth, other in places if (fed := self.feeding.fed(other)) is not None]
+        options = self._ordered(near, step)
+        if moved and self._inherits(step, options):
+            return
+        options = options or self._of_another_shape(step, near)
         if not options:
             self.alone[step.name] = step
             return
-        if any(name in self.feeding.taken for name in sources.values()):
-            for other in options:
-                same = apart(step.canonical, other.canonical) <= ALIKE
-                if same or _reordered(step.canonical, other.canonical):
-                    self._pair(step, other, Standing.INHERITS, not same)
-                    self.feeding.take(other, other.canonical)
-                    return
         if not self._comparable(step, options[0]):
             self.alone[step.name] = step
             return
@@ -214,6 +215,19 @@ class _Walk:
             second, theirs = told.after
             self._pair(second, theirs, Standing.INHERITS)
             self._take(second, theirs)
+
+    def _inherits(self, step: TracedCall, options: Sequence[TracedCall]) -> bool:
+        """Whether one of B's steps, given A's inputs, gives what A's gives; it is then paired with it."""
+        for other in options:
+            fed = self.feeding.fed(other)
+            if fed is None or not np.isfinite(fed.canonical).any():
+                continue
+            same = apart(step.canonical, fed.canonical) <= ALIKE
+            if same or _reordered(step.canonical, fed.canonical):
+                self._pair(step, fed, Standing.INHERITS, not same)
+                self.feeding.take(fed, fed.canonical)
+                return True
+        return False
 
     def _ordered(self, near: Sequence[tuple[int, TracedCall]], step: TracedCall) -> list[TracedCall]:
         """B's steps of the same shape: those with the same weights if any, else like ones and then the near ones."""

@@ -67,16 +67,20 @@ class Feeding:
         step = self._steps[name]
         return in_axes_of(step, self.taken[name]) if name in self.taken else self.step(name).output
 
+    def fed(self, step: TracedCall) -> TracedCall | None:
+        """Compute the step as :meth:`step` does; None where its inputs do not fit."""
+        try:
+            return self.step(step.name)
+        except (CnnlensError, *CONFIG_ERRORS):
+            return None
+
     def near(self, sources: Sequence[str]) -> list[tuple[int, TracedCall]]:
-        """List B's steps that come of these tensors within a few steps, with how many, as they are computed now."""
+        """List B's steps, as B has them, that come of these tensors within a few steps, with how many."""
         reach = dict.fromkeys(sources, 0)
         found: list[tuple[int, TracedCall]] = []
         for step in self.b.steps:
             depths = [reach[name] for name in step.inputs if name in reach]
             if depths and max(depths) < _DEPTH and step.name not in reach:
                 reach[step.name] = max(depths) + 1
-                try:
-                    found.append((reach[step.name], self.step(step.name)))
-                except (CnnlensError, *CONFIG_ERRORS):
-                    continue
+                found.append((reach[step.name], step))
         return found
