@@ -265,6 +265,9 @@ def _exact(
         except UnsupportedLayerError as error:
             return [None] * len(names), str(error)
         sides.append([found[name] for name in names])
+        lost = next((name for name in names if found[name].size and not np.isfinite(found[name]).any()), None)
+        if lost is not None:
+            return [None] * len(names), f"output '{printable(lost)}' holds no finite number, and tells nothing"
     return list(zip(*sides, strict=True)), ""
 
 

@@ -25,6 +25,7 @@ from cnnlens.errors import CnnlensError, UnsupportedLayerError
 from cnnlens.kinds import KINDS, OPERATORS, Features
 from cnnlens.network.graph import fits, shown_shape
 from cnnlens.network.network import Network
+from cnnlens.text import printable
 
 __all__ = ["compare"]
 
@@ -54,10 +55,12 @@ def compare(a: Network, b: Network, inputs: Any, pairs: Sequence[PartPair] = ())
     except UnsupportedLayerError as error:
         return Activations(Parting.NOT_COMPUTED, explanation=str(error))
     outputs = [[one.tensors[name] for name in one.outputs] for one in traces]
-    lost = next((name for name, array in zip(traces[0].outputs, outputs[0], strict=True)
-                 if array.size and not np.isfinite(array).any()), None)  # fmt: skip
-    if lost is not None:
-        return Activations(Parting.NOT_COMPUTED, explanation=f"A's output '{lost}' holds no finite number")
+    for side, one in zip("AB", traces, strict=True):
+        for name in one.outputs:
+            array = one.tensors[name]
+            if array.size and not np.isfinite(array).any():
+                said = f"{side}'s output '{printable(name)}' holds no finite number, and tells nothing"
+                return Activations(Parting.NOT_COMPUTED, explanation=said)
     far = [apart(one, other) for one, other in zip(*outputs, strict=False)]
     moves = rounding_moves(a, b, arrays, far) if len(outputs[0]) == len(outputs[1]) else 0.0
     alike = limit_for(moves)

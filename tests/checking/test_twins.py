@@ -258,6 +258,21 @@ def test_check_and_diff_never_contradict_each_other(name: str) -> None:
     assert ("to the rounding of its weights" in said) == (alike and far > twins.LIMIT)
 
 
+def test_outputs_without_a_number_tell_neither_command_anything() -> None:
+    one, other = (diff_map_mistakes.settled(diff_map_mistakes.Net(torch.nn.ReLU())) for _ in range(2))
+    other.conv.weight.data.mul_(2)
+    for module in (one, other):
+        module.head.bias.data.fill_(float("nan"))
+    a, b = (diff_map_mistakes.opened(module) for module in (one, other))
+    found = twins.check_twins(a, b, backends=["reference"], allow_nonfinite=True)
+    assert not found.could_check
+    assert "holds no finite number" in listing.twins_table(found)
+    differ = diff(a, b, "random")
+    assert differ.activations is not None
+    assert not differ.activations.compared
+    assert "holds no finite number" in differ.activations.text
+
+
 def test_values_that_are_no_numbers_are_compared_by_where_they_stand() -> None:
     x = np.array([[1.0, np.nan, np.inf, 2.0]])
     assert apart(x, x.copy()) == 0
