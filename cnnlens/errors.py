@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from cnnlens.text import printable
+from cnnlens.text import harmless, printable
 
 __all__ = ["CnnlensError", "FileRefusedError", "UnsupportedLayerError"]
 
@@ -31,8 +31,9 @@ class CnnlensError(Exception):
     """
 
     def __init__(self, message: str, backend: str | None = None) -> None:
-        super().__init__(message if backend is None else f"{backend}: {message}")
-        self.backend, self.without_backend = backend, message
+        line = harmless(message)  # what nobody made printable on its way here
+        super().__init__(line if backend is None else f"{harmless(backend)}: {line}")
+        self.backend, self.without_backend = backend, line
 
 
 class FileRefusedError(CnnlensError):
@@ -82,7 +83,7 @@ class UnsupportedLayerError(CnnlensError):
 
     def __init__(self, message: str, layer: str | None = None, backend: str | None = None) -> None:
         super().__init__(message if layer is None else f"{layer}: {message}", backend)
-        self.layer, self.reason = layer, message
+        self.layer, self.reason = layer, harmless(message)
 
     def of(self, layer: str) -> UnsupportedLayerError:
         """Name the layer where none is named yet: what a layer inside refuses keeps that layer's name."""

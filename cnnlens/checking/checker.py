@@ -29,7 +29,7 @@ from cnnlens.inputs.stream import CanonicalStream, without_graph
 from cnnlens.network.network import Network
 from cnnlens.opening.live import backend_of
 from cnnlens.output import silent
-from cnnlens.text import printable
+from cnnlens.text import harmless, printable
 
 __all__ = ["check", "check_network"]
 
@@ -243,7 +243,7 @@ def _labels(names: Sequence[str]) -> list[str]:
     """The names, with ``#2`` and so on after one that was there before."""
     seen: dict[str, int] = {}
     labels: list[str] = []
-    for name in names:
+    for name in map(harmless, names):
         seen[name] = seen.get(name, 0) + 1
         labels.append(name if seen[name] == 1 else f"{name}#{seen[name]}")
     return labels

@@ -54,6 +54,13 @@ def decode(path: str | os.PathLike[str], place: str, data: bytes | str, *, uniqu
         raise FileRefusedError(path, place, f"not JSON ({_first_line(error)})", _NOT_JSON) from None
     if not isinstance(decoded, dict):
         raise FileRefusedError(path, place, f"expected a JSON object, found a {type(decoded).__name__}", _NOT_JSON)
+    if "\\ud" in whole.lower():
+        try:
+            json.dumps(decoded, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise FileRefusedError(path, place, "a text in it holds half a character", _NOT_JSON) from None
+        except RecursionError:
+            raise _too_deep(path, place) from None
     if _deeper_than(cast(object, decoded), LIMITS.json_depth):
         raise _too_deep(path, place)
     return cast("dict[str, Any]", decoded)

@@ -14,7 +14,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from cnnlens.text import printable
+from cnnlens.text import harmless, printable
 
 __all__ = [
     "FORMAT", "LOG", "METADATA", "PARTS", "Description", "array_metadata", "array_names", "chunk_name",
@@ -97,7 +97,7 @@ class Description:
 
     @classmethod
     def from_json(cls, data: Any) -> Description:
-        """Read the ``cnnlens`` attribute of a group.
+        """Read the ``cnnlens`` attribute of a group; what it says for people is made harmless, all but tensors' names.
 
         Raises:
             ValueError: it is none; says what is wrong.
@@ -112,23 +112,25 @@ class Description:
         described = cls(
             model=_strings(_typed(found, "model", dict)),
             sources={
-                name: tuple((str(one[0]), int(one[1])) for one in entries)
+                name: tuple((harmless(str(one[0])), int(one[1])) for one in entries)
                 for name, entries in _typed(inputs, "sources", dict).items()
             },
-            input_notes=tuple(map(str, _typed(inputs, "notes", list))),
-            backend=_typed(found, "backend", str),
+            input_notes=_lines(_typed(inputs, "notes", list)),
+            backend=harmless(_typed(found, "backend", str)),
             versions=_strings(_typed(found, "versions", dict)),
-            device=_typed(found, "device", str),
-            precision=_typed(found, "precision", str),
+            device=harmless(_typed(found, "device", str)),
+            precision=harmless(_typed(found, "precision", str)),
             batch=_typed(found, "batch", int),
             count=_typed(found, "count", int),
             tensors=tuple(map(str, _typed(found, "tensors", list))),
             inputs=tuple(map(str, _typed(inputs, "tensors", list))),
             inputs_sha256=None if inputs.get("sha256") is None else str(inputs["sha256"]),
-            weights=None if weights is None else tuple(map(str, _typed(found, "weights", list))),
-            notes=tuple(map(str, _typed(found, "notes", list))),
+            weights=None if weights is None else _lines(_typed(found, "weights", list)),
+            notes=_lines(_typed(found, "notes", list)),
             complete=found.get("complete") is True,
         )
+        if not {"file", "sha256", "network_hash"} <= described.model.keys():
+            raise ValueError("it does not say which model was recorded")
         if described.batch < 1 or described.count < 1 or not described.tensors:
             raise ValueError(f"a batch of {described.batch}, {described.count} inputs, {len(described.tensors)} layers")
         return described
@@ -175,7 +177,11 @@ def _typed(data: Mapping[str, Any], key: str, kind: type[Any]) -> Any:
 
 
 def _strings(data: Mapping[str, Any]) -> dict[str, str]:
-    return {str(name): str(value) for name, value in data.items()}
+    return {harmless(str(name)): harmless(str(value)) for name, value in data.items()}
+
+
+def _lines(found: Iterable[Any]) -> tuple[str, ...]:
+    return tuple(harmless(str(one)) for one in found)
 
 
 def _shown(versions: Mapping[str, str]) -> str:
