@@ -23,7 +23,7 @@ from cnnlens.checking.auditing import Recorded, audit_recording, audited_calls
 from cnnlens.checking.pairs import Comparison, pairwise
 from cnnlens.checking.result import Check, LayerCheck, Run
 from cnnlens.checking.verdict import Audit
-from cnnlens.errors import CnnlensError
+from cnnlens.errors import CnnlensError, in_one_line
 from cnnlens.inputs.drawn import default_inputs
 from cnnlens.inputs.stream import CanonicalStream, without_graph
 from cnnlens.network.network import Network
@@ -37,6 +37,7 @@ __all__ = ["check", "check_network"]
 # -- the check -------------------------------------------------------------------------------------------------------
 
 
+@in_one_line()
 def check(
     model: Any,
     inputs: Any = None,

@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 
 from cnnlens.cli import backends, check, convert, demo, diff, layouts, record, show
 from cnnlens.cli.printing import tell
-from cnnlens.errors import CnnlensError
+from cnnlens.errors import CnnlensError, in_one_line
 from cnnlens.text import harmless
 
 __all__ = ["main"]
@@ -38,12 +38,13 @@ class _Parser(argparse.ArgumentParser):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit code is 0, 1 for a negative result, 2 for an error that the message explains."""
     try:
-        parser = _parser()
-        options = parser.parse_args(arguments)
-        if options.command is None:
-            parser.print_help()
-            return 0
-        return int(options.command(options) or 0)
+        with in_one_line():
+            parser = _parser()
+            options = parser.parse_args(arguments)
+            if options.command is None:
+                parser.print_help()
+                return 0
+            return int(options.command(options) or 0)
     except CnnlensError as error:
         tell(f"cnnlens: {error}")
         return 2

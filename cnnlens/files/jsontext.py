@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from typing import Any, cast
 
 from cnnlens.errors import FileRefusedError
@@ -16,6 +17,8 @@ from cnnlens.text import printable
 
 __all__ = ["decode", "entries", "integer", "mapping", "text"]
 
+# No size, seed or hash is so long, and Python takes for ever to write longer ones.
+_ENDLESS = re.compile(rb"[\s:,\[]-?\d{41,}[\s,\]}]")
 _NOT_JSON = "save the model again, or fetch the file again if it was downloaded"
 
 
@@ -35,6 +38,9 @@ def decode(path: str | os.PathLike[str], place: str, data: bytes | str, *, uniqu
         raise FileRefusedError(
             path, place, f"a JSON text of {human_bytes(len(data))}, {human_bytes(LIMITS.json_bytes)} at most", _NOT_JSON
         )
+
+    if isinstance(data, bytes) and _ENDLESS.search(data):
+        raise FileRefusedError(path, place, "an integer of more than 40 digits", _NOT_JSON)
 
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(pairs)

@@ -26,7 +26,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cnnlens.errors import CnnlensError
+from cnnlens.errors import CnnlensError, in_one_line
 from cnnlens.inputs.array_files import MOST_BYTES, Part, Pixels
 from cnnlens.inputs.pixel_files import read_folder, read_images
 from cnnlens.text import nearest, printable
@@ -64,6 +64,7 @@ class Images:
     notes: tuple[str, ...]
 
 
+@in_one_line()
 def load(
     source: Source,
     *,
@@ -110,6 +111,8 @@ def load(
         raise CnnlensError(f"no scale '{printable(scale)}'; {nearest(scale, SCALES)}")
     if limit is not None and limit < 1:
         raise CnnlensError(f"limit must be at least 1, not {limit}")
+    if shape is not None and any(size is not None and size < 1 for size in shape):
+        raise CnnlensError(f"the model wants an input of {shape}, which is empty; nothing fits it")
     if shape is not None and not 1 <= len(shape) <= 4:
         raise CnnlensError(f"a model input of shape {shape} is not one of (C,), (C, L), (C, H, W), (C, D, H, W)")
 
@@ -271,7 +274,7 @@ class Reading:
         if bytes_needed > MOST_BYTES:
             raise CnnlensError(
                 f"{printable(pixels.name)}: {count:,} images of {_sizes(needed)} would take "
-                f"{bytes_needed / 2**30:.1f} GiB of memory, the limit is {MOST_BYTES >> 30}; "
+                f"{bytes_needed / 2**30:,.1f} GiB of memory, the limit is {MOST_BYTES >> 30}; "
                 "ask for fewer images with limit"
             )
         values = self._finite(array, start)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, cast
+from typing import IO, Any, cast
 
 import numpy as np
 
@@ -26,6 +26,8 @@ METADATA = "zarr.json"
 LOG = "log.jsonl"
 PARTS = ".parts"  # files that are being written; never there in a finished recording
 
+_HEADER = b'{"recording": '
+_LONGEST_LINE = 256 << 20
 _LONGEST_NAME = 80
 # Names that a file system, Zarr or the layout above takes for itself.
 _TAKEN = frozenset(
@@ -292,7 +294,7 @@ def log_line(batch: int, crc32: Mapping[str, int]) -> bytes:
     return json.dumps({"batch": batch, "crc32": dict(crc32)}).encode() + b"\n"
 
 
-def read_log(content: bytes) -> tuple[Description | None, list[dict[str, int]], list[int]]:
+def read_log(stream: IO[bytes]) -> tuple[Description | None, list[dict[str, int]], list[int]]:
     """Read what a log says, as far as it can be followed: a kill may have cut its last line.
 
     Returns:
@@ -302,19 +304,19 @@ def read_log(content: bytes) -> tuple[Description | None, list[dict[str, int]], 
     Raises:
         ValueError: the first line is something else; it is no log of ours.
     """
-    lines = content.split(b"\n")
-    if len(lines) < 2:
-        if b'{"recording": '.startswith(content[:14]):
+    head = _line(stream)
+    if not head.endswith(b"\n"):
+        if _HEADER.startswith(head[: len(_HEADER)]):
             return None, [], [0]
         raise ValueError("it does not begin as a log of cnnlens does")
     try:
-        first = json.loads(lines[0])
+        first = json.loads(head)
     except (ValueError, RecursionError):
         raise ValueError("its first line is no JSON") from None
     description = Description.from_json(first.get("recording") if isinstance(first, dict) else None)
-    ends = [len(lines[0]) + 1]
+    ends = [len(head)]
     batches: list[dict[str, int]] = []
-    for line in lines[1:-1]:
+    while (line := _line(stream)).endswith(b"\n"):
         try:
             entry = json.loads(line)
             if entry["batch"] != len(batches) or len(batches) >= description.batches:
@@ -322,5 +324,15 @@ def read_log(content: bytes) -> tuple[Description | None, list[dict[str, int]], 
             batches.append({str(name): int(crc) for name, crc in entry["crc32"].items()})
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
             break
-        ends.append(ends[-1] + len(line) + 1)
+        ends.append(ends[-1] + len(line))
     return description, batches, ends
+
+
+def _line(stream: IO[bytes]) -> bytes:
+    """The next line; less than that where it is too long or no text, as a hole in the file is none."""
+    line = b""
+    while len(line) < _LONGEST_LINE and (piece := stream.readline(1 << 16)):
+        line += piece
+        if piece.endswith(b"\n") or b"\0" in piece:
+            break
+    return line

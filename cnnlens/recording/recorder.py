@@ -30,7 +30,7 @@ from cnnlens.backend.chunks import write_chunk, zeros_crc32
 from cnnlens.backend.options import RunOptions
 from cnnlens.backend.process import parse_spec
 from cnnlens.backend.worker import Chunk
-from cnnlens.errors import CnnlensError
+from cnnlens.errors import CnnlensError, in_one_line
 from cnnlens.inputs.stream import InputStream, open_inputs
 from cnnlens.network.network import Network
 from cnnlens.opening.live import backend_of
@@ -52,6 +52,7 @@ _UNKNOWN_BATCH = 16
 _AT_ONCE = 2  # batches that the backend has been given: one to compute, one to write
 
 
+@in_one_line()
 def record(
     model: Any,
     inputs: Any,

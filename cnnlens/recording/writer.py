@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import math
 import os
 import shutil
 import zlib
@@ -207,11 +208,10 @@ class RecordingWriter:
                 # Some network file systems know no locks.
 
     def _begin(self, resume: bool, overwrite: bool) -> None:
-        content = b""
-        while piece := os.pread(self._handle, _PIECE, len(content)):
-            content += piece
+        os.lseek(self._handle, 0, os.SEEK_SET)
         try:
-            before, log, ends = read_log(content)
+            with open(self._handle, "rb", closefd=False) as stream:
+                before, log, ends = read_log(stream)
         except (ValueError, TypeError, LookupError, AttributeError) as error:
             raise CnnlensError(f"{self._shown}: its log cannot be read ({printable(error)}); {_ELSEWHERE}") from None
         if before is None and len(os.listdir(self.path)) > 1:
@@ -259,7 +259,7 @@ class RecordingWriter:
         for batch, checksums in enumerate(log):
             for name, metadata in self._metadata.items():
                 path = self.path / name / chunk_name(batch, len(metadata["shape"]))
-                row = int(np.prod(metadata["shape"][1:], dtype=np.int64)) * np.dtype(metadata["data_type"]).itemsize
+                row = math.prod(metadata["shape"][1:]) * np.dtype(metadata["data_type"]).itemsize
                 if not path.is_file() or path.is_symlink() or path.stat().st_size != row * self.description.batch:
                     return batch
                 if batch >= len(log) - _DOUBTED and _crc32(path) != checksums.get(name):

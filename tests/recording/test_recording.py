@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import resource
@@ -404,12 +405,12 @@ def test_chunks_of_another_size_are_refused(tmp_path: Path) -> None:
 @given(st.binary(max_size=200), st.integers(0, 2000))
 def test_a_log_with_anything_behind_it_is_followed_as_far_as_it_goes(tail: bytes, cut: int) -> None:
     whole = header_line(description()) + log_line(0, {"a": 1}) + log_line(1, {"a": 2})
-    found, batches, ends = read_log(whole + tail)
+    found, batches, ends = read_log(io.BytesIO(whole + tail))
     assert found == description()
     assert batches[:2] == [{"a": 1}, {"a": 2}]
     assert ends[2] == len(whole)
     try:
-        _, batches, ends = read_log(whole[:cut])
+        _, batches, ends = read_log(io.BytesIO(whole[:cut]))
     except ValueError:
         return
     assert len(batches) + 1 == len(ends)
@@ -451,7 +452,7 @@ HOSTILE: dict[str, Callable[[Path], object]] = {
     "instead of 480": lambda p: os.truncate(p / "image" / "c.2.0.0.0", 479),
     "holds 1,099,511,627,776 bytes": lambda p: os.truncate(p / "image" / "c.2.0.0.0", 1 << 40),
     "3 of 7 inputs are recorded": lambda p: os.truncate(
-        p / "log.jsonl", read_log((p / "log.jsonl").read_bytes())[2][1]
+        p / "log.jsonl", read_log(io.BytesIO((p / "log.jsonl").read_bytes()))[2][1]
     ),
     "does not exist": shutil.rmtree,
     "cut short before its first batch": lambda p: (p / "zarr.json").unlink(),

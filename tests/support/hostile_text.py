@@ -84,7 +84,7 @@ def strings(data: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
             yield from strings(value, (*path, index))
 
 
-def changed_at(data: Any, path: tuple[Any, ...], change: Change) -> Any:
+def changed_at(data: Any, path: tuple[Any, ...], change: Callable[[Any], Any]) -> Any:
     made = copy.deepcopy(data)
     place = made
     is_key = path[-1] is None
@@ -117,6 +117,18 @@ def longer(text: str) -> str:
 def instead(text: str) -> str:
     del text
     return HOSTILE
+
+
+def numbers(data: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Where whole numbers stand in decoded JSON."""
+    if isinstance(data, int) and not isinstance(data, bool):
+        yield path
+    elif isinstance(data, dict):
+        for key, value in data.items():
+            yield from numbers(value, (*path, key))
+    elif isinstance(data, list):
+        for index, value in enumerate(data):
+            yield from numbers(value, (*path, index))
 
 
 def mutants(data: Any) -> Iterator[Any]:

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnlens.errors import FileRefusedError
-from cnnlens.files.arrays import StoredArray, decode
+from cnnlens.files.arrays import StoredArray, check_shape, decode
 from cnnlens.files.container import Member
 from cnnlens.files.hdf5.chunks import Chunk, ChunkedLayout, read_chunks
 from cnnlens.files.hdf5.datatypes import BFLOAT16, NotANumberTypeError, NumberType, number_type
@@ -246,6 +246,7 @@ class _Walk:
         axes = tuple(int(size) for size in shape)
         if len(axes) > LIMITS.hdf5_dimensions:
             raise self._refuse(place, f"an array of {len(axes)} axes", _SAVE_AGAIN)
+        check_shape(self._path, self._full(place), axes, _SAVE_AGAIN)
         load = self._storage(place, header, axes, number)
         return StoredArray(axes, number.logical, number.stored, self._full(place), load)
 

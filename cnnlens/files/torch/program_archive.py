@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from cnnlens.errors import FileRefusedError
 from cnnlens.files import jsontext
-from cnnlens.files.arrays import StoredArray, decode
+from cnnlens.files.arrays import StoredArray, check_shape, decode
 from cnnlens.files.container import Member, open_archive
 from cnnlens.files.jsontext import integer, mapping, text
 from cnnlens.files.limits import LIMITS, human_bytes, remarks
@@ -191,6 +191,7 @@ class _Arrays:
             raise self._refused(name, "strides or an offset that do not fit its shape")
         member = self.members[place]
         dtype = np.dtype("uint16" if stored_dtype == "bfloat16" else stored_dtype)
+        check_shape(self.path, f"data: {name}", shape, SAVE_AGAIN)
         self._check_extent(name, member, dtype, shape, strides, offset)
         raw = dtype.newbyteorder(">") if self.big else dtype
 

@@ -15,7 +15,7 @@ from typing import Any, cast
 import numpy as np
 
 from cnnlens.errors import FileRefusedError
-from cnnlens.files.arrays import StoredArray
+from cnnlens.files.arrays import StoredArray, check_shape
 from cnnlens.files.container import open_file
 from cnnlens.files.jsontext import decode, mapping
 from cnnlens.files.limits import LIMITS, human_bytes
@@ -26,7 +26,6 @@ from cnnlens.text import printable
 
 __all__ = ["is_index", "open_safetensors", "open_shards"]
 
-_MOST_BITS = 1 << 63  # NumPy counts bytes in 63
 _AGAIN = "fetch the file again, or save it again with safetensors"
 
 # Bits of an element and NumPy's code for it; no code where NumPy has no such number or a weight never is one.
@@ -185,9 +184,7 @@ def _entry(path: Path, name: str, value: Any) -> _Entry:
             f"it has {offsets[1] - offsets[0]:,}",
             _AGAIN,
         )
-    # A size of zero hides what the others would take, and NumPy multiplies those all the same.
-    if math.prod(size or 1 for size in shape) * _DTYPES[dtype][0] > _MOST_BITS:
-        raise FileRefusedError(path, name, f"shape {printable(tuple(shape), 100)} is beyond any memory", _AGAIN)
+    check_shape(path, name, cast("list[int]", shape), _AGAIN)
     return _Entry(name, dtype, tuple(shape), offsets[0], offsets[1])
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnlens.errors import FileRefusedError
-from cnnlens.files.arrays import StoredArray, decode
+from cnnlens.files.arrays import StoredArray, check_shape, decode
 from cnnlens.files.limits import LIMITS, human_bytes
 from cnnlens.files.torch.pickle_values import DTYPES, InlineArray, Opaque, StorageRef, TensorRef
 from cnnlens.text import printable
@@ -58,6 +58,7 @@ def array_of(path: Path, name: str, value: Any, find: StorageFinder) -> StoredAr
     """
     if isinstance(value, Opaque):
         return value.what
+    check_shape(path, name, value.shape, _AGAIN)
     if isinstance(value, InlineArray):
         return _inline(path, name, value)
     return _view(path, name, cast(TensorRef, value), find)
