@@ -39,6 +39,9 @@ def decode(path: str | os.PathLike[str], place: str, data: bytes | str, *, uniqu
             path, place, f"a JSON text of {human_bytes(len(data))}, {human_bytes(LIMITS.json_bytes)} at most", _NOT_JSON
         )
 
+    parts = (b"{", b"[", b",") if isinstance(data, bytes) else ("{", "[", ",")
+    if sum(data.count(part) for part in parts) > LIMITS.json_values:  # pyright: ignore[reportArgumentType]
+        raise FileRefusedError(path, place, f"a JSON text of more than {LIMITS.json_values:,} values", _NOT_JSON)
     if isinstance(data, bytes) and _ENDLESS.search(data):
         raise FileRefusedError(path, place, "an integer of more than 40 digits", _NOT_JSON)
 

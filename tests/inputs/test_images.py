@@ -372,6 +372,21 @@ def pickled() -> bytes:
 HUGE = npy_header("<f4", (1 << 20, 1 << 12, 1 << 10))
 PNG = (lambda stream: (Image.fromarray(GREY[0]).save(stream, "PNG"), stream.getvalue())[1])(io.BytesIO())
 JPEG = (lambda stream: (Image.fromarray(COLOUR[0]).save(stream, "JPEG"), stream.getvalue())[1])(io.BytesIO())
+
+
+def lying_jpeg(width: int, height: int) -> bytes:
+    at = JPEG.index(b"\xff\xc0") + 5
+    return JPEG[:at] + struct.pack(">HH", height, width) + JPEG[at + 4 :]
+
+
+def scanned_jpeg(times: int) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(COLOUR[0]).save(stream, "JPEG", progressive=True)
+    whole = stream.getvalue()
+    last = whole.rindex(b"\xff\xda")
+    return whole[:-2] + whole[last:-2] * times + whole[-2:]
+
+
 HOSTILE = {
     "empty": (b"", "is empty, not PNG"),
     "text": (b"hello, this is text\n", "looks like text, not PNG"),
@@ -383,7 +398,10 @@ HOSTILE = {
     "jpeg magic alone": (JPEG[:4], "the picture is damaged"),
     "decompression bomb": (png_header(60_000, 60_000), "decompression bombs"),
     "half a bomb": (png_header(10_000, 10_000), "decompression bombs"),
-    "png of nothing": (png_header(9_000, 9_000), "the picture is damaged"),
+    "png of nothing": (png_header(5_000, 5_000), "the picture is damaged"),
+    "png of far more than its bytes": (png_header(9_000, 9_000), "declares 9,000 × 9,000 pixels, 324 MB"),
+    "jpeg whose header lies": (lying_jpeg(9_000, 9_000), "declares 9,000 × 9,000 pixels, 324 MB"),
+    "jpeg of many scans": (scanned_jpeg(200), "a JPEG of more than 100 scans"),
     "npy of objects": (pickled(), "never unpickled"),
     "npy of strings": (npy(np.array(["a", "b"])), "not real numbers"),
     "npy of complex": (npy(np.zeros(3, complex)), "not real numbers"),
@@ -436,6 +454,11 @@ def test_a_hostile_or_broken_file_is_refused_in_one_line(tmp_path: Path, case: s
     assert "\x1b" not in said
     assert len(said) < 500
     assert "x\\x1b[31m.bin" in said
+
+
+def test_a_large_picture_of_one_colour_is_read(tmp_path: Path) -> None:
+    Image.new("L", (7680, 4320), 7).save(tmp_path / "8k.png")
+    assert images.load(tmp_path / "8k.png").array.shape == (1, 1, 4320, 7680)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits the address space")

@@ -66,6 +66,7 @@ class Ended:
     said: str
     printed: bool
     seconds: float
+    cpu_seconds: float
     megabytes: float
 
     def assert_one_line(self, what: object) -> None:
@@ -92,8 +93,8 @@ for one in arguments:
     with open("/proc/self/clear_refs", "w") as refs:
         refs.write("5")
     before, start, said, printed = peak(), time.perf_counter(), io.StringIO(), io.StringIO()
+    busy, code = time.process_time(), None
     signal.setitimer(signal.ITIMER_REAL, seconds)
-    code = None
     try:
         with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(said):
             code = main(one)
@@ -104,7 +105,7 @@ for one in arguments:
         said.write("ESCAPED " + traceback.format_exc()[-1500:])
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
-    took = time.perf_counter() - start, peak() - before
+    took = time.perf_counter() - start, time.process_time() - busy, peak() - before
     found.append((code, said.getvalue()[-3000:], bool(printed.getvalue()), *took))
 print(json.dumps(found))
 """
