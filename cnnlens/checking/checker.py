@@ -133,8 +133,7 @@ def check_network(
     expected = network_hash(network)
     for recording in taken:
         _refuse_other_model(recording, expected, network)
-        if recording.verifiable:  # else somebody wrote it anew, by another Zarr library say
-            recording.verify()  # a flipped bit would be laid to a layer that is right
+        recording.verify()  # a flipped bit would be laid to a layer that is right
     labels = _labels([*backends, *(str(one.info["backend"]) for one in taken)])
     described, inputs = ("the recordings' own inputs", None) if not backends else _inputs(network, inputs)
 
@@ -202,6 +201,7 @@ class _Starter:
                 # A live model itself runs where it lives; any other backend is given its graph and its arrays.
                 live=self.live if runs_here(self.live, backend) else None,
                 out=self.folder / f"{abs(hash(label))}-{number}.zarr",
+                durable=False,
             )
             for number in range(max(self.repeat, 1))
         ]

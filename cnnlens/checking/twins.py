@@ -160,6 +160,7 @@ def check_twin_networks(
                 backend=spec,
                 live=live,
                 out=Path(folder) / f"{side}-{specs[side].index(spec)}.zarr",
+                durable=False,
             )
             (progress or silent)(f"{spec}: ran")
             return found

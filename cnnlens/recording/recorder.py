@@ -144,8 +144,13 @@ def record_network(
     resume: bool = True,
     overwrite: bool = False,
     progress: Callable[[int, int], object] | None = None,
+    durable: bool = True,
 ) -> Recording:
-    """Run an open network, as ``record`` runs what it has opened; everything else is as ``record`` takes it."""
+    """Run an open network, as ``record`` runs what it has opened; everything else is as ``record`` takes it.
+
+    Args:
+        durable: Whether the recording has to outlive this process, and so a power failure.
+    """
     batch = options.batch
     if batch is not None and batch < 1:
         raise CnnlensError(f"a batch holds at least one input, not {batch}")
@@ -184,7 +189,9 @@ def record_network(
                 weights=differing_weights(network, runner),
                 notes=notes,
             )
-            writer = RecordingWriter(path, description, resume=resume, overwrite=overwrite)
+            writer = RecordingWriter(
+                path, description, resume=resume, overwrite=overwrite, durable=durable and out is not None
+            )
             stack.callback(writer.close)
             stack.callback(runner.release)  # first of all, so that nothing writes any more when the lock goes
             _Run(stream, runner, writer, progress).all()
