@@ -157,13 +157,14 @@ class _Child:
         }
 
     def _run(self, request: Message) -> Message | None:
-        from cnnlens.backend.chunks import in_parallel
+        from cnnlens.backend.chunks import in_parallel, rows_first
 
+        assert self._network is not None
         count: int = request["count"]
         inputs = [_mapped(chunk)[:count] for chunk in request["inputs"]]
         outputs: Mapping[str, Message] = request["outputs"]
         start = time.perf_counter()
-        found = self._computed(inputs, list(outputs), count)
+        found = rows_first(self._network, self._computed(inputs, list(outputs), count))
         seconds = time.perf_counter() - start
         self._finish_writing()
 

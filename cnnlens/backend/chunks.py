@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import os
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["DTYPES", "in_parallel", "write_chunk", "zeros_crc32"]
+if TYPE_CHECKING:
+    from cnnlens.network.graph import Graph
+
+__all__ = ["DTYPES", "in_parallel", "rows_first", "write_chunk", "zeros_crc32"]
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -66,6 +69,12 @@ def write_chunk(path: Path, parts: Sequence[NDArray[Any]], rows: int) -> int:
         path.unlink(missing_ok=True)
         raise
     return zeros_crc32(missing * row_bytes, crc)
+
+
+def rows_first(network: Graph, maps: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Give each tensor as a view with its rows, one an input, in front: a recurrent layer's states have them second."""
+    return {name: np.moveaxis(array, network.batch_axis(network.tensors[name]) or 0, 0) if array.ndim else array
+            for name, array in maps.items()}  # fmt: skip
 
 
 def zeros_crc32(count: int, crc: int = 0) -> int:

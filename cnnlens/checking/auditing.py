@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnlens.checking.finding import Verdict
+from cnnlens.checking.noise.condition import selects
 from cnnlens.checking.verdict import Audit, audit
 from cnnlens.errors import UnsupportedLayerError
 from cnnlens.inputs.drawn import INPUT_NUMBERS
@@ -18,7 +19,6 @@ from cnnlens.text import printable
 
 __all__ = ["Recorded", "audit_recording", "audited_calls", "recorded_ref"]
 
-_FILLED = ("zeros", "ones", "new_zeros", "new_ones")  # PyTorch's, of a size that is computed
 _STATES = ("LSTM", "GRU", "RNN")  # PyTorch's, which give states beside the sequence
 
 
@@ -34,8 +34,12 @@ class Recorded(Protocol):
 
 
 def audited_calls(network: Network) -> list[Call]:
-    """List the calls that compute something; inputs and nested models (which hand on) have nothing to audit."""
-    return [call for call in network.calls if call.layer.kind != "InputLayer" and not call.layer.container]
+    """List the calls that compute something of the inputs: not inputs, nested models (which hand on), or fills."""
+    return [
+        call
+        for call in network.calls
+        if call.layer.kind != "InputLayer" and not call.layer.container and not _is_filled(network, Ref(call.name))
+    ]
 
 
 def audit_recording(network: Network, recording: Recorded) -> Iterator[tuple[str, Audit]]:
@@ -58,13 +62,14 @@ def _audit(network: Network, call: Call, recording: Recorded, count: int, strict
 
     def stored(ref: Ref) -> NDArray[Any]:
         where = recorded_ref(network, ref)
+        maker = network.calls_by_name[where.call]
         if where.name not in recording:
-            maker = network.calls_by_name[where.call]
             sizes = map_refs(maker.args, stored), map_refs(dict(maker.kwargs), stored)
-            return np.asarray(maker.layer.operation({}, *sizes[0], **sizes[1]))
+            return np.asarray(maker.layer.operation(maker.layer.computing_weights(), *sizes[0], **sizes[1]))
         array = np.asarray(recording[where.name][:count])
-        axis = network.calls_by_name[where.call].channel_axis
-        return array if array.ndim < 3 or axis == 1 else np.moveaxis(array, 1, -1)
+        if array.ndim:
+            array = np.moveaxis(array, 0, network.batch_axis(where) or 0)
+        return array if array.ndim < 3 or maker.channel_axis == 1 else np.moveaxis(array, 1, -1)
 
     arguments = map_refs(call.args, stored)
     keywords = map_refs(dict(call.kwargs), stored)
@@ -79,10 +84,20 @@ def _audit(network: Network, call: Call, recording: Recorded, count: int, strict
 
 
 def _is_filled(network: Network, ref: Ref) -> bool:
-    """Whether a tensor holds one number everywhere whatever the inputs are, and what its size is taken from is such or
-    an input: a recurrent layer's first state, which no recording can hold where its batch is not in front."""
+    """Whether a tensor has no row for each input, so that none is recorded, and is what sizes and weights alone make it
+    without rounding: a recurrent layer's first state, a range, rows of a table that a range picks. The reference makes
+    it again wherever a recorded layer reads it, so that a backend's other values show there."""
+    if network.batch_axis(ref) == 0:
+        return False
     call = network.calls_by_name[ref.call]
-    return call.layer.kind in _FILLED and all(one in network.inputs or _is_filled(network, one) for one in call.refs)
+    try:
+        operation = call.layer.operation
+    except UnsupportedLayerError:
+        return False
+    made = operation.kind in ("Full", "Arange")  # what they are called with are sizes
+    if not made and not selects(operation):
+        return False
+    return all((made and one in network.inputs) or _is_filled(network, one) for one in call.refs)
 
 
 def recorded_ref(network: Network, ref: Ref) -> Ref:

@@ -300,6 +300,23 @@ class Graph:
         refs = (Ref(call.name, index) for call in self.calls for index in range(len(call.shapes)))
         return {ref.name: ref for ref in refs}
 
+    def batch_axis(self, ref: Ref) -> int | None:
+        """Find the axis along which a tensor has an entry for each input; None where it has none, as a range has not.
+
+        >>> import cnnlens.sample
+        >>> cnnlens.open(cnnlens.sample.MODEL).batch_axis(Ref("conv2d"))
+        0
+        """
+        shape = self.shape(ref)
+        if shape is None:
+            return 0
+        batches = [given[0] for one in self.inputs if (given := self.shape(one))]
+        if shape and (shape[0] is None or shape[0] in batches):
+            return 0
+        # A recurrent layer's states are (layers, N, C): the one open size is the batch where all inputs lead with it.
+        alone = shape.count(None) == 1 and set(batches) == {None}
+        return shape.index(None) if alone else None
+
     def __getitem__(self, wanted: str | int) -> Layer:
         """Find a layer by its name or its index; negative ones count from the end.
 
