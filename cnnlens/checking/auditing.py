@@ -17,7 +17,7 @@ from cnnlens.network.graph import Call, Ref, map_refs
 from cnnlens.network.network import Network
 from cnnlens.text import printable
 
-__all__ = ["Recorded", "audit_recording", "audited_calls", "recorded_ref"]
+__all__ = ["Recorded", "audit_recording", "audited_calls", "computing_calls", "recorded_ref"]
 
 _STATES = ("LSTM", "GRU", "RNN")  # PyTorch's, which give states beside the sequence
 
@@ -33,13 +33,14 @@ class Recorded(Protocol):
     def __getitem__(self, name: str) -> Any: ...
 
 
+def computing_calls(network: Network) -> list[Call]:
+    """List the calls that compute something: not inputs, and not nested models, which hand on."""
+    return [call for call in network.calls if call.layer.kind != "InputLayer" and not call.layer.container]
+
+
 def audited_calls(network: Network) -> list[Call]:
-    """List the calls that compute something of the inputs: not inputs, nested models (which hand on), or fills."""
-    return [
-        call
-        for call in network.calls
-        if call.layer.kind != "InputLayer" and not call.layer.container and not _is_filled(network, Ref(call.name))
-    ]
+    """List the calls that are audited by themselves; what weights alone decide is so in the layer that takes it."""
+    return [call for call in computing_calls(network) if not _is_filled(network, Ref(call.name), True)]
 
 
 def audit_recording(network: Network, recording: Recorded) -> Iterator[tuple[str, Audit]]:
@@ -54,7 +55,9 @@ def audit_recording(network: Network, recording: Recorded) -> Iterator[tuple[str
 
 def _audit(network: Network, call: Call, recording: Recorded, count: int, strict: bool) -> Audit:
     outputs = [Ref(call.name, index) for index in range(len(call.shapes))]
-    inputs = [ref for ref in call.refs if not _is_filled(network, ref)]
+    # Beside the sum of a whole kernel, the last bits of each of its numbers are lost.
+    kernels = _computed_by(call) in ("Conv", "ConvTranspose", "Matmul")
+    inputs = [ref for place, ref in enumerate(call.refs) if not _is_filled(network, ref, kernels and place > 0)]
     missing = [ref.name for ref in (*inputs, *outputs) if recorded_ref(network, ref).name not in recording]
     if missing:
         reason = f"'{printable(missing[0])}' is not in the recording"
@@ -65,7 +68,11 @@ def _audit(network: Network, call: Call, recording: Recorded, count: int, strict
         maker = network.calls_by_name[where.call]
         if where.name not in recording:
             sizes = map_refs(maker.args, stored), map_refs(dict(maker.kwargs), stored)
-            return np.asarray(maker.layer.operation(maker.layer.computing_weights(), *sizes[0], **sizes[1]))
+            weights = maker.layer.computing_weights()
+            exact = {
+                name: array.astype(np.float64) if array.dtype.kind == "f" else array for name, array in weights.items()
+            }
+            return np.asarray(maker.layer.operation(exact, *sizes[0], **sizes[1]))
         array = np.asarray(recording[where.name][:count])
         if array.ndim:
             array = np.moveaxis(array, 0, network.batch_axis(where) or 0)
@@ -83,21 +90,29 @@ def _audit(network: Network, call: Call, recording: Recorded, count: int, strict
     return audit(call, weights, arguments, keywords, results if several else results[0], strict)
 
 
-def _is_filled(network: Network, ref: Ref) -> bool:
-    """Whether a tensor has no row for each input, so that none is recorded, and is what sizes and weights alone make it
-    without rounding: a recurrent layer's first state, a range, rows of a table that a range picks. The reference makes
-    it again wherever a recorded layer reads it, so that a backend's other values show there."""
+def _is_filled(network: Network, ref: Ref, rounding: bool = False) -> bool:
+    """Whether a tensor has no row for each input, so that none is recorded, and sizes and weights alone make it: a
+    recurrent layer's first state, a range, rows of a table that a range picks. The reference makes it again wherever a
+    recorded layer reads it, so that a backend's other values show there.
+
+    ``rounding``: also where float32 rounds on the way, as in a kernel under weight_norm; for readers with room for it.
+    """
     if network.batch_axis(ref) == 0:
         return False
     call = network.calls_by_name[ref.call]
+    kind = _computed_by(call)
+    made = kind in ("Full", "Arange")  # what they are called with are sizes
+    if not kind or (not made and not rounding and not selects(call.layer.operation)):
+        return False
+    return all((made and one in network.inputs) or _is_filled(network, one, rounding) for one in call.refs)
+
+
+def _computed_by(call: Call) -> str:
+    """The kind of the reference's operation; empty where it has none."""
     try:
-        operation = call.layer.operation
+        return call.layer.operation.kind
     except UnsupportedLayerError:
-        return False
-    made = operation.kind in ("Full", "Arange")  # what they are called with are sizes
-    if not made and not selects(operation):
-        return False
-    return all((made and one in network.inputs) or _is_filled(network, one) for one in call.refs)
+        return ""
 
 
 def recorded_ref(network: Network, ref: Ref) -> Ref:
