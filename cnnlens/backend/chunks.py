@@ -71,10 +71,20 @@ def write_chunk(path: Path, parts: Sequence[NDArray[Any]], rows: int) -> int:
     return zeros_crc32(missing * row_bytes, crc)
 
 
-def rows_first(network: Graph, maps: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    """Give each tensor as a view with its rows, one an input, in front: a recurrent layer's states have them second."""
-    return {name: np.moveaxis(array, network.batch_axis(network.tensors[name]) or 0, 0) if array.ndim else array
-            for name, array in maps.items()}  # fmt: skip
+def rows_first(network: Graph, maps: Mapping[str, NDArray[Any]], count: int) -> dict[str, NDArray[Any]]:
+    """Give each tensor with its rows, one for each of ``count`` inputs, in front.
+
+    A recurrent layer's states ``(layers, N, C)`` become ``(N, layers, C)``, and the windows ``(N * k, …)`` into which a
+    model takes a map apart ``(N, k, …)``.
+    """
+
+    def one(name: str, array: NDArray[Any]) -> NDArray[Any]:
+        rows = np.moveaxis(array, network.batch_axis(network.tensors[name]) or 0, 0) if array.ndim else array
+        if not rows.ndim or len(rows) == count or not count or len(rows) % count or not len(rows):
+            return rows
+        return rows.reshape(count, len(rows) // count, *rows.shape[1:])
+
+    return {name: one(name, array) for name, array in maps.items()}
 
 
 def zeros_crc32(count: int, crc: int = 0) -> int:

@@ -74,6 +74,8 @@ def _audit(network: Network, call: Call, recording: Recorded, count: int, strict
             }
             return np.asarray(maker.layer.operation(exact, *sizes[0], **sizes[1]))
         array = np.asarray(recording[where.name][:count])
+        if array.ndim == len(network.shape(where) or array.shape) + 1:  # several rows for each input
+            array = array.reshape(-1, *array.shape[2:])
         if array.ndim:
             array = np.moveaxis(array, 0, network.batch_axis(where) or 0)
         return array if array.ndim < 3 or maker.channel_axis == 1 else np.moveaxis(array, 1, -1)

@@ -120,7 +120,7 @@ class LiveRunner:
             raise CnnlensError(f"{self._name}: it gave no feature map of '{printable(missing[0])}'")
         if self._writing:
             self._writing[-1].exception()  # waits, so that memory holds two batches at most
-        self._writing.append(self._writer.submit(self._write, rows_first(self._network, maps), outputs))
+        self._writing.append(self._writer.submit(self._write, rows_first(self._network, maps, count), outputs))
 
     def finish(self) -> dict[str, Part]:
         return self._writing.popleft().result()

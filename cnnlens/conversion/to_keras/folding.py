@@ -53,8 +53,13 @@ def _wide(array: NDArray[Any]) -> NDArray[Any]:
 def holding(builder: Builder, call: Call, tensors: list[Value]) -> tuple[Call, list[Value]]:
     """Give a call, and what it takes, as if its layer stored the arrays that the model computes of other weights."""
     arguments = cast("Mapping[str, Any]", call.layer.entry.get("arguments") or {})
-    places = {name: value["tensor"] for name in _ARRAYS if isinstance(value := arguments.get(name), Mapping)
-              and "tensor" in value and tensors[value["tensor"]].layer == "constant"}  # fmt: skip
+    places: dict[str, int] = {}
+    for name in _ARRAYS:
+        value = arguments.get(name)
+        if isinstance(value, Mapping) and "tensor" in value:
+            place = cast("Mapping[str, int]", value)["tensor"]
+            if tensors[place].layer == "constant":
+                places[name] = place
     if not places:
         return call, tensors
     left = [place for place in range(len(tensors)) if place not in places.values()]
