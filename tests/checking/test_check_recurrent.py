@@ -79,3 +79,45 @@ def test_a_state_of_another_value_is_seen_where_it_is_read() -> None:
     changed: Any = Changed(arrays)
     found = dict(audit_recording(network, changed))
     assert found["rnn"].verdict in ("wrong", "suspicious"), found["rnn"]
+
+
+class Windows(nn.Module):
+    """Takes its map apart into windows of two by two and mixes each, as transformers of windows do."""
+
+    def __init__(self, axis: int = 0) -> None:
+        super().__init__()
+        self.conv, self.mix, self.axis = nn.Conv2d(3, 5, 1), nn.Linear(5, 6), axis
+
+    def forward(self, x: Any) -> Any:
+        y = self.conv(x)
+        n, c, h, w = y.shape
+        if self.axis:  # channels in front: the batch is inside of the rows
+            return y.transpose(0, 1).reshape(c * n, h, w) * 2
+        apart = y.view(n, c, h // 2, 2, w // 2, 2).permute(0, 2, 4, 3, 5, 1).reshape(-1, 4, c)
+        return self.mix(apart).reshape(n, -1, 6).mean(1)
+
+
+def test_several_rows_an_input_are_recorded_and_audited() -> None:
+    torch.manual_seed(3)
+    module, x = Windows().eval(), torch.randn(4, 3, 6, 8)
+    check = cnnlens.check(module, x, example=torch.zeros(2, 3, 6, 8))
+    assert check.agree
+    assert {row.audits["pytorch"].verdict.value for row in check.rows} <= {"exact", "float32"}, check.rows
+    recording = cnnlens.record(module, x, backend="pytorch", layers=["mix"], batch=3, example=torch.zeros(2, 3, 6, 8))
+    assert recording["mix"].shape == (4, 12, 4, 6)  # two batches, three inputs and one
+    with torch.no_grad():
+        y = module.conv(x).view(4, 5, 3, 2, 4, 2).permute(0, 2, 4, 3, 5, 1).reshape(-1, 4, 5)
+        np.testing.assert_allclose(np.asarray(recording["mix"][:]).reshape(48, 4, 6), module.mix(y), atol=1e-6)
+
+
+def test_a_batch_inside_of_the_rows_is_not_taken_for_rows() -> None:
+    check = _check_maps(Windows(1))
+    verdicts = {row.name: row.audits["pytorch"] for row in check.rows}
+    assert check.agree
+    assert verdicts["conv"].verdict == "float32"
+    assert "is not in the recording" in verdicts["reshape"].reason
+
+
+def _check_maps(module: Any) -> Any:
+    torch.manual_seed(3)
+    return cnnlens.check(module.eval(), torch.randn(4, 3, 6, 8), example=torch.zeros(2, 3, 6, 8))
