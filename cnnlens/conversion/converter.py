@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cnnlens.errors import CnnlensError
+from cnnlens.errors import CnnlensError, UnsupportedLayerError
 from cnnlens.network.graph import OPEN_SIZE, Ref, without_graph
 from cnnlens.network.network import Network
 from cnnlens.output import silent
@@ -123,6 +123,12 @@ def convert(
     framework = framework_named(to, network)
     if not network.calls:
         raise without_graph(network)
+    for ref in network.outputs:
+        if network.batch_axis(ref) is None:
+            raise UnsupportedLayerError(
+                f"{printable(network.source.path, 300)}: output '{printable(ref.name)}' has no row for each input, but "
+                "is made of all that come at once, which no proof covers; convert the model without that last step"
+            )
     say = progress or silent
     backend = backend or _installed(framework)
     target = _target(out, network, framework)
@@ -250,7 +256,7 @@ def _to_torch(network: Network, folder: Path, name: str, timeout: float | None) 
     files = made.write(folder / name)
     result = architecture.open_architecture(
         f"{files[0]}:{made.class_name}",
-        state=files[1],
+        state=files[1] if made.state else None,  # a file of no arrays is none to open
         example_shapes=[example_of(network, ref) for ref in network.inputs],
         timeout=timeout or architecture.TIMEOUT,
     )

@@ -374,6 +374,11 @@ def _tensors(network: Network, layers: Sequence[str | int] | None) -> tuple[tupl
             notes.append(text)
             continue
         tensors.append(name)
+    if not tensors:
+        raise CnnlensError(
+            f"{printable(network.source.path, 300)}: nothing that it computes has a row for each input, so "
+            "that there is nothing to record"
+        )
     return (*inputs, *tensors), tuple(notes)
 
 
