@@ -184,7 +184,7 @@ def check_twin_networks(
 
 
 def exactly_apart(
-    a: Network, b: Network, inputs: Any, turned: Callable[[Mapping[str, Array]], Mapping[str, Array]]
+    a: Network, b: Network, inputs: Any, turned: Callable[[Mapping[str, Array]], Mapping[str, Array]] | None = None
 ) -> list[float]:
     """Measure how far two networks' outputs are apart in float64, each as a part of its largest value; no more.
 
@@ -195,7 +195,8 @@ def exactly_apart(
         UnsupportedLayerError: the reference cannot compute one of them.
     """
     _, _, first = _inputs(a, inputs, False)
-    pairs, reason = _exact((a, b), (first, dict(turned(first))))
+    other = dict(turned(first)) if turned is not None else _translated(first, (a, b))
+    pairs, reason = _exact((a, b), (first, other))
     if reason:
         raise UnsupportedLayerError(reason)
     return [math.inf if pair is None else _apart(*pair) for pair in pairs]
