@@ -14,7 +14,7 @@ from typing import cast
 
 import numpy as np
 
-from cnnlens.checking.faults.problem import Hypothesis, Problem, number
+from cnnlens.checking.faults.problem import FITTED, Hypothesis, Problem, number, rounded
 from cnnlens.checking.noise.case import Array, Case
 from cnnlens.checking.noise.linear import product
 from cnnlens.reference.keras.convolution import Convolution
@@ -48,7 +48,9 @@ def hypotheses(problem: Problem) -> Iterator[Hypothesis]:
     for first, second in combinations(sorted(int(one) for one in order[:_PAIRS]), 2):
         swap = list(range(inputs))
         swap[first], swap[second] = second, first
-        yield Hypothesis(f"input channels {first} and {second} are exchanged", _kernel(_reordered(np.array(swap))))
+        change = _kernel(_reordered(np.array(swap)))
+        said = f"input channels {first} and {second} are exchanged"
+        yield Hypothesis(said, change, cost=2 * float(np.log2(inputs)))
 
 
 def _reordered(order: Array) -> Callable[[Array], Array]:
@@ -85,6 +87,8 @@ def _table(problem: Problem, operation: LinearOperation) -> tuple[Array, Array, 
         return None
     picked = usable[np.linspace(0, usable.size - 1, min(rows, usable.size)).astype(int)]
     table = _gathered(operation, case, picked, kernel.shape)
+    whole = np.isfinite(table).all(axis=1)
+    table, picked = table[whole], picked[whole]
     residual = np.where(straight, output - value, 0.0)[picked]
     with np.errstate(all="ignore"):
         weight = np.where(straight, 1 / spread, 0.0)[picked]
@@ -140,7 +144,8 @@ def _single(problem: Problem, table: Array, residual: Array, weight: Array, kern
     old = float(kernel[index])
     more = f" (and {len(changes) - 1} more, one in each faulty channel)" if len(changes) > 1 else ""
     said = f"kernel[{', '.join(map(str, index))}] is {old + step:.6g} where the file says {old:.6g}{more}"
-    yield Hypothesis(said, _kernel(change), narrow=False)
+    cost = len(changes) * (FITTED + float(np.log2(kernel.size)))
+    yield Hypothesis(said, _kernel(change), narrow=False, cost=cost)
 
 
 def _shares(table: Array, residual: Array, weight: Array, inputs: int) -> Array:
@@ -175,14 +180,13 @@ def _channel(
     size = float(np.square(part).sum())
     if not size:
         return
-    factor = 1 + float((part * error).sum()) / size
-    rounded = float(f"{factor:.5g}")
-    for value in (rounded, factor):
-        what = f"is multiplied by {number(value)}" if abs(value) > 1e-7 else "is left out (as if it were zero)"
+    for value, cost in rounded(1 + float((part * error).sum()) / size):
 
         def change(k: Array, value: float = value) -> Array:
             k = k.copy()
             k[..., channel, :] *= value
             return k
 
-        yield Hypothesis(f"input channel {channel} {what}", _kernel(change))
+        what = f"is multiplied by {number(value)}" if abs(value) > 1e-7 else "is left out (as if it were zero)"
+        said = f"input channel {channel} {what}"
+        yield Hypothesis(said, _kernel(change), cost=cost + float(np.log2(inputs)), claim="an input channel")
