@@ -265,8 +265,6 @@ def _fault(case: Case, base: Arithmetic, tally: Tally, floor: float, found: Audi
     named = cause is not Cause.UNEXPLAINED
     if not named and _like_noise(tally, 7.0):
         gross = False
-    if base is not EXACT:
-        text = f"{text}, besides the rounding of {base.name}"
     verdict = Verdict.WRONG if named or gross else Verdict.SUSPICIOUS
     return replace(found, verdict=verdict, cause=cause, explanation=text)
 
