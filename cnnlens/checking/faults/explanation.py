@@ -86,6 +86,9 @@ def explain(case: Case, base: Arithmetic, tally: Tally, floor: float) -> tuple[s
 
 
 def _explain(problem: Problem) -> tuple[str, Cause]:
+    output = np.asarray(problem.case.output)
+    if output.size > 1 and np.all(output == output.flat[0]):
+        return f"every output is {output.flat[0] + 0.0:.6g}", Cause.OUTPUTS
     found: dict[str | int, tuple[Cause, Trial]] = {}
     for cause, hypotheses in _FAMILIES:
         for hypothesis in hypotheses(problem):
@@ -105,10 +108,10 @@ def _explain(problem: Problem) -> tuple[str, Cause]:
     return text, causes.pop() if len(causes) == 1 else Cause.AMBIGUOUS
 
 
-def _listed(trials: list[Trial]) -> str:
+def _listed(trials: list[Trial], most: int = _MOST_NAMED) -> str:
     texts = list(dict.fromkeys(trial.hypothesis.text for trial in trials))
-    more = len(texts) - _MOST_NAMED
-    return ", or ".join([*texts[:_MOST_NAMED], *([f"one of {more} more"] if more > 0 else [])])
+    more = [f"one of {len(texts) - most} more"] if most == _MOST_NAMED and len(texts) > most else []
+    return ", or ".join([*texts[:most], *more])
 
 
 def _possible(problem: Problem, trials: list[Trial]) -> str:
@@ -119,7 +122,8 @@ def _possible(problem: Problem, trials: list[Trial]) -> str:
     trials = [trial for trial in trials if trial.over(problem.plain) > most - 2 * _MARGIN]
     count = int((problem.plain.left > 5).sum())
     outputs = f"{count} wrong output{'s' * (count != 1)}"
-    return f"; {outputs} cannot tell causes apart, which may be that {_listed(trials)}"
+    them = "it" if count == 1 else "them"
+    return f"; {outputs} cannot tell causes apart: {_listed(trials, 3)}, or another would explain {them}"
 
 
 def describe(problem: Problem) -> str:
@@ -131,8 +135,6 @@ def describe(problem: Problem) -> str:
     off &= np.isfinite(error)
     relative = float(np.sqrt(np.nansum(np.square(error)) / np.nansum(np.square(problem.expected.low))))
     share = float(off.mean()) if off.size else 0.0
-    if output.size > 1 and np.all(output == output.flat[0]):
-        return f"every output is {output.flat[0]:.6g}"
     finite = np.abs(error[np.isfinite(error)])
     size = f"off by up to {finite.max(initial=0.0):.3g} (relative RMS {relative:.2g})"
     if share == 0:

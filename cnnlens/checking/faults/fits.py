@@ -47,6 +47,7 @@ def operands(problem: Problem) -> Iterator[Hypothesis]:
         what = f"input {place + 1} of {inputs}" if inputs > 1 else "the input"
         changes.append((what, lambda factor, place=place: _scaled_input(place, factor)))
     for what, change in changes:
+        whose = "what it should be" if "input" in what else "the file's"
 
         def evaluate(factor: float, change: Callable[[float], Change] = change) -> Array:
             case = change(factor)(problem.sample)
@@ -55,7 +56,7 @@ def operands(problem: Problem) -> Iterator[Hypothesis]:
 
         for value, cost in _newton(problem, evaluate):
             cost += float(np.log2(len(changes)))
-            yield Hypothesis(times(what, value), change(value), narrow=False, cost=cost, claim=what)
+            yield Hypothesis(times(what, value, whose), change(value), narrow=False, cost=cost, claim=what)
 
 
 def times(what: str, value: float, whose: str = "what it should be") -> str:
@@ -66,7 +67,9 @@ def times(what: str, value: float, whose: str = "what it should be") -> str:
 
 def shown(name: str) -> str:
     """Call a weight by its name, in a sentence."""
-    return f"the {name.rsplit('/', 1)[-1].replace('_', ' ')}" + (f" of {name.rsplit('/', 1)[0]}" if "/" in name else "")
+    *where, role = name.split("/")
+    word = {"gamma": "scale gamma", "beta": "shift beta"}.get(role, role.replace("_", " "))
+    return f"the {word}" + (f" of {'/'.join(where)}" if where else "")
 
 
 def _inputs(case: Case) -> list[Array]:
@@ -326,7 +329,7 @@ def vector(
     stored, numbers = np.asarray(problem.case.weights[name], np.float64), problem.faulty
     if stored.shape != (problem.tally.count.size,) or not np.isfinite(values).all():
         return
-    own, what = stored[numbers], shown(name) if name != "gamma" else "the scale gamma"
+    own, what = stored[numbers], shown(name)
     where = "" if problem.whole else f" of output {channels(numbers)}"
     choice = 0.0 if problem.whole else min(numbers.size * float(np.log2(stored.size)), float(stored.size))
 

@@ -13,7 +13,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from cnnlens.checking.faults.fits import vector
+from cnnlens.checking.faults.fits import shown, vector
 from cnnlens.checking.faults.kernels import with_weight
 from cnnlens.checking.faults.problem import FITTED, ROUND, Hypothesis, Problem
 from cnnlens.checking.noise.case import Array, Case
@@ -30,7 +30,6 @@ from cnnlens.reference.operation import Operation, normalise_axis
 __all__ = ["hypotheses"]
 
 _EPSILONS = (1e-3, 1e-5, 1e-6, 1e-4, 1e-2, 1e-7, 1e-8, 1e-12, 2e-5, 1.001e-5, 1e-1, 0.0)
-_NAMES = {"gamma": "the scale gamma", "beta": "the shift beta", "scale": "the scale"}
 
 
 def hypotheses(problem: Problem) -> Iterator[Hypothesis]:
@@ -99,7 +98,7 @@ def _solved(problem: Problem, operation: BatchNormalization) -> float | None:
 
 def _statistics(problem: Problem, operation: BatchNormalization) -> Iterator[Hypothesis]:
     zero = np.zeros_like
-    yield Hypothesis("the moving mean is not subtracted", with_weight("moving_mean", zero))
+    yield Hypothesis("the moving mean is not subtracted", with_weight("moving_mean", zero), claim="the moving mean")
     said = "the moving variance is taken for a standard deviation (no square root)"
     yield Hypothesis(said, with_weight("moving_variance", np.square))
     yield Hypothesis(
@@ -129,7 +128,9 @@ def _statistics(problem: Problem, operation: BatchNormalization) -> Iterator[Hyp
         if count > 1:
             factor = count / (count - 1)
             said = f"the moving variance is {factor:.6g} times the file's, as n / (n - 1) for n = {count}"
-            yield Hypothesis(said, with_weight("moving_variance", lambda v: v * factor), cost=ROUND)
+            yield Hypothesis(
+                said, with_weight("moving_variance", lambda v: v * factor), cost=ROUND, claim="the moving variance"
+            )
     whole = problem.case
 
     def batch(case: Case) -> Case:
@@ -170,10 +171,10 @@ def _slopes(problem: Problem, operation: BatchNormalization) -> Array:
 
 def _weights(problem: Problem) -> Iterator[Hypothesis]:
     weights = problem.case.weights
-    for name, shown in _NAMES.items():
+    for name in ("gamma", "beta", "scale"):
         if name in weights:
             neutral: Callable[[Array], Array] = np.zeros_like if name == "beta" else np.ones_like
-            yield Hypothesis(f"{shown} was left out", with_weight(name, neutral))
+            yield Hypothesis(f"{shown(name)} was left out", with_weight(name, neutral), claim=shown(name))
     if "gamma" in weights and "beta" in weights:
 
         def exchanged(case: Case) -> Case:

@@ -43,7 +43,7 @@ ROUND = 8.0
 
 _SAMPLE = 1 << 18  # outputs that a hypothesis is first tried on
 _FEW = 12  # channels that it is first tried on
-_SIGHT = 23.0  # bits of float32's rounding: errors below it are no more to be said
+_SIGHT = 22.0  # bits: errors near float32's own rounding, of weights too, are no more to be said
 _DULL = 0.25  # bits by which two explanations of one output may differ for no reason
 
 
