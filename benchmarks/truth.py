@@ -29,7 +29,7 @@ Array = NDArray[Any]
 
 MAGNITUDES = (1e-20, 1e-6, 1.0, 1e4, 1e8)
 ARITHMETICS = ("reference", "keras-torch")
-SIGHT = 9.0
+SIGHT = 10.0
 """Bits above the honest rounding from which a fault must be seen: what convolutions by Winograd's algorithm, sums in
 another order and few outputs may cost an honest backend lies below."""
 FAN_INS = {9: 1, 288: 32, 4608: 512}

@@ -274,10 +274,10 @@ def _shifted(mode: str) -> Make:
 
 
 def _kernel_io(planting: Planting) -> Array | None:
-    kernel = planting.layer.weights["kernel"]
+    kernel = planting.layer.weights[planting.kernel]
     if kernel.shape[-1] != kernel.shape[-2] or kernel.shape[-1] < 2 or "Depthwise" in planting.layer.kind:
         return None
-    return planting.weights(kernel=np.ascontiguousarray(np.swapaxes(kernel, -1, -2)))
+    return planting.weights(**{planting.kernel: np.ascontiguousarray(np.swapaxes(kernel, -1, -2))})
 
 
 def _operand(place: int, factor: float) -> Make:
@@ -314,7 +314,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault("all is zero", (), lambda p: 0 * p.honest, ("zero", "every output is 0", "0 times", "left out")),
     Fault("two channels exchanged", (), lambda p: _in_order(p.honest, lambda n: _exchanged(n, 0, 2)), _ORDER),
     Fault("channels reversed", (), lambda p: _in_order(p.honest, lambda n: slice(None, None, -1)),
-          (*_ORDER, "flipped", "swapped")),
+          (*_ORDER, "flipped", "swapped", "in the order")),
     Fault("examples reversed", (), lambda p: None if len(p.honest) < 2 else p.honest[::-1].copy(), ("reverse order",)),
     Fault("rows flipped", (), lambda p: None if p.honest.ndim != 4 else p.honest[:, ::-1].copy(), ("flipped",)),
     Fault("clipped", (), lambda p: None if p.honest.size < 30 else _clip(p.honest, 0.9), ("clipped",)),
@@ -322,7 +322,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault("noise of a thousandth", (), lambda p: _noise(p.honest, 0.001)),
     Fault("only the border", (), lambda p: _border(p.honest), ("of the border", "only in")),
     Fault("one output", (), lambda p: _one(p.honest, 7, lambda v: v * np.float32(1.5) + np.abs(p.honest).max()),
-          _SCALED),
+          (*_SCALED, "where the model says")),
     # --- products
     Fault("kernel times 1.0003", _LINEAR, lambda p: p.scaled(None, 1.0003), _SCALED),
     Fault("kernel times 1.01", _LINEAR, lambda p: p.scaled(None, 1.01), _SCALED),
@@ -459,7 +459,9 @@ def judged(fault: Fault, audit: Audit) -> str:
     """Judge what an audit says of a fault: ``named``, ``among several``, ``described``, or ``false``."""
     text = audit.explanation
     matched = any(re.search(pattern, text) for pattern in fault.true)
-    if audit.cause in (Cause.UNEXPLAINED, Cause.NONFINITE, Cause.SHAPE, Cause.OVERFLOW):
+    if audit.cause in (Cause.UNEXPLAINED, Cause.NONFINITE, Cause.SHAPE, Cause.OVERFLOW) or text.startswith(
+        "every output is"
+    ):
         return "described"
     if not matched:
         return "false"

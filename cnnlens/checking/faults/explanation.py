@@ -38,6 +38,7 @@ __all__ = ["describe", "explain"]
 _MARGIN = 10.0
 _ENOUGH = 12.0
 _MOST_NAMED = 6
+_SHARE = 0.6  # of the bits that a fault takes, what an explanation may leave
 _BORDER = 2  # positions from an edge that are the border
 
 _FAMILIES: tuple[tuple[Cause, Callable[[Problem], Iterator[Hypothesis]]], ...] = (
@@ -87,7 +88,8 @@ def explain(case: Case, base: Arithmetic, tally: Tally, floor: float) -> tuple[s
 
 def _explain(problem: Problem) -> tuple[str, Cause]:
     output = np.asarray(problem.case.output)
-    if output.size > 1 and np.all(output == output.flat[0]):
+    expected = problem.expected.low
+    if np.all(output == output.flat[0]) and np.any(expected != expected.flat[0]):
         return f"every output is {output.flat[0] + 0.0:.6g}", Cause.OUTPUTS
     found: dict[str | int, tuple[Cause, Trial]] = {}
     for cause, hypotheses in _FAMILIES:
@@ -96,34 +98,32 @@ def _explain(problem: Problem) -> tuple[str, Cause]:
             trial = problem.trial(hypothesis)
             if trial is not None and (claim not in found or trial.over(found[claim][1]) > 0):
                 found[claim] = cause, trial
-    worth = [one for one in found.values() if one[1].over(problem.plain) >= _ENOUGH]
-    if not worth:
-        return describe(problem) + _possible(problem, [trial for _, trial in found.values()]), Cause.UNEXPLAINED
-    _, best = max(worth, key=lambda one: one[1].over(problem.plain))
-    told = [(cause, one) for cause, one in worth if best.over(one) < _MARGIN]
-    if len(told) == 1:
-        return best.hypothesis.text, told[0][0]
+    trials = [(cause, trial) for cause, trial in found.values() if _explains(problem, trial)]
+    _, best = max(trials, key=lambda one: one[1].over(problem.plain), default=(None, problem.plain))
+    told = [(cause, one) for cause, one in trials if best.over(one) < _MARGIN]
+    texts = list(dict.fromkeys(one.hypothesis.text for _, one in told))
+    if best.over(problem.plain) < _ENOUGH or len(texts) > _MOST_NAMED:
+        return describe(problem) + _possible(problem, texts), Cause.UNEXPLAINED
+    if len(texts) == 1:
+        return texts[0], told[0][0]
     causes = {cause for cause, _ in told}
-    text = f"{_listed([one for _, one in told])}: these cannot be told apart here"
+    text = f"{', or '.join(texts)}: these cannot be told apart here"
     return text, causes.pop() if len(causes) == 1 else Cause.AMBIGUOUS
 
 
-def _listed(trials: list[Trial], most: int = _MOST_NAMED) -> str:
-    texts = list(dict.fromkeys(trial.hypothesis.text for trial in trials))
-    more = [f"one of {len(texts) - most} more"] if most == _MOST_NAMED and len(texts) > most else []
-    return ", or ".join([*texts[:most], *more])
+def _explains(problem: Problem, trial: Trial) -> bool:
+    """Whether little is left of the faulty channels: what is small enough to be rounding may still be half the fault."""
+    before, after = (problem.rows(left)[:, problem.faulty] for left in (problem.plain.left, trial.left))
+    return bool(after.sum() <= _SHARE * before.sum())
 
 
-def _possible(problem: Problem, trials: list[Trial]) -> str:
+def _possible(problem: Problem, texts: list[str]) -> str:
     """What would explain the numbers if there were more of them."""
-    if not trials:
+    if not texts:
         return ""
-    most = max(trial.over(problem.plain) for trial in trials)
-    trials = [trial for trial in trials if trial.over(problem.plain) > most - 2 * _MARGIN]
-    count = int((problem.plain.left > 5).sum())
-    outputs = f"{count} wrong output{'s' * (count != 1)}"
-    them = "it" if count == 1 else "them"
-    return f"; {outputs} cannot tell causes apart: {_listed(trials, 3)}, or another would explain {them}"
+    count = int((problem.plain.left > 4).sum())
+    outputs, them = (f"{count} wrong outputs", "them") if count != 1 else ("1 wrong output", "it")
+    return f"; {outputs} cannot tell causes apart: {', or '.join(texts[:3])}, or another would explain {them}"
 
 
 def describe(problem: Problem) -> str:
@@ -150,7 +150,8 @@ def _places(problem: Problem, off: Array) -> Iterator[str]:
         # A channel that is off by too little to be called faulty is no right one.
         hit = np.flatnonzero(off.any(axis=tuple(place for place in range(off.ndim) if place != axis)))
         only = "only" if np.isin(hit, problem.faulty).all() else "mostly"
-        yield f"{only} in {channels(problem.faulty)}"
+        rows = problem.rows(np.asarray(problem.sample.output))[:, problem.faulty]
+        yield f"{only} in {channels(problem.faulty)}{'' if rows.any() else ', whose every output is 0'}"
     spatial = [place for place in range(1, off.ndim) if place != axis]
     names = {1: ["position"], 2: ["row", "column"], 3: ["slice", "row", "column"]}.get(len(spatial), [])
     inner = tuple(slice(None) if place not in spatial else slice(_BORDER, -_BORDER) for place in range(off.ndim))

@@ -251,7 +251,9 @@ def _prepare(problem: Problem, operation: LinearOperation, made: Product) -> _Fi
             return None
         # The logarithm of a softmax is linear but for one number an example, which the median channel gives away.
         rows = problem.rows(output if activation.name == "log_softmax" else np.log(output))
-        rows = rows - np.nanmedian(np.where(np.isfinite(rows), rows - value, np.nan), axis=1, keepdims=True)
+        apart = np.where(np.isfinite(rows), rows - value, np.nan)
+        apart[np.isnan(apart).all(axis=1)] = 0
+        rows = rows - np.nanmedian(apart, axis=1, keepdims=True)
         output, activation = rows, None
     else:
         output = problem.rows(output)

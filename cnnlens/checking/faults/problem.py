@@ -44,6 +44,7 @@ ROUND = 8.0
 _SAMPLE = 1 << 18  # outputs that a hypothesis is first tried on
 _FEW = 12  # channels that it is first tried on
 _SIGHT = 22.0  # bits: errors near float32's own rounding, of weights too, are no more to be said
+_ZERO = 2.0  # bits that an output of zero tells at most: half of all activations give it
 _DULL = 0.25  # bits by which two explanations of one output may differ for no reason
 
 
@@ -230,19 +231,18 @@ class Problem:
         scale = np.fmax(np.hypot(self.expected.scale, output), np.abs(output))
         ratio = np.abs(ratios(errors(case, made), scale, self.tally.terms))
         sight = _SIGHT if self.base is EXACT else self.needed + 3
-        return np.log2(1 + np.where(np.isfinite(output), np.nan_to_num(ratio, nan=16.0), 0.0) * 2.0**sight)
+        bits = np.log2(1 + np.where(np.isfinite(output), np.nan_to_num(ratio, nan=16.0), 0.0) * 2.0**sight)
+        return np.where(output == 0, np.minimum(bits, _ZERO), bits)
 
     @cached_property
     def plain(self) -> Trial:
         """Give what is left where nothing is supposed."""
         return Trial(Hypothesis("nothing is wrong"), self.left(self.expected))
 
-    def fits(self, hypothesis: Hypothesis, tally: Tally, slack: float = 0.0) -> bool:
-        """Tell whether nothing but rounding is left: nothing at all where neither the layer nor it may round."""
+    def fits(self, tally: Tally, slack: float = 0.0) -> bool:
+        """Tell whether nothing but rounding is left."""
         if not np.isfinite(tally.squares).all():
             return False
-        if selects(self.case.operation) and not hypothesis.cost:
-            return tally.worst == 0
         needed = self.needed - slack
         if self.base is EXACT:
             return tally.clean(needed)
@@ -251,27 +251,29 @@ class Problem:
     def trial(self, hypothesis: Hypothesis) -> Trial | None:
         """Try a hypothesis on a few channels, a few examples, then on all; None where it does not explain them."""
         few = self.few if hypothesis.narrow else None
-        if few is not None:
-            found = self._try(hypothesis, few)
-            if found is None or not self.fits(hypothesis, found[1], 0.5):
-                return None
-        found = self._try(hypothesis, self.sample)
-        if found is None or not self.fits(hypothesis, found[1]):
+        if few is not None and self._try(hypothesis, few, 0.5) is None:
+            return None
+        found = self._try(hypothesis, self.sample, 0.0)
+        if found is None:
             return None
         for _, part in self.case.parts() if self.sample.count < self.case.count else ():
-            rest = self._try(hypothesis, part)
-            if rest is None or not self.fits(hypothesis, rest[1], 1.0):
+            if self._try(hypothesis, part, 1.0) is None:
                 return None
-        return Trial(hypothesis, self.left(found[0]))
+        return Trial(hypothesis, self.left(found))
 
-    def _try(self, hypothesis: Hypothesis, case: Case) -> tuple[Prediction, Tally] | None:
+    def _try(self, hypothesis: Hypothesis, case: Case, slack: float) -> Prediction | None:
         try:
             changed = hypothesis.change(case)
             if not self._near(changed, hypothesis.view):
                 return None
         except (CnnlensError, *CONFIG_ERRORS):
             return None
-        return self.attempt(changed, hypothesis.view)
+        found = self.attempt(changed, hypothesis.view)
+        if found is None or not self.fits(found[1], slack):
+            return None
+        # Where neither the layer nor what is supposed instead may round, nothing is left at all.
+        exact = not hypothesis.cost and selects(self.case.operation) and selects(changed.operation)
+        return None if exact and found[1].worst > 0 else found[0]
 
     def _near(self, case: Case, view: View | None) -> bool:
         """A quick look in float32, without scales: most hypotheses are nowhere near."""
