@@ -4,15 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from contextlib import contextmanager
+from functools import cache
 from importlib import import_module
 
-__all__ = ["gpus", "strict"]
+__all__ = ["first_calls", "gpus", "strict"]
+
+# What torch has MKL's vector mathematics compute on a CPU (``aten/src/ATen/cpu/vml.h``).
+_VECTORISED = (
+    "acos", "asin", "atan", "cos", "cosh", "erf", "erfc", "erfinv", "exp", "expm1", "lgamma", "log", "log10", "log1p",
+    "log2", "sigmoid", "sin", "sinh", "sqrt", "tan", "tanh",
+)  # fmt: skip
 
 
 def gpus() -> list[str]:
     """List the names of its GPUs, in its order."""
     cuda = import_module("torch").cuda
     return [cuda.get_device_name(index) for index in range(cuda.device_count())]
+
+
+@cache
+def first_calls() -> None:
+    """Call each of MKL's vectorised functions once, on one number and one thread.
+
+    MKL 2024.2 looks for the kernel of a function on its first call, and where several threads make that call at once,
+    one of them may run a kernel of half the digits: 12 bits in a part of a map, once (pytorch/pytorch#188792).
+    """
+    torch = import_module("torch")
+    for dtype in (torch.float32, torch.float64):
+        one = torch.full((1,), 0.5, dtype=dtype)
+        for name in _VECTORISED:
+            getattr(torch, name)(one)
 
 
 @contextmanager

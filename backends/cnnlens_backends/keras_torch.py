@@ -12,7 +12,7 @@ import numpy as np
 from cnnlens_backends._keras import KerasBackend
 from cnnlens_backends._keras_walk import Array, Run, Walk, turned
 from cnnlens_backends._torch_graph import captured
-from cnnlens_backends._torch_precision import gpus, strict
+from cnnlens_backends._torch_precision import first_calls, gpus, strict
 
 
 class _Torch(KerasBackend):
@@ -22,6 +22,7 @@ class _Torch(KerasBackend):
         torch = import_module("torch")
         target = device.replace("gpu", "cuda")
         graphs: dict[tuple[Any, ...], Any] = {}
+        first_calls()
 
         def results(tensors: Sequence[Any]) -> list[Any]:
             shapes = tuple(tensor.shape for tensor in tensors)

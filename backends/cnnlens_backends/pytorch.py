@@ -23,7 +23,7 @@ from cnnlens_backends._keras_errors import first_line
 from cnnlens_backends._pytorch_graph import WeightKey, graph_of, run_noting_types
 from cnnlens_backends._shared import Array, checked_inputs, device_named, runnable, versions, wanted_refs
 from cnnlens_backends._torch_graph import write_in_place
-from cnnlens_backends._torch_precision import gpus, strict
+from cnnlens_backends._torch_precision import first_calls, gpus, strict
 
 __all__ = ["BACKEND"]
 
@@ -70,6 +70,7 @@ class PytorchSession:
         self._strict = precision == "strict"
         # oneDNN computes on channels last, and reorders what comes otherwise to and fro around each convolution.
         self._channels_last = target == "cpu" and not self._strict and _may_reorder(network)
+        first_calls()
         self._weights = self._tensors(live)
         self._plans: dict[tuple[str, ...], _GraphRunner] = {}
         self._plan([ref.name for ref in network.outputs])  # what cannot run is refused now

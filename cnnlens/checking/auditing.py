@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cnnlens.checking.evidence import Block
 from cnnlens.checking.finding import Verdict
-from cnnlens.checking.verdict import Audit, audit
+from cnnlens.checking.verdict import Audit, audit_blocks
 from cnnlens.errors import UnsupportedLayerError
-from cnnlens.inputs.drawn import INPUT_NUMBERS
 from cnnlens.network.graph import Call, Ref, map_refs
 from cnnlens.network.network import Network
 from cnnlens.text import printable
 
-__all__ = ["Recorded", "audit_recording", "audited_calls", "recorded_ref"]
+__all__ = ["Recorded", "audit_recording", "audited_calls", "audited_inputs", "recorded_ref"]
 
 _FILLED = ("zeros", "ones", "new_zeros", "new_ones")  # PyTorch's, of a size that is computed
+_BLOCK = 1 << 23  # numbers of the largest tensor of a call that are read at once
+_SAY_EVERY = 2.0  # seconds
 _STATES = ("LSTM", "GRU", "RNN")  # PyTorch's, which give states beside the sequence
 
 
@@ -38,44 +42,82 @@ def audited_calls(network: Network) -> list[Call]:
     return [call for call in network.calls if call.layer.kind != "InputLayer" and not call.layer.container]
 
 
-def audit_recording(network: Network, recording: Recorded) -> Iterator[tuple[str, Audit]]:
-    """Audit each call, on as many of the inputs that the recording holds for it as make 200,000 numbers."""
-    inputs = [network.tensors[ref.name] for ref in network.inputs]
-    first = next((recording[ref.name] for ref in inputs if ref.name in recording), None)
-    size = int(np.prod(first.shape[1:], dtype=np.int64)) if first is not None else INPUT_NUMBERS
-    looked = min(recording.count, max(INPUT_NUMBERS // max(size, 1), 1), 64)
-    for call in audited_calls(network):
-        yield call.name, _audit(network, call, recording, looked, recording.info["precision"] != "native")
+def audit_recording(
+    network: Network, recording: Recorded, sample: int | None = None, progress: Callable[[str], object] | None = None
+) -> Iterator[tuple[str, Audit]]:
+    """Audit each call, on all inputs that the recording holds, or on ``sample`` of them from the first to the last.
+
+    Args:
+        progress: Called with a line of text now and then, with the time that is left.
+    """
+    inputs = audited_inputs(recording.count, sample)
+    strict = recording.info["precision"] != "native"
+    calls = audited_calls(network)
+    proved: set[Verdict] = set()
+    began = said = time.monotonic()
+    for number, call in enumerate(calls):
+        found = _audit(network, call, recording, inputs, strict, proved)
+        if found.verdict.narrow:
+            proved.add(found.verdict)
+        yield call.name, found
+        now = time.monotonic()
+        if progress is not None and now - said > _SAY_EVERY:
+            said, left = now, (now - began) * (len(calls) - number - 1) / (number + 1)
+            inputs_said = f"{len(inputs):,} input{'s' * (len(inputs) != 1)}"
+            progress(f"audited {number + 1} of {len(calls)} layers on {inputs_said}, about {left:.0f} s left")
 
 
-def _audit(network: Network, call: Call, recording: Recorded, count: int, strict: bool) -> Audit:
+def audited_inputs(count: int, sample: int | None) -> NDArray[np.int64]:
+    """Choose which of ``count`` inputs are audited: all, or ``sample`` of them from the first to the last, evenly."""
+    if sample is None or sample >= count:
+        return np.arange(count)
+    return np.unique(np.linspace(0, count - 1, sample).round().astype(np.int64))
+
+
+def _audit(
+    network: Network, call: Call, recording: Recorded, inputs: NDArray[np.int64], strict: bool, proved: set[Verdict]
+) -> Audit:
     outputs = [Ref(call.name, index) for index in range(len(call.shapes))]
-    inputs = [ref for ref in call.refs if not _is_filled(network, ref)]
-    missing = [ref.name for ref in (*inputs, *outputs) if recorded_ref(network, ref).name not in recording]
+    refs = [ref for ref in call.refs if not _is_filled(network, ref)]
+    missing = [ref.name for ref in (*refs, *outputs) if recorded_ref(network, ref).name not in recording]
     if missing:
         reason = f"'{printable(missing[0])}' is not in the recording"
         return Audit(call.name, call.layer.kind, Verdict.NOT_AUDITED, reason=reason)
 
-    def stored(ref: Ref) -> NDArray[Any]:
+    def stored(ref: Ref, chosen: slice | NDArray[np.int64]) -> NDArray[Any]:
         where = recorded_ref(network, ref)
         if where.name not in recording:
             maker = network.calls_by_name[where.call]
-            sizes = map_refs(maker.args, stored), map_refs(dict(maker.kwargs), stored)
-            return np.asarray(maker.layer.operation({}, *sizes[0], **sizes[1]))
-        array = np.asarray(recording[where.name][:count])
+            sizes = (map_refs(one, lambda ref: stored(ref, chosen)) for one in (maker.args, dict(maker.kwargs)))
+            args, kwargs = sizes
+            return np.asarray(maker.layer.operation({}, *args, **kwargs))
+        array = np.asarray(recording[where.name][chosen])
         axis = network.calls_by_name[where.call].channel_axis
         return array if array.ndim < 3 or axis == 1 else np.moveaxis(array, 1, -1)
 
-    arguments = map_refs(call.args, stored)
-    keywords = map_refs(dict(call.kwargs), stored)
-    results = [stored(ref) for ref in outputs]
+    # A program names no result of a recurrent layer that nothing uses; the reference gives them all.
+    several = len(outputs) > 1 or (call.layer.kind in _STATES and network.source.framework == "torch")
+    where = [recorded_ref(network, ref).name for ref in (*refs, *outputs)]
+    largest = max((int(np.prod(recording[name].shape[1:], dtype=np.int64)) for name in where), default=1)
+    step = max(_BLOCK // max(largest, 1), 1)
+
+    def blocks() -> Iterator[Block]:
+        for start in range(0, len(inputs), step):
+            some = inputs[start : start + step]
+            whole = some[-1] - some[0] + 1 == len(some)
+            chosen = slice(int(some[0]), int(some[-1]) + 1) if whole else some
+            args, kwargs = (map_refs(one, lambda ref: stored(ref, chosen)) for one in (call.args, dict(call.kwargs)))  # noqa: B023
+            results = [stored(ref, chosen) for ref in outputs]
+            yield Block(start, args, kwargs, results if several else results[0])
+
     try:
-        weights = call.layer.computing_weights()
+        found = audit_blocks(call, call.layer.computing_weights(), blocks, strict, proved)
     except UnsupportedLayerError as error:
         return Audit(call.name, call.layer.kind, Verdict.NOT_AUDITED, reason=str(error))
-    # A program names no result of a recurrent layer that nothing uses; the reference gives them all.
-    several = len(results) > 1 or (call.layer.kind in _STATES and network.source.framework == "torch")
-    return audit(call, weights, arguments, keywords, results if several else results[0], strict)
+    if found.worst_position and len(inputs) < recording.count:
+        first, *rest = found.worst_position
+        found = replace(found, worst_position=(int(inputs[first]), *rest))
+    return found
 
 
 def _is_filled(network: Network, ref: Ref) -> bool:

@@ -33,6 +33,11 @@ class Verdict(StrEnum):
         """Tell whether no rounding of any format explains it."""
         return self in (Verdict.SUSPICIOUS, Verdict.WRONG)
 
+    @property
+    def narrow(self) -> bool:
+        """Tell whether it is the rounding of an arithmetic narrower than float32."""
+        return self in (Verdict.TF32, Verdict.FLOAT16, Verdict.BFLOAT16)
+
     def passes(self, precision: str) -> bool:
         """Tell whether it is no fault of a run at this precision: strict takes float32's rounding, native any."""
         honest = self in (Verdict.EXACT, Verdict.FLOAT32, Verdict.NOT_AUDITED)
@@ -45,6 +50,7 @@ class Cause(StrEnum):
     STORED = "non-finite weights"
     PRECISION = "precision"
     OVERFLOW = "overflow"
+    UNDERFLOW = "underflow"
     NONFINITE = "non-finite"
     SHAPE = "shape"
     OUTPUTS = "outputs"

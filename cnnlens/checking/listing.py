@@ -77,6 +77,8 @@ def _run(check: Check, run: Run) -> dict[str, Any]:
             "cause": None if audit is None else audit.cause,
         },
         "says": sentence(check, run),
+        "inputs": run.inputs,
+        "audited_inputs": run.audited,
         "weights_equal": None if run.weights is None else not run.weights,
         "weights": None if run.weights is None else list(run.weights),
         "repeats": None if run.repeats is None else {"exactly": not any(run.repeats.values()), **run.repeats},
@@ -102,8 +104,10 @@ def _audit(audit: Audit) -> dict[str, Any]:
 def as_table(check: Check) -> str:
     """Write the check for people: a row a layer, under each run its bits and verdict; then a sentence a run."""
     network = check.network
-    lines = [f"{printable(network.source.path, 300)}", f"sha256 {network.source.sha256}", f"inputs: {check.inputs}"]
     shown = [run for run in check.runs if run.error is None]
+    looked = dict.fromkeys(f"{_counted(run)} inputs audited" for run in shown if run.audited < run.inputs)
+    said = "; ".join([check.inputs, *looked])
+    lines = [f"{printable(network.source.path, 300)}", f"sha256 {network.source.sha256}", f"inputs: {said}"]
     if shown:
         rows = [["layer", "kind", *(run.label for run in shown)]]
         for row in check.rows:
@@ -180,7 +184,17 @@ def sentence(check: Check, run: Run) -> str:
     weights = {None: "", True: "; weights equal the file's bit for bit"}[None if run.weights is None else True]
     repeats = "" if run.repeats is None or any(run.repeats.values()) else "; it repeats itself bit for bit"
     partly = " as far as it was audited" if verdicts.get(Verdict.NOT_AUDITED) else ""
-    return f"{what} agrees{partly}: {counted}{weights}{repeats}"
+    some = f" on the {_counted(run)} inputs that were audited" if run.audited < run.inputs else ""
+    itself = "; that is the reference's own arithmetic, and proves no framework right" if _is_reference(run) else ""
+    return f"{what} agrees{partly}{some}: {counted}{weights}{repeats}{itself}"
+
+
+def _counted(run: Run) -> str:
+    return f"{run.audited:,} of {run.inputs:,}"
+
+
+def _is_reference(run: Run) -> bool:
+    return run.backend == "reference"
 
 
 def objection(run: Run, problem: Problem) -> str:

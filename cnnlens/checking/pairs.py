@@ -5,6 +5,8 @@ They help to see how far two runs are apart; whether a layer is right, only its 
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,22 +40,23 @@ class Comparison:
     equal: bool
 
 
-def pairwise(a: NDArray[Any], b: NDArray[Any]) -> Comparison:
-    """Compare two feature maps of one shape, in any axes (the same for both).
+def pairwise(a: Any, b: Any) -> Comparison:
+    """Compare two feature maps of one shape, in any axes (the same for both): arrays, or recorded tensors, which are
+    read some inputs at a time.
 
     Raises:
         CnnlensError: the shapes differ.
     """
-    a, b = np.asarray(a), np.asarray(b)
-    if a.shape != b.shape:
+    if tuple(a.shape) != tuple(b.shape):
         raise CnnlensError(f"arrays of one shape were expected, {a.shape} and {b.shape} came; compare the same layer")
     largest, equal = 0.0, True
-    sums: Array = np.zeros(4)  # of squares: difference, a, b; of products
-    top = max(_largest(a), _largest(b)) or 1.0  # keeps the squares in range
-    left, right = a.reshape(-1), b.reshape(-1)
-    for start in range(0, left.size, _BLOCK):
-        x = left[start : start + _BLOCK].astype(np.float64)
-        y = right[start : start + _BLOCK].astype(np.float64)
+    sums: Array = np.zeros(4)  # of squares: difference, a, b; of products; all over the square of top
+    top, alike, examples = 0.0, 0, 0
+    for one, two in _blocks(a, b):
+        x, y = one.astype(np.float64), two.astype(np.float64)
+        if x.ndim == 2 and x.size:
+            alike += int(np.equal(one.argmax(axis=1), two.argmax(axis=1)).sum())
+            examples += len(x)
         same = (x == y) | (np.isnan(x) & np.isnan(y))
         equal = equal and bool(same.all())
         finite = np.isfinite(x) & np.isfinite(y)
@@ -62,8 +65,13 @@ def pairwise(a: NDArray[Any], b: NDArray[Any]) -> Comparison:
         x[~finite] = 0
         y[~finite] = 0
         largest = max(largest, float(np.abs(x - y).max(initial=0.0)))
-        x /= top
-        y /= top
+        here = max(float(np.abs(x).max(initial=0.0)), float(np.abs(y).max(initial=0.0)))
+        if here > top:  # keeps the squares in range
+            sums *= (top / here) ** 2
+            top = here
+        if top:
+            x /= top
+            y /= top
         sums += [np.square(x - y).sum(), np.square(x).sum(), np.square(y).sum(), (x * y).sum()]
     difference, first, second, product = (float(sums[place]) for place in range(4))
     if largest == float("inf"):
@@ -72,11 +80,14 @@ def pairwise(a: NDArray[Any], b: NDArray[Any]) -> Comparison:
         relative = (difference / second) ** 0.5 if second else (0.0 if not difference else float("inf"))
     norm = (first * second) ** 0.5
     cosine = product / norm if norm else (1.0 if first == second else 0.0)
-    top1 = float(np.equal(a.argmax(axis=1), b.argmax(axis=1)).mean()) if a.ndim == 2 and a.size else None
-    return Comparison(largest, relative, min(cosine, 1.0), top1, equal)
+    return Comparison(largest, relative, min(cosine, 1.0), alike / examples if examples else None, equal)
 
 
-def _largest(x: Array) -> float:
-    with np.errstate(all="ignore"):
-        finite = np.where(np.isfinite(x), x, 0) if x.size else np.zeros(1)
-        return float(np.abs(finite.astype(np.float64, copy=False)).max())
+def _blocks(a: Any, b: Any) -> Iterator[tuple[Array, Array]]:
+    shape = tuple(a.shape)
+    if not shape:
+        yield np.asarray(a), np.asarray(b)
+        return
+    step = max(_BLOCK // max(math.prod(shape[1:]), 1), 1)
+    for start in range(0, shape[0], step):
+        yield np.asarray(a[start : start + step]), np.asarray(b[start : start + step])

@@ -26,6 +26,7 @@ class Run:
     Attributes:
         label: How it is named in tables: the backend, with a number or device where two would be alike.
         weights: Arrays that differ from the file's, one line each; None where the run does not say.
+        inputs: How many inputs it ran on; ``audited``: how many of them were looked at.
         repeats: How far a second run was from the first (0 where every bit is the same), by tensor; None if not asked.
         error: Why there is no result, in one line; everything else is empty then. ``reason``: without the backend's
             name in front.
@@ -37,6 +38,8 @@ class Run:
     device: str = ""
     precision: str = ""
     weights: tuple[str, ...] | None = None
+    inputs: int = 0
+    audited: int = 0
     repeats: Mapping[str, float] | None = None
     error: str | None = None
     reason: str = ""

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from cnnlens.backend import get, suited
 from cnnlens.backend.options import RunOptions
 from cnnlens.backend.process import parse_spec
-from cnnlens.checking.auditing import recorded_ref
+from cnnlens.checking.auditing import audited_inputs, recorded_ref
 from cnnlens.checking.checker import check_network
 from cnnlens.checking.pairs import Comparison, pairwise
 from cnnlens.checking.result import Check
@@ -46,7 +46,7 @@ Array = NDArray[Any]
 #: times less than float32 can see, so that no difference between the models that matters passes.
 LIMIT = 2.0**-40
 
-_MOST_INPUTS = 64  # as many as an audit looks at
+_MOST_NUMBERS = 1 << 28  # of the inputs, which both models are given at once; one gigabyte
 
 
 @dataclass(frozen=True)
@@ -92,6 +92,7 @@ def check_twins(
     inputs: Any = None,
     *,
     backends: Sequence[str] | None = None,
+    sample: int | None = None,
     precision: str = "strict",
     device: str = "cpu",
     timeout: float | None = None,
@@ -105,6 +106,7 @@ def check_twins(
         a, b: Each a path, an open ``Network``, or a live framework model.
         inputs: What ``record`` takes for ``a``; ``b`` is given the same in its own axes. None draws a few.
         backends: Each runs the model of its own framework, the reference both. None: those that suit each.
+        sample: How many of the inputs the models are compared on, spread evenly; None takes all.
         precision, device, timeout, trust_code, allow_nonfinite, progress: As ``check`` takes them.
 
     Raises:
@@ -117,6 +119,7 @@ def check_twins(
         RunOptions(device, precision, timeout=timeout, trust_code=trust_code, allow_nonfinite=allow_nonfinite),
         lives=(live, other_live),
         backends=backends,
+        sample=sample,
         progress=progress,
     )
 
@@ -128,6 +131,7 @@ def check_twin_networks(
     *,
     lives: tuple[Any, Any] = (None, None),
     backends: Sequence[str] | None = None,
+    sample: int | None = None,
     progress: Callable[[str], object] | None = None,
     turned: Callable[[Mapping[str, Array]], Mapping[str, Array]] | None = None,
 ) -> Twins:
@@ -135,7 +139,7 @@ def check_twin_networks(
 
     Args:
         lives: The live models that the networks were made from, where there are such.
-        inputs, backends, progress: As ``check_twins`` takes them.
+        inputs, backends, sample, progress: As ``check_twins`` takes them.
         turned: The second's canonical inputs, by name, for those of the first, where it is known how they correspond;
             None takes them in order, and their axes as they fit.
     """
@@ -143,7 +147,7 @@ def check_twin_networks(
         if not network.calls:
             raise without_graph(network)
     specs = [_specs(network, live, backends) for network, live in zip(networks, lives, strict=True)]
-    described, first = _inputs(networks[0], inputs, options.allow_nonfinite)
+    described, given, first = _inputs(networks[0], inputs, options.allow_nonfinite, sample)
     canonical = first, dict(turned(first)) if turned is not None else _translated(first, networks)
     if len(networks[0].outputs) != len(networks[1].outputs):
         counts = " and ".join(str(len(one.outputs)) for one in networks)
@@ -165,10 +169,11 @@ def check_twin_networks(
 
         pending = [[pool.submit(made, side, spec) for spec in specs[side]] for side in (0, 1)]
         recordings = [[one.result() for one in side] for side in pending]
-        checks = [
-            replace(check_network(network, None, options, recordings=found), inputs=described)
-            for network, found in zip(networks, recordings, strict=True)
-        ]
+        checks: list[Check] = []
+        for network, found in zip(networks, recordings, strict=True):
+            one = check_network(network, None, options, recordings=found, progress=progress)
+            runs = tuple(replace(run, inputs=given) for run in one.runs)
+            checks.append(replace(one, inputs=described, runs=runs))
         exact, reason = _exact(networks, canonical)
         outputs = tuple(_output(networks, number, exact, checks, recordings) for number in range(len(exact)))
     return Twins((checks[0], checks[1]), outputs, reason)
@@ -185,7 +190,7 @@ def exactly_apart(
     Raises:
         UnsupportedLayerError: the reference cannot compute one of them.
     """
-    _, first = _inputs(a, inputs, False)
+    _, _, first = _inputs(a, inputs, False)
     pairs, reason = _exact((a, b), (first, dict(turned(first))))
     if reason:
         raise UnsupportedLayerError(reason)
@@ -209,14 +214,28 @@ def _specs(network: Network, live: Any, wanted: Sequence[str] | None) -> list[st
 # -- inputs ----------------------------------------------------------------------------------------------------------
 
 
-def _inputs(network: Network, inputs: Any, allow_nonfinite: bool) -> tuple[str, dict[str, Array]]:
+def _inputs(
+    network: Network, inputs: Any, allow_nonfinite: bool, sample: int | None = None
+) -> tuple[str, int, dict[str, Array]]:
+    """What the inputs are, how many were given, and those that are taken."""
     if inputs is None:
         drawn = default_inputs(network)
-        return f"{', '.join(str(array.shape) for array in drawn.values())} drawn from seed 0", drawn
+        count = len(next(iter(drawn.values())))
+        return f"{', '.join(str(array.shape) for array in drawn.values())} drawn from seed 0", count, drawn
     stream = open_inputs(network, inputs, allow_nonfinite=allow_nonfinite)
-    count = min(stream.count, _MOST_INPUTS)
-    what = "the inputs given" if count == stream.count else f"the first {count} of the inputs given"
-    return what, dict(zip(stream.names, stream.batch(0, count), strict=True))
+    chosen = audited_inputs(stream.count, sample)
+    sizes = [math.prod(one.shape[1:]) for one in stream.batch(0, 1)]
+    if len(chosen) * sum(sizes) > _MOST_NUMBERS:
+        raise CnnlensError(
+            f"inputs of at most {_MOST_NUMBERS:,} numbers were expected, which both models are given at once, and "
+            f"{len(chosen):,} of {sum(sizes):,} each came; compare on some with --sample N (in Python: sample=N)"
+        )
+    if len(chosen) == stream.count:
+        batches = [stream.batch(0, stream.count)]
+    else:
+        batches = [stream.batch(number, number + 1) for number in chosen.tolist()]
+    arrays = [np.concatenate(parts) for parts in zip(*batches, strict=True)]
+    return "the inputs given", stream.count, dict(zip(stream.names, arrays, strict=True))
 
 
 def _translated(canonical: Mapping[str, Array], networks: tuple[Network, Network]) -> dict[str, Array]:

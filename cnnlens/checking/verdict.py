@@ -2,25 +2,27 @@
 
 A layer passes as float32 when its errors are rounding noise of float32, for the layer, for every channel and for the
 worst output. Otherwise the layer is computed again under each narrower arithmetic, and passes under that name when
-nothing but float32 noise is left. What remains is a fault, and ``cnnlens.checking.faults.explanation`` is asked which.
+nothing but float32 noise is left, its outputs are enough to tell, and it has the bits that this arithmetic has. What
+remains is a fault, and ``cnnlens.checking.faults.explanation`` is asked which.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cnnlens.checking.evidence import Block, Blocks, Evidence
 from cnnlens.checking.finding import Cause, Verdict
-from cnnlens.checking.noise.arithmetic import EXACT, Arithmetic, candidates
-from cnnlens.checking.noise.case import Case
+from cnnlens.checking.narrower import all_rounded, has_bits, like_noise, narrower, overflow, small
+from cnnlens.checking.noise.case import HUGE, wide
 from cnnlens.checking.noise.condition import rounds_once, selects
-from cnnlens.checking.noise.formats import BFLOAT16, FLOAT16, Format, fits, to_format
-from cnnlens.checking.noise.nonfinite import nonfinite_weights, strays
-from cnnlens.checking.noise.prediction import floor_of, predict, spread_of, terms_of
+from cnnlens.checking.noise.formats import BFLOAT16, FLOAT16, Format
+from cnnlens.checking.noise.nonfinite import channels, nonfinite_weights, strays
+from cnnlens.checking.noise.prediction import floor_of, predict, selected, terms_of
 from cnnlens.checking.noise.tally import Tally
 from cnnlens.checking.noise.threads import one_blas_thread
 from cnnlens.errors import CnnlensError, UnsupportedLayerError
@@ -28,14 +30,11 @@ from cnnlens.network.graph import CONFIG_ERRORS, Call
 from cnnlens.reference.bare.ops import BareOperation
 from cnnlens.text import printable
 
-__all__ = ["Audit", "audit"]
+__all__ = ["Audit", "audit", "audit_blocks"]
 
 Array = NDArray[Any]
 
 _GROSS = 12.0  # fewer effective bits than this, unexplained, is no small matter
-# Tensor cores cut what they add, so what narrow operands leave unexplained may be this much more than float32's noise.
-_TENSOR_CORE = 4.0
-_JUMP = 3.0  # bits that rounding the operands must gain to count as a proof
 
 
 @dataclass
@@ -66,7 +65,6 @@ class Audit:
     cause: Cause | None = None
 
 
-@one_blas_thread()
 def audit(
     call: Call,
     weights: Mapping[str, NDArray[Any]],
@@ -87,13 +85,33 @@ def audit(
     Returns:
         The verdict with its numbers. Never raises for what is in the arrays: shapes that do not fit are ``wrong``.
     """
+    return audit_blocks(call, weights, lambda: [Block(0, args, kwargs, output)], strict)
+
+
+@one_blas_thread()
+def audit_blocks(
+    call: Call,
+    weights: Mapping[str, NDArray[Any]],
+    blocks: Callable[[], Iterable[Block]],
+    strict: bool = True,
+    proved: Iterable[Verdict] = (),
+) -> Audit:
+    """Audit one call as ``audit`` does, its inputs some at a time.
+
+    Args:
+        blocks: Gives the inputs from the first to the last, each time it is called.
+        proved: Narrow arithmetics that other layers of the same run were proved to be in.
+    """
     name, kind = call.name, call.layer.kind
     try:
-        if isinstance(output, (list, tuple)):
-            parts = cast("Sequence[Array]", output)
-            audits = [_output(call, weights, args, kwargs, one, strict, number) for number, one in enumerate(parts)]
-            return max(audits, key=lambda one: (one.verdict.rank, -one.channel_bits))
-        return _output(call, weights, args, kwargs, cast("Array", output), strict, None)
+        weights = {name: array if array.size > HUGE else wide(array) for name, array in weights.items()}
+        first = next(iter(blocks()))
+        several = len(first.output) if isinstance(first.output, (list, tuple)) else 0
+        audits = [
+            _output(call, weights, Blocks(call, weights, blocks, index), strict, [one.value for one in proved])
+            for index in (range(several) if several else [None])
+        ]
+        return max(audits, key=lambda one: (one.verdict.rank, -one.channel_bits))
     except UnsupportedLayerError as error:
         return Audit(name, kind, Verdict.NOT_AUDITED, reason=str(error))
     except CONFIG_ERRORS as error:
@@ -104,30 +122,23 @@ def audit(
 # --- one output ------------------------------------------------------------------------------------------------------
 
 
-def _output(
-    call: Call,
-    weights: Mapping[str, Array],
-    args: Sequence[Any],
-    kwargs: Mapping[str, Any],
-    output: Array,
-    strict: bool,
-    index: int | None,
-) -> Audit:
-    case = Case.of(call.layer, call.channel_axis, weights, tuple(args), kwargs, np.asarray(output))
-    if index is not None:
-        case = case.picked(index)
+def _output(call: Call, weights: Mapping[str, Array], recorded: Blocks, strict: bool, proved: Sequence[str]) -> Audit:
     weighed = nonfinite_weights(call.layer, weights)
     found = Audit(call.name, call.layer.kind, Verdict.EXACT, float("inf"), None, float("inf"), explanation=weighed,
                   cause=Cause.STORED if weighed else None)  # fmt: skip
+    _, case = next(recorded.cases())
     made = isinstance(case.operation, BareOperation)  # a range or a fill that the graph makes of nothing
     if (not call.refs and not made) or case.operation.kind == "Empty" or not case.output.size:
         return found
     stray = None
     tally = Tally(terms_of(case))
     exact = True
-    for first, part in case.parts():
+    odd = total = 0
+    for first, part in recorded.parts():
+        odd += part.output.size - int(np.isfinite(part.output).sum())
+        total += part.output.size
         if selects(part.operation) or rounds_once(part.operation, part.args):
-            expected = _selected(part)
+            expected = selected(part)
             if np.array_equal(expected, part.output, equal_nan=expected.dtype.kind == "f"):
                 continue
         prediction = predict(part)
@@ -139,20 +150,29 @@ def _output(
             exact = exact and np.array_equal(prediction.low.astype(np.float32), part.output, equal_nan=True)
         stray = stray or strays(part, prediction.low, first)
         tally.add(part, prediction, first)
+    if odd and stray is None:
+        found = _nonfinite(found, odd, total)
     if exact and stray is None:
         return found
-    return _judged(case, tally, stray, found, strict)
+    if found.verdict is Verdict.NOT_AUDITED:
+        return found
+    return _judged(Evidence(recorded, case, tally, floor_of(case), proved), found, stray, strict)
 
 
-def _selected(case: Case) -> Array:
-    """What a layer that only selects, or rounds once, must give: bit for bit, computed in the recording's own dtype."""
-    with np.errstate(all="ignore"):
-        result = np.asarray(case.operation(case.weights, *case.args, **case.kwargs))
-        return result.astype(case.output.dtype, copy=False)
+def _nonfinite(found: Audit, odd: int, total: int) -> Audit:
+    """What is to be said of outputs that are NaN or infinite on both sides: nothing was compared there."""
+    if odd == total:
+        reason = f"its output is NaN or infinite everywhere, as float32's reference is ({total:,} numbers)"
+        return Audit(found.name, found.kind, Verdict.NOT_AUDITED, reason=reason, cause=Cause.NONFINITE)
+    if found.explanation:
+        return found
+    text = f"{odd:,} of {total:,} outputs are NaN or infinite, as the reference's are; the others were compared"
+    return replace(found, explanation=text, cause=Cause.NONFINITE)
 
 
-def _judged(case: Case, tally: Tally, stray: tuple[str, tuple[int, ...]] | None, found: Audit, strict: bool) -> Audit:
+def _judged(evidence: Evidence, found: Audit, stray: tuple[str, tuple[int, ...]] | None, strict: bool) -> Audit:
     """The verdict on an output that is not bit-equal."""
+    case, tally = evidence.case, evidence.tally
     channel, channel_bits = _worst_channel(tally)
     found = replace(
         found,
@@ -165,108 +185,72 @@ def _judged(case: Case, tally: Tally, stray: tuple[str, tuple[int, ...]] | None,
     )
     if stray is not None:
         text, position = stray
-        overflow = _overflow(case)
-        cause = Cause.OVERFLOW if overflow else Cause.NONFINITE
-        found = replace(found, verdict=Verdict.WRONG, cause=cause, explanation=overflow or text)
+        overflowing = overflow(evidence)
+        cause = Cause.OVERFLOW if overflowing else Cause.NONFINITE
+        found = replace(found, verdict=Verdict.WRONG, cause=cause, explanation=overflowing or text)
         return replace(found, worst_position=case.canonical(position))
-    floor = floor_of(case)
     if selects(case.operation):
         if tally.worst == 0:
             return replace(found, verdict=Verdict.EXACT, bits=float("inf"), channel_bits=float("inf"))
-        narrow = next((one for one in (BFLOAT16, FLOAT16) if _all_rounded(case, one)), None)
-        if narrow is not None:
-            return _narrow(found, narrow, strict)
-        floor = float("inf")
-    elif tally.clean(floor):
+        evidence.floor = float("inf")
+        narrow = next((one for one in (BFLOAT16, FLOAT16) if all_rounded(evidence, one)), None)
+    elif tally.clean(evidence.floor):
         return found
-    base = EXACT
-    if floor < float("inf"):
-        proved, base, tally = _narrower(case, tally, floor)
-        if proved is not None:
-            return _narrow(found, proved, strict)
-    return _fault(case, base, tally, floor, found)
+    else:
+        narrow = narrower(evidence)
+    return _fault(evidence, found) if narrow is None else _narrow(evidence, found, narrow, strict)
 
 
-def _narrow(found: Audit, wanted: Format, strict: bool) -> Audit:
+def _narrow(evidence: Evidence, found: Audit, wanted: Format, strict: bool) -> Audit:
+    """The verdict on an output that a narrower arithmetic explains; it must have the bits that this arithmetic has."""
+    if not has_bits(evidence.tally, wanted):
+        if not small(evidence, wanted):
+            return _fault(evidence, found)
+        least = 2.0**wanted.lowest
+        text = f"computed in {wanted.name}, which keeps few digits of numbers below {least:.2g}, or none"
+        return replace(found, verdict=Verdict.WRONG, cause=Cause.UNDERFLOW, explanation=text)
     found = replace(found, verdict=Verdict(wanted.name))
     text = f"computed in {wanted.name}, where strict precision means float32"
     return replace(found, cause=Cause.PRECISION, explanation=text) if strict else found
 
 
-def _overflow(case: Case) -> str:
-    """Whether infinities are float16's: what would be above 65,504 is infinite there."""
-    if not fits(case.output, FLOAT16):
-        return ""
-    for first, part in case.parts():
-        if strays(part, to_format(predict(part).low, FLOAT16), first) is not None:
-            return ""
-    count = int(np.isinf(case.output).sum())
-    overflow = "outputs overflow" if count != 1 else "output overflows"
-    return f"computed in float16, where {count:,} {overflow} (more than 65,504)"
-
-
-def _all_rounded(case: Case, wanted: Format) -> bool:
-    return all(
-        np.array_equal(to_format(np.asarray(_selected(part), np.float64), wanted), part.output, equal_nan=True)
-        for _, part in case.parts()
-    )
-
-
-def _narrower(case: Case, tally: Tally, floor: float) -> tuple[Format | None, Arithmetic, Tally]:
-    """The narrower arithmetic that explains the errors, or else the one under which most channels fit best."""
-    best, base = tally, EXACT
-    parts = list(case.parts())
-    spread = spread_of(parts[0][1])
-    for arithmetic in candidates(case.output):
-        trial = Tally(tally.terms)
-        for number, (first, part) in enumerate(parts):
-            trial.add(part, predict(part, arithmetic, None if number else spread), first)
-            if not number and trial.bits < tally.bits + _JUMP:
-                break  # a first part that is not explained needs no second
-        if _explained(arithmetic, trial, tally, floor):
-            return arithmetic.format, arithmetic, trial
-        if _median(trial) > _median(best) + 1:
-            best, base = trial, arithmetic
-    for half in (BFLOAT16, FLOAT16):
-        if fits(case.output, half) and _like_noise(best, half.level - 1.5):
-            return half, base, best
-    return None, base, best
-
-
-def _explained(arithmetic: Arithmetic, trial: Tally, plain: Tally, floor: float) -> bool:
-    """Whether float32 noise is all that is left, in every channel, and much less than before."""
-    if trial.bits < plain.bits + _JUMP:
-        return False
-    least = arithmetic.format.level + 4 if arithmetic.stored else max(floor - _TENSOR_CORE, 14.5)
-    apart = trial.outliers(least if arithmetic.stored else 17.5)
-    return trial.bits >= least and not trial.below(least).any() and not apart.any()
-
-
-def _median(tally: Tally) -> float:
-    used = tally.channel_bits[tally.count > 0]
-    return float(np.median(np.minimum(used, 60.0))) if used.size else float("inf")
-
-
-def _like_noise(tally: Tally, least: float) -> bool:
-    """Whether every channel has the same, unsystematic noise of at least so many bits."""
-    return tally.bits >= least and not tally.below(least).any() and not tally.outliers().any()
-
-
-def _fault(case: Case, base: Arithmetic, tally: Tally, floor: float, found: Audit) -> Audit:
+def _fault(evidence: Evidence, found: Audit) -> Audit:
     """A layer that no rounding explains."""
     from cnnlens.checking.faults.explanation import explain
 
+    tally, base = evidence.left, evidence.base
+    if evidence.doubt is not None:
+        outputs = int(evidence.tally.count.sum())
+        shown = "one output is" if outputs == 1 else f"{outputs} outputs are"
+        text = f"the rounding of {evidence.doubt.name} would explain it, or a fault: {shown} too few to tell them apart"
+        return replace(found, verdict=Verdict.SUSPICIOUS, cause=Cause.UNEXPLAINED, explanation=text)
+    case = evidence.blocks.case_of(tally.position[0] if tally.position else 0)
+    if case.splits:  # what is asked of the search is one block, and its own errors
+        own = Tally(tally.terms)
+        for start, part in case.parts():
+            own.add(part, predict(part, base), start)
+        tally = own if own.faulty(min(evidence.floor, 22.0)).any() else replace(tally, position=own.position)
     try:
-        text, cause = explain(case, base, tally, floor)
+        text, cause = explain(case, base, tally, evidence.floor)
     except (CnnlensError, *CONFIG_ERRORS) as error:
         # The verdict stands without a name; that none was found for this reason is said.
         text, cause = f"unexplained (the search for the fault failed: {printable(error, 200)})", Cause.UNEXPLAINED
-    gross = min(found.bits, tally.bits, found.channel_bits) < _GROSS
+    gross = min(found.bits, evidence.left.bits, found.channel_bits) < _GROSS
     named = cause is not Cause.UNEXPLAINED
-    if not named and _like_noise(tally, 7.0):
+    if not named and like_noise(evidence.left, 7.0):
         gross = False
+    steps = case.folded[1] if case.folded else 1
+    few = evidence.left.few_inputs(min(evidence.floor, 22.0), steps)
+    if few:
+        of = len({number // steps for number in evidence.left.examples})
+        text = f"{text}; in {_inputs(few)} of {of} alone"
     verdict = Verdict.WRONG if named or gross else Verdict.SUSPICIOUS
     return replace(found, verdict=verdict, cause=cause, explanation=text)
+
+
+def _inputs(numbers: Sequence[int]) -> str:
+    """``input 1`` or ``inputs 1, 3 and 4``, as channels are listed."""
+    return channels(numbers).replace("channel", "input", 1)
 
 
 def _worst_channel(tally: Tally) -> tuple[int | None, float]:

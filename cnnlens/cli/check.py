@@ -53,6 +53,12 @@ def add(commands: Any) -> None:
     check.add_argument(
         "--repeat", type=whole_number(1), default=1, metavar="N", help="2 runs each backend twice and compares bits"
     )
+    check.add_argument(
+        "--sample",
+        type=whole_number(1),
+        metavar="N",
+        help="audit N of the inputs, spread evenly (default: all, in float64: as long as a few plain runs)",
+    )
     add_json(check)
     add_output(check)
 
@@ -62,7 +68,12 @@ def _check(options: argparse.Namespace) -> int:
     from cnnlens.checking.checker import check
     from cnnlens.checking.twins import check_twins
 
-    shared: dict[str, Any] = {**run_of(options), "backends": _chosen(options), "progress": teller(options)}
+    shared: dict[str, Any] = {
+        **run_of(options),
+        "backends": _chosen(options),
+        "sample": options.sample,
+        "progress": teller(options),
+    }
     if options.twin is not None:
         if options.recordings or options.repeat > 1:
             raise CnnlensError("--twin runs both models itself, once; leave recordings and --repeat out")

@@ -16,6 +16,7 @@ class Rounding(Enum):
     ONCE = "one IEEE operation on one or two numbers"
     EACH = "each number for itself, so that operands can be moved one by one"
     PRODUCTS = "a sum of products of its operands"
+    SUMS = "a sum or a mean of its operand"
     OTHER = "more than that: a rule of its own, or measured by moving all operands at once"
 
 

@@ -12,7 +12,7 @@ from cnnlens.kinds.kind import Features, Kind, Rounding
 
 __all__ = ["LAYERS"]
 
-NONE, ONCE, EACH, PRODUCTS, OTHER = Rounding
+NONE, ONCE, EACH, PRODUCTS, SUMS, OTHER = Rounding
 ALONE, KEPT, PLACED, RESHAPED, REORDERED, MIXED = Features
 
 
@@ -104,13 +104,13 @@ LAYERS: tuple[Kind, ...] = (
     # --- pooling
     *_ranks("MaxPooling{n}D", NONE, MIXED, "max_pool{n}d max_pool{n}d_with_indices", older="MaxPool{n}D", of="13"),
     _row("MaxPooling2D", NONE, MIXED, "max_pool2d max_pool2d_with_indices mkldnn_max_pool2d", older="MaxPool2D"),
-    *_ranks("AveragePooling{n}D", OTHER, MIXED, "avg_pool{n}d", older="AvgPool{n}D"),
+    *_ranks("AveragePooling{n}D", SUMS, MIXED, "avg_pool{n}d", older="AvgPool{n}D"),
     *_ranks("GlobalMaxPooling{n}D", NONE, older="GlobalMaxPool{n}D"),
-    _row("GlobalAveragePooling1D", older="GlobalAvgPool1D", takes_masks=True),
-    *_ranks("GlobalAveragePooling{n}D", older="GlobalAvgPool{n}D", of="23"),
+    _row("GlobalAveragePooling1D", SUMS, older="GlobalAvgPool1D", takes_masks=True),
+    *_ranks("GlobalAveragePooling{n}D", SUMS, older="GlobalAvgPool{n}D", of="23"),
     *_ranks("AdaptiveMaxPooling{n}D", NONE, MIXED, "adaptive_max_pool{n}d"),
-    _row("AdaptiveAveragePooling1D", OTHER, MIXED, "adaptive_avg_pool1d"),
-    *_ranks("AdaptiveAveragePooling{n}D", OTHER, MIXED, "adaptive_avg_pool{n}d _adaptive_avg_pool{n}d", of="23"),
+    _row("AdaptiveAveragePooling1D", SUMS, MIXED, "adaptive_avg_pool1d"),
+    *_ranks("AdaptiveAveragePooling{n}D", SUMS, MIXED, "adaptive_avg_pool{n}d _adaptive_avg_pool{n}d", of="23"),
     # --- sequences
     _row("Embedding", NONE, MIXED, "embedding", weights="embeddings", modules="Embedding"),
     _row("ReversibleEmbedding", weights=None),

@@ -12,7 +12,7 @@ from cnnlens.kinds.kind import Features, Kind, Rounding
 
 __all__ = ["OPERATIONS"]
 
-NONE, ONCE, EACH, PRODUCTS, OTHER = Rounding
+NONE, ONCE, EACH, PRODUCTS, SUMS, OTHER = Rounding
 ALONE, KEPT, PLACED, RESHAPED, REORDERED, MIXED = Features
 
 
@@ -152,8 +152,8 @@ OPERATIONS: tuple[Kind, ...] = (
     _row("Addcmul", "", "addcmul addcdiv", EACH, PLACED),
 
     # --- reductions
-    _row("Mean", "numpy", "mean", OTHER, MIXED, "mean"),
-    _row("Sum", "numpy", "sum", OTHER, MIXED, "sum"),
+    _row("Mean", "numpy", "mean", SUMS, MIXED, "mean"),
+    _row("Sum", "numpy", "sum", SUMS, MIXED, "sum"),
     _row("Prod", "numpy", "prod", OTHER, MIXED),
     _row("Var", "numpy", "var var_mean", OTHER, MIXED, "var"),
     _row("Std", "numpy", "std std_mean", OTHER, MIXED, "std"),
@@ -191,7 +191,7 @@ OPERATIONS: tuple[Kind, ...] = (
 
     # --- pooling and sizes
     _row("MaxPool", "nn", "", NONE, MIXED),
-    _row("AveragePool", "nn", "", OTHER, MIXED),
+    _row("AveragePool", "nn", "", SUMS, MIXED),
     _row("AdaptiveMaxPool", "nn", "", NONE, MIXED),
     _row("AdaptiveAveragePool", "nn", "", OTHER, MIXED),
     _row("Resize", "image", "", OTHER, MIXED),

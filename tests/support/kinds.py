@@ -140,6 +140,7 @@ _ROUNDING = {
     Rounding.ONCE: "once",
     Rounding.EACH: "each value",
     Rounding.PRODUCTS: "products",
+    Rounding.SUMS: "sums",
     Rounding.OTHER: "otherwise",
 }
 

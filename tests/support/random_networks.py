@@ -3,6 +3,9 @@
 What they are made of is what backends compute: convolutions of every sort, normalisation, pooling, activations, and
 dense layers. Average pooling with padding on both sides unlike is left out: Keras under PyTorch is wrong there, which
 has a test of its own.
+
+Networks of seeds from ``MORE`` on have more kinds and larger maps; the earlier ones stay as they are, for tests name
+some of them by their seeds.
 """
 
 from __future__ import annotations
@@ -15,6 +18,8 @@ import numpy as np
 from cnnlens.files.keras.network import keras_network
 from cnnlens.network.network import Network
 from cnnlens.testing import MemoryModel
+
+MORE = 200
 
 Arrays = dict[str, np.ndarray]
 Made = tuple[str, dict[str, Any], Arrays, tuple[int, ...]]  # class, config, arrays, output shape
@@ -125,6 +130,47 @@ class _Maker:
         arrays = {"gamma": self.vector(shape[-1], 0.5, 1.5), "beta": self.vector(shape[-1])}
         return "LayerNormalization", {"axis": -1, "epsilon": 1e-3}, arrays, shape
 
+    def group_norm(self, shape: tuple[int, ...]) -> Made:
+        channels = shape[-1]
+        arrays = {"gamma": self.vector(channels, 0.5, 1.5), "beta": self.vector(channels)}
+        groups = self.pick(*[groups for groups in (1, 2, 3, -1) if groups < 0 or channels % groups == 0])
+        return "GroupNormalization", {"axis": -1, "groups": groups, "epsilon": self.pick(1e-3, 1e-5)}, arrays, shape
+
+    def rms_norm(self, shape: tuple[int, ...]) -> Made:
+        return "RMSNormalization", {"axis": -1, "epsilon": 1e-6}, {"scale": self.vector(shape[-1], 0.5, 1.5)}, shape
+
+    def unit_norm(self, shape: tuple[int, ...]) -> Made:
+        return "UnitNormalization", {"axis": -1}, {}, shape
+
+    def prelu(self, shape: tuple[int, ...]) -> Made:
+        return "PReLU", {"shared_axes": [1, 2]}, {"alpha": self.vector(shape[-1]).reshape(1, 1, -1)}, shape
+
+    def separable(self, shape: tuple[int, ...]) -> Made:
+        height, width, channels = shape
+        size, _, _, padding = self.window(height, width)
+        filters = int(self.random.integers(1, 6))
+        config = {
+            "filters": filters, "kernel_size": size, "strides": [1, 1], "padding": padding, "depth_multiplier": 1,
+            "activation": self.pick(*ACTIVATIONS),
+        }  # fmt: skip
+        arrays = {
+            "depthwise_kernel": self.normal(*size, channels, 1, fan=size[0] * size[1]),
+            "pointwise_kernel": self.normal(1, 1, channels, filters, fan=channels),
+            "bias": self.vector(filters),
+        }
+        return (
+            "SeparableConv2D",
+            config,
+            arrays,
+            (*self.spatial((height, width), size, [1, 1], [1, 1], padding), filters),
+        )
+
+    def large_pooling(self, shape: tuple[int, ...]) -> Made:
+        height, width, channels = shape
+        size = [max(height // 2, 1), max(width // 2, 1)]
+        config = {"pool_size": size, "strides": size, "padding": "valid"}
+        return "AveragePooling2D", config, {}, (*self.spatial((height, width), size, size, [1, 1], "valid"), channels)
+
     def pooling(self, shape: tuple[int, ...]) -> Made:
         height, width, channels = shape
         size = [min(2, height), min(self.pick(2, 3), width)]
@@ -154,21 +200,32 @@ class _Maker:
 
 
 def random_network(seed: int) -> Network:
-    """The network of ``seed``: three to seven layers on maps, then perhaps a flattened dense head."""
+    """The network of ``seed``: three to seven layers on maps, then perhaps a flattened or averaged dense head."""
     maker = _Maker(seed)
     shape: tuple[int, ...] = (
         int(maker.random.integers(6, 14)),
         int(maker.random.integers(5, 13)),
         maker.pick(1, 2, 3, 6),
     )
+    more = seed >= MORE
+    if more and maker.random.random() < 0.3:
+        shape = (int(maker.random.integers(20, 40)), int(maker.random.integers(20, 40)), shape[-1])
     image = list(shape)
     on_maps: list[Callable[[tuple[int, ...]], Made]] = [
         maker.convolution, maker.convolution, maker.convolution, maker.depthwise, maker.transposed, maker.batch_norm,
         maker.layer_norm, maker.pooling, maker.activation, maker.padding, maker.up_sampling,
     ]  # fmt: skip
+    if more:
+        on_maps += [
+            maker.group_norm, maker.group_norm, maker.rms_norm, maker.unit_norm, maker.prelu, maker.separable,
+            maker.large_pooling, maker.activation,
+        ]  # fmt: skip
     for _ in range(int(maker.random.integers(3, 8))):
         shape = maker.add(maker.pick(*on_maps)(shape))
-    if maker.random.random() < 0.7:
+    if more and maker.random.random() < 0.4:
+        shape = maker.add(("GlobalAveragePooling2D", {}, {}, (shape[-1],)))
+        maker.add(maker.dense(shape))
+    elif maker.random.random() < 0.7:
         shape = maker.add(("Flatten", {}, {}, (int(np.prod(shape)),)))
         maker.add(maker.dense(shape))
     entry = {

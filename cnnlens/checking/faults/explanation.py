@@ -112,7 +112,7 @@ def _explain(problem: Problem) -> tuple[str, Cause]:
 
 
 def _explains(problem: Problem, trial: Trial) -> bool:
-    """Whether little is left of the faulty channels: what is small enough to be rounding may still be half the fault."""
+    """Whether little is left in the faulty channels: what could be rounding may still be half the fault."""
     before, after = (problem.rows(left)[:, problem.faulty] for left in (problem.plain.left, trial.left))
     return bool(after.sum() <= _SHARE * before.sum())
 

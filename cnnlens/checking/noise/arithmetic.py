@@ -6,14 +6,14 @@ recorded output is explained by them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnlens.checking.noise.formats import BFLOAT16, FLOAT16, FLOAT32, TF32, Format, Rounding, fits, to_format
+from cnnlens.checking.noise.formats import BFLOAT16, FLOAT16, FLOAT32, TF32, Format, Rounding, to_format
 
 __all__ = ["EXACT", "Arithmetic", "candidates"]
 
@@ -114,13 +114,13 @@ def _halves(wanted: Format, *, results: bool) -> Iterator[Arithmetic]:
         yield Arithmetic(wanted, True, "even", "product", True, wide=True)
 
 
-def candidates(output: Array) -> Iterator[Arithmetic]:
-    """List what may have given this output, the likely first.
+def candidates(halves: Sequence[Format]) -> Iterator[Arithmetic]:
+    """List what may have given an output, the likely first.
 
-    An output whose every number is one of a narrow format's was stored in it; one that is not was at most made from
-    operands of that format.
+    Args:
+        halves: The narrow formats that every number of the output is one of: it was stored in such a one; an output
+            that was not is at most made from operands of it.
     """
-    halves = [one for one in (BFLOAT16, FLOAT16) if fits(output, one)]
     for half in halves:
         yield from _halves(half, results=True)
     if not halves:

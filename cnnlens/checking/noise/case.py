@@ -19,14 +19,14 @@ from cnnlens.reference.bare.ops import BareOperation, KerasTwoOperation
 from cnnlens.reference.operation import Operation
 from cnnlens.reference.wrappers import Container, TimeDistributed
 
-__all__ = ["Array", "Case", "Picked", "arrays_of", "map_arrays", "wide"]
+__all__ = ["HUGE", "Array", "Case", "Picked", "arrays_of", "map_arrays", "wide"]
 
 Array = NDArray[Any]
 
 # Elements of float64 work per block of the batch: a handful of arrays of this size are alive at once.
 _BLOCK = 1 << 20
-# A weight of more elements than this stays as it is stored; it is widened a piece at a time.
-_HUGE = 1 << 24
+#: A weight of more elements than this stays as it is stored; it is widened a piece at a time.
+HUGE = 1 << 24
 
 
 def map_arrays(structure: Any, change: Callable[[Array], Any]) -> Any:
@@ -112,7 +112,7 @@ class Case:
             raise UnsupportedLayerError("it is called with a mask, which the reference has not")
         kwargs = {name: value for name, value in kwargs.items() if name not in ("mask", "training")}
         operation = layer.operation
-        weights = {name: array if array.size > _HUGE else wide(array) for name, array in weights.items()}
+        weights = {name: array if array.size > HUGE else wide(array) for name, array in weights.items()}
         args = tuple(map_refs(args, lambda ref: ref))
         case = Case(operation, weights, args, kwargs, output, channel_axis, layer=layer)
         if not isinstance(operation, TimeDistributed):
@@ -182,7 +182,7 @@ class Case:
     def canonical(self, index: tuple[int, ...]) -> tuple[int, ...]:
         """Turn an index into the (folded) output into one into the canonical feature map ``(N, C, *spatial)``."""
         if self.folded and index:
-            index = (*(int(i) for i in np.unravel_index(index[0], self.folded)), *index[1:])
+            index = (*divmod(index[0], self.folded[1]), *index[1:])
         if len(index) < 3 or self.channel_axis == 1:
             return index
         return (index[0], index[-1], *index[1:-1])

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from cnnlens.checking.noise.case import Picked, arrays_of, map_arrays
 from cnnlens.checking.noise.propagation import inner_loss, propagate
 from cnnlens.checking.noise.recurrence import step_by_step
+from cnnlens.checking.noise.summation import rounded_alike
 from cnnlens.kinds import ACTIVATIONS, Rounding, kind_of
 from cnnlens.reference.arithmetic.interpolation import Interpolation
 from cnnlens.reference.aten.operations import AtenOperation
@@ -97,6 +98,13 @@ def scale_of(
         total = _one_by_one(operation, weights, args, kwargs, y)
     else:
         total = _at_random(operation, weights, args, kwargs, y)
+    first = args[0] if args else None
+    if rounding_of(operation) is Rounding.SUMS and isinstance(first, np.ndarray) and first.dtype.kind == "f":
+
+        def reduce(x: Array) -> Any:
+            return operation(weights, x, *args[1:], **kwargs)
+
+        total += np.square(rounded_alike(reduce, cast("Array", first), y))
     if isinstance(operation, LayerNormalization | GroupNormalization):
         total += np.square(_fast_variance(operation, weights, cast("Array", args[0])))
     if isinstance(operation, Resizing | UpSampling) or kind == "Resize":
@@ -178,27 +186,36 @@ def _fast_variance(operation: LayerNormalization | GroupNormalization, weights: 
     ``mean(x^2) - mean(x)^2`` (JAX computes it so), and the result as ``x * inv + (beta - mean * inv)``."""
     axis = -1
     if isinstance(operation, LayerNormalization):
+        grouped = x
         axes = tuple(normalise_axis(each, x.ndim) for each in operation.axes)
-        mean, variance = x.mean(axis=axes, keepdims=True), x.var(axis=axes, keepdims=True)
     else:
         axis = normalise_axis(operation.axis, x.ndim)
         groups = x.shape[axis] if operation.groups == -1 else operation.groups
         grouped = x.reshape(*x.shape[:axis], groups, -1, *x.shape[axis + 1 :])
         axes = tuple(place for place in range(1, grouped.ndim) if place != axis)
-        shape = [x.shape[0], *(1,) * (x.ndim - 1)]
-        shape[axis] = groups
-        size = x.shape[axis] // groups
-        mean = np.repeat(grouped.mean(axis=axes).reshape(shape), size, axis)
-        variance = np.repeat(grouped.var(axis=axes).reshape(shape), size, axis)
+
+    def mean_of(values: Array) -> Array:
+        return values.mean(axis=axes, keepdims=True)
+
+    def spread_out(values: Array) -> Array:
+        """One number a group, as it stands beside each of its values."""
+        return np.broadcast_to(values, grouped.shape).reshape(x.shape)
+
+    mean, variance, square = mean_of(grouped), grouped.var(axis=axes, keepdims=True), np.square(grouped)
+    alike = rounded_alike(mean_of, grouped, mean)
+    of_variance = np.square(mean) + 2 * np.abs(mean) * alike + rounded_alike(mean_of, square, mean_of(square))
+    # What is lost of the variance may be most of it.
+    total = variance + operation.epsilon
+    least = np.maximum(total - 4 * _STEP * of_variance, total * 2.0**-8)
     silent = {name: np.zeros_like(array) if name == "beta" else array for name, array in weights.items()}
-    lost = np.square(mean) / (variance + operation.epsilon) * operation(silent, x)
+    lost = spread_out(of_variance / np.sqrt(total * least)) * operation(silent, x)
     # Keras computes x * inv + (beta - mean * inv): where the mean is large beside the deviation, both products are
     # large, and their roundings stay when they cancel.
-    spread = axes if isinstance(operation, LayerNormalization) else (axis,)
+    scaled = axes if isinstance(operation, LayerNormalization) else (axis,)
     gamma = weights.get("gamma", np.ones(()))
-    sizes = [x.shape[place] if place in spread else 1 for place in range(x.ndim)]
+    sizes = [x.shape[place] if place in scaled else 1 for place in range(x.ndim)]
     factor = gamma.reshape(sizes) if gamma.size == math.prod(sizes) else np.abs(gamma).max(initial=1.0)
-    offset = factor * mean / np.sqrt(variance + operation.epsilon)
+    offset = factor * spread_out((np.abs(mean) + alike) / np.sqrt(least))
     return np.sqrt(np.square(lost) + np.square(offset))
 
 

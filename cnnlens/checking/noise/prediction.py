@@ -18,10 +18,12 @@ from cnnlens.checking.noise.linear import fan_in, product, winograd
 from cnnlens.checking.noise.propagation import inner_loss, propagate
 from cnnlens.reference.operation import LinearOperation
 
-__all__ = ["FLOOR", "Prediction", "errors", "floor_of", "predict", "ratios", "spread_of", "terms_of"]
+__all__ = ["FLOOR", "Prediction", "errors", "floor_of", "predict", "ratios", "selected", "spread_of", "terms_of"]
 
 # Sums of squares below this times 2^20 are lost where float32 flushes its subnormal numbers to zero.
 _TINY = 2.0**-126
+# What may have rounded to infinity in float32.
+_LAST = 3.4028234663852886e38 * (1 - 2.0**-16)
 # What Winograd's algorithm may cost below the floor of a plain sum: F(4 x 4, 3 x 3) over 512 channels has 18.1 bits.
 _WINOGRAD = 1.75
 # For layers that are no matrix product: half the width of the band of float32 before a narrow result is rounded.
@@ -45,8 +47,20 @@ def predict(case: Case, arithmetic: Arithmetic = EXACT, spread: Array | None = N
     """
     with np.errstate(all="ignore"):
         if isinstance(case.operation, LinearOperation):
-            return _linear(case, case.operation, arithmetic, spread)
-        return _other(case, arithmetic)
+            made = _linear(case, case.operation, arithmetic, spread)
+        else:
+            made = _other(case, arithmetic)
+        if not np.isfinite(made.scale).all():
+            # sigmoid(inf) is 1 and no more uncertain than its own rounding; a scale without a number excuses nothing.
+            made = replace(made, scale=np.where(np.isfinite(made.scale), made.scale, np.abs(made.low)))
+    return made
+
+
+def selected(case: Case) -> Array:
+    """Compute what a layer that only selects, or rounds once, must give bit for bit, in the recording's own dtype."""
+    with np.errstate(all="ignore"):
+        result = np.asarray(case.operation(case.weights, *case.args, **case.kwargs))
+        return result.astype(case.output.dtype, copy=False)
 
 
 def spread_of(case: Case) -> Array | None:
@@ -98,16 +112,30 @@ def _other(case: Case, arithmetic: Arithmetic) -> Prediction:
 
 
 def errors(case: Case, prediction: Prediction) -> Array:
-    """Measure how far each output lies outside the honest results; zero inside, NaN where either is not finite."""
+    """Measure how far each output lies outside the honest results: zero inside, infinite where a number stands for NaN
+    or infinity or the other way round, NaN where both sides are the same of those (there is nothing to measure)."""
     output = np.asarray(case.output, np.float64)
+    low, high = prediction.low, prediction.high
     with np.errstate(all="ignore"):
-        if prediction.low is prediction.high:
-            error = np.asarray(output - prediction.low)  # of one number alone NumPy makes no array
+        if low is high:
+            error = np.asarray(output - low)  # of one number alone NumPy makes no array
         else:
-            error = np.asarray(np.maximum(output - prediction.high, 0) + np.minimum(output - prediction.low, 0))
-            error[~(np.isfinite(output) & np.isfinite(prediction.low) & np.isfinite(prediction.high))] = np.nan
-    error[~np.isfinite(error)] = np.nan
+            error = np.asarray(np.maximum(output - high, 0) + np.minimum(output - low, 0))
+        odd = ~(np.isfinite(error) & np.isfinite(low) & np.isfinite(high))
+        if odd.any():
+            error[odd] = _odd(output[odd], low[odd], high[odd])
     return error
+
+
+def _odd(output: Array, low: Array, high: Array) -> Array:
+    """The errors where not all are finite. A sum at the end of a format's range may honestly be the last number or
+    infinite: one bound is finite then. What is infinite on one side may be just above float32's range on the other."""
+    same = np.isnan(output) & np.isnan(low) & np.isnan(high)
+    for sign in (1, -1):
+        above = (sign * low > _LAST) & (sign * high > _LAST)
+        same |= (sign * output == np.inf) & above
+    inside = (np.isfinite(low) | np.isfinite(high)) & (low <= output) & (output <= high)
+    return np.where(same, np.nan, np.where(inside, 0.0, np.inf))
 
 
 def ratios(error: Array, scale: Array, terms: int) -> Array:
@@ -115,6 +143,7 @@ def ratios(error: Array, scale: Array, terms: int) -> Array:
     floor = _TINY * 2.0**22 * max(terms, 1) ** 0.5
     with np.errstate(all="ignore"):
         ratio = np.asarray(error / np.maximum(scale, floor))
+    ratio[np.isinf(error)] = 16.0
     return np.clip(ratio, -16.0, 16.0, out=ratio)
 
 

@@ -26,17 +26,24 @@ _NEAR = 2.0**-20
 # Close to a kink a lower precision may still cross it; seen at a sixteenth of its weight it keeps those ratios finite.
 _FAR, _FAR_WEIGHT = 2.0**-5, 2.0**-2
 
+# Float32's smallest normal number in units of eps, where 2^-20 of a scale is what an error may be.
+_FLUSHED = 2.0**-106
+
 # What a plain float32 formula loses besides the rounding of its argument and of its result, in units of eps, by name.
 _INNER_LOSS: dict[str, Callable[[Array], Array]] = {
-    # exp(x) - 1 where TensorFlow has no expm1.
-    "celu": lambda x: np.exp(np.minimum(x, 0)),
-    "elu": lambda x: np.exp(np.minimum(x, 0)),
-    "selu": lambda x: 1.76 * np.exp(np.minimum(x, 0)),
+    # exp(x) - 1 where TensorFlow has no expm1; positive numbers are handed on as they are.
+    "celu": lambda x: np.where(x > 0, 0.0, np.exp(np.minimum(x, 0))),
+    "elu": lambda x: np.where(x > 0, 0.0, np.exp(np.minimum(x, 0))),
+    "selu": lambda x: np.where(x > 0, 0.0, 1.76 * np.exp(np.minimum(x, 0))),
     # x (1 + erf(x / sqrt 2)) / 2 and its tanh twin: the sum cancels for negative x.
     "gelu": lambda x: 0.5 * np.abs(x),
     # (x + 3) / 6 cancels around -3.
     "hard_sigmoid": lambda x: np.where(np.abs(x) < 4, 0.5, 0.0),
     "hard_silu": lambda x: np.where(np.abs(x) < 4, 0.5 * np.abs(x), 0.0),
+    # x times a gate that is below float32's normal numbers, and zero where those are flushed.
+    "silu": lambda x: np.abs(x) * _FLUSHED,
+    # oneDNN (TensorFlow's graphs) computes x (1 - 2 / ((1 + exp(x))^2 + 1)), which cancels for negative x.
+    "mish": lambda x: 0.5 * np.abs(x),
     "log_sigmoid": lambda x: np.exp(-np.abs(x)),
     "softplus": lambda x: np.exp(-np.abs(x)),
     "sparse_plus": lambda x: np.where(np.abs(x) < 1, 0.5 * np.abs(x + 1), 0.0),

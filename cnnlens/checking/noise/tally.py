@@ -39,10 +39,9 @@ class Tally:
 
     Attributes:
         count, squares, along, size: A channel each: outputs, squared errors, errors times outputs, squared outputs
-            (errors and outputs in units of the noise's scale).
+            (errors and outputs in units of the noise's scale); ``missed``: outputs that are a number on one side alone.
         worst: The largest ratio; ``position``: its index in the recorded (folded) output; ``error``: its error.
-        strays: Outputs where one side is not finite and the other differs.
-        equal: Whether every output is the float32 nearest to the reference.
+        examples: Squared errors and outputs of each example of the batch, where examples are computed one by one.
     """
 
     terms: int
@@ -50,9 +49,11 @@ class Tally:
     squares: Array = field(default_factory=lambda: np.zeros(0))
     along: Array = field(default_factory=lambda: np.zeros(0))
     size: Array = field(default_factory=lambda: np.zeros(0))
+    missed: Array = field(default_factory=lambda: np.zeros(0))
     worst: float = 0.0
     error: float = 0.0
     position: tuple[int, ...] = ()
+    examples: dict[int, tuple[float, float]] = field(default_factory=lambda: dict[int, tuple[float, float]]())
 
     def add(self, case: Case, prediction: Prediction, first: int = 0) -> None:
         """Add a part of the batch, whose first example is number ``first``."""
@@ -73,13 +74,21 @@ class Tally:
             np.einsum(equation, ratio, ratio),
             np.einsum(equation, ratio, relative),
             np.einsum(equation, relative, relative),
+            np.isinf(error).sum(axis=others, dtype=np.float64),
         )
         if not self.count.size:
-            self.count, self.squares, self.along, self.size = (np.zeros(np.atleast_1d(one).shape) for one in sums)
+            sized = [np.zeros(np.atleast_1d(one).shape) for one in sums]
+            self.count, self.squares, self.along, self.size, self.missed = sized
         self.count += sums[0]
         self.squares += sums[1]
         self.along += sums[2]
         self.size += sums[3]
+        self.missed += sums[4]
+        if case.splits and ratio.ndim:
+            rows = ratio.reshape(ratio.shape[0], -1)
+            squares = np.einsum("ij,ij->i", rows, rows)
+            counts = counted.reshape(rows.shape).sum(axis=1)
+            self.examples.update(enumerate(zip(squares.tolist(), counts.tolist(), strict=True), first))
         np.abs(ratio, out=ratio)
         place = int(ratio.argmax()) if ratio.size else 0
         if ratio.size and ratio.flat[place] > self.worst:
@@ -96,6 +105,18 @@ class Tally:
     def channel_bits(self) -> Array:
         """Compute the effective bits of each channel."""
         return bits(self.squares, self.count)
+
+    def few_inputs(self, floor: float, steps: int = 1) -> list[int]:
+        """List the inputs that are no rounding where all others clearly are, and those are half at least; each is
+        ``steps`` examples."""
+        sums: dict[int, Array] = {}
+        for number, found in self.examples.items():
+            sums[number // steps] = sums.get(number // steps, 0) + np.array(found)
+        each = {number: float(bits(squares, count)) for number, (squares, count) in sums.items() if count}
+        good = min((one for one in each.values() if one >= floor), default=floor)
+        hit = [number for number, one in each.items() if one < floor]
+        apart = all(each[number] < min(good, floor + 3) - 3 for number in hit)
+        return hit if apart and 2 * len(hit) <= len(each) else []
 
     @property
     def slopes(self) -> tuple[Array, Array]:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from cnnlens.errors import UnsupportedLayerError
 from cnnlens.kinds import ACTIVATIONS, activation_named
-from cnnlens.reference.arithmetic.special import erf
+from cnnlens.reference.arithmetic.special import erfc
 from cnnlens.text import printable
 
 __all__ = ["Activation", "activation_layer", "find_activation", "number_of", "parametric_activation"]
@@ -201,8 +201,8 @@ def _log_sigmoid(x: Array, out: Array) -> None:
 
 
 def _gelu(x: Array, out: Array) -> None:
-    weight = erf(x * 0.70710678118654752440)
-    weight += 1
+    # 1 + erf(x / sqrt 2), whose sum cancels for negative x.
+    weight = erfc(x * -0.70710678118654752440)
     weight *= 0.5
     np.multiply(x, weight, out=out)
 
@@ -213,9 +213,10 @@ def _gelu_tanh(x: Array, out: Array) -> None:
     inner += 1
     inner *= x
     inner *= 0.79788456080286535588
-    weight = np.tanh(inner, out=inner)
-    weight += 1
-    weight *= 0.5
+    # (1 + tanh(z)) / 2 is the sigmoid of 2 z, which does not cancel.
+    inner *= 2
+    weight = np.empty_like(x)
+    _sigmoid(inner, weight)
     np.multiply(x, weight, out=out)
 
 
@@ -285,8 +286,19 @@ def _tanh(x: Array, out: Array) -> None:
     np.tanh(x, out=out)
 
 
+# x - tanh(x) over x^3, in powers of x^2: terms of tanh's series with their signs turned (DLMF 4.33.3).
+_SHRINK = (1 / 3, -2 / 15, 17 / 315, -62 / 2835, 1382 / 155925, -21844 / 6081075, 929569 / 638512875,
+           -6404582 / 10854718875)  # fmt: skip
+
+
 def _tanh_shrink(x: Array, out: Array) -> None:
-    np.subtract(x, np.tanh(x), out=out)
+    square = np.minimum(x * x, x.dtype.type(0.04))
+    series = np.full_like(x, _SHRINK[-1])
+    for coefficient in _SHRINK[-2::-1]:
+        series *= square
+        series += x.dtype.type(coefficient)
+    # The difference cancels near 0.
+    out[...] = np.where(np.abs(x) < 0.2, series * square * x, x - np.tanh(x))
 
 
 def _exponential(x: Array, out: Array) -> None:

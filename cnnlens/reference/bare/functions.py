@@ -11,7 +11,6 @@ from typing import Any, cast
 import numpy as np
 
 from cnnlens.errors import UnsupportedLayerError
-from cnnlens.reference.arithmetic.special import erf
 from cnnlens.reference.bare.rules import Settings
 from cnnlens.reference.operation import Array
 
@@ -36,10 +35,6 @@ def of_one_dtype(*values: Any) -> list[Any]:
 
 def fraction(x: Array) -> Array:
     return x - np.trunc(x)
-
-
-def erfc(x: Array) -> Array:
-    return 1 - erf(x)
 
 
 def reduce_with(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -13,7 +13,7 @@ import numpy as np
 from cnnlens.errors import UnsupportedLayerError
 from cnnlens.kinds import KINDS
 from cnnlens.reference.arithmetic.functions import parametric_activation
-from cnnlens.reference.arithmetic.special import erf
+from cnnlens.reference.arithmetic.special import erf, erfc
 from cnnlens.reference.bare import functions as functions
 from cnnlens.reference.bare import rules as rules
 from cnnlens.reference.bare.rules import Rule, Settings
@@ -127,7 +127,7 @@ UNARY: dict[str, Callable[..., Any]] = {
     "Log2": np.log2, "Sin": np.sin, "Cos": np.cos, "Tan": np.tan, "Arcsin": np.arcsin, "Arccos": np.arccos,
     "Arctan": np.arctan, "Sinh": np.sinh, "Cosh": np.cosh, "Arcsinh": np.arcsinh, "Arccosh": np.arccosh,
     "Arctanh": np.arctanh, "Floor": np.floor, "Ceil": np.ceil, "Trunc": np.trunc, "Frac": functions.fraction,
-    "Erf": erf, "Erfc": functions.erfc,
+    "Erf": erf, "Erfc": erfc,
     "Isnan": np.isnan, "Isinf": np.isinf, "Isfinite": np.isfinite, "LogicalNot": np.logical_not,
     "ZerosLike": np.zeros_like, "OnesLike": np.ones_like, "Copy": np.copy, "StopGradient": np.asarray,
 }  # fmt: skip

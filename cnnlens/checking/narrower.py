@@ -1,0 +1,121 @@
+"""Which narrower arithmetic explains an output: trials of each, and what makes one of them a proof.
+
+An arithmetic is proved where nothing but float32 noise is left under it, in every channel; where the outputs are enough
+that chance would not have done that; and where the output has the bits that this arithmetic has.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from cnnlens.checking.evidence import Evidence
+from cnnlens.checking.noise.arithmetic import Arithmetic, candidates
+from cnnlens.checking.noise.case import arrays_of
+from cnnlens.checking.noise.formats import BFLOAT16, FLOAT16, Format, fits, to_format
+from cnnlens.checking.noise.nonfinite import strays
+from cnnlens.checking.noise.prediction import predict, selected, spread_of
+from cnnlens.checking.noise.tally import Tally, bits
+
+__all__ = ["all_rounded", "has_bits", "like_noise", "narrower", "overflow", "small"]
+
+# Tensor cores cut what they add, so what narrow operands leave unexplained may be this much more than float32's noise.
+_TENSOR_CORE = 4.0
+_JUMP = 3.0  # bits that rounding the operands must gain to count as a proof
+# Bits that a trial must gain over all outputs together: a fault would be explained as well with a chance of 2^-24,
+# times the dozen arithmetics that are tried. Where another layer of the run was proved to be in it, 2^-6 will do.
+_PROOF, _PROOF_AGAIN = 24.0, 6.0
+_BAND_BITS = 15.0  # how near a trial with a band of results is to what it predicts
+_BELOW = 2.0  # bits below what a format has that chance may leave a layer computed in it
+
+
+def has_bits(tally: Tally, wanted: Format) -> bool:
+    least = wanted.level - _BELOW
+    return tally.bits >= least and not tally.below(least).any()
+
+
+def small(evidence: Evidence, wanted: Format) -> bool:
+    """Whether numbers that the format has no normal ones for are among the operands or the results."""
+    return any(
+        bool(((array != 0) & (np.abs(array) < 2.0**wanted.lowest)).any())
+        for _, part in evidence.blocks.parts()
+        for array in (*arrays_of((part.args, dict(part.kwargs), dict(part.weights))), predict(part).low)
+        if array.dtype.kind == "f"
+    )
+
+
+def overflow(evidence: Evidence) -> str:
+    """Whether infinities are float16's: what would be above 65,504 is infinite there, and the rest has its bits."""
+    tally = evidence.tally
+    finite = tally.count.sum() - tally.missed.sum()
+    if not all(fits(part.output, FLOAT16) for _, part in evidence.blocks.parts()):
+        return ""
+    with np.errstate(all="ignore"):
+        squares = tally.squares - 256.0 * tally.missed  # those that stand for another kind of number
+        if finite and not bits(squares.sum(), finite) >= FLOAT16.level - _BELOW:
+            return ""
+    for first, part in evidence.blocks.parts():
+        if strays(part, to_format(predict(part).low, FLOAT16), first) is not None:
+            return ""
+    count = sum(int(np.isinf(part.output).sum()) for _, part in evidence.blocks.parts())
+    overflow = "outputs overflow" if count != 1 else "output overflows"
+    return f"computed in float16, where {count:,} {overflow} (more than 65,504)"
+
+
+def all_rounded(evidence: Evidence, wanted: Format) -> bool:
+    return all(
+        np.array_equal(to_format(np.asarray(selected(part), np.float64), wanted), part.output, equal_nan=True)
+        for _, part in evidence.blocks.parts()
+    )
+
+
+def narrower(evidence: Evidence) -> Format | None:
+    """Find the narrower arithmetic that explains the errors, or else the one under which most channels fit best."""
+    tally, parts = evidence.tally, evidence.blocks.parts
+    spread = spread_of(next(parts())[1])
+    halves = [half for half in (BFLOAT16, FLOAT16) if all(fits(part.output, half) for _, part in parts())]
+    for arithmetic in candidates(halves):
+        trial = Tally(tally.terms)
+        for number, (first, part) in enumerate(parts()):
+            trial.add(part, predict(part, arithmetic, None if number else spread), first)
+            if not number and trial.bits < tally.bits + _JUMP and _median(trial) <= _median(evidence.left) + 1:
+                break  # a first part that is no nearer needs no second
+        if _explained(arithmetic, trial, tally, evidence.floor):
+            if _proof(arithmetic, trial, tally) >= (_PROOF_AGAIN if arithmetic.name in evidence.proved else _PROOF):
+                evidence.base, evidence.left = arithmetic, trial
+                return arithmetic.format
+            evidence.doubt = evidence.doubt or arithmetic
+        elif _median(trial) > _median(evidence.left) + 1:
+            evidence.base, evidence.left = arithmetic, trial
+    for half in halves:
+        if like_noise(evidence.left, half.level - 1.5):
+            return half
+    return None
+
+
+def _explained(arithmetic: Arithmetic, trial: Tally, plain: Tally, floor: float) -> bool:
+    """Whether float32 noise is all that is left, in every channel, and much less than before."""
+    if trial.bits < plain.bits + _JUMP:
+        return False
+    least = arithmetic.format.level + 4 if arithmetic.stored else max(floor - _TENSOR_CORE, 14.5)
+    apart = trial.outliers(least if arithmetic.stored else 17.5)
+    return trial.bits >= least and not trial.below(least).any() and not apart.any()
+
+
+def _proof(arithmetic: Arithmetic, trial: Tally, plain: Tally) -> float:
+    """How many bits of what was seen a trial tells beforehand that chance would not: that every output is one of the
+    format's numbers, or what the trial gains, which is no more than the width of the band that it allows."""
+    if arithmetic.stored and not arithmetic.wide:
+        each = 23.0 - arithmetic.format.mantissa
+    else:
+        each = min(trial.bits, _BAND_BITS if arithmetic.stored else 24.0) - plain.bits
+    return float(trial.count.sum()) * each
+
+
+def _median(tally: Tally) -> float:
+    used = tally.channel_bits[tally.count > 0]
+    return float(np.median(np.minimum(used, 60.0))) if used.size else float("inf")
+
+
+def like_noise(tally: Tally, least: float) -> bool:
+    """Whether every channel has the same, unsystematic noise of at least so many bits."""
+    return tally.bits >= least and not tally.below(least).any() and not tally.outliers().any()

@@ -1,0 +1,267 @@
+"""What must not pass: garbage beyond a format's range, faults where nobody looked, trials that chance explains."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cnnlens.checking.auditing import audit_recording, audited_inputs
+from cnnlens.checking.evidence import Block
+from cnnlens.checking.noise.case import Case
+from cnnlens.checking.noise.formats import BFLOAT16, FLOAT16, to_format
+from cnnlens.checking.noise.prediction import Prediction, errors, ratios
+from cnnlens.checking.verdict import audit_blocks
+from cnnlens.network.network import Network
+from cnnlens.testing import inputs_for, network
+from tests.support.audited import Audited
+
+Array = np.ndarray[Any, Any]
+PASSES = ("exact", "float32", "tf32", "float16", "bfloat16")
+
+
+# -- numbers on one side alone ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("output", "low", "high", "expected"),
+    [
+        (1.0, np.inf, np.inf, np.inf),  # an overflow explains no number
+        (1.0, np.nan, np.nan, np.inf),
+        (np.inf, 2.0, 3.0, np.inf),
+        (np.nan, np.inf, np.inf, np.inf),
+        (-np.inf, np.inf, np.inf, np.inf),
+        (1.0, -np.inf, np.inf, np.inf),
+        (np.nan, np.nan, np.nan, np.nan),  # nothing to measure
+        (np.inf, 1e39, 1e40, np.nan),  # float32 has no such number
+        (65504.0, 65472.0, np.inf, 0.0),  # either is honest at the end of a range
+        (np.inf, 65472.0, np.inf, 0.0),
+    ],
+)
+def test_a_prediction_without_a_number_explains_no_number(
+    output: float, low: float, high: float, expected: float
+) -> None:
+    layer = Audited("Activation", (1, 1), activation="tanh")
+    given = np.array([[output]], np.float32)
+    case = Case.of(layer.call.layer, -1, {}, (layer.x,), {}, given)
+    one, two = np.array([[low]]), np.array([[high]])
+    found = errors(case, Prediction(one, one if low == high or low != low else two, np.ones((1, 1))))
+    np.testing.assert_array_equal(found, [[expected]])
+    if np.isinf(expected):
+        assert ratios(found, np.full((1, 1), np.inf), 1) == 16
+
+
+FAULTS = {
+    "garbage": lambda y, random: random.normal(size=y.shape) * np.abs(y).max(),
+    "zeros": lambda y, random: np.zeros_like(y),
+    "reversed channels": lambda y, random: y[..., ::-1],
+    "moved": lambda y, random: np.roll(y, 1, axis=1),
+    "halved": lambda y, random: y / 2,
+    "one channel": lambda y, random: y * np.where(np.arange(y.shape[-1]) == 1, 1.5, 1),
+}
+
+
+@pytest.mark.parametrize("strict", [True, False])
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("size", [1e5, 1e8, 1e30])
+@pytest.mark.parametrize(
+    "kind", ["Conv2D", "Dense", "DepthwiseConv2D", "BatchNormalization", "AveragePooling2D", "tanh"]
+)
+def test_values_beyond_float16_make_nothing_float16(kind: str, size: float, fault: str, strict: bool) -> None:
+    made: Mapping[str, tuple[str, dict[str, Any]]] = {
+        "Conv2D": ("Conv2D", {"filters": 5, "kernel_size": 3}),
+        "Dense": ("Dense", {"units": 6}),
+        "DepthwiseConv2D": ("DepthwiseConv2D", {"kernel_size": 3}),
+        "BatchNormalization": ("BatchNormalization", {}),
+        "AveragePooling2D": ("AveragePooling2D", {"pool_size": 2, "strides": 2}),
+        "tanh": ("Activation", {"activation": "softplus"}),
+    }
+    name, config = made[kind]
+    layer = Audited(name, (3, 7) if name == "Dense" else (3, 8, 6, 4), **config)
+    layer.inputs = [(layer.x * np.float32(size)).astype(np.float32)]
+    wrong = FAULTS[fault](layer.honest.astype(np.float64), np.random.default_rng(3)).astype(np.float32)
+    found = layer.check(wrong, strict=strict)
+    assert found.verdict in ("wrong", "suspicious"), found
+    assert layer.check(layer.honest, strict=strict).verdict in ("exact", "float32")
+
+
+@pytest.mark.parametrize("activation", ["sigmoid", "tanh", "softsign"])
+def test_a_scale_without_a_number_excuses_nothing(activation: str) -> None:
+    """sigmoid(inf) is 1, whatever noise an infinite operand may be said to have."""
+    layer = Audited("Activation", (2, 40), activation=activation)
+    layer.inputs = [np.where(np.arange(80).reshape(2, 40) % 2 == 0, np.inf, layer.x).astype(np.float32)]
+    honest = np.where(np.isinf(layer.x), 1, layer.run()).astype(np.float32)
+    wrong = np.where(np.isinf(layer.x), 0.3, honest).astype(np.float32)
+    assert layer.check(wrong).verdict in ("wrong", "suspicious")
+
+
+# -- the bits that a format has --------------------------------------------------------------------------------------
+
+
+def test_a_narrow_verdict_has_the_bits_of_its_format() -> None:
+    """Float16 below its normal numbers keeps two bits of eleven: that it was float16 makes it no better."""
+    layer = Audited("Conv2D", (4, 9, 8, 3), filters=5, kernel_size=3, use_bias=False)
+    layer.inputs = [layer.x * np.float32(1e-7)]
+    narrow = {name: to_format(array.astype(np.float64), FLOAT16) for name, array in layer.weights.items()}
+    x = to_format(layer.x.astype(np.float64), FLOAT16)
+    output = to_format(np.asarray(layer.operation(narrow, x)), FLOAT16).astype(np.float32)
+    found = layer.check(output, strict=False)
+    assert found.verdict == "wrong"
+    assert found.cause == "underflow"
+    assert "float16" in found.explanation
+    assert "6.1e-05" in found.explanation
+
+
+@pytest.mark.parametrize("strict", [True, False])
+@pytest.mark.parametrize("half", [FLOAT16, BFLOAT16], ids=lambda half: half.name)
+def test_a_format_is_found_where_it_was_the_arithmetic(half: Any, strict: bool) -> None:
+    layer = Audited("Conv2D", (4, 9, 8, 3), filters=5, kernel_size=3)
+    narrow = {name: to_format(array.astype(np.float64), half) for name, array in layer.weights.items()}
+    y = to_format(np.asarray(layer.operation(narrow, to_format(layer.x.astype(np.float64), half))), half)
+    assert layer.check(y.astype(np.float32), strict=strict).verdict == half.name
+
+
+# -- too few outputs to tell -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("examples", [1, 2])
+@pytest.mark.parametrize("factor", [1.001, 1.004, 0.9995])
+def test_a_head_of_one_output_off_by_a_factor_is_no_narrow_arithmetic(factor: float, examples: int) -> None:
+    """A dozen arithmetics are tried, and one number is near to what one of them gives by chance: one in five was."""
+    for seed in range(60):
+        layer = Audited("Dense", (examples, 33), seed, units=1)
+        found = layer.check(layer.honest * np.float32(factor), strict=False)
+        assert found.verdict in ("wrong", "suspicious"), (seed, found)
+
+
+def test_what_two_arithmetics_and_a_fault_explain_is_said() -> None:
+    texts = []
+    for seed in range(60):
+        layer = Audited("Dense", (1, 33), seed, units=1)
+        texts.append(layer.check(layer.honest * np.float32(1.004), strict=False).explanation)
+    assert any("too few to tell" in text for text in texts), texts
+
+
+# -- every input is looked at ----------------------------------------------------------------------------------------
+
+
+class Held:
+    """A recording in memory."""
+
+    def __init__(self, arrays: Mapping[str, Array], count: int, precision: str = "strict") -> None:
+        self._arrays, self.count = arrays, count
+        self.info: dict[str, Any] = {"precision": precision}
+        self.read: set[int] = set()
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._arrays
+
+    def __getitem__(self, name: str) -> Any:
+        return _Tensor(self._arrays[name], self.read)
+
+
+class _Tensor:
+    def __init__(self, array: Array, read: set[int]) -> None:
+        self._array, self._read, self.shape = array, read, array.shape
+
+    def __getitem__(self, index: Any) -> Array:
+        self._read.update(np.arange(len(self._array))[index].reshape(-1).tolist())
+        return self._array[index]
+
+
+def _recorded(net: Network, count: int) -> dict[str, Array]:
+    inputs = {ref.name: array for ref, array in zip(net.inputs, inputs_for(net, count), strict=True)}
+    found = net.run(inputs, dict.fromkeys(net.tensors))
+    return {**{name: np.asarray(array, np.float32) for name, array in found.items()}, **inputs}
+
+
+@pytest.mark.parametrize("name", ["chain", "branches", "signal", "volume"])
+@pytest.mark.parametrize("hit", [0, 3, 8])
+def test_a_fault_in_one_input_of_nine_is_found_and_said(name: str, hit: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cnnlens.checking.auditing._BLOCK", 900)  # some inputs of these small maps at a time
+    net = network(name)
+    arrays = _recorded(net, 9)
+    assert all(not audit.verdict.fault for _, audit in audit_recording(net, Held(arrays, 9)))
+    layer = next(call for call in net.calls if call.layer.kind.startswith("Conv")).name
+    arrays[layer] = arrays[layer].copy()
+    arrays[layer][hit] *= 3
+    found = dict(audit_recording(net, Held(arrays, 9)))[layer]
+    assert found.verdict == "wrong"
+    assert found.worst_position[0] == hit
+    assert found.explanation.endswith(f"in input {hit} of 9 alone"), found
+
+
+def test_a_fault_in_all_inputs_is_laid_to_none() -> None:
+    net = network("chain")
+    arrays = _recorded(net, 9)
+    arrays["first"] = arrays["first"] * np.float32(1.0001)
+    assert "alone" not in dict(audit_recording(net, Held(arrays, 9)))["first"].explanation
+
+
+def test_a_sample_is_spread_over_all_inputs() -> None:
+    net = network("chain")
+    recording = Held(_recorded(net, 9), 9)
+    found = dict(audit_recording(net, recording, 3))
+    assert recording.read == {0, 4, 8}
+    assert all(not audit.verdict.fault for audit in found.values())
+    assert audited_inputs(9, None).tolist() == audited_inputs(9, 20).tolist() == list(range(9))
+    assert audited_inputs(1000, 4).tolist() == [0, 333, 666, 999]
+
+
+def test_a_position_in_a_sample_is_that_of_the_recording() -> None:
+    net = network("chain")
+    arrays = _recorded(net, 9)
+    arrays["first"] = arrays["first"].copy()
+    arrays["first"][4] *= 3
+    assert dict(audit_recording(net, Held(arrays, 9), 3))["first"].worst_position[0] == 4
+
+
+def test_blocks_and_the_whole_come_to_the_same() -> None:
+    layer = Audited("Conv2D", (7, 6, 5, 2), filters=4, kernel_size=2)
+    output = layer.honest
+    output[5, 1, 2, 3] += 2
+
+    def blocks() -> Any:
+        return [Block(first, (layer.x[first : first + 2],), {}, output[first : first + 2]) for first in range(0, 7, 2)]
+
+    whole, pieces = layer.check(output), audit_blocks(layer.call, layer.weights, blocks)
+    assert whole.worst_position == pieces.worst_position == (5, 3, 1, 2)
+    assert whole.verdict == pieces.verdict
+    assert (whole.bits, whole.channel_bits) == pytest.approx((pieces.bits, pieces.channel_bits))
+
+
+# -- small numbers ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("factor", [1.0001, 1.001, 1.01])
+@pytest.mark.parametrize("size", [1e-2, 1e-4, 1e-8, 1e-20])
+@pytest.mark.parametrize("activation", ["elu", "selu", "celu"])
+def test_positive_numbers_are_handed_on_as_they_are(activation: str, size: float, factor: float) -> None:
+    layer = Audited("Activation", (2, 9, 7, 8), activation=activation)
+    layer.inputs = [np.abs(layer.x) * np.float32(size)]
+    assert layer.check(layer.honest, strict=False).verdict in ("exact", "float32")
+    assert layer.check(layer.honest * np.float32(factor), strict=False).verdict not in PASSES
+
+
+# -- nothing to compare ----------------------------------------------------------------------------------------------
+
+
+def test_a_layer_that_overflowed_everywhere_was_not_audited() -> None:
+    layer = Audited("Dense", (4, 5), units=3, positive=True)
+    layer.inputs = [np.full((4, 5), 3e38, np.float32)]
+    layer.weights["kernel"] = np.full((5, 3), 9.0, np.float32)
+    found = layer.check(np.full((4, 3), np.inf, np.float32))
+    assert found.verdict == "not audited"
+    assert "infinite everywhere" in found.reason
+    assert "12 numbers" in found.reason
+
+
+def test_what_overflowed_in_part_is_said() -> None:
+    layer = Audited("Dense", (4, 5), units=3, positive=True)
+    layer.inputs[0][1] = 3e38
+    layer.weights["kernel"] = np.abs(layer.weights["kernel"]) + np.float32(5)
+    found = layer.check(layer.honest)
+    assert found.verdict in ("exact", "float32")
+    assert found.explanation.startswith("3 of 12 outputs are NaN or infinite")
