@@ -204,8 +204,8 @@ def _judged(evidence: Evidence, found: Audit, stray: tuple[str, tuple[int, ...]]
 def _narrow(evidence: Evidence, found: Audit, wanted: Format, strict: bool) -> Audit:
     """The verdict on an output that a narrower arithmetic explains; it must have the bits that this arithmetic has."""
     if not has_bits(evidence.tally, wanted):
-        if not small(evidence, wanted):
-            return _fault(evidence, found)
+        if not small(evidence, wanted) or not any(part.output.any() for _, part in evidence.blocks.parts()):
+            return _fault(evidence, found)  # zeros alone may have any cause
         least = 2.0**wanted.lowest
         text = f"computed in {wanted.name}, which keeps few digits of numbers below {least:.2g}, or none"
         return replace(found, verdict=Verdict.WRONG, cause=Cause.UNDERFLOW, explanation=text)
