@@ -28,7 +28,7 @@ from tests.support.planted import FAULTS, LAYERS, SIZES, Planting, faults_of, ju
 Array = NDArray[Any]
 
 MAGNITUDES = (1e-20, 1e-6, 1.0, 1e4, 1e8)
-ARITHMETICS = ("reference", "keras-torch")
+ARITHMETICS: dict[str, tuple[float, ...]] = {"reference": MAGNITUDES, "keras-torch": (1.0, 1e4)}
 SIGHT = 10.0
 """Bits above the honest rounding from which a fault must be seen: what convolutions by Winograd's algorithm, sums in
 another order and few outputs may cost an honest backend lies below."""
@@ -119,8 +119,8 @@ def planted(workers: int | None = None, layers: Sequence[int] | None = None) -> 
         (number, size, magnitude, arithmetic)
         for number in (range(len(LAYERS)) if layers is None else layers)
         for size in SIZES
-        for magnitude in MAGNITUDES
-        for arithmetic in ARITHMETICS
+        for arithmetic, magnitudes in ARITHMETICS.items()
+        for magnitude in magnitudes
         if not (LAYERS[number][0] == "Embedding" and magnitude != 1.0)  # indices
     ]
     os.environ["KERAS_BACKEND"] = "torch"

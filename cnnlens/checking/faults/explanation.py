@@ -121,7 +121,7 @@ def _possible(problem: Problem, texts: list[str]) -> str:
     """What would explain the numbers if there were more of them."""
     if not texts:
         return ""
-    count = int((problem.plain.left > 4).sum())
+    count = int((problem.plain.left >= 2).sum())
     outputs, them = (f"{count} wrong outputs", "them") if count != 1 else ("1 wrong output", "it")
     return f"; {outputs} cannot tell causes apart: {', or '.join(texts[:3])}, or another would explain {them}"
 

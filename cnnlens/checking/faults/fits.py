@@ -20,7 +20,7 @@ from cnnlens.reference.arithmetic.functions import Activation
 from cnnlens.reference.keras.convolution import DepthwiseConvolution, SeparableConvolution, TransposedConvolution
 from cnnlens.reference.operation import LinearOperation
 
-__all__ = ["channel_factors", "hypotheses", "operands", "vector"]
+__all__ = ["Fit", "channel_factors", "hypotheses", "operands", "prepared", "shown", "vector"]
 
 _ROUNDS = 12
 _SIGNIFICANT = 2.0**-20  # a factor nearer to one than this is rounding
@@ -159,7 +159,7 @@ def _whole_kernel(problem: Problem, operation: LinearOperation) -> Iterator[Hypo
 
 
 @dataclass(frozen=True)
-class _Fit:
+class Fit:
     """The faulty channels as ``(positions, channels)``: recorded, before the activation, bias, the noise's scale."""
 
     output: Array
@@ -167,6 +167,29 @@ class _Fit:
     bias: Array
     spread: Array
     activation: Activation | None
+
+    def above(self) -> tuple[Array, Array]:
+        """Give what stands above the reference before the activation, and its weight: zero where it cannot be told,
+        because the activation is flat there or has no such result."""
+        z, slope = self.value.copy(), np.ones_like(self.value)
+        for _ in range(_ROUNDS if self.activation is not None else 0):
+            slope, y = self.slope(z)
+            z += np.where(slope != 0, (self.output - y) / slope, 0.0)
+        if self.activation is None:
+            z = self.output
+        y = self.slope(z)[1]
+        noise = np.hypot(self.spread * slope, self.output)
+        found = np.isfinite(z) & (np.abs(slope) > 2.0**-10) & (np.abs(y - self.output) <= 2.0**-22 * noise)
+        weight = np.where(found, np.abs(slope) / noise, 0.0)
+        return np.where(found, z - self.value, 0.0), np.nan_to_num(weight, posinf=0.0)
+
+    def slope(self, z: Array) -> tuple[Array, Array]:
+        """The activation's slope and its result at ``z``."""
+        if self.activation is None:
+            return np.ones_like(z), z
+        move = 2.0**-20 * np.maximum(self.spread, 1e-300)
+        slope = (self.activation.apply(z + move) - self.activation.apply(z - move)) / (2 * move)
+        return slope, self.activation.apply(z)
 
 
 def hypotheses(problem: Problem) -> Iterator[Hypothesis]:
@@ -213,7 +236,7 @@ def channel_factors(
 
 def _linear(problem: Problem, operation: LinearOperation) -> Iterator[Hypothesis]:
     made = product(operation, problem.sample.weights, problem.sample.args[0], problem.base)
-    fit = _prepare(problem, operation, made)
+    fit = prepared(problem, operation, made)
     name = _output_weight(operation, problem.case.weights)
     if fit is None or name is None:
         return
@@ -242,7 +265,8 @@ def _with_bias(values: Array) -> Change:
     return lambda case: replace(case, weights={**case.weights, "bias": values})
 
 
-def _prepare(problem: Problem, operation: LinearOperation, made: Product) -> _Fit | None:
+def prepared(problem: Problem, operation: LinearOperation, made: Product) -> Fit | None:
+    """Lay out the faulty channels of a layer for a fit in front of its activation; None where that cannot be seen."""
     activation = operation.activation
     output = np.asarray(problem.sample.output, np.float64)
     value, spread = problem.rows(made.value), problem.rows(made.spread)
@@ -264,28 +288,21 @@ def _prepare(problem: Problem, operation: LinearOperation, made: Product) -> _Fi
         return None
     bias = np.broadcast_to(bias, (1, value.shape[1]))
     chosen = problem.faulty
-    return _Fit(output[:, chosen], value[:, chosen], bias[:, chosen], spread[:, chosen], activation)
+    return Fit(output[:, chosen], value[:, chosen], bias[:, chosen], spread[:, chosen], activation)
 
 
-def _solve(fit: _Fit, direction: Array) -> Array:
+def _solve(fit: Fit, direction: Array) -> Array:
     """The step along ``direction`` before the activation that fits each channel best (Gauss and Newton's)."""
     step = np.zeros(fit.value.shape[1])
-    near = 2.0**-20
     for _ in range(_ROUNDS):
-        z = fit.value + step * direction
-        if fit.activation is None:
-            y, slope = z, np.ones_like(z)
-        else:
-            y = fit.activation.apply(z)
-            move = near * np.maximum(fit.spread, 1e-300)
-            slope = (fit.activation.apply(z + move) - fit.activation.apply(z - move)) / (2 * move)
+        slope, y = fit.slope(fit.value + step * direction)
         with np.errstate(all="ignore"):
             along = slope * direction / fit.spread
             error = (fit.output - y) / fit.spread
             usable = np.isfinite(along) & np.isfinite(error)
             change = np.where(usable, along * error, 0).sum(axis=0) / np.where(usable, np.square(along), 0).sum(axis=0)
         step += np.nan_to_num(change)
-        if np.all(np.abs(change) <= 1e-10 * (1 + np.abs(step))):
+        if np.all(np.abs(change) <= 1e-10 * np.abs(step)):
             break
     return step
 
@@ -358,7 +375,7 @@ def _outputs(problem: Problem) -> Iterator[Hypothesis]:
     """A factor, or a factor and a shift, on the results of each faulty channel."""
     output = problem.rows(np.asarray(problem.sample.output, np.float64))[:, problem.faulty]
     expected = problem.rows(problem.expected.low)[:, problem.faulty]
-    scale = problem.rows(problem.expected.scale)[:, problem.faulty]
+    scale = np.hypot(problem.rows(problem.expected.scale)[:, problem.faulty], output)
     total, axis = problem.tally.count.size, problem.sample.channel(problem.sample.output)
 
     def view(factors: Array, shifts: Array | float = 0.0) -> View:
@@ -376,7 +393,8 @@ def _outputs(problem: Problem) -> Iterator[Hypothesis]:
         return
     where = "outputs are" if problem.whole else f"{channels(problem.faulty)}: outputs are"
     choice = 0.0 if problem.whole else min(shift.size * float(np.log2(total)), float(total))
-    common = float(np.median(_shift(output, expected, scale)))
+    found = _shift(output, expected, scale)
+    common = float(np.median(found[np.isfinite(found)])) if np.isfinite(found).any() else 0.0
     full = np.zeros(total)
     full[slice(None) if problem.whole else problem.faulty] = common
     short = float(f"{common:.3g}")

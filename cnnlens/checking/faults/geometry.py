@@ -52,6 +52,8 @@ def _kinds(operation: Pooling | GlobalPooling) -> Iterator[Hypothesis]:
     def other(case: Case) -> Case:
         changed = copy.copy(operation)
         changed.maximum = not operation.maximum
+        ways = ("Max", "Average") if operation.maximum else ("Average", "Max")
+        changed.kind = operation.kind.replace(*ways)  # which says what it may round
         return replace(case, operation=changed)
 
     names = ("maximum", "mean") if operation.maximum else ("mean", "maximum")

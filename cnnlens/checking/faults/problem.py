@@ -44,7 +44,7 @@ ROUND = 8.0
 _SAMPLE = 1 << 18  # outputs that a hypothesis is first tried on
 _FEW = 12  # channels that it is first tried on
 _SIGHT = 22.0  # bits: errors near float32's own rounding, of weights too, are no more to be said
-_ZERO = 2.0  # bits that an output of zero tells at most: half of all activations give it
+_REPEATED = 2.0  # bits that an output tells at most if it is zero or equals another: saturated ones are no evidence
 _DULL = 0.25  # bits by which two explanations of one output may differ for no reason
 
 
@@ -232,7 +232,13 @@ class Problem:
         ratio = np.abs(ratios(errors(case, made), scale, self.tally.terms))
         sight = _SIGHT if self.base is EXACT else self.needed + 3
         bits = np.log2(1 + np.where(np.isfinite(output), np.nan_to_num(ratio, nan=16.0), 0.0) * 2.0**sight)
-        return np.where(output == 0, np.minimum(bits, _ZERO), bits)
+        return np.where(self._repeated, np.minimum(bits, _REPEATED), bits)
+
+    @cached_property
+    def _repeated(self) -> Array:
+        output = np.asarray(self.sample.output)
+        _, places, counts = np.unique(output, return_inverse=True, return_counts=True)
+        return (output == 0) | (counts[places].reshape(output.shape) > 1)
 
     @cached_property
     def plain(self) -> Trial:
