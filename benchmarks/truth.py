@@ -48,8 +48,11 @@ def _run(layer: Audited, arithmetic: str) -> Any:
             return np.array(operation(used, *((list(given),) if layer.listed else tuple(given))), np.float32)
 
     def keras_torch(weights: Mapping[str, Array] | None = None, inputs: Any = None, **changed: Any) -> Array:
+        import warnings
+
         import keras
 
+        warnings.filterwarnings("ignore", message="You are using a softmax")
         given = layer.inputs if inputs is None else inputs
         config = {"name": "layer", **layer.config, **changed}
         entry = {"class_name": layer.kind, "module": "keras.layers", "registered_name": None, "config": config}

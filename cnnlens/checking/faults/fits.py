@@ -171,15 +171,14 @@ class Fit:
     def above(self) -> tuple[Array, Array]:
         """Give what stands above the reference before the activation, and its weight: zero where it cannot be told,
         because the activation is flat there or has no such result."""
-        z, slope = self.value.copy(), np.ones_like(self.value)
-        for _ in range(_ROUNDS if self.activation is not None else 0):
+        z = np.where(self.slope(self.value)[0] == 0, self.output, self.value)
+        for _ in range(_ROUNDS if self.activation is not None else 1):
             slope, y = self.slope(z)
-            z += np.where(slope != 0, (self.output - y) / slope, 0.0)
-        if self.activation is None:
-            z = self.output
-        y = self.slope(z)[1]
-        noise = np.hypot(self.spread * slope, self.output)
+            z = z + np.where(slope != 0, (self.output - y) / slope, 0.0)
+        slope, y = self.slope(z)
+        noise, move = np.hypot(self.spread * slope, self.output), 2.0**-20 * self.spread
         found = np.isfinite(z) & (np.abs(slope) > 2.0**-10) & (np.abs(y - self.output) <= 2.0**-22 * noise)
+        found &= np.abs(self.slope(z + move)[0] - self.slope(z - move)[0]) <= 2.0**-8 * np.abs(slope)  # no kink
         weight = np.where(found, np.abs(slope) / noise, 0.0)
         return np.where(found, z - self.value, 0.0), np.nan_to_num(weight, posinf=0.0)
 

@@ -85,6 +85,10 @@ _PLACES: dict[str, Rule] = {
 }
 
 
+def _nearest(i: Array, size: int, wanted: int) -> Array:
+    return np.rint(i * size / wanted)
+
+
 def _moved_samples(first: int, method: str, rank: int, *, half: bool) -> Iterator[Hypothesis]:
     """Nearest cells and straight lines between cells, taken at other places.
 
@@ -94,12 +98,9 @@ def _moved_samples(first: int, method: str, rank: int, *, half: bool) -> Iterato
     method = {"linear": "bilinear"}.get(method, method)
     if method not in ("bilinear", "nearest"):
         return
-    for name, rule in _PLACES.items():
+    places = _PLACES if method == "bilinear" else {**_PLACES, "places rounded, not cut": _nearest}
+    for name, rule in places.items():
         yield Hypothesis(f"{method} interpolation with {name}", _sampled(first, [rule] * rank, method), narrow=False)
-    if method == "nearest":
-        for name, near in (("rounded to", np.rint), ("rounded up to", np.ceil)):
-            change = _sampled(first, [lambda i, size, wanted, near=near: near(i * size / wanted)] * rank, method)
-            yield Hypothesis(f"the cell of each output is {name} the nearest, not cut", change, narrow=False)
 
     def own(i: Array, size: int, wanted: int) -> Array:
         if method == "nearest":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -46,11 +46,12 @@ def hypotheses(problem: Problem) -> Iterator[Hypothesis]:
     yield from _clipped(problem)
 
 
-def _stepped(axis: int, step: int, mode: Any) -> Callable[[Array], Array]:
+def _stepped(axis: int, step: int, mode: Literal["edge", "wrap", "constant"]) -> Callable[[Array], Array]:
     def view(y: Array) -> Array:
         size = y.shape[axis]
         pads = [(max(step, 0), max(-step, 0)) if place == axis else (0, 0) for place in range(y.ndim)]
-        return np.take(np.pad(y, pads, mode), np.arange(size) + max(-step, 0), axis=axis)
+        padded: Array = np.pad(y, pads, mode)
+        return np.take(padded, np.arange(size) + max(-step, 0), axis=axis)
 
     return view
 

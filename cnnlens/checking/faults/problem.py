@@ -231,8 +231,9 @@ class Problem:
         scale = np.fmax(np.hypot(self.expected.scale, output), np.abs(output))
         ratio = np.abs(ratios(errors(case, made), scale, self.tally.terms))
         sight = _SIGHT if self.base is EXACT else self.needed + 3
-        bits = np.log2(1 + np.where(np.isfinite(output), np.nan_to_num(ratio, nan=16.0), 0.0) * 2.0**sight)
-        return np.where(self._repeated, np.minimum(bits, _REPEATED), bits)
+        bits: Array = np.log2(1 + np.where(np.isfinite(output), np.nan_to_num(ratio, nan=16.0), 0.0) * 2.0**sight)
+        np.minimum(bits, _REPEATED, out=bits, where=self._repeated)
+        return bits
 
     @cached_property
     def _repeated(self) -> Array:
