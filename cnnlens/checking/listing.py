@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cnnlens.checking.auditing import recorded_ref
@@ -94,6 +94,7 @@ def _audit(audit: Audit) -> dict[str, Any]:
         "worst_channel": audit.worst_channel,
         "channel_bits": finite_or_null(audit.channel_bits),
         "worst_position": list(audit.worst_position) or None,
+        "sees": finite_or_null(audit.sees),
         "worst_error": finite_or_null(audit.worst_error),
         "cause": audit.cause,
         "explanation": audit.explanation or None,
@@ -118,12 +119,34 @@ def as_table(check: Check) -> str:
             *columns(rows),
             "",
             "effective bits: of the layer / of its worst channel; float32 has 20 to 24",
+            *_sees(check, shown),
             "",
         ]
     else:
         lines.append("")
     lines += sentences(check)
     return "\n".join([*lines, ""])
+
+
+def _sees(check: Check, runs: Sequence[Run]) -> list[str]:
+    """What an audit of these inputs can see: how small a fault of one channel may be, in the layer that shows least."""
+    rounded = [
+        (audit.sees, row.name)
+        for row in check.rows
+        for run in runs
+        if (audit := row.audits.get(run.label)) is not None
+        and audit.verdict is Verdict.FLOAT32
+        and math.isfinite(audit.sees)
+    ]
+    if not rounded:
+        return []
+    sees, name = max(rounded)
+    digit = 10.0 ** math.floor(math.log10(sees))
+    factor = math.ceil(sees / digit) * digit
+    return [
+        f"one channel's outputs off by a factor of 1 ± {factor:.1g} would have been found in every layer rounded to "
+        f"float32 (least in '{printable(name, 40)}')"
+    ]
 
 
 def _cell(audit: Audit | None) -> str:

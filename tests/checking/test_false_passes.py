@@ -31,8 +31,8 @@ PASSES = ("exact", "float32", "tf32", "float16", "bfloat16")
         (1.0, np.inf, np.inf, np.inf),  # an overflow explains no number
         (1.0, np.nan, np.nan, np.inf),
         (np.inf, 2.0, 3.0, np.inf),
-        (np.nan, np.inf, np.inf, np.inf),
-        (-np.inf, np.inf, np.inf, np.inf),
+        (np.nan, np.inf, np.inf, np.nan),  # which kind of no number it is has been asked before
+        (-np.inf, np.inf, np.inf, np.nan),
         (1.0, -np.inf, np.inf, np.inf),
         (np.nan, np.nan, np.nan, np.nan),  # nothing to measure
         (np.inf, 1e39, 1e40, np.nan),  # float32 has no such number
@@ -265,3 +265,76 @@ def test_what_overflowed_in_part_is_said() -> None:
     found = layer.check(layer.honest)
     assert found.verdict in ("exact", "float32")
     assert found.explanation.startswith("3 of 12 outputs are NaN or infinite")
+
+
+# -- what can be seen ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("examples", [1, 3, 17])
+@pytest.mark.parametrize(
+    ("kind", "shape", "config"),
+    [
+        ("Dense", (1664,), {"units": 90, "activation": "softmax"}),
+        ("Dense", (40,), {"units": 7}),
+        ("Conv2D", (9, 8, 5), {"filters": 6, "kernel_size": 3, "activation": "relu"}),
+        ("BatchNormalization", (6, 5, 7), {}),
+        ("AveragePooling2D", (6, 8, 3), {"pool_size": 2, "strides": 2}),
+    ],
+)
+def test_what_an_audit_says_it_would_have_seen_it_sees(
+    kind: str, shape: tuple[int, ...], config: dict[str, Any], examples: int
+) -> None:
+    layer = Audited(kind, (examples, *shape), **config)
+    honest = layer.honest
+    sees = layer.check(honest).sees
+    assert 0 < sees < 0.1
+    for channel in range(honest.shape[-1]):
+        for sign in (1, -1):
+            output = honest.astype(np.float64)
+            output[..., channel] *= 1 + sign * sees
+            assert layer.check(output.astype(np.float32)).verdict.fault, (channel, sign, sees)
+
+
+def test_a_column_of_a_large_softmax_is_seen_beside_the_others() -> None:
+    """Alone, 1.0001 of small logits is within the floor of a sum of 1,664 terms; a thousand columns say it is not."""
+    layer = Audited("Dense", (1, 1664), units=1000, activation="softmax")
+    layer.weights["kernel"] *= np.float32(0.3)
+    layer.weights["bias"] *= np.float32(0.01)
+    for channel in range(0, 1000, 50):
+        honest = layer.honest
+        honest[0, channel] *= np.float32(1 + 2.0**-18.2)
+        assert layer.check(honest).worst_channel == channel
+        assert layer.check(honest).verdict.fault
+    assert not layer.check(layer.honest).verdict.fault
+
+
+def test_a_sum_of_terms_beyond_float32_may_be_anything_that_is_no_number() -> None:
+    """3e38 - 3e38 + 3e38 is infinite or NaN in one order and finite in another; a number must still be right."""
+    layer = Audited("Dense", (2, 6), units=4, use_bias=False)
+    layer.inputs = [np.full((2, 6), 3e38, np.float32)]
+    layer.inputs[0][1] = 1.5
+    layer.weights["kernel"] = np.sign(layer.weights["kernel"]) * np.float32(2)
+    honest = layer.honest
+    for odd in (np.inf, -np.inf, np.nan):
+        output = honest.copy()
+        output[0] = odd
+        assert not layer.check(output).verdict.fault
+        output[1, 2] = odd
+        assert layer.check(output).verdict == "wrong"
+    output = honest.copy()
+    output[1, 0] *= np.float32(1.01)
+    assert layer.check(output).verdict.fault
+
+
+@pytest.mark.parametrize("kind", ["LayerNormalization", "GroupNormalization", "RMSNormalization", "UnitNormalization"])
+def test_squares_beyond_float32_are_said(kind: str) -> None:
+    """Numbers of 1e20 have squares that float32 has not: a norm of those is zero or NaN, and rightly so."""
+    layer = Audited(kind, (3, 5, 4, 6), **({"groups": 2} if kind.startswith("Group") else {}))
+    layer.inputs[0][1] *= np.float32(1e21)
+    output = layer.honest
+    output[1] = np.nan
+    found = layer.check(output)
+    assert found.verdict == "float32", found
+    assert "120 of 360 outputs" in found.explanation
+    output[2, 1, 2, 3] = np.nan
+    assert layer.check(output).verdict == "wrong"

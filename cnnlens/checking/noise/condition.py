@@ -25,7 +25,13 @@ from cnnlens.reference.aten.operations import AtenOperation
 from cnnlens.reference.bare.ops import BareOperation, KerasTwoOperation
 from cnnlens.reference.keras.activations import ActivationLayer
 from cnnlens.reference.keras.merging import Dot, Merge
-from cnnlens.reference.keras.normalization import BatchNormalization, GroupNormalization, LayerNormalization
+from cnnlens.reference.keras.normalization import (
+    BatchNormalization,
+    GroupNormalization,
+    LayerNormalization,
+    RMSNormalization,
+    UnitNormalization,
+)
 from cnnlens.reference.keras.recurrent import Bidirectional, Recurrent
 from cnnlens.reference.keras.resizing import Resizing, UpSampling
 from cnnlens.reference.operation import Operation, normalise_axis
@@ -107,6 +113,11 @@ def scale_of(
         total += np.square(rounded_alike(reduce, cast("Array", first), y))
     if isinstance(operation, LayerNormalization | GroupNormalization):
         total += np.square(_fast_variance(operation, weights, cast("Array", args[0])))
+    if isinstance(operation, _NORMS):
+        grouped, axes = _groups(operation, cast("Array", args[0]))
+        # A square that float32 has not makes the norm infinite, and what is divided by that anything.
+        lost = np.square(grouped).max(axis=axes, keepdims=True, initial=0.0) >= _NO_SQUARE
+        total[np.broadcast_to(lost, grouped.shape).reshape(y.shape)] = _ANYTHING**2
     if isinstance(operation, Resizing | UpSampling) or kind == "Resize":
         total += _positions(y, first=2 if getattr(operation, "channels_first", False) else 1)
     if isinstance(operation, Interpolation):
@@ -181,18 +192,26 @@ def _squared_change(moved: Any, y: Array) -> Array:
     return np.square(np.nan_to_num(change, copy=False, nan=0.0, posinf=0.0, neginf=0.0))
 
 
+_Norm = LayerNormalization | GroupNormalization | RMSNormalization | UnitNormalization
+_NORMS = (LayerNormalization, GroupNormalization, RMSNormalization, UnitNormalization)
+_NO_SQUARE = 2.0**126
+_ANYTHING = 1e100  # a scale so large that any number is within it
+
+
+def _groups(operation: _Norm, x: Array) -> tuple[Array, tuple[int, ...]]:
+    """The operand, cut into groups where a layer has such, and the axes that one norm is over."""
+    if not isinstance(operation, GroupNormalization):
+        return x, tuple(normalise_axis(each, x.ndim) for each in operation.axes)
+    axis = normalise_axis(operation.axis, x.ndim)
+    groups = x.shape[axis] if operation.groups == -1 else operation.groups
+    grouped = x.reshape(*x.shape[:axis], groups, -1, *x.shape[axis + 1 :])
+    return grouped, tuple(place for place in range(1, grouped.ndim) if place != axis)
+
+
 def _fast_variance(operation: LayerNormalization | GroupNormalization, weights: Mapping[str, Array], x: Array) -> Array:
     """What the usual formulas lose beside a large mean, as it shows in the output: the variance as
     ``mean(x^2) - mean(x)^2`` (JAX computes it so), and the result as ``x * inv + (beta - mean * inv)``."""
-    axis = -1
-    if isinstance(operation, LayerNormalization):
-        grouped = x
-        axes = tuple(normalise_axis(each, x.ndim) for each in operation.axes)
-    else:
-        axis = normalise_axis(operation.axis, x.ndim)
-        groups = x.shape[axis] if operation.groups == -1 else operation.groups
-        grouped = x.reshape(*x.shape[:axis], groups, -1, *x.shape[axis + 1 :])
-        axes = tuple(place for place in range(1, grouped.ndim) if place != axis)
+    grouped, axes = _groups(operation, x)
 
     def mean_of(values: Array) -> Array:
         return values.mean(axis=axes, keepdims=True)
@@ -211,7 +230,7 @@ def _fast_variance(operation: LayerNormalization | GroupNormalization, weights: 
     lost = spread_out(of_variance / np.sqrt(total * least)) * operation(silent, x)
     # Keras computes x * inv + (beta - mean * inv): where the mean is large beside the deviation, both products are
     # large, and their roundings stay when they cancel.
-    scaled = axes if isinstance(operation, LayerNormalization) else (axis,)
+    scaled = axes if isinstance(operation, LayerNormalization) else (normalise_axis(operation.axis, x.ndim),)
     gamma = weights.get("gamma", np.ones(()))
     sizes = [x.shape[place] if place in scaled else 1 for place in range(x.ndim)]
     factor = gamma.reshape(sizes) if gamma.size == math.prod(sizes) else np.abs(gamma).max(initial=1.0)
