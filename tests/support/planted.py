@@ -64,11 +64,11 @@ LAYERS: tuple[tuple[str, Any, dict[str, Any]], ...] = (
     ("UpSampling2D", (2, 5, 6, 3), {"size": 2}),
     ("UpSampling2D", (2, 5, 6, 3), {"size": 3, "interpolation": "bilinear"}),
     ("Flatten", (4, 3, 5, 2), {}),
-    ("LSTM", (4, 6, 5), {"units": 4, "return_sequences": True}),
-    ("GRU", (4, 6, 5), {"units": 4, "return_sequences": True, "reset_after": True}),
-    ("GRU", (4, 6, 5), {"units": 4, "return_sequences": True, "reset_after": False}),
-    ("SimpleRNN", (4, 6, 5), {"units": 4, "return_sequences": True}),
-    ("Bidirectional", (4, 6, 5), {"layer": _LSTM}),
+    ("LSTM", (4, 5, 6), {"units": 4, "return_sequences": True}),
+    ("GRU", (4, 5, 6), {"units": 4, "return_sequences": True, "reset_after": True}),
+    ("GRU", (4, 5, 6), {"units": 4, "return_sequences": True, "reset_after": False}),
+    ("SimpleRNN", (4, 5, 6), {"units": 4, "return_sequences": True}),
+    ("Bidirectional", (3, 4, 5), {"layer": _LSTM}),
     ("Rescaling", (3, 5, 6, 4), {"scale": 0.5, "offset": -0.25}),
     ("Normalization", (20, 5), {}),
     ("Embedding", (5, 7), {"input_dim": 11, "output_dim": 6}),
@@ -78,7 +78,7 @@ _WINDOWED = ("Conv2D", "Conv1D", "Conv3D", "DepthwiseConv2D", "SeparableConv2D",
 _LINEAR = (*_WINDOWED, "Dense")
 _NORMS = ("BatchNormalization", "LayerNormalization", "GroupNormalization", "RMSNormalization")
 _MERGES = ("Add", "Subtract", "Multiply", "Average", "Maximum", "Concatenate")
-_RECURRENT = ("LSTM", "GRU", "SimpleRNN", "Bidirectional")
+RECURRENT = ("LSTM", "GRU", "SimpleRNN", "Bidirectional")
 
 
 def planted_layer(number: int, size: str, magnitude: float, seed: int) -> Audited:
@@ -104,7 +104,7 @@ def _sized(kind: str, shape: tuple[int, ...], config: Mapping[str, Any], size: s
     if size == "many":
         return shape
     batch = 1 if size == "one" else 3
-    if kind in _RECURRENT:
+    if kind in RECURRENT:
         return (1, 1 if size == "one" else 3, shape[2])
     taps = config.get("kernel_size", config.get("pool_size", 1))
     valid = config.get("padding", "valid") == "valid" and not kind.startswith("Global")
@@ -395,7 +395,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault("gates of the bias", ("LSTM",), lambda p: _gates(p, (0, 3, 2, 1), "bias"),
           ("gates f and o are exchanged in the bias",)),
     Fault("the other reset", ("GRU",), lambda p: _reset(p), ("reset gate multiplies",)),
-    Fault("no bias", _RECURRENT, lambda p: p.run(
+    Fault("no bias", RECURRENT, lambda p: p.run(
         {name: 0 * array for name, array in p.layer.weights.items() if name.endswith("bias")}), ("bias was dropped",)),
     Fault("no recurrent bias", ("GRU",), lambda p: p.weights(
         bias=p.layer.weights["bias"] * np.array([[1], [0]])) if p.layer.config["reset_after"] else None,

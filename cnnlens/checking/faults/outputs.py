@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -46,12 +46,14 @@ def hypotheses(problem: Problem) -> Iterator[Hypothesis]:
     yield from _clipped(problem)
 
 
-def _stepped(axis: int, step: int, mode: Literal["edge", "wrap", "constant"]) -> Callable[[Array], Array]:
+def _stepped(axis: int, step: int, mode: Any) -> Callable[[Array], Array]:
     def view(y: Array) -> Array:
-        size = y.shape[axis]
+        start = max(-step, 0)
         pads = [(max(step, 0), max(-step, 0)) if place == axis else (0, 0) for place in range(y.ndim)]
         padded: Array = np.pad(y, pads, mode)
-        return np.take(padded, np.arange(size) + max(-step, 0), axis=axis)
+        return padded[
+            tuple(slice(start, start + y.shape[axis]) if place == axis else slice(None) for place in range(y.ndim))
+        ]
 
     return view
 
