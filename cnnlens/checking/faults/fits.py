@@ -200,7 +200,7 @@ def hypotheses(problem: Problem) -> Iterator[Hypothesis]:
 
 
 def channel_factors(
-    problem: Problem, what: str, factors: Array, made: Callable[[Array], Hypothesis], claim: str = ""
+    problem: Problem, what: str, factors: Array, made: Callable[[Array], Hypothesis]
 ) -> Iterator[Hypothesis]:
     """Suggest that a weight, or the results, of the faulty channels are multiplied: by one factor, or each by its own.
 
@@ -223,7 +223,7 @@ def channel_factors(
         full = np.ones(total)
         full[slice(None) if everywhere and isinstance(used, float) else numbers] = used
         where = "" if everywhere else f"{channels(numbers)}: " if what == "outputs" else f"output {channels(numbers)}: "
-        return replace(made(full), text=where + said, narrow=False, cost=cost + choice, claim=claim or what)
+        return replace(made(full), text=where + said, narrow=False, cost=cost + choice, claim=what)
 
     for value, cost in rounded(float(np.median(factors[blamed]))):
         yield suggested(value, times(what, value, whose), cost)
