@@ -166,12 +166,13 @@ def _output(call: Call, weights: Mapping[str, Array], recorded: Blocks, strict: 
 def _nonfinite(found: Audit, odd: int, total: int) -> Audit:
     """What is to be said of outputs that are rightly NaN or infinite: nothing was compared there."""
     if odd == total:
-        reason = f"its output is NaN or infinite everywhere, or float32 overflows on the way ({total:,} numbers)"
+        reason = f"its output is NaN or infinite everywhere, or float32 keeps no digit on the way ({total:,} numbers)"
         return Audit(found.name, found.kind, Verdict.NOT_AUDITED, reason=reason, cause=Cause.NONFINITE)
     if found.explanation:
         return found
     text = (
-        f"{odd:,} of {total:,} outputs are NaN or infinite, or float32 overflows on the way; the others were compared"
+        f"{odd:,} of {total:,} outputs are NaN or infinite, or float32 keeps no digit on the way to them; the others "
+        "were compared"
     )
     return replace(found, explanation=text, cause=Cause.NONFINITE)
 

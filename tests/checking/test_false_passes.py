@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from cnnlens.checking.auditing import audit_recording, audited_inputs
 from cnnlens.checking.evidence import Block
 from cnnlens.checking.noise.case import Case
-from cnnlens.checking.noise.formats import BFLOAT16, FLOAT16, to_format
+from cnnlens.checking.noise.formats import BFLOAT16, FLOAT16, TF32, to_format
 from cnnlens.checking.noise.prediction import Prediction, errors, ratios
 from cnnlens.checking.verdict import audit_blocks
 from cnnlens.network.network import Network
@@ -53,7 +54,9 @@ def test_a_prediction_without_a_number_explains_no_number(
         assert ratios(found, np.full((1, 1), np.inf), 1) == 16
 
 
-FAULTS = {
+Fault = Callable[[Array, np.random.Generator], Array]
+
+FAULTS: dict[str, Fault] = {
     "garbage": lambda y, random: random.normal(size=y.shape) * np.abs(y).max(),
     "zeros": lambda y, random: np.zeros_like(y),
     "reversed channels": lambda y, random: y[..., ::-1],
@@ -137,7 +140,7 @@ def test_a_head_of_one_output_off_by_a_factor_is_no_narrow_arithmetic(factor: fl
 
 
 def test_what_two_arithmetics_and_a_fault_explain_is_said() -> None:
-    texts = []
+    texts: list[str] = []
     for seed in range(60):
         layer = Audited("Dense", (1, 33), seed, units=1)
         texts.append(layer.check(layer.honest * np.float32(1.004), strict=False).explanation)
@@ -329,7 +332,8 @@ def test_a_sum_of_terms_beyond_float32_may_be_anything_that_is_no_number() -> No
 @pytest.mark.parametrize("kind", ["LayerNormalization", "GroupNormalization", "RMSNormalization", "UnitNormalization"])
 def test_squares_beyond_float32_are_said(kind: str) -> None:
     """Numbers of 1e20 have squares that float32 has not: a norm of those is zero or NaN, and rightly so."""
-    layer = Audited(kind, (3, 5, 4, 6), **({"groups": 2} if kind.startswith("Group") else {}))
+    config: dict[str, Any] = {"groups": 2} if kind.startswith("Group") else {}
+    layer = Audited(kind, (3, 5, 4, 6), **config)
     layer.inputs[0][1] *= np.float32(1e21)
     output = layer.honest
     output[1] = np.nan
@@ -338,3 +342,54 @@ def test_squares_beyond_float32_are_said(kind: str) -> None:
     assert "120 of 360 outputs" in found.explanation
     output[2, 1, 2, 3] = np.nan
     assert layer.check(output).verdict == "wrong"
+
+
+# -- what each part of the judgement is for --------------------------------------------------------------------------
+
+
+def test_one_output_of_many_is_enough() -> None:
+    """Beside 20,000 right outputs one is lost in every mean; it is the worst output's own condition that sees it."""
+    layer = Audited("Conv2D", (4, 34, 34, 3), filters=5, kernel_size=3)
+    honest = layer.honest
+    size = float(np.abs(honest).mean())
+    assert not layer.check(honest).verdict.fault
+    output = honest.copy()
+    output[2, 11, 7, 3] += np.float32(size * 2.0**-12)
+    found = layer.check(output)
+    assert found.verdict.fault
+    assert found.worst_position == (2, 3, 11, 7)
+    assert found.channel_bits > 18
+
+
+def test_a_factor_that_every_output_has_is_found_below_the_floor() -> None:
+    """2^-18 is less than the rounding that Winograd's algorithm may leave; that all outputs share it gives it away."""
+    layer = Audited("Conv2D", (4, 20, 18, 32), filters=8, kernel_size=3, use_bias=False)
+    found = layer.check((layer.honest.astype(np.float64) * (1 + 2.0**-18)).astype(np.float32))
+    assert found.verdict.fault
+    assert found.bits > 18.25
+
+
+def test_a_channel_of_noise_is_gross_whatever_the_layer_has() -> None:
+    layer = Audited("Dense", (64, 30), units=512)
+    output = layer.honest.astype(np.float64)
+    output[:, 77] += np.random.default_rng(4).normal(size=64) * np.abs(output[:, 77]).mean() * 2.0**-7
+    found = layer.check(output.astype(np.float32))
+    assert found.bits > 10.5
+    assert found.channel_bits < 10
+    assert (found.verdict, found.worst_channel) == ("wrong", 77)
+
+
+@pytest.mark.parametrize("rounding", ["even", "away", "down"])
+@pytest.mark.parametrize("name", ["TF32", "FLOAT16", "BFLOAT16"])
+def test_formats_round_as_exact_fractions_do(name: str, rounding: Any) -> None:
+    """Held against whole numbers of Python's, which round nothing: each number between two of a format's neighbours."""
+    wanted = {"TF32": TF32, "FLOAT16": FLOAT16, "BFLOAT16": BFLOAT16}[name]
+    step = Fraction(1, 2**wanted.mantissa)
+    for place in range(5):
+        for eighths in range(8):
+            exact = 1 + (place + Fraction(eighths, 8)) * step
+            low = 1 + place * step
+            up = {"even": eighths > 4 or (eighths == 4 and place % 2), "away": eighths >= 4, "down": False}[rounding]
+            for sign in (1, -1):
+                found = to_format(np.array([sign * float(exact)]), wanted, rounding)[0]
+                assert found == sign * float(low + (step if up else 0)), (place, eighths)
