@@ -95,7 +95,7 @@ def test_nan_in_one_channel_is_no_other_channel() -> None:
 # --- too few numbers, and equal rivals -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("factor", [1.001, 1.0001, 1.5])
+@pytest.mark.parametrize("factor", [1.001, 1.003, 1.5])
 @pytest.mark.parametrize("what", ["kernel", "outputs"])
 def test_one_output_names_no_factor(factor: float, what: str) -> None:
     layer = Audited("Dense", (1, 40), units=1)

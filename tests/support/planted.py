@@ -455,6 +455,14 @@ def visible(honest: Array, exact: Array, faulty: Array) -> float:
     return float(np.log2(np.max(rms(apart, axes) / level, initial=1e-300)))
 
 
+def relative(exact: Array, faulty: Array) -> float:
+    """Measure a fault by the size of the channel that has most of it."""
+    exact, axes = np.asarray(exact, np.float64), tuple(range(exact.ndim - 1))
+    with np.errstate(all="ignore"):
+        found = np.sqrt(np.square(faulty - exact).sum(axis=axes) / np.square(exact).sum(axis=axes))
+    return float(np.max(np.nan_to_num(found, nan=0.0, posinf=1e30)))
+
+
 def judged(fault: Fault, audit: Audit) -> str:
     """Judge what an audit says of a fault: ``named``, ``among several``, ``described``, or ``false``."""
     text = audit.explanation

@@ -203,12 +203,11 @@ def _vectors(problem: Problem) -> Iterator[Hypothesis]:
     output = problem.rows(np.asarray(sample.output, np.float64))[:, problem.faulty]
     picked = {name: array[problem.faulty] for name, array in weights.items()}
     gain, shift = picked.get(scale_name or "", np.ones(1)), picked.get("beta", np.zeros(1))
-    usable = np.isfinite(unit) & np.isfinite(output)
-    count = usable.sum(axis=0)
-    slope = np.where(usable, unit * (output - shift), 0.0).sum(axis=0) / np.where(usable, np.square(unit), 0.0).sum(
-        axis=0
-    )
-    above = np.where(usable, output - shift - gain * unit, 0.0).sum(axis=0) / count
+    noise = problem.rows(problem.expected.scale)[:, problem.faulty]
+    usable = np.isfinite(unit) & np.isfinite(output) & (noise > 0)
+    weight, unit, output = (np.where(usable, one, 0.0) for one in (1 / np.square(noise), unit, output))
+    slope = (weight * unit * (output - shift)).sum(axis=0) / (weight * np.square(unit)).sum(axis=0)
+    above = (weight * (output - shift - gain * unit)).sum(axis=0) / weight.sum(axis=0)
     values: dict[str, Array] = {}
     if scale_name is not None:
         values[scale_name] = slope

@@ -237,8 +237,9 @@ class Problem:
 
     @cached_property
     def _repeated(self) -> Array:
-        output = np.asarray(self.sample.output)
-        _, places, counts = np.unique(output, return_inverse=True, return_counts=True)
+        output = np.asarray(self.sample.output, np.float32)
+        near = np.ascontiguousarray(output).view(np.int32) >> 6  # alike to a hundredth of a thousandth
+        _, places, counts = np.unique(near, return_inverse=True, return_counts=True)
         return (output == 0) | (counts[places].reshape(output.shape) > 1)
 
     @cached_property
