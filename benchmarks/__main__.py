@@ -4,7 +4,8 @@ Parts: ``speed`` (whole commands, extraction by the reference, memory), ``applic
 keras.applications), ``checks`` (the same models audited under every backend), ``networks`` (random networks: any alarm
 is false), ``side-by-side`` (three backends together), ``pytorch`` (extraction from native modules, against forward
 hooks and TorchLens), ``conversion`` (keras.applications converted to PyTorch, run where there is no Keras),
-``roundtrip`` (random networks to PyTorch and back, bit for bit), ``diff`` (two models of 100 MB against reading both).
+``roundtrip`` (random networks to PyTorch and back, bit for bit), ``diff`` (two models of 100 MB against reading both),
+``truth`` (planted faults: whether each is seen, and whether what is said of it is true).
 Without a part, ``speed`` and ``applications`` run.
 """
 
@@ -19,9 +20,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from benchmarks import applications, checks, conversion, diff, pytorch, roundtrip, speed
+from benchmarks import applications, checks, conversion, diff, pytorch, roundtrip, speed, truth
 
-PARTS = ("speed", "applications", "checks", "networks", "side-by-side", "pytorch", "conversion", "roundtrip", "diff")
+PARTS = (
+    "speed", "applications", "checks", "networks", "side-by-side", "pytorch", "conversion", "roundtrip", "diff",
+    "truth",
+)  # fmt: skip
 
 
 def main() -> int:
@@ -77,6 +81,10 @@ def main() -> int:
         found["diff"] = [asdict(row) for row in rows]
         found["load"] = os.getloadavg()[0]
         good &= all(row.ratio >= row.goal for row in rows)
+    if options.part == "truth":
+        found["truth"] = truth.run()
+        found["load"] = os.getloadavg()[0]
+        good &= truth.good(found["truth"])
     if options.json is not None:
         options.json.write_text(json.dumps(found, indent=2) + "\n")
     return 0 if good else 1
