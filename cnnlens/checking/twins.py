@@ -210,7 +210,7 @@ def exactly_apart(
         UnsupportedLayerError: the reference cannot compute one of them.
     """
     _, _, first = _inputs(a, inputs, False)
-    other = dict(turned(first)) if turned is not None else _translated(first, (a, b))
+    other = dict(turned(first)) if turned is not None else translated(first, (a, b))
     pairs, reason = _exact((a, b), (first, other))
     if reason:
         raise UnsupportedLayerError(reason)
