@@ -5,7 +5,8 @@ keras.applications), ``checks`` (the same models audited under every backend), `
 is false), ``side-by-side`` (three backends together), ``pytorch`` (extraction from native modules, against forward
 hooks and TorchLens), ``conversion`` (keras.applications converted to PyTorch, run where there is no Keras),
 ``roundtrip`` (random networks to PyTorch and back, bit for bit), ``diff`` (two models of 100 MB against reading both),
-``families`` (torchvision's and timm's models checked, converted to Keras, and held against torch by another program).
+``families`` (torchvision's and timm's models checked, converted to Keras, and held against torch by another program),
+``truth`` (planted faults: whether each is seen, and whether what is said of it is true).
 Without a part, ``speed`` and ``applications`` run.
 """
 
@@ -20,11 +21,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from benchmarks import applications, checks, conversion, diff, families, pytorch, roundtrip, speed
+from benchmarks import applications, checks, conversion, diff, families, pytorch, roundtrip, speed, truth
 
 PARTS = (
     "speed", "applications", "checks", "networks", "side-by-side", "pytorch", "conversion", "roundtrip", "diff",
-    "families",
+    "families", "truth",
 )  # fmt: skip
 
 
@@ -86,6 +87,10 @@ def main() -> int:
         found["diff"] = [asdict(row) for row in rows]
         found["load"] = os.getloadavg()[0]
         good &= all(row.ratio >= row.goal for row in rows)
+    if options.part == "truth":
+        found["truth"] = truth.run()
+        found["load"] = os.getloadavg()[0]
+        good &= truth.good(found["truth"])
     if options.json is not None:
         options.json.write_text(json.dumps(found, indent=2) + "\n")
     return 0 if good else 1

@@ -17,7 +17,7 @@ MAY_IMPORT = {
     "cli": "backend checking cnnlens conversion differing errors inputs layout network opening output plot recording "
     "sample text",
     "conversion": "backend checking differing errors files janitor kinds layout network opening output reference text",
-    "differing": "checking errors inputs layout network opening reference text",
+    "differing": "checking errors inputs kinds layout network opening reference text",
     "checking": "backend errors inputs kinds network opening output recording reference text",
     "recording": "backend errors inputs janitor layout network opening text",
     "testing": "backend errors files janitor layout network",
@@ -25,10 +25,11 @@ MAY_IMPORT = {
     "opening": "errors files janitor network text",
     "files": "errors kinds layout network output reference text",
     "plot": "errors inputs layout network text",
-    "inputs": "errors network text",
-    "reference": "errors kinds network text",
+    "inputs": "errors memory network text",
+    "reference": "errors kinds memory network text",
     "network": "errors kinds layout text",
     "layout": "errors kinds text",
+    "memory": "errors",
     "output": "errors text",
     "errors": "text",
 }

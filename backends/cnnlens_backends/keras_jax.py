@@ -30,7 +30,9 @@ class _Jax(KerasBackend):
             return turned(tensors, moves)
 
         # The transpose stands apart: in one function with it, XLA lays convolutions out for it, at half their speed.
-        function, transpose = jax.jit(pure), jax.jit(turn)
+        # Fused, a layer may compute again what it reads, rounded otherwise than what is recorded of that.
+        alone = {"xla_disable_hlo_passes": "fusion"} if precision == "strict" and target.platform == "cpu" else None
+        function, transpose = jax.jit(pure, compiler_options=alone), jax.jit(turn)
 
         placed: dict[int, tuple[Any, Any]] = {}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cnnlens.checking.auditing import recorded_ref
@@ -94,6 +94,7 @@ def _audit(audit: Audit) -> dict[str, Any]:
         "worst_channel": audit.worst_channel,
         "channel_bits": finite_or_null(audit.channel_bits),
         "worst_position": list(audit.worst_position) or None,
+        "sees": finite_or_null(audit.sees),
         "worst_error": finite_or_null(audit.worst_error),
         "cause": audit.cause,
         "explanation": audit.explanation or None,
@@ -118,12 +119,34 @@ def as_table(check: Check) -> str:
             *columns(rows),
             "",
             "effective bits: of the layer / of its worst channel; float32 has 20 to 24",
+            *_sees(check, shown),
             "",
         ]
     else:
         lines.append("")
     lines += sentences(check)
     return "\n".join([*lines, ""])
+
+
+def _sees(check: Check, runs: Sequence[Run]) -> list[str]:
+    """What an audit of these inputs can see: how small a fault of one channel may be, in the layer that shows least."""
+    rounded = [
+        (audit.sees, row.name)
+        for row in check.rows
+        for run in runs
+        if (audit := row.audits.get(run.label)) is not None
+        and audit.verdict is Verdict.FLOAT32
+        and math.isfinite(audit.sees)
+    ]
+    if not rounded:
+        return []
+    sees, name = max(rounded)
+    digit = 10.0 ** math.floor(math.log10(sees))
+    factor = math.ceil(sees / digit) * digit
+    return [
+        f"one channel's outputs off by a factor of 1 ± {factor:.1g} would have been found in every layer rounded to "
+        f"float32 (least in '{printable(name, 40)}')"
+    ]
 
 
 def _cell(audit: Audit | None) -> str:
@@ -250,10 +273,16 @@ def _twins_sentence(twins: Twins) -> str:
     if not math.isfinite(apart):
         return f"they are not one model: {names} have other shapes, or NaN and infinities at other places"
     where = "where rounding gives at most 2**-40 (9.1e-13)"
+    if twins.moves:
+        where = f"and rounding the weights once more moves them by {twins.moves:.2g}"
     text = f"{names} are {apart:.2g} of their largest value apart in float64, {where}"
-    if apart > LIMIT:
+    if apart > twins.limit:
         return f"they are not one model: {text}; cnnlens diff says why"
-    return f"{'they are one model' if twins.agree else 'the files hold one model, but an audit failed'}: {text}"
+    sampled = next((run for run in twins.checks[0].runs if run.audited < run.inputs), None)
+    some = "" if sampled is None else f"on {_counted(sampled)} inputs "
+    if not twins.agree:
+        return f"{some}the files hold one model, but an audit failed: {text}"
+    return f"{some}they are one model{', to the rounding of its weights' if apart > LIMIT else ''}: {text}"
 
 
 def twins_json(twins: Twins) -> dict[str, Any]:
@@ -263,7 +292,7 @@ def twins_json(twins: Twins) -> dict[str, Any]:
         "could_check": twins.could_check,
         "reason": twins.reason or None,
         "says": _twins_sentence(twins),
-        "limit": LIMIT,
+        "limit": twins.limit,
         "outputs": [
             {
                 "names": list(one.names),
@@ -292,7 +321,7 @@ def why_not(found: Twins) -> str:
         for run in one.runs:
             if one.problem(run) is not None:
                 return f"{run.label}: {sentence(one, run)}"
-    apart = [one for one in found.outputs if one.apart is None or not one.apart <= LIMIT]
+    apart = [one for one in found.outputs if one.apart is None or not one.apart <= found.limit]
     if apart:
         size = "of another shape" if apart[0].apart is None or math.isinf(apart[0].apart) else f"{apart[0].apart:.2g}"
         return f"output '{printable(apart[0].names[0])}' is {size} of its largest value off in float64"

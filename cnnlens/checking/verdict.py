@@ -18,12 +18,11 @@ from numpy.typing import NDArray
 from cnnlens.checking.evidence import Block, Blocks, Evidence
 from cnnlens.checking.finding import Cause, Verdict
 from cnnlens.checking.narrower import all_rounded, has_bits, like_noise, narrower, overflow, small
-from cnnlens.checking.noise.arithmetic import EXACT
 from cnnlens.checking.noise.case import HUGE, wide
 from cnnlens.checking.noise.condition import rounds_once, selects
 from cnnlens.checking.noise.formats import BFLOAT16, FLOAT16, Format
 from cnnlens.checking.noise.nonfinite import channels, nonfinite_weights, strays
-from cnnlens.checking.noise.prediction import floor_of, predict, selected, terms_of
+from cnnlens.checking.noise.prediction import floor_of, overflows, predict, selected, terms_of
 from cnnlens.checking.noise.tally import Tally
 from cnnlens.checking.noise.threads import one_blas_thread
 from cnnlens.errors import CnnlensError, UnsupportedLayerError
@@ -47,6 +46,7 @@ class Audit:
         verdict: Rounding of which format, or a fault.
         bits: Effective bits of the layer against exact arithmetic; infinite where it is bit-equal, NaN if not audited.
         worst_channel: The channel with the fewest bits, None where there is none; ``channel_bits``: its bits.
+        sees: What factor less one on the outputs of any channel would have been found; NaN where nothing is rounded.
         worst_position: Canonical index ``(N, C, *spatial)`` of the worst output; ``worst_error``: its error.
         cause: What it does otherwise; None for rounding.
         explanation: The same in one sentence.
@@ -64,6 +64,7 @@ class Audit:
     explanation: str = ""
     reason: str = ""
     cause: Cause | None = None
+    sees: float = float("nan")
 
 
 def audit(
@@ -136,11 +137,11 @@ def _output(call: Call, weights: Mapping[str, Array], recorded: Blocks, strict: 
     exact = True
     odd = total = 0
     for first, part in recorded.parts():
-        odd += part.output.size - int(np.isfinite(part.output).sum())
         total += part.output.size
         if selects(part.operation) or rounds_once(part.operation, part.args):
             expected = selected(part)
             if np.array_equal(expected, part.output, equal_nan=expected.dtype.kind == "f"):
+                odd += part.output.size - int(np.isfinite(part.output).sum())
                 continue
         prediction = predict(part)
         if prediction.low.shape != part.output.shape:
@@ -149,7 +150,9 @@ def _output(call: Call, weights: Mapping[str, Array], recorded: Blocks, strict: 
             return replace(found, cause=Cause.SHAPE, explanation=f"the output's shape is {shapes}")
         with np.errstate(all="ignore"):
             exact = exact and np.array_equal(prediction.low.astype(np.float32), part.output, equal_nan=True)
-        stray = stray or strays(part, prediction.low, first)
+        excused = overflows(prediction)
+        odd += int((excused | ~np.isfinite(part.output)).sum())
+        stray = stray or strays(part, prediction.low, first, excused)
         tally.add(part, prediction, first)
     if odd and stray is None:
         found = _nonfinite(found, odd, total)
@@ -161,13 +164,16 @@ def _output(call: Call, weights: Mapping[str, Array], recorded: Blocks, strict: 
 
 
 def _nonfinite(found: Audit, odd: int, total: int) -> Audit:
-    """What is to be said of outputs that are NaN or infinite on both sides: nothing was compared there."""
+    """What is to be said of outputs that are rightly NaN or infinite: nothing was compared there."""
     if odd == total:
-        reason = f"its output is NaN or infinite everywhere, as float32's reference is ({total:,} numbers)"
+        reason = f"its output is NaN or infinite everywhere, or float32 keeps no digit on the way ({total:,} numbers)"
         return Audit(found.name, found.kind, Verdict.NOT_AUDITED, reason=reason, cause=Cause.NONFINITE)
     if found.explanation:
         return found
-    text = f"{odd:,} of {total:,} outputs are NaN or infinite, as the reference's are; the others were compared"
+    text = (
+        f"{odd:,} of {total:,} outputs are NaN or infinite, or float32 keeps no digit on the way to them; the others "
+        "were compared"
+    )
     return replace(found, explanation=text, cause=Cause.NONFINITE)
 
 
@@ -183,6 +189,7 @@ def _judged(evidence: Evidence, found: Audit, stray: tuple[str, tuple[int, ...]]
         channel_bits=channel_bits,
         worst_position=case.canonical(tally.position),
         worst_error=tally.error,
+        sees=tally.seen(evidence.floor) if not selects(case.operation) else float("nan"),
     )
     if stray is not None:
         text, position = stray
@@ -205,8 +212,8 @@ def _judged(evidence: Evidence, found: Audit, stray: tuple[str, tuple[int, ...]]
 def _narrow(evidence: Evidence, found: Audit, wanted: Format, strict: bool) -> Audit:
     """The verdict on an output that a narrower arithmetic explains; it must have the bits that this arithmetic has."""
     if not has_bits(evidence.tally, wanted):
-        if not small(evidence, wanted):
-            return _fault(evidence, found)
+        if not small(evidence, wanted) or not any(part.output.any() for _, part in evidence.blocks.parts()):
+            return _fault(evidence, found)  # zeros alone may have any cause
         least = 2.0**wanted.lowest
         text = f"computed in {wanted.name}, which keeps few digits of numbers below {least:.2g}, or none"
         return replace(found, verdict=Verdict.WRONG, cause=Cause.UNDERFLOW, explanation=text)
@@ -240,8 +247,6 @@ def _fault(evidence: Evidence, found: Audit) -> Audit:
     named = cause is not Cause.UNEXPLAINED
     if not named and like_noise(evidence.left, 7.0):
         gross = False
-    if base is not EXACT:
-        text = f"{text}, besides the rounding of {base.name}"
     steps = case.folded[1] if case.folded else 1
     few = evidence.left.few_inputs(min(evidence.floor, 22.0), steps)
     if few:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from cnnlens.checking.auditing import audit_recording, audited_inputs
 from cnnlens.checking.evidence import Block
 from cnnlens.checking.noise.case import Case
-from cnnlens.checking.noise.formats import BFLOAT16, FLOAT16, to_format
+from cnnlens.checking.noise.formats import BFLOAT16, FLOAT16, TF32, to_format
 from cnnlens.checking.noise.prediction import Prediction, errors, ratios
 from cnnlens.checking.verdict import audit_blocks
 from cnnlens.network.network import Network
@@ -31,8 +32,8 @@ PASSES = ("exact", "float32", "tf32", "float16", "bfloat16")
         (1.0, np.inf, np.inf, np.inf),  # an overflow explains no number
         (1.0, np.nan, np.nan, np.inf),
         (np.inf, 2.0, 3.0, np.inf),
-        (np.nan, np.inf, np.inf, np.inf),
-        (-np.inf, np.inf, np.inf, np.inf),
+        (np.nan, np.inf, np.inf, np.nan),  # which kind of no number it is has been asked before
+        (-np.inf, np.inf, np.inf, np.nan),
         (1.0, -np.inf, np.inf, np.inf),
         (np.nan, np.nan, np.nan, np.nan),  # nothing to measure
         (np.inf, 1e39, 1e40, np.nan),  # float32 has no such number
@@ -53,7 +54,9 @@ def test_a_prediction_without_a_number_explains_no_number(
         assert ratios(found, np.full((1, 1), np.inf), 1) == 16
 
 
-FAULTS = {
+Fault = Callable[[Array, np.random.Generator], Array]
+
+FAULTS: dict[str, Fault] = {
     "garbage": lambda y, random: random.normal(size=y.shape) * np.abs(y).max(),
     "zeros": lambda y, random: np.zeros_like(y),
     "reversed channels": lambda y, random: y[..., ::-1],
@@ -137,7 +140,7 @@ def test_a_head_of_one_output_off_by_a_factor_is_no_narrow_arithmetic(factor: fl
 
 
 def test_what_two_arithmetics_and_a_fault_explain_is_said() -> None:
-    texts = []
+    texts: list[str] = []
     for seed in range(60):
         layer = Audited("Dense", (1, 33), seed, units=1)
         texts.append(layer.check(layer.honest * np.float32(1.004), strict=False).explanation)
@@ -265,3 +268,128 @@ def test_what_overflowed_in_part_is_said() -> None:
     found = layer.check(layer.honest)
     assert found.verdict in ("exact", "float32")
     assert found.explanation.startswith("3 of 12 outputs are NaN or infinite")
+
+
+# -- what can be seen ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("examples", [1, 3, 17])
+@pytest.mark.parametrize(
+    ("kind", "shape", "config"),
+    [
+        ("Dense", (1664,), {"units": 90, "activation": "softmax"}),
+        ("Dense", (40,), {"units": 7}),
+        ("Conv2D", (9, 8, 5), {"filters": 6, "kernel_size": 3, "activation": "relu"}),
+        ("BatchNormalization", (6, 5, 7), {}),
+        ("AveragePooling2D", (6, 8, 3), {"pool_size": 2, "strides": 2}),
+    ],
+)
+def test_what_an_audit_says_it_would_have_seen_it_sees(
+    kind: str, shape: tuple[int, ...], config: dict[str, Any], examples: int
+) -> None:
+    layer = Audited(kind, (examples, *shape), **config)
+    honest = layer.honest
+    sees = layer.check(honest).sees
+    assert 0 < sees < 0.1
+    for channel in range(honest.shape[-1]):
+        for sign in (1, -1):
+            output = honest.astype(np.float64)
+            output[..., channel] *= 1 + sign * sees
+            assert layer.check(output.astype(np.float32)).verdict.fault, (channel, sign, sees)
+
+
+def test_a_column_of_a_large_softmax_is_seen_beside_the_others() -> None:
+    """Alone, 1.0001 of small logits is within the floor of a sum of 1,664 terms; a thousand columns say it is not."""
+    layer = Audited("Dense", (1, 1664), units=1000, activation="softmax")
+    layer.weights["kernel"] *= np.float32(0.3)
+    layer.weights["bias"] *= np.float32(0.01)
+    for channel in range(0, 1000, 50):
+        honest = layer.honest
+        honest[0, channel] *= np.float32(1 + 2.0**-18.2)
+        assert layer.check(honest).worst_channel == channel
+        assert layer.check(honest).verdict.fault
+    assert not layer.check(layer.honest).verdict.fault
+
+
+def test_a_sum_of_terms_beyond_float32_may_be_anything_that_is_no_number() -> None:
+    """3e38 - 3e38 + 3e38 is infinite or NaN in one order and finite in another; a number must still be right."""
+    layer = Audited("Dense", (2, 6), units=4, use_bias=False)
+    layer.inputs = [np.full((2, 6), 3e38, np.float32)]
+    layer.inputs[0][1] = 1.5
+    layer.weights["kernel"] = np.sign(layer.weights["kernel"]) * np.float32(2)
+    honest = layer.honest
+    for odd in (np.inf, -np.inf, np.nan):
+        output = honest.copy()
+        output[0] = odd
+        assert not layer.check(output).verdict.fault
+        output[1, 2] = odd
+        assert layer.check(output).verdict == "wrong"
+    output = honest.copy()
+    output[1, 0] *= np.float32(1.01)
+    assert layer.check(output).verdict.fault
+
+
+@pytest.mark.parametrize("kind", ["LayerNormalization", "GroupNormalization", "RMSNormalization", "UnitNormalization"])
+def test_squares_beyond_float32_are_said(kind: str) -> None:
+    """Numbers of 1e20 have squares that float32 has not: a norm of those is zero or NaN, and rightly so."""
+    config: dict[str, Any] = {"groups": 2} if kind.startswith("Group") else {}
+    layer = Audited(kind, (3, 5, 4, 6), **config)
+    layer.inputs[0][1] *= np.float32(1e21)
+    output = layer.honest
+    output[1] = np.nan
+    found = layer.check(output)
+    assert found.verdict == "float32", found
+    assert "120 of 360 outputs" in found.explanation
+    output[2, 1, 2, 3] = np.nan
+    assert layer.check(output).verdict == "wrong"
+
+
+# -- what each part of the judgement is for --------------------------------------------------------------------------
+
+
+def test_one_output_of_many_is_enough() -> None:
+    """Beside 20,000 right outputs one is lost in every mean; it is the worst output's own condition that sees it."""
+    layer = Audited("Conv2D", (4, 34, 34, 3), filters=5, kernel_size=3)
+    honest = layer.honest
+    size = float(np.abs(honest).mean())
+    assert not layer.check(honest).verdict.fault
+    output = honest.copy()
+    output[2, 11, 7, 3] += np.float32(size * 2.0**-12)
+    found = layer.check(output)
+    assert found.verdict.fault
+    assert found.worst_position == (2, 3, 11, 7)
+    assert found.channel_bits > 18
+
+
+def test_a_factor_that_every_output_has_is_found_below_the_floor() -> None:
+    """2^-18 is less than the rounding that Winograd's algorithm may leave; that all outputs share it gives it away."""
+    layer = Audited("Conv2D", (4, 20, 18, 32), filters=8, kernel_size=3, use_bias=False)
+    found = layer.check((layer.honest.astype(np.float64) * (1 + 2.0**-18)).astype(np.float32))
+    assert found.verdict.fault
+    assert found.bits > 18.25
+
+
+def test_a_channel_of_noise_is_gross_whatever_the_layer_has() -> None:
+    layer = Audited("Dense", (64, 30), units=512)
+    output = layer.honest.astype(np.float64)
+    output[:, 77] += np.random.default_rng(4).normal(size=64) * np.abs(output[:, 77]).mean() * 2.0**-7
+    found = layer.check(output.astype(np.float32))
+    assert found.bits > 10.5
+    assert found.channel_bits < 10
+    assert (found.verdict, found.worst_channel) == ("wrong", 77)
+
+
+@pytest.mark.parametrize("rounding", ["even", "away", "down"])
+@pytest.mark.parametrize("name", ["TF32", "FLOAT16", "BFLOAT16"])
+def test_formats_round_as_exact_fractions_do(name: str, rounding: Any) -> None:
+    """Held against whole numbers of Python's, which round nothing: each number between two of a format's neighbours."""
+    wanted = {"TF32": TF32, "FLOAT16": FLOAT16, "BFLOAT16": BFLOAT16}[name]
+    step = Fraction(1, 2**wanted.mantissa)
+    for place in range(5):
+        for eighths in range(8):
+            exact = 1 + (place + Fraction(eighths, 8)) * step
+            low = 1 + place * step
+            up = {"even": eighths > 4 or (eighths == 4 and place % 2), "away": eighths >= 4, "down": False}[rounding]
+            for sign in (1, -1):
+                found = to_format(np.array([sign * float(exact)]), wanted, rounding)[0]
+                assert found == sign * float(low + (step if up else 0)), (place, eighths)

@@ -8,7 +8,6 @@ in float32) have their own term.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
@@ -16,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnlens.checking.noise.case import Picked, arrays_of, map_arrays
+from cnnlens.checking.noise.formulas import ANYTHING, NORMS, fast_variance, flushed_squares, positions, without_square
 from cnnlens.checking.noise.propagation import inner_loss, propagate
 from cnnlens.checking.noise.recurrence import step_by_step
 from cnnlens.checking.noise.summation import rounded_alike
@@ -35,6 +35,7 @@ __all__ = ["bilinear", "rounds_once", "scale_of", "selects"]
 
 Array = NDArray[Any]
 
+_ROOTS = ("Norm", "Std")  # of sums of squares
 _STEP = 2.0**-24
 _DRAWS = 6
 
@@ -106,11 +107,15 @@ def scale_of(
 
         total += np.square(rounded_alike(reduce, cast("Array", first), y))
     if isinstance(operation, LayerNormalization | GroupNormalization):
-        total += np.square(_fast_variance(operation, weights, cast("Array", args[0])))
+        total += np.square(fast_variance(operation, weights, cast("Array", first)))
+    if isinstance(operation, NORMS):
+        total[without_square(operation, cast("Array", first))] = ANYTHING**2
     if isinstance(operation, Resizing | UpSampling) or kind == "Resize":
-        total += _positions(y, first=2 if getattr(operation, "channels_first", False) else 1)
+        total += positions(cast("Array", first), y, 2 if getattr(operation, "channels_first", False) else 1)
     if isinstance(operation, Interpolation):
-        total += _positions(y, first=2, count=operation.rank)
+        total += positions(cast("Array", first), y, 2, operation.rank)
+    if operation.kind in _ROOTS:
+        total += np.square(flushed_squares(cast("Array", first), y))
     if isinstance(operation, ModelOperation):
         total *= len(operation.network.calls)
     if isinstance(operation, AtenOperation):
@@ -179,55 +184,3 @@ def _at_random(
 def _squared_change(moved: Any, y: Array) -> Array:
     change = np.asarray((np.asarray(moved) - y) / _STEP)
     return np.square(np.nan_to_num(change, copy=False, nan=0.0, posinf=0.0, neginf=0.0))
-
-
-def _fast_variance(operation: LayerNormalization | GroupNormalization, weights: Mapping[str, Array], x: Array) -> Array:
-    """What the usual formulas lose beside a large mean, as it shows in the output: the variance as
-    ``mean(x^2) - mean(x)^2`` (JAX computes it so), and the result as ``x * inv + (beta - mean * inv)``."""
-    axis = -1
-    if isinstance(operation, LayerNormalization):
-        grouped = x
-        axes = tuple(normalise_axis(each, x.ndim) for each in operation.axes)
-    else:
-        axis = normalise_axis(operation.axis, x.ndim)
-        groups = x.shape[axis] if operation.groups == -1 else operation.groups
-        grouped = x.reshape(*x.shape[:axis], groups, -1, *x.shape[axis + 1 :])
-        axes = tuple(place for place in range(1, grouped.ndim) if place != axis)
-
-    def mean_of(values: Array) -> Array:
-        return values.mean(axis=axes, keepdims=True)
-
-    def spread_out(values: Array) -> Array:
-        """One number a group, as it stands beside each of its values."""
-        return np.broadcast_to(values, grouped.shape).reshape(x.shape)
-
-    mean, variance, square = mean_of(grouped), grouped.var(axis=axes, keepdims=True), np.square(grouped)
-    alike = rounded_alike(mean_of, grouped, mean)
-    of_variance = np.square(mean) + 2 * np.abs(mean) * alike + rounded_alike(mean_of, square, mean_of(square))
-    # What is lost of the variance may be most of it.
-    total = variance + operation.epsilon
-    least = np.maximum(total - 4 * _STEP * of_variance, total * 2.0**-8)
-    silent = {name: np.zeros_like(array) if name == "beta" else array for name, array in weights.items()}
-    lost = spread_out(of_variance / np.sqrt(total * least)) * operation(silent, x)
-    # Keras computes x * inv + (beta - mean * inv): where the mean is large beside the deviation, both products are
-    # large, and their roundings stay when they cancel.
-    scaled = axes if isinstance(operation, LayerNormalization) else (axis,)
-    gamma = weights.get("gamma", np.ones(()))
-    sizes = [x.shape[place] if place in scaled else 1 for place in range(x.ndim)]
-    factor = gamma.reshape(sizes) if gamma.size == math.prod(sizes) else np.abs(gamma).max(initial=1.0)
-    offset = factor * spread_out((np.abs(mean) + alike) / np.sqrt(least))
-    return np.sqrt(np.square(lost) + np.square(offset))
-
-
-def _positions(y: Array, first: int, count: int = 2) -> Array:
-    """Sampling positions in float32 are off by a part of the position: the slope along each axis times the place."""
-    total = np.zeros_like(y)
-    for axis in range(first, first + count):
-        if axis >= y.ndim or y.shape[axis] < 2:
-            continue
-        shape = [1] * y.ndim
-        shape[axis] = -1
-        slope: Any = np.gradient(y, axis=axis)
-        place = np.arange(y.shape[axis], dtype=np.float64).reshape(shape)
-        total += np.square(slope * place)
-    return total

@@ -18,12 +18,25 @@ from cnnlens.checking.noise.linear import fan_in, product, winograd
 from cnnlens.checking.noise.propagation import inner_loss, propagate
 from cnnlens.reference.operation import LinearOperation
 
-__all__ = ["FLOOR", "Prediction", "errors", "floor_of", "predict", "ratios", "selected", "spread_of", "terms_of"]
+__all__ = [
+    "FLOOR",
+    "Prediction",
+    "errors",
+    "floor_of",
+    "overflows",
+    "predict",
+    "ratios",
+    "selected",
+    "spread_of",
+    "terms_of",
+]
 
 # Sums of squares below this times 2^20 are lost where float32 flushes its subnormal numbers to zero.
 _TINY = 2.0**-126
 # What may have rounded to infinity in float32.
 _LAST = 3.4028234663852886e38 * (1 - 2.0**-16)
+# Terms of this size may overflow on the way: in a sum of them, or in a Winograd transform, which adds up to nine.
+_NEARLY = 2.0**124
 # What Winograd's algorithm may cost below the floor of a plain sum: F(4 x 4, 3 x 3) over 512 channels has 18.1 bits.
 _WINOGRAD = 1.75
 # For layers that are no matrix product: half the width of the band of float32 before a narrow result is rounded.
@@ -123,14 +136,21 @@ def errors(case: Case, prediction: Prediction) -> Array:
             error = np.asarray(np.maximum(output - high, 0) + np.minimum(output - low, 0))
         odd = ~(np.isfinite(error) & np.isfinite(low) & np.isfinite(high))
         if odd.any():
-            error[odd] = _odd(output[odd], low[odd], high[odd])
+            error[odd] = _odd(output[odd], low[odd], high[odd], overflows(prediction)[odd])
     return error
 
 
-def _odd(output: Array, low: Array, high: Array) -> Array:
+def overflows(prediction: Prediction) -> Array:
+    """Find outputs whose terms are as large as float32's last number: an honest sum of those may be infinite whatever
+    it comes to, or NaN, where infinities of both signs meet."""
+    return prediction.scale >= _NEARLY
+
+
+def _odd(output: Array, low: Array, high: Array, overflowing: Array) -> Array:
     """The errors where not all are finite. A sum at the end of a format's range may honestly be the last number or
     infinite: one bound is finite then. What is infinite on one side may be just above float32's range on the other."""
-    same = np.isnan(output) & np.isnan(low) & np.isnan(high)
+    none = ~np.isfinite(output)  # which kind of no number is the affair of ``strays``
+    same = none & ((~np.isfinite(low) & ~np.isfinite(high)) | overflowing)
     for sign in (1, -1):
         above = (sign * low > _LAST) & (sign * high > _LAST)
         same |= (sign * output == np.inf) & above

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cnnlens.checking.noise.summation import rounded_alike
 from cnnlens.kinds import ACTIVATIONS
 from cnnlens.reference.arithmetic.functions import Activation
 
@@ -101,10 +102,18 @@ def _whole(activation: Activation, z: Array, spread: Array) -> tuple[Array, Arra
         top = z.max(axis=axis, keepdims=True)
         own = np.square(spread) + np.square(z - top)
         share = y if activation.name == "softmax" else np.exp(y)
-        mixed = (np.square(share) * own).sum(axis=axis, keepdims=True)
+        terms = np.exp(z - top)
+
+        def summed(x: Array) -> Array:
+            return x.sum(axis=axis, keepdims=True)
+
+        alike = np.square(rounded_alike(summed, terms, summed(terms)) / summed(terms))
+        # An element's own part is (1 - y_i) dz_i: next to nothing where it has nearly all of the sum.
+        parts = np.square(share) * own
+        moved = np.square(1 - share) * own + np.maximum(summed(parts) - parts, 0) + alike
         if activation.name == "softmax":
-            return y, np.abs(y) * np.sqrt(own + mixed + 1)
-        return y, np.sqrt(own + mixed + np.square(y) + 1)
+            return y, np.abs(y) * np.sqrt(moved + 1)
+        return y, np.sqrt(moved + np.square(y) + 1)
     generator = np.random.default_rng(0)
     total = np.square(y)
     draws = 8

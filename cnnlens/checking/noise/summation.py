@@ -23,6 +23,7 @@ Array = NDArray[Any]
 MANY = 32
 _BINADES = 7  # a sum on 16 lanes in 4 blocks has 1/64 of the whole in each
 _MOST = 12  # binades in which results are told apart; the sums of smaller ones are taken to be rounded at worst
+_CHANCE = 12**-0.5  # the deviation of rounding to a step
 _MARGIN = 2.0
 
 
@@ -41,8 +42,7 @@ def rounded_alike(reduce: Callable[[Array], Any], x: Array, y: Array) -> Array |
     signs = np.random.default_rng(5).integers(0, 2, x.shape, np.int8) * 2.0 - 1.0
     total = np.abs(np.asarray(reduce(np.ones_like(x))))
     steps_of_walk: Array = np.square(np.asarray(reduce(signs))) / np.maximum(np.square(total), 1e-300)
-    walk = float(steps_of_walk.mean())
-    terms = max(1 / max(walk, 1e-300), x.size / y.size)
+    terms = max(1 / max(float(steps_of_walk.mean()), 1e-300), x.size / y.size)
     if terms < MANY:
         return 0.0
     factor = terms / np.maximum(total, 1e-300)  # from a result to the sum of its terms
@@ -58,7 +58,8 @@ def rounded_alike(reduce: Callable[[Array], Any], x: Array, y: Array) -> Array |
     biases = {step: np.abs(np.asarray(reduce(_off(x, step - 24)))) for step in steps}
     for one in used:
         bias = np.max([biases[int(one) - below] for below in range(_BINADES)], axis=0)
-        found = np.where(binade == one, bias, found)
+        walk = np.ldexp(_CHANCE * terms**0.5, int(one) - 24) / factor  # the floor has room for what chance leaves
+        found = np.where(binade == one, np.maximum(bias - walk, 0), found)
     return found * (_MARGIN * 2.0**20)
 
 

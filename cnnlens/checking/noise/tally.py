@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from cnnlens.checking.noise.case import Case
 from cnnlens.checking.noise.prediction import Prediction, errors, ratios
+from cnnlens.reference.keras.dense import Dense
 
 __all__ = ["Tally", "bits"]
 
@@ -25,6 +26,9 @@ _VISIBLE = 2.0**-20.5
 # The same for sums of many terms, as bits of a sum of one: where a map is all but constant, every output of a channel
 # has the same rounding error, which grows with the root of the terms (seen: 2^-20.4 at 960 terms, one channel in 160).
 _VISIBLE_SUMS = 24.5
+
+_OVER = 1.1  # what noise may take from a fault at the limit
+_COLUMNS = 32  # so many columns say how large the rounding of one is
 
 
 def bits(squares: Any, count: Any) -> Any:
@@ -41,6 +45,7 @@ class Tally:
         count, squares, along, size: A channel each: outputs, squared errors, errors times outputs, squared outputs
             (errors and outputs in units of the noise's scale); ``missed``: outputs that are a number on one side alone.
         worst: The largest ratio; ``position``: its index in the recorded (folded) output; ``error``: its error.
+        alike: Whether channels are columns of one matrix product.
         examples: Squared errors and outputs of each example of the batch, where examples are computed one by one.
     """
 
@@ -53,6 +58,7 @@ class Tally:
     worst: float = 0.0
     error: float = 0.0
     position: tuple[int, ...] = ()
+    alike: bool = False
     examples: dict[int, tuple[float, float]] = field(default_factory=lambda: dict[int, tuple[float, float]]())
 
     def add(self, case: Case, prediction: Prediction, first: int = 0) -> None:
@@ -63,6 +69,7 @@ class Tally:
         counted = ~np.isnan(ratio) & ((output != 0) | (prediction.low != 0) | (prediction.high != 0))
         ratio[~counted] = 0
         axis = case.channel(error)
+        self.alike = isinstance(case.operation, Dense)
         others = tuple(place for place in range(error.ndim) if place != axis)
         with np.errstate(all="ignore"):
             relative = np.asarray(np.clip(np.where(counted, output / prediction.scale, 0.0), -1e6, 1e6))
@@ -134,6 +141,26 @@ class Tally:
         allowance = spread + 2.2 / np.sqrt(np.maximum(self.count, 1))
         return self.channel_bits < floor - allowance
 
+    def alone(self) -> Array:
+        """Find columns of a matrix product whose errors are many times those of all others: the columns are computed
+        alike, so that a thousand of them say how large the rounding of one is, better than any floor."""
+        used = self.count > 0
+        if not self.alike or used.sum() < _COLUMNS:
+            return np.zeros(self.count.shape, np.bool_)
+        middle = min(float(np.median(self.channel_bits[used])), 24.0)
+        return used & (self.channel_bits < middle - 3.0 - 1.4 / np.sqrt(np.maximum(self.count, 1)))
+
+    def seen(self, floor: float) -> float:
+        """Compute what factor less one on the outputs of one channel would have been found, whichever channel it is."""
+        used = (self.count > 0) & (self.size > 0)
+        if not used.any():
+            return float("nan")
+        least = np.full(self.count.shape, floor - 1) - 2.2 / np.sqrt(np.maximum(self.count, 1))
+        if self.alike and used.sum() >= _COLUMNS:
+            middle = min(float(np.median(self.channel_bits[used])), 24.0)
+            least = np.maximum(least, middle - 3.0 - 1.4 / np.sqrt(np.maximum(self.count, 1)))
+        return float((_OVER * 2.0 ** -least[used] / self._size[used]).max())
+
     def systematic(self, least: float) -> Array:
         """Find channels off by a factor that is no chance and above ``least``."""
         slope, sure = self.slopes
@@ -166,9 +193,10 @@ class Tally:
 
     def faulty(self, floor: float) -> Array:
         """Find channels that are not rounding of a format with at least ``floor`` bits."""
-        return self.below(floor) | self.systematic(2.0 ** -(min(floor, 19.0)))
+        return self.below(floor) | self.alone() | self.systematic(2.0 ** -(min(floor, 19.0)))
 
     def clean(self, floor: float) -> bool:
         """Tell whether layer, channels and worst output are rounding."""
         worst = -np.log2(self.worst) if self.worst else np.inf
-        return bool(self.bits >= floor and worst >= floor - 4.5 and not self.faulty(floor).any())
+        least = floor - 2.2 / max(float(self.count.sum()), 1.0) ** 0.5  # a few outputs may have bad luck together
+        return bool(self.bits >= least and worst >= floor - 4.5 and not self.faulty(floor).any())

@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from cnnlens import layout
 from cnnlens.errors import CnnlensError, UnsupportedLayerError
 from cnnlens.files.keras.graph import Graph, GraphError, LayerSpec, NodeSpec, layer_spec, read_graph
 from cnnlens.files.keras.kinds import guess_kind
 from cnnlens.files.keras.operations import WeightFile, make_operation, refusing, unpacker, version_tuple
 from cnnlens.files.keras.weights import TRANSPARENT, geometry_of, owners, weight_of
+from cnnlens.files.limits import items_at_most
 from cnnlens.kinds import layer_kind
 from cnnlens.layout import Geometry
 from cnnlens.network.flatten_orders import DIFFERENT_ORDERS, FlattenOrders, lost_order, reads_features
@@ -41,7 +43,7 @@ def keras_network(file: WeightFile) -> Network:
     problem = "the model's class is its author's own, and the file does not say how its layers are connected"
     if file.config is not None:
         try:
-            graph = read_graph(file.config)
+            graph = read_graph(file.config, items_at_most(file.size))
         except (GraphError, RecursionError) as error:
             reason = "its models are nested too deeply" if isinstance(error, RecursionError) else str(error)
             problem = f"the model's config describes no graph that can be followed: {reason}"
@@ -118,6 +120,10 @@ class _Builder:
         self.unordered: dict[tuple[str, ...], str] = {}  # layers that see such features
         self.laid: set[str] = set()  # calls whose maps have their channels where their layout says
         self.axes = self._channel_axes()
+        self.below: dict[tuple[str, ...], list[tuple[str, ...]]] = {}  # by path, those of the arrays inside it
+        for path in file.weights:
+            for length in range(1, len(path)):
+                self.below.setdefault(path[:length], []).append(path)
 
     def network(self) -> Network:
         flatten_of: dict[tuple[str, ...], tuple[int, ...] | None] = {}
@@ -208,13 +214,19 @@ class _Builder:
                 )
         # A wrapped model, and the parts of layers such as MultiHeadAttention, are known to the file alone.
         known = {owner.path for _, owner in owners(spec)}
-        for other, arrays in self.file.weights.items():
-            if other[: len(path)] == path and other not in known and len(other) > len(path):
+        for other in self.below.get(path, ()):
+            if other not in known:
+                arrays = self.file.weights[other]
                 inside = [part for part in other[len(path) :] if part not in TRANSPARENT] or list(other[len(path) :])
                 for role, array in arrays.items():
                     name = "/".join((*inside, role))
-                    kind = guess_kind(other, {n: a.shape for n, a in arrays.items()})
-                    yield name, self._weight(name, kind, role, array, Geometry(), {}, other[len(path) :])
+                    if layout.resolve_kind(spec.class_name) == "MultiHeadAttention":
+                        # Its projections have lines of their own in the table, by attribute.
+                        known_as = spec.class_name, name, geometry_of(spec.config, None)
+                    else:
+                        kind = guess_kind(other, {n: a.shape for n, a in arrays.items()})
+                        known_as = kind, role, Geometry()
+                    yield name, self._weight(name, *known_as[:2], array, known_as[2], {}, other[len(path) :])
 
     def _weight(
         self,
