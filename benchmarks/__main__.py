@@ -5,6 +5,7 @@ keras.applications), ``checks`` (the same models audited under every backend), `
 is false), ``side-by-side`` (three backends together), ``pytorch`` (extraction from native modules, against forward
 hooks and TorchLens), ``conversion`` (keras.applications converted to PyTorch, run where there is no Keras),
 ``roundtrip`` (random networks to PyTorch and back, bit for bit), ``diff`` (two models of 100 MB against reading both),
+``families`` (torchvision's and timm's models checked, converted to Keras, and held against torch by another program),
 ``truth`` (planted faults: whether each is seen, and whether what is said of it is true).
 Without a part, ``speed`` and ``applications`` run.
 """
@@ -20,11 +21,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from benchmarks import applications, checks, conversion, diff, pytorch, roundtrip, speed, truth
+from benchmarks import applications, checks, conversion, diff, families, pytorch, roundtrip, speed, truth
 
 PARTS = (
     "speed", "applications", "checks", "networks", "side-by-side", "pytorch", "conversion", "roundtrip", "diff",
-    "truth",
+    "families", "truth",
 )  # fmt: skip
 
 
@@ -34,14 +35,15 @@ def main() -> int:
         prog="python -m benchmarks", description=__doc__.splitlines()[0] if __doc__ else None
     )
     parser.add_argument("part", nargs="?", choices=PARTS)
-    parser.add_argument("names", nargs="*", metavar="NAME", help="which applications")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="which applications or families")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
     options = parser.parse_args()
     found: dict[str, Any] = {"machine": machine()}
     good = True
-    unknown = [name for name in options.names if name not in applications.NAMES]
+    known = families.NAMES if options.part == "families" else applications.NAMES
+    unknown = [name for name in options.names if name not in known]
     if unknown:
-        parser.error(f"no application {unknown[0]}; there are {', '.join(applications.NAMES)}")
+        parser.error(f"no model {unknown[0]}; there are {', '.join(known)}")
     if options.part in (None, "speed"):
         rows = speed.run()
         found["speed"] = [asdict(row) for row in rows]
@@ -74,6 +76,10 @@ def main() -> int:
     if options.part == "roundtrip":
         found["roundtrip"] = roundtrip.run()
         good &= not found["roundtrip"]["failures"]
+    if options.part == "families":
+        found["families"] = families.run(options.names or families.NAMES, options.json)
+        good &= all(families.good(row) for row in found["families"].values())
+        found["load"] = os.getloadavg()[0]
     if options.part == "diff":
         rows = diff.run()
         for row in rows:
@@ -93,7 +99,8 @@ def main() -> int:
 def machine() -> dict[str, Any]:
     """What the figures were measured on."""
     versions = {}
-    for name in ("numpy", "keras", "tensorflow_cpu", "tensorflow", "jax", "torch", "torchlens", "matplotlib"):
+    names = "numpy keras tensorflow_cpu tensorflow jax torch torchvision timm torchlens matplotlib"
+    for name in names.split():
         try:
             versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:

@@ -3,7 +3,7 @@
 ``python -m benchmarks families`` needs torchvision and timm. A family runs in a process of its own with a time limit:
 ``check`` of the live module under torch, ``convert`` to Keras; then ``peers/torch_families.py``, which knows nothing of
 cnnlens, loads the Keras file and compares it with torch in float64 on other images. Random weights, batch norms
-perturbed.
+perturbed. ``floors``: the time of a conversion in units of what its backend alone takes to start, load and compile.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmarks.peers.torch_families import SIZES
 
-RESULTS = Path(__file__).parent / "results" / "families-cpu.json"
+NAMES = tuple(SIZES)
 PEER = Path(__file__).parent / "peers" / "torch_families.py"
 TIMEOUT = 900.0
 _FINE = ("exact", "float32", "not audited")
@@ -30,6 +31,7 @@ def child(name: str, folder: Path) -> dict[str, Any]:
     """Check and convert one family; what either said, and how long it took."""
     import cnnlens
     from benchmarks.peers.torch_families import images, made
+    from cnnlens.backend.worker import close_all
 
     module, example = made(name), images(name, 2, 1)
     row: dict[str, Any] = {"size": SIZES[name], "parameters": sum(one.numel() for one in module.parameters())}
@@ -55,13 +57,23 @@ def child(name: str, folder: Path) -> dict[str, Any]:
     except cnnlens.CnnlensError as error:
         row["check"] = {"agrees": False, "says": [str(error)]}
     row["check"]["seconds"] = round(time.perf_counter() - start, 1)
+    close_all()
     start = time.perf_counter()
     try:
-        made_ = cnnlens.convert(module, "keras", folder / "model.keras", example=example)
-        row["convert"] = {"layers": len(made_.result.layers), "arrays": made_.arrays, "notes": list(made_.notes)}
+        result = cnnlens.convert(module, "keras", folder / "model.keras", example=example)
     except cnnlens.CnnlensError as error:
-        row["convert"] = {"says": str(error)}
-    row["convert"]["seconds"] = round(time.perf_counter() - start, 1)
+        row["convert"] = {"says": str(error), "seconds": round(time.perf_counter() - start, 1)}
+        return row
+    seconds = time.perf_counter() - start
+    least = floor(result.result)
+    row["convert"] = {
+        "layers": len(result.result.layers),
+        "arrays": result.arrays,
+        "notes": list(result.notes),
+        "seconds": round(seconds, 1),
+        "floor_seconds": round(least, 1),
+        "floors": round(seconds / least, 2),
+    }
     return row
 
 
@@ -86,28 +98,47 @@ def good(row: dict[str, Any]) -> bool:
     return row.get("check", {}).get("agrees", False) and peer.get("keras", 1.0) <= max(LIMIT, 4 * peer.get("torch", 0))
 
 
-def run(names: list[str] | None = None, results: Path | None = RESULTS) -> dict[str, dict[str, Any]]:
-    """Every family, one at a time; a line each as it comes, kept in ``results`` as it goes."""
+def run(names: Sequence[str] = NAMES, kept: Path | None = None) -> dict[str, dict[str, Any]]:
+    """Every family, one at a time; a line each as it comes.
+
+    Args:
+        kept: A file of figures as ``--json`` writes it: the families in it that are not run now are handed on.
+    """
+    before: dict[str, Any] = json.loads(kept.read_text())["families"] if kept is not None and kept.exists() else {}
     found: dict[str, dict[str, Any]] = {}
-    for name in names or SIZES:
+    for name in names:
         with tempfile.TemporaryDirectory(prefix="cnnlens-bench-") as folder:
             row = _python(["-m", "benchmarks.families", name, folder], TIMEOUT)
             path = Path(folder) / "model.keras"
             if path.exists():
                 row["peer"] = _python([str(PEER), name, str(path)], TIMEOUT, KERAS_BACKEND="jax", PYTHONPATH="")
+        row["load"] = round(os.getloadavg()[0], 1)  # of this machine: other work beside it makes every time longer
         found[name] = row
         check, convert, peer = row.get("check", {}), row.get("convert", {}), row.get("peer", {})
         said = row.get("says") or convert.get("says") or "; ".join(check.get("says", [])) or peer.get("says", "")
         far = f"Keras {peer['keras']:.1e}, torch {peer['torch']:.1e} from float64" if "keras" in peer else ""
         print(
             f"{name:30} {'ok' if good(row) else 'NOT'}  check {check.get('seconds')} s, {len(check.get('alarms', []))} "
-            f"alarms; convert {convert.get('seconds')} s; {far} {said[:300]}", flush=True,
-        )  # fmt: skip
-        if results is not None:
-            kept = json.loads(results.read_text()) if results.exists() else {}
-            kept.update(found)
-            results.write_text(json.dumps({one: kept[one] for one in SIZES if one in kept}, indent=2) + "\n")
-    return found
+            f"alarms; convert {convert.get('seconds')} s, {convert.get('floors', '-')} floors; {far} {said[:300]}",
+            flush=True,
+        )
+    both = {**before, **found}
+    return {name: both[name] for name in NAMES if name in both}
+
+
+def floor(network: Any) -> float:
+    """Seconds that a backend of Keras alone takes to start, load the converted network and run it once."""
+    from cnnlens.backend.options import RunOptions
+    from cnnlens.backend.worker import close_all
+    from cnnlens.inputs.drawn import default_inputs
+    from cnnlens.inputs.stream import CanonicalStream
+    from cnnlens.recording.recorder import record_network
+
+    inputs = CanonicalStream(default_inputs(network), "what the conversion is proved on")
+    close_all()  # nothing is warm
+    start = time.perf_counter()
+    record_network(network, inputs, RunOptions(precision="strict"), backend="keras-jax")
+    return time.perf_counter() - start
 
 
 if __name__ == "__main__":

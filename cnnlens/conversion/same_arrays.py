@@ -40,7 +40,7 @@ def in_torch(network: Network, program: Program, result: Network) -> int:
         array = program.state[key]
         # An array that no operation reads is not in the exported graph, and has nothing to be compared with.
         if key in held:
-            _same(array, held[key], key)
+            _same(_single(array), held[key], key)
         before, sums = made.get(source, (0, 0)), bit_sums(array)
         made[source] = ((before[0] + sums[0]) & _MASK, (before[1] + sums[1]) & _MASK)
         sizes[source] = sizes.get(source, 0) + array.size
@@ -58,7 +58,7 @@ def in_keras(network: Network, model: KerasModel, result: Network) -> int:
     Raises:
         CnnlensError: one differs from what was to be written.
     """
-    originals = {bit_sums(weight.read()) for layer in network.layers for weight in layer.stored.values()}
+    originals = {bit_sums(_single(weight.read())) for layer in network.layers for weight in layer.stored.values()}
     count = 0
     for layer, arrays in model.weights.items():
         for name, array in arrays.items():
@@ -94,6 +94,11 @@ def _rounds(exact: Any, model: Any) -> bool:
         pairs = cast("list[Any]", exact), cast("list[Any]", model)
         return len(pairs[0]) == len(pairs[1]) and all(_rounds(a, b) for a, b in zip(*pairs, strict=True))
     return exact == model
+
+
+def _single(array: NDArray[Any]) -> NDArray[Any]:
+    """Numbers of half the size as the float32 that either framework makes of them as it loads them, digit for digit."""
+    return array.astype(np.float32) if array.dtype == np.float16 else array
 
 
 def _same(meant: NDArray[Any], found: NDArray[Any], place: str) -> None:

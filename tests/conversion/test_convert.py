@@ -303,3 +303,44 @@ def test_refusals_are_one_line_with_the_way_out(tmp_path: Path) -> None:
     assert "torch or keras was expected" in refused(sample.MODEL, "caffe", tmp_path / "x.py")
     assert "ends in .py" in refused(sample.MODEL, "torch", tmp_path / "x.keras")
     assert "does not exist" in refused(sample.MODEL, "torch", tmp_path / "no" / "x.py")
+
+
+# -- other dtypes ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64"])
+def test_a_module_of_another_dtype_is_written_in_float32_and_what_that_rounds_is_said(
+    tmp_path: Path, dtype: str
+) -> None:
+    torch.manual_seed(4)
+    nn, kind = torch.nn, getattr(torch, dtype)
+    layers = [nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(80, 5)]
+    module = nn.Sequential(*layers).to(kind).eval()
+    for parameter in module.parameters():
+        torch.nn.init.uniform_(parameter, -0.3, 0.3)
+    example = torch.zeros(2, 3, 6, 7, dtype=kind)
+    made = cnnlens.convert(module, "keras", tmp_path / "made.keras", example=example)
+    held = [weight.stored.dtype for layer in made.result for weight in layer.stored.values()]
+    assert set(held) == {np.dtype("float32")}
+    assert any("rounded to float32" in note for note in made.notes) == (dtype == "float64")
+    if dtype != "float64":
+        assert made.arrays == 8
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_keras_file_of_float16_becomes_a_module_of_the_same_numbers(tmp_path: Path) -> None:
+    keras = importlib.import_module("keras")
+    layers = [
+        keras.layers.Conv2D(4, 3, dtype="float16"),
+        keras.layers.Flatten(),
+        keras.layers.Dense(5, dtype="float16"),
+    ]
+    keras.Sequential([keras.Input((6, 7, 3)), *layers]).save(tmp_path / "half.keras")
+    made = cnnlens.convert(tmp_path / "half.keras", "torch", tmp_path / "made.py")
+    arrays = [array for layer in made.source for array in layer.weights.values()]
+    assert {array.dtype for array in arrays} == {np.dtype("float16")}
+    state = _module(tmp_path / "made.py").state_dict()
+    assert {float(one) for tensor in state.values() for one in tensor.ravel()} == {
+        float(one) for array in arrays for one in array.ravel()
+    }
+    assert made.twins.agree

@@ -61,6 +61,15 @@ class Builder:
         self.roundings[what] = None
         return array if self.exact else narrow
 
+    def _single(self, name: str, arrays: Arrays) -> dict[str, NDArray[Any]]:
+        """Arrays in the float32 of the layers: those of half the size gain nothing, those of float64 are rounded."""
+        return {
+            role: array.astype(np.float32) if array.dtype == np.float16
+            else self.rounded(array, f"the {role} of '{name}'") if array.dtype == np.float64
+            else array
+            for role, array in arrays.items()
+        }  # fmt: skip
+
     def input(self, name: str, shape: Shape, axes: Sequence[int], dtype: str) -> Value:
         """Add an input that holds ``shape`` (PyTorch's, batch first) in the order ``axes``."""
         name = self._free(name)
@@ -103,7 +112,7 @@ class Builder:
             trainable = {} if kind.startswith("SpatialDropout") else {"trainable": True}
             full = {"name": found, **trainable, "dtype": "float32", **config}
             entry = {"module": "keras.layers", "class_name": kind, "config": full, "registered_name": None}
-            self.made[found] = Made({**entry, "name": found}, dict(arrays or {}))
+            self.made[found] = Made({**entry, "name": found}, self._single(found, arrays or {}))
             if shared:
                 self._shared[shared, kind] = found
         else:
