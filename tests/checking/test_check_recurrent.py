@@ -121,3 +121,30 @@ def test_a_batch_inside_of_the_rows_is_not_taken_for_rows() -> None:
 def _check_maps(module: Any) -> Any:
     torch.manual_seed(3)
     return cnnlens.check(module.eval(), torch.randn(4, 3, 6, 8), example=torch.zeros(2, 3, 6, 8))
+
+
+class Attending(nn.Module):
+    """Reshapes what has several rows an input to a batch that no operand shows, as attention of windows does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.qkv = nn.Conv2d(3, 4, 1), nn.Linear(4, 12)
+
+    def forward(self, x: Any) -> Any:
+        y = self.conv(x)
+        n, c, h, w = y.shape
+        rows = y.view(n, c, h // 2, 2, w // 2, 2).permute(0, 3, 5, 2, 4, 1).reshape(n * 4, h * w // 4, c)
+        query, key, value = self.qkv(rows).reshape(rows.shape[0], -1, 3, 2, 2).permute(2, 0, 3, 1, 4).unbind(0)
+        mixed = nn.functional.scaled_dot_product_attention(query, key, value).transpose(1, 2)
+        return mixed.reshape(n, -1, c).mean(1)
+
+
+def test_a_batch_that_no_operand_shows_is_known_in_each_process(tmp_path: Any) -> None:
+    torch.manual_seed(3)
+    module, example = Attending().eval(), torch.zeros(2, 3, 6, 8)
+    made = cnnlens.convert(module, "keras", tmp_path / "made.keras", example=example)
+    assert made.twins.agree
+    check = cnnlens.check(module, torch.randn(3, 3, 6, 8), backends=["pytorch", "reference"], example=example)
+    assert check.agree
+    verdicts = {audit.verdict.value for row in check.rows for audit in row.audits.values()}
+    assert verdicts <= {"exact", "float32"}, check.rows

@@ -115,11 +115,12 @@ class Arguments:
         self.weights = weights
         self.tensors = tensors
         for marker in markers(list(self.by_name.values())):
-            place = (
-                -1 if isinstance(marker, WeightName) else marker.index if isinstance(marker, Tensor) else marker.tensor
-            )
-            if place >= len(tensors):
-                raise self.refuse(f"it takes tensor {place}, and {len(tensors)} came")
+            if isinstance(marker, Tensor):
+                self._came(marker.index)
+
+    def _came(self, place: int) -> None:
+        if place >= len(self.tensors):
+            raise self.refuse(f"it takes tensor {place}, and {len(self.tensors)} came")
 
     def get(self, name: str, default: Any = None) -> Any:
         """Give an argument; ``default`` where it is absent or None."""
@@ -221,6 +222,7 @@ class Arguments:
     def batch(self, size: Batch) -> Batch:
         """Read ``size`` with a tensor to measure it on: the one it names, or the first whose first axis is open."""
         if size.tensor >= 0:
+            self._came(size.tensor)  # a call that need not know the batch size lacks the tensor that shows it
             return size
         for index, shape in enumerate(self.tensors):
             if shape and shape[0] is None:

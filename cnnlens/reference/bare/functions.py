@@ -11,8 +11,9 @@ from typing import Any, cast
 import numpy as np
 
 from cnnlens.errors import UnsupportedLayerError
-from cnnlens.reference.bare.rules import Settings
-from cnnlens.reference.operation import Array
+from cnnlens.reference.bare.rules import Settings, shape_of
+from cnnlens.reference.keras.shaping import reshaped
+from cnnlens.reference.operation import Array, Shape
 
 
 def axis_of(settings: Settings, default: Any = None) -> Any:
@@ -57,9 +58,17 @@ def norm(settings: Settings, x: Array) -> Any:
     return np.linalg.norm(x, ord=settings.get("ord"), axis=axis_of(settings), keepdims=bool(settings.get("keepdims")))
 
 
-def reshape(settings: Settings, x: Array) -> Array:
+def _new_sizes(settings: Settings) -> list[int]:
     wanted = settings.get("newshape", settings.get("shape"))
-    sizes = [-1 if size is None else int(size) for size in cast("Sequence[Any]", wanted)]
+    return [-1 if size is None else int(size) for size in cast("Sequence[Any]", wanted)]
+
+
+def reshape_shape(settings: Settings, x: Any) -> Shape:
+    return reshaped(shape_of(x), _new_sizes(settings))
+
+
+def reshape(settings: Settings, x: Array) -> Array:
+    sizes = _new_sizes(settings)
     if sizes.count(-1) > 1 or (-1 not in sizes and np.prod(sizes) != x.size):
         raise UnsupportedLayerError(f"{x.shape} cannot be reshaped to {tuple(sizes)}")
     return x.reshape(sizes)

@@ -167,7 +167,7 @@ OPERATIONS: dict[str, Rule] = {
     "Matmul": Rule(functions.matmul, rules.matmul, operands=("x1", "x2")),
     "Einsum": Rule(functions.einsum, _einsum_shape, operands=()),
     "Tensordot": _structural(functions.tensordot, "axes", operands=("x1", "x2")),
-    "Reshape": _structural(functions.reshape, "newshape"),
+    "Reshape": Rule(functions.reshape, functions.reshape_shape, settings=("newshape",)),
     "Transpose": _structural(functions.transpose, "axes"),
     "ExpandDims": _structural(functions.expand_dims, "axis"),
     "Squeeze": _structural(functions.squeeze, "axis"),
