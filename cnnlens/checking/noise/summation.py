@@ -46,8 +46,7 @@ def rounded_alike(reduce: Callable[[Array], Any], x: Array, y: Array) -> Array |
     if terms < MANY:
         return 0.0
     factor = terms / np.maximum(total, 1e-300)  # from a result to the sum of its terms
-    sums = np.asarray(reduce(np.abs(x))) * factor
-    sums[~np.isfinite(sums)] = 0
+    sums = np.nan_to_num(reduce(np.abs(x)) * factor, nan=0.0, posinf=0.0)
     binade = np.frexp(sums)[1]
     worst = np.ldexp(terms, binade - 25) / factor  # every term off by half a step
     found = np.where(sums > 0, worst, 0.0)
