@@ -76,8 +76,10 @@ def test_what_is_not_finite_where_the_recording_is_explains_nothing(value: float
         return y
 
     assert problem.trial(Hypothesis("nearly right", view=moved(broken))) is None
+    blind = Hypothesis("its noise is no number", view=lambda made: replace(made, scale=made.scale * value))
     weights = {**layer.weights, "kernel": np.full_like(layer.weights["kernel"], value)}
     with np.errstate(all="ignore"):
+        assert problem.trial(blind) is None
         assert problem.trial(Hypothesis("nothing", lambda case: replace(case, weights=weights))) is None
 
 
