@@ -7,10 +7,12 @@ escapes is a bug of ours and keeps its traceback.
 from __future__ import annotations
 
 import os
+from collections.abc import Generator
+from contextlib import contextmanager
 
-from cnnlens.text import printable
+from cnnlens.text import harmless, printable
 
-__all__ = ["CnnlensError", "FileRefusedError", "UnsupportedLayerError"]
+__all__ = ["CnnlensError", "FileRefusedError", "UnsupportedLayerError", "in_one_line"]
 
 
 class CnnlensError(Exception):
@@ -31,8 +33,9 @@ class CnnlensError(Exception):
     """
 
     def __init__(self, message: str, backend: str | None = None) -> None:
-        super().__init__(message if backend is None else f"{backend}: {message}")
-        self.backend, self.without_backend = backend, message
+        line = harmless(message)  # what nobody made printable on its way here
+        super().__init__(line if backend is None else f"{harmless(backend)}: {line}")
+        self.backend, self.without_backend = backend, line
 
 
 class FileRefusedError(CnnlensError):
@@ -82,8 +85,29 @@ class UnsupportedLayerError(CnnlensError):
 
     def __init__(self, message: str, layer: str | None = None, backend: str | None = None) -> None:
         super().__init__(message if layer is None else f"{layer}: {message}", backend)
-        self.layer, self.reason = layer, message
+        self.layer, self.reason = layer, harmless(message)
 
     def of(self, layer: str) -> UnsupportedLayerError:
         """Name the layer where none is named yet: what a layer inside refuses keeps that layer's name."""
         return self if self.layer is not None else UnsupportedLayerError(str(self), layer)
+
+
+@contextmanager
+def in_one_line() -> Generator[None]:
+    """Turn memory, numbers and nesting that Python has no more room for into a ``CnnlensError``; also a decorator.
+
+    What can be foreseen is refused where it is foreseen, with its place; this is for the rest, around all that is
+    public.
+    """
+    try:
+        yield
+    except MemoryError as error:
+        said = f" ({printable(error, 200)})" if str(error) else ""
+        raise CnnlensError(f"memory ran out{said}; give fewer or smaller inputs, or use a machine with more") from None
+    except OverflowError as error:
+        raise CnnlensError(
+            f"a number is too large to compute with ({printable(error, 200)}); look for it in the sizes that the model "
+            "states (cnnlens summary) and that were given"
+        ) from None
+    except RecursionError:
+        raise CnnlensError("it is nested deeper than Python can follow; save it with fewer levels") from None

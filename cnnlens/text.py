@@ -1,7 +1,9 @@
 """What is shown: names from files made safe, cells in columns, numbers that JSON can hold.
 
 Layer names come from strangers: they may hold terminal escapes, right-to-left overrides, line breaks or five thousand
-characters. Whatever is printed, drawn or put into an error message passes through here first.
+characters. Whatever is printed, drawn or put into an error message passes through here first: ``printable`` where a
+name is put into a sentence, and ``harmless`` in the doors that everything leaves by (the constructor of an error, the
+printer of the command line, the cells of a table), for what nobody thought of as a stranger's.
 """
 
 from __future__ import annotations
@@ -11,20 +13,29 @@ import math
 import unicodedata
 from collections.abc import Collection, Iterable, Sequence
 
-__all__ = ["columns", "finite_or_null", "nearest", "printable"]
+__all__ = ["columns", "finite_or_null", "harmless", "nearest", "printable"]
 
 # Unicode general categories that move the cursor, hide, reorder or have no glyph: control, format (which holds the
 # bidirectional overrides), surrogate, private use, unassigned, and the line and paragraph separators.
 _UNSAFE_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
 
+def harmless(text: str, keep: str = "") -> str:
+    """Write every character as an escape (``\\x1b``) that a terminal would obey or hide, but those in ``keep``."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(
+        char.encode("unicode_escape").decode("ascii")
+        if char not in keep and unicodedata.category(char) in _UNSAFE_CATEGORIES
+        else char
+        for char in text
+    )
+
+
 def printable(text: object, limit: int = 80) -> str:
     """Put ``text`` on one line, unsafe characters as ``\\x..`` escapes, cut to ``limit`` with an ellipsis."""
     raw = str(text)
-    shown = "".join(
-        char.encode("unicode_escape").decode("ascii") if unicodedata.category(char) in _UNSAFE_CATEGORIES else char
-        for char in raw[: limit + 1]
-    )
+    shown = harmless(raw[: limit + 1])
     return shown if len(raw) <= limit and len(shown) <= limit else shown[: max(limit - 1, 1)] + "…"
 
 
@@ -42,6 +53,7 @@ def nearest(wanted: str, known: Iterable[str]) -> str:
 
 def columns(rows: Sequence[Sequence[str]], right: Collection[int] = ()) -> list[str]:
     """Write the cells of each column below each other, a rule under the first line; ``right`` are aligned right."""
+    rows = [[harmless(cell) for cell in row] for row in rows]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = [
         "  ".join(

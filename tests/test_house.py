@@ -25,10 +25,11 @@ MAY_IMPORT = {
     "opening": "errors files janitor network text",
     "files": "errors kinds layout network output reference text",
     "plot": "errors inputs layout network text",
-    "inputs": "errors network text",
-    "reference": "errors kinds network text",
+    "inputs": "errors memory network text",
+    "reference": "errors kinds memory network text",
     "network": "errors kinds layout text",
     "layout": "errors kinds text",
+    "memory": "errors",
     "output": "errors text",
     "errors": "text",
 }

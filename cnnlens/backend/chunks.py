@@ -7,6 +7,7 @@ cost twice as much.
 
 from __future__ import annotations
 
+import math
 import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -49,7 +50,7 @@ def write_chunk(path: Path, parts: Sequence[NDArray[Any]], rows: int) -> int:
         OSError: the disk is full and the like; the file is removed.
     """
     crc = 0
-    row_bytes = int(np.prod(parts[0].shape[1:], dtype=np.int64)) * parts[0].dtype.itemsize
+    row_bytes = math.prod(parts[0].shape[1:]) * parts[0].dtype.itemsize
     missing = rows - sum(len(part) for part in parts)
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0), 0o666)
     try:

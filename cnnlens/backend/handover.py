@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -58,7 +59,7 @@ class HandedArray:
     place: str
 
     def read(self) -> NDArray[Any]:
-        count = int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
+        count = math.prod(self.shape) * self.dtype.itemsize
         return self.data[self.offset : self.offset + count].view(self.dtype).reshape(self.shape)
 
 

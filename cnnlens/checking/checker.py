@@ -21,13 +21,13 @@ from cnnlens.checking.auditing import Recorded, audit_recording, audited_calls, 
 from cnnlens.checking.pairs import Comparison, pairwise
 from cnnlens.checking.result import Check, LayerCheck, Run
 from cnnlens.checking.verdict import Audit
-from cnnlens.errors import CnnlensError
+from cnnlens.errors import CnnlensError, in_one_line
 from cnnlens.inputs.drawn import default_inputs
 from cnnlens.inputs.stream import CanonicalStream, without_graph
 from cnnlens.network.network import Network
 from cnnlens.opening.live import backend_of
 from cnnlens.output import silent
-from cnnlens.text import printable
+from cnnlens.text import harmless, printable
 
 __all__ = ["check", "check_network"]
 
@@ -35,6 +35,7 @@ __all__ = ["check", "check_network"]
 # -- the check -------------------------------------------------------------------------------------------------------
 
 
+@in_one_line()
 def check(
     model: Any,
     inputs: Any = None,
@@ -137,8 +138,7 @@ def check_network(
     expected = network_hash(network)
     for recording in taken:
         _refuse_other_model(recording, expected, network)
-        if recording.verifiable:  # else somebody wrote it anew, by another Zarr library say
-            recording.verify()  # a flipped bit would be laid to a layer that is right
+        recording.verify()  # a flipped bit would be laid to a layer that is right
     labels = _labels([*backends, *(str(one.info["backend"]) for one in taken)])
     described, inputs = ("the recordings' own inputs", None) if not backends else _inputs(network, inputs)
 
@@ -207,6 +207,7 @@ class _Starter:
                 # A live model itself runs where it lives; any other backend is given its graph and its arrays.
                 live=self.live if runs_here(self.live, backend) else None,
                 out=self.folder / f"{abs(hash(label))}-{number}.zarr",
+                durable=False,
             )
             for number in range(max(self.repeat, 1))
         ]
@@ -271,7 +272,7 @@ def _labels(names: Sequence[str]) -> list[str]:
     """The names, with ``#2`` and so on after one that was there before."""
     seen: dict[str, int] = {}
     labels: list[str] = []
-    for name in names:
+    for name in map(harmless, names):
         seen[name] = seen.get(name, 0) + 1
         labels.append(name if seen[name] == 1 else f"{name}#{seen[name]}")
     return labels

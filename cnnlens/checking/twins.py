@@ -25,7 +25,7 @@ from cnnlens.checking.auditing import audited_inputs, recorded_ref
 from cnnlens.checking.checker import check_network
 from cnnlens.checking.pairs import Comparison, pairwise
 from cnnlens.checking.result import Check
-from cnnlens.errors import CnnlensError, UnsupportedLayerError
+from cnnlens.errors import CnnlensError, UnsupportedLayerError, in_one_line
 from cnnlens.inputs.drawn import default_inputs
 from cnnlens.inputs.stream import CanonicalStream, open_inputs
 from cnnlens.network.graph import fits, shown_shape, without_graph
@@ -86,6 +86,7 @@ class Twins:
         return not self.reason and all(one.could_check for one in self.checks)
 
 
+@in_one_line()
 def check_twins(
     a: Any,
     b: Any,
@@ -163,6 +164,7 @@ def check_twin_networks(
                 backend=spec,
                 live=live,
                 out=Path(folder) / f"{side}-{specs[side].index(spec)}.zarr",
+                durable=False,
             )
             (progress or silent)(f"{spec}: ran")
             return found

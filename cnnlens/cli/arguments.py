@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cnnlens.cli.printing import tell
 from cnnlens.errors import CnnlensError
 from cnnlens.text import nearest, printable
 
@@ -63,7 +64,7 @@ def run_of(options: argparse.Namespace) -> dict[str, Any]:
 def teller(options: argparse.Namespace) -> Callable[[str], object] | None:
     """Make what tells a waiting person how far a command is; None if nobody waits, or a program reads the output."""
     quiet = options.json or not sys.stderr.isatty()
-    return None if quiet else lambda line: print(line, file=sys.stderr)
+    return None if quiet else tell
 
 
 def add_inputs(parser: argparse.ArgumentParser, text: str, more: str = "", *, required: bool = False) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from cnnlens import sample
+from cnnlens.cli.printing import output_text
 from cnnlens.errors import CnnlensError
 from cnnlens.text import printable
 
@@ -27,7 +28,7 @@ def add(commands: Any) -> None:
 
 
 def _demo(options: argparse.Namespace) -> None:
-    run(Path(options.output), print)
+    run(Path(options.output), lambda text: output_text(text + "\n"))
 
 
 def run(folder: Path, say: Callable[[str], object]) -> list[Path]:
@@ -59,7 +60,7 @@ def run(folder: Path, say: Callable[[str], object]) -> list[Path]:
         path = folder / name
         plot.save(figure, path)  # type: ignore[arg-type]
         written.append(path)
-        say(f"{path}\n  {text}")
+        say(f"{printable(path, 300)}\n  {text}")
 
     first, second = convolutions(network)[:2]
     figure, facts = pictures.kernels(network, first)
@@ -76,7 +77,7 @@ def run(folder: Path, say: Callable[[str], object]) -> list[Path]:
     guesses = network.run(loaded.array, layers=[output], dtype="float32")[output].argmax(axis=1)
     right = sum(sample.LABELS[int(guess)] == name for guess, name in zip(guesses, sample.NAMES, strict=True))
     say(f"\nThe model names {right} of the {len(guesses)} sample images rightly.")
-    say(f"{len(written)} pictures are in {folder}. Now try your own: cnnlens summary MODEL.keras")
+    say(f"{len(written)} pictures are in {printable(folder, 300)}. Now try your own: cnnlens summary MODEL.keras")
     return written
 
 

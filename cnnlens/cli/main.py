@@ -16,7 +16,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from cnnlens.cli import backends, check, convert, demo, diff, layouts, record, show
-from cnnlens.errors import CnnlensError
+from cnnlens.cli.printing import tell
+from cnnlens.errors import CnnlensError, in_one_line
+from cnnlens.text import harmless
 
 __all__ = ["main"]
 
@@ -30,27 +32,28 @@ class _Parser(argparse.ArgumentParser):
         self._negative_number_matcher = re.compile(r"-\d")
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message}; see '{self.prog} --help'\n")
+        self.exit(2, f"{self.prog}: {harmless(message)}; see '{self.prog} --help'\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit code is 0, 1 for a negative result, 2 for an error that the message explains."""
     try:
-        parser = _parser()
-        options = parser.parse_args(arguments)
-        if options.command is None:
-            parser.print_help()
-            return 0
-        return int(options.command(options) or 0)
+        with in_one_line():
+            parser = _parser()
+            options = parser.parse_args(arguments)
+            if options.command is None:
+                parser.print_help()
+                return 0
+            return int(options.command(options) or 0)
     except CnnlensError as error:
-        print(f"cnnlens: {error}", file=sys.stderr)
+        tell(f"cnnlens: {error}")
         return 2
     except BrokenPipeError:
         # The reader went away (`cnnlens summary … | head`): nothing to say, and nothing to flush at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
-        print("cnnlens: interrupted", file=sys.stderr)
+        tell("cnnlens: interrupted")
         return 128 + signal.SIGINT
 
 

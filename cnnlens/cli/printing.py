@@ -10,8 +10,9 @@ from collections.abc import Callable
 from typing import Any
 
 from cnnlens.errors import CnnlensError
+from cnnlens.text import harmless
 
-__all__ = ["output_json", "output_made", "output_text"]
+__all__ = ["output_json", "output_made", "output_text", "tell"]
 
 
 def output_made(
@@ -30,11 +31,18 @@ def output_made(
 
 def output_json(data: Any, path: str | None = None) -> None:
     """Print plain data as JSON, or write it to ``path``, whole or not at all."""
-    output_text(json.dumps(data, indent=2, ensure_ascii=True, allow_nan=False) + "\n", path)
+    written = json.dumps(data, indent=2, ensure_ascii=True, allow_nan=False)
+    output_text(written.replace("\x7f", "\\u007f") + "\n", path)  # the one control character that is ASCII to JSON
+
+
+def tell(line: str) -> None:
+    """Say a line on standard error: what went wrong, or how far it is."""
+    print(harmless(line), file=sys.stderr)
 
 
 def output_text(text: str, path: str | None = None) -> None:
-    """Print ``text``, or write it to ``path``, whole or not at all."""
+    """Print ``text``, or write it to ``path``, whole or not at all; no character of it is obeyed by a terminal."""
+    text = harmless(text, keep="\n")
     if path is not None:
         from cnnlens.output import write_text
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cnnlens.errors import CnnlensError
+from cnnlens.errors import CnnlensError, in_one_line
 from cnnlens.network.graph import OPEN_SIZE, Ref, without_graph
 from cnnlens.network.network import Network
 from cnnlens.output import silent
@@ -69,6 +69,7 @@ class Conversion:
     notes: tuple[str, ...] = ()
 
 
+@in_one_line()
 def convert(
     model: Any,
     to: str | None = None,

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cnnlens.errors import CnnlensError
+from cnnlens.errors import CnnlensError, in_one_line
 from cnnlens.network.graph import Layer
 from cnnlens.network.network import Network
 from cnnlens.text import printable
@@ -45,6 +45,7 @@ class Transfer:
     proof: Twins | Check | None
 
 
+@in_one_line()
 def put_into(
     model: Network,
     into: str | os.PathLike[str],

@@ -17,6 +17,7 @@ from cnnlens.differing.maps import Activations
 from cnnlens.differing.proof import Line
 from cnnlens.differing.result import Diff
 from cnnlens.differing.rows import ArrayDiff, LayerDiff
+from cnnlens.errors import in_one_line
 from cnnlens.opening.opener import networks_compared
 
 __all__ = ["diff"]
@@ -25,6 +26,7 @@ _WORST = (Status.ANOTHER_SHAPE, Status.ANOTHER, Status.MISSING, Status.DIFFERS, 
           Status.EXPLAINED, Status.STORED_OTHERWISE, Status.EQUAL)  # fmt: skip
 
 
+@in_one_line()
 def diff(a: Any, b: Any, inputs: Any = None) -> Diff:
     """Compare two models: pair their layers by what they hold, and explain each difference.
 

@@ -7,13 +7,17 @@ array in one piece, reading is a view on the memory map and copies nothing.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["StoredArray", "decode"]
+from cnnlens.errors import FileRefusedError
+from cnnlens.text import printable
+
+__all__ = ["StoredArray", "check_shape", "decode"]
 
 
 class StoredArray:
@@ -59,6 +63,16 @@ class StoredArray:
 
     def __repr__(self) -> str:
         return f"StoredArray({self.place!r}, shape={self.shape}, stored_dtype={self.stored_dtype!r})"
+
+
+def check_shape(path: Path, place: str, shape: Sequence[int], way_out: str) -> None:
+    """Refuse a shape that no array has: a size of zero hides what the others take, and NumPy multiplies those too.
+
+    Raises:
+        FileRefusedError: the sizes that are not zero make more elements than there are addresses.
+    """
+    if math.prod(size or 1 for size in shape) >= 1 << 59:
+        raise FileRefusedError(path, place, f"shape {printable(tuple(shape), 100)} is beyond any memory", way_out)
 
 
 def decode(raw: NDArray[Any], stored_dtype: str) -> NDArray[Any]:

@@ -19,7 +19,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from cnnlens.errors import FileRefusedError
-from cnnlens.files.limits import LIMITS, human_bytes
+from cnnlens.files.limits import LIMITS, human_bytes, unpacked_at_most
 from cnnlens.text import nearest, printable
 
 __all__ = ["NAMES", "OPENS", "Archive", "Member", "open_archive", "open_file", "sniff"]
@@ -209,6 +209,7 @@ def _check_members(path: Path, data: memoryview, infos: list[zipfile.ZipInfo]) -
     """Where each member's bytes start, after every rule on names and places has been checked."""
     starts: dict[str, int] = {}
     spans: list[tuple[int, int, str]] = []
+    unpacked = 0
     for info in infos:
         name = info.orig_filename
         unsafe = _unsafe_name(name)
@@ -229,6 +230,15 @@ def _check_members(path: Path, data: memoryview, infos: list[zipfile.ZipInfo]) -
             raise FileRefusedError(path, name, "a stored member with two different sizes", _SAVE_AGAIN)
         starts[name] = start
         spans.append((info.header_offset, start + info.compress_size, name))
+        if info.compress_type == zipfile.ZIP_DEFLATED:
+            unpacked += info.file_size
+            if unpacked > unpacked_at_most(len(data)):
+                raise FileRefusedError(
+                    path,
+                    name,
+                    f"members that unpack to {human_bytes(unpacked)} in a file of {human_bytes(len(data))}",
+                    "store the members uncompressed, as Keras and PyTorch do",
+                )
     spans.sort()
     for (_, end, _), (begin, _, name) in pairwise(spans):
         if begin < end:
@@ -294,9 +304,7 @@ class Archive(Mapping[str, Member]):
 
     def _inflate(self, info: zipfile.ZipInfo, raw: memoryview) -> bytes:
         name, size = info.orig_filename, info.file_size
-        allowed = min(LIMITS.inflated_bytes, max(LIMITS.inflate_free_bytes, LIMITS.inflate_ratio * len(raw)))
-        if name.endswith(".json"):
-            allowed = LIMITS.json_bytes
+        allowed = LIMITS.json_inflated_bytes if name.endswith(".json") else LIMITS.inflated_bytes
         if size > allowed:
             raise FileRefusedError(
                 self._path,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from typing import Any, cast
 
 from cnnlens.errors import FileRefusedError
@@ -16,6 +17,8 @@ from cnnlens.text import printable
 
 __all__ = ["decode", "entries", "integer", "mapping", "text"]
 
+# No size, seed or hash is so long, and Python takes for ever to write longer ones.
+_ENDLESS = re.compile(rb"[\s:,\[]-?\d{41,}[\s,\]}]")
 _NOT_JSON = "save the model again, or fetch the file again if it was downloaded"
 
 
@@ -36,6 +39,12 @@ def decode(path: str | os.PathLike[str], place: str, data: bytes | str, *, uniqu
             path, place, f"a JSON text of {human_bytes(len(data))}, {human_bytes(LIMITS.json_bytes)} at most", _NOT_JSON
         )
 
+    parts = (b"{", b"[", b",") if isinstance(data, bytes) else ("{", "[", ",")
+    if sum(data.count(part) for part in parts) > LIMITS.json_values:  # pyright: ignore[reportArgumentType]
+        raise FileRefusedError(path, place, f"a JSON text of more than {LIMITS.json_values:,} values", _NOT_JSON)
+    if isinstance(data, bytes) and _ENDLESS.search(data):
+        raise FileRefusedError(path, place, "an integer of more than 40 digits", _NOT_JSON)
+
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(pairs)
         if len(found) < len(pairs):
@@ -54,6 +63,13 @@ def decode(path: str | os.PathLike[str], place: str, data: bytes | str, *, uniqu
         raise FileRefusedError(path, place, f"not JSON ({_first_line(error)})", _NOT_JSON) from None
     if not isinstance(decoded, dict):
         raise FileRefusedError(path, place, f"expected a JSON object, found a {type(decoded).__name__}", _NOT_JSON)
+    if "\\ud" in whole.lower():
+        try:
+            json.dumps(decoded, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise FileRefusedError(path, place, "a text in it holds half a character", _NOT_JSON) from None
+        except RecursionError:
+            raise _too_deep(path, place) from None
     if _deeper_than(cast(object, decoded), LIMITS.json_depth):
         raise _too_deep(path, place)
     return cast("dict[str, Any]", decoded)

@@ -2,14 +2,20 @@
 
 A file says how large it is before it proves it. Every number here stands between a claim in a file and the memory,
 time or recursion that believing it would cost; honest files made by Keras stay one or two orders below each of them.
+What is many in a small file is little in a large one, so what costs time or memory is budgeted in sum, by the bytes
+that are really stored: to open and summarise a file takes at most 2 s and 10 times the reading of its bytes, and
+256 MiB and 4 times those bytes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
-__all__ = ["LIMITS", "Limits", "human_bytes", "remarks"]
+from cnnlens.errors import FileRefusedError
+
+__all__ = ["LIMITS", "Limits", "check_items", "human_bytes", "items_at_most", "remarks", "unpacked_at_most"]
 
 MIB = 1 << 20
 
@@ -18,8 +24,18 @@ MIB = 1 << 20
 class Limits:
     """Holds the limits, each with the reason for its size. ``LIMITS`` is the instance in force."""
 
+    items: int = 8_000
+    """Layers, calls of layers, arrays, objects of an index: of each as many in one file, and one more for each
+    ``bytes_an_item`` stored. One takes 0.1 ms. NASNetLarge has 1,000 layers, DenseNet201's state 1,000 arrays."""
+    bytes_an_item: int = 20_000
     json_bytes: int = 32 * MIB
     """One JSON text. NASNetLarge, the largest of keras.applications, has 1 MB; parsed, it takes 10 times that."""
+    json_inflated_bytes: int = 16 * MIB
+    """One JSON text that is deflated in an archive."""
+    json_values: int = 1_000_000
+    """Values in one JSON text, an empty object takes 70 bytes: NASNetLarge has 60,000."""
+    path_characters: int = 16 * MIB
+    """The names of all calls, each with those of the models that it is in: 100,000 in honest files."""
     json_depth: int = 200
     """Nesting of one JSON text. Each nested model adds four levels."""
     zip_members: int = 50_000
@@ -28,22 +44,22 @@ class Limits:
     inflated_bytes: int = 1024 * MIB
     """One deflated member, unpacked in memory. Keras stores its members as they are."""
     inflate_free_bytes: int = 64 * MIB
-    """Up to here a deflated member or dataset may shrink as well as it likes: zeros pack 1000 to 1."""
-    inflate_ratio: int = 64
-    """Above ``inflate_free_bytes``: unpacked against packed. Trained float32 weights reach 1.1, pruned ones 10."""
+    """Up to here all deflated members or datasets may shrink as well as they like, and all tensors show what they share
+    or repeat: zeros pack 1000 to 1, an expanded tensor repeats its bytes by a stride of zero."""
+    inflate_ratio: int = 4
+    """Above ``inflate_free_bytes``: unpacked or shown, against stored. Trained float32 weights reach 1.1, pruned and
+    tied ones 2."""
     crc_at_open_bytes: int = 64 * MIB
     """Weights whose checksum is compared when the file is opened (crc32 runs at 1 GB/s and more)."""
     crc_at_read_bytes: int = 1024 * MIB
     """Weights whose checksum is compared before the first array is read; above, only ``ModelFile.verify()`` does."""
-    hdf5_objects: int = 200_000
-    """Groups and datasets in one HDF5 file, as reached by name. ResNet152 has 3,000."""
     hdf5_depth: int = 64
     """Groups in groups."""
     hdf5_names_an_object: int = 8
     """Names (hard links) of one object. Keras gives each object one."""
     hdf5_name_characters: int = 8_192
     """One name of a group or dataset."""
-    hdf5_all_characters: int = 64 * MIB
+    hdf5_all_characters: int = 16 * MIB
     """All names of groups and datasets and the paths before them."""
     hdf5_messages: int = 65_536
     """Header messages in the whole index, and ``hdf5_messages_an_object`` more for each object: honest ones have 8."""
@@ -61,22 +77,20 @@ class Limits:
     """Pieces of one object's header."""
     hdf5_dimensions: int = 32
     """Axes of one dataset, HDF5's own limit."""
-    hdf5_chunks: int = 1_000_000
-    """Chunks of one dataset."""
+    hdf5_chunks_an_item: int = 10
+    """Chunks of all datasets, for each of the ``items`` that a file may have. One takes 0.01 ms."""
     legacy_comparisons: int = 2_000_000
     """Names compared with inner layers in one group of a legacy file: a nested ResNet152 needs 1,000."""
     pickle_bytes: int = 64 * MIB
     """One pickle: its containers and names, not its tensors. A state dict takes 100 bytes a tensor."""
-    pickle_operations: int = 2_000_000
+    pickle_operations: int = 1_000_000
     """Steps of one pickle, and the items that its calls copy. A tensor takes 40; a step leaves 200 bytes at most."""
     pickle_integer_bytes: int = 1024
     """One integer of a pickle. Shapes, strides and sizes have eight bytes; random generators keep larger ones."""
-    pickle_copied_bytes: int = 256 * MIB
+    pickle_copied_bytes: int = 64 * MIB
     """Bytes that a pickle's calls make out of others: small arrays are stored as text and turned back once each."""
     tensor_dimensions: int = 32
     """Axes of one tensor, what every NumPy can show."""
-    tensor_repeated_bytes: int = 64 * MIB
-    """What a tensor may show beyond the bytes it has: an expanded one repeats them by a stride of zero."""
     tensor_name_characters: int = 1_000
     """One tensor's name, the path of the module that it is in: 150 in the deepest of torchvision's."""
     tensor_name_parts: int = 100
@@ -85,11 +99,31 @@ class Limits:
     """Mappings in mappings that are searched for the one that holds the tensors; checkpoints have two or three."""
     remarks: int = 200
     """Remarks kept for the person."""
-    shards: int = 10_000
+    shards: int = 1_000
     """Files of one sharded set of weights."""
 
 
 LIMITS = Limits()
+
+
+def items_at_most(stored: int) -> int:
+    """Say how many layers, calls, arrays or objects a file of so many bytes may have, of each."""
+    return LIMITS.items + stored // LIMITS.bytes_an_item
+
+
+def check_items(path: Path, count: int, what: str, stored: int) -> None:
+    """Refuse a file with more items than ``items_at_most`` of the bytes that are stored.
+
+    Raises:
+        FileRefusedError: there are more.
+    """
+    if count > (most := items_at_most(stored)):
+        raise FileRefusedError(path, "", f"{count:,} {what}, {most:,} at most in a file of its size", "save it again")
+
+
+def unpacked_at_most(stored: int) -> int:
+    """Say how many bytes the arrays of a file of so many bytes may take, unpacked and repeated, all together."""
+    return LIMITS.inflate_free_bytes + LIMITS.inflate_ratio * stored
 
 
 def remarks(notes: Iterable[str]) -> tuple[str, ...]:

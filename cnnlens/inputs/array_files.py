@@ -1,8 +1,9 @@
-"""Arrays that strangers saved: ``.npy``, ``.npz`` and IDX, also gzipped; mapped where they lie uncompressed.
+"""Arrays that strangers saved: ``.npy``, ``.npz`` and IDX, also gzipped; read row by row where they lie uncompressed.
 
 Every size that a header declares is held against the bytes that are really there before any are taken, and nothing is
-unpickled. What is compressed is unpacked, piece by piece, to a nameless temporary file that is mapped then: whatever a
-file's size, memory holds the part that is looked at.
+unpickled. Nothing is mapped either, for a mapped file that somebody cuts short ends the process by a signal. What is
+compressed is unpacked, piece by piece, to a nameless temporary file: whatever a file's size, memory holds the part that
+is looked at.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import stat
 import struct
 import tempfile
 import warnings
+import weakref
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -29,7 +31,7 @@ from numpy.typing import NDArray
 from cnnlens.errors import FileRefusedError
 from cnnlens.text import printable
 
-__all__ = ["BROKEN", "MOST_BYTES", "Part", "Pixels", "first_bytes", "npz_members", "read_array", "short"]
+__all__ = ["BROKEN", "MOST_BYTES", "FileArray", "Part", "Pixels", "first_bytes", "npz_members", "read_array", "short"]
 
 MOST_BYTES = 4 << 30  # decoded bytes of one file
 _PIECE = 4 << 20
@@ -57,18 +59,98 @@ BROKEN = (
 _WAY_OUT = "save or fetch it again"
 
 
+class FileArray:
+    """Reads an array that lies in a file, as ``array[start:stop]`` along its first axis: a copy of those rows alone.
+
+    Attributes:
+        shape, dtype: As the file declares them, in its own axis order.
+    """
+
+    def __init__(
+        self, path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], start: int = 0, order: str = "C"
+    ) -> None:
+        self.shape, self.dtype = shape, dtype
+        self._path, self._start, self._fortran = path, start, order == "F" and len(shape) > 1
+        self._unpacked: int | None = None
+        self._first = 0
+
+    @classmethod
+    def unpacked(
+        cls, path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], order: str, space: IO[bytes], first: int = 0
+    ) -> FileArray:
+        """Make one whose rows from ``first`` on lie in ``space``, which lives as long as the array."""
+        array = cls(path, shape, dtype, 0, order)
+        array._unpacked, array._first = os.dup(space.fileno()), first
+        weakref.finalize(array, os.close, array._unpacked)
+        return array
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        return self.size * self.dtype.itemsize
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: slice) -> NDArray[Any]:
+        """Read rows.
+
+        Raises:
+            FileRefusedError: the file became shorter, or cannot be read any more.
+        """
+        start, stop, _ = rows.indices(len(self))
+        count, columns = max(stop - start, 0), self.size // len(self)
+        shape = (count, *self.shape[1:])
+        space = np.empty((columns, count) if self._fortran else shape, self.dtype)
+        flat = space.reshape(-1).view(np.uint8).data
+        width = self.dtype.itemsize
+        try:
+            handle = os.open(self._path, os.O_RDONLY) if self._unpacked is None else self._unpacked
+            try:
+                if not self._fortran:
+                    self._fill(handle, (start - self._first) * columns * width, flat)
+                else:  # the rows' numbers lie next to each other, column after column
+                    for column in range(columns):
+                        part = flat[column * count * width : (column + 1) * count * width]
+                        self._fill(handle, (column * len(self) + start) * width, part)
+            finally:
+                if self._unpacked is None:
+                    os.close(handle)
+        except OSError as error:
+            raise FileRefusedError(self._path, "", f"cannot be read ({error.strerror})", _WAY_OUT) from None
+        return space.reshape((*self.shape[:0:-1], count)).transpose() if self._fortran else space
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        return self[:].astype(dtype or self.dtype, copy=False)
+
+    def _fill(self, handle: int, offset: int, space: memoryview) -> None:
+        offset += self._start
+        while space:
+            count = os.preadv(handle, [space], offset)
+            if not count:
+                raise FileRefusedError(self._path, "", "became shorter while it was read", _WAY_OUT)
+            space, offset = space[count:], offset + count
+
+
 class Pixels(NamedTuple):
     """Says what one file holds.
 
     Attributes:
-        array: Its numbers in the file's own axis order; mapped from disk where that is possible.
+        array: Its numbers in the file's own axis order; still in the file where that is possible.
         axes: Letters of its axes where the format fixes them (``"HW"``, ``"HWC"``, ``"NHW"``), else None.
         name: What to call it: the file's name without its suffix.
         notes: Remarks for the person.
         full: What an integer 1.0 would be: 255, or 65535 for 16-bit pictures; None where the format does not say.
     """
 
-    array: NDArray[Any]
+    array: NDArray[Any] | FileArray
     axes: str | None
     name: str
     notes: tuple[str, ...] = ()
@@ -81,10 +163,12 @@ class Part(NamedTuple):
     Attributes:
         limit: At most so many images need to be read, where the first axis is known to count them.
         rank: The number of axes with which that is known: 4 for pictures, as in (N, C, H, W).
+        first: The first image that needs to be read; negative ones count from the end.
     """
 
     limit: int | None
     rank: int
+    first: int = 0
 
 
 def first_bytes(path: Path) -> bytes:
@@ -107,7 +191,7 @@ def first_bytes(path: Path) -> bytes:
 
 
 def read_array(path: Path, head: bytes, member: str | None = None, part: Part | None = None) -> Pixels | None:
-    """Map the array of one file; None where its first bytes, ``head``, are those of no array.
+    """Find the array of one file; None where its first bytes, ``head``, are those of no array.
 
     Args:
         path, head: The file, and what ``first_bytes`` gives of it.
@@ -192,7 +276,9 @@ def _npy_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]
     shape: Any = header["shape"]
     if not (isinstance(header["descr"], str) and re.fullmatch(r"[<>=|]?[A-Za-z?][0-9]{0,4}", header["descr"])):
         raise ValueError(f"not real numbers but {header['descr']}")
-    if not all(isinstance(one, int) and one >= 0 for one in shape):
+    if not isinstance(shape, tuple | list) or not all(
+        type(one) is int and one >= 0 for one in cast("list[Any]", shape)
+    ):
         raise ValueError(f"a size that is no size in {shape}")
     return tuple(shape), bool(header["fortran_order"]), np.dtype(header["descr"])
 
@@ -202,7 +288,7 @@ def _npy(path: Path) -> Pixels:
         shape, fortran, dtype = _npy_header(stream)
         start = stream.tell()
     _checked(path, "header", shape, dtype, path.stat().st_size - start)
-    return Pixels(np.memmap(path, dtype, "r", start, shape, "F" if fortran else "C"), None, path.stem)
+    return Pixels(FileArray(path, shape, dtype, start, "F" if fortran else "C"), None, path.stem)
 
 
 def _members(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
@@ -236,8 +322,8 @@ def _npz(path: Path, member: str | None, part: Part | None) -> Pixels:
             # A member may say that it is longer than the file that it lies in.
             there = info.file_size - header
             _checked(path, place, shape, dtype, min(there, path.stat().st_size - start) if stored else there)
-            if part is None and stored:
-                array = np.memmap(path, dtype, "r", start, shape, "F" if fortran else "C")
+            if stored and (part is None or part.limit is not None):
+                array = FileArray(path, shape, dtype, start, "F" if fortran else "C")
             else:
                 counted = part is not None and len(shape) == part.rank and not fortran
                 array = _unpacked(path, place, stream, shape, dtype, part, counted, "F" if fortran else "C")
@@ -275,7 +361,7 @@ def _idx(path: Path, part: Part | None, *, packed: bool) -> Pixels:
             _refuse_bomb(path, "header", declared, size)
             array = _unpacked(path, "", stream, shape, dtype, part, part is not None and len(shape) in (3, part.rank))
         else:
-            array = np.memmap(path, dtype, "r", start, shape)
+            array = FileArray(path, shape, dtype, start)
     full = 255 if dtype.itemsize == 1 else None
     return Pixels(array, "NHW" if len(shape) == 3 else None, path.name.split(".")[0], (), full)
 
@@ -284,33 +370,45 @@ def _unpacked(
     path: Path,
     place: str,
     stream: IO[bytes],
-    whole: tuple[int, ...],
+    shape: tuple[int, ...],
     dtype: np.dtype[Any],
     part: Part | None,
     counted: bool,
-    order: Any = "C",
-) -> NDArray[Any]:
-    """Map the array after unpacking it, or if its first axis is ``counted`` the images that ``part`` asks for, to a
-    temporary file without a name, which is gone with the array."""
-    limit = part.limit if part is not None and counted else None
-    shape = whole if limit is None else (min(limit, whole[0]), *whole[1:])
-    wanted, filled = math.prod(shape) * dtype.itemsize, 0
-    if part is not None and wanted > MOST_BYTES:
-        reason = f"{shape} would take {wanted / 2**30:.1f} GiB of memory, the limit is {MOST_BYTES >> 30}"
+    order: str = "C",
+) -> FileArray:
+    """Unpack the array, or if its first axis is ``counted`` the images that ``part`` asks for, to a temporary file
+    without a name, which is gone with the array."""
+    first, count = 0, shape[0] if shape else 1
+    if part is not None and part.limit is not None and counted:
+        first = min(max(part.first + (count if part.first < 0 else 0), 0), count)
+        count = min(part.limit, count - first)
+    row = math.prod(shape[1:]) * dtype.itemsize
+    if part is not None and count * row > MOST_BYTES:
+        reason = (
+            f"{(count, *shape[1:])} would take {count * row / 2**30:.1f} GiB of memory, the limit is {MOST_BYTES >> 30}"
+        )
         raise FileRefusedError(path, place, reason, "ask for fewer images with limit")
     with tempfile.TemporaryFile(prefix="cnnlens-") as space:
-        while filled < wanted and (piece := stream.read(min(wanted - filled, _PIECE))):
-            try:
-                space.write(piece)
-            except OSError as error:
-                raise FileRefusedError(
-                    path, place, f"cannot be unpacked to {tempfile.gettempdir()} ({error.strerror})",
-                    "make space there, or set TMPDIR",
-                ) from None  # fmt: skip
-            filled += len(piece)
-        if filled < wanted:
-            raise FileRefusedError(path, place, f"ends after {filled:,} of {wanted:,} bytes", _WAY_OUT)
-        if shape == whole and stream.read(1):
+        _copied(path, place, stream, first * row, None)
+        _copied(path, place, stream, count * row, space)
+        if count * row == math.prod(shape) * dtype.itemsize and stream.read(1):
             raise FileRefusedError(path, place, f"declares {shape}, but more follows", _WAY_OUT)
         space.flush()
-        return np.memmap(cast(Any, space), dtype, "r", 0, shape, order)
+        return FileArray.unpacked(path, shape, dtype, order, space, first)
+
+
+def _copied(path: Path, place: str, stream: IO[bytes], wanted: int, space: IO[bytes] | None) -> None:
+    """Unpack so many bytes to ``space``, or past them."""
+    filled = 0
+    while filled < wanted and (piece := stream.read(min(wanted - filled, _PIECE))):
+        try:
+            if space is not None:
+                space.write(piece)
+        except OSError as error:
+            raise FileRefusedError(
+                path, place, f"cannot be unpacked to {tempfile.gettempdir()} ({error.strerror})",
+                "make space there, or set TMPDIR",
+            ) from None  # fmt: skip
+        filled += len(piece)
+    if filled < wanted:
+        raise FileRefusedError(path, place, f"ends after {filled:,} of {wanted:,} bytes", _WAY_OUT)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cnnlens.errors import CnnlensError
+from cnnlens.memory import refuse_beyond
 from cnnlens.network.network import Network
 from cnnlens.text import printable
 
@@ -37,14 +39,18 @@ def default_inputs(network: Network) -> dict[str, NDArray[Any]]:
         if shape is None:
             raise CnnlensError(f"the file does not say the shape of input '{printable(ref.name)}'; give inputs")
         shapes[ref.name] = tuple(OPEN_SIZE if size is None else size for size in shape[1:])
-    largest = max((int(np.prod(shape, dtype=np.int64)) for shape in shapes.values()), default=1)
-    count = int(np.clip(INPUT_NUMBERS // max(largest, 1), 1, _MOST_INPUTS))
+        if min(shapes[ref.name], default=1) < 1:
+            raise CnnlensError(f"input '{printable(ref.name)}' is {shapes[ref.name]} in the model, which is empty")
+    sizes = [math.prod(shape) for shape in shapes.values()]
+    count = min(max(INPUT_NUMBERS // max(*sizes, 1, 1), 1), _MOST_INPUTS)
+    shown = ", ".join(str(shape) for shape in shapes.values())
+    refuse_beyond(8 * count * sum(sizes), f"an input of {shown}, as the model wants it,", "give inputs of your own")
     for ref in network.inputs:
         tables = [call.layer for call in network.calls if ref in call.refs and call.layer.kind in _EMBEDDINGS]
         if tables:
             # Keras says how many rows there are; PyTorch's table has as many.
             rows = tables[0].config.get("input_dim")
-            if not isinstance(rows, int):
+            if not isinstance(rows, int) or not 0 < rows < 1 << 31:
                 rows = next((weight.stored.shape[0] for weight in tables[0].stored.values()), 1)
             drawn[ref.name] = generator.integers(0, rows, (count, *shapes[ref.name])).astype(np.float32)
             continue

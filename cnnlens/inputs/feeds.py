@@ -6,7 +6,7 @@ takes, and no part is read otherwise than the others.
 
 from __future__ import annotations
 
-import mmap
+import math
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnlens.errors import CnnlensError
-from cnnlens.inputs.array_files import Pixels
-from cnnlens.inputs.images import Reading, Span
+from cnnlens.inputs.array_files import FileArray, Pixels
 from cnnlens.inputs.pixel_files import is_picture, read_folder, read_images
+from cnnlens.inputs.reading import Reading, Span
 from cnnlens.network.graph import Shape, fits, shown_shape
 from cnnlens.text import printable
 
@@ -28,7 +28,6 @@ __all__ = ["Feed", "How", "Member", "blocks"]
 
 Array = NDArray[Any]
 
-_KEPT = 32 << 20  # bytes of a mapped file that are read before they are let go of
 _LOOKED_AT = 64 << 20  # bytes of an array whose smallest and largest value are looked for only to tell them
 
 
@@ -147,7 +146,7 @@ class _Pictures:
 
 
 class _Numbers:
-    """An array with the axes of pictures, volumes, sequences or vectors, in memory or mapped from a file."""
+    """An array with the axes of pictures, volumes, sequences or vectors, in memory or in a file."""
 
     def __init__(self, how: How, pixels: Pixels) -> None:
         self._reading = how.reading(pixels)
@@ -155,44 +154,38 @@ class _Numbers:
         self.count = len(self._reading)
         self.sources = [(printable(pixels.name), self.count)]
         self._span: Span | None = None
-        self._mapped = _mapping(pixels.array)
-        self._taken = 0
 
     def take(self, start: int, stop: int) -> Iterator[Array]:
-        if self._raw is not None:
-            yield _finite(self._how, self._raw[start:stop], start)
+        if self._raw:
+            yield _finite(self._how, self._reading.rows(start, stop), start)
         else:
             yield self._reading.take(start, stop, self._whole_span)[0]
-            self._taken += (stop - start) * self._reading.array[0].nbytes
-            if self._mapped is not None and self._taken > _KEPT and hasattr(mmap, "MADV_DONTNEED"):
-                self._mapped.madvise(mmap.MADV_DONTNEED)  # pages once read would count as this process's memory
-                self._taken = 0
 
     def first(self) -> tuple[Array, Sequence[str]]:
-        if self._raw is not None:
-            return _finite(self._how, self._raw[:1], 0), [f"{self._raw.shape}, {self._raw.dtype}, kept as it is"]
-        array = self._reading.array
-        span = self._whole_span
-        if span is None and array.dtype.kind == "f" and array.nbytes <= _LOOKED_AT:
-            span = _span(array)
+        if self._raw:
+            said = f"{self._reading.shape}, {self._reading.dtype}, kept as it is"
+            return _finite(self._how, self._reading.rows(0, 1), 0), [said]
+        span, dtype = self._whole_span, self._reading.dtype
+        if span is None and dtype.kind == "f" and math.prod(self._reading.shape) * dtype.itemsize <= _LOOKED_AT:
+            span = self._reading.span()
         return self._reading.take(0, 1, span, told=self.count)
 
     @property
-    def _raw(self) -> Array | None:
-        """The numbers themselves, where float32 could not hold them all and nothing is to be done to them."""
-        return self._reading.array if self._how.dtype != np.float32 and not self._reading.changes else None
+    def _raw(self) -> bool:
+        """Whether the numbers go in as they are: float32 could not hold them all, and nothing is to be done to them."""
+        return self._how.dtype != np.float32 and not self._reading.changes
 
     @property
     def _whole_span(self) -> Span | None:
         if self._span is None and self._reading.scaled_by_span:
-            self._span = _span(self._reading.array)
+            self._span = self._reading.span()
         return self._span
 
 
 class _Any:
     """An array that has to fit as it is: the network's input has axes of no picture, or says nothing of them."""
 
-    def __init__(self, how: How, array: Array, name: str) -> None:
+    def __init__(self, how: How, array: Array | FileArray, name: str) -> None:
         if array.dtype.kind not in "fiub" or array.size == 0 or array.ndim == 0:
             raise CnnlensError(
                 f"input '{printable(how.name)}': numbers were expected, {array.dtype} {array.shape} came"
@@ -209,7 +202,7 @@ class _Any:
         yield _finite(self._how, self._array[start:stop], start)
 
     def first(self) -> tuple[Array, Sequence[str]]:
-        return _finite(self._how, self._array[:1], 0), [f"{self._array.shape}, {self._array.dtype}, kept as it is"]
+        return _finite(self._how, self._array[0:1], 0), [f"{self._array.shape}, {self._array.dtype}, kept as it is"]
 
 
 def blocks(how: How, source: Any, limit: int | None) -> Iterator[_Block]:
@@ -256,14 +249,6 @@ def _array(how: How, pixels: Pixels) -> _Block:
     return _Any(how, pixels.array, pixels.name)
 
 
-def _mapping(array: Array) -> mmap.mmap | None:
-    """The mapped file that an array is in."""
-    base: Any = array
-    while base is not None and not isinstance(base, mmap.mmap):
-        base = getattr(base, "base", None)
-    return base
-
-
 def _finite(how: How, array: Array, start: int) -> Array:
     if array.dtype.kind == "f" and not how.allow_nonfinite:
         finite = np.isfinite(array)
@@ -274,17 +259,3 @@ def _finite(how: How, array: Array, start: int) -> Array:
                 "replace it first, or keep it with --allow-nonfinite"
             )
     return array
-
-
-def _span(array: Array) -> Span:
-    """The smallest and the largest finite value, a piece at a time: the array may be mapped from a large file."""
-    rows = max(1, (4 << 20) // max(array[0].nbytes, 1))
-    low, high = np.inf, -np.inf
-    for start in range(0, len(array), rows):
-        part = array[start : start + rows]
-        if part.dtype.kind == "f":
-            part = part[np.isfinite(part)]
-            if not part.size:
-                continue
-        low, high = min(low, float(part.min())), max(high, float(part.max()))
-    return (low, high) if low <= high else (0.0, 0.0)

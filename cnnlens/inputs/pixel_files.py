@@ -17,6 +17,12 @@ from cnnlens.inputs.array_files import BROKEN, Part, Pixels, first_bytes, read_a
 __all__ = ["is_picture", "read_folder", "read_images"]
 
 _SUFFIXES = "PNG, JPEG, .npy, .npz or IDX"
+# A picture of 33 Mpx, an 8K screen, may be of one colour; photographs decode to 5 to 20 times their bytes.
+_FREE_BYTES = 128 << 20
+_RATIO = 32
+_MOST_STORED = 1 << 30
+# A progressive JPEG is decoded once for each scan, which may take ten bytes; honest ones have ten, a preview two more.
+_MOST_SCANS = 100
 _PICTURES = (b"\x89PNG", b"\xff\xd8\xff")
 
 
@@ -77,6 +83,19 @@ def _is_text(head: bytes) -> bool:
     return not any(byte < 9 or 13 < byte < 32 for byte in head)
 
 
+def _refuse_bomb(path: Path, size: tuple[int, int]) -> None:
+    """Refuse a picture that takes far more to decode than its bytes are worth, by what its header declares."""
+    stored, decoded = path.stat().st_size, 4 * size[0] * size[1]
+    if decoded > _FREE_BYTES + _RATIO * stored or stored > _MOST_STORED:
+        reason = (
+            f"declares {size[0]:,} × {size[1]:,} pixels, {decoded / 1e6:,.0f} MB decoded, in {stored / 1e6:,.2f} MB"
+        )
+        raise FileRefusedError(path, "", reason, "make it smaller first")
+    with open(path, "rb") as stream:
+        if stream.read(2) == b"\xff\xd8" and stream.read().count(b"\xff\xda") > _MOST_SCANS:
+            raise FileRefusedError(path, "", f"a JPEG of more than {_MOST_SCANS} scans", "save it as a plain one first")
+
+
 def _picture(path: Path) -> Pixels:
     from PIL import Image, ImageOps  # here, so that arrays do not pay for its import
 
@@ -85,6 +104,7 @@ def _picture(path: Path) -> Pixels:
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path, formats=("PNG", "JPEG")) as opened:
+                _refuse_bomb(path, opened.size)
                 opened.load()
                 notes: tuple[str, ...] = ()
                 image = ImageOps.exif_transpose(opened)

@@ -7,13 +7,13 @@ graph can be written in terms of one.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
 from numpy.typing import NDArray
 
 from cnnlens.errors import CnnlensError, UnsupportedLayerError
@@ -178,7 +178,7 @@ class Layer:
     @property
     def parameters(self) -> int:
         """Count the numbers that it holds."""
-        return sum(int(np.prod(w.stored.shape, dtype=np.int64)) for w in self.stored.values())
+        return sum(math.prod(w.stored.shape) for w in self.stored.values())
 
     @cached_property
     def operation(self) -> Operation:
@@ -343,7 +343,7 @@ class Graph:
     def parameters(self) -> int:
         """Count the numbers that it holds; those of a shared layer, or of an array that two layers share, once."""
         arrays = {id(weight.stored): weight.stored for layer in self.layers for weight in layer.stored.values()}
-        return sum(int(np.prod(array.shape, dtype=np.int64)) for array in arrays.values())
+        return sum(math.prod(array.shape) for array in arrays.values())
 
     @property
     def input_shapes(self) -> dict[str, Shape | None]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from cnnlens.errors import in_one_line
 from cnnlens.network.graph import Graph
 
 __all__ = ["Network"]
@@ -34,6 +35,7 @@ class Network(Graph):
     ('keras', 'keras')
     """
 
+    @in_one_line()
     def run(
         self, inputs: Any, layers: Iterable[str | int] | None = None, dtype: str = "float64", batch: int | None = None
     ) -> dict[str, NDArray[Any]]:

@@ -21,7 +21,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from cnnlens.errors import CnnlensError
+from cnnlens.errors import CnnlensError, in_one_line
 from cnnlens.text import printable
 
 if TYPE_CHECKING:
@@ -70,6 +70,7 @@ class ArchitectureSource:
         return hashlib.sha256(self._program).hexdigest() if self._weights is None else str(self._weights.sha256)
 
 
+@in_one_line()
 def open_architecture(
     arch: str,
     state: str | os.PathLike[str] | None = None,

@@ -8,13 +8,14 @@ from typing import Any, cast
 
 import numpy as np
 
-from cnnlens.errors import CnnlensError
+from cnnlens.errors import CnnlensError, in_one_line
 from cnnlens.network.graph import OPEN_SIZE
 from cnnlens.network.network import Network
 
 __all__ = ["network_given", "networks_compared", "open"]
 
 
+@in_one_line()
 def open(
     source: str | os.PathLike[str] | Any,
     *,

@@ -124,15 +124,11 @@ def feature_maps(
     if len(network.inputs) != 1:
         raise CnnlensError(f"the model has {len(network.inputs)} inputs, and an image is one; record() takes several")
     wanted = network.canonical_shape(network.inputs[0])
-    loaded = images.load(
-        image, shape=None if wanted is None else wanted[1:], scale=scale, model_rescales=rescales(network)
-    )
-    if not -len(loaded.array) <= index < len(loaded.array):
-        raise CnnlensError(f"--index: there are {len(loaded.array)} images, numbered from 0, and {index} was asked for")
-    one = loaded.array[index][None]
-    name = loaded.names[index]
+    shape = None if wanted is None else wanted[1:]
+    loaded = images.one(image, index, shape=shape, scale=scale, model_rescales=rescales(network))
+    name = loaded.names[0]
     before = [network.tensors[layer.inputs[0]].call for layer in layers if kernel is not None and layer.inputs]
-    maps = network.run(one, layers=[*(layer.name for layer in layers), *before], dtype="float32")
+    maps = network.run(loaded.array, layers=[*(layer.name for layer in layers), *before], dtype="float32")
     results: list[tuple[Layer, Figure, Facts]] = []
     for layer in layers:
         array = maps[layer.name][0]

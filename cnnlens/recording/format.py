@@ -10,11 +10,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, cast
+from typing import IO, Any, cast
 
 import numpy as np
 
-from cnnlens.text import printable
+from cnnlens.text import harmless, printable
 
 __all__ = [
     "FORMAT", "LOG", "METADATA", "PARTS", "Description", "array_metadata", "array_names", "chunk_name",
@@ -26,6 +26,8 @@ METADATA = "zarr.json"
 LOG = "log.jsonl"
 PARTS = ".parts"  # files that are being written; never there in a finished recording
 
+_HEADER = b'{"recording": '
+_LONGEST_LINE = 256 << 20
 _LONGEST_NAME = 80
 # Names that a file system, Zarr or the layout above takes for itself.
 _TAKEN = frozenset(
@@ -97,7 +99,7 @@ class Description:
 
     @classmethod
     def from_json(cls, data: Any) -> Description:
-        """Read the ``cnnlens`` attribute of a group.
+        """Read the ``cnnlens`` attribute of a group; what it says for people is made harmless, all but tensors' names.
 
         Raises:
             ValueError: it is none; says what is wrong.
@@ -112,23 +114,25 @@ class Description:
         described = cls(
             model=_strings(_typed(found, "model", dict)),
             sources={
-                name: tuple((str(one[0]), int(one[1])) for one in entries)
+                name: tuple((harmless(str(one[0])), int(one[1])) for one in entries)
                 for name, entries in _typed(inputs, "sources", dict).items()
             },
-            input_notes=tuple(map(str, _typed(inputs, "notes", list))),
-            backend=_typed(found, "backend", str),
+            input_notes=_lines(_typed(inputs, "notes", list)),
+            backend=harmless(_typed(found, "backend", str)),
             versions=_strings(_typed(found, "versions", dict)),
-            device=_typed(found, "device", str),
-            precision=_typed(found, "precision", str),
+            device=harmless(_typed(found, "device", str)),
+            precision=harmless(_typed(found, "precision", str)),
             batch=_typed(found, "batch", int),
             count=_typed(found, "count", int),
             tensors=tuple(map(str, _typed(found, "tensors", list))),
             inputs=tuple(map(str, _typed(inputs, "tensors", list))),
             inputs_sha256=None if inputs.get("sha256") is None else str(inputs["sha256"]),
-            weights=None if weights is None else tuple(map(str, _typed(found, "weights", list))),
-            notes=tuple(map(str, _typed(found, "notes", list))),
+            weights=None if weights is None else _lines(_typed(found, "weights", list)),
+            notes=_lines(_typed(found, "notes", list)),
             complete=found.get("complete") is True,
         )
+        if not {"file", "sha256", "network_hash"} <= described.model.keys():
+            raise ValueError("it does not say which model was recorded")
         if described.batch < 1 or described.count < 1 or not described.tensors:
             raise ValueError(f"a batch of {described.batch}, {described.count} inputs, {len(described.tensors)} layers")
         return described
@@ -175,7 +179,11 @@ def _typed(data: Mapping[str, Any], key: str, kind: type[Any]) -> Any:
 
 
 def _strings(data: Mapping[str, Any]) -> dict[str, str]:
-    return {str(name): str(value) for name, value in data.items()}
+    return {harmless(str(name)): harmless(str(value)) for name, value in data.items()}
+
+
+def _lines(found: Iterable[Any]) -> tuple[str, ...]:
+    return tuple(harmless(str(one)) for one in found)
 
 
 def _shown(versions: Mapping[str, str]) -> str:
@@ -286,7 +294,7 @@ def log_line(batch: int, crc32: Mapping[str, int]) -> bytes:
     return json.dumps({"batch": batch, "crc32": dict(crc32)}).encode() + b"\n"
 
 
-def read_log(content: bytes) -> tuple[Description | None, list[dict[str, int]], list[int]]:
+def read_log(stream: IO[bytes]) -> tuple[Description | None, list[dict[str, int]], list[int]]:
     """Read what a log says, as far as it can be followed: a kill may have cut its last line.
 
     Returns:
@@ -296,19 +304,19 @@ def read_log(content: bytes) -> tuple[Description | None, list[dict[str, int]], 
     Raises:
         ValueError: the first line is something else; it is no log of ours.
     """
-    lines = content.split(b"\n")
-    if len(lines) < 2:
-        if b'{"recording": '.startswith(content[:14]):
+    head = _line(stream)
+    if not head.endswith(b"\n"):
+        if _HEADER.startswith(head[: len(_HEADER)]):
             return None, [], [0]
         raise ValueError("it does not begin as a log of cnnlens does")
     try:
-        first = json.loads(lines[0])
+        first = json.loads(head)
     except (ValueError, RecursionError):
         raise ValueError("its first line is no JSON") from None
     description = Description.from_json(first.get("recording") if isinstance(first, dict) else None)
-    ends = [len(lines[0]) + 1]
+    ends = [len(head)]
     batches: list[dict[str, int]] = []
-    for line in lines[1:-1]:
+    while (line := _line(stream)).endswith(b"\n"):
         try:
             entry = json.loads(line)
             if entry["batch"] != len(batches) or len(batches) >= description.batches:
@@ -316,5 +324,15 @@ def read_log(content: bytes) -> tuple[Description | None, list[dict[str, int]], 
             batches.append({str(name): int(crc) for name, crc in entry["crc32"].items()})
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
             break
-        ends.append(ends[-1] + len(line) + 1)
+        ends.append(ends[-1] + len(line))
     return description, batches, ends
+
+
+def _line(stream: IO[bytes]) -> bytes:
+    """The next line; less than that where it is too long or no text, as a hole in the file is none."""
+    line = b""
+    while len(line) < _LONGEST_LINE and (piece := stream.readline(1 << 16)):
+        line += piece
+        if piece.endswith(b"\n") or b"\0" in piece:
+            break
+    return line

@@ -33,9 +33,9 @@ def as_text(recording: Recording) -> str:
     rows += [(printable(name, 40), one.array_name, str(one.shape), one.dtype.name) for name, one in recording.items()]
     lines = [
         f"{recording.count:,} inputs through {printable(info.backend)} on {printable(info.device)}, "
-        f"{info.precision} precision ({versions})",
+        f"{printable(info.precision)} precision ({versions})",
         *(f"  {printable(note, 300)}" for note in (*info.input_notes, *info.notes)),
-        *(f"  warning: {line}" for line in info.weights or ()),
+        *(f"  warning: {printable(line, 300)}" for line in info.weights or ()),
         "",
         *columns(rows),
         "",

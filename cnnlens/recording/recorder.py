@@ -30,7 +30,7 @@ from cnnlens.backend.chunks import write_chunk, zeros_crc32
 from cnnlens.backend.options import RunOptions
 from cnnlens.backend.process import parse_spec
 from cnnlens.backend.worker import Chunk
-from cnnlens.errors import CnnlensError
+from cnnlens.errors import CnnlensError, in_one_line
 from cnnlens.inputs.stream import InputStream, open_inputs
 from cnnlens.network.network import Network
 from cnnlens.opening.live import backend_of
@@ -52,6 +52,7 @@ _UNKNOWN_BATCH = 16
 _AT_ONCE = 2  # batches that the backend has been given: one to compute, one to write
 
 
+@in_one_line()
 def record(
     model: Any,
     inputs: Any,
@@ -143,8 +144,13 @@ def record_network(
     resume: bool = True,
     overwrite: bool = False,
     progress: Callable[[int, int], object] | None = None,
+    durable: bool = True,
 ) -> Recording:
-    """Run an open network, as ``record`` runs what it has opened; everything else is as ``record`` takes it."""
+    """Run an open network, as ``record`` runs what it has opened; everything else is as ``record`` takes it.
+
+    Args:
+        durable: Whether the recording has to outlive this process, and so a power failure.
+    """
     batch = options.batch
     if batch is not None and batch < 1:
         raise CnnlensError(f"a batch holds at least one input, not {batch}")
@@ -183,7 +189,9 @@ def record_network(
                 weights=differing_weights(network, runner),
                 notes=notes,
             )
-            writer = RecordingWriter(path, description, resume=resume, overwrite=overwrite)
+            writer = RecordingWriter(
+                path, description, resume=resume, overwrite=overwrite, durable=durable and out is not None
+            )
             stack.callback(writer.close)
             stack.callback(runner.release)  # first of all, so that nothing writes any more when the lock goes
             _Run(stream, runner, writer, progress).all()

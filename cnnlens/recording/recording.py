@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
-from cnnlens.errors import CnnlensError, FileRefusedError
+from cnnlens.errors import CnnlensError, FileRefusedError, in_one_line
 from cnnlens.recording.format import LOG, METADATA, Description, read_log
 from cnnlens.recording.tensor import Recorded
 from cnnlens.text import nearest, printable
@@ -63,6 +63,7 @@ class Recording(Mapping[str, "Recorded"]):
             self[tensor]  # refuses what cannot be read
 
     @classmethod
+    @in_one_line()
     def open(cls, path: str | os.PathLike[str]) -> Recording:
         """Open a recording; no feature map is read yet.
 
@@ -280,7 +281,8 @@ def _read_log(folder: Path) -> tuple[Description | None, list[dict[str, int]], l
         status = os.lstat(path)
         if not stat.S_ISREG(status.st_mode):
             raise FileRefusedError(folder, LOG, "is no plain file", _AGAIN)
-        return read_log(path.read_bytes())
+        with open(path, "rb") as stream:
+            return read_log(stream)
     except FileNotFoundError:
         return None
     except OSError as error:

@@ -59,11 +59,11 @@ class Recorded:
         where = f"{array_name}/{METADATA}"
         try:
             self.shape, self.dtype, self._plain_key = _understood(metadata)
+            chunk = tuple(metadata["chunk_grid"]["configuration"]["chunk_shape"])
         except (ValueError, TypeError, LookupError, AttributeError) as error:
             raise FileRefusedError(path, where, f"is no array that can be read ({printable(error)})", _AGAIN) from None
         if not self.shape or self.shape[0] != count:
             raise FileRefusedError(path, where, f"has the shape {self.shape} for {count} inputs", _AGAIN)
-        chunk = tuple(metadata["chunk_grid"]["configuration"]["chunk_shape"])
         if self._plain_key is not None and chunk != (batch, *self.shape[1:]):
             self._plain_key = None  # somebody chunked it otherwise
         self._row = math.prod(self.shape[1:]) * self.dtype.itemsize

@@ -8,11 +8,14 @@ that nothing a dying worker still does can reach what was recorded.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
+import math
 import os
 import shutil
 import zlib
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,8 +48,6 @@ except ImportError:  # not POSIX; two processes on one recording are then the pe
 __all__ = ["Part", "RecordingWriter", "is_disk_trouble"]
 
 _ELSEWHERE = "choose another place with -o"
-# After a power failure a file may have its size and not its bytes. So many of the last batches are read again.
-_DOUBTED = 32
 _PIECE = 8 << 20
 
 
@@ -68,6 +69,8 @@ class RecordingWriter:
         description: What makes it.
         resume: Go on where a recording of the same was cut short; otherwise one that is there is refused.
         overwrite: Throw away a recording that is there.
+        durable: Bring it to the disk while it is made, and call it complete only when it is there. A recording that is
+            gone with this process needs none of that.
 
     Attributes:
         done: How many batches are recorded.
@@ -76,7 +79,15 @@ class RecordingWriter:
         CnnlensError: something else is there, another run's recording is, or another process is writing it.
     """
 
-    def __init__(self, path: Path, description: Description, *, resume: bool = True, overwrite: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path,
+        description: Description,
+        *,
+        resume: bool = True,
+        overwrite: bool = False,
+        durable: bool = True,
+    ) -> None:
         self.path = path
         self.description = description
         self._shown = printable(path, 300)
@@ -85,6 +96,8 @@ class RecordingWriter:
         self._log: list[dict[str, int]] = []
         self._handle = -1
         self._fresh = False
+        self._sync = ThreadPoolExecutor(1, "cnnlens-sync") if durable else None
+        self._syncing: Future[None] | None = None
         try:
             self._open_log()
             self._begin(resume, overwrite)
@@ -146,21 +159,32 @@ class RecordingWriter:
                 part.path.replace(self.path / name / chunk_name(batch, len(part.shape)))
                 checksums[name] = part.crc32
             self._append(log_line(batch, checksums))
+            self._log.append(checksums)
+            if self._sync is not None and (self._syncing is None or self._syncing.done()):
+                if self._syncing is not None:
+                    self._syncing.result()
+                self._syncing = self._sync.submit(_to_disk, self._handle)
         except OSError as error:
             raise self.trouble(error) from None
-        self._log.append(checksums)
 
     def finish(self, inputs_sha256: str) -> None:
-        """Say that it is complete."""
+        """Say that it is complete, once all of it is on the disk: in a power failure zeros would pass for numbers."""
         if not self.description.complete:
-            self.description = self.description.finished(inputs_sha256)
+            finished = self.description.finished(inputs_sha256)
             try:
-                self._write(METADATA, group_metadata(self.description, self._metadata))
+                if self._syncing is not None:
+                    self._syncing.result()
+                if self._sync is not None:
+                    self._sync.submit(_to_disk, self._handle).result()
+                self._write(METADATA, group_metadata(finished, self._metadata))
             except OSError as error:
                 raise self.trouble(error) from None
+            self.description = finished
 
     def close(self) -> None:
         """Let go of it. Temporary files go too; what was committed stays, and where that is nothing, nothing stays."""
+        if self._sync is not None:
+            self._sync.shutdown(cancel_futures=True)
         if self._handle >= 0:
             shutil.rmtree(self.path / PARTS, ignore_errors=True)
             if self._fresh and not self._metadata:
@@ -207,11 +231,10 @@ class RecordingWriter:
                 # Some network file systems know no locks.
 
     def _begin(self, resume: bool, overwrite: bool) -> None:
-        content = b""
-        while piece := os.pread(self._handle, _PIECE, len(content)):
-            content += piece
+        os.lseek(self._handle, 0, os.SEEK_SET)
         try:
-            before, log, ends = read_log(content)
+            with open(self._handle, "rb", closefd=False) as stream:
+                before, log, ends = read_log(stream)
         except (ValueError, TypeError, LookupError, AttributeError) as error:
             raise CnnlensError(f"{self._shown}: its log cannot be read ({printable(error)}); {_ELSEWHERE}") from None
         if before is None and len(os.listdir(self.path)) > 1:
@@ -255,14 +278,15 @@ class RecordingWriter:
         return True
 
     def _whole(self, log: list[dict[str, int]]) -> int:
-        """How many of the logged batches, from the first on, are there."""
+        """How many of the logged batches, from the first on, are there. All are read again: after a power failure a
+        file may have its size and not its bytes, and nothing says how long it was in memory alone."""
         for batch, checksums in enumerate(log):
             for name, metadata in self._metadata.items():
                 path = self.path / name / chunk_name(batch, len(metadata["shape"]))
-                row = int(np.prod(metadata["shape"][1:], dtype=np.int64)) * np.dtype(metadata["data_type"]).itemsize
+                row = math.prod(metadata["shape"][1:]) * np.dtype(metadata["data_type"]).itemsize
                 if not path.is_file() or path.is_symlink() or path.stat().st_size != row * self.description.batch:
                     return batch
-                if batch >= len(log) - _DOUBTED and _crc32(path) != checksums.get(name):
+                if _crc32(path) != checksums.get(name):
                     return batch
         return len(log)
 
@@ -325,6 +349,15 @@ class RecordingWriter:
         except OSError:
             os.ftruncate(self._handle, end)
             raise
+
+
+def _to_disk(handle: int) -> None:
+    """Bring all that was written to the file system of an open file to its disk."""
+    syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)  # Linux alone
+    if syncfs is None:
+        os.sync()
+    elif syncfs(handle):
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
 
 def is_disk_trouble(error: BaseException) -> str | None:

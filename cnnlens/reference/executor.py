@@ -7,6 +7,7 @@ made, before the first number is computed.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from cnnlens.errors import CnnlensError, UnsupportedLayerError
+from cnnlens.memory import refuse_beyond
 from cnnlens.network.graph import (
     CONFIG_ERRORS,
     Call,
@@ -71,7 +73,9 @@ class Executor:
         self.network = network
         self.dtype = np.dtype(dtype)
         self.wanted = _wanted(network, layers)
-        self._steps = self._plan()
+        order = self._order()
+        self._need(1, 1, order, self._cast_bytes(order))  # before an array is read
+        self._steps = self._plan(order)
         self._constants = _constants([step.call for step in self._steps])
         self._whole_batch = any(
             shape is None or not shape or shape[0] is not None
@@ -80,7 +84,8 @@ class Executor:
             for shape in step.call.shapes
         )
 
-    def _plan(self) -> list[_Step]:
+    def _order(self) -> list[Call]:
+        """The calls that are needed, in the network's order."""
         calls = self.network.calls_by_name
         needed: set[str] = set()
         queue = [ref.call for ref in self.wanted]
@@ -89,7 +94,9 @@ class Executor:
             if name not in needed:
                 needed.add(name)
                 queue.extend(ref.call for ref in calls[name].refs)
-        order = [call for call in self.network.calls if call.name in needed]
+        return [call for call in self.network.calls if call.name in needed]
+
+    def _plan(self, order: Sequence[Call]) -> list[_Step]:
         operations = [_operation(call) for call in order]
         last_use: dict[Ref, int] = {}
         for position, call in enumerate(order):
@@ -115,6 +122,32 @@ class Executor:
     def _cast(self, array: Array) -> Array:
         return array.astype(self.dtype, copy=False) if np.issubdtype(array.dtype, np.floating) else array
 
+    def _need(self, count: int, at_once: int, order: Sequence[Call], more: int = 0) -> None:
+        """Refuse what cannot fit, as far as the shapes say: the wanted maps of all inputs, what one call takes and
+        gives for those at once, and ``more`` bytes."""
+        sizes: dict[Ref, int] = {}
+        fixed: set[Ref] = set()
+        for call in order:
+            for index, shape in enumerate(call.shapes):
+                ref = Ref(call.name, index)
+                sizes[ref] = self.dtype.itemsize * math.prod(1 if size is None else size for size in shape or (0,))
+                if shape and shape[0] is not None:
+                    fixed.add(ref)
+        wanted = sum(sizes[ref] * (1 if ref in fixed else count) for ref in self.wanted)
+        alive = max(sum(sizes.get(ref, 0) for ref in (*call.refs, Ref(call.name))) for call in order)
+        largest = max(sizes, key=lambda ref: sizes[ref])
+        refuse_beyond(
+            wanted + alive * at_once + more,
+            f"{printable(self.network.source.path, 300)}: computing {count:,} input{'s' * (count != 1)}, where "
+            f"'{printable(largest.name)}' is {shown_shape(self.network.shape(largest))},",
+            "ask for fewer or smaller inputs, or for fewer layers",
+        )
+
+    def _cast_bytes(self, order: Sequence[Call]) -> int:
+        """What the weights take that are not in the run's dtype."""
+        arrays = {id(one.stored): one.stored for call in order for one in call.layer.stored.values()}
+        return sum(self.dtype.itemsize * math.prod(one.shape) for one in arrays.values() if one.dtype != self.dtype)
+
     # -- running -----------------------------------------------------------------------------------------------------
 
     def run(self, inputs: Any, batch: int | None = None) -> dict[str, Array]:
@@ -125,6 +158,7 @@ class Executor:
         if chunk < 1:
             raise CnnlensError(f"a batch holds at least one input, not {chunk}")
         at_once = count <= chunk or self._whole_batch
+        self._need(count, count if at_once else chunk, [step.call for step in self._steps])
         stored = self.stored(arrays) if at_once else self._chunked(arrays, count, chunk)
         return {name: self._canonical(name, array) for name, array in stored.items()}
 
@@ -191,7 +225,7 @@ class Executor:
         for step in self._steps:
             for shape in step.call.shapes:
                 sizes = [size or 1 for size in (shape or ())[1:]]
-                largest = max(largest, int(np.prod(sizes, dtype=np.int64)) * self.dtype.itemsize)
+                largest = max(largest, math.prod(sizes) * self.dtype.itemsize)
         return max(1, min(_CHUNK_BYTES // largest, _CHUNK_MAX, count))
 
     # -- inputs and outputs ------------------------------------------------------------------------------------------

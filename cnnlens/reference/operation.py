@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from cnnlens.errors import UnsupportedLayerError
 from cnnlens.kinds import KINDS
+from cnnlens.memory import refuse_beyond
 from cnnlens.reference.arithmetic.functions import Activation
 from cnnlens.text import printable
 
@@ -178,6 +179,7 @@ def scratch(name: str, shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
     needed = math.prod(shape) * dtype.itemsize
     held = pool.get(name)
     if held is None or held.nbytes < needed:
+        refuse_beyond(needed, f"a working array of {tuple(shape)}", "give fewer or smaller inputs")
         held = np.empty(needed, np.uint8)
         # Big ones are not kept: a thread should not sit on the padded copy of the largest image it ever saw.
         if needed <= 16 << 20:

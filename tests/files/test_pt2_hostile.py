@@ -16,8 +16,11 @@ import pytest
 import cnnlens
 from cnnlens.errors import CnnlensError, FileRefusedError
 from cnnlens.files.torch.program_symbols import constant, multiple_of, read_expression
+from tests.support.hostile_text import Runner, mutants, run
 
 torch = pytest.importorskip("torch")
+
+__all__ = ["run"]
 
 from torch import nn  # noqa: E402
 
@@ -276,6 +279,18 @@ def test_a_json_that_unpacks_without_end_is_refused(honest: Members, tmp_path: P
     assert path.stat().st_size < 1 << 20
     with pytest.raises(FileRefusedError, match="at most"):
         cnnlens.open(path)
+
+
+def test_every_string_of_the_archive_reaches_a_terminal_as_plain_text(
+    honest: Members, tmp_path: Path, run: Runner
+) -> None:
+    for name in (MODEL, WEIGHTS):
+        for number, mutant in enumerate(mutants(json.loads(honest[name]))):
+            path = write(tmp_path / "net.pt2", {**honest, name: json.dumps(mutant).encode()})
+            run("summary", path)
+            if number % 10 == 0:
+                run("check", path, "--backends", "reference")
+    assert {0, 2} <= set(run.codes)
 
 
 def test_pickles_in_the_archive_are_never_touched(honest: Members, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import math
 import os
 import re
 import struct
@@ -22,6 +23,7 @@ from PIL import Image
 
 from cnnlens.errors import CnnlensError
 from cnnlens.inputs import images
+from cnnlens.inputs.pixel_files import read_images
 
 RANDOM = np.random.default_rng(11)
 GREY = RANDOM.integers(0, 256, (4, 6, 5), np.uint8)  # (N, H, W)
@@ -372,6 +374,21 @@ def pickled() -> bytes:
 HUGE = npy_header("<f4", (1 << 20, 1 << 12, 1 << 10))
 PNG = (lambda stream: (Image.fromarray(GREY[0]).save(stream, "PNG"), stream.getvalue())[1])(io.BytesIO())
 JPEG = (lambda stream: (Image.fromarray(COLOUR[0]).save(stream, "JPEG"), stream.getvalue())[1])(io.BytesIO())
+
+
+def lying_jpeg(width: int, height: int) -> bytes:
+    at = JPEG.index(b"\xff\xc0") + 5
+    return JPEG[:at] + struct.pack(">HH", height, width) + JPEG[at + 4 :]
+
+
+def scanned_jpeg(times: int) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(COLOUR[0]).save(stream, "JPEG", progressive=True)
+    whole = stream.getvalue()
+    last = whole.rindex(b"\xff\xda")
+    return whole[:-2] + whole[last:-2] * times + whole[-2:]
+
+
 HOSTILE = {
     "empty": (b"", "is empty, not PNG"),
     "text": (b"hello, this is text\n", "looks like text, not PNG"),
@@ -383,7 +400,10 @@ HOSTILE = {
     "jpeg magic alone": (JPEG[:4], "the picture is damaged"),
     "decompression bomb": (png_header(60_000, 60_000), "decompression bombs"),
     "half a bomb": (png_header(10_000, 10_000), "decompression bombs"),
-    "png of nothing": (png_header(9_000, 9_000), "the picture is damaged"),
+    "png of nothing": (png_header(5_000, 5_000), "the picture is damaged"),
+    "png of far more than its bytes": (png_header(9_000, 9_000), "declares 9,000 × 9,000 pixels, 324 MB"),
+    "jpeg whose header lies": (lying_jpeg(9_000, 9_000), "declares 9,000 × 9,000 pixels, 324 MB"),
+    "jpeg of many scans": (scanned_jpeg(200), "a JPEG of more than 100 scans"),
     "npy of objects": (pickled(), "never unpickled"),
     "npy of strings": (npy(np.array(["a", "b"])), "not real numbers"),
     "npy of complex": (npy(np.zeros(3, complex)), "not real numbers"),
@@ -436,6 +456,11 @@ def test_a_hostile_or_broken_file_is_refused_in_one_line(tmp_path: Path, case: s
     assert "\x1b" not in said
     assert len(said) < 500
     assert "x\\x1b[31m.bin" in said
+
+
+def test_a_large_picture_of_one_colour_is_read(tmp_path: Path) -> None:
+    Image.new("L", (7680, 4320), 7).save(tmp_path / "8k.png")
+    assert images.load(tmp_path / "8k.png").array.shape == (1, 1, 4320, 7680)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits the address space")
@@ -557,3 +582,95 @@ def test_headers_of_python_2_are_read(tmp_path: Path) -> None:
     content = npy(GREY).replace(b"(4, 6, 5), }", b"(4L,6L,5L) }")
     path = put(tmp_path, "old.npy", content)
     np.testing.assert_array_equal(images.load(path, shape=(1, 6, 5), scale="none").array[:, 0], GREY)
+
+
+# -------------------------------------------------------------------------------------------------- one image of many
+
+MANY = np.random.default_rng(4).integers(0, 256, (9, 6, 5), dtype=np.uint8)
+KEPT: dict[str, bytes] = {
+    "npy": npy(MANY),
+    "npy in Fortran order": npy(np.asfortranarray(MANY)),
+    "npy of floats": npy(MANY.astype(">f4") / 7),
+    "npy whose scale all images decide": npy(np.arange(270).reshape(9, 6, 5).astype(np.int16) * 200),
+    "idx": idx(MANY),
+    "idx.gz": gzip.compress(idx(MANY)),
+    "npz": zipped("x.npy", npy(MANY), method=zipfile.ZIP_STORED),
+    "npz, deflated": zipped("x.npy", npy(MANY)),
+    "npz in Fortran order": zipped("x.npy", npy(np.asfortranarray(MANY))),
+    "npz whose scale all images decide": zipped("x.npy", npy(np.arange(270).reshape(9, 6, 5) * 200)),
+}
+
+
+@pytest.mark.parametrize("shape", [(1, 6, 5), (3, 4, 4), None])
+@pytest.mark.parametrize("kind", KEPT)
+def test_one_image_is_what_it_is_among_all(tmp_path: Path, kind: str, shape: tuple[int, ...] | None) -> None:
+    path = put(tmp_path, "x", KEPT[kind])
+    for source in (path, [path, path]):
+        every = images.load(source, shape=shape)
+        for index in range(-len(every.array), len(every.array)):
+            one = images.one(source, index, shape=shape)
+            np.testing.assert_array_equal(one.array, every.array[index][None])
+            assert one.names == (every.names[index],)
+        for index in (len(every.array), -len(every.array) - 1):
+            with pytest.raises(CnnlensError, match=f"there are {len(every.array)} images, numbered from 0"):
+                images.one(source, index, shape=shape)
+
+
+def test_one_picture_of_a_folder_is_decoded_alone(tmp_path: Path) -> None:
+    for number in range(3):
+        Image.fromarray(MANY[number]).save(tmp_path / f"{number}.png")
+    put(tmp_path, "1.png", PNG[: len(PNG) // 2])  # nobody looks at it
+    np.testing.assert_array_equal(images.one(tmp_path, -1).array[0, 0], np.float32(MANY[2]) / 255)
+    np.testing.assert_array_equal(images.one([tmp_path, tmp_path / "0.png"], 3).array[0, 0], np.float32(MANY[0]) / 255)
+
+
+def large(folder: Path, kind: str) -> tuple[Path, int]:
+    """A file of 700,000 images, a hole but for the last, and how many bytes stand in front of them."""
+    path = folder / f"x.{kind}"
+    shape = (700_000, 28, 28)
+    # A hole takes no room, but zipfile writes what it stores.
+    if kind == "npz":
+        with zipfile.ZipFile(path, "w") as archive, archive.open("x.npy", "w", force_zip64=True) as member:
+            member.write(npy_header("|u1", shape))
+            for _ in range(70):
+                member.write(bytes(10_000 * 784))
+        return path, path.read_bytes()[:4096].index(b"\n") + 1
+    head = struct.pack(">4B3I", 0, 0, 8, 3, *shape) if kind == "idx" else npy_header("|u1", shape)
+    path.write_bytes(head)
+    os.truncate(path, len(head) + math.prod(shape))
+    return path, len(head)
+
+
+@pytest.mark.parametrize("kind", ["idx", "npy", pytest.param("npz", marks=pytest.mark.slow)])
+def test_of_a_large_file_one_image_is_read(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, start = large(tmp_path, kind)
+    with open(path, "r+b") as stream:
+        stream.seek(start + 699_000 * 784)
+        stream.write(bytes([51] * 784))
+    took: list[int] = []
+    preadv = os.preadv
+
+    def counted(handle: int, buffers: Any, offset: int) -> int:
+        took.append(preadv(handle, buffers, offset))
+        return took[-1]
+
+    monkeypatch.setattr(os, "preadv", counted)
+    one = images.one(path, 699_000, shape=(1, 28, 28))
+    assert (one.array == np.float32(51) / 255).all()
+    assert sum(took) == 784
+    assert one.names == ("x 699000",)
+    assert "(700000, 28, 28) read as N, H, W: 700,000 of 1 channel, 28 × 28" in " ".join(one.notes) or kind == "idx"
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_a_file_that_shrinks_while_it_is_read_is_an_error_and_no_signal(tmp_path: Path, order: Any) -> None:
+    path = put(tmp_path, "x.npy", npy(np.asarray(np.tile(MANY, (9000, 1, 1)), order=order)))
+    array = read_images(path).array
+    os.truncate(path, 40_000)
+    if order == "C":
+        np.testing.assert_array_equal(array[2:4], MANY[2:4])
+    with pytest.raises(CnnlensError, match=r"x\.npy: became shorter while it was read; "):
+        array[80_000:]
+    path.unlink()
+    with pytest.raises(CnnlensError, match=r"x\.npy: cannot be read \(No such file"):
+        array[0:1]

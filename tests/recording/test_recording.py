@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
 import os
 import resource
@@ -19,6 +21,8 @@ import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import cnnlens
+import cnnlens.sample
 from cnnlens.backend.chunks import DTYPES, write_chunk
 from cnnlens.errors import CnnlensError
 from cnnlens.recording.format import Description, array_names, dimension_names, dumps, header_line, log_line, read_log
@@ -292,6 +296,78 @@ def test_a_damaged_chunk_is_recorded_again(tmp_path: Path, path: Path, damage: s
     assert tree(write(path)) == expected
 
 
+def test_of_what_was_recorded_long_before_everything_is_read_again(tmp_path: Path) -> None:
+    """After a power failure an old chunk may be zeros of the right length, however many came after it."""
+    path, described = tmp_path / "run.zarr", description(tensors=("x",), inputs=("x",), batch=1, count=60)
+    writer = RecordingWriter(path, described)
+    for batch in range(50):
+        part, array = writer.part("x", batch), np.full((1, 4), batch + 1.5)
+        writer.commit(batch, {"x": Part(part, write_chunk(part, [array], 1), array.shape, "<f8")})
+    writer.close()
+    (path / "x" / "c.2.0").write_bytes(bytes(32))
+    writer = RecordingWriter(path, described)
+    assert writer.done == 2
+    writer.close()
+    assert Recording.open(path)["x"][1].tolist() == [2.5] * 4
+    with pytest.raises(CnnlensError, match="2 of 60 inputs are recorded"):
+        Recording.open(path)["x"][2]
+
+
+def test_complete_is_said_of_what_is_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "run.zarr"
+    synced: list[int] = []
+
+    def to_disk(handle: int) -> None:
+        del handle
+        found = Recording.open(path)
+        assert not found.description.complete
+        synced.append(found.recorded)
+
+    monkeypatch.setattr("cnnlens.recording.writer._to_disk", to_disk)
+    write(path)
+    assert synced[-1] == COUNT
+    assert Recording.open(path).complete
+
+
+def test_a_recording_that_does_not_reach_the_disk_is_not_complete(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(handle: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    write(tmp_path / "run.zarr", batches=2, finish=False)
+    with monkeypatch.context() as patch:
+        patch.setattr("cnnlens.recording.writer._to_disk", broken)
+        writer = RecordingWriter(tmp_path / "run.zarr", description())
+        with pytest.raises(CnnlensError, match=r"it cannot be written \(Input/output error\)"):
+            writer.finish("3" * 64)
+        writer.close()
+    assert not Recording.open(tmp_path / "run.zarr").complete
+    assert Recording.open(write(tmp_path / "run.zarr")).complete
+
+
+def test_what_this_process_keeps_for_itself_is_not_brought_to_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr("cnnlens.recording.writer._to_disk", synced.append)
+    image = cnnlens.sample.IMAGES / "9-ankle-boot.png"
+    cnnlens.record(cnnlens.sample.MODEL, image, backend="reference", layers=["dense_1"])
+    cnnlens.check(cnnlens.sample.MODEL, image, backends=["reference"])
+    assert not synced
+
+
+def test_a_recording_whose_log_is_gone_is_read_and_not_checked(tmp_path: Path) -> None:
+    model, image = cnnlens.sample.MODEL, cnnlens.sample.IMAGES / "9-ankle-boot.png"
+    path = tmp_path / "run.zarr"
+    cnnlens.record(model, image, backend="reference", out=path)
+    assert cnnlens.check(model, recordings=[path]).agree
+    (path / "log.jsonl").unlink()
+    found = Recording.open(path)
+    assert not found.verifiable
+    assert found["dense_1"][:].shape == (1, 10)
+    with pytest.raises(CnnlensError, match=r"run\.zarr: log\.jsonl: is missing, so nothing can be verified; "):
+        cnnlens.check(model, recordings=[path])
+
+
 CHANGES = {
     "another model": {"model": {"file": "a.keras", "sha256": "1" * 64, "network_hash": "4" * 64}},
     "the backend then: reference; now: keras-jax": {"backend": "keras-jax"},
@@ -404,12 +480,12 @@ def test_chunks_of_another_size_are_refused(tmp_path: Path) -> None:
 @given(st.binary(max_size=200), st.integers(0, 2000))
 def test_a_log_with_anything_behind_it_is_followed_as_far_as_it_goes(tail: bytes, cut: int) -> None:
     whole = header_line(description()) + log_line(0, {"a": 1}) + log_line(1, {"a": 2})
-    found, batches, ends = read_log(whole + tail)
+    found, batches, ends = read_log(io.BytesIO(whole + tail))
     assert found == description()
     assert batches[:2] == [{"a": 1}, {"a": 2}]
     assert ends[2] == len(whole)
     try:
-        _, batches, ends = read_log(whole[:cut])
+        _, batches, ends = read_log(io.BytesIO(whole[:cut]))
     except ValueError:
         return
     assert len(batches) + 1 == len(ends)
@@ -451,7 +527,7 @@ HOSTILE: dict[str, Callable[[Path], object]] = {
     "instead of 480": lambda p: os.truncate(p / "image" / "c.2.0.0.0", 479),
     "holds 1,099,511,627,776 bytes": lambda p: os.truncate(p / "image" / "c.2.0.0.0", 1 << 40),
     "3 of 7 inputs are recorded": lambda p: os.truncate(
-        p / "log.jsonl", read_log((p / "log.jsonl").read_bytes())[2][1]
+        p / "log.jsonl", read_log(io.BytesIO((p / "log.jsonl").read_bytes()))[2][1]
     ),
     "does not exist": shutil.rmtree,
     "cut short before its first batch": lambda p: (p / "zarr.json").unlink(),

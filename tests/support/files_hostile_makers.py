@@ -437,7 +437,7 @@ def array_behind_the_end(folder: Path) -> Path:
     return path
 
 
-@refused("compressed arrays that declare 440 MB")
+@refused("compressed arrays that declare 400 MB")
 def compressed_zeros(folder: Path) -> Path:
     def fill(file: Any) -> None:
         file.create_dataset(
@@ -524,7 +524,7 @@ def attribute_of_many_names(folder: Path) -> Path:
     return path
 
 
-@refused("of more than 67108864 characters in all")
+@refused("of more than 16777216 characters in all")
 def long_paths(folder: Path) -> Path:
     """9,000 groups below one whose name has 8,000 characters: 72 MB of paths."""
 

@@ -6,7 +6,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from tests.support import ROOT
@@ -55,6 +56,77 @@ def open_all(paths: Mapping[str, str], opener: str) -> Outcomes:
         env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
     )
     return {name: (*found, paths.get(name, "")) for name, found in json.loads(done.stdout).items()}
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended: its exit code (None where an exception escaped it), what it said, what it took."""
+
+    code: int | None
+    said: str
+    printed: bool
+    seconds: float
+    cpu_seconds: float
+    megabytes: float
+
+    def assert_one_line(self, what: object) -> None:
+        """It did its work, or said in one line why not."""
+        assert self.code in (0, 1, 2), f"{what}: {self.said}"
+        assert self.said.count("\n") == (1 if self.code == 2 and not self.printed else 0), f"{what}: {self.said}"
+
+
+# Runs commands in one process, one after the other, under a cap on address space and on the seconds of each.
+_RUN_ALL = """
+import contextlib, io, json, os, resource, signal, sys, time
+arguments, megabytes, seconds = json.loads(sys.stdin.read())
+from cnnlens.cli.main import main
+from cnnlens.cli import show
+import cnnlens.plot.of_models, cnnlens.reference.executor, cnnlens.checking.checker, cnnlens.recording.recorder
+import PIL.Image
+resource.setrlimit(resource.RLIMIT_AS, (megabytes << 20,) * 2)
+def late(*_): raise TimeoutError(f"took more than {seconds} s")
+signal.signal(signal.SIGALRM, late)
+def peak():
+    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM")) / 1024
+found = []
+for one in arguments:
+    with open("/proc/self/clear_refs", "w") as refs:
+        refs.write("5")
+    before, start, said, printed = peak(), time.perf_counter(), io.StringIO(), io.StringIO()
+    busy, code = time.process_time(), None
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(said):
+            code = main(one)
+    except SystemExit as ended:
+        code = int(ended.code or 0)
+    except BaseException as error:
+        import traceback
+        said.write("ESCAPED " + traceback.format_exc()[-1500:])
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+    took = time.perf_counter() - start, time.process_time() - busy, peak() - before
+    found.append((code, said.getvalue()[-3000:], bool(printed.getvalue()), *took))
+print(json.dumps(found))
+"""
+
+
+def run_all(
+    commands: Sequence[Sequence[object]], folder: Path, megabytes: int = 3000, seconds: float = SECONDS
+) -> list[Ended]:
+    """Run ``cnnlens`` with each of ``commands`` in ``folder``, at most so many MiB and so many seconds each."""
+    arguments = [[str(part) for part in one] for one in commands]
+    done = subprocess.run(
+        [sys.executable, "-c", _RUN_ALL],
+        input=json.dumps((arguments, megabytes, seconds)),
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=folder,
+        env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return [Ended(*one) for one in json.loads(done.stdout)]
 
 
 def make_and_open(folder: Path, makers: Mapping[str, Callable[[Path], Path]], opener: str) -> None:

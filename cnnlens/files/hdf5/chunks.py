@@ -17,8 +17,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnlens.files.limits import LIMITS
-
 __all__ = ["Chunk", "ChunkedLayout", "read_chunks"]
 
 # Filters by number in the HDF5 File Format Specification 3.0, IV.A.2.l.
@@ -65,10 +63,7 @@ class ChunkedLayout:
             raise ValueError(f"compressed by filter {unknown[0]}, which is not read")
         if address == _UNDEFINED:
             raise ValueError("the array declares chunks and stores none")
-        layout = cls(shape, tuple(chunk), raw, filters, address)
-        if math.prod(layout.grid) > LIMITS.hdf5_chunks:
-            raise ValueError(f"an array in {math.prod(layout.grid)} chunks")
-        return layout
+        return cls(shape, tuple(chunk), raw, filters, address)
 
     @property
     def grid(self) -> tuple[int, ...]:
@@ -77,8 +72,8 @@ class ChunkedLayout:
 
     @property
     def nbytes(self) -> int:
-        """Count bytes of the array and of one chunk, which may be larger than the array."""
-        return (math.prod(self.shape) + math.prod(self.chunk)) * self.raw.itemsize
+        """Count bytes of all chunks, unpacked; each of them may be larger than the array."""
+        return math.prod(self.grid) * math.prod(self.chunk) * self.raw.itemsize
 
 
 def read_chunks(

@@ -18,14 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnlens.errors import FileRefusedError
-from cnnlens.files.arrays import StoredArray, decode
+from cnnlens.files.arrays import StoredArray, check_shape, decode
 from cnnlens.files.container import Member
 from cnnlens.files.hdf5.chunks import Chunk, ChunkedLayout, read_chunks
 from cnnlens.files.hdf5.datatypes import BFLOAT16, NotANumberTypeError, NumberType, number_type
 from cnnlens.files.hdf5.messages import ForeignLinkError, attribute, link, symbol_table
 from cnnlens.files.hdf5.pyfive_parts import chunk_nodes, header_at, linked, read_attributes, root_address
 from cnnlens.files.hdf5.window import LimitExceededError, Window, guard
-from cnnlens.files.limits import LIMITS, human_bytes, remarks
+from cnnlens.files.limits import LIMITS, human_bytes, items_at_most, remarks, unpacked_at_most
 from cnnlens.text import printable
 
 __all__ = ["Group", "Index", "open_index"]
@@ -84,10 +84,11 @@ class _Attributes(Mapping[str, object]):
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """Says what an HDF5 file holds, and remarks about what was passed over."""
+    """Says what an HDF5 file holds, in how many groups and arrays, and remarks about what was passed over."""
 
     root: Group
     notes: tuple[str, ...]
+    objects: int = 0
 
 
 def open_index(
@@ -121,10 +122,12 @@ class _Walk:
         self._texts: dict[int, Any] = {}
         self._names: dict[int, int] = {}
         self._objects = 0
+        self._most = items_at_most(len(member.data))
         self._messages = 0
         self._characters = 0
         self._contiguous = 0
         self._chunked = 0
+        self._chunks = 0
         self._notes: list[str] = []
 
     def index(self) -> Index:
@@ -139,7 +142,7 @@ class _Walk:
             while pending:
                 group, header, ancestors = pending.pop()
                 pending.extend(reversed(self._fill(group, header, ancestors)))
-        return Index(root, remarks(self._notes))
+        return Index(root, remarks(self._notes), self._objects)
 
     def _refuse(self, place: str, reason: str, way_out: str = _NOT_BY_KERAS) -> FileRefusedError:
         return FileRefusedError(self._path, self._full(place), reason, way_out)
@@ -182,8 +185,8 @@ class _Walk:
                         raise self._refuse(place, f"two objects named '{printable(name)}' in one group")
                     self._count_characters(place, name)
                     found[name] = target
-                    if len(found) > LIMITS.hdf5_objects:
-                        raise self._refuse(place, f"more than {LIMITS.hdf5_objects} objects in one group")
+                    if len(found) > self._most:
+                        raise self._refuse(place, f"more than {self._most:,} objects in one group")
             except ForeignLinkError as error:
                 raise self._refuse(place, str(error)) from None
         return list(found.items())
@@ -208,8 +211,8 @@ class _Walk:
 
     def _count(self, place: str, address: int) -> None:
         self._objects += 1
-        if self._objects > LIMITS.hdf5_objects:
-            raise self._refuse(place, f"more than {LIMITS.hdf5_objects} objects in the file")
+        if self._objects > self._most:
+            raise self._refuse(place, f"more than {self._most:,} objects in a file of its size")
         names = self._names[address] = self._names.get(address, 0) + 1
         if names > LIMITS.hdf5_names_an_object:
             raise self._refuse(place, f"the {names}th name (hard link) of one object")
@@ -246,6 +249,7 @@ class _Walk:
         axes = tuple(int(size) for size in shape)
         if len(axes) > LIMITS.hdf5_dimensions:
             raise self._refuse(place, f"an array of {len(axes)} axes", _SAVE_AGAIN)
+        check_shape(self._path, self._full(place), axes, _SAVE_AGAIN)
         load = self._storage(place, header, axes, number)
         return StoredArray(axes, number.logical, number.stored, self._full(place), load)
 
@@ -352,8 +356,10 @@ class _Walk:
     ) -> Callable[[], NDArray[Any]]:
         layout = ChunkedLayout.parse(body, shape, number.raw, header.filter_pipeline)
         self._chunked += layout.nbytes
-        allowed = max(LIMITS.inflate_free_bytes, LIMITS.inflate_ratio * len(self._member.data))
-        if self._chunked > allowed:
+        self._chunks += math.prod(layout.grid)
+        if self._chunks > self._most * LIMITS.hdf5_chunks_an_item:
+            raise self._refuse(place, f"arrays in {self._chunks:,} chunks", "rewrite the file without compression")
+        if self._chunked > unpacked_at_most(len(self._member.data)):
             raise self._refuse(
                 place,
                 f"compressed arrays that declare {human_bytes(self._chunked)} "

@@ -51,8 +51,6 @@ def symbol_table(window: Window, btree: int, heap: int) -> Iterator[tuple[str, T
         entries = struct.unpack_from("<H", start, 6)[0]
         body = window.read_at(table + 8, 40 * entries)
         count += entries
-        if count > LIMITS.hdf5_objects:
-            raise LimitExceededError(f"more than {LIMITS.hdf5_objects} objects in one group")
         for at in range(0, 40 * entries, 40):
             name, target, cache = struct.unpack_from("<QQI", body, at)
             yield _name_at(names, name), (target if cache in (0, 1) else None)

@@ -13,13 +13,12 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias, cast
 
 from cnnlens.files.keras.arguments import GraphError, Key, arguments, keys, keys_in, listed, substitute, with_keys
+from cnnlens.files.limits import LIMITS
 from cnnlens.network.graph import Ref
 from cnnlens.text import printable
 
 __all__ = ["Graph", "GraphError", "LayerSpec", "NodeSpec", "layer_spec", "read_graph"]
 
-# A model used twice inside a model used twice … grows by powers of two; no honest network comes near this.
-MAX_CALLS = 100_000
 # Outputs of one layer call; the largest layers of Keras (recurrent ones with their states) give a handful.
 MAX_OUTPUTS = 1_000
 
@@ -84,8 +83,13 @@ class Graph:
     hidden: frozenset[str]  # input calls that the model's author never wrote: Sequential's, and those of nested models
 
 
-def read_graph(config: Mapping[str, Any]) -> Graph | None:
+def read_graph(config: Mapping[str, Any], most_calls: int = LIMITS.items) -> Graph | None:
     """Follow ``config`` (``{"class_name", "config"}``) to a graph, or None where it holds none (a subclassed model).
+
+    Args:
+        config: The model's entry.
+        most_calls: How many layer calls there may be: a model used twice inside a model used twice … grows by powers of
+            two.
 
     Raises:
         GraphError: the config is inconsistent (a missing layer, a cycle, a name twice, an impossible size).
@@ -93,7 +97,7 @@ def read_graph(config: Mapping[str, Any]) -> Graph | None:
     body = _body(config)
     if body is None:
         return None
-    reader = _GraphReader()
+    reader = _GraphReader(most_calls)
     outputs = reader.model(config, (), "", None)
     return Graph(reader.layers, reader.nodes, reader.inputs, list(_refs(outputs)), frozenset(reader.hidden))
 
@@ -132,7 +136,9 @@ class _Pending:
 
 
 class _GraphReader:
-    def __init__(self) -> None:
+    def __init__(self, most_calls: int) -> None:
+        self._most_calls = most_calls
+        self._characters = 0
         self.layers: list[LayerSpec] = []
         self.nodes: list[NodeSpec] = []
         self.inputs: list[Ref] = []
@@ -216,6 +222,8 @@ class _GraphReader:
                 args, kwargs = arguments(node, stated)
                 needs = {key for part in (args, kwargs) for key in keys(part)}
                 pending.append(_Pending(spec, count, count, args, kwargs, needs))
+                if len(pending) > self._most_calls:
+                    raise GraphError(f"it has more than {self._most_calls:,} layer calls")
         # Whether a call gives one tensor or several is known only to who uses it; so are the numbers of a layer's
         # calls: they begin at 1 for nested models in some Keras versions, and skip calls that belong to other models.
         # Every call leads to an output, so the numbers in use, in order, are the layer's calls.
@@ -267,8 +275,9 @@ class _GraphReader:
         return [Ref(name, index) for index in range(len(found))]
 
     def _add(self, node: NodeSpec) -> Ref:
-        if len(self.nodes) >= MAX_CALLS:
-            raise GraphError(f"it has more than {MAX_CALLS:,} layer calls")
+        self._characters += len(node.name)
+        if len(self.nodes) >= self._most_calls or self._characters > LIMITS.path_characters:
+            raise GraphError(f"it has more than {self._most_calls:,} layer calls, or names without end")
         if node.name in self._by_name:
             raise GraphError(f"two calls are named '{printable(node.name)}'")
         self._by_name[node.name] = node

@@ -18,6 +18,7 @@ from cnnlens.files.keras.graph import Graph, GraphError, LayerSpec, NodeSpec, la
 from cnnlens.files.keras.kinds import guess_kind
 from cnnlens.files.keras.operations import WeightFile, make_operation, refusing, unpacker, version_tuple
 from cnnlens.files.keras.weights import TRANSPARENT, geometry_of, owners, weight_of
+from cnnlens.files.limits import items_at_most
 from cnnlens.kinds import layer_kind
 from cnnlens.layout import Geometry
 from cnnlens.network.flatten_orders import DIFFERENT_ORDERS, FlattenOrders, lost_order, reads_features
@@ -41,7 +42,7 @@ def keras_network(file: WeightFile) -> Network:
     problem = "the model's class is its author's own, and the file does not say how its layers are connected"
     if file.config is not None:
         try:
-            graph = read_graph(file.config)
+            graph = read_graph(file.config, items_at_most(file.size))
         except (GraphError, RecursionError) as error:
             reason = "its models are nested too deeply" if isinstance(error, RecursionError) else str(error)
             problem = f"the model's config describes no graph that can be followed: {reason}"
@@ -118,6 +119,10 @@ class _Builder:
         self.unordered: dict[tuple[str, ...], str] = {}  # layers that see such features
         self.laid: set[str] = set()  # calls whose maps have their channels where their layout says
         self.axes = self._channel_axes()
+        self.below: dict[tuple[str, ...], list[tuple[str, ...]]] = {}  # by path, those of the arrays inside it
+        for path in file.weights:
+            for length in range(1, len(path)):
+                self.below.setdefault(path[:length], []).append(path)
 
     def network(self) -> Network:
         flatten_of: dict[tuple[str, ...], tuple[int, ...] | None] = {}
@@ -208,8 +213,9 @@ class _Builder:
                 )
         # A wrapped model, and the parts of layers such as MultiHeadAttention, are known to the file alone.
         known = {owner.path for _, owner in owners(spec)}
-        for other, arrays in self.file.weights.items():
-            if other[: len(path)] == path and other not in known and len(other) > len(path):
+        for other in self.below.get(path, ()):
+            if other not in known:
+                arrays = self.file.weights[other]
                 inside = [part for part in other[len(path) :] if part not in TRANSPARENT] or list(other[len(path) :])
                 for role, array in arrays.items():
                     name = "/".join((*inside, role))

@@ -14,7 +14,7 @@ from cnnlens.files.jsontext import decode, mapping
 from cnnlens.files.keras.named import is_legacy, resolve_legacy
 from cnnlens.files.keras.numbered import IGNORED_AT_ROOT, model_layers, resolve_model, resolve_unnamed
 from cnnlens.files.keras.resolution import Resolution
-from cnnlens.files.limits import LIMITS, human_bytes, remarks
+from cnnlens.files.limits import LIMITS, check_items, human_bytes, remarks
 from cnnlens.files.model_file import ModelFile, check_crc
 
 __all__ = ["open_directory", "open_hdf5", "open_shards", "open_zip"]
@@ -93,6 +93,7 @@ def _open_parts(
         texts[name] = decode(path, name, bytes(member.data))
     if _CONFIG in texts:
         config = texts[_CONFIG]
+        _check_layers(path, config, sum(len(data) for _, data in pieces))
     found = texts.get(_METADATA, {}).get("keras_version")
     version = found if isinstance(found, str) else None
     weights = part(_WEIGHTS)
@@ -107,6 +108,19 @@ def _open_parts(
     return _model_file(
         path, format, version, config, resolution, [index], [*notes], pieces, [lambda: check_crc(path, weights)]
     )
+
+
+def _check_layers(path: Path, config: Any, stored: int) -> None:
+    """Refuse a config with far more layers than a file of so many bytes has, models in models and wrappers included."""
+    count, pending = 0, [config]
+    while pending:
+        value = pending.pop()
+        for key, below in value.items() if isinstance(value, dict) else [("", one) for one in value]:
+            if isinstance(below, (dict, list)):
+                pending.append(below)
+                if isinstance(below, list) and key in ("layers", "config", "cells"):
+                    count += len(below)
+    check_items(path, count, "layers in its config", stored)
 
 
 def sniff_weights(member: Member) -> bool:
@@ -142,6 +156,7 @@ def open_hdf5(path: Path, data: memoryview, config: Mapping[str, Any] | None) ->
     own = root.attributes.get("model_config")
     if isinstance(own, str):
         found: dict[str, Any] | None = decode(path, "model_config", own)
+        _check_layers(path, found, len(data))
     else:
         found = dict(config) if config is not None else None
     weights = root.groups.get("model_weights")
@@ -207,6 +222,8 @@ def open_shards(path: Path, data: memoryview, config: Mapping[str, Any] | None) 
         index = open_index(path, Member(name, shard), skip=IGNORED_AT_ROOT)
         pieces.append((name, shard))
         indices.append(index)
+        stored = sum(len(piece) for _, piece in pieces)
+        check_items(path, sum(one.objects for one in indices), "objects in its shards", stored)
         _merge(path, root, index.root)
     resolution = Resolution()
     _resolve_numbered(root, config, resolution)

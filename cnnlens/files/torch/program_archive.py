@@ -17,14 +17,15 @@ from numpy.typing import NDArray
 
 from cnnlens.errors import FileRefusedError
 from cnnlens.files import jsontext
-from cnnlens.files.arrays import StoredArray, decode
+from cnnlens.files.arrays import StoredArray, check_shape, decode
 from cnnlens.files.container import Member, open_archive
 from cnnlens.files.jsontext import integer, mapping, text
-from cnnlens.files.limits import LIMITS, human_bytes, remarks
+from cnnlens.files.limits import LIMITS, check_items, human_bytes, remarks, unpacked_at_most
 from cnnlens.files.model_file import check_crc
 from cnnlens.files.torch.program import SCALAR_TYPES, Program
 from cnnlens.files.torch.program_network import torch_network
 from cnnlens.files.torch.program_reader import SAVE_AGAIN, read_program
+from cnnlens.files.torch.storages import check_arrays
 from cnnlens.network.network import Network
 from cnnlens.text import printable
 
@@ -104,6 +105,8 @@ def read_export(
         **reader.read("weights", f"{root}data/weights/{name}_weights_config.json"),
         **reader.read("constants", f"{root}data/constants/{name}_constants_config.json"),
     }
+    check_arrays(path, arrays, len(data))
+    check_items(path, len(program.nodes), "nodes in its graph", len(data))
     for wanted in program.weights.values():
         if wanted not in arrays and not notes:
             notes.append(f"the file has no array '{printable(wanted, 80)}', which its graph uses")
@@ -191,6 +194,7 @@ class _Arrays:
             raise self._refused(name, "strides or an offset that do not fit its shape")
         member = self.members[place]
         dtype = np.dtype("uint16" if stored_dtype == "bfloat16" else stored_dtype)
+        check_shape(self.path, f"data: {name}", shape, SAVE_AGAIN)
         self._check_extent(name, member, dtype, shape, strides, offset)
         raw = dtype.newbyteorder(">") if self.big else dtype
 
@@ -235,6 +239,5 @@ class _Arrays:
                 name, f"{human_bytes((last + 1) * dtype.itemsize)} are needed, {human_bytes(len(member.data))} there"
             )
         needed = math.prod(shape) * dtype.itemsize
-        allowed = max(LIMITS.inflate_free_bytes, LIMITS.inflate_ratio * len(member.data))
-        if needed > allowed:
+        if needed > unpacked_at_most(len(member.data)):
             raise self._refused(name, f"{human_bytes(len(member.data))} spread over {human_bytes(needed)}")

@@ -15,10 +15,10 @@ from typing import Any, cast
 import numpy as np
 
 from cnnlens.errors import FileRefusedError
-from cnnlens.files.arrays import StoredArray
+from cnnlens.files.arrays import StoredArray, check_shape
 from cnnlens.files.container import open_file
 from cnnlens.files.jsontext import decode, mapping
-from cnnlens.files.limits import LIMITS, human_bytes
+from cnnlens.files.limits import LIMITS, check_items, human_bytes
 from cnnlens.files.torch.state_dict import bare_names, left_out_notes
 from cnnlens.files.torch.state_file import TorchFile, by_name, check_name
 from cnnlens.files.torch.storages import plain_array
@@ -26,7 +26,6 @@ from cnnlens.text import printable
 
 __all__ = ["is_index", "open_safetensors", "open_shards"]
 
-_MOST_BITS = 1 << 63  # NumPy counts bytes in 63
 _AGAIN = "fetch the file again, or save it again with safetensors"
 
 # Bits of an element and NumPy's code for it; no code where NumPy has no such number or a weight never is one.
@@ -96,6 +95,7 @@ def _read(path: Path, data: memoryview) -> tuple[dict[str, StoredArray], dict[st
         shown = ", ".join(f"{printable(key, 40)} = {printable(value, 60)}" for key, value in list(metadata.items())[:3])
         if shown and len(shown) <= 120 and metadata != {"format": "pt"}:
             notes.append(f"metadata: {shown}")
+    check_items(path, len(header), "tensors", len(data))
     entries = _entries(path, header, len(data) - start)
     arrays: dict[str, StoredArray] = {}
     left_out: dict[str, str] = {}
@@ -185,9 +185,7 @@ def _entry(path: Path, name: str, value: Any) -> _Entry:
             f"it has {offsets[1] - offsets[0]:,}",
             _AGAIN,
         )
-    # A size of zero hides what the others would take, and NumPy multiplies those all the same.
-    if math.prod(size or 1 for size in shape) * _DTYPES[dtype][0] > _MOST_BITS:
-        raise FileRefusedError(path, name, f"shape {printable(tuple(shape), 100)} is beyond any memory", _AGAIN)
+    check_shape(path, name, cast("list[int]", shape), _AGAIN)
     return _Entry(name, dtype, tuple(shape), offsets[0], offsets[1])
 
 
@@ -229,6 +227,7 @@ def open_shards(path: Path, data: memoryview) -> TorchFile:
                 raise FileRefusedError(path, key, f"in {printable(name)}, where the list says otherwise", _AGAIN)
         arrays |= found
         left_out |= opaque
+        check_items(path, len(arrays) + len(left_out), "tensors", sum(len(piece) for _, piece in pieces))
     lacking = [key for key in listed if key not in arrays and key not in left_out]
     if lacking:
         raise FileRefusedError(path, lacking[0], "listed, and in none of the shards", _AGAIN)

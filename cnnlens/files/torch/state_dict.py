@@ -17,7 +17,7 @@ from cnnlens.files.limits import LIMITS, remarks
 from cnnlens.files.torch.archive import Contents
 from cnnlens.files.torch.pickle_values import EXPORT, InlineArray, Opaque, TensorRef
 from cnnlens.files.torch.state_file import TorchFile, check_name, shown_names
-from cnnlens.files.torch.storages import array_of
+from cnnlens.files.torch.storages import array_of, check_arrays
 from cnnlens.text import printable
 
 __all__ = ["bare_names", "left_out_notes", "state_file"]
@@ -81,6 +81,7 @@ def state_file(path: Path, contents: Contents, data: memoryview) -> TorchFile:
             left_out[key] = array
         else:
             arrays[key] = array
+    check_arrays(path, arrays, len(data))
     if other and not best.path:
         other = [name for name in other if name not in {each.path[0] for each in found if each.path}]
     if other:

@@ -8,7 +8,7 @@ memory map.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -17,17 +17,34 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnlens.errors import FileRefusedError
-from cnnlens.files.arrays import StoredArray, decode
-from cnnlens.files.limits import LIMITS, human_bytes
+from cnnlens.files.arrays import StoredArray, check_shape, decode
+from cnnlens.files.limits import LIMITS, check_items, human_bytes, unpacked_at_most
 from cnnlens.files.torch.pickle_values import DTYPES, InlineArray, Opaque, StorageRef, TensorRef
 from cnnlens.text import printable
 
-__all__ = ["Storage", "StorageFinder", "array_of", "plain_array"]
+__all__ = ["Storage", "StorageFinder", "array_of", "check_arrays", "plain_array"]
 
 _AGAIN = "fetch the file again, or save it again with torch.save"
 
 # What NumPy writes for arrays of real numbers. Its dtype() would take a small language, warnings included.
 _INLINE = frozenset(["b1", "f2", "f4", "f8", *(f"{sign}{size}" for sign in "iu" for size in (1, 2, 4, 8))])
+
+
+def check_arrays(path: Path, arrays: Mapping[str, StoredArray], stored: int) -> None:
+    """Refuse arrays that are, together, far more or far larger than the bytes of the file.
+
+    Raises:
+        FileRefusedError: it is more than ``limits.unpacked_at_most`` and ``items_at_most``.
+    """
+    check_items(path, len(arrays), "arrays", stored)
+    shown = sum(array.nbytes for array in arrays.values())
+    if shown > unpacked_at_most(stored):
+        raise FileRefusedError(
+            path,
+            "",
+            f"arrays that show {human_bytes(shown)} together by sharing or repeating {human_bytes(stored)}",
+            "save the tensors before they are expanded",
+        )
 
 
 @dataclass(slots=True)
@@ -58,6 +75,7 @@ def array_of(path: Path, name: str, value: Any, find: StorageFinder) -> StoredAr
     """
     if isinstance(value, Opaque):
         return value.what
+    check_shape(path, name, value.shape, _AGAIN)
     if isinstance(value, InlineArray):
         return _inline(path, name, value)
     return _view(path, name, cast(TensorRef, value), find)
@@ -83,7 +101,7 @@ def _view(path: Path, name: str, tensor: TensorRef, find: StorageFinder) -> Stor
             _AGAIN,
         )
     shown = elements * itemsize
-    if shown > storage.nbytes + LIMITS.tensor_repeated_bytes:
+    if shown > storage.nbytes + LIMITS.inflate_free_bytes:
         raise FileRefusedError(
             path,
             name,
