@@ -4,8 +4,9 @@ Parts: ``speed`` (whole commands, extraction by the reference, memory), ``applic
 keras.applications), ``checks`` (the same models audited under every backend), ``networks`` (random networks: any alarm
 is false), ``side-by-side`` (three backends together), ``pytorch`` (extraction from native modules, against forward
 hooks and TorchLens), ``conversion`` (keras.applications converted to PyTorch, run where there is no Keras),
-``roundtrip`` (random networks to PyTorch and back, bit for bit), ``diff`` (two models of 100 MB against reading both).
-Without a part, ``speed`` and ``applications`` run.
+``roundtrip`` (random networks to PyTorch and back, bit for bit), ``diff`` (two models of 100 MB against reading both),
+``mutations`` (changes of the code that proofs rest on: how many a test notices, room by room). Without a part, ``speed``
+and ``applications`` run.
 """
 
 from __future__ import annotations
@@ -19,9 +20,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from benchmarks import applications, checks, conversion, diff, pytorch, roundtrip, speed
+from benchmarks import applications, checks, conversion, diff, mutations, pytorch, roundtrip, speed
 
-PARTS = ("speed", "applications", "checks", "networks", "side-by-side", "pytorch", "conversion", "roundtrip", "diff")
+PARTS = (
+    *("speed", "applications", "checks", "networks", "side-by-side", "pytorch", "conversion", "roundtrip", "diff"),
+    "mutations",
+)
 
 
 def main() -> int:
@@ -30,14 +34,16 @@ def main() -> int:
         prog="python -m benchmarks", description=__doc__.splitlines()[0] if __doc__ else None
     )
     parser.add_argument("part", nargs="?", choices=PARTS)
-    parser.add_argument("names", nargs="*", metavar="NAME", help="which applications")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="which applications, or rooms to mutate")
+    parser.add_argument("--mutants", type=int, default=mutations.MUTANTS, metavar="N", help="of each room")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
     options = parser.parse_args()
     found: dict[str, Any] = {"machine": machine()}
     good = True
-    unknown = [name for name in options.names if name not in applications.NAMES]
+    known = mutations.ROOMS if options.part == "mutations" else applications.NAMES
+    unknown = [name for name in options.names if name not in known]
     if unknown:
-        parser.error(f"no application {unknown[0]}; there are {', '.join(applications.NAMES)}")
+        parser.error(f"no {unknown[0]}; there are {', '.join(known)}")
     if options.part in (None, "speed"):
         rows = speed.run()
         found["speed"] = [asdict(row) for row in rows]
@@ -77,6 +83,10 @@ def main() -> int:
         found["diff"] = [asdict(row) for row in rows]
         found["load"] = os.getloadavg()[0]
         good &= all(row.ratio >= row.goal for row in rows)
+    if options.part == "mutations":
+        scores = mutations.run(options.names, options.mutants)
+        found["mutations"] = {room: asdict(score) for room, score in scores.items()}
+        good &= all(score.share >= mutations.GOAL for score in scores.values())
     if options.json is not None:
         options.json.write_text(json.dumps(found, indent=2) + "\n")
     return 0 if good else 1
