@@ -2,12 +2,12 @@
 
 What proofs rest on (``ROOMS``) is changed by a list of operators over the syntax tree: comparisons, arithmetic,
 conditions, constants, slices, what is returned, statements left out. Not changed: texts, names of types, imports, what
-is in ``raise``, ``assert`` or a decorator, and whether a bound that is a float belongs to what it bounds, for no computed
-number is it. Lines are ranked by a hash of their text, so that another line elsewhere changes nothing in the sample.
+is in ``raise``, ``assert`` or a decorator, and whether a bound that is a float belongs to what it bounds, for no number
+that is computed is it. Lines are ranked by a hash of their text: another line elsewhere changes nothing in the sample.
 
-The tools on PyPI were looked at: mutmut brings 8 packages, a terminal interface among them, and puts a switch into every
-function, which the tests that read our own source see; cosmic-ray brings 20, an SQL toolkit and an HTTP client among
-them. Neither picks a mutant's tests by the lines that they run, which is what makes an hour enough.
+The tools on PyPI were looked at: mutmut brings 8 packages, a terminal interface among them, and puts a switch into each
+function, which the tests that read our own source would see; cosmic-ray brings 20, an SQL toolkit and an HTTP client
+among them.
 """
 
 from __future__ import annotations
