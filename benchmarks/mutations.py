@@ -71,7 +71,7 @@ ROOMS: Mapping[str, Room] = {
         ("tests/reference",),
         "not slow or framework",
     ),
-    "aten": Room(("reference/aten/*.py",), ("tests/reference",), "framework"),
+    "aten": Room(("reference/aten/*.py",), ("tests/reference",), "not slow or framework"),
     "writer": Room(("recording/writer.py",), ("tests/recording",)),
 }
 
@@ -388,7 +388,7 @@ def _measured(room: Room, folder: Path) -> Tests:
     """Run a room's tests once, unchanged."""
     settings = folder / "mutations.coveragerc"
     settings.write_text("[run]\nsource_pkgs = cnnlens\n")
-    data = folder / "mutations.coverage"
+    data = folder / f"mutations.{hashlib.sha256(repr((room.tests, room.marks)).encode()).hexdigest()[:8]}.coverage"
     arguments = ["--cov", f"--cov-config={settings}", "--cov-context=test", "--cov-report=", "--durations=0"]
     arguments += ["--durations-min=0", "-vv", "-m", room.marks, *room.tests]
     code, output = _pytest(folder, arguments, 3600, COVERAGE_FILE=str(data))
@@ -442,6 +442,7 @@ def _is_equivalent(mutation: Mutation) -> bool:
 def run(names: Sequence[str], count: int = MUTANTS, jobs: int | None = None) -> dict[str, Score]:
     """Mutate rooms, print each survivor, and keep the scores."""
     scores: dict[str, Score] = {}
+    measured: dict[Any, Tests] = {}
     began = time.monotonic()
     jobs = jobs or len(os.sched_getaffinity(0))
     with tempfile.TemporaryDirectory(prefix="cnnlens-mutations-") as place:
@@ -451,7 +452,8 @@ def run(names: Sequence[str], count: int = MUTANTS, jobs: int | None = None) -> 
             folders.put(first if number == 0 else _tree(Path(place) / str(number)))
         for name in names or ROOMS:
             room, score = ROOMS[name], scores.setdefault(name, Score())
-            tests = _measured(room, first)
+            key = (room.tests, room.marks)
+            tests = measured[key] = measured.get(key) or _measured(room, first)
             print(f"{name}: {len(tests.seconds)} tests, {sum(tests.seconds.values()):.0f} s", flush=True)
             ticks = iter(range(1, 1 << 30, 2))
 
