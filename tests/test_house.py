@@ -17,7 +17,7 @@ MAY_IMPORT = {
     "cli": "backend checking cnnlens conversion differing errors inputs layout network opening output plot recording "
     "sample text",
     "conversion": "backend checking differing errors files janitor kinds layout network opening output reference text",
-    "differing": "checking errors inputs layout network opening reference text",
+    "differing": "checking errors inputs kinds layout network opening reference text",
     "checking": "backend errors inputs kinds network opening output recording reference text",
     "recording": "backend errors inputs janitor layout network opening text",
     "testing": "backend errors files janitor layout network",

@@ -273,10 +273,14 @@ def _twins_sentence(twins: Twins) -> str:
     if not math.isfinite(apart):
         return f"they are not one model: {names} have other shapes, or NaN and infinities at other places"
     where = "where rounding gives at most 2**-40 (9.1e-13)"
+    if twins.moves:
+        where = f"and rounding the weights once more moves them by {twins.moves:.2g}"
     text = f"{names} are {apart:.2g} of their largest value apart in float64, {where}"
-    if apart > LIMIT:
+    if apart > twins.limit:
         return f"they are not one model: {text}; cnnlens diff says why"
-    return f"{'they are one model' if twins.agree else 'the files hold one model, but an audit failed'}: {text}"
+    if not twins.agree:
+        return f"the files hold one model, but an audit failed: {text}"
+    return f"they are one model{', to the rounding of its weights' if apart > LIMIT else ''}: {text}"
 
 
 def twins_json(twins: Twins) -> dict[str, Any]:
@@ -286,7 +290,7 @@ def twins_json(twins: Twins) -> dict[str, Any]:
         "could_check": twins.could_check,
         "reason": twins.reason or None,
         "says": _twins_sentence(twins),
-        "limit": LIMIT,
+        "limit": twins.limit,
         "outputs": [
             {
                 "names": list(one.names),
@@ -315,7 +319,7 @@ def why_not(found: Twins) -> str:
         for run in one.runs:
             if one.problem(run) is not None:
                 return f"{run.label}: {sentence(one, run)}"
-    apart = [one for one in found.outputs if one.apart is None or not one.apart <= LIMIT]
+    apart = [one for one in found.outputs if one.apart is None or not one.apart <= found.limit]
     if apart:
         size = "of another shape" if apart[0].apart is None or math.isinf(apart[0].apart) else f"{apart[0].apart:.2g}"
         return f"output '{printable(apart[0].names[0])}' is {size} of its largest value off in float64"

@@ -2,7 +2,8 @@
 
 The audits say that each framework computes what its own file says. That both files say the same is another question,
 and float64 answers it: the reference runs both on the same inputs, and where they are one model nothing but rounding of
-float64 is between them. Shapes alone decide nothing, for a swapped square kernel has the right one.
+float64 is between them, or of the weights where one file holds the other's numbers rounded. Shapes alone decide
+nothing, for a swapped square kernel has the right one.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from cnnlens.backend.options import RunOptions
 from cnnlens.backend.process import parse_spec
 from cnnlens.checking.auditing import audited_inputs, recorded_ref
 from cnnlens.checking.checker import check_network
+from cnnlens.checking.likeness import LIMIT, apart, as_other, limit_for, rounding_moves, views
 from cnnlens.checking.pairs import Comparison, pairwise
 from cnnlens.checking.result import Check
 from cnnlens.errors import CnnlensError, UnsupportedLayerError, in_one_line
@@ -37,14 +39,9 @@ from cnnlens.recording.recorder import record_network, runs_here
 from cnnlens.recording.recording import Recording
 from cnnlens.text import printable
 
-__all__ = ["LIMIT", "Output", "Twins", "check_twin_networks", "check_twins", "exactly_apart"]
+__all__ = ["LIMIT", "Output", "Twins", "check_twin_networks", "check_twins", "exactly_apart", "translated"]
 
 Array = NDArray[Any]
-
-#: How far outputs may be apart in float64, as a part of the largest value. Two evaluations that are equal in exact
-#: arithmetic differ by accumulated rounding of 2**-53 alone; 2**-40 leaves it room to grow by 8,000, and is 65,000
-#: times less than float32 can see, so that no difference between the models that matters passes.
-LIMIT = 2.0**-40
 
 _MOST_NUMBERS = 1 << 28  # of the inputs, which both models are given at once; one gigabyte
 
@@ -68,16 +65,30 @@ class Output:
 
 @dataclass(frozen=True)
 class Twins:
-    """Holds a check of each model, and a row an output. ``reason`` says why float64 could not compare them."""
+    """Holds a check of each model, and a row an output.
+
+    Attributes:
+        checks: Of either model.
+        outputs: Compared, in order.
+        reason: Why float64 could not compare them.
+        moves: How far rounding the weights once more moves an output, as a part of its largest value, where the files
+            hold the same weights but for rounding; else 0.
+    """
 
     checks: tuple[Check, Check]
     outputs: tuple[Output, ...]
     reason: str = ""
+    moves: float = 0.0
+
+    @property
+    def limit(self) -> float:
+        """Say how far outputs of one model may be apart."""
+        return limit_for(self.moves)
 
     @property
     def agree(self) -> bool:
         """Tell whether both audits pass and every output is the same in float64 but for rounding."""
-        same = all(one.apart is not None and one.apart <= LIMIT for one in self.outputs)
+        same = all(one.apart is not None and one.apart <= self.limit for one in self.outputs)
         return same and all(one.agree for one in self.checks)
 
     @property
@@ -149,7 +160,7 @@ def check_twin_networks(
             raise without_graph(network)
     specs = [_specs(network, live, backends) for network, live in zip(networks, lives, strict=True)]
     described, given, first = _inputs(networks[0], inputs, options.allow_nonfinite, sample)
-    canonical = first, dict(turned(first)) if turned is not None else _translated(first, networks)
+    canonical = first, dict(turned(first)) if turned is not None else translated(first, networks)
     if len(networks[0].outputs) != len(networks[1].outputs):
         counts = " and ".join(str(len(one.outputs)) for one in networks)
         raise CnnlensError(f"the models have {counts} outputs, so they are not one model; cnnlens diff says more")
@@ -178,7 +189,9 @@ def check_twin_networks(
             checks.append(replace(one, inputs=described, runs=runs))
         exact, reason = _exact(networks, canonical)
         outputs = tuple(_output(networks, number, exact, checks, recordings) for number in range(len(exact)))
-    return Twins((checks[0], checks[1]), outputs, reason)
+    far = [math.inf if one.apart is None else one.apart for one in outputs]
+    moves = rounding_moves(*networks, list(canonical[0].values()), far)
+    return Twins((checks[0], checks[1]), outputs, reason, moves)
 
 
 def exactly_apart(
@@ -196,7 +209,7 @@ def exactly_apart(
     pairs, reason = _exact((a, b), (first, dict(turned(first))))
     if reason:
         raise UnsupportedLayerError(reason)
-    return [math.inf if pair is None else _apart(*pair) for pair in pairs]
+    return [math.inf if pair is None else apart(*pair) for pair in pairs]
 
 
 def _specs(network: Network, live: Any, wanted: Sequence[str] | None) -> list[str]:
@@ -240,7 +253,7 @@ def _inputs(
     return "the inputs given", stream.count, dict(zip(stream.names, arrays, strict=True))
 
 
-def _translated(canonical: Mapping[str, Array], networks: tuple[Network, Network]) -> dict[str, Array]:
+def translated(canonical: Mapping[str, Array], networks: tuple[Network, Network]) -> dict[str, Array]:
     """The inputs of one network as canonical ones of the other, input by input in order."""
     mine, theirs = (network.inputs for network in networks)
     if len(mine) != len(theirs):
@@ -248,8 +261,7 @@ def _translated(canonical: Mapping[str, Array], networks: tuple[Network, Network
     found: dict[str, Array] = {}
     for one, other in zip(mine, theirs, strict=True):
         array, wanted = canonical[one.name], networks[1].canonical_shape(other)
-        turned = np.moveaxis(array, 1, -1) if array.ndim > 2 else array  # sequences: PyTorch keeps features last
-        fitting = [view for view in (array, turned) if fits(view.shape, wanted)]
+        fitting = [view for view in views(array) if fits(view.shape, wanted)]
         if not fitting:
             raise CnnlensError(
                 f"input '{printable(one.name)}' is {array.shape[1:]}, and '{printable(other.name)}' of the other model "
@@ -274,6 +286,9 @@ def _exact(
         except UnsupportedLayerError as error:
             return [None] * len(names), str(error)
         sides.append([found[name] for name in names])
+        lost = next((name for name in names if found[name].size and not np.isfinite(found[name]).any()), None)
+        if lost is not None:
+            return [None] * len(names), f"output '{printable(lost)}' holds no finite number, and tells nothing"
     return list(zip(*sides, strict=True)), ""
 
 
@@ -292,38 +307,10 @@ def _output(
     recorded: dict[tuple[str, str], Comparison] = {}
     for label, array in runs[0]:
         for other, theirs in runs[1]:
-            alike = _alike(array, theirs)
+            alike = as_other(array, theirs)
             if alike is not None:
                 recorded[label, other] = pairwise(array, alike)
     pair = exact[number]
     left, right = pair or (runs[0][0][1], runs[1][0][1])
     shapes: tuple[tuple[int, ...], tuple[int, ...]] = left.shape, right.shape
-    return Output((refs[0].name, refs[1].name), shapes, None if pair is None else _apart(*pair), recorded)
-
-
-def _alike(array: Array, other: Array) -> Array | None:
-    """``other`` in the axes of ``array``; None where no order of its axes that the frameworks use has that shape.
-
-    Where a square shape leaves two orders open, the nearer one.
-    """
-    turned = np.moveaxis(other, 1, -1) if other.ndim > 2 else other
-    fitting = [view for view in (other, turned) if view.shape == array.shape]
-    return min(fitting, key=lambda view: _difference(array, view), default=None)
-
-
-def _apart(array: Array, other: Array) -> float:
-    alike = _alike(array, other)
-    return math.inf if alike is None else _difference(array, alike)
-
-
-def _difference(array: Array, alike: Array) -> float:
-    """The largest difference of two arrays of one shape, as a part of the largest value."""
-    if not np.array_equal(np.isfinite(array), np.isfinite(alike)):
-        return math.inf
-    finite = np.isfinite(array)
-    largest = float(max(np.abs(array[finite]).max(initial=0), np.abs(alike[finite]).max(initial=0)))
-    furthest = float(np.abs(array[finite] - alike[finite]).max(initial=0))
-    return furthest / largest if largest else 0.0
-
-
-# -- what is shown ---------------------------------------------------------------------------------------------------
+    return Output((refs[0].name, refs[1].name), shapes, None if pair is None else apart(*pair), recorded)

@@ -22,6 +22,7 @@ __all__ = ["Outcome", "Statement", "settle", "summary"]
 _CLOSE = 0.5  # of a vector's size: as far as training moves one that its kernel went along with
 _MOST = 0.5  # the share of arrays from which something is said of the model as a whole
 _KINDS = {Status.FINE_TUNED: Kind.FINE_TUNED, Status.ANOTHER: Kind.ANOTHER}
+_MARGIN = 2  # times as many sure arrays as for any rival must speak for what settles an array that is not sure
 _NO_STRUCTURE = (
     0.1  # of the numbers of the smaller model: with fewer in pairs of one shape, models have nothing in common
 )
@@ -47,15 +48,18 @@ def _settled(finding: Finding, sure: _Names, loose: _Names) -> Finding:
     if finding.status is Status.AMBIGUOUS:
         options = [(sure[causes], loose[causes], causes) for causes in finding.possible]
         best = max(options, key=lambda option: option[:2])
-        rivals = [option for option in options if option[:2] == best[:2]]
+        rivals = [option for option in options if _MARGIN * option[0] > best[0]]
         if best[0] and len(rivals) == 1:
             return replace(finding, status=Status.EXPLAINED, causes=best[2])
     elif finding.also and not sure[finding.causes]:
-        known = [causes for causes in finding.also if sure[causes]]
-        if known:
-            chosen = max(known, key=lambda causes: (sure[causes], tag_of(causes)))
+        best = max(sure[causes] for causes in finding.also)
+        known = [causes for causes in finding.also if _MARGIN * sure[causes] > best]
+        if len(known) == 1:
+            chosen = known[0]
             others = (finding.causes, *(one for one in finding.also if tag_of(one) != tag_of(chosen)))
-            return replace(finding, causes=chosen, also=others)
+            return replace(finding, causes=chosen, also=others, settled=True)
+    elif finding.also:  # its own name is one of the sure ones
+        return replace(finding, settled=all(_MARGIN * sure[one] <= sure[finding.causes] for one in finding.also))
     return finding
 
 

@@ -21,8 +21,8 @@ from cnnlens.differing.hypotheses.kinship import LEAST, kinship
 from cnnlens.differing.hypotheses.layouts import Box, Way, Ways, plan
 from cnnlens.differing.hypotheses.orders import bit_sums, exact_orders, near_orders
 from cnnlens.differing.hypotheses.rounding import FORMATS, representable, rounded, rounding_text, rounds_to
+from cnnlens.differing.items import Item, spaced
 from cnnlens.differing.moves import Chain, Reshape, Take
-from cnnlens.differing.parts import Item, spaced
 from cnnlens.differing.proof import Line, proven, same
 from cnnlens.differing.value_changes import ArrayPair, value_change
 
@@ -36,6 +36,7 @@ _CLOSE = 1 << 14  # elements of the closer look
 _UNCHANGED = 0.05  # of the sample: fewer are equal where all numbers were rounded or trained
 _DOUBTFUL = 0.7  # correlation on the sample below which a way is no rival of a certain one
 _SAME: Causes = (Cause(Kind.SAME),)
+_TOLD = 4  # numbers from which all of them being of a format says that they were rounded to it
 _CERTAIN = 0.98  # correlation above which channels are not looked for elsewhere
 
 
@@ -67,6 +68,7 @@ class Examination(ArrayPair):
             return Finding(Status.DIFFERS, (), residual=1.0)
         return (
             self._constant()
+            or self._nonfinite()
             or self._rearranged()
             or (None if self._changed_everywhere() else self._reordered())
             or self._nearest(self._near())
@@ -96,15 +98,14 @@ class Examination(ArrayPair):
         if line is None:
             return None
         stored = self.a.letters, self.b.letters
-        if not chain.moves or stored[0] == stored[1]:
+        if not chain.moves or stored[0] == stored[1] or not all(stored):
             return Finding(Status.EQUAL, _SAME, line, chain=chain)
         return Finding(Status.EQUAL, _SAME, line, chain=chain, stored=stored)
 
     def _line(self, chain: Chain) -> Line | None:
         """The chain as a proven line."""
-        variable = self.variable
-        text, names = chain.text(variable)
-        return proven(Line(self.target, text, names), {variable: self.y}, self.x)
+        text, names = chain.text(self.variable)
+        return proven(Line(self.target, text, names), self.b.sources, self.x)
 
     # -- constants -----------------------------------------------------------------------------------------------------
 
@@ -115,6 +116,22 @@ class Examination(ArrayPair):
             return None
         fields = (("a", ends[0]), ("b", ends[1]))
         return Finding(Status.DIFFERS, (Cause(Kind.CONSTANT, "", fields),), residual=self._apart())
+
+    def _nonfinite(self) -> Finding | None:
+        """NaN and infinities that one side has more of: no hypothesis about numbers explains them."""
+        counts = [_lost(array) for array in (self.x, self.y)]
+        if counts[0] == counts[1] or self._overflowed():
+            return None
+        fields = (("a", counts[0]), ("b", counts[1]))
+        return Finding(Status.DIFFERS, (Cause(Kind.NONFINITE, "", fields),), residual=1.0)
+
+    def _overflowed(self) -> bool:
+        """Whether a narrower file's infinities are the other's numbers, which are too large for it."""
+        if self.x.dtype.kind != "f" or self.y.dtype.kind != "f" or self.x.dtype.itemsize == self.y.dtype.itemsize:
+            return False
+        narrow, wide = sorted((self.x, self.y), key=lambda array: array.dtype.itemsize)
+        with np.errstate(over="ignore"):
+            return _lost(wide.astype(narrow.dtype)) == _lost(narrow)
 
     def _apart(self) -> float:
         normal = self._normal()
@@ -141,10 +158,11 @@ class Examination(ArrayPair):
             few = [representable(z, name) for z in (self.sampled[0], self.y.reshape(-1)[self.plan.sources[:1]])]
             if few[0] != few[1]:
                 side = "A" if few[0] else "B"
-                if representable(self.x if few[0] else self.y, name):
+                item = self.a if few[0] else self.b
+                if representable(item.stored, name) and (_kept_as(item, name) or item.size >= _TOLD):
                     found.append((side, name))
-        # What fits float16 and bfloat16 alike is told by the one that the other side rounds to.
-        return tuple(found)
+        # What fits two formats is told by the one that its file keeps it in, else by the one that the other rounds to.
+        return tuple(sorted(found, key=lambda one: not _kept_as(self.a if one[0] == "A" else self.b, one[1])))
 
     def _rearranged(self) -> Finding | None:
         few_a, few_b = self.sampled
@@ -172,10 +190,10 @@ class Examination(ArrayPair):
         if side == "B":
             text, names = chain.text(variable)
             line = Line(self.target, text, names, f"to the rounding of {name}")
-            return proven(line, {variable: self.y}, self.x, lambda made, wanted: rounds_to(made, wanted, name))
+            return proven(line, self.b.sources, self.x, lambda made, wanted: rounds_to(made, wanted, name))
         dtype = self.y.dtype
         text, names = chain.text(rounding_text(name, variable, dtype))
-        return proven(Line(self.target, text, names), {variable: self.y}, self.x)
+        return proven(Line(self.target, text, names), self.b.sources, self.x)
 
     def _hit(self, hits: list[tuple[Way, Line]], side: str, name: str) -> Finding:
         way, line = hits[0]
@@ -185,10 +203,8 @@ class Examination(ArrayPair):
             flattened = causes[0].kind is Kind.FLATTENED
             return Finding(Status.EQUAL, _SAME, line, chain=way.chain, flattened=flattened)
         if name:
-            item = self.a if side == "A" else self.b
             rounding = _rounding(side, name)
-            stored = item.weight.stored.stored_dtype.strip("<>=|")
-            if way.natural and stored in (name, {"float16": "f2"}.get(name, name)):
+            if way.natural and _kept_as(self.a if side == "A" else self.b, name):
                 status = Status.STORED_OTHERWISE
             causes = (rounding,) if way.natural else (*causes, rounding)
         if len(hits) > 1 and not hits[0][0].natural:
@@ -355,6 +371,17 @@ def _close_places(rows: int, each: int) -> Array:
     chosen = np.sort(generator.choice(rows, taken, replace=False))
     inside = np.sort(generator.choice(each, count, replace=False)) if count < each else np.arange(each)
     return chosen[:, None] * each + inside
+
+
+def _kept_as(item: Item, name: str) -> bool:
+    """Whether the array's file keeps it in the format."""
+    short = {"float16": "f2", "float32": "f4"}.get(name, name)
+    return item.weight.stored.stored_dtype.strip("<>=|") in (name, short)
+
+
+def _lost(array: Array) -> int:
+    """How many numbers are none, or infinite."""
+    return array.size - int(np.count_nonzero(np.isfinite(array))) if array.dtype.kind == "f" else 0
 
 
 def _only_value(array: Array) -> float | None:

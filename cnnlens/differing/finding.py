@@ -20,6 +20,9 @@ STATUSES = tuple(Status)
 """The first two are no difference."""
 
 
+_VALUES = {Kind.SCALED, Kind.ROUNDED, Kind.FINE_TUNED}  # what is done to numbers wherever they stand
+
+
 @dataclass(frozen=True)
 class Finding:
     """Says what was found about one pair of arrays.
@@ -32,7 +35,7 @@ class Finding:
         chain: The moves from B's stored array to A's, where some explain the order.
         kinship: How the values are related, where they are not equal.
         possible: Where it is ambiguous by itself, every explanation.
-        also: Other names of the same explanation for this shape.
+        also: Other names of the same explanation for this shape; ``settled``: whether other arrays decide for its own.
         detail: Numbers: ``order``, ``factors``, ``epsilon`` …
         stored: Where it is equal, the letters of both sides' stored axes, if they differ.
         flattened: Where it is equal, whether it took both frameworks' orders of a flattened map to see it.
@@ -47,6 +50,7 @@ class Finding:
     kinship: Kinship | None = None
     possible: tuple[Causes, ...] = ()
     also: tuple[Causes, ...] = ()
+    settled: bool = False
     detail: Mapping[str, Any] = field(default_factory=lambda: dict[str, Any]())
     stored: tuple[str, str] | None = None
     flattened: bool = False
@@ -60,6 +64,22 @@ class Finding:
     def has(self, *kinds: Kind) -> bool:
         """Whether one of the kinds is among its causes."""
         return any(one.kind in kinds for one in self.causes)
+
+    @property
+    def rivals(self) -> tuple[Causes, ...]:
+        """Give the other names that are as plain as its own and that nothing rules out."""
+        moved = {one.kind for one in self.causes} - _VALUES
+        return (
+            ()
+            if self.settled
+            else tuple(
+                causes
+                for causes in self.also
+                if len(causes) <= len(moved)
+                and {one.kind for one in causes} != moved
+                and Kind.RESHAPED not in {one.kind for one in causes} - moved
+            )
+        )
 
     @property
     def plain(self) -> bool:

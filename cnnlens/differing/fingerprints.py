@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnlens.differing.hypotheses.orders import bit_sums
-from cnnlens.differing.parts import Item, Part, spaced
+from cnnlens.differing.items import Item, spaced
+from cnnlens.differing.parts import Part
 
 __all__ = ["Fingerprint", "alike", "fingerprint", "resemblance", "shared_roles"]
 

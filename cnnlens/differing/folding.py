@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from cnnlens.differing.cause import Cause, Causes, Kind, Status
 from cnnlens.differing.finding import Finding
 from cnnlens.differing.hypotheses.scales import Fold, fold
+from cnnlens.differing.items import Item
 from cnnlens.differing.moves import Chain
-from cnnlens.differing.parts import Item, Part
+from cnnlens.differing.parts import Part
 from cnnlens.differing.proof import Line, identifier, proven
 
 __all__ = ["Folded", "unfold"]

@@ -10,22 +10,29 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
+from cnnlens.differing.biases import SHARED, biases_examined, part_alone, shared_sum
 from cnnlens.differing.cause import Cause, Kind, Status
 from cnnlens.differing.examination import Examination, examine
 from cnnlens.differing.finding import Finding
 from cnnlens.differing.folding import unfold
 from cnnlens.differing.hypotheses.layouts import Box
-from cnnlens.differing.pairing import Pair, pair
-from cnnlens.differing.parts import Item, Part, parts_of
+from cnnlens.differing.items import Item
+from cnnlens.differing.other_sizes import function_of, repeated, shifted_rows
+from cnnlens.differing.pairing import Pair, Pairing, pair
+from cnnlens.differing.parts import PROJECTIONS, Part, biases_as, parts_of
 from cnnlens.differing.proof import same
 from cnnlens.network.network import Network
 
 __all__ = ["Compared", "PartPair", "investigate"]
 
 # What an array that is missing stands for: with these values everywhere the layer computes the same without it.
-_NEUTRAL = {"bias": 0.0, "beta": 0.0, "gamma": 1.0, "scale": 1.0, "moving_mean": 0.0, "moving_variance": 1.0}
+_NEUTRAL = {
+    "bias": 0.0, "bias_ih": 0.0, "bias_hh": 0.0, "beta": 0.0, "gamma": 1.0, "scale": 1.0, "moving_mean": 0.0,
+    "moving_variance": 1.0,
+}  # fmt: skip
 _NORM_VECTORS = ("gamma", "beta", "moving_mean", "moving_variance")
 _WORDS = frozenset(["kernel", *_NEUTRAL, "embeddings", "alpha", "recurrent_kernel"])
+_OPEN = (Status.ANOTHER_SHAPE, Status.ANOTHER, Status.DIFFERS, Status.FINE_TUNED)
 _FACTORS = 6  # height and width pairs that are tried where a Dense's map is not known
 
 _Channels: TypeAlias = tuple[int | None, int | None]
@@ -64,7 +71,7 @@ class PartPair:
 def investigate(a: Network, b: Network) -> list[PartPair]:
     """Examine every pair of parts in A's order, then what only B has."""
     sides = parts_of(a), parts_of(b)
-    pairing = pair(*sides)
+    pairing = _gathered(pair(*sides))
     found: list[PartPair] = []
     channels: _Channels = (None, None)
     for one in pairing.pairs:
@@ -76,6 +83,41 @@ def investigate(a: Network, b: Network) -> list[PartPair]:
     found += [PartPair(None, part, "", [_alone(None, item) for item in part.items.values()]) for part in pairing.only_b]
     found.sort(key=_place)
     _folds(found)
+    return found
+
+
+def _gathered(pairing: Pairing) -> Pairing:
+    """Parts of one side alone whose arrays the other holds one by one: a layer that somebody wrote by hand."""
+    pairs, only_a, only_b = list(pairing.pairs), list(pairing.only_a), list(pairing.only_b)
+    for whole, lone, turned in ((only_a, only_b, False), (only_b, only_a, True)):
+        for part in [part for part in whole if len(part.items) > 1]:
+            held = _held_apart(part, lone)
+            if held is None:
+                continue
+            whole.remove(part)
+            for one in held.values():
+                lone.remove(one)
+            last = max(held.values(), key=lambda one: one.order)
+            shown = ", ".join(one.name for one in held.values() if one is not last)
+            items = {role: next(iter(one.items.values())) for role, one in held.items()}
+            other = replace(last, items=items, family=part.family, half=f"with {shown}")
+            pairs.append(Pair(other, part, "values") if turned else Pair(part, other, "values"))
+    pairs.sort(key=lambda one: one.a.order)
+    return Pairing(tuple(pairs), tuple(only_a), tuple(only_b))
+
+
+def _held_apart(part: Part, lone: Sequence[Part]) -> dict[str, Part] | None:
+    """For each array of a part, another part that holds it and nothing else."""
+    found: dict[str, Part] = {}
+    for role, item in part.items.items():
+        fits = [one for one in lone if len(one.items) == 1 and one not in found.values()]
+        for one in fits:
+            other = next(iter(one.items.values()))
+            if other.sizes == item.sizes and Examination(item, other).simply_equal() is not None:
+                found[role] = one
+                break
+        else:
+            return None
     return found
 
 
@@ -100,8 +142,18 @@ def _examined(one: Pair, channels: _Channels) -> PartPair:
         seen_b = b.seen_as(a, one.b.known)
         seen_a = a.seen_as(seen_b, one.a.known)
         boxes = _boxes(seen_a, seen_b, one, channels)
-        found.arrays.append(Compared(role, seen_a, seen_b, examine(seen_a, seen_b, boxes)))
+        finding = examine(seen_a, seen_b, boxes)
+        if role == "bias" and one.a.family == "recurrent":
+            finding = biases_examined(seen_a, seen_b, finding)
+        elif seen_a.joined or seen_b.joined:
+            finding = part_alone(seen_a, seen_b, finding)
+        if finding.status in _OPEN:
+            better = (find(seen_a, seen_b) for find in (shifted_rows, repeated, function_of))
+            finding = next((one for one in better if one is not None), finding)
+        found.arrays.append(Compared(role, seen_a, seen_b, finding))
     _exchanged(found)
+    _shared_biases(found)
+    _projections(found)
     for side in (one.a, one.b):
         found.notes += [f"{name} is a counter and no weight" for name in side.skipped]
     return found
@@ -109,9 +161,10 @@ def _examined(one: Pair, channels: _Channels) -> PartPair:
 
 def _arrays(one: Pair) -> Iterator[tuple[str, Item | None, Item | None]]:
     """The arrays of both by role; what only one side calls so is matched by its size."""
-    left = {role: item for role, item in one.b.items.items() if role not in one.a.items}
-    for role, item in one.a.items.items():
-        other = one.b.items.get(role)
+    items, others = biases_as(one.a.items, one.b.items), biases_as(one.b.items, one.a.items)
+    left = {role: item for role, item in others.items() if role not in items}
+    for role, item in items.items():
+        other = others.get(role)
         if other is None:
             fits = [name for name, candidate in left.items() if candidate.sizes == item.sizes]
             name = next((name for name in fits if not (role in _WORDS and name in _WORDS)), None)
@@ -166,6 +219,8 @@ def _exchanged(found: PartPair) -> None:
                 continue
             if second.b.sizes != first.a.sizes or first.finding.has(Kind.EXCHANGED):
                 continue
+            if _constant(first.a) and (second.a is None or _constant(second.a) or not _alike(second.a, first.b)):
+                continue  # ones stand in many places
             if first.a.chain == second.b.chain and not same(*(z.stored.reshape(-1)[:1] for z in (first.a, second.b))):
                 continue
             other = Examination(first.a, second.b).simply_equal()
@@ -173,6 +228,33 @@ def _exchanged(found: PartPair) -> None:
                 fields = (("a", first.role), ("b", second.role))
                 causes = (Cause(Kind.EXCHANGED, "", fields),)
                 first.finding = replace(other, status=Status.EXPLAINED, causes=causes, stored=None)
+
+
+def _projections(found: PartPair) -> None:
+    """Query, key and value of an attention layer, each found under another's name."""
+    names = [part.half for part in (found.a, found.b) if part is not None]
+    if names[0] != names[1] and set(names) <= set(PROJECTIONS):
+        cause = Cause(Kind.EXCHANGED, "", (("a", names[0]), ("b", names[1])))
+        for one in found.arrays:
+            if one.finding.equal:
+                one.finding = replace(one.finding, status=Status.EXPLAINED, causes=(cause,), stored=None)
+
+
+def _constant(item: Item) -> bool:
+    return bool((item.stored == item.stored.reshape(-1)[:1]).all())
+
+
+def _alike(a: Item, b: Item) -> bool:
+    return a.sizes == b.sizes and Examination(a, b).simply_equal() is not None
+
+
+def _shared_biases(found: PartPair) -> None:
+    """Two biases that a cell adds, where both sides have two."""
+    both = {one.role: (one.a, one.b) for one in found.arrays if one.a is not None and one.b is not None}
+    wrong = [one for one in found.arrays if one.role in ("bias_ih", "bias_hh") and not one.finding.equal]
+    if wrong and shared_sum(both):
+        for one in wrong:
+            one.finding = Finding(Status.STORED_OTHERWISE, SHARED)
 
 
 # -- folded batch norms ------------------------------------------------------------------------------------------------

@@ -12,8 +12,8 @@ from typing import Any, Protocol
 from cnnlens.differing.cause import Kind, Status, tag_of
 from cnnlens.differing.consensus import Outcome, Statement
 from cnnlens.differing.investigation import Compared, PartPair
-from cnnlens.differing.maps import Activations, Parting
-from cnnlens.differing.parts import Item
+from cnnlens.differing.items import Item
+from cnnlens.differing.maps import Activations, Own, Parting, Standing
 from cnnlens.differing.proof import Line
 from cnnlens.differing.rows import ArrayDiff, LayerDiff
 from cnnlens.differing.wording import brief, epsilon, said
@@ -186,35 +186,56 @@ def _feature_maps_json(found: Activations) -> dict[str, Any]:
         "outcome": found.outcome,
         "says": found.text,
         "first": None if found.first is None else {"a": found.first[0], "b": found.first[1] or None},
-        "explanation": (found.explanation if found.first is not None else "") or None,
+        "explanation": found.own[0].explanation if found.own else None,
+        "own": [{"a": one.a, "b": one.b or None, "explanation": one.explanation} for one in found.own],
         "tensors": [
-            {"a": one.a, "b": one.b, "apart": finite_or_null(one.apart), "other_order": one.order}
+            {
+                "a": one.a,
+                "b": one.b,
+                "standing": one.standing,
+                "apart": finite_or_null(one.apart),
+                "other_order": one.order,
+            }
             for one in found.tensors
         ],
     }
 
 
 def _feature_maps_table(found: Activations) -> list[str]:
-    rows = [["feature map of A", "the same in B"]]
+    rows = [["feature map of A", "in B", ""]]
     for one in found.tensors:
         other = "-" if one.b is None else printable(one.b, 60) + (" (in another order)" if one.order else "")
-        rows.append([printable(one.a, 60), other])
+        rows.append([printable(one.a, 60), other, _STANDING[one.standing]])
     return [*([*columns(rows), ""] if found.tensors else []), f"feature maps: {found.text}"]
 
 
 def feature_maps(found: Activations) -> str:
     """Say in one sentence how the feature maps compare."""
-    if found.first is not None:
-        beside = f"B: '{printable(found.first[1], 60)}'" if found.first[1] else "B has no layer in its place"
-        named = f"'{printable(found.first[0], 60)}' ({beside})"
-        return f"the first that B computes otherwise is {named}: {found.explanation}"
+    if found.own:
+        told = [f"{_named(one)}: {one.explanation}" for one in found.own[:_SAID_OF_MAPS]]
+        more = len(found.own) - len(told)
+        also = f"; and of their own, given A's inputs, {'; '.join(told[1:])}" if told[1:] else ""
+        return f"the first that B computes otherwise is {told[0]}{also}" + (f"; and {more} more" if more else "")
     size = f"{found.apart:.1g} of the largest value"
     return {
         Parting.NO_GRAPH: f"not compared: they need a graph, and {found.explanation} holds weights alone",
         Parting.NOT_COMPUTED: f"not compared: {found.explanation}",
         Parting.AGREE: f"the outputs agree (to {size})",
-        Parting.ROUNDED: f"the outputs agree to {size}, as far as the rounding of the weights goes",
+        Parting.ROUNDED: f"the outputs agree to {size}, and rounding the weights once more moves them by "
+        f"{found.moves:.1g}",
     }.get(found.outcome, "the same feature maps in both, and other outputs chosen from them")
+
+
+_SAID_OF_MAPS = 3
+_STANDING = {
+    Standing.SAME: "the same", Standing.INHERITS: "inherits: the same if given A's inputs",
+    Standing.OWN: "differs of its own", Standing.UNKNOWN: "",
+}  # fmt: skip
+
+
+def _named(one: Own) -> str:
+    beside = f"B: '{printable(one.b, 60)}'" if one.b else "B has no layer in its place"
+    return f"'{printable(one.a, 60)}' ({beside})"
 
 
 # -- what was found, in words ------------------------------------------------------------------------------------------
@@ -226,6 +247,8 @@ def explanation(one: Compared) -> str:
     text = _found(one)
     if finding.status is Status.EXPLAINED and finding.possible:
         text += " (by itself it could be otherwise; the other layers decide)"
+    if finding.status is Status.EXPLAINED and finding.rivals:
+        text += f" (for this shape the same as: {' or '.join(said(causes) for causes in finding.rivals[:2])})"
     if "undone" in finding.detail:
         text += f", {_UNDONE[finding.detail['undone']]}"
     return text
@@ -249,8 +272,10 @@ def _found(one: Compared) -> str:
         return f"ambiguous: {' or '.join(said(causes) for causes in finding.possible[:4])}{more}"
     if finding.status is Status.ANOTHER_SHAPE:
         return f"another shape: {' against '.join(_stored(item) for item in (one.a, one.b))}"
+    if finding.status is Status.STORED_OTHERWISE and finding.has(Kind.SUMMED, Kind.REPEATED):
+        return f"equal: {said(finding.causes)}"
     if finding.status is Status.STORED_OTHERWISE and finding.has(Kind.ROUNDED):
-        return f"equal to {finding.causes[0].of}'s rounding, as {finding.causes[0]['side']} stores it"
+        return f"equal {_to_rounding(finding.causes[0].of, finding.causes[0]['side'])}"
     if (one.a is None or one.b is None) and not finding.has(Kind.FOLDED):
         side, other = ("A", "B") if one.a is not None else ("B", "A")
         if finding.has(Kind.MISSING):
@@ -263,6 +288,10 @@ def _found(one: Compared) -> str:
         apart = f"{near.distance:.2g} of its size away, correlation {near.correlation:.2f}"
         return f"differs: {apart}, too few numbers to tell more"
     return said(finding.causes) or "equal"
+
+
+def _to_rounding(name: str, side: str) -> str:
+    return f"to {name}'s rounding" + (f", as {side} stores it" if side else "")
 
 
 def _stored(item: Item | None) -> str:
@@ -350,12 +379,10 @@ _STATED: Mapping[Outcome, Callable[[Statement], str]] = {
     Outcome.EMPTY: lambda one: "neither model holds arrays",
     Outcome.STRANGERS: _strangers,
     Outcome.EQUAL: _equal,
-    Outcome.ROUNDED: lambda one: (
-        f"the same model, to {one.fields['format']}'s rounding, as {one.fields['side']} stores it"
-    ),
+    Outcome.ROUNDED: lambda one: f"the same model, {_to_rounding(one.fields['format'], one.fields['side'])}",
     Outcome.ANOTHER: lambda one: (
-        f"another model: {one.fields['kernels']} of {one.fields['of']} kernels are unrelated; "
-        "two trainings of one architecture"
+        f"another model: {one.fields['kernels']} of {one.fields['of']} kernels are unrelated, "
+        "as those of two trainings of one architecture are"
     ),
     Outcome.FINE_TUNED: _fine_tuned,
     Outcome.CHANGED: _changed,

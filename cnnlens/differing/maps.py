@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-__all__ = ["Activations", "Parting", "Tensor"]
+__all__ = ["Activations", "Own", "Parting", "Standing", "Tensor"]
 
 
 class Parting(StrEnum):
@@ -19,18 +19,37 @@ class Parting(StrEnum):
     PARTS = "parts"
 
 
+class Standing(StrEnum):
+    """Names how a tensor of A stands to B's."""
+
+    SAME = "same"
+    INHERITS = "inherits"  # given A's inputs, B's step gives the same: it differs by what comes in
+    OWN = "own"  # given A's inputs, B's step gives something else
+    UNKNOWN = "unknown"
+
+
 @dataclass(frozen=True)
 class Tensor:
-    """Pairs one tensor of A with the one of B that holds the same: None where there is none.
+    """Pairs one tensor of A with the one of B in its place: None where there is none.
 
-    ``apart`` is the largest difference relative to the largest value, ``order`` whether B has the numbers in another
-    order.
+    ``apart`` is the largest difference relative to the largest value (infinite where the two are not the same),
+    ``order`` whether B has the numbers in another order, ``standing`` how it differs.
     """
 
     a: str
     b: str | None
     apart: float
     order: bool = False
+    standing: Standing = Standing.SAME
+
+
+@dataclass(frozen=True)
+class Own:
+    """Names a step of A that B computes otherwise on the same inputs, B's step there, and what that does otherwise."""
+
+    a: str
+    b: str
+    explanation: str
 
 
 @dataclass(frozen=True)
@@ -39,19 +58,27 @@ class Activations:
 
     Attributes:
         outcome: How the outputs do.
-        first: The first call of A that B computes otherwise, and B's call there; empty where it has none.
-        explanation: What B does otherwise; where they could not be compared, the side without a graph or the refusal.
+        own: The calls of A that B computes otherwise given the same inputs, in order; ``b`` is empty where it has none.
+        explanation: What B does otherwise in the first of these; where they could not be compared, the side without a
+            graph or the refusal.
         tensors: Every tensor of A.
-        apart: How far outputs that agree are apart, relative to the largest value.
+        apart: How far outputs that agree are apart, relative to the largest value; ``moves``: how far rounding the
+            weights once more moves them.
         text: All that in one sentence.
     """
 
     outcome: Parting
-    first: tuple[str, str] | None = None
+    own: tuple[Own, ...] = ()
     explanation: str = ""
     tensors: tuple[Tensor, ...] = ()
     apart: float = 0.0
+    moves: float = 0.0
     text: str = ""
+
+    @property
+    def first(self) -> tuple[str, str] | None:
+        """Name the first call of A that B computes otherwise, and B's there."""
+        return (self.own[0].a, self.own[0].b) if self.own else None
 
     @property
     def compared(self) -> bool:

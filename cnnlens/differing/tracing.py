@@ -7,8 +7,8 @@ stand on both sides and can be held against each other.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias, cast
 
 import numpy as np
@@ -39,6 +39,8 @@ class TracedCall:
         output: In the network's own axes; ``canonical``: in canonical axes.
         inputs: The names of the tensors that it takes.
         weighted: Whether the layer's weights are used here.
+        wanted: The arguments and keyword arguments with a ``Ref`` of its name for each tensor.
+        index: Which output of the operation it is.
     """
 
     name: str
@@ -51,10 +53,28 @@ class TracedCall:
     canonical: Array
     inputs: tuple[str, ...]
     weighted: bool
+    wanted: tuple[tuple[Any, ...], Mapping[str, Any]]
+    index: int = 0
 
     @property
     def shown(self) -> str:
         return self.name if not self.name.endswith(_BEFORE) else self.call.name
+
+    def on(self, value: Callable[[str], Array]) -> TracedCall:
+        """Compute the step again on other tensors, each in the network's own axes by its name.
+
+        Raises:
+            CnnlensError: They do not fit.
+        """
+        args, kwargs = map_refs(self.wanted, lambda ref: value(ref.name))
+        with np.errstate(all="ignore"):
+            made: Any = self.operation(self.weights, *args, **kwargs)
+        output: Array = np.asarray(cast("list[Any]", made)[self.index] if isinstance(made, (list, tuple)) else made)
+        return replace(self, args=args, kwargs=kwargs, output=output, canonical=self.turned(output))
+
+    def turned(self, array: Array) -> Array:
+        """Turn an array in the step's own axes into canonical ones."""
+        return array if array.ndim < 3 or self.call.channel_axis == 1 else np.moveaxis(array, -1, 1)
 
 
 _BEFORE = " before its activation"
@@ -66,13 +86,14 @@ class Trace:
 
     Attributes:
         inputs: Its inputs' names, in order; ``outputs``: its outputs'.
-        tensors: Canonical arrays by name.
+        tensors: Canonical arrays by name; ``own``: the same in the network's own axes.
         steps: In order.
     """
 
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     tensors: Mapping[str, Array]
+    own: Mapping[str, Array]
     steps: tuple[TracedCall, ...]
 
 
@@ -96,20 +117,22 @@ def trace(network: Network, inputs: Sequence[Array]) -> Trace:
         def value(ref: Ref) -> Array:
             return own[recorded_ref(network, ref).name]
 
-        args = cast("tuple[Any, ...]", map_refs(call.args, value))
-        kwargs = {name: map_refs(part, value) for name, part in call.kwargs.items() if name not in ("mask", "training")}
+        kept = {name: part for name, part in call.kwargs.items() if name not in ("mask", "training")}
+        wanted = map_refs((call.args, kept), lambda ref: recorded_ref(network, ref))
+        args, kwargs = map_refs((call.args, kept), value)
         names = tuple(recorded_ref(network, ref).name for ref in call.refs)
         operation = call.layer.operation
         for index in range(len(call.shapes)):
             name = Ref(call.name, index).name
             if name not in own:
                 continue
-            first = TracedCall(
-                name, call, operation, weights, args, kwargs, own[name], tensors[name], names, bool(weights)
-            )
-            steps += _parts(network, first, tensors)
+            first = TracedCall(name, call, operation, weights, args, kwargs, own[name], tensors[name], names,
+                               bool(weights), wanted, index)  # fmt: skip
+            for part in _parts(first, tensors):
+                own[part.name] = part.output
+                steps.append(part)
     outputs = tuple(recorded_ref(network, ref).name for ref in network.outputs)
-    return Trace(tuple(ref.name for ref in network.inputs), outputs, tensors, tuple(steps))
+    return Trace(tuple(ref.name for ref in network.inputs), outputs, tensors, own, tuple(steps))
 
 
 def _own(network: Network, ref: Ref, array: Array) -> Array:
@@ -117,7 +140,7 @@ def _own(network: Network, ref: Ref, array: Array) -> Array:
     return array if array.ndim < 3 or axis == 1 else np.moveaxis(array, 1, -1)
 
 
-def _parts(network: Network, step: TracedCall, tensors: dict[str, Array]) -> list[TracedCall]:
+def _parts(step: TracedCall, tensors: dict[str, Array]) -> list[TracedCall]:
     """The step, or where an activation is inside it, the part in front and the activation."""
     operation = step.operation
     if not isinstance(operation, LinearOperation) or operation.activation is None or not step.args:
@@ -127,12 +150,10 @@ def _parts(network: Network, step: TracedCall, tensors: dict[str, Array]) -> lis
     with np.errstate(all="ignore"):
         before = np.asarray(operation.linear(step.weights, np.asarray(step.args[0], np.float64)))
     name = f"{step.call.name}{_BEFORE}"
-    canonical = before if before.ndim < 3 or step.call.channel_axis == 1 else np.moveaxis(before, -1, 1)
-    tensors[name] = canonical
-    front = TracedCall(
-        name, step.call, plain, step.weights, step.args, step.kwargs, before, canonical, step.inputs, True
-    )
+    tensors[name] = canonical = step.turned(before)
+    front = replace(step, name=name, operation=plain, output=before, canonical=canonical, weighted=True)
     layer = ActivationLayer("Activation", {"activation": "linear"}, operation.keras_version)
     layer.activation = operation.activation
-    after = TracedCall(step.name, step.call, layer, {}, (before,), {}, step.output, step.canonical, (name,), False)
+    after = replace(step, operation=layer, weights={}, args=(before,), kwargs={}, inputs=(name,), weighted=False,
+                    wanted=((Ref(name),), {}), index=0)  # fmt: skip
     return [front, after]

@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from cnnlens.differing.cause import Cause, Causes, Kind, Status
 from cnnlens.differing.finding import Finding
 from cnnlens.differing.hypotheses.kinship import LEAST, Kinship, kinship
-from cnnlens.differing.hypotheses.rounding import Quantised, levels_of, quantised, steplike
+from cnnlens.differing.hypotheses.rounding import Quantised, levels_of, quantised, rounding_apart, steplike
 from cnnlens.differing.hypotheses.scales import Scaled, scaled, tolerance
+from cnnlens.differing.items import Item
 from cnnlens.differing.moves import Chain
-from cnnlens.differing.parts import Item
-from cnnlens.differing.proof import Line, identifier, proven, tiles
+from cnnlens.differing.proof import Line, proven, tiles
 
 __all__ = ["ArrayPair", "value_change"]
 
@@ -40,11 +40,11 @@ class ArrayPair:
 
     @property
     def target(self) -> str:
-        return identifier(self.a.place.rpartition("/")[2] or self.a.place)
+        return self.a.target
 
     @property
     def variable(self) -> str:
-        return identifier(self.b.place.rpartition("/")[2] or self.b.place)
+        return self.b.variable
 
     @cached_property
     def x(self) -> Array:
@@ -74,13 +74,16 @@ def value_change(
     if not all(np.isfinite(z).all() for z in wide):
         return None
     near = kinship(x, y, tries)
+    kept = rounding_apart(wide[0], wide[1], (pair.x.dtype, pair.y.dtype))
+    if kept and rounding_apart(x, y, (pair.x.dtype, pair.y.dtype)):
+        return _rounded(pair, chain, causes, kept, near, detail or {})
     if scaled(wide[0], wide[1], allowed, wide[0].size < x.size) is not None:
         factors = scaled(x.astype(np.float64), y.astype(np.float64), allowed)
         if factors is not None:
             return _scaled(pair, chain, causes, factors, near, detail or {})
     if near.correlation > LEAST and y.dtype.kind in "iu":
-        kept = levels_of(x, y)
-        made = None if kept is None else _levels(pair, chain, causes, kept, near)
+        levels = levels_of(x, y)
+        made = None if levels is None else _levels(pair, chain, causes, levels, near)
         if made is not None:
             return made
     if abs(near.correlation) > 0.98 and near.distance < 0.2:
@@ -100,6 +103,21 @@ def value_change(
     return None
 
 
+def _rounded(
+    pair: ArrayPair, chain: Chain, causes: Causes, name: str, near: Kinship, detail: dict[str, Any]
+) -> Finding:
+    """Apart by the last places of a format: two roundings of the same numbers, and no training."""
+
+    def holds(made: Array, wanted: Array) -> bool:
+        return bool(rounding_apart(wanted, made, (pair.x.dtype, pair.y.dtype)))
+
+    text, names = chain.text(pair.variable)
+    line = proven(Line(pair.target, text, names, f"to {name}'s rounding"), pair.b.sources, pair.x, holds)
+    status = Status.EXPLAINED if causes else Status.STORED_OTHERWISE
+    cause = Cause(Kind.ROUNDED, name, (("side", ""),))
+    return Finding(status, (*causes, cause), line, near.distance, chain, near, detail=detail)
+
+
 def _scaled(
     pair: ArrayPair, chain: Chain, causes: Causes, found: Scaled, near: Kinship, detail: dict[str, Any]
 ) -> Finding | None:
@@ -108,14 +126,13 @@ def _scaled(
     def holds(made: Array, wanted: Array) -> bool:
         return _within(made, wanted, 2 * allowed)
 
-    variable = pair.variable
-    moved, names = chain.text(variable)
+    moved, names = chain.text(pair.variable)
     line: Line | None = None
     if found.axis is None:
         for shown in _factor_texts(float(found.factors[0])):
             made = Line(pair.target, f"{moved} {shown}", names)
-            exact = proven(made, {variable: pair.y}, pair.x)
-            rough = exact or proven(replace(made, held="to float32's rounding"), {variable: pair.y}, pair.x, holds)
+            exact = proven(made, pair.b.sources, pair.x)
+            rough = exact or proven(replace(made, held="to float32's rounding"), pair.b.sources, pair.x, holds)
             line = exact or line or rough
             if exact is not None:
                 break
@@ -127,7 +144,7 @@ def _scaled(
             spread = _spread("scale", axis, pair.x.ndim)
             typed = f"np.asarray({spread}, np.{pair.x.dtype.name})" if pair.x.dtype.kind == "f" else spread
             made = Line(pair.target, f"{moved} * {typed}", {**names, "scale": values}, "to float32's rounding")
-            line = proven(made, {variable: pair.y}, pair.x, holds)
+            line = proven(made, pair.b.sources, pair.x, holds)
     if line is None and (found.axis is None or pair.a.stored_axis(found.axis) is not None):
         return None
     numbers = {"axis": found.axis, "factors": [float(one) for one in found.factors], **detail}
@@ -150,7 +167,7 @@ def _levels(pair: ArrayPair, chain: Chain, causes: Causes, found: Quantised, nea
         return bool((np.abs(made - wanted.astype(np.float64)) <= 0.56 * steps).mean() > 0.999)
 
     line = Line(pair.target, f"{moved} * {spread}", {**names, **values}, "to half a step of int8")
-    line = proven(line, {pair.variable: pair.y}, pair.x, half)
+    line = proven(line, pair.b.sources, pair.x, half)
     if line is None:
         return None
     detail, cause = _to_int8(found, "B", levels=True)
@@ -160,8 +177,7 @@ def _levels(pair: ArrayPair, chain: Chain, causes: Causes, found: Quantised, nea
 def _quantised(
     pair: ArrayPair, chain: Chain, causes: Causes, side: str, found: Quantised, near: Kinship
 ) -> Finding | None:
-    variable = pair.variable
-    moved, names = chain.text(variable)
+    moved, names = chain.text(pair.variable)
     axis = None if found.axis is None else pair.a.stored_axis(found.axis)
     if found.axis is not None and axis is None:
         return None
@@ -184,7 +200,7 @@ def _quantised(
         return bool(inside.mean() > 0.995 and (apart <= 1.01 * steps).all())
 
     if side == "B":
-        line = proven(Line(pair.target, moved, names, "to half a step of int8"), {variable: pair.y}, pair.x, half)
+        line = proven(Line(pair.target, moved, names, "to half a step of int8"), pair.b.sources, pair.x, half)
     else:
         values: dict[str, list[Any]] = {}
         step, offset = f"{float(found.steps[0])!r}", f"{float(found.offsets[0])!r}"
@@ -197,7 +213,7 @@ def _quantised(
         else:
             made = f"np.round(({moved} - {offset}) / {step}) * {step} + {offset}"
         held = "to the rounding of its steps"
-        line = proven(Line(pair.target, made, {**names, **values}, held), {variable: pair.y}, pair.x, whole)
+        line = proven(Line(pair.target, made, {**names, **values}, held), pair.b.sources, pair.x, whole)
     if line is None:
         return None
     detail, cause = _to_int8(found, side, levels=False)

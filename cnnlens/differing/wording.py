@@ -82,7 +82,48 @@ def _rounded(one: Cause) -> str:
     return f"{_rounded_briefly(one)} ({told})"
 
 
+_GATES = {"keras": {"n": "h", "g": "c"}}  # what a framework calls the gates that the table calls as PyTorch does
+
+
+def _gates(one: Cause) -> str:
+    a, b = one["frameworks"]
+    expected = f"{_owner(b)} {_order(one['expected'], b)}"
+    if one["order"] == one["a"] and a != b:
+        held = f"{_owner(b)} order is {_order(one['expected'], b)} and {_owner(a)} {_order(one['a'], a)}"
+        return f"gates not exchanged: both have them in one order, where {held}"
+    order = f"{_owner(one['known'])} order" if one["known"] else "the order"
+    return f"gates in {order} {_order(one['order'], one['known'] or b)} where {expected} was expected"
+
+
+def _owner(framework: str) -> str:
+    name = _FRAMEWORKS.get(framework, framework)
+    return f"{name}'" if name.endswith("s") else f"{name}'s"
+
+
+_FRAMEWORKS = {"keras": "Keras", "torch": "PyTorch", "onnx": "ONNX", "flax": "Flax"}
+
+
+def _order(gates: str, framework: str) -> str:
+    return " ".join(_GATES.get(framework, {}).get(gate, gate) for gate in gates)
+
+
+def _left_out(one: Cause) -> str:
+    return f"{one['side']} holds {_the(one['held'])} alone: {_the(one['missing'])} is left out"
+
+
+def _the(name: str) -> str:
+    return f"the {name}" if " " in name else name
+
+
+def _summed(one: Cause) -> str:
+    if one["same"]:
+        return "the two biases share their sum otherwise, which computes the same"
+    return f"{one['side']} holds the sum of the two biases in one: they were added where they belong beside each other"
+
+
 def _rounded_briefly(one: Cause) -> str:
+    if not one["side"]:
+        return f"apart by {one.of}'s rounding"
     kept = "levels" in one and one["levels"]
     return f"{one['side']} keeps the levels of {one.of}" if kept else f"{one['side']} is rounded to {one.of}"
 
@@ -130,6 +171,23 @@ def _constant(one: Cause) -> str:
     return f"differs: {shown[0]} in A, {shown[1]} in B"
 
 
+def _shifted(one: Cause) -> str:
+    what = "output channels" if one["channels"] else "rows"
+    (first, last), (start, end), (rows, others) = one["a"], one["b"], one["of"]
+    sizes = "" if rows == others else f", and {'A' if rows > others else 'B'} has {abs(rows - others)} more"
+    return f"{what} {first} to {last} of A are {start} to {end} of B{sizes}"
+
+
+def _function(one: Cause) -> str:
+    epsilon = f", epsilon {one['epsilon']:g}" if one["epsilon"] else ""
+    other = "B" if one["side"] == "A" else "A"
+    return f"{one['side']} holds the {one['name']}{epsilon} of what {other} holds as the variance"
+
+
+def _nonfinite(count: int, side: str) -> str:
+    return f"{count or 'no'} number{'' if count == 1 else 's'} NaN or infinite in {side}"
+
+
 _SAID: Mapping[Kind, Callable[[Cause], str]] = {
     Kind.SAME: lambda one: "",
     Kind.SWAPPED: _swapped,
@@ -148,13 +206,26 @@ _SAID: Mapping[Kind, Callable[[Cause], str]] = {
     Kind.FOLDED: _folded,
     Kind.FINE_TUNED: _tuned,
     Kind.EXCHANGED: lambda one: f"exchanged: A's {one['a']} is B's {one['b']}",
+    Kind.GATES: _gates,
+    Kind.LEFT_OUT: _left_out,
+    Kind.SUMMED: _summed,
+    Kind.SHIFTED: _shifted,
+    Kind.REPEATED: lambda one: f"the same, which {one['side']} repeats along the axes that it has more",
+    Kind.FUNCTION: _function,
     Kind.CONSTANT: _constant,
+    Kind.NONFINITE: lambda one: f"differs: {_nonfinite(one['a'], 'A')}, {_nonfinite(one['b'], 'B')}",
     Kind.MISSING: lambda one: "",
     Kind.ANOTHER: _unrelated,
 }
 # What holds for several arrays at once, where that is less.
 _BRIEFLY: Mapping[Kind, Callable[[Cause], str]] = {
     Kind.REVERSED: _reversed,
+    Kind.SWAPPED: lambda one: _swapped(one) if len(one["axes"]) == 2 else "spatial axes in another order",
+    Kind.FLATTENED: lambda one: "flattened in another order than expected",
+    Kind.EXCHANGED: lambda one: "exchanged",
+    Kind.SHIFTED: lambda one: "the same rows, further up or down",
+    Kind.CONSTANT: lambda one: "differs: one value everywhere in A or in B",
+    Kind.NONFINITE: lambda one: "differs: other numbers NaN or infinite",
     Kind.RESHAPED: lambda one: _RESHAPED,
     Kind.PERMUTED: lambda one: _permuted(one, counted=False),
     Kind.SCALED: _scaled_briefly,
@@ -162,8 +233,8 @@ _BRIEFLY: Mapping[Kind, Callable[[Cause], str]] = {
 }
 
 
-def against_a(fault: str) -> str:
-    """Say a fault that a check explains as a difference: what the model or the file says is what A says."""
+def against_a(fault: str, side: str = "A") -> str:
+    """Say a fault that a check explains as a difference: what the model or the file says is what ``side`` says."""
     for owner in ("the model", "the file"):
-        fault = fault.replace(f"{owner}'s", "A's").replace(f"{owner} says", "A says")
-    return fault
+        fault = fault.replace(f"{owner}'s", f"{side}'s").replace(f"{owner} says", f"{side} says")
+    return fault.replace("the reference's", f"{side}'s").replace("the reference", f"{side}'s")

@@ -88,7 +88,7 @@ class Weight:
     def is_kernel(self) -> bool:
         """Tell whether it is what a convolution or a dense layer multiplies with."""
         return (
-            self.role in _KERNEL_ROLES
+            self.role.rpartition("/")[2] in _KERNEL_ROLES
             and self.kind in layout.KINDS
             and len(self.stored.shape) > 1
             and np.issubdtype(self.stored.dtype, np.floating)

@@ -19,9 +19,12 @@ torch = pytest.importorskip("torch")
 
 import cnnlens  # noqa: E402
 from cnnlens.checking import listing, twins  # noqa: E402
+from cnnlens.checking.likeness import apart  # noqa: E402
 from cnnlens.cli.main import main  # noqa: E402
+from cnnlens.differing.differ import diff  # noqa: E402
 from cnnlens.errors import CnnlensError  # noqa: E402
 from cnnlens.testing import network  # noqa: E402
+from tests.support import diff_map_mistakes, recurrent_ports  # noqa: E402
 from tests.support.once import Files  # noqa: E402
 from tests.support.torch_models import Spoilt, Twin, seeded  # noqa: E402
 
@@ -166,3 +169,125 @@ def test_twin_takes_no_recordings(pair: Path, capsys: pytest.CaptureFixture[str]
     files = [str(pair / "twin.pt2"), "--twin", str(pair / "none.keras")]
     assert main(["check", *files, "--repeat", "2"]) == 2
     assert "leave recordings and --repeat out" in capsys.readouterr().err
+
+
+# -- with diff --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("turned", [False, True], ids=["torch first", "keras first"])
+@pytest.mark.parametrize("plant", PLANTS)
+def test_the_commands_agree(pair: Path, plant: str, turned: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    files = [str(pair / "twin.pt2"), str(pair / f"{plant}.keras")]
+    a, b = files[::-1] if turned else files
+    codes = [main(["check", a, "--twin", b, "-b", "reference"]), main(["diff", a, b, "--inputs", "random"])]
+    assert codes == [plant != "none"] * 2
+    said = capsys.readouterr().out
+    assert ("they are one model" in said, "the outputs agree" in said) == (plant == "none",) * 2
+
+
+def recurrent(kind: str, levels: int, both: bool, wrong: bool = False) -> tuple[Any, Any]:
+    """A PyTorch module and its port."""
+    state = recurrent_ports.torch_state(kind, levels, both)
+    made = getattr(torch.nn, "RNN" if kind == "SimpleRNN" else kind)
+
+    class Sequences(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.rnn = made(5, 7, num_layers=levels, batch_first=True, bidirectional=both)
+
+        def forward(self, x: Any) -> Any:
+            return self.rnn(x)[0]
+
+    module = Sequences()
+    module.load_state_dict({name: torch.from_numpy(array) for name, array in state.items()})
+    port = recurrent_ports.ported(kind, state, both)
+    if wrong:
+        arrays = recurrent_ports.keras_arrays(kind, state, order=tuple(range(recurrent_ports.GATES[kind])))
+        port = recurrent_ports.keras_model(kind, {"_l0": arrays})
+    return diff_map_mistakes.opened(module, (2, 6, 5)), port
+
+
+def other_epsilon() -> tuple[Any, Any]:
+    """As ResNets of Keras have it, far below what float32 shows."""
+    one = diff_map_mistakes.settled(diff_map_mistakes.Net(torch.nn.ReLU()))
+    other = diff_map_mistakes.Net(torch.nn.ReLU(), epsilon=1.001e-5)
+    diff_map_mistakes.same_weights(one, other)
+    return diff_map_mistakes.opened(one), diff_map_mistakes.opened(other)
+
+
+def rounded(change: Any) -> tuple[Any, Any]:
+    one, other = (diff_map_mistakes.settled(diff_map_mistakes.Net(torch.nn.ReLU())) for _ in range(2))
+    with torch.no_grad():
+        for array in other.state_dict().values():
+            if array.is_floating_point():
+                array.copy_(change(array))
+    return diff_map_mistakes.opened(one), diff_map_mistakes.opened(other)
+
+
+PAIRS: dict[str, tuple[Any, bool]] = {
+    **{
+        f"{kind}, {levels} levels{', both ways' * both}": (
+            lambda kind=kind, levels=levels, both=both: recurrent(kind, levels, both),
+            True,
+        )
+        for kind in recurrent_ports.GATES
+        for levels in (1, 2)
+        for both in (False, True)
+    },
+    "GRU, gates not exchanged": (lambda: recurrent("GRU", 1, False, wrong=True), False),
+    "epsilon": (other_epsilon, False),
+    "last places": (lambda: rounded(lambda array: torch.nextafter(array, torch.full_like(array, 9.0))), True),
+    "bfloat16 in float32": (lambda: rounded(lambda array: array.bfloat16().float()), False),
+}
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_check_and_diff_never_contradict_each_other(name: str) -> None:
+    make, alike = PAIRS[name]
+    first, second = make()
+    found = twins.check_twins(first, second, backends=["reference"])
+    assert found.could_check
+    for a, b in ((first, second), (second, first)):
+        differ = diff(a, b, "random")
+        assert differ.activations is not None
+        assert found.agree == differ.equal == differ.activations.agree == alike, (listing.twins_table(found), differ)
+    said = listing.twins_table(found)
+    far = found.outputs[0].apart
+    assert far is not None
+    assert ("they are one model" in said) == alike
+    assert ("to the rounding of its weights" in said) == (alike and far > twins.LIMIT)
+
+
+def test_outputs_without_a_number_tell_neither_command_anything() -> None:
+    one, other = (diff_map_mistakes.settled(diff_map_mistakes.Net(torch.nn.ReLU())) for _ in range(2))
+    other.conv.weight.data.mul_(2)
+    for module in (one, other):
+        module.head.bias.data.fill_(float("nan"))
+    a, b = (diff_map_mistakes.opened(module) for module in (one, other))
+    found = twins.check_twins(a, b, backends=["reference"], allow_nonfinite=True)
+    assert not found.could_check
+    assert "holds no finite number" in listing.twins_table(found)
+    differ = diff(a, b, "random")
+    assert differ.activations is not None
+    assert not differ.activations.compared
+    assert "holds no finite number" in differ.activations.text
+
+
+def test_values_that_are_no_numbers_are_compared_by_where_they_stand() -> None:
+    x = np.array([[1.0, np.nan, np.inf, 2.0]])
+    assert apart(x, x.copy()) == 0
+    assert apart(x, np.array([[1.0, np.nan, -np.inf, 2.0]])) == np.inf
+    assert apart(x, np.array([[1.0, 5.0, np.inf, 2.0]])) == np.inf
+    # An infinity is no measure for the rest.
+    assert apart(x, np.array([[1.5, np.nan, np.inf, 2.0]])) == 0.25
+    assert apart(np.full((2, 3), 1e308), np.full((2, 3), -1e308)) == np.inf
+
+
+@pytest.mark.parametrize("shape", [(2, 6, 5), (2, 5, 5), (2, 3, 4, 5), (2, 4, 4, 4)])
+def test_tensors_are_the_same_with_channels_first_or_last(shape: tuple[int, ...]) -> None:
+    x = np.random.default_rng(0).standard_normal(shape)
+    for turned in (x, np.moveaxis(x, 1, -1), np.moveaxis(x, -1, 1)):
+        assert apart(x, turned) == 0
+    assert apart(x, x[:, ::-1]) > 0.1
+    if len(set(shape)) == 4:
+        assert apart(x, x.swapaxes(2, 3)) == np.inf

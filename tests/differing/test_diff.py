@@ -134,6 +134,29 @@ def test_a_kernel_whose_halves_mirror_each_other_is_ambiguous() -> None:
     assert "every convolution's kernel: flipped on H" in " ".join(found.verdict)
 
 
+def test_what_speaks_for_two_explanations_alike_settles_none() -> None:
+    of = ARCHITECTURES["square"]
+    arrays = weights(of, 3)
+    kernel = arrays["conv1"]["kernel"]
+    arrays["conv1"]["kernel"] = (kernel + kernel[::-1, ::-1]).astype(np.float32)
+    wrong = torch_arrays(of, arrays)
+    wrong["conv1"]["kernel"] = wrong["conv1"]["kernel"][:, :, ::-1]
+
+    def of_conv1() -> Any:
+        found = diff(keras_model(of, arrays), torch_model(wrong))
+        return next(row for row in found.rows if row.a == "conv1").arrays[0]
+
+    wrong["conv0"]["kernel"] = wrong["conv0"]["kernel"][:, :, ::-1]
+    assert of_conv1().finding.tag == "flip:H"  # one is sure, and none speaks against it
+    wrong["conv2"]["kernel"] = wrong["conv2"]["kernel"][:, :, :, ::-1]
+    one = of_conv1()
+    assert one.finding.status == "ambiguous"  # one for each
+    assert "flipped on H or flipped on W" in one.explanation
+    wrong["conv0"]["kernel"] = wrong["conv0"]["kernel"][:, :, ::-1]  # right again
+    assert of_conv1().finding.status == "explained"
+    assert of_conv1().finding.tag == "flip:W"
+
+
 def test_what_cannot_show_a_mistake_is_equal() -> None:
     """A kernel of one tap is the same flipped, and a symmetric one the same swapped."""
     of = ARCHITECTURES["points"]
@@ -150,6 +173,110 @@ def test_what_cannot_show_a_mistake_is_equal() -> None:
         "dense0": "same",
         "dense1": "same",
     }
+
+
+# -- rounding, and what is no number -----------------------------------------------------------------------------------
+
+
+def test_kernels_apart_by_the_last_places_are_equal_to_rounding() -> None:
+    of = ARCHITECTURES["different"]
+    arrays = weights(of, 0)
+    right = torch_arrays(of, arrays)
+    random = np.random.default_rng(0)
+    near = changed(right, lambda name, role, x: np.nextafter(x, random.choice([-9, 9], x.shape).astype(np.float32)))
+    wide = changed(right, lambda name, role, x: x.astype(np.float64) * (1 + random.uniform(-1, 1, x.shape) * 2.0**-26))
+    for other in (near, wide):
+        for a, b in ((keras_model(of, arrays), torch_model(other)), (torch_model(other), keras_model(of, arrays))):
+            found = diff(a, b)
+            assert found.equal, found
+            assert found.verdict[0].startswith("the same model, to float32's rounding")
+            assert "fine-tuned" not in str(found)
+            for row in found.to_json()["rows"]:
+                for one in row["arrays"]:
+                    made = replay(one["line"], {one["b"]: b[row["b"]].weights[one["b"]]})
+                    np.testing.assert_allclose(made, a[row["a"]].weights[one["a"]], rtol=5e-7)
+
+
+@pytest.mark.parametrize("step", [1e-5, 1e-6])
+def test_what_training_moves_is_no_rounding(step: float) -> None:
+    of = ARCHITECTURES["different"]
+    arrays = weights(of, 0)
+    random = np.random.default_rng(0)
+    tuned = changed(arrays, lambda name, role, x: (x + step * random.standard_normal(x.shape)).astype(np.float32))
+    found = diff(keras_model(of, arrays), keras_model(of, tuned))
+    assert not found.equal
+    assert set(statuses(found, "kernel")) == {"fine-tuned"}
+
+
+def test_a_format_that_the_file_keeps_is_named_before_one_that_fits() -> None:
+    """Four numbers whose float16 and bfloat16 roundings are the same."""
+    exact = np.array([1.0001, -0.50002, 2.00005, 0.250001], np.float32)
+    kernel = np.random.default_rng(0).standard_normal((4, 3, 3, 3)).astype(np.float32)
+    bits = (kernel.view(np.uint32) + 0x8000 & 0xFFFF0000).view(np.float32)
+    rounded = state_dict({"c.weight": bits, "c.bias": exact.astype(np.float16).astype(np.float32)})
+    for weight in rounded.layers[0].stored.values():
+        object.__setattr__(weight.stored, "stored_dtype", "bfloat16")
+    found = diff(state_dict({"c.weight": kernel, "c.bias": exact}), rounded)
+    assert found.rows[0].arrays[1].explanation == "equal to bfloat16's rounding, as B stores it", found
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("count", [1, 40])
+def test_what_is_no_number_fits_nothing(value: float, count: int) -> None:
+    of = ARCHITECTURES["different"]
+    arrays = weights(of, 0)
+    right = torch_arrays(of, arrays)
+    spoilt = changed(right, lambda name, role, array: array)
+    kernel = spoilt["conv1"]["kernel"].copy()
+    kernel.reshape(-1)[np.random.default_rng(0).permutation(kernel.size)[:count]] = value
+    spoilt["conv1"]["kernel"] = kernel
+    for a, b, side in (
+        (keras_model(of, arrays), torch_model(spoilt), "B"),
+        (torch_model(spoilt), keras_model(of, arrays), "A"),
+    ):
+        found = diff(a, b)
+        assert not found.equal
+        (one,) = (one for row in found.rows for one in row.arrays if not one.finding.equal)
+        assert one.finding.status == "differs"
+        said = f"{count} number{'s' * (count > 1)} NaN or infinite in {side}"
+        assert said in one.explanation, one.explanation
+    assert diff(keras_model(of, arrays), torch_model(right)).equal
+    assert diff(torch_model(spoilt), torch_model(spoilt)).equal
+
+
+def test_numbers_too_large_for_a_narrow_file_are_its_infinities() -> None:
+    kernel = np.random.default_rng(0).standard_normal((7, 5, 3, 2)).astype(np.float32)
+    kernel[2, 3] *= 1e6
+    with np.errstate(over="ignore"):
+        half = kernel.astype(np.float16)
+    found = diff(state_dict({"c.weight": kernel}), state_dict({"c.weight": half}))
+    assert found.rows[0].explanation == "kernel: equal to float16's rounding, as B stores it", found
+
+
+def test_as_many_steps_as_numbers_explain_nothing() -> None:
+    """Whole numbers and a step for each row of one number: anything would be that."""
+    random = np.random.default_rng(0)
+    x = random.uniform(1, 2, (9, 1)).astype(np.float32)
+    found = diff(state_dict({"c.weight": x}), state_dict({"c.weight": np.rint(x * 40).astype(np.int8)}))
+    assert "int8" not in str(found.rows[0].explanation), found
+
+
+def test_ones_in_two_vectors_are_not_exchanged() -> None:
+    """A's gamma is all ones as B's variance is, and nothing took another's place."""
+    ones = np.ones(6, np.float32)
+    random = np.random.default_rng(0)
+    gamma, variance = (random.uniform(0.5, 1.5, 6).astype(np.float32) for _ in range(2))
+    names = ("weight", "bias", "running_mean", "running_var")
+
+    def norm(*arrays: Array) -> Network:
+        return state_dict({f"n.{name}": array for name, array in zip(names, arrays, strict=True)})
+
+    zeros = np.zeros(6, np.float32)
+    found = diff(norm(ones, zeros, zeros, variance), norm(gamma, zeros, zeros, ones))
+    assert "exchanged" not in str(found)
+    found = diff(norm(ones, zeros, zeros, variance), norm(variance, zeros, zeros, ones))
+    assert "exchanged: A's gamma is B's moving_variance" in str(found)
+    assert "exchanged: A's moving_variance is B's gamma" in str(found)
 
 
 # -- kinship -----------------------------------------------------------------------------------------------------------

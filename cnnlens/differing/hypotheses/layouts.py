@@ -7,6 +7,7 @@ all.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -18,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnlens.differing.cause import Cause, Causes, Kind
-from cnnlens.differing.moves import Chain, Flip, Move, Reshape, Transpose
-from cnnlens.differing.parts import Item
+from cnnlens.differing.items import Item
+from cnnlens.differing.moves import Chain, Flip, Move, Reshape, Take, Transpose
 
 __all__ = ["Box", "Way", "Ways", "plan"]
 
@@ -78,6 +79,7 @@ class _Side:
     framework: str
     letters: str
     multiplier: tuple[int, int]
+    gates: tuple[int, tuple[tuple[str, str], ...]] | None = None
 
 
 def plan(a: Item, b: Item, boxes: Sequence[Box] = ()) -> Ways:
@@ -92,7 +94,8 @@ def _side(item: Item, kernel: bool) -> _Side:
     multiplier = item.shape[0] // groups if item.shape and groups > 1 and item.shape[0] % groups == 0 else 1
     split = (groups, multiplier) if multiplier > 1 and (len(item.shape) < 2 or item.shape[1] == 1) else (0, 0)
     letters = item.letters if item.exact else "".join(item.axes)
-    return _Side(item.chain, item.axes, kernel, weight.framework, letters, split)
+    gates = None if item.gates is None else (item.gates[0], tuple(item.gates[1].items()))
+    return _Side(item.chain, item.axes, kernel, weight.framework, letters, split, gates)
 
 
 @lru_cache(maxsize=512)
@@ -141,7 +144,7 @@ def _ways(a: _Side, b: _Side, boxes: tuple[Box, ...]) -> Iterator[Way]:
         yield Way(causes, chain.followed_by(back), rank, natural)
 
     yield from way((Cause(Kind.SAME),), 0.0, natural=True)
-    for causes, rank, moves in _mistakes(b):
+    for causes, rank, moves in _mistakes(a, b):
         yield from way(causes, rank, *moves)
     if a.multiplier[0] or b.multiplier[0]:
         yield from _split(a, b, way)
@@ -157,8 +160,8 @@ def _long(shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(size for size in shape if size != 1)
 
 
-def _mistakes(b: _Side) -> Iterator[tuple[Causes, float, tuple[Move, ...]]]:
-    """Swaps, flips and reversals of canonical axes, one or two at a time."""
+def _mistakes(a: _Side, b: _Side) -> Iterator[tuple[Causes, float, tuple[Move, ...]]]:
+    """Swaps, flips and reversals of canonical axes, and other orders of gates, one or two at a time."""
     shape, axes = b.chain.target, b.axes
     named = not any(letter.startswith("axis") for letter in axes)
     spatial = [axis for axis, letter in enumerate(axes) if letter in _SPATIAL]
@@ -187,16 +190,58 @@ def _mistakes(b: _Side) -> Iterator[tuple[Causes, float, tuple[Move, ...]]]:
     if count and shape[channel] > 1 and (b.kernel or count == 1):
         fields = (("axis", channel), ("channels", shape[channel]), ("inputs", b.kernel))
         reverse.append((Cause(Kind.REVERSED, "", fields), 1.4, Flip((channel,))))
-    kinds = [swaps, flips, io, reverse]
+    plain: list[list[tuple[Cause, float, tuple[Move, ...]]]] = [
+        [(cause, rank, (move,)) for cause, rank, move in kind] for kind in (swaps, flips, io, reverse)
+    ]
+    plain[2] += _inside_gates(b)
+    kinds = [list(_gates(a, b)), *plain]
     for kind in kinds:
-        for cause, rank, move in kind:
-            yield (cause,), rank, (move,)
+        for cause, rank, moves in kind:
+            yield (cause,), rank, moves
     if not named:
         return
     for first, second in combinations(kinds, 2):
-        for cause, rank, move in first:
+        for cause, rank, moves in first:
             for other, extra, further in second:
-                yield (cause, other), rank + extra + 1, (move, further)
+                yield (cause, other), rank + extra + 1, (*moves, *further)
+
+
+def _gates(a: _Side, b: _Side) -> Iterator[tuple[Cause, float, tuple[Move, ...]]]:
+    """The gates of a recurrent layer in every other order: that of A's framework or of another first."""
+    if b.gates is None or a.gates is None:
+        return
+    axis, shape = b.gates[0], b.chain.target
+    named = dict(b.gates[1])
+    canonical, expected = named["canonical"], named.get(b.framework, named["canonical"])
+    of_a = named.get(a.framework, canonical)
+    opened = _opened_gates(b)
+    for letters in permutations(canonical):
+        order = "".join(letters)
+        if order == expected:
+            continue
+        # Where gate k of the canonical order lies among what is now taken for it, if B holds them in this order.
+        entries = tuple(canonical.index(expected[order.index(gate)]) for gate in canonical)
+        known = next((name for name, held in named.items() if held == order and name != "canonical"), "")
+        frameworks = (a.framework, b.framework)
+        fields = (("order", order), ("known", known), ("expected", expected), ("a", of_a), ("frameworks", frameworks))
+        rank = 1.05 if order == of_a else 1.06 if known else 1.15
+        yield Cause(Kind.GATES, order, fields), rank, (Reshape(opened), Take(axis, entries, "gates"), Reshape(shape))
+
+
+def _opened_gates(side: _Side) -> tuple[int, ...]:
+    """The canonical shape with gates and units as two axes."""
+    axis, orders = side.gates or (0, ())
+    shape, count = side.chain.target, len(dict(orders)["canonical"])
+    return (*shape[:axis], count, shape[axis] // count, *shape[axis + 1 :])
+
+
+def _inside_gates(b: _Side) -> Iterator[tuple[Cause, float, tuple[Move, ...]]]:
+    """Square blocks of a recurrent kernel, one a gate, each left as it was where it should have been transposed."""
+    if b.gates is None or b.gates[0] or len(b.chain.target) != 2:
+        return
+    opened = _opened_gates(b)
+    if opened[1] == opened[2]:
+        yield _IN_AND_OUT, 1.3, (Reshape(opened), Transpose((0, 2, 1)), Reshape(b.chain.target))
 
 
 def _split(a: _Side, b: _Side, way: Any) -> Iterator[Way]:
@@ -327,7 +372,8 @@ def _starts(side: _Side) -> Iterator[tuple[Chain, str, float]]:
 
 
 def _ordered(letters: str, order: Sequence[int]) -> str:
-    return "".join(letters[axis] for axis in order) if len(letters) == len(order) else str(tuple(order))
+    axes = re.findall(r"\([^)]*\)|.", letters)
+    return "".join(axes[axis] for axis in order) if len(axes) == len(order) else str(tuple(order))
 
 
 def _far(order: Sequence[int]) -> int:

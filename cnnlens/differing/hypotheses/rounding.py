@@ -7,7 +7,7 @@ a whole number of steps.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, TypeAlias
@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from cnnlens.differing.proof import same, tiles
 
-__all__ = ["FORMATS", "Quantised", "levels_of", "quantised", "representable", "rounded", "rounding_text",
-           "rounds_to", "steplike"]  # fmt: skip
+__all__ = ["FORMATS", "Quantised", "levels_of", "quantised", "representable", "rounded", "rounding_apart",
+           "rounding_text", "rounds_to", "steplike"]  # fmt: skip
 
 Array: TypeAlias = NDArray[Any]
 
@@ -30,6 +30,7 @@ _PROBE = 4096
 _BLOCK = 1 << 14
 _BLOCKS = 8
 _TILE = 1 << 16  # elements that are worked on at a time: what is computed of them stays in the cache
+_EACH = 4  # numbers that a step of their own must explain
 _TOLD = 16  # pairs of equal numbers that are expected of rows on steps before their absence says that there are none
 
 
@@ -44,7 +45,13 @@ def _bfloat16(x: Array) -> Array:
     return np.where(np.isnan(x), x, kept.view(np.float32)).astype(x.dtype)
 
 
-FORMATS: Mapping[str, Callable[[Array], Array]] = {"float16": _float16, "bfloat16": _bfloat16}
+def _float32(x: Array) -> Array:
+    with np.errstate(over="ignore"):
+        return x.astype(np.float32).astype(x.dtype)
+
+
+FORMATS: Mapping[str, Callable[[Array], Array]] = {"float16": _float16, "bfloat16": _bfloat16, "float32": _float32}
+_SLACK: Mapping[int, float] = {2: 2.0**-10, 4: 2.0**-21, 8: 2.0**-48}  # by bytes: one or two roundings, or four
 
 
 def rounded(x: Array, name: str) -> Array:
@@ -71,6 +78,8 @@ def rounding_text(name: str, variable: str, dtype: np.dtype[Any]) -> str:
     """Write NumPy that rounds ``variable`` to the format and widens it again."""
     if name == "float16":
         return f"{variable}.astype(np.float16).astype(np.{dtype.name})"
+    if name == "float32":
+        return f"{variable}.astype(np.float32).astype(np.{dtype.name})"
     bits = f"{variable}.view(np.uint32)"
     return f"(({bits} + 0x7FFF + ({bits} >> 16 & 1)) & 0xFFFF0000).view(np.float32)"
 
@@ -80,11 +89,30 @@ def representable(x: Array, name: str) -> bool:
     if x.dtype.kind != "f":
         return False
     if x.dtype == np.float16:
-        return name == "float16"
+        return name != "bfloat16"
     flat = x.reshape(-1) if x.flags.c_contiguous else x.ravel()
     few = flat[:: max(flat.size // _PROBE, 1)][:_PROBE]
     blocks = (flat[at : at + _TILE] for at in range(0, flat.size, _TILE))
     return all(bool(((rounded(part, name) == part) | np.isnan(part)).all()) for part in chain((few,), blocks))
+
+
+def rounding_apart(x: Array, y: Array, dtypes: Sequence[np.dtype[Any]]) -> str:
+    """Name the format by whose rounding alone two arrays are apart: a few units in the last place; else empty.
+
+    Args:
+        dtypes: Of both as they are stored: the coarser one is the format.
+    """
+    if any(dtype.kind != "f" for dtype in dtypes):
+        return ""
+    coarse = min(dtypes, key=lambda dtype: dtype.itemsize)
+    slack = _SLACK.get(coarse.itemsize)
+    wide = [np.asarray(z, np.float64) for z in (x, y)]
+    with np.errstate(all="ignore"):
+        size = float(np.sqrt(np.square(wide[0]).mean())) if x.size else 0.0
+        # A sum that cancels, of two biases say, keeps the rounding of what it was made of.
+        floor = (0.0 if slack is None else slack / 4) * size
+        near = np.abs(wide[0] - wide[1]) <= (slack or 0.0) * np.abs(wide[0]) + floor
+    return coarse.name if slack is not None and np.isfinite(floor) and bool(near.all()) else ""
 
 
 @dataclass(frozen=True)
@@ -139,6 +167,8 @@ def levels_of(x: Array, y: Array) -> Quantised | None:
     if x.ndim < 2 or y.dtype.kind not in "iu" or x.dtype.kind != "f":
         return None
     for axis in (None, 0, 1):
+        if axis is not None and x.size < _EACH * x.shape[axis]:
+            continue  # a step for every number or two fits anything
         others = tuple(place for place in range(x.ndim) if place != axis)
         with np.errstate(all="ignore"):
             above = np.multiply(x, y, dtype=np.float64).sum(axis=others, keepdims=True)
@@ -155,7 +185,7 @@ def quantised(x: Array, y: Array) -> Quantised | None:
     if x.ndim < 2 or not x.size:
         return None  # vectors are not quantised, and on a few numbers any steps fit
     for axis in (None, 0, 1):
-        if axis is not None and (x.shape[axis] < 2 or x.size < 4 * x.shape[axis]):
+        if axis is not None and (x.shape[axis] < 2 or x.size < _EACH * x.shape[axis]):
             continue
         for guess in chain(_formulas(x, axis), _found(y, axis)):
             if _on_steps(x, y, guess):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from cnnlens import layout
 from cnnlens.errors import CnnlensError, UnsupportedLayerError
 from cnnlens.files.keras.graph import Graph, GraphError, LayerSpec, NodeSpec, layer_spec, read_graph
 from cnnlens.files.keras.kinds import guess_kind
@@ -219,8 +220,13 @@ class _Builder:
                 inside = [part for part in other[len(path) :] if part not in TRANSPARENT] or list(other[len(path) :])
                 for role, array in arrays.items():
                     name = "/".join((*inside, role))
-                    kind = guess_kind(other, {n: a.shape for n, a in arrays.items()})
-                    yield name, self._weight(name, kind, role, array, Geometry(), {}, other[len(path) :])
+                    if layout.resolve_kind(spec.class_name) == "MultiHeadAttention":
+                        # Its projections have lines of their own in the table, by attribute.
+                        known_as = spec.class_name, name, geometry_of(spec.config, None)
+                    else:
+                        kind = guess_kind(other, {n: a.shape for n, a in arrays.items()})
+                        known_as = kind, role, Geometry()
+                    yield name, self._weight(name, *known_as[:2], array, known_as[2], {}, other[len(path) :])
 
     def _weight(
         self,
