@@ -64,7 +64,7 @@ ROOMS: Mapping[str, Room] = {
         ("tests/checking",),
     ),
     "faults": Room(("checking/faults/*.py",), ("tests/checking",)),
-    "layout": Room(("layout/*.py",), ("tests/layout",)),
+    "layout": Room(("layout/*.py",), ("tests/layout",), "not framework"),
     "differing": Room(("differing/*.py", "differing/hypotheses/*.py"), ("tests/differing",)),
     "arithmetic": Room(
         ("reference/*.py", "reference/arithmetic/*.py", "reference/keras/*.py", "reference/bare/*.py"),
@@ -103,6 +103,7 @@ class Mutation:
     end: int
     before: str
     after: str
+    cached: bool = False
 
     @property
     def shown(self) -> str:
@@ -170,13 +171,19 @@ def mutations(path: Path) -> list[Mutation]:
     for line in lines:
         starts.append(starts[-1] + len(line))
 
+    kept = [
+        range(node.lineno, (node.end_lineno or node.lineno) + 1)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef) and any("cache" in ast.unparse(one) for one in node.decorator_list)
+    ]
     found: dict[tuple[int, int, str], Mutation] = {}
     for node, replaced in _changes(tree, vars(module)):
         start = starts[node.lineno - 1] + node.col_offset
         end = starts[node.end_lineno - 1] + node.end_col_offset
         after = ast.unparse(replaced)
         text = lines[node.lineno - 1].decode().strip()
-        change = Mutation(relative, node.lineno, text, start, end, ast.unparse(node), after)
+        cached = any(node.lineno in lines for lines in kept)
+        change = Mutation(relative, node.lineno, text, start, end, ast.unparse(node), after, cached)
         if change.after != change.before:
             found.setdefault((start, end, after), change)
     return sorted(found.values(), key=lambda each: (each.start, each.end, each.after))
@@ -328,10 +335,13 @@ class Tests:
     folder: Path
 
     def of(self, mutation: Mutation) -> list[str]:
-        """The tests that run the line, the quickest first; all of a file whose fixture does."""
+        """The tests that run the line, the quickest first: all of a file whose fixture does, and every one of the room
+        where the first one alone is known, since the line is run on import or keeps what it found."""
         contexts = self.data.contexts_by_lineno(str(self.folder / mutation.file)).get(mutation.line, [])
+        if mutation.cached or "" in contexts:
+            return self.ordered()
         found: set[str] = set()
-        for context in filter(None, contexts):
+        for context in contexts:
             test, _, phase = context.rpartition("|")
             if phase == "run":
                 found.add(test)
@@ -340,7 +350,7 @@ class Tests:
                 found.update(one for one in self.seconds if one.startswith(f"{file}::"))
         return self.ordered(found & self.seconds.keys())
 
-    def ordered(self, tests: Sequence[str] | set[str] | None = None) -> list[str]:
+    def ordered(self, tests: set[str] | None = None) -> list[str]:
         return sorted(self.seconds if tests is None else tests, key=lambda one: (self.seconds[one], one))
 
 
@@ -403,7 +413,7 @@ def _measured(room: Room, folder: Path) -> Tests:
 
 
 def _tried(mutation: Mutation, room: Room, tests: Tests, folder: Path, tick: int) -> str:
-    """Change the line in a copy of the tree, run the tests that run it, then all others of the room, and mend it."""
+    """Change the line in a copy of the tree, run the tests that run it, and mend it."""
     path = folder / mutation.file
     original = path.read_bytes()
     statement = mutation.after == "pass" or mutation.after.startswith("return ")
@@ -411,21 +421,16 @@ def _tried(mutation: Mutation, room: Room, tests: Tests, folder: Path, tick: int
     try:
         path.write_bytes(original[: mutation.start] + after.encode() + original[mutation.end :])
         os.utime(path, (tick, tick))  # two changes within a second are one to the cache of compiled modules
-        first = tests.of(mutation)
-        for chosen in (first, tests.ordered(tests.seconds.keys() - set(first))):
-            if not chosen:
-                continue
-            listed = folder / "mutations.tests"
-            listed.write_text("".join(f"{one}\n" for one in chosen))
-            limit = 60 + 10 * sum(tests.seconds[one] for one in chosen)
-            code, _ = _pytest(folder, ["-x", "-m", room.marks, f"@{listed}"], limit)
-            if code in (4, 5):  # the change renamed or removed a test: ask the files
-                code, _ = _pytest(folder, ["-x", "-m", room.marks, *room.tests], limit)
-            if code is None:
-                return "timeout"
-            if code != 0:
-                return "killed"
-        return "survived"
+        chosen = tests.of(mutation)
+        if not chosen:
+            return "survived"
+        listed = folder / "mutations.tests"
+        listed.write_text("".join(f"{one}\n" for one in chosen))
+        limit = 60 + 10 * sum(tests.seconds[one] for one in chosen)
+        code, _ = _pytest(folder, ["-x", "-m", room.marks, f"@{listed}"], limit)
+        if code in (4, 5):  # the change renamed or removed a test: ask the files
+            code, _ = _pytest(folder, ["-x", "-m", room.marks, *room.tests], limit)
+        return "timeout" if code is None else "killed" if code else "survived"
     finally:
         path.write_bytes(original)
         os.utime(path, (tick + 1, tick + 1))
