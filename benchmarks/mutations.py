@@ -34,8 +34,6 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
-import coverage
-
 ROOT = Path(__file__).resolve().parent.parent
 RESULT = ROOT / "benchmarks" / "results" / "mutations-cpu.json"
 SEED = 9
@@ -326,19 +324,36 @@ def _rank(text: str) -> str:
 # -- what notices ----------------------------------------------------------------------------------------------------
 
 
+def pytest_runtest_setup(item: Any) -> None:
+    """Tell coverage whose lines come next, in a measured run, of which this module is a plugin."""
+    _next(f"{item.nodeid}|setup")
+
+
+def pytest_runtest_call(item: Any) -> None:
+    _next(f"{item.nodeid}|run")
+
+
+def _next(context: str) -> None:
+    from coverage import Coverage
+
+    measuring = Coverage.current()
+    assert measuring is not None
+    measuring.switch_context(context)
+
+
 @dataclass
 class Tests:
-    """Says how long each test takes and which run a line."""
+    """Says how long each test takes and which run a line: ``data`` is coverage's, of the tree in ``folder``."""
 
     seconds: dict[str, float]
-    data: coverage.CoverageData
+    data: Any
     folder: Path
 
     def of(self, mutation: Mutation) -> list[str]:
         """The tests that run the line, the quickest first: all of a file whose fixture does, and every one of the room
         where the first one alone is known, since the line is run on import or keeps what it found."""
         contexts = self.data.contexts_by_lineno(str(self.folder / mutation.file)).get(mutation.line, [])
-        if mutation.cached or "" in contexts:
+        if mutation.cached or "" in contexts:  # a line that is run on import has no test of its own
             return self.ordered()
         found: set[str] = set()
         for context in contexts:
@@ -368,15 +383,28 @@ def _tree(folder: Path) -> Path:
     return folder
 
 
-def _pytest(folder: Path, arguments: Sequence[str], limit: float, **environment: str) -> tuple[int | None, str]:
+def _pytest(
+    folder: Path, arguments: Sequence[str], limit: float, measuring: Sequence[str] = ()
+) -> tuple[int | None, str]:
     """The exit code, None where it took too long, and what was printed."""
-    command = [sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", "--hypothesis-seed=0"]
+    command = [
+        sys.executable,
+        *measuring,
+        "-m",
+        "pytest",
+        "-q",
+        "-n",
+        "0",
+        "-p",
+        "no:cacheprovider",
+        "--hypothesis-seed=0",
+    ]
     paths = os.pathsep.join((str(folder), str(folder / "backends")))
     with tempfile.TemporaryFile("w+", errors="replace") as output:
         process = subprocess.Popen(
             [*command, *arguments],
             cwd=folder,
-            env={**os.environ, "PYTHONPATH": paths, **environment},
+            env={**os.environ, "PYTHONPATH": paths},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -396,18 +424,20 @@ def _pytest(folder: Path, arguments: Sequence[str], limit: float, **environment:
 
 def _measured(room: Room, folder: Path) -> Tests:
     """Run a room's tests once, unchanged."""
+    from coverage import CoverageData
+
     settings = folder / "mutations.coveragerc"
     settings.write_text("[run]\nsource_pkgs = cnnlens\n")
     data = folder / f"mutations.{hashlib.sha256(repr((room.tests, room.marks)).encode()).hexdigest()[:8]}.coverage"
-    arguments = ["--cov", f"--cov-config={settings}", "--cov-context=test", "--cov-report=", "--durations=0"]
-    arguments += ["--durations-min=0", "-vv", "-m", room.marks, *room.tests]
-    code, output = _pytest(folder, arguments, 3600, COVERAGE_FILE=str(data))
+    measuring = ["-m", "coverage", "run", f"--rcfile={settings}", f"--data-file={data}"]
+    arguments = ["-p", "benchmarks.mutations", "-p", "no:cov", "--durations=0", "--durations-min=0", "-vv"]
+    code, output = _pytest(folder, [*arguments, "-m", room.marks, *room.tests], 3600, measuring)
     if code != 0:
         raise SystemExit(f"the tests fail before anything is changed:\n{output[-3000:]}")
     seconds: dict[str, float] = defaultdict(float)
     for duration, test in _DURATION.findall(output):
         seconds[test] += float(duration)
-    found = coverage.CoverageData(str(data))
+    found = CoverageData(str(data))
     found.read()
     return Tests(dict(seconds), found, folder)
 

@@ -1,0 +1,79 @@
+"""The judgement of a layer part by part: whose outputs are off, under which arithmetic, and where the proof ends."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cnnlens.checking.evidence import Block
+from cnnlens.checking.noise.formats import BFLOAT16, FLOAT16, to_format
+from cnnlens.checking.verdict import audit_blocks
+from cnnlens.reference.wrappers import TimeDistributed
+from tests.support.audited import Array, Audited
+
+
+def stepwise(kind: str, examples: int, steps: int, shape: tuple[int, ...], **config: Any) -> Audited:
+    """A layer that a TimeDistributed runs on every step."""
+    layer = Audited(kind, (examples * steps, *shape), **config)
+    layer.operation = TimeDistributed(layer.operation)
+    layer.inputs = [layer.x.reshape(examples, steps, *shape)]
+    return layer
+
+
+# -- whose outputs are off -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("at_once", [5, 2])
+@pytest.mark.parametrize(("kind", "config"), [("Conv2D", {"filters": 4, "kernel_size": 2}), ("BatchNormalization", {})])
+def test_what_is_run_on_every_step_is_blamed_by_input_and_step(kind: str, config: Any, at_once: int) -> None:
+    layer = stepwise(kind, 5, 3, (6, 7, 2), **config)
+    honest = layer.honest
+    assert not layer.check(honest).verdict.fault
+
+    def audited(output: Array) -> Any:
+        def blocks() -> list[Block]:
+            starts = range(0, 5, at_once)
+            return [Block(at, (layer.x[at : at + at_once],), {}, output[at : at + at_once]) for at in starts]
+
+        return audit_blocks(layer.call, layer.weights, blocks)
+
+    output = honest.copy()
+    output[3] *= np.float32(1.5)
+    output[3, 1, 2, 4, 1] += 20
+    found = audited(output)
+    assert found.verdict == "wrong"
+    assert found.explanation.endswith("in input 3 of 5 alone")
+    assert found.worst_position == (3, 1, 1, 2, 4)  # (N, C, T, H, W)
+    output = honest.copy()
+    output[:, 2] *= np.float32(1.5)  # one step of all inputs
+    assert "alone" not in audited(output).explanation
+
+
+def test_the_inputs_that_are_off_are_named_where_most_are_right() -> None:
+    layer = Audited("Conv2D", (9, 6, 5, 2), filters=4, kernel_size=2)
+
+    def said(*hit: int) -> str:
+        output = layer.honest
+        output[list(hit)] *= np.float32(2)
+        return layer.check(output).explanation
+
+    assert said(4).endswith("in input 4 of 9 alone")
+    assert said(0, 8).endswith("in inputs 0 and 8 of 9 alone")
+    assert said(1, 2, 5, 6).endswith("in inputs 1, 2, 5 and 6 of 9 alone")
+    assert "alone" not in said(0, 1, 2, 5, 6)
+
+
+# -- layers that only move values, in a narrower arithmetic ----------------------------------------------------------
+
+
+@pytest.mark.parametrize("half", [FLOAT16, BFLOAT16], ids=lambda half: half.name)
+def test_what_only_moves_values_may_have_rounded_them(half: Any) -> None:
+    layer = Audited("MaxPooling2D", (3, 8, 6, 5), pool_size=2)
+    layer.x[1, 2, 3, 4] = np.nan
+    output = to_format(layer.honest.astype(np.float64), half).astype(np.float32)
+    assert layer.check(output, strict=False).verdict == half.name
+    assert np.isnan(layer.check(output, strict=False).sees)  # nothing is rounded, so no factor is too small
+    output[2, 1, 1, 1] = np.nextafter(output[2, 1, 1, 1], np.float32(9))
+    assert layer.check(output, strict=False).verdict in ("wrong", "suspicious")
