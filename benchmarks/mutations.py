@@ -2,8 +2,9 @@
 
 What proofs rest on (``ROOMS``) is changed by a list of operators over the syntax tree: comparisons, arithmetic,
 conditions, constants, slices, what is returned, statements left out. Not changed: texts, names of types, imports, what
-is in ``raise``, ``assert`` or a decorator, and whether a bound that is a float belongs to what it bounds, for no number
-that is computed is it. Lines are ranked by a hash of their text: another line elsewhere changes nothing in the sample.
+is in ``raise``, ``assert``, ``strict=`` or a decorator, and whether a bound that is a float belongs to what it bounds,
+for no number that is computed is it. Lines are ranked by a hash of their text: another line elsewhere changes nothing
+in the sample.
 
 The tools on PyPI were looked at: mutmut brings 8 packages, a terminal interface among them, and puts a switch into each
 function, which the tests that read our own source would see; cosmic-ray brings 20, an SQL toolkit and an HTTP client
@@ -266,6 +267,8 @@ def _significant(node: ast.AST) -> Iterator[ast.AST]:
                 continue
             if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
                 continue
+            if isinstance(child, ast.keyword) and child.arg == "strict":
+                continue  # of zip: an assertion
             if isinstance(child, ast.Call) and ast.unparse(child.func) == "isinstance":
                 child = child.args[0]
             if isinstance(child, ast.AST):
