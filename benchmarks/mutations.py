@@ -88,7 +88,29 @@ class Equivalent:
     why: str
 
 
-EQUIVALENT: Sequence[Equivalent] = ()
+EQUIVALENT: Sequence[Equivalent] = (
+    Equivalent(
+        "cnnlens/layout/lookup.py",
+        'pattern = parse(stored, spatial, ("Q", order) if order else ("", ""), row.fill.get(framework))',
+        "('Q', order)",
+        "a pattern keeps gates only where it has the letter Q, and every line of the table with a Q names its gates",
+    ),
+    Equivalent(
+        "cnnlens/checking/noise/case.py", "_BLOCK = 1 << 20", "21", "how much is held at once; the numbers are the same"
+    ),
+    Equivalent(
+        "cnnlens/checking/noise/prediction.py",
+        "return result.astype(case.output.dtype, copy=False)",
+        "True",
+        "a copy has the same numbers",
+    ),
+    Equivalent(
+        "cnnlens/checking/auditing.py",
+        "proved = frozenset(one.verdict for one in found if one.verdict.narrow)",
+        "True",
+        "only names of narrow arithmetics are ever looked up in it; a doubtful layer is audited twice to the same end",
+    ),
+)
 
 
 @dataclass(frozen=True)
@@ -295,6 +317,8 @@ def _value(node: ast.AST, names: Mapping[str, Any]) -> Any:
             return names.get(node.id)
         case ast.UnaryOp():
             return _value(node.operand, names)
+        case ast.IfExp():
+            return _value(node.body, names)
         case ast.BinOp():
             return next(
                 (one for one in (_value(node.left, names), _value(node.right, names)) if isinstance(one, float)), 0
