@@ -5,8 +5,8 @@ keras.applications), ``checks`` (the same models audited under every backend), `
 is false), ``side-by-side`` (three backends together), ``pytorch`` (extraction from native modules, against forward
 hooks and TorchLens), ``conversion`` (keras.applications converted to PyTorch, run where there is no Keras),
 ``roundtrip`` (random networks to PyTorch and back, bit for bit), ``diff`` (two models of 100 MB against reading both),
-``mutations`` (of the code that proofs rest on: how many a test notices, room by room). Without a part, ``speed`` and
-``applications`` run.
+``truth`` (planted faults: whether each is seen, and whether what is said of it is true), ``mutations`` (of the code that
+proofs rest on: how many a test notices, room by room). Without a part, ``speed`` and ``applications`` run.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from benchmarks import applications, checks, conversion, diff, mutations, pytorch, roundtrip, speed
+from benchmarks import applications, checks, conversion, diff, mutations, pytorch, roundtrip, speed, truth
 
 PARTS = (
     *("speed", "applications", "checks", "networks", "side-by-side", "pytorch", "conversion", "roundtrip", "diff"),
-    "mutations",
+    *("truth", "mutations"),
 )
 
 
@@ -83,6 +83,10 @@ def main() -> int:
         found["diff"] = [asdict(row) for row in rows]
         found["load"] = os.getloadavg()[0]
         good &= all(row.ratio >= row.goal for row in rows)
+    if options.part == "truth":
+        found["truth"] = truth.run()
+        found["load"] = os.getloadavg()[0]
+        good &= truth.good(found["truth"])
     if options.part == "mutations":
         scores = mutations.run(options.names, options.mutants)
         found["mutations"] = {room: asdict(score) for room, score in scores.items()}

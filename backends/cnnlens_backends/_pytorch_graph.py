@@ -16,8 +16,9 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 from cnnlens.errors import UnsupportedLayerError
-from cnnlens.network.graph import CONFIG_ERRORS, Call, Ref
+from cnnlens.network.graph import CONFIG_ERRORS, Call, Ref, Shape
 from cnnlens.network.network import Network
+from cnnlens.reference.aten.arguments import IN_EVAL
 from cnnlens.text import printable
 from cnnlens_backends._shared import needed
 
@@ -87,7 +88,8 @@ class _Builder:
         try:
             operation = operation_of(target)
             by_name = cast("Mapping[str, Any]", arguments)
-            args, kwargs = self._arguments(operation._schema, {k: self._value(v, call, k) for k, v in by_name.items()})
+            values = {k: self._value(v, call, k) for k, v in by_name.items()}
+            args, kwargs = self._arguments(operation._schema, values, call.shapes[0] if call.shapes else None)
         except UnsupportedLayerError as error:
             raise UnsupportedLayerError(f"{shown}: {error}") from None
         except CONFIG_ERRORS as error:
@@ -103,7 +105,9 @@ class _Builder:
         for index in range(len(call.shapes)):
             self._values[Ref(call.name, index)] = self._graph.call_function(operator.getitem, (result, index))
 
-    def _arguments(self, schema: Any, kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def _arguments(
+        self, schema: Any, kwargs: dict[str, Any], shape: Shape | None
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """By position what an operation takes so, up to the last that is given; else by name."""
         known = {one.name: one for one in schema.arguments}
         unknown = [name for name in kwargs if name not in known]
@@ -111,8 +115,8 @@ class _Builder:
         if unknown or missing:
             what = f"does not take '{printable(unknown[0])}'" if unknown else f"is not given its '{missing[0]}'"
             raise UnsupportedLayerError(f"{schema.name} {what}")
-        if kwargs.get("training") is True or kwargs.get("train") is True:
-            raise UnsupportedLayerError("it was exported in training mode; call eval() on the module before")
+        if (kwargs.get("training") is True or kwargs.get("train") is True) and not _of_itself(kwargs, shape):
+            raise UnsupportedLayerError(f"it was exported in training mode; {IN_EVAL}")
         if "device" in kwargs or ("device" in known and _makes_tensors(schema)):
             kwargs["device"] = self._device
         ordered = [one for one in schema.arguments if not one.kwarg_only]
@@ -144,6 +148,11 @@ class _Builder:
             counted = next((ref for ref, shape in shapes.items() if shape and shape[0] is None), next(iter(shapes)))
             self._batch = self._graph.call_function(aten.sym_size.int, (self._values[counted], 0))
         return self._batch if times == 1 else self._graph.call_function(operator.mul, (self._batch, times))
+
+
+def _of_itself(kwargs: Mapping[str, Any], shape: Shape | None) -> bool:
+    """Whether a batch norm keeps no statistics and is given one example: a kernel to standardise, an instance norm."""
+    return "running_mean" in kwargs and kwargs["running_mean"] is None and shape is not None and shape[:1] == (1,)
 
 
 def operation_of(target: str) -> Any:

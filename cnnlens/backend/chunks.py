@@ -10,15 +10,18 @@ from __future__ import annotations
 import math
 import os
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["DTYPES", "in_parallel", "write_chunk", "zeros_crc32"]
+if TYPE_CHECKING:
+    from cnnlens.network.graph import Graph
+
+__all__ = ["DTYPES", "in_parallel", "rows_first", "write_chunk", "zeros_crc32"]
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -67,6 +70,22 @@ def write_chunk(path: Path, parts: Sequence[NDArray[Any]], rows: int) -> int:
         path.unlink(missing_ok=True)
         raise
     return zeros_crc32(missing * row_bytes, crc)
+
+
+def rows_first(network: Graph, maps: Mapping[str, NDArray[Any]], count: int) -> dict[str, NDArray[Any]]:
+    """Give each tensor with its rows, one for each of ``count`` inputs, in front.
+
+    A recurrent layer's states ``(layers, N, C)`` become ``(N, layers, C)``, and the windows ``(N * k, …)`` into which a
+    model takes a map apart ``(N, k, …)``.
+    """
+
+    def one(name: str, array: NDArray[Any]) -> NDArray[Any]:
+        rows = np.moveaxis(array, network.batch_axis(network.tensors[name]) or 0, 0) if array.ndim else array
+        if not rows.ndim or len(rows) == count or not count or len(rows) % count or not len(rows):
+            return rows
+        return rows.reshape(count, len(rows) // count, *rows.shape[1:])
+
+    return {name: one(name, array) for name, array in maps.items()}
 
 
 def zeros_crc32(count: int, crc: int = 0) -> int:

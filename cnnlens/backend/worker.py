@@ -24,7 +24,7 @@ from cnnlens.backend import seam as seam
 from cnnlens.backend.process import Process, WorkerError, parse_spec
 from cnnlens.errors import CnnlensError
 
-__all__ = ["Chunk", "Loaded", "Report", "Worker", "WorkerError", "close_all", "parse_spec", "pool"]
+__all__ = ["Chunk", "Loaded", "Report", "Worker", "WorkerError", "close_all", "parse_spec", "pool", "warm"]
 
 _GOODBYE = 5.0  # s that an idle worker gets to close its session before it is killed
 
@@ -248,6 +248,7 @@ class Worker(Process):
 
 _workers: set[Worker] = set()
 _idle: dict[tuple[str, str, str], list[Worker]] = {}
+_warming: dict[tuple[str, str, str], threading.Thread] = {}
 _workers_lock = threading.Lock()
 
 
@@ -263,12 +264,37 @@ def pool(spec: str, device: str = "cpu", precision: str = "native", timeout: flo
         CnnlensError: see ``Worker.start``.
     """
     key = (spec, device, precision)
+    with _workers_lock:
+        warming = _warming.pop(key, None)
+    if warming is not None:
+        warming.join()
     worker = _idle_worker(key) or Worker.start(spec, device, precision, timeout)
     worker.timeout = timeout
     try:
         yield worker
     finally:
         worker.hand_back(key)
+
+
+def warm(spec: str, device: str = "cpu", precision: str = "native", timeout: float = 600.0) -> None:
+    """Start a worker in a thread and have it import its framework, for the next ``pool`` of the same to find it idle.
+
+    What is wrong with it comes out of that ``pool``.
+    """
+    key = (spec, device, precision)
+
+    def start() -> None:
+        with contextlib.suppress(CnnlensError):
+            worker = Worker.start(spec, device, precision, timeout)
+            try:
+                worker.devices()
+            finally:
+                worker.hand_back(key)
+
+    with _workers_lock:
+        if not _idle.get(key) and key not in _warming:
+            _warming[key] = threading.Thread(target=start, name="cnnlens-warm", daemon=True)
+            _warming[key].start()
 
 
 def _idle_worker(key: tuple[str, str, str]) -> Worker | None:
@@ -299,6 +325,7 @@ def _forget_all() -> None:
         worker._abandon()  # pyright: ignore[reportPrivateUsage]
     _workers.clear()
     _idle.clear()
+    _warming.clear()
 
 
 atexit.register(close_all)

@@ -14,15 +14,15 @@ from numpy.typing import NDArray
 
 from cnnlens.checking.evidence import Block
 from cnnlens.checking.finding import Verdict
+from cnnlens.checking.noise.condition import selects
 from cnnlens.checking.verdict import Audit, audit_blocks
 from cnnlens.errors import UnsupportedLayerError
 from cnnlens.network.graph import Call, Ref, map_refs
 from cnnlens.network.network import Network
 from cnnlens.text import printable
 
-__all__ = ["Recorded", "audit_recording", "audited_calls", "audited_inputs", "recorded_ref"]
+__all__ = ["Recorded", "audit_recording", "audited_calls", "audited_inputs", "computing_calls", "recorded_ref"]
 
-_FILLED = ("zeros", "ones", "new_zeros", "new_ones")  # PyTorch's, of a size that is computed
 _BLOCK = 1 << 23  # numbers of the largest tensor of a call that are read at once
 _THREADS = 4  # audits side by side; each holds a block
 _SAY_EVERY = 2.0  # seconds
@@ -40,9 +40,14 @@ class Recorded(Protocol):
     def __getitem__(self, name: str) -> Any: ...
 
 
-def audited_calls(network: Network) -> list[Call]:
-    """List the calls that compute something; inputs and nested models (which hand on) have nothing to audit."""
+def computing_calls(network: Network) -> list[Call]:
+    """List the calls that compute something: not inputs, and not nested models, which hand on."""
     return [call for call in network.calls if call.layer.kind != "InputLayer" and not call.layer.container]
+
+
+def audited_calls(network: Network) -> list[Call]:
+    """List the calls that are audited by themselves; what weights alone decide is so in the layer that takes it."""
+    return [call for call in computing_calls(network) if not _is_filled(network, Ref(call.name), True)]
 
 
 def audit_recording(
@@ -97,22 +102,36 @@ def _audit(
     proved: frozenset[Verdict],
 ) -> Audit:
     outputs = [Ref(call.name, index) for index in range(len(call.shapes))]
-    refs = [ref for ref in call.refs if not _is_filled(network, ref)]
+    # Beside the sum of a whole kernel, the last bits of each of its numbers are lost.
+    kernels = _computed_by(call) in ("Conv", "ConvTranspose", "Matmul")
+    refs = [ref for place, ref in enumerate(call.refs) if not _is_filled(network, ref, kernels and place > 0)]
     missing = [ref.name for ref in (*refs, *outputs) if recorded_ref(network, ref).name not in recording]
     if missing:
         reason = f"'{printable(missing[0])}' is not in the recording"
         return Audit(call.name, call.layer.kind, Verdict.NOT_AUDITED, reason=reason)
 
+    def rows_of(ref: Ref) -> int:
+        """How many rows an input has: several where a model takes its maps apart into windows."""
+        shape, found = network.shape(ref), recording[ref.name].shape
+        return int(found[1]) if shape is not None and len(found) == len(shape) + 1 else 1
+
     def stored(ref: Ref, chosen: slice | NDArray[np.int64]) -> NDArray[Any]:
         where = recorded_ref(network, ref)
+        maker = network.calls_by_name[where.call]
         if where.name not in recording:
-            maker = network.calls_by_name[where.call]
             sizes = (map_refs(one, lambda ref: stored(ref, chosen)) for one in (maker.args, dict(maker.kwargs)))
             args, kwargs = sizes
-            return np.asarray(maker.layer.operation({}, *args, **kwargs))
+            weights = {
+                name: array.astype(np.float64) if array.dtype.kind == "f" else array
+                for name, array in maker.layer.computing_weights().items()
+            }
+            return np.asarray(maker.layer.operation(weights, *args, **kwargs))
         array = np.asarray(recording[where.name][chosen])
-        axis = network.calls_by_name[where.call].channel_axis
-        return array if array.ndim < 3 or axis == 1 else np.moveaxis(array, 1, -1)
+        if rows_of(where) > 1:
+            array = array.reshape(-1, *array.shape[2:])
+        if array.ndim:
+            array = np.moveaxis(array, 0, network.batch_axis(where) or 0)
+        return array if array.ndim < 3 or maker.channel_axis == 1 else np.moveaxis(array, 1, -1)
 
     # A program names no result of a recurrent layer that nothing uses; the reference gives them all.
     several = len(outputs) > 1 or (call.layer.kind in _STATES and network.source.framework == "torch")
@@ -135,15 +154,34 @@ def _audit(
         return Audit(call.name, call.layer.kind, Verdict.NOT_AUDITED, reason=str(error))
     if found.worst_position and len(inputs) < recording.count:
         first, *rest = found.worst_position
-        found = replace(found, worst_position=(int(inputs[first]), *rest))
+        rows = rows_of(recorded_ref(network, outputs[0]))
+        found = replace(found, worst_position=(int(inputs[first // rows]) * rows + first % rows, *rest))
     return found
 
 
-def _is_filled(network: Network, ref: Ref) -> bool:
-    """Whether a tensor holds one number everywhere whatever the inputs are, and what its size is taken from is such or
-    an input: a recurrent layer's first state, which no recording can hold where its batch is not in front."""
+def _is_filled(network: Network, ref: Ref, rounding: bool = False) -> bool:
+    """Whether a tensor has no row for each input, so that none is recorded, and sizes and weights alone make it: a
+    recurrent layer's first state, a range, rows of a table that a range picks. The reference makes it again wherever a
+    recorded layer reads it, so that a backend's other values show there.
+
+    ``rounding``: also where float32 rounds on the way, as in a kernel under weight_norm; for readers with room for it.
+    """
+    if network.batch_axis(ref) == 0:
+        return False
     call = network.calls_by_name[ref.call]
-    return call.layer.kind in _FILLED and all(one in network.inputs or _is_filled(network, one) for one in call.refs)
+    kind = _computed_by(call)
+    made = kind in ("Full", "Arange")  # what they are called with are sizes
+    if not kind or (not made and not rounding and not selects(call.layer.operation)):
+        return False
+    return all((made and one in network.inputs) or _is_filled(network, one, rounding) for one in call.refs)
+
+
+def _computed_by(call: Call) -> str:
+    """The kind of the reference's operation; empty where it has none."""
+    try:
+        return call.layer.operation.kind
+    except UnsupportedLayerError:
+        return ""
 
 
 def recorded_ref(network: Network, ref: Ref) -> Ref:

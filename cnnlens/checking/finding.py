@@ -62,6 +62,8 @@ class Cause(StrEnum):
     MERGING = "merging"
     WEIGHTS = "weights"
     FACTORS = "factors"
+    GATES = "gates"
+    AMBIGUOUS = "ambiguous"
     UNEXPLAINED = "unexplained"
 
 

@@ -278,9 +278,11 @@ def _twins_sentence(twins: Twins) -> str:
     text = f"{names} are {apart:.2g} of their largest value apart in float64, {where}"
     if apart > twins.limit:
         return f"they are not one model: {text}; cnnlens diff says why"
+    sampled = next((run for run in twins.checks[0].runs if run.audited < run.inputs), None)
+    some = "" if sampled is None else f"on {_counted(sampled)} inputs "
     if not twins.agree:
-        return f"the files hold one model, but an audit failed: {text}"
-    return f"they are one model{', to the rounding of its weights' if apart > LIMIT else ''}: {text}"
+        return f"{some}the files hold one model, but an audit failed: {text}"
+    return f"{some}they are one model{', to the rounding of its weights' if apart > LIMIT else ''}: {text}"
 
 
 def twins_json(twins: Twins) -> dict[str, Any]:

@@ -143,6 +143,7 @@ def check_twin_networks(
     *,
     lives: tuple[Any, Any] = (None, None),
     backends: Sequence[str] | None = None,
+    sides: tuple[Sequence[str], Sequence[str]] | None = None,
     sample: int | None = None,
     progress: Callable[[str], object] | None = None,
     turned: Callable[[Mapping[str, Array]], Mapping[str, Array]] | None = None,
@@ -152,19 +153,20 @@ def check_twin_networks(
     Args:
         lives: The live models that the networks were made from, where there are such.
         inputs, backends, sample, progress: As ``check_twins`` takes them.
+        sides: What runs the one and what the other, instead of ``backends``.
         turned: The second's canonical inputs, by name, for those of the first, where it is known how they correspond;
             None takes them in order, and their axes as they fit.
     """
     for network in networks:
         if not network.calls:
             raise without_graph(network)
-    specs = [_specs(network, live, backends) for network, live in zip(networks, lives, strict=True)]
+    specs = sides or [_specs(network, live, backends) for network, live in zip(networks, lives, strict=True)]
     described, given, first = _inputs(networks[0], inputs, options.allow_nonfinite, sample)
     canonical = first, dict(turned(first)) if turned is not None else translated(first, networks)
     if len(networks[0].outputs) != len(networks[1].outputs):
         counts = " and ".join(str(len(one.outputs)) for one in networks)
         raise CnnlensError(f"the models have {counts} outputs, so they are not one model; cnnlens diff says more")
-    with tempfile.TemporaryDirectory(prefix="cnnlens-twins-") as folder, ThreadPoolExecutor(4) as pool:
+    with tempfile.TemporaryDirectory(prefix="cnnlens-twins-") as folder, ThreadPoolExecutor(5) as pool:
 
         def made(side: int, spec: str) -> Recording:
             live = lives[side] if runs_here(lives[side], spec) else None
@@ -181,13 +183,15 @@ def check_twin_networks(
             return found
 
         pending = [[pool.submit(made, side, spec) for spec in specs[side]] for side in (0, 1)]
-        recordings = [[one.result() for one in side] for side in pending]
+        proof = pool.submit(_exact, networks, canonical)  # while frameworks start and compile
+        recordings: list[list[Recording]] = []
         checks: list[Check] = []
-        for network, found in zip(networks, recordings, strict=True):
+        for network, side in zip(networks, pending, strict=True):
+            recordings.append(found := [one.result() for one in side])
             one = check_network(network, None, options, recordings=found, progress=progress)
             runs = tuple(replace(run, inputs=given) for run in one.runs)
             checks.append(replace(one, inputs=described, runs=runs))
-        exact, reason = _exact(networks, canonical)
+        exact, reason = proof.result()
         outputs = tuple(_output(networks, number, exact, checks, recordings) for number in range(len(exact)))
     far = [math.inf if one.apart is None else one.apart for one in outputs]
     moves = rounding_moves(*networks, list(canonical[0].values()), far)
@@ -195,7 +199,7 @@ def check_twin_networks(
 
 
 def exactly_apart(
-    a: Network, b: Network, inputs: Any, turned: Callable[[Mapping[str, Array]], Mapping[str, Array]]
+    a: Network, b: Network, inputs: Any, turned: Callable[[Mapping[str, Array]], Mapping[str, Array]] | None = None
 ) -> list[float]:
     """Measure how far two networks' outputs are apart in float64, each as a part of its largest value; no more.
 
@@ -206,7 +210,8 @@ def exactly_apart(
         UnsupportedLayerError: the reference cannot compute one of them.
     """
     _, _, first = _inputs(a, inputs, False)
-    pairs, reason = _exact((a, b), (first, dict(turned(first))))
+    other = dict(turned(first)) if turned is not None else translated(first, (a, b))
+    pairs, reason = _exact((a, b), (first, other))
     if reason:
         raise UnsupportedLayerError(reason)
     return [math.inf if pair is None else apart(*pair) for pair in pairs]

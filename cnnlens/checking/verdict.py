@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from cnnlens.checking.evidence import Block, Blocks, Evidence
 from cnnlens.checking.finding import Cause, Verdict
 from cnnlens.checking.narrower import all_rounded, has_bits, like_noise, narrower, overflow, small
-from cnnlens.checking.noise.arithmetic import EXACT
 from cnnlens.checking.noise.case import HUGE, wide
 from cnnlens.checking.noise.condition import rounds_once, selects
 from cnnlens.checking.noise.formats import BFLOAT16, FLOAT16, Format
@@ -213,8 +212,8 @@ def _judged(evidence: Evidence, found: Audit, stray: tuple[str, tuple[int, ...]]
 def _narrow(evidence: Evidence, found: Audit, wanted: Format, strict: bool) -> Audit:
     """The verdict on an output that a narrower arithmetic explains; it must have the bits that this arithmetic has."""
     if not has_bits(evidence.tally, wanted):
-        if not small(evidence, wanted):
-            return _fault(evidence, found)
+        if not small(evidence, wanted) or not any(part.output.any() for _, part in evidence.blocks.parts()):
+            return _fault(evidence, found)  # zeros alone may have any cause
         least = 2.0**wanted.lowest
         text = f"computed in {wanted.name}, which keeps few digits of numbers below {least:.2g}, or none"
         return replace(found, verdict=Verdict.WRONG, cause=Cause.UNDERFLOW, explanation=text)
@@ -248,8 +247,6 @@ def _fault(evidence: Evidence, found: Audit) -> Audit:
     named = cause is not Cause.UNEXPLAINED
     if not named and like_noise(evidence.left, 7.0):
         gross = False
-    if base is not EXACT:
-        text = f"{text}, besides the rounding of {base.name}"
     steps = case.folded[1] if case.folded else 1
     few = evidence.left.few_inputs(min(evidence.floor, 22.0), steps)
     if few:

@@ -38,8 +38,9 @@ _FAMILIES = {
 # Roles of one meaning, by the name that they have here.
 _ROLES = {"depthwise_kernel": "kernel", "pointwise_kernel": "kernel", "embeddings": "kernel", "scale": "gamma"}
 _RECURRENT_BIAS = re.compile(r"(?:^|\.|/)(bias_[ih]h)(_l\d+(?:_reverse)?)?$")
-# Arrays of a recurrent layer's second level, or of its other direction: a role each, or they would hide the first's.
-_MORE_LAYERS = re.compile(r"_(ih|hh|hr)_l([1-9]\d*|\d+_reverse)$")
+# Arrays of one level and direction of a recurrent layer, as PyTorch and as Keras' Bidirectional name them.
+_LEVEL = re.compile(r"(?:^|\.|/)(?:weight|bias)_(?:ih|hh)_l(\d+)(_reverse)?$")
+_DIRECTION = re.compile(r"(?:^|/)(forward|backward)_layer/")
 # Merges in which it matters which operand comes first.
 _ORDERED = ("cat", "concat", "concatenate", "stack", "Concatenate", "Stack")
 
@@ -49,7 +50,8 @@ class Block:
     """Names a weighted part: a layer, or one half of a separable convolution.
 
     Attributes:
-        layer: The layer; ``part``: which half of it, empty for a whole one.
+        layer: The layer; ``part``: which half of it, or which level and direction of a recurrent one, empty for a whole
+            one.
         weights: Its floating-point arrays by role: ``kernel``, ``bias``, ``gamma`` …
         signature: What it is, so that its twin in another framework has the same.
         others: What else it may be, where the file does not say and its kind is a guess.
@@ -97,8 +99,16 @@ def _blocks(layer: Layer, *, guessed: bool) -> Iterator[Block]:
         yield Block(layer, "depthwise", first, _signature(layer, first))
         yield Block(layer, "pointwise", second, _signature(layer, second))
         return
-    known = {_role(name, weight): weight for name, weight in floating.items() if not _stands_alone(name, weight)}
-    if known:
+    cells: dict[tuple[int, bool], dict[str, Weight]] = {}
+    for name, weight in floating.items():
+        if not _stands_alone(name, weight):
+            cells.setdefault(_cell(name), {})[_role(name, weight)] = weight
+    for (level, backwards), known in sorted(cells.items()):
+        if len(cells) > 1:  # of a recurrent layer: one is another's input, as if they were layers one after the other
+            family, shape = _signature(layer, known)
+            way = f"{'backward' if backwards else 'forward'}"
+            yield Block(layer, f"{way} {level}", known, (f"{family} {way}" if backwards else family, shape))
+            continue
         signature = _signature(layer, known)
         # A depthwise convolution of one tap, and any vector that multiplies, is a factor a channel.
         weights = {"factor": known["kernel"]} if signature[0] == "factor" else known
@@ -114,13 +124,18 @@ def _stands_alone(name: str, weight: Weight) -> bool:
     """Whether an array is of no kind that the table knows: a parameter beside tensors, not a part of a layer."""
     if weight.kind == "LayerScale":
         return True
-    known = resolve_kind(weight.kind) in KINDS
-    return not known and not _RECURRENT_BIAS.search(name) and not _MORE_LAYERS.search(name)
+    return resolve_kind(weight.kind) not in KINDS and not _RECURRENT_BIAS.search(name) and not _LEVEL.search(name)
+
+
+def _cell(name: str) -> tuple[int, bool]:
+    """The level and the direction of a recurrent layer that an array belongs to; the first, forwards, for any other."""
+    level, direction = _LEVEL.search(name), _DIRECTION.search(name)
+    if level is not None:
+        return int(level[1]), level[2] is not None
+    return 0, direction is not None and direction[1] == "backward"
 
 
 def _role(name: str, weight: Weight) -> str:
-    if _MORE_LAYERS.search(name):
-        return name
     recurrent = _RECURRENT_BIAS.search(name)
     if recurrent:
         return recurrent[1]
@@ -207,6 +222,7 @@ def _forward(
 
 
 def _merged(call: Call, inputs: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
+    inputs = [row for row in inputs if row != ("constant",)]  # a recurrent layer's first states
     if not inputs:
         return ("constant",)
     if len(inputs) == 1:

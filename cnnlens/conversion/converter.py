@@ -7,16 +7,17 @@ held against the original's bit for bit. When all of that holds the files are mo
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cnnlens.errors import CnnlensError, in_one_line
+from cnnlens.errors import CnnlensError, UnsupportedLayerError, in_one_line
 from cnnlens.network.graph import OPEN_SIZE, Ref, without_graph
 from cnnlens.network.network import Network
 from cnnlens.output import silent
@@ -120,24 +121,32 @@ def convert(
     from cnnlens.janitor import temporary_folder
     from cnnlens.opening.opener import network_given
 
+    if to is not None:
+        _warm(FRAMEWORKS.get(to.lower()), backend, timeout)  # before the model is opened: a live one is exported first
     network, _ = network_given(model, inputs, example)
     framework = framework_named(to, network)
     if not network.calls:
         raise without_graph(network)
+    for ref in network.outputs:
+        if network.batch_axis(ref) is None:
+            raise UnsupportedLayerError(
+                f"{printable(network.source.path, 300)}: output '{printable(ref.name)}' has no row for each input, but "
+                "is made of all that come at once, which no proof covers; convert the model without that last step"
+            )
     say = progress or silent
-    backend = backend or _installed(framework)
+    backends = [backend] if backend is not None else _installed(framework)
+    _warm(framework, backends[0], timeout)
     target = _target(out, network, framework)
     with ExitStack() as stack:
         folder = stack.enter_context(temporary_folder())
         say(f"writing it for {TITLES[framework]}")
         made = (_to_torch if framework == "torch" else _to_keras)(network, folder, target.name, timeout)
         arrays = made.arrays()
-        say(f"running the original in the reference, the result under {backend}")
         options = RunOptions(precision="strict", timeout=timeout)
-        twins = _proved(network, made, inputs, backend, options)
+        twins, objections = _proved(network, made, inputs, backends, options, say)
         files = [(path, target.with_suffix(path.suffix)) for path in made.files]
         _move(files)
-    notes = (*made.notes, *_rounding_notes(made, twins))
+    notes = (*made.notes, *_rounding_notes(made, twins), *objections)
     return Conversion(network, made.network, framework, tuple(place for _, place in files), twins, arrays, notes)
 
 
@@ -175,8 +184,17 @@ def _other(framework: str) -> str:
     return "keras" if framework == "torch" else "torch"
 
 
-def _installed(framework: str) -> str:
-    """The first backend here that runs models of ``framework``.
+def _warm(framework: str | None, backend: str | None, timeout: float | None) -> None:
+    """Have what will run the result start and import its framework, while the model is opened and written."""
+    from cnnlens.backend.worker import warm
+
+    with contextlib.suppress(CnnlensError):  # said when it is needed
+        if framework is not None:
+            warm(backend or _installed(framework)[0], "cpu", "strict", timeout or 600.0)
+
+
+def _installed(framework: str) -> list[str]:
+    """The backends here that run models of ``framework``.
 
     Raises:
         CnnlensError: none is installed; names the command that installs one.
@@ -189,7 +207,7 @@ def _installed(framework: str) -> str:
     ]  # fmt: skip
     here = [one.name for one in suited if not one.missing]
     if here:
-        return here[0]
+        return here
     commands = " or ".join(one.backend.install for one in suited)
     raise CnnlensError(
         f"the result must be run by {TITLES[framework]} before it is written, which is not installed here: {commands}"
@@ -251,7 +269,7 @@ def _to_torch(network: Network, folder: Path, name: str, timeout: float | None) 
     files = made.write(folder / name)
     result = architecture.open_architecture(
         f"{files[0]}:{made.class_name}",
-        state=files[1],
+        state=files[1] if made.state else None,  # a file of no arrays is none to open
         example_shapes=[example_of(network, ref) for ref in network.inputs],
         timeout=timeout or architecture.TIMEOUT,
     )
@@ -305,31 +323,60 @@ def _to_keras(network: Network, folder: Path, name: str, timeout: float | None) 
 # -- proving it ------------------------------------------------------------------------------------------------------
 
 
-def _proved(network: Network, made: _Made, inputs: Any, backend: str, options: RunOptions) -> Twins:
-    """Both models on the same inputs.
+def _proved(
+    network: Network,
+    made: _Made,
+    inputs: Any,
+    backends: Sequence[str],
+    options: RunOptions,
+    say: Callable[[str], object],
+) -> tuple[Twins, list[str]]:
+    """Both models on the same inputs, the result under the first of ``backends`` whose arithmetic holds; and a line for
+    each before it whose does not.
 
     Raises:
         CnnlensError: they do not agree; says where.
     """
+    from cnnlens.backend.worker import WorkerError
     from cnnlens.checking import twins
     from cnnlens.checking.listing import why_not
 
-    found = twins.check_twin_networks(
-        (network, made.network), inputs, options, backends=[backend, "reference"], turned=made.turned
-    )
-    if found.could_check and (found.agree or _rounding_alone(network, made, inputs, found)):
-        return found
+    shown = printable(network.source.path, 300)
+    objections: list[str] = []
+    for backend in backends:
+        say(f"running the original in the reference, the result under {backend}")
+        try:
+            found = twins.check_twin_networks(
+                (network, made.network), inputs, options, sides=(["reference"], [backend]), turned=made.turned
+            )
+        except WorkerError as error:
+            if backend == backends[-1] and not objections:
+                raise
+            objections.append(str(error))
+            continue
+        sound = found.could_check and found.checks[0].agree
+        if not sound or not (_same(found) or _rounding_alone(network, made, inputs)):
+            raise CnnlensError(f"{shown}: nothing was written, for the result does not agree: {why_not(found)}")
+        if found.checks[1].agree:
+            return found, [f"{one}; {backend} proved it instead" for one in objections]
+        objections.append(f"in float64 both are one model, but {why_not(found)}")
     raise CnnlensError(
-        f"{printable(network.source.path, 300)}: nothing was written, for the result does not agree: {why_not(found)}"
+        f"{shown}: nothing was written, for no backend here runs the result right: {'; '.join(objections)}"
     )
 
 
-def _rounding_alone(network: Network, made: _Made, inputs: Any, found: Twins) -> bool:
-    """Whether both audits pass, and nothing but the numbers that were rounded on the way sets the two apart: with them
-    in float64 both are one model, and the file's are those, rounded."""
+def _same(found: Twins) -> bool:
+    from cnnlens.checking.twins import LIMIT
+
+    return all(one.apart is not None and one.apart <= LIMIT for one in found.outputs)
+
+
+def _rounding_alone(network: Network, made: _Made, inputs: Any) -> bool:
+    """Whether nothing but the numbers that were rounded on the way sets the two apart: with them in float64 both are
+    one model, and the file's are those, rounded."""
     from cnnlens.checking import twins
 
-    if made.exact is None or not all(one.agree for one in found.checks):
+    if made.exact is None:
         return False
     return max(twins.exactly_apart(network, made.exact, inputs, made.turned), default=math.inf) <= twins.LIMIT
 

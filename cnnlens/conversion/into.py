@@ -6,9 +6,10 @@ state dict there is nothing to run on that side, and that is said.
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,12 +18,14 @@ from typing import TYPE_CHECKING, Any
 from cnnlens.errors import CnnlensError, in_one_line
 from cnnlens.network.graph import Layer
 from cnnlens.network.network import Network
+from cnnlens.network.weight import Stored, Weight
 from cnnlens.text import printable
 
 if TYPE_CHECKING:
     from cnnlens.checking.result import Check
     from cnnlens.checking.twins import Twins
     from cnnlens.conversion.into_files import Written
+    from cnnlens.conversion.transfer import Applied
     from cnnlens.opening.architecture import InputShape
 
 __all__ = ["Transfer", "put_into"]
@@ -87,11 +90,11 @@ def put_into(
         result = _opened(spec, part, True, shapes) if is_code else _opened(os.fspath(part), None, False, None)
         if target.calls and not result.calls:
             result = _filled(target, result)
-        proof = _proof(model, result, inputs, timeout)
+        proof, more = _proof(model, result, applied, inputs, timeout)
         from cnnlens.output import replacing
 
         shutil.copyfile(part, stack.enter_context(replacing(place)))
-    return Transfer(model, target, replace(written, path=place), proof)
+    return Transfer(model, target, replace(written, path=place, notes=(*written.notes, *more)), proof)
 
 
 def _opened(spec: str, state: Path | None, is_code: bool, shapes: Sequence[InputShape] | None) -> Network:
@@ -107,18 +110,21 @@ def _opened(spec: str, state: Path | None, is_code: bool, shapes: Sequence[Input
 def _filled(graph: Network, state: Network) -> Network:
     """``graph`` with the arrays of a state dict, by its keys; an array that is no part of the state stays."""
     held = {weight.stored.place: weight.stored for layer in state.layers for weight in layer.stored.values()}
+    return replace(_with_arrays(graph, lambda layer, weight: held.get(weight.stored.place)), source=state.source)
+
+
+def _with_arrays(graph: Network, found: Callable[[Layer, Weight], Stored | None]) -> Network:
+    """``graph`` with the arrays that are found in place of its own."""
 
     def with_arrays(layer: Layer) -> Layer:
         stored = {
-            name: replace(weight, stored=held.get(weight.stored.place, weight.stored))
-            for name, weight in layer.stored.items()
+            name: replace(weight, stored=found(layer, weight) or weight.stored) for name, weight in layer.stored.items()
         }
         return replace(layer, stored=stored)
 
     layers = {layer.name: with_arrays(layer) for layer in (*graph.layers, *graph.layers_of_calls)}
     return replace(
         graph,
-        source=state.source,
         layers=tuple(layers[layer.name] for layer in graph.layers),
         calls=tuple(replace(call, layer=layers[call.layer.name]) for call in graph.calls),
     )
@@ -136,8 +142,10 @@ def _place(out: str | os.PathLike[str] | None, target: Network, is_code: bool) -
     return Path(out) / name if Path(out).is_dir() else Path(out)
 
 
-def _proof(model: Network, result: Network, inputs: Any, timeout: float | None) -> Twins | Check | None:
-    """What the result is held against.
+def _proof(
+    model: Network, result: Network, applied: Applied, inputs: Any, timeout: float | None
+) -> tuple[Twins | Check | None, tuple[str, ...]]:
+    """What the result is held against, and what there is to say about it.
 
     Raises:
         CnnlensError: it does not agree.
@@ -149,20 +157,40 @@ def _proof(model: Network, result: Network, inputs: Any, timeout: float | None) 
     from cnnlens.checking.listing import why_failed, why_not
 
     if not result.calls:
-        return None
+        return None, ()
     suited = backend.suited(result.source.framework)[:1]
     options = RunOptions(precision="strict", timeout=timeout)
     if not model.calls:
         check = checking.check_network(result, inputs, options, backends=suited)
         if check.agree and check.could_check:
-            return check
+            return check, ()
         raise CnnlensError(
             f"{printable(model.source.path, 300)}: nothing was written, for the result fails: {why_failed(check)}"
         )
     found = twins.check_twin_networks((model, result), inputs, options, backends=[*suited, "reference"])
     if found.agree and found.could_check:
-        return found
+        return found, ()
+    if found.could_check and applied.exact and all(one.agree for one in found.checks):
+        exact = _with_arrays(result, lambda layer, weight: _exactly(applied, layer, weight))
+        if max(twins.exactly_apart(model, exact, inputs), default=math.inf) <= twins.LIMIT:
+            names = ", ".join(printable(f"{layer}/{name}") for layer, name in list(applied.exact)[:3])
+            moved = max((one.apart or 0.0 for one in found.outputs), default=0.0)
+            more = f" and {len(applied.exact) - 3} more" if len(applied.exact) > 3 else ""
+            return found, (
+                f"{names}{more} lost digits in the target's dtype (two biases become their sum, say): before that "
+                f"both are one model to 2**-40; rounded, they move the output by {moved:.2g} of its largest value",
+            )
     raise CnnlensError(
         f"{printable(model.source.path, 300)}: nothing was written, for with these weights the target does not compute "
         f"the same: {why_not(found)}; cnnlens diff --inputs random names the layer"
     )
+
+
+def _exactly(applied: Applied, layer: Layer, weight: Weight) -> Stored | None:
+    """An array before it was rounded, where it was."""
+    from cnnlens.files.arrays import StoredArray
+
+    array = applied.exact.get((layer.name, weight.name))
+    return array if array is None else StoredArray(
+        array.shape, array.dtype, array.dtype.name, weight.stored.place, array.view
+    )  # fmt: skip

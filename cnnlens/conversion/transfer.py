@@ -67,12 +67,14 @@ class Applied:
         kept: Arrays of the target that have no partner and stay as they are (counters of batches, statistics).
         matching: Where they came from.
         notes: What was filled in or narrowed, a line each.
+        exact: Those of ``arrays`` that lost digits in the target's dtype, before they did: the sum of two biases.
     """
 
     arrays: Mapping[tuple[str, str], Array]
     kept: tuple[str, ...]
     matching: Matching
     notes: tuple[str, ...]
+    exact: Mapping[tuple[str, str], Array]
 
 
 # -- which is which --------------------------------------------------------------------------------------------------
@@ -247,11 +249,15 @@ def apply(source: Network, target: Network, matching: Matching | None = None) ->
     """
     found = matching or match(source, target)
     arrays: dict[tuple[str, str], Array] = {}
+    exact: dict[tuple[str, str], Array] = {}
     notes = list(found.notes)
     filled: list[str] = []
     for pair in found.pairs:
         for name, array, made_up in _carried(pair, source, target):
-            arrays[pair.target.layer.name, name] = array
+            key = pair.target.layer.name, name
+            arrays[key] = np.ascontiguousarray(array, pair.target.layer.stored[name].stored.dtype)
+            if not np.array_equal(arrays[key], array, equal_nan=array.dtype.kind == "f"):
+                exact[key] = array
             if made_up:
                 filled.append(f"{pair.target.layer.name}/{name}")
         notes += _settings(pair)
@@ -270,7 +276,7 @@ def apply(source: Network, target: Network, matching: Matching | None = None) ->
         for name in layer.stored
         if (layer.name, name) not in arrays
     ]
-    return Applied(arrays, tuple(kept), found, tuple(notes))
+    return Applied(arrays, tuple(kept), found, tuple(notes), exact)
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -335,7 +341,7 @@ def _merge_biases(arrays: dict[str, Array], wanted: Mapping[str, Weight]) -> Non
     if "bias" in wanted and "bias_ih" in arrays and "bias_hh" in arrays:
         first, second = arrays.pop("bias_ih"), arrays.pop("bias_hh")
         two_rows = len(wanted["bias"].canonical_shape) == 2
-        arrays["bias"] = np.stack([first, second]) if two_rows else first + second
+        arrays["bias"] = np.stack([first, second]) if two_rows else np.add(first, second, dtype=np.float64)
     elif "bias" in arrays and "bias_ih" in wanted:
         whole = arrays.pop("bias")
         arrays["bias_ih"], arrays["bias_hh"] = (
@@ -344,7 +350,7 @@ def _merge_biases(arrays: dict[str, Array], wanted: Mapping[str, Weight]) -> Non
 
 
 def _arranged(canonical: Array, weight: Weight, pair: Pair) -> Array:
-    """Canonical numbers as the target stores them."""
+    """Canonical numbers in the target's own axes."""
     shape = weight.canonical_shape
     if canonical.shape != shape:
         if [size for size in canonical.shape if size != 1] != [size for size in shape if size != 1]:
@@ -358,7 +364,7 @@ def _arranged(canonical: Array, weight: Weight, pair: Pair) -> Array:
         raise CnnlensError(
             f"{pair.target.shown}: '{printable(weight.name)}' would be {stored.shape}, it is {weight.stored.shape}"
         )
-    return np.ascontiguousarray(stored, weight.stored.dtype)
+    return stored
 
 
 def _settings(pair: Pair) -> list[str]:

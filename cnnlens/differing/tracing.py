@@ -14,7 +14,7 @@ from typing import Any, TypeAlias, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnlens.checking.auditing import audited_calls, recorded_ref
+from cnnlens.checking.auditing import computing_calls, recorded_ref
 from cnnlens.network.graph import Call, Ref, map_refs
 from cnnlens.network.network import Network
 from cnnlens.reference.keras.activations import ActivationLayer
@@ -108,7 +108,7 @@ def trace(network: Network, inputs: Sequence[Array]) -> Trace:
         tensors[ref.name] = np.asarray(array, np.float64)
     own = {ref.name: _own(network, ref, tensors[ref.name]) for ref in network.tensors.values() if ref.name in tensors}
     steps: list[TracedCall] = []
-    for call in audited_calls(network):
+    for call in computing_calls(network):
         weights = {
             name: array.astype(np.float64) if array.dtype.kind == "f" else array
             for name, array in call.layer.computing_weights().items()

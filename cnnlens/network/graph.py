@@ -34,6 +34,9 @@ Shape = tuple[int | None, ...]
 # What stands for a size of an image that a model leaves open, in pixels, where inputs have to be made for it.
 OPEN_SIZE = 96
 
+# Calls that read the same numbers under another shape, which may put the batch together with other axes.
+_RESHAPES = frozenset(("reshape", "view", "_unsafe_view", "flatten", "unflatten", "reshape_as", "view_as"))
+
 # What comes of a config that holds other things than its layer's class would write there.
 CONFIG_ERRORS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 
@@ -299,6 +302,27 @@ class Graph:
         """Give every tensor by the name under which its feature map is given."""
         refs = (Ref(call.name, index) for call in self.calls for index in range(len(call.shapes)))
         return {ref.name: ref for ref in refs}
+
+    def batch_axis(self, ref: Ref) -> int | None:
+        """Find the axis along which a tensor has an entry for each input, or several; None where it has no such axis.
+
+        >>> import cnnlens.sample
+        >>> cnnlens.open(cnnlens.sample.MODEL).batch_axis(Ref("conv2d"))
+        0
+        """
+        shape = self.shape(ref)
+        if shape is None:
+            return 0
+        batches = [given[0] for one in self.inputs if (given := self.shape(one))]
+        # A recurrent layer's states are (layers, N, C): the one open size is the batch where all inputs lead with it.
+        alone = shape.count(None) == 1 and set(batches) == {None}
+        leads = bool(shape) and (shape[0] is None or shape[0] in batches)
+        axis = 0 if leads else shape.index(None) if alone else None
+        call = self.calls_by_name[ref.call]
+        if call.layer.kind.lower() not in _RESHAPES or not call.refs or axis is None:
+            return axis
+        # (C, N, H) read as (C * N, H) has the batch inside of its rows, and not one row or several for each input.
+        return axis if axis == self.batch_axis(call.refs[0]) else None
 
     def __getitem__(self, wanted: str | int) -> Layer:
         """Find a layer by its name or its index; negative ones count from the end.

@@ -354,7 +354,6 @@ def _default_backend(network: Network) -> str:
 def _tensors(network: Network, layers: Sequence[str | int] | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Which tensors are recorded, inputs first, then in the network's order; and remarks."""
     inputs = [ref.name for ref in network.inputs]
-    fixed = any((network.shape(ref) or (None,))[0] is not None for ref in network.inputs)
     wanted: set[str] = set()
     notes: list[str] = []
     for layer in layers or ():
@@ -374,14 +373,20 @@ def _tensors(network: Network, layers: Sequence[str | int] | None) -> tuple[tupl
     for name, ref in network.tensors.items():
         if name in inputs or (layers is not None and name not in wanted):
             continue
-        shape = network.shape(ref)
-        if shape is not None and (not shape or (shape[0] is not None and not fixed)):
-            text = f"'{printable(name)}' is {shape}, which has no row for each input, and cannot be recorded"
+        if network.batch_axis(ref) is None:
+            text = (
+                f"'{printable(name)}' is {network.shape(ref)}, which has no row for each input, and cannot be recorded"
+            )
             if layers is not None:
                 raise CnnlensError(f"{text}; leave it out")
             notes.append(text)
             continue
         tensors.append(name)
+    if not tensors:
+        raise CnnlensError(
+            f"{printable(network.source.path, 300)}: nothing that it computes has a row for each input, so "
+            "that there is nothing to record"
+        )
     return (*inputs, *tensors), tuple(notes)
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from cnnlens import janitor, layout
 from cnnlens.backend import handover
 from cnnlens.backend import seam as seam
-from cnnlens.backend.chunks import DTYPES, in_parallel, write_chunk
+from cnnlens.backend.chunks import DTYPES, in_parallel, rows_first, write_chunk
 from cnnlens.backend.options import RunOptions
 from cnnlens.backend.worker import Chunk, pool
 from cnnlens.errors import CnnlensError
@@ -103,7 +103,7 @@ class LiveRunner:
         )
         self._writer = ThreadPoolExecutor(1, "cnnlens-writer")
         self._writing: deque[Future[dict[str, Part]]] = deque()
-        self._name = name
+        self._network, self._name = network, name
         self.versions = dict(self._session.versions)
         self.device = self._session.device
         self.layout = backend.layout
@@ -120,7 +120,7 @@ class LiveRunner:
             raise CnnlensError(f"{self._name}: it gave no feature map of '{printable(missing[0])}'")
         if self._writing:
             self._writing[-1].exception()  # waits, so that memory holds two batches at most
-        self._writing.append(self._writer.submit(self._write, dict(maps), outputs))
+        self._writing.append(self._writer.submit(self._write, rows_first(self._network, maps, count), outputs))
 
     def finish(self) -> dict[str, Part]:
         return self._writing.popleft().result()

@@ -118,11 +118,21 @@ def test_a_live_module_and_inputs_given(pair: Path) -> None:
     assert result.agree
     assert [run.label for run in result.checks[0].runs] == ["pytorch", "reference"]
     assert [run.label for run in result.checks[1].runs] == ["reference"]
-    assert result.checks[0].inputs == "the first 64 of the inputs given"
-    assert result.outputs[0].shapes == ((64, 4), (64, 4))
+    assert result.checks[0].inputs == "the inputs given"
+    assert result.outputs[0].shapes == ((70, 4), (70, 4))
     shown = listing.twins_table(result)
     assert "they are one model" in shown
+    assert "inputs audited" not in shown
     assert "pytorch and reference" in shown
+
+
+def test_a_sample_of_the_inputs_is_said(pair: Path) -> None:
+    x = np.random.default_rng(3).standard_normal((70, 3, 8, 8), np.float32)
+    result = twins.check_twins(pair / "twin.pt2", pair / "none.keras", x, backends=["reference"], sample=6)
+    assert result.outputs[0].shapes == ((6, 4), (6, 4))
+    shown = listing.twins_table(result)
+    assert shown.count("6 of 70 inputs audited") == 2
+    assert "on 6 of 70 inputs they are one model" in shown
 
 
 def test_a_fault_of_a_backend_is_none_of_the_files(pair: Path, plant: Path, capsys: pytest.CaptureFixture[str]) -> None:

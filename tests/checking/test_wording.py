@@ -11,7 +11,7 @@ import pytest
 import cnnlens
 from cnnlens import sample
 from cnnlens.checking import Audit, Verdict, listing, verdict
-from cnnlens.checking.faults import explanation, fits
+from cnnlens.checking.faults import explanation
 from cnnlens.checking.faults.problem import Hypothesis
 from cnnlens.checking.finding import Cause, Objection
 from cnnlens.checking.result import Check, LayerCheck, Run
@@ -44,11 +44,10 @@ def test_reworded_explanations_change_no_verdict(monkeypatch: pytest.MonkeyPatch
         object.__setattr__(self, "text", WORDS)
 
     monkeypatch.setattr(Hypothesis, "__init__", init)
-    monkeypatch.setattr(fits, "describe", lambda problem: WORDS)
+    monkeypatch.setattr(explanation, "describe", lambda problem: WORDS)
     monkeypatch.setattr(verdict, "strays", lambda *given, real=verdict.strays: (
         None if (found := real(*given)) is None else (WORDS, found[1])))  # fmt: skip
     after = audits()
-    assert explanation.fits.describe is fits.describe
     assert [one.explanation for one in after].count(WORDS) == 3
     assert [(one.verdict, one.cause, one.bits) for one in after] == [
         (one.verdict, one.cause, one.bits) for one in before

@@ -15,6 +15,8 @@ import cnnlens
 from benchmarks.roundtrip import lost_arrays, there_and_back
 from cnnlens import conversion, sample
 from cnnlens.cli.main import main
+from cnnlens.conversion import converter
+from cnnlens.errors import CnnlensError
 from tests.support.random_networks import random_network
 
 torch = pytest.importorskip("torch")
@@ -69,8 +71,27 @@ def test_random_networks_come_back_bit_for_bit(tmp_path: Path, seed: int) -> Non
     assert there.twins.agree
     assert back.twins.agree
     # The framework itself ran it, not the reference alone.
-    assert {run.backend for run in there.twins.checks[1].runs} == {"pytorch", "reference"}
-    assert any(run.backend.startswith("keras-") for run in back.twins.checks[1].runs)
+    assert [run.backend for run in there.twins.checks[1].runs] == ["pytorch"]
+    assert [run.backend.partition("-")[0] for run in back.twins.checks[1].runs] == ["keras"]
+
+
+@pytest.mark.parametrize("after", [["pytorch"], []])
+def test_a_backend_whose_arithmetic_is_off_is_said_and_the_next_one_asked(
+    plant: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: list[str]
+) -> None:
+    plant.write_text("conv2d_1:scaled")
+    monkeypatch.setattr(converter, "_installed", lambda framework: ["planted-pytorch", *after])  # their order is fixed
+    if not after:
+        with pytest.raises(CnnlensError, match=r"no backend here runs the result right: in float64 both are one model"):
+            cnnlens.convert(sample.MODEL, "torch", tmp_path / "shoes.py")
+        assert not list(tmp_path.glob("shoes*"))
+        return
+    made = cnnlens.convert(sample.MODEL, "torch", tmp_path / "shoes.py")
+    assert made.twins.agree
+    assert [run.backend for run in made.twins.checks[1].runs] == ["pytorch"]
+    (note,) = [one for one in made.notes if "planted-pytorch" in one]
+    assert "in float64 both are one model" in note
+    assert note.endswith("pytorch proved it instead")
 
 
 # -- numbers that the target holds and the original does not ----------------------------------------------------------

@@ -244,6 +244,31 @@ def test_a_write_through_a_view_is_refused_in_a_file_and_followed_in_a_live_modu
         assert any(array.shape == truth.shape and np.allclose(array, truth, atol=1e-5) for array in maps.values())
 
 
+class _Cast(nn.Module):
+    """Attention that timm computes with autocast off, whatever is around it; and with it on."""
+
+    def __init__(self, enabled: bool) -> None:
+        super().__init__()
+        self.fc, self.enabled = nn.Linear(3, 3), enabled
+
+    def forward(self, x: Any) -> Any:
+        y = self.fc(x)
+        with torch.autocast("cpu", enabled=self.enabled):
+            z = self.fc(y) * 2
+            w = z + x
+        return w - z.relu()
+
+
+@pytest.mark.parametrize("way", ["static", "live"])
+def test_what_stands_in_autocast_that_is_off_is_computed_where_it_stands(way: str, tmp_path: Path) -> None:
+    module, inputs = _Cast(False).eval(), (torch.rand(2, 3),)
+    network = opened(module, inputs, way, tmp_path)
+    (found,) = network.run(as_arrays(inputs), layers=[network.outputs[0].name]).values()
+    np.testing.assert_allclose(found, copy.deepcopy(module).double()(inputs[0].double()).detach().numpy(), rtol=1e-12)
+    with pytest.raises(UnsupportedLayerError, match=r"narrower type \(torch.autocast\)"):
+        opened(_Cast(True).eval(), inputs, way, tmp_path).run(as_arrays(inputs))
+
+
 class _Merging(nn.Module):
     """What grows with the batch is no axis of its output: no number of inputs but the example's can be proven."""
 

@@ -91,6 +91,9 @@ class Audited:
         return audit(self.call, self.weights, self.args, {}, output, strict)
 
 
+_GATES = {"LSTM": 4, "GRU": 3, "SimpleRNN": 1}
+
+
 def weight_shapes(kind: str, config: Mapping[str, Any], shape: Sequence[int]) -> dict[str, tuple[int, ...]]:
     """The weights that Keras makes for a layer of this kind on inputs of this shape."""
     rank = next((rank for rank in (1, 2, 3) if f"{rank}D" in kind), 0)
@@ -124,6 +127,14 @@ def weight_shapes(kind: str, config: Mapping[str, Any], shape: Sequence[int]) ->
         found = {"alpha": tuple(1 if place in shared else size for place, size in enumerate(shape) if place)}
     elif kind == "Embedding":
         found = {"embeddings": (config["input_dim"], config["output_dim"])}
+    elif kind in _GATES:
+        gates, units = _GATES[kind] * config["units"], config["units"]
+        rows = (2,) if kind == "GRU" and config.get("reset_after") else ()
+        found = {"kernel": (channels, gates), "recurrent_kernel": (units, gates), "bias": (*rows, gates)}
+    elif kind == "Bidirectional":
+        inner = config["layer"]
+        each = weight_shapes(inner["class_name"], inner["config"], shape)
+        found = {f"{way}_layer/{name}": sizes for way in ("forward", "backward") for name, sizes in each.items()}
     elif kind == "Normalization" and "mean" not in config:
         found = {"mean": (channels,), "variance": (channels,)}
     unused = {"use_bias": "bias", "scale": "gamma", "center": "beta"}

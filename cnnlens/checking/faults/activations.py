@@ -9,9 +9,11 @@ from typing import Any, cast
 
 import numpy as np
 
-from cnnlens.checking.faults.problem import Hypothesis, Problem, number
+from cnnlens.checking.faults.problem import FITTED, Hypothesis, Problem, View, number
 from cnnlens.checking.noise.case import Array, Case
 from cnnlens.checking.noise.linear import product
+from cnnlens.checking.noise.prediction import Prediction
+from cnnlens.checking.noise.propagation import propagate
 from cnnlens.kinds import ACTIVATIONS
 from cnnlens.reference.arithmetic.functions import Activation, activation_layer, named_activation, parametric_activation
 from cnnlens.reference.keras.activations import ActivationLayer, PReLU
@@ -34,7 +36,7 @@ def hypotheses(problem: Problem) -> Iterator[Hypothesis]:
     if own is not None:
         yield _with(None, f"the activation {name} was left out")
         if own.halved is None:
-            yield Hypothesis(f"the activation {name} was applied twice", view=own.apply, narrow=own.elementwise)
+            yield Hypothesis(f"the activation {name} was applied twice", view=_again(own), narrow=own.elementwise)
     yield from _slopes(problem, name)
     for other, activation in _others():
         if other != name or activation.function is not (own.function if own else None):
@@ -50,25 +52,32 @@ def hypotheses(problem: Problem) -> Iterator[Hypothesis]:
             )
 
 
+def _again(activation: Activation) -> View:
+    def view(made: Prediction) -> Prediction:
+        low, scale = propagate(activation, made.low, made.scale)
+        return Prediction(low, low if made.high is made.low else activation.apply(made.high), scale)
+
+    return view
+
+
 def _others() -> Iterator[tuple[str, Activation]]:
     for name in ACTIVATIONS:
-        if name != "threshold":  # whose settings have no defaults
+        # Settings of threshold have no defaults, celu is elu without any, and leaky slopes are fitted.
+        if name not in ("threshold", "celu", "leaky_relu"):
             yield name, cast("Activation", named_activation(name, (3,)))
     yield "gelu approximated by tanh", parametric_activation("gelu", {"approximate": True})
     hard = named_activation("hard_sigmoid", (2,))
     if hard is not None:
         yield "hard_sigmoid of Keras 2 (0.2 x + 0.5)", hard
-    for slope in (0.01, 0.1, 0.2, 0.3):
-        yield f"leaky_relu with slope {slope}", activation_layer("LeakyReLU", {"negative_slope": slope})
 
 
-def _with(activation: Activation | None, text: str) -> Hypothesis:
+def _with(activation: Activation | None, text: str, cost: float = 0.0) -> Hypothesis:
     def change(case: Case) -> Case:
         operation = cast("Any", copy.copy(case.operation))
         operation.activation = activation
         return replace(case, operation=cast("Operation", operation))
 
-    return Hypothesis(text, change, narrow=activation is None or activation.elementwise)
+    return Hypothesis(text, change, narrow=activation is None or activation.elementwise, cost=cost)
 
 
 def _identity(case: Case) -> Case:
@@ -81,7 +90,7 @@ def _zero_alpha(case: Case) -> Case:
 
 def _slopes(problem: Problem, name: str) -> Iterator[Hypothesis]:
     """A leaky ReLU of the slope that the recording's negative side shows."""
-    if name not in ("relu", "leaky_relu", "linear", "elu"):
+    if name in ("softmax", "log_softmax", "glu", "sparsemax"):
         return
     case, operation = problem.sample, problem.case.operation
     z: Array
@@ -89,7 +98,7 @@ def _slopes(problem: Problem, name: str) -> Iterator[Hypothesis]:
         z = product(operation, case.weights, case.args[0], problem.base, scale=False).value
     else:
         z = np.asarray(case.args[0], np.float64)
-    below = z < -1e-3 * np.abs(z).max(initial=0.0)
+    below = (z < -1e-3 * np.nanmax(np.abs(z), initial=0.0)) & np.isfinite(case.output)
     if z.shape != case.output.shape or below.sum() < 4:
         return
     slope = float(np.median(np.asarray(case.output, np.float64)[below] / z[below]))
@@ -99,7 +108,7 @@ def _slopes(problem: Problem, name: str) -> Iterator[Hypothesis]:
         said = f"the slope below zero is {number(exact)}" + (
             f" where the model says {number(own)}" if own is not None else ""
         )
-        yield _with(activation_layer("LeakyReLU", {"negative_slope": exact}), said)
+        yield _with(activation_layer("LeakyReLU", {"negative_slope": exact}), said, FITTED)
 
 
 def _own_slope(problem: Problem) -> float | None:

@@ -52,6 +52,8 @@ def _kinds(operation: Pooling | GlobalPooling) -> Iterator[Hypothesis]:
     def other(case: Case) -> Case:
         changed = copy.copy(operation)
         changed.maximum = not operation.maximum
+        ways = ("Max", "Average") if operation.maximum else ("Average", "Max")
+        changed.kind = operation.kind.replace(*ways)  # which says what it may round
         return replace(case, operation=changed)
 
     names = ("maximum", "mean") if operation.maximum else ("mean", "maximum")
@@ -95,6 +97,27 @@ def _windows(problem: Problem, operation: Any) -> Iterator[Hypothesis]:
         said = "the padding counts as zeros, not as nothing, in the maximum"
         yield Hypothesis(said, _padded(operation, tuple(own), "zeros"))
     yield from _shifted(operation, own)
+    yield from _dilated(operation, own)
+
+
+def _dilated(operation: Any, own: Sequence[tuple[int, int]]) -> Iterator[Hypothesis]:
+    """Another dilation, one for all axes; windows start where the model's do, or have the same centres."""
+    window, _, dilation = _window(operation)
+    mode = "nothing" if isinstance(operation, Pooling) and not operation.counts_padding else "zeros"
+    for gap in range(1, max(max(dilation), 3) + 1):
+        spare = [(extent - 1) * (model - gap) for extent, model in zip(window, dilation, strict=True)]
+        if not any(spare):
+            continue
+        changed = copy.copy(operation)
+        changed.dilation = (gap,) * operation.rank
+        said = "the dilation is left out" if gap == 1 else f"the dilation is {gap}"
+        said += f" where the model says {dilation[0] if len(set(dilation)) == 1 else tuple(dilation)}"
+        for share, how in ((0.5, ""), (0.0, ", with windows that start where the model's do")):
+            pads = tuple(
+                (before - int(more * share), after - more + int(more * share))
+                for (before, after), more in zip(own, spare, strict=True)
+            )
+            yield Hypothesis(said + how, _padded(changed, pads, mode), claim="the dilation")
 
 
 def _shifted(operation: Any, own: Sequence[tuple[int, int]]) -> Iterator[Hypothesis]:

@@ -52,9 +52,9 @@ def hypotheses(problem: Problem) -> Iterator[Hypothesis]:
     if name is None:
         return
     if "bias" in weights and np.any(weights["bias"]):
-        yield Hypothesis("the bias was dropped", with_weight("bias", np.zeros_like))
-        yield Hypothesis("the bias was added twice", with_weight("bias", lambda bias: 2 * bias))
-        yield Hypothesis("the bias was subtracted", with_weight("bias", np.negative))
+        for text, factor in (("was dropped", 0.0), ("was added twice", 2.0), ("was subtracted", -1.0)):
+            change = with_weight("bias", lambda bias, factor=factor: factor * bias)
+            yield Hypothesis(f"the bias {text}", change, claim="the bias")
     rank = int(getattr(operation, "rank", 0))
     if rank:
         yield from _taps(name, weights[name].shape, rank)
@@ -131,21 +131,24 @@ def _axes(name: str, weights: Any, rank: int) -> Iterator[Hypothesis]:
     if len(letters) != len(shape) or len(shape) < 2 or weights[name].size > _HUGE:
         return
     plain = tuple(range(len(shape)))
+    long = tuple(axis for axis in plain if shape[axis] > 1)
+    swaps = [(i, j) for i, j in combinations(range(rank), 2) if shape[i] == shape[j]]  # which ``_taps`` has
+    seen = {long, *(tuple(j if a == i else i if a == j else a for a in long) for i, j in swaps)}
     for order in permutations(plain):
-        if order == plain or np.prod([shape[axis] > 1 for axis in plain if order[axis] != axis], initial=1) == 0:
+        effect = tuple(axis for axis in order if shape[axis] > 1)  # an axis of one may stand anywhere
+        if effect in seen:
             continue
-        shown = "".join(letters[axis] for axis in order)
-        moved = tuple(shape[axis] for axis in order)
-        if moved == shape and not (rank and order[rank:] == plain[rank:]):
-            text = (
-                "input and output channels of the kernel are swapped" if order == (*plain[:-2], *plain[:-3:-1]) else ""
-            )
-            said = text or f"the kernel's axes {letters} are taken as {shown}"
-            yield Hypothesis(said, with_weight(name, lambda k, order=order: k.transpose(order)), narrow=False)
-        said = f"the kernel's numbers are stored in the order {shown} and read as {letters} without being transposed"
-        yield Hypothesis(
-            said, with_weight(name, lambda k, order=order, shape=shape: k.transpose(order).reshape(shape)), narrow=False
-        )
+        seen.add(effect)
+        taken = "".join(letters[axis] for axis in order)
+        said = f"the kernel's numbers are stored in the order {taken} and read as {letters} without being transposed"
+        if tuple(shape[axis] for axis in order) == shape:
+            exchanged = order == (*plain[:-2], *plain[:-3:-1])
+            said = (
+                "input and output channels of the kernel are swapped" if exchanged
+                else f"the kernel's axes {letters} are taken as {taken}"
+            )  # fmt: skip
+        change = with_weight(name, lambda k, order=order, shape=shape: k.transpose(order).reshape(shape))
+        yield Hypothesis(said, change, narrow=False)
 
 
 def _inputs(problem: Problem, operation: LinearOperation) -> Iterator[Hypothesis]:
@@ -173,13 +176,9 @@ def _inputs(problem: Problem, operation: LinearOperation) -> Iterator[Hypothesis
             if count % groups == 0 and not problem.few and groups <= 16:
                 order = np.arange(count).reshape(groups, -1).T.reshape(-1)
                 yield Hypothesis(f"the input's channels are interleaved by {groups} groups", taken(order))
-    for factor in (255.0, 1 / 255, 2.0, 0.5, -1.0):
-        text = (
-            f"the input was multiplied by {factor:g}"
-            if factor >= 1 or factor < 0
-            else f"the input was divided by {1 / factor:g}"
-        )
-        yield Hypothesis(text, changed(lambda x, factor=factor: np.asarray(x, np.float64) * factor))
+    for text, factor in (("multiplied", 255.0), ("divided", 1 / 255)):  # others are fitted, and may be the kernel's
+        change = changed(lambda x, factor=factor: np.asarray(x, np.float64) * factor)
+        yield Hypothesis(f"the input was {text} by 255", change)
     yield Hypothesis("the input was scaled from 0..1 to -1..1", changed(lambda x: np.asarray(x, np.float64) * 2 - 1))
     spatial = [place for place in range(1, x.ndim) if place != axis]
     if len(spatial) >= 2 and x.shape[spatial[-1]] == x.shape[spatial[-2]] > 1:

@@ -6,6 +6,7 @@ import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import permutations
+from itertools import product as every
 from typing import Any, cast
 
 import numpy as np
@@ -65,25 +66,61 @@ def _sampling(problem: Problem, operation: UpSampling | Resizing) -> Iterator[Hy
             said = f"interpolation {method} where the model says {operation.method}"
             yield Hypothesis(said, lambda case, changed=changed: replace(case, operation=changed))
     first = 2 if operation.channels_first else 1
-    x, output = problem.sample.args[0], problem.sample.output
-    if x.ndim != 4 or output.ndim != 4:
-        return
-    if operation.method == "bicubic" and not getattr(operation, "antialias", False):
+    x = cast("Array", problem.sample.args[0])
+    if x.ndim == 4 and operation.method == "bicubic" and not getattr(operation, "antialias", False):
         for factor, clamped in ((-0.5, False), (-0.75, True), (-0.75, False), (-0.5, True)):
             edge = "the edge repeated" if clamped else "weights of the edge scaled to one"
             said = (
                 f"bicubic weights computed with a = {factor} and {edge}, where TensorFlow takes a = -0.5 from a table"
             )
             yield Hypothesis(said, _cubic(first, factor, clamped), narrow=False)
-    rules: dict[str, Callable[[Array, int, int], Array]] = {
-        "corners aligned": lambda i, size, wanted: i * (size - 1) / max(wanted - 1, 1),
-        "pixel corners instead of pixel centres": lambda i, size, wanted: i * size / wanted,
-    }
-    for name, rule in rules.items():
-        for method in ("bilinear", "nearest"):
-            if method == operation.method:
-                said = f"{method} interpolation with {name}"
-                yield Hypothesis(said, _sampled(first, rule, method), narrow=False)
+    yield from _moved_samples(first, operation.method, x.ndim - 2, half=isinstance(operation, Resizing))
+
+
+Rule = Callable[[Array, int, int], Array]
+
+_PLACES: dict[str, Rule] = {
+    "corners aligned": lambda i, size, wanted: i * (size - 1) / max(wanted - 1, 1),
+    "pixel corners instead of pixel centres": lambda i, size, wanted: i * size / wanted,
+}
+
+
+def _nearest(i: Array, size: int, wanted: int) -> Array:
+    return np.rint(i * size / wanted)
+
+
+def _moved_samples(first: int, method: str, rank: int, *, half: bool) -> Iterator[Hypothesis]:
+    """Nearest cells and straight lines between cells, taken at other places.
+
+    Args:
+        half: Whether the nearest cell is found from the middle of the output's.
+    """
+    method = {"linear": "bilinear"}.get(method, method)
+    if method not in ("bilinear", "nearest"):
+        return
+    places = _PLACES if method == "bilinear" else {**_PLACES, "places rounded, not cut": _nearest}
+    for name, rule in places.items():
+        yield Hypothesis(f"{method} interpolation with {name}", _sampled(first, [rule] * rank, method), narrow=False)
+
+    def own(i: Array, size: int, wanted: int) -> Array:
+        if method == "nearest":
+            return (i + 0.5 * half) * size / wanted
+        return (i + 0.5) * size / wanted - 0.5
+
+    names = {1: ["the length"], 2: ["the height", "the width"]}.get(rank, [f"axis {n + 1}" for n in range(rank)])
+    for step in (1, -1):
+        way = "back" if step > 0 else "front"
+        shifts: tuple[tuple[str, Rule], ...] = (
+            ("output", lambda i, size, wanted, step=step: own(i + step, size, wanted)),
+            ("input", lambda i, size, wanted, step=step: own(i, size, wanted) + step),
+        )
+        for cell, rule in shifts:
+            for chosen in every((True, False), repeat=rank):
+                if any(chosen):
+                    along = " and ".join(name for name, one in zip(names, chosen, strict=True) if one)
+                    said = f"samples are off by one {cell} position along {along}, towards the {way}"
+                    change = _sampled(first, [rule if one else own for one in chosen], method)
+                    yield Hypothesis(said, change, narrow=False)
 
 
 def _interpolated(operation: Interpolation) -> Iterator[Hypothesis]:
@@ -111,14 +148,15 @@ def _interpolated(operation: Interpolation) -> Iterator[Hypothesis]:
         way = ("not aligned", "aligned") if operation.aligned else ("aligned", "not aligned")
         said = f"corners are {way[0]} where the model has them {way[1]}"
         yield Hypothesis(said, other(aligned=not operation.aligned))
+    yield from _moved_samples(2, operation.method, operation.rank, half=operation.exact)
     if operation.factors is not None:
         said = "samples lie as the sizes say, where the model takes the given factors"
         yield Hypothesis(said, other(factors=None))
 
 
-def _sampled(first: int, rule: Callable[[Array, int, int], Array], method: str) -> Callable[[Case], Case]:
+def _sampled(first: int, rules: Sequence[Rule], method: str) -> Callable[[Case], Case]:
     def change(case: Case) -> Case:
-        return replace(case, operation=_Sampled(case.output.shape, first, rule, method))
+        return replace(case, operation=_Sampled(case.output.shape, first, rules, method))
 
     return change
 
@@ -162,19 +200,17 @@ class _Cubic(Operation):
 
 
 class _Sampled(Operation):
-    """Sampling of two axes at positions that a rule gives."""
+    """Sampling of the spatial axes at positions that a rule for each gives."""
 
-    def __init__(
-        self, shape: tuple[int, ...], first: int, rule: Callable[[Array, int, int], Array], method: str
-    ) -> None:
-        super().__init__("Resizing", {}, (3,))
-        self.shape, self.first, self.rule, self.method = shape, first, rule, method
+    def __init__(self, shape: tuple[int, ...], first: int, rules: Sequence[Rule], method: str) -> None:
+        super().__init__("UpSampling2D" if method == "nearest" else "Resizing", {"interpolation": method}, (3,))
+        self.shape, self.first, self.rules, self.method = shape, first, rules, method
 
     def __call__(self, weights: Any, *args: Any, **kwargs: Any) -> Array:
         y = cast("Array", args[0])
-        for axis in (self.first, self.first + 1):
+        for axis, rule in enumerate(self.rules, self.first):
             size, wanted = y.shape[axis], self.shape[axis]
-            position = np.clip(self.rule(np.arange(wanted, dtype=np.float64), size, wanted), 0, size - 1)
+            position = np.clip(rule(np.arange(wanted, dtype=np.float64), size, wanted), 0, size - 1)
             if self.method == "nearest":
                 y = np.take(y, np.floor(position).astype(int), axis=axis)
                 continue

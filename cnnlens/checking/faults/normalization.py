@@ -13,8 +13,9 @@ from typing import Any, cast
 
 import numpy as np
 
+from cnnlens.checking.faults.fits import shown, vector
 from cnnlens.checking.faults.kernels import with_weight
-from cnnlens.checking.faults.problem import Hypothesis, Problem
+from cnnlens.checking.faults.problem import FITTED, ROUND, Hypothesis, Problem
 from cnnlens.checking.noise.case import Array, Case
 from cnnlens.reference.keras.normalization import (
     BatchNormalization,
@@ -29,7 +30,6 @@ from cnnlens.reference.operation import Operation, normalise_axis
 __all__ = ["hypotheses"]
 
 _EPSILONS = (1e-3, 1e-5, 1e-6, 1e-4, 1e-2, 1e-7, 1e-8, 1e-12, 2e-5, 1.001e-5, 1e-1, 0.0)
-_NAMES = {"gamma": "the scale gamma", "beta": "the shift beta", "scale": "the scale"}
 
 
 def hypotheses(problem: Problem) -> Iterator[Hypothesis]:
@@ -46,6 +46,7 @@ def hypotheses(problem: Problem) -> Iterator[Hypothesis]:
     if isinstance(operation, BatchNormalization):
         yield from _statistics(problem, operation)
     yield from _weights(problem)
+    yield from _vectors(problem)
     if isinstance(operation, LayerNormalization | GroupNormalization):
         yield Hypothesis("the variance is divided by n - 1 instead of n", _unbiased, narrow=False)
         yield from _other_axes(problem, operation)
@@ -61,15 +62,15 @@ def _epsilons(problem: Problem, own: float) -> Iterator[Hypothesis]:
     for epsilon in _EPSILONS:
         if epsilon != own:
             hypothesis = _epsilon(own, epsilon)
-            tally = problem.attempt(hypothesis.change(problem.sample))
-            tried.append((tally.bits if tally is not None else -np.inf, hypothesis))
+            found = problem.attempt(hypothesis.change(problem.sample))
+            tried.append((found[1].bits if found is not None else -np.inf, hypothesis))
     tried.sort(key=lambda one: -min(one[0], _EQUALLY_WELL))  # among equals the more usual one stays in front
     yield from (hypothesis for _, hypothesis in tried[:2])
     operation = problem.case.operation
     found = _solved(problem, operation) if isinstance(operation, BatchNormalization) else None
     if found is not None:
-        yield _epsilon(own, float(f"{found:.2g}"))
-        yield _epsilon(own, found)
+        yield replace(_epsilon(own, float(f"{found:.2g}")), cost=ROUND)
+        yield replace(_epsilon(own, found), cost=FITTED)
 
 
 def _epsilon(own: float, other: float) -> Hypothesis:
@@ -78,7 +79,7 @@ def _epsilon(own: float, other: float) -> Hypothesis:
         changed.epsilon = other
         return replace(case, operation=changed)
 
-    return Hypothesis(f"epsilon {other:g} where the model says {own:g}", change)
+    return Hypothesis(f"epsilon {other:g} where the model says {own:g}", change, claim="epsilon")
 
 
 def _solved(problem: Problem, operation: BatchNormalization) -> float | None:
@@ -97,7 +98,7 @@ def _solved(problem: Problem, operation: BatchNormalization) -> float | None:
 
 def _statistics(problem: Problem, operation: BatchNormalization) -> Iterator[Hypothesis]:
     zero = np.zeros_like
-    yield Hypothesis("the moving mean is not subtracted", with_weight("moving_mean", zero))
+    yield Hypothesis("the moving mean is not subtracted", with_weight("moving_mean", zero), claim="the moving mean")
     said = "the moving variance is taken for a standard deviation (no square root)"
     yield Hypothesis(said, with_weight("moving_variance", np.square))
     yield Hypothesis(
@@ -122,15 +123,14 @@ def _statistics(problem: Problem, operation: BatchNormalization) -> Iterator[Hyp
 
     yield Hypothesis("epsilon is added outside the square root", outside)
     factor = _variance_factor(problem, operation)
-    if factor is not None and abs(factor - 1) > 1e-6:
-        count = 1 / (1 - 1 / factor) if factor > 1 else 0
-        extra = (
-            f", as n / (n - 1) for n = {round(count)}"
-            if factor > 1 and abs(count - round(count)) < 0.01 * count
-            else ""
-        )
-        said = f"the moving variance is {factor:.6g} times the file's{extra}"
-        yield Hypothesis(said, with_weight("moving_variance", lambda v: v * factor))
+    if factor is not None and factor > 1 + 1e-6:
+        count = round(1 / (1 - 1 / factor))
+        if count > 1:
+            factor = count / (count - 1)
+            said = f"the moving variance is {factor:.6g} times the file's, as n / (n - 1) for n = {count}"
+            yield Hypothesis(
+                said, with_weight("moving_variance", lambda v: v * factor), cost=ROUND, claim="the moving variance"
+            )
     whole = problem.case
 
     def batch(case: Case) -> Case:
@@ -164,16 +164,17 @@ def _slopes(problem: Problem, operation: BatchNormalization) -> Array:
     rows = np.moveaxis(x, axis, -1).reshape(-1, x.shape[axis])
     centred = (rows - weights["moving_mean"]) * (weights["gamma"] if operation.scale else 1.0)
     shifted = y - (weights["beta"] if operation.center else 0.0)
-    with np.errstate(all="ignore"):
-        return (centred * shifted).sum(axis=0) / np.square(centred).sum(axis=0)
+    usable = np.isfinite(centred) & np.isfinite(shifted)
+    centred, shifted = np.where(usable, centred, 0.0), np.where(usable, shifted, 0.0)
+    return (centred * shifted).sum(axis=0) / np.square(centred).sum(axis=0)
 
 
 def _weights(problem: Problem) -> Iterator[Hypothesis]:
     weights = problem.case.weights
-    for name, shown in _NAMES.items():
+    for name in ("gamma", "beta", "scale"):
         if name in weights:
             neutral: Callable[[Array], Array] = np.zeros_like if name == "beta" else np.ones_like
-            yield Hypothesis(f"{shown} was left out", with_weight(name, neutral))
+            yield Hypothesis(f"{shown(name)} was left out", with_weight(name, neutral), claim=shown(name))
     if "gamma" in weights and "beta" in weights:
 
         def exchanged(case: Case) -> Case:
@@ -184,9 +185,45 @@ def _weights(problem: Problem) -> Iterator[Hypothesis]:
         yield Hypothesis("the scale is 1 + gamma instead of gamma", plus)
 
 
+def _vectors(problem: Problem) -> Iterator[Hypothesis]:
+    """A weight of the faulty channels that is not the file's: each explains any slope, or any shift, of a channel."""
+    operation, sample = cast("Any", problem.case.operation), problem.sample
+    weights = {name: np.asarray(array, np.float64) for name, array in sample.weights.items()}
+    x = np.asarray(sample.args[0], np.float64)
+    axes = operation.axes if hasattr(operation, "axes") else (operation.axis,)
+    total = problem.tally.count.size
+    if [normalise_axis(axis, x.ndim) for axis in axes] != [sample.channel(x)] or x.ndim < 2:
+        return
+    if any(array.shape != (total,) for array in weights.values()):
+        return
+    scale_name = next((name for name in ("gamma", "scale") if name in weights), None)
+    neutral = {"gamma": 1.0, "scale": 1.0, "beta": 0.0}
+    silent = {name: np.full(total, neutral[name]) if name in neutral else array for name, array in weights.items()}
+    unit = problem.rows(np.asarray(operation(silent, x)))[:, problem.faulty]
+    output = problem.rows(np.asarray(sample.output, np.float64))[:, problem.faulty]
+    picked = {name: array[problem.faulty] for name, array in weights.items()}
+    gain, shift = picked.get(scale_name or "", np.ones(1)), picked.get("beta", np.zeros(1))
+    noise = problem.rows(problem.expected.scale)[:, problem.faulty]
+    usable = np.isfinite(unit) & np.isfinite(output) & (noise > 0)
+    weight, unit, output = (np.where(usable, one, 0.0) for one in (1 / np.square(noise), unit, output))
+    slope = (weight * unit * (output - shift)).sum(axis=0) / (weight * np.square(unit)).sum(axis=0)
+    above = (weight * (output - shift - gain * unit)).sum(axis=0) / weight.sum(axis=0)
+    values: dict[str, Array] = {}
+    if scale_name is not None:
+        values[scale_name] = slope
+    if "beta" in weights:
+        values["beta"] = shift + above
+    if "moving_variance" in weights:
+        variance = picked["moving_variance"] + operation.epsilon
+        values["moving_variance"] = variance * np.square(gain / slope) - operation.epsilon
+        values["moving_mean"] = picked["moving_mean"] - above * np.sqrt(variance) / gain
+    for name, found in values.items():
+        yield from vector(problem, name, found, lambda full, name=name: with_weight(name, lambda _: full))
+
+
 def _unbiased(case: Case) -> Case:
     operation = cast("Any", copy.copy(case.operation))
-    x = case.args[0]
+    x = cast("Array", case.args[0])
     if isinstance(operation, LayerNormalization):
         count = int(np.prod([x.shape[normalise_axis(axis, x.ndim)] for axis in operation.axes]))
     else:

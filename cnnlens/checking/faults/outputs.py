@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
-from cnnlens.checking.faults.problem import Hypothesis, Problem, channels
+from cnnlens.checking.faults.problem import FITTED, ROUND, Hypothesis, Problem, channels, mapped, moved
 from cnnlens.checking.noise.case import Array, Case, arrays_of
 from cnnlens.reference.keras.activations import Identity
 
@@ -35,12 +36,55 @@ def hypotheses(problem: Problem) -> Iterator[Hypothesis]:
                 yield _viewed(said, lambda y, a=first, b=second: np.swapaxes(y, a, b))
     if case.splits and 1 < case.count == problem.case.count:
         yield _viewed("the examples of the batch are in reverse order", lambda y: y[::-1])
+    for axis, name in zip(axes, names, strict=True):
+        for step in (1, -1):
+            for mode, beyond in (("edge", "the edge repeated"), ("wrap", "wrapping round"), ("constant", "zeros")):
+                where = "further back" if step > 0 else "further in front"
+                said = f"the output stands one position {where} along {name}, {beyond} in the gap"
+                yield _viewed(said, _stepped(axis, step, mode))
     yield from _reinterpreted(case)
-    yield from channel_order(problem)
+    yield from _clipped(problem)
+
+
+def _stepped(axis: int, step: int, mode: Any) -> Callable[[Array], Array]:
+    def view(y: Array) -> Array:
+        start = max(-step, 0)
+        pads = [(max(step, 0), max(-step, 0)) if place == axis else (0, 0) for place in range(y.ndim)]
+        padded: Array = np.pad(y, pads, mode)
+        return padded[
+            tuple(slice(start, start + y.shape[axis]) if place == axis else slice(None) for place in range(y.ndim))
+        ]
+
+    return view
+
+
+def _clipped(problem: Problem) -> Iterator[Hypothesis]:
+    """Results cut off at the largest or the smallest number recorded, where several are just that; or all zero."""
+    output, expected = np.asarray(problem.sample.output, np.float64), problem.expected.low
+    finite = output[np.isfinite(output)]
+    if not finite.size:
+        return
+    cuts: list[tuple[str, Callable[[Array, float], Array], float]] = []
+    for word, cut, limit, beyond in (
+        ("above", np.minimum, float(finite.max()), expected > finite.max()),
+        ("below", np.maximum, float(finite.min()), expected < finite.min()),
+    ):
+        if (beyond & (output == limit)).sum() > 1:
+            cuts.append((f"{word} at {limit:.6g}", cut, limit))
+    for some in [[one] for one in cuts] if len(cuts) < 2 else [cuts]:
+        cost = sum(ROUND if limit == np.float32(f"{limit:.3g}") else FITTED for _, _, limit in some)
+
+        def view(y: Array, some: Any = some) -> Array:
+            for _, cut, limit in some:
+                y = cut(y, limit)
+            return y
+
+        said = f"the outputs are clipped {' and '.join(word for word, _, _ in some)}"
+        yield Hypothesis(said, view=mapped(view), narrow=False, cost=cost)
 
 
 def _viewed(text: str, view: Callable[[Array], Array]) -> Hypothesis:
-    return Hypothesis(text, view=view, narrow=False)
+    return Hypothesis(text, view=moved(view), narrow=False)
 
 
 def _skip(number: int) -> Callable[[Case], Case]:
@@ -104,35 +148,35 @@ def channel_order(problem: Problem) -> Iterator[Hypothesis]:
     expected = problem.rows(problem.expected.low)
     scale = problem.rows(problem.expected.scale)
     count = output.shape[1]
-    if count < 2 or problem.faulty.size < 2 or output.shape[0] < 2:
+    if count < 2:
         return
     step = max(output.shape[0] // _POSITIONS, 1)
     output, expected, scale = (array[::step] for array in (output, expected, scale))
+    # Where a channel has a number, one that has none is not it.
     weight = 1 / np.maximum(np.sqrt(np.mean(np.square(np.nan_to_num(scale)), axis=0)), 1e-300)
     places = list(range(count))
     for channel in problem.faulty:
-        apart = np.square(np.nan_to_num(output[:, channel : channel + 1] - expected)).mean(axis=0) * np.square(weight)
-        best = int(apart.argmin())
-        # Exchanged channels agree to rounding; a tenth of a percent is where no other pair comes near.
-        if not apart[best] < 1e-6:
-            return
-        places[int(channel)] = best
+        given = np.isfinite(output[:, channel])
+        apart = np.square(output[given, channel : channel + 1] - expected[given]).mean(axis=0) * np.square(weight)
+        places[int(channel)] = int(np.nan_to_num(apart, nan=np.inf).argmin())
     found = np.array(places)
-    moved = np.array([place for place, channel in enumerate(places) if place != channel])
-    if not moved.size:
+    changed = np.array([place for place, channel in enumerate(places) if place != channel])
+    if not changed.size:
         return
     axis = problem.sample.channel(problem.sample.output)
-    yield Hypothesis(_order_text(found, moved), view=lambda y: np.take(y, found, axis=axis), narrow=False)
+    text = _order_text(found, changed)
+    view = moved(lambda y: np.take(y, found, axis=axis))
+    yield Hypothesis(text, view=view, narrow=False, cost=changed.size * float(np.log2(count)))
 
 
-def _order_text(found: Array, moved: Array) -> str:
+def _order_text(found: Array, changed: Array) -> str:
     count = found.size
-    if moved.size == 2 and found[moved[0]] == moved[1]:
-        return f"output channels {moved[0]} and {moved[1]} are exchanged"
+    if changed.size == 2 and found[changed[0]] == changed[1]:
+        return f"output channels {changed[0]} and {changed[1]} are exchanged"
     if len(set(found.tolist())) < count:
-        first = int(moved[0])
+        first = int(changed[0])
         return f"output channel {first} repeats channel {int(found[first])}" + (
-            f", and {moved.size - 1} more are copies" if moved.size > 1 else ""
+            f", and {changed.size - 1} more are copies" if changed.size > 1 else ""
         )
     if np.array_equal(found, np.arange(count)[::-1]):
         return "the output channels are in reverse order"
@@ -142,5 +186,5 @@ def _order_text(found: Array, moved: Array) -> str:
     shift = int(found[0])
     if np.array_equal(found, np.roll(np.arange(count), -shift)):
         return f"the output channels are rotated by {shift}"
-    some = ", ".join(f"{int(found[place])} in place of {int(place)}" for place in moved[:4])
-    return f"output {channels(moved)} are permuted ({some}{', …' if moved.size > 4 else ''})"
+    some = ", ".join(f"{int(found[place])} in place of {int(place)}" for place in changed[:4])
+    return f"output {channels(changed)} are permuted ({some}{', …' if changed.size > 4 else ''})"

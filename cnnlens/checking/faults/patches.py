@@ -1,22 +1,24 @@
 """Faults inside a kernel: one weight, one input channel, or two input channels exchanged.
 
 What the recording has above the reference is correlated with the inputs under each tap. A fault in one weight is that
-input times a number; one in an input channel is a sum over its taps alone. Only layers whose results can be taken back
-through the activation are searched.
+input times a number; one in an input channel is a sum over its taps alone. Results are taken back through the
+activation as far as it has a slope.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import cast
 
 import numpy as np
 
-from cnnlens.checking.faults.problem import Hypothesis, Problem, number
+from cnnlens.checking.faults.fits import prepared
+from cnnlens.checking.faults.problem import FITTED, Hypothesis, Problem, number, rounded
 from cnnlens.checking.noise.case import Array, Case
 from cnnlens.checking.noise.linear import product
+from cnnlens.checking.noise.propagation import softmax_axis
 from cnnlens.reference.keras.convolution import Convolution
 from cnnlens.reference.keras.dense import Dense
 from cnnlens.reference.operation import LinearOperation
@@ -37,18 +39,33 @@ def hypotheses(problem: Problem) -> Iterator[Hypothesis]:
     found = _table(problem, operation)
     if found is None:
         return
-    table, residual, weight = found
     kernel = np.asarray(problem.case.weights["kernel"], np.float64)
     inputs = kernel.shape[-2]
-    if problem.faulty.size <= _CHANNELS:
-        yield from _single(problem, table, residual, weight, kernel)
-    shares = _shares(table, residual, weight, inputs)
+    if len(found.channels) <= _CHANNELS:
+        yield from _single(found, kernel)
+    shares = _shares(found, inputs)
     order = np.argsort(shares)[::-1]
-    yield from _channel(problem, table, residual, weight, kernel, int(order[0]))
+    yield from _channel(found, kernel, int(order[0]))
     for first, second in combinations(sorted(int(one) for one in order[:_PAIRS]), 2):
         swap = list(range(inputs))
         swap[first], swap[second] = second, first
-        yield Hypothesis(f"input channels {first} and {second} are exchanged", _kernel(_reordered(np.array(swap))))
+        change = _kernel(_reordered(np.array(swap)))
+        said = f"input channels {first} and {second} are exchanged"
+        yield Hypothesis(said, change, cost=2 * float(np.log2(inputs)))
+
+
+@dataclass(frozen=True)
+class _Table:
+    """Holds inputs under the taps ``(positions, taps * inputs)``, what faulty channels have above the reference before
+    the activation ``(positions, channels)`` with its weight, and the numbers of these channels, the worst in front."""
+
+    inputs: Array
+    residual: Array
+    weight: Array
+    channels: Array
+
+    def first(self, count: int) -> tuple[Array, Array, Array]:
+        return self.residual[:, :count], self.weight[:, :count], self.channels[:count]
 
 
 def _reordered(order: Array) -> Callable[[Array], Array]:
@@ -63,32 +80,30 @@ def _kernel(change: Callable[[Array], Array]) -> Callable[[Case], Case]:
     return changed
 
 
-def _table(problem: Problem, operation: LinearOperation) -> tuple[Array, Array, Array] | None:
-    """Inputs under the taps ``(positions, taps * inputs)``, residuals ``(positions, channels)``, and their weights."""
-    activation = operation.activation
-    case = problem.sample
-    if activation is not None and not (activation.elementwise and activation.name in ("relu", "relu6", "leaky_relu")):
+def _table(problem: Problem, operation: LinearOperation) -> _Table | None:
+    activation, case = operation.activation, problem.sample
+    if activation is not None and not activation.elementwise and softmax_axis(activation) is None:
         return None
     made = product(operation, case.weights, case.args[0], problem.base)
-    chosen = problem.faulty[:_CHANNELS]
-    output = problem.rows(np.asarray(case.output, np.float64))[:, chosen]
-    value, spread = problem.rows(made.value)[:, chosen], problem.rows(made.spread)[:, chosen]
-    # Where both sides are on the same straight piece of the activation, its result is as good as its argument.
-    straight = np.isfinite(output)
-    if activation is not None:
-        straight &= (output > 0) & (value > 0) & ((output < 6) & (value < 6) | (activation.name != "relu6"))
+    fit = prepared(problem, operation, made)
+    if fit is None:
+        return None
+    residual, weight = fit.above()
+    # A softmax hands the fault of one channel on to all: those where little is left are not to blame.
+    size = np.sqrt(np.square(residual * weight).sum(axis=0))
+    blamed = np.argsort(-size, kind="stable")
+    blamed = blamed[size[blamed] > 0.01 * size.max(initial=0.0)]
+    residual, weight, chosen = residual[:, blamed], weight[:, blamed], problem.faulty[blamed]
     kernel = case.weights["kernel"]
-    columns = int(np.prod(kernel.shape[:-1]))
-    rows = max(min(_ROWS, _ELEMENTS // max(columns, 1)), 64)
-    usable = np.flatnonzero(straight.any(axis=1))
+    rows = max(min(_ROWS, _ELEMENTS // max(int(np.prod(kernel.shape[:-1])), 1)), 64)
+    usable = np.flatnonzero((weight > 0).any(axis=1))
     if usable.size < 8:
         return None
     picked = usable[np.linspace(0, usable.size - 1, min(rows, usable.size)).astype(int)]
     table = _gathered(operation, case, picked, kernel.shape)
-    residual = np.where(straight, output - value, 0.0)[picked]
-    with np.errstate(all="ignore"):
-        weight = np.where(straight, 1 / spread, 0.0)[picked]
-    return table, residual, np.nan_to_num(weight, posinf=0.0)
+    whole = np.isfinite(table).all(axis=1)
+    picked = picked[whole]
+    return _Table(table[whole], residual[picked], weight[picked], chosen)
 
 
 def _gathered(operation: LinearOperation, case: Case, picked: Array, shape: tuple[int, ...]) -> Array:
@@ -112,11 +127,12 @@ def _gathered(operation: LinearOperation, case: Case, picked: Array, shape: tupl
     return table.reshape(picked.size, -1)
 
 
-def _single(problem: Problem, table: Array, residual: Array, weight: Array, kernel: Array) -> Iterator[Hypothesis]:
-    """One weight of the first faulty channel, and the same weight of the others."""
+def _single(found: _Table, kernel: Array) -> Iterator[Hypothesis]:
+    """One weight of the worst channel, and one of each other."""
+    residual, weight, numbers = found.first(_CHANNELS)
     changes: list[tuple[tuple[int, ...], float]] = []
-    for place, channel in enumerate(problem.faulty[:_CHANNELS]):
-        scaled = table * weight[:, place : place + 1]
+    for place, channel in enumerate(numbers):
+        scaled = found.inputs * weight[:, place : place + 1]
         error = residual[:, place] * weight[:, place]
         with np.errstate(all="ignore"):
             along = scaled.T @ error
@@ -140,13 +156,15 @@ def _single(problem: Problem, table: Array, residual: Array, weight: Array, kern
     old = float(kernel[index])
     more = f" (and {len(changes) - 1} more, one in each faulty channel)" if len(changes) > 1 else ""
     said = f"kernel[{', '.join(map(str, index))}] is {old + step:.6g} where the file says {old:.6g}{more}"
-    yield Hypothesis(said, _kernel(change), narrow=False)
+    cost = len(changes) * (FITTED + float(np.log2(kernel.size)))
+    yield Hypothesis(said, _kernel(change), narrow=False, cost=cost)
 
 
-def _shares(table: Array, residual: Array, weight: Array, inputs: int) -> Array:
+def _shares(found: _Table, inputs: int) -> Array:
     """How much of the residual each input channel could explain by itself."""
     shares: list[Array] = []
-    cube = table.reshape(table.shape[0], -1, inputs)
+    residual, weight, _ = found.first(_CHANNELS)
+    cube = found.inputs.reshape(len(found.inputs), -1, inputs)
     for place in range(residual.shape[1]):
         error = residual[:, place] * weight[:, place]
         total = float(error @ error) or 1.0
@@ -163,26 +181,24 @@ def _shares(table: Array, residual: Array, weight: Array, inputs: int) -> Array:
     return np.sum(shares, axis=0)
 
 
-def _channel(
-    problem: Problem, table: Array, residual: Array, weight: Array, kernel: Array, channel: int
-) -> Iterator[Hypothesis]:
+def _channel(found: _Table, kernel: Array, channel: int) -> Iterator[Hypothesis]:
     """The input channel that explains most, multiplied by a factor (zero: not used at all)."""
     inputs = kernel.shape[-2]
-    cube = table.reshape(table.shape[0], -1, inputs)[:, :, channel]
-    taps = kernel.reshape(-1, inputs, kernel.shape[-1])[:, channel, problem.faulty[: residual.shape[1]]]
+    residual, weight, numbers = found.first(_CHANNELS)
+    cube = found.inputs.reshape(len(found.inputs), -1, inputs)[:, :, channel]
+    taps = kernel.reshape(-1, inputs, kernel.shape[-1])[:, channel, numbers]
     part = (cube @ taps) * weight
     error = residual * weight
     size = float(np.square(part).sum())
     if not size:
         return
-    factor = 1 + float((part * error).sum()) / size
-    rounded = float(f"{factor:.5g}")
-    for value in (rounded, factor):
-        what = f"is multiplied by {number(value)}" if abs(value) > 1e-7 else "is left out (as if it were zero)"
+    for value, cost in rounded(1 + float((part * error).sum()) / size):
 
         def change(k: Array, value: float = value) -> Array:
             k = k.copy()
             k[..., channel, :] *= value
             return k
 
-        yield Hypothesis(f"input channel {channel} {what}", _kernel(change))
+        what = f"is multiplied by {number(value)}" if abs(value) > 1e-7 else "is left out (as if it were zero)"
+        said = f"input channel {channel} {what}"
+        yield Hypothesis(said, _kernel(change), cost=cost + float(np.log2(inputs)), claim="an input channel")

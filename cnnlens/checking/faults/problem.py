@@ -1,14 +1,17 @@
-"""What every search for a fault shares: a layer that is no rounding, hypotheses about it, and the test of one.
+"""What every search for a fault shares: a layer that is no rounding, hypotheses about it, and the trial of one.
 
 A hypothesis is the layer computed another way: other weights, inputs, activation or operation, or the same results in
-another order. It explains the recording only when float32 noise is all that is left in every channel; anything less is
-not told. Most hypotheses are tried on a few examples and channels, and what fits there is held against all.
+another order. It explains the recording only when float32 noise is all that is left in every channel and NaN and
+infinity stand where they do in the recording; anything less is not told. Most hypotheses are tried on a few examples
+and channels, and what fits there is held against all.
+
+Rivals are compared in bits: how many each leaves to be said of every output, and how many its own fitted numbers take.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -17,21 +20,32 @@ import numpy as np
 from cnnlens.checking.noise.arithmetic import EXACT, Arithmetic
 from cnnlens.checking.noise.case import Array, Case, map_arrays
 from cnnlens.checking.noise.condition import selects
-from cnnlens.checking.noise.nonfinite import channels
-from cnnlens.checking.noise.prediction import Prediction, predict
+from cnnlens.checking.noise.nonfinite import channels, strays
+from cnnlens.checking.noise.prediction import Prediction, errors, predict, ratios
 from cnnlens.checking.noise.tally import Tally
 from cnnlens.errors import CnnlensError
 from cnnlens.network.graph import CONFIG_ERRORS
 from cnnlens.reference.keras.convolution import Convolution
 from cnnlens.reference.keras.dense import Dense
 
-__all__ = ["Hypothesis", "Problem", "Weights", "channels", "number"]
+__all__ = [
+    "FITTED", "ROUND", "Hypothesis", "Problem", "Trial", "View", "Weights", "channels", "mapped", "moved",
+    "number", "rounded",
+]  # fmt: skip
 
 Weights = Mapping[str, Array]
-View = Callable[[Array], Array]
+View = Callable[[Prediction], Prediction]
+
+FITTED = 20.0
+"""Bits that a number fitted to the recording takes: about as many as one output can give away."""
+ROUND = 8.0
+"""The same for a number as people and programs write them, such as 0.5 or 1.001."""
 
 _SAMPLE = 1 << 18  # outputs that a hypothesis is first tried on
 _FEW = 12  # channels that it is first tried on
+_SIGHT = 22.0  # bits: errors near float32's own rounding, of weights too, are no more to be said
+_REPEATED = 2.0  # bits that an output tells at most if it is zero or equals another: saturated ones are no evidence
+_DULL = 0.25  # bits by which two explanations of one output may differ for no reason
 
 
 @dataclass(frozen=True)
@@ -43,12 +57,53 @@ class Hypothesis:
         change: Makes the case that the recording came from out of the case as it should be.
         view: What was done to the results afterwards; None for nothing.
         narrow: Whether some of the output channels can be tried alone.
+        cost: The bits that its fitted or chosen numbers take (``FITTED``, ``ROUND``, the logarithm of the choices).
+        claim: What it is about, where several hypotheses say the same with other numbers: the first that fits stands.
     """
 
     text: str
     change: Callable[[Case], Case] = field(default=lambda case: case)
     view: View | None = None
     narrow: bool = True
+    cost: float = 0.0
+    claim: str = ""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Holds a hypothesis that fits, and the bits that it leaves to be said of each output of the sample."""
+
+    hypothesis: Hypothesis
+    left: Array
+
+    def over(self, other: Trial) -> float:
+        """Count the bits by which it explains the outputs better than another, the numbers of both paid for."""
+        apart = other.left - self.left
+        gained = float((np.sign(apart) * np.maximum(np.abs(apart) - _DULL, 0)).sum())
+        return gained + other.hypothesis.cost - self.hypothesis.cost
+
+
+def moved(function: Callable[[Array], Array]) -> View:
+    """Make the view of results that only change places: the scale of their noise moves along."""
+
+    def view(made: Prediction) -> Prediction:
+        low = function(made.low)
+        return Prediction(low, low if made.high is made.low else function(made.high), function(made.scale))
+
+    return view
+
+
+def mapped(function: Callable[[Array], Array]) -> View:
+    """Make the view of results that a rising or falling function of single numbers changes."""
+
+    def view(made: Prediction) -> Prediction:
+        low, high, step = function(made.low), function(made.high), made.scale * 2.0**-20
+        slope = np.maximum(np.abs(function(made.low + step) - low), np.abs(function(made.low - step) - low)) * 2.0**20
+        scale = np.hypot(slope, low)
+        return Prediction(low, low, scale) if made.high is made.low else Prediction(
+            np.minimum(low, high), np.maximum(low, high), scale)  # fmt: skip
+
+    return view
 
 
 def number(value: float) -> str:
@@ -58,6 +113,14 @@ def number(value: float) -> str:
         decimals = min(int(np.ceil(-np.log10(off))) + 2, 9)
         return f"{value:.{decimals}f}".rstrip("0").rstrip(".")
     return f"{value:.4g}"
+
+
+def rounded(value: float) -> list[tuple[float, float]]:
+    """List the round numbers next to a fitted one, and itself, each with the bits that it takes."""
+    off = abs(value - 1)
+    digits = 2 - int(np.floor(np.log10(off))) - 1 if off > 1e-9 else 9
+    found = dict.fromkeys((round(value, max(min(digits, 7), 3)), float(f"{value:.3g}")), ROUND)
+    return [*found.items(), (value, FITTED)]
 
 
 @dataclass
@@ -82,7 +145,7 @@ class Problem:
             return self.base.format.level + 4
         if self.base is not EXACT:
             return max(self.floor - 4, 14.5)
-        return self.floor - 0.5
+        return min(self.floor, 20.0) - 0.5
 
     @cached_property
     def faulty(self) -> Array:
@@ -100,6 +163,12 @@ class Problem:
         """Tell whether (nearly) every channel is faulty: then no channel by itself is to blame."""
         used = int((self.tally.count > 0).sum())
         return used <= 1 or self.faulty.size > 0.7 * used
+
+    @property
+    def narrow(self) -> bool:
+        """Tell whether the arithmetic does explain most channels, so that it is no guess."""
+        used = self.tally.channel_bits[self.tally.count > 0]
+        return bool(used.size) and float(np.median(used)) >= self.needed
 
     @cached_property
     def sample(self) -> Case:
@@ -136,99 +205,100 @@ class Problem:
         """Compute what the sample should give."""
         return predict(self.sample, self.base)
 
-    def attempt(self, case: Case, view: View | None = None) -> Tally | None:
-        """Compare a changed case with its output: its errors, or None where it does not even have the shape."""
+    def attempt(self, case: Case, view: View | None = None) -> tuple[Prediction, Tally] | None:
+        """Compare a changed case with its output; None where shapes differ or NaN and infinity stand elsewhere.
+
+        What is not finite where the recording is explains nothing, and every output that the plain comparison counts
+        is counted here. All trials and fits come through this one place.
+        """
         try:
             made = predict(case, self.base)
-            if view is not None:
-                low = view(made.low)
-                made = Prediction(low, low if made.high is made.low else view(made.high), view(made.scale))
+            made = made if view is None else view(made)
         except (CnnlensError, *CONFIG_ERRORS):
             return None
-        if made.low.shape != case.output.shape:
+        if made.low.shape != case.output.shape or not np.isfinite(made.scale[np.isfinite(case.output)]).all():
+            return None
+        if any(strays(case, side) is not None for side in {id(one): one for one in (made.low, made.high)}.values()):
             return None
         tally = Tally(self.tally.terms)
         tally.add(case, made)
-        return tally
+        return made, tally
 
-    def fits(self, tally: Tally | None, slack: float = 0.0) -> bool:
+    def left(self, made: Prediction) -> Array:
+        """Count the bits that a prediction for the sample leaves to be said of each output, in one measure for all."""
+        case = self.sample
+        output = np.asarray(case.output, np.float64)
+        scale = np.fmax(np.hypot(self.expected.scale, output), np.abs(output))
+        ratio = np.abs(ratios(errors(case, made), scale, self.tally.terms))
+        sight = _SIGHT if self.base is EXACT else self.needed + 3
+        bits: Array = np.log2(1 + np.where(np.isfinite(output), np.nan_to_num(ratio, nan=16.0), 0.0) * 2.0**sight)
+        np.minimum(bits, _REPEATED, out=bits, where=self._repeated)
+        return bits
+
+    @cached_property
+    def _repeated(self) -> Array:
+        output = np.asarray(self.sample.output, np.float32)
+        near = np.ascontiguousarray(output).view(np.int32) >> 6  # alike to a hundredth of a thousandth
+        _, places, counts = np.unique(near, return_inverse=True, return_counts=True)
+        return (output == 0) | (counts[places].reshape(output.shape) > 1)
+
+    @cached_property
+    def plain(self) -> Trial:
+        """Give what is left where nothing is supposed."""
+        return Trial(Hypothesis("nothing is wrong"), self.left(self.expected))
+
+    def fits(self, tally: Tally, slack: float = 0.0) -> bool:
         """Tell whether nothing but rounding is left."""
-        if tally is None or not np.isfinite(tally.squares).all():
+        if not np.isfinite(tally.squares).all():
             return False
-        if selects(self.case.operation):
-            return tally.worst == 0
         needed = self.needed - slack
+        if self.base is EXACT:
+            return tally.clean(needed)
         return tally.bits >= needed and not tally.below(needed).any()
 
-    def explains(self, hypothesis: Hypothesis) -> bool:
-        """Tell whether a hypothesis explains the recording: on a few channels, a few examples, then on all."""
-        stages = [self.few if hypothesis.narrow else None, self.sample]
-        for stage in stages:
-            if stage is None:
-                continue
-            if not self._near(hypothesis, stage):
-                return False
-            tally = self._try(hypothesis, stage)
-            if not self.fits(tally, 0.5 if stage is not self.sample else 0.0):
-                return False
-            if stage is self.sample and not self._gains(tally):
-                return False
-        if self.sample is self.case or self.sample.count == self.case.count:
-            return True
-        return all(self.fits(self._try(hypothesis, part), 1.0) for _, part in self.case.parts())
+    def trial(self, hypothesis: Hypothesis) -> Trial | None:
+        """Try a hypothesis on a few channels, a few examples, then on all; None where it does not explain them."""
+        few = self.few if hypothesis.narrow else None
+        if few is not None and self._try(hypothesis, few, 0.5) is None:
+            return None
+        found = self._try(hypothesis, self.sample, 0.0)
+        if found is None:
+            return None
+        for _, part in self.case.parts() if self.sample.count < self.case.count else ():
+            if self._try(hypothesis, part, 1.0) is None:
+                return None
+        return Trial(hypothesis, self.left(found))
 
-    def _near(self, hypothesis: Hypothesis, case: Case) -> bool:
-        """A quick look in float32, without scales: most hypotheses are nowhere near."""
+    def _try(self, hypothesis: Hypothesis, case: Case, slack: float) -> Prediction | None:
         try:
             changed = hypothesis.change(case)
-            weights, args, kwargs = map_arrays((dict(changed.weights), changed.args, dict(changed.kwargs)), _narrow)
-            made = np.asarray(changed.operation(weights, *args, **kwargs))
-            if hypothesis.view is not None:
-                made = hypothesis.view(made)
+            if not self._near(changed, hypothesis.view):
+                return None
         except (CnnlensError, *CONFIG_ERRORS):
-            return False
+            return None
+        found = self.attempt(changed, hypothesis.view)
+        if found is None or not self.fits(found[1], slack):
+            return None
+        # Where neither the layer nor what is supposed instead may round, nothing is left at all.
+        exact = not hypothesis.cost and selects(self.case.operation) and selects(changed.operation)
+        return None if exact and found[1].worst > 0 else found[0]
+
+    def _near(self, case: Case, view: View | None) -> bool:
+        """A quick look in float32, without scales: most hypotheses are nowhere near."""
+        weights, args, kwargs = map_arrays((dict(case.weights), case.args, dict(case.kwargs)), _narrow)
+        made = np.asarray(case.operation(weights, *args, **kwargs))
+        if view is not None:
+            made = view(Prediction(made, made, np.zeros_like(made))).low
         output = np.asarray(case.output)
         if made.shape != output.shape:
             return False
-        apart = made - output
-        finite = np.isfinite(apart)
-        off, size = np.square(apart[finite]).sum(), np.square(output[finite]).sum()
+        apart = np.asarray(made, np.float64) - output
+        apart = apart[np.isfinite(output)]
+        if not np.isfinite(apart).all():  # float32 may overflow where the trial does not
+            return True
+        size = np.square(output[np.isfinite(output)], dtype=np.float64).sum()
         level = self.base.format.level if self.base is not EXACT else 14.0
-        return bool(off <= size * 4.0 ** -(level - 3))
-
-    def _gains(self, tally: Tally | None) -> bool:
-        """Whether a hypothesis that fits leaves clearly less than was there: a fit always leaves a little less."""
-        if tally is None:
-            return False
-        before = self._plain
-        return (
-            tally.bits >= before.bits + 1
-            or tally.channel_bits.min(initial=np.inf) >= before.channel_bits.min(initial=np.inf) + 1.5
-            or (tally.worst < before.worst / 4)
-        )
-
-    @cached_property
-    def _plain(self) -> Tally:
-        """The errors of the sample as the model says it."""
-        tally = Tally(self.tally.terms)
-        tally.add(self.sample, self.expected)
-        return tally
-
-    def _try(self, hypothesis: Hypothesis, case: Case) -> Tally | None:
-        try:
-            changed = hypothesis.change(case)
-        except (CnnlensError, *CONFIG_ERRORS):
-            return None
-        return self.attempt(changed, hypothesis.view)
-
-    def ranked(self, hypotheses: Iterable[Hypothesis]) -> list[Hypothesis]:
-        """Sort hypotheses with fitted numbers, the best fitting first; the earlier of two that are as good."""
-        scored: list[tuple[float, Hypothesis]] = []
-        for place, hypothesis in enumerate(hypotheses):
-            tally = self._try(hypothesis, self.sample)
-            lowest = -np.inf if tally is None else float(tally.channel_bits.min(initial=60.0))
-            scored.append((0.05 * place - lowest, hypothesis))
-        return [hypothesis for _, hypothesis in sorted(scored, key=lambda one: one[0])]
+        return bool(np.square(apart).sum() <= size * 4.0 ** -(level - 3))
 
     def rows(self, array: Array) -> Array:
         """Turn an array shaped like the output into ``(positions, channels)``."""

@@ -108,10 +108,12 @@ def _whole(activation: Activation, z: Array, spread: Array) -> tuple[Array, Arra
             return x.sum(axis=axis, keepdims=True)
 
         alike = np.square(rounded_alike(summed, terms, summed(terms)) / summed(terms))
-        mixed = (np.square(share) * own).sum(axis=axis, keepdims=True)
+        # An element's own part is (1 - y_i) dz_i: next to nothing where it has nearly all of the sum.
+        parts = np.square(share) * own
+        moved = np.square(1 - share) * own + np.maximum(summed(parts) - parts, 0) + alike
         if activation.name == "softmax":
-            return y, np.abs(y) * np.sqrt(own + mixed + alike + 1)
-        return y, np.sqrt(own + mixed + alike + np.square(y) + 1)
+            return y, np.abs(y) * np.sqrt(moved + 1)
+        return y, np.sqrt(moved + np.square(y) + 1)
     generator = np.random.default_rng(0)
     total = np.square(y)
     draws = 8

@@ -12,9 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from cnnlens.conversion.to_keras import convolutions as _convolutions
@@ -28,12 +27,13 @@ from cnnlens.conversion.to_keras import shapes as _shapes
 from cnnlens.conversion.to_keras.builder import Builder
 from cnnlens.conversion.to_keras.call_site import BY_CLASS, BY_NAME, REFUSED, CallSite, operator_name
 from cnnlens.conversion.to_keras.consumers import Consumers
+from cnnlens.conversion.to_keras.folding import folded, holding
 from cnnlens.conversion.to_keras.value import FlatOrder, Value, identity
 from cnnlens.errors import CnnlensError, UnsupportedLayerError
 from cnnlens.files.keras.network import keras_network
 from cnnlens.files.keras.write import KERAS_VERSION, write_keras
 from cnnlens.files.memory import MemoryModel
-from cnnlens.network.graph import CONFIG_ERRORS, Call, Ref, map_refs, without_graph
+from cnnlens.network.graph import CONFIG_ERRORS, Call, Ref, without_graph
 from cnnlens.network.network import Network
 from cnnlens.text import printable
 
@@ -42,6 +42,7 @@ __all__ = ["KerasModel", "Twin", "model"]
 # Importing a module fills the tables of rules.
 _WRITERS = (*(_convolutions, _elementwise, _features, _poolings, _products, _recurrent, _reductions, _shapes),)
 _SHOWN = 8
+_UNKNOWN = "unknown"  # stands for a tensor made of weights alone that could not be computed
 
 
 @dataclass(frozen=True)
@@ -174,38 +175,27 @@ class _Conversion:
             tensors = [self._tensor(ref) for ref in call.refs]
             if call.layer.container:
                 return tensors
-            if all(tensor.constant is not None for tensor in tensors):
-                folded = self._folded(call, tensors)
-                if folded is not None:
-                    return folded
-            return self._written(call, tensors)
+            unknown = any(tensor.layer == _UNKNOWN for tensor in tensors)
+            if not unknown:
+                constant = all(tensor.constant is not None for tensor in tensors)
+                known = folded(call, tensors) if constant else None
+                return known if known is not None else self._written(*holding(self.builder, call, tensors))
         except CnnlensError as error:
-            self.refused.setdefault(call.layer.name, _reason(call, error))
+            unknown = all(self.tensor[ref].constant is not None for ref in call.refs if ref in self.tensor)
+            self.refused.setdefault(call.layer.name, _reason(call, error) + (_way_out(call) if unknown else ""))
         except CONFIG_ERRORS as error:
+            unknown = False
             self.refused.setdefault(call.layer.name, f"{call.layer.shown}: {printable(error, 200)}")
-        # Something to go on with, so that everything that cannot be said is found at once.
+        # Something to go on with, so that everything that cannot be said is found at once. What is made of weights
+        # alone and is not known is said once, and not of whatever takes it.
         shapes = [shape or (None,) for shape in call.shapes]
-        return [Value("refused", 0, index, shape, identity(len(shape))) for index, shape in enumerate(shapes)]
+        layer = _UNKNOWN if unknown else "refused"
+        return [Value(layer, 0, index, shape, identity(len(shape))) for index, shape in enumerate(shapes)]
 
     def _tensor(self, ref: Ref) -> Value:
         if ref not in self.tensor:
             raise UnsupportedLayerError(f"Keras has no tensor for '{printable(ref.name)}', which it takes")
         return self.tensor[ref]
-
-    def _folded(self, call: Call, tensors: list[Value]) -> list[Value] | None:
-        """What a call gives that sees no input: computed now; None where the reference cannot."""
-        try:
-            constants = iter([tensor.constant for tensor in tensors])
-            args = map_refs(call.args, lambda ref: next(constants))
-            result: Any = call.layer.operation(call.layer.computing_weights(), *args)
-        except (CnnlensError, *CONFIG_ERRORS):
-            return None
-        found = cast("list[NDArray[Any]]", result if isinstance(result, list) else [result])
-        arrays = [np.asarray(one) for one in found]
-        return [
-            Value("constant", 0, index, array.shape, identity(array.ndim), constant=array)
-            for index, array in enumerate(arrays)
-        ]
 
     def _written(self, call: Call, tensors: list[Value]) -> list[Value]:
         name, _ = operator_name(call.layer.entry)
@@ -245,6 +235,17 @@ class _Conversion:
             axes = tuple(canonical.index(axis) for axis in range(tensor.rank))
             found[ref.name] = Twin(Ref(call, tensor.index).name, axes, tensor.flat)
         return found
+
+
+def _way_out(call: Call) -> str:
+    """What to do about arrays that the model computes of its weights, and the reference cannot."""
+    if "parametrizations" in call.layer.path:
+        place = call.layer.path.index("parametrizations")
+        owner, name = ".".join(call.layer.path[:place]), "".join(call.layer.path[place + 1 : place + 2])
+        module = f"model.get_submodule('{printable(owner)}')" if owner else "model"
+        plain = f"torch.nn.utils.parametrize.remove_parametrizations({module}, '{printable(name)}')"
+        return f"; {plain} makes it a plain weight"
+    return "; it depends on no input: compute it once, and store it as a parameter"
 
 
 def _reason(call: Call, error: CnnlensError) -> str:

@@ -59,7 +59,8 @@ class CallSite:
         name, overload = operator_name(self.call.layer.entry)
         shapes = {name: tuple(weight.stored.shape) for name, weight in self.call.layer.stored.items()}
         arguments = cast("Mapping[str, Any]", self.call.layer.entry.get("arguments") or {})
-        return Arguments(name, overload, arguments, shapes, [tensor.shape for tensor in self.tensors])
+        # Behind those that it takes may stand one that only showed the batch size, which a reshape need not know.
+        return Arguments(name, overload, arguments, shapes, [*(tensor.shape for tensor in self.tensors), None])
 
     @cached_property
     def arrays(self) -> dict[str, NDArray[Any]]:

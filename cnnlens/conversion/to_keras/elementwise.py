@@ -192,10 +192,21 @@ def _merge(site: CallSite) -> Value:
     return replace(site.layer(site.operation.kind, [first, second], {}), flat=first.flat, at_least_zero=positive)
 
 
+@aten("copy")
+def _copied_into(site: CallSite) -> Value:
+    """``src``, spread like the tensor that it is written into, whose own numbers are lost."""
+    source = site.tensor(site.args.get("src"))
+    return source if source.shape == site.shape else _spread(site, source, site.main)
+
+
 @aten("expand_as")
 def _expand_as(site: CallSite) -> Value:
+    return _spread(site, site.main, site.tensor(site.args.get("other")))
+
+
+def _spread(site: CallSite, x: Value, other: Value) -> Value:
     """Spread by a product with ones, which changes no number."""
-    x, other = aligned(site, site.tensors[:2])
+    x, other = aligned(site, [x, other])
     ones = site.operate("OnesLike", [other], shape=other.shape, axes=other.axes, name="_ones")
     if x.rank != other.rank:
         raise UnsupportedLayerError("it spreads a tensor over one of more axes")

@@ -64,7 +64,7 @@ def _windows(site: CallSite) -> Value:
     if max(operation.dilation) > 1:
         raise UnsupportedLayerError("Keras has no pooling with dilation")
     if any(size is None for size in x.shape[2:]) and (operation.ceil_mode or any(map(sum, operation.edges))):
-        raise UnsupportedLayerError("its padding depends on a size that is open; export the model with fixed sizes")
+        raise UnsupportedLayerError("it pools over the batch, which stands where a map has its height or width")
     plans = operation.plans([size or 1 << 20 for size in x.shape[2:]])
     result = _maximum(site, operation, x, plans) if operation.maximum else _mean(site, operation, x, plans)
     return replace(result, at_least_zero=x.at_least_zero)

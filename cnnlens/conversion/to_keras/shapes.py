@@ -22,6 +22,11 @@ from cnnlens.reference.operation import normalise_axis
 
 __all__ = ["reshape", "without"]
 
+# The inputs have fixed sizes, or there were no conversion: a size that is open is the batch's.
+BATCH_INSIDE = (
+    "a size behind its first axis depends on the batch, which Keras keeps in front; write it with the batch first"
+)
+
 
 def reshape(site: CallSite, x: Value, shape: Shape, name: str = "") -> Value:
     """Write the tensor under another shape, as PyTorch reads it."""
@@ -29,7 +34,7 @@ def reshape(site: CallSite, x: Value, shape: Shape, name: str = "") -> Value:
         return x
     before, after = x.shape[1:], shape[1:]
     if None in before or None in after:
-        raise UnsupportedLayerError("its sizes are open; export the model with fixed sizes")
+        raise UnsupportedLayerError(BATCH_INSIDE)
     groups = reshape_groups(cast("tuple[int, ...]", before), cast("tuple[int, ...]", after))
     if groups is None:
         # The batch is taken apart or put together with other axes.
@@ -275,7 +280,7 @@ def _split(site: CallSite) -> list[Value]:
     shapes = [site.shape_of(index) for index in range(len(site.call.shapes))]
     sizes = [shape[axis] for shape in shapes]
     if None in sizes:
-        raise UnsupportedLayerError("its sizes are open; export the model with fixed sizes")
+        raise UnsupportedLayerError("it takes the batch apart" if axis == 0 else BATCH_INSIDE)
     known = cast("list[int]", sizes)
     cuts = [sum(known[:place]) for place in range(1, len(known))]
     if not cuts:
@@ -345,7 +350,7 @@ def _edged(site: CallSite, x: Value, pairs: Sequence[tuple[int, int]], *, wrappe
         if not before and not after:
             continue
         if size is None:
-            raise UnsupportedLayerError("its sizes are open; export the model with fixed sizes")
+            raise UnsupportedLayerError(BATCH_INSIDE)
         parts: list[Value] = []
         for count, front in ((before, True), (after, False)):
             if not front:

@@ -85,15 +85,18 @@ class Node:
 
     @property
     def op(self) -> str:
-        """Give the operator without namespace, overload and the underscore of the in-place form: ``relu``."""
+        """Give the operator without namespace, overload and the mark of the in-place form: ``relu``, ``__and__``."""
         base = self.target.split(".")[1] if self.target.count(".") >= 1 else self.target
-        return base[:-1] if self.in_place else base
+        if not self.in_place:
+            return base
+        return f"__{base[3:]}" if base.startswith("__i") else base[:-1]
 
     @property
     def in_place(self) -> bool:
-        """Tell whether it changes its first operand (PyTorch marks that with an underscore)."""
+        """Tell whether it changes its first operand: PyTorch marks that with an underscore, or as ``__iand__``."""
         base = self.target.split(".")[1] if self.target.count(".") >= 1 else self.target
-        return self.target.startswith("aten.") and base.endswith("_") and not base.endswith("__")
+        marked = base.startswith("__i") if base.endswith("__") else base.endswith("_")
+        return self.target.startswith("aten.") and marked
 
 
 @dataclass(frozen=True)

@@ -25,11 +25,46 @@ _VIEWS = frozenset(
     "_reshape_alias view_as_real view_as_complex contiguous".split()
 )
 # Operators whose result is their first operand itself, number for number and in the same memory.
-_SAME = frozenset("detach alias dropout feature_dropout alpha_dropout feature_alpha_dropout lift lift_fresh".split())
+_SAME = frozenset(
+    "detach alias dropout feature_dropout alpha_dropout feature_alpha_dropout lift lift_fresh requires_grad".split()
+)
 # Of these, those that a person never wrote as a step of the model, and what export adds to constants.
-_SILENT = frozenset("detach alias contiguous lift lift_fresh".split())
+_SILENT = frozenset("detach alias contiguous lift lift_fresh requires_grad".split())
 # Operators that copy: silent where what they copy is a weight.
 _COPIES = frozenset(("lift_fresh_copy", "clone"))
+
+# Of operators that change their first operand, how the one is called that leaves it: where it is not without the mark
+# alone, its arguments that have another name, and those that have no such twin.
+_OVERLOADS = {
+    "pow_.Scalar": "Tensor_Scalar", "pow_.Tensor": "Tensor_Tensor", "float_power_.Scalar": "Tensor_Scalar",
+    "float_power_.Tensor": "Tensor_Tensor", "floor_divide_.Tensor": "default", "ldexp_.default": "Tensor",
+    "transpose_.default": "int", "bernoulli_.float": "p",
+}  # fmt: skip
+_ARGUMENTS = {f"{kind}dropout": {"self": "input"} for kind in ("", "feature_", "alpha_", "feature_alpha_")}
+_ALONE = frozenset(
+    "fill_diagonal normal _no_grad_normal _no_grad_fill _no_grad_zero _no_grad_uniform _fill_mem_eff_dropout_mask "
+    "_sobol_engine_initialize_state _sobol_engine_scramble _sobol_engine_ff".split()
+)
+_ODD = frozenset(("copy_.Tensor", "copy_.int", "copy_.float", "set_.source_Tensor_storage_offset",
+                  "_index_put_impl_.hacked_twin"))  # fmt: skip
+_DECOMPOSED = "export the model again, with .run_decompositions({})"
+
+
+def plain_form(node: Node) -> Node:
+    """Give the operator that computes what ``node`` does and changes no operand; refused where torch has none."""
+    _, name, overload = (*node.target.split("."), "default")[:3]
+    if not node.in_place:
+        writes = overload.endswith("out") and "out" in node.arguments
+        return (
+            replace(node, refused=node.refused or f"it writes into a tensor (out=); {_DECOMPOSED}") if writes else node
+        )
+    if node.op in _ALONE or f"{name}.{overload}" in _ODD:
+        return replace(
+            node, refused=node.refused or "it changes its operand, and PyTorch has no form of it that does not"
+        )
+    renamed = _ARGUMENTS.get(node.op, {})
+    target = f"aten.{node.op}.{_OVERLOADS.get(f'{name}.{overload}', overload)}"
+    return replace(node, target=target, arguments={renamed.get(key, key): one for key, one in node.arguments.items()})
 
 
 class _Memory:
@@ -63,6 +98,10 @@ class _Memory:
                 self.stale[other] = node
         self.new(result, name, same=True)
 
+    def lose(self, name: str, node: str) -> None:
+        """``name``'s memory was changed by ``node``, which says nothing of the result."""
+        self.stale.update(dict.fromkeys(self._of_storage.get(self._storage.get(name, name), {name}), node))
+
 
 def straightened(program: Program) -> Program:
     """Rewrite ``program`` with every node that matters, none in place, its weights' copies taken away."""
@@ -83,17 +122,15 @@ def straightened(program: Program) -> Program:
             if lost:
                 memory.stale[made] = memory.stale[lost[0]]
             continue
-        refused = node.refused
+        plain = plain_form(replace(node, arguments=arguments))
         if lost:
-            refused = (
-                f"it reads a tensor that '{printable(memory.stale[lost[0]])}' changed in place through a view of it; "
-                "export the model again, with .run_decompositions({})"
-            )
-        target = node.target
-        if node.in_place:
-            target = node.target.replace(f".{node.op}_", f".{node.op}", 1)
-        nodes.append(replace(node, target=target, arguments=arguments, refused=refused))
-        if node.in_place and first is not None and node.outputs:
+            how = f"'{printable(memory.stale[lost[0]])}' changed in place through a view of it or in a list"
+            plain = replace(plain, refused=f"it reads a tensor that {how}; {_DECOMPOSED}, or write it without")
+        nodes.append(plain)
+        if node.in_place and not node.outputs:
+            for name in read:
+                memory.lose(name, node.name)
+        elif node.in_place and first is not None:
             written = memory.now.get(first, first)
             if written in program.weights and first in program.weights:
                 changed[program.weights[written]] = None

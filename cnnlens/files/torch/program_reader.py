@@ -60,6 +60,9 @@ class _Scope:
         return Value(self.known.get(part.name, self.prefix + part.name)) if isinstance(part, Value) else part
 
 
+_HIGHER = "torch.ops.higher_order."  # operators that take graphs
+
+
 class _ProgramReader:
     def __init__(self, path: Any, place: str, data: Mapping[str, Any]) -> None:
         self.path = path
@@ -239,8 +242,8 @@ class _ProgramReader:
         name = text(entry.get("name")) or (outputs[0] if outputs else f"node_{index}")
         stack = self._stack(text(mapping(entry.get("metadata")).get("nn_module_stack")))
         listed = any("as_tensors" in one for one in entries(entry.get("outputs")))
-        refused = "PyTorch's control flow (cond, map, loops) is not computed" if "higher_order." in target else ""
-        return Node(name, target.removeprefix("torch.ops."), arguments, tuple(outputs), stack, listed, refused)
+        plain = target.removeprefix("torch.ops.")
+        return Node(name, plain, arguments, tuple(outputs), stack, listed, _refused(target))
 
     def _stack(self, written: str) -> tuple[Frame, ...]:
         """``key,path,type;key,path,type``: commas inside of brackets belong to a key or a type."""
@@ -319,8 +322,17 @@ def _split(item: str) -> list[str]:
 
 
 def _inner_graph(entry: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """The graph that a node runs in place, with gradients or without."""
-    if entry.get("target") != "torch.ops.higher_order.wrap_with_set_grad_enabled":
-        return None
+    """The graph that a node runs as if it stood there: with gradients or without, or with autocast off."""
     arguments = [mapping(one.get("arg")) for one in entries(entry.get("inputs"))]
+    target = text(entry.get("target")).removeprefix(_HIGHER)
+    off = target == "wrap_with_autocast" and len(arguments) > 2 and arguments[2].get("as_bool") is False
+    if target != "wrap_with_set_grad_enabled" and not off:
+        return None
     return next((mapping(mapping(one["as_graph"]).get("graph")) for one in arguments if "as_graph" in one), None)
+
+
+def _refused(target: str) -> str:
+    """Why an operator that runs a graph of its own is not computed; empty for any other."""
+    if target == f"{_HIGHER}wrap_with_autocast":
+        return "it is computed in a narrower type (torch.autocast); export the model outside of it"
+    return "PyTorch's control flow (cond, map, loops) is not computed" if "higher_order." in target else ""

@@ -437,12 +437,19 @@ def activation_layer(kind: str, config: Mapping[str, Any]) -> Activation:
     if kind == "ThresholdedReLU":
         return Activation("thresholded_relu", _threshold(cast("float", number_of(config, "theta", default=1.0)), 0.0))
     if kind == "Softmax":
-        axis = config.get("axis", -1)
+        axis = _axis(config)
         if isinstance(axis, list | tuple):
             axes = tuple(int(item) for item in cast("Sequence[Any]", axis))
             return Activation("softmax", partial(softmax, axis=axes), elementwise=False)
         return Activation("softmax", partial(softmax, axis=int(axis)), elementwise=False)
     raise UnsupportedLayerError(f"a layer of kind {printable(kind)} as an activation is not supported")
+
+
+def _axis(settings: Mapping[str, Any]) -> Any:
+    axis = settings.get("axis", -1)
+    if axis is None:
+        raise UnsupportedLayerError("it goes over all values of the batch at once (axis=None)")
+    return axis
 
 
 def parametric_activation(name: str, settings: Mapping[str, Any]) -> Activation:
@@ -455,7 +462,7 @@ def parametric_activation(name: str, settings: Mapping[str, Any]) -> Activation:
         if lacking:
             raise UnsupportedLayerError(f"{name} needs a {lacking[0]}")
         return Activation(name, build(**{key: value for key, value in known.items() if key in wanted}))
-    axis = settings.get("axis", -1)
+    axis = _axis(settings)
     if name == "glu":
         return Activation(name, _linear, elementwise=False, halved=int(axis))
     if name in _WHOLE_AXIS:

@@ -9,7 +9,7 @@ import numpy as np
 
 from cnnlens.kinds import ACTIVATIONS, OPERATORS
 from cnnlens.reference.arithmetic.functions import Activation, parametric_activation
-from cnnlens.reference.aten.arguments import Arguments, Tensor, Translation, WeightName
+from cnnlens.reference.aten.arguments import IN_EVAL, Arguments, Tensor, Translation, WeightName
 from cnnlens.reference.aten.operations import AtenActivation, layer, unary
 from cnnlens.reference.aten.registry import aten
 from cnnlens.reference.bare.rules import shape_of
@@ -65,7 +65,7 @@ def _softplus(args: Arguments) -> Translation:
 @aten("rrelu", "rrelu_with_noise", "rrelu_with_noise_functional")
 def _rrelu(args: Arguments) -> Translation:
     if args.flag("training"):
-        raise args.refuse("it draws slopes at random (training); call model.eval() before export")
+        raise args.refuse(f"it draws slopes at random (training); {IN_EVAL}")
     slope = (args.number("lower", 0.125) + args.number("upper", 1 / 3)) / 2
     return activation(args, "leaky_relu", {"negative_slope": slope})
 
@@ -108,7 +108,7 @@ def _prelu(args: Arguments) -> Translation:
 )  # fmt: skip
 def _dropout(args: Arguments) -> Translation:
     if args.flag("train", args.name == "_fused_dropout") and args.number("p", 0.5) != 0:
-        raise args.refuse("it drops values at random (training); call model.eval() before export")
+        raise args.refuse(f"it drops values at random (training); {IN_EVAL}")
     return _identity(args)
 
 

@@ -17,9 +17,12 @@ from cnnlens.errors import UnsupportedLayerError
 from cnnlens.reference.operation import Operation, Shape, whole
 from cnnlens.text import printable
 
-__all__ = ["Arguments", "Batch", "Tensor", "Translation", "WeightName", "is_operand", "markers"]
+__all__ = ["IN_EVAL", "Arguments", "Batch", "Tensor", "Translation", "WeightName", "is_operand", "markers"]
 
 Arrays = Mapping[str, NDArray[Any]]
+
+IN_EVAL = "call model.eval() before export, and give functional calls training=self.training"
+"""The way out where a call was exported in training mode, which may be a function's own default."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ Settings = Mapping[str, Any]
 
 
 # Operators with a translation of their own below or elsewhere, though their kind is a function in the table.
-_OWN = ("copy", "full_like", "ones_like", "positive", "rsub", "zeros_like")
+_OWN = ("full_like", "ones_like", "positive", "rsub", "zeros_like")
 # Operators whose function is not quite the kind's.
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "bitwise_not": np.invert, "fmax": np.fmax, "fmin": np.fmin,
@@ -155,7 +155,7 @@ def _copy(args: Arguments) -> Translation:
     def call(settings: Settings, x: Any, source: Any) -> Any:
         return np.broadcast_to(np.asarray(source, x.dtype), x.shape)
 
-    return bare(args, "Copy", call, same, [args.main, args.get("src")])
+    return bare(args, "Scatter", call, same, [args.main, args.get("src")])
 
 
 @aten("lerp")

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from cnnlens.reference.aten.arguments import Arguments, Tensor, Translation
+from cnnlens.reference.aten.arguments import IN_EVAL, Arguments, Tensor, Translation
 from cnnlens.reference.aten.operations import bare, layer
 from cnnlens.reference.aten.registry import aten
 from cnnlens.reference.bare.rules import same
@@ -42,7 +42,7 @@ def _batch_norm(args: Arguments) -> Translation:
         # Decomposed, an instance norm is a batch norm of one example whose channels are those of the whole batch.
         if args.known(args.main)[:1] == (1,) and args.get("running_mean") is None:
             return _on_tensors(args)
-        raise args.refuse("it normalises with the batch's own statistics (training); call model.eval() before export")
+        raise args.refuse(f"it normalises with the batch's own statistics (training); {IN_EVAL}")
     return _with_statistics(args)
 
 

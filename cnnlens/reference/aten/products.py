@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from cnnlens.reference.aten.arguments import Arguments, Tensor, Translation, WeightName
+from cnnlens.reference.aten.arguments import IN_EVAL, Arguments, Tensor, Translation, WeightName
 from cnnlens.reference.aten.linear import dense
 from cnnlens.reference.aten.operations import BY_RUNNING, bare
 from cnnlens.reference.aten.registry import aten
@@ -98,7 +98,7 @@ def _einsum(args: Arguments) -> Translation:
 )  # fmt: skip
 def _attention(args: Arguments) -> Translation:
     if args.number("dropout_p", 0.0):
-        raise args.refuse("it drops values at random (training); call model.eval() before export")
+        raise args.refuse(f"it drops values at random (training); {IN_EVAL}")
     factor = args.get("scale")
     causal, shared = args.flag("is_causal"), args.flag("enable_gqa")
     mask = args.get("attn_mask", args.get("attn_bias"))

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from cnnlens.reference.aten.arguments import Arguments, Tensor, Translation, WeightName
+from cnnlens.reference.aten.arguments import IN_EVAL, Arguments, Tensor, Translation, WeightName
 from cnnlens.reference.aten.registry import aten
 from cnnlens.reference.keras.recurrent import EXACT, Recurrent, Rounding
 from cnnlens.reference.operation import Array, Shape, Weights
@@ -79,12 +79,17 @@ def _recurrent(args: Arguments) -> Translation:
     if args.overload != "input":
         raise args.refuse("packed sequences are not computed")
     if args.flag("train") and args.number("dropout", 0.0):
-        raise args.refuse("it drops values at random (training); call model.eval() before export")
+        raise args.refuse(f"it drops values at random (training); {IN_EVAL}")
     kind, activation, order = _KINDS[args.name]
     params: list[Any] = list(args.get("params", []))
     layers, directions = args.integer("num_layers", 1), 1 + args.flag("bidirectional")
     biased = args.flag("has_biases", True)
     each = 4 if biased else 2
+    if any(isinstance(one, Tensor) for one in params):
+        raise args.refuse(
+            "its weights are computed in the graph; store them plain "
+            "(torch.nn.utils.parametrize.remove_parametrizations, torch.nn.utils.remove_weight_norm)"
+        )
     if len(params) != layers * directions * each or not all(isinstance(one, WeightName) for one in params):
         raise args.refuse(f"{layers * directions * each} weights of the layer were expected (no projections)")
     names = [cast("WeightName", one).name for one in params]

@@ -157,7 +157,7 @@ OPERATIONS: dict[str, Rule] = {
     "Round": Rule(functions.round_to, rules.same, settings=("decimals",)),
     "Cast": Rule(functions.cast_to, rules.same, settings=("dtype",)),
     "Clip": Rule(functions.clip, rules.same, settings=("x_min", "x_max")),
-    "Cumsum": Rule(functions.cumsum, rules.same, settings=("axis",)),
+    "Cumsum": _structural(functions.cumsum, "axis"),
     "Flip": Rule(functions.flip, rules.same, settings=("axis",)),
     "Roll": Rule(functions.roll, rules.same, settings=("shift", "axis")),
     "Normalize": Rule(functions.normalize, rules.same, settings=("axis", "order", "epsilon")),

@@ -144,6 +144,8 @@ def _general_relu(site: CallSite, settings: Settings) -> tuple[Callable[[str], s
 
 def _over_axis(site: CallSite, value: Value, name: str, settings: Settings) -> Value:
     axis = settings.get("axis", -1)
+    if axis is None:
+        raise UnsupportedLayerError("it goes over all values of the batch at once (axis=None)")
     axes = [int(item) for item in cast("Sequence[Any]", axis)] if isinstance(axis, (list, tuple)) else [int(axis)]
     if value.flat is not None and (name == "glu" or any(one % value.rank != 1 for one in axes)):
         value = value.plain()
