@@ -5,8 +5,8 @@ keras.applications), ``checks`` (the same models audited under every backend), `
 is false), ``side-by-side`` (three backends together), ``pytorch`` (extraction from native modules, against forward
 hooks and TorchLens), ``conversion`` (keras.applications converted to PyTorch, run where there is no Keras),
 ``roundtrip`` (random networks to PyTorch and back, bit for bit), ``diff`` (two models of 100 MB against reading both),
-``truth`` (planted faults: whether each is seen, and whether what is said of it is true), ``mutations`` (of the code that
-proofs rest on: how many a test notices, room by room). Without a part, ``speed`` and ``applications`` run.
+``truth`` (planted faults: whether each is seen, and whether what is said of it is true), ``mutations`` (of the code
+that proofs rest on: how many a test notices, room by room). Without a part, ``speed`` and ``applications`` run.
 """
 
 from __future__ import annotations

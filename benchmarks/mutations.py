@@ -512,7 +512,8 @@ def run(names: Sequence[str], count: int = MUTANTS, jobs: int | None = None) -> 
         first = _tree(Path(place) / "0")
         for number in range(jobs):
             folders.put(first if number == 0 else _tree(Path(place) / str(number)))
-        for name in names or ROOMS:
+        chosen = {name: sample(ROOMS[name], count) for name in names or ROOMS}  # of what was copied
+        for name, changes in chosen.items():
             room, score = ROOMS[name], scores.setdefault(name, Score())
             key = (room.tests, room.marks)
             tests = measured[key] = measured.get(key) or _measured(room, first)
@@ -529,7 +530,7 @@ def run(names: Sequence[str], count: int = MUTANTS, jobs: int | None = None) -> 
                     folders.put(folder)
 
             with ThreadPoolExecutor(jobs) as pool:
-                for mutation, what in pool.map(one, sample(room, count)):
+                for mutation, what in pool.map(one, changes):
                     if what == "survived":
                         score.survived.append(mutation.shown)
                     else:

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from cnnlens.checking.evidence import Block
-from cnnlens.checking.noise.formats import BFLOAT16, FLOAT16, to_format
+from cnnlens.checking.finding import Verdict
+from cnnlens.checking.noise.formats import BFLOAT16, FLOAT16, TF32, to_format
 from cnnlens.checking.verdict import audit_blocks
 from cnnlens.reference.wrappers import TimeDistributed
 from tests.support.audited import Array, Audited
@@ -77,3 +78,30 @@ def test_what_only_moves_values_may_have_rounded_them(half: Any) -> None:
     assert np.isnan(layer.check(output, strict=False).sees)  # nothing is rounded, so no factor is too small
     output[2, 1, 1, 1] = np.nextafter(output[2, 1, 1, 1], np.float32(9))
     assert layer.check(output, strict=False).verdict in ("wrong", "suspicious")
+
+
+# -- how much is a proof ---------------------------------------------------------------------------------------------
+
+
+def narrowed(layer: Audited, wanted: Any) -> Array:
+    """The layer with its operands in a narrow format and its sums in float32."""
+    narrow = {
+        name: to_format(array.astype(np.float64), wanted) if name == "kernel" else array
+        for name, array in layer.weights.items()
+    }
+    return layer.run(narrow, to_format(layer.x.astype(np.float64), wanted))
+
+
+def test_the_outputs_prove_an_arithmetic_together() -> None:
+    """A dozen bits of one output are chance among as many trials; fifty of four are none. Another's proof helps."""
+    for units, expected in ((1, "suspicious"), (4, "tf32")):
+        layer = Audited("Dense", (1, 33), 5, units=units)
+        output = narrowed(layer, TF32)
+        assert layer.check(output, strict=False).verdict == expected
+
+        def blocks(layer: Audited = layer, output: Array = output) -> list[Block]:
+            return [Block(0, layer.args, {}, output)]
+
+        for name, with_it in (("tf32", "tf32"), ("bfloat16", expected)):
+            proved = [Verdict(name)]
+            assert audit_blocks(layer.call, layer.weights, blocks, False, proved).verdict == with_it
