@@ -305,7 +305,10 @@ def _with(node: Any, **changes: Any) -> Any:
 
 
 def _is_text(node: ast.AST, names: Mapping[str, Any]) -> bool:
-    return isinstance(node, ast.JoinedStr) or isinstance(_value(node, names), str)
+    """Whether a side of ``+`` is a text, or one of ``/`` a path: any other operator is an error there."""
+    if isinstance(node, ast.BinOp):
+        return _is_text(node.left, names) or _is_text(node.right, names)
+    return isinstance(node, ast.JoinedStr) or "path" in ast.unparse(node) or isinstance(_value(node, names), str)
 
 
 def _value(node: ast.AST, names: Mapping[str, Any]) -> Any:

@@ -311,6 +311,43 @@ def test_one_way_to_the_disk_at_a_time(tmp_path: Path, monkeypatch: pytest.Monke
     assert len(entered) == 2  # that of the first batch, and that of all
 
 
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="open files cannot be looked at here")
+def test_what_is_brought_to_the_disk_is_all_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What Python holds back in a buffer no fsync knows of."""
+    synced, seen = os.fsync, []
+
+    def looked(handle: int) -> None:
+        seen.append(Path(f"/proc/self/fd/{handle}").read_bytes())
+        synced(handle)
+
+    monkeypatch.setattr(os, "fsync", looked)
+    path = write(tmp_path / "run.zarr")
+    for file in (path / "zarr.json", path / "image" / "zarr.json", path / "log.jsonl"):
+        assert file.read_bytes() in seen
+
+
+def test_a_closed_writer_has_no_thread_left(tmp_path: Path) -> None:
+    import threading
+
+    write(tmp_path / "run.zarr")
+    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("cnnlens-sync")]
+
+
+def test_a_beginning_that_failed_is_begun_again_by_the_same_process(
+    tmp_path: Path, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = RecordingWriter(tmp_path / "new.zarr", description())
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", failing(errno.ENOSPC))
+        with pytest.raises(CnnlensError, match="No space left"):
+            writer.commit(0, parts_of(writer, 0))
+    for batch in range(3):
+        writer.commit(batch, parts_of(writer, batch))
+    writer.finish("3" * 64)
+    writer.close()
+    assert tree(tmp_path / "new.zarr") == tree(path)
+
+
 def test_to_the_disk_is_asked_of_the_file_system(tmp_path: Path) -> None:
     with (tmp_path / "x").open("wb") as stream:
         writers._to_disk(stream.fileno())
