@@ -135,6 +135,12 @@ class Mutation:
         inside = "" if self.before == self.text else f" in '{self.text}'"
         return f"{self.file}:{self.line}: {self.before} -> {self.after}{inside}"
 
+    def made(self, source: bytes) -> bytes:
+        """Give the file with the change in it."""
+        statement = self.after == "pass" or self.after.startswith("return ")
+        after = self.after if statement else f"({self.after})"
+        return source[: self.start] + after.encode() + source[self.end :]
+
 
 @dataclass
 class Score:
@@ -481,10 +487,8 @@ def _tried(mutation: Mutation, room: Room, tests: Tests, folder: Path, tick: int
     """Change the line in a copy of the tree, run the tests that run it, and mend it."""
     path = folder / mutation.file
     original = path.read_bytes()
-    statement = mutation.after == "pass" or mutation.after.startswith("return ")
-    after = mutation.after if statement else f"({mutation.after})"
     try:
-        path.write_bytes(original[: mutation.start] + after.encode() + original[mutation.end :])
+        path.write_bytes(mutation.made(original))
         os.utime(path, (tick, tick))  # two changes within a second are one to the cache of compiled modules
         chosen = tests.of(mutation)
         if not chosen:
