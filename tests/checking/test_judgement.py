@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from cnnlens.checking import audit
 from cnnlens.checking.evidence import Block
 from cnnlens.checking.finding import Verdict
 from cnnlens.checking.noise.formats import BFLOAT16, FLOAT16, TF32, to_format
@@ -64,6 +65,23 @@ def test_the_inputs_that_are_off_are_named_where_most_are_right() -> None:
     assert said(0, 8).endswith("in inputs 0 and 8 of 9 alone")
     assert said(1, 2, 5, 6).endswith("in inputs 1, 2, 5 and 6 of 9 alone")
     assert "alone" not in said(0, 1, 2, 5, 6)
+
+
+# -- how it was called -----------------------------------------------------------------------------------------------
+
+
+def test_a_call_may_say_that_it_is_no_training_and_has_no_mask() -> None:
+    layer = Audited("Dense", (3, 5), units=4)
+
+    def checked(output: Array, **kwargs: Any) -> Any:
+        return audit(layer.call, layer.weights, layer.args, kwargs, output)
+
+    assert not checked(layer.honest, training=False, mask=None).verdict.fault
+    assert checked(layer.honest * np.float32(1.5), training=False, mask=None).verdict == "wrong"
+    for kwargs, said in (({"training": True}, "training=True"), ({"mask": np.ones(3, np.bool_)}, "a mask")):
+        found = checked(layer.honest, **kwargs)
+        assert found.verdict == "not audited"
+        assert said in found.reason
 
 
 # -- layers that only move values, in a narrower arithmetic ----------------------------------------------------------

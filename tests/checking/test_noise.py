@@ -12,13 +12,16 @@ from threadpoolctl import threadpool_info
 
 from cnnlens.checking.noise import linear
 from cnnlens.checking.noise.arithmetic import Arithmetic, candidates
-from cnnlens.checking.noise.case import Case
+from cnnlens.checking.noise.case import Case, Picked
 from cnnlens.checking.noise.condition import scale_of
 from cnnlens.checking.noise.formats import BFLOAT16, FLOAT16, TF32, Format, fits, to_format
 from cnnlens.checking.noise.nonfinite import channels, nonfinite_weights, strays
+from cnnlens.checking.noise.propagation import propagate
 from cnnlens.checking.noise.summation import rounded_alike
 from cnnlens.checking.noise.tally import Tally
 from cnnlens.checking.noise.threads import one_blas_thread
+from cnnlens.reference import build
+from cnnlens.reference.keras.recurrent import Recurrent
 from tests.support.audited import Array, Audited
 
 # -- formats ---------------------------------------------------------------------------------------------------------
@@ -195,6 +198,61 @@ def test_a_band_holds_the_plain_computation_and_little_else(stored: Any, wide: b
         assert np.median((high - low) / (2 * (np.abs(plain) + 0.25) * 2.0**-21)) == pytest.approx(1, abs=0.01)
     else:
         assert 0.9 < (low == high).mean() < 1
+
+
+# -- activations and recurrences -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["softmax", "log_softmax", "tanh", "softplus", "elu", "sparsemax"])
+def test_noise_in_front_of_an_activation_comes_out_as_large_as_it_is(name: str) -> None:
+    """Where it is much larger than any rounding, its scale is the deviation of what comes out, seen in 400 draws."""
+    random = np.random.default_rng(8)
+    activation = Audited("Activation", (1, 3), activation=name).operation.activation  # type: ignore[attr-defined]
+    z = random.normal(0.0, 1.0, (5, 7))
+    spread = random.uniform(100.0, 300.0, z.shape)
+    y, scale = propagate(activation, z, spread)
+    np.testing.assert_allclose(y, activation.apply(z))
+    step = 2.0**-20 / 300
+    draws = [(activation.apply(z + step * spread * random.normal(size=z.shape)) - y) / step for _ in range(400)]
+    seen = np.sqrt(np.mean(np.square(draws), axis=0))
+    mixed = 1.6 if name == "sparsemax" else 1.2
+    assert (scale >= seen / mixed).all()
+    assert np.median(scale / np.maximum(seen, 1)) < 1.3
+
+
+@pytest.mark.parametrize(("kind", "gates"), [("LSTM", 4), ("GRU", 3), ("SimpleRNN", 1)])
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_the_noise_of_a_recurrence_is_what_float32_leaves(kind: str, gates: int, wrapped: bool) -> None:
+    """Over many outputs the errors of honest float32 are about the scale times 2^-24: as large, and no tenth of it."""
+    random = np.random.default_rng(2)
+    operation = build(kind, None, {"units": 6, "return_sequences": True, "reset_after": True}, (3, 15))
+    shapes = {"kernel": (5, 6 * gates), "recurrent_kernel": (6, 6 * gates)}
+    shapes["bias"] = (2, 6 * gates) if kind == "GRU" else (6 * gates,)
+    weights = {f"cell/{name}": random.normal(0, 0.5, shape).astype(np.float32) for name, shape in shapes.items()}
+    x = random.normal(0, 1, (40, 9, 5)).astype(np.float32)
+    wide = {name: array.astype(np.float64) for name, array in weights.items()}
+    y = np.asarray(operation(wide, x.astype(np.float64)))
+    honest = np.asarray(operation(weights, x))
+    assert honest.dtype == np.float32
+    used = Picked(Several(operation), 0) if wrapped else operation
+    scale = scale_of(used, wide, (x.astype(np.float64),), {}, y)
+    ratio = (honest - y) / (scale * 2.0**-24)
+    assert 0.1 < np.sqrt(np.mean(np.square(ratio))) < 1
+    assert np.abs(ratio).max() < 8
+
+
+class Several(Recurrent):
+    """A recurrent layer that gives its sequence and something beside it, as one with states does."""
+
+    def __init__(self, inner: Any) -> None:
+        self.__dict__.update(inner.__dict__)
+        self.inner = inner
+
+    def __call__(self, weights: Any, *args: Any, **kwargs: Any) -> Any:
+        return [self.inner(weights, *args, **kwargs), None]
+
+    def rounded(self, *args: Any, **kwargs: Any) -> Any:
+        return [self.inner.rounded(*args, **kwargs), None]
 
 
 # -- norms and means -------------------------------------------------------------------------------------------------
