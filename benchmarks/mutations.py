@@ -103,6 +103,27 @@ EQUIVALENT: Sequence[Equivalent] = (
         "cnnlens/checking/noise/case.py", "_BLOCK = 1 << 20", "21", "how much is held at once; the numbers are the same"
     ),
     Equivalent(
+        "cnnlens/checking/noise/linear.py",
+        'return bool(getattr(operation, "use_bias", True))',
+        "False",
+        "every linear operation says whether it has a bias; the default is for the type checker",
+    ),
+    Equivalent(
+        "cnnlens/recording/writer.py",
+        'self._sync = ThreadPoolExecutor(1, "cnnlens-sync") if durable else None',
+        "2",
+        "one task at a time is given to it: the next only when the last is done",
+    ),
+    Equivalent(
+        "cnnlens/recording/writer.py",
+        "self._handle = -1  # the parts are the other's",
+        "2",
+        "any negative number says that no file is open",
+    ),
+    Equivalent(
+        "cnnlens/recording/writer.py", "self._handle = -1", "2", "any negative number says that no file is open"
+    ),
+    Equivalent(
         "cnnlens/checking/noise/prediction.py",
         "return result.astype(case.output.dtype, copy=False)",
         "True",

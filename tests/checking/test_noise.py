@@ -31,12 +31,12 @@ from tests.support.audited import Array, Audited
 def test_both_ends_of_a_format(wanted: Format) -> None:
     least, last = 2.0 ** (wanted.lowest - wanted.mantissa), wanted.largest
     step = last - to_format(np.array([last * (1 - 2.0 ** -(wanted.mantissa + 1))]), wanted, "down")[0]
-    x = np.array([least, 0.4 * least, 0.6 * least, 1.5 * least, last, last + 0.4 * step, last + 0.6 * step])
+    x = np.array([least, 0.4 * least, 0.6 * least, 1.5 * least, last, last + 0.4 * step, last + 0.6 * step, 9 * last])
     for sign in (1, -1):
         even, down = to_format(sign * x, wanted) * sign, to_format(sign * x, wanted, "down") * sign
-        assert even.tolist() == [least, 0, least, 2 * least, last, last, np.inf]
-        assert down.tolist() == [least, 0, 0, least, last, last, last]
-        assert to_format(sign * x, wanted, "away")[-1] == sign * np.inf
+        assert even.tolist() == [least, 0, least, 2 * least, last, last, np.inf, np.inf]
+        assert down.tolist() == [least, 0, 0, least, last, last, last, last]
+        assert to_format(sign * x, wanted, "away")[-2] == sign * np.inf
     assert fits(np.array([least, last, np.inf, np.nan]), wanted)
     assert not fits(np.array([1.0] * (1 << 20) + [1.5 * least]), wanted)
     assert to_format(np.array([-0.0, np.inf, -np.inf]), wanted, "down").tolist() == [0, np.inf, -np.inf]
