@@ -109,6 +109,12 @@ EQUIVALENT: Sequence[Equivalent] = (
         "every linear operation says whether it has a bias; the default is for the type checker",
     ),
     Equivalent(
+        "cnnlens/checking/faults/recurrent.py",
+        'yield Hypothesis(said, _weights(change, "recurrent_kernel"), narrow=False)',
+        "True",
+        "only a Dense or a convolution is ever tried on some of its channels (Problem.few)",
+    ),
+    Equivalent(
         "cnnlens/recording/writer.py",
         'self._sync = ThreadPoolExecutor(1, "cnnlens-sync") if durable else None',
         "2",
