@@ -12,6 +12,8 @@ from cnnlens.checking.evidence import Block
 from cnnlens.checking.finding import Verdict
 from cnnlens.checking.noise.formats import BFLOAT16, FLOAT16, TF32, to_format
 from cnnlens.checking.verdict import audit_blocks
+from cnnlens.network.graph import Call, Layer, Ref
+from cnnlens.reference import build
 from cnnlens.reference.wrappers import TimeDistributed
 from tests.support.audited import Array, Audited
 
@@ -82,6 +84,20 @@ def test_a_call_may_say_that_it_is_no_training_and_has_no_mask() -> None:
         found = checked(layer.honest, **kwargs)
         assert found.verdict == "not audited"
         assert said in found.reason
+
+
+def test_a_state_that_is_given_by_name_is_part_of_the_call() -> None:
+    random = np.random.default_rng(6)
+    operation = build("SimpleRNN", None, {"units": 4}, (3, 15))
+    shapes = {"kernel": (3, 4), "recurrent_kernel": (4, 4), "bias": (4,)}
+    weights = {f"cell/{name}": random.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+    x, state = (random.normal(size=shape).astype(np.float32) for shape in ((5, 2, 3), (5, 4)))
+    layer = Layer("steps", "SimpleRNN", {"units": 4}, make_operation=lambda: operation)
+    call = Call("steps", layer, (Ref("x"),), {"initial_state": [Ref("state")]}, (None,), -1)
+    for given, passes in ((state, True), (0 * state, False)):
+        output = np.asarray(operation(weights, x, initial_state=[given]))
+        found = audit(call, weights, (x,), {"initial_state": [state], "training": False}, output)
+        assert found.verdict.fault != passes
 
 
 # -- layers that only move values, in a narrower arithmetic ----------------------------------------------------------
