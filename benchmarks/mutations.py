@@ -116,6 +116,12 @@ EQUIVALENT: Sequence[Equivalent] = (
     ),
     Equivalent(
         "cnnlens/recording/writer.py",
+        "if not path.is_file() or path.is_symlink() or path.stat().st_size != row * self.description.batch:",
+        "not path.is_file() or path.is_symlink()",
+        "a file of another size has another CRC-32, which is asked next; the size only saves reading it",
+    ),
+    Equivalent(
+        "cnnlens/recording/writer.py",
         'self._sync = ThreadPoolExecutor(1, "cnnlens-sync") if durable else None',
         "2",
         "one task at a time is given to it: the next only when the last is done",
