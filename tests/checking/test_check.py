@@ -234,3 +234,36 @@ def test_a_second_model_starts_no_framework_again(graphs: Path) -> None:
     checking.check(graphs / "shared.keras", backends=["keras-jax"])
     with worker.pool("keras-jax", "cpu", "strict") as process:
         assert process.pid == before
+
+
+def test_the_reference_is_not_held_against_itself_unasked(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(checking, "suited", lambda framework: ["reference"])
+    assert main(["check", str(sample.MODEL)]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.count("\n") == 1
+    assert "no backend that runs models of keras is installed" in said.err
+    assert "the reference held against itself proves nothing" in said.err
+    assert main(["check", str(sample.MODEL), "-b", "reference"]) == 0
+    assert "proves no framework right" in capsys.readouterr().out
+
+
+def test_a_sample_of_the_inputs_is_said_everywhere(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    images = np.random.default_rng(3).random((9, 1, 28, 28), np.float32)
+    np.save(tmp_path / "images.npy", images)
+    given = ["check", str(sample.MODEL), "-b", "reference", "-i", str(tmp_path / "images.npy")]
+    assert main([*given, "--sample", "4"]) == 0
+    table = capsys.readouterr().out
+    assert "inputs: the inputs given; 4 of 9 inputs audited" in table
+    assert "agrees on the 4 of 9 inputs that were audited" in table
+    assert main([*given, "--sample", "4", "--json"]) == 0
+    run = json.loads(capsys.readouterr().out)["runs"][0]
+    assert (run["inputs"], run["audited_inputs"]) == (9, 4)
+    assert main([*given, "--json"]) == 0
+    run = json.loads(capsys.readouterr().out)["runs"][0]
+    assert (run["inputs"], run["audited_inputs"]) == (9, 9)
+    assert " of 9" not in run["says"]
+    with pytest.raises(cnnlens.CnnlensError, match="at least 1 input"):
+        cnnlens.check(sample.MODEL, images, backends=["reference"], sample=0)
