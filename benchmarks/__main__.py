@@ -6,8 +6,8 @@ is false), ``side-by-side`` (three backends together), ``pytorch`` (extraction f
 hooks and TorchLens), ``conversion`` (keras.applications converted to PyTorch, run where there is no Keras),
 ``roundtrip`` (random networks to PyTorch and back, bit for bit), ``diff`` (two models of 100 MB against reading both),
 ``families`` (torchvision's and timm's models checked, converted to Keras, and held against torch by another program),
-``truth`` (planted faults: whether each is seen, and whether what is said of it is true).
-Without a part, ``speed`` and ``applications`` run.
+``truth`` (planted faults: whether each is seen, and whether what is said of it is true), ``mutations`` (of the code
+that proofs rest on: how many a test notices, room by room). Without a part, ``speed`` and ``applications`` run.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from benchmarks import applications, checks, conversion, diff, families, pytorch, roundtrip, speed, truth
+from benchmarks import applications, checks, conversion, diff, families, mutations, pytorch, roundtrip, speed, truth
 
 PARTS = (
     "speed", "applications", "checks", "networks", "side-by-side", "pytorch", "conversion", "roundtrip", "diff",
-    "families", "truth",
+    "families", "truth", "mutations",
 )  # fmt: skip
 
 
@@ -35,15 +35,17 @@ def main() -> int:
         prog="python -m benchmarks", description=__doc__.splitlines()[0] if __doc__ else None
     )
     parser.add_argument("part", nargs="?", choices=PARTS)
-    parser.add_argument("names", nargs="*", metavar="NAME", help="which applications or families")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="which applications or families, or rooms to mutate")
+    parser.add_argument("--mutants", type=int, default=mutations.MUTANTS, metavar="N", help="of each room")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
     options = parser.parse_args()
     found: dict[str, Any] = {"machine": machine()}
     good = True
-    known = families.NAMES if options.part == "families" else applications.NAMES
+    others = {"families": families.NAMES, "mutations": mutations.ROOMS}
+    known = others.get(options.part or "", applications.NAMES)
     unknown = [name for name in options.names if name not in known]
     if unknown:
-        parser.error(f"no model {unknown[0]}; there are {', '.join(known)}")
+        parser.error(f"no {unknown[0]}; there are {', '.join(known)}")
     if options.part in (None, "speed"):
         rows = speed.run()
         found["speed"] = [asdict(row) for row in rows]
@@ -91,6 +93,10 @@ def main() -> int:
         found["truth"] = truth.run()
         found["load"] = os.getloadavg()[0]
         good &= truth.good(found["truth"])
+    if options.part == "mutations":
+        scores = mutations.run(options.names, options.mutants)
+        found["mutations"] = {room: asdict(score) for room, score in scores.items()}
+        good &= all(score.share >= mutations.GOAL for score in scores.values())
     if options.json is not None:
         options.json.write_text(json.dumps(found, indent=2) + "\n")
     return 0 if good else 1

@@ -9,8 +9,6 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from cnnlens.errors import CnnlensError, FileRefusedError, UnsupportedLayerError
-
 if TYPE_CHECKING:
     from cnnlens import layout, plot
     from cnnlens.checking.checker import check
@@ -18,6 +16,7 @@ if TYPE_CHECKING:
     from cnnlens.conversion import Conversion, convert
     from cnnlens.differing.differ import diff
     from cnnlens.differing.result import Diff
+    from cnnlens.errors import CnnlensError, FileRefusedError, UnsupportedLayerError
     from cnnlens.inputs import images
     from cnnlens.network.graph import Call, Layer
     from cnnlens.network.kernel import Kernel, Statistics
@@ -35,10 +34,11 @@ __all__ = [
 __version__: str  # from the distribution's metadata, when it is asked for
 
 _HOME = {
-    "Call": "network.graph", "Check": "checking.result", "Conversion": "conversion", "Diff": "differing.result",
-    "Kernel": "network.kernel", "Layer": "network.graph", "Network": "network.network",
-    "Recording": "recording.recording", "Statistics": "network.kernel", "check": "checking.checker",
-    "convert": "conversion", "diff": "differing.differ", "open": "opening.opener", "record": "recording.recorder",
+    "Call": "network.graph", "Check": "checking.result", "CnnlensError": "errors", "Conversion": "conversion",
+    "Diff": "differing.result", "FileRefusedError": "errors", "Kernel": "network.kernel", "Layer": "network.graph",
+    "Network": "network.network", "Recording": "recording.recording", "Statistics": "network.kernel",
+    "UnsupportedLayerError": "errors", "check": "checking.checker", "convert": "conversion",
+    "diff": "differing.differ", "open": "opening.opener", "record": "recording.recorder",
 }  # fmt: skip
 _MODULES = {"images": "inputs.images", "layout": "layout", "plot": "plot"}
 

@@ -116,8 +116,8 @@ def forget(what: Path | int) -> None:
 def temporary_folder() -> Generator[Path]:
     """Make a private folder that is gone afterwards, however this process ends."""
     folder = Path(tempfile.mkdtemp(prefix="cnnlens-"))
-    watch(folder)
     try:
+        watch(folder)
         yield folder
     finally:
         remove(folder)

@@ -8,7 +8,6 @@ printer of the command line, the cells of a table), for what nobody thought of a
 
 from __future__ import annotations
 
-import difflib
 import math
 import unicodedata
 from collections.abc import Collection, Iterable, Sequence
@@ -41,6 +40,8 @@ def printable(text: object, limit: int = 80) -> str:
 
 def nearest(wanted: str, known: Iterable[str]) -> str:
     """Write the end of a "no such name" message: the closest known names, or the first few if none is close."""
+    import difflib  # here, because most of what is shown has no need of it
+
     names = list(known)
     close = difflib.get_close_matches(wanted, names, n=3, cutoff=0.5)
     if close:

@@ -96,12 +96,16 @@ class Process:
             janitor.watch(self.folder)
             with theirs:
                 self._launch(theirs)
+            self._started()
             self._greeting = self._ask(
                 "hello", f"starting {printable(self._python, 200)}", backend=self._found.value, paths=self._paths()
             )
         except BaseException:
             self._end("it did not start")
             raise
+
+    def _started(self) -> None:
+        """Let it be known that there is a process, before it has said anything."""
 
     @property
     def alive(self) -> bool:

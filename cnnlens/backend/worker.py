@@ -12,7 +12,8 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Collection, Generator, Mapping, Sequence
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -88,10 +89,11 @@ class Worker(Process):
         if os.name != "posix":
             raise CnnlensError("backends run in processes that need a POSIX system (Linux, macOS, WSL)")
         seam.check_precision(precision)
-        worker = cls(spec, device, precision, timeout)
+        return cls(spec, device, precision, timeout)
+
+    def _started(self) -> None:
         with _workers_lock:
-            _workers.add(worker)
-        return worker
+            _workers.add(self)
 
     # -- what a worker does ------------------------------------------------------------------------------------------
 
@@ -307,8 +309,16 @@ def _idle_worker(key: tuple[str, str, str]) -> Worker | None:
         worker.close()
 
 
-def close_all() -> None:
-    """End every worker of this process; done at exit."""
+def close_all(pending: Collection[Future[Any]] = ()) -> None:
+    """End every worker of this process; done at exit. With ``pending``, also those that these threads still start,
+    until they give up."""
+    while True:
+        _close_all()
+        if not wait(pending, 0.05).not_done:
+            return
+
+
+def _close_all() -> None:
     with _workers_lock:
         workers = list(_workers)
         _idle.clear()

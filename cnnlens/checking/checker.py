@@ -8,7 +8,7 @@ inherit every error before them and decide nothing.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -168,7 +168,7 @@ def check_network(
             except BaseException:
                 for future in pending:
                     future.cancel()
-                start.stop()
+                start.stop(pending)
                 raise
         rows = tuple(
             LayerCheck(
@@ -216,10 +216,10 @@ class _Starter:
             run = replace(run, repeats=dict(_repeats(self.network, made[0], made[1:])))
         return run, made[0]
 
-    def stop(self) -> None:
+    def stop(self, pending: Collection[Future[Any]]) -> None:
         from cnnlens.backend import worker
 
-        worker.close_all()
+        worker.close_all(pending)
 
 
 def _repeats(network: Network, first: Recorded, others: Sequence[Recorded]) -> Iterator[tuple[str, float]]:

@@ -280,7 +280,7 @@ def _npy_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]
         type(one) is int and one >= 0 for one in cast("list[Any]", shape)
     ):
         raise ValueError(f"a size that is no size in {shape}")
-    return tuple(shape), bool(header["fortran_order"]), np.dtype(header["descr"])
+    return tuple(cast("list[int]", shape)), bool(header["fortran_order"]), np.dtype(header["descr"])
 
 
 def _npy(path: Path) -> Pixels:

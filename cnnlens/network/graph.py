@@ -307,7 +307,8 @@ class Graph:
         """Find the axis along which a tensor has an entry for each input, or several; None where it has no such axis.
 
         >>> import cnnlens.sample
-        >>> cnnlens.open(cnnlens.sample.MODEL).batch_axis(Ref("conv2d"))
+        >>> network = cnnlens.open(cnnlens.sample.MODEL)
+        >>> network.batch_axis(network.outputs[0])
         0
         """
         shape = self.shape(ref)

@@ -161,9 +161,9 @@ def record_network(
     size = min(batch or _default_batch(network, tensors, stream), stream.count)
     spec = backend or (_default_backend(network) if live is None else backend_of(live))
     path = Path(tempfile.mkdtemp(prefix="cnnlens-")) if out is None else Path(out)
-    if out is None:
-        janitor.watch(path)
     try:
+        if out is None:
+            janitor.watch(path)
         with ExitStack() as stack:
             if live is None:
                 runner: Runner = WorkerRunner(network, spec, options)

@@ -184,7 +184,7 @@ class RecordingWriter:
     def close(self) -> None:
         """Let go of it. Temporary files go too; what was committed stays, and where that is nothing, nothing stays."""
         if self._sync is not None:
-            self._sync.shutdown(cancel_futures=True)
+            self._sync.shutdown()
         if self._handle >= 0:
             shutil.rmtree(self.path / PARTS, ignore_errors=True)
             if self._fresh and not self._metadata:
@@ -247,8 +247,8 @@ class RecordingWriter:
                 raise CnnlensError(f"{self._shown}: {different}; use --overwrite to throw it away, or {_ELSEWHERE}")
             if self._resume(log, ends):
                 return
-        self._fresh = True
         self._clear()
+        self._fresh = True  # from here on: what is refused keeps its log
         os.ftruncate(self._handle, 0)
         self._append(header_line(self.description))
 

@@ -222,7 +222,7 @@ def test_one_line_about_that_backend_and_the_others_go_on(
         assert not process.alive
         assert not process.folder.exists()
         if sys.platform == "linux":
-            assert len(traces.processes()) == 1  # the other one, and no company of the dead
+            traces.assert_alone()  # the other one, and no company of the dead
         with pytest.raises(WorkerError, match="faulty: its process is over"):
             process.load(handed)
         agree(use(other, handed, chain), chain)

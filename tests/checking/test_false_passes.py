@@ -37,6 +37,9 @@ PASSES = ("exact", "float32", "tf32", "float16", "bfloat16")
         (1.0, -np.inf, np.inf, np.inf),
         (np.nan, np.nan, np.nan, np.nan),  # nothing to measure
         (np.inf, 1e39, 1e40, np.nan),  # float32 has no such number
+        (-np.inf, -1e40, -1e39, np.nan),
+        (np.inf, 2e38, 2e38, np.inf),  # this one it has
+        (-np.inf, 1e39, 1e40, np.inf),
         (65504.0, 65472.0, np.inf, 0.0),  # either is honest at the end of a range
         (np.inf, 65472.0, np.inf, 0.0),
     ],

@@ -123,3 +123,24 @@ def test_shaping_and_merging() -> None:
     expect(add, add.honest / 2, "Average where the model says Add")
     up = Audited("UpSampling2D", (2, 5, 6, 3), size=2, interpolation="bilinear")
     expect(up, up.run(interpolation="nearest"), "interpolation nearest")
+
+
+@pytest.mark.parametrize("groups", [2, 4])
+def test_interleaved_input_channels_are_named_by_their_groups(groups: int) -> None:
+    layer = Audited("Conv2D", (3, 7, 6, 8), filters=5, kernel_size=3)
+    order = np.arange(8).reshape(groups, -1).T.reshape(-1)
+    expect(layer, layer.run(x=layer.x[..., order]), f"the input's channels are interleaved by {groups} groups")
+
+
+def test_a_norm_over_another_axis_of_the_same_size_is_named() -> None:
+    layer = Audited("LayerNormalization", (3, 5, 4, 4), axis=-1)
+    expect(layer, layer.run(axis=[2]), "normalised over axis 2 where the model says 3")
+
+
+def test_a_factor_that_no_variance_can_have_is_a_factor() -> None:
+    """Outputs a thousand times too large leave less than epsilon of the variance: that is looked for, and not found."""
+    layer = Audited("BatchNormalization", (3, 5, 4, 6))
+    found = layer.check(layer.honest * np.float32(1000))
+    assert found.verdict == "wrong"
+    assert "1000" in found.explanation
+    assert "failed" not in found.explanation

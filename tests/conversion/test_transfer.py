@@ -227,6 +227,45 @@ def test_a_bias_without_room_is_refused_unless_it_is_zero() -> None:
     assert ("0", "weight") in transfer.apply(network_of_live(module, x), target).arrays
 
 
+def _keras_gru(path: Path, seed: int) -> Network:
+    chance = np.random.default_rng(seed)
+    given = {"class_name": "InputLayer", "config": {"name": "wave", "batch_shape": [None, 7, 3]}}
+    steps = {
+        "class_name": "GRU",
+        "config": {"name": "steps", "units": 4, "return_sequences": True, "reset_after": True},
+    }
+    shapes = {"kernel": (3, 12), "recurrent_kernel": (4, 12), "bias": (2, 12)}
+    arrays = {name: chance.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
+    config = {"class_name": "Sequential", "config": {"name": "m", "layers": [given, steps]}}
+    write_keras(path, config, {("steps", "cell"): arrays})
+    return cnnlens.open(path)
+
+
+def test_the_two_biases_of_a_gru_keep_their_places(tmp_path: Path) -> None:
+    """Only one of them is multiplied by the reset gate: exchanged, they compute another thing."""
+    module = randomised(Function(lambda self, x: self.steps(x)[0], steps=nn.GRU(3, 4, batch_first=True)), 1)
+    x = torch.randn((2, 7, 3), generator=torch.Generator().manual_seed(5))
+    ours, theirs = network_of_live(module, x), _keras_gru(tmp_path / "b.keras", 2)
+    wave = x.numpy().transpose(0, 2, 1).astype(np.float64)
+
+    written = cnnlens.open(write_into(ours, theirs, tmp_path / "out.keras").path)
+    with torch.no_grad():
+        wanted = module.double()(x.double()).numpy()
+    np.testing.assert_allclose(written.run(wave)["steps"].transpose(0, 2, 1), wanted, atol=1e-12)
+
+    back = write_into(theirs, ours, tmp_path / "out.safetensors")
+    module.load_state_dict({name: torch.as_tensor(array) for name, array in _state(back.path).items()})
+    with torch.no_grad():
+        found = module.double()(x.double()).numpy()
+    np.testing.assert_allclose(found, theirs.run(wave)["steps"].transpose(0, 2, 1), atol=1e-12)
+
+
+def _state(path: Path) -> dict[str, np.ndarray[Any, Any]]:
+    from safetensors.numpy import load_file
+
+    return load_file(path)
+
+
 def test_missing_statistics_are_refused(tmp_path: Path) -> None:
     norm = {"class_name": "BatchNormalization", "config": {"name": "n", "axis": -1}, "name": "n", "inbound_nodes": []}
     config = {"class_name": "Functional", "config": {"name": "m", "layers": [norm]}}

@@ -103,6 +103,17 @@ def test_what_is_opened_the_library_reads_alike(tmp_path: Path) -> None:
     assert 20 < opened < 580
 
 
+@pytest.mark.parametrize("extra", [-4, -1, 1, 8])
+def test_the_tensors_reach_to_the_end_of_the_file_and_no_further(tmp_path: Path, extra: int) -> None:
+    from safetensors.numpy import save
+
+    whole = save({"a.weight": np.ones((5, 2), np.float32), "a.bias": np.ones(5, np.float32)})
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(whole + bytes(extra) if extra > 0 else whole[:extra])
+    with pytest.raises(FileRefusedError, match=f"the tensors end after 60 bytes, the file after {60 + extra};"):
+        cnnlens.open(path)
+
+
 def sharded(folder: Path, **changed: str) -> Path:
     from safetensors.torch import save_file
 

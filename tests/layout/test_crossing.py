@@ -22,7 +22,7 @@ from cnnlens.errors import CnnlensError
 from cnnlens.layout import FRAMEWORKS, KINDS, Geometry, listing
 from cnnlens.layout.crossing import Crossing, crossings
 from cnnlens.layout.names import PYTORCH_KINDS, framework_named, kind_named
-from cnnlens.layout.readings import plan_of, readings, specimen
+from cnnlens.layout.readings import plan_of, readings, specimen, specimen_sizes
 from cnnlens.layout.tables import ROWS, Absent
 from cnnlens.plot import of_layouts
 from cnnlens.plot.colours import paint
@@ -379,6 +379,12 @@ def test_all_wrong_orders_of_a_flatten_are_there() -> None:
     assert left.code == "weight = kernel.T"
     np.testing.assert_array_equal(left.array, numbered((105, 4)).T.reshape(4, 3, 7, 5))
 
+    back = crossings("Dense", "torch", "keras", flatten=(7, 5, 3), shape=(4, 105))[0]
+    found = readings(back, numbered((4, 105)))
+    assert [each.right for each in found] == [True] + 5 * [False]
+    left = next(each for each in found if each.name.startswith("order left as it was"))
+    assert left.code == "kernel = weight.T"
+
 
 def test_letters_stand_upright_in_the_right_reading_alone() -> None:
     one = crossings("Conv2D", "keras", "torch", sizes={"O": 3, "I": 3, "H": 7, "W": 7})[0]
@@ -400,6 +406,72 @@ def test_letters_stand_upright_in_the_right_reading_alone() -> None:
     np.testing.assert_array_equal(by_name["reshaped, not transposed"], kernel.reshape(3, 3, 7, 7))
     # No two tiles of any two readings can be mistaken for one another in the place where they stand.
     assert len({each.array.tobytes() for each in (right, *wrong)}) == 6
+
+
+@pytest.mark.parametrize(("kind", "gates"), [("LSTM", 4), ("GRU", 3)])
+def test_each_gate_has_its_letter_wherever_a_framework_keeps_it(kind: str, gates: int) -> None:
+    """Whoever stores the specimen, canonical order has the same letters, but for the gate that is c, g, h or n."""
+    seen: list[np.ndarray] = []
+    for source, target in (("keras", "torch"), ("torch", "keras"), ("onnx", "keras")):
+        sizes = specimen_sizes(crossings(kind, source, target)[0])
+        assert sizes == {"Q": gates, "U": 7, "I": 7}
+        one = crossings(kind, source, target, sizes={"U": 7, "I": 7})[0]
+        seen.append(layout.canonicalise(kind, "kernel", specimen(one), framework=source).reshape(gates, 7, 7))
+    for other in seen[1:]:
+        named = [0, 1, 3][: gates - 1]
+        np.testing.assert_array_equal(other[named], seen[0][named])
+    assert len({tile.tobytes() for tile in seen[0]}) == gates
+    assert all((tile > 0).sum() > 7 for tile in seen[0])
+
+
+@pytest.mark.parametrize(
+    ("kind", "target", "letters"),
+    [
+        ("Conv1D", "torch", {"O": 7, "I": 7, "W": 7}),
+        ("Conv2D", "torch", {"O": 3, "I": 3, "H": 7, "W": 7}),
+        ("DepthwiseConv2D", "torch", {"C": 3, "M": 2, "H": 7, "W": 7}),
+        ("Dense", "torch", {"O": 14, "I": 14}),
+        ("SimpleRNN", "torch", {"U": 14, "I": 14}),
+        ("ConvLSTM2D", "flax", {"Q": 4, "U": 1, "I": 3, "H": 7, "W": 7}),
+    ],
+)
+def test_no_check_of_shapes_sees_a_wrong_reading_of_a_specimen(kind: str, target: str, letters: dict[str, int]) -> None:
+    sizes = specimen_sizes(crossings(kind, "keras", target)[0])
+    assert sizes == letters
+    one = crossings(kind, "keras", target, sizes={name: size for name, size in sizes.items() if name != "Q"})[0]
+    found = readings(one, specimen(one))
+    assert len(found) > 1
+    assert all(each.same_shape for each in found)
+
+
+def test_a_flip_is_forgotten_where_one_side_alone_has_it() -> None:
+    def names(source: str, target: str) -> set[str]:
+        one = crossings("Conv2DTranspose", source, target)[0]
+        return {each.name for each in readings(one, specimen(one))}
+
+    turned = {"upside down: H flipped", "mirrored: W flipped"}
+    for other in ("keras", "torch", "onnx", "tflite"):
+        for ways in (names("flax", other), names(other, "flax")):
+            assert "flip forgotten" in ways
+            assert not ways & turned
+        if other != "torch":
+            assert "flip forgotten" not in names("torch", other)
+            assert names("torch", other) >= turned
+
+
+@pytest.mark.parametrize(
+    ("kind", "weight", "reason"),
+    [
+        ("Conv2D", "bias", "every framework stores it alike"),
+        ("Embedding", "embeddings", "every framework stores it alike"),
+        ("LSTM", "bias", "it is a vector"),
+        ("LocallyConnected2D", "kernel", "it has too many axes"),
+    ],
+)
+def test_what_has_no_picture_says_why(kind: str, weight: str, reason: str) -> None:
+    (one, *_) = crossings(kind, "keras", "torch" if kind != "LocallyConnected2D" else "flax", weight=weight)
+    with pytest.raises(CnnlensError, match=f"{kind} {weight} has no picture: {reason}; a kernel of a convolution"):
+        plan_of(one)
 
 
 def test_the_figure_draws_the_readings_with_their_titles() -> None:

@@ -23,6 +23,8 @@ from hypothesis import strategies as st
 from cnnlens import errors, layout
 from cnnlens.errors import CnnlensError
 from cnnlens.layout import FRAMEWORKS, KINDS, Description, Geometry
+from cnnlens.layout.lookup import pattern_of
+from cnnlens.layout.patterns import apply, solve, steps
 from cnnlens.layout.tables import ROWS, Row
 from cnnlens.network.kernel import Kernel
 from tests.support import SUPPORT
@@ -253,6 +255,18 @@ LINES = {
 @pytest.mark.parametrize(("kind", "weight", "framework"), LINES)
 def test_the_numpy_line_is_the_short_one_that_a_person_would_write(kind: str, weight: str, framework: str) -> None:
     assert layout.convention(kind, weight, framework).numpy == LINES[kind, weight, framework]
+
+
+def test_from_an_order_to_itself_there_is_nothing_to_do() -> None:
+    for row in ROWS:
+        for framework in ("canonical", *FRAMEWORKS):
+            if isinstance(row.stored(framework), str):
+                pattern = pattern_of(row, framework, "HW", 3)
+                sizes = {letter: size for size, letter in enumerate(pattern.letters, 2)} | dict(pattern.filled)
+                shape = [int(np.prod([sizes[letter] for letter in axis], dtype=int)) for axis in pattern.axes]
+                array = np.arange(1, np.prod(shape) + 1).reshape(shape)
+                known = solve(pattern, pattern, shape, sizes)
+                np.testing.assert_array_equal(apply(steps(pattern, pattern), array, known), array)
 
 
 def test_gate_orders() -> None:

@@ -23,10 +23,11 @@ def framework_files(tmp_path_factory: pytest.TempPathFactory) -> Files:
 
 
 def once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None], seconds: float = 900) -> Path:
-    """The folder that ``make`` filled, shared by every worker of this session."""
+    """The folder that ``make`` filled, shared by every worker of this session, or by all with one ``CNNLENS_ONCE``."""
     base = factory.getbasetemp()
     # With pytest-xdist each worker has a folder of its own below the session's.
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / f"once-{name}"
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    folder = Path(os.environ.get("CNNLENS_ONCE", shared)) / f"once-{name}"
     done, failed = folder.with_suffix(".done"), folder.with_suffix(".failed")
     try:
         folder.mkdir()

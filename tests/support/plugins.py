@@ -80,6 +80,13 @@ class Traces:
     def files(self) -> list[str]:
         return sorted(str(path.relative_to(self.folder)) for path in self.folder.rglob("*"))
 
+    def assert_alone(self, seconds: float = 5.0) -> None:
+        """One process is left, and what was killed beside it is gone as soon as the system gets to it."""
+        end = time.monotonic() + seconds
+        while len(self.processes()) > 1 and time.monotonic() < end:
+            time.sleep(0.02)
+        assert len(self.processes()) == 1
+
     def assert_none(self, seconds: float = 5.0) -> None:
         """Nothing is left, or at least not for long."""
         end = time.monotonic() + seconds

@@ -25,6 +25,7 @@ _BINADES = 7  # a sum on 16 lanes in 4 blocks has 1/64 of the whole in each
 _MOST = 12  # binades in which results are told apart; the sums of smaller ones are taken to be rounded at worst
 _CHANCE = 12**-0.5  # the deviation of rounding to a step
 _MARGIN = 2.0
+_WALKS = 16
 
 
 def rounded_alike(reduce: Callable[[Array], Any], x: Array, y: Array) -> Array | float:
@@ -39,15 +40,20 @@ def rounded_alike(reduce: Callable[[Array], Any], x: Array, y: Array) -> Array |
     """
     if not x.size or not y.size:
         return 0.0
-    signs = np.random.default_rng(5).integers(0, 2, x.shape, np.int8) * 2.0 - 1.0
+    generator = np.random.default_rng(5)
+
+    def walk() -> Array:
+        signs = generator.integers(0, 2, x.shape, np.int8) * 2.0 - 1.0
+        return np.square(np.asarray(reduce(signs)))
+
     total = np.abs(np.asarray(reduce(np.ones_like(x))))
-    steps_of_walk: Array = np.square(np.asarray(reduce(signs))) / np.maximum(np.square(total), 1e-300)
-    terms = max(1 / max(float(steps_of_walk.mean()), 1e-300), x.size / y.size)
+    # How many terms a result has is what a walk through them says, of one result by itself no more than by chance.
+    walks = np.mean([walk() for _ in range(max(_WALKS // y.size, 1))], axis=0) / np.maximum(np.square(total), 1e-300)
+    terms = max(1 / max(float(walks.mean()), 1e-300), x.size / y.size)
     if terms < MANY:
         return 0.0
     factor = terms / np.maximum(total, 1e-300)  # from a result to the sum of its terms
-    sums = np.asarray(reduce(np.abs(x))) * factor
-    sums[~np.isfinite(sums)] = 0
+    sums = np.nan_to_num(reduce(np.abs(x)) * factor, nan=0.0, posinf=0.0)
     binade = np.frexp(sums)[1]
     worst = np.ldexp(terms, binade - 25) / factor  # every term off by half a step
     found = np.where(sums > 0, worst, 0.0)

@@ -198,5 +198,7 @@ class Tally:
     def clean(self, floor: float) -> bool:
         """Tell whether layer, channels and worst output are rounding."""
         worst = -np.log2(self.worst) if self.worst else np.inf
-        least = floor - 2.2 / max(float(self.count.sum()), 1.0) ** 0.5  # a few outputs may have bad luck together
+        # A few sums of many terms may have bad luck together; of few terms, 20 bits have room for that.
+        walk = 25.0 - 0.5 * np.log2(max(self.terms, 2) / 2)
+        least = min(floor, walk - 2.2 / max(float(self.count.sum()), 1.0) ** 0.5)
         return bool(self.bits >= least and worst >= floor - 4.5 and not self.faulty(floor).any())

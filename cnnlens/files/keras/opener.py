@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from cnnlens.errors import FileRefusedError
 from cnnlens.files.arrays import StoredArray
@@ -112,14 +112,17 @@ def _open_parts(
 
 def _check_layers(path: Path, config: Any, stored: int) -> None:
     """Refuse a config with far more layers than a file of so many bytes has, models in models and wrappers included."""
-    count, pending = 0, [config]
+    count = 0
+    pending: list[Any] = [config]
     while pending:
         value = pending.pop()
-        for key, below in value.items() if isinstance(value, dict) else [("", one) for one in value]:
-            if isinstance(below, (dict, list)):
-                pending.append(below)
-                if isinstance(below, list) and key in ("layers", "config", "cells"):
-                    count += len(below)
+        if isinstance(value, dict):
+            entry = cast("dict[str, Any]", value)
+            pending += entry.values()
+            lists = [entry[key] for key in ("layers", "config", "cells") if isinstance(entry.get(key), list)]
+            count += sum(map(len, lists))
+        elif isinstance(value, list):
+            pending += cast("list[Any]", value)
     check_items(path, count, "layers in its config", stored)
 
 

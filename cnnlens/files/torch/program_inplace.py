@@ -52,7 +52,8 @@ _DECOMPOSED = "export the model again, with .run_decompositions({})"
 
 def plain_form(node: Node) -> Node:
     """Give the operator that computes what ``node`` does and changes no operand; refused where torch has none."""
-    _, name, overload = (*node.target.split("."), "default")[:3]
+    name, _, overload = node.target.partition(".")[2].partition(".")
+    overload = overload or "default"
     if not node.in_place:
         writes = overload.endswith("out") and "out" in node.arguments
         return (
