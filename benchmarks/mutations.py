@@ -109,6 +109,18 @@ EQUIVALENT: Sequence[Equivalent] = (
         "every linear operation says whether it has a bias; the default is for the type checker",
     ),
     Equivalent(
+        "cnnlens/layout/crossing.py",
+        "return tuple(int(number) for number in place[0]), view",
+        "-1",
+        "one element is marked, so that one place is found: the first is the last",
+    ),
+    Equivalent(
+        "cnnlens/checking/faults/kernels.py",
+        "seen = {long, *(tuple(j if a == i else i if a == j else a for a in long) for i, j in swaps)}",
+        "j",
+        "the exchange of two spatial axes is then tried twice, and the name that _taps gave it first stands",
+    ),
+    Equivalent(
         "cnnlens/checking/faults/recurrent.py",
         'yield Hypothesis(said, _weights(change, "recurrent_kernel"), narrow=False)',
         "True",
