@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from cnnlens.checking.evidence import Block
 from cnnlens.checking.finding import Verdict
 from cnnlens.checking.noise.condition import selects
+from cnnlens.checking.noise.threads import one_blas_thread
 from cnnlens.checking.verdict import Audit, audit_blocks
 from cnnlens.errors import UnsupportedLayerError
 from cnnlens.network.graph import Call, Ref, map_refs
@@ -67,7 +68,8 @@ def audit_recording(
     def audited(call: Call) -> Audit:
         return _audit(network, call, recording, inputs, strict, frozenset())
 
-    with ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as pool:
+    # The limit stands for all of them, and is set by one thread: OpenBLAS may not hear a second one that lifts it.
+    with one_blas_thread(), ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as pool:
         try:
             for one in pool.map(audited, calls):
                 found.append(one)

@@ -92,8 +92,8 @@ class Traces:
         end = time.monotonic() + seconds
         while (self.processes() or self.files()) and time.monotonic() < end:
             time.sleep(0.02)
-        assert self.processes() == []
-        assert self.files() == []
+        left = self.processes(), self.files()
+        assert left == ([], []), left
 
 
 @pytest.fixture
