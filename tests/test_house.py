@@ -18,7 +18,7 @@ MAY_IMPORT = {
     "sample text",
     "conversion": "backend checking differing errors files janitor kinds layout network opening output reference text",
     "differing": "checking errors inputs kinds layout network opening reference text",
-    "checking": "backend errors inputs kinds network opening output recording reference text",
+    "checking": "backend errors inputs janitor kinds network opening output recording reference text",
     "recording": "backend errors inputs janitor layout network opening text",
     "testing": "backend errors files janitor layout network",
     "backend": "errors files janitor layout network reference text",

@@ -7,7 +7,6 @@ inherit every error before them and decide nothing.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
@@ -24,6 +23,7 @@ from cnnlens.checking.verdict import Audit
 from cnnlens.errors import CnnlensError, in_one_line
 from cnnlens.inputs.drawn import default_inputs
 from cnnlens.inputs.stream import CanonicalStream, without_graph
+from cnnlens.janitor import temporary_folder
 from cnnlens.network.network import Network
 from cnnlens.opening.live import backend_of
 from cnnlens.output import silent
@@ -145,8 +145,8 @@ def check_network(
     runs: dict[str, Run] = {}
     audits: dict[str, dict[str, Audit]] = {}
     kept: dict[str, Any] = {}
-    with tempfile.TemporaryDirectory(prefix="cnnlens-check-") as folder:
-        start = _Starter(network, live, inputs, Path(folder), repeat, sample, options)
+    with temporary_folder() as folder:
+        start = _Starter(network, live, inputs, folder, repeat, sample, options)
         with ThreadPoolExecutor(max(len(backends), 1)) as pool:
             pending: dict[Future[Any], str] = {
                 pool.submit(start, backend, label): label for backend, label in zip(backends, labels, strict=False)

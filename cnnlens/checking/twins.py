@@ -9,11 +9,9 @@ nothing, for a swapped square kernel has the right one.
 from __future__ import annotations
 
 import math
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,6 +28,7 @@ from cnnlens.checking.result import Check
 from cnnlens.errors import CnnlensError, UnsupportedLayerError, in_one_line
 from cnnlens.inputs.drawn import default_inputs
 from cnnlens.inputs.stream import CanonicalStream, open_inputs
+from cnnlens.janitor import temporary_folder
 from cnnlens.network.graph import fits, shown_shape, without_graph
 from cnnlens.network.network import Network
 from cnnlens.opening.live import backend_of
@@ -166,7 +165,7 @@ def check_twin_networks(
     if len(networks[0].outputs) != len(networks[1].outputs):
         counts = " and ".join(str(len(one.outputs)) for one in networks)
         raise CnnlensError(f"the models have {counts} outputs, so they are not one model; cnnlens diff says more")
-    with tempfile.TemporaryDirectory(prefix="cnnlens-twins-") as folder, ThreadPoolExecutor(5) as pool:
+    with temporary_folder() as folder, ThreadPoolExecutor(5) as pool:
 
         def made(side: int, spec: str) -> Recording:
             live = lives[side] if runs_here(lives[side], spec) else None
@@ -176,7 +175,7 @@ def check_twin_networks(
                 options,
                 backend=spec,
                 live=live,
-                out=Path(folder) / f"{side}-{specs[side].index(spec)}.zarr",
+                out=folder / f"{side}-{specs[side].index(spec)}.zarr",
                 durable=False,
             )
             (progress or silent)(f"{spec}: ran")
