@@ -22,7 +22,7 @@ def run() -> NoReturn:
         _listen(pressed)
         from cnnlens.cli.main import main
 
-        code = main()
+        code = main(interrupted=pressed)
     except BaseException as error:
         if not pressed and not isinstance(error, KeyboardInterrupt):
             raise  # argparse's end too

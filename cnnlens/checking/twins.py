@@ -91,6 +91,11 @@ class Twins:
         return same and all(one.agree for one in self.checks)
 
     @property
+    def exact(self) -> bool:
+        """Tell whether every output is the same in float64 with the weights as they are, rounded as they may be."""
+        return all(one.apart is not None and one.apart <= LIMIT for one in self.outputs)
+
+    @property
     def could_check(self) -> bool:
         """Tell whether both models ran and could be audited, and float64 could compare them."""
         return not self.reason and all(one.could_check for one in self.checks)

@@ -35,8 +35,12 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {harmless(message)}; see '{self.prog} --help'\n")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; the exit code is 0, 1 for a negative result, 2 for an error that the message explains."""
+def main(arguments: Sequence[str] | None = None, interrupted: Sequence[int] = ()) -> int:
+    """Run one command; the exit code is 0, 1 for a negative result, 2 for an error that the message explains.
+
+    Args:
+        interrupted: Holds something once Ctrl-C was pressed: what C code makes of that is no error to tell.
+    """
     try:
         with in_one_line():
             parser = _parser()
@@ -46,6 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 return 0
             return int(options.command(options) or 0)
     except CnnlensError as error:
+        if interrupted:
+            raise KeyboardInterrupt from None
         tell(f"cnnlens: {error}")
         return 2
     except BrokenPipeError:

@@ -355,7 +355,7 @@ def _proved(
             objections.append(str(error))
             continue
         sound = found.could_check and found.checks[0].agree
-        if not sound or not (_same(found) or _rounding_alone(network, made, inputs)):
+        if not sound or not (found.exact or _rounding_alone(network, made, inputs)):
             raise CnnlensError(f"{shown}: nothing was written, for the result does not agree: {why_not(found)}")
         if found.checks[1].agree:
             return found, [f"{one}; {backend} proved it instead" for one in objections]
@@ -363,12 +363,6 @@ def _proved(
     raise CnnlensError(
         f"{shown}: nothing was written, for no backend here runs the result right: {'; '.join(objections)}"
     )
-
-
-def _same(found: Twins) -> bool:
-    from cnnlens.checking.twins import LIMIT
-
-    return all(one.apart is not None and one.apart <= LIMIT for one in found.outputs)
 
 
 def _rounding_alone(network: Network, made: _Made, inputs: Any) -> bool:

@@ -73,7 +73,7 @@ class Ending:
         import signal
         signal.raise_signal(signal.SIGINT)  # raised here, KeyboardInterrupt is printed and forgotten
 import cnnlens.cli.main
-def main():
+def main(interrupted):
     import time
     ending = Ending()
     del ending
