@@ -87,9 +87,27 @@ def narrower(evidence: Evidence) -> Format | None:
         elif _median(trial) > _median(evidence.left) + 1:
             evidence.base, evidence.left = arithmetic, trial
     for half in halves:
-        if like_noise(evidence.left, half.level - 1.5):
+        # Steps that no trial knows may leave more than it does; still, roundings are near, and up as often as down.
+        if like_noise(evidence.left, half.level - 1.5) and _rounds_to(evidence, half):
             return half
     return None
+
+
+def _rounds_to(evidence: Evidence, half: Format) -> bool:
+    """Whether most outputs are within two steps of the format from the reference, and none of the channels is off by a
+    factor: an output that is far away, or that all rounding would have had to favour, is no rounding however wide the
+    scale of noise is."""
+    slope, sure = evidence.left.slopes
+    if ((np.abs(slope) > 2.0 ** -(half.mantissa + 3)) & (sure > 12)).any():
+        return False
+    near = total = 0
+    for _, part in evidence.blocks.parts():
+        exact = predict(part).low
+        output = np.asarray(part.output, np.float64)
+        used = np.isfinite(exact) & ((exact != 0) | (output != 0))
+        near += int((np.abs(output - exact)[used] <= np.abs(exact)[used] * 2.0 ** (1 - half.mantissa)).sum())
+        total += int(used.sum())
+    return 2 * near > total
 
 
 def _explained(arithmetic: Arithmetic, trial: Tally, plain: Tally, floor: float) -> bool:

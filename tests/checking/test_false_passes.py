@@ -396,3 +396,18 @@ def test_formats_round_as_exact_fractions_do(name: str, rounding: Any) -> None:
             for sign in (1, -1):
                 found = to_format(np.array([sign * float(exact)]), wanted, rounding)[0]
                 assert found == sign * float(low + (step if up else 0)), (place, eighths)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.5, 1.0])
+def test_a_constant_is_no_narrow_mean(value: float) -> None:
+    """It is one of bfloat16's numbers, and far within what equal terms may lose; no trial of bfloat16 gives it."""
+    layer = Audited("GlobalAveragePooling2D", (2, 112, 112, 3))
+    layer.inputs = [np.full((2, 112, 112, 3), 0.7, np.float32)]
+    assert layer.check(np.full((2, 3), value, np.float32), strict=False).verdict.fault
+
+
+def test_a_rescaling_by_another_number_is_no_narrow_arithmetic() -> None:
+    """x / 256 in the place of x / 255 has nine bits and is one of bfloat16's numbers."""
+    layer = Audited("Rescaling", (2, 9, 8, 3), scale=1 / 255, offset=0.0)
+    layer.inputs = [np.random.default_rng(1).integers(0, 256, (2, 9, 8, 3)).astype(np.float32)]
+    assert layer.check(layer.x / np.float32(256), strict=False).verdict.fault
