@@ -23,7 +23,7 @@ import torch
 
 from cnnlens.errors import CnnlensError
 from cnnlens.files.torch.program import Program
-from cnnlens.files.torch.program_archive import read_export
+from cnnlens.files.torch.program_archive import read_graph
 from cnnlens.files.torch.program_inplace import straightened
 from cnnlens.files.torch.program_network import torch_network
 from cnnlens.network.network import Network
@@ -280,8 +280,7 @@ def _read(module: torch.nn.Module, program: torch.export.ExportedProgram) -> Pro
         ) from error
     finally:
         program.state_dict.update(kept)
-    parsed, _, _ = read_export(Path(type(module).__name__), memoryview(buffer.getvalue()))
-    return parsed
+    return read_graph(Path(type(module).__name__), memoryview(buffer.getvalue()))
 
 
 def _weightless(tensor: torch.Tensor) -> torch.Tensor:

@@ -495,3 +495,11 @@ def test_a_recurrent_layer_is_audited_though_its_first_state_is_not_recorded(kin
     found = cnnlens.check(tmp_path / "m.pt2", backends=["pytorch"])
     row = next(row for row in found.rows if row.name == "memory")
     assert [audit.verdict for audit in row.audits.values()] == ["float32"]
+
+
+def test_a_live_module_is_as_large_as_it_is() -> None:
+    """Its arrays are left out of what is written to be read: they are not what a file shows by repeating little."""
+    with torch.device("meta"):
+        made = torch.nn.Linear(9_000, 9_000, bias=False)  # 309 MiB
+    module = made.to_empty(device="cpu").eval()
+    assert cnnlens.open(module, example=torch.zeros(2, 9_000)).parameters == 81_000_000

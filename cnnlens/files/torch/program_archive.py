@@ -29,7 +29,7 @@ from cnnlens.files.torch.storages import check_arrays
 from cnnlens.network.network import Network
 from cnnlens.text import printable
 
-__all__ = ["ExportSource", "open_export", "read_export"]
+__all__ = ["ExportSource", "open_export", "read_export", "read_graph"]
 
 _EXPORT_AGAIN = "save it again with a newer torch (torch.export.load and torch.export.save; 2.13 was tried)"
 _OLD = ("serialized_exported_program.json", "serialized_state_dict.pt", "serialized_state_dict.json")
@@ -84,16 +84,8 @@ def read_export(
     path: Path, data: memoryview, members: Mapping[str, Member] | None = None
 ) -> tuple[Program, dict[str, StoredArray], list[str]]:
     """Read the program in a ``.pt2`` archive, its arrays by name, and remarks; see ``open_export``."""
-    if members is None:
-        members = open_archive(path, data)
-    root = _root(members)
-    if root is None:
-        if any(name.rpartition("/")[2] in _OLD for name in members):
-            raise FileRefusedError(path, "", "an export of torch 2.7 or older", _EXPORT_AGAIN)
-        raise FileRefusedError(path, "", "no archive of torch.export", "save the model with torch.export.save")
-    name = _model_name(path, root, members)
-    place = f"{root}models/{name}.json"
-    program = read_program(path, place, jsontext.decode(path, place, bytes(_limited(path, members[place]).data)))
+    members = open_archive(path, data) if members is None else members
+    program, root, name = _program(path, members)
     legacy = f"{root}data/weights/{name}.pt"
     if legacy in members:
         raise FileRefusedError(
@@ -111,6 +103,23 @@ def read_export(
         if wanted not in arrays and not notes:
             notes.append(f"the file has no array '{printable(wanted, 80)}', which its graph uses")
     return program, arrays, notes
+
+
+def read_graph(path: Path, data: memoryview) -> Program:
+    """Read the program alone of what a live module was just written as, whose arrays are those of the module."""
+    return _program(path, open_archive(path, data))[0]
+
+
+def _program(path: Path, members: Mapping[str, Member]) -> tuple[Program, str, str]:
+    root = _root(members)
+    if root is None:
+        if any(name.rpartition("/")[2] in _OLD for name in members):
+            raise FileRefusedError(path, "", "an export of torch 2.7 or older", _EXPORT_AGAIN)
+        raise FileRefusedError(path, "", "no archive of torch.export", "save the model with torch.export.save")
+    name = _model_name(path, root, members)
+    place = f"{root}models/{name}.json"
+    program = read_program(path, place, jsontext.decode(path, place, bytes(_limited(path, members[place]).data)))
+    return program, root, name
 
 
 def _root(names: Mapping[str, Any]) -> str | None:
