@@ -6,7 +6,7 @@ block.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, cast
 
@@ -81,7 +81,7 @@ class Evidence:
     case: Case
     tally: Tally
     floor: float
-    proved: Sequence[str] = ()
+    proved: Collection[str] = ()
     base: Arithmetic = EXACT
     left: Tally = field(init=False)
     doubt: Arithmetic | None = None

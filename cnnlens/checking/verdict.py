@@ -8,7 +8,7 @@ remains is a fault, and ``cnnlens.checking.faults.explanation`` is asked which.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -96,7 +96,7 @@ def audit_blocks(
     weights: Mapping[str, NDArray[Any]],
     blocks: Callable[[], Iterable[Block]],
     strict: bool = True,
-    proved: Iterable[Verdict] = (),
+    proved: Collection[Verdict] = (),
 ) -> Audit:
     """Audit one call as ``audit`` does, its inputs some at a time.
 
@@ -110,7 +110,7 @@ def audit_blocks(
         first = next(iter(blocks()))
         several = len(first.output) if isinstance(first.output, (list, tuple)) else 0
         audits = [
-            _output(call, weights, Blocks(call, weights, blocks, index), strict, [one.value for one in proved])
+            _output(call, weights, Blocks(call, weights, blocks, index), strict, proved)
             for index in (range(several) if several else [None])
         ]
         return max(audits, key=lambda one: (one.verdict.rank, -one.channel_bits))
@@ -124,7 +124,9 @@ def audit_blocks(
 # --- one output ------------------------------------------------------------------------------------------------------
 
 
-def _output(call: Call, weights: Mapping[str, Array], recorded: Blocks, strict: bool, proved: Sequence[str]) -> Audit:
+def _output(
+    call: Call, weights: Mapping[str, Array], recorded: Blocks, strict: bool, proved: Collection[Verdict]
+) -> Audit:
     weighed = nonfinite_weights(call.layer, weights)
     found = Audit(call.name, call.layer.kind, Verdict.EXACT, float("inf"), None, float("inf"), explanation=weighed,
                   cause=Cause.STORED if weighed else None)  # fmt: skip
@@ -157,9 +159,7 @@ def _output(call: Call, weights: Mapping[str, Array], recorded: Blocks, strict: 
         tally.add(part, prediction, first)
     if odd and stray is None:
         found = _nonfinite(found, odd, total)
-    if exact and stray is None:
-        return found
-    if found.verdict is Verdict.NOT_AUDITED:
+    if (exact and stray is None) or found.verdict is Verdict.NOT_AUDITED:
         return found
     return _judged(Evidence(recorded, case, tally, floor_of(case), proved), found, stray, strict)
 

@@ -138,27 +138,31 @@ class Tally:
         """Find channels with fewer bits than rounding leaves: ``spread`` below the floor, more if outputs are few."""
         if not self.count.size:
             return np.zeros(0, np.bool_)
-        allowance = spread + 2.2 / np.sqrt(np.maximum(self.count, 1))
-        return self.channel_bits < floor - allowance
+        return self.channel_bits < floor - self._allowance(spread)
+
+    def _allowance(self, spread: float) -> Array:
+        return spread + 2.2 / np.sqrt(np.maximum(self.count, 1))
 
     def alone(self) -> Array:
         """Find columns of a matrix product whose errors are many times those of all others: the columns are computed
         alike, so that a thousand of them say how large the rounding of one is, better than any floor."""
+        return (self.count > 0) & (self.channel_bits < self._alone_below)
+
+    @property
+    def _alone_below(self) -> Array:
+        """The bits below which a column stands alone; none where channels are no columns, or too few."""
         used = self.count > 0
         if not self.alike or used.sum() < _COLUMNS:
-            return np.zeros(self.count.shape, np.bool_)
+            return np.full(self.count.shape, -np.inf)
         middle = min(float(np.median(self.channel_bits[used])), 24.0)
-        return used & (self.channel_bits < middle - 3.0 - 1.4 / np.sqrt(np.maximum(self.count, 1)))
+        return middle - 3.0 - 1.4 / np.sqrt(np.maximum(self.count, 1))
 
     def seen(self, floor: float) -> float:
         """Compute what factor less one on the outputs of one channel would have been found, whichever channel it is."""
         used = (self.count > 0) & (self.size > 0)
         if not used.any():
             return float("nan")
-        least = np.full(self.count.shape, floor - 1) - 2.2 / np.sqrt(np.maximum(self.count, 1))
-        if self.alike and used.sum() >= _COLUMNS:
-            middle = min(float(np.median(self.channel_bits[used])), 24.0)
-            least = np.maximum(least, middle - 3.0 - 1.4 / np.sqrt(np.maximum(self.count, 1)))
+        least = np.maximum(floor - self._allowance(1.0), self._alone_below)
         return float((_OVER * 2.0 ** -least[used] / self._size[used]).max())
 
     def systematic(self, least: float) -> Array:
