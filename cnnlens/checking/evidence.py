@@ -74,7 +74,8 @@ class Evidence:
     """An output that is not bit-equal, and what is known of it.
 
     ``case`` is a first block, ``tally`` the errors of all; ``base`` and ``left`` are the arithmetic that most of it is
-    explained by, and the errors under that; ``doubt`` is the arithmetic that would explain too few outputs.
+    explained by, and the errors under that; ``doubt`` is the arithmetic that would explain too few outputs. ``seen``
+    is what factor less one on the outputs of any channel would have been found, under the arithmetic that was.
     """
 
     blocks: Blocks
@@ -85,6 +86,8 @@ class Evidence:
     base: Arithmetic = EXACT
     left: Tally = field(init=False)
     doubt: Arithmetic | None = None
+    seen: float = field(init=False)
 
     def __post_init__(self) -> None:
         self.left = self.tally
+        self.seen = self.tally.seen(self.floor)

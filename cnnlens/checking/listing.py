@@ -130,23 +130,34 @@ def as_table(check: Check) -> str:
 
 def _sees(check: Check, runs: Sequence[Run]) -> list[str]:
     """What an audit of these inputs can see: how small a fault of one channel may be, in the layer that shows least."""
-    rounded = [
-        (audit.sees, row.name)
-        for row in check.rows
-        for run in runs
-        if (audit := row.audits.get(run.label)) is not None
-        and audit.verdict is Verdict.FLOAT32
-        and math.isfinite(audit.sees)
-    ]
-    if not rounded:
-        return []
-    sees, name = max(rounded)
-    digit = 10.0 ** math.floor(math.log10(sees))
-    factor = math.ceil(sees / digit) * digit
-    return [
-        f"one channel's outputs off by a factor of 1 ± {factor:.1g} would have been found in every layer rounded to "
-        f"float32 (least in '{printable(name, 40)}')"
-    ]
+    found: dict[Verdict, tuple[float, str]] = {}
+    lost: dict[str, None] = {}
+    for row in check.rows:
+        for audit in [row.audits[run.label] for run in runs if run.label in row.audits]:
+            if audit.verdict.fault or math.isnan(audit.sees):
+                continue
+            if math.isinf(audit.sees):
+                lost[f"'{printable(row.name, 40)}'"] = None
+            else:
+                found[audit.verdict] = max(found.get(audit.verdict, (0.0, "")), (audit.sees, row.name))
+    lines: list[str] = []
+    if found:
+        each = [
+            f"{_upwards(sees)} in layers rounded to {verdict} (least in '{printable(name, 40)}')"
+            for verdict, (sees, name) in found.items()
+        ]
+        lines.append(f"one channel's outputs off by a factor would have been found from 1 ± {', 1 ± '.join(each)}")
+    if lost:
+        names, more = list(lost)[:4], len(lost) - 4
+        listed = f"{', '.join(names)}{f' and {more} more' if more > 0 else ''}"
+        lines.append(f"no factor would have been found where a channel is less than rounding may be: {listed}")
+    return lines
+
+
+def _upwards(value: float) -> str:
+    """One digit, rounded up."""
+    digit = 10.0 ** math.floor(math.log10(value))
+    return f"{math.ceil(value / digit) * digit:.1g}"
 
 
 def _cell(audit: Audit | None) -> str:

@@ -14,7 +14,7 @@ from cnnlens.checking.noise.case import arrays_of
 from cnnlens.checking.noise.formats import BFLOAT16, FLOAT16, Format, fits, to_format
 from cnnlens.checking.noise.nonfinite import strays
 from cnnlens.checking.noise.prediction import predict, selected, spread_of
-from cnnlens.checking.noise.tally import Tally, bits
+from cnnlens.checking.noise.tally import WORST, Tally, bits
 
 __all__ = ["all_rounded", "has_bits", "like_noise", "narrower", "overflow", "small"]
 
@@ -24,6 +24,8 @@ _JUMP = 3.0  # bits that rounding the operands must gain to count as a proof
 # Bits that a trial must gain over all outputs together: a fault would be explained as well with a chance of 2^-24,
 # times the dozen arithmetics that are tried. Where another layer of the run was proved to be in it, 2^-6 will do.
 _PROOF, _PROOF_AGAIN = 24.0, 6.0
+_STEPS = 2.0  # of the format's last bit, from what a trial allows: there is always a next number
+_FEW_STEPS = 12.0  # in units of the noise's scale: what steps that no trial knows may add up to in one output
 _BAND_BITS = 15.0  # how near a trial with a band of results is to what it predicts
 _BELOW = 2.0  # bits below what a format has that chance may leave a layer computed in it
 
@@ -69,36 +71,51 @@ def all_rounded(evidence: Evidence, wanted: Format) -> bool:
 
 
 def narrower(evidence: Evidence) -> Format | None:
-    """Find the narrower arithmetic that explains the errors, or else the one under which most channels fit best."""
+    """Find the narrower arithmetic that explains the errors, or else the one under which most channels fit best.
+
+    ``evidence.seen`` is then what factor on one channel's outputs the arithmetic does not explain.
+    """
     tally, parts = evidence.tally, evidence.blocks.parts
     spread = spread_of(next(parts())[1])
     halves = [half for half in (BFLOAT16, FLOAT16) if all(fits(part.output, half) for _, part in parts())]
     for arithmetic in candidates(halves):
-        trial = Tally(tally.terms)
+        trial = Tally(tally.terms, step=arithmetic.step)
         for number, (first, part) in enumerate(parts()):
             trial.add(part, predict(part, arithmetic, None if number else spread), first)
             if not number and trial.bits < tally.bits + _JUMP and _median(trial) <= _median(evidence.left) + 1:
                 break  # a first part that is no nearer needs no second
-        if _explained(arithmetic, trial, tally, evidence.floor):
+        least = _least(arithmetic, evidence.floor)
+        if trial.bits >= tally.bits + _JUMP and _explained(arithmetic, trial, least):
             if _proof(arithmetic, trial, tally) >= (_PROOF_AGAIN if arithmetic.name in evidence.proved else _PROOF):
                 evidence.base, evidence.left = arithmetic, trial
+                evidence.seen = trial.seen(least, arithmetic.step)
+                if arithmetic.step:  # what no trial explains has still to be told from steps that none knows
+                    evidence.seen = max(evidence.seen, _rounded_seen(tally, arithmetic.format))
                 return arithmetic.format
             evidence.doubt = evidence.doubt or arithmetic
         elif _median(trial) > _median(evidence.left) + 1:
             evidence.base, evidence.left = arithmetic, trial
     for half in halves:
         # Steps that no trial knows may leave more than it does; still, roundings are near, and up as often as down.
-        if like_noise(evidence.left, half.level - 1.5) and _rounds_to(evidence, half):
+        least = half.level - 1.5
+        if like_noise(evidence.left, least) and _rounds_to(evidence, half):
+            evidence.seen = _rounded_seen(evidence.left, half)
             return half
     return None
 
 
+def _rounded_seen(tally: Tally, half: Format) -> float:
+    """What factor less one makes ``narrower`` refuse a format that results were stored in, whatever the steps."""
+    return min(tally.seen(half.level - 1.5), tally.seen_leaning(2.0**-half.mantissa / 8))
+
+
 def _rounds_to(evidence: Evidence, half: Format) -> bool:
-    """Whether most outputs are within two steps of the format from the reference, and none of the channels is off by a
-    factor: an output that is far away, or that all rounding would have had to favour, is no rounding however wide the
-    scale of noise is."""
-    slope, sure = evidence.left.slopes
-    if ((np.abs(slope) > 2.0 ** -(half.mantissa + 3)) & (sure > 12)).any():
+    """Whether most outputs are within two steps of the format from the reference, none is many steps away, and no
+    channel and no input is off by a factor: what is far away, or what all rounding would have had to favour, is no
+    rounding however wide the scale of noise is."""
+    left, step = evidence.left, 2.0**-half.mantissa
+    # Of one input a single rounding, such as that of a norm's deviation, may be all of a factor.
+    if left.inputs_off(half.level - 1.5, step) or left.leans(step / 8) or left.worst > _FEW_STEPS * step:
         return False
     near = total = 0
     for _, part in evidence.blocks.parts():
@@ -110,13 +127,21 @@ def _rounds_to(evidence: Evidence, half: Format) -> bool:
     return 2 * near > total
 
 
-def _explained(arithmetic: Arithmetic, trial: Tally, plain: Tally, floor: float) -> bool:
-    """Whether float32 noise is all that is left, in every channel, and much less than before."""
-    if trial.bits < plain.bits + _JUMP:
+def _least(arithmetic: Arithmetic, floor: float) -> float:
+    """The bits that an arithmetic leaves where it was the one."""
+    return arithmetic.format.level + 4 if arithmetic.stored else max(floor - _TENSOR_CORE, 14.5)
+
+
+def _explained(arithmetic: Arithmetic, trial: Tally, least: float) -> bool:
+    """Whether float32 noise is all that is left: in every channel, in every input, in the worst output."""
+    if trial.bits < least or trial.below(least).any() or trial.inputs_off(least):
         return False
-    least = arithmetic.format.level + 4 if arithmetic.stored else max(floor - _TENSOR_CORE, 14.5)
-    apart = trial.outliers(least if arithmetic.stored else 17.5)
-    return trial.bits >= least and not trial.below(least).any() and not apart.any()
+    if arithmetic.stored:
+        return not trial.outliers(least).any() and (not arithmetic.step or trial.steps <= _STEPS)
+    # Tensor cores cut towards zero: of n terms of one sign n / 2^26 of the sum.
+    lost = 2.0**-17 + trial.terms * 2.0**-26
+    near = trial.worst <= 2.0 ** (WORST - least)
+    return near and not trial.outliers(17.5).any() and not trial.leans(lost)
 
 
 def _proof(arithmetic: Arithmetic, trial: Tally, plain: Tally) -> float:

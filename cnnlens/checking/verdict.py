@@ -21,8 +21,8 @@ from cnnlens.checking.narrower import all_rounded, has_bits, like_noise, narrowe
 from cnnlens.checking.noise.case import HUGE, wide
 from cnnlens.checking.noise.condition import rounds_once, selects
 from cnnlens.checking.noise.formats import BFLOAT16, FLOAT16, Format
-from cnnlens.checking.noise.nonfinite import channels, nonfinite_weights, strays
-from cnnlens.checking.noise.prediction import floor_of, overflows, predict, selected, terms_of
+from cnnlens.checking.noise.nonfinite import NEARLY, channels, nonfinite_weights, strays
+from cnnlens.checking.noise.prediction import excused, floor_of, predict, selected, terms_of
 from cnnlens.checking.noise.tally import Tally
 from cnnlens.checking.noise.threads import one_blas_thread
 from cnnlens.errors import CnnlensError, UnsupportedLayerError
@@ -153,9 +153,8 @@ def _output(
             return replace(found, cause=Cause.SHAPE, explanation=f"the output's shape is {shapes}")
         with np.errstate(all="ignore"):
             exact = exact and np.array_equal(prediction.low.astype(np.float32), part.output, equal_nan=True)
-        excused = overflows(prediction)
-        odd += int((excused | ~np.isfinite(part.output)).sum())
-        stray = stray or strays(part, prediction.low, first, excused)
+        odd += int(((prediction.scale >= NEARLY) | ~np.isfinite(part.output)).sum())
+        stray = stray or strays(part, prediction.low, first, excused(part, prediction))
         tally.add(part, prediction, first)
     if odd and stray is None:
         found = _nonfinite(found, odd, total)
@@ -190,7 +189,7 @@ def _judged(evidence: Evidence, found: Audit, stray: tuple[str, tuple[int, ...]]
         channel_bits=channel_bits,
         worst_position=case.canonical(tally.position),
         worst_error=tally.error,
-        sees=tally.seen(evidence.floor) if not selects(case.operation) else float("nan"),
+        sees=evidence.seen if not selects(case.operation) else float("nan"),
     )
     if stray is not None:
         text, position = stray
@@ -218,7 +217,7 @@ def _narrow(evidence: Evidence, found: Audit, wanted: Format, strict: bool) -> A
         least = 2.0**wanted.lowest
         text = f"computed in {wanted.name}, which keeps few digits of numbers below {least:.2g}, or none"
         return replace(found, verdict=Verdict.WRONG, cause=Cause.UNDERFLOW, explanation=text)
-    found = replace(found, verdict=Verdict(wanted.name))
+    found = replace(found, verdict=Verdict(wanted.name), sees=evidence.seen)
     text = f"computed in {wanted.name}, where strict precision means float32"
     return replace(found, cause=Cause.PRECISION, explanation=text) if strict else found
 

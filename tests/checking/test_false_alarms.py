@@ -102,6 +102,130 @@ def test_a_group_norm_of_a_constant_group(tmp_path: Path) -> None:
         assert result.agree, (offset, str(result))
 
 
+# -- products that are equal -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("kind", "shape", "config"), [
+    ("Dense", (3, 1024), {"units": 7, "use_bias": False}),
+    ("Conv2D", (2, 6, 5, 512), {"filters": 4, "kernel_size": 1, "use_bias": False}),
+    ("DepthwiseConv2D", (2, 56, 57, 3), {"kernel_size": 56, "use_bias": False}),
+])  # fmt: skip
+def test_sums_of_equal_products_are_rounding(kind: str, shape: tuple[int, ...], config: dict[str, Any]) -> None:
+    """A kernel of one number over a map of another: every product is the same, and a running sum drifts."""
+    layer = Audited(kind, shape, **config)
+    name = next(iter(layer.weights))
+    layer.weights[name] = np.full_like(layer.weights[name], 0.03)
+    layer.inputs = [np.full_like(layer.x, 0.7)]
+    terms = {"Dense": 1024, "Conv2D": 512, "DepthwiseConv2D": 56 * 56}[kind]
+    drifted = _running(np.full(terms, np.float32(0.03) * np.float32(0.7), np.float32))
+    output = np.full_like(layer.honest, drifted)
+    found = layer.check(output)
+    assert found.verdict == "float32", found
+    assert layer.check(output * np.float32(1.01)).verdict.fault
+
+
+@pytest.mark.framework
+@pytest.mark.parametrize("which", ["attention", "product", "norm", "root mean square"])
+def test_what_looks_at_one_value_many_times(which: str) -> None:
+    torch = pytest.importorskip("torch")
+    functional = torch.nn.functional
+    share = torch.full((5, 700), 1 / 700)
+
+    class Looks(torch.nn.Module):
+        def forward(self, x: Any) -> Any:
+            if which == "attention":
+                return functional.scaled_dot_product_attention(x, x, x)
+            if which == "product":
+                return torch.matmul(share, x)
+            if which == "norm":
+                return torch.linalg.vector_norm(x, dim=(1, 2)), functional.normalize(x, dim=1)
+            return functional.rms_norm(x, x.shape[1:])
+
+    sizes = (2, 700, 16) if which in ("attention", "product") else (2, 200, 300)
+    tokens = np.random.default_rng(0).normal(size=(2, 1, sizes[2])) if len(sizes) == 3 and sizes[1] == 700 else 0.3
+    x = np.broadcast_to(tokens, sizes).astype(np.float32)
+    result = cnnlens.check(Looks().eval(), x, example=torch.zeros(sizes))
+    assert result.could_check
+    assert result.agree, str(result)
+
+
+# -- numbers that float32 has, and not what is made of them on the way -----------------------------------------------
+
+
+@pytest.mark.parametrize(("kind", "shape", "size", "config"), [
+    ("GlobalAveragePooling2D", (2, 40, 41, 3), 1e36, {}),
+    ("LayerNormalization", (2, 5, 4096), 2e18, {}),
+    ("RMSNormalization", (2, 5, 4096), 2e18, {}),
+    ("GroupNormalization", (2, 40, 41, 6), 1e18, {"groups": 2}),
+    ("Activation", (2, 60), 1e24, {"activation": "squareplus"}),
+    ("Dense", (2, 60), 1e24, {"units": 7, "activation": "squareplus"}),
+])  # fmt: skip
+def test_what_overflows_on_the_way_may_be_infinite(
+    kind: str, shape: tuple[int, ...], size: float, config: dict[str, Any]
+) -> None:
+    layer = Audited(kind, shape, positive=True, **config)
+    layer.inputs[0][1] *= np.float32(size)
+    output = layer.honest.copy()
+    output[1] = np.inf
+    found = layer.check(output)
+    assert found.verdict in ("exact", "float32"), found
+    assert "NaN or infinite" in found.explanation
+    output[0, 1] = np.inf
+    assert layer.check(output).verdict == "wrong"
+
+
+def test_a_product_of_three_may_be_lost_on_the_way() -> None:
+    layer = Audited("Multiply", [(2, 7)] * 3)
+    large, small = np.float32(1e30), np.float32(1e-30)
+    layer.inputs = [np.array([[large], [small]], np.float32) * layer.x] * 2 + [1 / layer.x]
+    layer.inputs[2] *= np.array([[small], [large]], np.float32)
+    exact = np.prod(np.array(layer.inputs, np.float64), axis=0)
+    lost = layer.honest
+    assert np.isinf(lost[0]).all()
+    assert not lost[1].any()
+    assert layer.check(lost).verdict == "not audited"
+    assert layer.check(exact.astype(np.float32)).verdict in ("exact", "not audited")
+
+
+def test_a_gate_of_terms_beyond_float32() -> None:
+    """3e38 - 3e38 is infinite in one order and 0 in another, so that a sigmoid of it may be 0, a half or 1."""
+    layer = Audited("Dense", (2, 6), units=4, use_bias=False, activation="sigmoid")
+    layer.inputs[0][1] = 3e38
+    layer.weights["kernel"] = np.array([2, 2, 2, -2, -2, -2], np.float32)[:, None] * np.ones((1, 4), np.float32)
+    output = layer.honest.copy()
+    for odd in (0.5, 1.0, 0.0, np.nan):
+        output[1] = odd
+        assert not layer.check(output).verdict.fault
+    output[0, 1] = 0.123
+    assert layer.check(output).verdict.fault
+
+
+def test_a_masked_logarithm_of_a_softmax() -> None:
+    layer = Audited("Activation", (5, 30), activation="log_softmax")
+    layer.inputs[0][:, 7] = -np.inf
+    honest = layer.honest
+    assert np.isneginf(honest[:, 7]).all()
+    assert not layer.check(honest).verdict.fault
+    wrong = honest.copy()
+    wrong[:, 3] *= np.float32(1.0001)
+    assert layer.check(wrong).verdict.fault
+
+
+@pytest.mark.framework
+def test_a_nan_in_what_is_resized() -> None:
+    """JAX multiplies whole rows and columns with weights that are mostly 0, and 0 times NaN is NaN."""
+    image = [None, 8, 6, 5]
+    entries = [
+        {"module": "keras.layers", "class_name": "InputLayer", "config": {"batch_shape": image, "name": "image"}},
+        _layer("Resizing", "resize", height=11, width=13, interpolation="bilinear", data_format="channels_last"),
+    ]
+    x = np.random.default_rng(0).normal(size=(3, 5, 8, 6)).astype(np.float32)
+    x[1, 2, 3, 4] = np.nan
+    result = cnnlens.check(_network(entries), x, backends=KERAS, allow_nonfinite=True)
+    assert result.could_check
+    assert result.agree, str(result)
+
+
 # -- tails -----------------------------------------------------------------------------------------------------------
 
 

@@ -53,6 +53,11 @@ class Arithmetic:
     def name(self) -> str:
         return self.format.name
 
+    @property
+    def step(self) -> float:
+        """Give the last bit of the results, beside one; 0 where they are float32's."""
+        return 2.0**-self.format.mantissa if self.stored and not self.wide else 0.0
+
     def operand(self, x: Array) -> Array:
         """Round ``x`` as a product sees it."""
         return to_format(x, self.format, self.rounding) if self.operands else x

@@ -19,7 +19,7 @@ from cnnlens.reference.bare.ops import BareOperation, KerasTwoOperation
 from cnnlens.reference.operation import Operation
 from cnnlens.reference.wrappers import Container, TimeDistributed
 
-__all__ = ["HUGE", "Array", "Case", "Picked", "arrays_of", "map_arrays", "wide"]
+__all__ = ["HUGE", "Array", "Case", "Picked", "arrays_of", "map_arrays", "narrow", "wide"]
 
 Array = NDArray[Any]
 
@@ -52,6 +52,11 @@ def arrays_of(structure: Any) -> list[Array]:
 def wide(x: Array) -> Array:
     """Widen floating arrays to float64; others stay as they are."""
     return x.astype(np.float64, copy=False) if x.dtype.kind == "f" else x
+
+
+def narrow(x: Array) -> Array:
+    """Narrow floating arrays to float32; others stay as they are."""
+    return x.astype(np.float32, copy=False) if x.dtype.kind == "f" else x
 
 
 class Picked(Operation):

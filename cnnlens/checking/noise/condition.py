@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnlens.checking.noise.case import Picked, arrays_of, map_arrays
-from cnnlens.checking.noise.formulas import ANYTHING, NORMS, fast_variance, flushed_squares, positions, without_square
+from cnnlens.checking.noise.formulas import NORMS, fast_variance, over_squares, positions, root_of_squares
 from cnnlens.checking.noise.propagation import inner_loss, propagate
 from cnnlens.checking.noise.recurrence import step_by_step
-from cnnlens.checking.noise.summation import rounded_alike
+from cnnlens.checking.noise.summation import products_alike, rounded_alike
 from cnnlens.kinds import ACTIVATIONS, Rounding, kind_of
 from cnnlens.reference.arithmetic.interpolation import Interpolation
 from cnnlens.reference.aten.operations import AtenOperation
@@ -90,7 +90,7 @@ def scale_of(
     if bilinear(operation):
         squares: Any = map_arrays((dict(weights), tuple(args), dict(kwargs)), np.square)
         squared = operation(squares[0], *squares[1], **squares[2])
-        return np.sqrt(np.abs(squared) + np.square(y))
+        return np.sqrt(np.abs(squared) + np.square(y) + np.square(_alike(operation, weights, args, kwargs, y)))
     recurrent = operation.inner if isinstance(operation, Picked) else operation
     if isinstance(recurrent, Recurrent | Bidirectional):
         return step_by_step(operation, recurrent, weights, args, kwargs, y)
@@ -107,24 +107,55 @@ def scale_of(
 
         total += np.square(rounded_alike(reduce, cast("Array", first), y))
     if isinstance(operation, LayerNormalization | GroupNormalization):
-        total += np.square(fast_variance(operation, weights, cast("Array", first)))
-    if isinstance(operation, NORMS):
-        total[without_square(operation, cast("Array", first))] = ANYTHING**2
+        total += np.square(fast_variance(operation, weights, cast("Array", first), y))
+    if isinstance(operation, AtenOperation) and operation.kind == "InstanceNorm":
+        operands = operation.operands(weights, args)
+        total += np.square(fast_variance(operation, operands, operands["x"], y))
+    if isinstance(operation, NORMS) or kind == "Normalize":
+        total += np.square(over_squares(operation, cast("Array", first), y))
     if isinstance(operation, Resizing | UpSampling) or kind == "Resize":
         total += positions(cast("Array", first), y, 2 if getattr(operation, "channels_first", False) else 1)
     if isinstance(operation, Interpolation):
         total += positions(cast("Array", first), y, 2, operation.rank)
-    if operation.kind in _ROOTS:
-        total += np.square(flushed_squares(cast("Array", first), y))
+    if kind in _ROOTS:
+        total += np.square(root_of_squares(operation, cast("Array", first), y))
+    if kind == "ScaledDotProductAttention":
+        total += np.square(_equal_values(operation, weights, args, y))
     if isinstance(operation, ModelOperation):
         total *= len(operation.network.calls)
-    if isinstance(operation, AtenOperation):
-        total += np.square(operation.lost(weights, args))
     if kind is not None and len(args) == 1 and isinstance(args[0], np.ndarray):
         loss = inner_loss(kind_of(kind).activation, cast("Array", args[0]))
         if loss is not None and loss.shape == y.shape:
             total += np.square(loss)
     return np.sqrt(total)
+
+
+def _alike(
+    operation: Operation, weights: Mapping[str, Array], args: Sequence[Any], kwargs: Mapping[str, Any], y: Array
+) -> Array | float:
+    """What equal products lose, where there are two operands."""
+    operands = arrays_of((tuple(args), dict(weights), dict(kwargs)))
+    if len(operands) != 2:
+        return 0.0
+
+    def product(*pair: Array) -> Array:
+        places = iter(pair)
+        found: Any = map_arrays((tuple(args), dict(weights), dict(kwargs)), lambda _: next(places))
+        return np.asarray(operation(found[1], *found[0], **found[2]))
+
+    return products_alike(product, operands[0], operands[1], y)
+
+
+def _equal_values(operation: Operation, weights: Mapping[str, Array], args: Sequence[Any], y: Array) -> Array | float:
+    """What attention loses where it looks at the same value many times (the tokens of an empty picture)."""
+    query, key, value = (cast("Array", x) for x in args[:3])
+    if value.ndim < 2 or np.ptp(value, axis=-2).min(initial=np.inf) > 0:
+        return 0.0
+    places = np.broadcast_to(np.eye(value.shape[-2]), (*value.shape[:-1], value.shape[-2]))
+    shares = np.asarray(operation(weights, query, key, places, *args[3:]))
+    if shares.shape[:-2] != value.shape[:-2]:  # heads that share their values
+        value = np.repeat(value, shares.shape[-3] // value.shape[-3], axis=-3)
+    return products_alike(np.matmul, shares, value, y)
 
 
 def _batch_normalization(operation: BatchNormalization, weights: Mapping[str, Array], x: Array, y: Array) -> Array:

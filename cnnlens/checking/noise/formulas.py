@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cnnlens.checking.noise.nonfinite import ANYTHING, NEARLY
 from cnnlens.checking.noise.summation import rounded_alike
 from cnnlens.reference.keras.normalization import (
     GroupNormalization,
@@ -16,33 +17,40 @@ from cnnlens.reference.keras.normalization import (
     RMSNormalization,
     UnitNormalization,
 )
-from cnnlens.reference.operation import normalise_axis
+from cnnlens.reference.operation import Operation, normalise_axis
 
-__all__ = ["ANYTHING", "NORMS", "fast_variance", "flushed_squares", "positions", "without_square"]
+__all__ = ["NORMS", "fast_variance", "over_squares", "positions", "root_of_squares"]
 
 Array = NDArray[Any]
 
-_STEP = 2.0**-24
-_Norm = LayerNormalization | GroupNormalization | RMSNormalization | UnitNormalization
 NORMS = (LayerNormalization, GroupNormalization, RMSNormalization, UnitNormalization)
-_NO_SQUARE = 2.0**126
-#: A scale so large that any number is within it.
-ANYTHING = 1e100
+# Of a variance, what must be left beside what a fast formula may lose of it: a result of less is a guess.
+_KEPT = 0.6
 
 
-def _groups(operation: _Norm, x: Array) -> tuple[Array, tuple[int, ...]]:
+def _groups(operation: Operation, x: Array) -> tuple[Array, tuple[int, ...]]:
     """The operand, cut into groups where a layer has such, and the axes that one norm is over."""
-    if not isinstance(operation, GroupNormalization):
+    if isinstance(operation, LayerNormalization | RMSNormalization | UnitNormalization):
         return x, tuple(normalise_axis(each, x.ndim) for each in operation.axes)
+    if operation.kind == "Normalize":
+        axis = operation.config.get("axis", -1)
+        return x, tuple(normalise_axis(each, x.ndim) for each in (axis if isinstance(axis, list | tuple) else [axis]))
+    if not isinstance(operation, GroupNormalization):
+        return x, (0, *range(2, x.ndim))  # PyTorch's instance norm: each example is a channel of one
     axis = normalise_axis(operation.axis, x.ndim)
     groups = x.shape[axis] if operation.groups == -1 else operation.groups
     grouped = x.reshape(*x.shape[:axis], groups, -1, *x.shape[axis + 1 :])
     return grouped, tuple(place for place in range(1, grouped.ndim) if place != axis)
 
 
-def fast_variance(operation: LayerNormalization | GroupNormalization, weights: Mapping[str, Array], x: Array) -> Array:
+def fast_variance(operation: Operation, weights: Mapping[str, Array], x: Array, y: Array) -> Array:
     """Compute what the usual formulas lose beside a large mean, as it shows in the output: the variance as
-    ``mean(x^2) - mean(x)^2`` (JAX computes it so), and the result as ``x * inv + (beta - mean * inv)``."""
+    ``mean(x^2) - mean(x)^2`` (JAX computes it so), and the result as ``x * inv + (beta - mean * inv)``.
+
+    Args:
+        operation: A layer or a group norm, or PyTorch's instance norm.
+        weights: Its vectors as ``gamma`` and ``beta``; ``x``: its operand; ``y``: what it gives.
+    """
     grouped, axes = _groups(operation, x)
 
     def mean_of(values: Array) -> Array:
@@ -54,38 +62,66 @@ def fast_variance(operation: LayerNormalization | GroupNormalization, weights: M
 
     mean, variance, square = mean_of(grouped), grouped.var(axis=axes, keepdims=True), np.square(grouped)
     alike = rounded_alike(mean_of, grouped, mean)
-    of_variance = np.square(mean) + 2 * np.abs(mean) * alike + rounded_alike(mean_of, square, mean_of(square))
+    # Of the two large numbers themselves the formula loses four units at most, a quarter of what a scale stands for.
+    of_variance = np.square(mean) / 4 + 2 * np.abs(mean) * alike + rounded_alike(mean_of, square, mean_of(square))
     # What is lost of the variance may be most of it, or more than there is: the root of that is NaN.
-    total = variance + operation.epsilon
-    least = total - 4 * _STEP * of_variance
-    nothing = spread_out(least <= total * 2.0**-8)
-    least = np.maximum(least, total * 2.0**-8)
-    silent = {name: np.zeros_like(array) if name == "beta" else array for name, array in weights.items()}
-    lost = spread_out(of_variance / np.sqrt(total * least)) * operation(silent, x)
+    total = variance + (operation.config["epsilon"] if operation.kind == "InstanceNorm" else operation.epsilon)  # type: ignore[attr-defined]
+    least = total - 2.0**-20 * of_variance
+    nothing = spread_out(least <= total * _KEPT)
+    least = np.maximum(least, total * _KEPT)
+    gamma, beta = (_beside(operation, weights, role, x) for role in ("gamma", "beta"))
+    lost = spread_out(of_variance / np.sqrt(total * least)) * (y - beta)
     # Keras computes x * inv + (beta - mean * inv): where the mean is large beside the deviation, both products are
     # large, and their roundings stay when they cancel.
-    scaled = axes if isinstance(operation, LayerNormalization) else (normalise_axis(operation.axis, x.ndim),)
-    gamma = weights.get("gamma", np.ones(()))
-    sizes = [x.shape[place] if place in scaled else 1 for place in range(x.ndim)]
-    factor = gamma.reshape(sizes) if gamma.size == math.prod(sizes) else np.abs(gamma).max(initial=1.0)
-    offset = factor * spread_out((np.abs(mean) + alike) / np.sqrt(least))
+    offset = gamma * spread_out((np.abs(mean) + alike) / np.sqrt(least))
     return np.where(nothing, ANYTHING, np.sqrt(np.square(lost) + np.square(offset)))
 
 
-def without_square(operation: _Norm, x: Array) -> Array:
-    """Find outputs whose norm is over a number that float32 has no square of: it is infinite, and what is divided by
-    that is anything."""
+def _beside(operation: Operation, weights: Mapping[str, Array], role: str, x: Array) -> Array:
+    """A vector of a norm as it stands beside its operand."""
+    if isinstance(operation, LayerNormalization):
+        scaled = [normalise_axis(each, x.ndim) for each in operation.axes]
+    else:
+        scaled = [normalise_axis(getattr(operation, "axis", 1), x.ndim)]
+    vector = weights.get(role, np.full((), float(role == "gamma")))
+    sizes = [x.shape[place] if place in scaled else 1 for place in range(x.ndim)]
+    return vector.reshape(sizes) if vector.size == math.prod(sizes) else vector
+
+
+def over_squares(operation: Operation, x: Array, y: Array) -> Array:
+    """Compute what a norm loses that divides by a sum of squares: if they are equal they round alike, and if float32
+    has not their sum, what is divided by that is anything."""
     grouped, axes = _groups(operation, x)
-    lost = np.square(grouped).max(axis=axes, keepdims=True, initial=0.0) >= _NO_SQUARE
-    return np.broadcast_to(lost, grouped.shape).reshape(x.shape)
+
+    def sum_of(values: Array) -> Array:
+        return values.sum(axis=axes, keepdims=True)
+
+    squares = np.square(grouped)
+    sums = sum_of(squares)
+    alike: Array | float = 0.0
+    if not isinstance(operation, LayerNormalization | GroupNormalization):  # a variance has had its own
+        alike = rounded_alike(sum_of, squares, sums) / np.maximum(2 * sums, 1e-300)
+    relative, lost = (
+        np.broadcast_to(each, grouped.shape).reshape(x.shape) for each in (np.asarray(alike), sums >= NEARLY)
+    )
+    return np.where(lost, ANYTHING, relative * np.abs(y))
 
 
-def flushed_squares(x: Array, y: Array) -> Array:
-    """Compute what a root ``y`` of a sum of squares loses where squares are below float32's normal numbers: some of
-    their digits, or all of them where they are flushed to zero."""
-    lost = max(x.size // max(y.size, 1), 1) * 2.0**-126
+def root_of_squares(operation: Operation, x: Array, y: Array) -> Array:
+    """Compute what a root ``y`` of a sum of squares, or of their mean, loses: squares below float32's normal numbers
+    have some of their digits or none, those beyond its last number are infinite, and equal ones round alike."""
+    terms = max(x.size // max(y.size, 1), 1)
+    lost = terms * 2.0**-126
     with np.errstate(all="ignore"):
-        return np.minimum(lost / np.abs(y), math.sqrt(lost)) * 2.0**20
+        found = np.minimum(lost / np.abs(y), math.sqrt(lost)) * 2.0**20
+        if operation.kind == "Norm" and operation.config.get("ord") in (None, 2):
+
+            def sum_of(values: Array) -> Array:
+                above, below = (np.asarray(operation({}, np.sqrt(np.maximum(one, 0)))) for one in (values, -values))
+                return np.square(above) - np.square(below)
+
+            found += rounded_alike(sum_of, np.square(x), np.square(y)) / np.maximum(2 * np.abs(y), 1e-150)
+        return np.where(np.square(y) * terms >= NEARLY, ANYTHING, found)
 
 
 def positions(x: Array, y: Array, first: int, count: int = 2) -> Array:
@@ -100,7 +136,8 @@ def positions(x: Array, y: Array, first: int, count: int = 2) -> Array:
     for axis in axes:
         if x.shape[axis] < 2:
             continue
-        steps = np.abs(np.diff(x, axis=axis))
+        # Beside what is no number the others still have their slopes.
+        steps = np.nan_to_num(np.abs(np.diff(x, axis=axis)), copy=False, nan=0.0, posinf=0.0)
         slope = np.maximum(
             np.take(steps, [0, *range(steps.shape[axis])], axis), np.take(steps, [*range(steps.shape[axis]), -1], axis)
         )

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnlens.checking.noise.arithmetic import EXACT, Arithmetic
+from cnnlens.checking.noise.summation import products_alike
 from cnnlens.reference import build
 from cnnlens.reference.keras.convolution import (
     Convolution,
@@ -174,6 +175,11 @@ def _stage(
         silent = without_bias({name: np.square(array) for name, array in exact.items()})
         spread += operation.linear(silent, np.square(inherited))
     spread += np.square(z)
+    kernel = next((name for name in exact if name != "bias"), None)
+    if kernel is not None and len(exact) <= 2:
+        silent = without_bias(exact)
+        alike = products_alike(lambda one, two: operation.linear({**silent, kernel: one}, two), exact[kernel], x, z)
+        spread += np.square(alike)
     return Product(z, np.sqrt(spread, out=spread), bias)
 
 

@@ -16,9 +16,14 @@ from cnnlens.network.graph import Layer
 from cnnlens.reference.arithmetic.interpolation import Interpolation
 from cnnlens.reference.keras.resizing import Resizing, UpSampling
 
-__all__ = ["nonfinite_weights", "strays"]
+__all__ = ["ANYTHING", "NEARLY", "nonfinite_weights", "smeared", "strays"]
 
 Array = NDArray[Any]
+
+#: A scale so large that any number is within it.
+ANYTHING = 1e100
+#: Terms of this size may overflow on the way: in a sum of them, or in a Winograd transform, which adds up to nine.
+NEARLY = 2.0**124
 
 
 def _kind(x: Array) -> Array:
@@ -36,7 +41,7 @@ def strays(
 
     Args:
         expected: The reference's output in float64; what overflows float32 counts as infinite.
-        excused: Where an honest output may be infinite or NaN whatever the reference has (``overflows``).
+        excused: Where an honest output may be infinite or NaN whatever the reference has (``prediction.excused``).
     """
     output = np.asarray(case.output)
     with np.errstate(all="ignore"):
@@ -48,8 +53,6 @@ def strays(
     if not all(np.isfinite(x).all() for x in arrays_of((case.args, dict(case.kwargs))) if x.dtype.kind == "f"):
         # Whether an infinity that came in leaves as one or as NaN hangs on the order of sums, and on terms times 0.
         wrong &= (have == 0) | (want == 0)
-        if isinstance(case.operation, Resizing | UpSampling | Interpolation):
-            wrong &= have == 0  # JAX multiplies whole rows with weights that are mostly 0
     if excused is not None:
         wrong &= ~(excused & (have > 0))
     if not wrong.any():
@@ -67,6 +70,17 @@ def strays(
         text = f"{_NAMES[had]} in output {where}, which the backend makes"
     count = int(wrong.sum())
     return f"{text} ({count:,} output{'s' * (count != 1)})", (index[0] + first, *index[1:]) if index else index
+
+
+def smeared(case: Case) -> Array | bool:
+    """Find outputs that may be NaN because of another place's: JAX resizes by multiplying whole rows and columns of an
+    example's channel with weights that are mostly 0."""
+    if not isinstance(case.operation, Resizing | UpSampling | Interpolation):
+        return False
+    x = np.asarray(case.args[0])
+    axis = case.channel(x)
+    spatial = tuple(place for place in range(1, x.ndim) if place != axis)
+    return False if np.isfinite(x).all() else ~np.isfinite(x).all(axis=spatial, keepdims=True)
 
 
 def channels(numbers: Any, limit: int = 6) -> str:

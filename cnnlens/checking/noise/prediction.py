@@ -12,9 +12,10 @@ from typing import cast
 import numpy as np
 
 from cnnlens.checking.noise.arithmetic import EXACT, Arithmetic
-from cnnlens.checking.noise.case import Array, Case, arrays_of, map_arrays, wide
+from cnnlens.checking.noise.case import Array, Case, arrays_of, map_arrays, narrow, wide
 from cnnlens.checking.noise.condition import scale_of
 from cnnlens.checking.noise.linear import fan_in, product, winograd
+from cnnlens.checking.noise.nonfinite import ANYTHING, NEARLY, smeared
 from cnnlens.checking.noise.propagation import inner_loss, propagate
 from cnnlens.reference.operation import LinearOperation
 
@@ -22,8 +23,8 @@ __all__ = [
     "FLOOR",
     "Prediction",
     "errors",
+    "excused",
     "floor_of",
-    "overflows",
     "predict",
     "ratios",
     "selected",
@@ -33,10 +34,10 @@ __all__ = [
 
 # Sums of squares below this times 2^20 are lost where float32 flushes its subnormal numbers to zero.
 _TINY = 2.0**-126
+_LARGE = 2.0**40  # numbers below have squares and cubes that float32 has too
+_PRODUCTS = ("Multiply", "Prod")  # of many operands: some of them may be lost though all together are not
 # What may have rounded to infinity in float32.
 _LAST = 3.4028234663852886e38 * (1 - 2.0**-16)
-# Terms of this size may overflow on the way: in a sum of them, or in a Winograd transform, which adds up to nine.
-_NEARLY = 2.0**124
 # What Winograd's algorithm may cost below the floor of a plain sum: F(4 x 4, 3 x 3) over 512 channels has 18.1 bits.
 _WINOGRAD = 1.75
 # For layers that are no matrix product: half the width of the band of float32 before a narrow result is rounded.
@@ -89,6 +90,10 @@ def _linear(case: Case, operation: LinearOperation, arithmetic: Arithmetic, spre
     if spread is not None:
         made = replace(made, spread=spread)
     y, scale = propagate(operation.activation, made.value, made.spread)
+    if operation.activation is not None and (lost := made.spread >= NEARLY).any():
+        if not operation.activation.elementwise:
+            lost = lost.any(axis=tuple(range(1, lost.ndim)), keepdims=True)
+        scale = np.where(lost, ANYTHING, scale)
     if arithmetic.stored is None:
         return Prediction(y, y, scale)
     activation = operation.activation
@@ -112,6 +117,7 @@ def _other(case: Case, arithmetic: Arithmetic) -> Prediction:
 
     y = np.asarray(case.operation(weights, *args, **kwargs), np.float64)
     scale = scale_of(case.operation, weights, args, kwargs, y)
+    np.copyto(scale, ANYTHING, where=_lost(case, y))
     if not arithmetic.operands:
         return Prediction(y, y, scale)
     args, kwargs = map_arrays(args, round_operand), map_arrays(kwargs, round_operand)
@@ -122,6 +128,18 @@ def _other(case: Case, arithmetic: Arithmetic) -> Prediction:
         return Prediction(y, y, scale)
     low, high = arithmetic.result(y - _BAND * scale), arithmetic.result(y + _BAND * scale)
     return Prediction(low, high, scale)
+
+
+def _lost(case: Case, y: Array) -> Array | bool:
+    """Where float32 loses a number on the way that it has in the end: a square, a product of three."""
+    inputs = [x for x in arrays_of((case.args, dict(case.kwargs))) if x.dtype.kind == "f" and x.size]
+    product = case.operation.kind in _PRODUCTS
+    if not inputs or not (product or max(float(np.abs(x).max()) for x in inputs) >= _LARGE):
+        return False
+    weights, args, kwargs = map_arrays((dict(case.weights), case.args, dict(case.kwargs)), narrow)
+    made = np.asarray(case.operation(weights, *args, **kwargs))
+    lost = ~np.isfinite(made) & np.isfinite(y)
+    return lost | ((made == 0) & (np.abs(y) >= _TINY)) if product else lost
 
 
 def errors(case: Case, prediction: Prediction) -> Array:
@@ -136,21 +154,22 @@ def errors(case: Case, prediction: Prediction) -> Array:
             error = np.asarray(np.maximum(output - high, 0) + np.minimum(output - low, 0))
         odd = ~(np.isfinite(error) & np.isfinite(low) & np.isfinite(high))
         if odd.any():
-            error[odd] = _odd(output[odd], low[odd], high[odd], overflows(prediction)[odd])
+            error[odd] = _odd(output[odd], low[odd], high[odd], excused(case, prediction)[odd])
     return error
 
 
-def overflows(prediction: Prediction) -> Array:
-    """Find outputs whose terms are as large as float32's last number: an honest sum of those may be infinite whatever
-    it comes to, or NaN, where infinities of both signs meet."""
-    return prediction.scale >= _NEARLY
+def excused(case: Case, prediction: Prediction) -> Array:
+    """Find outputs that may honestly be infinite or NaN whatever the reference has: those whose terms are as large as
+    float32's last number (an honest sum of those may be infinite whatever it comes to, or NaN, where infinities of
+    both signs meet), and those that a NaN elsewhere reaches."""
+    return (prediction.scale >= NEARLY) | smeared(case)
 
 
-def _odd(output: Array, low: Array, high: Array, overflowing: Array) -> Array:
+def _odd(output: Array, low: Array, high: Array, anything: Array) -> Array:
     """The errors where not all are finite. A sum at the end of a format's range may honestly be the last number or
     infinite: one bound is finite then. What is infinite on one side may be just above float32's range on the other."""
     none = ~np.isfinite(output)  # which kind of no number is the affair of ``strays``
-    same = none & ((~np.isfinite(low) & ~np.isfinite(high)) | overflowing)
+    same = none & ((~np.isfinite(low) & ~np.isfinite(high)) | anything)
     for sign in (1, -1):
         above = (sign * low > _LAST) & (sign * high > _LAST)
         same |= (sign * output == np.inf) & above
@@ -158,13 +177,13 @@ def _odd(output: Array, low: Array, high: Array, overflowing: Array) -> Array:
     return np.where(same, np.nan, np.where(inside, 0.0, np.inf))
 
 
-def ratios(error: Array, scale: Array, terms: int) -> Array:
-    """Divide errors by the noise's scale, at most 16; what float32 flushes to zero is no error."""
+def ratios(error: Array, scale: Array, terms: int, most: float = 16.0) -> Array:
+    """Divide errors by the noise's scale, ``most`` at most; what float32 flushes to zero is no error."""
     floor = _TINY * 2.0**22 * max(terms, 1) ** 0.5
     with np.errstate(all="ignore"):
         ratio = np.asarray(error / np.maximum(scale, floor))
-    ratio[np.isinf(error)] = 16.0
-    return np.clip(ratio, -16.0, 16.0, out=ratio)
+    ratio[np.isinf(error)] = most
+    return np.clip(ratio, -most, most, out=ratio)
 
 
 def terms_of(case: Case) -> int:

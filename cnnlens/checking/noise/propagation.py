@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cnnlens.checking.noise.nonfinite import ANYTHING
 from cnnlens.checking.noise.summation import rounded_alike
 from cnnlens.kinds import ACTIVATIONS
 from cnnlens.reference.arithmetic.functions import Activation
@@ -29,6 +30,7 @@ _FAR, _FAR_WEIGHT = 2.0**-5, 2.0**-2
 
 # Float32's smallest normal number in units of eps, where 2^-20 of a scale is what an error may be.
 _FLUSHED = 2.0**-106
+_SQUARE = 2.0**62  # what float32 can square
 
 # What a plain float32 formula loses besides the rounding of its argument and of its result, in units of eps, by name.
 _INNER_LOSS: dict[str, Callable[[Array], Array]] = {
@@ -49,8 +51,8 @@ _INNER_LOSS: dict[str, Callable[[Array], Array]] = {
     "softplus": lambda x: np.exp(-np.abs(x)),
     "sparse_plus": lambda x: np.where(np.abs(x) < 1, 0.5 * np.abs(x + 1), 0.0),
     "sparse_sigmoid": lambda x: np.where(np.abs(x) < 1.1, 0.5, 0.0),
-    # (x + sqrt(x^2 + b)) / 2 cancels for negative x.
-    "squareplus": lambda x: np.abs(x),
+    # (x + sqrt(x^2 + b)) / 2 cancels for negative x, and float32 has not every square.
+    "squareplus": lambda x: np.where(np.abs(x) < _SQUARE, np.abs(x), ANYTHING),
     "tanh_shrink": lambda x: np.abs(x),
 }
 
@@ -100,7 +102,8 @@ def _whole(activation: Activation, z: Array, spread: Array) -> tuple[Array, Arra
     if axis is not None:
         # dy_i = y_i (dz_i - sum_j y_j dz_j); the exponential's argument z - max is rounded too.
         top = z.max(axis=axis, keepdims=True)
-        own = np.square(spread) + np.square(z - top)
+        none = np.isneginf(z)  # masked: none of the sum, whatever noise there is
+        own = np.where(none, 0.0, np.square(spread) + np.square(z - top))
         share = y if activation.name == "softmax" else np.exp(y)
         terms = np.exp(z - top)
 
@@ -113,7 +116,7 @@ def _whole(activation: Activation, z: Array, spread: Array) -> tuple[Array, Arra
         moved = np.square(1 - share) * own + np.maximum(summed(parts) - parts, 0) + alike
         if activation.name == "softmax":
             return y, np.abs(y) * np.sqrt(moved + 1)
-        return y, np.sqrt(moved + np.square(y) + 1)
+        return y, np.sqrt(moved + np.where(none, 0.0, np.square(y)) + 1)
     generator = np.random.default_rng(0)
     total = np.square(y)
     draws = 8

@@ -15,7 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["MANY", "rounded_alike"]
+from cnnlens.checking.noise.nonfinite import ANYTHING, NEARLY
+
+__all__ = ["MANY", "products_alike", "rounded_alike"]
 
 Array = NDArray[Any]
 
@@ -26,6 +28,7 @@ _MOST = 12  # binades in which results are told apart; the sums of smaller ones 
 _CHANCE = 12**-0.5  # the deviation of rounding to a step
 _MARGIN = 2.0
 _WALKS = 16
+_VALUES = 4  # of an operand that has few
 
 
 def rounded_alike(reduce: Callable[[Array], Any], x: Array, y: Array) -> Array | float:
@@ -36,7 +39,8 @@ def rounded_alike(reduce: Callable[[Array], Any], x: Array, y: Array) -> Array |
         x: Its operand, float64; ``y``: what it gives.
 
     Returns:
-        The scale in units of eps, shaped like ``y``: 2^20 times the error; 0 where there are too few terms to matter.
+        The scale in units of eps, shaped like ``y``: 2^20 times the error; 0 where there are too few terms to matter,
+        ``ANYTHING`` where the sum is more than float32 has.
     """
     if not x.size or not y.size:
         return 0.0
@@ -50,10 +54,62 @@ def rounded_alike(reduce: Callable[[Array], Any], x: Array, y: Array) -> Array |
     # How many terms a result has is what a walk through them says, of one result by itself no more than by chance.
     walks = np.mean([walk() for _ in range(max(_WALKS // y.size, 1))], axis=0) / np.maximum(np.square(total), 1e-300)
     terms = max(1 / max(float(walks.mean()), 1e-300), x.size / y.size)
-    if terms < MANY:
-        return 0.0
     factor = terms / np.maximum(total, 1e-300)  # from a result to the sum of its terms
-    sums = np.nan_to_num(reduce(np.abs(x)) * factor, nan=0.0, posinf=0.0)
+    sums = np.asarray(reduce(np.abs(x)) * factor)
+    found = _lost(lambda step: reduce(_off(x, step)), sums, terms, factor) if terms >= MANY else 0.0
+    return np.where(sums >= NEARLY, ANYTHING, found) if (sums >= NEARLY).any() else found
+
+
+def products_alike(product: Callable[[Array, Array], Array], a: Array, b: Array, y: Array) -> Array | float:
+    """Compute the scale of noise that equal terms leave in sums of products.
+
+    Products can be equal in numbers only where an operand has few values; each of them is looked at by itself.
+
+    Args:
+        product: Bilinear in two operands, ``a`` and ``b``, float64; ``y``: what it gives.
+
+    Returns:
+        As ``rounded_alike`` does.
+    """
+    values = _few_values(a)
+    if values is None:
+        values, a, b, first = _few_values(b), b, a, product
+
+        def product(one: Array, other: Array) -> Array:
+            return first(other, one)
+
+    if values is None or not y.size:
+        return 0.0
+    terms = product((a != 0).astype(np.float64), (b != 0).astype(np.float64))
+    if terms.max(initial=0.0) < MANY:
+        return 0.0
+    marks = [(value, (a.astype(np.float32) == value).astype(np.float64)) for value in values if value]
+
+    def off(step: int) -> Array:
+        return sum((product(mark, _off(b * float(value), step)) for value, mark in marks), np.zeros_like(y))
+
+    return _lost(off, product(np.abs(a), np.abs(b)), np.maximum(terms, 1.0), 1.0)
+
+
+def _few_values(x: Array) -> Array | None:
+    """The values of an operand, as float32 tells them apart, if they are few."""
+    if x.dtype.kind != "f" or not x.size:
+        return None
+    for some in (x.reshape(-1)[:: max(x.size // 64, 1)], x):
+        found = np.unique(some.astype(np.float32))
+        if found.size > _VALUES or not np.isfinite(found).all():
+            return None
+    return found
+
+
+def _lost(off: Callable[[int], Any], sums: Array, terms: Any, factor: Any) -> Array | float:
+    """What sums lose on the grids that their parts stood on.
+
+    Args:
+        off: How far all terms of a result are off a grid with steps of ``2^step``, together.
+        sums: Of the sizes of ``terms`` terms each; ``factor``: from a result to the sum of its terms.
+    """
+    sums = np.nan_to_num(sums, nan=0.0, posinf=0.0)
     binade = np.frexp(sums)[1]
     worst = np.ldexp(terms, binade - 25) / factor  # every term off by half a step
     found = np.where(sums > 0, worst, 0.0)
@@ -61,7 +117,7 @@ def rounded_alike(reduce: Callable[[Array], Any], x: Array, y: Array) -> Array |
     if not used.size:
         return 0.0
     steps = range(int(used[0]) - _BINADES, int(used[-1]) + 1)
-    biases = {step: np.abs(np.asarray(reduce(_off(x, step - 24)))) for step in steps}
+    biases = {step: np.abs(np.asarray(off(step - 24))) for step in steps}
     for one in used:
         bias = np.max([biases[int(one) - below] for below in range(_BINADES)], axis=0)
         walk = np.ldexp(_CHANCE * terms**0.5, int(one) - 24) / factor  # the floor has room for what chance leaves

@@ -12,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnlens.checking.noise.case import Case
+from cnnlens.checking.noise.nonfinite import ANYTHING
 from cnnlens.checking.noise.prediction import Prediction, errors, ratios
 from cnnlens.reference.keras.dense import Dense
 
-__all__ = ["Tally", "bits"]
+__all__ = ["WORST", "Tally", "bits"]
 
 Array = NDArray[Any]
 
@@ -27,6 +28,10 @@ _VISIBLE = 2.0**-20.5
 # has the same rounding error, which grows with the root of the terms (seen: 2^-20.4 at 960 terms, one channel in 160).
 _VISIBLE_SUMS = 24.5
 
+_SURE = 12  # in units of its own uncertainty, what a factor must be to be no chance
+_SUMMED = 2.0**-12  # of the noise's scale, what is no step of a format's
+_MOVED = 10.0  # so many results a step away are seen
+WORST = 4.5  #: bits that the worst of many outputs may be below a floor: errors 16 times as large as the mean one
 _OVER = 1.1  # what noise may take from a fault at the limit
 _COLUMNS = 32  # so many columns say how large the rounding of one is
 
@@ -35,6 +40,24 @@ def bits(squares: Any, count: Any) -> Any:
     """Compute effective bits of a sum of squared ratios over ``count`` outputs; infinite where there is no error."""
     with np.errstate(all="ignore"):
         return -0.5 * np.log2(squares / np.maximum(count, 1))
+
+
+def _allowance(count: Array, spread: float) -> Array:
+    """The bits below a floor that chance may leave so many outputs: ``spread``, and more if they are few."""
+    return spread + 2.2 / np.sqrt(np.maximum(count, 1))
+
+
+def _slopes(count: Array, squares: Array, along: Array, size: Array) -> tuple[Array, Array]:
+    with np.errstate(all="ignore"):
+        slope = along / size
+        left = np.maximum(squares - slope * along, 1e-300)
+        sure = np.abs(slope) * np.sqrt(size * np.maximum(count - 1, 1) / left)
+    return np.nan_to_num(slope), np.where(count > 8, np.nan_to_num(sure, posinf=1e300), 0.0)
+
+
+def _seen(factors: Array) -> float:
+    most = float(factors.max(initial=0.0))
+    return most if most < 1 else float("inf")
 
 
 @dataclass
@@ -46,7 +69,9 @@ class Tally:
             (errors and outputs in units of the noise's scale); ``missed``: outputs that are a number on one side alone.
         worst: The largest ratio; ``position``: its index in the recorded (folded) output; ``error``: its error.
         alike: Whether channels are columns of one matrix product.
-        examples: Squared errors and outputs of each example of the batch, where examples are computed one by one.
+        examples: ``count, squares, along, size`` of each example of the batch, where examples are computed one by one.
+        step: The last bit of a number format beside one; ``steps`` is then the largest error in units of the output's
+            last bit, beside what sums lose.
     """
 
     terms: int
@@ -59,21 +84,22 @@ class Tally:
     error: float = 0.0
     position: tuple[int, ...] = ()
     alike: bool = False
-    examples: dict[int, tuple[float, float]] = field(default_factory=lambda: dict[int, tuple[float, float]]())
+    examples: dict[int, Array] = field(default_factory=lambda: dict[int, Array]())
+    step: float = 0.0
+    steps: float = 0.0
 
     def add(self, case: Case, prediction: Prediction, first: int = 0) -> None:
         """Add a part of the batch, whose first example is number ``first``."""
         error = errors(case, prediction)
         output = np.asarray(case.output, np.float64)
         ratio = ratios(error, prediction.scale, self.terms)
-        counted = ~np.isnan(ratio) & ((output != 0) | (prediction.low != 0) | (prediction.high != 0))
+        compared = ~np.isnan(ratio) & (prediction.scale < ANYTHING)
+        counted = compared & ((output != 0) | (prediction.low != 0) | (prediction.high != 0))
         ratio[~counted] = 0
         axis = case.channel(error)
         self.alike = isinstance(case.operation, Dense)
         others = tuple(place for place in range(error.ndim) if place != axis)
-        with np.errstate(all="ignore"):
-            relative = np.asarray(np.clip(np.where(counted, output / prediction.scale, 0.0), -1e6, 1e6))
-        relative[~np.isfinite(relative)] = 0
+        relative = np.where(counted & np.isfinite(output), ratios(output, prediction.scale, self.terms, 1e6), 0.0)
         letters = "abcdefgh"[: error.ndim]
         equation = f"{letters},{letters}->{letters[axis] if error.ndim else ''}"
         sums = (
@@ -92,10 +118,14 @@ class Tally:
         self.size += sums[3]
         self.missed += sums[4]
         if case.splits and ratio.ndim:
-            rows = ratio.reshape(ratio.shape[0], -1)
-            squares = np.einsum("ij,ij->i", rows, rows)
-            counts = counted.reshape(rows.shape).sum(axis=1)
-            self.examples.update(enumerate(zip(squares.tolist(), counts.tolist(), strict=True), first))
+            one, other = (each.reshape(ratio.shape[0], -1) for each in (ratio, relative))
+            products = [np.einsum("ij,ij->i", a, b) for a, b in ((one, one), (one, other), (other, other))]
+            counts = counted.reshape(one.shape).sum(axis=1, dtype=np.float64)
+            self.examples.update(enumerate(np.stack([counts, *products], axis=1), first))
+        if self.step:
+            with np.errstate(all="ignore"):
+                steps = np.abs(error) / (np.abs(output) * self.step + prediction.scale * _SUMMED)
+            self.steps = max(self.steps, float(np.where(counted, steps, 0.0).max(initial=0.0)))
         np.abs(ratio, out=ratio)
         place = int(ratio.argmax()) if ratio.size else 0
         if ratio.size and ratio.flat[place] > self.worst:
@@ -118,8 +148,8 @@ class Tally:
         ``steps`` examples."""
         sums: dict[int, Array] = {}
         for number, found in self.examples.items():
-            sums[number // steps] = sums.get(number // steps, 0) + np.array(found)
-        each = {number: float(bits(squares, count)) for number, (squares, count) in sums.items() if count}
+            sums[number // steps] = sums.get(number // steps, 0) + found
+        each = {number: float(bits(squares, count)) for number, (count, squares, _, _) in sums.items() if count}
         good = min((one for one in each.values() if one >= floor), default=floor)
         hit = [number for number, one in each.items() if one < floor]
         apart = all(each[number] < min(good, floor + 3) - 3 for number in hit)
@@ -128,20 +158,22 @@ class Tally:
     @property
     def slopes(self) -> tuple[Array, Array]:
         """Give each channel's systematic factor less one, and that in units of its own uncertainty."""
-        with np.errstate(all="ignore"):
-            slope = self.along / self.size
-            left = np.maximum(self.squares - slope * self.along, 1e-300)
-            sure = np.abs(slope) * np.sqrt(self.size * np.maximum(self.count - 1, 1) / left)
-        return np.nan_to_num(slope), np.where(self.count > 8, np.nan_to_num(sure, posinf=1e300), 0.0)
+        return _slopes(self.count, self.squares, self.along, self.size)
+
+    def inputs_off(self, floor: float, factor: float = np.inf) -> bool:
+        """Tell whether any example by itself has too few bits, or is off by more than ``factor`` as a whole."""
+        if not self.examples:
+            return False
+        count, squares, along, size = np.stack(list(self.examples.values())).T
+        slope, sure = _slopes(count, squares, along, size)
+        low = (count > 0) & (bits(squares, count) < floor - _allowance(count, 1.0))
+        return bool((low | ((np.abs(slope) > factor) & (sure > _SURE))).any())
 
     def below(self, floor: float, *, spread: float = 1.0) -> Array:
         """Find channels with fewer bits than rounding leaves: ``spread`` below the floor, more if outputs are few."""
         if not self.count.size:
             return np.zeros(0, np.bool_)
-        return self.channel_bits < floor - self._allowance(spread)
-
-    def _allowance(self, spread: float) -> Array:
-        return spread + 2.2 / np.sqrt(np.maximum(self.count, 1))
+        return self.channel_bits < floor - _allowance(self.count, spread)
 
     def alone(self) -> Array:
         """Find columns of a matrix product whose errors are many times those of all others: the columns are computed
@@ -157,18 +189,49 @@ class Tally:
         middle = min(float(np.median(self.channel_bits[used])), 24.0)
         return middle - 3.0 - 1.4 / np.sqrt(np.maximum(self.count, 1))
 
-    def seen(self, floor: float) -> float:
-        """Compute what factor less one on the outputs of one channel would have been found, whichever channel it is."""
-        used = (self.count > 0) & (self.size > 0)
+    def seen(self, floor: float, step: float = 0.0) -> float:
+        """Compute what factor less one on the outputs of one channel would have been found, whichever channel it is.
+
+        Args:
+            floor: The bits that a layer needs; ``step``: the last bit of the format that results are stored in, if the
+                errors are those beyond rounding to it.
+
+        Returns:
+            Infinite where a channel is lost in the noise, so that 0 would do as well; NaN where nothing is to be seen.
+        """
+        used = self.count > 0
         if not used.any():
             return float("nan")
-        least = np.maximum(floor - self._allowance(1.0), self._alone_below)
-        return float((_OVER * 2.0 ** -least[used] / self._size[used]).max())
+        least = np.maximum(floor - _allowance(self.count, 1.0), self._alone_below)
+        with np.errstate(all="ignore"):
+            found = _OVER * 2.0 ** -least[used] / self._size[used]
+        if step:
+            # A small factor moves some of the stored results, by a whole step: as many as it is parts of one.
+            some = np.maximum(2 * np.square(found) / step, _MOVED * step / self.count[used])
+            found = np.where(found < step, some, 2 * found)
+        return _seen(found)
 
     def systematic(self, least: float) -> Array:
         """Find channels off by a factor that is no chance and above ``least``."""
+        return self.leaning(least) & (np.abs(self.slopes[0]) * self._size > self._visible)
+
+    def seen_leaning(self, least: float) -> float:
+        """Compute what factor less one on one channel ``leaning`` would have found, whichever channel it is."""
+        used = self.count > 0
+        with np.errstate(all="ignore"):
+            chance = 2.0**-self.channel_bits / self._size / np.sqrt(np.maximum(self.count - 1, 1))
+        found = np.where(self.count > 8, _OVER * np.maximum(least, _SURE * chance), np.inf)
+        return _seen(found[used])
+
+    def leaning(self, least: float) -> Array:
+        """Find channels whose outputs are larger or smaller by a factor above ``least`` that is no chance."""
         slope, sure = self.slopes
-        return (np.abs(slope) > least) & (sure > 12) & (np.abs(slope) * self._size > self._visible)
+        return (np.abs(slope) > least) & (sure > _SURE)
+
+    def leans(self, least: float) -> bool:
+        """Tell whether a channel is ``leaning``, or the layer as a whole."""
+        slope, sure = _slopes(*(np.atleast_1d(one.sum()) for one in (self.count, self.squares, self.along, self.size)))
+        return bool(self.leaning(least).any() or ((np.abs(slope) > least) & (sure > _SURE)).any())
 
     @property
     def _visible(self) -> float:
@@ -205,4 +268,5 @@ class Tally:
         # A few sums of many terms may have bad luck together; of few terms, 20 bits have room for that.
         walk = 25.0 - 0.5 * np.log2(max(self.terms, 2) / 2)
         least = min(floor, walk - 2.2 / max(float(self.count.sum()), 1.0) ** 0.5)
-        return bool(self.bits >= least and worst >= floor - 4.5 and not self.faulty(floor).any())
+        right = self.bits >= least and worst >= floor - WORST and not self.faulty(floor).any()
+        return bool(right and not self.inputs_off(floor))

@@ -84,18 +84,11 @@ def _on_tensors(args: Arguments) -> Translation:
         result = result * found["weight"] if "weight" in found else result
         return result + found["bias"] if "bias" in found else result
 
-    def loss(settings: Any, x: Array, *vectors: Array) -> Array:
-        """Beside a large mean ``x * factor + (bias - mean * factor)`` rounds two large numbers that cancel."""
-        mean, variance = x.mean(axis=others, keepdims=True), x.var(axis=others, keepdims=True)
-        factor = 1 / np.sqrt(variance + epsilon)
-        if "weight" in names:
-            factor = factor * vectors[names.index("weight")].reshape(-1, *(1,) * (rank - 2))
-        return np.hypot(mean * factor, np.square(mean) / (variance + epsilon) * factor * (x - mean))
-
     operands = [args.main, *(args.get(name) for name in names)]
     if "running_mean" in names:
         return bare(args, "BatchNorm", call, same, operands, {"epsilon": epsilon})
-    return bare(args, "InstanceNorm", call, same, operands, {"epsilon": epsilon}, loss)
+    roles = ["x", *("gamma" if name == "weight" else "beta" for name in names)]
+    return bare(args, "InstanceNorm", call, same, operands, {"epsilon": epsilon}, roles)
 
 
 @aten("instance_norm")

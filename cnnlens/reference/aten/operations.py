@@ -37,8 +37,7 @@ class AtenOperation(BareOperation):
         rule: The function and the rule of its shape.
         template: The operands: markers, numbers, and lists of them.
         shapes: The shapes of the weights in the template.
-        loss: ``loss(settings, *operands)`` is what an honest formula loses besides the rounding of its operands, in
-            units of eps, at each output; None where that is nothing.
+        roles: What the operands are to the audit, where it asks for one; empty where it does not.
     """
 
     def __init__(
@@ -52,13 +51,13 @@ class AtenOperation(BareOperation):
         super().__init__(kind, config, (3,), rule)
         self.template = list(template)
         self.shapes = shapes
-        self.loss: Function | None = None
+        self.roles: Sequence[str] = ()
 
-    def lost(self, weights: Weights, args: Sequence[Any]) -> Any:
-        """Compute ``loss`` for a call's weights and tensors."""
-        if self.loss is None:
-            return 0.0
-        return self.loss(self.settings, *[self._fill(value, args, weights) for value in self.template])
+    def operands(self, weights: Weights, args: Sequence[Any]) -> dict[str, Any]:
+        """Give the operands of a call by their roles."""
+        return {
+            role: self._fill(value, args, weights) for role, value in zip(self.roles, self.template, strict=False)
+        }
 
     def _fill(self, value: Any, args: Sequence[Any], weights: Mapping[str, Any]) -> Any:
         if isinstance(value, Tensor):
@@ -147,14 +146,14 @@ def bare(
     shape: ShapeRule,
     template: Sequence[Any],
     settings: Mapping[str, Any] | None = None,
-    loss: Function | None = None,
+    roles: Sequence[str] = (),
 ) -> Translation:
     """Translate to an ``AtenOperation``; its weights stay as torch stores them."""
     found = markers(list(template))
     names = list(dict.fromkeys(marker.name for marker in found if isinstance(marker, WeightName)))
     shapes = {name: cast("tuple[int, ...]", args.known(WeightName(name))) for name in names}
     operation = AtenOperation(kind, settings or {}, Rule(function, shape, ()), template, shapes)
-    operation.loss = loss
+    operation.roles = roles
     taken = tuple(Tensor(index) for index in range(len(args.tensors)))
     return Translation(operation, taken, {name: ("", name) for name in names}, lambda arrays: as_stored(arrays, names))
 
