@@ -106,7 +106,7 @@ def narrower(evidence: Evidence) -> Format | None:
 
 def _rounded_seen(tally: Tally, half: Format) -> float:
     """What factor less one makes ``narrower`` refuse a format that results were stored in, whatever the steps."""
-    return min(tally.seen(half.level - 1.5), tally.seen_leaning(2.0**-half.mantissa / 8))
+    return min(tally.seen(half.level - 1.5, 0), tally.seen_leaning(2.0**-half.mantissa / 8))
 
 
 def _rounds_to(evidence: Evidence, half: Format) -> bool:

@@ -143,6 +143,65 @@ def test_float16_that_overflows_is_named() -> None:
     assert "overflow" in found.explanation
 
 
+# --- a fault under a narrower arithmetic ----------------------------------------------------------------------------
+
+
+MADE: dict[str, Callable[[], Audited]] = {
+    "dense": lambda: Audited("Dense", (40, 64), units=12),
+    "convolution": lambda: Audited("Conv2D", (40, 9, 8, 5), filters=7, kernel_size=3),
+    "activation": lambda: Audited("Conv2D", (40, 9, 8, 5), filters=7, kernel_size=3, activation="gelu"),
+    "head": lambda: Audited("Dense", (40, 600), units=50, activation="softmax"),
+    "one": lambda: Audited("Dense", (400, 30), units=1),
+}
+
+
+@pytest.mark.parametrize("wanted", [BFLOAT16, FLOAT16, TF32], ids=lambda wanted: wanted.name)
+@pytest.mark.parametrize("name", MADE)
+def test_a_fault_is_found_beside_the_rounding_of_a_format(name: str, wanted: Format) -> None:
+    """One output of thousands, one input of forty, and what the audit itself says that it sees of one channel."""
+    layer = MADE[name]()
+
+    def stored(y: Array) -> Array:
+        return rounded(y, wanted) if wanted is not TF32 else y.astype("float32")
+
+    if wanted is TF32:
+        output = narrow(layer, TF32, "away").astype("float64")
+    else:
+        weights = {role: rounded(array, wanted).astype("float64") for role, array in layer.weights.items()}
+        output = np.asarray(layer.operation(weights, rounded(layer.x, wanted).astype("float64")))
+    found = layer.check(stored(output), strict=False)
+    assert found.verdict == wanted.name, found
+    assert 2.0**-20 < found.sees < 2.0**-5
+    size = np.abs(output).mean()
+    places = np.argwhere(np.abs(output) > size)  # of softmax's outputs most are next to nothing
+    for place in places[:: max(len(places) // 5, 1)]:
+        wrong = output.copy()
+        wrong[tuple(place)] *= 1.3
+        assert layer.check(stored(wrong), strict=False).verdict.fault, place
+    for factor in (1.03, 0.97):
+        wrong = output.copy()
+        wrong[3] *= factor
+        assert layer.check(stored(wrong), strict=False).verdict.fault or name == "one", factor
+    for channel in range(output.shape[-1])[::4]:
+        for sign in (1, -1):
+            wrong = output.copy()
+            wrong[..., channel] *= 1 + sign * found.sees
+            assert layer.check(stored(wrong), strict=False).verdict.fault, (channel, found.sees)
+
+
+@pytest.mark.parametrize("name", ["dense", "convolution", "head"])
+def test_a_factor_that_all_outputs_share_is_no_rounding_of_operands(name: str) -> None:
+    layer = MADE[name]()
+    output = narrow(layer, TF32, "away").astype("float64")
+    assert layer.check((output * (1 + 4e-5)).astype("float32"), strict=False).verdict.fault
+
+
+def test_a_mean_that_is_always_rounded_down_is_no_bfloat16() -> None:
+    layer = Audited("AveragePooling2D", (3, 8, 6, 4), pool_size=2, strides=2)
+    layer.inputs = [np.random.default_rng(0).integers(0, 256, (3, 8, 6, 4)).astype(np.float32)]
+    assert layer.check(np.floor(layer.honest), strict=False).verdict.fault
+
+
 # --- a real framework ------------------------------------------------------------------------------------------------
 
 

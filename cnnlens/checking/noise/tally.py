@@ -32,6 +32,7 @@ _SURE = 12  # in units of its own uncertainty, what a factor must be to be no ch
 _SUMMED = 2.0**-12  # of the noise's scale, what is no step of a format's
 _MOVED = 10.0  # so many results a step away are seen
 WORST = 4.5  #: bits that the worst of many outputs may be below a floor: errors 16 times as large as the mean one
+_LUCK = 4  # of the same: by how much chance may have leant to the other side
 _OVER = 1.1  # what noise may take from a fault at the limit
 _COLUMNS = 32  # so many columns say how large the rounding of one is
 
@@ -189,12 +190,12 @@ class Tally:
         middle = min(float(np.median(self.channel_bits[used])), 24.0)
         return middle - 3.0 - 1.4 / np.sqrt(np.maximum(self.count, 1))
 
-    def seen(self, floor: float, step: float = 0.0) -> float:
+    def seen(self, floor: float, step: float | None = None) -> float:
         """Compute what factor less one on the outputs of one channel would have been found, whichever channel it is.
 
         Args:
-            floor: The bits that a layer needs; ``step``: the last bit of the format that results are stored in, if the
-                errors are those beyond rounding to it.
+            floor: The bits that a layer needs.
+            step: For errors beyond a narrower arithmetic, the last bit of the format that results are stored in, or 0.
 
         Returns:
             Infinite where a channel is lost in the noise, so that 0 would do as well; NaN where nothing is to be seen.
@@ -202,7 +203,9 @@ class Tally:
         used = self.count > 0
         if not used.any():
             return float("nan")
-        least = np.maximum(floor - _allowance(self.count, 1.0), self._alone_below)
+        least = floor - _allowance(self.count, 1.0)
+        if step is None:
+            least = np.maximum(least, self._alone_below)
         with np.errstate(all="ignore"):
             found = _OVER * 2.0 ** -least[used] / self._size[used]
         if step:
@@ -220,7 +223,7 @@ class Tally:
         used = self.count > 0
         with np.errstate(all="ignore"):
             chance = 2.0**-self.channel_bits / self._size / np.sqrt(np.maximum(self.count - 1, 1))
-        found = np.where(self.count > 8, _OVER * np.maximum(least, _SURE * chance), np.inf)
+        found = np.where(self.count > 8, _OVER * np.maximum(least, (_SURE + _LUCK) * chance), np.inf)
         return _seen(found[used])
 
     def leaning(self, least: float) -> Array:
