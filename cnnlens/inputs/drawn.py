@@ -29,7 +29,8 @@ def default_inputs(network: Network) -> dict[str, NDArray[Any]]:
     Raises:
         CnnlensError: the file leaves the rank of an input open.
     """
-    from cnnlens.network.graph import OPEN_SIZE, rescales
+    from cnnlens.network.graph import OPEN_SIZE
+    from cnnlens.network.rescaling import rescaled
 
     generator = np.random.default_rng(0)
     drawn: dict[str, NDArray[Any]] = {}
@@ -55,5 +56,5 @@ def default_inputs(network: Network) -> dict[str, NDArray[Any]]:
             drawn[ref.name] = generator.integers(0, rows, (count, *shapes[ref.name])).astype(np.float32)
             continue
         values = generator.random((count, *shapes[ref.name]), np.float32)
-        drawn[ref.name] = np.floor(values * 256).astype(np.float32) if rescales(network) else values
+        drawn[ref.name] = np.floor(values * 256).astype(np.float32) if rescaled(network, ref).by else values
     return drawn

@@ -22,6 +22,7 @@ from cnnlens.inputs.array_files import FileArray, Pixels
 from cnnlens.inputs.pixel_files import is_picture, read_folder, read_images
 from cnnlens.inputs.reading import Reading, Span
 from cnnlens.network.graph import Shape, fits, shown_shape
+from cnnlens.network.rescaling import Rescaled
 from cnnlens.text import printable
 
 __all__ = ["Feed", "How", "Member", "blocks"]
@@ -48,7 +49,7 @@ class How:
     whole: Shape | None
     dtype: np.dtype[Any]
     scale: str
-    rescales: bool
+    rescales: Rescaled
     allow_nonfinite: bool
 
     @property

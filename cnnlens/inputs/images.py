@@ -29,6 +29,7 @@ from cnnlens.errors import CnnlensError, in_one_line
 from cnnlens.inputs.array_files import Part, Pixels
 from cnnlens.inputs.pixel_files import is_picture, read_folder, read_images
 from cnnlens.inputs.reading import Reading, Wanted, shown_sizes
+from cnnlens.network.rescaling import Rescaled
 from cnnlens.text import nearest, printable
 
 __all__ = ["SCALES", "Images", "load", "one"]
@@ -66,7 +67,7 @@ def load(
     shape: Wanted | None = None,
     limit: int | None = None,
     scale: str = "auto",
-    model_rescales: bool = False,
+    model_rescales: bool | Rescaled = False,
 ) -> Images:
     """Load images from a file, several files, a folder or an array, in the axes, size and scale that a model wants.
 
@@ -80,7 +81,8 @@ def load(
         limit: At most so many images; the rest is not read where that can be avoided.
         scale: ``"auto"``: integers become 0..1 (0..255 where `model_rescales`), floats stay as they are. ``"0..1"``,
             ``"-1..1"``, ``"0..255"``: that range. ``"none"``: numbers stay as they are.
-        model_rescales: The model divides by 255 itself (it has a Rescaling or Normalization layer).
+        model_rescales: The model scales 0 to 255 itself; what ``cnnlens.network.rescaling.rescaled`` says of it names
+            the layer that does.
 
     Returns:
         `Images`; resized bilinearly with antialiasing, grey to RGB by repetition, RGB to grey by ITU-R 601 luma.
@@ -131,7 +133,12 @@ def load(
 
 @in_one_line()
 def one(
-    source: Source, index: int, *, shape: Wanted | None = None, scale: str = "auto", model_rescales: bool = False
+    source: Source,
+    index: int,
+    *,
+    shape: Wanted | None = None,
+    scale: str = "auto",
+    model_rescales: bool | Rescaled = False,
 ) -> Images:
     """Load image number ``index`` of what ``load`` takes, negative ones counted from the end; no other is decoded.
 

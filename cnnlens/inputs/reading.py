@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from cnnlens.errors import CnnlensError
 from cnnlens.inputs.array_files import MOST_BYTES, Pixels
+from cnnlens.network.rescaling import Rescaled
 from cnnlens.text import printable
 
 __all__ = ["Reading", "Span", "Wanted", "shown_sizes"]
@@ -57,7 +58,7 @@ class Reading:
         pixels: Pixels,
         shape: Wanted | None,
         scale: str = "auto",
-        model_rescales: bool = False,
+        model_rescales: bool | Rescaled = False,
         allow_nonfinite: bool = False,
         way_out: str = "replace it first",
     ) -> None:
@@ -289,11 +290,14 @@ def shown_sizes(sizes: Sequence[int | None]) -> str:
 
 
 def _scaled(
-    values: NDArray[np.float32], kind: str, pixels: Pixels, span: Span, scale: str, model_rescales: bool
+    values: NDArray[np.float32], kind: str, pixels: Pixels, span: Span, scale: str, model_rescales: bool | Rescaled
 ) -> tuple[NDArray[np.float32], str]:
     """``values``, which came in a dtype of ``kind``, in the wanted range, and what was done."""
     whole = kind in "iu"
     low, high = span
+    rescaled = Rescaled("?" if model_rescales else "") if isinstance(model_rescales, bool) else model_rescales
+    rescales = bool(rescaled.by)
+    who = "the model" if model_rescales is True else f"the model's '{printable(rescaled.by, 60)}'"
     shown = f"{low:g} to {high:g}"
     full = pixels.full or (255 if low >= 0 and high <= 255 else 65535 if low >= 0 and high <= 65535 else None)
     if scale == "none" or (kind == "b" and scale == "auto"):
@@ -301,14 +305,14 @@ def _scaled(
     if scale == "auto":
         if not whole:
             doubt = ""
-            if model_rescales and low >= 0 and high <= 1:
-                doubt = "; the model rescales by itself and may expect 0 to 255 (scale='0..255')"
-            elif not model_rescales and low >= 0 and high > 16:
-                doubt = "; the model may expect 0 to 1 (scale='0..1')"
+            if rescales and low >= 0 and high <= 1:
+                doubt = f"; {who} scales by itself and may expect 0 to 255 (--scale 0..255)"
+            elif not rescales and low >= 0 and high > 16:
+                doubt = "; the model may expect 0 to 1 (--scale 0..1)"
             return values, f"floats kept as they are ({shown}{doubt})"
         if full is None:
             return values, f"integers outside 0 to 65535 kept as they are ({shown})"
-        target = (0.0, 255.0) if model_rescales else (0.0, 1.0)
+        target = (0.0, 255.0) if rescales else (0.0, 1.0)
     else:
         target = {"0..1": (0.0, 1.0), "-1..1": (-1.0, 1.0), "0..255": (0.0, 255.0)}[scale]
     if whole and full is not None:
@@ -319,11 +323,12 @@ def _scaled(
         if found is None:
             raise CnnlensError(
                 f"{printable(pixels.name)}: values from {shown} lie in none of 0..1, -1..1 and 0..255, "
-                "so it is not known how to scale them; use scale='none' or scale them first"
+                "so it is not known how to scale them; use --scale none or scale them first"
             )
         start = found
     if start == target:
-        return values, f"values kept, 0 to {full}" if whole else f"floats kept as they are ({shown})"
+        kept = f"; {who} scales them (--scale 0..1 to overrule)" if scale == "auto" and rescales else ""
+        return values, f"values kept, 0 to {full}{kept}" if whole else f"floats kept as they are ({shown})"
     if start[0] == target[0] == 0:
         # One rounding only: exactly what `array.astype("float32") / 255` gives.
         if target[1] < start[1]:
@@ -337,7 +342,11 @@ def _scaled(
             (target[1] - target[0]) / (start[1] - start[0])
         ) + np.float32(target[0])
         done = "shifted and scaled"
-    return values, f"{start[0]:g}..{start[1]:g} {done}, now {target[0]:g}..{target[1]:g}"
+    doubt = ""
+    if scale == "auto" and rescaled.unknown:
+        named = printable(rescaled.unknown, 60)
+        doubt = f"; whether the model's '{named}' does it again cannot be told (--scale 0..255 if so)"
+    return values, f"{start[0]:g}..{start[1]:g} {done}, now {target[0]:g}..{target[1]:g}{doubt}"
 
 
 def _coloured(

@@ -118,14 +118,14 @@ def open_inputs(
         raise CnnlensError(f"no scale '{printable(scale)}'; {nearest(scale, SCALES)}")
     if limit is not None and limit < 1:
         raise CnnlensError(f"limit must be at least 1, not {limit}")
-    from cnnlens.network.graph import rescales
+    from cnnlens.network.rescaling import rescaled
 
     by_name = _by_name(network, inputs)
     feeds: dict[str, Feed] = {}
     for ref in network.inputs:
         wanted = network.canonical_shape(ref)
         shape, dtype = None if wanted is None else wanted[1:], _dtype(network, ref)
-        how = How(ref.name, shape, wanted, dtype, scale, rescales(network), allow_nonfinite)
+        how = How(ref.name, shape, wanted, dtype, scale, rescaled(network, ref), allow_nonfinite)
         feeds[ref.name] = Feed(how, list(blocks(how, by_name[ref.name], limit)))
     return InputStream(feeds, limit)
 

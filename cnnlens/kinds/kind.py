@@ -46,6 +46,7 @@ class Kind:
         cell, gates: Of a recurrent layer, the class of the cell that has its arrays, and the gates of its kernel.
         rounding, features: See there.
         training_only: Whether it is the identity in inference.
+        resizes: Whether it gives a picture of another size, a part of what came or made of neighbours.
         takes_masks: Whether a mask that a layer in front of it made changes what it computes.
         at_least_zero: Whether what comes out is never negative.
         activation: What ``keras.activations`` calls the function; empty where it is none of those.
@@ -68,6 +69,7 @@ class Kind:
     rounding: Rounding = Rounding.OTHER
     features: Features = Features.MIXED
     training_only: bool = False
+    resizes: bool = False
     takes_masks: bool = False
     at_least_zero: bool = False
     activation: str = ""
@@ -93,3 +95,14 @@ class Kind:
         """Whether the kind computes nothing and puts features of a flattened map elsewhere, or picks some of them."""
         mixed = self.features is Features.MIXED and self.rounding is Rounding.NONE
         return mixed or self.features in (Features.RESHAPED, Features.REORDERED)
+
+    @property
+    def passes_pictures(self) -> bool:
+        """Whether a picture comes out as one: as it was, moved, resized, or each of its numbers changed for itself."""
+        kept = self.features is not Features.MIXED or self.rounding is Rounding.NONE
+        return (kept or self.training_only or self.resizes) and not self.weights_mix
+
+    @property
+    def weights_mix(self) -> bool:
+        """Whether it has a table or a kernel."""
+        return bool({"kernel", "embeddings"} & set(self.weights or ()))

@@ -95,12 +95,13 @@ LAYERS: tuple[Kind, ...] = (
     _row("RepeatVector", NONE),
     *_ranks("Cropping{n}D", NONE),
     *_ranks("ZeroPadding{n}D", NONE),
-    _row("CenterCrop"),
-    _row("Resizing"),
-    _row("UpSampling1D", OTHER, MIXED, "upsample_nearest1d _upsample_nearest_exact1d upsample_linear1d"),
+    _row("CenterCrop", resizes=True),
+    _row("Resizing", resizes=True),
+    _row("UpSampling1D", OTHER, MIXED, "upsample_nearest1d _upsample_nearest_exact1d upsample_linear1d", resizes=True),
     _row("UpSampling2D", OTHER, MIXED, "upsample_nearest2d _upsample_nearest_exact2d upsample_bilinear2d "
-         "upsample_bicubic2d"),
-    _row("UpSampling3D", OTHER, MIXED, "upsample_nearest3d _upsample_nearest_exact3d upsample_trilinear3d"),
+         "upsample_bicubic2d", resizes=True),
+    _row("UpSampling3D", OTHER, MIXED, "upsample_nearest3d _upsample_nearest_exact3d upsample_trilinear3d",
+         resizes=True),
     # --- pooling
     *_ranks("MaxPooling{n}D", NONE, MIXED, "max_pool{n}d max_pool{n}d_with_indices", older="MaxPool{n}D", of="13"),
     _row("MaxPooling2D", NONE, MIXED, "max_pool2d max_pool2d_with_indices mkldnn_max_pool2d", older="MaxPool2D"),
@@ -144,7 +145,7 @@ LAYERS: tuple[Kind, ...] = (
         "RandomSaturation", "RandomSharpness", "RandomShear", "RandomTranslation", "RandomZoom", "AugMix", "CutMix",
         "MixUp", "RandAugment",
     )),
-    _row("RandomCrop"),
+    _row("RandomCrop", resizes=True),
     # --- what computes no feature maps from numbers, or does so in code of its author's own
     *(_row(name) for name in (
         "Lambda", "TFOpLambda", "SlicingOpLambda", "Discretization", "Hashing", "HashedCrossing", "CategoryEncoding",

@@ -194,7 +194,7 @@ OPERATIONS: tuple[Kind, ...] = (
     _row("AveragePool", "nn", "", SUMS, MIXED),
     _row("AdaptiveMaxPool", "nn", "", NONE, MIXED),
     _row("AdaptiveAveragePool", "nn", "", OTHER, MIXED),
-    _row("Resize", "image", "", OTHER, MIXED),
+    _row("Resize", "image", "", OTHER, MIXED, resizes=True),
 
     # --- axes and places
     _row("Transpose", "numpy", "permute permute_copy transpose swapaxes swapdims transpose_copy t numpy_T mT adjoint "

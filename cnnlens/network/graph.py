@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CONFIG_ERRORS", "OPEN_SIZE", "Call", "Graph", "Layer", "Ref", "Shape", "Source", "canonical_axes",
-    "convolutions", "find_refs", "fits", "map_refs", "rescales", "shown_shape", "without_graph",
+    "convolutions", "find_refs", "fits", "map_refs", "shown_shape", "without_graph",
 ]  # fmt: skip
 
 Shape = tuple[int | None, ...]
@@ -429,11 +429,3 @@ def convolutions(network: Graph) -> list[Layer]:
         for layer in network.layers
         if any(one.is_kernel and len(one.canonical_shape) > 2 for one in layer.stored.values())
     ]
-
-
-def rescales(network: Graph) -> bool:
-    """Tell whether the network scales its input itself: its first layer that does anything is a rescaling one."""
-    for call in network.calls:
-        if call.layer.kind != "InputLayer":
-            return call.layer.kind in ("Rescaling", "Normalization")
-    return False

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import NDArray
 
 from cnnlens.errors import CnnlensError
-from cnnlens.network.graph import Layer, rescales, shown_shape, without_graph
+from cnnlens.network.graph import Layer, shown_shape, without_graph
 from cnnlens.network.kernel import Kernel, Statistics, statistics
 from cnnlens.network.network import Network
+from cnnlens.network.rescaling import rescaled
 from cnnlens.network.untrained.draw import initializer_of
 from cnnlens.plot import activations, beside, distribution, weights
 from cnnlens.text import nearest, printable
@@ -125,7 +126,7 @@ def feature_maps(
         raise CnnlensError(f"the model has {len(network.inputs)} inputs, and an image is one; record() takes several")
     wanted = network.canonical_shape(network.inputs[0])
     shape = None if wanted is None else wanted[1:]
-    loaded = images.one(image, index, shape=shape, scale=scale, model_rescales=rescales(network))
+    loaded = images.one(image, index, shape=shape, scale=scale, model_rescales=rescaled(network, network.inputs[0]))
     name = loaded.names[0]
     before = [network.tensors[layer.inputs[0]].call for layer in layers if kernel is not None and layer.inputs]
     maps = network.run(loaded.array, layers=[*(layer.name for layer in layers), *before], dtype="float32")

@@ -17,6 +17,7 @@ from cnnlens.errors import CnnlensError
 from cnnlens.inputs.stream import InputStream, open_inputs
 from cnnlens.network.graph import Call, Layer, Ref, Shape
 from cnnlens.network.network import Network
+from cnnlens.reference import build
 from cnnlens.sample import IMAGES, MODEL
 from tests.inputs.test_images import HOSTILE, put
 
@@ -26,10 +27,12 @@ def network(*inputs: tuple[str, Shape, str], rescales: bool = False) -> Network:
     layers = [Layer(name, "InputLayer", {"dtype": dtype}) for name, _, dtype in inputs]
     calls = [Call(name, layer, (), {}, (shape,), 1) for layer, (name, shape, _) in zip(layers, inputs, strict=True)]
     if rescales:
-        calls.append(Call("r", Layer("r", "Rescaling", {}), (Ref(inputs[0][0]),), {}, (inputs[0][1],), 1))
+        layer = Layer("r", "Rescaling", {}, make_operation=lambda: build("Rescaling", None, {"scale": 1 / 255}))
+        calls.append(Call("r", layer, (Ref(inputs[0][0]),), {}, (inputs[0][1],), 1))
     source: Any = SimpleNamespace(path="made.keras")
     refs = tuple(Ref(name) for name, _, _ in inputs)
-    return Network("made", "Functional", source, tuple(layers), tuple(calls), refs, refs)
+    outputs = (Ref("r"),) if rescales else refs
+    return Network("made", "Functional", source, tuple(layers), tuple(calls), refs, outputs)
 
 
 PICTURES = network(("image", (None, 3, 8, 6), "float32"))

@@ -55,9 +55,7 @@ class AtenOperation(BareOperation):
 
     def operands(self, weights: Weights, args: Sequence[Any]) -> dict[str, Any]:
         """Give the operands of a call by their roles."""
-        return {
-            role: self._fill(value, args, weights) for role, value in zip(self.roles, self.template, strict=False)
-        }
+        return {role: self._fill(value, args, weights) for role, value in zip(self.roles, self.template, strict=False)}
 
     def _fill(self, value: Any, args: Sequence[Any], weights: Mapping[str, Any]) -> Any:
         if isinstance(value, Tensor):
