@@ -7,7 +7,7 @@ block.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 
 from cnnlens.checking.noise.arithmetic import EXACT, Arithmetic
 from cnnlens.checking.noise.case import Case
+from cnnlens.checking.noise.prediction import predict
 from cnnlens.checking.noise.tally import Tally
 from cnnlens.network.graph import Call
 
-__all__ = ["Block", "Blocks", "Evidence"]
+__all__ = ["Block", "Blocks", "Evidence", "Finite"]
 
 Array = NDArray[Any]
 
@@ -58,16 +59,6 @@ class Blocks:
             for start, part in case.parts():
                 yield first + start, part
 
-    def case_of(self, example: int) -> Case:
-        """The block that has an example."""
-        cases = self.cases()
-        _, found = next(cases)
-        for first, case in cases:
-            if first > example:
-                break
-            found = case
-        return found
-
 
 @dataclass
 class Evidence:
@@ -88,3 +79,18 @@ class Evidence:
 
     def __post_init__(self) -> None:
         self.left = self.tally
+
+
+@dataclass(frozen=True)
+class Finite(Blocks):
+    """The same without strays: with what the reference has where one side alone is a number."""
+
+    def cases(self) -> Iterator[tuple[int, Case]]:
+        """Each block as ``Blocks`` gives it; nothing can be measured at a stray, and nothing is left there."""
+        for first, case in super().cases():
+            output = np.array(case.output)
+            for start, part in case.parts():
+                low = predict(part).low.astype(output.dtype)
+                rows = output[start : start + part.count] if case.splits else output
+                np.copyto(rows, low, where=np.isfinite(low) != np.isfinite(rows))
+            yield first, replace(case, output=output)

@@ -11,12 +11,12 @@ import numpy as np
 from cnnlens.checking.evidence import Evidence
 from cnnlens.checking.noise.arithmetic import Arithmetic, candidates
 from cnnlens.checking.noise.case import arrays_of
-from cnnlens.checking.noise.formats import BFLOAT16, FLOAT16, Format, fits, to_format
+from cnnlens.checking.noise.formats import BFLOAT16, FLOAT16, TF32, Format, fits, to_format
 from cnnlens.checking.noise.nonfinite import strays
 from cnnlens.checking.noise.prediction import predict, selected, spread_of
 from cnnlens.checking.noise.tally import Tally, bits
 
-__all__ = ["all_rounded", "has_bits", "like_noise", "narrower", "overflow", "small"]
+__all__ = ["all_rounded", "has_bits", "like_noise", "narrower", "overflow", "rounded_to", "small"]
 
 # Tensor cores cut what they add, so what narrow operands leave unexplained may be this much more than float32's noise.
 _TENSOR_CORE = 4.0
@@ -137,3 +137,9 @@ def _median(tally: Tally) -> float:
 def like_noise(tally: Tally, least: float) -> bool:
     """Whether every channel has the same, unsystematic noise of at least so many bits."""
     return tally.bits >= least and not tally.below(least).any() and not tally.outliers().any()
+
+
+def rounded_to(evidence: Evidence) -> list[Format]:
+    """Name the formats that may have rounded every output of a layer that only picks or moves values: several where the
+    outputs cannot tell them apart, as float16 and tf32 where none is beyond float16's range."""
+    return [one for one in (BFLOAT16, FLOAT16, TF32) if all_rounded(evidence, one)]

@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnlens.checking.evidence import Block, Blocks, Evidence
+from cnnlens.checking.evidence import Block, Blocks, Evidence, Finite
 from cnnlens.checking.finding import Cause, Verdict
 from cnnlens.checking.narrower import all_rounded, has_bits, like_noise, narrower, overflow, small
 from cnnlens.checking.noise.case import HUGE, wide
 from cnnlens.checking.noise.condition import rounds_once, selects
 from cnnlens.checking.noise.formats import BFLOAT16, FLOAT16, Format
-from cnnlens.checking.noise.nonfinite import channels, nonfinite_weights, strays
+from cnnlens.checking.noise.nonfinite import nonfinite_weights, strays
 from cnnlens.checking.noise.prediction import floor_of, overflows, predict, selected, terms_of
 from cnnlens.checking.noise.tally import Tally
 from cnnlens.checking.noise.threads import one_blas_thread
@@ -196,7 +196,8 @@ def _judged(evidence: Evidence, found: Audit, stray: tuple[str, tuple[int, ...]]
         text, position = stray
         overflowing = overflow(evidence)
         cause = Cause.OVERFLOW if overflowing else Cause.NONFINITE
-        found = replace(found, verdict=Verdict.WRONG, cause=cause, explanation=overflowing or text)
+        text = overflowing or text + _beside(evidence, found, strict)
+        found = replace(found, verdict=Verdict.WRONG, cause=cause, explanation=text)
         return replace(found, worst_position=case.canonical(position))
     if selects(case.operation):
         if tally.worst == 0:
@@ -227,20 +228,13 @@ def _fault(evidence: Evidence, found: Audit) -> Audit:
     """A layer that no rounding explains."""
     from cnnlens.checking.faults.explanation import explain
 
-    tally, base = evidence.left, evidence.base
     if evidence.doubt is not None:
         outputs = int(evidence.tally.count.sum())
         shown = "one output is" if outputs == 1 else f"{outputs} outputs are"
         text = f"the rounding of {evidence.doubt.name} would explain it, or a fault: {shown} too few to tell them apart"
         return replace(found, verdict=Verdict.SUSPICIOUS, cause=Cause.UNEXPLAINED, explanation=text)
-    case = evidence.blocks.case_of(tally.position[0] if tally.position else 0)
-    if case.splits:  # what is asked of the search is one block, and its own errors
-        own = Tally(tally.terms)
-        for start, part in case.parts():
-            own.add(part, predict(part, base), start)
-        tally = own if own.faulty(min(evidence.floor, 22.0)).any() else replace(tally, position=own.position)
     try:
-        text, cause = explain(case, base, tally, evidence.floor)
+        text, cause = explain(evidence)
     except (CnnlensError, *CONFIG_ERRORS) as error:
         # The verdict stands without a name; that none was found for this reason is said.
         text, cause = f"unexplained (the search for the fault failed: {printable(error, 200)})", Cause.UNEXPLAINED
@@ -248,18 +242,19 @@ def _fault(evidence: Evidence, found: Audit) -> Audit:
     named = cause is not Cause.UNEXPLAINED
     if not named and like_noise(evidence.left, 7.0):
         gross = False
-    steps = case.folded[1] if case.folded else 1
-    few = evidence.left.few_inputs(min(evidence.floor, 22.0), steps)
-    if few:
-        of = len({number // steps for number in evidence.left.examples})
-        text = f"{text}; in {_inputs(few)} of {of} alone"
     verdict = Verdict.WRONG if named or gross else Verdict.SUSPICIOUS
     return replace(found, verdict=verdict, cause=cause, explanation=text)
 
 
-def _inputs(numbers: Sequence[int]) -> str:
-    """``input 1`` or ``inputs 1, 3 and 4``, as channels are listed."""
-    return channels(numbers).replace("channel", "input", 1)
+def _beside(evidence: Evidence, found: Audit, strict: bool) -> str:
+    """What the numbers show beside NaN or infinity in the wrong places, where they are no rounding either."""
+    blocks = Finite(**vars(evidence.blocks))
+    tally = Tally(evidence.tally.terms)
+    for first, part in blocks.parts():
+        tally.add(part, predict(part), first)
+    case = next(blocks.cases())[1]
+    other = _judged(Evidence(blocks, case, tally, floor_of(case), evidence.proved), found, None, strict)
+    return f"; besides, {other.explanation}" if other.verdict.fault else ""
 
 
 def _worst_channel(tally: Tally) -> tuple[int | None, float]:

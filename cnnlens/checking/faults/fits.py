@@ -25,6 +25,7 @@ __all__ = ["Fit", "channel_factors", "hypotheses", "operands", "prepared", "show
 _ROUNDS = 12
 _SIGNIFICANT = 2.0**-20  # a factor nearer to one than this is rounding
 _ZERO = 1e-7
+_SURE = 8.0  # times its own uncertainty is what a fitted number must be off to be one
 
 Change = Callable[[Case], Case]
 
@@ -214,8 +215,8 @@ def channel_factors(
         return
     # A softmax spreads the fault of one channel over all; those whose own factor is one are not to blame.
     blamed = off > max(_SIGNIFICANT, 0.01 * float(off.max()))
-    numbers, total = problem.faulty[blamed], problem.tally.count.size
-    everywhere = numbers.size == int((problem.tally.count > 0).sum())
+    numbers, total = problem.faulty[blamed], problem.total
+    everywhere = numbers.size == problem.used
     whose = "the reference" if what == "outputs" else "the file's"
     choice = 0.0 if everywhere else min(numbers.size * float(np.log2(total)), float(total))
 
@@ -375,12 +376,11 @@ def _outputs(problem: Problem) -> Iterator[Hypothesis]:
     output = problem.rows(np.asarray(problem.sample.output, np.float64))[:, problem.faulty]
     expected = problem.rows(problem.expected.low)[:, problem.faulty]
     scale = np.hypot(problem.rows(problem.expected.scale)[:, problem.faulty], output)
-    total, axis = problem.tally.count.size, problem.sample.channel(problem.sample.output)
+    total, axis = problem.total, problem.sample.channel(problem.sample.output)
 
     def view(factors: Array, shifts: Array | float = 0.0) -> View:
         def changed(y: Array) -> Array:
-            shape = [1] * y.ndim
-            shape[axis] = -1
+            shape = [-1 if place == axis and y.ndim > 1 else 1 for place in range(y.ndim)]
             return y * factors.reshape(shape) + (shifts.reshape(shape) if isinstance(shifts, np.ndarray) else shifts)
 
         return mapped(changed)
@@ -402,13 +402,32 @@ def _outputs(problem: Problem) -> Iterator[Hypothesis]:
         one = view(np.ones(total), full * (value / common) if common else full)
         yield Hypothesis(said, view=one, narrow=False, cost=cost + choice, claim="a shift")
     factors, shifts = np.ones(total), np.zeros(total)
+    # A number below what the rest leaves uncertain is noise, and is neither used nor said.
+    unsure = _uncertain(output - slope * expected - shift, expected, scale)
+    slope, shift = (np.where(np.abs(one - at) > _SURE * off, one, at)
+                    for one, at, off in zip((slope, shift), (1.0, 0.0), unsure, strict=True))  # fmt: skip
+    if not shift.any():  # which is factors alone
+        return
     factors[problem.faulty], shifts[problem.faulty] = slope, shift
-    place = int(np.abs(slope - 1).argmax())
-    text = f"{where} {number(float(slope[place]))} times the reference plus {shift[place]:.4g}"
+    place = int(np.where(shift != 0, np.abs(slope - 1), -1.0).argmax())
+    times = f"{number(float(slope[place]))} times the reference" if slope[place] != 1 else "the reference"
+    text = f"{where} {times} plus {shift[place]:.4g}"
     if shift.size > 1:
         text += f" in channel {int(problem.faulty[place])}, each by numbers of its own"
-    cost = 2 * FITTED * shift.size + choice
+    cost = FITTED * int((slope != 1).sum() + (shift != 0).sum()) + choice
     yield Hypothesis(text, view=view(factors, shifts), narrow=False, cost=cost, claim="outputs")
+
+
+def _uncertain(left: Array, expected: Array, scale: Array) -> tuple[Array, Array]:
+    """How uncertain a line's slope and shift are in each channel, by what they leave; at least float32's rounding."""
+    weight = 1 / np.square(scale)
+    usable = np.isfinite(weight) & np.isfinite(left) & np.isfinite(expected)
+    weight, left, x = (np.where(usable, one, 0.0) for one in (weight, left, expected))
+    total = weight.sum(axis=0)
+    noise = np.maximum((weight * np.square(left)).sum(axis=0) / np.maximum(usable.sum(axis=0), 1), 2.0**-48)
+    middle = (weight * x).sum(axis=0) / total
+    apart = (weight * np.square(x - middle)).sum(axis=0)
+    return np.sqrt(noise / apart), np.sqrt(noise * (1 / total + np.square(middle) / apart))
 
 
 def _shift(output: Array, expected: Array, scale: Array) -> Array:

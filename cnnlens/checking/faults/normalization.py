@@ -131,13 +131,12 @@ def _statistics(problem: Problem, operation: BatchNormalization) -> Iterator[Hyp
             yield Hypothesis(
                 said, with_weight("moving_variance", lambda v: v * factor), cost=ROUND, claim="the moving variance"
             )
-    whole = problem.case
+    x = np.asarray(problem.case.args[0], np.float64)
+    axis = normalise_axis(operation.axis, x.ndim)
+    axes = tuple(place for place in range(x.ndim) if place != axis)
+    statistics = {"moving_mean": x.mean(axis=axes), "moving_variance": x.var(axis=axes)}
 
     def batch(case: Case) -> Case:
-        x = np.asarray(whole.args[0], np.float64)
-        axis = normalise_axis(operation.axis, x.ndim)
-        axes = tuple(place for place in range(x.ndim) if place != axis)
-        statistics = {"moving_mean": x.mean(axis=axes), "moving_variance": x.var(axis=axes)}
         return replace(case, weights={**case.weights, **statistics})
 
     said = "normalised with the batch's own mean and variance (training mode) instead of the moving ones"

@@ -36,8 +36,9 @@ __all__ = [
 Weights = Mapping[str, Array]
 View = Callable[[Prediction], Prediction]
 
-FITTED = 20.0
-"""Bits that a number fitted to the recording takes: about as many as one output can give away."""
+FITTED = 26.0
+"""Bits that a number fitted to the recording takes: as many as one output can give away (``Problem.left``), so that as
+many numbers as outputs explain nothing."""
 ROUND = 8.0
 """The same for a number as people and programs write them, such as 0.5 or 1.001."""
 
@@ -147,9 +148,21 @@ class Problem:
             return max(self.floor - 4, 14.5)
         return min(self.floor, 20.0) - 0.5
 
+    @property
+    def total(self) -> int:
+        """Count the channels; an output of one axis or none has one, whatever the tally calls so."""
+        return self.tally.count.size if self.case.output.ndim > 1 else 1
+
+    @property
+    def used(self) -> int:
+        """Count the channels with anything to compare."""
+        return min(int((self.tally.count > 0).sum()), self.total)
+
     @cached_property
     def faulty(self) -> Array:
         """List the numbers of the channels that are not rounding."""
+        if self.total == 1:
+            return np.zeros(1, np.int64)
         if self.base is EXACT:
             marked = self.tally.faulty(min(self.floor, 22.0))
         else:
@@ -161,8 +174,7 @@ class Problem:
     @cached_property
     def whole(self) -> bool:
         """Tell whether (nearly) every channel is faulty: then no channel by itself is to blame."""
-        used = int((self.tally.count > 0).sum())
-        return used <= 1 or self.faulty.size > 0.7 * used
+        return self.used <= 1 or self.faulty.size > 0.7 * self.used
 
     @property
     def narrow(self) -> bool:
@@ -269,6 +281,10 @@ class Problem:
                 return None
         return Trial(hypothesis, self.left(found))
 
+    def holds(self, hypothesis: Hypothesis) -> bool:
+        """Tell whether a hypothesis that was found elsewhere leaves nothing but rounding here."""
+        return all(self._try(hypothesis, part, 1.0) is not None for _, part in self.case.parts())
+
     def _try(self, hypothesis: Hypothesis, case: Case, slack: float) -> Prediction | None:
         try:
             changed = hypothesis.change(case)
@@ -303,7 +319,7 @@ class Problem:
     def rows(self, array: Array) -> Array:
         """Turn an array shaped like the output into ``(positions, channels)``."""
         axis = self.sample.channel(array)
-        return np.moveaxis(array, axis, -1).reshape(-1, array.shape[axis]) if array.ndim > 1 else array[:, None]
+        return np.moveaxis(array, axis, -1).reshape(-1, array.shape[axis]) if array.ndim > 1 else array.reshape(-1, 1)
 
 
 def _narrow(x: Array) -> Array:
