@@ -18,7 +18,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from cnnlens.checking.evidence import Evidence
+from cnnlens.checking.evidence import Beside, Evidence
 from cnnlens.checking.faults import (
     activations,
     fits,
@@ -30,7 +30,7 @@ from cnnlens.checking.faults import (
     patches,
     recurrent,
 )
-from cnnlens.checking.faults.problem import Hypothesis, Problem, Trial, channels
+from cnnlens.checking.faults.problem import Hypothesis, Problem, Trial, channels, excused
 from cnnlens.checking.finding import Cause
 from cnnlens.checking.noise.arithmetic import EXACT, Arithmetic
 from cnnlens.checking.noise.case import Array, Case
@@ -78,7 +78,7 @@ class _Search:
         told: The hypotheses that may be told, the likely first; ``causes``: what each blames.
         enough: Whether they are better than none by far; what is not is no finding.
         possible: What would explain the outputs if there were more of them; ``count``: how many are clearly wrong.
-        where: The inputs that were searched.
+        where: The inputs that were searched, where examples are computed one by one.
     """
 
     told: list[Hypothesis]
@@ -137,22 +137,23 @@ def _explain(evidence: Evidence, base: Arithmetic, tally: Tally) -> tuple[str, C
     steps = evidence.case.folded[1] if evidence.case.folded else 1
     few = tally.few_inputs(min(evidence.floor, 22.0), steps)
     total = len({number // steps for number in tally.examples})
-    shown = f"it shows in {inputs(few)} of {total}" if few else ""
+    some = f"{inputs(few)} of {total}" if few else ""
+    shown, alone = (f"it shows in {some}", f"in {some} alone") if few else ("", "")
     found = _searched(evidence, base, tally, few)
-    alone = f"in {inputs(few)} of {total} alone"
     if not found.enough:
         said = describe(evidence, base, tally) + _possible(found)
         where = alone if few and _would_show(evidence, tally, few) else shown
         return "; ".join(one for one in (said, where) if one), Cause.UNEXPLAINED
-    wrong = _narrowed(found, _holding(evidence, base, tally, found.told, few))
+    wrong = _narrowed(found, _holding(evidence, base, tally, found, few))
     if not wrong:
-        where = f"so in {inputs(found.where)}, not in all others" if found.where else "not so in all inputs"
+        rest = f"while {some} are wrong" if few else "not in all others"
+        where = f"so in {inputs(found.where)}, {rest}" if found.where else "not so in all inputs"
     elif not few:
         where = ""
     else:
         # What shows in some inputs may be in all: the others tell rivals apart, or say that it is not in them.
         right = sorted({number // steps for number in tally.examples} - set(few))
-        everywhere = _narrowed(found, _holding(evidence, base, tally, found.told, right))
+        everywhere = _narrowed(found, _holding(evidence, base, tally, found, right))
         where = shown if everywhere else alone
     return "; ".join(one for one in (_sentence(found), where) if one), _cause(found)
 
@@ -178,6 +179,7 @@ def _cases(evidence: Evidence, chosen: Sequence[int]) -> Iterator[tuple[int, lis
     """Each block with its first example and, where examples are computed one by one, the numbers of its inputs; of
     those that are chosen alone, where some are."""
     for first, case in evidence.blocks.cases():
+        case = case.numbers() if isinstance(case, Beside) else case
         if not case.splits:
             yield first, [], case
             continue
@@ -188,16 +190,13 @@ def _cases(evidence: Evidence, chosen: Sequence[int]) -> Iterator[tuple[int, lis
             yield first, np.unique(numbers[kept]).tolist(), part
 
 
-def _holding(
-    evidence: Evidence, base: Arithmetic, tally: Tally, told: Sequence[Hypothesis], chosen: Sequence[int]
-) -> list[bool]:
+def _holding(evidence: Evidence, base: Arithmetic, tally: Tally, found: _Search, chosen: Sequence[int]) -> list[bool]:
     """Tell which hypotheses are true of all inputs, or of all that are chosen: one block after another."""
-    holding = [True] * len(told)
-    for _, _, case in _cases(evidence, chosen):
-        problem = _problem(evidence, base, tally, case)
-        holding = [held and problem.holds(one) for held, one in zip(holding, told, strict=True)]
-        if not any(holding):
-            break
+    holding = [True] * len(found.told)
+    for _, numbers, case in _cases(evidence, chosen):
+        if numbers != found.where or not case.splits:
+            problem = _problem(evidence, base, tally, case)
+            holding = [held and problem.holds(one) for held, one in zip(holding, found.told, strict=True)]
     return holding
 
 
@@ -226,7 +225,7 @@ def _worst(evidence: Evidence, base: Arithmetic, tally: Tally, chosen: Sequence[
         where, case = numbers, other
     own = Tally(tally.terms)
     for start, part in case.parts():
-        own.add(part, predict(part, base), start)
+        own.add(part, excused(part, predict(part, base)), start)
     faulty = own.faulty(min(evidence.floor, 22.0)).any()
     return where, case, own if faulty else replace(tally, position=own.position)
 

@@ -17,6 +17,7 @@ from functools import cached_property
 
 import numpy as np
 
+from cnnlens.checking.evidence import Beside
 from cnnlens.checking.noise.arithmetic import EXACT, Arithmetic
 from cnnlens.checking.noise.case import Array, Case, map_arrays
 from cnnlens.checking.noise.condition import selects
@@ -29,7 +30,7 @@ from cnnlens.reference.keras.convolution import Convolution
 from cnnlens.reference.keras.dense import Dense
 
 __all__ = [
-    "FITTED", "ROUND", "Hypothesis", "Problem", "Trial", "View", "Weights", "channels", "mapped", "moved",
+    "FITTED", "ROUND", "Hypothesis", "Problem", "Trial", "View", "Weights", "channels", "excused", "mapped", "moved",
     "number", "rounded",
 ]  # fmt: skip
 
@@ -82,6 +83,14 @@ class Trial:
         apart = other.left - self.left
         gained = float((np.sign(apart) * np.maximum(np.abs(apart) - _DULL, 0)).sum())
         return gained + other.hypothesis.cost - self.hypothesis.cost
+
+
+def excused(case: Case, made: Prediction) -> Prediction:
+    """Excuse strays, which are told by themselves: what the recording has there is what is predicted."""
+    if not isinstance(case, Beside):
+        return made
+    low, high = (np.where(np.isfinite(case.output), one, case.output) for one in (made.low, made.high))
+    return Prediction(low, low if made.high is made.low else high, made.scale)
 
 
 def moved(function: Callable[[Array], Array]) -> View:
@@ -215,7 +224,7 @@ class Problem:
     @cached_property
     def expected(self) -> Prediction:
         """Compute what the sample should give."""
-        return predict(self.sample, self.base)
+        return excused(self.sample, predict(self.sample, self.base))
 
     def attempt(self, case: Case, view: View | None = None) -> tuple[Prediction, Tally] | None:
         """Compare a changed case with its output; None where shapes differ or NaN and infinity stand elsewhere.
@@ -224,8 +233,9 @@ class Problem:
         is counted here. All trials and fits come through this one place.
         """
         try:
-            made = predict(case, self.base)
-            made = made if view is None else view(made)
+            made = predict(case, self.base) if view is None else view(predict(case, self.base))
+            if made.low.shape == case.output.shape:
+                made = excused(case, made)
         except (CnnlensError, *CONFIG_ERRORS):
             return None
         if made.low.shape != case.output.shape or not np.isfinite(made.scale[np.isfinite(case.output)]).all():
