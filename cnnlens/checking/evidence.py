@@ -115,4 +115,4 @@ class Finite(Blocks):
                 strayed[at] = np.isfinite(low) != np.isfinite(part.output)
                 output[at] = np.where(strayed[at], low, part.output)
             given: dict[str, Any] = {one.name: getattr(case, one.name) for one in dataclasses.fields(Case)}
-            yield first, Beside(**{**given, "output": output, "strayed": strayed})
+            yield first, cast("Any", Beside)(**{**given, "output": output, "strayed": strayed})

@@ -12,7 +12,18 @@ from typing import Any
 
 import numpy as np
 
-from cnnlens.checking.faults.problem import FITTED, ROUND, Hypothesis, Problem, View, channels, mapped, number, rounded
+from cnnlens.checking.faults.problem import (
+    FITTED,
+    ROUND,
+    SIGHT,
+    Hypothesis,
+    Problem,
+    View,
+    channels,
+    mapped,
+    number,
+    rounded,
+)
 from cnnlens.checking.noise.case import Array, Case, arrays_of, map_arrays, wide
 from cnnlens.checking.noise.linear import Product, product
 from cnnlens.checking.noise.propagation import softmax_axis
@@ -25,7 +36,6 @@ __all__ = ["Fit", "channel_factors", "hypotheses", "operands", "prepared", "show
 _ROUNDS = 12
 _SIGNIFICANT = 2.0**-20  # a factor nearer to one than this is rounding
 _ZERO = 1e-7
-_SURE = 8.0  # times its own uncertainty is what a fitted number must be off to be one
 
 Change = Callable[[Case], Case]
 
@@ -103,8 +113,7 @@ def _newton(problem: Problem, evaluate: Callable[[float], Array]) -> list[tuple[
     scale = np.fmax(np.hypot(problem.expected.scale, output), 1e-300)
 
     def errors(y: Array) -> tuple[Array, float]:
-        error = (output - y) / scale
-        error[~np.isfinite(output)] = 0
+        error = np.where(np.isfinite(output), (output - y) / scale, 0.0)
         size = float(np.square(error).sum())
         return error, size if np.isfinite(size) else np.inf
 
@@ -402,10 +411,12 @@ def _outputs(problem: Problem) -> Iterator[Hypothesis]:
         one = view(np.ones(total), full * (value / common) if common else full)
         yield Hypothesis(said, view=one, narrow=False, cost=cost + choice, claim="a shift")
     factors, shifts = np.ones(total), np.zeros(total)
-    # A number below what the rest leaves uncertain is noise, and is neither used nor said.
-    unsure = _uncertain(output - slope * expected - shift, expected, scale)
-    slope, shift = (np.where(np.abs(one - at) > _SURE * off, one, at)
-                    for one, at, off in zip((slope, shift), (1.0, 0.0), unsure, strict=True))  # fmt: skip
+    # A number that takes more bits than it explains is noise, and is neither used nor said.
+    ways = ((slope, shift), (plain, np.zeros_like(shift)), (np.ones_like(slope), found))
+    price = (2 * FITTED, FITTED, FITTED)
+    left = [_left(output - one * expected - more, scale) + bits for (one, more), bits in zip(ways, price, strict=True)]
+    best = np.argmin(left, axis=0)
+    slope, shift = (np.choose(best, numbers) for numbers in zip(*ways, strict=True))
     if not shift.any():  # which is factors alone
         return
     factors[problem.faulty], shifts[problem.faulty] = slope, shift
@@ -418,16 +429,10 @@ def _outputs(problem: Problem) -> Iterator[Hypothesis]:
     yield Hypothesis(text, view=view(factors, shifts), narrow=False, cost=cost, claim="outputs")
 
 
-def _uncertain(left: Array, expected: Array, scale: Array) -> tuple[Array, Array]:
-    """How uncertain a line's slope and shift are in each channel, by what they leave; at least float32's rounding."""
-    weight = 1 / np.square(scale)
-    usable = np.isfinite(weight) & np.isfinite(left) & np.isfinite(expected)
-    weight, left, x = (np.where(usable, one, 0.0) for one in (weight, left, expected))
-    total = weight.sum(axis=0)
-    noise = np.maximum((weight * np.square(left)).sum(axis=0) / np.maximum(usable.sum(axis=0), 1), 2.0**-48)
-    middle = (weight * x).sum(axis=0) / total
-    apart = (weight * np.square(x - middle)).sum(axis=0)
-    return np.sqrt(noise / apart), np.sqrt(noise * (1 / total + np.square(middle) / apart))
+def _left(error: Array, scale: Array) -> Array:
+    """Count the bits that errors leave to be said of each channel."""
+    ratio = np.clip(np.abs(np.where(np.isfinite(error), error, 0.0)) / scale, 0, 16)
+    return np.nansum(np.log2(1 + ratio * 2.0**SIGHT), axis=0)
 
 
 def _shift(output: Array, expected: Array, scale: Array) -> Array:

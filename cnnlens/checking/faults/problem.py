@@ -30,8 +30,8 @@ from cnnlens.reference.keras.convolution import Convolution
 from cnnlens.reference.keras.dense import Dense
 
 __all__ = [
-    "FITTED", "ROUND", "Hypothesis", "Problem", "Trial", "View", "Weights", "channels", "excused", "mapped", "moved",
-    "number", "rounded",
+    "FITTED", "ROUND", "SIGHT", "Hypothesis", "Problem", "Trial", "View", "Weights", "channels", "excused", "mapped",
+    "moved", "number", "rounded",
 ]  # fmt: skip
 
 Weights = Mapping[str, Array]
@@ -43,9 +43,11 @@ many numbers as outputs explain nothing."""
 ROUND = 8.0
 """The same for a number as people and programs write them, such as 0.5 or 1.001."""
 
+SIGHT = 22.0
+"""Errors of so many bits are near float32's own rounding, of weights too, and are no more to be said."""
+
 _SAMPLE = 1 << 18  # outputs that a hypothesis is first tried on
 _FEW = 12  # channels that it is first tried on
-_SIGHT = 22.0  # bits: errors near float32's own rounding, of weights too, are no more to be said
 _REPEATED = 2.0  # bits that an output tells at most if it is zero or equals another: saturated ones are no evidence
 _DULL = 0.25  # bits by which two explanations of one output may differ for no reason
 
@@ -252,8 +254,8 @@ class Problem:
         output = np.asarray(case.output, np.float64)
         scale = np.fmax(np.hypot(self.expected.scale, output), np.abs(output))
         ratio = np.abs(ratios(errors(case, made), scale, self.tally.terms))
-        sight = _SIGHT if self.base is EXACT else self.needed + 3
-        bits: Array = np.log2(1 + np.where(np.isfinite(output), np.nan_to_num(ratio, nan=16.0), 0.0) * 2.0**sight)
+        sight = SIGHT if self.base is EXACT else self.needed + 3
+        bits = np.asarray(np.log2(1 + np.where(np.isfinite(output), np.nan_to_num(ratio, nan=16.0), 0.0) * 2.0**sight))
         np.minimum(bits, _REPEATED, out=bits, where=self._repeated)
         return bits
 
