@@ -11,9 +11,9 @@ import pytest
 
 from cnnlens.checking import Audit, audit
 from cnnlens.checking.evidence import Block
-from cnnlens.checking.faults import fits
+from cnnlens.checking.faults import fits, geometry, merging, normalization
 from cnnlens.checking.faults.explanation import _possible, _Search
-from cnnlens.checking.faults.problem import FITTED, Hypothesis, Problem, moved
+from cnnlens.checking.faults.problem import FITTED, Hypothesis, Problem, mapped, moved
 from cnnlens.checking.finding import Cause
 from cnnlens.checking.noise.arithmetic import EXACT
 from cnnlens.checking.noise.case import Array, Case
@@ -486,3 +486,77 @@ def test_outputs_of_one_axis_or_none_are_described(kind: str, module: str, confi
         off = honest.copy()
         off[1] += 7
         assert said(off).startswith(f"{100 / off.size:.3g} % of the outputs differ, off by up to 7 ")
+
+
+# --- what is asked, and how far --------------------------------------------------------------------------------------
+
+
+def test_a_trial_that_overflows_float32_on_the_way_is_still_made() -> None:
+    layer = Audited("Conv2D", (2, 7, 8, 3), filters=5, kernel_size=3)
+    output = np.abs(layer.honest)
+    assert output.max() > 2
+    assert output.min() < 1
+    view = mapped(lambda y: np.sqrt(np.square(y * 1e19)) / 1e19)
+    with np.errstate(all="ignore"):
+        assert problem_of(layer, output).trial(Hypothesis("positive", view=view)) is not None
+        assert problem_of(layer, output + 1).trial(Hypothesis("positive", view=view)) is None
+
+
+def test_a_hypothesis_of_another_shape_explains_nothing() -> None:
+    layer = Audited("Conv2D", (2, 7, 8, 3), filters=5, kernel_size=3)
+    problem = problem_of(layer, layer.honest * np.float32(2))
+    for shape in ((2, 5, 6, 1), (2, 5, 5, 5), (1, 5, 6, 5)):
+        view = moved(lambda y, shape=shape: np.resize(y, shape) * 2)
+        assert problem.trial(Hypothesis("smaller", view=view)) is None
+
+
+def test_the_scale_of_noise_goes_through_a_function() -> None:
+    low, scale = np.array([-2.0, 0.5, 3.0]), np.array([1.0, 2.0, 0.25])
+    made = mapped(lambda y: -3 * y)(Prediction(low, low, scale))
+    assert made.low is made.high
+    np.testing.assert_allclose(made.scale, 3 * np.hypot(low, scale), rtol=1e-6)
+    made = mapped(lambda y: -3 * y)(Prediction(low, low + 1, scale))
+    np.testing.assert_array_equal(made.low, -3 * low - 3)
+    np.testing.assert_array_equal(made.high, -3 * low)
+
+
+def test_a_variance_of_some_channels_is_looked_for_among_those_that_can_have_one() -> None:
+    layer = Audited("BatchNormalization", (3, 6, 7, 5))
+    output = layer.run({"moving_variance": layer.weights["moving_variance"] * np.float32(64 / 63)})
+    output[..., 2:] = layer.honest[..., 2:] * np.float32(1000)  # more than epsilon leaves room for
+    said = [one.text for one in normalization.hypotheses(problem_of(layer, output))]
+    assert any(one.endswith("as n / (n - 1) for n = 64") for one in said), said
+
+
+@pytest.mark.parametrize(("size", "shifts"), [((3, 2), 8), ((9, 1), 20), ((5, 6), 34)])
+def test_how_far_a_window_may_be_shifted(size: tuple[int, int], shifts: int) -> None:
+    layer = Audited("Conv2D", (2, 13, 12, 3), filters=4, kernel_size=size)
+    said = [one.text for one in geometry.hypotheses(problem_of(layer, layer.honest * np.float32(2)))]
+    assert sum(one.startswith("the window is shifted") for one in said) == shifts
+
+
+def test_a_bias_subtracted_is_named() -> None:
+    layer = Audited("Conv2D", (2, 9, 8, 3), filters=5, kernel_size=3)
+    expect(layer, layer.run({"bias": -layer.weights["bias"]}), "the bias was subtracted")
+
+
+def test_results_as_a_whole_are_changed_in_many_channels() -> None:
+    layer = Audited("Conv2D", (2, 9, 8, 3), filters=32, kernel_size=3, use_bias=False)
+    assert layer.check(layer.honest + np.float32(0.25)).explanation == "outputs are the reference plus 0.25"
+    expect(layer, np.minimum(layer.honest, np.float32(0.75)), "the outputs are clipped above at 0.75")
+    expect(layer, np.clip(layer.honest, np.float32(-0.5), np.float32(0.75)), "above at 0.75 and below at -0.5")
+    output = layer.honest
+    output[..., 7:10] += np.float32(0.25)
+    assert layer.check(output).explanation == "channels 7, 8 and 9: outputs are the reference plus 0.25"
+
+
+@pytest.mark.parametrize(("factor", "clamped"), [(-0.5, False), (-0.75, True), (-0.75, False), (-0.5, True)])
+def test_cubic_weights_by_their_formula(factor: float, clamped: bool) -> None:
+    layer = Audited("Resizing", (2, 5, 6, 3), height=11, width=13, interpolation="bicubic")
+    output = merging._Cubic((2, 11, 13, 3), 1, factor, clamped)({}, layer.x.astype(np.float64))
+    found = layer.check(output.astype(np.float32))
+    edge = "the edge repeated" if clamped else "weights of the edge scaled to one"
+    if found.verdict.fault:
+        assert f"bicubic weights computed with a = {factor} and {edge}" in found.explanation
+    else:
+        assert (factor, clamped) == (-0.5, False)

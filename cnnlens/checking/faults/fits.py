@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -95,7 +96,7 @@ def _scaled_weight(name: str, factor: float) -> Change:
 
 def _scaled_input(place: int, factor: float) -> Change:
     def change(case: Case) -> Case:
-        seen = iter(range(1 << 30))
+        seen = count()
 
         def scaled(x: Array) -> Array:
             return x if x.dtype.kind != "f" or next(seen) != place else np.asarray(x, np.float64) * factor
@@ -150,13 +151,13 @@ def _whole_kernel(problem: Problem, operation: LinearOperation) -> Iterator[Hypo
     def activated(z: Array) -> Array:
         return z if operation.activation is None else operation.activation.apply(np.ascontiguousarray(z))
 
-    count = np.ones(_channel_count(operation, problem.case.weights[name]))
+    ones = np.ones(_channel_count(operation, problem.case.weights[name]))
     for value, cost in _newton(problem, lambda factor: activated((made.value - bias) * factor + bias)):
-        change = _scaled_channels(operation, name, count * value, bias=False)
+        change = _scaled_channels(operation, name, ones * value, bias=False)
         yield Hypothesis(times("the kernel or the input", value), change, narrow=False, cost=cost, claim="the kernel")
     if np.any(bias):
         for value, cost in _newton(problem, lambda factor: activated(made.value * factor)):
-            change = _scaled_channels(operation, name, count * value, bias=True)
+            change = _scaled_channels(operation, name, ones * value, bias=True)
             what = "what goes into the activation" if operation.activation is not None else "the kernel and the bias"
             yield Hypothesis(times(what, value), change, narrow=False, cost=cost, claim="kernel and bias")
         for value, cost in _newton(problem, lambda factor: activated(made.value - bias + factor * bias)):

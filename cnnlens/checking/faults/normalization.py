@@ -48,7 +48,7 @@ def hypotheses(problem: Problem) -> Iterator[Hypothesis]:
     yield from _weights(problem)
     yield from _vectors(problem)
     if isinstance(operation, LayerNormalization | GroupNormalization):
-        yield Hypothesis("the variance is divided by n - 1 instead of n", _unbiased, narrow=False)
+        yield Hypothesis("the variance is divided by n - 1 instead of n", _unbiased)
         yield from _other_axes(problem, operation)
 
 
@@ -105,7 +105,7 @@ def _statistics(problem: Problem, operation: BatchNormalization) -> Iterator[Hyp
         "the moving variance is not divided by (as if it were one)", with_weight("moving_variance", np.ones_like)
     )
     said = "the moving variance is divided by as it is where its root belongs, or rooted twice"
-    yield Hypothesis(said, with_weight("moving_variance", lambda v: np.sqrt(np.maximum(v, 0))))
+    yield Hypothesis(said, with_weight("moving_variance", np.sqrt))
 
     def exchanged(case: Case) -> Case:
         weights = case.weights
@@ -260,7 +260,7 @@ def _setting(name: str, value: Any, text: str) -> Hypothesis:
         setattr(operation, name, value)
         return replace(case, operation=operation)
 
-    return Hypothesis(text, change, narrow=False)
+    return Hypothesis(text, change)
 
 
 def _rescaling(operation: Rescaling) -> Iterator[Hypothesis]:

@@ -318,10 +318,7 @@ class Problem:
         if view is not None:
             made = view(Prediction(made, made, np.zeros_like(made))).low
         output = np.asarray(case.output)
-        if made.shape != output.shape:
-            return False
-        apart = np.asarray(made, np.float64) - output
-        apart = apart[np.isfinite(output)]
+        apart = (np.asarray(made, np.float64) - output)[np.isfinite(output)]
         if not np.isfinite(apart).all():  # float32 may overflow where the trial does not
             return True
         size = np.square(output[np.isfinite(output)], dtype=np.float64).sum()
