@@ -62,7 +62,10 @@ ROOMS: Mapping[str, Room] = {
         ),
         ("tests/checking",),
     ),
-    "faults": Room(("checking/faults/*.py",), ("tests/checking",)),
+    "faults": Room(
+        ("checking/faults/*.py",),
+        tuple(f"tests/checking/test_{name}.py" for name in ("faults", "faults_layers", "faults_rivals", "judgement")),
+    ),
     "layout": Room(("layout/*.py",), ("tests/layout",), "not framework"),
     "differing": Room(("differing/*.py", "differing/hypotheses/*.py"), ("tests/differing",)),
     "arithmetic": Room(
@@ -119,12 +122,6 @@ EQUIVALENT: Sequence[Equivalent] = (
         "seen = {long, *(tuple(j if a == i else i if a == j else a for a in long) for i, j in swaps)}",
         "j",
         "the exchange of two spatial axes is then tried twice, and the name that _taps gave it first stands",
-    ),
-    Equivalent(
-        "cnnlens/checking/faults/recurrent.py",
-        'yield Hypothesis(said, _weights(change, "recurrent_kernel"), narrow=False)',
-        "True",
-        "only a Dense or a convolution is ever tried on some of its channels (Problem.few)",
     ),
     Equivalent(
         "cnnlens/recording/writer.py",

@@ -6,8 +6,9 @@ block.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -15,10 +16,12 @@ from numpy.typing import NDArray
 
 from cnnlens.checking.noise.arithmetic import EXACT, Arithmetic
 from cnnlens.checking.noise.case import Case
+from cnnlens.checking.noise.formats import BFLOAT16, FLOAT16, fits, to_format
+from cnnlens.checking.noise.prediction import predict
 from cnnlens.checking.noise.tally import Tally
 from cnnlens.network.graph import Call
 
-__all__ = ["Block", "Blocks", "Evidence"]
+__all__ = ["Beside", "Block", "Blocks", "Evidence", "Finite"]
 
 Array = NDArray[Any]
 
@@ -58,16 +61,6 @@ class Blocks:
             for start, part in case.parts():
                 yield first + start, part
 
-    def case_of(self, example: int) -> Case:
-        """The block that has an example."""
-        cases = self.cases()
-        _, found = next(cases)
-        for first, case in cases:
-            if first > example:
-                break
-            found = case
-        return found
-
 
 @dataclass
 class Evidence:
@@ -91,3 +84,38 @@ class Evidence:
     def __post_init__(self) -> None:
         self.left = self.tally
         self.seen = self.tally.seen(self.floor)
+
+
+@dataclass(frozen=True)
+class Beside(Case):
+    """Holds a call some of whose outputs are strays: NaN or infinity where the reference has a number, or the other way
+    round. ``output`` has the reference's results there, so that nothing is left to be measured."""
+
+    strayed: Array = field(default_factory=lambda: np.zeros(0, np.bool_))
+
+    def part(self, rows: slice) -> Case:
+        """Take some examples of the batch; views."""
+        return replace(cast("Beside", super().part(rows)), strayed=self.strayed[rows])
+
+    def numbers(self) -> Case:
+        """Put NaN where strays were: no number is known there, and a search for a fault asks for none."""
+        return replace(self, output=np.where(self.strayed, np.nan, self.output).astype(self.output.dtype))
+
+
+@dataclass(frozen=True)
+class Finite(Blocks):
+    """The same without strays."""
+
+    def cases(self) -> Iterator[tuple[int, Case]]:
+        """Each block as ``Blocks`` gives it, its strays mended in the format that its numbers are of."""
+        for first, case in super().cases():
+            half = next((half for half in (BFLOAT16, FLOAT16) if fits(case.output, half)), None)
+            output, strayed = np.array(case.output), np.zeros(case.output.shape, np.bool_)
+            for start, part in case.parts():
+                low = predict(part).low
+                low = (low if half is None else to_format(low, half)).astype(output.dtype)
+                at = slice(start, start + part.count) if case.splits else ...
+                strayed[at] = np.isfinite(low) != np.isfinite(part.output)
+                output[at] = np.where(strayed[at], low, part.output)
+            given: dict[str, Any] = {one.name: getattr(case, one.name) for one in dataclasses.fields(Case)}
+            yield first, cast("Any", Beside)(**{**given, "output": output, "strayed": strayed})

@@ -11,12 +11,12 @@ import numpy as np
 from cnnlens.checking.evidence import Evidence
 from cnnlens.checking.noise.arithmetic import Arithmetic, candidates
 from cnnlens.checking.noise.case import arrays_of
-from cnnlens.checking.noise.formats import BFLOAT16, FLOAT16, Format, fits, to_format
+from cnnlens.checking.noise.formats import BFLOAT16, FLOAT16, TF32, Format, Rounding, fits, to_format
 from cnnlens.checking.noise.nonfinite import strays
 from cnnlens.checking.noise.prediction import predict, selected, spread_of
 from cnnlens.checking.noise.tally import WORST, Tally, bits
 
-__all__ = ["all_rounded", "has_bits", "like_noise", "narrower", "overflow", "small"]
+__all__ = ["has_bits", "like_noise", "narrower", "overflow", "rounded_to", "small"]
 
 # Tensor cores cut what they add, so what narrow operands leave unexplained may be this much more than float32's noise.
 _TENSOR_CORE = 4.0
@@ -63,15 +63,9 @@ def overflow(evidence: Evidence) -> str:
     return f"computed in float16, where {count:,} {overflow} (more than 65,504)"
 
 
-def all_rounded(evidence: Evidence, wanted: Format) -> bool:
-    return all(
-        np.array_equal(to_format(np.asarray(selected(part), np.float64), wanted), part.output, equal_nan=True)
-        for _, part in evidence.blocks.parts()
-    )
-
-
-def narrower(evidence: Evidence) -> Format | None:
-    """Find the narrower arithmetic that explains the errors, or else the one under which most channels fit best.
+def narrower(evidence: Evidence) -> list[Format]:
+    """Find the narrower arithmetic that explains the errors; empty without one, and ``evidence.base`` is then what most
+    channels fit best.
 
     ``evidence.seen`` is then what factor on one channel's outputs the arithmetic does not explain.
     """
@@ -91,7 +85,7 @@ def narrower(evidence: Evidence) -> Format | None:
                 evidence.seen = trial.seen(least, arithmetic.step)
                 if arithmetic.step:  # what no trial explains has still to be told from steps that none knows
                     evidence.seen = max(evidence.seen, _rounded_seen(tally, arithmetic.format))
-                return arithmetic.format
+                return [arithmetic.format]
             evidence.doubt = evidence.doubt or arithmetic
         elif _median(trial) > _median(evidence.left) + 1:
             evidence.base, evidence.left = arithmetic, trial
@@ -100,8 +94,8 @@ def narrower(evidence: Evidence) -> Format | None:
         least = half.level - 1.5
         if like_noise(evidence.left, least) and _rounds_to(evidence, half):
             evidence.seen = _rounded_seen(evidence.left, half)
-            return half
-    return None
+            return [half]
+    return []
 
 
 def _rounded_seen(tally: Tally, half: Format) -> float:
@@ -162,3 +156,19 @@ def _median(tally: Tally) -> float:
 def like_noise(tally: Tally, least: float) -> bool:
     """Whether every channel has the same, unsystematic noise of at least so many bits."""
     return tally.bits >= least and not tally.below(least).any() and not tally.outliers().any()
+
+
+def rounded_to(evidence: Evidence) -> list[Format]:
+    """Name the formats that may have rounded every output of a layer that only picks or moves values: several where the
+    outputs cannot tell them apart, as float16 and tf32 where none is beyond float16's range."""
+
+    def all_rounded(wanted: Format, rounding: Rounding) -> bool:
+        return all(
+            np.array_equal(
+                to_format(np.asarray(selected(part), np.float64), wanted, rounding), part.output, equal_nan=True
+            )
+            for _, part in evidence.blocks.parts()
+        )
+
+    halves = [half for half in (BFLOAT16, FLOAT16) if all_rounded(half, "even")]
+    return halves + [TF32] * any(all_rounded(TF32, rounding) for rounding in ("even", "away", "down"))

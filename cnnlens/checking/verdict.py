@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnlens.checking.evidence import Block, Blocks, Evidence
+from cnnlens.checking.evidence import Block, Blocks, Evidence, Finite
 from cnnlens.checking.finding import Cause, Verdict
-from cnnlens.checking.narrower import all_rounded, has_bits, like_noise, narrower, overflow, small
+from cnnlens.checking.narrower import has_bits, like_noise, narrower, overflow, rounded_to, small
 from cnnlens.checking.noise.case import HUGE, wide
 from cnnlens.checking.noise.condition import rounds_once, selects
-from cnnlens.checking.noise.formats import BFLOAT16, FLOAT16, Format
-from cnnlens.checking.noise.nonfinite import NEARLY, channels, nonfinite_weights, strays
+from cnnlens.checking.noise.formats import Format
+from cnnlens.checking.noise.nonfinite import NEARLY, Strays, nonfinite_weights, strays
 from cnnlens.checking.noise.prediction import excused, floor_of, predict, selected, terms_of
 from cnnlens.checking.noise.tally import Tally
 from cnnlens.checking.noise.threads import one_blas_thread
@@ -134,7 +134,7 @@ def _output(
     made = isinstance(case.operation, BareOperation)  # a range or a fill that the graph makes of nothing
     if (not call.refs and not made) or case.operation.kind == "Empty" or not case.output.size:
         return found
-    stray = None
+    stray: Strays | None = None
     tally = Tally(terms_of(case))
     exact = True
     odd = total = 0
@@ -154,7 +154,8 @@ def _output(
         with np.errstate(all="ignore"):
             exact = exact and np.array_equal(prediction.low.astype(np.float32), part.output, equal_nan=True)
         odd += int(((prediction.scale >= NEARLY) | ~np.isfinite(part.output)).sum())
-        stray = stray or strays(part, prediction.low, first, excused(part, prediction))
+        strayed = strays(part, prediction.low, first, excused(part, prediction))
+        stray = strayed if stray is None else stray + strayed
         tally.add(part, prediction, first)
     if odd and stray is None:
         found = _nonfinite(found, odd, total)
@@ -177,7 +178,7 @@ def _nonfinite(found: Audit, odd: int, total: int) -> Audit:
     return replace(found, explanation=text, cause=Cause.NONFINITE)
 
 
-def _judged(evidence: Evidence, found: Audit, stray: tuple[str, tuple[int, ...]] | None, strict: bool) -> Audit:
+def _judged(evidence: Evidence, found: Audit, stray: Strays | None, strict: bool) -> Audit:
     """The verdict on an output that is not bit-equal."""
     case, tally = evidence.case, evidence.tally
     channel, channel_bits = _worst_channel(tally)
@@ -189,28 +190,31 @@ def _judged(evidence: Evidence, found: Audit, stray: tuple[str, tuple[int, ...]]
         channel_bits=channel_bits,
         worst_position=case.canonical(tally.position),
         worst_error=tally.error,
-        sees=evidence.seen if not selects(case.operation) else float("nan"),
+        sees=evidence.seen,
     )
     if stray is not None:
-        text, position = stray
         overflowing = overflow(evidence)
         cause = Cause.OVERFLOW if overflowing else Cause.NONFINITE
-        found = replace(found, verdict=Verdict.WRONG, cause=cause, explanation=overflowing or text)
-        return replace(found, worst_position=case.canonical(position))
+        text = overflowing or stray.text + _beside(evidence, found, strict)
+        found = replace(found, verdict=Verdict.WRONG, cause=cause, explanation=text)
+        return replace(found, worst_position=case.canonical(stray.position))
     if selects(case.operation):
         if tally.worst == 0:
             return replace(found, verdict=Verdict.EXACT, bits=float("inf"), channel_bits=float("inf"))
-        evidence.floor = float("inf")
-        narrow = next((one for one in (BFLOAT16, FLOAT16) if all_rounded(evidence, one)), None)
+        evidence.floor, evidence.seen = float("inf"), float("nan")
+        found.sees = evidence.seen
+        formats = rounded_to(evidence)
     elif tally.clean(evidence.floor):
         return found
     else:
-        narrow = narrower(evidence)
-    return _fault(evidence, found) if narrow is None else _narrow(evidence, found, narrow, strict)
+        formats = narrower(evidence)
+    return _narrow(evidence, found, formats, strict) if formats else _fault(evidence, found)
 
 
-def _narrow(evidence: Evidence, found: Audit, wanted: Format, strict: bool) -> Audit:
-    """The verdict on an output that a narrower arithmetic explains; it must have the bits that this arithmetic has."""
+def _narrow(evidence: Evidence, found: Audit, formats: Sequence[Format], strict: bool) -> Audit:
+    """The verdict on an output that a narrower arithmetic explains, or several that cannot be told apart; it must have
+    the bits that this arithmetic has."""
+    wanted = next((one for one in formats if one.name in evidence.proved), formats[0])
     if not has_bits(evidence.tally, wanted):
         if not small(evidence, wanted) or not any(part.output.any() for _, part in evidence.blocks.parts()):
             return _fault(evidence, found)  # zeros alone may have any cause
@@ -218,7 +222,9 @@ def _narrow(evidence: Evidence, found: Audit, wanted: Format, strict: bool) -> A
         text = f"computed in {wanted.name}, which keeps few digits of numbers below {least:.2g}, or none"
         return replace(found, verdict=Verdict.WRONG, cause=Cause.UNDERFLOW, explanation=text)
     found = replace(found, verdict=Verdict(wanted.name), sees=evidence.seen)
-    text = f"computed in {wanted.name}, where strict precision means float32"
+    names = " or ".join(one.name for one in formats)
+    apart = "" if len(formats) == 1 else " (these cannot be told apart here)"
+    text = f"computed in {names}{apart}, where strict precision means float32"
     return replace(found, cause=Cause.PRECISION, explanation=text) if strict else found
 
 
@@ -226,20 +232,13 @@ def _fault(evidence: Evidence, found: Audit) -> Audit:
     """A layer that no rounding explains."""
     from cnnlens.checking.faults.explanation import explain
 
-    tally, base = evidence.left, evidence.base
     if evidence.doubt is not None:
         outputs = int(evidence.tally.count.sum())
         shown = "one output is" if outputs == 1 else f"{outputs} outputs are"
         text = f"the rounding of {evidence.doubt.name} would explain it, or a fault: {shown} too few to tell them apart"
         return replace(found, verdict=Verdict.SUSPICIOUS, cause=Cause.UNEXPLAINED, explanation=text)
-    case = evidence.blocks.case_of(tally.position[0] if tally.position else 0)
-    if case.splits:  # what is asked of the search is one block, and its own errors
-        own = Tally(tally.terms)
-        for start, part in case.parts():
-            own.add(part, predict(part, base), start)
-        tally = own if own.faulty(min(evidence.floor, 22.0)).any() else replace(tally, position=own.position)
     try:
-        text, cause = explain(case, base, tally, evidence.floor)
+        text, cause = explain(evidence)
     except (CnnlensError, *CONFIG_ERRORS) as error:
         # The verdict stands without a name; that none was found for this reason is said.
         text, cause = f"unexplained (the search for the fault failed: {printable(error, 200)})", Cause.UNEXPLAINED
@@ -247,18 +246,19 @@ def _fault(evidence: Evidence, found: Audit) -> Audit:
     named = cause is not Cause.UNEXPLAINED
     if not named and like_noise(evidence.left, 7.0):
         gross = False
-    steps = case.folded[1] if case.folded else 1
-    few = evidence.left.few_inputs(min(evidence.floor, 22.0), steps)
-    if few:
-        of = len({number // steps for number in evidence.left.examples})
-        text = f"{text}; in {_inputs(few)} of {of} alone"
     verdict = Verdict.WRONG if named or gross else Verdict.SUSPICIOUS
     return replace(found, verdict=verdict, cause=cause, explanation=text)
 
 
-def _inputs(numbers: Sequence[int]) -> str:
-    """``input 1`` or ``inputs 1, 3 and 4``, as channels are listed."""
-    return channels(numbers).replace("channel", "input", 1)
+def _beside(evidence: Evidence, found: Audit, strict: bool) -> str:
+    """What the numbers show beside NaN or infinity in the wrong places, where they are no rounding either."""
+    blocks = Finite(**vars(evidence.blocks))
+    tally = Tally(evidence.tally.terms)
+    for first, part in blocks.parts():
+        tally.add(part, predict(part), first)
+    case = next(blocks.cases())[1]
+    other = _judged(Evidence(blocks, case, tally, floor_of(case), evidence.proved), found, None, strict)
+    return f"; besides, {other.explanation}" if other.verdict.fault else ""
 
 
 def _worst_channel(tally: Tally) -> tuple[int | None, float]:

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from cnnlens.checking import Audit
-from cnnlens.checking.faults.problem import Hypothesis, Problem, moved
+from cnnlens.checking import Audit, audit
+from cnnlens.checking.evidence import Block
+from cnnlens.checking.faults import fits, geometry, merging, normalization
+from cnnlens.checking.faults.explanation import _possible, _Search
+from cnnlens.checking.faults.problem import FITTED, Hypothesis, Problem, mapped, moved
 from cnnlens.checking.finding import Cause
 from cnnlens.checking.noise.arithmetic import EXACT
 from cnnlens.checking.noise.case import Array, Case
 from cnnlens.checking.noise.prediction import Prediction, floor_of, predict, terms_of
 from cnnlens.checking.noise.tally import Tally
+from cnnlens.checking.verdict import audit_blocks
+from cnnlens.network.graph import Call, Layer, Ref
+from cnnlens.reference import build
 from tests.support.audited import Audited, expect
 from tests.support.planted import LAYERS, Planting, faults_of, judged, planted_layer, visible
 
@@ -278,3 +285,278 @@ def test_planted_faults_are_seen_and_truly_named(number: int, size: str) -> None
         assert judged(fault, found) != "false", (fault.name, found.explanation)
         seen += 1
     assert seen > 5
+
+
+# --- for which inputs a sentence is true -----------------------------------------------------------------------------
+
+
+def in_blocks(layer: Audited, output: Array, size: int) -> str:
+    """What is said of an output whose inputs are read so many at a time."""
+
+    def blocks() -> list[Block]:
+        return [Block(at, (layer.x[at : at + size],), {}, output[at : at + size]) for at in range(0, len(output), size)]
+
+    return audit_blocks(layer.call, layer.weights, blocks).explanation
+
+
+@pytest.mark.parametrize("size", [8, 3])
+def test_what_is_everywhere_and_shows_in_one_input_is_not_said_to_be_in_it_alone(size: int) -> None:
+    layer = Audited("Conv2D", (8, 6, 5, 2), filters=4, kernel_size=2)
+    small = np.full((8, 1, 1, 1), 1e-3, np.float32)
+    small[2] = 1
+    layer.inputs = [layer.x * small]  # where the bias hides a factor on the kernel
+    said = in_blocks(layer, layer.run({"kernel": layer.weights["kernel"] * np.float32(1.0001)}), size)
+    assert said == "the kernel or the input is 1.0001 times what it should be; it shows in input 2 of 8"
+    output = layer.honest
+    output[2] *= np.float32(1.0001)
+    said = in_blocks(layer, output, size)
+    assert said.endswith("; in input 2 of 8 alone"), said
+    assert "outputs are 1.0001 times the reference" in said
+    output = layer.honest
+    output[2] += layer.generator.normal(0, 1e-3, output[2].shape).astype(np.float32)
+    assert in_blocks(layer, output, size).endswith("in input 2 of 8 alone")  # the others' outputs are as large
+    layer.inputs, layer.weights["bias"] = [layer.x], layer.weights["bias"] * 0
+    output = layer.honest
+    output[2] += layer.generator.normal(0, 1e-3, output[2].shape).astype(np.float32)
+    assert in_blocks(layer, output, size).endswith("it shows in input 2 of 8")
+
+
+@pytest.mark.parametrize("size", [9, 4, 2])
+def test_what_explains_one_block_is_held_against_all_others(size: int) -> None:
+    layer = Audited("Activation", (9, 6, 5, 4), activation="gelu")
+    output = layer.honest
+    output[[1, 8]] *= np.float32(1.5)
+    assert in_blocks(layer, output, size) == "outputs are 1.5 times the reference; in inputs 1 and 8 of 9 alone"
+    output[8] = layer.honest[8] * np.float32(3)
+    said = in_blocks(layer, output, size)
+    if size < 9:
+        assert said == "outputs are 3 times the reference; so in input 8, while inputs 1 and 8 of 9 are wrong"
+    else:
+        assert said.startswith("22 % of the outputs differ"), said
+        assert said.endswith("; in inputs 1 and 8 of 9 alone")
+    output[8] = layer.honest[8] + layer.generator.normal(0, 1, output[8].shape).astype(np.float32)
+    output[1] = layer.honest[1] + layer.generator.normal(0, 0.1, output[1].shape).astype(np.float32)
+    said = in_blocks(layer, output, size)
+    assert said.startswith("22.2 % of the outputs differ"), said  # of all inputs, whichever block is the worst
+    assert "one example" not in said
+    output = layer.honest * np.float32(1.5)
+    output[:size] = layer.honest[:size] * np.float32(1.75)
+    said = in_blocks(layer, output, size)
+    assert size == 9 or said.startswith("outputs are 1.75 times the reference; so in inputs 0"), said
+    assert size == 9 or said.endswith(", not in all others")
+
+
+def test_the_description_is_of_all_blocks() -> None:
+    layer = Audited("Conv2D", (9, 7, 5, 2), filters=4, kernel_size=2)
+    output = layer.honest
+    output[:, 0, :, 1] += layer.generator.normal(0, 1, (9, 4)).astype(np.float32)
+    output[7, 3, 2, 1] += 40
+    said = in_blocks(layer, output, 4)
+    assert said == in_blocks(layer, output, 9)
+    assert "off by up to 40" in said
+    assert "only in channel 1" in said
+    assert "only in row" not in said
+    output = layer.honest * np.float32(0)
+    assert in_blocks(layer, output, 4) == "every output is 0"
+    output[7] = layer.honest[7]
+    assert not in_blocks(layer, output, 4).startswith("every output is 0;") or "so in" in in_blocks(layer, output, 4)
+
+
+def test_a_batch_norm_in_training_mode_is_named_for_each_block() -> None:
+    layer = Audited("BatchNormalization", (4, 8, 9, 6))
+    own = {"moving_mean": layer.x.mean((0, 1, 2)), "moving_variance": layer.x.var((0, 1, 2))}
+    output = layer.run(own)
+    assert "training mode" in in_blocks(layer, output, 4)
+    assert "training mode" not in in_blocks(layer, output, 2)
+
+
+# --- what pays for its numbers ---------------------------------------------------------------------------------------
+
+
+def test_a_shift_below_the_noise_is_not_said() -> None:
+    layer = Audited("Multiply", [(3, 5, 6, 4)] * 2)
+    factors = np.array([1, 1.5, 1, 1.2345678])
+    noise = 1 + 1e-6 * layer.generator.normal(size=layer.honest.shape)
+    found = layer.check((layer.honest * factors * noise).astype(np.float32))
+    assert found.explanation == "channels 1 and 3: outputs are 1.235 to 1.5 times the reference"
+    shifts = np.array([0, 0.25, 0, 0.125], np.float32)
+    found = layer.check(layer.honest + shifts)
+    assert found.explanation == (
+        "channels 1 and 3: outputs are the reference plus 0.25 in channel 1, each by numbers of its own"
+    )
+    found = layer.check((layer.honest * factors + shifts).astype(np.float32))
+    assert found.explanation == (
+        "channels 1 and 3: outputs are 1.5 times the reference plus 0.25 in channel 1, each by numbers of its own"
+    )
+    shifts[1] = 0  # the channel with a shift is the one that is told
+    found = layer.check((layer.honest * factors + shifts).astype(np.float32))
+    assert found.explanation == (
+        "channels 1 and 3: outputs are 1.235 times the reference plus 0.125 in channel 3, each by numbers of its own"
+    )
+
+
+def line_of(layer: Audited, output: Array) -> list[Hypothesis]:
+    made = fits.hypotheses(problem_of(layer, output))
+    return [one for one in made if "each by numbers of its own" in one.text]
+
+
+def test_only_numbers_that_are_used_are_paid_for() -> None:
+    layer = Audited("Multiply", [(3, 5, 6, 4)] * 2)
+    factors = np.array([1, 1.5, 1, 1.2345678])
+    noise = 1 + 1e-6 * layer.generator.normal(size=layer.honest.shape)
+    assert not line_of(layer, (layer.honest * factors * noise).astype(np.float32))
+    (one,) = line_of(layer, (layer.honest * factors + np.array([0, 0, 0, 0.5])).astype(np.float32))
+    (two,) = line_of(layer, (layer.honest * factors + np.array([0, 0.1, 0, 0.5])).astype(np.float32))
+    (none,) = line_of(layer, (layer.honest + np.array([0, 0.1, 0, 0.5])).astype(np.float32))
+    assert two.cost - one.cost == one.cost - none.cost == FITTED
+
+
+@pytest.mark.parametrize("rows", [1, 2])
+def test_as_many_numbers_as_outputs_are_not_even_possible(rows: int) -> None:
+    layer = Audited("Activation", (rows, 7), activation="gelu")
+    output = layer.honest
+    output[:, [1, 3]] += layer.generator.normal(0, 50, (rows, 2)).astype(np.float32)
+    found = layer.check(output)
+    assert found.cause is Cause.UNEXPLAINED
+    assert "times the reference" not in found.explanation, found.explanation
+    assert found.explanation.endswith(f"{2 * rows} wrong outputs cannot tell causes apart")
+
+
+def test_no_sentence_speaks_of_no_outputs() -> None:
+    layer = Audited("Dense", (1, 40), units=1)
+    said = [layer.check(layer.honest * np.float32(1 + 2.0**-step)).explanation for step in range(2, 23)]
+    layer = Audited("Conv2D", (1, 3, 3, 2), filters=2, kernel_size=2)
+    said += [layer.check(layer.honest * np.float32(1 + 2.0**-step)).explanation for step in range(2, 23)]
+    for words in said:
+        assert not re.search(r"\b0 wrong", words), words
+    assert any("cannot tell causes apart" in words for words in said)
+    none = _Search([Hypothesis("rain")], [Cause.FACTORS], False, ["rain"], 0, [])
+    assert _possible(none) == "; errors as small as these cannot tell causes apart: rain, or another would explain them"
+
+
+# --- what is likely is told first ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("activation", [None, "relu"])
+def test_a_bias_left_out_is_likelier_than_an_activation_that_nobody_has(activation: str | None) -> None:
+    """Of large whole numbers tanh_shrink is one less, as is a bias of one left out."""
+    layer = Audited("Dense", (7, 6), units=4, activation=activation)
+    layer.inputs = [layer.generator.integers(5, 35, (7, 6)).astype(np.float32)]
+    kernel = layer.generator.integers(1, 4, (6, 4)).astype(np.float32)
+    layer.weights = {"kernel": kernel, "bias": np.ones(4, np.float32)}
+    found = layer.check(layer.run({"bias": np.zeros(4, np.float32)}))
+    assert found.explanation == "the bias was dropped"
+    assert found.cause is Cause.KERNEL
+
+
+def test_of_rivals_that_explain_the_same_the_likely_is_told_first() -> None:
+    layer = Audited("BatchNormalization", (6, 5, 4, 3))
+    layer.weights["beta"][:] = 0
+    layer.weights["moving_mean"][:] = 0
+    found = layer.check(layer.honest * np.float32(1.5))
+    assert found.explanation.endswith("these cannot be told apart here")
+    assert found.explanation.index("the scale gamma is 1.5 times") < found.explanation.index("outputs are 1.5 times")
+
+
+# --- outputs of one axis, or of none ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "module", "config", "shape"),
+    [("Norm", "linalg", {"axis": 1}, (2, 1000)), ("Sum", "numpy", {"axis": 1}, (30, 40)),
+     ("Sum", "numpy", {"axis": None}, (30, 40)), ("Mean", "numpy", {"axis": [0, 1]}, (3, 5))],
+)  # fmt: skip
+def test_outputs_of_one_axis_or_none_are_described(kind: str, module: str, config: Any, shape: Any) -> None:
+    operation = build(kind, f"keras.src.ops.{module}", config, (3, 15))
+    x: Array = np.random.default_rng(3).normal(1, 1, shape).astype(np.float32)
+    call = Call("n", Layer("n", kind, config, make_operation=lambda: operation), (Ref("x"),), {}, (None,), -1)
+    honest = np.asarray(operation({}, x), np.float32)
+
+    def said(output: Array) -> str:
+        found = audit(call, {}, (x,), {}, np.asarray(output, np.float32))
+        assert found.verdict == "wrong"
+        assert "failed" not in found.explanation, found.explanation
+        assert "channel" not in found.explanation
+        return found.explanation
+
+    assert "the input is 1.5 times what it should be" in said(honest * 1.5)
+    off = honest * np.random.default_rng(4).uniform(1.3, 2, honest.shape)
+    assert said(off).startswith("100 % of the outputs differ, off by up to ")
+    if honest.ndim:
+        off = honest.copy()
+        off[1] += 7
+        assert said(off).startswith(f"{100 / off.size:.3g} % of the outputs differ, off by up to 7 ")
+
+
+# --- what is asked, and how far --------------------------------------------------------------------------------------
+
+
+def test_a_trial_that_overflows_float32_on_the_way_is_still_made() -> None:
+    layer = Audited("Conv2D", (2, 7, 8, 3), filters=5, kernel_size=3)
+    output = np.abs(layer.honest)
+    assert output.max() > 2
+    assert output.min() < 1
+    view = mapped(lambda y: np.sqrt(np.square(y * 1e19)) / 1e19)
+    with np.errstate(all="ignore"):
+        assert problem_of(layer, output).trial(Hypothesis("positive", view=view)) is not None
+        assert problem_of(layer, output + 1).trial(Hypothesis("positive", view=view)) is None
+
+
+def test_a_hypothesis_of_another_shape_explains_nothing() -> None:
+    layer = Audited("Conv2D", (2, 7, 8, 3), filters=5, kernel_size=3)
+    problem = problem_of(layer, layer.honest * np.float32(2))
+    for shape in ((2, 5, 6, 1), (2, 5, 5, 5), (1, 5, 6, 5)):
+        view = moved(lambda y, shape=shape: np.resize(y, shape) * 2)
+        assert problem.trial(Hypothesis("smaller", view=view)) is None
+
+
+def test_the_scale_of_noise_goes_through_a_function() -> None:
+    low, scale = np.array([-2.0, 0.5, 3.0]), np.array([1.0, 2.0, 0.25])
+    made = mapped(lambda y: -3 * y)(Prediction(low, low, scale))
+    assert made.low is made.high
+    np.testing.assert_allclose(made.scale, 3 * np.hypot(low, scale), rtol=1e-6)
+    made = mapped(lambda y: -3 * y)(Prediction(low, low + 1, scale))
+    np.testing.assert_array_equal(made.low, -3 * low - 3)
+    np.testing.assert_array_equal(made.high, -3 * low)
+
+
+def test_a_variance_of_some_channels_is_looked_for_among_those_that_can_have_one() -> None:
+    layer = Audited("BatchNormalization", (3, 6, 7, 5))
+    output = layer.run({"moving_variance": layer.weights["moving_variance"] * np.float32(64 / 63)})
+    output[..., 2:] = layer.honest[..., 2:] * np.float32(1000)  # more than epsilon leaves room for
+    said = [one.text for one in normalization.hypotheses(problem_of(layer, output))]
+    assert any(one.endswith("as n / (n - 1) for n = 64") for one in said), said
+
+
+@pytest.mark.parametrize(("size", "shifts"), [((3, 2), 8), ((9, 1), 20), ((5, 6), 34)])
+def test_how_far_a_window_may_be_shifted(size: tuple[int, int], shifts: int) -> None:
+    layer = Audited("Conv2D", (2, 13, 12, 3), filters=4, kernel_size=size)
+    said = [one.text for one in geometry.hypotheses(problem_of(layer, layer.honest * np.float32(2)))]
+    assert sum(one.startswith("the window is shifted") for one in said) == shifts
+
+
+def test_a_bias_subtracted_is_named() -> None:
+    layer = Audited("Conv2D", (2, 9, 8, 3), filters=5, kernel_size=3)
+    expect(layer, layer.run({"bias": -layer.weights["bias"]}), "the bias was subtracted")
+
+
+def test_results_as_a_whole_are_changed_in_many_channels() -> None:
+    layer = Audited("Conv2D", (2, 9, 8, 3), filters=32, kernel_size=3, use_bias=False)
+    assert layer.check(layer.honest + np.float32(0.25)).explanation == "outputs are the reference plus 0.25"
+    expect(layer, np.minimum(layer.honest, np.float32(0.75)), "the outputs are clipped above at 0.75")
+    expect(layer, np.clip(layer.honest, np.float32(-0.5), np.float32(0.75)), "above at 0.75 and below at -0.5")
+    output = layer.honest
+    output[..., 7:10] += np.float32(0.25)
+    assert layer.check(output).explanation == "channels 7, 8 and 9: outputs are the reference plus 0.25"
+
+
+@pytest.mark.parametrize(("factor", "clamped"), [(-0.5, False), (-0.75, True), (-0.75, False), (-0.5, True)])
+def test_cubic_weights_by_their_formula(factor: float, clamped: bool) -> None:
+    layer = Audited("Resizing", (2, 5, 6, 3), height=11, width=13, interpolation="bicubic")
+    output = merging._Cubic((2, 11, 13, 3), 1, factor, clamped)({}, layer.x.astype(np.float64))
+    found = layer.check(output.astype(np.float32))
+    edge = "the edge repeated" if clamped else "weights of the edge scaled to one"
+    if found.verdict.fault:
+        assert f"bicubic weights computed with a = {factor} and {edge}" in found.explanation
+    else:
+        assert (factor, clamped) == (-0.5, False)

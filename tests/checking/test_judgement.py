@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 
 from cnnlens.checking import audit
-from cnnlens.checking.evidence import Block
+from cnnlens.checking.evidence import Block, Blocks, Evidence
 from cnnlens.checking.finding import Verdict
+from cnnlens.checking.narrower import rounded_to
 from cnnlens.checking.noise.formats import BFLOAT16, FLOAT16, TF32, to_format
+from cnnlens.checking.noise.prediction import terms_of
+from cnnlens.checking.noise.tally import Tally
 from cnnlens.checking.verdict import audit_blocks
 from cnnlens.network.graph import Call, Layer, Ref
 from cnnlens.reference import build
@@ -139,3 +142,77 @@ def test_the_outputs_prove_an_arithmetic_together() -> None:
         for name, with_it in (("tf32", "tf32"), ("bfloat16", expected)):
             proved = [Verdict(name)]
             assert audit_blocks(layer.call, layer.weights, blocks, False, proved).verdict == with_it
+
+
+# -- NaN and infinity in the wrong places, and the numbers beside them ------------------------------------------------
+
+
+@pytest.mark.parametrize("half", [None, np.float16])
+@pytest.mark.parametrize("size", [5, 2])
+def test_numbers_beside_nan_are_judged_too(size: int, half: Any) -> None:
+    layer = Audited("BatchNormalization", (5, 6, 7, 4))
+
+    def checked(output: Array) -> Any:
+        def blocks() -> list[Block]:
+            return [Block(at, (layer.x[at : at + size],), {}, output[at : at + size]) for at in range(0, 5, size)]
+
+        return audit_blocks(layer.call, layer.weights, blocks)
+
+    stray = "NaN in output channel 3, which the backend makes (2 outputs)"
+    output = layer.honest.astype(half).astype(np.float32)
+    output[:2, 2, 5, 3] = np.nan
+    assert checked(output).explanation == stray  # what else there is is rounding, of float32 or of float16
+    output = layer.honest
+    output *= np.float32(3)
+    output[:2, 2, 5, 3] = np.nan
+    found = checked(output)
+    assert (found.verdict, found.cause) == (Verdict.WRONG, "non-finite")
+    assert found.explanation == f"{stray}; besides, outputs are 3 times the reference"
+    assert found.worst_position == (0, 3, 2, 5)
+    output = layer.honest
+    output[2] *= np.float32(3)
+    output[:2, 2, 5, 3] = np.nan
+    assert checked(output).explanation == f"{stray}; besides, outputs are 3 times the reference; in input 2 of 5 alone"
+
+
+def test_numbers_beside_a_nan_that_is_hidden_are_judged_too() -> None:
+    layer = Audited("Conv2D", (2, 7, 8, 3), filters=5, kernel_size=3, use_bias=False, activation="relu")
+    layer.weights["kernel"][..., 3] = np.nan
+    output = layer.run(x=layer.x)
+    output[..., 3] = 0
+    stray = "NaN in output channel 3, which the backend hides (60 outputs)"
+    assert layer.check(output).explanation == stray
+    found = layer.check(output * np.float32(1.5))
+    assert found.explanation.startswith(f"{stray}; besides, ")
+    assert "the kernel or the input is 1.5 times what it should be" in found.explanation
+
+
+def test_a_layer_that_only_picks_values_has_strays_and_wrong_numbers() -> None:
+    layer = Audited("MaxPooling2D", (2, 9, 10, 4), pool_size=3)
+    output = layer.honest
+    output[1, 2, 0, 1] = np.inf
+    stray = "+inf in output channel 1, which the backend makes (1 output)"
+    assert layer.check(output).explanation == stray
+    output[..., 2] *= np.float32(1.25)
+    assert layer.check(output).explanation == f"{stray}; besides, channel 2: outputs are 1.25 times the reference"
+
+
+# -- which formats may have rounded what is only picked ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("wanted", "size", "names"),
+    [(TF32, 1.0, ["float16", "tf32"]), (TF32, 1e6, ["tf32"]), (TF32, 1e-6, ["tf32"]),
+     (FLOAT16, 1.0, ["float16", "tf32"]), (FLOAT16, 1e-5, ["float16"]), (BFLOAT16, 1.0, ["bfloat16"]),
+     (BFLOAT16, 1e20, ["bfloat16"]), (None, 1.0, [])],
+)  # fmt: skip
+def test_formats_that_picked_values_may_have_been_rounded_to(wanted: Any, size: float, names: list[str]) -> None:
+    layer = Audited("MaxPooling2D", (3, 8, 6, 5), pool_size=2)
+    layer.inputs = [layer.x * np.float32(size)]
+    output = layer.honest * np.float32(1.0001)
+    if wanted is not None:
+        output = to_format(layer.honest.astype(np.float64), wanted).astype(np.float32)
+    blocks = Blocks(layer.call, layer.weights, lambda: [Block(0, layer.args, {}, output)], None)
+    _, case = next(blocks.cases())
+    evidence = Evidence(blocks, case, Tally(terms_of(case)), 20.0)
+    assert [one.name for one in rounded_to(evidence)] == names

@@ -44,7 +44,7 @@ def test_reworded_explanations_change_no_verdict(monkeypatch: pytest.MonkeyPatch
         object.__setattr__(self, "text", WORDS)
 
     monkeypatch.setattr(Hypothesis, "__init__", init)
-    monkeypatch.setattr(explanation, "describe", lambda problem: WORDS)
+    monkeypatch.setattr(explanation, "describe", lambda *given: WORDS)
     monkeypatch.setattr(verdict, "strays", lambda *given, real=verdict.strays: (
         None if (found := real(*given)) is None else (WORDS, found[1])))  # fmt: skip
     after = audits()

@@ -21,6 +21,14 @@ from cnnlens.reference.operation import LinearOperation, Operation
 
 __all__ = ["hypotheses"]
 
+# Bits that another activation takes: one of sixteen that models have in place of each other, or one that hardly any
+# model has. tanh_shrink of large numbers is the number less one, which a bias of one left out explains as well.
+_EVERYDAY = frozenset(
+    "relu relu6 sigmoid hard_sigmoid tanh softmax log_softmax softplus gelu silu hard_silu elu selu mish exponential "
+    "softsign".split()
+)
+_USUAL, _UNUSUAL = 4.0, 12.0
+
 
 def hypotheses(problem: Problem) -> Iterator[Hypothesis]:
     """Suggest other activations than the model's, for layers that have one or could have."""
@@ -43,7 +51,7 @@ def hypotheses(problem: Problem) -> Iterator[Hypothesis]:
             said = f"the activation is {other} where the model says {name}"
             if other == name:
                 said = f"the activation is another {other} than the model's {name}"
-            yield _with(activation, said)
+            yield _with(activation, said, _USUAL if other in _EVERYDAY else _UNUSUAL)
     if name in ("softmax", "log_softmax") and problem.sample.output.ndim > 2:
         for axis in range(1, problem.sample.output.ndim):
             yield _with(

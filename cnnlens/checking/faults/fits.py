@@ -8,11 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import count
 from typing import Any
 
 import numpy as np
 
-from cnnlens.checking.faults.problem import FITTED, ROUND, Hypothesis, Problem, View, channels, mapped, number, rounded
+from cnnlens.checking.faults.problem import (
+    FITTED,
+    ROUND,
+    SIGHT,
+    Hypothesis,
+    Problem,
+    View,
+    channels,
+    mapped,
+    number,
+    rounded,
+)
 from cnnlens.checking.noise.case import Array, Case, arrays_of, map_arrays, wide
 from cnnlens.checking.noise.linear import Product, product
 from cnnlens.checking.noise.propagation import softmax_axis
@@ -84,7 +96,7 @@ def _scaled_weight(name: str, factor: float) -> Change:
 
 def _scaled_input(place: int, factor: float) -> Change:
     def change(case: Case) -> Case:
-        seen = iter(range(1 << 30))
+        seen = count()
 
         def scaled(x: Array) -> Array:
             return x if x.dtype.kind != "f" or next(seen) != place else np.asarray(x, np.float64) * factor
@@ -102,8 +114,7 @@ def _newton(problem: Problem, evaluate: Callable[[float], Array]) -> list[tuple[
     scale = np.fmax(np.hypot(problem.expected.scale, output), 1e-300)
 
     def errors(y: Array) -> tuple[Array, float]:
-        error = (output - y) / scale
-        error[~np.isfinite(output)] = 0
+        error = np.where(np.isfinite(output), (output - y) / scale, 0.0)
         size = float(np.square(error).sum())
         return error, size if np.isfinite(size) else np.inf
 
@@ -140,13 +151,13 @@ def _whole_kernel(problem: Problem, operation: LinearOperation) -> Iterator[Hypo
     def activated(z: Array) -> Array:
         return z if operation.activation is None else operation.activation.apply(np.ascontiguousarray(z))
 
-    count = np.ones(_channel_count(operation, problem.case.weights[name]))
+    ones = np.ones(_channel_count(operation, problem.case.weights[name]))
     for value, cost in _newton(problem, lambda factor: activated((made.value - bias) * factor + bias)):
-        change = _scaled_channels(operation, name, count * value, bias=False)
+        change = _scaled_channels(operation, name, ones * value, bias=False)
         yield Hypothesis(times("the kernel or the input", value), change, narrow=False, cost=cost, claim="the kernel")
     if np.any(bias):
         for value, cost in _newton(problem, lambda factor: activated(made.value * factor)):
-            change = _scaled_channels(operation, name, count * value, bias=True)
+            change = _scaled_channels(operation, name, ones * value, bias=True)
             what = "what goes into the activation" if operation.activation is not None else "the kernel and the bias"
             yield Hypothesis(times(what, value), change, narrow=False, cost=cost, claim="kernel and bias")
         for value, cost in _newton(problem, lambda factor: activated(made.value - bias + factor * bias)):
@@ -214,8 +225,8 @@ def channel_factors(
         return
     # A softmax spreads the fault of one channel over all; those whose own factor is one are not to blame.
     blamed = off > max(_SIGNIFICANT, 0.01 * float(off.max()))
-    numbers, total = problem.faulty[blamed], problem.tally.count.size
-    everywhere = numbers.size == int((problem.tally.count > 0).sum())
+    numbers, total = problem.faulty[blamed], problem.total
+    everywhere = numbers.size == problem.used
     whose = "the reference" if what == "outputs" else "the file's"
     choice = 0.0 if everywhere else min(numbers.size * float(np.log2(total)), float(total))
 
@@ -375,12 +386,11 @@ def _outputs(problem: Problem) -> Iterator[Hypothesis]:
     output = problem.rows(np.asarray(problem.sample.output, np.float64))[:, problem.faulty]
     expected = problem.rows(problem.expected.low)[:, problem.faulty]
     scale = np.hypot(problem.rows(problem.expected.scale)[:, problem.faulty], output)
-    total, axis = problem.tally.count.size, problem.sample.channel(problem.sample.output)
+    total, axis = problem.total, problem.sample.channel(problem.sample.output)
 
     def view(factors: Array, shifts: Array | float = 0.0) -> View:
         def changed(y: Array) -> Array:
-            shape = [1] * y.ndim
-            shape[axis] = -1
+            shape = [-1 if place == axis and y.ndim > 1 else 1 for place in range(y.ndim)]
             return y * factors.reshape(shape) + (shifts.reshape(shape) if isinstance(shifts, np.ndarray) else shifts)
 
         return mapped(changed)
@@ -402,13 +412,28 @@ def _outputs(problem: Problem) -> Iterator[Hypothesis]:
         one = view(np.ones(total), full * (value / common) if common else full)
         yield Hypothesis(said, view=one, narrow=False, cost=cost + choice, claim="a shift")
     factors, shifts = np.ones(total), np.zeros(total)
+    # A number that takes more bits than it explains is noise, and is neither used nor said.
+    ways = ((slope, shift), (plain, np.zeros_like(shift)), (np.ones_like(slope), found))
+    price = (2 * FITTED, FITTED, FITTED)
+    left = [_left(output - one * expected - more, scale) + bits for (one, more), bits in zip(ways, price, strict=True)]
+    best = np.argmin(left, axis=0)
+    slope, shift = (np.choose(best, numbers) for numbers in zip(*ways, strict=True))
+    if not shift.any():  # which is factors alone
+        return
     factors[problem.faulty], shifts[problem.faulty] = slope, shift
-    place = int(np.abs(slope - 1).argmax())
-    text = f"{where} {number(float(slope[place]))} times the reference plus {shift[place]:.4g}"
+    place = int(np.where(shift != 0, np.abs(slope - 1), -1.0).argmax())
+    times = f"{number(float(slope[place]))} times the reference" if slope[place] != 1 else "the reference"
+    text = f"{where} {times} plus {shift[place]:.4g}"
     if shift.size > 1:
         text += f" in channel {int(problem.faulty[place])}, each by numbers of its own"
-    cost = 2 * FITTED * shift.size + choice
+    cost = FITTED * int((slope != 1).sum() + (shift != 0).sum()) + choice
     yield Hypothesis(text, view=view(factors, shifts), narrow=False, cost=cost, claim="outputs")
+
+
+def _left(error: Array, scale: Array) -> Array:
+    """Count the bits that errors leave to be said of each channel."""
+    ratio = np.clip(np.abs(np.where(np.isfinite(error), error, 0.0)) / scale, 0, 16)
+    return np.nansum(np.log2(1 + ratio * 2.0**SIGHT), axis=0)
 
 
 def _shift(output: Array, expected: Array, scale: Array) -> Array:

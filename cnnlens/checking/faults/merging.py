@@ -73,7 +73,7 @@ def _sampling(problem: Problem, operation: UpSampling | Resizing) -> Iterator[Hy
             said = (
                 f"bicubic weights computed with a = {factor} and {edge}, where TensorFlow takes a = -0.5 from a table"
             )
-            yield Hypothesis(said, _cubic(first, factor, clamped), narrow=False)
+            yield Hypothesis(said, _cubic(first, factor, clamped))
     yield from _moved_samples(first, operation.method, x.ndim - 2, half=isinstance(operation, Resizing))
 
 
@@ -100,7 +100,7 @@ def _moved_samples(first: int, method: str, rank: int, *, half: bool) -> Iterato
         return
     places = _PLACES if method == "bilinear" else {**_PLACES, "places rounded, not cut": _nearest}
     for name, rule in places.items():
-        yield Hypothesis(f"{method} interpolation with {name}", _sampled(first, [rule] * rank, method), narrow=False)
+        yield Hypothesis(f"{method} interpolation with {name}", _sampled(first, [rule] * rank, method))
 
     def own(i: Array, size: int, wanted: int) -> Array:
         if method == "nearest":
@@ -120,7 +120,7 @@ def _moved_samples(first: int, method: str, rank: int, *, half: bool) -> Iterato
                     along = " and ".join(name for name, one in zip(names, chosen, strict=True) if one)
                     said = f"samples are off by one {cell} position along {along}, towards the {way}"
                     change = _sampled(first, [rule if one else own for one in chosen], method)
-                    yield Hypothesis(said, change, narrow=False)
+                    yield Hypothesis(said, change)
 
 
 def _interpolated(operation: Interpolation) -> Iterator[Hypothesis]:

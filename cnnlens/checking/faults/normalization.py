@@ -48,7 +48,7 @@ def hypotheses(problem: Problem) -> Iterator[Hypothesis]:
     yield from _weights(problem)
     yield from _vectors(problem)
     if isinstance(operation, LayerNormalization | GroupNormalization):
-        yield Hypothesis("the variance is divided by n - 1 instead of n", _unbiased, narrow=False)
+        yield Hypothesis("the variance is divided by n - 1 instead of n", _unbiased)
         yield from _other_axes(problem, operation)
 
 
@@ -105,7 +105,7 @@ def _statistics(problem: Problem, operation: BatchNormalization) -> Iterator[Hyp
         "the moving variance is not divided by (as if it were one)", with_weight("moving_variance", np.ones_like)
     )
     said = "the moving variance is divided by as it is where its root belongs, or rooted twice"
-    yield Hypothesis(said, with_weight("moving_variance", lambda v: np.sqrt(np.maximum(v, 0))))
+    yield Hypothesis(said, with_weight("moving_variance", np.sqrt))
 
     def exchanged(case: Case) -> Case:
         weights = case.weights
@@ -131,13 +131,12 @@ def _statistics(problem: Problem, operation: BatchNormalization) -> Iterator[Hyp
             yield Hypothesis(
                 said, with_weight("moving_variance", lambda v: v * factor), cost=ROUND, claim="the moving variance"
             )
-    whole = problem.case
+    x = np.asarray(problem.case.args[0], np.float64)
+    axis = normalise_axis(operation.axis, x.ndim)
+    axes = tuple(place for place in range(x.ndim) if place != axis)
+    statistics = {"moving_mean": x.mean(axis=axes), "moving_variance": x.var(axis=axes)}
 
     def batch(case: Case) -> Case:
-        x = np.asarray(whole.args[0], np.float64)
-        axis = normalise_axis(operation.axis, x.ndim)
-        axes = tuple(place for place in range(x.ndim) if place != axis)
-        statistics = {"moving_mean": x.mean(axis=axes), "moving_variance": x.var(axis=axes)}
         return replace(case, weights={**case.weights, **statistics})
 
     said = "normalised with the batch's own mean and variance (training mode) instead of the moving ones"
@@ -261,7 +260,7 @@ def _setting(name: str, value: Any, text: str) -> Hypothesis:
         setattr(operation, name, value)
         return replace(case, operation=operation)
 
-    return Hypothesis(text, change, narrow=False)
+    return Hypothesis(text, change)
 
 
 def _rescaling(operation: Rescaling) -> Iterator[Hypothesis]:

@@ -17,6 +17,7 @@ from functools import cached_property
 
 import numpy as np
 
+from cnnlens.checking.evidence import Beside
 from cnnlens.checking.noise.arithmetic import EXACT, Arithmetic
 from cnnlens.checking.noise.case import Array, Case, map_arrays
 from cnnlens.checking.noise.condition import selects
@@ -29,21 +30,24 @@ from cnnlens.reference.keras.convolution import Convolution
 from cnnlens.reference.keras.dense import Dense
 
 __all__ = [
-    "FITTED", "ROUND", "Hypothesis", "Problem", "Trial", "View", "Weights", "channels", "mapped", "moved",
-    "number", "rounded",
+    "FITTED", "ROUND", "SIGHT", "Hypothesis", "Problem", "Trial", "View", "Weights", "channels", "excused", "mapped",
+    "moved", "number", "rounded",
 ]  # fmt: skip
 
 Weights = Mapping[str, Array]
 View = Callable[[Prediction], Prediction]
 
-FITTED = 20.0
-"""Bits that a number fitted to the recording takes: about as many as one output can give away."""
+FITTED = 26.0
+"""Bits that a number fitted to the recording takes: as many as one output can give away (``Problem.left``), so that as
+many numbers as outputs explain nothing."""
 ROUND = 8.0
 """The same for a number as people and programs write them, such as 0.5 or 1.001."""
 
+SIGHT = 22.0
+"""Errors of so many bits are near float32's own rounding, of weights too, and are no more to be said."""
+
 _SAMPLE = 1 << 18  # outputs that a hypothesis is first tried on
 _FEW = 12  # channels that it is first tried on
-_SIGHT = 22.0  # bits: errors near float32's own rounding, of weights too, are no more to be said
 _REPEATED = 2.0  # bits that an output tells at most if it is zero or equals another: saturated ones are no evidence
 _DULL = 0.25  # bits by which two explanations of one output may differ for no reason
 
@@ -81,6 +85,14 @@ class Trial:
         apart = other.left - self.left
         gained = float((np.sign(apart) * np.maximum(np.abs(apart) - _DULL, 0)).sum())
         return gained + other.hypothesis.cost - self.hypothesis.cost
+
+
+def excused(case: Case, made: Prediction) -> Prediction:
+    """Excuse strays, which are told by themselves: what the recording has there is what is predicted."""
+    if not isinstance(case, Beside):
+        return made
+    low, high = (np.where(np.isfinite(case.output), one, case.output) for one in (made.low, made.high))
+    return Prediction(low, low if made.high is made.low else high, made.scale)
 
 
 def moved(function: Callable[[Array], Array]) -> View:
@@ -147,9 +159,21 @@ class Problem:
             return max(self.floor - 4, 14.5)
         return min(self.floor, 20.0) - 0.5
 
+    @property
+    def total(self) -> int:
+        """Count the channels; an output of one axis or none has one, whatever the tally calls so."""
+        return self.tally.count.size if self.case.output.ndim > 1 else 1
+
+    @property
+    def used(self) -> int:
+        """Count the channels with anything to compare."""
+        return min(int((self.tally.count > 0).sum()), self.total)
+
     @cached_property
     def faulty(self) -> Array:
         """List the numbers of the channels that are not rounding."""
+        if self.total == 1:
+            return np.zeros(1, np.int64)
         if self.base is EXACT:
             marked = self.tally.faulty(min(self.floor, 22.0))
         else:
@@ -161,8 +185,7 @@ class Problem:
     @cached_property
     def whole(self) -> bool:
         """Tell whether (nearly) every channel is faulty: then no channel by itself is to blame."""
-        used = int((self.tally.count > 0).sum())
-        return used <= 1 or self.faulty.size > 0.7 * used
+        return self.used <= 1 or self.faulty.size > 0.7 * self.used
 
     @property
     def narrow(self) -> bool:
@@ -203,7 +226,7 @@ class Problem:
     @cached_property
     def expected(self) -> Prediction:
         """Compute what the sample should give."""
-        return predict(self.sample, self.base)
+        return excused(self.sample, predict(self.sample, self.base))
 
     def attempt(self, case: Case, view: View | None = None) -> tuple[Prediction, Tally] | None:
         """Compare a changed case with its output; None where shapes differ or NaN and infinity stand elsewhere.
@@ -212,8 +235,9 @@ class Problem:
         is counted here. All trials and fits come through this one place.
         """
         try:
-            made = predict(case, self.base)
-            made = made if view is None else view(made)
+            made = predict(case, self.base) if view is None else view(predict(case, self.base))
+            if made.low.shape == case.output.shape:
+                made = excused(case, made)
         except (CnnlensError, *CONFIG_ERRORS):
             return None
         if made.low.shape != case.output.shape or not np.isfinite(made.scale[np.isfinite(case.output)]).all():
@@ -230,8 +254,8 @@ class Problem:
         output = np.asarray(case.output, np.float64)
         scale = np.fmax(np.hypot(self.expected.scale, output), np.abs(output))
         ratio = np.abs(ratios(errors(case, made), scale, self.tally.terms))
-        sight = _SIGHT if self.base is EXACT else self.needed + 3
-        bits: Array = np.log2(1 + np.where(np.isfinite(output), np.nan_to_num(ratio, nan=16.0), 0.0) * 2.0**sight)
+        sight = SIGHT if self.base is EXACT else self.needed + 3
+        bits = np.asarray(np.log2(1 + np.where(np.isfinite(output), np.nan_to_num(ratio, nan=16.0), 0.0) * 2.0**sight))
         np.minimum(bits, _REPEATED, out=bits, where=self._repeated)
         return bits
 
@@ -269,6 +293,10 @@ class Problem:
                 return None
         return Trial(hypothesis, self.left(found))
 
+    def holds(self, hypothesis: Hypothesis) -> bool:
+        """Tell whether a hypothesis that was found elsewhere leaves nothing but rounding here."""
+        return all(self._try(hypothesis, part, 1.0) is not None for _, part in self.case.parts())
+
     def _try(self, hypothesis: Hypothesis, case: Case, slack: float) -> Prediction | None:
         try:
             changed = hypothesis.change(case)
@@ -290,10 +318,7 @@ class Problem:
         if view is not None:
             made = view(Prediction(made, made, np.zeros_like(made))).low
         output = np.asarray(case.output)
-        if made.shape != output.shape:
-            return False
-        apart = np.asarray(made, np.float64) - output
-        apart = apart[np.isfinite(output)]
+        apart = (np.asarray(made, np.float64) - output)[np.isfinite(output)]
         if not np.isfinite(apart).all():  # float32 may overflow where the trial does not
             return True
         size = np.square(output[np.isfinite(output)], dtype=np.float64).sum()
@@ -303,7 +328,7 @@ class Problem:
     def rows(self, array: Array) -> Array:
         """Turn an array shaped like the output into ``(positions, channels)``."""
         axis = self.sample.channel(array)
-        return np.moveaxis(array, axis, -1).reshape(-1, array.shape[axis]) if array.ndim > 1 else array[:, None]
+        return np.moveaxis(array, axis, -1).reshape(-1, array.shape[axis]) if array.ndim > 1 else array.reshape(-1, 1)
 
 
 def _narrow(x: Array) -> Array:

@@ -78,11 +78,11 @@ def _orders(gates: int, units: int) -> Iterator[Hypothesis]:
             first, second = (letters[place] for place in apart)
             said = f"the gates {first} and {second} are exchanged"
             for role in _ROLES:
-                yield Hypothesis(f"{said} in {_SHOWN[role]} alone", _weights(change, role), narrow=False)
+                yield Hypothesis(f"{said} in {_SHOWN[role]} alone", _weights(change, role))
         else:
             said = f"the gates stand in the order {', '.join(letters[place] for place in order)}"
         said += f", where the model has {', '.join(letters)}"
-        yield Hypothesis(said, _weights(change, *_ROLES), narrow=False)
+        yield Hypothesis(said, _weights(change, *_ROLES))
 
 
 def _biases(gates: int, units: int, cell: Any) -> Iterator[Hypothesis]:
@@ -90,29 +90,27 @@ def _biases(gates: int, units: int, cell: Any) -> Iterator[Hypothesis]:
         return
     for factor, said in ((0.0, "dropped"), (2.0, "added twice")):
         change = _weights(lambda bias, factor=factor: bias * factor, "bias")
-        yield Hypothesis(f"the bias was {said}", change, narrow=False, claim="the bias")
+        yield Hypothesis(f"the bias was {said}", change, claim="the bias")
     if getattr(cell, "reset_after", False):
         for row, name in enumerate(("input", "recurrent")):
             kept = np.arange(2)[:, None] != row
             change = _weights(lambda bias, kept=kept: bias * kept, "bias")
-            yield Hypothesis(f"the bias of the {name} product was dropped", change, narrow=False)
+            yield Hypothesis(f"the bias of the {name} product was dropped", change)
         change = _weights(lambda bias: bias[::-1], "bias")
-        yield Hypothesis("the biases of the input and of the recurrent product are exchanged", change, narrow=False)
+        yield Hypothesis("the biases of the input and of the recurrent product are exchanged", change)
         change = _weights(lambda bias: np.stack([bias.sum(axis=0), np.zeros_like(bias[0])]), "bias")
-        yield Hypothesis("the bias of the recurrent product is added outside the reset gate", change, narrow=False)
+        yield Hypothesis("the bias of the recurrent product is added outside the reset gate", change)
     if gates == 4:
         for step, said in ((1.0, "added to"), (-1.0, "missing in")):
             forget = _by_gate(lambda parts, step=step: [p + step * (n == 1) for n, p in enumerate(parts)], gates, units)
-            yield Hypothesis(f"one is {said} the bias of the forget gate", _weights(forget, "bias"), narrow=False)
+            yield Hypothesis(f"one is {said} the bias of the forget gate", _weights(forget, "bias"))
 
 
 def _squares(gates: int, units: int) -> Iterator[Hypothesis]:
-    if units > 1:
-        change = _by_gate(lambda parts: [np.swapaxes(part, -1, -2) for part in parts], gates, units)
-        said = "the recurrent kernel of each gate is transposed"
-        yield Hypothesis(said, _weights(change, "recurrent_kernel"), narrow=False)
+    change = _by_gate(lambda parts: [np.swapaxes(part, -1, -2) for part in parts], gates, units)
+    yield Hypothesis("the recurrent kernel of each gate is transposed", _weights(change, "recurrent_kernel"))
     zero = _weights(np.zeros_like, "recurrent_kernel")
-    yield Hypothesis("the state is not fed back (the recurrent kernel is zero)", zero, narrow=False)
+    yield Hypothesis("the state is not fed back (the recurrent kernel is zero)", zero)
 
 
 def _reset(cell: GRUCell) -> Hypothesis:
@@ -128,7 +126,7 @@ def _reset(cell: GRUCell) -> Hypothesis:
 
     ways = ("after", "before") if after else ("before", "after")
     said = f"the reset gate multiplies the state {ways[1]} its product, where the model says {ways[0]} (reset_after)"
-    return Hypothesis(said, change, narrow=False)
+    return Hypothesis(said, change)
 
 
 def _in_each(change: Callable[[Any], None]) -> Callable[[Operation], Operation]:
@@ -170,7 +168,7 @@ def _settings(operation: Recurrent | Bidirectional, cell: Any) -> Iterator[Hypot
                 if (version == 3 or other == "hard_sigmoid") and other != (own.name if own is not None else "linear"):
                     said = f"the {what} is {other}{' of Keras 2' if version == 2 else ''}"
                     said += f" where the model says {own.name if own is not None else 'linear'}"
-                    yield Hypothesis(said, with_setting(name, named_activation(other, (version,))), narrow=False)
+                    yield Hypothesis(said, with_setting(name, named_activation(other, (version,))))
 
     def turn(layer: Any) -> None:
         layer.backwards = not layer.backwards
@@ -179,7 +177,7 @@ def _settings(operation: Recurrent | Bidirectional, cell: Any) -> Iterator[Hypot
         yield from _directions(operation)
     else:
         said = "the sequence is gone through in the other direction"
-        yield Hypothesis(said, lambda case: _with_operation(case, _in_each(turn)), narrow=False)
+        yield Hypothesis(said, lambda case: _with_operation(case, _in_each(turn)))
 
 
 def _directions(operation: Bidirectional) -> Iterator[Hypothesis]:
@@ -191,7 +189,7 @@ def _directions(operation: Bidirectional) -> Iterator[Hypothesis]:
         }
         return replace(case, weights=weights)
 
-    yield Hypothesis("the weights of the two directions are exchanged", exchanged, narrow=False)
+    yield Hypothesis("the weights of the two directions are exchanged", exchanged)
 
     def forwards(layer: Operation) -> Operation:
         changed = copy.copy(cast("Bidirectional", layer))
@@ -200,4 +198,4 @@ def _directions(operation: Bidirectional) -> Iterator[Hypothesis]:
         return changed
 
     said = "the second direction goes through the sequence in the same direction as the first"
-    yield Hypothesis(said, lambda case: _with_operation(case, forwards), narrow=False)
+    yield Hypothesis(said, lambda case: _with_operation(case, forwards))

@@ -6,6 +6,7 @@ A statistic over finite numbers alone would pass over a channel of NaN, and back
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from cnnlens.network.graph import Layer
 from cnnlens.reference.arithmetic.interpolation import Interpolation
 from cnnlens.reference.keras.resizing import Resizing, UpSampling
 
-__all__ = ["ANYTHING", "NEARLY", "nonfinite_weights", "smeared", "strays"]
+__all__ = ["ANYTHING", "NEARLY", "Strays", "nonfinite_weights", "smeared", "strays"]
 
 Array = NDArray[Any]
 
@@ -34,13 +35,46 @@ def _kind(x: Array) -> Array:
 _NAMES = ("a number", "+inf", "-inf", "NaN")
 
 
-def strays(
-    case: Case, expected: Array, first: int = 0, excused: Array | None = None
-) -> tuple[str, tuple[int, ...]] | None:
-    """Say what is wrong with the positions of NaN and infinity, and the first such position; None if nothing is.
+@dataclass(frozen=True)
+class Strays:
+    """Holds outputs that are NaN or infinite where they should not be, or the other way round.
+
+    Attributes:
+        position: The first one's; ``had`` and ``wanted``: what is there and what should be.
+        channels, count: All that there are.
+    """
+
+    position: tuple[int, ...]
+    had: int
+    wanted: int
+    channels: frozenset[int]
+    count: int
+
+    def __add__(self, later: Strays | None) -> Strays:
+        """Add those of a later part."""
+        if later is None:
+            return self
+        return replace(self, channels=self.channels | later.channels, count=self.count + later.count)
+
+    @property
+    def text(self) -> str:
+        """Say what is wrong, in which channels and how often."""
+        where = channels(sorted(self.channels))
+        if self.wanted and self.had:
+            text = f"{_NAMES[self.had]} where the reference has {_NAMES[self.wanted]} in output {where}"
+        elif self.wanted:
+            text = f"{_NAMES[self.wanted]} in output {where}, which the backend hides"
+        else:
+            text = f"{_NAMES[self.had]} in output {where}, which the backend makes"
+        return f"{text} ({self.count:,} output{'s' * (self.count != 1)})"
+
+
+def strays(case: Case, expected: Array, first: int = 0, excused: Array | None = None) -> Strays | None:
+    """Find NaN and infinity in the wrong positions; None if there are none.
 
     Args:
         expected: The reference's output in float64; what overflows float32 counts as infinite.
+        first: The number of the first example.
         excused: Where an honest output may be infinite or NaN whatever the reference has (``prediction.excused``).
     """
     output = np.asarray(case.output)
@@ -60,16 +94,8 @@ def strays(
     index = tuple(int(i) for i in np.unravel_index(int(wrong.argmax()), wrong.shape))
     axis = case.channel(output)
     hit = np.flatnonzero(wrong.any(axis=tuple(place for place in range(wrong.ndim) if place != axis)))
-    had, wanted = int(have[index]), int(want[index])
-    where = channels(hit)
-    if wanted and had:
-        text = f"{_NAMES[had]} where the reference has {_NAMES[wanted]} in output {where}"
-    elif wanted:
-        text = f"{_NAMES[wanted]} in output {where}, which the backend hides"
-    else:
-        text = f"{_NAMES[had]} in output {where}, which the backend makes"
-    count = int(wrong.sum())
-    return f"{text} ({count:,} output{'s' * (count != 1)})", (index[0] + first, *index[1:]) if index else index
+    position = (index[0] + first, *index[1:]) if index else index
+    return Strays(position, int(have[index]), int(want[index]), frozenset(hit.tolist()), int(wrong.sum()))
 
 
 def smeared(case: Case) -> Array | bool:
