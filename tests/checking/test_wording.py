@@ -10,10 +10,11 @@ import pytest
 
 import cnnlens
 from cnnlens import sample
-from cnnlens.checking import Audit, Verdict, listing, verdict
+from cnnlens.checking import Audit, Verdict, listing
 from cnnlens.checking.faults import explanation
 from cnnlens.checking.faults.problem import Hypothesis
 from cnnlens.checking.finding import Cause, Objection
+from cnnlens.checking.noise.nonfinite import Strays
 from cnnlens.checking.result import Check, LayerCheck, Run
 from cnnlens.errors import CnnlensError
 from tests.support.audited import Audited
@@ -45,8 +46,7 @@ def test_reworded_explanations_change_no_verdict(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(Hypothesis, "__init__", init)
     monkeypatch.setattr(explanation, "describe", lambda *given: WORDS)
-    monkeypatch.setattr(verdict, "strays", lambda *given, real=verdict.strays: (
-        None if (found := real(*given)) is None else (WORDS, found[1])))  # fmt: skip
+    monkeypatch.setattr(Strays, "text", WORDS)
     after = audits()
     assert [one.explanation for one in after].count(WORDS) == 3
     assert [(one.verdict, one.cause, one.bits) for one in after] == [

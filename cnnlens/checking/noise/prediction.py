@@ -117,7 +117,8 @@ def _other(case: Case, arithmetic: Arithmetic) -> Prediction:
 
     y = np.asarray(case.operation(weights, *args, **kwargs), np.float64)
     scale = scale_of(case.operation, weights, args, kwargs, y)
-    np.copyto(scale, ANYTHING, where=_lost(case, y))
+    if np.any(lost := _lost(case, y)):
+        scale = np.where(lost, ANYTHING, scale)
     if not arithmetic.operands:
         return Prediction(y, y, scale)
     args, kwargs = map_arrays(args, round_operand), map_arrays(kwargs, round_operand)
