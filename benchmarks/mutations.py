@@ -100,6 +100,19 @@ EQUIVALENT: Sequence[Equivalent] = (
         "a pattern keeps gates only where it has the letter Q, and every line of the table with a Q names its gates",
     ),
     Equivalent(
+        "cnnlens/differing/hypotheses/kinship.py",
+        "step = -(-x.size // _PART)",
+        "-x.size // _PART",
+        "as many numbers of both, from the other end",
+    ),
+    Equivalent(
+        "cnnlens/differing/hypotheses/layouts.py",
+        "yield (cause, other), rank + extra + 1, (*moves, *further)",
+        "2",
+        "two mistakes stand behind any one either way, unless more than eight maps may stand in front",
+    ),
+    Equivalent("cnnlens/differing/trials.py", "_SHOWN = 8", "7", "how much of an order is shown is nobody's promise"),
+    Equivalent(
         "cnnlens/checking/noise/case.py", "_BLOCK = 1 << 20", "21", "how much is held at once; the numbers are the same"
     ),
     Equivalent(

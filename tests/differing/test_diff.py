@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -744,6 +746,11 @@ def test_a_line_that_does_not_keep_its_promise_does_not_exist() -> None:
     assert proven(Line("a", "b.reshape(7)"), {"b": array}, array) is None
     assert proven(Line("a", "open('x')"), {"b": array}, array) is None  # no built-in names are in reach
     assert run("np.flip(b)", {"b": array})[0, 0] == 5
+
+
+def test_the_first_line_of_a_process_may_hold_a_sum() -> None:
+    code = "import numpy as np; from cnnlens.differing.proof import run; print(run('x.sum()', {'x': np.arange(4)}))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "6\n"
 
 
 @pytest.mark.slow

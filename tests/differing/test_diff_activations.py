@@ -179,6 +179,14 @@ def test_two_settings_that_are_otherwise_are_both_named_and_no_third() -> None:
     assert "padding is 3+1, 0+4 where A's is 1+1, 1+1" in said
 
 
+def test_halves_of_what_both_compute_are_no_difference() -> None:
+    halves: list[Entry] = [
+        ("Rescaling", {"name": name, "scale": scale}) for name, scale in (("up", 2.0), ("down", 0.5))
+    ]
+    found = diff(model(between=halves), model(head={"activation": "sigmoid"}), "random")
+    assert [one.a for one in found.activations.own] == ["head"]
+
+
 def test_of_several_steps_that_b_has_not_the_first_is_named() -> None:
     behind: list[Entry] = [
         ("UpSampling2D", {"name": "up", "size": [3, 2]}),

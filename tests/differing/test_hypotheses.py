@@ -46,12 +46,6 @@ def keras(kind: str, channels: int, config: dict[str, Any], arrays: dict[str, Ar
     return keras_network(MemoryModel(model, {("c",): arrays}))  # type: ignore[arg-type]
 
 
-def convolution(kernel: Array) -> Network:
-    """A Keras layer that holds what PyTorch keeps as ``kernel``."""
-    settings = {"filters": kernel.shape[0], "kernel_size": list(kernel.shape[2:])}
-    return keras("Conv2D", kernel.shape[1], settings, {"kernel": kernel.transpose(2, 3, 1, 0)})
-
-
 def depthwise(kernel: Array) -> Network:
     settings = {"kernel_size": list(kernel.shape[:2]), "depth_multiplier": kernel.shape[3]}
     return keras("DepthwiseConv2D", kernel.shape[2], settings, {"kernel": kernel})
@@ -150,6 +144,14 @@ def test_a_channel_of_zeros_has_no_factor_and_hides_none() -> None:
     assert scaled(np.zeros((5, 12)), np.zeros((5, 12)), 1e-12) is None
 
 
+def test_channels_of_any_sign_and_size_do_not_hide_a_flip_of_what_is_nearly_symmetric() -> None:
+    kernel = drawn(6, 5, 3, 2)
+    kernel = (kernel + np.float32(0.8) * kernel[:, :, ::-1]) * np.float32(1e-3)
+    factors = np.array([2, -3, 0.5, -1, 4, -0.25], np.float32).reshape(6, 1, 1, 1)
+    found = diff(state_dict({"c.weight": kernel}), state_dict({"c.weight": kernel[:, :, ::-1] * factors}))
+    assert found.rows[0].arrays[0].finding.tag == "flip:H+scaled", found
+
+
 # -- kinship -----------------------------------------------------------------------------------------------------------
 
 
@@ -189,6 +191,15 @@ def test_a_number_without_axes_has_one_way() -> None:
 def test_axes_that_no_table_knows_are_told_from_known_ones() -> None:
     assert not item("foo", drawn(5, 3)).exact
     assert item("kernel", drawn(5, 3), "Dense").exact
+
+
+def test_what_is_contrived_stands_behind_what_is_plain() -> None:
+    keras, torch = item("kernel", drawn(12, 5), "Dense", "keras"), item("kernel", drawn(5, 12), "Dense")
+    ways = plan(keras, torch, [(3, 2, 2), (3, 4, 1)]).ways
+    poured = [way for way in ways if way.causes[0].kind is Kind.RESHAPED]
+    plain = [way for way in ways if len(way.causes) == 1 and way.causes[0].kind is not Kind.RESHAPED]
+    assert min(way.rank for way in poured) > max(way.rank for way in plain)
+    assert {way.causes[0]["side"] for way in poured} == {"A", "B"}
 
 
 # -- other sizes -------------------------------------------------------------------------------------------------------
@@ -278,10 +289,21 @@ def test_factors_of_channels_that_share_an_axis_have_no_line() -> None:
     np.testing.assert_allclose(finding.detail["factors"], 1 / factors, rtol=1e-6)
 
 
-def test_directions_without_their_sizes_are_a_part_of_a_normed_kernel() -> None:
-    size, direction = np.abs(drawn(6, 1, 1, 1)) + 1, drawn(6, 5, 3, 2, seed=1)
+@pytest.mark.parametrize("kind", ["Conv2D", "Conv2DTranspose"])
+def test_a_normed_kernel_is_read_as_the_other_files_kind(kind: str) -> None:
+    """As many channels in as out, so that values alone say which axis is which."""
+    size, direction = np.abs(drawn(5, 1, 1, 1)) + 1, drawn(5, 5, 3, 2, seed=1)
     normed = state_dict({"c.weight_g": size, "c.weight_v": direction})
-    for a, b in ((normed, convolution(direction)), (convolution(direction), normed)):
+    kernel = size * direction / np.sqrt(np.square(direction).sum(axis=(1, 2, 3), keepdims=True))
+
+    def plain(array: Array) -> Network:
+        return keras(kind, 5, {"filters": 5, "kernel_size": [3, 2]}, {"kernel": array.transpose(2, 3, 1, 0)})
+
+    for a, b in ((normed, plain(kernel)), (plain(kernel), normed)):
+        found = diff(a, b)
+        assert found.equal, found
+        assert found.rows[0].line is not None
+    for a, b in ((normed, plain(direction)), (plain(direction), normed)):
         finding = diff(a, b).rows[0].arrays[0].finding
         assert finding.status == "explained"
         assert finding.tag == "left out:weight_g", finding
