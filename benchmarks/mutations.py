@@ -100,6 +100,31 @@ EQUIVALENT: Sequence[Equivalent] = (
         "a pattern keeps gates only where it has the letter Q, and every line of the table with a Q names its gates",
     ),
     Equivalent(
+        "cnnlens/reference/arithmetic/patches.py",
+        "_BLOCK_BYTES = 640 << 10",
+        "641",
+        "how much is held at once; the numbers are the same",
+    ),
+    Equivalent(
+        "cnnlens/reference/arithmetic/patches.py",
+        "_FEW_CHANNELS = 4",
+        "5",
+        "which of two ways is quicker; both give the sum",
+    ),
+    Equivalent(
+        "cnnlens/reference/keras/normalization.py",
+        "repeat = next((n for n in (64, 32, 16, 8, 4, 2) if rows % n == 0 and length * n <= 1 << 12), 1)",
+        "63",
+        "how many rows are done at once; the numbers are the same",
+    ),
+    Equivalent("cnnlens/reference/executor.py", "_CHUNK_MAX = 256", "255", "how much is computed at once"),
+    Equivalent(
+        "cnnlens/reference/arithmetic/special.py",
+        "near = _polynomial(small, np.minimum(square, x.dtype.type(1.0)))",
+        "2.0",
+        "beyond 1 the other half is taken, and the bound only keeps this one from overflowing",
+    ),
+    Equivalent(
         "cnnlens/differing/hypotheses/kinship.py",
         "step = -(-x.size // _PART)",
         "-x.size // _PART",

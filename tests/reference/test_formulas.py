@@ -1,0 +1,52 @@
+"""Layers against the formulas that they are said to compute, written out here with loops; no framework is asked."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cnnlens.reference import build
+from cnnlens.reference.arithmetic.interpolation import Interpolation
+
+X = np.random.default_rng(0).standard_normal((2, 3, 4, 5))
+
+
+def layer(kind: str, **config: Any) -> Any:
+    return build(kind, "keras.layers", config, (3, 15, 1))
+
+
+def test_a_learned_factor_and_a_scaled_sum() -> None:
+    gamma = np.linspace(0.5, 4, 5)
+    np.testing.assert_allclose(layer("LayerScale")({"gamma": gamma}, X), X * gamma, rtol=1e-15)
+    np.testing.assert_allclose(layer("CustomScaleLayer", scale=0.25)({}, [X, 2 * X]), 1.5 * X, rtol=1e-15)
+
+
+@pytest.mark.parametrize(("axis", "shape"), [((), (5,)), (({"axis": -1},), (5,)), (({"axis": [1]},), (3,))])
+def test_normalization_by_the_last_axis_or_the_one_that_is_named(axis: Any, shape: tuple[int, ...]) -> None:
+    mean, variance = np.linspace(1, 2, *shape), np.linspace(4, 9, *shape)
+    made = layer("Normalization", **(axis[0] if axis else {}))({"mean": mean, "variance": variance}, X)
+    along = (slice(None), None, None) if shape == (3,) else ()
+    np.testing.assert_allclose(made, (X - mean[along]) / np.sqrt(variance[along]), rtol=1e-14)
+
+
+def keys(distance: float, a: float = -0.75) -> float:
+    """Keys' cubic kernel, as his paper (1981) writes it."""
+    if distance <= 1:
+        return (a + 2) * distance**3 - (a + 3) * distance**2 + 1
+    return a * distance**3 - 5 * a * distance**2 + 8 * a * distance - 4 * a if distance < 2 else 0.0
+
+
+@pytest.mark.parametrize("aligned", [False, True])
+@pytest.mark.parametrize("wanted", [3, 5, 11])
+def test_cubic_interpolation(wanted: int, aligned: bool) -> None:
+    x = X[:, :, 0]
+    made = Interpolation(
+        "Interpolation1D", {"interpolation": "bicubic", "size": [wanted], "align_corners": aligned}, (3,)
+    )({}, x)
+    for place in range(wanted):
+        at = place * 4 / (wanted - 1) if aligned else (place + 0.5) * 5 / wanted - 0.5
+        cells = [int(np.floor(at)) + tap for tap in (-1, 0, 1, 2)]
+        expected = sum(keys(abs(at - cell)) * x[:, :, min(max(cell, 0), 4)] for cell in cells)
+        np.testing.assert_allclose(made[:, :, place], expected, rtol=1e-12, atol=1e-13)
