@@ -125,6 +125,12 @@ EQUIVALENT: Sequence[Equivalent] = (
         "beyond 1 the other half is taken, and the bound only keeps this one from overflowing",
     ),
     Equivalent(
+        "cnnlens/reference/aten/resizing.py",
+        'return layer(UpSampling(f"UpSampling{rank}D", config, (3,)), (args.tensor(),))',
+        "2",
+        "which Keras it was tells names of activations apart, and it has none",
+    ),
+    Equivalent(
         "cnnlens/differing/hypotheses/kinship.py",
         "step = -(-x.size // _PART)",
         "-x.size // _PART",
@@ -211,7 +217,7 @@ class Mutation:
     end: int
     before: str
     after: str
-    cached: bool = False
+    once: bool = False  # whether the line is run on import, or what it gives is kept: the first test alone is known
 
     @property
     def shown(self) -> str:
@@ -285,19 +291,22 @@ def mutations(path: Path) -> list[Mutation]:
     for line in lines:
         starts.append(starts[-1] + len(line))
 
-    kept = [
-        range(node.lineno, (node.end_lineno or node.lineno) + 1)
-        for node in ast.walk(tree)
-        if isinstance(node, ast.FunctionDef) and any("cache" in ast.unparse(one) for one in node.decorator_list)
-    ]
+    again = set[int]()  # lines that every call runs
+    kept = set[int]()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef):
+            last = node.end_lineno or node.lineno
+            again.update(range(node.body[0].lineno, last + 1))
+            if any("cache" in ast.unparse(one) for one in node.decorator_list):
+                kept.update(range(node.lineno, last + 1))
     found: dict[tuple[int, int, str], Mutation] = {}
     for node, replaced in _changes(tree, vars(module)):
         start = starts[node.lineno - 1] + node.col_offset
         end = starts[node.end_lineno - 1] + node.end_col_offset
         after = ast.unparse(replaced)
         text = lines[node.lineno - 1].decode().strip()
-        cached = any(node.lineno in lines for lines in kept)
-        change = Mutation(relative, node.lineno, text, start, end, ast.unparse(node), after, cached)
+        once = node.lineno in kept or node.lineno not in again
+        change = Mutation(relative, node.lineno, text, start, end, ast.unparse(node), after, once)
         if change.after != change.before:
             found.setdefault((start, end, after), change)
     return sorted(found.values(), key=lambda each: (each.start, each.end, each.after))
@@ -478,7 +487,7 @@ class Tests:
         """The tests that run the line, the quickest first: all of a file whose fixture does, and every one of the room
         where the first one alone is known, since the line is run on import or keeps what it found."""
         contexts = self.data.contexts_by_lineno(str(self.folder / mutation.file)).get(mutation.line, [])
-        if mutation.cached or "" in contexts:  # a line that is run on import has no test of its own
+        if mutation.once or "" in contexts:
             return self.ordered()
         found: set[str] = set()
         for context in contexts:

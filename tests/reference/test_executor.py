@@ -36,7 +36,7 @@ def test_either_order_of_axes_and_one_image_alone_are_taken() -> None:
 
 @pytest.mark.parametrize("wrong", [np.zeros((2, 5)), np.float32(3), np.zeros((2, 3, 500, 2)), np.zeros(0)])
 def test_what_is_no_input_is_told_in_a_line(wrong: Any) -> None:
-    with pytest.raises(CnnlensError, match="was expected, .* came"):
+    with pytest.raises(CnnlensError, match=r"was expected, .* came"):
         CHAIN.run(wrong)
 
 

@@ -50,3 +50,11 @@ def test_cubic_interpolation(wanted: int, aligned: bool) -> None:
         cells = [int(np.floor(at)) + tap for tap in (-1, 0, 1, 2)]
         expected = sum(keys(abs(at - cell)) * x[:, :, min(max(cell, 0), 4)] for cell in cells)
         np.testing.assert_allclose(made[:, :, place], expected, rtol=1e-12, atol=1e-13)
+
+
+def test_a_shrink_keeps_what_lies_beyond_its_threshold_alone() -> None:
+    x = np.array([[-1.5, -0.5, -0.25, 0.0, 0.25, 0.5, 0.75]])
+    hard = layer("Activation", activation="hard_shrink")({}, x)
+    np.testing.assert_array_equal(hard, [[-1.5, 0, 0, 0, 0, 0, 0.75]])
+    soft = layer("Activation", activation="soft_shrink")({}, x)
+    np.testing.assert_array_equal(soft, [[-1.0, 0, 0, 0, 0, 0, 0.25]])
