@@ -67,7 +67,10 @@ ROOMS: Mapping[str, Room] = {
     "differing": Room(("differing/*.py", "differing/hypotheses/*.py"), ("tests/differing",)),
     "arithmetic": Room(
         ("reference/*.py", "reference/arithmetic/*.py", "reference/keras/*.py", "reference/bare/*.py"),
-        tuple(f"tests/reference/test_{name}.py" for name in ("layers", "properties", "recurrent", "spellings")),
+        tuple(
+            f"tests/reference/test_{name}.py"
+            for name in ("executor", "formulas", "layers", "properties", "recurrent", "spellings")
+        ),
         "",
     ),
     "aten": Room(

@@ -164,6 +164,12 @@ def test_what_comes_of_a_difference_inherits_it_and_the_next_own_one_is_found() 
     assert not any(one.order for one in told.tensors)
 
 
+def test_what_comes_of_another_shape_inherits_it() -> None:
+    found = diff(model(), model(conv={"padding": "valid"}), "random")
+    assert [one.a for one in found.activations.own] == ["conv"]
+    assert {one.standing for one in found.activations.tensors[1:]} == {Standing.INHERITS}
+
+
 def test_a_difference_right_behind_another_is_told_by_itself() -> None:
     found = diff(model(), model(conv={"padding": [[1, 1], [1, 1]]}, norm={"epsilon": 1e-5}), "random")
     assert [one.a for one in found.activations.own] == ["conv", "norm"]
@@ -183,7 +189,8 @@ def test_halves_of_what_both_compute_are_no_difference() -> None:
     halves: list[Entry] = [
         ("Rescaling", {"name": name, "scale": scale}) for name, scale in (("up", 2.0), ("down", 0.5))
     ]
-    found = diff(model(between=halves), model(head={"activation": "sigmoid"}), "random")
+    near = {"strides": [1, 1]}  # of one shape with the halves, so that it could stand in their place
+    found = diff(model(between=halves, pool=near), model(head={"activation": "sigmoid"}, pool=near), "random")
     assert [one.a for one in found.activations.own] == ["head"]
 
 

@@ -11,10 +11,10 @@ from cnnlens.differing.cause import Kind
 from cnnlens.differing.differ import diff
 from cnnlens.differing.hypotheses.kinship import kinship
 from cnnlens.differing.hypotheses.layouts import plan
-from cnnlens.differing.hypotheses.rounding import levels_of, quantised, representable
+from cnnlens.differing.hypotheses.rounding import levels_of, quantised, representable, rounding_apart
 from cnnlens.differing.hypotheses.scales import scaled
 from cnnlens.differing.items import Item, item_of
-from cnnlens.differing.moves import Chain, Take
+from cnnlens.differing.moves import Chain, Flip, Reshape, Take, Transpose
 from cnnlens.differing.other_sizes import function_of, repeated
 from cnnlens.differing.pairing import pair
 from cnnlens.differing.parts import parts_of
@@ -130,6 +130,13 @@ def test_which_side_stands_on_steps_is_told_with_the_line_that_puts_the_other_th
         assert set(found.line.names) == needed
 
 
+def test_a_number_that_cancelled_keeps_the_rounding_of_what_it_was_made_of() -> None:
+    x, dtypes = np.float64([1, -1, 1, -1, 0]), [np.dtype(np.float32)] * 2
+    size = 2.0**-23 * np.sqrt(0.8)  # half a unit in the last place of what the numbers are on average
+    assert rounding_apart(x, np.float64([1, -1, 1, -1, 0.9 * size]), dtypes) == "float32"
+    assert not rounding_apart(x, np.float64([1, -1, 1, -1, 1.1 * size]), dtypes)
+
+
 # -- factors -----------------------------------------------------------------------------------------------------------
 
 
@@ -188,7 +195,22 @@ def test_a_number_without_axes_has_one_way() -> None:
     assert [way.causes[0].kind for way in plan(scalar, scalar).ways] == [Kind.SAME]
 
 
+def test_of_axes_that_no_table_knows_every_order_is_tried_where_they_are_few() -> None:
+    for shape, swapped in (((2, 3, 2, 3), True), ((2, 3, 2, 3, 2), False)):
+        unknown = item("foo", drawn(*shape))
+        kinds = {way.causes[0].kind for way in plan(unknown, unknown).ways}
+        assert (Kind.SWAPPED in kinds) is swapped
+
+
+def test_a_transpose_of_axes_of_one_is_kept_in_front_of_a_flip() -> None:
+    x = np.arange(3).reshape(1, 3)
+    np.testing.assert_array_equal(Chain((1, 3)).then(Transpose((1, 0)), Flip((0,))).apply(x), [[2], [1], [0]])
+    assert Chain((1, 3)).then(Transpose((1, 0)), Reshape((3,))).moves == (Reshape((3,)),)
+
+
 def test_axes_that_no_table_knows_are_told_from_known_ones() -> None:
+    assert item("foo", drawn(5, 3)).gates is None
+    assert item("kernel", drawn(12, 3), "LSTM").gates is not None
     assert not item("foo", drawn(5, 3)).exact
     assert item("kernel", drawn(5, 3), "Dense").exact
 
@@ -237,6 +259,29 @@ def test_a_part_more_in_front_moves_the_others_down() -> None:
             ("d", "d", "order"),
         ]
         assert [part.name for part in getattr(found, lone)] == ["x"]
+
+
+def test_arrays_that_the_other_holds_one_by_one_are_one_layer_called_by_the_last() -> None:
+    """No layer of B is A's by its kind; together they hold what A's one holds."""
+
+    def chain(*layers: tuple[str, str, dict[str, Array]]) -> Network:
+        entries: list[dict[str, Any]] = [
+            {"module": "keras.layers", "class_name": kind, "config": {"name": name}} for kind, name, _ in layers
+        ]
+        first = {
+            "module": "keras.layers",
+            "class_name": "InputLayer",
+            "config": {"batch_shape": [None, 6], "name": "i"},
+        }
+        model = {"class_name": "Sequential", "config": {"name": "m", "layers": [first, *entries]}}
+        return keras_network(MemoryModel(model, {(name,): arrays for _, name, arrays in layers}))  # type: ignore[arg-type]
+
+    one, other = drawn(6), drawn(6, seed=1)
+    whole = chain(("LayerNormalization", "n", {"gamma": one, "beta": other}))
+    apart = chain(("PReLU", "p", {"alpha": one}), ("PReLU", "q", {"alpha": other}))
+    found = diff(whole, apart)
+    assert [(row.a, row.b) for row in found.rows] == [("n", "q (with p)")]
+    assert [(row.a, row.b) for row in diff(apart, whole).rows] == [("q (with p)", "n")]
 
 
 @pytest.mark.parametrize(("rows", "halves"), [(9, ["query", "key", "value"]), (8, [""])])

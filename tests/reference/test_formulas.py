@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from cnnlens.reference import build
+from cnnlens.reference.arithmetic.functions import parametric_activation
 from cnnlens.reference.arithmetic.interpolation import Interpolation
 
 X = np.random.default_rng(0).standard_normal((2, 3, 4, 5))
@@ -23,12 +24,12 @@ def test_a_learned_factor_and_a_scaled_sum() -> None:
     np.testing.assert_allclose(layer("CustomScaleLayer", scale=0.25)({}, [X, 2 * X]), 1.5 * X, rtol=1e-15)
 
 
-@pytest.mark.parametrize(("axis", "shape"), [((), (5,)), (({"axis": -1},), (5,)), (({"axis": [1]},), (3,))])
-def test_normalization_by_the_last_axis_or_the_one_that_is_named(axis: Any, shape: tuple[int, ...]) -> None:
-    mean, variance = np.linspace(1, 2, *shape), np.linspace(4, 9, *shape)
-    made = layer("Normalization", **(axis[0] if axis else {}))({"mean": mean, "variance": variance}, X)
-    along = (slice(None), None, None) if shape == (3,) else ()
-    np.testing.assert_allclose(made, (X - mean[along]) / np.sqrt(variance[along]), rtol=1e-14)
+@pytest.mark.parametrize(("config", "axis"), [({}, 3), ({"axis": -1}, 3), ({"axis": [1]}, 1)])
+def test_normalization_by_the_last_axis_or_the_one_that_is_named(config: dict[str, Any], axis: int) -> None:
+    mean, variance = np.linspace(1, 2, X.shape[axis]), np.linspace(4, 9, X.shape[axis])
+    made = layer("Normalization", **config)({"mean": mean, "variance": variance}, X)
+    wanted = (np.moveaxis(X, axis, -1) - mean) / np.sqrt(variance)
+    np.testing.assert_allclose(made, np.moveaxis(wanted, -1, axis), rtol=1e-14)
 
 
 def keys(distance: float, a: float = -0.75) -> float:
@@ -58,3 +59,15 @@ def test_a_shrink_keeps_what_lies_beyond_its_threshold_alone() -> None:
     np.testing.assert_array_equal(hard, [[-1.5, 0, 0, 0, 0, 0, 0.75]])
     soft = layer("Activation", activation="soft_shrink")({}, x)
     np.testing.assert_array_equal(soft, [[-1.0, 0, 0, 0, 0, 0, 0.25]])
+
+
+def test_vectors_of_length_one_along_the_last_axis() -> None:
+    made = layer("UnitNormalization")({}, X)
+    np.testing.assert_allclose(np.square(made).sum(axis=3), 1, rtol=1e-14)
+    np.testing.assert_allclose(made * np.linalg.norm(X, axis=3, keepdims=True), X, rtol=1e-14)
+
+
+def test_softplus_is_the_line_beyond_its_threshold_and_curved_before_it() -> None:
+    x = np.array([-3.0, 0.0, 1.5, 4.0])
+    made = parametric_activation("softplus", {"beta": 2.0, "limit": 6.0}).apply(x)
+    np.testing.assert_allclose(made, [*np.log1p(np.exp(2 * x[:3])) / 2, 4.0], rtol=1e-14)
