@@ -131,10 +131,10 @@ def test_which_side_stands_on_steps_is_told_with_the_line_that_puts_the_other_th
 
 
 def test_a_number_that_cancelled_keeps_the_rounding_of_what_it_was_made_of() -> None:
-    x, dtypes = np.float64([1, -1, 1, -1, 0]), [np.dtype(np.float32)] * 2
+    x, dtypes = np.array([1.0, -1, 1, -1, 0]), [np.dtype(np.float32)] * 2
     size = 2.0**-23 * np.sqrt(0.8)  # half a unit in the last place of what the numbers are on average
-    assert rounding_apart(x, np.float64([1, -1, 1, -1, 0.9 * size]), dtypes) == "float32"
-    assert not rounding_apart(x, np.float64([1, -1, 1, -1, 1.1 * size]), dtypes)
+    assert rounding_apart(x, np.array([1, -1, 1, -1, 0.9 * size]), dtypes) == "float32"
+    assert not rounding_apart(x, np.array([1, -1, 1, -1, 1.1 * size]), dtypes)
 
 
 # -- factors -----------------------------------------------------------------------------------------------------------
@@ -210,6 +210,7 @@ def test_a_transpose_of_axes_of_one_is_kept_in_front_of_a_flip() -> None:
 
 def test_axes_that_no_table_knows_are_told_from_known_ones() -> None:
     assert item("foo", drawn(5, 3)).gates is None
+    assert item("kernel", drawn(5), "LSTM").gates is None  # of a rank that no LSTM's has
     assert item("kernel", drawn(12, 3), "LSTM").gates is not None
     assert not item("foo", drawn(5, 3)).exact
     assert item("kernel", drawn(5, 3), "Dense").exact
@@ -306,7 +307,7 @@ def test_a_vector_that_was_flattened_in_another_order_is_named() -> None:
 @pytest.mark.parametrize("tuned", [1, 2])
 def test_a_short_vector_goes_with_most_kernels(tuned: int) -> None:
     arrays = {f"c{number}.weight": drawn(6, 5, 3, 2, seed=number) for number in range(3)}
-    arrays["n.weight"] = np.float32([1, 2, 3, 4])
+    arrays["n.weight"] = np.array([1, 2, 3, 4], np.float32)
     moved = {name: x + np.float32(0.01) * drawn(*x.shape, seed=7) for name, x in arrays.items()}
     kept = {name: x for name, x in arrays.items() if name in ("c1.weight", "c2.weight")[tuned - 1 :]}
     found = diff(state_dict(arrays), state_dict({**moved, **kept}))
