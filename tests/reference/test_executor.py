@@ -43,4 +43,4 @@ def test_what_is_no_input_is_told_in_a_line(wrong: Any) -> None:
 def test_more_than_there_is_memory_for_is_refused_before_anything_is_computed() -> None:
     (one,) = inputs_for(CHAIN, 1)
     with pytest.raises(CnnlensError, match="ask for fewer or smaller inputs"):
-        CHAIN.run(np.broadcast_to(one, (1 << 33, *one.shape[1:])))
+        CHAIN.run(np.broadcast_to(one, (1 << 33, *one.shape[1:])), ["first"])
