@@ -62,6 +62,12 @@ def test_what_a_call_does_not_say_is_what_the_schema_says() -> None:
     agrees(called(aten._weight_norm.default, v, length, weights=("v", "g")))
     x = draw(7, 6, 5)
     agrees(called(aten.group_norm.default, x * 1e-3, 3))
+    agrees(called(aten.conv_transpose1d.default, x, draw(6, 4, 3)))
+
+
+def test_a_bilinear_layer_that_was_decomposed() -> None:
+    tensors = draw(7, 5), draw(4, 5, 3), draw(7, 3)
+    agrees(called(aten._trilinear.default, *tensors, [1, 3], [0], [1, 2], [2, 3], weights=("i2",)))
 
 
 @pytest.mark.parametrize(
