@@ -70,7 +70,10 @@ ROOMS: Mapping[str, Room] = {
     "differing": Room(("differing/*.py", "differing/hypotheses/*.py"), ("tests/differing",)),
     "arithmetic": Room(
         ("reference/*.py", "reference/arithmetic/*.py", "reference/keras/*.py", "reference/bare/*.py"),
-        tuple(f"tests/reference/test_{name}.py" for name in ("layers", "properties", "recurrent", "spellings")),
+        tuple(
+            f"tests/reference/test_{name}.py"
+            for name in ("executor", "formulas", "layers", "properties", "recurrent", "spellings")
+        ),
         "",
     ),
     "aten": Room(
@@ -102,6 +105,50 @@ EQUIVALENT: Sequence[Equivalent] = (
         "('Q', order)",
         "a pattern keeps gates only where it has the letter Q, and every line of the table with a Q names its gates",
     ),
+    Equivalent(
+        "cnnlens/reference/arithmetic/patches.py",
+        "_BLOCK_BYTES = 640 << 10",
+        "641",
+        "how much is held at once; the numbers are the same",
+    ),
+    Equivalent(
+        "cnnlens/reference/arithmetic/patches.py",
+        "_FEW_CHANNELS = 4",
+        "5",
+        "which of two ways is quicker; both give the sum",
+    ),
+    Equivalent(
+        "cnnlens/reference/keras/normalization.py",
+        "repeat = next((n for n in (64, 32, 16, 8, 4, 2) if rows % n == 0 and length * n <= 1 << 12), 1)",
+        "63",
+        "how many rows are done at once; the numbers are the same",
+    ),
+    Equivalent("cnnlens/reference/executor.py", "_CHUNK_MAX = 256", "255", "how much is computed at once"),
+    Equivalent(
+        "cnnlens/reference/arithmetic/special.py",
+        "near = _polynomial(small, np.minimum(square, x.dtype.type(1.0)))",
+        "2.0",
+        "beyond 1 the other half is taken, and the bound only keeps this one from overflowing",
+    ),
+    Equivalent(
+        "cnnlens/reference/aten/resizing.py",
+        'return layer(UpSampling(f"UpSampling{rank}D", config, (3,)), (args.tensor(),))',
+        "2",
+        "which Keras it was tells names of activations apart, and it has none",
+    ),
+    Equivalent(
+        "cnnlens/differing/hypotheses/kinship.py",
+        "step = -(-x.size // _PART)",
+        "-x.size // _PART",
+        "as many numbers of both, from the other end",
+    ),
+    Equivalent(
+        "cnnlens/differing/hypotheses/layouts.py",
+        "yield (cause, other), rank + extra + 1, (*moves, *further)",
+        "2",
+        "two mistakes stand behind any one either way, unless more than eight maps may stand in front",
+    ),
+    Equivalent("cnnlens/differing/trials.py", "_SHOWN = 8", "7", "how much of an order is shown is nobody's promise"),
     Equivalent(
         "cnnlens/checking/noise/case.py", "_BLOCK = 1 << 20", "21", "how much is held at once; the numbers are the same"
     ),
@@ -170,7 +217,7 @@ class Mutation:
     end: int
     before: str
     after: str
-    cached: bool = False
+    once: bool = False  # whether the line is run on import, or what it gives is kept: the first test alone is known
 
     @property
     def shown(self) -> str:
@@ -244,19 +291,22 @@ def mutations(path: Path) -> list[Mutation]:
     for line in lines:
         starts.append(starts[-1] + len(line))
 
-    kept = [
-        range(node.lineno, (node.end_lineno or node.lineno) + 1)
-        for node in ast.walk(tree)
-        if isinstance(node, ast.FunctionDef) and any("cache" in ast.unparse(one) for one in node.decorator_list)
-    ]
+    again = set[int]()  # lines that every call runs
+    kept = set[int]()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef):
+            last = node.end_lineno or node.lineno
+            again.update(range(node.body[0].lineno, last + 1))
+            if any("cache" in ast.unparse(one) for one in node.decorator_list):
+                kept.update(range(node.lineno, last + 1))
     found: dict[tuple[int, int, str], Mutation] = {}
     for node, replaced in _changes(tree, vars(module)):
         start = starts[node.lineno - 1] + node.col_offset
         end = starts[node.end_lineno - 1] + node.end_col_offset
         after = ast.unparse(replaced)
         text = lines[node.lineno - 1].decode().strip()
-        cached = any(node.lineno in lines for lines in kept)
-        change = Mutation(relative, node.lineno, text, start, end, ast.unparse(node), after, cached)
+        once = node.lineno in kept or node.lineno not in again
+        change = Mutation(relative, node.lineno, text, start, end, ast.unparse(node), after, once)
         if change.after != change.before:
             found.setdefault((start, end, after), change)
     return sorted(found.values(), key=lambda each: (each.start, each.end, each.after))
@@ -343,6 +393,8 @@ def _significant(node: ast.AST) -> Iterator[ast.AST]:
                 continue
             if isinstance(child, ast.keyword) and child.arg == "strict":
                 continue  # of zip: an assertion
+            if isinstance(child, ast.UnaryOp) and isinstance(node, ast.Call) and "reshape" in ast.unparse(node.func):
+                continue  # any negative size is what is left
             if isinstance(child, ast.Call) and ast.unparse(child.func) == "isinstance":
                 child = child.args[0]
             if isinstance(child, ast.AST):
@@ -435,7 +487,7 @@ class Tests:
         """The tests that run the line, the quickest first: all of a file whose fixture does, and every one of the room
         where the first one alone is known, since the line is run on import or keeps what it found."""
         contexts = self.data.contexts_by_lineno(str(self.folder / mutation.file)).get(mutation.line, [])
-        if mutation.cached or "" in contexts:  # a line that is run on import has no test of its own
+        if mutation.once or "" in contexts:
             return self.ordered()
         found: set[str] = set()
         for context in contexts:

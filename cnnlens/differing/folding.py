@@ -147,7 +147,7 @@ def _bias(pair: tuple[Part, Part], vectors: Mapping[str, Array], epsilon: float,
     own = plain.items["bias"].stored.astype(np.float64) if "bias" in plain.items else 0.0
     wanted = beta + (own - mean) * gamma / root
     size = np.abs(beta) + (np.abs(own) + np.abs(mean)) * np.abs(gamma / root)
-    if held.shape != np.shape(wanted) or not (np.abs(held - wanted) <= 1e-5 * size + 1e-12).all():
+    if held.shape != np.shape(wanted) or not (np.abs(held - wanted) <= 1e-5 * size).all():
         off = float(np.sqrt(np.square(held - wanted).sum() / max(float(np.square(wanted).sum()), 1e-300)))
         return _shift(Status.DIFFERS, "wrong", off=off)
     line: Line | None = None
@@ -161,7 +161,7 @@ def _bias(pair: tuple[Part, Part], vectors: Mapping[str, Array], epsilon: float,
 
         def near(got: Array, expected: Array) -> bool:
             slack = 1e-5 * (np.abs(expected) + np.abs(np.asarray(size * root / gamma if side == "A" else size)))
-            return bool((np.abs(got - expected) <= slack + 1e-12).all())
+            return bool((np.abs(got - expected) <= slack).all())
 
         line = proven(Line(identifier(a.place), made, held="to float32's rounding"), names, a.stored, near)
     return _shift(Status.EXPLAINED, "held", line)
@@ -185,7 +185,7 @@ def _bias_behind(
     own = plain.items["bias"].stored.astype(np.float64) if "bias" in plain.items else 0.0
     wanted = own + (weights * shift).sum(axis=taps)
     size = np.abs(own) + (np.abs(weights) * np.abs(shift)).sum(axis=taps)
-    if held.shape != np.shape(wanted) or not (np.abs(held - wanted) <= _ALLOWED * size + 1e-12).all():
+    if held.shape != np.shape(wanted) or not (np.abs(held - wanted) <= _ALLOWED * size).all():
         off = float(np.sqrt(np.square(held - wanted).sum() / max(float(np.square(wanted).sum()), 1e-300)))
         return _shift(Status.DIFFERS, "wrong", off=off)
     line: Line | None = None
@@ -211,7 +211,7 @@ def _shift_line(
     text = f"bias {sign} ({moved} * ({shift}).reshape({', '.join(map(str, shape))})).sum({others})"
 
     def near(made: Array, wanted: Array) -> bool:
-        return bool((np.abs(made - wanted) <= _ALLOWED * size + 1e-12).all())
+        return bool((np.abs(made - wanted) <= _ALLOWED * size).all())
 
     arrays = {variable: kernels[1].stored, "bias": biases[1].stored.astype(np.float64), **wide}
     return proven(

@@ -182,12 +182,12 @@ def _missing(role: str, a: Item | None, b: Item | None) -> Compared:
     return Compared(role, a, b, Finding(Status.MISSING, (Cause(Kind.MISSING),), residual=1.0))
 
 
-def _boxes(a: Item, b: Item, one: Pair, channels: _Channels) -> tuple[Box, ...]:
+def _boxes(a: Item, b: Item, one: Pair, channels: _Channels) -> Sequence[Box]:
     """The maps ``(C, *spatial)`` that may have been flattened in front of two arrays."""
     known = [item.weight.geometry.flatten for item in (a, b)]
     said = [(flatten[-1], *flatten[:-1]) for flatten in known if flatten]
     if said:
-        return tuple(dict.fromkeys(said))
+        return list(dict.fromkeys(said))
     if a.is_kernel and len(a.shape) == 2 and len(b.shape) == 2:
         size = a.shape[1]
     elif len(a.shape) == 1 and one.a.family != "conv" and one.a.family != "dense":
@@ -201,7 +201,7 @@ def _boxes(a: Item, b: Item, one: Pair, channels: _Channels) -> tuple[Box, ...]:
             sides = [side for side in range(1, area + 1) if area % side == 0]
             sides.sort(key=lambda side: abs(side - area / side))
             found += [(count, side, area // side) for side in sides[:_FACTORS]]
-    return tuple(found)
+    return found
 
 
 # -- arrays that took each other's place -------------------------------------------------------------------------------
@@ -288,8 +288,6 @@ def _hosts(found: Sequence[PartPair], norm: Part, side: str) -> list[tuple[PartP
         kernel = one.kernel
         own = one.a if side == "A" else one.b
         if kernel is None or kernel.a is None or kernel.b is None or own is None:
-            continue
-        if not kernel.finding.has(Kind.SCALED):
             continue
         before = norm.order - own.order
         if kernel.a.shape[0] == size:

@@ -174,7 +174,7 @@ class Item:
             weight, kind=other.weight.kind, role=other.weight.role, geometry=_borrowed(weight, other.weight)
         )
         try:
-            item = item_of(changed, self.role)
+            item = replace(item_of(changed, self.role), joined=self.joined)
         except CnnlensError:
             return self
         item.__dict__["stored"] = self.stored  # what was read need not be read again

@@ -171,8 +171,6 @@ def _score(a: Part, b: Part) -> float:
 def _aligned(a: Sequence[Part], b: Sequence[Part]) -> dict[int, int]:
     """An order-keeping pairing with the best sum of scores."""
     signatures = [[part.signature for part in side] for side in (a, b)]
-    if signatures[0] == signatures[1]:
-        return {place: place for place in range(len(a))}
     start = 0
     while start < min(len(a), len(b)) and signatures[0][start] == signatures[1][start]:
         start += 1

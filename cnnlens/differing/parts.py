@@ -85,18 +85,18 @@ class Part:
         return (self.family, main.sizes if main is not None else ())
 
 
-def biases_as(items: Mapping[str, Item], others: Mapping[str, Any]) -> dict[str, Item]:
+def biases_as(items: Mapping[str, Item], others: Mapping[str, Any]) -> Mapping[str, Item]:
     """Give a cell's arrays with PyTorch's two biases as the one that Keras has, unless the other side has two as well.
 
     Those of a GRU become its two rows in any case; other cells add them.
     """
     two = [items[role] for role in _BIASES if role in items]
     if len(two) != len(_BIASES) or two[0].weight.stored.shape != two[1].weight.stored.shape:
-        return dict(items)
+        return items
     kind = layout.resolve_kind(items["kernel"].weight.kind) if "kernel" in items else ""
     rows = kind == "GRU"
     if not kind or (not rows and set(_BIASES) <= set(others)):
-        return dict(items)
+        return items
     text = f"np.stack([{two[0].variable}, {two[1].variable}])" if rows else f"({two[0].variable} + {two[1].variable})"
     shape = (2, *two[0].weight.stored.shape) if rows else tuple(two[0].weight.stored.shape)
     stored = Joined(text, {one.variable: one.weight for one in two}, shape, two[0].weight.stored.dtype)
@@ -133,13 +133,10 @@ def parts_of(network: Network) -> list[Part]:
             role = weight.role or weight.name
             if id(weight) in taken:
                 continue
-            if (
-                weight.name.rpartition(".")[2] in _PACKED
-                and len(weight.stored.shape)
-                and not weight.stored.shape[0] % 3
-            ):
-                for half, item in _unpacked(weight):
-                    groups.setdefault(half, {})[item.role] = item
+            pieces = dict(_unpacked(weight))
+            for half, item in pieces.items():
+                groups.setdefault(half, {})[item.role] = item
+            if pieces:
                 continue
             if role.rpartition("/")[2] in _COUNTERS:
                 skipped.append(weight.name)

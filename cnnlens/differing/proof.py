@@ -24,6 +24,9 @@ _BLOCK = 1 << 18  # elements compared at a time: two blocks of float32 stay in a
 _WIDE = 32  # channels that a block is wide where the two arrays lie in different orders
 _SHOWN = 6  # entries of a long list that a table shows
 
+# NumPy imports what is behind this method when it is first called, which a line, that has no built-in names, cannot.
+np.zeros(1).sum()
+
 
 @dataclass(frozen=True)
 class Line:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from cnnlens.differing.differ import diff
-from cnnlens.differing.maps import Activations
+from cnnlens.differing.maps import Activations, Standing
 from cnnlens.errors import CnnlensError
 from cnnlens.files.keras.network import keras_network
 from cnnlens.network.network import Network
@@ -150,6 +150,58 @@ def test_what_is_otherwise_is_named(name: str) -> None:
     assert reason in found.activations.explanation, found.activations.text
     assert found.verdict[-1] == found.activations.text
     assert reason in str(found)
+
+
+def test_what_comes_of_a_difference_inherits_it_and_the_next_own_one_is_found() -> None:
+    found = diff(model(), model(conv={"padding": [[1, 1], [1, 1]]}, head={"activation": "sigmoid"}), "random")
+    told = found.activations
+    assert [one.a for one in told.own] == ["conv", "head"]
+    assert [one.explanation.split(" is ")[0] for one in told.own] == ["padding", "activation"]
+    standings = {one.a: (one.b, one.standing) for one in told.tensors}
+    for name in ("norm", "act", "pool", "mean"):
+        assert standings[name] == (name, Standing.INHERITS)
+    assert [standings[name][1] for name in ("conv", "head")] == [Standing.OWN] * 2
+    assert not any(one.order for one in told.tensors)
+
+
+def test_what_comes_of_another_shape_inherits_it() -> None:
+    found = diff(model(), model(conv={"padding": "valid"}), "random")
+    assert [one.a for one in found.activations.own] == ["conv"]
+    assert {one.standing for one in found.activations.tensors[1:]} == {Standing.INHERITS}
+
+
+def test_a_difference_right_behind_another_is_told_by_itself() -> None:
+    found = diff(model(), model(conv={"padding": [[1, 1], [1, 1]]}, norm={"epsilon": 1e-5}), "random")
+    assert [one.a for one in found.activations.own] == ["conv", "norm"]
+    assert found.activations.own[1].explanation == "epsilon is 1e-05 where A's is 0.001"
+
+
+def test_two_settings_that_are_otherwise_are_both_named_and_no_third() -> None:
+    wrong = model(conv={"strides": [1, 1], "dilation_rate": [2, 2], "padding": [[3, 1], [0, 4]]})
+    found = diff(model(conv={"strides": [1, 1]}), wrong, "random")
+    said = found.activations.explanation
+    assert said.count(" where A's is ") == 2, said
+    assert "dilation_rate is (2, 2) where A's is (1, 1)" in said
+    assert "padding is 3+1, 0+4 where A's is 1+1, 1+1" in said
+
+
+def test_halves_of_what_both_compute_are_no_difference() -> None:
+    halves: list[Entry] = [
+        ("Rescaling", {"name": name, "scale": scale}) for name, scale in (("up", 2.0), ("down", 0.5))
+    ]
+    near = {"strides": [1, 1]}  # of one shape with the halves, so that it could stand in their place
+    found = diff(model(between=halves, pool=near), model(head={"activation": "sigmoid"}, pool=near), "random")
+    assert [one.a for one in found.activations.own] == ["head"]
+
+
+def test_of_several_steps_that_b_has_not_the_first_is_named() -> None:
+    behind: list[Entry] = [
+        ("UpSampling2D", {"name": "up", "size": [3, 2]}),
+        ("ZeroPadding2D", {"name": "zeros", "padding": [[1, 2], [3, 0]]}),
+    ]
+    conv: Entry = ("Conv2D", {"name": "conv", "filters": 6, "kernel_size": [3, 3]})
+    found = diff(chain([conv, *behind]), chain([conv]), "random")
+    assert [one.a for one in found.activations.own] == ["up"]
 
 
 def test_an_activation_inside_a_layer_and_one_behind_it_are_the_same() -> None:

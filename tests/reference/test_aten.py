@@ -57,6 +57,55 @@ def test_operators(name: str) -> None:
     agrees(CASES[name])
 
 
+def test_what_a_call_does_not_say_is_what_the_schema_says() -> None:
+    v, length = draw(6, 5, 3, 2), draw(6, 1, 1, 1, positive=True)
+    agrees(called(aten._weight_norm.default, v, length, weights=("v", "g")))
+    x = draw(7, 6, 5)
+    agrees(called(aten.group_norm.default, x * 1e-3, 3))
+    agrees(called(aten.conv_transpose1d.default, x, draw(6, 4, 3)))
+
+
+def test_a_bilinear_layer_that_was_decomposed() -> None:
+    tensors = draw(7, 5), draw(4, 5, 3), draw(7, 3)
+    agrees(called(aten._trilinear.default, *tensors, [1, 3], [0], [1, 2], [2, 3], weights=("i2",)))
+
+
+@pytest.mark.parametrize(
+    ("call", "kind", "settings"),
+    [
+        (called(aten.expand_as.default, draw(1, 6), draw(7, 6)), "BroadcastTo", {}),
+        (called(aten.view_as.default, draw(7, 6), draw(7, 3, 2)), "Reshape", {}),
+        (called(aten.rsub.Tensor, draw(7, 6), draw(7, 6), alpha=3), "Subtract", {"alpha": 3}),
+        (called(aten.rsub.Tensor, draw(7, 6), draw(7, 6)), "Subtract", {}),
+        (
+            called(aten.index_put.default, draw(7, 6), [torch.tensor([2, 0])], draw(2, 6)),
+            "Scatter",
+            {"accumulate": False},
+        ),
+        (
+            called(aten.index_put.default, draw(7, 6), [torch.tensor([2, 2])], draw(2, 6), True),
+            "Fold",
+            {"accumulate": True},
+        ),
+    ],
+    ids=lambda one: one if isinstance(one, str) else None,
+)
+def test_an_operation_is_called_by_what_it_is(call: Any, kind: str, settings: dict[str, Any]) -> None:
+    operation = call.translation().operation
+    assert operation.kind == kind
+    assert operation.settings == settings
+
+
+@pytest.mark.parametrize(
+    ("size", "wanted", "kind"),
+    [(4, 8, "UpSampling1D"), (4, 12, "UpSampling1D"), (4, 10, "Interpolation1D"), (4, 2, "Interpolation1D")],
+)
+def test_whole_factors_repeat_and_others_interpolate(size: int, wanted: int, kind: str) -> None:
+    call = called(aten.upsample_nearest1d.default, draw(7, 6, size), [wanted])
+    assert call.translation().operation.kind == kind
+    agrees(call)
+
+
 # --- the batch -------------------------------------------------------------------------------------------------------
 
 
@@ -178,6 +227,7 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("aten.conv2d.default", {"input": {"tensor": 0}, "weight": {"weight": "w"}}, "has no weight 'w'"),
     ("aten.max_pool3d.default", {**SELF, "kernel_size": [2, 2, 2]}, "of 5 axes was expected"),
     ("aten.pad.default", {**SELF, "pad": [1, 1], "mode": "mirror"}, "no mode 'mirror'"),
+    ("aten.addbmm.default", {**SELF, "batch1": {"tensor": 0}, "batch2": {"tensor": 1}}, "use baddbmm and a sum"),
     ("aten.relu.default", {"self": {"what": 0}}, "neither tensor, weight nor batch"),
     ("aten.permute.default", {**SELF, "dims": [0, 2, 1, 9]}, "axis 9 is outside"),
     ("aten.relu.default", {"self": {"tensor": 3}}, "relu: it takes tensor 3, and 2 came"),

@@ -19,7 +19,7 @@ import pytest
 
 from cnnlens.reference import build
 from tests.support import SUPPORT
-from tests.support.once import Files
+from tests.support.once import Files, needs
 from tests.support.reference_cases import LAYERS, LayerCase
 from tests.support.reference_ops import OPS, OpCase
 
@@ -43,8 +43,7 @@ def _make(folder: Path) -> None:
 
 @pytest.fixture(scope="session")
 def truth(framework_files: Files) -> Mapping[str, Any]:
-    pytest.importorskip("keras")
-    pytest.importorskip("tensorflow")
+    needs("keras", "tensorflow")
     folder = framework_files("reference-truth", _make)
     index: dict[str, Any] = json.loads((folder / "cases.json").read_text())
     return {key: {**entry, "folder": folder} for key, entry in index.items()}

@@ -26,15 +26,14 @@ from cnnlens.network.graph import Call, Layer, Ref
 from cnnlens.reference import build
 from cnnlens.reference.executor import Executor
 from tests.support import recurrent_models
-from tests.support.once import Files
+from tests.support.once import Files, needs
 
 Weights = dict[str, np.ndarray]
 
 
 @pytest.fixture(scope="session")
 def folder(framework_files: Files) -> Path:
-    pytest.importorskip("keras")
-    pytest.importorskip("tensorflow")
+    needs("keras", "tensorflow")
 
     def make(place: Path) -> None:
         environment = {**os.environ, "KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}

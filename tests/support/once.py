@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Callable
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,13 @@ Files = Callable[[str, Callable[[Path], None]], Path]  # of a name, and of what 
 @pytest.fixture(scope="session")
 def framework_files(tmp_path_factory: pytest.TempPathFactory) -> Files:
     return partial(once, tmp_path_factory)
+
+
+def needs(*frameworks: str) -> None:
+    """Skip where one is not installed; to import one takes seconds, and another process makes what is asked of it."""
+    for name in frameworks:
+        if find_spec(name) is None:
+            pytest.skip(f"{name} is not installed")
 
 
 def once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None], seconds: float = 900) -> Path:

@@ -72,11 +72,9 @@ def _product(x: Array, y: Array) -> float:
 
 def kinship(x: Array, y: Array, tries: int = 1) -> Kinship:
     """Relate two canonical arrays; large ones by some of their output channels."""
-    if x.size > _PART and x.ndim > 1:
+    if x.size > _PART:
         step = -(-x.size // _PART)
         x, y = x[::step], y[::step]
-    elif x.size > _PART:
-        x, y = (z[:: -(-x.size // _PART)] for z in (x, y))
     x, y = x.astype(np.float64), y.astype(np.float64)
     count = x.size
     with np.errstate(all="ignore"):

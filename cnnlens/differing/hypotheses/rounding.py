@@ -270,7 +270,7 @@ def _on_steps(x: Array, y: Array, guess: Quantised) -> bool:
 
 def _blocks(x: Array) -> Iterator[slice]:
     """A small block first, for most guesses are wrong everywhere; then more of them, all over the array."""
-    each = max(x.size // max(x.shape[0], 1), 1)
+    each = x.size // x.shape[0]
     rows = max(_PROBE // each, 1)
     yield slice(0, rows)
     block = max(_BLOCK // each, 1)

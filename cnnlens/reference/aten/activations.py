@@ -92,8 +92,6 @@ def _prelu(args: Arguments) -> Translation:
 
     def spread(array: Array) -> Array:
         """One slope a channel on axis 1, as the layer without the batch wants it; decomposed, it has that shape."""
-        if array.ndim > 1:
-            return array.reshape(array.shape[1:])
         return array.reshape(-1, *(1,) * (rank - 2)) if rank > 1 else array
 
     operation = PReLU("PReLU", {"shared_axes": list(range(2, rank))}, (3,))

@@ -65,7 +65,7 @@ def _whole_factors(shape: Any, sizes: Any, factors: Any, rank: int) -> list[int]
             if sizes is None or size is None or sizes[place] % size:
                 return None
             factor = sizes[place] // size
-        if factor != int(factor) or factor < 1:
+        if factor != int(factor):
             return None
         found.append(int(factor))
         if found[-1] & (found[-1] - 1) == 0:

@@ -153,8 +153,8 @@ def _cut(args: Arguments, axis: int, sizes: Any) -> Translation:
 
 
 def _equal(length: int, size: int) -> list[int]:
-    """Pieces of ``size``, the last one what remains."""
-    return [min(size, length - start) for start in range(0, length, size)] or [0]
+    """Pieces of ``size``; the last one is cut at the end."""
+    return [size] * max(-(-length // size), 1)
 
 
 @aten("chunk", "unsafe_chunk")

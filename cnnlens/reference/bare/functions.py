@@ -79,7 +79,7 @@ def transpose(settings: Settings, x: Array) -> Array:
 
 
 def expand_dims(settings: Settings, x: Array) -> Array:
-    return np.expand_dims(x, axis_of(settings, 0))
+    return np.expand_dims(x, axis_of(settings))
 
 
 def squeeze(settings: Settings, x: Array) -> Array:
