@@ -23,6 +23,7 @@ from cnnlens.errors import CnnlensError
 from cnnlens.network.graph import CONFIG_ERRORS
 from cnnlens.reference.arithmetic.functions import Activation
 from cnnlens.reference.bare.ops import BareOperation
+from cnnlens.reference.wrappers import TimeDistributed
 from cnnlens.text import printable
 
 __all__ = ["ALIKE", "described", "tried"]
@@ -337,30 +338,18 @@ def _narrow(x: Array) -> Array:
 
 def _by_fault(step: TracedCall, other: TracedCall) -> str:
     """What a check would say if the other's feature map were a recording of the step."""
-    from cnnlens.checking.faults.explanation import explain
+    from cnnlens.checking import audit
     from cnnlens.checking.finding import Cause
-    from cnnlens.checking.noise.arithmetic import EXACT
-    from cnnlens.checking.noise.case import Case, map_arrays
-    from cnnlens.checking.noise.condition import selects
-    from cnnlens.checking.noise.prediction import floor_of, predict, terms_of
-    from cnnlens.checking.noise.tally import Tally
+    from cnnlens.checking.noise.case import map_arrays
 
     output = _wanted(step, other).astype(np.float32)
     args = tuple(map_arrays(list(step.args), _narrow))
-    try:
-        case = Case.of(step.call.layer, step.call.channel_axis, step.weights, args, step.kwargs, output)
-        case = replace(case, operation=step.operation) if not case.folded else case
-        tally = Tally(terms_of(case))
-        for first, part in case.parts():
-            prediction = predict(part)
-            if prediction.low.shape != part.output.shape:
-                return ""
-            tally.add(part, prediction, first)
-        floor = float("inf") if selects(case.operation) else floor_of(case)
-        text, cause = explain(case, EXACT, tally, floor)
-    except (CnnlensError, *CONFIG_ERRORS):
-        return ""
-    return "" if cause is Cause.UNEXPLAINED else text
+    layer = step.call.layer
+    if not isinstance(layer.operation, TimeDistributed):
+        layer = replace(layer, make_operation=lambda: step.operation)
+    found = audit(replace(step.call, layer=layer), step.weights, args, step.kwargs, output)
+    named = found.verdict.fault and found.cause not in (Cause.UNEXPLAINED, Cause.SHAPE)
+    return found.explanation if named else ""
 
 
 def described(step: TracedCall, options: Sequence[TracedCall]) -> str:

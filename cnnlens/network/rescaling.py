@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -87,7 +87,7 @@ def _computed(call: Call, operation: Callable[..., Any], values: Mapping[Ref, Ar
     args, kwargs = (map_refs(one, values.__getitem__) for one in (call.args, kwargs))
     with np.errstate(all="ignore"):
         made = operation(weights, *args, **kwargs)
-    return [np.asarray(one) for one in made] if isinstance(made, list | tuple) else [np.asarray(made)]
+    return [np.asarray(one) for one in cast("list[Any]", made if isinstance(made, list | tuple) else [made])]
 
 
 def _for_bytes(pair: _Pair) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,7 +34,8 @@ def _groups(operation: Operation, x: Array) -> tuple[Array, tuple[int, ...]]:
         return x, tuple(normalise_axis(each, x.ndim) for each in operation.axes)
     if operation.kind == "Normalize":
         axis = operation.config.get("axis", -1)
-        return x, tuple(normalise_axis(each, x.ndim) for each in (axis if isinstance(axis, list | tuple) else [axis]))
+        listed = cast("list[int]", axis if isinstance(axis, list | tuple) else [axis])
+        return x, tuple(normalise_axis(each, x.ndim) for each in listed)
     if not isinstance(operation, GroupNormalization):
         return x, (0, *range(2, x.ndim))  # PyTorch's instance norm: each example is a channel of one
     axis = normalise_axis(operation.axis, x.ndim)
@@ -65,7 +66,7 @@ def fast_variance(operation: Operation, weights: Mapping[str, Array], x: Array, 
     # Of the two large numbers themselves the formula loses four units at most, a quarter of what a scale stands for.
     of_variance = np.square(mean) / 4 + 2 * np.abs(mean) * alike + rounded_alike(mean_of, square, mean_of(square))
     # What is lost of the variance may be most of it, or more than there is: the root of that is NaN.
-    total = variance + (operation.config["epsilon"] if operation.kind == "InstanceNorm" else operation.epsilon)  # type: ignore[attr-defined]
+    total = variance + float(operation.config.get("epsilon", getattr(operation, "epsilon", 0.0)))
     least = total - 2.0**-20 * of_variance
     nothing = spread_out(least <= total * _KEPT)
     least = np.maximum(least, total * _KEPT)

@@ -106,7 +106,8 @@ def smeared(case: Case) -> Array | bool:
     x = np.asarray(case.args[0])
     axis = case.channel(x)
     spatial = tuple(place for place in range(1, x.ndim) if place != axis)
-    return False if np.isfinite(x).all() else ~np.isfinite(x).all(axis=spatial, keepdims=True)
+    found: Array = ~np.isfinite(x).all(axis=spatial, keepdims=True)
+    return found
 
 
 def channels(numbers: Any, limit: int = 6) -> str:

@@ -73,12 +73,8 @@ def products_alike(product: Callable[[Array, Array], Array], a: Array, b: Array,
     """
     values = _few_values(a)
     if values is None:
-        values, a, b, first = _few_values(b), b, a, product
-
-        def product(one: Array, other: Array) -> Array:
-            return first(other, one)
-
-    if values is None or not y.size:
+        return 0.0 if _few_values(b) is None else products_alike(lambda one, other: product(other, one), b, a, y)
+    if not y.size:
         return 0.0
     terms = product((a != 0).astype(np.float64), (b != 0).astype(np.float64))
     if terms.max(initial=0.0) < MANY:
