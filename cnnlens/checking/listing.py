@@ -143,10 +143,10 @@ def _sees(check: Check, runs: Sequence[Run]) -> list[str]:
     lines: list[str] = []
     if found:
         each = [
-            f"{_upwards(sees)} in layers rounded to {verdict} (least in '{printable(name, 40)}')"
+            f"from 1 ± {_upwards(sees)} on ({verdict}, least in '{printable(name, 40)}')"
             for verdict, (sees, name) in found.items()
         ]
-        lines.append(f"one channel's outputs off by a factor would have been found from 1 ± {', 1 ± '.join(each)}")
+        lines.append(f"a factor on one channel's outputs would have been found {', '.join(each)}")
     if lost:
         names, more = list(lost)[:4], len(lost) - 4
         listed = f"{', '.join(names)}{f' and {more} more' if more > 0 else ''}"

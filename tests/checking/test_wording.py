@@ -102,3 +102,20 @@ def test_what_follows_from_a_verdict_stands_in_one_place() -> None:
     assert {one for one in Verdict if one.passes("native")} == set(Verdict) - {"suspicious", "wrong"}
     assert {one for one in Verdict if one.fault} == {"suspicious", "wrong"}
     assert max(Verdict, key=lambda one: one.rank) is Verdict.NOT_AUDITED
+
+
+def test_the_table_says_what_was_seen_under_each_arithmetic() -> None:
+    network = cnnlens.open(sample.MODEL)
+    run = Run("keras-jax", "keras-jax", {}, "cpu", "native", (), 8, 8)
+    seen = {"conv2d": ("float32", 2.1e-4), "conv2d_1": ("bfloat16", 2e-3), "dense": ("float32", float("inf")),
+            "dense_1": ("float32", 1e-5), "flatten": ("exact", float("nan")), "dropout": ("wrong", 0.5)}  # fmt: skip
+    rows = tuple(
+        LayerCheck(name, "K", {"keras-jax": Audit(name, "K", Verdict(verdict), 20.0, 0, 19.0, sees=sees)})
+        for name, (verdict, sees) in seen.items()
+    )
+    lines = listing.as_table(Check(network, "8 images", (run,), rows, {})).splitlines()
+    assert (
+        "a factor on one channel's outputs would have been found from 1 ± 0.0003 on (float32, least in 'conv2d'), "
+        "from 1 ± 0.002 on (bfloat16, least in 'conv2d_1')"
+    ) in lines
+    assert "no factor would have been found where a channel is less than rounding may be: 'dense'" in lines
