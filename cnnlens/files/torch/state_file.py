@@ -5,12 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cnnlens.errors import FileRefusedError
 from cnnlens.files.arrays import StoredArray
 from cnnlens.files.limits import LIMITS
 from cnnlens.files.model_file import SourceFile
 from cnnlens.text import printable
+
+if TYPE_CHECKING:
+    from cnnlens.files.torch.module_tree import Module
 
 __all__ = ["TorchFile", "by_name", "check_name", "shown_names"]
 
@@ -22,11 +26,12 @@ class TorchFile(SourceFile):
     """Holds an opened file of PyTorch's arrays. Its index has been read, its arrays have not.
 
     Attributes (besides those of :class:`SourceFile`):
-        format: "torch state dict", "torch state dict (legacy)" or "safetensors".
+        format: "torch state dict", "torch module", either with "(legacy)", "torch script" or "safetensors".
         arrays: Name in the state dict (without the prefixes that ``notes`` name) to array, in the file's order. An
             array's ``place`` is its name in the file.
         ordered: Whether that order is the model's own, as far as the format keeps it.
         left_out: Tensors that are no plain arrays of real numbers: name to a word on why.
+        tree: The modules that hold the arrays, where the file has them.
     """
 
     def __init__(
@@ -40,11 +45,13 @@ class TorchFile(SourceFile):
         verify: Sequence[Callable[[], None]] = (),
         *,
         ordered: bool = True,
+        tree: Module | None = None,
     ) -> None:
         super().__init__(path, format, "torch", notes, pieces, verify)
         self.arrays = arrays
         self.left_out = left_out
         self.ordered = ordered
+        self.tree = tree
 
     def __repr__(self) -> str:
         return f"TorchFile({str(self.path)!r}, format={self.format!r}, arrays={len(self.arrays)})"

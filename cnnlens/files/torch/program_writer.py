@@ -1,0 +1,197 @@
+"""A program put together call by call, for files that hold modules or code and no shapes: these are worked out here.
+
+The shapes are those that the reference says its operations make; where it has none, or a size is open, the shape stays
+open. What the input looks like is read from the first calls that it goes through, unless the file says it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from cnnlens.errors import CnnlensError, UnsupportedLayerError
+from cnnlens.files.torch.operations import made_shapes, translated
+from cnnlens.files.torch.program import Frame, Node, Program, Sizes, Value, values
+from cnnlens.files.torch.program_batch import open_shape, shows_batch
+from cnnlens.files.torch.program_entries import entry_of
+from cnnlens.files.torch.program_symbols import constant, multiple_of
+from cnnlens.kinds import operator_kind
+from cnnlens.network.graph import CONFIG_ERRORS, Shape
+from cnnlens.network.weight import Stored
+
+__all__ = ["BATCH", "ProgramWriter", "input_shape"]
+
+BATCH = "batch"
+_ARRAY = "array:"
+_OUTPUTS = {f"adaptive_max_pool{n}d": 2 for n in (1, 2, 3)} | {
+    "lstm": 3, "gru": 2, "rnn_tanh": 2, "rnn_relu": 2, "var_mean": 2, "std_mean": 2, "topk": 2, "sort": 2,
+}  # fmt: skip
+_LISTS = frozenset("chunk split split_with_sizes unbind tensor_split unsafe_chunk unsafe_split".split())
+
+
+class ProgramWriter:
+    """Writes a program.
+
+    Args:
+        arrays: The model's arrays by their names in it.
+        shapes: The shape of each input, None for a size that is open; None as a whole where nothing is known.
+        dtypes: The types of those inputs that are not float32.
+        most: How many calls there may be.
+    """
+
+    def __init__(
+        self, arrays: Mapping[str, Stored], shapes: Mapping[str, Shape | None], dtypes: Mapping[str, str], most: int
+    ) -> None:
+        self.nodes: list[Node] = []
+        self.shapes: dict[str, Sizes] = {}
+        self._arrays = arrays
+        self._most = most
+        self._inputs = tuple(shapes)
+        self._dtypes = dict(dtypes)
+        self._weights: dict[str, str] = {}
+        for name, shape in shapes.items():
+            if shape is not None:
+                self.shapes[name] = _sizes(shape, 1)
+
+    def array(self, name: str) -> Value:
+        """Give the tensor that stands for one of the model's arrays.
+
+        Raises:
+            UnsupportedLayerError: it is none that can be shown.
+        """
+        if name not in self._arrays:
+            raise UnsupportedLayerError(f"the array {name} is no plain one")
+        self._weights[_ARRAY + name] = name
+        self.shapes[_ARRAY + name] = tuple({"": size} if size else {} for size in self._arrays[name].shape)
+        return Value(_ARRAY + name)
+
+    def shape(self, value: Value) -> Shape | None:
+        """Give a tensor's shape, None for every size that is open."""
+        return open_shape(self.shapes.get(value.name))
+
+    def call(
+        self, target: str, arguments: Mapping[str, Any], stack: Sequence[Frame], pieces: int = 0
+    ) -> Value | list[Value]:
+        """Write a call; ``pieces`` is how many tensors an operator gives that gives a list.
+
+        Raises:
+            UnsupportedLayerError: there are more calls than a file of its size has.
+        """
+        if len(self.nodes) >= self._most:
+            raise UnsupportedLayerError(f"more than {self._most:,} calls, which no model of its size makes")
+        name = f"n{len(self.nodes)}"
+        base = target.split(".")[1].removesuffix("_")
+        listed = base in _LISTS
+        count = pieces if listed else _OUTPUTS.get(base, 2 if target.endswith((".max.dim", ".min.dim")) else 1)
+        outputs = tuple(name if not index else f"{name}:{index}" for index in range(count))
+        node = Node(name, target, dict(arguments), outputs, tuple(stack), listed)
+        self.nodes.append(node)
+        found = zip(outputs, self._made(node), strict=False)
+        self.shapes.update((one, shape) for one, shape in found if shape is not None)
+        made = [Value(one) for one in outputs]
+        return made if listed or count > 1 else made[0]
+
+    def _made(self, node: Node) -> list[Sizes | None]:
+        """The shapes of what a call makes, as far as two sizes of the batch show them."""
+        entry = entry_of(node, self._weights, "", frozenset({BATCH}), self._batch_of)
+        weights = {name: self._arrays[self._weights[place]].shape for name, place in entry.weights.items()}
+        try:
+            two, three = (
+                made_shapes(translated(entry.data, weights, shapes), shapes)
+                for shapes in ([self._sized(name, batch) for name in entry.tensors] for batch in (2, 3))
+            )
+        except (CnnlensError, *CONFIG_ERRORS):
+            return []
+        return [
+            None
+            if one is None or other is None or len(one) != len(other)
+            else tuple(_grown(a, b, axis) for axis, (a, b) in enumerate(zip(one, other, strict=True)))
+            for one, other in zip(two, three, strict=False)
+        ]
+
+    def _sized(self, name: str, batch: int) -> Shape | None:
+        shape = self.shapes.get(name)
+        if shape is None:
+            return None
+        found: list[int | None] = []
+        for size in shape:
+            times = None if size is None else multiple_of(size, frozenset({BATCH}))
+            found.append(times * batch if times is not None else None if size is None else constant(size))
+        return tuple(found)
+
+    def _batch_of(self, tensors: Iterable[str]) -> str | None:
+        return shows_batch(self._program((), (), ""), frozenset({BATCH}), tensors)
+
+    def _program(self, nodes: Sequence[Node], outputs: Sequence[Value], root: str) -> Program:
+        made = tuple(value.name for value in outputs)
+        weights, none = self._weights, frozenset[str]()
+        return Program(self._inputs, weights, none, tuple(nodes), made, self.shapes, self._dtypes, root)
+
+    def program(self, outputs: Sequence[Value], root: str) -> Program:
+        """Give what was written, with the tensors that it hands out and the class of the whole model."""
+        return self._program(self.nodes, outputs, root)
+
+
+def _sizes(shape: Shape, times: int) -> Sizes:
+    """A shape whose first size is the batch where it is open."""
+    return tuple(
+        ({BATCH: times} if not axis else None) if size is None else {"": size} if size else {}
+        for axis, size in enumerate(shape)
+    )
+
+
+def _grown(two: int | None, three: int | None, axis: int) -> Any:
+    """A size that is ``two`` for a batch of two and ``three`` for one of three."""
+    if two is None or three is None:
+        return None
+    if two == three:
+        return {"": two} if two else {}
+    return {BATCH: two // 2} if two * 3 == three * 2 and two % 2 == 0 else None
+
+
+_AXES = re.compile(r"([123])d$")
+
+
+def input_shape(nodes: Sequence[Node], name: str, arrays: Mapping[str, tuple[int, ...]]) -> tuple[Shape | None, str]:
+    """Read an input's shape and type from the first calls that it goes through, unchanged but for its sizes.
+
+    Args:
+        nodes: The calls, in order.
+        name: The input.
+        arrays: The shapes of the arrays that the calls take, by their names in the graph.
+    """
+    same, dtype = {name}, "float32"
+    axes: int | None = None
+    channels: int | None = None
+    for node in nodes:
+        first = next(iter(values([one for one in node.arguments.values() if not _is_array(one)])), None)
+        if first is None or first.name not in same:
+            continue
+        op = re.sub(r"_with_indices$", "", node.op)
+        kind = operator_kind(node.op)
+        weight = node.arguments.get("weight")
+        shape = arrays.get(weight.name, ()) if isinstance(weight, Value) else ()
+        found = _AXES.search(op)
+        axes = axes if axes is not None else int(found[1]) if found else None
+        if op.startswith("conv_transpose") and shape:
+            channels = channels or shape[0]
+        elif op.startswith("conv") and len(shape) > 2:
+            groups = node.arguments.get("groups", 1)
+            axes, channels = len(shape) - 2, channels or shape[1] * (groups if isinstance(groups, int) else 1)
+        elif op == "linear" and shape:
+            axes, channels = 0 if axes is None else axes, channels or shape[1]
+        elif op == "embedding":
+            axes, dtype = 0, "int64"
+        elif op in ("batch_norm", "group_norm", "instance_norm"):
+            channels = channels or next(iter(shape), None)
+        if not kind.keeps_features and not any(word in op for word in ("pool", "upsample", "pad")):
+            break
+        same.add(node.outputs[0])
+    if dtype == "int64":
+        return (None, None), dtype
+    return (None if axes is None else (None, channels, *[None] * axes)), dtype
+
+
+def _is_array(value: Any) -> bool:
+    return isinstance(value, Value) and value.name.startswith(_ARRAY)
