@@ -108,9 +108,10 @@ def _convolution(module: Module, own: Mapping[str, Any]) -> list[Call]:
 def _normalization(module: Module, own: Mapping[str, Any]) -> list[Call]:
     operator, of_batch = _OPERATORS[module.name], "running_mean" not in module.arrays
     # Without statistics of its own it takes those of what comes, in inference too.
-    changed = {"use_input_stats" if operator == "instance_norm" else "training": of_batch}
+    changed = {"use_input_stats" if operator == "instance_norm" else "training": of_batch, "cudnn_enabled": True}
     momentum = own.get("momentum")
-    return [_call(module, own, operator, **changed, momentum=0.1 if momentum is None else momentum)]
+    target, arguments = _call(module, own, operator, **changed, momentum=0.1 if momentum is None else momentum)
+    return [(target, dict.fromkeys(("weight", "bias", "running_mean", "running_var")) | arguments)]
 
 
 def _embedding(module: Module, own: Mapping[str, Any]) -> list[Call]:

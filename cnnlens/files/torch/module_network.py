@@ -7,6 +7,7 @@ their kinds, arrays and geometry, and nothing can be run.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from cnnlens.errors import CnnlensError, UnsupportedLayerError
@@ -16,18 +17,18 @@ from cnnlens.files.torch.module_tree import Module, plain_attributes
 from cnnlens.files.torch.program import Frame, Node, Program, Value, map_values
 from cnnlens.files.torch.program_entries import entry_of, settings
 from cnnlens.files.torch.program_network import torch_network
-from cnnlens.files.torch.program_writer import ProgramWriter, input_shape
+from cnnlens.files.torch.program_writer import ProgramWriter, input_shape, settled_shape
 from cnnlens.files.torch.state_file import TorchFile
 from cnnlens.files.torch.state_kinds import Neighbours, guess_kind
 from cnnlens.files.torch.state_layers import ROOT
 from cnnlens.files.torch.weights import argument_kinds, geometry_of_entry, torch_weight
 from cnnlens.layout import Geometry
-from cnnlens.network.graph import Layer, shown_shape
+from cnnlens.network.graph import Layer, Shape, shown_shape
 from cnnlens.network.network import Network
 from cnnlens.network.weight import Weight
 from cnnlens.text import printable
 
-__all__ = ["module_layers", "module_network", "said_of_input"]
+__all__ = ["module_layers", "module_network", "settled_input"]
 
 _SEQUENTIAL = "torch.nn.modules.container.Sequential"
 _NO_GRAPH = (
@@ -41,30 +42,30 @@ def module_network(file: TorchFile) -> Network:
     assert file.tree is not None
     notes = list(file.notes)
     try:
-        program = _program(file, file.tree)
+        program, said = _program(file, file.tree)
     except UnsupportedLayerError as error:
         notes.append(_NO_GRAPH.format(printable(error, 200)))
         layers = module_layers(file.tree, file)
         return Network(file.path.stem, file.tree.name, file, tuple(layers), notes=tuple(notes))
     if any(module.record.attributes.get("training") is True for module in file.tree.modules()):
         notes.append("saved in training mode; what is computed is inference, as after model.eval()")
-    network = torch_network(program, file.arrays, file, file.path.stem, notes)
-    network.notes = (*network.notes, *said_of_input(network))
-    return network
+    return torch_network(program, file.arrays, file, file.path.stem, [*notes, said])
 
 
-def said_of_input(network: Network) -> list[str]:
-    """Write what is not certain of inputs whose shapes the file does not say."""
-    shapes = [network.shape(ref) for ref in network.inputs]
-    shown = " and ".join(shown_shape(shape) for shape in shapes)
-    return [f"the file does not say the shape of its input, taken from its first layers: {shown}"]
+def settled_input(write: Callable[[Shape | None], ProgramWriter], shape: Shape | None) -> tuple[Shape | None, str]:
+    """Settle the shape of an input that a file does not say, as far as its layers do, with a note."""
+    said = "the file does not say the shape of its input, taken from its layers: "
+    if shape is not None and (sides := settled_shape(write, shape)) is not None:
+        shape = (*shape[:2], *[sides[0]] * (len(shape) - 2))
+        said += "" if sides[0] == sides[1] else f"the smallest of {sides[0]} to {sides[1]}, which fit, "
+    return shape, said + shown_shape(shape)
 
 
 # -- a Sequential's graph ---------------------------------------------------------------------------------------------
 
 
-def _program(file: TorchFile, root: Module) -> Program:
-    """The program that a Sequential is: written once to see what its input looks like, and once more with that.
+def _program(file: TorchFile, root: Module) -> tuple[Program, str]:
+    """The program that a Sequential is, and a note: written once to see what its input looks like, then with that.
 
     Raises:
         UnsupportedLayerError: it is none, or has a module that is not torch's own.
@@ -73,10 +74,12 @@ def _program(file: TorchFile, root: Module) -> Program:
         raise UnsupportedLayerError(f"what {printable(root.name, 60)} computes is in its own code")
     writer, _ = _written(file, root, None, "float32")
     held = {f"array:{name}": array.shape for name, array in file.arrays.items()}
-    writer, made = _written(file, root, *input_shape(writer.nodes, INPUT.name, held))
+    likely, dtype = input_shape(writer.nodes, INPUT.name, held)
+    shape, said = settled_input(lambda tried: _written(file, root, tried, dtype)[0], likely)
+    writer, made = _written(file, root, shape, dtype)
     if made == INPUT:
         raise UnsupportedLayerError("it has no layer that computes anything")
-    return writer.program([made], root.kind)
+    return writer.program([made], root.kind), said
 
 
 def _written(file: TorchFile, root: Module, shape: Any, dtype: str) -> tuple[ProgramWriter, Value]:

@@ -7,7 +7,7 @@ open. What the input looks like is read from the first calls that it goes throug
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from cnnlens.errors import CnnlensError, UnsupportedLayerError
@@ -20,7 +20,7 @@ from cnnlens.kinds import operator_kind
 from cnnlens.network.graph import CONFIG_ERRORS, Shape
 from cnnlens.network.weight import Stored
 
-__all__ = ["BATCH", "ProgramWriter", "input_shape"]
+__all__ = ["BATCH", "ProgramWriter", "input_shape", "settled_shape"]
 
 BATCH = "batch"
 _ARRAY = "array:"
@@ -92,6 +92,16 @@ class ProgramWriter:
         made = [Value(one) for one in outputs]
         return made if listed or count > 1 else made[0]
 
+    @property
+    def surplus(self) -> int | None:
+        """How many features more than it takes the first linear layer is given; None where that is not known."""
+        for node in self.nodes:
+            operand, weight = node.arguments.get("input"), node.arguments.get("weight")
+            if node.op == "linear" and isinstance(operand, Value) and isinstance(weight, Value):
+                given, wanted = self.shape(operand), self.shape(weight)
+                return given[-1] - (wanted[-1] or 0) if given and wanted and given[-1] is not None else None
+        return 0
+
     def _made(self, node: Node) -> list[Sizes | None]:
         """The shapes of what a call makes, as far as two sizes of the batch show them."""
         entry = entry_of(node, self._weights, "", frozenset({BATCH}), self._batch_of)
@@ -150,6 +160,38 @@ def _grown(two: int | None, three: int | None, axis: int) -> Any:
     return {BATCH: two // 2} if two * 3 == three * 2 and two % 2 == 0 else None
 
 
+_LARGEST_SIDE = 1024
+_MOST_TRIED = 500
+
+
+def settled_shape(write: Callable[[Shape], ProgramWriter], shape: Shape) -> tuple[int, int] | None:
+    """Find which sizes of an open input, the same on all its spatial axes, give a linear layer what it takes.
+
+    Args:
+        write: Writes the program for an input of this shape.
+        shape: The input's ``(N, C, *spatial)``, open behind the channels.
+
+    Returns:
+        The smallest and the largest; None where the program takes any, or none that was tried.
+    """
+    first = write(shape)
+    if len(shape) < 3 or first.surplus is not None or len(first.nodes) > _MOST_TRIED:
+        return None
+
+    def smallest(least: int) -> int:
+        """The first side with at least so many features too many; what is too small for a layer has none."""
+        low, high = 1, _LARGEST_SIDE
+        while low < high:
+            middle = (low + high) // 2
+            surplus = write((*shape[:2], *[middle] * (len(shape) - 2))).surplus
+            low, high = (low, middle) if surplus is not None and surplus >= least else (middle + 1, high)
+        return low
+
+    found = smallest(0)
+    fits = write((*shape[:2], *[found] * (len(shape) - 2))).surplus == 0
+    return (found, max(found, smallest(1) - 1)) if fits else None
+
+
 _AXES = re.compile(r"([123])d$")
 
 
@@ -178,13 +220,15 @@ def input_shape(nodes: Sequence[Node], name: str, arrays: Mapping[str, tuple[int
             channels = channels or shape[0]
         elif op.startswith("conv") and len(shape) > 2:
             groups = node.arguments.get("groups", 1)
-            axes, channels = len(shape) - 2, channels or shape[1] * (groups if isinstance(groups, int) else 1)
+            axes, channels = len(shape) - 2, channels or shape[1:2][0] * (groups if isinstance(groups, int) else 1)
         elif op == "linear" and shape:
-            axes, channels = 0 if axes is None else axes, channels or shape[1]
+            axes, channels = axes or 0, channels or shape[-1]
         elif op == "embedding":
             axes, dtype = 0, "int64"
         elif op in ("batch_norm", "group_norm", "instance_norm"):
             channels = channels or next(iter(shape), None)
+        elif op == "flatten" and axes is None:
+            axes = 2  # of all that can be flattened, an image is the likeliest
         if not kind.keeps_features and not any(word in op for word in ("pool", "upsample", "pad")):
             break
         same.add(node.outputs[0])
