@@ -28,7 +28,7 @@ from cnnlens.network.network import Network
 from cnnlens.network.weight import Weight
 from cnnlens.text import printable
 
-__all__ = ["module_layers", "module_network", "settled_input"]
+__all__ = ["main_call", "module_layers", "module_network", "settled_input"]
 
 _SEQUENTIAL = "torch.nn.modules.container.Sequential"
 _NO_GRAPH = (
@@ -45,7 +45,7 @@ def module_network(file: TorchFile) -> Network:
         program, said = _program(file, file.tree)
     except UnsupportedLayerError as error:
         notes.append(_NO_GRAPH.format(printable(error, 200)))
-        layers = module_layers(file.tree, file)
+        layers = module_layers(file.tree, file, main_call)
         return Network(file.path.stem, file.tree.name, file, tuple(layers), notes=tuple(notes))
     if any(module.record.attributes.get("training") is True for module in file.tree.modules()):
         notes.append("saved in training mode; what is computed is inference, as after model.eval()")
@@ -115,16 +115,21 @@ def _placed(module: Module, value: Value, writer: ProgramWriter) -> Any:
 # -- modules alone ----------------------------------------------------------------------------------------------------
 
 
-def module_layers(root: Module, file: TorchFile) -> list[Layer]:
-    """List every module as a layer; one with modules in it behind these, as a container where it holds nothing else."""
-    return [_layer(module, file) for module in root.modules() if module.path or module.arrays]
+def module_layers(root: Module, file: TorchFile, call_of: Callable[[Module], Call | None]) -> list[Layer]:
+    """List every module as a layer; one with modules in it behind these, as a container where it holds nothing else.
+
+    Args:
+        root: The modules.
+        file: Where they are from, with its arrays.
+        call_of: Gives the operator that a module calls with its arrays, these as ``array:NAME``.
+    """
+    return [_layer(module, file, call_of(module)) for module in root.modules() if module.path or module.arrays]
 
 
-def _layer(module: Module, file: TorchFile) -> Layer:
+def _layer(module: Module, file: TorchFile, call: Call | None) -> Layer:
     prefix = f"{module.path}." if module.path else ""
     arrays = {name: file.arrays[prefix + name] for name in module.arrays if prefix + name in file.arrays}
     config, entry, stored = plain_attributes(module.record.attributes), dict[str, Any](), dict[str, Weight]()
-    call = _main_call(module)
     if call is not None:
         node = Node(module.path, call[0], call[1], (), ())
         names = {f"array:{name}": name for name in module.arrays}
@@ -150,8 +155,8 @@ def _layer(module: Module, file: TorchFile) -> Layer:
     )  # fmt: skip
 
 
-def _main_call(module: Module) -> Call | None:
-    """The one operator that a module of torch's own calls with its arrays."""
+def main_call(module: Module) -> Call | None:
+    """Give the one operator that a module of torch's own calls with its arrays; None where that is not known."""
     if not is_stock(module) or module.children:
         return None
     try:

@@ -70,7 +70,13 @@ def _open_zip(path: Path, data: memoryview, weights: str | None) -> Network | No
     from cnnlens.files.torch.state_dict import state_file
     from cnnlens.files.torch.state_layers import torch_layers
 
-    return torch_layers(state_file(path, open_torch_archive(path, members), data, weights))
+    contents = open_torch_archive(path, members)
+    file = state_file(path, contents, data, weights)
+    if contents.format == "torch script" and file.tree is not None:
+        from cnnlens.files.torch.script_archive import script_network
+
+        return script_network(file, members, contents)
+    return torch_layers(file)
 
 
 def _is_export(members: Archive) -> bool:
