@@ -7,13 +7,14 @@ open. What the input looks like is read from the first calls that it goes throug
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from cnnlens.errors import CnnlensError, UnsupportedLayerError
 from cnnlens.files.torch.operations import made_shapes, translated
-from cnnlens.files.torch.program import Frame, Node, Program, Sizes, Value, values
-from cnnlens.files.torch.program_batch import open_shape, shows_batch
+from cnnlens.files.torch.program import Frame, Node, Program, Size, Sizes, Value, map_values, values
+from cnnlens.files.torch.program_batch import open_shape
 from cnnlens.files.torch.program_entries import entry_of
 from cnnlens.files.torch.program_symbols import constant, multiple_of
 from cnnlens.kinds import operator_kind
@@ -23,6 +24,7 @@ from cnnlens.network.weight import Stored
 __all__ = ["BATCH", "ProgramWriter", "input_shape", "settled_shape"]
 
 BATCH = "batch"
+_SYMBOLS = frozenset({BATCH})
 _ARRAY = "array:"
 _OUTPUTS = {f"adaptive_max_pool{n}d": 2 for n in (1, 2, 3)} | {
     "lstm": 3, "gru": 2, "rnn_tanh": 2, "rnn_relu": 2, "var_mean": 2, "std_mean": 2, "topk": 2, "sort": 2,
@@ -104,13 +106,8 @@ class ProgramWriter:
 
     def _made(self, node: Node) -> list[Sizes | None]:
         """The shapes of what a call makes, as far as two sizes of the batch show them."""
-        entry = entry_of(node, self._weights, "", frozenset({BATCH}), self._batch_of)
-        weights = {name: self._arrays[self._weights[place]].shape for name, place in entry.weights.items()}
         try:
-            two, three = (
-                made_shapes(translated(entry.data, weights, shapes), shapes)
-                for shapes in ([self._sized(name, batch) for name in entry.tensors] for batch in (2, 3))
-            )
+            two, three = (self._made_for(node, batch) for batch in (2, 3))
         except (CnnlensError, *CONFIG_ERRORS):
             return []
         return [
@@ -120,27 +117,32 @@ class ProgramWriter:
             for one, other in zip(two, three, strict=False)
         ]
 
+    def _made_for(self, node: Node, batch: int) -> list[Shape | None]:
+        def counted(part: Any) -> Any:
+            times = multiple_of(dict(part.expression), _SYMBOLS) if isinstance(part, Size) else None
+            return part if times is None else times * batch
+
+        numbered = replace(node, arguments={name: map_values(one, counted) for name, one in node.arguments.items()})
+        entry = entry_of(numbered, self._weights, "", _SYMBOLS, lambda tensors: None)
+        weights = {name: self._arrays[self._weights[place]].shape for name, place in entry.weights.items()}
+        shapes = [self._sized(name, batch) for name in entry.tensors]
+        return made_shapes(translated(entry.data, weights, shapes), shapes)
+
     def _sized(self, name: str, batch: int) -> Shape | None:
         shape = self.shapes.get(name)
         if shape is None:
             return None
         found: list[int | None] = []
         for size in shape:
-            times = None if size is None else multiple_of(size, frozenset({BATCH}))
+            times = None if size is None else multiple_of(size, _SYMBOLS)
             found.append(times * batch if times is not None else None if size is None else constant(size))
         return tuple(found)
 
-    def _batch_of(self, tensors: Iterable[str]) -> str | None:
-        return shows_batch(self._program((), (), ""), frozenset({BATCH}), tensors)
-
-    def _program(self, nodes: Sequence[Node], outputs: Sequence[Value], root: str) -> Program:
-        made = tuple(value.name for value in outputs)
-        weights, none = self._weights, frozenset[str]()
-        return Program(self._inputs, weights, none, tuple(nodes), made, self.shapes, self._dtypes, root)
-
     def program(self, outputs: Sequence[Value], root: str) -> Program:
         """Give what was written, with the tensors that it hands out and the class of the whole model."""
-        return self._program(self.nodes, outputs, root)
+        made = tuple(value.name for value in outputs)
+        nodes, none = tuple(self.nodes), frozenset[str]()
+        return Program(self._inputs, self._weights, none, nodes, made, self.shapes, self._dtypes, root)
 
 
 def _sizes(shape: Shape, times: int) -> Sizes:

@@ -7,7 +7,7 @@ be followed, the modules stand alone, and a note says why.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any, cast
 
@@ -109,14 +109,14 @@ def _too_long(size: int) -> Code:
 
 
 def _pickled(file: TorchFile, members: Archive, name: str) -> Any:
-    return load_pickle(file.path, name, members[name].data)[0] if name in members else ()
+    return load_pickle(file.path, name, members[name].data)[0] if name in members else None
 
 
 def _constants(file: TorchFile, members: Archive, contents: Contents) -> dict[str, StoredArray]:
     """The tensors that the code names as ``CONSTANTS.c0`` and so on."""
     found: dict[str, StoredArray] = {}
     values = _pickled(file, members, f"{contents.folder}constants.pkl")
-    for index, value in enumerate(cast("tuple[Any, ...]", values) if isinstance(values, tuple) else ()):
+    for index, value in enumerate(cast("list[Any]", values) if isinstance(values, (list, tuple)) else ()):
         if isinstance(value, TENSORS):
             name = f"CONSTANTS.c{index}"
             assert contents.find_in is not None
@@ -134,7 +134,7 @@ def _traced(file: TorchFile, members: Archive, contents: Contents) -> list[tuple
         return []
     parts: list[Any] = []
     for value in cast("dict[str, Any]", kept).values() if isinstance(kept, dict) else ():
-        parts += cast("tuple[Any, ...]", value) if isinstance(value, tuple) else [value]
+        parts += cast("list[Any]", value) if isinstance(value, (list, tuple)) else [value]
     tensors = [part for part in parts if isinstance(part, TensorRef)]
     if len(tensors) != len(parts) or any(not one.shape for one in tensors):
         return []
@@ -161,11 +161,11 @@ def _program(
     if len(traced) == len(names):
         shapes = {name: shape for name, (shape, _) in zip(names, traced, strict=True)}
         writer, made = write(shapes, {name: dtype for name, (_, dtype) in zip(names, traced, strict=True)})
-        return writer.program(made, script.root.kind), ["its inputs are as those that it was traced with"]
+        return writer.program(made, script.root.kind), ["its inputs are those that it was traced with"]
     if len(names) != 1:
         raise UnsupportedLayerError(f"it takes {len(names)} inputs, whose shapes the file does not say")
     name = names[0]
-    writer = _first(lambda shape: write({name: shape}, {})[0])
+    writer = _first(name, write)
     held = {f"array:{each}": array.shape for each, array in arrays.items()}
     likely, dtype = input_shape(writer.nodes, name, held)
     shape, said = settled_input(lambda shape: write({name: shape}, {name: dtype})[0], likely)
@@ -173,12 +173,12 @@ def _program(
     return writer.program(made, script.root.kind), [said]
 
 
-def _first(write: Any) -> ProgramWriter:
+def _first(name: str, write: Callable[..., tuple[ProgramWriter, list[Value]]]) -> ProgramWriter:
     """The program for an input of the first number of axes that its code takes."""
     refused: CnnlensError | None = None
     for axes in _LIKELY_AXES:
         try:
-            return write((None,) * axes)
+            return write({name: (None,) * axes}, {})[0]
         except UnsupportedLayerError as error:
             refused = refused or error
     assert refused is not None

@@ -35,7 +35,6 @@ _BINARY: Mapping[str, Callable[[Any, Any], Any]] = {
     "lt": operator.lt, "le": operator.le, "gt": operator.gt, "ge": operator.ge, "add": operator.add,
     "sub": operator.sub, "mul": operator.mul, "div": operator.truediv, "remainder": operator.mod,
     "floordiv": operator.floordiv, "floor_divide": operator.floordiv, "__and__": operator.and_, "__or__": operator.or_,
-    "max": lambda a, b: a if a > b else b, "min": lambda a, b: a if a < b else b,
 }  # fmt: skip
 _UNARY: Mapping[str, Callable[[Any], Any]] = {
     "neg": operator.neg, "__not__": operator.not_, "floor": lambda x: int(x // 1), "ceil": lambda x: int(-(-x // 1)),
