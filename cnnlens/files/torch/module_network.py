@@ -25,10 +25,9 @@ from cnnlens.files.torch.weights import argument_kinds, geometry_of_entry, torch
 from cnnlens.layout import Geometry
 from cnnlens.network.graph import Layer, Shape, shown_shape
 from cnnlens.network.network import Network
-from cnnlens.network.weight import Weight
 from cnnlens.text import printable
 
-__all__ = ["main_call", "module_layers", "module_network", "settled_input"]
+__all__ = ["in_training", "main_call", "module_layers", "module_network", "settled_input"]
 
 _SEQUENTIAL = "torch.nn.modules.container.Sequential"
 _NO_GRAPH = (
@@ -47,9 +46,14 @@ def module_network(file: TorchFile) -> Network:
         notes.append(_NO_GRAPH.format(printable(error, 200)))
         layers = module_layers(file.tree, file, main_call)
         return Network(file.path.stem, file.tree.name, file, tuple(layers), notes=tuple(notes))
-    if any(module.record.attributes.get("training") is True for module in file.tree.modules()):
-        notes.append("saved in training mode; what is computed is inference, as after model.eval()")
-    return torch_network(program, file.arrays, file, file.path.stem, [*notes, said])
+    return torch_network(program, file.arrays, file, file.path.stem, [*notes, *in_training(file.tree), said])
+
+
+def in_training(root: Module) -> list[str]:
+    """Write a note where a model was saved in training mode."""
+    if not any(module.record.attributes.get("training") is True for module in root.modules()):
+        return []
+    return ["saved in training mode; what is computed is inference, as after model.eval()"]
 
 
 def settled_input(write: Callable[[Shape | None], ProgramWriter], shape: Shape | None) -> tuple[Shape | None, str]:
@@ -129,26 +133,22 @@ def module_layers(root: Module, file: TorchFile, call_of: Callable[[Module], Cal
 def _layer(module: Module, file: TorchFile, call: Call | None) -> Layer:
     prefix = f"{module.path}." if module.path else ""
     arrays = {name: file.arrays[prefix + name] for name in module.arrays if prefix + name in file.arrays}
-    config, entry, stored = plain_attributes(module.record.attributes), dict[str, Any](), dict[str, Weight]()
+    config, entry = plain_attributes(module.record.attributes), dict[str, Any]()
+    guess = guess_kind(module.name, {name: array.shape for name, array in arrays.items()}, Neighbours())
+    kinds, geometry = dict(guess.roles), guess.geometry
     if call is not None:
         node = Node(module.path, call[0], call[1], (), ())
         names = {f"array:{name}": name for name in module.arrays}
         entry = entry_of(node, names, "", frozenset(), lambda tensors: None).data
         config = settings(entry["arguments"])
-        kinds = argument_kinds(node.op, entry["arguments"])
+        kinds |= argument_kinds(node.op, entry["arguments"])
         geometry = geometry_of_entry(entry["arguments"], None)
-        stored = {
-            name: torch_weight(name, [kinds[name]] if name in kinds else [], array, geometry, config)
-            for name, array in arrays.items()
-        }
-    elif arrays:
-        guess = guess_kind(module.name, {name: array.shape for name, array in arrays.items()}, Neighbours())
-        groups = config.get("groups")
-        geometry = Geometry(groups=groups) if isinstance(groups, int) and groups > 0 else guess.geometry
-        stored = {
-            name: torch_weight(name, [guess.roles[name]] if name in guess.roles else [], array, geometry, config)
-            for name, array in arrays.items()
-        }
+    elif isinstance(config.get("groups"), int) and config["groups"] > 0:
+        geometry = Geometry(groups=config["groups"])
+    stored = {
+        name: torch_weight(name, [kinds[name]] if name in kinds else [], array, geometry, config)
+        for name, array in arrays.items()
+    }
     return Layer(
         module.path or ROOT, module.name, config, module.kind, entry, container=bool(module.children) and not arrays,
         path=tuple(module.path.split(".")) if module.path else (), stored=stored,

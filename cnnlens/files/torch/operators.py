@@ -29,6 +29,7 @@ conv2d.default {_CONVOLUTION}
 conv3d.default {_CONVOLUTION}
 _{_ANY.replace(" ", ".default ", 1)} benchmark deterministic cudnn_enabled allow_tf32
 {_ANY.replace(" ", ".default ", 1)}
+_convolution_mode.default {_CONVOLUTION}
 conv_transpose1d.default {_TRANSPOSED}
 conv_transpose2d.input {_TRANSPOSED}
 conv_transpose3d.input {_TRANSPOSED}

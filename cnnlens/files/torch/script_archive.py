@@ -17,7 +17,7 @@ from cnnlens.files.container import Archive
 from cnnlens.files.limits import LIMITS, human_bytes, items_at_most
 from cnnlens.files.torch.archive import Contents
 from cnnlens.files.torch.module_calls import Call, is_stock
-from cnnlens.files.torch.module_network import main_call, module_layers, settled_input
+from cnnlens.files.torch.module_network import in_training, main_call, module_layers, settled_input
 from cnnlens.files.torch.module_tree import TENSORS, Module
 from cnnlens.files.torch.pickle import load_pickle
 from cnnlens.files.torch.pickle_values import TensorRef
@@ -28,6 +28,7 @@ from cnnlens.files.torch.script_language import Code, Reading, UnreadableCodeErr
 from cnnlens.files.torch.script_program import Script, followed, forward_inputs
 from cnnlens.files.torch.state_file import TorchFile
 from cnnlens.files.torch.storages import array_of
+from cnnlens.files.torch.weights import unused_layers
 from cnnlens.network.graph import Shape
 from cnnlens.network.network import Network
 from cnnlens.text import printable
@@ -58,12 +59,15 @@ def script_network(file: TorchFile, members: Archive, contents: Contents) -> Net
     arrays = {**file.arrays, **_constants(file, members, contents)}
     try:
         program, said = _program(script, arrays, _traced(file, members, contents), file)
-        return torch_network(program, arrays, file, file.path.stem, [*file.notes, *said])
+        notes = [*file.notes, *in_training(file.tree), *said]
+        return torch_network(program, arrays, file, file.path.stem, notes)
     except (UnsupportedLayerError, UnreadableCodeError) as error:
         reason = printable(error, 200)
     except RecursionError:
         reason = "it is nested deeper than is followed"
     layers = module_layers(file.tree, file, lambda module: _leaf_call(script, module, file.arrays))
+    # A frozen module keeps its arrays as constants of the code, which belong to no module any more.
+    layers += unused_layers({name: array for name, array in arrays.items() if name not in file.arrays}, layers)
     notes = (*file.notes, _NO_GRAPH.format(reason))
     return Network(file.path.stem, file.tree.name, file, tuple(layers), notes=notes)
 

@@ -254,7 +254,7 @@ class _Line:
         parts = [first]
         while self.comes(","):
             self.take()
-            if self._next() != _END:
+            if self._next() != _END and not self.comes("="):
                 parts.append(self.expression())
         return ("tuple", parts)
 

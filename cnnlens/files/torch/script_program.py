@@ -8,6 +8,7 @@ computed, calls on tensors are written down. What depends on the numbers in a te
 from __future__ import annotations
 
 import operator
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn, cast
@@ -31,7 +32,7 @@ _CALLS = 60
 _SAMENESS: Mapping[str, Callable[[Any, Any], Any]] = {
     "__is__": operator.is_, "__isnot__": operator.is_not, "eq": operator.eq, "ne": operator.ne,
 }  # fmt: skip
-_BINARY: Mapping[str, Callable[[Any, Any], Any]] = {
+_BINARY: dict[str, Any] = {
     "lt": operator.lt, "le": operator.le, "gt": operator.gt, "ge": operator.ge, "add": operator.add,
     "sub": operator.sub, "mul": operator.mul, "div": operator.truediv, "remainder": operator.mod,
     "floordiv": operator.floordiv, "floor_divide": operator.floordiv, "__and__": operator.and_, "__or__": operator.or_,
@@ -45,6 +46,8 @@ _LONGEST = 1_000
 """Items of a list that two are joined to."""
 _IGNORED = frozenset(("warn", "format", "list", "device", "requires_grad_", "set_grad_enabled"))
 _RAISES = "ops.prim.RaiseException"
+_FORWARD = re.compile(r"forward_{0,2}\d*")
+"""A module's calls: of one that is called twice, the second has a method of its own in a trace."""
 _SAME = frozenset(("annotate", "unchecked_cast", "ops.prim.NumToTensor", "ops.prim.data", "torch.alias"))
 # Numbers of types in TorchScript (c10::ScalarType) and in exported programs are one apart, up to the quantised ones.
 _BFLOAT16 = 15
@@ -148,7 +151,7 @@ class _Follower:
         function = self.script.method(module, name)
         if function is None:
             raise UnsupportedLayerError(f"{printable(module.name, 60)} has no code for its {printable(name, 40)}")
-        entered = name == "forward" and bool(module.path)
+        entered = _FORWARD.fullmatch(name) is not None and bool(module.path)
         if entered:
             self.entered += 1
             self.stack.append(Frame(f"{module.path}@{self.entered}", module.path, module.kind))
@@ -256,10 +259,13 @@ class _Follower:
             return of.children[name]
         if name in of.arrays:
             return self.writer.array(f"{of.path}.{name}" if of.path else name)
+        if name == "training":
+            return False  # as after model.eval(), which a note says
         if name in of.record.attributes:
             value = of.record.attributes[name]
-            if is_plain(value) or isinstance(value, (list, tuple)):
-                return list(cast("list[Any]", value)) if isinstance(value, (list, tuple)) else value
+            items = cast("list[Any]", value) if isinstance(value, (list, tuple)) else [value]
+            if all(is_plain(one) for one in items):
+                return list(items) if isinstance(value, (list, tuple)) else value
             raise UnsupportedLayerError(f"the attribute '{printable(name, 40)}' of a module is no number")
         return _Bound(of, name)
 
@@ -311,7 +317,7 @@ class _Follower:
     def _plain(self, name: str, given: list[Any], named: dict[str, Any]) -> Any:
         """A function of numbers, texts and lists of them."""
         if name in _IGNORED:
-            return "cpu" if name == "device" else given[0] if name == "list" else None
+            return "cpu" if name == "device" else given[0] if name == "list" and given else None
         if name in ("zeros", "ones", "full", "arange"):
             return self._operator(name, given, named, 0)
         if name == "append" and isinstance(given[0], list):
@@ -330,6 +336,12 @@ class _Follower:
             return lists[0] + lists[1]
         if name == "len" and len(lists) == len(given) == 1:
             return len(lists[0])
+        if name == "slice" and lists and all(isinstance(one, int) or one is None for one in given[1:]):
+            return lists[0][slice(*given[1:4]) if given[2:] else slice(given[1], None)]
+        if name == "__derive_index" and len(given) == 3:
+            return _computed("add", (_computed("mul", (given[0], given[2])), given[1]))
+        if name == "__range_length" and len(given) == 3 and all(isinstance(one, int) for one in given) and given[2]:
+            return len(range(*given))
         made = _computed(name, given)
         if made is not None:
             return made
@@ -373,6 +385,8 @@ class _Follower:
         overload, arguments = found
         if plain in ("_convolution", "convolution"):
             plain, overload, arguments = self._convolution(arguments)
+        if plain == "_convolution_mode":
+            plain, overload = self._convolution(arguments)[0], "padding"
         for argument in set(arguments) & {"dtype", "layout", "device", "pin_memory", "memory_format"}:
             arguments[argument] = _typed(argument, arguments[argument])
         written = f"{plain}_" if name.endswith("_") and plain == name[:-1] else plain
