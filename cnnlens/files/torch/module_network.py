@@ -27,7 +27,10 @@ from cnnlens.network.graph import Layer, Shape, shown_shape
 from cnnlens.network.network import Network
 from cnnlens.text import printable
 
-__all__ = ["in_training", "main_call", "module_layers", "module_network", "settled_input"]
+__all__ = ["in_training", "main_call", "module_layers", "module_network", "settled_program"]
+
+Written = tuple[ProgramWriter, list[Value]]
+"""A program in the making, and the tensors that it gives."""
 
 _SEQUENTIAL = "torch.nn.modules.container.Sequential"
 _NO_GRAPH = (
@@ -56,13 +59,15 @@ def in_training(root: Module) -> list[str]:
     return ["saved in training mode; what is computed is inference, as after model.eval()"]
 
 
-def settled_input(write: Callable[[Shape | None], ProgramWriter], shape: Shape | None) -> tuple[Shape | None, str]:
-    """Settle the shape of an input that a file does not say, as far as its layers do, with a note."""
+def settled_program(write: Callable[[Shape | None], Written], shape: Shape | None) -> tuple[Written, str]:
+    """Write a program for an input whose shape a file does not say, settled as far as its layers do, with a note."""
     said = "the file does not say the shape of its input, taken from its layers: "
-    if shape is not None and (sides := settled_shape(write, shape)) is not None:
+    written = write(shape)
+    if shape is not None and (sides := settled_shape(lambda tried: write(tried)[0], shape, written[0])) is not None:
         shape = (*shape[:2], *[sides[0]] * (len(shape) - 2))
         said += "" if sides[0] == sides[1] else f"the smallest of {sides[0]} to {sides[1]}, which fit, "
-    return shape, said + shown_shape(shape)
+        written = write(shape)
+    return written, said + shown_shape(shape)
 
 
 # -- a Sequential's graph ---------------------------------------------------------------------------------------------
@@ -76,17 +81,16 @@ def _program(file: TorchFile, root: Module) -> tuple[Program, str]:
     """
     if root.kind != _SEQUENTIAL:
         raise UnsupportedLayerError(f"what {printable(root.name, 60)} computes is in its own code")
-    writer, _ = _written(file, root, None, "float32")
+    writer, outputs = _written(file, root, None, "float32")
+    if outputs == [INPUT]:
+        raise UnsupportedLayerError("it has no layer that computes anything")
     held = {f"array:{name}": array.shape for name, array in file.arrays.items()}
     likely, dtype = input_shape(writer.nodes, INPUT.name, held)
-    shape, said = settled_input(lambda tried: _written(file, root, tried, dtype)[0], likely)
-    writer, made = _written(file, root, shape, dtype)
-    if made == INPUT:
-        raise UnsupportedLayerError("it has no layer that computes anything")
-    return writer.program([made], root.kind), said
+    (writer, outputs), said = settled_program(lambda tried: _written(file, root, tried, dtype), likely)
+    return writer.program(outputs, root.kind), said
 
 
-def _written(file: TorchFile, root: Module, shape: Any, dtype: str) -> tuple[ProgramWriter, Value]:
+def _written(file: TorchFile, root: Module, shape: Shape | None, dtype: str) -> Written:
     writer = ProgramWriter(file.arrays, {INPUT.name: shape}, {INPUT.name: dtype}, items_at_most(file.size))
     value = INPUT
     work: list[tuple[Module, tuple[Frame, ...]]] = [(root, ())]
@@ -102,7 +106,7 @@ def _written(file: TorchFile, root: Module, shape: Any, dtype: str) -> tuple[Pro
         for target, arguments in calls_of(module, len(known) - 2 if known is not None else 2):
             made = writer.call(target, map_values(arguments, _placed(module, value, writer)), stack)
             value = made[0] if isinstance(made, list) else made
-    return writer, value
+    return writer, [value]
 
 
 def _placed(module: Module, value: Value, writer: ProgramWriter) -> Any:

@@ -105,7 +105,7 @@ class Trees:
         if not _is_module(record):
             return None
         root = Module("", _kind(record), record)
-        count = 0
+        count = held = 0
         work: list[tuple[Module, tuple[int, ...]]] = [(root, ())]
         while work:
             module, above = work.pop()
@@ -120,10 +120,11 @@ class Trees:
             for name, value in children.items():
                 check_name(self._path, prefix + name)
                 module.children[name] = Module(prefix + name, _kind(value), value)
-            count += 1 + len(module.arrays)
+            count += 1
+            held += len(module.arrays)
             self._left -= 1 + len(module.arrays)
-            if count > self._most or self._left < 0:
-                reason = f"more than {self._most:,} modules and arrays, which no file of its size has"
+            if max(count, held) > self._most or self._left < 0:
+                reason = f"more than {self._most:,} modules or arrays, which no file of its size has"
                 raise FileRefusedError(self._path, module.path[:200], reason, _AGAIN)
             below = (*above, id(module.record))
             work.extend((child, below) for child in reversed(module.children.values()))

@@ -16,7 +16,7 @@ from cnnlens.files.torch.operations import made_shapes, translated
 from cnnlens.files.torch.program import Frame, Node, Program, Size, Sizes, Value, map_values, values
 from cnnlens.files.torch.program_batch import open_shape
 from cnnlens.files.torch.program_entries import entry_of
-from cnnlens.files.torch.program_symbols import constant, multiple_of
+from cnnlens.files.torch.program_symbols import Linear, constant, multiple_of
 from cnnlens.kinds import operator_kind
 from cnnlens.network.graph import CONFIG_ERRORS, Shape
 from cnnlens.network.weight import Stored
@@ -25,6 +25,8 @@ __all__ = ["BATCH", "ProgramWriter", "input_shape", "settled_shape"]
 
 BATCH = "batch"
 _SYMBOLS = frozenset({BATCH})
+_PRIME = 101
+"""A size of the batch that hardly divides any other size."""
 _ARRAY = "array:"
 _OUTPUTS = {f"adaptive_max_pool{n}d": 2 for n in (1, 2, 3)} | {
     "lstm": 3, "gru": 2, "rnn_tanh": 2, "rnn_relu": 2, "var_mean": 2, "std_mean": 2, "topk": 2, "sort": 2,
@@ -52,9 +54,12 @@ class ProgramWriter:
         self._inputs = tuple(shapes)
         self._dtypes = dict(dtypes)
         self._weights: dict[str, str] = {}
+        self._known: dict[str, list[Shape | None]] = {}
         for name, shape in shapes.items():
             if shape is not None:
-                self.shapes[name] = _sizes(shape, 1)
+                self.shapes[name] = tuple(
+                    _grown(size, size) if size is not None or axis else {BATCH: 1} for axis, size in enumerate(shape)
+                )
 
     def array(self, name: str) -> Value:
         """Give the tensor that stands for one of the model's arrays.
@@ -105,16 +110,19 @@ class ProgramWriter:
         return 0
 
     def _made(self, node: Node) -> list[Sizes | None]:
-        """The shapes of what a call makes, as far as two sizes of the batch show them."""
+        """The shapes of what a call makes; where one size of the batch leaves it open what is the batch, of two."""
+        if any(one.name not in self.shapes for one in values(node.arguments)):
+            return []
         try:
-            two, three = (self._made_for(node, batch) for batch in (2, 3))
+            one = self._made_for(node, _PRIME)
+            certain = all(shape and not any(size and size % _PRIME == 0 for size in shape[1:]) for shape in one)
+            other = [_with_batch(shape, 1) for shape in one] if certain else self._made_for(node, 1)
         except (CnnlensError, *CONFIG_ERRORS):
             return []
         return [
-            None
-            if one is None or other is None or len(one) != len(other)
-            else tuple(_grown(a, b, axis) for axis, (a, b) in enumerate(zip(one, other, strict=True)))
-            for one, other in zip(two, three, strict=False)
+            tuple(map(_grown, many, single)) if many is not None and single is not None else None
+            for many, single in zip(one, other, strict=False)
+            if many is None or single is None or len(many) == len(single)
         ]
 
     def _made_for(self, node: Node, batch: int) -> list[Shape | None]:
@@ -126,7 +134,10 @@ class ProgramWriter:
         entry = entry_of(numbered, self._weights, "", _SYMBOLS, lambda tensors: None)
         weights = {name: self._arrays[self._weights[place]].shape for name, place in entry.weights.items()}
         shapes = [self._sized(name, batch) for name in entry.tensors]
-        return made_shapes(translated(entry.data, weights, shapes), shapes)
+        key = repr((entry.data, weights, shapes))
+        if key not in self._known:
+            self._known[key] = made_shapes(translated(entry.data, weights, shapes), shapes)
+        return self._known[key]
 
     def _sized(self, name: str, batch: int) -> Shape | None:
         shape = self.shapes.get(name)
@@ -145,38 +156,38 @@ class ProgramWriter:
         return Program(self._inputs, self._weights, none, nodes, made, self.shapes, self._dtypes, root)
 
 
-def _sizes(shape: Shape, times: int) -> Sizes:
-    """A shape whose first size is the batch where it is open."""
-    return tuple(
-        ({BATCH: times} if not axis else None) if size is None else {"": size} if size else {}
-        for axis, size in enumerate(shape)
-    )
+def _with_batch(shape: Shape | None, batch: int) -> Shape | None:
+    """A shape that a batch of ``_PRIME`` made, where no size but the first depends on it."""
+    first = shape[0] if shape else None
+    return shape if not shape or not first or first % _PRIME else (first // _PRIME * batch, *shape[1:])
 
 
-def _grown(two: int | None, three: int | None, axis: int) -> Any:
-    """A size that is ``two`` for a batch of two and ``three`` for one of three."""
-    if two is None or three is None:
+def _grown(many: int | None, single: int | None) -> Linear | None:
+    """A size that is ``many`` for a batch of ``_PRIME`` and ``single`` for one of one."""
+    if many is None or single is None:
         return None
-    if two == three:
-        return {"": two} if two else {}
-    return {BATCH: two // 2} if two * 3 == three * 2 and two % 2 == 0 else None
+    if many == single:
+        return {"": many} if many else {}
+    return {BATCH: single} if many == single * _PRIME else None
 
 
 _LARGEST_SIDE = 1024
-_MOST_TRIED = 500
+_MOST_TRIED = 400
 
 
-def settled_shape(write: Callable[[Shape], ProgramWriter], shape: Shape) -> tuple[int, int] | None:
+def settled_shape(
+    write: Callable[[Shape], ProgramWriter], shape: Shape, first: ProgramWriter
+) -> tuple[int, int] | None:
     """Find which sizes of an open input, the same on all its spatial axes, give a linear layer what it takes.
 
     Args:
         write: Writes the program for an input of this shape.
         shape: The input's ``(N, C, *spatial)``, open behind the channels.
+        first: What it writes for that.
 
     Returns:
         The smallest and the largest; None where the program takes any, or none that was tried.
     """
-    first = write(shape)
     if len(shape) < 3 or first.surplus is not None or len(first.nodes) > _MOST_TRIED:
         return None
 

@@ -17,7 +17,7 @@ from cnnlens.files.container import Archive
 from cnnlens.files.limits import LIMITS, human_bytes, items_at_most
 from cnnlens.files.torch.archive import Contents
 from cnnlens.files.torch.module_calls import Call, is_stock
-from cnnlens.files.torch.module_network import in_training, main_call, module_layers, settled_input
+from cnnlens.files.torch.module_network import in_training, main_call, module_layers, settled_program
 from cnnlens.files.torch.module_tree import TENSORS, Module
 from cnnlens.files.torch.pickle import load_pickle
 from cnnlens.files.torch.pickle_values import TensorRef
@@ -172,8 +172,7 @@ def _program(
     writer = _first(name, write)
     held = {f"array:{each}": array.shape for each, array in arrays.items()}
     likely, dtype = input_shape(writer.nodes, name, held)
-    shape, said = settled_input(lambda shape: write({name: shape}, {name: dtype})[0], likely)
-    writer, made = write({name: shape}, {name: dtype})
+    (writer, made), said = settled_program(lambda shape: write({name: shape}, {name: dtype}), likely)
     return writer.program(made, script.root.kind), [said]
 
 
