@@ -108,8 +108,9 @@ class Machine:
 def _is_member(name: str, arguments: tuple[Any, ...]) -> bool:
     """Whether a call is how an enumeration writes its members: somebody's class, of one number or one word."""
     package, _, own = name.partition(".")
-    if len(arguments) != 1 or (package in sys.stdlib_module_names and package != "__main__"):
-        return False
+    foreign = package == "__main__" or package not in sys.stdlib_module_names
+    if len(arguments) != 1 or not foreign or (package in ("torch", "numpy") and "." not in own):
+        return False  # torch.Tensor(5) makes an array
     value = arguments[0]
     a_word = isinstance(value, str) and _WORD.fullmatch(value) is not None
     return own.rpartition(".")[2][:1].isupper() and (a_word or (type(value) is int and abs(value) < 1 << 63))
