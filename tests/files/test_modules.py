@@ -21,6 +21,7 @@ from cnnlens.cli.main import main
 from cnnlens.errors import CnnlensError, FileRefusedError, UnsupportedLayerError
 from cnnlens.files.torch.operators import SCHEMAS
 from cnnlens.network.network import Network
+from cnnlens.sample import MODEL
 
 torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
@@ -141,6 +142,7 @@ def test_a_wrapped_sequential_in_training(tmp_path: Path) -> None:
     assert any("saved in training mode" in note for note in network.notes)
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning")
 def test_a_sequential_that_is_more_than_its_modules_has_no_graph(tmp_path: Path) -> None:
     hooked = nn.Sequential(nn.Conv2d(3, 5, 2))
     hooked[0].register_forward_hook(functools.partial(print))
@@ -158,6 +160,7 @@ def test_a_sequential_that_is_more_than_its_modules_has_no_graph(tmp_path: Path)
 
 
 STRANGERS = """
+import enum
 import torch
 from torch import nn
 
@@ -215,8 +218,9 @@ def checkpoint(strangers: Any) -> tuple[dict[str, Any], Any, Any]:
     optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9)
     optimizer.zero_grad()
     saved = {
-        "epoch": 12, "best_fitness": np.float64(0.43), "model": model, "ema": average, "optimizer": optimizer.state_dict(),
-        "train_args": {"task": "detect", "imgsz": 640, "project": None}, "kind": torch.optim.Adam, "half": torch.float16,
+        "epoch": 12, "best_fitness": np.float64(0.43), "model": model, "ema": average, "kind": torch.optim.Adam,
+        "optimizer": optimizer.state_dict(), "train_args": {"task": "detect", "imgsz": 640, "project": None},
+        "half": torch.float16,
         "opt": argparse.Namespace(batch=16, save_dir=pathlib.PurePosixPath("/runs/7")), "level": strangers.Level.LOW,
         "date": datetime.datetime(2024, 5, 6, 7, 8, 9), "zone": datetime.UTC, "gap": datetime.timedelta(3),
         "seen": collections.Counter("abc"), "lists": collections.defaultdict(list, {"a": [1]}),
@@ -286,10 +290,8 @@ def test_weights_are_chosen_among_state_dicts(tmp_path: Path) -> None:
     assert_same(cnnlens.open(tmp_path / "x.pt", weights="(root)"), small())
     with pytest.raises(FileRefusedError, match=r"no set of weights is named 'emma'; there are '\(root\)', 'ema'"):
         cnnlens.open(tmp_path / "x.pt", weights="emma")
-    import cnnlens.sample
-
     with pytest.raises(FileRefusedError, match="it has one set of weights; leave --weights out"):
-        cnnlens.open(cnnlens.sample.MODEL, weights="ema")
+        cnnlens.open(MODEL, weights="ema")
     with pytest.raises(CnnlensError, match="a live model came"):
         cnnlens.open(nn.Linear(3, 4), weights="ema")
 
@@ -339,7 +341,7 @@ class Residual(nn.Module):
         self.relu = nn.ReLU(inplace=True)
         self.c = nn.Conv2d(channels, channels, 3, padding=1)
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: torch.Tensor) -> torch.Tensor:  # TorchScript reads these words
         y = self.c(self.relu(self.b(self.a(x))))
         y += x
         return self.relu(y)
@@ -355,7 +357,7 @@ class Straight(nn.Module):
         self.branches = nn.ModuleList([nn.Conv2d(6, 6, 1), nn.Conv2d(6, 6, 1)])
         self.head = nn.Linear(24, 5)
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: torch.Tensor) -> torch.Tensor:  # TorchScript reads these words
         x = self.body(self.stem(x)) * self.scale + self.shift.view(1, -1, 1, 1)
         for branch in self.branches:
             x = nn.functional.relu(branch(x))
@@ -374,7 +376,7 @@ class Branching(nn.Module):
         self.conv = nn.Conv2d(4, 6, (3, 2), stride=2, groups=2)
         self.up = nn.ConvTranspose2d(6, 5, 2, 2)
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: torch.Tensor) -> torch.Tensor:  # TorchScript reads these words
         if bool(x.sum() > 0):
             return self.up(self.conv(x))
         return self.up(self.conv(x)) * 2

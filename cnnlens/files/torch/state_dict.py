@@ -17,7 +17,7 @@ from cnnlens.files.arrays import StoredArray
 from cnnlens.files.limits import LIMITS, remarks
 from cnnlens.files.torch.archive import Contents
 from cnnlens.files.torch.module_tree import TENSORS, Module, Trees, plain_attributes, unwrapped
-from cnnlens.files.torch.pickle_values import EXPORT, Record
+from cnnlens.files.torch.pickle_values import EXPORT, Record, TensorRef
 from cnnlens.files.torch.state_file import TorchFile, check_name, shown_names
 from cnnlens.files.torch.storages import array_of, check_arrays
 from cnnlens.text import printable
@@ -177,7 +177,9 @@ def _mappings(root: Any, trees: Trees) -> tuple[list[_Found], list[str]]:
                 found.append(_Found(path, mapping, tensors))
             below += [((*path, key), each) for key, each in mapping.items() if isinstance(key, str)]
         level = below
-    return found, optimizers
+    # NumPy's arrays beside a model's are counts and the states of random generators.
+    of_torch = [each for each in found if each.tree or any(isinstance(one, TensorRef) for one in each.mapping.values())]
+    return of_torch or found, optimizers
 
 
 def _is_optimizer(key: str, mapping: Mapping[Any, Any]) -> bool:
