@@ -14,7 +14,7 @@ from typing import Any, cast
 from cnnlens.errors import FileRefusedError
 from cnnlens.files.limits import LIMITS, items_at_most
 from cnnlens.files.torch.pickle_values import InlineArray, Opaque, Record, TensorRef, is_plain
-from cnnlens.files.torch.state_file import check_name
+from cnnlens.files.torch.storages import check_name
 from cnnlens.text import printable
 
 __all__ = ["TENSORS", "Module", "Trees", "plain_attributes", "unwrapped"]

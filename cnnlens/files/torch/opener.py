@@ -6,10 +6,14 @@ Kept apart from Keras' openers so that opening a file of one framework loads no 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cnnlens.errors import FileRefusedError
 from cnnlens.files.container import Archive, open_archive, open_file, sniff
 from cnnlens.network.network import Network
+
+if TYPE_CHECKING:
+    from cnnlens.files.torch.state_file import TorchFile
 
 __all__ = ["one_set", "open_torch"]
 
@@ -35,9 +39,8 @@ def open_torch(path: Path, weights: str | None = None) -> Network | None:
     if kind == "pickle":
         from cnnlens.files.torch.archive import open_legacy
         from cnnlens.files.torch.state_dict import state_file
-        from cnnlens.files.torch.state_layers import torch_layers
 
-        return torch_layers(state_file(path, open_legacy(path, data), data, weights))
+        return _of_state(state_file(path, open_legacy(path, data), data, weights))
     if weights is not None:
         raise one_set(path)
     if kind == "safetensors":
@@ -68,7 +71,6 @@ def _open_zip(path: Path, data: memoryview, weights: str | None) -> Network | No
     if not is_torch_archive(members):
         return None
     from cnnlens.files.torch.state_dict import state_file
-    from cnnlens.files.torch.state_layers import torch_layers
 
     contents = open_torch_archive(path, members)
     file = state_file(path, contents, data, weights)
@@ -76,6 +78,17 @@ def _open_zip(path: Path, data: memoryview, weights: str | None) -> Network | No
         from cnnlens.files.torch.script_archive import script_network
 
         return script_network(file, members, contents)
+    return _of_state(file)
+
+
+def _of_state(file: TorchFile) -> Network:
+    """The network of a file of ``torch.save``: a whole module's, or a state dict's."""
+    if file.tree is not None:
+        from cnnlens.files.torch.module_network import module_network
+
+        return module_network(file)
+    from cnnlens.files.torch.state_layers import torch_layers
+
     return torch_layers(file)
 
 

@@ -18,8 +18,8 @@ from cnnlens.files.limits import LIMITS, remarks
 from cnnlens.files.torch.archive import Contents
 from cnnlens.files.torch.module_tree import TENSORS, Module, Trees, plain_attributes, unwrapped
 from cnnlens.files.torch.pickle_values import EXPORT, Record, TensorRef
-from cnnlens.files.torch.state_file import TorchFile, check_name, shown_names
-from cnnlens.files.torch.storages import array_of, check_arrays
+from cnnlens.files.torch.state_file import TorchFile, shown_names
+from cnnlens.files.torch.storages import array_of, check_arrays, check_name
 from cnnlens.text import printable
 
 __all__ = ["WHOLE", "bare_names", "left_out_notes", "state_file"]

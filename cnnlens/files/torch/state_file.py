@@ -7,16 +7,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cnnlens.errors import FileRefusedError
 from cnnlens.files.arrays import StoredArray
-from cnnlens.files.limits import LIMITS
 from cnnlens.files.model_file import SourceFile
 from cnnlens.text import printable
 
 if TYPE_CHECKING:
     from cnnlens.files.torch.module_tree import Module
 
-__all__ = ["TorchFile", "by_name", "check_name", "shown_names"]
+__all__ = ["TorchFile", "by_name", "shown_names"]
 
 _SHOWN = 4  # names in a remark
 _OWN_ORDER = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
@@ -62,20 +60,6 @@ def shown_names(names: Iterable[str]) -> str:
     listed = list(names)
     few = ", ".join(printable(name, 60) for name in listed[:_SHOWN])
     return few + (f" and {len(listed) - _SHOWN} more" if len(listed) > _SHOWN else "")
-
-
-def check_name(path: Path, name: str) -> None:
-    """Hold a tensor's name against the limits.
-
-    Raises:
-        FileRefusedError: It is longer than any module's path, or holds half a character.
-    """
-    if any("\ud800" <= char <= "\udfff" for char in name):
-        raise FileRefusedError(path, name, "a name that is no Unicode text", "save the model again")
-    if len(name) > LIMITS.tensor_name_characters or name.count(".") >= LIMITS.tensor_name_parts:
-        raise FileRefusedError(
-            path, name, f"a name of {len(name):,} characters and {name.count('.'):,} dots", "save the model again"
-        )
 
 
 def by_name(arrays: Mapping[str, StoredArray]) -> dict[str, StoredArray]:

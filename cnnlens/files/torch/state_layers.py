@@ -31,11 +31,7 @@ _NO_GRAPH = (
 
 
 def torch_layers(file: TorchFile) -> Network:
-    """Make the network of a state dict: layers with weights, ``calls`` empty; of a whole module, what that says."""
-    if file.tree is not None:
-        from cnnlens.files.torch.module_network import module_network
-
-        return module_network(file)
+    """Make the network of a state dict: layers with weights, ``calls`` empty."""
     groups = _grouped(file.arrays)
     layers: list[Layer] = []
     doubts: dict[str, list[str]] = {}
