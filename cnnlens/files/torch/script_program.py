@@ -25,7 +25,7 @@ from cnnlens.text import printable
 __all__ = ["Script", "followed", "forward_inputs"]
 
 _STEPS = 200_000
-"""Expressions that are looked at in one program: a scripted ResNet152 has 20,000."""
+"""Expressions that are looked at in one program: 50 scripted bottlenecks have 20,000."""
 _CALLS = 60
 """Calls in calls."""
 
