@@ -101,7 +101,7 @@ def inputs_given(paths: list[str], names: list[str]) -> Any:
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
-    """Add MODEL, ``--config``, ``--arch`` and ``--input-shape`` to a command."""
+    """Add MODEL, ``--config``, ``--weights``, ``--arch`` and ``--input-shape`` to a command."""
     parser.add_argument(
         "model", metavar="MODEL", help="a .keras, .h5, .pt2, .pt, .pth or .safetensors file, or a .keras folder"
     )
@@ -122,7 +122,13 @@ def add_output(parser: argparse.ArgumentParser, text: str = "write to FILE inste
 
 
 def add_architecture(parser: argparse.ArgumentParser, model: str = "MODEL") -> None:
-    """Add ``--arch`` and ``--input-shape`` to a command that takes a MODEL, or what it calls it."""
+    """Add ``--weights``, ``--arch`` and ``--input-shape`` to a command that takes a MODEL, or what it calls it."""
+    parser.add_argument(
+        "--weights",
+        metavar="NAME",
+        help=f"which set of weights, where {model} is a checkpoint of PyTorch with several: ema, state_dict, … "
+        "(default: the largest; summary lists them)",
+    )
     parser.add_argument(
         "--arch",
         metavar="MODULE:FACTORY",
@@ -147,18 +153,21 @@ def network_of(options: argparse.Namespace) -> Network:
     from cnnlens.opening.opener import open as open_model
 
     arch, shape = getattr(options, "arch", None), getattr(options, "input_shape", None)
+    weights = getattr(options, "weights", None)
     if arch is None:
         if shape is not None:
             raise CnnlensError("--input-shape says what a module takes; name its factory with --arch")
-        return open_model(options.model, config=getattr(options, "config", None))
+        return open_model(options.model, config=getattr(options, "config", None), weights=weights)
     if getattr(options, "config", None) is not None:
         raise CnnlensError("--config is for weights of Keras, --arch for those of PyTorch: give one of them")
     shapes = None if shape is None else parse_shapes(shape)
-    return open_architecture(arch, options.model, example_shapes=shapes)
+    return open_architecture(arch, options.model, example_shapes=shapes, weights=weights)
 
 
 def networks_of(options: argparse.Namespace, paths: Sequence[str]) -> list[Network]:
     """Open the networks of several files of a command; ``--arch`` and ``--config`` go to those with weights alone.
+
+    ``--weights`` goes to those that have a set of this name.
 
     Raises:
         CnnlensError: as ``network_of`` does; or none of them is a state dict that ``--arch`` could be for.
@@ -171,11 +180,21 @@ def networks_of(options: argparse.Namespace, paths: Sequence[str]) -> list[Netwo
     shapes = None if options.input_shape is None else parse_shapes(options.input_shape)
     found: list[Network] = []
     wanted = options.arch is not None
+    named = dict.fromkeys(paths, options.weights)
+    refusals: list[CnnlensError] = []
+    for path in paths if options.weights is not None else ():
+        try:
+            open_model(path, weights=options.weights)
+        except CnnlensError as error:
+            refusals.append(error)
+            named[path] = None
+    if refusals and not any(named.values()):
+        raise refusals[0]
     for path in paths:
-        one = open_model(path)
+        one = open_model(path, weights=named[path])
         framework = None if one.calls else one.source.framework
         if framework == "torch" and options.arch is not None:
-            one, wanted = open_architecture(options.arch, path, example_shapes=shapes), False
+            one, wanted = open_architecture(options.arch, path, example_shapes=shapes, weights=named[path]), False
         elif framework == "keras" and options.config is not None:
             one = open_model(path, config=options.config)
         found.append(one)

@@ -78,7 +78,7 @@ def _source(options: argparse.Namespace) -> Network:
     if options.arch is None and ":" in options.into:
         from cnnlens.opening.opener import open as open_model
 
-        return open_model(options.model, config=options.config)
+        return open_model(options.model, config=options.config, weights=options.weights)
     return network_of(options)
 
 

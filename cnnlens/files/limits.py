@@ -89,6 +89,10 @@ class Limits:
     """One integer of a pickle. Shapes, strides and sizes have eight bytes; random generators keep larger ones."""
     pickle_copied_bytes: int = 64 * MIB
     """Bytes that a pickle's calls make out of others: small arrays are stored as text and turned back once each."""
+    script_bytes: int = 16 * MIB
+    """The code of a TorchScript archive: 50 scripted bottlenecks have 16 kB. Beyond, the graph is not read."""
+    script_tokens: int = 400_000
+    """Words of that code which are read, for only what the model calls is: 50 scripted bottlenecks take 7,400."""
     tensor_dimensions: int = 32
     """Axes of one tensor, what every NumPy can show."""
     tensor_name_characters: int = 1_000

@@ -24,24 +24,29 @@ if TYPE_CHECKING:
 __all__ = ["ModelFile", "StoredArray", "dequantise", "network", "read"]
 
 
-def network(path: str | os.PathLike[str], *, config: Mapping[str, Any] | None = None) -> Network:
+def network(
+    path: str | os.PathLike[str], *, config: Mapping[str, Any] | None = None, weights: str | None = None
+) -> Network:
     """Read the network in a model file of any kind; the first bytes decide which kind it is.
 
     Args:
         path: What :func:`read` takes, or a file of PyTorch: ``.pt``/``.pth`` (zip archive or the older format),
             ``.pt2``, ``.safetensors``, or the ``.safetensors.index.json`` of several.
         config: For Keras' files of weights alone, as for :func:`read`.
+        weights: For a checkpoint of PyTorch's with several sets of weights, the name of the entry that is wanted.
 
     Raises:
         FileRefusedError: The file is missing, of another kind, damaged, hostile, or asks for more than
             ``limits.LIMITS`` allows.
     """
-    from cnnlens.files.torch.opener import open_torch
+    from cnnlens.files.torch.opener import one_set, open_torch
 
     where = Path(path)
-    found = None if _is_directory(where) else open_torch(where)
+    found = None if _is_directory(where) else open_torch(where, weights)
     if found is not None:
         return found
+    if weights is not None:
+        raise one_set(where)
     from cnnlens.files.keras.network import keras_network
 
     return keras_network(read(where, config=config))

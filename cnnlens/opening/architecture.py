@@ -76,6 +76,7 @@ def open_architecture(
     state: str | os.PathLike[str] | None = None,
     example_shapes: Sequence[InputShape | Sequence[int]] | None = None,
     timeout: float = TIMEOUT,
+    weights: str | None = None,
 ) -> Network:
     """Build a module with somebody's code, fill it from a file, and give its network.
 
@@ -85,6 +86,7 @@ def open_architecture(
         state: A state dict (``.pt``, ``.pth``, ``.safetensors``), read by our reader; None: the module as it is made.
         example_shapes: The shape of each input, without the batch; None takes the module's ``example_input_array``.
         timeout: Seconds that it may take.
+        weights: Which set of weights, where the file has several.
 
     Raises:
         CnnlensError: the code cannot be run, gives no module, or one that the weights do not fit or that cannot be
@@ -93,7 +95,7 @@ def open_architecture(
     from cnnlens import janitor
 
     module, factory, arguments = _parsed(arch)
-    held = None if state is None else _state(Path(state))
+    held = None if state is None else _state(Path(state), weights)
     shapes = [one if isinstance(one, InputShape) else InputShape(tuple(one)) for one in example_shapes or ()]
     request = {
         "arch": arch,
@@ -154,11 +156,11 @@ def _parsed(arch: str) -> tuple[str, str, dict[str, Any]]:
 # -- the weights -----------------------------------------------------------------------------------------------------
 
 
-def _state(path: Path) -> Any:
+def _state(path: Path, weights: str | None) -> Any:
     """The arrays of a state dict by name, without the prefixes that its notes name."""
     from cnnlens.files.torch.opener import open_torch
 
-    found = open_torch(path)
+    found = open_torch(path, weights)
     source = None if found is None else found.source
     if source is None or not hasattr(source, "arrays"):
         what = "it holds no weights of PyTorch" if found is None else "it holds its own graph"

@@ -21,18 +21,21 @@ def open(
     *,
     config: str | os.PathLike[str] | Mapping[str, Any] | None = None,
     example: Any = None,
+    weights: str | None = None,
 ) -> Network:
     """Read a model file into a ``Network``; nothing in it is executed and no framework is imported.
 
     Args:
         source: A ``.keras`` file or folder, a Keras ``.h5``/``.hdf5`` file, or ``.weights.h5``; a PyTorch state dict
-            (``.pt``, ``.pth``, ``.safetensors``, or a ``.safetensors.index.json``), which has no graph, or an exported
-            program (``.pt2``). What it is is found by its first bytes, for extensions lie. Or a live ``keras.Model``
-            or ``torch.nn.Module``.
+            (``.pt``, ``.pth``, ``.safetensors``, or a ``.safetensors.index.json``), which has no graph, a pickled
+            module (``torch.save(model)``), whose class is not needed, a TorchScript archive, or an exported program
+            (``.pt2``). What it is is found by its first bytes, for extensions lie. Or a live ``keras.Model`` or
+            ``torch.nn.Module``.
         config: For a file that holds weights alone, the model's config: a mapping, or a file that has it (what
             ``model.to_json()`` gives, or another model file of the same architecture).
         example: For a live ``torch.nn.Module``, what it is called with: an array or tensor ``(N, C, *spatial)``, a
             tuple of them, or a mapping by argument name. Its numbers do not matter.
+        weights: For a checkpoint with several sets of weights, the entry that is wanted: ``"ema"``, ``"state_dict"``.
 
     Returns:
         The network. Only the file's index is read; a layer's arrays are read when they are asked for.
@@ -54,9 +57,11 @@ def open(
         ...
     cnnlens.errors.FileRefusedError: nowhere.keras: no such file; check the path; there are none
     """
-    if isinstance(source, Network) and (config is not None or example is not None):
-        raise CnnlensError(f"{source!r} is open already: a config and an example are for what is not")
-    return network_given(source, example=example, config=config)[0]
+    if isinstance(source, Network) and (config is not None or example is not None or weights is not None):
+        raise CnnlensError(f"{source!r} is open already: a config, an example and weights are for what is not")
+    if weights is not None and not isinstance(source, str | os.PathLike):
+        raise CnnlensError("weights names an entry of a file, and a live model came")
+    return network_given(source, example=example, config=config, weights=weights)[0]
 
 
 def network_given(
@@ -64,6 +69,7 @@ def network_given(
     inputs: Any = None,
     example: Any = None,
     config: str | os.PathLike[str] | Mapping[str, Any] | None = None,
+    weights: str | None = None,
 ) -> tuple[Network, Any]:
     """Turn what a public function was given for a model into a Network, and give with it the model if that is live.
 
@@ -71,7 +77,7 @@ def network_given(
         model: An open ``Network``, a path, or a live model.
         inputs: What the model is to be run on.
         example: What a live PyTorch module is exported with; None takes the first of ``inputs``.
-        config: As ``open`` takes it.
+        config, weights: As ``open`` takes them.
 
     Raises:
         CnnlensError: it is a file that is refused, or a live model that cannot be read; one line.
@@ -87,7 +93,7 @@ def network_given(
 
     if config is not None and not isinstance(config, Mapping):
         config = read_config(config)
-    return network(os.fspath(cast("str | os.PathLike[str]", model)), config=config), None
+    return network(os.fspath(cast("str | os.PathLike[str]", model)), config=config, weights=weights), None
 
 
 def _first_of(inputs: Any) -> Any:

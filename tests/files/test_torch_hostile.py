@@ -9,6 +9,7 @@ import random
 import struct
 import subprocess
 import sys
+import time
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ import cnnlens
 from cnnlens.cli.main import main
 from cnnlens.files.torch.pickle_vocabulary import CALLS, CONSTANTS
 from tests.support.files_torch_hostile_makers import (
+    FORWARD,
     MAKERS,
     REFUSALS,
     Payload,
@@ -30,6 +32,7 @@ from tests.support.files_torch_hostile_makers import (
     mapping,
     named,
     safetensors,
+    script,
     state,
     storage,
     tensor,
@@ -144,7 +147,7 @@ def test_names_from_the_file_are_shown_escaped(tmp_path: Path, capsys: pytest.Ca
 
 
 def test_the_name_that_refused_a_file_is_shown_escaped(tmp_path: Path) -> None:
-    path = zipped(tmp_path, state(b=named("o\x1b[2Js", "x" * 900)))
+    path = zipped(tmp_path, state(b=named("o\x1b[2Js", "x" * 900) + b")R"))
     with pytest.raises(cnnlens.FileRefusedError) as caught:
         cnnlens.open(path)
     assert "\x1b" not in str(caught.value)
@@ -158,18 +161,32 @@ def test_the_vocabulary_is_what_checkpoints_need_and_no_more() -> None:
         "_codecs",
         "builtins",
         "collections",
+        "copyreg",
+        "datetime",
+        "decimal",
+        "fractions",
+        "functools",
+        "logging",
         "numpy",
         "numpy._core.multiarray",
         "numpy._core.numeric",
         "numpy.core.multiarray",
         "numpy.core.numeric",
+        "numpy.random._pickle",
+        "_operator",
+        "operator",
+        "pathlib",
+        "pathlib._local",
+        "re",
         "torch",
         "torch._tensor",
         "torch._utils",
         "torch.cuda",
+        "torch.jit._pickle",
         "torch.nn.parameter",
         "torch.serialization",
         "torch.storage",
+        "types",
     }
     callables = {name for name in CALLS if name.startswith(("builtins", "_codecs", "collections"))}
     assert callables == {
@@ -178,10 +195,14 @@ def test_the_vocabulary_is_what_checkpoints_need_and_no_more() -> None:
         "builtins.bytes",
         "builtins.complex",
         "builtins.frozenset",
+        "builtins.getattr",
+        "builtins.range",
         "builtins.set",
+        "builtins.slice",
         "collections.Counter",
         "collections.OrderedDict",
         "collections.defaultdict",
+        "collections.deque",
     }
 
 
@@ -191,6 +212,98 @@ def test_no_reader_of_pickles_imports_pythons_own() -> None:
         source = path.read_text()
         assert "import pickle" not in source, path
         assert "from pickle" not in source, path
+
+
+# --- TorchScript's code ----------------------------------------------------------------------------------------------
+
+
+def forward(*lines: str) -> str:
+    """A ``forward`` of these lines, and a last one that returns something of ``x``."""
+    return FORWARD + "".join(f"    {line}\n" for line in (*lines, "return torch.relu(x)"))
+
+
+UNFOLLOWED: dict[str, tuple[str, str]] = {
+    "none": ("", "its code has no forward"),
+    "Python": (forward("import os"), "the statement 'import'"),
+    "a loop without end": (forward("while True:", "  y = x"), "the statement 'while'"),
+    "a call of Python's": (forward("y = open('x', 'w')"), "none of TorchScript's"),
+    "Python's own functions": (forward('y = open("x", "w")'), "the function open of numbers"),
+    "a function that is not there": (forward("y = __torch__.os.system(x)"), "is not in the archive"),
+    "operators of others": (forward("y = ops.mine.evil(x)"), "it calls ops.mine.evil, which is not PyTorch's"),
+    "10,000 brackets": (forward(f"y = {'(' * 10_000}x{')' * 10_000}"), "brackets nested 61 deep"),
+    "10,000 lists": (forward(f"y = {'[' * 10_000}"), "brackets nested 61 deep"),
+    "10,000 attributes": (forward(f"y = x{'.a' * 10_000}"), "nested deeper than is followed"),
+    "300 blocks": (forward(*(f"{' ' * n}if True:" for n in range(300))), "blocks nested more than 60 deep"),
+    "a bracket that stays open": (forward("y = torch.relu(x"), "a bracket that is never closed"),
+    "half a million words": (forward(*["y = x"] * 200_000), "more code than is read"),
+    "calls of itself": (forward("y = (self).forward(x)"), "calls in calls, more than 60 deep"),
+    "10**15 steps": (forward("for i in range(1000000000000000):", "  y = x"), "more than 200,000 steps"),
+    "1000**5 steps": (
+        forward(*(f"{' ' * n}for i{n} in range(1000):" for n in range(5)), "      y = x"),
+        "more than 200,000 steps",
+    ),
+    "a number of 2**30 digits": (
+        forward("n = 3", "for i in range(30):", "  n = torch.mul(n, n)"),
+        "the function mul of numbers",
+    ),
+    "a text of 10**9": (forward('n = torch.mul("a", 1000000000)'), "the function mul of numbers"),
+    "a list of 10**9": (forward("n = torch.mul([1], 1000000000)"), "the function mul of numbers"),
+    "a list of 2**30": (
+        forward("n = [1]", "for i in range(30):", "  n = torch.add(n, n)"),
+        "the function add of numbers",
+    ),
+    "20,000 calls": (
+        forward("for i in range(20000):", "  x = torch.relu(x)"),
+        "calls, which no model of its size makes",
+    ),
+    "a branch on numbers": (forward("if bool(torch.sum(x)):", "  y = x"), "a branch that depends on"),
+    "no tensor": (FORWARD + "    return 3\n", "something that is no tensor"),
+    "nothing": (FORWARD + "    y = x\n", "it gives no tensor"),
+    "bytes that are no text": (forward("y = \x00x"), "none of TorchScript's"),
+}
+
+
+@pytest.mark.parametrize("name", UNFOLLOWED)
+def test_code_that_is_not_followed_leaves_the_arrays(tmp_path: Path, name: str) -> None:
+    code, reason = UNFOLLOWED[name]
+    began = time.process_time()
+    network = cnnlens.open(script(code, compress=True)(tmp_path))
+    assert time.process_time() - began < 6
+    assert network.calls == ()
+    assert network[0].weights["w"].shape == (5, 3)
+    said = next(note for note in network.notes if "cannot be read from the archive's code" in note)
+    assert reason in said
+
+
+def test_too_much_code_is_not_read(tmp_path: Path) -> None:
+    network = cnnlens.open(script(forward() + "#" * 30_000_000, compress=True)(tmp_path))
+    assert any("code of 30 MB, 16.8 MB at most" in note for note in network.notes)
+
+
+def test_code_that_unpacks_to_100_megabytes(tmp_path: Path) -> None:
+    with pytest.raises(cnnlens.FileRefusedError, match=r"members that unpack to 100 MB"):
+        cnnlens.open(script(forward() + "#" * 100_000_000, compress=True)(tmp_path))
+
+
+def test_code_that_is_followed(tmp_path: Path) -> None:
+    """The parts that the archives above are put together from make an honest one."""
+    network = cnnlens.open(script(forward())(tmp_path))
+    assert [layer.kind for layer in network] == ["InputLayer", "relu", ""]
+
+
+def test_a_call_in_the_constants_is_refused(tmp_path: Path) -> None:
+    path = script(forward(), constants=pickle.dumps(Payload(tmp_path), 2))(tmp_path)
+    with pytest.raises(cnnlens.FileRefusedError, match=r"constants\.pkl: the pickle calls posix\.system"):
+        cnnlens.open(path)
+    assert not (tmp_path / "canary").exists()
+
+
+def test_names_beside_the_weights_are_words(tmp_path: Path) -> None:
+    """Naming a function runs nothing, here and in torch; calling it is refused."""
+    path = zipped(tmp_path, state(optimizer=named("torch.optim.adam", "Adam"), other=named("os", "system")))
+    network = cnnlens.open(path)
+    assert network["a"].kind == "Linear"
+    assert "entries of the state dict that are no tensors: optimizer, other" in network.notes
 
 
 # --- mutations ------------------------------------------------------------------------------------------------------

@@ -120,6 +120,48 @@ def legacy(folder: Path, data: bytes, keys: Any = ("0",), tail: bytes | None = N
     return path
 
 
+def module(more: bytes = b"}", **children: bytes) -> bytes:
+    """An object of a class that is nowhere, with what a module of torch has; ``more`` are further attributes."""
+    parts = {"_parameters": mapping({"w": tensor()}), "_buffers": b"}", "_modules": mapping(children), "more": more}
+    return named("mine", "Net") + b")\x81" + mapping(parts) + b"b"
+
+
+def nested(depth: int) -> bytes:
+    made = module()
+    for _ in range(depth):
+        made = module(m=made)
+    return made
+
+
+def doubled(levels: int) -> bytes:
+    """A module that has a module twice, which has a module twice …"""
+    made = module() + b"q\x00"
+    for _ in range(levels):
+        made += b"0" + module(a=b"h\x00", b=b"h\x00") + b"q\x00"
+    return made
+
+
+def script(code: str, *, constants: bytes | None = b"\x80\x02).", compress: bool = False, **more: bytes) -> Any:
+    """A maker of a TorchScript archive whose model has one array ``w`` and this code in its ``forward``."""
+
+    def make(folder: Path) -> Path:
+        state = mapping({"w": tensor(), "training": b"\x89", **more})
+        text = "class Net(Module):\n" + code
+        parts = {
+            **members(alone(named("__torch__", "Net") + b")\x81" + state + b"b")),
+            "x/code/__torch__.py": text.encode(),
+        }
+        if constants is not None:
+            parts["x/constants.pkl"] = constants
+        return archive(folder / "x.pt", parts, zipfile.ZIP_DEFLATED if compress else zipfile.ZIP_STORED)
+
+    return make
+
+
+FORWARD = "  def forward(self: __torch__.Net,\n    x: Tensor) -> Tensor:\n"
+"""The head of a ``forward`` in TorchScript's code."""
+
+
 # --- what would run -------------------------------------------------------------------------------------------------
 
 
@@ -139,51 +181,51 @@ def command(folder: Path) -> bytes:
     return text(f"touch '{folder}/canary'")
 
 
-refused_pickle("os.system", "names the callable posix.system", lambda folder: pickle.dumps(Payload(folder), 2))
+refused_pickle("os.system", "calls posix.system", lambda folder: pickle.dumps(Payload(folder), 2))
+refused_pickle("os.system by the stack", "calls posix.system", lambda folder: pickle.dumps(Payload(folder), 4))
+refused_pickle("os.system behind a tensor", "calls os.system", lambda at: state(b=call("os", "system", command(at))))
 refused_pickle(
-    "os.system by the stack", "names the callable posix.system", lambda folder: pickle.dumps(Payload(folder), 4)
+    "subprocess.Popen", "calls subprocess.Popen", lambda at: state(b=call("subprocess", "Popen", command(at)))
 )
+refused_pickle("eval", "calls builtins.eval", lambda at: alone(call("__builtin__", "eval", text("print(1)"))))
 refused_pickle(
-    "os.system behind a tensor", "names the callable os.system", lambda at: state(b=call("os", "system", command(at)))
+    "getattr", "a call with arguments that it never has", state(b=call("builtins", "getattr", tensor(), text("x")))
 )
+refused_pickle("torch.load", "calls torch.load", state(b=call("torch", "load", text("other.pt"))))
+refused_pickle("torch.hub.load", "calls torch.hub.load", state(b=call("torch.hub", "load", text("a/b"), text("c"))))
+refused_pickle("a dotted name", "calls torch._utils.sys.exit", state(b=call("torch", "_utils.sys.exit", integer(1))))
+refused_pickle("numpy's loader", "calls numpy.load", state(b=call("numpy", "load", text("x.npy"))))
+refused_pickle("a class that is called", "calls argparse.Namespace", state(args=call("argparse", "Namespace")))
 refused_pickle(
-    "subprocess.Popen",
-    "names the callable subprocess.Popen",
-    lambda at: state(b=call("subprocess", "Popen", command(at))),
+    "a class of somebody's that is called", "calls mine.Net", state(b=call("mine", "Net", text("touch canary")))
 )
-refused_pickle(
-    "eval", "names the callable __builtin__.eval", lambda at: alone(call("__builtin__", "eval", text("print(1)")))
-)
-refused_pickle(
-    "getattr",
-    "names the callable builtins.getattr",
-    alone(call("builtins", "getattr", named("torch", "Size"), text("x"))),
-)
-refused_pickle("torch.load", "names the callable torch.load", state(b=call("torch", "load", text("other.pt"))))
-refused_pickle(
-    "torch.hub.load", "names the callable torch.hub.load", state(b=call("torch.hub", "load", text("a/b"), text("c")))
-)
-refused_pickle(
-    "a dotted name", "names the callable torch._utils.sys.exit", state(b=call("torch", "_utils.sys.exit", integer(1)))
-)
-refused_pickle("numpy's loader", "names the callable numpy.load", state(b=call("numpy", "load", text("x.npy"))))
-refused_pickle(
-    "Namespace", "names the callable argparse.Namespace", state(args=named("argparse", "Namespace") + b")\x81")
-)
-refused_pickle(
-    "a whole module", "object of the class __main__.Net (a whole module?)", alone(named("__main__", "Net") + b")\x81}b")
-)
-refused_pickle(
-    "a layer",
-    "object of the class torch.nn.modules.conv.Conv2d",
-    state(b=named("torch.nn.modules.conv", "Conv2d") + b")\x81"),
-)
+refused_pickle("an enumeration of Python's own", "calls ctypes.CDLL", state(b=call("ctypes", "CDLL", text("libc"))))
+refused_pickle("an attribute that is called", "a call of what is no callable", state(
+    b=call("builtins", "getattr", named("os", "Path"), text("system")) + sequence(text("ls")) + b"R"))  # fmt: skip
+refused_pickle("an object that is no module", "an object of the class __main__.Net, which is no module", alone(
+    named("__main__", "Net") + b")\x81}b"))  # fmt: skip
+refused_pickle("an object that is called", "a call of what is no callable", alone(
+    named("__main__", "Net") + b")\x81}b)R"))  # fmt: skip
+refused_pickle("a state for a class", "gives a state to what has none", state(b=named("mine", "Net") + b"}b"))
+refused_pickle("two states", "an object with two states", alone(named("mine", "Net") + b")\x81}b}b"))
+refused_pickle("a call in an object", "calls os.system", lambda at: alone(module(mapping({
+    "extra": call("os", "system", command(at))}))))  # fmt: skip
+refused_pickle("a module that contains itself", "a module that contains itself", alone(
+    named("mine", "Net") + b")\x81q\x00" + mapping({
+        "_parameters": mapping({"w": tensor()}), "_modules": mapping({"self": b"h\x00"})}) + b"b"))  # fmt: skip
+refused_pickle("2**40 modules by reference", "modules or arrays, which no file of its size has", lambda at: alone(
+    doubled(40)))  # fmt: skip
+refused_pickle("15,000 modules", "modules or arrays, which no file of its size has", lambda at: alone(
+    module(mapping({}), **{f"m{number}": module() for number in range(15_000)})))  # fmt: skip
+refused_pickle("modules 200 deep", "modules nested too deep", lambda at: alone(nested(200)))
+refused_pickle("a name of 2,000 characters", "with a name of 2,0", alone(
+    text("a" * 1_000) + text("b" * 1_001) + b"\x93"))  # fmt: skip
+refused_pickle("NEWOBJ_EX without names", "arguments by name", alone(named("mine", "Net") + b")]\x92"))
+refused_pickle("an item for a word", "an item for what is no list", alone(named("mine", "Net") + b"Na"))
 refused_pickle("INST", "the instruction INST", lambda at: alone(b"(" + command(at) + b"ios\nsystem\n"))
-refused_pickle(
-    "OBJ", "names the callable os.system", lambda at: alone(b"(" + named("os", "system") + command(at) + b"o")
-)
+refused_pickle("OBJ", "the instruction OBJ", lambda at: alone(b"(" + named("os", "system") + command(at) + b"o"))
 refused_pickle("OBJ on the list", "the instruction OBJ", alone(b"(" + named("torch", "Size") + b")o"))
-refused_pickle("NEWOBJ_EX", "the instruction NEWOBJ_EX", alone(named("torch", "Size") + b")}\x92"))
+refused_pickle("NEWOBJ_EX", "a call with arguments", alone(named("torch", "Size") + b")}\x92"))
 refused_pickle("an extension", "the instruction EXT1", alone(b"\x82\x01"))
 refused_pickle("a name by text", "the instruction PERSID", alone(b"Pabc\n"))
 refused_pickle("a call of a dtype", "calls torch.float32", state(b=call("torch", "float32", integer(1))))
@@ -209,18 +251,18 @@ def plain_pickle(folder: Path) -> Path:
     return folder / "x.pt"
 
 
-@refused("names the callable posix.system")
+@refused("calls posix.system")
 def plain_pickle_that_calls(folder: Path) -> Path:
     (folder / "x.pt").write_bytes(pickle.dumps(Payload(folder), 2))
     return folder / "x.pt"
 
 
-@refused("system information: the pickle names the callable posix.system")
+@refused("system information: the pickle calls posix.system")
 def call_in_the_machine_description(folder: Path) -> Path:
     return legacy(folder, state(), info=pickle.dumps(Payload(folder), 2))
 
 
-@refused("storage keys: the pickle names the callable posix.system")
+@refused("storage keys: the pickle calls posix.system")
 def call_in_the_keys(folder: Path) -> Path:
     return legacy(folder, state(), keys=pickle.dumps(Payload(folder), 2))
 
@@ -234,17 +276,6 @@ def tar_with_a_call(folder: Path) -> Path:
             info.size = len(data)
             file.addfile(info, io.BytesIO(data))
     return folder / "x.pt"
-
-
-@refused("a TorchScript archive")
-def torchscript(folder: Path) -> Path:
-    extra = {"x/constants.pkl": b"\x80\x02).", "x/code/__torch__/Net.py": b"def forward(self): ..."}
-    return archive(folder / "x.pt", {**members(state()), **extra})
-
-
-@refused("a TorchScript archive")
-def torchscript_without_constants(folder: Path) -> Path:
-    return archive(folder / "x.pt", {**members(state()), "x/code/__torch__/Net.py": b""})
 
 
 # --- bombs ----------------------------------------------------------------------------------------------------------

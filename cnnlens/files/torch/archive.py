@@ -38,6 +38,8 @@ class Contents:
         find: From a tensor's storage to its bytes.
         notes: Remarks on the container.
         verify: Compares every checksum.
+        folder: The folder in an archive that everything is in, with its slash.
+        find_in: Gives another ``find``, for storages in another folder of the archive.
     """
 
     format: str
@@ -45,6 +47,8 @@ class Contents:
     find: StorageFinder
     notes: tuple[str, ...] = ()
     verify: tuple[Callable[[], None], ...] = ()
+    folder: str = ""
+    find_in: Callable[[str], StorageFinder] | None = None
 
 
 # --- zip ------------------------------------------------------------------------------------------------------------
@@ -56,20 +60,17 @@ def is_torch_archive(members: Mapping[str, Member]) -> bool:
 
 
 def open_torch_archive(path: Path, members: Archive) -> Contents:
-    """Open a zip archive of ``torch.save``.
+    """Open a zip archive of ``torch.save``, or of ``torch.jit.save``, which has the model's code beside its tensors.
 
     Raises:
-        FileRefusedError: TorchScript, a pickle outside the vocabulary, storages that are not as declared.
+        FileRefusedError: A pickle outside the vocabulary, storages that are not as declared.
     """
     tops = sorted(name for name in members if name.rpartition("/")[2] == "data.pkl" and name.count("/") <= 1)
     if len(tops) != 1:
         raise FileRefusedError(path, "", f"an archive with {len(tops)} pickles data.pkl where torch has one", _AGAIN)
     top = tops[0]
     root = top.removesuffix("data.pkl")
-    if f"{root}constants.pkl" in members or any(name.startswith(f"{root}code/") for name in members):
-        raise FileRefusedError(
-            path, "", "a TorchScript archive, which is a program and not only weights; nothing was executed", EXPORT
-        )
+    scripted = f"{root}constants.pkl" in members or any(name.startswith(f"{root}code/") for name in members)
     pickle = members[top]
     notes: list[str] = []
     # torch can be told to leave checksums out (set_crc32_options); it then writes zeros for all members.
@@ -81,8 +82,13 @@ def open_torch_archive(path: Path, members: Archive) -> Contents:
     value, end = load_pickle(path, top, pickle.data)
     if end < len(pickle.data):
         notes.append(f"{human_bytes(len(pickle.data) - end)} behind the end of the pickle are not read")
-    zipped = _Zipped(path, members, f"{root}data/", _big_endian(path, members, f"{root}byteorder"), checksums)
-    return Contents("torch state dict", value, zipped.find, tuple(notes), (zipped.verify,) if checksums else ())
+    big_endian = _big_endian(path, members, f"{root}byteorder")
+    zipped = _Zipped(path, members, f"{root}data/", big_endian, checksums)
+    return Contents(
+        "torch script" if scripted else "torch state dict", value, zipped.find, tuple(notes),
+        (zipped.verify,) if checksums else (), root,
+        lambda folder: _Zipped(path, members, root + folder, big_endian, checksums).find,
+    )  # fmt: skip
 
 
 def _big_endian(path: Path, members: Archive, name: str) -> bool:

@@ -6,15 +6,24 @@ Kept apart from Keras' openers so that opening a file of one framework loads no 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from cnnlens.errors import FileRefusedError
 from cnnlens.files.container import Archive, open_archive, open_file, sniff
 from cnnlens.network.network import Network
 
-__all__ = ["open_torch"]
+if TYPE_CHECKING:
+    from cnnlens.files.torch.state_file import TorchFile
+
+__all__ = ["one_set", "open_torch"]
 
 
-def open_torch(path: Path) -> Network | None:
+def open_torch(path: Path, weights: str | None = None) -> Network | None:
     """Open a file of PyTorch as a network; None where the file may be one of Keras.
+
+    Args:
+        path: The file.
+        weights: Which of several sets of weights is wanted, by the name of the entry that holds it.
 
     Raises:
         FileRefusedError: The file cannot be opened, or is one of PyTorch's that is damaged or hostile.
@@ -22,7 +31,7 @@ def open_torch(path: Path) -> Network | None:
     data = open_file(path)
     kind = sniff(path, data)
     if kind == "zip":
-        return _open_zip(path, data)
+        return _open_zip(path, data, weights)
     if kind == "tar":
         from cnnlens.files.torch.archive import refuse_tar
 
@@ -30,9 +39,10 @@ def open_torch(path: Path) -> Network | None:
     if kind == "pickle":
         from cnnlens.files.torch.archive import open_legacy
         from cnnlens.files.torch.state_dict import state_file
-        from cnnlens.files.torch.state_layers import torch_layers
 
-        return torch_layers(state_file(path, open_legacy(path, data), data))
+        return _of_state(state_file(path, open_legacy(path, data), data, weights))
+    if weights is not None:
+        raise one_set(path)
     if kind == "safetensors":
         from cnnlens.files.torch.safetensors import open_safetensors
         from cnnlens.files.torch.state_layers import torch_layers
@@ -41,11 +51,18 @@ def open_torch(path: Path) -> Network | None:
     return _open_json(path, data) if kind == "json" else None
 
 
-def _open_zip(path: Path, data: memoryview) -> Network | None:
+def one_set(path: Path) -> FileRefusedError:
+    """Refuse to choose among sets of weights in a file that has one."""
+    return FileRefusedError(path, "", "it has one set of weights", "leave --weights out")
+
+
+def _open_zip(path: Path, data: memoryview, weights: str | None) -> Network | None:
     members = open_archive(path, data)
     if "config.json" in members or "model.weights.h5" in members:
         return None
     if _is_export(members):
+        if weights is not None:
+            raise one_set(path)
         from cnnlens.files.torch.program_archive import open_export
 
         return open_export(path, data, members)
@@ -54,9 +71,25 @@ def _open_zip(path: Path, data: memoryview) -> Network | None:
     if not is_torch_archive(members):
         return None
     from cnnlens.files.torch.state_dict import state_file
+
+    contents = open_torch_archive(path, members)
+    file = state_file(path, contents, data, weights)
+    if contents.format == "torch script" and file.tree is not None:
+        from cnnlens.files.torch.script_archive import script_network
+
+        return script_network(file, members, contents)
+    return _of_state(file)
+
+
+def _of_state(file: TorchFile) -> Network:
+    """The network of a file of ``torch.save``: a whole module's, or a state dict's."""
+    if file.tree is not None:
+        from cnnlens.files.torch.module_network import module_network
+
+        return module_network(file)
     from cnnlens.files.torch.state_layers import torch_layers
 
-    return torch_layers(state_file(path, open_torch_archive(path, members), data))
+    return torch_layers(file)
 
 
 def _is_export(members: Archive) -> bool:

@@ -5,11 +5,12 @@ What each instruction does to it stands in :mod:`cnnlens.files.torch.pickle_step
 
 from __future__ import annotations
 
+import re
 import sys
 from typing import Any, cast
 
 from cnnlens.files.limits import LIMITS, human_bytes
-from cnnlens.files.torch.pickle_values import EXPORT, Budget, Known, RefusedPickleError, StorageRef
+from cnnlens.files.torch.pickle_values import EXPORT, Budget, Known, Record, RefusedPickleError, StorageRef
 from cnnlens.files.torch.pickle_vocabulary import CALLS, CONSTANTS
 from cnnlens.text import printable
 
@@ -17,6 +18,8 @@ __all__ = ["Machine"]
 
 # What protocol 2 calls modules of Python 3 by their names in Python 2.
 _OLD_MODULES = {"__builtin__": "builtins", "copy_reg": "copyreg"}
+_NAME_CHARACTERS = 1_000
+_WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
 
 
 class Machine:
@@ -73,34 +76,41 @@ class Machine:
     def name(self, module: Any, name: Any) -> Known:
         if not (isinstance(module, str) and isinstance(name, str)):
             raise RefusedPickleError("damaged pickle (a name that is no text)")
+        if len(module) + len(name) > _NAME_CHARACTERS:
+            raise RefusedPickleError(f"a class or function with a name of {len(module) + len(name):,} characters")
         full = f"{_OLD_MODULES.get(module, module)}.{name}"
-        found = self.known.get(full)
-        if found is None:
-            if full not in CALLS and full not in CONSTANTS:
-                raise _refused(module, name)
-            found = self.known[full] = Known(full)
-        return found
+        return self.known.setdefault(full, Known(full))
 
     def call(self, function: Any, arguments: Any) -> Any:
         if not isinstance(function, Known) or not isinstance(arguments, tuple):
             raise RefusedPickleError("damaged pickle (a call of what is no callable)")
+        given = cast("tuple[Any, ...]", arguments)
         stands_for = CALLS.get(function.name)
-        if stands_for is None:
-            raise RefusedPickleError(f"the pickle calls {function.name}, which state dicts never call", EXPORT)
-        return stands_for(self.budget, cast("tuple[Any, ...]", arguments))
-
-
-def _refused(module: str, name: str) -> RefusedPickleError:
-    """A name outside the vocabulary: a class that the person knows as a model, or any callable."""
-    shown = printable(f"{module}.{name}", 120)
-    package = module.partition(".")[0]
-    is_class = name.rpartition(".")[2][:1].isupper()
-    if is_class and (package == "__main__" or package not in sys.stdlib_module_names):
-        return RefusedPickleError(
-            f"it holds an object of the class {shown} (a whole module?), which only that class's code can build; "
-            "nothing in it was executed",
+        if stands_for is not None:
+            return stands_for(self.budget, given)
+        if _is_member(function.name, given):
+            return f"{function.name}({given[0]})"
+        raise RefusedPickleError(
+            f"the pickle calls {printable(function.name, 120)}, which no model needs; nothing in it was executed",
             EXPORT,
         )
-    return RefusedPickleError(
-        f"the pickle names the callable {shown}, which no state dict needs; nothing in it was executed", EXPORT
-    )
+
+    def make(self, kind: Any, arguments: Any) -> Any:
+        """Stand for an object that ``object.__new__`` makes, which runs none of its class's code."""
+        known = isinstance(kind, Known) and (kind.name in CALLS or kind.name in CONSTANTS)
+        if known or not isinstance(kind, Known) or not isinstance(arguments, tuple):
+            return self.call(kind, arguments)
+        given = cast("tuple[Any, ...]", arguments)
+        self.budget.spend_items(len(given))
+        return Record(kind.name, given)
+
+
+def _is_member(name: str, arguments: tuple[Any, ...]) -> bool:
+    """Whether a call is how an enumeration writes its members: somebody's class, of one number or one word."""
+    package, _, own = name.partition(".")
+    foreign = package == "__main__" or package not in sys.stdlib_module_names
+    if len(arguments) != 1 or not foreign or (package in ("torch", "numpy") and "." not in own):
+        return False  # torch.Tensor(5) makes an array
+    value = arguments[0]
+    a_word = isinstance(value, str) and _WORD.fullmatch(value) is not None
+    return own.rpartition(".")[2][:1].isupper() and (a_word or (type(value) is int and abs(value) < 1 << 63))

@@ -17,8 +17,10 @@ from cnnlens.files.torch.pickle_values import (
     InlineArray,
     NumpyType,
     OrderedMapping,
+    Record,
     RefusedPickleError,
     TensorRef,
+    class_of,
     key_of,
     storage_of,
 )
@@ -27,7 +29,7 @@ __all__ = ["STEPS", "run", "unknown_step"]
 
 _REFUSED_STEPS = {
     ord("i"): "INST", ord("o"): "OBJ", ord("P"): "PERSID", 0x82: "EXT1", 0x83: "EXT2", 0x84: "EXT4",
-    0x92: "NEWOBJ_EX", 0x97: "NEXT_BUFFER", 0x98: "READONLY_BUFFER",
+    0x97: "NEXT_BUFFER", 0x98: "READONLY_BUFFER",
 }  # fmt: skip
 
 
@@ -149,6 +151,8 @@ def _appends(machine: Machine) -> None:
 
 def _extend(machine: Machine, items: list[Any]) -> None:
     target = machine.stack[-1]
+    if isinstance(target, Record):
+        target = target.listed
     if type(target) is not list:
         raise RefusedPickleError("damaged pickle (an item for what is no list)")
     cast("list[Any]", target).extend(items)
@@ -234,15 +238,31 @@ def _reduce(machine: Machine) -> None:
     machine.push(machine.call(function, arguments))
 
 
+def _new_object(machine: Machine) -> None:
+    arguments, kind = machine.stack.pop(), machine.stack.pop()
+    machine.push(machine.make(kind, arguments))
+
+
+def _new_object_with_names(machine: Machine) -> None:
+    if not isinstance(machine.stack.pop(), dict):
+        raise RefusedPickleError("damaged pickle (arguments by name that are no mapping)")
+    _new_object(machine)
+
+
 def _persistent(machine: Machine) -> None:
-    storage = storage_of(machine.stack.pop())
+    identity = machine.stack.pop()
+    kind = class_of(identity)
+    if kind is not None:
+        machine.push(kind)
+        return
+    storage = storage_of(identity)
     machine.storages.setdefault(storage.key, storage)
     machine.push(storage)
 
 
 def _build(machine: Machine) -> None:
     state, target = machine.stack.pop(), machine.stack[-1]
-    if isinstance(target, (NumpyType, InlineArray)):
+    if isinstance(target, (NumpyType, InlineArray, Record)):
         target.set_state(state)
     elif not isinstance(target, (OrderedMapping, TensorRef)):
         raise RefusedPickleError("the pickle gives a state to what has none", EXPORT)
@@ -267,7 +287,7 @@ STEPS: Mapping[int, Callable[[Machine], None]] = {
     ord("h"): _get(1), ord("j"): _get(4), ord("g"): _get_line,
     ord("q"): _put(1), ord("r"): _put(4), ord("p"): _put_line, 0x94: _memoize,
     ord("c"): _global, 0x93: _stack_global, ord("R"): _reduce, ord("b"): _build, ord("Q"): _persistent,
-    0x81: _reduce,  # NEWOBJ: calls what the vocabulary has, as REDUCE does
+    0x81: _new_object, 0x92: _new_object_with_names,
 }  # fmt: skip
 
 

@@ -16,8 +16,8 @@ from cnnlens.text import printable
 
 __all__ = [
     "DTYPES", "EXPORT", "STORAGES", "Arguments", "Budget", "InlineArray", "Known", "NumpyType", "Opaque",
-    "OrderedMapping", "RefusedPickleError", "StorageRef", "TensorRef", "expect", "key_of", "several", "size",
-    "sizes", "storage_of",
+    "OrderedMapping", "Record", "RefusedPickleError", "StorageRef", "TensorRef", "class_of", "expect", "is_plain",
+    "key_of", "several", "size", "sizes", "storage_of",
 ]  # fmt: skip
 
 EXPORT = (
@@ -40,7 +40,7 @@ class RefusedPickleError(Exception):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Known:
-    """Stands for a name of the vocabulary that was not called: a storage class, a dtype, a layout."""
+    """Stands for a name that was not called: a storage class, a dtype, any class or function. It is a word."""
 
     name: str
 
@@ -84,6 +84,45 @@ class OrderedMapping(dict[Any, Any]):
     """Stands for a ``collections.OrderedDict``; attributes that a pickle hangs on one (``_metadata``) are dropped."""
 
     __slots__ = ()
+
+
+class Record(dict[Any, Any]):
+    """Stands for an object whose class nobody looks for: what the file says that it holds. Nothing of it is called.
+
+    As a mapping it has the entries that the file gives it (its class may be a mapping itself).
+
+    Attributes:
+        kind: Its class by its dotted name.
+        listed: The items that the file gives it (its class may be a list), or what it was made of.
+        state: Its attributes by name; whatever else its class keeps for itself; None before the file gives any.
+    """
+
+    __slots__ = ("kind", "listed", "state")
+
+    def __init__(self, kind: str, listed: Any = ()) -> None:
+        super().__init__()
+        self.kind = kind
+        self.listed: list[Any] = list(listed)
+        self.state: Any = None
+
+    def __eq__(self, other: object) -> bool:
+        return self is other  # entries may be nested by reference, more than there is time to compare
+
+    def __hash__(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return id(self)
+
+    @property
+    def attributes(self) -> Mapping[Any, Any]:
+        """Give its attributes by name; none where its class keeps something else."""
+        return cast("dict[Any, Any]", self.state) if isinstance(self.state, dict) else {}
+
+    def set_state(self, state: Any) -> None:
+        if self.state is not None:
+            raise RefusedPickleError("damaged pickle (an object with two states)")
+        parts = cast(Arguments, state) if isinstance(state, tuple) else ()
+        if len(parts) == 2 and all(part is None or isinstance(part, dict) for part in parts):
+            state = parts[0] or parts[1]  # the second has what a class with __slots__ keeps
+        self.state = state
 
 
 class NumpyType:
@@ -182,14 +221,15 @@ def key_of(key: Any) -> Any:
     """
     if isinstance(key, tuple):
         parts = cast(Arguments, key)
-        if len(parts) > 64 or not all(_is_plain(part) for part in parts):
+        if len(parts) > 64 or not all(is_plain(part) for part in parts):
             raise RefusedPickleError("a mapping with a nested tuple as its key")
-    elif not _is_plain(key) and not isinstance(key, (Known, TensorRef, StorageRef, Opaque)):
+    elif not is_plain(key) and not isinstance(key, (Known, TensorRef, StorageRef, Opaque, Record)):
         raise RefusedPickleError(f"a mapping with a {printable(type(key).__name__)} as its key")
     return cast(object, key)
 
 
-def _is_plain(key: Any) -> bool:
+def is_plain(key: Any) -> bool:
+    """Tell whether a value is a number of eight bytes, a text, bytes or nothing."""
     if type(key) is int:
         return -(1 << 63) <= key < 1 << 63
     return key is None or type(key) in (str, bytes, bool) or (type(key) is float and math.isfinite(key))
@@ -229,6 +269,17 @@ STORAGES: Mapping[str, str] = {
     **{f"{place}.{name}": dtype for place in ("torch", "torch.cuda") for name, dtype in _STORAGES.items()},
     **dict.fromkeys(("torch.storage.UntypedStorage", "torch.UntypedStorage", "torch.storage._UntypedStorage"), "uint8"),
 }
+
+
+def class_of(identity: Any) -> Known | None:
+    """Find the class that a persistent id stands for, ``("module", class, file, source)`` before 1.6; None for others.
+
+    Its source text, where PyTorch found one as it saved the module, is not read.
+    """
+    if not isinstance(identity, tuple) or len(cast(Arguments, identity)) != 4:
+        return None
+    word, kind = cast(Arguments, identity)[:2]
+    return kind if isinstance(word, str) and word == "module" and isinstance(kind, Known) else None
 
 
 def storage_of(identity: Any) -> StorageRef:

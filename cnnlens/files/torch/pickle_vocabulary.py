@@ -1,13 +1,14 @@
-"""Every name that a PyTorch pickle may mention, and what is done where it asks for a call. It is the whole vocabulary.
+"""Every call that a PyTorch pickle may ask for, and what is done there instead. It is the whole vocabulary.
 
 A pickle is a program: it names callables and asks for them to be called. None is ever looked up here. A name in these
-tables stands for one of the small functions below, each of which describes what torch or NumPy would have built; a
-name outside them refuses the file. Sources: ``torch._utils``, ``torch._weights_only_unpickler`` (torch 2.13), NumPy's
-and collections' ``__reduce__``.
+tables stands for one of the small functions below, each of which describes what torch, NumPy or Python would have
+built; a call of any other name refuses the file. What is named and not called is a word. Sources: ``torch._utils``,
+``torch._weights_only_unpickler`` (torch 2.13), the ``__reduce__`` of NumPy's and Python's own classes.
 """
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
@@ -21,10 +22,12 @@ from cnnlens.files.torch.pickle_values import (
     NumpyType,
     Opaque,
     OrderedMapping,
+    Record,
     RefusedPickleError,
     StorageRef,
     TensorRef,
     expect,
+    is_plain,
     key_of,
     several,
     size,
@@ -103,6 +106,11 @@ _TENSORS: Mapping[str, Callable[[Budget, Arguments], Any]] = {
 }
 _TENSOR_CLASSES = frozenset(("torch.Tensor", "torch.nn.parameter.Parameter", "torch.nn.parameter.Buffer"))
 
+_NUMBERS = {
+    "f8": "d", "f4": "f", "f2": "e", "i8": "q", "i4": "i", "i2": "h", "i1": "b", "u8": "Q", "u4": "I", "u2": "H",
+    "u1": "B", "b1": "?",
+}  # fmt: skip
+
 # --- NumPy ----------------------------------------------------------------------------------------------------------
 
 
@@ -126,7 +134,13 @@ def _from_buffer(budget: Budget, arguments: Arguments) -> Any:
 
 def _scalar(budget: Budget, arguments: Arguments) -> Any:
     expect(len(arguments) == 2 and isinstance(arguments[0], NumpyType))
-    return arguments[1]  # its bytes: numbers beside a model's arrays are nothing that is shown
+    kind, data = cast("tuple[NumpyType, Any]", arguments)
+    letter = _NUMBERS.get(kind.code)
+    if letter is None or not isinstance(data, (bytes, str)):
+        return Opaque(f"a number of {printable(kind.code, 20)}")
+    raw = data if isinstance(data, bytes) else data.encode("latin1")
+    expect(len(raw) == struct.calcsize(letter))
+    return struct.unpack((">" if kind.order == ">" else "<") + letter, raw)[0]
 
 
 # --- containers and bytes -------------------------------------------------------------------------------------------
@@ -209,6 +223,66 @@ def _layout(budget: Budget, arguments: Arguments) -> Any:
     return arguments[0]
 
 
+# --- objects and words ----------------------------------------------------------------------------------------------
+
+
+def _object(budget: Budget, arguments: Arguments) -> Any:
+    """``_reconstructor(class, base, state)`` and ``__newobj__(class, *arguments)``, objects of older protocols."""
+    kind = arguments[0] if arguments else None
+    expect(isinstance(kind, Known) and kind.name not in CALLS and kind.name not in CONSTANTS)
+    budget.spend_items(len(arguments))
+    return Record(cast(Known, kind).name, arguments[1:])
+
+
+def _plain_object(kind: str) -> Callable[[Budget, Arguments], Any]:
+    """An object of a class of Python's own or NumPy's that only holds what it is given."""
+
+    def make(budget: Budget, arguments: Arguments) -> Any:
+        budget.spend_items(len(arguments))
+        return Record(kind, arguments)
+
+    return make
+
+
+def _said(kind: str) -> Callable[[Budget, Arguments], Any]:
+    """A value of Python's own, as a word."""
+
+    def say(budget: Budget, arguments: Arguments) -> Any:
+        expect(len(arguments) <= 8 and all(is_plain(each) for each in arguments))
+        return f"{kind}({', '.join(printable(each, 60) for each in arguments)})"
+
+    return say
+
+
+def _path(budget: Budget, arguments: Arguments) -> Any:
+    expect(len(arguments) <= 1_000 and all(isinstance(each, str) for each in arguments))
+    return printable("/".join(each[:1_000] for each in arguments).replace("//", "/"), 1_000)
+
+
+def _moment(budget: Budget, arguments: Arguments) -> Any:
+    """``datetime(bytes)``, ``date(bytes)`` and ``time(bytes)``: two bytes of the year, then one for each part."""
+    expect(len(arguments) in (1, 2) and isinstance(arguments[0], (bytes, str)) and len(arguments[0]) in (4, 6, 10))
+    raw = arguments[0] if isinstance(arguments[0], bytes) else arguments[0].encode("latin1")
+    day = f"{raw[0] << 8 | raw[1]:04}-{raw[2] & 0x7F:02}-{raw[3]:02}" if len(raw) != 6 else ""
+    hours = raw[4:7] if len(raw) == 10 else raw[:3]
+    return " ".join(filter(None, (day, ":".join(f"{part & 0x7F:02}" for part in hours) if len(raw) > 4 else "")))
+
+
+def _member(budget: Budget, arguments: Arguments) -> Any:
+    """``getattr(class, name)``, as enumerations write their members; ``typing.Optional[class]`` is written alike."""
+    expect(len(arguments) == 2 and isinstance(arguments[0], Known) and isinstance(arguments[1], (str, Known, tuple)))
+    owner = arguments[0].name
+    if isinstance(arguments[1], str):
+        return f"{owner}.{printable(arguments[1])}"
+    expect(owner.startswith("typing."))
+    return f"{owner}[…]"
+
+
+def _as_it_is(budget: Budget, arguments: Arguments) -> Any:
+    expect(len(arguments) in (1, 2))
+    return arguments[0]
+
+
 CALLS: Mapping[str, Callable[[Budget, Arguments], Any]] = {
     **_TENSORS,
     "torch._tensor._rebuild_from_type_v2": _of_type,
@@ -225,6 +299,31 @@ CALLS: Mapping[str, Callable[[Budget, Arguments], Any]] = {
     "builtins.complex": _complex,
     "_codecs.encode": _encode,
     "numpy.dtype": _dtype,
+    "copyreg._reconstructor": _object,
+    "copyreg.__newobj__": _object,
+    "copyreg.__newobj_ex__": _object,
+    **{name: _plain_object(name) for name in ("functools.partial", "types.SimpleNamespace", "collections.deque")},
+    **{
+        f"numpy.random._pickle.__{kind}_ctor": _plain_object(f"numpy.random.{kind}")
+        for kind in ("randomstate", "generator", "bit_generator")
+    },
+    **{
+        f"pathlib{own}.{pure}{system}Path": _path
+        for own in ("", "._local")
+        for pure in ("", "Pure")
+        for system in ("Posix", "Windows", "")
+    },
+    **{f"datetime.{kind}": _moment for kind in ("datetime", "date", "time")},
+    **{f"datetime.{kind}": _said(kind) for kind in ("timedelta", "timezone")},
+    **{name: _said(name) for name in ("decimal.Decimal", "fractions.Fraction", "logging.getLogger", "re._compile")},
+    **{f"builtins.{name}": _said(name) for name in ("slice", "range")},
+    "builtins.getattr": _member,
+    "operator.getitem": _member,
+    "_operator.getitem": _member,
+    **{
+        f"torch.jit._pickle.{name}": _as_it_is
+        for name in ("build_intlist", "build_doublelist", "build_boollist", "build_tensorlist", "restore_type_tag")
+    },
     **{f"numpy.{core}.multiarray.scalar": _scalar for core in ("core", "_core")},
     **{f"numpy.{core}.multiarray._reconstruct": _reconstruct for core in ("core", "_core")},
     **{f"numpy.{core}.numeric._frombuffer": _from_buffer for core in ("core", "_core")},

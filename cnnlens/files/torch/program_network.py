@@ -306,6 +306,7 @@ class _Builder:
         """Give every layer its arrays and its arithmetic; arrays that belong to no layer are given back."""
         claimed = {place for made in self.order for place in made.weights.values()}
         owners = {".".join(found[0].layer.path): found[0] for key, found in self.made.items() if key[0] == "module"}
+        owning = {id(made) for made in owners.values()}
         extra: dict[str, dict[str, str]] = {}
         spare: dict[str, Stored] = {}
         for place, array in self.arrays.items():
@@ -315,7 +316,7 @@ class _Builder:
             elif place not in claimed:
                 spare[place] = array
         for made in self.order:
-            more = extra.get(".".join(made.layer.path), {}) if made in owners.values() else {}
+            more = extra.get(".".join(made.layer.path), {}) if id(made) in owning else {}
             made.layer.stored = self._stored(made, {**made.weights, **more})
             if made.unordered and any(reads_features(weight) for weight in made.layer.stored.values()):
                 self.notes.append(lost_order(made.layer, made.unordered))

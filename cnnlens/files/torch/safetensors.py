@@ -20,8 +20,8 @@ from cnnlens.files.container import open_file
 from cnnlens.files.jsontext import decode, mapping
 from cnnlens.files.limits import LIMITS, check_items, human_bytes
 from cnnlens.files.torch.state_dict import bare_names, left_out_notes
-from cnnlens.files.torch.state_file import TorchFile, by_name, check_name
-from cnnlens.files.torch.storages import plain_array
+from cnnlens.files.torch.state_file import TorchFile, by_name
+from cnnlens.files.torch.storages import check_name, plain_array
 from cnnlens.text import printable
 
 __all__ = ["is_index", "open_safetensors", "open_shards"]

@@ -1,7 +1,8 @@
-"""Which mapping in a PyTorch file is the model's state dict, and what its names look like without wrappers.
+"""Which mapping or module in a PyTorch file is the model, and what its names look like without wrappers.
 
 Training scripts save more than a model: optimizers, schedulers, averaged copies, the model below a name of their own
-and with the prefixes of what it was wrapped in. Which mapping was taken, and what was left out, is said in notes.
+and with the prefixes of what it was wrapped in. Which was taken, and what was left out, is said in notes; a person can
+name another.
 """
 
 from __future__ import annotations
@@ -15,19 +16,24 @@ from cnnlens.errors import FileRefusedError
 from cnnlens.files.arrays import StoredArray
 from cnnlens.files.limits import LIMITS, remarks
 from cnnlens.files.torch.archive import Contents
-from cnnlens.files.torch.pickle_values import EXPORT, InlineArray, Opaque, TensorRef
-from cnnlens.files.torch.state_file import TorchFile, check_name, shown_names
-from cnnlens.files.torch.storages import array_of, check_arrays
+from cnnlens.files.torch.module_tree import TENSORS, Module, Trees, plain_attributes, unwrapped
+from cnnlens.files.torch.pickle_values import EXPORT, Record, TensorRef
+from cnnlens.files.torch.state_file import TorchFile, shown_names
+from cnnlens.files.torch.storages import array_of, check_arrays, check_name
 from cnnlens.text import printable
 
-__all__ = ["bare_names", "left_out_notes", "state_file"]
+__all__ = ["WHOLE", "bare_names", "left_out_notes", "state_file"]
 
-_TENSORS = (TensorRef, Opaque, InlineArray)
+WHOLE = "(root)"
+"""How a person names the set of weights that is the file itself, and not an entry of it."""
 
 # Between mappings of equally many tensors, the one with the name of a model's own; averages come last.
 _PREFERRED = ("state_dict", "model_state_dict", "model", "model_state", "net", "network", "weights", "params", "module")
 _AVERAGED = ("ema", "averaged", "swa", "shadow")
 _OPTIMIZER = ("optimizer", "optim", "scheduler", "scaler")
+
+_SAID = 12
+"""Settings of the training that a note names."""
 
 _WRAPPERS = {
     "module.": "DataParallel or DistributedDataParallel",
@@ -39,40 +45,56 @@ _WRAPPERS = {
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """A mapping that holds tensors: the keys that lead to it, and how many it holds."""
+    """A mapping or a module that holds tensors: the keys that lead to it, and how many it holds."""
 
     path: tuple[str, ...]
     mapping: Mapping[Any, Any]
     tensors: int
+    tree: Module | None = None
 
     @property
     def shown(self) -> str:
         return ".".join(printable(key, 40) for key in self.path)
 
+    @property
+    def name(self) -> str:
+        return self.shown or WHOLE
 
-def state_file(path: Path, contents: Contents, data: memoryview) -> TorchFile:
-    """Find the state dict in what ``torch.save`` wrote.
+
+def state_file(path: Path, contents: Contents, data: memoryview, weights: str | None = None) -> TorchFile:
+    """Find the state dict, or the module, in what ``torch.save`` wrote.
+
+    Args:
+        path: The file.
+        contents: What was read of it.
+        data: Its bytes.
+        weights: The name of the set of weights that is wanted; None for the likeliest.
 
     Raises:
-        FileRefusedError: There is none, or its tensors claim what the file has not.
+        FileRefusedError: There is none, or none of that name, or its tensors claim what the file has not.
     """
     notes = list(contents.notes)
-    found, optimizers = _mappings(contents.root)
+    found, optimizers = _mappings(contents.root, Trees(path, len(data)))
     if not found:
-        raise FileRefusedError(path, "", f"no state dict in it: {_what(contents.root)}", EXPORT)
-    best = max(found, key=lambda each: (each.tensors, _preference(each.path)))
+        optimizer = f"only an optimizer's state ({shown_names(optimizers)})" if optimizers else ""
+        raise FileRefusedError(path, "", f"no state dict in it: {optimizer or _what(contents.root)}", EXPORT)
+    best = _chosen(path, found, weights)
+    what = "module" if best.tree is not None else "state dict"
     if best.path:
-        notes.append(f"the state dict is the entry '{best.shown}' of the file")
-    others = [f"'{each.shown or 'the file itself'}' ({each.tensors} tensors)" for each in found if each is not best]
+        notes.append(f"the {what} is the entry '{best.shown}' of the file")
+    others = [f"'{each.name}' ({each.tensors} tensors)" for each in found if each is not best]
     if others:
-        notes.append(f"the file has other mappings of tensors, not shown: {shown_names(others)}")
+        notes.append(f"the file has other sets of weights, not shown: {shown_names(others)}; --weights NAME shows one")
     if optimizers:
         notes.append(f"an optimizer's state is left out: {shown_names(optimizers)}")
+    notes += _training(contents.root, found)
     arrays: dict[str, StoredArray] = {}
     left_out: dict[str, str] = {}
     other: list[str] = []
-    for key, value in best.mapping.items():
-        if not isinstance(key, str) or not isinstance(value, _TENSORS):
+    tree, wrapped = (None, list[str]()) if best.tree is None else unwrapped(best.tree)
+    held = best.mapping if tree is None else tree.tensors()
+    for key, value in held.items():
+        if not isinstance(key, str) or not isinstance(value, TENSORS):
             other.append(str(key) if isinstance(key, (str, int)) else type(key).__name__)
             continue
         check_name(path, key)
@@ -86,13 +108,46 @@ def state_file(path: Path, contents: Contents, data: memoryview) -> TorchFile:
         other = [name for name in other if name not in {each.path[0] for each in found if each.path}]
     if other:
         notes.append(f"entries of the state dict that are no tensors: {shown_names(other)}")
-    arrays, wrappers = bare_names(arrays)
-    notes += [*wrappers, *left_out_notes(left_out)]
-    return TorchFile(path, contents.format, arrays, left_out, notes, [("", data)], contents.verify)
+    if tree is None:
+        arrays, wrapped = bare_names(arrays)
+    notes += [*wrapped, *left_out_notes(left_out)]
+    form = contents.format.replace("state dict", what)
+    return TorchFile(path, form, arrays, left_out, notes, [("", data)], contents.verify, tree=tree)
 
 
-def _mappings(root: Any) -> tuple[list[_Found], list[str]]:
-    """Every mapping with tensors, outermost first, and the paths of optimizers' states.
+def _chosen(path: Path, found: list[_Found], weights: str | None) -> _Found:
+    """The set of weights of this name, or the likeliest: the largest, and among equals that with a model's own name."""
+    if weights is None:
+        return max(found, key=lambda each: (each.tensors, _preference(each.path)))
+    for each in found:
+        if weights in (each.name, ".".join(each.path)):
+            return each
+    listed = ", ".join(f"'{each.name}'" for each in found[:20])
+    raise FileRefusedError(
+        path, "", f"no set of weights is named '{printable(weights)}'", f"there are {listed}: name one, or none"
+    )
+
+
+def _training(root: Any, found: list[_Found]) -> list[str]:
+    """A note of what a checkpoint says of its training where that is plain: numbers, and settings by name."""
+    if not isinstance(root, dict) or any(not each.path for each in found):
+        return []
+    entries = cast("dict[Any, Any]", root)
+    said = [f"{printable(name, 40)}={printable(value, 60)}" for name, value in plain_attributes(entries).items()]
+    for name, value in entries.items():
+        inner: Mapping[Any, Any] = value.attributes if isinstance(value, Record) and not value else value
+        settings = isinstance(inner, dict) and isinstance(name, str) and not _is_optimizer(name, inner)
+        if settings and not any(each.path[0] == name for each in found):
+            said += [
+                f"{printable(f'{name}.{own}', 60)}={printable(each, 60)}"
+                for own, each in plain_attributes(inner).items()
+            ]
+    more = f" and {len(said) - _SAID} more" if len(said) > _SAID else ""
+    return [f"of its training: {', '.join(said[:_SAID])}{more}"] if said else []
+
+
+def _mappings(root: Any, trees: Trees) -> tuple[list[_Found], list[str]]:
+    """Every mapping or module with tensors, outermost first, and the paths of optimizers' states.
 
     Each mapping is looked at once, however many names lead to it.
     """
@@ -107,15 +162,24 @@ def _mappings(root: Any) -> tuple[list[_Found], list[str]]:
                 continue
             mapping = cast("dict[Any, Any]", value)
             seen.add(id(mapping))
+            if isinstance(mapping, Record):
+                tree = trees.tree(mapping)
+                if tree is not None:
+                    tensors = len(tree.tensors())
+                    found += [_Found(path, mapping, tensors, tree)] if tensors or not path else []
+                    continue
+                mapping = mapping or mapping.attributes  # of an object that holds a model, or of a mapping
             if path and _is_optimizer(path[-1], mapping):
                 optimizers.append(".".join(path))
                 continue
-            tensors = sum(isinstance(key, str) and isinstance(each, _TENSORS) for key, each in mapping.items())
+            tensors = sum(isinstance(key, str) and isinstance(each, TENSORS) for key, each in mapping.items())
             if tensors:
                 found.append(_Found(path, mapping, tensors))
             below += [((*path, key), each) for key, each in mapping.items() if isinstance(key, str)]
         level = below
-    return found, optimizers
+    # NumPy's arrays beside a model's are counts and the states of random generators.
+    of_torch = [each for each in found if each.tree or any(isinstance(one, TensorRef) for one in each.mapping.values())]
+    return of_torch or found, optimizers
 
 
 def _is_optimizer(key: str, mapping: Mapping[Any, Any]) -> bool:
@@ -131,12 +195,14 @@ def _preference(path: tuple[str, ...]) -> int:
 
 
 def _what(root: Any) -> str:
+    if isinstance(root, Record) and not root:
+        return f"an object of the class {printable(root.kind)}, which is no module"
     if isinstance(root, dict):
         keys = [str(key) for key in cast("dict[Any, Any]", root) if isinstance(key, (str, int))]
         return f"a mapping without tensors ({shown_names(keys)})" if keys else "an empty mapping"
     if isinstance(root, (list, tuple)):
         return f"a {type(cast(object, root)).__name__} of {len(cast('list[Any]', root))} objects"
-    return "a tensor without a name" if isinstance(root, _TENSORS) else f"a {printable(type(root).__name__)}"
+    return "a tensor without a name" if isinstance(root, TENSORS) else f"a {printable(type(root).__name__)}"
 
 
 def bare_names(arrays: Mapping[str, StoredArray]) -> tuple[dict[str, StoredArray], list[str]]:

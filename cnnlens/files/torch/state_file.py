@@ -5,14 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from cnnlens.errors import FileRefusedError
 from cnnlens.files.arrays import StoredArray
-from cnnlens.files.limits import LIMITS
 from cnnlens.files.model_file import SourceFile
 from cnnlens.text import printable
 
-__all__ = ["TorchFile", "by_name", "check_name", "shown_names"]
+if TYPE_CHECKING:
+    from cnnlens.files.torch.module_tree import Module
+
+__all__ = ["TorchFile", "by_name", "shown_names"]
 
 _SHOWN = 4  # names in a remark
 _OWN_ORDER = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
@@ -22,11 +24,12 @@ class TorchFile(SourceFile):
     """Holds an opened file of PyTorch's arrays. Its index has been read, its arrays have not.
 
     Attributes (besides those of :class:`SourceFile`):
-        format: "torch state dict", "torch state dict (legacy)" or "safetensors".
+        format: "torch state dict", "torch module", either with "(legacy)", "torch script" or "safetensors".
         arrays: Name in the state dict (without the prefixes that ``notes`` name) to array, in the file's order. An
             array's ``place`` is its name in the file.
         ordered: Whether that order is the model's own, as far as the format keeps it.
         left_out: Tensors that are no plain arrays of real numbers: name to a word on why.
+        tree: The modules that hold the arrays, where the file has them.
     """
 
     def __init__(
@@ -40,11 +43,13 @@ class TorchFile(SourceFile):
         verify: Sequence[Callable[[], None]] = (),
         *,
         ordered: bool = True,
+        tree: Module | None = None,
     ) -> None:
         super().__init__(path, format, "torch", notes, pieces, verify)
         self.arrays = arrays
         self.left_out = left_out
         self.ordered = ordered
+        self.tree = tree
 
     def __repr__(self) -> str:
         return f"TorchFile({str(self.path)!r}, format={self.format!r}, arrays={len(self.arrays)})"
@@ -55,20 +60,6 @@ def shown_names(names: Iterable[str]) -> str:
     listed = list(names)
     few = ", ".join(printable(name, 60) for name in listed[:_SHOWN])
     return few + (f" and {len(listed) - _SHOWN} more" if len(listed) > _SHOWN else "")
-
-
-def check_name(path: Path, name: str) -> None:
-    """Hold a tensor's name against the limits.
-
-    Raises:
-        FileRefusedError: It is longer than any module's path, or holds half a character.
-    """
-    if any("\ud800" <= char <= "\udfff" for char in name):
-        raise FileRefusedError(path, name, "a name that is no Unicode text", "save the model again")
-    if len(name) > LIMITS.tensor_name_characters or name.count(".") >= LIMITS.tensor_name_parts:
-        raise FileRefusedError(
-            path, name, f"a name of {len(name):,} characters and {name.count('.'):,} dots", "save the model again"
-        )
 
 
 def by_name(arrays: Mapping[str, StoredArray]) -> dict[str, StoredArray]:

@@ -22,7 +22,7 @@ from cnnlens.files.limits import LIMITS, check_items, human_bytes, unpacked_at_m
 from cnnlens.files.torch.pickle_values import DTYPES, InlineArray, Opaque, StorageRef, TensorRef
 from cnnlens.text import printable
 
-__all__ = ["Storage", "StorageFinder", "array_of", "check_arrays", "plain_array"]
+__all__ = ["Storage", "StorageFinder", "array_of", "check_arrays", "check_name", "plain_array"]
 
 _AGAIN = "fetch the file again, or save it again with torch.save"
 
@@ -65,6 +65,20 @@ class Storage:
 
 StorageFinder = Callable[[StorageRef], Storage]
 """The storage that a reference names; raises FileRefusedError where there is none, or one of another size."""
+
+
+def check_name(path: Path, name: str) -> None:
+    """Hold a tensor's name against the limits.
+
+    Raises:
+        FileRefusedError: It is longer than any module's path, or holds half a character.
+    """
+    if any("\ud800" <= char <= "\udfff" for char in name):
+        raise FileRefusedError(path, name, "a name that is no Unicode text", "save the model again")
+    if len(name) > LIMITS.tensor_name_characters or name.count(".") >= LIMITS.tensor_name_parts:
+        raise FileRefusedError(
+            path, name, f"a name of {len(name):,} characters and {name.count('.'):,} dots", "save the model again"
+        )
 
 
 def array_of(path: Path, name: str, value: Any, find: StorageFinder) -> StoredArray | str:
