@@ -71,3 +71,28 @@ def test_softplus_is_the_line_beyond_its_threshold_and_curved_before_it() -> Non
     x = np.array([-3.0, 0.0, 1.5, 4.0])
     made = parametric_activation("softplus", {"beta": 2.0, "limit": 6.0}).apply(x)
     np.testing.assert_allclose(made, [*np.log1p(np.exp(2 * x[:3])) / 2, 4.0], rtol=1e-14)
+
+
+@pytest.mark.parametrize(("method", "reach"), [("bilinear", 1), ("bicubic", 2), ("lanczos3", 3)])
+def test_what_is_no_number_is_resized_as_far_as_its_weights_reach(method: str, reach: int) -> None:
+    """Three positions a pixel: every third stands on one, and looks at no other."""
+    x = np.random.default_rng(0).normal(size=(1, 9, 11, 2))
+    odd = x.copy()
+    odd[0, 4, 5, 1] = np.inf
+    resizing = layer("Resizing", height=27, width=33, interpolation=method)
+    with np.errstate(invalid="ignore"):
+        plain, beside = resizing({}, x), resizing({}, odd)
+    rows, columns = (np.abs((np.arange(size * 3) + 0.5) / 3 - 0.5 - place) for size, place in ((9, 4), (11, 5)))
+    seen = [(away < reach - 1e-6) & ((away % 1 > 1e-6) | (away < 1e-6)) for away in (rows, columns)]
+    wanted = np.zeros(plain.shape, np.bool_)
+    wanted[0, :, :, 1] = seen[0][:, None] & seen[1][None, :]
+    np.testing.assert_array_equal(~np.isfinite(beside), wanted)
+    np.testing.assert_allclose(beside[~wanted], plain[~wanted], rtol=1e-13)
+
+
+@pytest.mark.parametrize("method", ["linear", "bicubic"])
+def test_samples_of_pytorch_look_at_no_pixel_without_a_weight(method: str) -> None:
+    x = np.random.default_rng(0).normal(size=(1, 2, 5, 7))
+    x[0, 1, 2, 3] = np.nan
+    made = Interpolation("Interpolation2D", {"interpolation": method, "size": [5, 7]}, (3,))({}, x)
+    np.testing.assert_array_equal(np.isnan(made), np.isnan(x))

@@ -14,8 +14,10 @@ import numpy as np
 
 from cnnlens.reference.operation import Array, Operation, Shape, Weights, whole
 
-__all__ = ["Interpolation", "nearest_places"]
+__all__ = ["NOTHING", "Interpolation", "nearest_places"]
 
+#: A weight of less is none: NaN or infinity is not looked at through it.
+NOTHING = 2.0**-20
 _A = -0.75
 
 
@@ -88,11 +90,13 @@ class Interpolation(Operation):
         shape = [1] * x.ndim
         shape[axis] = wanted
         out = np.zeros((*x.shape[:axis], wanted, *x.shape[axis + 1 :]), x.dtype)
+        odd = not np.isfinite(x).all()
         for tap in taps:
             distance = np.abs(part - tap)
             weight = 1 - distance if self.method == "linear" else _cubic(distance)
             cells = np.take(x, np.clip(low + tap, 0, size - 1), axis=axis)
-            out += cells * weight.astype(x.dtype).reshape(shape)
+            weight = weight.astype(x.dtype).reshape(shape)
+            out += np.where(np.abs(weight) < NOTHING, 0, cells * weight) if odd else cells * weight
         return out
 
 

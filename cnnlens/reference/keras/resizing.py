@@ -12,6 +12,7 @@ from typing import Any, cast
 import numpy as np
 
 from cnnlens.errors import UnsupportedLayerError
+from cnnlens.reference.arithmetic.interpolation import NOTHING
 from cnnlens.reference.operation import Array, Operation, Shape, Weights, data_format, numbers, register, whole
 from cnnlens.text import printable
 
@@ -78,7 +79,12 @@ def _resize_axis(x: Array, axis: int, wanted: int, method: str, *, antialias: bo
         else _sampling(size, wanted, method, antialias=antialias)
     )
     moved = np.moveaxis(x, axis, -2)
-    return np.ascontiguousarray(np.moveaxis(np.matmul(matrix.astype(x.dtype), moved), -2, axis))
+    finite = np.isfinite(moved)
+    made = np.matmul(matrix.astype(x.dtype), moved if finite.all() else np.where(finite, moved, 0))
+    if not finite.all():
+        seen = np.matmul((np.abs(matrix) > NOTHING).astype(x.dtype), (~finite).astype(x.dtype)) > 0
+        made[seen] = np.nan
+    return np.ascontiguousarray(np.moveaxis(made, -2, axis))
 
 
 def _between(x: Array, axis: int, wanted: int) -> Array:
@@ -91,9 +97,14 @@ def _between(x: Array, axis: int, wanted: int) -> Array:
     fraction = (position - low).astype(x.dtype).reshape(shape)
     first = np.take(x, np.clip(low, 0, size - 1).astype(np.int64), axis=axis)
     second = np.take(x, np.clip(low + 1, 0, size - 1).astype(np.int64), axis=axis)
+    alone = None if np.isfinite(x).all() else np.where(fraction > 1 - NOTHING, second, first)
     second -= first
     second *= fraction
     second += first
+    if alone is not None:  # beside a whole pixel the other is not looked at, whatever it is
+        same = (low < 0) | (low + 1 > size - 1)
+        whole = same.reshape(shape) | (fraction < NOTHING) | (fraction > 1 - NOTHING)
+        np.copyto(second, alone, where=whole)
     return second
 
 
