@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 from cnnlens.text import harmless, printable
 
-__all__ = ["CnnlensError", "FileRefusedError", "UnsupportedLayerError", "in_one_line"]
+__all__ = ["CnnlensError", "FileRefusedError", "ForeignFileError", "UnsupportedLayerError", "in_one_line"]
 
 
 class CnnlensError(Exception):
@@ -59,6 +59,20 @@ class FileRefusedError(CnnlensError):
     def __init__(self, path: str | os.PathLike[str], place: str, reason: str, way_out: str) -> None:
         where = printable(os.fspath(path), 300) + (f": {printable(place, 200)}" if place else "")
         super().__init__(f"{where}: {reason}; {way_out}")
+
+
+class ForeignFileError(FileRefusedError):
+    """Is raised for a file of a kind that cnnlens does not open: it says which kind, and what to do.
+
+    Args:
+        path: The file as the caller named it.
+        what: What it is, with its article: ``an ONNX model``.
+        way_out: What the person can do now.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], what: str, way_out: str) -> None:
+        super().__init__(path, "", f"this is {what}", way_out)
+        self.what = what
 
 
 class UnsupportedLayerError(CnnlensError):
