@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Generator
 from contextlib import contextmanager
+from typing import Any
 
 from cnnlens.text import harmless, printable
 
@@ -66,13 +67,12 @@ class ForeignFileError(FileRefusedError):
 
     Args:
         path: The file as the caller named it.
-        what: What it is, with its article: ``an ONNX model``.
-        way_out: What the person can do now.
+        foreign: What it is, ``cnnlens.files.signatures.Foreign``, which stays its attribute.
     """
 
-    def __init__(self, path: str | os.PathLike[str], what: str, way_out: str) -> None:
-        super().__init__(path, "", f"this is {what}", way_out)
-        self.what = what
+    def __init__(self, path: str | os.PathLike[str], foreign: Any) -> None:
+        super().__init__(path, "", f"this is {foreign.what}", foreign.way_out)
+        self.foreign = foreign
 
 
 class UnsupportedLayerError(CnnlensError):

@@ -20,11 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["add"]
 
-_SENTENCES = {
-    "safe to run": "safe to run",
-    "safe to view": "safe to view, not safe to run",
-    "cannot be read": "cannot be read",
-}
+_VERDICTS = ("safe to run", "safe to view", "cannot be read")
 
 
 def add(commands: Any) -> None:
@@ -48,14 +44,19 @@ def _verify(options: argparse.Namespace) -> int:
     from cnnlens.cli.progress import Progress
 
     paths = list(_expanded(options.files))
-    reports: list[tuple[Report, bool]] = []
+    kept: list[Report] = []
+    left_out: list[Report] = []
     with Progress("files") as progress:
-        for path, listed in paths:
-            reports.append((_report(path), listed))
-            progress(len(reports), len(paths))
-    # What lies in a folder beside the models is no model that somebody asked about.
-    left_out = [report for report, listed in reports if not listed and report.foreign]
-    kept = [report for report, listed in reports if listed or not report.foreign]
+        for done, (path, named) in enumerate(paths, 1):
+            report = _report(path)
+            inside = report.foreign.inside if report.foreign is not None else ()
+            if inside:
+                kept += [_report(Path(f"{path}::{name}")) for name in inside]
+            elif named or report.foreign is None or report.named_like_a_model:
+                kept.append(report)
+            else:  # what lies in a folder beside the models is no model that somebody asked about
+                left_out.append(report)
+            progress(done, len(paths))
     if not kept:
         where = ", ".join(printable(one, 200) for one in options.files)
         raise CnnlensError(f"{where}: no model file in it ({len(left_out):,} files of other kinds); name a file")
@@ -119,8 +120,8 @@ def _as_text(made: tuple[list[Report], list[Report]]) -> str:
     width = min(max(shutil.get_terminal_size().columns, 60), 120)
     lines = [line for report in kept for line in (*_of(report, width), "")]
     if len(kept) > 1 or left_out:
-        counts = [(sum(one.verdict == verdict for one in kept), said) for verdict, said in _SENTENCES.items()]
-        told = ", ".join(f"{count:,} {said}" for count, said in counts if count)
+        counts = [(sum(one.verdict == verdict for one in kept), verdict) for verdict in _VERDICTS]
+        told = ", ".join(f"{count:,} {verdict}" for count, verdict in counts if count)
         lines.append(f"{len(kept):,} {'file' if len(kept) == 1 else 'files'}: {told}")
     if left_out:
         kinds: dict[str, int] = {}
@@ -128,13 +129,12 @@ def _as_text(made: tuple[list[Report], list[Report]]) -> str:
             kind = report.refused.removeprefix("this is ").partition(";")[0]
             kinds[kind] = kinds.get(kind, 0) + 1
         told = ", ".join(kind if count == 1 else f"{count:,} times {kind}" for kind, count in kinds.items())
-        lines += _folded(f"left out, for they are no models: {told}", "", "", width)
+        lines += _folded(f"left out, of kinds that cnnlens does not open: {told}", "", "", width)
     return "\n".join(lines).rstrip("\n") + "\n"
 
 
 def _of(report: Report, width: int) -> Iterator[str]:
-    look = ", but look" if report.verdict == "safe to run" and report.findings else ""
-    yield from _folded(f"{printable(report.path, 300)}: {_SENTENCES[report.verdict]}{look}", "", "  ", width)
+    yield from _folded(f"{printable(report.path, 300)}: {_sentence(report)}", "", "  ", width)
     if report.refused:
         yield from _folded(report.refused, "  ", "  ", width)
     else:
@@ -149,6 +149,13 @@ def _of(report: Report, width: int) -> Iterator[str]:
         yield from _folded(where + one.what, f"  {one.about:<8} ", " " * 11, width)
     for note in report.notes:
         yield from _folded(note, f"  {'note':<8} ", " " * 11, width)
+
+
+def _sentence(report: Report) -> str:
+    if report.verdict == "safe to run":
+        return "safe to run" + (", but look at this" if report.findings else "")
+    unsafe = any(one.about == "code" for one in report.findings)
+    return report.verdict + (", not safe to run" if unsafe or not report.refused else "")
 
 
 def _folded(line: str, first: str, other: str, width: int) -> list[str]:

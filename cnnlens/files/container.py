@@ -26,7 +26,8 @@ from cnnlens.files.signatures import OPENS, foreign_bytes
 from cnnlens.text import nearest, printable
 
 __all__ = [
-    "NAMES", "OPENS", "Archive", "Member", "beside", "member_of", "open_archive", "open_file", "packed_members", "sniff",
+    "NAMES", "OPENS", "Archive", "Member", "beside", "member_of", "open_archive", "open_file", "packed_members",
+    "sniff",
 ]  # fmt: skip
 
 _SAVE_AGAIN = "save the model again, or fetch the file again if it was downloaded"
@@ -116,7 +117,7 @@ def sniff(path: Path, data: memoryview) -> str:
         return "tar"
     foreign = foreign_bytes(data)
     if foreign is not None:
-        raise ForeignFileError(path, foreign.what, foreign.way_out)
+        raise ForeignFileError(path, foreign)
     begins = f"it begins with {head[:8].hex(' ')}"
     raise FileRefusedError(path, "", f"neither a zip archive nor HDF5, safetensors or a pickle ({begins})", OPENS)
 
@@ -383,7 +384,7 @@ def beside(path: Path, name: str) -> Path:
 def packed_members(
     path: Path, data: memoryview, wanted: str | None = None
 ) -> tuple[str, Mapping[str, Callable[[], Member]]]:
-    """Say what kind of archive a file is (empty where it is none), and list its members, each read when it is called.
+    """Say what kind of archive a file is, empty where it is none, and list its members, each read when called.
 
     Args:
         path: The archive, for messages.

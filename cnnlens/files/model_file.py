@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -118,19 +117,28 @@ class MemberSource:
         source: What the file itself says; ``archive``: where it lies.
     """
 
+    path: Path
+    format: str
+    framework: str
+    keras_version: str | None
+    size: int
+
     def __init__(self, source: Any, archive: Path) -> None:
         self._source = source
         self._archive = archive
+        self._sha256 = ""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.__dict__["_source"], name)
 
-    @cached_property
+    @property
     def sha256(self) -> str:
         """Compute SHA-256 of the archive in hexadecimal, when first asked for."""
-        import hashlib
+        if not self._sha256:
+            import hashlib
 
-        return hashlib.sha256(open_file(self._archive)).hexdigest()
+            self._sha256 = hashlib.sha256(open_file(self._archive)).hexdigest()
+        return self._sha256
 
 
 def check_crc(path: Path, member: Member) -> None:

@@ -62,7 +62,7 @@ _TORCH_PICKLE = b"\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19."
 
 
 def _refuse_foreign(path: Path, is_member: bool) -> None:
-    """Name the pickles and archives whose kind is told by what is in them; other kinds are told by their first bytes."""
+    """Name the pickles and archives whose kind is told by what is in them; the rest is told by its first bytes."""
     from cnnlens.files.container import open_file, packed_members
     from cnnlens.files.signatures import foreign_archive, foreign_pickle
 
@@ -76,7 +76,7 @@ def _refuse_foreign(path: Path, is_member: bool) -> None:
         if kind and not {"pickle", "storages", "tensors"} <= set(members):  # PyTorch's own, before 0.1.11
             foreign = foreign_archive(path, kind, members)
     if foreign is not None:
-        raise ForeignFileError(path, foreign.what, foreign.way_out)
+        raise ForeignFileError(path, foreign)
     if is_member and head.lstrip()[:1] == b"{" and b".safetensors" in bytes(data[: 1 << 20]):
         raise FileRefusedError(path, "", "a list of shards in an archive", "unpack it and open the list")
 

@@ -35,10 +35,12 @@ class Foreign:
     Attributes:
         what: With its article: ``an ONNX model``.
         way_out: What the person can do now.
+        inside: The model files in it, by their names, where it is an archive that holds some.
     """
 
     what: str
     way_out: str = OPENS
+    inside: tuple[str, ...] = ()
 
 
 _ORIGINAL = "open the Keras or PyTorch model that it was converted from"
@@ -59,11 +61,10 @@ SAVED_MODEL = Foreign(
 )
 GRAPH = Foreign("a frozen TensorFlow graph (GraphDef)", "open the Keras model that it was frozen from")
 CORE_ML = Foreign("a Core ML model", _ORIGINAL)
-CAFFE = Foreign("a Caffe model (.caffemodel)", "no reader of it is here; open the same model from Keras or PyTorch")
-PADDLE = Foreign("a PaddlePaddle model", "no reader of it is here; open the same model from Keras or PyTorch")
-RECORDING = Foreign(
-    "a Zarr group", "a recording of cnnlens is checked by cnnlens verify and cnnlens check MODEL RUN.zarr"
-)
+_ELSEWHERE = "no reader of it is here; open the same model from Keras or PyTorch"
+CAFFE = Foreign("a Caffe model (.caffemodel)", _ELSEWHERE)
+PADDLE = Foreign("a PaddlePaddle model", _ELSEWHERE)
+RECORDING = Foreign("a Zarr group", "if record made it, cnnlens verify and cnnlens check MODEL RUN.zarr take it")
 
 MAGICS: tuple[tuple[int, bytes, Foreign], ...] = (
     (4, b"TFL3", TFLITE),
@@ -81,11 +82,7 @@ MAGICS: tuple[tuple[int, bytes, Foreign], ...] = (
     (0, b"\x93NUMPY", Foreign("a NumPy array (.npy)", "give it to a model: cnnlens maps MODEL --image FILE.npy")),
     (0, b"%PDF", Foreign("a PDF document")),
     (0, b"CDF", Foreign("a NetCDF3 file")),
-    (
-        0,
-        b"MATLAB 5.0",
-        Foreign("a MATLAB file (.mat)", "no reader of it is here; open the same model from Keras or PyTorch"),
-    ),
+    (0, b"MATLAB 5.0", Foreign("a MATLAB file (.mat)", _ELSEWHERE)),
     (0, b"PAR1", Foreign("a Parquet table")),
     (0, b"SQLite format 3", Foreign("an SQLite database")),
     (0, b"7z\xbc\xaf\x27\x1c", Foreign("a 7z archive", _UNPACK)),
@@ -156,8 +153,8 @@ FOLDERS: tuple[tuple[tuple[str, ...], Foreign], ...] = (
     (("zarr.json",), RECORDING),
     ((".zgroup",), RECORDING),
     ((".zarray",), Foreign("a Zarr array", RECORDING.way_out)),
-    (("_CHECKPOINT_METADATA",), Foreign("an Orbax checkpoint of JAX", "no reader of it is here; open the same model from Keras")),
-    (("data.pkl", "version"), Foreign("an unpacked archive of torch.save", "zip its folder again, or name the .pt file")),
+    (("_CHECKPOINT_METADATA",), Foreign("an Orbax checkpoint of JAX", _ELSEWHERE)),
+    (("data.pkl", "version"), Foreign("an unpacked archive of torch.save", "name the .pt file, or zip it again")),
     (("checkpoint",), Foreign("a folder of TensorFlow checkpoints", "build the model in Keras, load the checkpoint "
                               "with load_weights and save it as .weights.h5")),
 )  # fmt: skip
@@ -251,9 +248,8 @@ def foreign_archive(path: Path, kind: str, names: Collection[str]) -> Foreign:
         if any(name.endswith(".tflite") for name in names):
             return Foreign(f"{kind} with {TFLITE.what} in it ({inside})", TFLITE.way_out)
         return Foreign(f"{kind} that neither Keras nor PyTorch wrote (it holds {inside or 'nothing'})")
-    return Foreign(
-        f"{kind} that holds {inside}", f"name one: '{printable(path.name, 100)}::{printable(models[0], 100)}'"
-    )
+    way_out = f"name one: '{printable(path.name, 100)}::{printable(models[0], 100)}'"
+    return Foreign(f"{kind} that holds {inside}", way_out, tuple(models))
 
 
 def _listed(names: Iterable[str]) -> str:
@@ -322,9 +318,8 @@ def pickled_names(data: memoryview, start: int = 0) -> tuple[tuple[str, ...], in
         if step == ord("."):
             return tuple(names), at
         if step in b"gp":
-            number = (
-                int(bytes(data[begin : at - 1])) if bytes(data[begin : at - 1]).isdigit() and at - begin < 20 else -1
-            )
+            digits = bytes(data[begin : min(at - 1, begin + 20)])
+            number = int(digits) if digits.isdigit() else -1
         else:
             number = int.from_bytes(data[begin:at], "little") if step in b"hjqr" else len(memo)
         if step in b"qrp\x94":

@@ -2,13 +2,13 @@
 
 Two questions are kept apart. *Viewing* executes nothing, whatever the file holds. *Running* hands it to a framework,
 which may execute code that the file carries, import what it names and open what it points to; ``needs`` lists that,
-for ``verify`` and for the line above ``summary``'s table. ``examine`` adds what is wrong with numbers, arrays and bytes.
+for ``verify`` and for the line above ``summary``'s table. ``examine`` adds what is wrong with numbers and bytes.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -17,13 +17,13 @@ import numpy as np
 
 from cnnlens.errors import CnnlensError, ForeignFileError
 from cnnlens.files import network as open_network
-from cnnlens.files.container import NAMES, open_archive, open_file, sniff
+from cnnlens.files.container import open_archive, open_file, sniff
 from cnnlens.files.hdf5.index import stated_end
 from cnnlens.files.jsontext import decode, text
 from cnnlens.files.limits import human_bytes
-from cnnlens.files.signatures import UNTOLD, pickled_names
+from cnnlens.files.signatures import MODELS, UNTOLD, Foreign, pickled_names
 from cnnlens.files.torch.pickle_vocabulary import CALLS, CONSTANTS
-from cnnlens.kinds import ACTIVATIONS, CELLS, activation_named, kind_of, layer_kind
+from cnnlens.kinds import ACTIVATIONS, CELLS, UNKNOWN, activation_named, kind_of, layer_kind
 from cnnlens.network.network import Network
 from cnnlens.network.weight import Weight
 from cnnlens.text import printable
@@ -61,7 +61,7 @@ class Report:
         findings: What to look at.
         notes: Remarks that are nobody's fault.
         refused: Why it cannot be read; empty where it can.
-        foreign: Whether it is of a kind that cnnlens does not open, and not a damaged file.
+        foreign: What it is where that is a kind that cnnlens does not open, and not a damaged file.
     """
 
     path: Path
@@ -73,7 +73,7 @@ class Report:
     findings: list[Finding] = field(default_factory=list[Finding])
     notes: tuple[str, ...] = ()
     refused: str = ""
-    foreign: bool = False
+    foreign: Foreign | None = None
 
     @property
     def verdict(self) -> str:
@@ -81,6 +81,11 @@ class Report:
         if self.refused:
             return "cannot be read"
         return "safe to view" if any(one.about in RUNNING for one in self.findings) else "safe to run"
+
+    @property
+    def named_like_a_model(self) -> bool:
+        """Tell whether its name is that of a file that cnnlens opens."""
+        return self.path.name.lower().endswith(MODELS)
 
     @property
     def code(self) -> int:
@@ -117,8 +122,8 @@ def examine(path: str | os.PathLike[str]) -> Report:
         report.notes = tuple(note for note in report.notes if note not in said)
     except CnnlensError as error:
         report.refused = str(error).removeprefix(f"{printable(where, 300)}: ")
-        report.foreign = isinstance(error, ForeignFileError)
-        if not report.foreign and where.is_file():
+        report.foreign = error.foreign if isinstance(error, ForeignFileError) else None
+        if report.foreign is None and not where.is_dir():
             report.findings = list(_pickled(where))
     return report
 
@@ -134,7 +139,8 @@ def needs(network: Network) -> list[Finding]:
     []
     """
     config: Any = getattr(network.source, "config", None)
-    found = _of_config(config) if isinstance(config, dict) else _pickled(network.source.path)
+    is_config = isinstance(config, dict)
+    found = _of_config(cast("dict[str, Any]", config)) if is_config else _pickled(network.source.path)
     return list(dict.fromkeys(found))
 
 
@@ -142,20 +148,20 @@ def needs_line(found: list[Finding]) -> str:
     """Say in one line what ``needs`` found; empty where that is nothing."""
     if not found:
         return ""
-    shown = [one.what + (f" in '{printable(one.where, 40)}'" if one.where else "") for one in found[:2]]
+    shown = [one.what + (f" ('{printable(one.where, 40)}')" if one.where else "") for one in found[:2]]
     more = f" and {len(found) - 2} more (cnnlens verify lists them)" if len(found) > 2 else ""
-    return "safe to view, not to run: it needs " + ", ".join(shown) + more
+    return "safe to view, not to run: it holds or names " + ", ".join(shown) + more
 
 
 _KERAS = ("keras", "tf_keras", "tensorflow", "keras_hub", "keras_cv", "keras_nlp")
 _PLAIN = frozenset(("slice", "dict", "list", "set", "tuple", "int", "float", "str", "bool", "NoneType"))
-_MODEL_CLASSES = frozenset(("Sequential", "Functional", "Model"))
+_MODELS = frozenset(("Sequential", "Functional", "Model"))
 _FOREIGN_CODE = {
     "TorchModuleWrapper": "a pickled PyTorch module",
     "JaxLayer": "functions of JAX",
     "FlaxLayer": "a module of Flax",
 }
-_BYTECODE = "Python bytecode, which Keras runs when safe_mode is off"
+_BYTECODE = "Python bytecode"
 
 
 def _of_config(config: Mapping[str, Any]) -> Iterator[Finding]:
@@ -201,7 +207,7 @@ def _of_entry(entry: Mapping[str, Any], where: str, is_layer: bool, training: bo
         yield Finding("code", where, f"the class {_dotted(module, kind)}")
     elif ">" in registered + kind and root not in _KERAS:
         yield Finding("code", where, f"the class {printable(registered or kind, 100)}, registered by its author")
-    elif is_layer and not root and kind not in _MODEL_CLASSES and not (layer_kind(kind, None).name or kind in CELLS):
+    elif is_layer and not root and kind not in _MODELS and not (layer_kind(kind, None) is not UNKNOWN or kind in CELLS):
         yield Finding("code", where, f"the class {printable(kind, 100)}, which is none of Keras'")
 
 
@@ -228,9 +234,7 @@ def _of_layer(kind: str, config: Mapping[str, Any], where: str) -> Iterator[Find
 
 
 def _is_activation(name: Any) -> bool:
-    return isinstance(name, str) and (
-        activation_named(name) in ACTIVATIONS or name == "linear" or bool(kind_of(name).name)
-    )
+    return isinstance(name, str) and (activation_named(name) in ACTIVATIONS or kind_of(name) is not UNKNOWN)
 
 
 def _dotted(module: Any, name: Any) -> str:
@@ -278,8 +282,8 @@ def _pickles(path: Path) -> Iterator[tuple[str, memoryview, int]]:
         return  # said by whoever opens it
     if kind == "pickle":
         at: int | None = 0
-        for place in ("magic number", "protocol version", "system information", "pickle", "storage keys"):
-            yield place, data, at
+        for _ in range(5):  # as many as torch.save wrote in a row, before 1.6
+            yield "pickle", data, at
             at = pickled_names(data, at)[1]
             if at is None or at >= len(data) or data[at] != 0x80:
                 return
@@ -338,15 +342,16 @@ def _bytes(path: Path) -> Iterator[Finding]:
 
 def _written_by(path: Path, source: Any) -> str:
     """What wrote the file, as far as it says so."""
-    if source.framework != "torch":
-        date = ""
-        if source.format == "keras":
-            members = open_archive(path, open_file(path))
-            if "metadata.json" in members:
-                saved = text(decode(path, "metadata.json", bytes(members["metadata.json"].data)).get("date_saved"))
-                date = f", {printable(saved.replace('@', ' '), 40)}" if saved else ""
+    if source.framework == "torch":
+        version = printable(getattr(source, "torch_version", ""), 40)
         return (
-            f"Keras {printable(source.keras_version, 20)}" if source.keras_version else "Keras, no version stated"
-        ) + date
-    version = getattr(source, "torch_version", "")
-    return f"PyTorch {printable(version, 40)}" if version else "PyTorch, no version stated"
+            "" if source.format == "safetensors" else f"PyTorch {version}" if version else "PyTorch, version not stated"
+        )
+    date = ""
+    if source.format == "keras":
+        members = open_archive(path, open_file(path))
+        if "metadata.json" in members:
+            saved = text(decode(path, "metadata.json", bytes(members["metadata.json"].data)).get("date_saved"))
+            date = f", {printable(saved.partition('@')[0], 20)}" if saved else ""
+    version = source.keras_version
+    return (f"Keras {printable(version, 20)}" if version else "Keras, version not stated") + date

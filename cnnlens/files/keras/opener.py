@@ -33,7 +33,7 @@ def open_zip(path: Path, data: memoryview) -> ModelFile:
             what = f"its files lie below {printable(inner.removesuffix(_WEIGHTS), 100)}, not at the top of the archive"
             raise FileRefusedError(path, "", what, "zip the files themselves and not their folder")
         foreign = foreign_archive(path, "a zip archive", members)
-        raise ForeignFileError(path, foreign.what, foreign.way_out)
+        raise ForeignFileError(path, foreign)
     return _open_parts(path, "keras", members.get, [("", data)])
 
 
@@ -43,7 +43,7 @@ def open_directory(path: Path) -> ModelFile:
         names = [entry.name for entry, _ in zip(path.iterdir(), range(10_000), strict=False)]
         foreign = foreign_folder(names)
         if foreign is not None:
-            raise ForeignFileError(path, foreign.what, foreign.way_out)
+            raise ForeignFileError(path, foreign)
         models = [name for name in sorted(names) if name.lower().endswith(MODELS)]
         way_out = f"name one of the files in it: {nearest(path.name, models)}" if models else "name a model file"
         raise FileRefusedError(path, "", "a directory without model.weights.h5", way_out)
@@ -192,7 +192,7 @@ def open_shards(path: Path, data: memoryview, config: Mapping[str, Any] | None) 
     """Open the `.weights.json` of ``save_weights(..., max_shard_size=…)`` and the shards beside it."""
     foreign = foreign_text(bytes(data[:4096]))
     if foreign is not None:
-        raise ForeignFileError(path, foreign.what, foreign.way_out)
+        raise ForeignFileError(path, foreign)
     if len(data) > LIMITS.json_bytes:
         raise FileRefusedError(path, "", f"a JSON text of {human_bytes(len(data))}", OPENS)
     listed = mapping(decode(path, "", bytes(data)).get("weight_map"))
