@@ -141,7 +141,7 @@ def needs(network: Network) -> list[Finding]:
     config: Any = getattr(network.source, "config", None)
     is_config = isinstance(config, dict)
     found = _of_config(cast("dict[str, Any]", config)) if is_config else _pickled(network.source.path)
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys((*found, *_operators(network))))
 
 
 def needs_line(found: list[Finding]) -> str:
@@ -242,7 +242,18 @@ def _dotted(module: Any, name: Any) -> str:
     return printable(f"{prefix}{name if isinstance(name, str) else '?'}", 120)
 
 
-# --- pickles
+# --- operators and pickles
+
+_NAMESPACES = frozenset(("aten", "prims", "prim", "higher_order", "quantized", "quantized_decomposed", "_operator"))
+
+
+def _operators(network: Network) -> Iterator[Finding]:
+    """The operators of an exported program that are some library's and not PyTorch's own."""
+    for layer in network.layers:
+        namespace = layer.module.removeprefix("torch.ops.")
+        if namespace != layer.module and namespace not in _NAMESPACES:
+            yield Finding("code", layer.name, f"the operator {printable(f'{namespace}.{layer.kind}', 120)}")
+
 
 _FRAMEWORK = ("torch.nn.modules.", "torch.nn.parameter.", "torch.optim.", "torch.ao.nn.", "torch.nn.quantized.")
 _DATA = frozenset((
