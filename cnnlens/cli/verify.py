@@ -134,7 +134,8 @@ def _as_text(made: tuple[list[Report], list[Report]]) -> str:
 
 
 def _of(report: Report, width: int) -> Iterator[str]:
-    yield from _folded(f"{printable(report.path, 300)}: {_sentence(report)}", "", "  ", width)
+    yield printable(report.path, 300)
+    yield f"  {_sentence(report)}"
     if report.refused:
         yield from _folded(report.refused, "  ", "  ", width)
     else:

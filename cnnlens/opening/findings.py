@@ -8,6 +8,7 @@ for ``verify`` and for the line above ``summary``'s table. ``examine`` adds what
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +24,7 @@ from cnnlens.files.jsontext import decode, text
 from cnnlens.files.limits import human_bytes
 from cnnlens.files.signatures import MODELS, UNTOLD, Foreign, pickled_names
 from cnnlens.files.torch.pickle_vocabulary import CALLS, CONSTANTS
-from cnnlens.kinds import ACTIVATIONS, CELLS, UNKNOWN, activation_named, kind_of, layer_kind
+from cnnlens.kinds import ACTIVATIONS, CELLS, UNKNOWN, activation_named, kind_of
 from cnnlens.network.network import Network
 from cnnlens.network.weight import Weight
 from cnnlens.text import printable
@@ -154,8 +155,23 @@ def needs_line(found: list[Finding]) -> str:
 
 
 _KERAS = ("keras", "tf_keras", "tensorflow", "keras_hub", "keras_cv", "keras_nlp")
+# Where Keras has functions that compute: those of its other modules fetch files and change settings.
+_FUNCTIONS = tuple(
+    f"{top}{home}"
+    for top in ("keras.", "keras.src.", "tf_keras.", "tf_keras.src.")
+    for home in ("activations", "ops", "losses", "metrics", "initializers", "regularizers", "constraints")
+)
+# What TensorFlow's functions may do besides computing, by the beginning of their public names.
+_ACTING = re.compile(
+    r"(tf\.|compat\.v1\.)?(io|raw_ops|data|saved_model|train|distribute|experimental|config|summary)\.|.*py_func"
+)
 _PLAIN = frozenset(("slice", "dict", "list", "set", "tuple", "int", "float", "str", "bool", "NoneType"))
-_MODELS = frozenset(("Sequential", "Functional", "Model"))
+# Keras' own, now or once, that are no layers with a row in the table of kinds.
+_OTHERS = frozenset((
+    "Sequential", "Functional", "Model", "Layer", "Wrapper", "Pipeline", "TensorFlowOpLayer", "DenseFeatures", "Merge",
+    "Highway", "MaxoutDense", "RandomHeight", "RandomWidth", "CategoryCrossing", "LSTMV1", "GRUV1", "ConvLSTM2DCell",
+    "BatchNormalizationV1",
+))  # fmt: skip
 _FOREIGN_CODE = {
     "TorchModuleWrapper": "a pickled PyTorch module",
     "JaxLayer": "functions of JAX",
@@ -200,15 +216,16 @@ def _of_entry(entry: Mapping[str, Any], where: str, is_layer: bool, training: bo
     elif kind.startswith("__"):
         return
     elif kind == "function":
-        own = root in _KERAS or (root in ("", "builtins") and (training or _is_activation(body)))
+        plain = training or _is_activation(body)
+        own = plain if root in ("", "builtins") else str(module).startswith(_FUNCTIONS)
         if not own:
             yield Finding("code", where, f"the function {_dotted(module, body)}")
     elif root and root not in _KERAS and not (root == "builtins" and kind in _PLAIN):
         yield Finding("code", where, f"the class {_dotted(module, kind)}")
     elif ">" in registered + kind and root not in _KERAS:
-        yield Finding("code", where, f"the class {printable(registered or kind, 100)}, registered by its author")
-    elif is_layer and not root and kind not in _MODELS and not (layer_kind(kind, None) is not UNKNOWN or kind in CELLS):
-        yield Finding("code", where, f"the class {printable(kind, 100)}, which is none of Keras'")
+        yield Finding("code", where, f"the registered class {printable(registered or kind, 100)}")
+    elif is_layer and not root and kind not in _OTHERS and kind not in CELLS and kind_of(kind) is UNKNOWN:
+        yield Finding("code", where, f"the class {printable(kind, 100)}, none of Keras'")
 
 
 def _of_layer(kind: str, config: Mapping[str, Any], where: str) -> Iterator[Finding]:
@@ -220,6 +237,8 @@ def _of_layer(kind: str, config: Mapping[str, Any], where: str) -> Iterator[Find
                 yield Finding("code", where, _BYTECODE)
             elif isinstance(function, str) and key == "function":
                 yield Finding("code", where, f"the function {_dotted(config.get('module'), function)}")
+    if kind == "TFOpLambda" and _ACTING.match(text(config.get("function"))):
+        yield Finding("code", where, f"TensorFlow's function {printable(config['function'], 100)}")
     if kind in _FOREIGN_CODE:
         yield Finding("code", where, _FOREIGN_CODE[kind])
     for key in ("filepath", "vocabulary", "vocabulary_file", "idf_weights"):
@@ -230,11 +249,12 @@ def _of_layer(kind: str, config: Mapping[str, Any], where: str) -> Iterator[Find
     for key in ("activation", "recurrent_activation"):
         name = config.get(key)
         if isinstance(name, str) and not _is_activation(name):
-            yield Finding("code", where, f"the activation {printable(name, 100)}, which is none of Keras'")
+            yield Finding("code", where, f"the activation {printable(name, 100)}, none of Keras'")
 
 
 def _is_activation(name: Any) -> bool:
-    return isinstance(name, str) and (activation_named(name) in ACTIVATIONS or kind_of(name) is not UNKNOWN)
+    known = isinstance(name, str) and (activation_named(name) in ACTIVATIONS or kind_of(name) is not UNKNOWN)
+    return known or name == "linear"
 
 
 def _dotted(module: Any, name: Any) -> str:
