@@ -31,6 +31,9 @@ from cnnlens.text import printable
 
 __all__ = ["Finding", "Report", "examine", "needs", "needs_line"]
 
+# How the readers of PyTorch's files end what they say of bytes that belong to nothing.
+_UNREAD = ("behind the last storage are not read", "behind the end of the pickle are not read")
+
 RUNNING = ("code", "file")
 """What a :class:`Finding` is about where running the model would execute or open what its author chose."""
 
@@ -119,13 +122,14 @@ def examine(path: str | os.PathLike[str]) -> Report:
         if not where.is_dir():
             report.findings += _bytes(where)
         report.written_by = _written_by(where, source)
+        report.findings += [Finding("bytes", "", note) for note in report.notes if note.endswith(_UNREAD)]
         said = {one.what for one in report.findings}
         report.notes = tuple(note for note in report.notes if note not in said)
     except CnnlensError as error:
         report.refused = str(error).removeprefix(f"{printable(where, 300)}: ")
         report.foreign = error.foreign if isinstance(error, ForeignFileError) else None
         if report.foreign is None and not where.is_dir():
-            report.findings = list(_pickled(where))
+            report.findings = list(dict.fromkeys(_pickled(where)))
     return report
 
 
@@ -291,6 +295,9 @@ def _pickled(path: Path) -> Iterator[Finding]:
         names, end = pickled_names(data, start)
         for full in names:
             full = full.replace("__builtin__.", "builtins.").replace("copy_reg.", "copyreg.")
+            if full.startswith("__torch__."):
+                yield Finding("code", "", "a TorchScript program, whose code is in the file")
+                continue
             if full in CALLS or full in CONSTANTS or full in _DATA or full.startswith(_FRAMEWORK):
                 continue
             last = full.rpartition(".")[2]

@@ -20,6 +20,7 @@ from cnnlens.cli.main import main
 from cnnlens.opening.findings import examine, needs
 from cnnlens.testing.networks import network
 from tests.support.files_hostile_makers import archive
+from tests.support.files_torch_hostile_makers import legacy, state, zipped
 
 with zipfile.ZipFile(sample.MODEL) as _file:
     PARTS = {name: _file.read(name) for name in _file.namelist()}
@@ -163,6 +164,16 @@ def test_bytes_that_belong_to_nothing_are_counted(tmp_path: Path) -> None:
     assert any(one.what.startswith("11 bytes behind the end") for one in examine(tmp_path / "a.weights.h5").findings)
 
 
+def test_bytes_behind_pytorchs_pickles_are_counted(tmp_path: Path) -> None:
+    (tmp_path / "old.pt").write_bytes(legacy(tmp_path, state()).read_bytes() + b"eleven more")
+    assert [one.what[:15] for one in examine(tmp_path / "old.pt").findings] == ["11 bytes behind"]
+    with zipfile.ZipFile(zipped(tmp_path, state())) as file:
+        members = {name: file.read(name) for name in file.namelist()}
+    pickled = next(name for name in members if name.endswith("data.pkl"))
+    archive(tmp_path / "new.pt", {**members, pickled: members[pickled] + b"eleven more"})
+    assert [one.what[:15] for one in examine(tmp_path / "new.pt").findings] == ["11 bytes behind"]
+
+
 def test_what_the_config_implies_and_the_file_lacks() -> None:
     report = examine(with_layers("a.keras", layer("Conv2D", "stem", filters=3, kernel_size=[3, 3], use_bias=True)))
     assert [one.about for one in report.findings if "stem" in one.what] == ["config"]
@@ -180,6 +191,22 @@ def test_a_pickle_that_calls_is_named_and_not_read(capsys: pytest.CaptureFixture
     assert code == 2
     assert "  cannot be read, not safe to run\n" in said
     assert "  code     pickle: the function builtins.print\n" in said
+
+
+def test_a_torchscript_archive_is_a_program(tmp_path: Path) -> None:
+    pickled = b"\x80\x02c__torch__\nNet\n)\x81}b."
+    members = {"a/data.pkl": pickled, "a/code/__torch__.py": b"class Net(Module):\n", "a/constants.pkl": b"\x80\x02)."}
+    found = examine(archive(tmp_path / "a.pt", members)).findings
+    assert [(one.about, one.what) for one in found] == [("code", "a TorchScript program, whose code is in the file")]
+
+
+def test_classes_that_a_pickle_names_are_told_from_data_and_from_pytorchs_own(tmp_path: Path) -> None:
+    names = ["torch.nn.modules.conv Conv2d", "datetime datetime", "ultralytics.nn.tasks DetectionModel", "os system"]
+    steps = b"".join(b"c" + name.replace(" ", "\n").encode() + b"\n0" for name in names)
+    found = examine(zipped(tmp_path, b"\x80\x02" + steps + state()[2:])).findings
+    assert [one.what for one in found if one.about == "code"] == [
+        "the class ultralytics.nn.tasks.DetectionModel", "the function os.system",
+    ]  # fmt: skip
 
 
 def test_a_folder_is_looked_through_and_what_is_no_model_is_said(capsys: pytest.CaptureFixture[str]) -> None:
