@@ -137,7 +137,7 @@ def _of(report: Report, width: int) -> Iterator[str]:
     yield printable(report.path, 300)
     yield f"  {_sentence(report)}"
     if report.refused:
-        yield from _folded(report.refused, "  ", "  ", width)
+        yield from _folded(report.refused, f"  {'reason':<8} ", " " * 11, width)
     else:
         size = "" if report.size is None else f"{report.size:,} bytes"
         parameters = "" if report.parameters is None else f"{report.parameters:,} parameters"
@@ -160,8 +160,9 @@ def _sentence(report: Report) -> str:
 
 
 def _folded(line: str, first: str, other: str, width: int) -> list[str]:
+    """Fold a line between words: a word of a stranger's that is cut could be one of ours behind the cut."""
     return textwrap.wrap(
-        line, width, initial_indent=first, subsequent_indent=other, break_on_hyphens=False, drop_whitespace=True
+        line, width, initial_indent=first, subsequent_indent=other, break_long_words=False, break_on_hyphens=False
     )
 
 
