@@ -23,6 +23,7 @@ from safetensors.numpy import save
 
 import cnnlens
 from cnnlens import sample
+from cnnlens.conversion.into import put_into
 from cnnlens.errors import FileRefusedError, ForeignFileError
 from cnnlens.files.limits import LIMITS
 from cnnlens.files.signatures import UNTOLD, foreign_bytes, pickled_names
@@ -370,3 +371,10 @@ def test_a_name_that_is_hidden_is_said_to_be(data: bytes) -> None:
 )
 def test_a_damaged_pickle_has_no_end(data: bytes) -> None:
     assert pickled_names(memoryview(data)) == ((), None)
+
+
+def test_weights_are_put_into_a_copy_of_a_file_and_not_of_a_member(tmp_path: Path) -> None:
+    path = zipped(tmp_path / "a.zip", {"m.keras": sample.MODEL.read_bytes()})
+    with pytest.raises(cnnlens.CnnlensError, match="this one lies in an archive; unpack it first"):
+        put_into(sample.MODEL, f"{path}::m.keras", tmp_path / "filled.keras")
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["a.zip"]
