@@ -9,10 +9,11 @@ from __future__ import annotations
 import os
 from collections.abc import Generator
 from contextlib import contextmanager
+from typing import Any
 
 from cnnlens.text import harmless, printable
 
-__all__ = ["CnnlensError", "FileRefusedError", "UnsupportedLayerError", "in_one_line"]
+__all__ = ["CnnlensError", "FileRefusedError", "ForeignFileError", "UnsupportedLayerError", "in_one_line"]
 
 
 class CnnlensError(Exception):
@@ -53,12 +54,25 @@ class FileRefusedError(CnnlensError):
     >>> cnnlens.open("model.keras")
     Traceback (most recent call last):
         ...
-    cnnlens.errors.FileRefusedError: model.keras: this is a text file; cnnlens opens ...
+    cnnlens.errors.ForeignFileError: model.keras: this is a text file; cnnlens opens ...
     """
 
     def __init__(self, path: str | os.PathLike[str], place: str, reason: str, way_out: str) -> None:
         where = printable(os.fspath(path), 300) + (f": {printable(place, 200)}" if place else "")
         super().__init__(f"{where}: {reason}; {way_out}")
+
+
+class ForeignFileError(FileRefusedError):
+    """Is raised for a file of a kind that cnnlens does not open: it says which kind, and what to do.
+
+    Args:
+        path: The file as the caller named it.
+        foreign: What it is, ``cnnlens.files.signatures.Foreign``, which stays its attribute.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], foreign: Any) -> None:
+        super().__init__(path, "", f"this is {foreign.what}", foreign.way_out)
+        self.foreign = foreign
 
 
 class UnsupportedLayerError(CnnlensError):

@@ -22,7 +22,7 @@ MAY_IMPORT = {
     "recording": "backend errors inputs janitor layout network opening text",
     "testing": "backend errors files janitor layout network",
     "backend": "errors files janitor layout network reference text",
-    "opening": "errors files janitor network text",
+    "opening": "errors files janitor kinds network text",
     "files": "errors kinds layout network output reference text",
     "plot": "errors inputs layout network text",
     "inputs": "errors memory network text",

@@ -103,7 +103,9 @@ def inputs_given(paths: list[str], names: list[str]) -> Any:
 def add_model(parser: argparse.ArgumentParser) -> None:
     """Add MODEL, ``--config``, ``--weights``, ``--arch`` and ``--input-shape`` to a command."""
     parser.add_argument(
-        "model", metavar="MODEL", help="a .keras, .h5, .pt2, .pt, .pth or .safetensors file, or a .keras folder"
+        "model",
+        metavar="MODEL",
+        help="a .keras, .h5, .pt2, .pt, .pth or .safetensors file, a .keras folder, or ARCHIVE::MEMBER",
     )
     parser.add_argument(
         "--config", metavar="FILE", help="the model's config, where MODEL holds weights alone (model.to_json())"

@@ -75,7 +75,7 @@ def _convert(options: argparse.Namespace) -> None:
 
 def _source(options: argparse.Namespace) -> Network:
     """Where the weights come from; without ``--arch``, ``--input-shape`` speaks of the code that is TARGET."""
-    if options.arch is None and ":" in options.into:
+    if options.arch is None and ":" in options.into.replace("::", ""):
         from cnnlens.opening.opener import open as open_model
 
         return open_model(options.model, config=options.config, weights=options.weights)

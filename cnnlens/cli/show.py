@@ -74,8 +74,17 @@ def _add_layer(parser: argparse.ArgumentParser) -> None:
 
 def _summary(options: argparse.Namespace) -> None:
     from cnnlens.network import summary
+    from cnnlens.opening.findings import needs, needs_line
 
-    output_made(options, network_of(options), summary.as_json, summary.as_table, options.output)
+    network = network_of(options)
+    found = needs(network)
+    output_made(
+        options,
+        network,
+        lambda made: {**summary.as_json(made), "needs": [{"where": one.where, "what": one.what} for one in found]},
+        lambda made: summary.as_table(made, needs_line(found)),
+        options.output,
+    )
 
 
 def _kernels(options: argparse.Namespace) -> None:

@@ -78,7 +78,7 @@ def put_into(
     from cnnlens.janitor import temporary_folder
 
     spec = os.fspath(into)
-    is_code = not Path(spec).exists() and ":" in spec
+    is_code = not Path(spec).exists() and ":" in spec.replace("::", "")
     target = _opened(spec, None, is_code, shapes)
     place = _place(out, target, is_code)
     check_name(place, target)

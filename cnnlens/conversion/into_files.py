@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from cnnlens.conversion.transfer import Applied, apply
 from cnnlens.errors import CnnlensError
+from cnnlens.files.container import member_of
 from cnnlens.files.jsontext import decode
 from cnnlens.files.keras.numbered import IGNORED_AT_ROOT
 from cnnlens.files.keras.write import h5py_module, halved, write_archive
@@ -81,6 +82,9 @@ def check_name(path: Path, target: Network) -> None:
     Raises:
         CnnlensError: it does; names the ending.
     """
+    if member_of(Path(target.source.path))[1] and target.source.framework != "torch":
+        shown = printable(target.source.path, 300)
+        raise CnnlensError(f"{shown}: a copy is made of a file, and this one lies in an archive; unpack it first")
     if target.source.framework == "torch":
         _ends_in(path, (".safetensors",), target)
     elif target.source.format == "keras":

@@ -11,41 +11,32 @@ import mmap
 import os
 import stat
 import struct
+import tarfile
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
-from cnnlens.errors import FileRefusedError
+from cnnlens.errors import FileRefusedError, ForeignFileError
 from cnnlens.files.limits import LIMITS, human_bytes, unpacked_at_most
+from cnnlens.files.signatures import OPENS, foreign_bytes
 from cnnlens.text import nearest, printable
 
-__all__ = ["NAMES", "OPENS", "Archive", "Member", "open_archive", "open_file", "sniff"]
+__all__ = [
+    "NAMES", "OPENS", "Archive", "Member", "beside", "member_of", "open_archive", "open_file", "packed_members",
+    "sniff",
+]  # fmt: skip
 
 _SAVE_AGAIN = "save the model again, or fetch the file again if it was downloaded"
-OPENS = "cnnlens opens .keras, .h5 and .weights.h5 files of Keras and .pt, .pth, .pt2 and .safetensors files of PyTorch"
 
 NAMES = {
     "zip": "a zip archive", "hdf5": "an HDF5 file", "json": "a JSON text", "pickle": "a Python pickle",
     "tar": "a tar archive", "safetensors": "a safetensors file",
 }  # fmt: skip
 """What :func:`sniff` tells apart, for messages."""
-
-# First bytes of what people pass by mistake, so that the message can name it.
-_FOREIGN = (
-    (b"\x89PNG", "a PNG image"),
-    (b"\xff\xd8\xff", "a JPEG image"),
-    (b"\x93NUMPY", "a NumPy array (.npy)"),
-    (b"\x1f\x8b", "a gzip archive"),
-    (b"%PDF", "a PDF document"),
-    (b"CDF", "a NetCDF3 file"),
-    (b"version https://git-lfs", "a Git LFS pointer instead of the file itself (run `git lfs pull`)"),
-    (b"<!DOCTYPE", "an HTML page"),
-    (b"<html", "an HTML page"),
-    (b"PK\x05\x06", "an empty zip archive"),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +56,15 @@ class Member:
 
 
 def open_file(path: Path) -> memoryview:
-    """Map the bytes of a regular file, read-only.
+    """Map the bytes of a regular file, read-only; those of one in an archive where ``path`` is ``ARCHIVE::MEMBER``.
 
     Raises:
-        FileRefusedError: No such file, no permission, empty, or no regular file.
+        FileRefusedError: No such file, no permission, empty, or no regular file; no such member, or none that
+            ``LIMITS`` allows to unpack.
     """
+    archive, name = member_of(path)
+    if name:
+        return _open_member(path, archive, name)
     try:
         status = os.stat(path)
         if not stat.S_ISREG(status.st_mode):
@@ -103,7 +98,8 @@ def sniff(path: Path, data: memoryview) -> str:
     """Tell ``"zip"``, ``"hdf5"``, ``"json"``, ``"pickle"``, ``"tar"`` or ``"safetensors"`` by the first bytes.
 
     Raises:
-        FileRefusedError: Anything else, named where it is a well-known kind.
+        ForeignFileError: It is of another kind, which is named.
+        FileRefusedError: Its kind cannot be told.
     """
     head = bytes(data[:64])
     if head.startswith(b"PK\x03\x04"):
@@ -119,21 +115,21 @@ def sniff(path: Path, data: memoryview) -> str:
         return "pickle"
     if bytes(data[257:262]) == b"ustar":
         return "tar"
-    for magic, name in _FOREIGN:
-        if head.startswith(magic):
-            raise FileRefusedError(path, "", f"this is {name}", OPENS)
-    if b"\x00" not in head and all(byte >= 0x20 or byte in b"\t\r\n" for byte in head):
-        raise FileRefusedError(path, "", "this is a text file", OPENS)
+    foreign = foreign_bytes(data)
+    if foreign is not None:
+        raise ForeignFileError(path, foreign)
     begins = f"it begins with {head[:8].hex(' ')}"
     raise FileRefusedError(path, "", f"neither a zip archive nor HDF5, safetensors or a pickle ({begins})", OPENS)
 
 
-def open_archive(path: Path, data: memoryview) -> Archive:
+def open_archive(path: Path, data: memoryview, wanted: str | None = None) -> Archive:
     """List the members of a zip archive by name; stored ones mapped, deflated ones unpacked on request only.
 
     Args:
         path: The archive, for messages.
         data: The whole archive.
+        wanted: The one member that will be read, whose size alone is then held against what an archive may unpack to;
+            None for all of them.
 
     Raises:
         FileRefusedError: No valid archive, or one that ``LIMITS`` or the rules at the top of this file exclude.
@@ -146,7 +142,7 @@ def open_archive(path: Path, data: memoryview) -> Archive:
                 raise FileRefusedError(
                     path, "", f"{len(infos)} members in the archive, {LIMITS.zip_members} at most", _SAVE_AGAIN
                 )
-            starts = _check_members(path, data, infos)
+            starts = _check_members(path, data, infos, wanted)
             return Archive(path, data, infos, starts)
     except FileRefusedError:
         raise
@@ -205,7 +201,7 @@ def _check_directory_size(path: Path, data: memoryview) -> None:
         raise FileRefusedError(path, "", f"a zip directory of {human_bytes(size)}", _SAVE_AGAIN)
 
 
-def _check_members(path: Path, data: memoryview, infos: list[zipfile.ZipInfo]) -> dict[str, int]:
+def _check_members(path: Path, data: memoryview, infos: list[zipfile.ZipInfo], wanted: str | None) -> dict[str, int]:
     """Where each member's bytes start, after every rule on names and places has been checked."""
     starts: dict[str, int] = {}
     spans: list[tuple[int, int, str]] = []
@@ -230,7 +226,7 @@ def _check_members(path: Path, data: memoryview, infos: list[zipfile.ZipInfo]) -
             raise FileRefusedError(path, name, "a stored member with two different sizes", _SAVE_AGAIN)
         starts[name] = start
         spans.append((info.header_offset, start + info.compress_size, name))
-        if info.compress_type == zipfile.ZIP_DEFLATED:
+        if info.compress_type == zipfile.ZIP_DEFLATED and wanted in (None, name):
             unpacked += info.file_size
             if unpacked > unpacked_at_most(len(data)):
                 raise FileRefusedError(
@@ -275,6 +271,18 @@ def _data_start(path: Path, data: memoryview, info: zipfile.ZipInfo) -> int:
     return at + 30 + name_size + extra_size
 
 
+def _is_wide(data: memoryview, info: zipfile.ZipInfo) -> bool:
+    """Whether a member's own header has a zip64 field, whose data descriptor then has eight bytes a size."""
+    name, extra = struct.unpack_from("<HH", data, info.header_offset + 26)
+    at, end = info.header_offset + 30 + name, info.header_offset + 30 + name + extra
+    while at + 4 <= end:
+        kind, length = struct.unpack_from("<HH", data, at)
+        if kind == 1:
+            return True
+        at += 4 + length
+    return False
+
+
 class Archive(Mapping[str, Member]):
     """Gives members by name. Getting a deflated one unpacks it, within the limits, and checks its CRC-32."""
 
@@ -283,6 +291,7 @@ class Archive(Mapping[str, Member]):
         self._data = data
         self._infos = {info.orig_filename: info for info in infos if not info.is_dir()}
         self._starts = starts
+        self._all = infos
 
     def __iter__(self):
         return iter(self._infos)
@@ -293,6 +302,25 @@ class Archive(Mapping[str, Member]):
     def size(self, name: str) -> int:
         """Count bytes of a member, unpacked, as the archive's directory says."""
         return self._infos[name].file_size
+
+    def strays(self) -> int:
+        """Count the bytes in front of, between and behind the members that belong to none of them."""
+        count = at = 0
+        for info in sorted(self._all, key=lambda info: info.header_offset):
+            count += max(info.header_offset - at, 0)
+            at = self._starts[info.orig_filename] + info.compress_size
+            if info.flag_bits & 8:  # sizes and checksum once more, behind what they are of
+                marked = bytes(self._data[at : at + 4]) == b"PK\x07\x08"
+                wide = info.file_size > 0xFFFFFFFF or _is_wide(self._data, info)
+                at += (4 if marked else 0) + (20 if wide else 12)
+        tail = bytes(self._data[-65_557:])
+        end = len(self._data) - len(tail) + tail.rfind(b"PK\x05\x06")
+        size, _, comment = struct.unpack_from("<IIH", self._data, end + 12)
+        directory = end - size
+        if bytes(self._data[max(end - 20, 0) : max(end - 16, 0)]) == b"PK\x06\x07":
+            record = struct.unpack_from("<Q", self._data, end - 12)[0]
+            directory = record - struct.unpack_from("<Q", self._data, record + 40)[0]
+        return count + max(directory - at, 0) + max(len(self._data) - end - 22 - comment, 0)
 
     def __getitem__(self, name: str) -> Member:
         info = self._infos[name]
@@ -322,3 +350,126 @@ class Archive(Mapping[str, Member]):
                 self._path, name, "the unpacked member has another size or checksum than the archive says", _SAVE_AGAIN
             )
         return unpacked
+
+
+# --- files in archives ----------------------------------------------------------------------------------------------
+
+_UNPACK = "unpack it yourself and name the file"
+_PACKED = ((b"\x1f\x8b", "gzip"), (b"\xfd7zXZ\x00", "xz"), (b"BZh", "bzip2"))
+
+
+def member_of(path: Path) -> tuple[Path, str]:
+    """Take ``ARCHIVE::MEMBER`` apart; the member is empty where ``path`` names a file of its own.
+
+    Raises:
+        FileRefusedError: it names an archive in an archive.
+    """
+    text = os.fspath(path)
+    if "::" not in text or os.path.lexists(text):
+        return path, ""
+    archive, _, name = text.partition("::")
+    if "::" in name or not archive or not name:
+        reason = "ARCHIVE::MEMBER was expected, with one '::'; archives in archives are not looked into"
+        raise FileRefusedError(path, "", reason, _UNPACK)
+    return Path(archive), name
+
+
+def beside(path: Path, name: str) -> Path:
+    """Name the file ``name`` in the folder of ``path``, which for a member is a folder of its archive."""
+    archive, member = member_of(path)
+    folder = member.rpartition("/")[0]
+    return Path(f"{archive}::{folder}/{name}" if folder else f"{archive}::{name}") if member else path.parent / name
+
+
+def packed_members(
+    path: Path, data: memoryview, wanted: str | None = None
+) -> tuple[str, Mapping[str, Callable[[], Member]]]:
+    """Say what kind of archive a file is, empty where it is none, and list its members, each read when called.
+
+    Args:
+        path: The archive, for messages.
+        data: Its bytes.
+        wanted: The member that will be read; None where the names alone are wanted.
+
+    Raises:
+        FileRefusedError: The archive is damaged, or unpacks to more than ``LIMITS`` allows.
+    """
+    if bytes(data[:4]) in (b"PK\x03\x04", b"PK\x05\x06"):
+        members = open_archive(path, data, wanted or "")
+        return "a zip archive", {name: lambda name=name: members[name] for name in members}
+    kind = next((kind for magic, kind in _PACKED if bytes(data[:6]).startswith(magic)), "")
+    if kind:
+        data = memoryview(_unpacked(path, data, kind, wanted is None))
+    if bytes(data[257:262]) == b"ustar":
+        return f"a tar archive packed by {kind}" if kind else "a tar archive", _tar_members(path, data, wanted is None)
+    if not kind:
+        return "", {}
+    return f"a {kind} archive", {path.stem: lambda: Member(path.stem, data)}
+
+
+def _unpacked(path: Path, data: memoryview, kind: str, beginning: bool) -> bytes:
+    """The bytes of a packed file, or as many of them as tell what is in it."""
+    import bz2
+    import lzma
+
+    makers: dict[str, Callable[[], Any]] = {
+        "gzip": lambda: zlib.decompressobj(31),
+        "bzip2": bz2.BZ2Decompressor,
+        "xz": lambda: lzma.LZMADecompressor(memlimit=LIMITS.inflate_free_bytes * 2),
+    }
+    most = LIMITS.inflate_free_bytes if beginning else min(LIMITS.inflated_bytes, unpacked_at_most(len(data)))
+    try:
+        unpacker = makers[kind]()
+        found = unpacker.decompress(bytes(data), most + 1) if kind != "gzip" else unpacker.decompress(data, most + 1)
+    except (zlib.error, lzma.LZMAError, OSError, EOFError, ValueError, MemoryError) as error:
+        raise FileRefusedError(path, "", f"damaged {kind} archive ({_short(error)})", _SAVE_AGAIN) from None
+    if beginning:
+        return found
+    if len(found) > most:
+        reason = f"{human_bytes(len(data))} that unpack to more than {human_bytes(most)}"
+        raise FileRefusedError(path, "", reason, _UNPACK)
+    if not unpacker.eof:
+        raise FileRefusedError(path, "", f"truncated {kind} archive (its end is missing)", _SAVE_AGAIN)
+    return found
+
+
+def _tar_members(path: Path, data: memoryview, beginning: bool) -> dict[str, Callable[[], Member]]:
+    found: dict[str, Callable[[], Member]] = {}
+    try:
+        with tarfile.TarFile(fileobj=_MappedFile(data), mode="r") as archive:  # pyright: ignore[reportArgumentType]
+            for count, info in enumerate(archive):
+                if count >= LIMITS.zip_members:
+                    reason = f"more than {LIMITS.zip_members} members in the archive"
+                    raise FileRefusedError(path, "", reason, _UNPACK)
+                if not info.isreg() or info.issparse():
+                    continue
+                name = info.name.removeprefix("./")
+                unsafe = _unsafe_name(name)
+                if unsafe or name in found:
+                    reason = f"a member name {unsafe}" if unsafe else "two members of this name"
+                    raise FileRefusedError(path, name, reason, _UNPACK)
+                piece = data[info.offset_data : info.offset_data + info.size]
+                if len(piece) != info.size and not beginning:
+                    raise FileRefusedError(path, name, "the member ends behind the end of the file", _SAVE_AGAIN)
+                found[name] = lambda name=name, piece=piece: Member(name, piece)
+    except FileRefusedError:
+        raise
+    except Exception as error:  # tarfile and codecs raise a dozen kinds on damaged archives
+        if not (beginning and found):
+            raise FileRefusedError(path, "", f"damaged tar archive ({_short(error)})", _SAVE_AGAIN) from None
+    return found
+
+
+def _open_member(path: Path, archive: Path, name: str) -> memoryview:
+    data = open_file(archive)
+    kind, members = packed_members(archive, data, name)
+    if not kind:
+        raise FileRefusedError(path, "", "what stands before '::' is no zip or tar archive", "name the file itself")
+    if name not in members:
+        raise FileRefusedError(path, "", f"{kind} without such a member", nearest(name, members))
+    member = members[name]()
+    if not len(member.data):
+        raise FileRefusedError(path, "", "the member is empty (0 bytes)", _SAVE_AGAIN)
+    if member.crc is not None and zlib.crc32(member.data) != member.crc:
+        raise FileRefusedError(path, "", "its bytes do not fit their checksum", _SAVE_AGAIN)
+    return member.data

@@ -9,10 +9,10 @@ from typing import Any
 
 from cnnlens.errors import FileRefusedError
 from cnnlens.files.arrays import StoredArray
-from cnnlens.files.container import Member
+from cnnlens.files.container import Member, open_file
 from cnnlens.files.keras.resolution import LayerPath
 
-__all__ = ["ModelFile", "SourceFile", "check_crc"]
+__all__ = ["MemberSource", "ModelFile", "SourceFile", "check_crc"]
 
 
 class SourceFile:
@@ -84,6 +84,7 @@ class ModelFile(SourceFile):
         weights: Layer path to variable name to array. Paths go through nested models by layer names and into wrappers
             by Keras' attribute names: ``("encoder", "conv2d")``, ``("bidirectional", "forward_layer", "cell")``.
         unmatched: Arrays that no layer claims, by place. Optimizer state is left out.
+        contradictions: Those of ``notes`` that say where the arrays are not those that the config implies.
     """
 
     def __init__(
@@ -97,14 +98,47 @@ class ModelFile(SourceFile):
         notes: Sequence[str],
         pieces: Sequence[tuple[str, memoryview]],
         verify: Sequence[Callable[[], None]],
+        contradictions: Sequence[str] = (),
     ) -> None:
         super().__init__(path, format, "keras", notes, pieces, verify, keras_version)
+        self.contradictions = tuple(contradictions)
         self.config = config
         self.weights = weights
         self.unmatched = unmatched
 
     def __repr__(self) -> str:
         return f"ModelFile({str(self.path)!r}, format={self.format!r}, layers={len(self.weights)})"
+
+
+class MemberSource:
+    """Says where a network came from whose file lies in an archive: all as the file does, but the archive's SHA-256.
+
+    Args:
+        source: What the file itself says; ``archive``: where it lies.
+    """
+
+    path: Path
+    format: str
+    framework: str
+    keras_version: str | None
+    size: int
+
+    def __init__(self, source: Any, archive: Path) -> None:
+        self._source = source
+        self._archive = archive
+        self._sha256 = ""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.__dict__["_source"], name)
+
+    @property
+    def sha256(self) -> str:
+        """Compute SHA-256 of the archive in hexadecimal, when first asked for."""
+        if not self._sha256:
+            import hashlib
+
+            self._sha256 = hashlib.sha256(open_file(self._archive)).hexdigest()
+        return self._sha256
 
 
 def check_crc(path: Path, member: Member) -> None:

@@ -13,10 +13,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cnnlens.errors import FileRefusedError
+from cnnlens.errors import FileRefusedError, ForeignFileError
 from cnnlens.files.arrays import StoredArray
 from cnnlens.files.keras.quantised import dequantise
-from cnnlens.files.model_file import ModelFile
+from cnnlens.files.model_file import MemberSource, ModelFile
+from cnnlens.text import printable
 
 if TYPE_CHECKING:
     from cnnlens.network.network import Network
@@ -31,25 +32,58 @@ def network(
 
     Args:
         path: What :func:`read` takes, or a file of PyTorch: ``.pt``/``.pth`` (zip archive or the older format),
-            ``.pt2``, ``.safetensors``, or the ``.safetensors.index.json`` of several.
+            ``.pt2``, ``.safetensors``, or the ``.safetensors.index.json`` of several. ``ARCHIVE::MEMBER`` is a file in
+            a zip or tar archive, or the one that is packed by gzip, bzip2 or xz; nothing is unpacked on the disk.
         config: For Keras' files of weights alone, as for :func:`read`.
         weights: For a checkpoint of PyTorch's with several sets of weights, the name of the entry that is wanted.
 
     Raises:
-        FileRefusedError: The file is missing, of another kind, damaged, hostile, or asks for more than
-            ``limits.LIMITS`` allows.
+        ForeignFileError: The file is of another kind, which is named by its bytes.
+        FileRefusedError: The file is missing, damaged, hostile, or asks for more than ``limits.LIMITS`` allows.
     """
+    from cnnlens.files.container import member_of
     from cnnlens.files.torch.opener import one_set, open_torch
 
     where = Path(path)
-    found = None if _is_directory(where) else open_torch(where, weights)
-    if found is not None:
-        return found
-    if weights is not None:
-        raise one_set(where)
-    from cnnlens.files.keras.network import keras_network
+    archive, member = member_of(where)
+    found = None
+    if not _is_directory(where):
+        _refuse_foreign(where, bool(member))
+        found = open_torch(where, weights)
+    if found is None:
+        if weights is not None:
+            raise one_set(where)
+        from cnnlens.files.keras.network import keras_network
 
-    return keras_network(read(where, config=config))
+        found = keras_network(read(where, config=config))
+    if member:
+        found.source = MemberSource(found.source, archive)
+        found.notes = (f"a file in {printable(archive.name, 100)}, whose SHA-256 is shown", *found.notes)
+    return found
+
+
+# What torch.save writes in front of everything, without its zip archive: 0x1950a86a20f9469cfc6c, pickled.
+_TORCH_PICKLE = b"\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19."
+
+
+def _refuse_foreign(path: Path, is_member: bool) -> None:
+    """Name the pickles and archives whose kind is told by what is in them; the rest is told by its first bytes."""
+    from cnnlens.files.container import open_file, packed_members
+    from cnnlens.files.signatures import foreign_archive, foreign_pickle
+
+    data = open_file(path)
+    head = bytes(data[:15])
+    foreign = None
+    if head[:1] == b"\x80" and head[2:] != _TORCH_PICKLE:
+        foreign = foreign_pickle(data)
+    elif head[:2] != b"PK":
+        kind, members = packed_members(path, data)
+        if kind and not {"pickle", "storages", "tensors"} <= set(members):  # PyTorch's own, before 0.1.11
+            foreign = foreign_archive(path, kind, members)
+    if foreign is not None:
+        raise ForeignFileError(path, foreign)
+    if is_member and head.lstrip()[:1] == b"{" and b".safetensors" in bytes(data[: 1 << 20]):
+        raise FileRefusedError(path, "", "a list of shards in an archive", "unpack it and open the list")
 
 
 def _is_directory(path: Path) -> bool:

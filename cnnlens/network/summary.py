@@ -87,8 +87,12 @@ def _list(shape: tuple[int | None, ...] | None) -> list[int | None] | None:
     return None if shape is None else list(shape)
 
 
-def as_table(network: Network) -> str:
-    """Write the network for people: a header, a row a layer, and under a layer a row for each further array."""
+def as_table(network: Network, warning: str = "") -> str:
+    """Write the network for people: a header, a row a layer, and under a layer a row for each further array.
+
+    Args:
+        warning: A line that stands in the header, above the notes.
+    """
     source = network.source
     version = f"Keras {printable(source.keras_version, 20)}" if source.keras_version else "Keras, version not stated"
     if source.framework == "torch":
@@ -99,6 +103,7 @@ def as_table(network: Network) -> str:
         f"{source.size:,} bytes · {network.parameters:,} parameters",
         f"sha256 {source.sha256}",
     ]
+    lines += [warning] if warning else []
     lines += [f"note: {note}" for note in network.notes]
     rows = [["#", "layer", "kind", "output", "weight", "stored", "canonical", "mean", "std"]]
     for index, layer in enumerate(network.layers):

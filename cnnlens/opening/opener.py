@@ -29,8 +29,9 @@ def open(
         source: A ``.keras`` file or folder, a Keras ``.h5``/``.hdf5`` file, or ``.weights.h5``; a PyTorch state dict
             (``.pt``, ``.pth``, ``.safetensors``, or a ``.safetensors.index.json``), which has no graph, a pickled
             module (``torch.save(model)``), whose class is not needed, a TorchScript archive, or an exported program
-            (``.pt2``). What it is is found by its first bytes, for extensions lie. Or a live ``keras.Model`` or
-            ``torch.nn.Module``.
+            (``.pt2``). What it is is found by its first bytes, for extensions lie. ``ARCHIVE::MEMBER`` is a file in a
+            zip or tar archive; it is read in memory, and the digest that is shown is the archive's. Or a live
+            ``keras.Model`` or ``torch.nn.Module``.
         config: For a file that holds weights alone, the model's config: a mapping, or a file that has it (what
             ``model.to_json()`` gives, or another model file of the same architecture).
         example: For a live ``torch.nn.Module``, what it is called with: an array or tensor ``(N, C, *spatial)``, a

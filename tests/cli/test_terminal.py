@@ -45,6 +45,8 @@ def look(run: Runner, model: object, *, pictures: bool = True) -> None:
     """Every command that looks at one model."""
     run("summary", model)
     run("summary", model, "--json")
+    run("verify", model)
+    run("verify", model, "--json")
     run("diff", sample.MODEL, model)
     run("diff", model, sample.MODEL, "--inputs", "random", "--json")
     if not pictures:
@@ -205,6 +207,7 @@ def test_every_text_of_a_state_dict(run: Runner, tmp_path: Path) -> None:
         folder.mkdir()
         run("summary", torch_makers.zipped(folder, data))
         run("summary", torch_makers.legacy(folder, data))
+        run("verify", torch_makers.zipped(folder, data))
     assert {0, 2} <= set(run.codes)
 
 
@@ -312,6 +315,7 @@ def test_names_of_pictures_and_arguments(run: Runner, tmp_path: Path) -> None:
     run("demo", "-o", tmp_path / IN_A_NAME)
     for name in (
         "summary",
+        "verify",
         "kernels",
         "hist",
         "maps",

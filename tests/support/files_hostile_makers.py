@@ -325,7 +325,7 @@ def config_is_a_list(folder: Path) -> Path:
 # --- HDF5 -----------------------------------------------------------------------------------------------------------
 
 
-@refused("damaged or unknown HDF5 structure")
+@refused("the file was cut off")
 def truncated_hdf5(folder: Path) -> Path:
     path = folder / "x.weights.h5"
     path.write_bytes(weights()[:1500])

@@ -28,7 +28,7 @@ from cnnlens.files.hdf5.window import LimitExceededError, Window, guard
 from cnnlens.files.limits import LIMITS, human_bytes, items_at_most, remarks, unpacked_at_most
 from cnnlens.text import printable
 
-__all__ = ["Group", "Index", "open_index"]
+__all__ = ["Group", "Index", "open_index", "stated_end"]
 
 _UNDEFINED = 0xFFFFFFFFFFFFFFFF
 _SAVE_AGAIN = "save the model again with Keras, or fetch the file again if it was downloaded"
@@ -91,6 +91,17 @@ class Index:
     objects: int = 0
 
 
+def stated_end(data: memoryview) -> int | None:
+    """Say how many bytes an HDF5 file says that it has; None where its superblock cannot be understood.
+
+    Source: HDF5 File Format Specification 3.0, II.A: the end-of-file address stands behind two other addresses.
+    """
+    if len(data) < 64 or data[8] > 3:
+        return None
+    width, at = (data[13], 24 if data[8] == 0 else 28) if data[8] < 2 else (data[9], 12)
+    return int.from_bytes(data[at + 2 * width : at + 3 * width], "little") if width in (4, 8) else None
+
+
 def open_index(
     path: Path, member: Member, *, skip: frozenset[str] = frozenset(), before_read: Callable[[], None] | None = None
 ) -> Index:
@@ -105,6 +116,10 @@ def open_index(
     Raises:
         FileRefusedError: No HDF5, damaged, or with links, storage or sizes that are refused.
     """
+    end = stated_end(member.data)
+    if end is not None and end > len(member.data):
+        reason = f"the file was cut off: it states {human_bytes(end)}, and {human_bytes(len(member.data))} are there"
+        raise FileRefusedError(path, member.place, reason, "fetch it again, or save the model again")
     return _Walk(path, member, skip, before_read).index()
 
 

@@ -67,7 +67,8 @@ def resolve_legacy(group: Group, config: Mapping[str, Any] | None, resolution: R
         below = _descend(group, name)
         if below is None:
             resolution.note(
-                f"layer {shown((name,))} is listed and its group is missing: the file was not written to its end"
+                f"layer {shown((name,))} is listed and its group is missing: the file was not written to its end",
+                contradicts=True,
             )
             if entry is not None:
                 _all_missing(entry, (name,), resolution)
@@ -124,7 +125,8 @@ def _stored(group: Group, layer: str, resolution: Resolution) -> list[_Stored]:
         # Keras 3.0 gave the arrays of inner layers one name and broke off at the second: whose is the first?
         what = ", ".join(printable(name) for name in twice[:4])
         resolution.note(
-            f"layer {shown((layer,))}: several arrays are listed as {what}; those stored are left unmatched"
+            f"layer {shown((layer,))}: several arrays are listed as {what}; those stored are left unmatched",
+            contradicts=True,
         )
     for name in names:
         *way, last = name.split("/")
@@ -133,7 +135,8 @@ def _stored(group: Group, layer: str, resolution: Resolution) -> list[_Stored]:
         below = _descend(group, "/".join(way)) if way else group
         array = below.arrays.get(last) if below is not None else None
         if array is None:
-            resolution.note(f"layer {shown((layer,))}: the array {printable(name)} is listed and missing")
+            remark = f"layer {shown((layer,))}: the array {printable(name)} is listed and missing"
+            resolution.note(remark, contradicts=True)
             continue
         parts = tuple(_without_suffix(part) for part in way)
         found.append(_Stored(parts, _without_suffix(last), array))
@@ -198,7 +201,8 @@ def _with_entry(layer: str, entry: Mapping[str, Any], stored: Sequence[_Stored],
         at = finder.find(item, parts)
         if at is None:
             resolution.note(
-                f"layer {shown((layer,))}: no place for the array {printable('/'.join((*item.parts, item.name)))}"
+                f"layer {shown((layer,))}: no place for the array {printable('/'.join((*item.parts, item.name)))}",
+                contradicts=True,
             )
             continue
         leaf = leaves[at]

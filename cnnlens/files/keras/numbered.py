@@ -156,7 +156,8 @@ def _named(own: Group, declared: Declared, path: LayerPath, resolution: Resoluti
         return {names[at]: array for at, (_, array) in enumerate(stored)}
     if names is not None:
         expected = ", ".join(names) or "none"
-        resolution.note(f"layer {shown(path)} has {len(stored)} arrays where its class has {expected}: shown by number")
+        remark = f"layer {shown(path)} has {len(stored)} arrays where its class has {expected}: shown by number"
+        resolution.note(remark, contradicts=True)
     return {f"var{number}" if number.isdecimal() else number: array for number, array in stored}
 
 

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
-from cnnlens.errors import FileRefusedError
+from cnnlens.errors import FileRefusedError, ForeignFileError
 from cnnlens.files.arrays import StoredArray
-from cnnlens.files.container import OPENS, Member, open_archive, open_file, sniff
+from cnnlens.files.container import Member, beside, open_archive, open_file, sniff
 from cnnlens.files.hdf5.index import Group, Index, open_index
 from cnnlens.files.jsontext import decode, mapping
 from cnnlens.files.keras.named import is_legacy, resolve_legacy
@@ -16,51 +16,37 @@ from cnnlens.files.keras.numbered import IGNORED_AT_ROOT, model_layers, resolve_
 from cnnlens.files.keras.resolution import Resolution
 from cnnlens.files.limits import LIMITS, check_items, human_bytes, remarks
 from cnnlens.files.model_file import ModelFile, check_crc
+from cnnlens.files.signatures import MODELS, OPENS, foreign_archive, foreign_folder, foreign_text
+from cnnlens.text import nearest, printable
 
 __all__ = ["open_directory", "open_hdf5", "open_shards", "open_zip"]
 
 _CONFIG, _METADATA, _WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
 
 
-# Members by which other programs' archives are known.
-_FOREIGN_MEMBERS = (
-    ("model.weights.npz", "a .keras archive with weights as .npz, which Keras wrote for a short time"),
-    ("data.pkl", "a PyTorch file"),
-    ("[Content_Types].xml", "an Office document"),
-    ("META-INF/MANIFEST.MF", "a Java archive"),
-)
-
-
 def open_zip(path: Path, data: memoryview) -> ModelFile:
     """Open a `.keras` archive."""
     members = open_archive(path, data)
-    if _WEIGHTS not in members and _CONFIG not in members:
-        raise FileRefusedError(path, "", _what_archive(members), OPENS)
     if _WEIGHTS not in members:
-        what = next((text for name, text in _FOREIGN_MEMBERS if name in members), f"the archive holds no {_WEIGHTS}")
-        raise FileRefusedError(path, "", what, "save the model again with Keras")
+        inner = next((name for name in members if name.endswith("/" + _WEIGHTS)), None)
+        if inner and _CONFIG not in members:
+            what = f"its files lie below {printable(inner.removesuffix(_WEIGHTS), 100)}, not at the top of the archive"
+            raise FileRefusedError(path, "", what, "zip the files themselves and not their folder")
+        foreign = foreign_archive(path, "a zip archive", members)
+        raise ForeignFileError(path, foreign)
     return _open_parts(path, "keras", members.get, [("", data)])
-
-
-def _what_archive(members: Mapping[str, Member]) -> str:
-    for name, what in _FOREIGN_MEMBERS:
-        if any(member == name or member.endswith("/" + name) for member in members):
-            return f"this is {what}"
-    if members and all(member.endswith(".npy") for member in members):
-        return "this is an archive of NumPy arrays (.npz)"
-    inner = next((name for name in members if name.endswith("/" + _CONFIG)), None)
-    if inner:
-        return f"its files lie below {inner.removesuffix(_CONFIG)} instead of at the top of the archive"
-    return "a zip archive that neither Keras nor PyTorch wrote (it holds no config.json, model.weights.h5 or data.pkl)"
 
 
 def open_directory(path: Path) -> ModelFile:
     """Open what ``model.save(path, zipped=False)`` writes: the archive's files in a directory."""
     if not (path / _WEIGHTS).exists():
-        what = "a directory without model.weights.h5"
-        if (path / "saved_model.pb").exists():
-            what = "a TensorFlow SavedModel, which is a program and not only weights"
-        raise FileRefusedError(path, "", what, "name a model file, or save the model as .keras")
+        names = [entry.name for entry, _ in zip(path.iterdir(), range(10_000), strict=False)]
+        foreign = foreign_folder(names)
+        if foreign is not None:
+            raise ForeignFileError(path, foreign)
+        models = [name for name in sorted(names) if name.lower().endswith(MODELS)]
+        way_out = f"name one of the files in it: {nearest(path.name, models)}" if models else "name a model file"
+        raise FileRefusedError(path, "", "a directory without model.weights.h5", way_out)
     pieces: list[tuple[str, memoryview]] = []
 
     def part(name: str) -> Member | None:
@@ -170,7 +156,8 @@ def open_hdf5(path: Path, data: memoryview, config: Mapping[str, Any] | None) ->
         format = "hdf5"
     else:
         if isinstance(own, str):
-            resolution.note("a whole model without its group model_weights: the file was not written to its end")
+            remark = "a whole model without its group model_weights: the file was not written to its end"
+            resolution.note(remark, contradicts=True)
         elif not any(name in root.groups for name in ("layers", "_layer_checkpoint_dependencies", "vars")):
             _refuse_foreign_hdf5(path, root)
         version = root.attributes.get("keras_version")
@@ -203,6 +190,9 @@ def _variables(group: Group) -> Iterator[StoredArray]:
 
 def open_shards(path: Path, data: memoryview, config: Mapping[str, Any] | None) -> ModelFile:
     """Open the `.weights.json` of ``save_weights(..., max_shard_size=…)`` and the shards beside it."""
+    foreign = foreign_text(bytes(data[:4096]))
+    if foreign is not None:
+        raise ForeignFileError(path, foreign)
     if len(data) > LIMITS.json_bytes:
         raise FileRefusedError(path, "", f"a JSON text of {human_bytes(len(data))}", OPENS)
     listed = mapping(decode(path, "", bytes(data)).get("weight_map"))
@@ -219,9 +209,10 @@ def open_shards(path: Path, data: memoryview, config: Mapping[str, Any] | None) 
     for name in sorted(names):
         if name in ("", ".", "..") or "/" in name or "\\" in name or "\x00" in name:
             raise FileRefusedError(path, name, "a shard that does not lie beside its list", "save the weights again")
-        shard = open_file(path.parent / name)
-        if sniff(path.parent / name, shard) != "hdf5":
-            raise FileRefusedError(path.parent / name, "", "a shard that is no HDF5 file", "save the weights again")
+        where = beside(path, name)
+        shard = open_file(where)
+        if sniff(where, shard) != "hdf5":
+            raise FileRefusedError(where, "", "a shard that is no HDF5 file", "save the weights again")
         index = open_index(path, Member(name, shard), skip=IGNORED_AT_ROOT)
         pieces.append((name, shard))
         indices.append(index)
@@ -265,4 +256,7 @@ def _model_file(
         arrays += [array for array in root.arrays_below() if id(array) not in known]
     unmatched = resolution.unmatched(arrays)
     shown = [*notes, *(note for index in indices for note in index.notes), *remarks(resolution.notes)]
-    return ModelFile(path, format, version, config, resolution.weights, unmatched, shown, pieces, verify)
+    contradictions = tuple(resolution.contradictions)
+    return ModelFile(
+        path, format, version, config, resolution.weights, unmatched, shown, pieces, verify, contradictions
+    )

@@ -28,13 +28,16 @@ class Resolution:
     def __init__(self) -> None:
         self.weights: dict[LayerPath, dict[str, StoredArray]] = {}
         self.notes: dict[str, None] = {}
+        self.contradictions: dict[str, None] = {}
         self._claimed: set[int] = set()
         self._missing: list[tuple[LayerPath, Mapping[str, Any], Declared]] = []
         self._owners: dict[tuple[str, str], list[tuple[LayerPath, Mapping[str, Any]]]] = {}
 
-    def note(self, remark: str) -> None:
-        """Adds a remark for the person."""
+    def note(self, remark: str, *, contradicts: bool = False) -> None:
+        """Adds a remark for the person; ``contradicts`` where the arrays are not those that the config implies."""
         self.notes[remark] = None
+        if contradicts:
+            self.contradictions[remark] = None
 
     def claim(
         self, path: LayerPath, entry: Mapping[str, Any] | None, declared: Declared, found: Mapping[str, StoredArray]
@@ -42,7 +45,8 @@ class Resolution:
         """Files ``found`` under ``path``; what contradicts the config by its axes stays unmatched, with a note."""
         problem = contradiction(declared, {name: array.shape for name, array in found.items()})
         if problem:
-            self.note(f"layer {shown(path)}: {problem}; the file's arrays for it are listed as unmatched")
+            remark = f"layer {shown(path)}: {problem}; the file's arrays for it are listed as unmatched"
+            self.note(remark, contradicts=True)
             return False
         self._claimed.update(id(array) for array in found.values())
         if found:
@@ -72,9 +76,9 @@ class Resolution:
             elif declared.names is not None:
                 lost.append(path)
         for path in lost[:_MANY]:
-            self.note(f"the file holds no arrays for layer {shown(path)}")
+            self.note(f"the file holds no arrays for layer {shown(path)}", contradicts=True)
         if len(lost) > _MANY:
-            self.note(f"the file holds no arrays for {len(lost) - _MANY} more layers")
+            self.note(f"the file holds no arrays for {len(lost) - _MANY} more layers", contradicts=True)
 
     def unmatched(self, arrays: Iterable[StoredArray]) -> dict[str, StoredArray]:
         """List the arrays that no layer claimed, by their place in the file."""
