@@ -14,6 +14,7 @@ from cnnlens.kinds import layer_kind
 from cnnlens.reference.bare.ops import build_bare, is_bare
 from cnnlens.reference.bare.table import OPERATIONS
 from cnnlens.reference.keras import activations as _activations
+from cnnlens.reference.keras import attention as _attention
 from cnnlens.reference.keras import convolution as _convolution
 from cnnlens.reference.keras import dense as _dense
 from cnnlens.reference.keras import local as _local
@@ -30,20 +31,18 @@ __all__ = ["LinearOperation", "Operation", "Shape", "Weights", "build", "known_k
 
 # Importing a module registers its layer kinds.
 _MODULES = (
-    *(_activations, _convolution, _dense, _local, _merging, _normalization, _pooling, _recurrent, _resizing),
-    _shaping,
+    *(_activations, _attention, _convolution, _dense, _local, _merging, _normalization, _pooling, _recurrent),
+    *(_resizing, _shaping),
 )
 
 
 # Layers that are Keras' own and are not computed, with the reason that a person is given.
 _CUDNN = "its weights are those of NVIDIA's own layout, which is not computed by the reference"
-_ATTENTION = "attention is not computed by the reference"
 _PICTURES = "how it changes pictures is not computed by the reference"
 _FOREIGN = "it holds code of another framework, which is never run here"
 _CATEGORIES = "numbers made of words or categories are not computed by the reference"
 REFUSED = {
     **dict.fromkeys(("CuDNNLSTM", "CuDNNGRU"), _CUDNN),
-    **dict.fromkeys(("MultiHeadAttention", "GroupQueryAttention", "Attention", "AdditiveAttention"), _ATTENTION),
     "Lambda": "it holds Python code of whoever wrote the file, which is never run here",
     **dict.fromkeys(("Discretization", "CategoryEncoding", "StringLookup", "IntegerLookup"), _CATEGORIES),
     **dict.fromkeys(("Hashing", "HashedCrossing", "TextVectorization"), _CATEGORIES),

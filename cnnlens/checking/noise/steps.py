@@ -1,8 +1,9 @@
-"""The scale of rounding noise of recurrent layers: a random walk through their steps.
+"""The scale of rounding noise of layers that are computed in steps: a random walk through them.
 
 Moving the operands of a recurrence a little does not show what float32 makes of it: ``1 - z`` of a gate that is all but
 open keeps no digit that was not there before, and what a step rounds, the steps after it may amplify. So every
-intermediate result of every step is moved by the noise that it has itself, a few times over.
+intermediate result of every step is moved by the noise that it has itself, a few times over. The same goes for
+attention, whose softmax makes much of what its projections and its scores rounded.
 """
 
 from __future__ import annotations
@@ -14,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnlens.checking.noise.case import Picked
-from cnnlens.checking.noise.propagation import inner_loss
+from cnnlens.checking.noise.propagation import inner_loss, propagate
+from cnnlens.checking.noise.summation import products_alike
 from cnnlens.reference.arithmetic.functions import Activation
-from cnnlens.reference.keras.cells import Rounding
-from cnnlens.reference.keras.recurrent import Bidirectional, Recurrent
 from cnnlens.reference.operation import Operation
+from cnnlens.reference.stepwise import Rounding, Stepwise
 
 __all__ = ["step_by_step"]
 
@@ -41,27 +42,33 @@ class _Noise(Rounding):
     def total(self, z: Array, spread: Callable[[], Array]) -> Array:
         return self._moved(z, np.hypot(spread(), z))
 
+    def product(self, a: Array, b: Array, z: Array) -> Array:
+        spread = np.square(a) @ np.square(b) + np.square(z) + np.square(products_alike(np.matmul, a, b, z))
+        return self._moved(z, np.sqrt(spread))
+
     def value(self, y: Array) -> Array:
         return self._moved(y, y)
 
     def function(self, activation: Activation, x: Array, y: Array) -> Array:
+        if not activation.elementwise:
+            return self._moved(y, propagate(activation, x, np.zeros_like(x))[1])
         loss = inner_loss(activation.name, x)
         return self._moved(y, y if loss is None else np.hypot(y, loss))
 
 
 def step_by_step(
     operation: Operation,
-    recurrent: Recurrent | Bidirectional,
+    stepwise: Stepwise,
     weights: Mapping[str, Array],
     args: Sequence[Any],
     kwargs: Mapping[str, Any],
     y: Array,
 ) -> Array:
-    """Compute the noise's scale at each output ``y`` of ``operation``: ``recurrent``, or one of its outputs."""
+    """Compute the noise's scale at each output ``y`` of ``operation``: ``stepwise``, or one of its outputs."""
     generator = np.random.default_rng(7)
     total = np.square(y)
     for _ in range(_DRAWS):
-        moved = recurrent.rounded(_Noise(generator), weights, *args, **kwargs)
+        moved = stepwise.rounded(_Noise(generator), weights, *args, **kwargs)
         if isinstance(operation, Picked):
             moved = operation.pick(moved)
         change = np.asarray((np.asarray(moved) - y) / _STEP)
