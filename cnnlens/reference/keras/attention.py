@@ -139,10 +139,10 @@ class HeadAttention(_Attention):
 
     def output_shape(self, *args: Any, **kwargs: Any) -> Any:
         query, key, _, _, shares = self.operands(args, kwargs)
+        axes = self.tokens(len(query))
         made = (*query[:-1], *(self.made or query[-1:]))
         if not shares:
             return made
-        axes = self.tokens(len(query))
         others = [size for axis, size in enumerate(query[:-1]) if axis not in axes]
         return [made, (*others, self.heads, *(query[axis] for axis in axes), *(key[axis] for axis in axes))]
 
@@ -250,5 +250,3 @@ class PlainAttention(_Attention):
 
             made = _taken(rounding.total(terms.sum(axis=-1), spread), value, causal, (), rounding)
         return list(made) if wanted else made[0]
-
-
