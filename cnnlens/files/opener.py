@@ -24,13 +24,16 @@ if TYPE_CHECKING:
 __all__ = ["ModelFile", "StoredArray", "dequantise", "network", "read"]
 
 
-def network(path: str | os.PathLike[str], *, config: Mapping[str, Any] | None = None) -> Network:
+def network(
+    path: str | os.PathLike[str], *, config: Mapping[str, Any] | None = None, lambdas: Mapping[str, str] | None = None
+) -> Network:
     """Read the network in a model file of any kind; the first bytes decide which kind it is.
 
     Args:
         path: What :func:`read` takes, or a file of PyTorch: ``.pt``/``.pth`` (zip archive or the older format),
             ``.pt2``, ``.safetensors``, or the ``.safetensors.index.json`` of several.
         config: For Keras' files of weights alone, as for :func:`read`.
+        lambdas: What Lambda layers compute, by their names, as ``cnnlens.open`` takes it.
 
     Raises:
         FileRefusedError: The file is missing, of another kind, damaged, hostile, or asks for more than
@@ -41,10 +44,17 @@ def network(path: str | os.PathLike[str], *, config: Mapping[str, Any] | None = 
     where = Path(path)
     found = None if _is_directory(where) else open_torch(where)
     if found is not None:
+        if lambdas:
+            raise FileRefusedError(where, "", "a file of PyTorch has no Lambda layers", "leave --lambda (lambdas=) out")
         return found
     from cnnlens.files.keras.network import keras_network
 
-    return keras_network(read(where, config=config))
+    file = read(where, config=config)
+    if lambdas:
+        from cnnlens.files.keras.lambdas import say_lambdas
+
+        say_lambdas(file, lambdas)
+    return keras_network(file)
 
 
 def _is_directory(path: Path) -> bool:

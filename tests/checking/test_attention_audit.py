@@ -43,10 +43,7 @@ def _audit(case: Case, arrays: list[np.ndarray], made: Any = None, **changed: An
     args = map_refs(call.args, values.__getitem__)
     kwargs = dict(call.kwargs)
     weights = call.layer.computing_weights()
-    if made is None:
-        output = call.layer.operation({**weights, **changed}, *args, **kwargs)
-    else:
-        output = made(weights, *args)
+    output = call.layer.operation({**weights, **changed}, *args, **kwargs) if made is None else made(weights, *args)
     return audit(call, weights, args, kwargs, output)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from cnnlens.kinds import layer_kind
 from cnnlens.reference.arithmetic.functions import find_activation
-from cnnlens.reference.operation import Array, Shape, Weights, normalise_axis, register, whole
+from cnnlens.reference.operation import Array, Weights, normalise_axis, register, whole
 from cnnlens.reference.stepwise import EXACT, Rounding, Stepwise, dense
 from cnnlens.text import printable
 

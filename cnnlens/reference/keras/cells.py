@@ -6,7 +6,7 @@ Dropout is for training. Source: the classes of these names in Keras (``keras.sr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias, cast
 
 import numpy as np
