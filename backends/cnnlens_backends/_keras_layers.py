@@ -227,7 +227,7 @@ def _tensorflow_function(layer: Layer) -> Any:
 
 
 def _expression(layer: Layer) -> Any:
-    """What a person said that a Lambda computes, made of functions of ``keras.ops``; the file's code has no part in it."""
+    """What a person said that a Lambda computes, made of functions of ``keras.ops``; the file's code is left alone."""
     from cnnlens.reference.expression import fold, parse
 
     ops = import_module("keras").ops

@@ -24,6 +24,7 @@ __all__ = ["FUNCTIONS", "ExpressionLayer", "Node", "fold", "parse"]
 
 _MOST_CHARACTERS = 1000
 _MOST_LEVELS = 50
+_MOST_OPERATIONS = 100
 
 # The name in the language -> the operation in keras.ops, and how many operands it takes.
 FUNCTIONS: Mapping[str, tuple[str, int]] = {
@@ -49,8 +50,8 @@ class _Token:
     what: str  # number, name, sign or end
 
 
-_TOKEN = re.compile(r"\s*(?:(?P<number>(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)|(?P<name>[A-Za-z_]\w*)|(?P<sign>\*\*|[-+*/(),]))",
-                    re.ASCII)  # fmt: skip
+_NUMBER = r"(?P<number>(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)"
+_TOKEN = re.compile(rf"\s*(?:{_NUMBER}|(?P<name>[A-Za-z_]\w*)|(?P<sign>\*\*|[-+*/(),]))", re.ASCII)
 
 
 def parse(text: str) -> Node:
@@ -98,6 +99,7 @@ class _Parser:
         self.tokens = list(_tokens(text))
         self.next = 0
         self.level = 0
+        self.operations = 0
 
     def whole(self) -> Node | float:
         made = self.sum()
@@ -134,11 +136,8 @@ class _Parser:
         return self.row(self.signed, "*", "/")
 
     def row(self, read: Callable[[], Node | float], *signs: str) -> Node | float:
-        made, count = read(), 0
+        made = read()
         while sign := self.took(*signs):
-            count += 1
-            if count > _MOST_LEVELS:  # each is a level of what comes out
-                raise _wrong(self.text, self.here.place, f"more than {_MOST_LEVELS} terms in a row")
             made = self.made(_SIGNS[sign], made, read())
         return made
 
@@ -183,6 +182,9 @@ class _Parser:
 
     def made(self, kind: str, *operands: Node | float, place: int | None = None) -> Node | float:
         """A node; a number, where all operands are numbers."""
+        self.operations += 1
+        if self.operations > _MOST_OPERATIONS:  # what comes out is walked through as deep as it is
+            raise _wrong(self.text, self.here.place, f"it has more than {_MOST_OPERATIONS} operations")
         if any(isinstance(one, Node) for one in operands):
             return Node(kind, operands)
         at = self.here.place if place is None else place

@@ -16,7 +16,9 @@ from tests.support.attention_models import CASES, Case, inputs_of, network_of, t
 MANY = {
     "tokens": Case("MultiHeadAttention", {"num_heads": 3, "key_dim": 8}, (40, 21)),
     "tokens of a map": Case("MultiHeadAttention", {"num_heads": 2, "key_dim": 9}, (8, 6, 13)),
-    "many grouped": Case("GroupQueryAttention", {"head_dim": 7, "num_query_heads": 4, "num_key_value_heads": 2}, (40, 21)),
+    "many grouped": Case(
+        "GroupQueryAttention", {"head_dim": 7, "num_query_heads": 4, "num_key_value_heads": 2}, (40, 21)
+    ),
     "many plain": Case("Attention", {}, (40, 21)),
     "many added": Case("AdditiveAttention", {}, (40, 21)),
 }  # fmt: skip

@@ -8,7 +8,7 @@ from typing import Any, cast
 from cnnlens.errors import CnnlensError, UnsupportedLayerError
 from cnnlens.files.model_file import ModelFile
 from cnnlens.reference.expression import parse
-from cnnlens.text import nearest, printable
+from cnnlens.text import printable
 
 __all__ = ["say_lambdas"]
 
@@ -60,7 +60,8 @@ def say_lambdas(file: ModelFile, lambdas: Mapping[str, str]) -> None:
 
     config = changed(file.config, "")
     for name in lambdas.keys() - used.keys():
-        there = nearest(name, known) if known else "there are none"
+        shown = ", ".join(f"'{printable(one, 60)}'" for one in list(known)[:8])
+        there = f"there are {shown}" if known else "there are none"
         raise CnnlensError(f"{printable(file.path, 300)}: no Lambda layer is named '{printable(name)}'; {there}")
     file.config = config
     file.notes = (
