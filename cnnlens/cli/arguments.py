@@ -212,8 +212,8 @@ def networks_of(options: argparse.Namespace, paths: Sequence[str]) -> list[Netwo
         found.append(_with_lambdas(one, path, lambdas, getattr(options, "config", None) if framework else None))
     if lambdas:
         known = dict.fromkeys(layer.name for one in found for layer in one.layers if layer.kind == "Lambda")
-        near = nearest(next(iter(lambdas)), known) if known else "there are none"
-        raise CnnlensError(f"no Lambda layer is named '{printable(next(iter(lambdas)))}' in either; {near}")
+        there = ", ".join(f"'{printable(name, 60)}'" for name in list(known)[:8]) or "none"
+        raise CnnlensError(f"no Lambda layer is named '{printable(next(iter(lambdas)))}' in either; there are {there}")
     if wanted:
         shown = " and ".join(printable(path, 300) for path in paths)
         raise CnnlensError(f"--arch is for a state dict of PyTorch, and {shown} are none; leave --arch out")

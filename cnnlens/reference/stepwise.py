@@ -25,8 +25,12 @@ class Rounding:
         return z
 
     def product(self, a: Array, b: Array, z: Array) -> Array:
-        """Round ``z``, the matrix product of ``a`` and ``b``, either of which may have equal rows."""
+        """Round ``z``, the matrix product of ``a`` and ``b``."""
         return z
+
+    def average(self, shares: Array, value: Array, y: Array) -> Array:
+        """Round ``y``, the matrix product of ``shares``, of which each row sums up to 1, and ``value``."""
+        return y
 
     def value(self, y: Array) -> Array:
         """Round one operation's result."""

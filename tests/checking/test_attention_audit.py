@@ -103,11 +103,10 @@ def test_a_softmax_over_the_wrong_axis_is_seen() -> None:
     assert not right.verdict.fault
 
 
-@pytest.mark.slow
+@pytest.mark.framework
 @pytest.mark.parametrize("numbers", ["1", "1e-3", "1e3", "constant", "equal tokens"])
 @pytest.mark.parametrize("backend", ["keras-tensorflow", "keras-jax", "keras-torch"])
 def test_keras_passes(backend: str, numbers: str) -> None:
-    pytest.importorskip("keras")
     # JAX's own function, which Keras calls there, takes no values of another width than the keys'.
     cases = {name.replace(" ", "_"): case for name, case in ALL.items() if backend != "keras-jax" or name != "cross"}
     network = together(cases)

@@ -18,7 +18,7 @@ from cnnlens.checking.noise.case import Picked, arrays_of, map_arrays
 from cnnlens.checking.noise.formulas import NORMS, fast_variance, over_squares, positions, root_of_squares
 from cnnlens.checking.noise.propagation import inner_loss, propagate
 from cnnlens.checking.noise.steps import step_by_step
-from cnnlens.checking.noise.summation import products_alike, rounded_alike
+from cnnlens.checking.noise.summation import averages_alike, products_alike, rounded_alike
 from cnnlens.kinds import ACTIVATIONS, Rounding, kind_of
 from cnnlens.reference.arithmetic.interpolation import Interpolation
 from cnnlens.reference.aten.operations import AtenOperation
@@ -155,7 +155,7 @@ def _equal_values(operation: Operation, weights: Mapping[str, Array], args: Sequ
     shares = np.asarray(operation(weights, query, key, places, *args[3:]))
     if shares.shape[:-2] != value.shape[:-2]:  # heads that share their values
         value = np.repeat(value, shares.shape[-3] // value.shape[-3], axis=-3)
-    return products_alike(np.matmul, shares, value, y)
+    return averages_alike(shares, value, y)
 
 
 def _batch_normalization(operation: BatchNormalization, weights: Mapping[str, Array], x: Array, y: Array) -> Array:

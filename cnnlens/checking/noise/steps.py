@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from cnnlens.checking.noise.case import Picked
 from cnnlens.checking.noise.propagation import inner_loss, propagate
-from cnnlens.checking.noise.summation import products_alike
+from cnnlens.checking.noise.summation import averages_alike, products_alike
 from cnnlens.reference.arithmetic.functions import Activation
 from cnnlens.reference.operation import Operation
 from cnnlens.reference.stepwise import Rounding, Stepwise
@@ -43,8 +43,12 @@ class _Noise(Rounding):
         return self._moved(z, np.hypot(spread(), z))
 
     def product(self, a: Array, b: Array, z: Array) -> Array:
-        spread = np.square(a) @ np.square(b) + np.square(z) + np.square(products_alike(np.matmul, a, b, z))
-        return self._moved(z, np.sqrt(spread))
+        alike = products_alike(np.matmul, a, b, z)
+        return self._moved(z, np.sqrt(np.square(a) @ np.square(b) + np.square(z) + np.square(alike)))
+
+    def average(self, shares: Array, value: Array, y: Array) -> Array:
+        alike = averages_alike(shares, value, y)
+        return self._moved(y, np.sqrt(np.square(shares) @ np.square(value) + np.square(y) + np.square(alike)))
 
     def value(self, y: Array) -> Array:
         return self._moved(y, y)

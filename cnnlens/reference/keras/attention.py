@@ -13,6 +13,7 @@ from typing import Any, cast
 import numpy as np
 
 from cnnlens.kinds import layer_kind
+from cnnlens.memory import refuse_beyond
 from cnnlens.reference.arithmetic.functions import find_activation
 from cnnlens.reference.operation import Array, Weights, normalise_axis, register, whole
 from cnnlens.reference.stepwise import EXACT, Rounding, Stepwise, dense
@@ -44,9 +45,16 @@ def attend(
     Returns:
         ``(..., T, V)``, and the shares ``(..., T, S)`` of which each row sums up to 1.
     """
+    _fits((*query.shape[:-1], key.shape[-2]), query.itemsize)
     turned = np.swapaxes(key, -1, -2)
     scores = rounding.product(query, turned, np.matmul(query, turned)) * query.dtype.type(factor)
     return _taken(scores, value, causal, masks, rounding)
+
+
+def _fits(scores: tuple[int, ...], itemsize: int) -> None:
+    # Scores, what the softmax makes of them, and one more while it does.
+    what = f"attention with scores of shape {scores}"
+    refuse_beyond(3 * math.prod(scores) * itemsize, what, "give fewer or smaller inputs")
 
 
 def _taken(
@@ -62,7 +70,7 @@ def _taken(
     total = shares.sum(axis=-1, keepdims=True)
     # A row that may look at nothing gives zeros.
     shares = rounding.function(_SOFTMAX, scores, shares / np.where(total > 0, total, 1))
-    return rounding.product(shares, value, np.matmul(shares, value)), shares
+    return rounding.average(shares, value, np.matmul(shares, value)), shares
 
 
 class _Attention(Stepwise):
@@ -235,6 +243,7 @@ class PlainAttention(_Attention):
                 query = rounding.value(query * scale)
             made = attend(query, key, value, 1.0, causal=causal, rounding=rounding)
         else:
+            _fits((*query.shape[:-1], *key.shape[-2:]), query.itemsize)
             both = rounding.value(query[..., :, None, :] + key[..., None, :, :])
             # Attention has its one scale inside of the tanh, AdditiveAttention one for each feature outside.
             inside = self.kind != "AdditiveAttention"
