@@ -47,6 +47,9 @@ EXACT = Rounding()
 class Stepwise(Operation):
     """Computes a layer whose steps each round: a recurrence, attention, an expression."""
 
+    #: Whether it makes sums over what was computed alike at many places, of which equal ones have equal errors.
+    alike = False
+
     def rounded(self, rounding: Rounding, weights: Weights, *args: Any, **kwargs: Any) -> Any:
         """Give the layer with its intermediate results as ``rounding`` leaves them."""
         raise NotImplementedError

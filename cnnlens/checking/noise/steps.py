@@ -32,12 +32,23 @@ _DRAWS = 8
 class _Noise(Rounding):
     """Moves each result by the scale of its rounding noise, up or down by chance."""
 
-    def __init__(self, generator: np.random.Generator) -> None:
+    def __init__(self, generator: np.random.Generator, alike: bool) -> None:
         self._generator = generator
+        self._alike = alike
 
     def _moved(self, y: Array, scale: Array) -> Array:
-        signs = self._generator.integers(0, 2, y.shape, np.int8) * np.int8(2) - np.int8(1)
+        ups = self._by_value(y) if self._alike else self._generator.integers(0, 2, y.shape, np.int8)
+        signs = ups * np.int8(2) - np.int8(1)
         return y + signs * (scale * _STEP)
+
+    def _by_value(self, y: Array) -> Array:
+        """Zeros and ones, the same for equal numbers: equal tokens have equal errors, of which no average has less."""
+        one, other = (np.uint32(odd | 1) for odd in self._generator.integers(1 << 30, 1 << 32, 2).tolist())
+        with np.errstate(all="ignore"):
+            mixed = np.asarray(y, np.float32, order="C").view(np.uint32) * one
+            mixed ^= mixed >> np.uint32(15)
+            mixed *= other
+        return (mixed >> np.uint32(31)).astype(np.int8)
 
     def total(self, z: Array, spread: Callable[[], Array]) -> Array:
         return self._moved(z, np.hypot(spread(), z))
@@ -72,7 +83,7 @@ def step_by_step(
     generator = np.random.default_rng(7)
     total = np.square(y)
     for _ in range(_DRAWS):
-        moved = stepwise.rounded(_Noise(generator), weights, *args, **kwargs)
+        moved = stepwise.rounded(_Noise(generator, stepwise.alike), weights, *args, **kwargs)
         if isinstance(operation, Picked):
             moved = operation.pick(moved)
         change = np.asarray((np.asarray(moved) - y) / _STEP)

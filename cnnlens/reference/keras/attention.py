@@ -76,6 +76,8 @@ def _taken(
 class _Attention(Stepwise):
     """Attention as Keras calls it: masks and words beside the tensors."""
 
+    alike = True
+
     def _asks(self, kwargs: Mapping[str, Any]) -> tuple[bool, bool]:
         """Whether a call asks for the causal mask, and for the shares beside the output."""
         for name in ("mask", "attention_mask", "query_mask", "value_mask", "key_mask"):
