@@ -148,7 +148,8 @@ def add_architecture(parser: argparse.ArgumentParser, model: str = "MODEL") -> N
 def _lambdas(options: argparse.Namespace) -> dict[str, str]:
     """What ``--lambda`` said, by layer."""
     found: dict[str, str] = {}
-    for one in getattr(options, "lambdas", None) or []:
+    given: list[str] = getattr(options, "lambdas", None) or []
+    for one in given:
         name, equals, text = one.partition("=")
         if not equals or not name:
             raise CnnlensError(f"--lambda '{printable(one, 100)}': NAME=EXPRESSION was expected, as in scale=x/255-0.5")

@@ -97,9 +97,12 @@ def test_a_softmax_over_the_wrong_axis_is_seen() -> None:
         shares = np.exp(scores - scores.max(axis=-2, keepdims=True))
         return (shares / shares.sum(axis=-2, keepdims=True)) @ value
 
+    def honest(_: Any, args: list[np.ndarray]) -> np.ndarray:
+        return attend(args[0], args[1], args[1], 1.0)[0]
+
     case = Case("Attention", {}, (6, 5), (7, 5))
     assert _audit(case, _arrays(case, "1"), made).verdict.fault
-    right = _audit(case, _arrays(case, "1"), lambda _, args: attend(args[0], args[1], args[1], 1.0)[0])
+    right = _audit(case, _arrays(case, "1"), honest)
     assert not right.verdict.fault
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,7 +75,7 @@ def weights_of(case: Case, seed: int = 3) -> dict[str, Array]:
         width = config.get("key_dim") or config["head_dim"]
         wide = config.get("value_dim", width)
         made = config.get("output_shape") or query
-        outer = tuple(made) if isinstance(made, list) else (made,)
+        outer: tuple[int, ...] = tuple(cast("list[int]", made)) if isinstance(made, list) else (made,)
         kernels = {"query": (query, heads, width), "key": (key, shared, width), "value": (value, shared, wide)}
         if config.get("use_gate"):
             kernels["gate"] = (query, heads, wide)

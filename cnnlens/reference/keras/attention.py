@@ -143,7 +143,7 @@ class HeadAttention(_Attention):
         causal, shares = self._asks(kwargs)
         query, value = given["query"], given["value"]
         key = value if given.get("key") is None else given["key"]
-        if causal and len(cast("Any", getattr(query, "shape", query))) != 3:
+        if causal and len(getattr(query, "shape", query)) != 3:
             raise self.refuse("a causal mask is known for an input (N, T, C) alone")
         return query, key, value, causal, shares
 
