@@ -123,8 +123,8 @@ TRAPS: Mapping[str, tuple[str, ...]] = {
         "along axis 0.",
     ),
     "GroupQueryAttention": (
-        "PyTorch has no module for it: plain Linear layers, and keys and values repeated for the queries that share them "
-        "(head by head, as repeat_interleave does, not one after another).",
+        "PyTorch has no module for it: plain Linear layers, and each head of keys and values repeated for the queries "
+        "that share it, as repeat_interleave does and not repeat.",
     ),
     "Embedding": ("The row is the index in all of them.",),
     "LocallyConnected1D": ("Keras 3 has no such layer; the kernels are those of Keras 2's implementation=1.",),
