@@ -182,3 +182,16 @@ def test_lambdas_are_for_files_of_keras() -> None:
         cnnlens.open(sample.MODEL, lambdas={"scale": "x"})
     with pytest.raises(CnnlensError, match="open already"):
         cnnlens.open(cnnlens.open(sample.MODEL), lambdas={"scale": "x"})
+
+
+@pytest.mark.framework
+@pytest.mark.parametrize("backend", ["keras-jax", "keras-tensorflow", "keras-torch"])
+def test_keras_is_told_the_same_without_its_code(backend: str) -> None:
+    """The code in the file would not even load; no trust is asked for, as none of it is run."""
+    network = _network(scale="(x / 127.5 - 1) ** 3", bend="clip(-x, -1, 2) * sigmoid(x) + relu(1 - x)")
+    x = np.asarray(np.random.default_rng(3).uniform(0, 255, (3, 3, 8, 8)), np.float32)
+    found = cnnlens.check(network, x, backends=[backend])
+    assert not [run.error for run in found.runs if run.error]
+    verdicts = {row.name: next(iter(row.audits.values())).verdict for row in found.rows}
+    assert {"scale", "conv", "tail/bend"} <= verdicts.keys()
+    assert set(verdicts.values()) <= {Verdict.EXACT, Verdict.FLOAT32}, verdicts
