@@ -100,6 +100,8 @@ class _Maker:
     def _make(self, layer: Layer) -> Any:
         if layer.kind in ("TFOpLambda", "SlicingOpLambda"):
             return _tensorflow_function(layer)
+        if layer.kind == "Expression":
+            return _expression(layer)
         registered = layer.entry.get("registered_name")
         if isinstance(registered, str) and ">" in registered:
             raise UntrustedError(f"its class ({printable(registered, 60)}) is not Keras' own")
@@ -220,6 +222,22 @@ def _tensorflow_function(layer: Layer) -> Any:
     def call(*args: Any, **kwargs: Any) -> Any:
         named = {renamed.get(key, key): value for key, value in kwargs.items() if key != "name" and value is not None}
         return function(*args, **{**implied, **named})
+
+    return call
+
+
+def _expression(layer: Layer) -> Any:
+    """What a person said that a Lambda computes, made of functions of ``keras.ops``; the file's code is left alone."""
+    from cnnlens.reference.expression import fold, parse
+
+    ops = import_module("keras").ops
+    node = parse(str(layer.config.get("expression", "")))
+
+    def make(kind: str, operands: Any) -> Any:
+        return getattr(ops, function_name(kind))(*operands)
+
+    def call(x: Any, **_: Any) -> Any:
+        return fold(node, x, make)
 
     return call
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from cnnlens.errors import CnnlensError, UnsupportedLayerError
+from cnnlens.kinds import kind_of
 from cnnlens.network.network import Network
 from cnnlens.text import printable
 from cnnlens_backends._keras_errors import first_line
@@ -110,6 +111,11 @@ def network_from_live(model: Any) -> Network:
     return keras_network(cast("Any", LiveSource(model, config)))
 
 
+def _same_name(kind: str) -> str:
+    """A class by the name that files have for it: Keras' GroupedQueryAttention is saved under another."""
+    return kind_of(kind).name or kind
+
+
 def live_layers(model: Any, network: Network) -> dict[str, Any]:
     """Find a live model's layer (or operation) for each layer of its network that is called, by its name.
 
@@ -123,7 +129,7 @@ def live_layers(model: Any, network: Network) -> dict[str, Any]:
         if layer.container or layer.kind == "InputLayer":
             continue
         made = found.get(layer.name)
-        if made is None or type(made).__name__ != layer.kind.rsplit(">", 1)[-1]:
+        if made is None or _same_name(type(made).__name__) != _same_name(layer.kind.rsplit(">", 1)[-1]):
             raise UnsupportedLayerError(
                 f"layer '{printable(layer.name)}' ({printable(layer.kind)}): the live model has no such layer; "
                 "open it again"

@@ -51,11 +51,14 @@ def inner_layers(layer: Any) -> dict[str, Any]:
     found: dict[str, Any] = {}
     # Under torch a layer is a torch module too, which keeps modules apart from its other attributes.
     attributes: dict[str, Any] = {**vars(layer), **vars(layer).get("_modules", {})}
+    if type(layer).__module__.startswith("keras."):
+        # Attention keeps its projections under private names, some of which files have without the underscore.
+        attributes = {name.removeprefix("_"): value for name, value in attributes.items()}
     for attribute, value in attributes.items():
         if id(value) in tracked:
             found[attribute] = tracked.pop(id(value))
     for attribute, value in attributes.items():
-        if attribute != "_layers" and isinstance(value, (list, tuple)):
+        if attribute.removeprefix("_") != "layers" and isinstance(value, (list, tuple)):
             used: dict[str, int] = {}
             for one in cast("list[Any]", value):
                 if id(one) in tracked:
@@ -83,6 +86,7 @@ def find(layer: Any, owner: tuple[str, ...], role: str) -> Any:
         name, holder = found[0]
         left = left[len(name) + 1 :]
     variables = own_variables(holder)
+    role = role.rpartition("/")[2]  # a projection of attention has its place in its role too
     if role in variables:
         return variables[role]
     listed = list(variables.values())

@@ -138,11 +138,40 @@ def add_architecture(parser: argparse.ArgumentParser, model: str = "MODEL") -> N
         "file.py:Class or module:factory(classes=10). That code is run",
     )
     parser.add_argument(
+        "--lambda",
+        action="append",
+        dest="lambdas",
+        metavar="NAME=EXPRESSION",
+        help="what a Lambda layer of Keras computes, as arithmetic on x: scale='x / 255 - 0.5'. It is parsed, the "
+        "file's own code is not run",
+    )
+    parser.add_argument(
         "--input-shape",
         metavar="C,H,W",
         help="with --arch: the input's shape without the batch; several inputs as 3,32,32;10, other types as 16:int64 "
         "(default: the module's example_input_array)",
     )
+
+
+def _lambdas(options: argparse.Namespace) -> dict[str, str]:
+    """What ``--lambda`` said, by layer."""
+    found: dict[str, str] = {}
+    given: list[str] = getattr(options, "lambdas", None) or []
+    for one in given:
+        name, equals, text = one.partition("=")
+        if not equals or not name:
+            raise CnnlensError(f"--lambda '{printable(one, 100)}': NAME=EXPRESSION was expected, as in scale=x/255-0.5")
+        found[name] = text
+    return found
+
+
+def _with_lambdas(network: Network, path: str, lambdas: dict[str, str], config: str | None) -> Network:
+    """Open a model again, with those of ``lambdas`` that it has; those are gone from ``lambdas`` then."""
+    from cnnlens.opening.opener import open as open_model
+
+    names = {name for one in network.layers if one.kind == "Lambda" for name in (one.name, *one.path[-1:])}
+    own = {name: lambdas.pop(name) for name in names & lambdas.keys()}
+    return open_model(path, config=config, lambdas=own) if own else network
 
 
 def network_of(options: argparse.Namespace) -> Network:
@@ -159,7 +188,10 @@ def network_of(options: argparse.Namespace) -> Network:
     if arch is None:
         if shape is not None:
             raise CnnlensError("--input-shape says what a module takes; name its factory with --arch")
-        return open_model(options.model, config=getattr(options, "config", None), weights=weights)
+        config = getattr(options, "config", None)
+        return open_model(options.model, config=config, weights=weights, lambdas=_lambdas(options))
+    if _lambdas(options):
+        raise CnnlensError("--lambda is for Lambda layers of Keras, --arch for weights of PyTorch: give one of them")
     if getattr(options, "config", None) is not None:
         raise CnnlensError("--config is for weights of Keras, --arch for those of PyTorch: give one of them")
     shapes = None if shape is None else parse_shapes(shape)
@@ -181,6 +213,7 @@ def networks_of(options: argparse.Namespace, paths: Sequence[str]) -> list[Netwo
         raise CnnlensError("--input-shape says what a module takes; name its factory with --arch")
     shapes = None if options.input_shape is None else parse_shapes(options.input_shape)
     found: list[Network] = []
+    lambdas = _lambdas(options)
     wanted = options.arch is not None
     named = dict.fromkeys(paths, options.weights)
     refusals: list[CnnlensError] = []
@@ -199,7 +232,11 @@ def networks_of(options: argparse.Namespace, paths: Sequence[str]) -> list[Netwo
             one, wanted = open_architecture(options.arch, path, example_shapes=shapes, weights=named[path]), False
         elif framework == "keras" and options.config is not None:
             one = open_model(path, config=options.config)
-        found.append(one)
+        found.append(_with_lambdas(one, path, lambdas, getattr(options, "config", None) if framework else None))
+    if lambdas:
+        known = dict.fromkeys(layer.name for one in found for layer in one.layers if layer.kind == "Lambda")
+        there = ", ".join(f"'{printable(name, 60)}'" for name in list(known)[:8]) or "none"
+        raise CnnlensError(f"no Lambda layer is named '{printable(next(iter(lambdas)))}' in either; there are {there}")
     if wanted:
         shown = " and ".join(printable(path, 300) for path in paths)
         raise CnnlensError(f"--arch is for a state dict of PyTorch, and {shown} are none; leave --arch out")

@@ -26,7 +26,11 @@ __all__ = ["ModelFile", "StoredArray", "dequantise", "network", "read"]
 
 
 def network(
-    path: str | os.PathLike[str], *, config: Mapping[str, Any] | None = None, weights: str | None = None
+    path: str | os.PathLike[str],
+    *,
+    config: Mapping[str, Any] | None = None,
+    weights: str | None = None,
+    lambdas: Mapping[str, str] | None = None,
 ) -> Network:
     """Read the network in a model file of any kind; the first bytes decide which kind it is.
 
@@ -36,6 +40,7 @@ def network(
             a zip or tar archive, or the one that is packed by gzip, bzip2 or xz; nothing is unpacked on the disk.
         config: For Keras' files of weights alone, as for :func:`read`.
         weights: For a checkpoint of PyTorch's with several sets of weights, the name of the entry that is wanted.
+        lambdas: What Lambda layers compute, by their names, as ``cnnlens.open`` takes it.
 
     Raises:
         ForeignFileError: The file is of another kind, which is named by its bytes.
@@ -50,12 +55,19 @@ def network(
     if not _is_directory(where):
         _refuse_foreign(where, bool(member))
         found = open_torch(where, weights)
+    if found is not None and lambdas:
+        raise FileRefusedError(where, "", "a file of PyTorch has no Lambda layers", "leave --lambda (lambdas=) out")
     if found is None:
         if weights is not None:
             raise one_set(where)
         from cnnlens.files.keras.network import keras_network
 
-        found = keras_network(read(where, config=config))
+        file = read(where, config=config)
+        if lambdas:
+            from cnnlens.files.keras.lambdas import say_lambdas
+
+            say_lambdas(file, lambdas)
+        found = keras_network(file)
     if member:
         found.source = MemberSource(found.source, archive)
         found.notes = (f"a file in {printable(archive.name, 100)}, whose SHA-256 is shown", *found.notes)

@@ -126,10 +126,11 @@ LAYERS: tuple[Kind, ...] = (
     *(_row(name, takes_masks=True) for name in ("RNN", "Bidirectional", "TimeDistributed")),
     _row("StackedRNNCells"),
     _row("SpectralNormalization", weights="layer_kernel vector_u"),
-    _row("MultiHeadAttention", modules="MultiheadAttention"),
-    _row("GroupQueryAttention", older="GroupedQueryAttention"),
-    _row("Attention", weights=None),
-    _row("AdditiveAttention", weights=None),
+    _row("MultiHeadAttention", modules="MultiheadAttention", takes_masks=True),
+    _row("GroupQueryAttention", older="GroupedQueryAttention", takes_masks=True),
+    *(_row(name, weights=None, takes_masks=True) for name in ("Attention", "AdditiveAttention")),
+    # --- what a person said that a Lambda computes: cnnlens' own
+    _row("Expression", OTHER, ALONE),
     # --- nothing at inference
     _row("Identity", NONE, ALONE, "clone contiguous alias detach lift_fresh_copy lift lift_fresh lift_copy detach_copy "
          "alias_copy resolve_conj resolve_neg view_as_real_copy data requires_grad"),

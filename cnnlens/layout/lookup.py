@@ -29,7 +29,8 @@ NDIM = re.compile(r"([123])D(?:Transpose|Cell)?$")
 """The number of spatial axes in a kind's name."""
 
 _ATTENTION_CHILD = {
-    "query_dense": "query", "key_dense": "key", "value_dense": "value", "output_dense": "attention_output",
+    "query_dense": "query", "key_dense": "key", "value_dense": "value", "gate_dense": "gate",
+    "output_dense": "attention_output",
 }  # fmt: skip
 
 
@@ -62,7 +63,7 @@ def roles_in(framework: str, kind: str) -> dict[str, str]:
 def _normal_weight(kind: str, weight: str) -> str:
     """The weight's name as the table has it: attention children by role, Keras 2's depthwise_kernel as Keras 3's."""
     first, _, rest = weight.partition("/")
-    if kind == "MultiHeadAttention" and rest:
+    if kind in ("MultiHeadAttention", "GroupQueryAttention") and rest:
         return f"{_ATTENTION_CHILD.get(first, first)}/{rest}"
     return "kernel" if kind.startswith("DepthwiseConv") and weight == "depthwise_kernel" else weight
 

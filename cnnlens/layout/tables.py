@@ -123,6 +123,11 @@ _CONV_LSTM = {"canonical": "ifgo", "keras": "ifgo", "flax": "igfo"}
 _NO_GROUPS = "no groups in a transposed convolution"
 _FLATTENED = (("*C", "flatten"),)
 _HEADS = (("A", "heads"),)
+_INTO_HEADS = ("(AF)I", "IAF", "(AF)I", "IAF", "I(AF)", TFLITE_EINSUM)
+_OF_HEADS = ("(AF)", "AF", "(AF)", "AF", "(AF)", TFLITE_EINSUM)
+_OUT_OF_HEADS = ("O(AF)", "AFO", "O(AF)", "AFO", "(AF)O", TFLITE_EINSUM)
+_LINEAR = {"torch": "weight", "flax": "kernel", "onnx": "B of MatMul"}
+_LINEAR_BIAS = {"torch": "bias", "flax": "bias"}
 _SPLIT = (("C", "groups"), ("M", "depth_multiplier"))
 
 _CONVS = ("Conv1D", "Conv2D", "Conv3D")
@@ -213,14 +218,19 @@ ROWS: tuple[Row, ...] = (
         {"flax": "hh/kernel"}, gates=_CONV_LSTM),
     Row(_CONV_LSTMS, ("bias",), "(QU)", "(QU)", _NO_CONV_LSTM, "(QU)", _NO_CONV_LSTM, _TFLITE_LOOP,
         {"flax": "ih/bias"}, gates=_CONV_LSTM),
-    Row(("MultiHeadAttention",), ("query/kernel", "key/kernel", "value/kernel"), "(AF)I", "IAF", "(AF)I", "IAF",
-        "I(AF)", TFLITE_EINSUM, {"torch": "in_proj_weight (a third of it)", "flax": "kernel", "onnx": "B of MatMul"},
-        _HEADS),
-    Row(("MultiHeadAttention",), ("query/bias", "key/bias", "value/bias"), "(AF)", "AF", "(AF)", "AF", "(AF)",
-        TFLITE_EINSUM, {"torch": "in_proj_bias (a third of it)", "flax": "bias"}, _HEADS),
-    Row(("MultiHeadAttention",), ("attention_output/kernel",), "O(AF)", "AFO", "O(AF)", "AFO", "(AF)O", TFLITE_EINSUM,
+    Row(("MultiHeadAttention",), ("query/kernel", "key/kernel", "value/kernel"), *_INTO_HEADS,
+        {"torch": "in_proj_weight (a third of it)", "flax": "kernel", "onnx": "B of MatMul"}, _HEADS),
+    Row(("MultiHeadAttention",), ("query/bias", "key/bias", "value/bias"), *_OF_HEADS,
+        {"torch": "in_proj_bias (a third of it)", "flax": "bias"}, _HEADS),
+    Row(("MultiHeadAttention",), ("attention_output/kernel",), *_OUT_OF_HEADS,
         {"torch": "out_proj.weight", "flax": "out/kernel", "onnx": "B of MatMul"}, _HEADS),
     _same(("MultiHeadAttention",), ("attention_output/bias",), "O", {"torch": "out_proj.bias", "flax": "out/bias"}),
+    Row(("MultiHeadAttention", "GroupQueryAttention"), ("gate/kernel",), *_INTO_HEADS, _LINEAR, _HEADS),
+    Row(("MultiHeadAttention", "GroupQueryAttention"), ("gate/bias",), *_OF_HEADS, _LINEAR_BIAS, _HEADS),
+    Row(("GroupQueryAttention",), ("query/kernel", "key/kernel", "value/kernel"), *_INTO_HEADS, _LINEAR, _HEADS),
+    Row(("GroupQueryAttention",), ("query/bias", "key/bias", "value/bias"), *_OF_HEADS, _LINEAR_BIAS, _HEADS),
+    Row(("GroupQueryAttention",), ("attention_output/kernel",), *_OUT_OF_HEADS, _LINEAR, _HEADS),
+    _same(("GroupQueryAttention",), ("attention_output/bias",), "O", _LINEAR_BIAS),
     Row(("LocallyConnected1D",), ("kernel",), "(OX)I*", "X(*I)O", _NO_LOCAL, "X(I*)O", _NO_LOCAL, _NO_LOCAL,
         {"flax": "kernel"}, (("*", "kernel_size"), ("X", "positions"))),
     Row(("LocallyConnected1D",), ("bias",), "OX", "XO", _NO_LOCAL, "XO", _NO_LOCAL, _NO_LOCAL, {"flax": "bias"}),

@@ -122,6 +122,10 @@ TRAPS: Mapping[str, tuple[str, ...]] = {
         "PyTorch stacks query, key and value into in_proj_weight when their widths are equal: concatenate the three "
         "along axis 0.",
     ),
+    "GroupQueryAttention": (
+        "PyTorch has no module for it: plain Linear layers, and each head of keys and values repeated for the queries "
+        "that share it, as repeat_interleave does and not repeat.",
+    ),
     "Embedding": ("The row is the index in all of them.",),
     "LocallyConnected1D": ("Keras 3 has no such layer; the kernels are those of Keras 2's implementation=1.",),
     "LocallyConnected2D": (

@@ -110,13 +110,18 @@ def as_table(network: Network, warning: str = "") -> str:
         head = [
             str(index),
             printable(layer.name, 40),
-            printable(layer.kind, 30),
+            _kind(layer),
             shown_shape(layer.output_shape) if network.calls else "",
         ]
         weights = [_weight_cells(weight) for weight in layer.stored.values()] or [[""] * 5]
         rows += [(head if first == 0 else [""] * 4) + cells for first, cells in enumerate(weights)]
     rows += [] if network.layers else [["", "the file holds no layers", *[""] * 7]]
     return "\n".join([*lines, "", *columns(rows, right=(0, 7)), ""])
+
+
+def _kind(layer: Layer) -> str:
+    said = layer.config.get("expression") if layer.kind == "Expression" else None
+    return printable(layer.kind, 30) if said is None else f"Lambda: {printable(said, 40)}"
 
 
 def _weight_cells(weight: Weight) -> list[str]:

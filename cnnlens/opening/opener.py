@@ -22,6 +22,7 @@ def open(
     config: str | os.PathLike[str] | Mapping[str, Any] | None = None,
     example: Any = None,
     weights: str | None = None,
+    lambdas: Mapping[str, str] | None = None,
 ) -> Network:
     """Read a model file into a ``Network``; nothing in it is executed and no framework is imported.
 
@@ -37,6 +38,9 @@ def open(
         example: For a live ``torch.nn.Module``, what it is called with: an array or tensor ``(N, C, *spatial)``, a
             tuple of them, or a mapping by argument name. Its numbers do not matter.
         weights: For a checkpoint with several sets of weights, the entry that is wanted: ``"ema"``, ``"state_dict"``.
+        lambdas: What Lambda layers of a Keras file compute, by their names: arithmetic on ``x`` such as
+            ``{"scale": "x / 255 - 0.5"}``, with numbers, ``+ - * / **``, brackets and abs, exp, log, sqrt, tanh,
+            sigmoid, relu, minimum, maximum and clip. It is parsed and never evaluated as Python.
 
     Returns:
         The network. Only the file's index is read; a layer's arrays are read when they are asked for.
@@ -58,11 +62,11 @@ def open(
         ...
     cnnlens.errors.FileRefusedError: nowhere.keras: no such file; check the path; there are none
     """
-    if isinstance(source, Network) and (config is not None or example is not None or weights is not None):
-        raise CnnlensError(f"{source!r} is open already: a config, an example and weights are for what is not")
+    if isinstance(source, Network) and (config is not None or example is not None or weights is not None or lambdas):
+        raise CnnlensError(f"{source!r} is open already: a config, an example, weights and lambdas are for what is not")
     if weights is not None and not isinstance(source, str | os.PathLike):
         raise CnnlensError("weights names an entry of a file, and a live model came")
-    return network_given(source, example=example, config=config, weights=weights)[0]
+    return network_given(source, example=example, config=config, weights=weights, lambdas=lambdas)[0]
 
 
 def network_given(
@@ -71,6 +75,7 @@ def network_given(
     example: Any = None,
     config: str | os.PathLike[str] | Mapping[str, Any] | None = None,
     weights: str | None = None,
+    lambdas: Mapping[str, str] | None = None,
 ) -> tuple[Network, Any]:
     """Turn what a public function was given for a model into a Network, and give with it the model if that is live.
 
@@ -78,7 +83,7 @@ def network_given(
         model: An open ``Network``, a path, or a live model.
         inputs: What the model is to be run on.
         example: What a live PyTorch module is exported with; None takes the first of ``inputs``.
-        config, weights: As ``open`` takes them.
+        config, weights, lambdas: As ``open`` takes them.
 
     Raises:
         CnnlensError: it is a file that is refused, or a live model that cannot be read; one line.
@@ -88,13 +93,16 @@ def network_given(
     if not isinstance(model, str | os.PathLike):
         from cnnlens.opening.live import network_of_live
 
+        if lambdas:
+            raise CnnlensError("lambdas are for the Lambda layers of a file; a live model runs its own code")
         return network_of_live(model, _first_of(inputs) if example is None else example), model
     from cnnlens.files import network
     from cnnlens.files.keras.config_source import read_config
 
     if config is not None and not isinstance(config, Mapping):
         config = read_config(config)
-    return network(os.fspath(cast("str | os.PathLike[str]", model)), config=config, weights=weights), None
+    path = os.fspath(cast("str | os.PathLike[str]", model))
+    return network(path, config=config, weights=weights, lambdas=lambdas), None
 
 
 def _first_of(inputs: Any) -> Any:

@@ -11,9 +11,11 @@ from typing import Any
 
 from cnnlens.errors import UnsupportedLayerError
 from cnnlens.kinds import layer_kind
+from cnnlens.reference import expression as _expression
 from cnnlens.reference.bare.ops import build_bare, is_bare
 from cnnlens.reference.bare.table import OPERATIONS
 from cnnlens.reference.keras import activations as _activations
+from cnnlens.reference.keras import attention as _attention
 from cnnlens.reference.keras import convolution as _convolution
 from cnnlens.reference.keras import dense as _dense
 from cnnlens.reference.keras import local as _local
@@ -30,21 +32,20 @@ __all__ = ["LinearOperation", "Operation", "Shape", "Weights", "build", "known_k
 
 # Importing a module registers its layer kinds.
 _MODULES = (
-    *(_activations, _convolution, _dense, _local, _merging, _normalization, _pooling, _recurrent, _resizing),
-    _shaping,
+    *(_activations, _attention, _convolution, _dense, _local, _merging, _normalization, _pooling, _recurrent),
+    *(_resizing, _shaping, _expression),
 )
 
 
 # Layers that are Keras' own and are not computed, with the reason that a person is given.
 _CUDNN = "its weights are those of NVIDIA's own layout, which is not computed by the reference"
-_ATTENTION = "attention is not computed by the reference"
 _PICTURES = "how it changes pictures is not computed by the reference"
 _FOREIGN = "it holds code of another framework, which is never run here"
 _CATEGORIES = "numbers made of words or categories are not computed by the reference"
 REFUSED = {
     **dict.fromkeys(("CuDNNLSTM", "CuDNNGRU"), _CUDNN),
-    **dict.fromkeys(("MultiHeadAttention", "GroupQueryAttention", "Attention", "AdditiveAttention"), _ATTENTION),
-    "Lambda": "it holds Python code of whoever wrote the file, which is never run here",
+    "Lambda": "it holds Python code of whoever wrote the file, which is never run here; say what it computes with "
+    "--lambda NAME=EXPRESSION (lambdas={name: expression}), such as 'x / 255 - 0.5'",
     **dict.fromkeys(("Discretization", "CategoryEncoding", "StringLookup", "IntegerLookup"), _CATEGORIES),
     **dict.fromkeys(("Hashing", "HashedCrossing", "TextVectorization"), _CATEGORIES),
     "ReversibleEmbedding": "it computes one of two things, and which is said by the call alone",

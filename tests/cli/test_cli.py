@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from cnnlens.cli.main import main
 from tests.support import SHARED
 
 MODEL = str(sample.MODEL)
+IMAGE = str(sample.IMAGES / "9-ankle-boot.png")
 REAL = SHARED / "data" / "best-cnn-model.keras"
 
 
@@ -51,6 +53,54 @@ def refusal(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 def picture(path: str) -> np.ndarray[Any, Any]:
     with Image.open(path) as opened:
         return np.asarray(opened.convert("RGB"))
+
+
+def with_a_lambda(path: str) -> str:
+    """The sample model behind a Lambda named ``scale``, whose code is none."""
+    with zipfile.ZipFile(MODEL) as file:
+        parts = {name: file.read(name) for name in file.namelist()}
+    config = json.loads(parts["config.json"])
+    code = {"class_name": "__lambda__", "config": {"code": "4wEAAAAA", "defaults": None, "closure": None}}
+    layer = {"module": "keras.layers", "class_name": "Lambda", "config": {"name": "scale", "function": code}}
+    config["config"]["layers"].insert(1, {**layer, "registered_name": None})
+    with zipfile.ZipFile(path, "w") as file:
+        for name, data in {**parts, "config.json": json.dumps(config).encode()}.items():
+            file.writestr(name, data)
+    return path
+
+
+# -- lambdas -----------------------------------------------------------------------------------------------------------
+
+SCALE = ("--lambda", "scale=x / 255 - 0.5")
+
+
+def test_a_lambda_is_shown_and_computed_as_it_is_said_to(capsys: pytest.CaptureFixture[str]) -> None:
+    model = with_a_lambda("model.keras")
+    assert "never run here" in refusal(capsys, "maps", model, "-i", IMAGE, "--layer", "conv2d", "-o", "maps.png")
+    told = output(capsys, "summary", model, *SCALE)
+    assert "Lambda: x / 255 - 0.5" in told
+    assert "layer 'scale' (Lambda): x / 255 - 0.5, as given by --lambda" in told
+    told = output(capsys, "maps", model, *SCALE, "-i", IMAGE, "--layer", "conv2d", "-o", "maps.png")
+    assert "the model's 'scale' scales them" in told
+    assert "agrees" in output(capsys, "check", model, *SCALE, "-i", IMAGE, "--backends", "reference")
+    assert "equal" in output(capsys, "diff", model, MODEL, *SCALE)
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        ("scal=x", "no Lambda layer is named 'scal'; there are 'scale'"),
+        ("scale", "NAME=EXPRESSION was expected"),
+        ("scale=__import__('os').system('id')", "at character 12"),
+        ("scale=" + "(" * 10_000, "10,000 characters"),
+    ],
+)
+def test_a_lambda_that_is_said_wrongly(capsys: pytest.CaptureFixture[str], said: str, reason: str) -> None:
+    model = with_a_lambda("model.keras")
+    for command in (("summary", model), ("diff", model, model)):
+        expected = reason.replace("; there", " in either; there") if command[0] == "diff" else reason
+        assert expected in refusal(capsys, *command, "--lambda", said)
+    assert "--arch" in refusal(capsys, "summary", model, *SCALE, "--arch", "torch.nn:Identity")
 
 
 # -- summary ---------------------------------------------------------------------------------------------------------

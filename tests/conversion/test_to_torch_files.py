@@ -19,6 +19,7 @@ from cnnlens.files.keras.network import keras_network
 from cnnlens.network.network import Network
 from cnnlens.reference import known_kinds
 from cnnlens.testing import MemoryModel
+from tests.support import attention_models
 from tests.support.random_networks import random_network
 from tests.support.reference_cases import LAYERS
 from tests.support.to_torch_models import (
@@ -470,9 +471,12 @@ def test_all_layers_that_cannot_be_expressed_are_named_at_once() -> None:
         given("film", 4, 7, 6, 3),
         called(entry("ConvLSTM2D", "film_a", filters=2, kernel_size=[3, 3]), [tensor("film")]),
         called(entry("ConvLSTM2D", "film_b", filters=2, kernel_size=[2, 2]), [tensor("film")]),
-        called(entry("MultiHeadAttention", "looks", num_heads=2, key_dim=3), [tensor("film_a"), tensor("film_b")]),
+        called(
+            entry("MultiHeadAttention", "looks", num_heads=2, key_dim=3, sliding_window=2),
+            [tensor("film_a"), tensor("film_b")],
+        ),
     ]
-    with pytest.raises(UnsupportedLayerError, match=r"film_a.*convolutional LSTM.*film_b.*looks.*attention") as caught:
+    with pytest.raises(UnsupportedLayerError, match=r"film_a.*convolutional LSTM.*film_b.*looks.*from near") as caught:
         to_torch.program(functional(layers, ["looks"]))
     assert "\n" not in str(caught.value)
     assert "nothing was converted" in str(caught.value)
@@ -510,3 +514,14 @@ def test_open_sizes_work_at_any_size() -> None:
     for sizes in ((8, 11), (9, 6)):
         inputs = [np.random.default_rng(5).normal(0, 1, (2, 3, *sizes))]
         np.testing.assert_allclose(outputs_of(program, inputs)[0], network.run(inputs[0])["mean"], rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("name", attention_models.CASES)
+def test_attention(name: str) -> None:
+    """By PyTorch's own function between linear layers; its second output, the shares, by their formula."""
+    case = attention_models.CASES[name]
+    inputs = [np.moveaxis(x, -1, 1) for x in attention_models.inputs_of(case)]
+    program = agree(attention_models.network_of(case), inputs, loose=1e-12)
+    plain = case.listed and (case.kind == "AdditiveAttention" or case.config.get("score_mode") == "concat")
+    explicit = plain or case.kwargs.get("return_attention_scores")
+    assert ("F.scaled_dot_product_attention(" in program.source) is not bool(explicit)

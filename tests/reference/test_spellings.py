@@ -120,7 +120,7 @@ def test_functions_that_keras_2_wrote(name: str, args: Any, kwargs: Any, wanted:
         ("Conv2DD", "keras.layers", {}, "did you mean 'Conv2D'"),
         ("LSTM", "keras.layers", {}, "units must be a whole number"),
         ("CuDNNLSTM", "keras.layers", {"units": 3}, "NVIDIA"),
-        ("MultiHeadAttention", "keras.layers", {}, "attention"),
+        ("MultiHeadAttention", "keras.layers", {}, "num_heads must be a whole number"),
         ("Lambda", "keras.layers", {}, "never run"),
         ("UpSampling2D", "keras.layers", {"interpolation": "area"}, "'area'"),
         ("Conj", "keras.src.ops.numpy", {}, "no op Conj"),

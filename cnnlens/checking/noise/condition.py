@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from cnnlens.checking.noise.case import Picked, arrays_of, map_arrays
 from cnnlens.checking.noise.formulas import NORMS, fast_variance, over_squares, positions, root_of_squares
 from cnnlens.checking.noise.propagation import inner_loss, propagate
-from cnnlens.checking.noise.recurrence import step_by_step
-from cnnlens.checking.noise.summation import products_alike, rounded_alike
+from cnnlens.checking.noise.steps import step_by_step
+from cnnlens.checking.noise.summation import averages_alike, products_alike, rounded_alike
 from cnnlens.kinds import ACTIVATIONS, Rounding, kind_of
 from cnnlens.reference.arithmetic.interpolation import Interpolation
 from cnnlens.reference.aten.operations import AtenOperation
@@ -26,9 +26,9 @@ from cnnlens.reference.bare.ops import BareOperation, KerasTwoOperation
 from cnnlens.reference.keras.activations import ActivationLayer
 from cnnlens.reference.keras.merging import Dot, Merge
 from cnnlens.reference.keras.normalization import BatchNormalization, GroupNormalization, LayerNormalization
-from cnnlens.reference.keras.recurrent import Bidirectional, Recurrent
 from cnnlens.reference.keras.resizing import Resizing, UpSampling
 from cnnlens.reference.operation import Operation, normalise_axis
+from cnnlens.reference.stepwise import Stepwise
 from cnnlens.reference.wrappers import Container, ModelOperation
 
 __all__ = ["bilinear", "rounds_once", "scale_of", "selects"]
@@ -91,9 +91,9 @@ def scale_of(
         squares: Any = map_arrays((dict(weights), tuple(args), dict(kwargs)), np.square)
         squared = operation(squares[0], *squares[1], **squares[2])
         return np.sqrt(np.abs(squared) + np.square(y) + np.square(_alike(operation, weights, args, kwargs, y)))
-    recurrent = operation.inner if isinstance(operation, Picked) else operation
-    if isinstance(recurrent, Recurrent | Bidirectional):
-        return step_by_step(operation, recurrent, weights, args, kwargs, y)
+    stepwise = operation.inner if isinstance(operation, Picked) else operation
+    if isinstance(stepwise, Stepwise):
+        return step_by_step(operation, stepwise, weights, args, kwargs, y)
     kind = bare_kind(operation)
     if rounding_of(operation) in (Rounding.ONCE, Rounding.EACH):
         total = _one_by_one(operation, weights, args, kwargs, y)
@@ -155,7 +155,7 @@ def _equal_values(operation: Operation, weights: Mapping[str, Array], args: Sequ
     shares = np.asarray(operation(weights, query, key, places, *args[3:]))
     if shares.shape[:-2] != value.shape[:-2]:  # heads that share their values
         value = np.repeat(value, shares.shape[-3] // value.shape[-3], axis=-3)
-    return products_alike(np.matmul, shares, value, y)
+    return averages_alike(shares, value, y)
 
 
 def _batch_normalization(operation: BatchNormalization, weights: Mapping[str, Array], x: Array, y: Array) -> Array:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from cnnlens.checking.noise.nonfinite import ANYTHING, NEARLY
 
-__all__ = ["MANY", "products_alike", "rounded_alike"]
+__all__ = ["MANY", "averages_alike", "products_alike", "rounded_alike"]
 
 Array = NDArray[Any]
 
@@ -85,6 +85,23 @@ def products_alike(product: Callable[[Array, Array], Array], a: Array, b: Array,
         return sum((product(mark, _off(b * float(value), step)) for value, mark in marks), np.zeros_like(y))
 
     return _lost(off, product(np.abs(a), np.abs(b)), np.maximum(terms, 1.0), 1.0)
+
+
+def averages_alike(shares: Array, value: Array, y: Array) -> Array | float:
+    """Compute the scale of noise that equal terms leave in averages, as attention makes them.
+
+    Some libraries multiply by shares that sum up to 1, others by what they are parts of, and divide the sum.
+
+    Args:
+        shares: ``(..., T, S)``; ``value``: ``(..., S, V)``, float64; ``y``: their product.
+
+    Returns:
+        As ``rounded_alike`` does.
+    """
+    largest = shares.max(axis=-1, keepdims=True)
+    powers = shares / np.where(largest > 0, largest, 1)
+    undivided = products_alike(np.matmul, powers, value, np.matmul(powers, value)) * largest
+    return np.hypot(products_alike(np.matmul, shares, value, y), undivided)
 
 
 def _few_values(x: Array) -> Array | None:

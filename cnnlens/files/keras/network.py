@@ -220,7 +220,7 @@ class _Builder:
                 inside = [part for part in other[len(path) :] if part not in TRANSPARENT] or list(other[len(path) :])
                 for role, array in arrays.items():
                     name = "/".join((*inside, role))
-                    if layout.resolve_kind(spec.class_name) == "MultiHeadAttention":
+                    if layout.resolve_kind(spec.class_name) in ("MultiHeadAttention", "GroupQueryAttention"):
                         # Its projections have lines of their own in the table, by attribute.
                         known_as = spec.class_name, name, geometry_of(spec.config, None)
                     else:

@@ -13,7 +13,8 @@ from cnnlens.reference.aten.operations import BY_RUNNING, bare
 from cnnlens.reference.aten.registry import aten
 from cnnlens.reference.bare.functions import of_one_dtype
 from cnnlens.reference.bare.rules import broadcast, matmul
-from cnnlens.reference.operation import Array, Shape
+from cnnlens.reference.keras.attention import attend
+from cnnlens.reference.operation import Shape
 
 __all__: list[str] = []
 
@@ -107,17 +108,7 @@ def _attention(args: Arguments) -> Translation:
         scale = 1 / np.sqrt(query.shape[-1]) if factor is None else factor
         if shared:
             key, value = (np.repeat(x, query.shape[-3] // x.shape[-3], axis=-3) for x in (key, value))
-        logits: Array = np.matmul(query, np.swapaxes(key, -1, -2)) * query.dtype.type(scale)
-        if causal:
-            ahead = np.triu(np.ones(logits.shape[-2:], np.bool_), 1)
-            logits = np.where(ahead, logits.dtype.type(-np.inf), logits)
-        for one in masks:
-            logits = np.where(one, logits, logits.dtype.type(-np.inf)) if one.dtype == np.bool_ else logits + one
-        top = logits.max(axis=-1, keepdims=True)
-        share = np.exp(logits - np.where(np.isfinite(top), top, 0))
-        total = share.sum(axis=-1, keepdims=True)
-        # A row that may look at nothing gives zeros.
-        return np.matmul(share / np.where(total > 0, total, 1), value)
+        return attend(query, key, value, scale, causal=causal, masks=masks)[0]
 
     def shape(settings: Settings, query: Any, key: Any, value: Any, *masks: Any) -> Shape:
         return (*query[:-1], value[-1])

@@ -14,8 +14,9 @@ import numpy as np
 
 from cnnlens.reference.aten.arguments import IN_EVAL, Arguments, Tensor, Translation, WeightName
 from cnnlens.reference.aten.registry import aten
-from cnnlens.reference.keras.recurrent import EXACT, Recurrent, Rounding
+from cnnlens.reference.keras.recurrent import Recurrent
 from cnnlens.reference.operation import Array, Shape, Weights
+from cnnlens.reference.stepwise import Rounding
 
 __all__ = ["AtenRecurrent"]
 
@@ -69,9 +70,6 @@ class AtenRecurrent(Recurrent):
                     place.append(state)
             x = np.concatenate(made, axis=-1)
         return [x if self.batch_first else np.swapaxes(x, 0, 1), *(np.stack(states) for states in last)]
-
-    def __call__(self, weights: Weights, *args: Any, **kwargs: Any) -> Any:
-        return self.rounded(EXACT, weights, *args, **kwargs)
 
 
 @aten(*_KINDS)

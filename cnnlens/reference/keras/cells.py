@@ -6,7 +6,7 @@ Dropout is for training. Source: the classes of these names in Keras (``keras.sr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias, cast
 
 import numpy as np
@@ -16,37 +16,15 @@ from cnnlens.reference.arithmetic.functions import Activation, find_activation
 from cnnlens.reference.keras.convolution import Convolution
 from cnnlens.reference.keras.names import numbered
 from cnnlens.reference.operation import Array, Shape, Weights, whole
+from cnnlens.reference.stepwise import EXACT, Rounding, dense
 from cnnlens.text import printable
 
-__all__ = ["EXACT", "Cell", "Config", "Rounding", "States", "below", "make_cell", "own_entry"]
+__all__ = ["Cell", "Config", "States", "below", "make_cell", "own_entry"]
 
 Config: TypeAlias = Mapping[str, Any]
 States: TypeAlias = list[Array]
 
 _KERAS = ("keras", "tf_keras", "tensorflow")
-
-
-class Rounding:
-    """Says what an arithmetic does to the intermediate results of a step; this one does nothing.
-
-    A recurrence hands its rounding on from step to step, so how far an honest result may be off cannot be told from
-    operands and outputs: who wants to know goes through the steps with another one of these.
-    """
-
-    def total(self, z: Array, spread: Callable[[], Array]) -> Array:
-        """Round a sum of products ``z``; ``spread()`` is the root of the sum of their squares."""
-        return z
-
-    def value(self, y: Array) -> Array:
-        """Round one operation's result."""
-        return y
-
-    def function(self, activation: Activation, x: Array, y: Array) -> Array:
-        """Round what an activation made of ``x``."""
-        return y
-
-
-EXACT = Rounding()
 
 
 class Cell:
@@ -95,18 +73,6 @@ def _activated(activation: Activation | None, x: Array, rounding: Rounding) -> A
     return rounding.function(activation, x, activation.apply(np.ascontiguousarray(x)))
 
 
-def _product(x: Array, kernel: Array, bias: Array | None, rounding: Rounding) -> Array:
-    z = x @ kernel
-    if bias is not None:
-        z += bias
-
-    def spread() -> Array:
-        squares = np.square(x) @ np.square(kernel)
-        return np.sqrt(squares if bias is None else squares + np.square(bias))
-
-    return rounding.total(z, spread)
-
-
 class _MatrixCell(Cell):
     """A cell whose gates are matrix products, ``gates`` of them side by side in each kernel."""
 
@@ -123,7 +89,7 @@ class _MatrixCell(Cell):
         if x.ndim != 3:
             raise UnsupportedLayerError(f"it needs an input (N, T, C), not one of shape {x.shape}")
         kernel = _of_shape(weights["kernel"], (x.shape[-1], self.gates * self.units), "kernel")
-        projected = _product(x.reshape(-1, x.shape[-1]), kernel, self.bias(weights), rounding)
+        projected = dense(x.reshape(-1, x.shape[-1]), kernel, self.bias(weights), rounding)
         return projected.reshape(*x.shape[:2], -1)
 
     def recurrent_kernel(self, weights: Weights) -> Array:
@@ -144,7 +110,7 @@ class SimpleRNNCell(_MatrixCell):
     """``h = activation(x W + h R + b)``."""
 
     def step(self, weights: Weights, x: Array, states: States, rounding: Rounding = EXACT) -> tuple[Array, States]:
-        inner = _product(states[0], self.recurrent_kernel(weights), None, rounding)
+        inner = dense(states[0], self.recurrent_kernel(weights), None, rounding)
         h = _activated(self.activation, rounding.value(x + inner), rounding)
         return h, [h]
 
@@ -159,7 +125,7 @@ class LSTMCell(_MatrixCell):
         self.states = 2
 
     def step(self, weights: Weights, x: Array, states: States, rounding: Rounding = EXACT) -> tuple[Array, States]:
-        inner = _product(states[0], self.recurrent_kernel(weights), None, rounding)
+        inner = dense(states[0], self.recurrent_kernel(weights), None, rounding)
         return _lstm(self, self.split(rounding.value(x + inner)), states[1], rounding)
 
 
@@ -196,15 +162,15 @@ class GRUCell(_MatrixCell):
         h, kernel, units, value = states[0], self.recurrent_kernel(weights), self.units, rounding.value
         x_z, x_r, x_h = self.split(x)
         if self.reset_after:
-            inner = _product(h, kernel, self._both(weights)[1] if self.use_bias else None, rounding)
+            inner = dense(h, kernel, self._both(weights)[1] if self.use_bias else None, rounding)
         else:
-            inner = _product(h, kernel[:, : 2 * units], None, rounding)
+            inner = dense(h, kernel[:, : 2 * units], None, rounding)
         z = _activated(self.recurrent, value(x_z + inner[:, :units]), rounding)
         r = _activated(self.recurrent, value(x_r + inner[:, units : 2 * units]), rounding)
         if self.reset_after:
             inner_h = value(r * inner[:, 2 * units :])
         else:
-            inner_h = _product(value(r * h), kernel[:, 2 * units :], None, rounding)
+            inner_h = dense(value(r * h), kernel[:, 2 * units :], None, rounding)
         candidate = _activated(self.activation, value(x_h + inner_h), rounding)
         h = value(value(z * h) + value(value(1 - z) * candidate))
         return h, [h]

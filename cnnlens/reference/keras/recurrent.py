@@ -13,15 +13,16 @@ import numpy as np
 
 from cnnlens.errors import UnsupportedLayerError
 from cnnlens.kinds import CELLS, KINDS, kind_of
-from cnnlens.reference.keras.cells import EXACT, Config, Rounding, States, below, make_cell, own_entry
-from cnnlens.reference.operation import Array, Operation, Shape, Weights, normalise_axis, register
+from cnnlens.reference.keras.cells import Config, States, below, make_cell, own_entry
+from cnnlens.reference.operation import Array, Shape, Weights, normalise_axis, register
+from cnnlens.reference.stepwise import Rounding, Stepwise
 from cnnlens.text import printable
 
 __all__ = ["Bidirectional", "Recurrent"]
 
 
 @register("RNN", *(row.name for row in CELLS.values()))
-class Recurrent(Operation):
+class Recurrent(Stepwise):
     """Runs a cell over the time axis (axis 1).
 
     Called with the sequence, alone or in a list with its initial states after it, or with ``initial_state``. Gives the
@@ -50,11 +51,7 @@ class Recurrent(Operation):
         output = (made[0], shape[1], *made[1:]) if self.sequences else made
         return [output, *self.cell.state_shapes(step)] if self.with_state else output
 
-    def __call__(self, weights: Weights, *args: Any, **kwargs: Any) -> Any:
-        return self.rounded(EXACT, weights, *args, **kwargs)
-
     def rounded(self, rounding: Rounding, weights: Weights, *args: Any, **kwargs: Any) -> Any:
-        """Give the layer with its intermediate results as ``rounding`` leaves them."""
         x, initial = _sequence_and_states(args, kwargs)
         output, states = self.run(weights, cast("Array", x), cast("States", initial), rounding)
         return [output, *states] if self.with_state else output
@@ -114,7 +111,7 @@ _MERGES: Mapping[str, Callable[[Array, Array], Array]] = {
 
 
 @register("Bidirectional")
-class Bidirectional(Operation):
+class Bidirectional(Stepwise):
     """Runs a recurrent layer forwards and one backwards, and merges them; of sequences the latter is turned."""
 
     def __init__(self, kind: str, config: Config, keras_version: tuple[int, ...]) -> None:
@@ -147,11 +144,7 @@ class Bidirectional(Operation):
         found = [*outputs, *states, *states]
         return found if len(found) > 1 else found[0]
 
-    def __call__(self, weights: Weights, *args: Any, **kwargs: Any) -> Any:
-        return self.rounded(EXACT, weights, *args, **kwargs)
-
     def rounded(self, rounding: Rounding, weights: Weights, *args: Any, **kwargs: Any) -> Any:
-        """Give the layer with its intermediate results as ``rounding`` leaves them."""
         x, initial = _sequence_and_states(args, kwargs)
         half = len(initial) // 2
         forward, states = self.forward.run(below(weights, "forward_layer/"), x, initial[:half], rounding)

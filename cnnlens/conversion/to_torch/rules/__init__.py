@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from cnnlens.conversion.to_torch.call_site import RULES, CallSite, Results
 from cnnlens.conversion.to_torch.rules import activations as _activations
+from cnnlens.conversion.to_torch.rules import attention as _attention
 from cnnlens.conversion.to_torch.rules import bare
 from cnnlens.conversion.to_torch.rules import convolution as _convolution
 from cnnlens.conversion.to_torch.rules import dense as _dense
@@ -25,8 +26,8 @@ __all__ = ["REFUSED", "convert", "is_known"]
 
 # Importing a module registers its kinds.
 _MODULES = (
-    _activations, _convolution, _dense, _local, _merging, _normalization, _pooling, _recurrent, _resizing, _scaling,
-    _shaping, _transposed, _wrappers,
+    _activations, _attention, _convolution, _dense, _local, _merging, _normalization, _pooling, _recurrent, _resizing,
+    _scaling, _shaping, _transposed, _wrappers,
 )  # fmt: skip
 
 

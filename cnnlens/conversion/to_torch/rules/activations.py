@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 from cnnlens.conversion.to_torch.call_site import CallSite, rule
-from cnnlens.conversion.to_torch.names import literal
+from cnnlens.conversion.to_torch.names import comment, literal
 from cnnlens.conversion.to_torch.value import Value, listed
 from cnnlens.errors import UnsupportedLayerError
 from cnnlens.kinds import ACTIVATIONS, LAYERS, activation_named
 from cnnlens.reference.arithmetic.functions import find_activation, number_of
+from cnnlens.reference.expression import ExpressionLayer, fold
 from cnnlens.reference.keras.activations import Masking
 from cnnlens.text import printable
 
@@ -265,3 +267,32 @@ def training_only(site: CallSite) -> Value:
 @rule("Identity", "ActivityRegularization")
 def identity(site: CallSite) -> Value:
     return site.x
+
+
+_EXPRESSION = {
+    "Add": "{} + {}", "Subtract": "{} - {}", "Multiply": "{} * {}", "Divide": "{} / {}", "Power": "{} ** {}",
+    "Negative": "-{}", "Absolute": "{}.abs()", "Exp": "torch.exp({})", "Log": "torch.log({})",
+    "Sqrt": "torch.sqrt({})", "Tanh": "torch.tanh({})", "Sigmoid": "torch.sigmoid({})", "Relu": "torch.relu({})",
+    "Minimum": "torch.minimum({}, {})", "Maximum": "torch.maximum({}, {})", "Clip": "{}.clamp({}, {})",
+}  # fmt: skip
+_SIMPLE = re.compile(r"[\w.]+|torch\.\w+\([^()]*\)")
+
+
+@rule("Expression")
+def expression(site: CallSite) -> Value:
+    """What a person said that a Lambda computes."""
+    operation = cast("ExpressionLayer", site.operation)
+    base = site.x.text if site.x.text.isidentifier() else site.let(site.x.text, "x")
+    site.note(f"expression {site.key}", f"A Lambda of Keras, as its owner says: {comment(site.config['expression'])}.")
+
+    def make(kind: str, operands: Sequence[Any]) -> str:
+        texts = [one if _SIMPLE.fullmatch(str(one)) else f"({one})" for one in operands]
+        if kind in ("Minimum", "Maximum") and any(isinstance(one, float) for one in operands):
+            number = next(one for one in operands if isinstance(one, float))
+            other = next(str(text) for text, one in zip(texts, operands, strict=True) if one is not number)
+            return f"{other}.clamp({'max' if kind == 'Minimum' else 'min'}={number})"
+        called = _EXPRESSION[kind].startswith("torch.")
+        return _EXPRESSION[kind].format(*(operands if called else texts))
+
+    text = str(fold(operation.node, base, make))
+    return site.x.new(text)
