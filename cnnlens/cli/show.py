@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cnnlens.cli.arguments import add_json, add_model, add_output, add_scale, network_of, whole_number
+from cnnlens.cli.arguments import add_json, add_model, add_output, add_scale, inputs_given, network_of, whole_number
 from cnnlens.cli.layers import layer_named, layer_with_kernel
 from cnnlens.cli.printing import output_json, output_made, output_text
 from cnnlens.errors import CnnlensError
@@ -50,7 +50,12 @@ def add(commands: Any) -> None:
     maps = commands.command("maps", _maps, "draw the feature maps that an image gives")
     add_model(maps)
     maps.add_argument(
-        "--image", "-i", required=True, metavar="PATH", help="PNG/JPEG, .npy, .npz, IDX (.gz) or a folder"
+        "--image",
+        "-i",
+        action="append",
+        required=True,
+        metavar="[NAME=]PATH",
+        help="PNG/JPEG, .npy, .npz, IDX (.gz) or a folder; NAME=PATH for each input that the layers need",
     )
     maps.add_argument(
         "--index", type=int, default=0, metavar="N", help="which image, where PATH holds several (default: 0)"
@@ -103,13 +108,20 @@ def _maps(options: argparse.Namespace) -> None:
 
     network = network_of(options)
     names: list[str] = options.layer or []
-    wanted = [layer_named(network, one) for one in names] or convolutions(network)[:2]
+    image = inputs_given(options.image, [ref.name for ref in network.inputs])
+    wanted = [layer_named(network, one) for one in names]
+    if not wanted:
+        found = convolutions(network)
+        if isinstance(image, dict):  # those that the inputs given are enough for
+            fed = [layer for layer in found if all(name in image for name in pictures.inputs_needed(network, layer))]
+            found = fed or found
+        wanted = found[:2]
     if not wanted:
         raise CnnlensError(f"{printable(options.model, 300)}: it has no convolution; name a layer with --layer")
     if options.kernel is not None and len(wanted) > 1:
         wanted = wanted[:1]
     results = pictures.feature_maps(
-        network, wanted, options.image, index=options.index, scale=options.scale, kernel=options.kernel
+        network, wanted, image, index=options.index, scale=options.scale, kernel=options.kernel
     )
     if not options.json or options.output is not None:
         several = len(results) > 1

@@ -7,13 +7,13 @@ arrays, titles and the numbers that belong to a picture, is here, so that Python
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast
 
 from numpy.typing import NDArray
 
 from cnnlens.errors import CnnlensError
-from cnnlens.network.graph import Layer, shown_shape, without_graph
+from cnnlens.network.graph import Layer, Ref, shown_shape, without_graph
 from cnnlens.network.kernel import Kernel, Statistics, statistics
 from cnnlens.network.network import Network
 from cnnlens.network.rescaling import rescaled
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-__all__ = ["feature_maps", "histogram", "kernels", "model_title"]
+__all__ = ["feature_maps", "histogram", "inputs_needed", "kernels", "model_title"]
 
 Facts = dict[str, Any]
 
@@ -102,7 +102,7 @@ def histogram(
 def feature_maps(
     network: Network,
     layers: Sequence[Layer],
-    image: str | os.PathLike[str] | NDArray[Any],
+    image: Any,
     *,
     index: int = 0,
     scale: str = "auto",
@@ -111,45 +111,97 @@ def feature_maps(
     """Draw what ``layers`` make of an image: a figure each, and its facts.
 
     Args:
-        image: What ``images.load`` takes; ``index`` says which where it holds several.
-        scale: As ``images.load`` takes it.
+        image: What ``images.load`` takes. A mapping of these by input name where several inputs stand in front of the
+            layers; those that none of the layers needs may be left out, and are not read.
+        index: Which image, where a source holds several.
+        scale: As ``images.load`` takes it; vectors and sequences stay as they are with ``auto``.
         kernel: Draw this kernel of the layer beside the one map that it makes, instead of all maps.
 
     Raises:
-        CnnlensError: the image cannot be read, or the network not run on it.
+        CnnlensError: an image cannot be read, an input that is needed is not given or there is none of that name, or
+            the network cannot be run on it.
     """
-    from cnnlens.inputs import images
-
     if not network.calls:
         raise without_graph(network)
-    if len(network.inputs) != 1:
-        raise CnnlensError(f"the model has {len(network.inputs)} inputs, and an image is one; record() takes several")
-    wanted = network.canonical_shape(network.inputs[0])
-    shape = None if wanted is None else wanted[1:]
-    loaded = images.one(image, index, shape=shape, scale=scale, model_rescales=rescaled(network, network.inputs[0]))
-    name = loaded.names[0]
     before = [network.tensors[layer.inputs[0]].call for layer in layers if kernel is not None and layer.inputs]
-    maps = network.run(loaded.array, layers=[*(layer.name for layer in layers), *before], dtype="float32")
+    calls = [call.name for call in network.calls if any(call.layer is layer for layer in layers)]
+    part = network.part(calls)
+    names, arrays, notes = _read(network, part.inputs, layers, image, index, scale)
+    maps = part.run(arrays, layers=[*(layer.name for layer in layers), *before], dtype="float32")
     results: list[tuple[Layer, Figure, Facts]] = []
-    for layer in layers:
-        array = maps[layer.name][0]
-        stats = statistics(array)
+    for place, layer in enumerate(layers):
+        shape = maps[layer.name].shape
+        stats = statistics(maps[layer.name][0])
         facts: Facts = {
             "layer": layer.name,
-            "image": name,
-            "notes": list(loaded.notes),
-            "output_shape": list(maps[layer.name].shape),
+            "image": names,
+            "notes": notes,
+            "output_shape": list(shape),
             **_numbers(stats),
-            "text": f"{printable(layer.name)} {shown_shape(maps[layer.name].shape)}: {_shown(stats)}\n"
-            + "\n".join(f"  {note}" for note in loaded.notes),
+            "text": f"{printable(layer.name)} {shown_shape(shape)}: {_shown(stats)}\n"
+            + "\n".join(f"  {note}" for note in notes),
         }
-        subtitle = f"{_what(layer)} · {shown_shape(maps[layer.name].shape)} of {printable(name)} · reference, float32"
+        subtitle = f"{_what(layer)} · {shown_shape(shape)} of {printable(names)} · reference, float32"
         if kernel is None:
-            figure = activations.feature_maps(array, title=f"{printable(layer.name)}: feature maps", subtitle=subtitle)
+            again = any(other is layer for other in layers[place + 1 :])
+            figure = activations.feature_maps(
+                (maps[layer.name] if again else maps.pop(layer.name))[0],  # large, and nobody else's
+                title=f"{printable(layer.name)}: feature maps",
+                subtitle=subtitle,
+            )
         else:
-            figure = _beside(layer, kernel, maps[layer.inputs[0]][0], array, subtitle)
+            figure = _beside(layer, kernel, maps[layer.inputs[0]][0], maps[layer.name][0], subtitle)
         results.append((layer, figure, facts))
     return results
+
+
+def inputs_needed(network: Network, layer: Layer) -> list[str]:
+    """Name the inputs that a layer of a network with a graph depends on, in the network's order."""
+    return [ref.name for ref in network.part([call.name for call in network.calls if call.layer is layer]).inputs]
+
+
+def _read(
+    network: Network, needed: Sequence[Ref], layers: Sequence[Layer], image: Any, index: int, scale: str
+) -> tuple[str, dict[str, NDArray[Any]], list[str]]:
+    """One image for each input that is ``needed``: what it is called, its array by the input's name, remarks."""
+    from cnnlens.inputs import images
+
+    known = [ref.name for ref in network.inputs]
+    wanted = [ref.name for ref in needed]
+    given: Mapping[str, Any] = cast("Mapping[str, Any]", image) if isinstance(image, Mapping) else {}
+    if not isinstance(image, Mapping) and len(wanted) == 1:
+        given = {wanted[0]: image}
+    strange = next((name for name in given if name not in known), None)
+    if strange is not None:
+        raise CnnlensError(f"the network has no input '{printable(strange)}'; {nearest(str(strange), known)}")
+    missing = [name for name in wanted if name not in given]
+    if missing:
+        of = f"{layers[0].shown} needs" if len(layers) == 1 else f"these {len(layers)} layers need"
+        came = "an image without a name came" if not isinstance(image, Mapping) else f"{_quoted(missing)} not given"
+        raise CnnlensError(
+            f"{of} {_quoted(wanted)} of the network's inputs {_quoted(known)}, and {came}; name each with --image "
+            "NAME=PATH, or draw a layer that needs fewer"
+        )
+    found = {
+        ref.name: images.one(
+            given[ref.name],
+            index,
+            shape=None if (shape := network.canonical_shape(ref)) is None else shape[1:],
+            scale="none" if scale == "auto" and shape is not None and len(shape) < 4 else scale,
+            model_rescales=rescaled(network, ref),
+        )
+        for ref in needed
+    }
+    several = len(known) > 1
+    notes = [f"{printable(name)}: {note}" if several else note for name, one in found.items() for note in one.notes]
+    unread = [name for name in given if name not in wanted]
+    if unread:
+        notes.append(f"{_quoted(unread)} not needed here and not read")
+    return ", ".join(one.names[0] for one in found.values()), {name: one.array for name, one in found.items()}, notes
+
+
+def _quoted(names: Sequence[str]) -> str:
+    return ", ".join(f"'{printable(name)}'" for name in names)
 
 
 def _beside(layer: Layer, index: int, seen: NDArray[Any], maps: NDArray[Any], subtitle: str) -> Figure:

@@ -14,8 +14,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import cnnlens
 from cnnlens import sample
 from cnnlens.cli.main import main
+from cnnlens.files.keras.write import write_keras
+from cnnlens.testing.networks import NETWORKS
 from tests.support import SHARED
 
 MODEL = str(sample.MODEL)
@@ -163,6 +166,47 @@ def test_maps_of_one_layer_of_another_image(capsys: pytest.CaptureFixture[str]) 
 def test_a_kernel_beside_the_map_it_makes(capsys: pytest.CaptureFixture[str]) -> None:
     output(capsys, "maps", MODEL, "-i", str(sample.IMAGES), "-l", "conv2d_1", "--kernel", "5", "-o", "beside.png")
     assert picture("beside.png").std() > 10
+
+
+@pytest.fixture
+def two_inputs() -> str:
+    """A model whose layers in front hang on `image` alone, and its head on `image` and the vector `extra`."""
+    config, shapes = NETWORKS["branches"]()
+    drawn = np.random.default_rng(3)
+    arrays = {
+        (layer,): {name: drawn.normal(size=shape).astype(np.float32) for name, shape in weights.items()}
+        for layer, weights in shapes.items()
+    }
+    write_keras("two.keras", config, arrays)
+    np.save("image.npy", drawn.random((9, 8, 2), np.float32))
+    np.save("extra.npy", drawn.integers(0, 200, 5))
+    return "two.keras"
+
+
+def test_a_layer_is_drawn_from_the_inputs_that_it_needs_alone(
+    two_inputs: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "left (1, 4, 9, 8)" in output(capsys, "maps", two_inputs, "-i", "image=image.npy", "--layer", "left")
+    assert "left (1, 4, 9, 8)" in output(capsys, "maps", two_inputs, "-i", "image.npy", "--layer", "left")
+    both = ["-i", "extra=extra.npy", "-i", "image=image.npy"]
+    said = output(capsys, "maps", two_inputs, *both, "--layer", "z_first", "--layer", "right", "--json")
+    by_name = {layer["layer"]: layer for layer in json.loads(said)["layers"]}
+    given = {"extra": np.load("extra.npy")[None], "image": np.load("image.npy")[None]}
+    maps = cnnlens.open(two_inputs).run(given, layers=["z_first", "right"], dtype="float32")
+    for name, array in maps.items():
+        assert by_name[name]["mean"] == pytest.approx(float(array.mean()), rel=1e-5), name
+    said = output(capsys, "maps", two_inputs, *both, "--layer", "left")
+    assert "'extra' not needed here and not read" in said
+    assert sorted(os.listdir(".")) == ["extra.npy", "image.npy", "two-left-maps.png", "two.keras"]
+
+
+def test_inputs_that_are_missing_or_unknown_are_named(two_inputs: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for given in (["-i", "image=image.npy"], ["-i", "image.npy"], ["-i", "image.npy", "-i", "extra.npy"]):
+        said = refusal(capsys, "maps", two_inputs, *given, "--layer", "z_first")
+        assert "layer 'z_first' (Dense) needs 'extra', 'image' of the network's inputs" in said
+        assert "--image NAME=PATH" in said
+    assert "no input 'imag'; did you mean 'image'?" in refusal(capsys, "maps", two_inputs, "-i", "imag=image.npy")
+    assert "name every input" in refusal(capsys, "maps", two_inputs, "-i", "image=image.npy", "-i", "extra.npy")
 
 
 @pytest.mark.slow

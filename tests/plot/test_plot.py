@@ -11,6 +11,7 @@ import os
 import re
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -119,6 +120,39 @@ def test_a_grid_is_a_bit_wider_than_high_and_full(count: int, columns: int) -> N
 @settings(max_examples=40)
 def test_there_are_never_more_columns_than_tiles(count: int, height: int, width: int) -> None:
     assert 1 <= columns_for(count, tile_height=height, tile_width=width) <= count
+
+
+def test_a_picture_on_disk_has_the_pixels_of_the_mosaic(tmp_path: Path) -> None:
+    figure = plot.feature_maps(RANDOM.random((1, 17, 23)))  # one: no numbers are written into it
+    mosaic = image_of(figure)
+    left, bottom, right, top = figure.axes[0].get_window_extent().extents.round().astype(int)
+    with Image.open(plot.save(figure, tmp_path / "maps.png")) as opened:
+        saved = np.asarray(opened.convert("RGB"))
+    np.testing.assert_array_equal(saved[len(saved) - top : len(saved) - bottom, left:right], mosaic)
+    figure.axes[0].set_xlim(mosaic.shape[1] / 2, mosaic.shape[1])  # a part of it, as a person zooms into a window
+    figure.axes[0].set_ylim(mosaic.shape[0], mosaic.shape[0] / 2)
+    with Image.open(plot.save(figure, tmp_path / "part.png")) as opened:
+        zoomed = np.asarray(opened.convert("RGB"))
+    part = mosaic[mosaic.shape[0] // 2 :, mosaic.shape[1] // 2 :]
+    colours = {tuple(colour) for colour in part.reshape(-1, 3).tolist()}
+    inside = zoomed[len(zoomed) - top + 2 : len(zoomed) - bottom - 2, left + 2 : right - 2]
+    assert {tuple(colour) for colour in inside.reshape(-1, 3).tolist()} <= colours
+
+
+def test_large_maps_take_little_more_than_themselves(tmp_path: Path) -> None:
+    maps = RANDOM.random((273, 743, 24), np.float32).transpose(2, 0, 1)  # as the reference leaves them: channels last
+    figure = plot.feature_maps(maps[:2])
+    plot.save(figure, tmp_path / "warm.png")
+    tracemalloc.start()
+    figure = plot.feature_maps(maps)
+    drawn = tracemalloc.get_traced_memory()[1]
+    tracemalloc.reset_peak()
+    plot.save(figure, tmp_path / "maps.png")
+    saved = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    pixels = image_of(figure).nbytes
+    assert drawn < maps.nbytes / 4 + 5 * pixels
+    assert saved < 8 * pixels
 
 
 def test_shrinking_keeps_the_extremes_and_what_is_broken() -> None:
