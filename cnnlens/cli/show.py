@@ -33,7 +33,15 @@ def add(commands: Any) -> None:
     add_model(kernels)
     _add_layer(kernels)
     kernels.add_argument(
-        "--channel", metavar="INDEX|all|rgb", help="which input channel (default: rgb where there are three, else 0)"
+        "--weight",
+        metavar="NAME[:GATE]",
+        help="which of its arrays: pointwise_kernel, backward_layer/kernel, recurrent_kernel:forget (default: its "
+        "first kernel)",
+    )
+    kernels.add_argument(
+        "--channel",
+        metavar="INDEX|all|rgb",
+        help="which input channel (default: rgb where there are three, else 0; 1 x 1 kernels as one matrix)",
     )
     add_json(kernels)
     add_output(kernels, "the picture: .png, .pdf, .svg or .jpg (default: MODEL-LAYER-kernels.png)")
@@ -41,7 +49,8 @@ def add(commands: Any) -> None:
     hist = commands.command("hist", _hist, "draw the histogram of a layer's weights")
     add_model(hist)
     _add_layer(hist)
-    hist.add_argument("--weight", metavar="NAME", help="which of its arrays (default: its kernel)")
+    hist.add_argument("--weight", metavar="NAME[:GATE]", help="which of its arrays (default: its first kernel)")
+    hist.add_argument("--all", action="store_true", help="the kernels of all layers on one page")
     hist.add_argument("--untrained", action="store_true", help="beside it, the same array as its initializer draws it")
     hist.add_argument("--seed", type=whole_number(0), default=0, metavar="N", help="the seed of that draw (default: 0)")
     add_json(hist)
@@ -87,19 +96,27 @@ def _kernels(options: argparse.Namespace) -> None:
     from cnnlens.plot import of_models as pictures
 
     network = network_of(options)
-    layer = layer_with_kernel(network, options.layer)
-    figure, facts = pictures.kernels(network, layer, _channel(options.channel))
-    _picture(options, figure, facts, network, layer, "kernels")
+    layer = layer_with_kernel(network, options.layer, options.weight)
+    figure, facts = pictures.kernels(network, layer, _channel(options.channel), options.weight)
+    named = "kernels" if options.weight is None else f"{options.weight}-kernels"
+    _picture(options, figure, facts, network, layer, named)
 
 
 def _hist(options: argparse.Namespace) -> None:
     from cnnlens.plot import of_models as pictures
 
+    if options.all and (options.layer is not None or options.weight is not None or options.untrained):
+        raise CnnlensError("--all draws the kernels of all layers; leave --layer, --weight and --untrained out")
     network = network_of(options)
-    layer = layer_with_kernel(network, options.layer, needs_kernel=options.weight is None)
+    if options.all:
+        figure, facts = pictures.histograms(network)
+        _picture(options, figure, facts, network, None, "hist")
+        return
+    layer = layer_with_kernel(network, options.layer, options.weight)
     seed = options.seed if options.untrained else None
+    named = "hist" if options.weight is None else f"{options.weight}-hist"
     figure, facts = pictures.histogram(network, layer, options.weight, seed)
-    _picture(options, figure, facts, network, layer, "hist")
+    _picture(options, figure, facts, network, layer, named)
 
 
 def _maps(options: argparse.Namespace) -> None:
@@ -145,7 +162,7 @@ def _channel(value: str | None) -> int | str | None:
 
 
 def _picture(
-    options: argparse.Namespace, figure: Any, facts: dict[str, Any], network: Network, layer: Layer, what: str
+    options: argparse.Namespace, figure: Any, facts: dict[str, Any], network: Network, layer: Layer | None, what: str
 ) -> None:
     if not options.json or options.output is not None:
         path = _picture_path(options.output, network, layer, what)
@@ -157,14 +174,15 @@ def _picture(
         output_text(f"{facts['text']}\nwrote {facts['picture']}\n")
 
 
-def _picture_path(output: str | None, network: Network, layer: Layer, what: str, several: bool = False) -> Path:
+def _picture_path(output: str | None, network: Network, layer: Layer | None, what: str, several: bool = False) -> Path:
     from cnnlens.output import file_name
 
+    of = [] if layer is None else [layer.name]
     if output is None:
         stem = Path(network.source.path).name.split(".")[0]
-        return Path(file_name(stem, layer.name, what) + ".png")
+        return Path(file_name(stem, *of, what) + ".png")
     path = Path(output)
-    return path.with_name(f"{path.stem}-{file_name(layer.name)}{path.suffix}") if several else path
+    return path.with_name(f"{path.stem}-{file_name(*of)}{path.suffix}") if several else path
 
 
 def _save(figures: Sequence[Any], paths: Sequence[Path]) -> None:

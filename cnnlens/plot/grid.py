@@ -22,13 +22,13 @@ from cnnlens.plot.sheet import PALE, RULE, decorate, room, sheet, show
 from cnnlens.plot.tiles import Mosaic, columns_for, mosaic, shrink, strip
 from cnnlens.plot.values import Floats, Note
 
-__all__ = ["dress_plot", "grid", "heat", "places", "refuse_too_many"]
+__all__ = ["MOST_PIXELS", "dress_plot", "grid", "heat", "places", "refuse_too_many"]
 
 _LABELLED = 46  # pixels: a smaller tile does not carry its own number
 _LABEL = 20  # pixels that the number over a tile takes
 _LARGEST_TILE = 300
 _BETWEEN_SLICES = 2
-_MOST_PIXELS = 6000  # a side; about what viewers still open
+MOST_PIXELS = 6000  # a side; about what viewers still open
 
 
 def grid(
@@ -132,7 +132,7 @@ def refuse_too_many(rows: int, columns: int, height: int, width: int) -> None:
     Raises:
         CnnlensError: It would be larger than a picture can be.
     """
-    if max(rows * (height + 1), columns * (width + 1)) > _MOST_PIXELS:
+    if max(rows * (height + 1), columns * (width + 1)) > MOST_PIXELS:
         raise CnnlensError(
             f"{rows} x {columns} tiles of {height} x {width} do not fit into one picture; choose fewer channels"
         )

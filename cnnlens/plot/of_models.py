@@ -7,6 +7,7 @@ arrays, titles and the numbers that belong to a picture, is here, so that Python
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
@@ -14,40 +15,44 @@ from numpy.typing import NDArray
 
 from cnnlens.errors import CnnlensError
 from cnnlens.network.graph import Layer, Ref, shown_shape, without_graph
-from cnnlens.network.kernel import Kernel, Statistics, statistics
+from cnnlens.network.kernel import Statistics, statistics
 from cnnlens.network.network import Network
 from cnnlens.network.rescaling import rescaled
 from cnnlens.network.untrained.draw import initializer_of
+from cnnlens.network.weight import Weight, weight_named
 from cnnlens.plot import activations, beside, distribution, weights
-from cnnlens.text import nearest, printable
+from cnnlens.text import columns, nearest, printable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-__all__ = ["feature_maps", "histogram", "inputs_needed", "kernels", "model_title"]
+__all__ = ["feature_maps", "histogram", "histograms", "inputs_needed", "kernels", "model_title"]
 
 Facts = dict[str, Any]
 
 
-def kernels(network: Network, layer: Layer, channel: int | str | None = None) -> tuple[Figure, Facts]:
+def kernels(
+    network: Network, layer: Layer, channel: int | str | None = None, weight: str | None = None
+) -> tuple[Figure, Facts]:
     """Draw a layer's kernels as one grid, and give their facts (``text`` for people).
 
     Args:
-        layer: A layer with a kernel; of a separable convolution the depthwise kernel is drawn.
         channel: As ``plot.kernels`` takes it.
+        weight: Which of the layer's arrays, as ``weight_named`` finds it (``pointwise_kernel``,
+            ``backward_layer/kernel``, ``recurrent_kernel:forget``); None draws its first kernel.
 
     Raises:
-        CnnlensError: the layer has no kernel, or no such input channel.
+        CnnlensError: the layer has no such array, or no such input channel.
     """
-    kernel = layer.kernel
-    if kernel is None:
-        raise CnnlensError(f"layer '{printable(layer.name)}' ({printable(layer.kind)}) has no kernel to draw")
-    facts = _facts(layer, kernel)
+    found, gate = _weight(layer, weight)
+    array = found.gate(gate) if gate else found.canonical()
+    facts = _facts(layer, found, gate, array)
+    what = printable(weight) if weight is not None else "kernels"
     figure = weights.kernels(
-        kernel.array,
+        array,
         channel=channel,
-        title=f"{printable(layer.name)}: kernels",
+        title=f"{printable(layer.name)}: {what}",
         subtitle=f"{_what(layer)} · {facts['axes']} · {model_title(network)}",
     )
     return figure, facts
@@ -58,22 +63,23 @@ def histogram(
 ) -> tuple[Figure, Facts]:
     """Draw the histogram of one array of a layer; with a seed also of an untrained draw, with its exact density.
 
+    Args:
+        weight: As ``kernels`` takes it.
+
     Raises:
         CnnlensError: there is no such array, or the file does not say its initializer.
     """
-    if weight is None:
-        found = next((one for one in layer.stored.values() if one.is_kernel), None)
-    else:
-        found = layer.stored.get(weight)
-    if found is None:
-        wanted = weight or "kernel"
+    found, gate = _weight(layer, weight)
+    if gate and untrained_seed is not None:
         raise CnnlensError(
-            f"layer '{printable(layer.name)}' ({printable(layer.kind)}) has no weight '{printable(wanted)}'; "
-            f"{nearest(wanted, layer.stored)}"
+            f"{layer.shown}: an untrained '{printable(found.name)}' is drawn as a whole; name it without ':{gate}'"
         )
-    trained = found.read()
+    trained = found.gate(gate) if gate else found.read()
+    name = printable(found.name) + (f":{printable(gate)}" if gate else "")
     facts: Facts = {"layer": layer.name, "weight": found.name, "trained": _numbers(statistics(trained))}
-    lines = [f"{printable(layer.name)} {printable(found.name)} {found.stored.shape}"]
+    if gate:
+        facts["gate"] = gate
+    lines = [f"{printable(layer.name)} {name} {trained.shape}"]
     lines.append("  trained    " + _shown(statistics(trained)))
     arrays: dict[str, NDArray[Any]] = {"trained": trained}
     density = None
@@ -93,10 +99,53 @@ def histogram(
     figure = distribution.histogram(
         arrays,
         density=density,
-        title=f"{printable(layer.name)}: {printable(found.name)} {found.stored.shape}",
+        title=f"{printable(layer.name)}: {name} {trained.shape}",
         subtitle=f"{_what(layer)} · {model_title(network)}",
     )
     return figure, facts
+
+
+def histograms(network: Network) -> tuple[Figure, Facts]:
+    """Draw the histograms of all kernels of a network on one page, recurrent ones among them, and give their facts.
+
+    Raises:
+        CnnlensError: no layer has a kernel, or there are more than one page holds.
+    """
+    found = [
+        (layer, weight)
+        for layer in network.layers
+        for weight in layer.stored.values()
+        if weight.is_kernel or (weight.role.endswith("recurrent_kernel") and len(weight.stored.shape) > 1)
+    ]
+    if not found:
+        raise CnnlensError(f"{printable(network.source.path, 300)}: no layer has a kernel, so there is nothing to draw")
+    counts = Counter(layer.name for layer, _ in found)
+    panels: list[tuple[str, NDArray[Any]]] = []
+    rows = [["layer", "weight", "shape", "mean", "std", "min", "max"]]
+    all_facts: list[Facts] = []
+    for layer, weight in found:
+        array = weight.read()
+        stats = statistics(array)
+        panels.append((layer.name if counts[layer.name] == 1 else f"{layer.name} {weight.name}", array))
+        all_facts.append({"layer": layer.name, "weight": weight.name, "trained": _numbers(stats)})
+        numbers = (f"{one:.4g}" for one in (stats.mean, stats.std, stats.min, stats.max))
+        rows.append([printable(layer.name, 40), printable(weight.name, 40), str(array.shape), *numbers])
+    figure = distribution.histograms(
+        panels,
+        title=f"{model_title(network)}: {len(panels)} kernels",
+        subtitle="each over its own range, with a line at zero",
+    )
+    return figure, {"layers": all_facts, "text": "\n".join(columns(rows, right=(3, 4, 5, 6)))}
+
+
+def _weight(layer: Layer, name: str | None) -> tuple[Weight, str]:
+    """The array that is asked for, and the gate in it; the first kernel where nothing is."""
+    if name is not None:
+        return weight_named(layer.stored, name, layer.shown)
+    found = next((one for one in layer.stored.values() if one.is_kernel), None)
+    if found is None:
+        raise CnnlensError(f"{layer.shown} has no kernel to draw; name a weight: {nearest('kernel', layer.stored)}")
+    return found, ""
 
 
 def feature_maps(
@@ -229,23 +278,26 @@ def _beside(layer: Layer, index: int, seen: NDArray[Any], maps: NDArray[Any], su
 # -- what a picture says ---------------------------------------------------------------------------------------------
 
 
-def _facts(layer: Layer, kernel: Kernel) -> Facts:
-    weight = next(one for one in layer.stored.values() if one.is_kernel)
-    stats = kernel.stats()
+def _facts(layer: Layer, weight: Weight, gate: str, array: NDArray[Any]) -> Facts:
+    stats = statistics(array)
     facts: Facts = {
         "layer": layer.name,
         "weight": weight.name,
         "stored_shape": list(weight.stored.shape),
-        "canonical_shape": list(kernel.array.shape),
+        "canonical_shape": list(weight.canonical_shape),
         "layouts": {name: None if shape is None else list(shape) for name, shape in weight.layouts().items()},
         **_numbers(stats),
     }
-    stored = f"{weight.stored_axes} {weight.stored.shape}"
-    canonical = f"{weight.canonical_axes} {weight.canonical_shape}"
-    facts["axes"] = f"stored {stored}, drawn as {canonical}"
+    stored = f"{weight.stored_axes} {weight.stored.shape}".strip()
+    canonical = f"{weight.canonical_axes} {weight.canonical_shape}".strip()
+    part = ""
+    if gate:
+        facts["gate"] = gate
+        part = f", gate {printable(gate)} {array.shape} of {', '.join(weight.gates)}"
+    facts["axes"] = f"stored {stored}, drawn as {canonical}{part}"
     facts["text"] = (
         f"{printable(layer.name)} ({printable(layer.kind)}) {printable(weight.name)}: {stored} in the file, "
-        f"{canonical} canonical\n  {_shown(stats)}"
+        f"{canonical} canonical{part}\n  {_shown(stats)}"
     )
     return facts
 

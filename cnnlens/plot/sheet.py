@@ -86,7 +86,7 @@ def plain(text: object, limit: int = 80) -> tuple[str, list[str]]:
             families.append(family)
         pieces.append(char)
     drawn = "".join(pieces)
-    return (drawn if len(drawn) <= limit else drawn[: limit - 1] + "…"), families
+    return printable(drawn, limit), families
 
 
 def put(

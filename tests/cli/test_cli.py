@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.numpy import save_file
 
 import cnnlens
 from cnnlens import sample
@@ -166,6 +167,51 @@ def test_maps_of_one_layer_of_another_image(capsys: pytest.CaptureFixture[str]) 
 def test_a_kernel_beside_the_map_it_makes(capsys: pytest.CaptureFixture[str]) -> None:
     output(capsys, "maps", MODEL, "-i", str(sample.IMAGES), "-l", "conv2d_1", "--kernel", "5", "-o", "beside.png")
     assert picture("beside.png").std() > 10
+
+
+def test_any_array_of_a_layer_is_drawn_and_gates_by_name(capsys: pytest.CaptureFixture[str]) -> None:
+    drawn = np.random.default_rng(5)
+    arrays = {
+        f"rnn.{name}": drawn.normal(size=shape).astype(np.float32)
+        for name, shape in {"weight_ih_l0": (20, 6), "weight_hh_l0": (20, 5), "bias_ih_l0": (20,)}.items()
+    } | {"pointwise.weight": drawn.normal(size=(7, 4, 1, 1)).astype(np.float32)}
+    save_file(arrays, "model.safetensors")
+    said = json.loads(output(capsys, "kernels", "model.safetensors", "--weight", "recurrent_kernel:forget", "--json"))
+    assert (said["layer"], said["weight"], said["gate"]) == ("rnn", "weight_hh_l0", "forget")
+    assert said["mean"] == pytest.approx(float(arrays["rnn.weight_hh_l0"][5:10].mean()), rel=1e-5)
+    said = json.loads(output(capsys, "hist", "model.safetensors", "--weight", "bias_ih_l0:o", "--json"))
+    assert said["trained"]["max"] == arrays["rnn.bias_ih_l0"][15:].max()
+    assert "its gates are input, forget, cell, output" in refusal(
+        capsys, "kernels", "model.safetensors", "-l", "rnn", "--weight", "weight_ih_l0:reset"
+    )
+    assert "'weigth'; did you mean 'weight'?" in refusal(
+        capsys, "kernels", "model.safetensors", "-l", "pointwise", "--weight", "weigth"
+    )
+    assert "wrote model-pointwise-kernels.png" in output(capsys, "kernels", "model.safetensors")
+    assert "wrote model-rnn-weight_ih_l0-kernels.png" in output(
+        capsys, "kernels", "model.safetensors", "--weight", "weight_ih_l0"
+    )
+
+
+def test_the_histograms_of_all_kernels_are_one_page(capsys: pytest.CaptureFixture[str]) -> None:
+    said = json.loads(output(capsys, "hist", MODEL, "--all", "--json", "-o", "all.png"))
+    net = cnnlens.open(MODEL)
+    having = [layer for layer in net.layers if layer.kernel is not None]
+    assert [one["layer"] for one in said["layers"]] == [layer.name for layer in having]
+    assert said["layers"][1]["trained"]["std"] == pytest.approx(having[1].kernel.stats().std)
+    assert picture("all.png").std() > 0
+    assert "leave --layer" in refusal(capsys, "hist", MODEL, "--all", "--layer", "conv2d")
+    assert "wrote fashion_mnist_cnn-hist.png" in output(capsys, "hist", MODEL, "--all")
+
+
+def test_a_layer_without_a_kernel_names_those_that_have_one_or_their_kinds(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "'conv2d', 'conv2d_1', 'dense'" in refusal(capsys, "kernels", MODEL, "--layer", "max_pooling2d")
+    many = {f"conv{index}.weight": np.zeros((4, 3, 2, 2), np.float32) for index in range(9)}
+    save_file(
+        {**many, "head.weight": np.zeros((5, 4), np.float32), "norm.scale": np.zeros(3, np.float32)}, "x.safetensors"
+    )
+    said = refusal(capsys, "kernels", "x.safetensors", "--layer", "norm")
+    assert "9 Conv2d, 1 Linear, from 'conv0' to 'head'" in said
 
 
 @pytest.fixture

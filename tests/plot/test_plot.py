@@ -31,6 +31,7 @@ from cnnlens import plot
 from cnnlens.errors import CnnlensError
 from cnnlens.network.untrained import keras as initializers
 from cnnlens.plot.colours import ACTIVATIONS, INFINITE, NAN, WEIGHTS, rgb
+from cnnlens.plot.distribution import histograms
 from cnnlens.plot.tiles import columns_for, shrink
 
 RANDOM = np.random.default_rng(5)
@@ -155,6 +156,32 @@ def test_large_maps_take_little_more_than_themselves(tmp_path: Path) -> None:
     assert saved < 8 * pixels
 
 
+def test_kernels_of_one_cell_are_one_matrix() -> None:
+    kernel = RANDOM.normal(size=(7, 5, 1, 1))
+    np.testing.assert_array_equal(image_of(plot.kernels(kernel)), image_of(plot.kernels(kernel[..., 0, 0])))
+    assert "kernels of 1 × 1 as one matrix" in texts(plot.kernels(kernel))
+    assert image_of(plot.kernels(kernel, channel=2)).shape != image_of(plot.kernels(kernel)).shape
+
+
+def test_many_histograms_are_one_page_that_names_each_and_says_what_is_broken() -> None:
+    shown = [(f"layer_{index}", RANDOM.normal(size=(3, index + 1))) for index in range(7)]
+    shown += [("zeros", np.zeros(9)), ("broken", np.array([1.0, np.nan, np.inf])), ("nothing", np.full(4, np.nan))]
+    figure = histograms(shown, title="all")
+    said = texts(figure)
+    for name, _ in shown:
+        assert name in said
+    for text in ("every value is 0", "2 not finite", "4 not finite", "4", "3 × 1 · std"):
+        assert any(one.startswith(text) for one in said), text
+    assert "one\\x1b[0m" in texts(histograms([("one\x1b[0m", np.ones(2))]))
+    filled, _, zeros, floors = figure.axes[0].collections
+    assert len(filled.get_paths()) == len(zeros.get_paths()) == 8
+    assert len(floors.get_paths()) == 10
+    with pytest.raises(CnnlensError, match="do not fit on one page"):
+        histograms(shown * 200)
+    with pytest.raises(CnnlensError, match="no weights"):
+        histograms([])
+
+
 def test_shrinking_keeps_the_extremes_and_what_is_broken() -> None:
     values = np.array([[1.0, -3.0, 2.0, 0.5], [0.0, 2.0, np.nan, 1.0], [np.inf, 1.0, -np.inf, 2.0]])
     np.testing.assert_array_equal(shrink(values, 2, 2, "extreme"), [[-3, np.nan], [np.inf, -np.inf]])
@@ -177,7 +204,7 @@ def test_every_cell_of_a_kernel_has_the_colour_of_its_weight() -> None:
 
 def test_the_limits_are_symmetric_so_that_zero_is_white() -> None:
     values = np.array([0.0, -0.4, 0.1, 0.05]).reshape(4, 1, 1, 1)
-    figure = plot.kernels(values)
+    figure = plot.kernels(values, channel=0)
     drawn = cells(figure)
     assert min(drawn[0, 0, 0]) > 240
     assert drawn[1, 0, 0][2] > drawn[1, 0, 0][0], "negative weights are blue"
@@ -189,8 +216,8 @@ def test_the_limits_are_symmetric_so_that_zero_is_white() -> None:
 
 
 def test_a_limit_makes_two_pictures_comparable() -> None:
-    one = cells(plot.kernels(np.full((1, 1, 1, 1), 0.5), limit=1.0))
-    other = cells(plot.kernels(np.array([0.5, 1.0]).reshape(2, 1, 1, 1), limit=1.0))
+    one = cells(plot.kernels(np.full((1, 1, 1, 1), 0.5), limit=1.0, channel=0))
+    other = cells(plot.kernels(np.array([0.5, 1.0]).reshape(2, 1, 1, 1), limit=1.0, channel=0))
     assert one[0, 0, 0] == other[0, 0, 0]
     with pytest.raises(CnnlensError, match="above 0"):
         plot.kernels(KERNELS, limit=0)
