@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import TYPE_CHECKING
 
 from cnnlens.errors import CnnlensError
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from cnnlens.network.graph import Layer
     from cnnlens.network.network import Network
 
-__all__ = ["by_kind", "layer_named", "layer_with_kernel"]
+__all__ = ["by_kind", "layer_named", "layer_with_kernel", "layers_listed"]
 
 _FEW = 6
 
@@ -49,6 +49,19 @@ def layer_with_kernel(network: Network, wanted: str | None, weight: str | None =
     if not found:
         raise CnnlensError(f"{printable(network.source.path, 300)}: no layer has a kernel; name a layer and a weight")
     return found[0]
+
+
+def layers_listed(names: Sequence[str] | None, known: Container[str]) -> list[str | int] | None:
+    """Read what ``--layers`` gave: names or indices, several separated by commas; None where nothing was given."""
+    if names is None:
+        return None
+    wanted: list[str | int] = []
+    for one in names:
+        parts = [one] if one in known else one.split(",")  # a name may hold a comma
+        for part in filter(None, (part.strip() for part in parts)):
+            number = part not in known and part.lstrip("-").isdigit() and len(part) < 10
+            wanted.append(int(part) if number else part)
+    return wanted
 
 
 def by_kind(layers: Sequence[Layer]) -> str:
