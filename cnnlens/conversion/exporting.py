@@ -104,8 +104,8 @@ def export(network: Network, path: str | Path, layers: Sequence[Layer] | None = 
     suffix = target.suffix.lower()
     if suffix not in ("", ".npz", ".safetensors") and not target.is_dir():
         raise CnnlensError(
-            f"{printable(path, 300)}: arrays go into .npz, .safetensors or a folder; end the name in one of the two, or "
-            "give it no ending"
+            f"{printable(path, 300)}: arrays go into .npz, .safetensors or a folder; end the name in one of the two, "
+            "or give it no ending"
         )
     if layout not in LAYOUTS:
         raise CnnlensError(f"no layout '{printable(layout)}'; there are {', '.join(LAYOUTS)}")

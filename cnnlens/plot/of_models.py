@@ -256,9 +256,7 @@ def _quoted(names: Sequence[str]) -> str:
 def _beside(layer: Layer, index: int, seen: NDArray[Any], maps: NDArray[Any], subtitle: str) -> Figure:
     kernel = layer.kernel
     if kernel is None or kernel.array.ndim != 4 or maps.ndim != 3 or len(maps) != len(kernel.array):
-        raise CnnlensError(
-            f"layer '{printable(layer.name)}' ({printable(layer.kind)}) has no 2-D kernel that makes one map each"
-        )
+        raise CnnlensError(f"{layer.shown} has no 2-D kernel that makes one map each")
     if not 0 <= index < len(kernel.array):
         raise CnnlensError(
             f"--kernel: layer '{printable(layer.name)}' has kernels 0 to {len(kernel.array) - 1}, not {index}"
@@ -296,14 +294,14 @@ def _facts(layer: Layer, weight: Weight, gate: str, array: NDArray[Any]) -> Fact
         part = f", gate {printable(gate)} {array.shape} of {', '.join(weight.gates)}"
     facts["axes"] = f"stored {stored}, drawn as {canonical}{part}"
     facts["text"] = (
-        f"{printable(layer.name)} ({printable(layer.kind)}) {printable(weight.name)}: {stored} in the file, "
+        f"{printable(layer.name)} ({layer.shown_kind}) {printable(weight.name)}: {stored} in the file, "
         f"{canonical} canonical{part}\n  {_shown(stats)}"
     )
     return facts
 
 
 def _what(layer: Layer) -> str:
-    return printable(layer.kind, 30)
+    return layer.shown_kind
 
 
 def model_title(network: Network) -> str:
