@@ -15,7 +15,7 @@ from pathlib import Path
 from cnnlens.errors import CnnlensError
 from cnnlens.text import printable
 
-__all__ = ["file_name", "replacing", "silent", "write_text"]
+__all__ = ["file_name", "new_folder", "replacing", "silent", "write_text"]
 
 
 @contextlib.contextmanager
@@ -52,6 +52,31 @@ def replacing(path: str | os.PathLike[str]) -> Generator[Path]:
         raise CnnlensError(f"{shown}: it cannot be written ({error.strerror}); choose another place with -o") from None
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def new_folder(path: str | os.PathLike[str]) -> Generator[Path]:
+    """Give a temporary folder beside ``path`` to write into; it becomes ``path`` if the block ends well, else it goes.
+
+    Raises:
+        CnnlensError: there is something at ``path`` already that is no empty folder, or it cannot be written.
+    """
+    target = Path(os.path.realpath(path))
+    shown = printable(path, 300)
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise CnnlensError(f"{shown}: there is something already; name a folder that is empty or not there yet")
+    if not target.parent.is_dir():
+        raise CnnlensError(f"{shown}: the folder {printable(target.parent, 300)} does not exist; make it first")
+    try:
+        with tempfile.TemporaryDirectory(prefix=".cnnlens-", dir=target.parent, ignore_cleanup_errors=True) as folder:
+            part = Path(folder) / "part"
+            part.mkdir()  # with the permissions that the umask gives, which a temporary folder has not
+            yield part
+            if target.is_dir():
+                target.rmdir()
+            part.replace(target)
+    except OSError as error:
+        raise CnnlensError(f"{shown}: it cannot be written ({error.strerror}); choose another place with -o") from None
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:

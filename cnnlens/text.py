@@ -32,10 +32,17 @@ def harmless(text: str, keep: str = "") -> str:
 
 
 def printable(text: object, limit: int = 80) -> str:
-    """Put ``text`` on one line, unsafe characters as ``\\x..`` escapes, cut to ``limit`` with an ellipsis."""
+    """Put ``text`` on one line, unsafe characters as ``\\x..`` escapes, cut to ``limit`` in the middle.
+
+    The end stays behind the ellipsis, because there names of layers differ, and paths say the file.
+    """
     raw = str(text)
     shown = harmless(raw[: limit + 1])
-    return shown if len(raw) <= limit and len(shown) <= limit else shown[: max(limit - 1, 1)] + "…"
+    if len(raw) <= limit and len(shown) <= limit:
+        return shown
+    kept = max(limit - 1, 1)
+    back = kept // 2
+    return shown[: kept - back] + "…" + harmless(raw[max(len(raw) - back, 0) :])[-back:] * (back > 0)
 
 
 def nearest(wanted: str, known: Iterable[str]) -> str:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import sys
+import textwrap
 from collections.abc import Callable
 from typing import Any
 
@@ -48,6 +50,8 @@ def output_text(text: str, path: str | None = None) -> None:
 
         write_text(path, text)
         return
+    if sys.stdout.isatty():
+        text = _folded(text, shutil.get_terminal_size().columns)
     encoding = sys.stdout.encoding or "utf-8"
     try:
         sys.stdout.write(text.encode(encoding, "replace").decode(encoding))
@@ -58,3 +62,12 @@ def output_text(text: str, path: str | None = None) -> None:
         # What is left in the buffer would fail again when Python ends, and loudly.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise CnnlensError(f"the output cannot be written ({error.strerror}); choose another place with -o") from None
+
+
+def _folded(text: str, width: int) -> str:
+    """Fold notes to ``width``; tables stay as they are, for a folded row is no row."""
+    lines: list[str] = []
+    for line in text.split("\n"):
+        note = line.startswith("note: ") and len(line) > width
+        lines += textwrap.wrap(line, max(width, 30), subsequent_indent="      ") if note else [line]
+    return "\n".join(lines)

@@ -6,6 +6,7 @@ import argparse
 from typing import Any
 
 from cnnlens.cli.arguments import add_inputs, add_json, add_model, add_run, add_scale, inputs_of, network_of, run_of
+from cnnlens.cli.layers import layers_listed
 from cnnlens.cli.printing import output_made
 
 __all__ = ["add"]
@@ -56,7 +57,7 @@ def _record(options: argparse.Namespace) -> None:
             network,
             inputs_of(options, network),
             backend=options.backend,
-            layers=_layers(options.layers, network.tensors, len(network)),
+            layers=layers_listed(options.layers, network.tensors),
             out=options.output,
             batch=options.batch,
             overwrite=options.overwrite,
@@ -66,15 +67,3 @@ def _record(options: argparse.Namespace) -> None:
             **run_of(options),
         )
     output_made(options, recording, listing.as_json, listing.as_text)
-
-
-def _layers(names: list[str] | None, tensors: Any, count: int) -> list[str | int] | None:
-    if names is None:
-        return None
-    wanted: list[str | int] = []
-    for one in names:
-        parts = [one] if one in tensors else one.split(",")  # a name may hold a comma
-        for part in filter(None, (part.strip() for part in parts)):
-            number = part not in tensors and part.lstrip("-").isdigit() and len(part) < 10
-            wanted.append(int(part) if number else part)
-    return wanted

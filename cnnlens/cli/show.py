@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cnnlens.cli.arguments import add_json, add_model, add_output, add_scale, network_of, whole_number
+from cnnlens.cli.arguments import add_json, add_model, add_output, add_scale, inputs_given, network_of, whole_number
 from cnnlens.cli.layers import layer_named, layer_with_kernel
 from cnnlens.cli.printing import output_json, output_made, output_text
 from cnnlens.errors import CnnlensError
@@ -33,7 +33,15 @@ def add(commands: Any) -> None:
     add_model(kernels)
     _add_layer(kernels)
     kernels.add_argument(
-        "--channel", metavar="INDEX|all|rgb", help="which input channel (default: rgb where there are three, else 0)"
+        "--weight",
+        metavar="NAME[:GATE]",
+        help="which of its arrays: pointwise_kernel, backward_layer/kernel, recurrent_kernel:forget (default: its "
+        "first kernel)",
+    )
+    kernels.add_argument(
+        "--channel",
+        metavar="INDEX|all|rgb",
+        help="which input channel (default: rgb where there are three, else 0; 1 x 1 kernels as one matrix)",
     )
     add_json(kernels)
     add_output(kernels, "the picture: .png, .pdf, .svg or .jpg (default: MODEL-LAYER-kernels.png)")
@@ -41,7 +49,8 @@ def add(commands: Any) -> None:
     hist = commands.command("hist", _hist, "draw the histogram of a layer's weights")
     add_model(hist)
     _add_layer(hist)
-    hist.add_argument("--weight", metavar="NAME", help="which of its arrays (default: its kernel)")
+    hist.add_argument("--weight", metavar="NAME[:GATE]", help="which of its arrays (default: its first kernel)")
+    hist.add_argument("--all", action="store_true", help="the kernels of all layers on one page")
     hist.add_argument("--untrained", action="store_true", help="beside it, the same array as its initializer draws it")
     hist.add_argument("--seed", type=whole_number(0), default=0, metavar="N", help="the seed of that draw (default: 0)")
     add_json(hist)
@@ -50,7 +59,12 @@ def add(commands: Any) -> None:
     maps = commands.command("maps", _maps, "draw the feature maps that an image gives")
     add_model(maps)
     maps.add_argument(
-        "--image", "-i", required=True, metavar="PATH", help="PNG/JPEG, .npy, .npz, IDX (.gz) or a folder"
+        "--image",
+        "-i",
+        action="append",
+        required=True,
+        metavar="[NAME=]PATH",
+        help="PNG/JPEG, .npy, .npz, IDX (.gz) or a folder; NAME=PATH for each input that the layers need",
     )
     maps.add_argument(
         "--index", type=int, default=0, metavar="N", help="which image, where PATH holds several (default: 0)"
@@ -91,19 +105,27 @@ def _kernels(options: argparse.Namespace) -> None:
     from cnnlens.plot import of_models as pictures
 
     network = network_of(options)
-    layer = layer_with_kernel(network, options.layer)
-    figure, facts = pictures.kernels(network, layer, _channel(options.channel))
-    _picture(options, figure, facts, network, layer, "kernels")
+    layer = layer_with_kernel(network, options.layer, options.weight)
+    figure, facts = pictures.kernels(network, layer, _channel(options.channel), options.weight)
+    named = "kernels" if options.weight is None else f"{options.weight}-kernels"
+    _picture(options, figure, facts, network, layer, named)
 
 
 def _hist(options: argparse.Namespace) -> None:
     from cnnlens.plot import of_models as pictures
 
+    if options.all and (options.layer is not None or options.weight is not None or options.untrained):
+        raise CnnlensError("--all draws the kernels of all layers; leave --layer, --weight and --untrained out")
     network = network_of(options)
-    layer = layer_with_kernel(network, options.layer, needs_kernel=options.weight is None)
+    if options.all:
+        figure, facts = pictures.histograms(network)
+        _picture(options, figure, facts, network, None, "hist")
+        return
+    layer = layer_with_kernel(network, options.layer, options.weight)
     seed = options.seed if options.untrained else None
+    named = "hist" if options.weight is None else f"{options.weight}-hist"
     figure, facts = pictures.histogram(network, layer, options.weight, seed)
-    _picture(options, figure, facts, network, layer, "hist")
+    _picture(options, figure, facts, network, layer, named)
 
 
 def _maps(options: argparse.Namespace) -> None:
@@ -112,13 +134,20 @@ def _maps(options: argparse.Namespace) -> None:
 
     network = network_of(options)
     names: list[str] = options.layer or []
-    wanted = [layer_named(network, one) for one in names] or convolutions(network)[:2]
+    image = inputs_given(options.image, [ref.name for ref in network.inputs])
+    wanted = [layer_named(network, one) for one in names]
+    if not wanted:
+        found = convolutions(network)
+        if isinstance(image, dict):  # those that the inputs given are enough for
+            fed = [layer for layer in found if all(name in image for name in pictures.inputs_needed(network, layer))]
+            found = fed or found
+        wanted = found[:2]
     if not wanted:
         raise CnnlensError(f"{printable(options.model, 300)}: it has no convolution; name a layer with --layer")
     if options.kernel is not None and len(wanted) > 1:
         wanted = wanted[:1]
     results = pictures.feature_maps(
-        network, wanted, options.image, index=options.index, scale=options.scale, kernel=options.kernel
+        network, wanted, image, index=options.index, scale=options.scale, kernel=options.kernel
     )
     if not options.json or options.output is not None:
         several = len(results) > 1
@@ -142,7 +171,7 @@ def _channel(value: str | None) -> int | str | None:
 
 
 def _picture(
-    options: argparse.Namespace, figure: Any, facts: dict[str, Any], network: Network, layer: Layer, what: str
+    options: argparse.Namespace, figure: Any, facts: dict[str, Any], network: Network, layer: Layer | None, what: str
 ) -> None:
     if not options.json or options.output is not None:
         path = _picture_path(options.output, network, layer, what)
@@ -154,14 +183,15 @@ def _picture(
         output_text(f"{facts['text']}\nwrote {facts['picture']}\n")
 
 
-def _picture_path(output: str | None, network: Network, layer: Layer, what: str, several: bool = False) -> Path:
+def _picture_path(output: str | None, network: Network, layer: Layer | None, what: str, several: bool = False) -> Path:
     from cnnlens.output import file_name
 
+    of = [] if layer is None else [layer.name]
     if output is None:
         stem = Path(network.source.path).name.split(".")[0]
-        return Path(file_name(stem, layer.name, what) + ".png")
+        return Path(file_name(stem, *of, what) + ".png")
     path = Path(output)
-    return path.with_name(f"{path.stem}-{file_name(layer.name)}{path.suffix}") if several else path
+    return path.with_name(f"{path.stem}-{file_name(*of)}{path.suffix}") if several else path
 
 
 def _save(figures: Sequence[Any], paths: Sequence[Path]) -> None:

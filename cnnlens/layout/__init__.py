@@ -30,13 +30,13 @@ from cnnlens.layout.conversions import (
 )
 from cnnlens.layout.feature_maps import feature_map_axes, from_canonical_maps, to_canonical_maps
 from cnnlens.layout.geometry import Geometry
-from cnnlens.layout.lookup import KINDS, resolve_kind, roles_in
+from cnnlens.layout.lookup import KINDS, gates_of, resolve_kind, roles_in
 from cnnlens.layout.patterns import Pattern, Step
 from cnnlens.layout.tables import FRAMEWORKS, LEGEND
 
 __all__ = [
     "FRAMEWORKS", "KINDS", "LEGEND", "Convention", "Description", "Geometry", "Pattern", "Step", "arrange",
     "arranged_shape", "arranged_shapes", "canonical_axes", "canonical_shape", "canonicalise", "completed",
-    "convention", "describe", "expression", "feature_map_axes", "from_canonical_maps", "resolve_kind", "roles_in",
-    "split_axes", "stored_axes", "to_canonical_maps",
+    "convention", "describe", "expression", "feature_map_axes", "from_canonical_maps", "gates_of", "resolve_kind",
+    "roles_in", "split_axes", "stored_axes", "to_canonical_maps",
 ]  # fmt: skip

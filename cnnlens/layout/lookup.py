@@ -13,9 +13,9 @@ from string import ascii_lowercase
 from cnnlens.errors import CnnlensError
 from cnnlens.layout.geometry import Geometry
 from cnnlens.layout.patterns import SPATIAL, Pattern, parse
-from cnnlens.layout.tables import ALIASES, NORMAL_NAMES, ROWS, TFLITE_EINSUM, Absent, Row
+from cnnlens.layout.tables import ALIASES, GATES, NORMAL_NAMES, ROWS, TFLITE_EINSUM, Absent, Row
 
-__all__ = ["CANONICAL", "KINDS", "NDIM", "look_up", "pattern_of", "resolve_kind", "roles_in"]
+__all__ = ["CANONICAL", "KINDS", "NDIM", "gates_of", "look_up", "pattern_of", "resolve_kind", "roles_in"]
 
 CANONICAL = "canonical"
 
@@ -58,6 +58,17 @@ def roles_in(framework: str, kind: str) -> dict[str, str]:
         for weight in row.weights
         if (name := row.names.get(framework) or NORMAL_NAMES.get(weight, {}).get(framework))
     }
+
+
+def gates_of(kind: str, weight: str, geometry: Geometry) -> list[str]:
+    """Name the gates of a recurrent layer's array in the order in which the canonical axis Q has them; none without.
+
+    >>> import cnnlens
+    >>> cnnlens.layout.gates_of("LSTM", "recurrent_kernel", cnnlens.layout.Geometry())
+    ['input', 'forget', 'cell', 'output']
+    """
+    row, _ = look_up(kind, weight, geometry, CANONICAL, None)
+    return [GATES[letter] for letter in row.gates.get(CANONICAL, "")]
 
 
 def _normal_weight(kind: str, weight: str) -> str:

@@ -17,7 +17,9 @@ from cnnlens.errors import CnnlensError
 from cnnlens.kinds import LAYERS
 from cnnlens.text import nearest, printable
 
-__all__ = ["ALIASES", "FRAMEWORKS", "LEGEND", "NORMAL_NAMES", "ROWS", "TFLITE_EINSUM", "TRANSPARENT", "Absent", "Row"]
+__all__ = [
+    "ALIASES", "FRAMEWORKS", "GATES", "LEGEND", "NORMAL_NAMES", "ROWS", "TFLITE_EINSUM", "TRANSPARENT", "Absent", "Row",
+]  # fmt: skip
 
 FRAMEWORKS = ("keras", "torch", "flax", "onnx", "tflite")
 
@@ -42,6 +44,11 @@ LEGEND: Mapping[str, str] = {
     "Y": "output position, second axis",
     "Z": "output position, third axis",
 }
+
+GATES: Mapping[str, str] = {
+    "i": "input", "f": "forget", "g": "cell", "o": "output", "r": "reset", "z": "update", "n": "new",
+}  # fmt: skip
+"""What the letters stand for in which the gates of a recurrent layer are ordered; Keras writes c for g and h for n."""
 
 
 @dataclass(frozen=True)

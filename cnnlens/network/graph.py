@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from numpy.typing import NDArray
 
@@ -36,6 +36,8 @@ OPEN_SIZE = 96
 
 # Calls that read the same numbers under another shape, which may put the batch together with other axes.
 _RESHAPES = frozenset(("reshape", "view", "_unsafe_view", "flatten", "unflatten", "reshape_as", "view_as"))
+
+_WRAPPED = 5  # layers in layers that a kind is shown with
 
 # What comes of a config that holds other things than its layer's class would write there.
 CONFIG_ERRORS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
@@ -136,12 +138,29 @@ class Layer:
     unpack: Callable[[Mapping[str, NDArray[Any]]], dict[str, NDArray[Any]]] | None = field(default=None, repr=False)
 
     def __repr__(self) -> str:
-        return f"<Layer {printable(self.name)}: {printable(self.kind)} {shown_shape(self.output_shape)}>"
+        return f"<Layer {printable(self.name)}: {self.shown_kind} {shown_shape(self.output_shape)}>"
+
+    @property
+    def shown_kind(self) -> str:
+        """Give the kind with what it wraps, as listings and messages say it: ``TimeDistributed(Conv2D)``; a Lambda with
+        the expression that was given for it."""
+        if self.kind == "Expression" and "expression" in self.config:
+            return f"Lambda: {printable(self.config['expression'], 40)}"
+        kinds: list[str] = [self.kind]
+        config: Any = self.config
+        while len(kinds) < _WRAPPED and isinstance(config, Mapping):
+            inner: Any = cast("Mapping[str, Any]", config)
+            inner = next((inner[key] for key in ("layer", "cell") if isinstance(inner.get(key), Mapping)), None)
+            if inner is None or not isinstance(inner.get("class_name"), str):
+                break
+            kinds.append(inner["class_name"])
+            config = inner.get("config")
+        return printable("(".join(kinds) + ")" * (len(kinds) - 1), 60)
 
     @property
     def shown(self) -> str:
         """Give the name and the kind, as messages say them."""
-        return f"layer '{printable(self.name)}' ({printable(self.kind)})"
+        return f"layer '{printable(self.name)}' ({self.shown_kind})"
 
     @property
     def weights(self) -> Mapping[str, NDArray[Any]]:

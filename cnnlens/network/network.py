@@ -7,13 +7,13 @@ into, whatever framework made it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from numpy.typing import NDArray
 
 from cnnlens.errors import in_one_line
-from cnnlens.network.graph import Graph
+from cnnlens.network.graph import Graph, Ref
 
 __all__ = ["Network"]
 
@@ -34,6 +34,30 @@ class Network(Graph):
     >>> net.source.framework, net.source.format
     ('keras', 'keras')
     """
+
+    def part(self, calls: Iterable[str]) -> Network:
+        """Give the network without what stands behind or beside the calls named: its inputs are those that they need.
+
+        The same network where they need none: something has to say how many examples there are.
+
+        >>> import cnnlens.sample
+        >>> net = cnnlens.open(cnnlens.sample.MODEL)
+        >>> [call.name for call in net.part(["max_pooling2d"]).calls]
+        ['input_layer', 'conv2d', 'max_pooling2d']
+        """
+        ends = list(calls)
+        needed: set[str] = set()
+        queue = list(ends)
+        while queue:
+            name = queue.pop()
+            if name not in needed:
+                needed.add(name)
+                queue.extend(ref.call for ref in self.calls_by_name[name].refs)
+        inputs = tuple(ref for ref in self.inputs if ref.call in needed)
+        if not inputs:
+            return self
+        kept = tuple(call for call in self.calls if call.name in needed)
+        return replace(self, calls=kept, inputs=inputs, outputs=tuple(Ref(name) for name in ends))
 
     @in_one_line()
     def run(

@@ -16,6 +16,8 @@ from cnnlens.text import columns, finite_or_null, printable
 
 __all__ = ["as_json", "as_table", "statistics_json"]
 
+_COUNTERS = frozenset({"num_batches_tracked"})  # of training: no weights, and a row of the table for each batch norm
+
 
 def as_json(network: Network) -> dict[str, Any]:
     """Give the network as plain data.
@@ -110,18 +112,13 @@ def as_table(network: Network, warning: str = "") -> str:
         head = [
             str(index),
             printable(layer.name, 40),
-            _kind(layer),
+            layer.shown_kind,
             shown_shape(layer.output_shape) if network.calls else "",
         ]
-        weights = [_weight_cells(weight) for weight in layer.stored.values()] or [[""] * 5]
+        weights = [_weight_cells(one) for one in layer.stored.values() if one.role not in _COUNTERS] or [[""] * 5]
         rows += [(head if first == 0 else [""] * 4) + cells for first, cells in enumerate(weights)]
     rows += [] if network.layers else [["", "the file holds no layers", *[""] * 7]]
     return "\n".join([*lines, "", *columns(rows, right=(0, 7)), ""])
-
-
-def _kind(layer: Layer) -> str:
-    said = layer.config.get("expression") if layer.kind == "Expression" else None
-    return printable(layer.kind, 30) if said is None else f"Lambda: {printable(said, 40)}"
 
 
 def _weight_cells(weight: Weight) -> list[str]:

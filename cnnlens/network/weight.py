@@ -15,11 +15,36 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnlens import layout
+from cnnlens.errors import CnnlensError
 from cnnlens.network.kernel import Kernel, Statistics, statistics
+from cnnlens.text import nearest, printable
 
-__all__ = ["Stored", "Weight"]
+__all__ = ["Stored", "Weight", "weight_named"]
 
 _KERNEL_ROLES = frozenset({"kernel", "depthwise_kernel", "pointwise_kernel"})
+_KERAS_GATES = {"update": "z", "new": "h"}  # letters that Keras' documentation has for them
+
+
+def weight_named(stored: Mapping[str, Weight], name: str, owner: str) -> tuple[Weight, str]:
+    """Find the array that a person calls ``name``, and the gate in it: ``recurrent_kernel:forget``, else empty.
+
+    Args:
+        stored: A layer's arrays by name; ``owner``: the layer, as messages say it.
+        name: The whole name, its end after a ``/`` (``kernel`` in a wrapper) or its role, with ``:GATE`` or without.
+
+    Raises:
+        CnnlensError: there is none, or several that the name could mean.
+    """
+    whole, colon, gate = (name, "", "") if name in stored else name.partition(":")
+    found = [stored[whole]] if whole in stored else []
+    found = found or [weight for known, weight in stored.items() if known.endswith(f"/{whole}")]
+    found = found or [weight for weight in stored.values() if weight.role == whole]
+    if len(found) == 1 and not (colon and not gate):
+        return found[0], gate
+    if len(found) > 1:
+        several = ", ".join(f"'{printable(weight.name)}'" for weight in found[:6])
+        raise CnnlensError(f"{owner} has several weights that '{printable(whole)}' may mean; name one of {several}")
+    raise CnnlensError(f"{owner} has no weight '{printable(name)}'; {nearest(whole, stored)}")
 
 
 class Stored(Protocol):
@@ -93,6 +118,25 @@ class Weight:
             and len(self.stored.shape) > 1
             and np.issubdtype(self.stored.dtype, np.floating)
         )
+
+    @property
+    def gates(self) -> list[str]:
+        """Name the gates that its canonical axis ``(QU)`` holds one after the other; none where it has no such axis."""
+        return layout.gates_of(self.kind, self.role, self.geometry) if "(QU)" in self.canonical_axes else []
+
+    def gate(self, name: str) -> NDArray[Any]:
+        """Read one gate's part of the canonical array, by its name or its first letter.
+
+        Raises:
+            CnnlensError: it has no gates, or none of that name.
+        """
+        gates = self.gates
+        found = [place for place, gate in enumerate(gates) if name in (gate, gate[0], _KERAS_GATES.get(gate))]
+        if not found:
+            known = f"its gates are {', '.join(gates)}" if gates else "it has no gates"
+            raise CnnlensError(f"weight '{printable(self.name)}' has no gate '{printable(name)}'; {known}")
+        axis = layout.split_axes(self.canonical_axes).index("(QU)")
+        return np.split(self.canonical(), len(gates), axis)[found[0]]
 
     def kernel(self) -> Kernel:
         """Read the array as a ``Kernel``."""

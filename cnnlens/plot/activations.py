@@ -19,7 +19,7 @@ from cnnlens.plot.colours import ACTIVATIONS, INFINITE, NAN, paint, scale_of
 from cnnlens.plot.grid import dress_plot, grid, heat, places
 from cnnlens.plot.sheet import PALE, RULE, number, plain, sheet
 from cnnlens.plot.tiles import columns_for, shrink
-from cnnlens.plot.values import Floats, Note, broken_notes, few, joined, real_numbers, span, value_range
+from cnnlens.plot.values import Floats, Note, broken_notes, extremes, few, joined, real_numbers, span, value_range
 
 __all__ = ["feature_maps"]
 
@@ -66,6 +66,7 @@ def feature_maps(
     cnnlens.errors.CnnlensError: there is no channel 32; the layer has channels 0 to 31
     """
     values = real_numbers(array, "feature maps", 1, 4)
+    del array  # the caller's last hold on large maps may be this one: they go as soon as they are shrunk
     total = len(values)
     names = list(range(total))
     if labels is not None and (values.ndim > 1 or len(labels) != len(values)):
@@ -77,20 +78,21 @@ def feature_maps(
             raise CnnlensError(f"{which}; the layer has {span(len(values))}")
         names = list(channels)
         values = values[names]
-    notes = broken_notes(values, "channel", names)
-    flat = values.reshape(len(values), -1)
-    dead = [name for name, row in zip(names, flat, strict=True) if not row.any()]
+    lows, highs = extremes(values)
+    whole = bool(np.isfinite(lows).all() and np.isfinite(highs).all())
+    notes = [] if whole else broken_notes(values, "channel", names)
+    dead = [name for name, low, high in zip(names, lows, highs, strict=True) if low == high == 0]
     if dead and values.ndim > 1:
         notes.append((f"{len(dead)} of {len(names)} are 0 everywhere: {few(dead)}", None))
-    low, high = value_range(flat, limits)
+    low, high = value_range(np.stack([lows, highs]) if whole else values, limits)
     said = f"{len(names)} of {total} channels" if channels is not None else ""
     if values.ndim == 1:
         return _bars(values, names, labels, title, [subtitle, said], notes, ax)
     if limits == "each":
         said = joined(said, "each channel stretched by itself")
-        lows, highs = zip(*(value_range(row[None], None) for row in flat), strict=True)
-        flat = (flat - np.asarray(lows)[:, None]) / (np.asarray(highs) - np.asarray(lows))[:, None]
-        values, low, high = flat.reshape(values.shape), 0.0, 1.0
+        ranges = np.array([value_range(one[None], None) for one in values])
+        starts, ends = ranges.T.reshape(2, -1, *[1] * (values.ndim - 1))
+        values, low, high = (values - starts) / (ends - starts), 0.0, 1.0
     bar = None if limits == "each" else scale_of(ACTIVATIONS, low, high)
     if values.ndim == 2:
         return heat(

@@ -13,8 +13,7 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
 from cnnlens.plot.colours import ACTIVATIONS, WEIGHTS, paint, scale_of
-from cnnlens.plot.grid import show
-from cnnlens.plot.sheet import PALE, RULE, number, put, sheet
+from cnnlens.plot.sheet import PALE, RULE, number, put, sheet, show
 from cnnlens.plot.tiles import mosaic
 from cnnlens.plot.values import Floats, broken_notes, largest, real_numbers, value_range
 

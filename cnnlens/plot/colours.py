@@ -29,6 +29,9 @@ MOST = 1e300
 """Larger magnitudes are drawn as this one: float64 ends at 1.8e308, and matplotlib adds to the ends of its axes."""
 
 
+_AT_ONCE = 1 << 16  # values that are on their way to a colour, in float64
+
+
 def rgb(text: str) -> tuple[int, int, int]:
     """Read ``"#27e833"`` as three numbers from 0 to 255."""
     return int(text[1:3], 16), int(text[3:5], 16), int(text[5:7], 16)
@@ -36,17 +39,29 @@ def rgb(text: str) -> tuple[int, int, int]:
 
 def paint(values: NDArray[np.floating[Any]], colours: str, low: float, high: float) -> NDArray[np.uint8]:
     """Colour each value, ``values.shape + (3,)``; NaN and infinities in colours of their own."""
-    finite = np.isfinite(values)
     # In float64, and in halves: neither the smallest nor the largest weights of a file then leave the range of numbers.
     low, high = max(low, -MOST) / 2, min(high, MOST) / 2
-    safe = np.where(finite, values, 0).astype(np.float64) / 2
-    place = np.clip((safe - low) / (high - low), 0, 1) if high > low else np.full(values.shape, 0.5)
     table = cast(NDArray[np.uint8], colormaps[colours](np.linspace(0, 1, 256), bytes=True))[:, :3]
-    painted = table[np.rint(place * 255).astype(np.uint8)]
-    if not finite.all():
-        painted[np.isnan(values)] = rgb(NAN)
-        painted[np.isinf(values)] = rgb(INFINITE)
-    return painted
+    flat = values.reshape(-1)
+    painted = np.empty((flat.size, 3), np.uint8)
+    for start in range(0, flat.size, _AT_ONCE):
+        some = flat[start : start + _AT_ONCE]
+        finite = np.isfinite(some)
+        place = np.where(finite, some, 0).astype(np.float64)
+        place /= 2
+        if high > low:
+            place -= low
+            place /= high - low
+            np.clip(place, 0, 1, out=place)
+        else:
+            place.fill(0.5)
+        place *= 255
+        part = painted[start : start + _AT_ONCE]
+        table.take(np.rint(place, out=place).astype(np.intp), axis=0, out=part)
+        if not finite.all():
+            part[np.isnan(some)] = rgb(NAN)
+            part[np.isinf(some)] = rgb(INFINITE)
+    return painted.reshape(*values.shape, 3)
 
 
 def paint_rgb(values: NDArray[np.floating[Any]], bound: float) -> NDArray[np.uint8]:

@@ -5,24 +5,29 @@ All arrays share their bins and are drawn as densities, so that two of different
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Protocol, cast
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection, PolyCollection
+from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
 from cnnlens.errors import CnnlensError
 from cnnlens.network.kernel import statistics
 from cnnlens.plot.colours import MOST
-from cnnlens.plot.grid import dress_plot
-from cnnlens.plot.sheet import INK, number, plain, sheet
+from cnnlens.plot.grid import MOST_PIXELS, dress_plot
+from cnnlens.plot.sheet import INK, PALE, RULE, number, plain, sheet
 from cnnlens.plot.values import Note, joined, real_numbers
 from cnnlens.text import printable
 
-__all__ = ["Density", "histogram"]
+__all__ = ["Density", "histogram", "histograms"]
 
+_PANEL, _BETWEEN, _HEAD, _BODY, _FOOT = 230, 30, 40, 92, 40  # pixels of one of many histograms
+_BROKEN = "#c4261d"
 _SERIES = ("#2166ac", "#7d858f", "#e08214", "#4d9221")  # the trained weights first
 
 
@@ -134,6 +139,83 @@ def histogram(
     # The legend has the top of the plot to itself: whatever is drawn, it covers nothing.
     ax.set_ylim(0, (top or 1.0) * 1.03 / (1 - 0.055 * len(legend.get_texts()) - 0.01))
     return cast(Figure, ax.get_figure(root=True))
+
+
+def histograms(panels: Sequence[tuple[str, ArrayLike]], *, title: str = "weights", subtitle: str = "") -> Figure:
+    """Draw the histograms of many arrays on one page, small, each over its own range with zero in it.
+
+    Args:
+        panels: A name and the weights, of any shape, for each; at least one.
+        title, subtitle: As in `kernels`.
+
+    Returns:
+        The figure: one axes, measured in pixels, with a panel after the other, row by row.
+
+    Raises:
+        CnnlensError: No panel, more than fit on one page, an empty array, or no real numbers.
+
+    >>> import cnnlens.sample
+    >>> from cnnlens.plot.distribution import histograms
+    >>> net = cnnlens.open(cnnlens.sample.MODEL)
+    >>> figure = histograms([(name, net[name].kernel.array) for name in ("conv2d", "conv2d_1", "dense")])
+    >>> cnnlens.plot.save(figure, "all.png").name
+    'all.png'
+    """
+    if not panels:
+        raise CnnlensError("there are no weights to draw a histogram of")
+    columns = max(min(len(panels), 3), round(math.sqrt(len(panels) * (_HEAD + _BODY + _FOOT) / (_PANEL + _BETWEEN))))
+    rows = math.ceil(len(panels) / columns)
+    width = columns * (_PANEL + _BETWEEN) - _BETWEEN
+    height = rows * (_HEAD + _BODY + _FOOT)
+    if max(width, height) > MOST_PIXELS:
+        raise CnnlensError(f"{len(panels)} histograms do not fit on one page; draw those of one layer at a time")
+    values = [real_numbers(one, name, 0, 99).ravel(order="K") for name, one in panels]
+    ax = sheet(width, height, ax=None, title=title, subtitle=[subtitle], top=14)
+    ax.set_xlim(0, width)
+    ax.set_ylim(height, 0)
+    ax.set_axis_off()
+    outlines: list[NDArray[np.float64]] = []
+    lines: list[list[tuple[float, float]]] = []
+    zeros: list[list[tuple[float, float]]] = []
+    for index, ((name, array), one) in enumerate(zip(panels, values, strict=True)):
+        left, top = index % columns * (_PANEL + _BETWEEN), index // columns * (_HEAD + _BODY + _FOOT)
+        floor = top + _HEAD + _BODY
+        finite = np.clip(one[np.isfinite(one)].astype(np.float64), -MOST, MOST)
+        shape, broken = np.asarray(array).shape, one.size - len(finite)
+        said = " × ".join(map(str, shape)) + (f" · std {number(float(finite.std()))}" if len(finite) else "")
+        _write(ax, name, left, top + 15, 8, INK, 25)
+        _write(ax, said, left, top + 33, 6.5, PALE, 40)
+        if broken:
+            _write(ax, f"{broken:,} not finite", left + _PANEL / 2, floor + 15, 6, _BROKEN, 24, ha="center")
+        lines.append([(left, floor), (left + _PANEL, floor)])
+        if not len(finite):
+            continue
+        low, high = min(float(finite.min()), 0.0), max(float(finite.max()), 0.0)
+        if high == low:
+            _write(ax, "every value is 0", left + _PANEL / 2, floor - 8, 6.5, PALE, 40, ha="center")
+            continue
+        edges = np.linspace(low, high, int(np.clip(2 * len(finite) ** (1 / 3), 20, 64)) + 1)
+        heights = np.histogram(finite, edges)[0]
+        x = left + (edges - low) / (high - low) * _PANEL
+        y = floor - heights / heights.max() * (_BODY - 10)
+        steps = np.stack([np.repeat(x, 2)[1:-1], np.repeat(y, 2)], axis=1)
+        outlines.append(np.concatenate([[(x[0], floor)], steps, [(x[-1], floor)]]))
+        zero = left - low / (high - low) * _PANEL
+        zeros.append([(zero, floor), (zero, top + _HEAD + 4)])
+        for end, place, side in ((low, left, "left"), (high, left + _PANEL, "right")):
+            _write(ax, number(end), place, floor + 15, 6, PALE, 12, ha=side)
+    ax.add_collection(PolyCollection(outlines, facecolors=to_rgba(_SERIES[0], 0.5), edgecolors="none"))
+    ax.add_collection(LineCollection(outlines, colors=_SERIES[0], linewidths=0.9))
+    ax.add_collection(LineCollection(zeros, colors=INK, linewidths=0.7))
+    ax.add_collection(LineCollection(lines, colors=RULE, linewidths=0.8))
+    return cast(Figure, ax.get_figure(root=True))
+
+
+def _write(ax: Axes, text: str, x: float, y: float, size: float, color: str, limit: int, ha: str = "left") -> None:
+    shown, families = plain(text, limit)
+    ax.text(
+        x, y, shown, fontsize=size, color=color, family=families, ha=ha, va="baseline", parse_math=False, usetex=False
+    )  # fmt: skip
 
 
 def _draw_density(ax: Axes, density: Density, left: float, right: float) -> float:

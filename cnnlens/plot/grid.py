@@ -18,17 +18,17 @@ from numpy.typing import NDArray
 
 from cnnlens.errors import CnnlensError
 from cnnlens.plot.colours import paint, rgb, scale_ticks
-from cnnlens.plot.sheet import PALE, RULE, decorate, room, sheet
+from cnnlens.plot.sheet import PALE, RULE, decorate, room, sheet, show
 from cnnlens.plot.tiles import Mosaic, columns_for, mosaic, shrink, strip
 from cnnlens.plot.values import Floats, Note
 
-__all__ = ["dress_plot", "grid", "heat", "places", "refuse_too_many", "show"]
+__all__ = ["MOST_PIXELS", "dress_plot", "grid", "heat", "places", "refuse_too_many"]
 
 _LABELLED = 46  # pixels: a smaller tile does not carry its own number
 _LABEL = 20  # pixels that the number over a tile takes
 _LARGEST_TILE = 300
 _BETWEEN_SLICES = 2
-_MOST_PIXELS = 6000  # a side; about what viewers still open
+MOST_PIXELS = 6000  # a side; about what viewers still open
 
 
 def grid(
@@ -132,7 +132,7 @@ def refuse_too_many(rows: int, columns: int, height: int, width: int) -> None:
     Raises:
         CnnlensError: It would be larger than a picture can be.
     """
-    if max(rows * (height + 1), columns * (width + 1)) > _MOST_PIXELS:
+    if max(rows * (height + 1), columns * (width + 1)) > MOST_PIXELS:
         raise CnnlensError(
             f"{rows} x {columns} tiles of {height} x {width} do not fit into one picture; choose fewer channels"
         )
@@ -208,7 +208,7 @@ def heat(
         width, height, ax=ax, title=title, subtitle=said, notes=notes, left=76, bottom=62,
         bar=bar, bar_ticks=scale_ticks(bar) if bar is not None else (),
     )  # fmt: skip
-    ax.imshow(image, interpolation="none", origin="upper", extent=(0, columns, rows, 0), aspect="auto", resample=False)
+    show(ax, image, columns, rows)
     decorate(
         ax,
         [
@@ -230,11 +230,6 @@ def places(count: int, pixels: int) -> range:
         if pixels / count * step >= 44:
             return range(0, count, step)
     return range(0, count, max(1, count))
-
-
-def show(ax: Axes, image: NDArray[np.uint8]) -> None:
-    height, width = image.shape[:2]
-    ax.imshow(image, interpolation="none", origin="upper", extent=(0, width, height, 0), aspect="equal", resample=False)
 
 
 def dress_plot(ax: Axes, x: str, y: str) -> None:

@@ -118,7 +118,7 @@ def weight_named(layer: Layer, role: str | None = None) -> Weight:
     found = next((one for one in layer.stored.values() if (one.is_kernel if role is None else one.role == role)), None)
     if found is None:
         raise CnnlensError(
-            f"layer '{printable(layer.name)}' ({printable(layer.kind)}) has no {printable(role or 'kernel')}; "
+            f"{layer.shown} has no {printable(role or 'kernel')}; "
             + nearest(role or "kernel", [one.role for one in layer.stored.values()])
         )
     return found

@@ -7,47 +7,52 @@ arrays, titles and the numbers that belong to a picture, is here, so that Python
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast
 
 from numpy.typing import NDArray
 
 from cnnlens.errors import CnnlensError
-from cnnlens.network.graph import Layer, shown_shape, without_graph
-from cnnlens.network.kernel import Kernel, Statistics, statistics
+from cnnlens.network.graph import Layer, Ref, shown_shape, without_graph
+from cnnlens.network.kernel import Statistics, statistics
 from cnnlens.network.network import Network
 from cnnlens.network.rescaling import rescaled
 from cnnlens.network.untrained.draw import initializer_of
+from cnnlens.network.weight import Weight, weight_named
 from cnnlens.plot import activations, beside, distribution, weights
-from cnnlens.text import nearest, printable
+from cnnlens.text import columns, nearest, printable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-__all__ = ["feature_maps", "histogram", "kernels", "model_title"]
+__all__ = ["feature_maps", "histogram", "histograms", "inputs_needed", "kernels", "model_title"]
 
 Facts = dict[str, Any]
 
 
-def kernels(network: Network, layer: Layer, channel: int | str | None = None) -> tuple[Figure, Facts]:
+def kernels(
+    network: Network, layer: Layer, channel: int | str | None = None, weight: str | None = None
+) -> tuple[Figure, Facts]:
     """Draw a layer's kernels as one grid, and give their facts (``text`` for people).
 
     Args:
-        layer: A layer with a kernel; of a separable convolution the depthwise kernel is drawn.
         channel: As ``plot.kernels`` takes it.
+        weight: Which of the layer's arrays, as ``weight_named`` finds it (``pointwise_kernel``,
+            ``backward_layer/kernel``, ``recurrent_kernel:forget``); None draws its first kernel.
 
     Raises:
-        CnnlensError: the layer has no kernel, or no such input channel.
+        CnnlensError: the layer has no such array, or no such input channel.
     """
-    kernel = layer.kernel
-    if kernel is None:
-        raise CnnlensError(f"layer '{printable(layer.name)}' ({printable(layer.kind)}) has no kernel to draw")
-    facts = _facts(layer, kernel)
+    found, gate = _weight(layer, weight)
+    array = found.gate(gate) if gate else found.canonical()
+    facts = _facts(layer, found, gate, array)
+    what = printable(weight) if weight is not None else "kernels"
     figure = weights.kernels(
-        kernel.array,
+        array,
         channel=channel,
-        title=f"{printable(layer.name)}: kernels",
+        title=f"{printable(layer.name)}: {what}",
         subtitle=f"{_what(layer)} · {facts['axes']} · {model_title(network)}",
     )
     return figure, facts
@@ -58,22 +63,23 @@ def histogram(
 ) -> tuple[Figure, Facts]:
     """Draw the histogram of one array of a layer; with a seed also of an untrained draw, with its exact density.
 
+    Args:
+        weight: As ``kernels`` takes it.
+
     Raises:
         CnnlensError: there is no such array, or the file does not say its initializer.
     """
-    if weight is None:
-        found = next((one for one in layer.stored.values() if one.is_kernel), None)
-    else:
-        found = layer.stored.get(weight)
-    if found is None:
-        wanted = weight or "kernel"
+    found, gate = _weight(layer, weight)
+    if gate and untrained_seed is not None:
         raise CnnlensError(
-            f"layer '{printable(layer.name)}' ({printable(layer.kind)}) has no weight '{printable(wanted)}'; "
-            f"{nearest(wanted, layer.stored)}"
+            f"{layer.shown}: an untrained '{printable(found.name)}' is drawn as a whole; name it without ':{gate}'"
         )
-    trained = found.read()
+    trained = found.gate(gate) if gate else found.read()
+    name = printable(found.name) + (f":{printable(gate)}" if gate else "")
     facts: Facts = {"layer": layer.name, "weight": found.name, "trained": _numbers(statistics(trained))}
-    lines = [f"{printable(layer.name)} {printable(found.name)} {found.stored.shape}"]
+    if gate:
+        facts["gate"] = gate
+    lines = [f"{printable(layer.name)} {name} {trained.shape}"]
     lines.append("  trained    " + _shown(statistics(trained)))
     arrays: dict[str, NDArray[Any]] = {"trained": trained}
     density = None
@@ -93,16 +99,59 @@ def histogram(
     figure = distribution.histogram(
         arrays,
         density=density,
-        title=f"{printable(layer.name)}: {printable(found.name)} {found.stored.shape}",
+        title=f"{printable(layer.name)}: {name} {trained.shape}",
         subtitle=f"{_what(layer)} · {model_title(network)}",
     )
     return figure, facts
 
 
+def histograms(network: Network) -> tuple[Figure, Facts]:
+    """Draw the histograms of all kernels of a network on one page, recurrent ones among them, and give their facts.
+
+    Raises:
+        CnnlensError: no layer has a kernel, or there are more than one page holds.
+    """
+    found = [
+        (layer, weight)
+        for layer in network.layers
+        for weight in layer.stored.values()
+        if weight.is_kernel or (weight.role.endswith("recurrent_kernel") and len(weight.stored.shape) > 1)
+    ]
+    if not found:
+        raise CnnlensError(f"{printable(network.source.path, 300)}: no layer has a kernel, so there is nothing to draw")
+    counts = Counter(layer.name for layer, _ in found)
+    panels: list[tuple[str, NDArray[Any]]] = []
+    rows = [["layer", "weight", "shape", "mean", "std", "min", "max"]]
+    all_facts: list[Facts] = []
+    for layer, weight in found:
+        array = weight.read()
+        stats = statistics(array)
+        panels.append((layer.name if counts[layer.name] == 1 else f"{layer.name} {weight.name}", array))
+        all_facts.append({"layer": layer.name, "weight": weight.name, "trained": _numbers(stats)})
+        numbers = (f"{one:.4g}" for one in (stats.mean, stats.std, stats.min, stats.max))
+        rows.append([printable(layer.name, 40), printable(weight.name, 40), str(array.shape), *numbers])
+    figure = distribution.histograms(
+        panels,
+        title=f"{model_title(network)}: {len(panels)} kernels",
+        subtitle="each over its own range, with a line at zero",
+    )
+    return figure, {"layers": all_facts, "text": "\n".join(columns(rows, right=(3, 4, 5, 6)))}
+
+
+def _weight(layer: Layer, name: str | None) -> tuple[Weight, str]:
+    """The array that is asked for, and the gate in it; the first kernel where nothing is."""
+    if name is not None:
+        return weight_named(layer.stored, name, layer.shown)
+    found = next((one for one in layer.stored.values() if one.is_kernel), None)
+    if found is None:
+        raise CnnlensError(f"{layer.shown} has no kernel to draw; name a weight: {nearest('kernel', layer.stored)}")
+    return found, ""
+
+
 def feature_maps(
     network: Network,
     layers: Sequence[Layer],
-    image: str | os.PathLike[str] | NDArray[Any],
+    image: Any,
     *,
     index: int = 0,
     scale: str = "auto",
@@ -111,53 +160,103 @@ def feature_maps(
     """Draw what ``layers`` make of an image: a figure each, and its facts.
 
     Args:
-        image: What ``images.load`` takes; ``index`` says which where it holds several.
-        scale: As ``images.load`` takes it.
+        image: What ``images.load`` takes. A mapping of these by input name where several inputs stand in front of the
+            layers; those that none of the layers needs may be left out, and are not read.
+        index: Which image, where a source holds several.
+        scale: As ``images.load`` takes it; vectors and sequences stay as they are with ``auto``.
         kernel: Draw this kernel of the layer beside the one map that it makes, instead of all maps.
 
     Raises:
-        CnnlensError: the image cannot be read, or the network not run on it.
+        CnnlensError: an image cannot be read, an input that is needed is not given or there is none of that name, or
+            the network cannot be run on it.
     """
-    from cnnlens.inputs import images
-
     if not network.calls:
         raise without_graph(network)
-    if len(network.inputs) != 1:
-        raise CnnlensError(f"the model has {len(network.inputs)} inputs, and an image is one; record() takes several")
-    wanted = network.canonical_shape(network.inputs[0])
-    shape = None if wanted is None else wanted[1:]
-    loaded = images.one(image, index, shape=shape, scale=scale, model_rescales=rescaled(network, network.inputs[0]))
-    name = loaded.names[0]
     before = [network.tensors[layer.inputs[0]].call for layer in layers if kernel is not None and layer.inputs]
-    maps = network.run(loaded.array, layers=[*(layer.name for layer in layers), *before], dtype="float32")
+    calls = [call.name for call in network.calls if any(call.layer is layer for layer in layers)]
+    part = network.part(calls)
+    names, arrays, notes = _read(network, part.inputs, layers, image, index, scale)
+    maps = part.run(arrays, layers=[*(layer.name for layer in layers), *before], dtype="float32")
     results: list[tuple[Layer, Figure, Facts]] = []
-    for layer in layers:
-        array = maps[layer.name][0]
-        stats = statistics(array)
+    for place, layer in enumerate(layers):
+        shape = maps[layer.name].shape
+        stats = statistics(maps[layer.name][0])
         facts: Facts = {
             "layer": layer.name,
-            "image": name,
-            "notes": list(loaded.notes),
-            "output_shape": list(maps[layer.name].shape),
+            "image": names,
+            "notes": notes,
+            "output_shape": list(shape),
             **_numbers(stats),
-            "text": f"{printable(layer.name)} {shown_shape(maps[layer.name].shape)}: {_shown(stats)}\n"
-            + "\n".join(f"  {note}" for note in loaded.notes),
+            "text": f"{printable(layer.name)} {shown_shape(shape)}: {_shown(stats)}\n"
+            + "\n".join(f"  {note}" for note in notes),
         }
-        subtitle = f"{_what(layer)} · {shown_shape(maps[layer.name].shape)} of {printable(name)} · reference, float32"
+        subtitle = f"{_what(layer)} · {shown_shape(shape)} of {printable(names)} · reference, float32"
         if kernel is None:
-            figure = activations.feature_maps(array, title=f"{printable(layer.name)}: feature maps", subtitle=subtitle)
+            again = any(other is layer for other in layers[place + 1 :])
+            figure = activations.feature_maps(
+                (maps[layer.name] if again else maps.pop(layer.name))[0],  # large, and nobody else's
+                title=f"{printable(layer.name)}: feature maps",
+                subtitle=subtitle,
+            )
         else:
-            figure = _beside(layer, kernel, maps[layer.inputs[0]][0], array, subtitle)
+            figure = _beside(layer, kernel, maps[layer.inputs[0]][0], maps[layer.name][0], subtitle)
         results.append((layer, figure, facts))
     return results
+
+
+def inputs_needed(network: Network, layer: Layer) -> list[str]:
+    """Name the inputs that a layer of a network with a graph depends on, in the network's order."""
+    return [ref.name for ref in network.part([call.name for call in network.calls if call.layer is layer]).inputs]
+
+
+def _read(
+    network: Network, needed: Sequence[Ref], layers: Sequence[Layer], image: Any, index: int, scale: str
+) -> tuple[str, dict[str, NDArray[Any]], list[str]]:
+    """One image for each input that is ``needed``: what it is called, its array by the input's name, remarks."""
+    from cnnlens.inputs import images
+
+    known = [ref.name for ref in network.inputs]
+    wanted = [ref.name for ref in needed]
+    given: Mapping[str, Any] = cast("Mapping[str, Any]", image) if isinstance(image, Mapping) else {}
+    if not isinstance(image, Mapping) and len(wanted) == 1:
+        given = {wanted[0]: image}
+    strange = next((name for name in given if name not in known), None)
+    if strange is not None:
+        raise CnnlensError(f"the network has no input '{printable(strange)}'; {nearest(str(strange), known)}")
+    missing = [name for name in wanted if name not in given]
+    if missing:
+        of = f"{layers[0].shown} needs" if len(layers) == 1 else f"these {len(layers)} layers need"
+        came = "an image without a name came" if not isinstance(image, Mapping) else f"{_quoted(missing)} not given"
+        raise CnnlensError(
+            f"{of} {_quoted(wanted)} of the network's inputs {_quoted(known)}, and {came}; name each with --image "
+            "NAME=PATH, or draw a layer that needs fewer"
+        )
+    found = {
+        ref.name: images.one(
+            given[ref.name],
+            index,
+            shape=None if (shape := network.canonical_shape(ref)) is None else shape[1:],
+            scale="none" if scale == "auto" and shape is not None and len(shape) < 4 else scale,
+            model_rescales=rescaled(network, ref),
+        )
+        for ref in needed
+    }
+    several = len(known) > 1
+    notes = [f"{printable(name)}: {note}" if several else note for name, one in found.items() for note in one.notes]
+    unread = [name for name in given if name not in wanted]
+    if unread:
+        notes.append(f"{_quoted(unread)} not needed here and not read")
+    return ", ".join(one.names[0] for one in found.values()), {name: one.array for name, one in found.items()}, notes
+
+
+def _quoted(names: Sequence[str]) -> str:
+    return ", ".join(f"'{printable(name)}'" for name in names)
 
 
 def _beside(layer: Layer, index: int, seen: NDArray[Any], maps: NDArray[Any], subtitle: str) -> Figure:
     kernel = layer.kernel
     if kernel is None or kernel.array.ndim != 4 or maps.ndim != 3 or len(maps) != len(kernel.array):
-        raise CnnlensError(
-            f"layer '{printable(layer.name)}' ({printable(layer.kind)}) has no 2-D kernel that makes one map each"
-        )
+        raise CnnlensError(f"{layer.shown} has no 2-D kernel that makes one map each")
     if not 0 <= index < len(kernel.array):
         raise CnnlensError(
             f"--kernel: layer '{printable(layer.name)}' has kernels 0 to {len(kernel.array) - 1}, not {index}"
@@ -177,29 +276,32 @@ def _beside(layer: Layer, index: int, seen: NDArray[Any], maps: NDArray[Any], su
 # -- what a picture says ---------------------------------------------------------------------------------------------
 
 
-def _facts(layer: Layer, kernel: Kernel) -> Facts:
-    weight = next(one for one in layer.stored.values() if one.is_kernel)
-    stats = kernel.stats()
+def _facts(layer: Layer, weight: Weight, gate: str, array: NDArray[Any]) -> Facts:
+    stats = statistics(array)
     facts: Facts = {
         "layer": layer.name,
         "weight": weight.name,
         "stored_shape": list(weight.stored.shape),
-        "canonical_shape": list(kernel.array.shape),
+        "canonical_shape": list(weight.canonical_shape),
         "layouts": {name: None if shape is None else list(shape) for name, shape in weight.layouts().items()},
         **_numbers(stats),
     }
-    stored = f"{weight.stored_axes} {weight.stored.shape}"
-    canonical = f"{weight.canonical_axes} {weight.canonical_shape}"
-    facts["axes"] = f"stored {stored}, drawn as {canonical}"
+    stored = f"{weight.stored_axes} {weight.stored.shape}".strip()
+    canonical = f"{weight.canonical_axes} {weight.canonical_shape}".strip()
+    part = ""
+    if gate:
+        facts["gate"] = gate
+        part = f", gate {printable(gate)} {array.shape} of {', '.join(weight.gates)}"
+    facts["axes"] = f"stored {stored}, drawn as {canonical}{part}"
     facts["text"] = (
-        f"{printable(layer.name)} ({printable(layer.kind)}) {printable(weight.name)}: {stored} in the file, "
-        f"{canonical} canonical\n  {_shown(stats)}"
+        f"{printable(layer.name)} ({layer.shown_kind}) {printable(weight.name)}: {stored} in the file, "
+        f"{canonical} canonical{part}\n  {_shown(stats)}"
     )
     return facts
 
 
 def _what(layer: Layer) -> str:
-    return printable(layer.kind, 30)
+    return layer.shown_kind
 
 
 def model_title(network: Network) -> str:

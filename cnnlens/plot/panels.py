@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 
 from cnnlens.errors import CnnlensError
 from cnnlens.plot.colours import WEIGHTS, paint, rgb, scale_of
-from cnnlens.plot.grid import show
-from cnnlens.plot.sheet import INK, PALE, RULE, put, sheet
+from cnnlens.plot.sheet import INK, PALE, RULE, put, sheet, show
 from cnnlens.plot.tiles import mosaic
 from cnnlens.plot.values import Note, broken_notes, largest, real_numbers
 

@@ -13,17 +13,20 @@ from functools import cache
 from io import BytesIO
 from typing import Any, cast
 
+import numpy as np
 from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
-from matplotlib.transforms import ScaledTranslation
+from matplotlib.image import AxesImage
+from matplotlib.transforms import Affine2D, ScaledTranslation
+from numpy.typing import NDArray
 
 from cnnlens.plot.values import Note
 from cnnlens.text import printable
 
-__all__ = ["DPI", "INK", "PALE", "RULE", "Picture", "decorate", "number", "plain", "put", "room", "sheet"]
+__all__ = ["DPI", "INK", "PALE", "RULE", "Picture", "decorate", "number", "plain", "put", "room", "sheet", "show"]
 
 DPI = 150
 INK, PALE, RULE = "#1b1f24", "#6a737d", "#c4c9d0"
@@ -83,7 +86,7 @@ def plain(text: object, limit: int = 80) -> tuple[str, list[str]]:
             families.append(family)
         pieces.append(char)
     drawn = "".join(pieces)
-    return (drawn if len(drawn) <= limit else drawn[: limit - 1] + "…"), families
+    return printable(drawn, limit), families
 
 
 def put(
@@ -118,6 +121,47 @@ def _lines(text: str, width: int) -> list[str]:
     """``text`` folded to ``width`` pixels at the size of a subtitle, in at most two lines."""
     characters = max(20, int(width / (SUBTITLE * _POINT * 0.54)))
     return textwrap.wrap(printable(text, 600), characters, max_lines=2, placeholder=" …", break_on_hyphens=False)
+
+
+class _Pixels(AxesImage):
+    """Draws the nearest pixel for each of the canvas, which is itself where a figure is drawn at its own size.
+
+    matplotlib makes floating-point numbers of a picture before it picks its pixels, eight times and more its bytes.
+    """
+
+    def make_image(
+        self, renderer: Any, magnification: float = 1.0, unsampled: bool = False
+    ) -> tuple[NDArray[np.uint8], float, float, Affine2D]:
+        if unsampled:  # files of vectors take it as it is
+            return super().make_image(renderer, magnification, unsampled)
+        pixels = np.asarray(self.get_array())
+        left, right, bottom, top = self.get_extent()
+        clip = self.get_clip_box() or self.axes.bbox
+        places: list[NDArray[np.intp]] = []
+        starts: list[float] = []
+        corners = self.get_transform().transform([(left, top), (right, bottom)])
+        for axis, size in ((0, pixels.shape[1]), (1, pixels.shape[0])):
+            first, last = corners[:, axis] * magnification
+            ends = (max(min(first, last), clip.min[axis] * magnification),
+                    min(max(first, last), clip.max[axis] * magnification))  # fmt: skip
+            start, stop = (round(float(end)) for end in ends)
+            inside = (np.arange(start, stop) + 0.5 - first) / (last - first) * size
+            places.append(np.clip(inside.astype(np.intp), 0, size - 1))
+            starts.append(start / magnification)
+        drawn = np.full((len(places[1]), len(places[0]), 4), 255, np.uint8)
+        drawn[..., :3] = pixels[places[1]][:, places[0]]
+        return drawn, starts[0], starts[1], Affine2D()
+
+
+def show(ax: Axes, image: NDArray[np.uint8], columns: float = 0, rows: float = 0) -> None:
+    """Show a picture ``(H, W, 3)`` in an axes, whose numbers are pixels or else end at ``columns`` and ``rows``."""
+    extent = (0, columns or image.shape[1], rows or image.shape[0], 0)
+    shown = _Pixels(ax, interpolation="none", origin="upper", extent=extent, resample=False)
+    shown.set_data(image)
+    shown.set_clip_path(ax.patch)
+    ax.set_aspect("auto" if columns else "equal")
+    shown.set_extent(extent)
+    ax.add_image(shown)
 
 
 def room(ax: Axes) -> tuple[int, int]:

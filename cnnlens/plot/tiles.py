@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 __all__ = ["Mosaic", "columns_for", "mosaic", "shrink", "strip"]
 
+_AT_ONCE = 16  # rows of a small map that are made together
+
 
 class Mosaic(NamedTuple):
     """Holds a grid of tiles in one array, row by row.
@@ -133,17 +135,35 @@ def shrink(values: NDArray[np.floating[Any]], down: int, across: int, how: str) 
     """
     if down == across == 1:
         return values
-    rows = np.arange(0, values.shape[-2], down, dtype=np.intp)
-    columns = np.arange(0, values.shape[-1], across, dtype=np.intp)
+    height, width = values.shape[-2:]
+    rows, columns = -(-height // down), -(-width // across)
+    out = np.empty((*values.shape[:-2], rows, columns), values.dtype)
 
-    def reduced(operation: np.ufunc) -> NDArray[Any]:
-        return operation.reduceat(operation.reduceat(values, rows, axis=-2), columns, axis=-1)
+    def reduced(part: NDArray[Any], operation: np.ufunc) -> NDArray[Any]:
+        return _folded(_folded(part, down, -2, operation), across, -1, operation)
 
-    if how == "extreme":
-        high, low = reduced(np.maximum), reduced(np.minimum)
-        return np.where(-low > high, low, high)
-    with np.errstate(invalid="ignore"):  # Inf - Inf is NaN, and is drawn as such
-        total = reduced(np.add)
-    heights = np.diff(np.append(rows, values.shape[-2]))
-    widths = np.diff(np.append(columns, values.shape[-1]))
-    return total / np.outer(heights, widths).astype(values.dtype)
+    # Some rows at a time, so that what is on the way from a large map to a small one never doubles it.
+    for start in range(0, rows, _AT_ONCE):
+        part = values[..., start * down : (start + _AT_ONCE) * down, :]
+        target = out[..., start : start + _AT_ONCE, :]
+        if how == "extreme":
+            high, low = reduced(part, np.maximum), reduced(part, np.minimum)
+            target[...] = np.where(-low > high, low, high)
+        else:
+            with np.errstate(invalid="ignore"):  # Inf - Inf is NaN, and is drawn as such
+                target[...] = reduced(part, np.add)
+    if how == "mean":
+        lasts = (height - (rows - 1) * down, width - (columns - 1) * across)
+        sizes = np.outer([down] * (rows - 1) + [lasts[0]], [across] * (columns - 1) + [lasts[1]])
+        out /= sizes.astype(values.dtype)
+    return out
+
+
+def _folded(values: NDArray[Any], step: int, axis: int, operation: np.ufunc) -> NDArray[Any]:
+    """Each ``step`` entries of an axis as one, by whole arrays: ``reduceat`` goes from number to number."""
+    moved = values.swapaxes(axis, 0)
+    out = moved[::step].copy(order="K")
+    for place in range(1, min(step, len(moved))):
+        part = moved[place::step]
+        operation(out[: len(part)], part, out=out[: len(part)])
+    return out.swapaxes(axis, 0)

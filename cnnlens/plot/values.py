@@ -16,7 +16,9 @@ from cnnlens.errors import CnnlensError
 from cnnlens.plot.colours import INFINITE, NAN
 from cnnlens.text import printable
 
-__all__ = ["Floats", "Note", "broken_notes", "few", "joined", "largest", "real_numbers", "span", "value_range"]
+__all__ = [
+    "Floats", "Note", "broken_notes", "extremes", "few", "joined", "largest", "real_numbers", "span", "value_range",
+]  # fmt: skip
 
 Floats: TypeAlias = NDArray[np.floating[Any]]
 Note: TypeAlias = tuple[str, str | None]
@@ -58,6 +60,15 @@ def value_range(values: Floats, limits: Sequence[float] | str | None = None) -> 
     high = float(np.max(values, where=finite, initial=-math.inf))
     high = max(high, 0.0) if math.isfinite(high) else 0.0
     return (low, high) if high > low else (low, low + 1.0)
+
+
+def extremes(values: Floats) -> tuple[Floats, Floats]:
+    """Find the smallest and the largest value of each entry of the first axis; NaN where it holds one.
+
+    Both are looked for in the order of memory, and without a copy: large maps lie channels last.
+    """
+    others = tuple(range(1, values.ndim))
+    return values.min(axis=others), values.max(axis=others)
 
 
 def broken_notes(values: Floats, what: str, names: Sequence[int] | None = None) -> list[Note]:

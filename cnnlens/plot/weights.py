@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import operator
+from collections.abc import Sequence
 from typing import cast
 
 import numpy as np
@@ -41,8 +42,8 @@ def kernels(
             kernel, for volumes its depth slices side by side; one-dimensional kernels as one row each), or
             ``(out, in)`` or ``(n,)`` (one cell a weight).
         channel: Which input channel: an index, ``"all"`` for a grid of output rows and input columns, ``"rgb"`` for
-            three channels as one colour picture. None takes ``"rgb"`` where there are three and else channel 0.
-            Matrices and vectors are always drawn whole.
+            three channels as one colour picture. None takes ``"rgb"`` where there are three and else channel 0, and
+            draws kernels of one cell (1 x 1) as one matrix. Matrices and vectors are always drawn whole.
         title, subtitle: What the picture is of. They may come from a file: unsafe characters are escaped.
         limit: The weight that gets the full colour; None takes the largest magnitude drawn.
         columns: Tiles in a row; None chooses.
@@ -65,8 +66,11 @@ def kernels(
     cnnlens.errors.CnnlensError: there is no input channel 1; the layer has channel 0 only
     """
     values = real_numbers(array, "weights", 1, 5)
+    if values.ndim > 2 and channel is None and math.prod(values.shape[2:]) == 1:
+        said = f"kernels of {' × '.join(map(str, values.shape[2:]))} as one matrix"
+        return _weight_matrix(values.reshape(values.shape[:2]), title, [subtitle, said], limit, ax)
     if values.ndim <= 2:
-        return _weight_matrix(values, title, subtitle, limit, ax)
+        return _weight_matrix(values, title, [subtitle], limit, ax)
     inputs = values.shape[1]
     chosen = ("rgb" if inputs == 3 and values.ndim == 4 else 0) if channel is None else channel
     if not isinstance(chosen, str):
@@ -122,11 +126,11 @@ def _index(channel: object) -> int:
         raise CnnlensError(f"channel {printable(channel)} is not known; give a number, 'all' or 'rgb'") from None
 
 
-def _weight_matrix(values: Floats, title: str, subtitle: str, limit: float | None, ax: Axes | None) -> Figure:
+def _weight_matrix(values: Floats, title: str, subtitle: Sequence[str], limit: float | None, ax: Axes | None) -> Figure:
     bound = largest(values, limit)
     notes = broken_notes(values, "output" if values.ndim == 2 else "entry")
     if not np.any(values):
         notes.append(("every weight is 0", None))
     bar = scale_of(WEIGHTS, -bound, bound)
     axes = ("input", "output") if values.ndim == 2 else ("entry", "")
-    return heat(np.atleast_2d(values), WEIGHTS, -bound, bound, axes, title, [subtitle], notes, bar, ax)
+    return heat(np.atleast_2d(values), WEIGHTS, -bound, bound, axes, title, subtitle, notes, bar, ax)

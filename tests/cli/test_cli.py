@@ -14,9 +14,13 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.numpy import save_file
 
+import cnnlens
 from cnnlens import sample
 from cnnlens.cli.main import main
+from cnnlens.files.keras.write import write_keras
+from cnnlens.testing.networks import NETWORKS
 from tests.support import SHARED
 
 MODEL = str(sample.MODEL)
@@ -213,6 +217,92 @@ def test_maps_of_one_layer_of_another_image(capsys: pytest.CaptureFixture[str]) 
 def test_a_kernel_beside_the_map_it_makes(capsys: pytest.CaptureFixture[str]) -> None:
     output(capsys, "maps", MODEL, "-i", str(sample.IMAGES), "-l", "conv2d_1", "--kernel", "5", "-o", "beside.png")
     assert picture("beside.png").std() > 10
+
+
+def test_any_array_of_a_layer_is_drawn_and_gates_by_name(capsys: pytest.CaptureFixture[str]) -> None:
+    drawn = np.random.default_rng(5)
+    arrays = {
+        f"rnn.{name}": drawn.normal(size=shape).astype(np.float32)
+        for name, shape in {"weight_ih_l0": (20, 6), "weight_hh_l0": (20, 5), "bias_ih_l0": (20,)}.items()
+    } | {"pointwise.weight": drawn.normal(size=(7, 4, 1, 1)).astype(np.float32)}
+    save_file(arrays, "model.safetensors")
+    said = json.loads(output(capsys, "kernels", "model.safetensors", "--weight", "recurrent_kernel:forget", "--json"))
+    assert (said["layer"], said["weight"], said["gate"]) == ("rnn", "weight_hh_l0", "forget")
+    assert said["mean"] == pytest.approx(float(arrays["rnn.weight_hh_l0"][5:10].mean()), rel=1e-5)
+    said = json.loads(output(capsys, "hist", "model.safetensors", "--weight", "bias_ih_l0:o", "--json"))
+    assert said["trained"]["max"] == arrays["rnn.bias_ih_l0"][15:].max()
+    assert "its gates are input, forget, cell, output" in refusal(
+        capsys, "kernels", "model.safetensors", "-l", "rnn", "--weight", "weight_ih_l0:reset"
+    )
+    assert "'weigth'; did you mean 'weight'?" in refusal(
+        capsys, "kernels", "model.safetensors", "-l", "pointwise", "--weight", "weigth"
+    )
+    assert "wrote model-pointwise-kernels.png" in output(capsys, "kernels", "model.safetensors")
+    assert "wrote model-rnn-weight_ih_l0-kernels.png" in output(
+        capsys, "kernels", "model.safetensors", "--weight", "weight_ih_l0"
+    )
+
+
+def test_the_histograms_of_all_kernels_are_one_page(capsys: pytest.CaptureFixture[str]) -> None:
+    said = json.loads(output(capsys, "hist", MODEL, "--all", "--json", "-o", "all.png"))
+    net = cnnlens.open(MODEL)
+    having = [layer for layer in net.layers if layer.kernel is not None]
+    assert [one["layer"] for one in said["layers"]] == [layer.name for layer in having]
+    assert said["layers"][1]["trained"]["std"] == pytest.approx(having[1].kernel.stats().std)
+    assert picture("all.png").std() > 0
+    assert "leave --layer" in refusal(capsys, "hist", MODEL, "--all", "--layer", "conv2d")
+    assert "wrote fashion_mnist_cnn-hist.png" in output(capsys, "hist", MODEL, "--all")
+
+
+def test_a_layer_without_a_kernel_names_those_that_have_one_or_their_kinds(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "'conv2d', 'conv2d_1', 'dense'" in refusal(capsys, "kernels", MODEL, "--layer", "max_pooling2d")
+    many = {f"conv{index}.weight": np.zeros((4, 3, 2, 2), np.float32) for index in range(9)}
+    save_file(
+        {**many, "head.weight": np.zeros((5, 4), np.float32), "norm.scale": np.zeros(3, np.float32)}, "x.safetensors"
+    )
+    said = refusal(capsys, "kernels", "x.safetensors", "--layer", "norm")
+    assert "9 Conv2d, 1 Linear, from 'conv0' to 'head'" in said
+
+
+@pytest.fixture
+def two_inputs() -> str:
+    """A model whose layers in front hang on `image` alone, and its head on `image` and the vector `extra`."""
+    config, shapes = NETWORKS["branches"]()
+    drawn = np.random.default_rng(3)
+    arrays = {
+        (layer,): {name: drawn.normal(size=shape).astype(np.float32) for name, shape in weights.items()}
+        for layer, weights in shapes.items()
+    }
+    write_keras("two.keras", config, arrays)
+    np.save("image.npy", drawn.random((9, 8, 2), np.float32))
+    np.save("extra.npy", drawn.integers(0, 200, 5))
+    return "two.keras"
+
+
+def test_a_layer_is_drawn_from_the_inputs_that_it_needs_alone(
+    two_inputs: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "left (1, 4, 9, 8)" in output(capsys, "maps", two_inputs, "-i", "image=image.npy", "--layer", "left")
+    assert "left (1, 4, 9, 8)" in output(capsys, "maps", two_inputs, "-i", "image.npy", "--layer", "left")
+    both = ["-i", "extra=extra.npy", "-i", "image=image.npy"]
+    said = output(capsys, "maps", two_inputs, *both, "--layer", "z_first", "--layer", "right", "--json")
+    by_name = {layer["layer"]: layer for layer in json.loads(said)["layers"]}
+    given = {"extra": np.load("extra.npy")[None], "image": np.load("image.npy")[None]}
+    maps = cnnlens.open(two_inputs).run(given, layers=["z_first", "right"], dtype="float32")
+    for name, array in maps.items():
+        assert by_name[name]["mean"] == pytest.approx(float(array.mean()), rel=1e-5), name
+    said = output(capsys, "maps", two_inputs, *both, "--layer", "left")
+    assert "'extra' not needed here and not read" in said
+    assert sorted(os.listdir(".")) == ["extra.npy", "image.npy", "two-left-maps.png", "two.keras"]
+
+
+def test_inputs_that_are_missing_or_unknown_are_named(two_inputs: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for given in (["-i", "image=image.npy"], ["-i", "image.npy"], ["-i", "image.npy", "-i", "extra.npy"]):
+        said = refusal(capsys, "maps", two_inputs, *given, "--layer", "z_first")
+        assert "layer 'z_first' (Dense) needs 'extra', 'image' of the network's inputs" in said
+        assert "--image NAME=PATH" in said
+    assert "no input 'imag'; did you mean 'image'?" in refusal(capsys, "maps", two_inputs, "-i", "imag=image.npy")
+    assert "name every input" in refusal(capsys, "maps", two_inputs, "-i", "image=image.npy", "-i", "extra.npy")
 
 
 @pytest.mark.slow

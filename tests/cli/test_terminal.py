@@ -12,16 +12,22 @@ import pickle
 import pickletools
 import shutil
 import struct
+import sys
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import h5py
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 import cnnlens
 from cnnlens import sample
+from cnnlens.cli.main import main
+from cnnlens.cli.printing import output_text
+from cnnlens.text import printable
 from tests.support import files_torch_hostile_makers as torch_makers
 from tests.support.hostile_text import (
     HOSTILE,
@@ -357,3 +363,40 @@ def test_a_converted_model_names_no_stranger_raw(run: Runner, tmp_path: Path) ->
     written = (tmp_path / "made.py").read_text()
     assert_plain(written, "what was written")
     compile(written, "made.py", "exec")
+
+
+def test_long_names_are_cut_in_the_middle_for_they_differ_at_the_end() -> None:
+    one, other = (f"layers/bidirectional/backward_layer/lstm_cell/{end}" for end in ("kernel", "recurrent_kernel"))
+    shown = [printable(name, 30) for name in (one, other)]
+    assert shown == ["layers/bidirect…tm_cell/kernel", "layers/bidirect…current_kernel"]
+    assert [len(printable("x" * 99 + "\x1b" * 99, limit)) for limit in (2, 3, 30)] == [2, 3, 30]
+    assert "\x1b" not in printable("\x1b" * 99, 30)
+    assert printable("short", 5) == "short"
+
+
+def test_notes_fold_to_the_terminal_and_tables_do_not(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = "note: " + "many words " * 20 + "\n" + "cell  " * 40 + "\n"
+    output_text(text)
+    assert capsys.readouterr().out == text
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    monkeypatch.setenv("COLUMNS", "50")
+    output_text(text)
+    *notes, table = capsys.readouterr().out.splitlines()
+    assert max(map(len, notes)) <= 50
+    assert all(line.startswith(("      many", "      words")) for line in notes[1:])
+    assert " ".join(" ".join(notes).split()) == " ".join(text.splitlines()[0].split())
+    assert table == "cell  " * 40
+
+
+def test_counters_of_training_are_no_row_of_the_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = {"weight": (3,), "bias": (3,), "running_mean": (3,), "running_var": (3,)}
+    arrays = {f"norm.{name}": np.ones(shape, np.float32) for name, shape in names.items()}
+    save_file({**arrays, "norm.num_batches_tracked": np.array(7)}, tmp_path / "norm.safetensors")
+    assert main(["summary", str(tmp_path / "norm.safetensors")]) == 0
+    said = capsys.readouterr().out
+    assert "running_var" in said
+    assert "num_batches_tracked" not in said
+    assert main(["summary", str(tmp_path / "norm.safetensors"), "--json"]) == 0
+    assert "num_batches_tracked" in capsys.readouterr().out

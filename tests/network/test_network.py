@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import cnnlens
+from cnnlens.network.graph import Layer
 
 MODELS = (
     "sequential branches shared nested nested_several bare_operations time_distributed spectral signal volume "
@@ -138,3 +140,19 @@ def test_a_missing_layer_names_the_nearest(graphs: Path) -> None:
         network[6]
     with pytest.raises(cnnlens.CnnlensError, match="did you mean 'head'"):
         network.run(np.zeros((1, 3, 11, 9)), layers=["heads"])
+
+
+def test_a_wrapper_is_listed_with_what_it_wraps() -> None:
+    def kind(**config: Any) -> str:
+        return Layer("x", "TimeDistributed", config).shown_kind
+
+    inner = {"class_name": "Conv2D", "config": {"filters": 3}}
+    assert kind(layer=inner) == "TimeDistributed(Conv2D)"
+    both = {"class_name": "Bidirectional", "config": {"layer": {"class_name": "LSTM", "config": {}}}}
+    assert kind(layer=both) == "TimeDistributed(Bidirectional(LSTM))"
+    assert Layer("x", "RNN", {"cell": {"class_name": "LSTMCell"}}).shown_kind == "RNN(LSTMCell)"
+    assert Layer("x", "QuantizeAnnotate", {"layer": inner}).shown == "layer 'x' (QuantizeAnnotate(Conv2D))"
+    assert kind(layer={"class_name": 5}) == kind(layer="Conv2D") == kind() == "TimeDistributed"
+    itself: dict[str, Any] = {"class_name": "Deep"}
+    itself["config"] = {"layer": itself}
+    assert kind(layer=itself).count("Deep") == 4

@@ -11,6 +11,7 @@ import os
 import re
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -30,6 +31,7 @@ from cnnlens import plot
 from cnnlens.errors import CnnlensError
 from cnnlens.network.untrained import keras as initializers
 from cnnlens.plot.colours import ACTIVATIONS, INFINITE, NAN, WEIGHTS, rgb
+from cnnlens.plot.distribution import histograms
 from cnnlens.plot.tiles import columns_for, shrink
 
 RANDOM = np.random.default_rng(5)
@@ -121,6 +123,65 @@ def test_there_are_never_more_columns_than_tiles(count: int, height: int, width:
     assert 1 <= columns_for(count, tile_height=height, tile_width=width) <= count
 
 
+def test_a_picture_on_disk_has_the_pixels_of_the_mosaic(tmp_path: Path) -> None:
+    figure = plot.feature_maps(RANDOM.random((1, 17, 23)))  # one: no numbers are written into it
+    mosaic = image_of(figure)
+    left, bottom, right, top = figure.axes[0].get_window_extent().extents.round().astype(int)
+    with Image.open(plot.save(figure, tmp_path / "maps.png")) as opened:
+        saved = np.asarray(opened.convert("RGB"))
+    np.testing.assert_array_equal(saved[len(saved) - top : len(saved) - bottom, left:right], mosaic)
+    figure.axes[0].set_xlim(mosaic.shape[1] / 2, mosaic.shape[1])  # a part of it, as a person zooms into a window
+    figure.axes[0].set_ylim(mosaic.shape[0], mosaic.shape[0] / 2)
+    with Image.open(plot.save(figure, tmp_path / "part.png")) as opened:
+        zoomed = np.asarray(opened.convert("RGB"))
+    part = mosaic[mosaic.shape[0] // 2 :, mosaic.shape[1] // 2 :]
+    colours = {tuple(colour) for colour in part.reshape(-1, 3).tolist()}
+    inside = zoomed[len(zoomed) - top + 2 : len(zoomed) - bottom - 2, left + 2 : right - 2]
+    assert {tuple(colour) for colour in inside.reshape(-1, 3).tolist()} <= colours
+
+
+def test_large_maps_take_little_more_than_themselves(tmp_path: Path) -> None:
+    maps = RANDOM.random((273, 743, 24), np.float32).transpose(2, 0, 1)  # as the reference leaves them: channels last
+    figure = plot.feature_maps(maps[:2])
+    plot.save(figure, tmp_path / "warm.png")
+    tracemalloc.start()
+    figure = plot.feature_maps(maps)
+    drawn = tracemalloc.get_traced_memory()[1]
+    tracemalloc.reset_peak()
+    plot.save(figure, tmp_path / "maps.png")
+    saved = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    pixels = image_of(figure).nbytes
+    assert drawn < maps.nbytes / 4 + 5 * pixels
+    assert saved < 8 * pixels
+
+
+def test_kernels_of_one_cell_are_one_matrix() -> None:
+    kernel = RANDOM.normal(size=(7, 5, 1, 1))
+    np.testing.assert_array_equal(image_of(plot.kernels(kernel)), image_of(plot.kernels(kernel[..., 0, 0])))
+    assert "kernels of 1 × 1 as one matrix" in texts(plot.kernels(kernel))
+    assert image_of(plot.kernels(kernel, channel=2)).shape != image_of(plot.kernels(kernel)).shape
+
+
+def test_many_histograms_are_one_page_that_names_each_and_says_what_is_broken() -> None:
+    shown = [(f"layer_{index}", RANDOM.normal(size=(3, index + 1))) for index in range(7)]
+    shown += [("zeros", np.zeros(9)), ("broken", np.array([1.0, np.nan, np.inf])), ("nothing", np.full(4, np.nan))]
+    figure = histograms(shown, title="all")
+    said = texts(figure)
+    for name, _ in shown:
+        assert name in said
+    for text in ("every value is 0", "2 not finite", "4 not finite", "4", "3 × 1 · std"):
+        assert any(one.startswith(text) for one in said), text
+    assert "one\\x1b[0m" in texts(histograms([("one\x1b[0m", np.ones(2))]))
+    filled, _, zeros, floors = figure.axes[0].collections
+    assert len(filled.get_paths()) == len(zeros.get_paths()) == 8
+    assert len(floors.get_paths()) == 10
+    with pytest.raises(CnnlensError, match="do not fit on one page"):
+        histograms(shown * 200)
+    with pytest.raises(CnnlensError, match="no weights"):
+        histograms([])
+
+
 def test_shrinking_keeps_the_extremes_and_what_is_broken() -> None:
     values = np.array([[1.0, -3.0, 2.0, 0.5], [0.0, 2.0, np.nan, 1.0], [np.inf, 1.0, -np.inf, 2.0]])
     np.testing.assert_array_equal(shrink(values, 2, 2, "extreme"), [[-3, np.nan], [np.inf, -np.inf]])
@@ -143,7 +204,7 @@ def test_every_cell_of_a_kernel_has_the_colour_of_its_weight() -> None:
 
 def test_the_limits_are_symmetric_so_that_zero_is_white() -> None:
     values = np.array([0.0, -0.4, 0.1, 0.05]).reshape(4, 1, 1, 1)
-    figure = plot.kernels(values)
+    figure = plot.kernels(values, channel=0)
     drawn = cells(figure)
     assert min(drawn[0, 0, 0]) > 240
     assert drawn[1, 0, 0][2] > drawn[1, 0, 0][0], "negative weights are blue"
@@ -155,8 +216,8 @@ def test_the_limits_are_symmetric_so_that_zero_is_white() -> None:
 
 
 def test_a_limit_makes_two_pictures_comparable() -> None:
-    one = cells(plot.kernels(np.full((1, 1, 1, 1), 0.5), limit=1.0))
-    other = cells(plot.kernels(np.array([0.5, 1.0]).reshape(2, 1, 1, 1), limit=1.0))
+    one = cells(plot.kernels(np.full((1, 1, 1, 1), 0.5), limit=1.0, channel=0))
+    other = cells(plot.kernels(np.array([0.5, 1.0]).reshape(2, 1, 1, 1), limit=1.0, channel=0))
     assert one[0, 0, 0] == other[0, 0, 0]
     with pytest.raises(CnnlensError, match="above 0"):
         plot.kernels(KERNELS, limit=0)

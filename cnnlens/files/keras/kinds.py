@@ -21,12 +21,32 @@ _BY_ROLE = {
 _BY_KERNEL_RANK = {5: "Conv3D", 4: "Conv2D", 3: "Conv1D", 2: "Dense"}
 
 
-def guess_kind(path: tuple[str, ...], shapes: Mapping[str, tuple[int, ...]]) -> str:
-    """Guess the Keras class of the layer at ``path`` with arrays of these ``shapes``, else ``unknown``."""
-    for part in reversed(path):
+def guess_kind(
+    path: tuple[str, ...], shapes: Mapping[str, tuple[int, ...]], place: tuple[str, ...] = ()
+) -> tuple[str, bool]:
+    """Guess the Keras class of the layer at ``path`` with arrays of these ``shapes``, else ``unknown``.
+
+    Args:
+        place: The groups that the arrays lie in, whose names Keras makes of classes.
+
+    Returns:
+        The class, and whether a transposed convolution has the same arrays: its kernel's in and out are exchanged.
+    """
+    for part in (*reversed(place), *reversed(path)):
         kind = _BY_GROUP.get(re.sub(r"_\d+$", "", part))
         if kind is not None:
-            return kind
+            return kind, False
+    kind = _by_arrays(shapes)
+    if kind not in _BY_KERNEL_RANK.values() or kind == "Dense":
+        return kind, False
+    ins, outs = shapes["kernel"][-2:]
+    size = shapes["bias"][-1] if shapes.get("bias") else None
+    if ins != outs and size == ins:
+        return f"{kind}Transpose", False
+    return kind, ins == outs or size is None
+
+
+def _by_arrays(shapes: Mapping[str, tuple[int, ...]]) -> str:
     for role, kind in _BY_ROLE.items():
         if role in shapes:
             return kind

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 __all__ = ["keras_network", "network_of_graph", "operation_of_entry"]
 
+_FEW = 6  # layers that a note names
+
 
 def keras_network(file: WeightFile) -> Network:
     """Join a file's graph and arrays.
@@ -57,12 +59,17 @@ def _without_graph(file: WeightFile, problem: str | None) -> Network:
     entries = dict(_entries(file.config or {}, ()))
     layers: list[Layer] = []
     guessed = False
+    doubtful: list[str] = []
     for path, arrays in file.weights.items():
         if not arrays:
             continue
         kind, config = entries.get(path, ("", {}))
         if not kind:
-            kind, guessed = guess_kind(path, {name: array.shape for name, array in arrays.items()}), True
+            shapes = {name: array.shape for name, array in arrays.items()}
+            kind, transposed = guess_kind(path, shapes, _groups(next(iter(arrays.values())).place))
+            guessed = True
+            if transposed:
+                doubtful.append("/".join(path))
         geometry = geometry_of(config, None)
         weights = {
             name: weight_of(name, kind, name, array, geometry, config, file.framework) for name, array in arrays.items()
@@ -71,9 +78,21 @@ def _without_graph(file: WeightFile, problem: str | None) -> Network:
     notes = [*file.notes, *([problem] if problem else [])]
     if guessed:
         notes.append("kinds of layers are taken from the file's names and arrays; nothing can be run")
+    if doubtful:
+        shown = ", ".join(printable(name, 60) for name in doubtful[:_FEW])
+        more = f" and {len(doubtful) - _FEW} more" if len(doubtful) > _FEW else ""
+        notes.append(
+            f"a convolution may be a transposed one, whose kernel has in and out the other way round: {shown}{more}"
+        )
     top = file.config or {}
     name, kind = _model_name(file.config) or file.path.stem, str(top.get("class_name") or "weights")
     return Network(name, kind, file, tuple(layers), notes=tuple(notes))
+
+
+def _groups(place: str) -> tuple[str, ...]:
+    """The groups of a numbered file that an array lies in, ``layers/conv2d/vars/0``; none where names are people's."""
+    steps = tuple(place.rpartition(": ")[2].replace("\\", "/").split("/"))
+    return steps[:-2] if steps[-2:-1] == ("vars",) else ()
 
 
 def _entries(
@@ -224,7 +243,7 @@ class _Builder:
                         # Its projections have lines of their own in the table, by attribute.
                         known_as = spec.class_name, name, geometry_of(spec.config, None)
                     else:
-                        kind = guess_kind(other, {n: a.shape for n, a in arrays.items()})
+                        kind, _ = guess_kind(other, {n: a.shape for n, a in arrays.items()})
                         known_as = kind, role, Geometry()
                     yield name, self._weight(name, *known_as[:2], array, known_as[2], {}, other[len(path) :])
 

@@ -21,7 +21,8 @@ from cnnlens.reference.keras.names import base_class, snake_case
 
 __all__ = ["IGNORED_AT_ROOT", "OWN_NAMES", "layer_name", "model_layers", "resolve_model", "resolve_unnamed"]
 
-IGNORED_AT_ROOT = frozenset({"optimizer", "optimizer_weights"})
+# What training keeps beside the weights, in attributes that no layer's can be.
+IGNORED_AT_ROOT = frozenset({"optimizer", "optimizer_weights", "metrics"})
 # Random states are no weights; older versions store them with the layer.
 _RANDOM_STATE = "seed_generator"
 

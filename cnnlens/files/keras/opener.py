@@ -21,6 +21,8 @@ from cnnlens.text import nearest, printable
 
 __all__ = ["open_directory", "open_hdf5", "open_shards", "open_zip"]
 
+_TOP = ("layers", "_layer_checkpoint_dependencies", "vars")
+_MOST_STEPS = 100  # groups in groups: more than any model has, and fewer than Python can walk through
 _CONFIG, _METADATA, _WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
 
 
@@ -130,7 +132,27 @@ def _checksum_policy(path: Path, weights: Member, notes: list[str]) -> Callable[
     return None
 
 
+def _separate(root: Group) -> None:
+    """Take apart the names of groups that Windows wrote, where a path is one name: ``layers\\conv2d`` is two groups.
+
+    Names in this layout are classes and attributes, in which no backslash can be.
+    """
+    for name in [name for name in root.groups if "\\" in name]:
+        *way, last = name.split("\\", _MOST_STEPS)
+        into = root
+        for step in way:
+            into = into.groups.setdefault(step, Group(f"{into.place}/{step}".lstrip("/")))
+        found = root.groups.pop(name)
+        known = into.groups.setdefault(last, found)
+        if known is not found:  # made for what lies below it
+            known.groups.update(found.groups)
+            known.arrays.update(found.arrays)
+    for name in IGNORED_AT_ROOT:
+        root.groups.pop(name, None)
+
+
 def _resolve_numbered(root: Group, config: Mapping[str, Any] | None, resolution: Resolution) -> None:
+    _separate(root)
     if config is not None and model_layers(config) is not None:
         resolve_model(root, config, resolution)
     else:
@@ -158,7 +180,7 @@ def open_hdf5(path: Path, data: memoryview, config: Mapping[str, Any] | None) ->
         if isinstance(own, str):
             remark = "a whole model without its group model_weights: the file was not written to its end"
             resolution.note(remark, contradicts=True)
-        elif not any(name in root.groups for name in ("layers", "_layer_checkpoint_dependencies", "vars")):
+        elif not any(name.split("\\")[0] in _TOP for name in root.groups):
             _refuse_foreign_hdf5(path, root)
         version = root.attributes.get("keras_version")
         format = "hdf5" if isinstance(own, str) else "weights hdf5"

@@ -31,6 +31,6 @@ def initializer_of(layer: Layer, weight: Weight) -> Any:
         if known is not None:
             return known
     raise CnnlensError(
-        f"layer '{printable(layer.name)}' ({printable(layer.kind)}): the file does not say how its "
+        f"{layer.shown}: the file does not say how its "
         f"'{printable(weight.role)}' was initialised, so there is no untrained one to draw"
     )
