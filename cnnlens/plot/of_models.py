@@ -18,6 +18,7 @@ from cnnlens.network.kernel import Kernel, Statistics, statistics
 from cnnlens.network.network import Network
 from cnnlens.network.rescaling import rescaled
 from cnnlens.network.untrained.draw import initializer_of
+from cnnlens.network.weight import Weight
 from cnnlens.plot import activations, beside, distribution, weights
 from cnnlens.text import nearest, printable
 
@@ -71,9 +72,9 @@ def histogram(
             f"layer '{printable(layer.name)}' ({printable(layer.kind)}) has no weight '{printable(wanted)}'; "
             f"{nearest(wanted, layer.stored)}"
         )
-    trained = found.read()
+    trained = found.measured()
     facts: Facts = {"layer": layer.name, "weight": found.name, "trained": _numbers(statistics(trained))}
-    lines = [f"{printable(layer.name)} {printable(found.name)} {found.stored.shape}"]
+    lines = [f"{printable(layer.name)} {printable(found.name)} {found.stored.shape}{_magnitudes(found)}"]
     lines.append("  trained    " + _shown(statistics(trained)))
     arrays: dict[str, NDArray[Any]] = {"trained": trained}
     density = None
@@ -93,7 +94,7 @@ def histogram(
     figure = distribution.histogram(
         arrays,
         density=density,
-        title=f"{printable(layer.name)}: {printable(found.name)} {found.stored.shape}",
+        title=f"{printable(layer.name)}: {printable(found.name)} {found.stored.shape}{_magnitudes(found)}",
         subtitle=f"{_what(layer)} · {model_title(network)}",
     )
     return figure, facts
@@ -190,12 +191,16 @@ def _facts(layer: Layer, kernel: Kernel) -> Facts:
     }
     stored = f"{weight.stored_axes} {weight.stored.shape}"
     canonical = f"{weight.canonical_axes} {weight.canonical_shape}"
-    facts["axes"] = f"stored {stored}, drawn as {canonical}"
+    facts["axes"] = f"stored {stored}, drawn as {canonical}{_magnitudes(weight)}"
     facts["text"] = (
         f"{printable(layer.name)} ({printable(layer.kind)}) {printable(weight.name)}: {stored} in the file, "
-        f"{canonical} canonical\n  {_shown(stats)}"
+        f"{canonical} canonical{_magnitudes(weight)}\n  {_shown(stats)}"
     )
     return facts
+
+
+def _magnitudes(weight: Weight) -> str:
+    return f", magnitudes of {weight.stored.stored_dtype}" if weight.is_complex else ""
 
 
 def _what(layer: Layer) -> str:
