@@ -130,9 +130,8 @@ def _same(found: NDArray[Any], expected: Any) -> None:
     """Bit for bit; of a number that is none, that it is none."""
     wanted = expected.numpy()
     assert (found.dtype, found.shape) == (wanted.dtype, wanted.shape)
-    for a, b in (
-        ((found.real, wanted.real), (found.imag, wanted.imag)) if found.dtype.kind == "c" else ((found, wanted),)
-    ):
+    pairs = [(found.real, wanted.real), (found.imag, wanted.imag)] if found.dtype.kind == "c" else [(found, wanted)]
+    for a, b in pairs:
         nan = np.isnan(b)
         np.testing.assert_array_equal(np.isnan(a), nan)
         assert np.where(nan, a.dtype.type(0), a).tobytes() == np.where(nan, b.dtype.type(0), b).tobytes()
@@ -140,18 +139,14 @@ def _same(found: NDArray[Any], expected: Any) -> None:
 
 def _kinds() -> dict[str, tuple[Any, Any, str]]:
     """Tensors of every form: what is saved, what it stands for by torch's own word, and the form as it is listed."""
-    import torch
+    torch = pytest.importorskip("torch")
+    drawn = pytest.importorskip("tests.support.torch_files").drawn
 
     generator = torch.Generator().manual_seed(4)
     w = torch.randn(5, 3, 2, 7, generator=generator)
     made: dict[str, tuple[Any, Any, str]] = {}
-    for name, low in (("quint8", 0), ("qint8", -5), ("qint32", -5)):
-        bits = torch.randint(
-            0, 256, (w.numel() * (4 if name == "qint32" else 1),), dtype=torch.uint8, generator=generator
-        )
-        whole = bits.view(getattr(torch, {"quint8": "uint8", "qint8": "int8", "qint32": "int32"}[name])).reshape(
-            w.shape
-        )
+    for name, plain, low in (("quint8", "uint8", 0), ("qint8", "int8", -5), ("qint32", "int32", -5)):
+        whole = drawn(plain, *w.shape)
         one = torch._make_per_tensor_quantized_tensor(whole, 0.0123456789, 3)
         made[f"{name}_t"] = (one, one.dequantize(), f"{name} per tensor")
         for axis in range(4):
@@ -161,11 +156,8 @@ def _kinds() -> dict[str, tuple[Any, Any, str]]:
             made[f"{name}_{axis}"] = (one, one.dequantize(), f"{name} per channel" + f" (axis {axis})" * (axis > 0))
     for dtype in (torch.quint8, torch.qint8):
         one = torch.quantize_per_channel(w, torch.rand(7) + 0.01, torch.rand(7) * 9, 3, dtype)
-        made[f"{dtype}_float".removeprefix("torch.")] = (
-            one,
-            one.dequantize(),
-            f"{str(dtype)[6:]} per channel (axis 3)",
-        )
+        name = str(dtype).removeprefix("torch.")
+        made[f"{name}_float"] = (one, one.dequantize(), f"{name} per channel (axis 3)")
     turned = torch.quantize_per_tensor(w, 0.02, 7, torch.quint8).permute(3, 1, 0, 2)
     made["turned"] = (turned, turned.dequantize(), "quint8 per tensor")
     for name in "float8_e4m3fn float8_e4m3fnuz float8_e5m2 float8_e5m2fnuz float8_e8m0fnu".split():
@@ -183,11 +175,8 @@ def _kinds() -> dict[str, tuple[Any, Any, str]]:
         one = few.to_sparse(layout=getattr(torch, f"sparse_{name}"), blocksize=(2, 5))
         made[name] = (one, few, f"float32, sparse {name.upper()}, {one.values().numel() / 60:.1%} stored")
     hybrid = torch.relu(torch.randn(4, 3, 2, generator=generator) - 1)
-    made["hybrid"] = (
-        hybrid.to_sparse(1),
-        hybrid,
-        f"float32, sparse COO, {hybrid.to_sparse(1).values().numel() / 24:.1%} stored",
-    )
+    one = hybrid.to_sparse(1)
+    made["hybrid"] = (one, hybrid, f"float32, sparse COO, {one.values().numel() / 24:.1%} stored")
     twice = torch.sparse_coo_tensor([[0, 0, 1], [1, 1, 2]], [1.5, 2.25, 3.0], (3, 4))
     made["twice"] = (twice, twice.to_dense(), "float32, sparse COO, 25.0% stored")
     empty = torch.zeros(4, 3, dtype=torch.float64).to_sparse_csr()
@@ -199,10 +188,10 @@ def _kinds() -> dict[str, tuple[Any, Any, str]]:
     return made
 
 
-@pytest.mark.slow
+@pytest.mark.framework
 @pytest.mark.parametrize("zipped_format", [True, False], ids=["zip", "legacy"])
 def test_every_form_is_shown_as_what_it_stands_for(tmp_path: Path, zipped_format: bool) -> None:
-    import torch
+    torch = pytest.importorskip("torch")
 
     made = _kinds()
     torch.save({name: one for name, (one, _, _) in made.items()}, tmp_path / "x.pt",
@@ -223,12 +212,11 @@ def test_every_form_is_shown_as_what_it_stands_for(tmp_path: Path, zipped_format
     assert "of complex numbers, the statistics are of their magnitudes: complex64, complex128, complex32" in notes
 
 
-@pytest.mark.slow
+@pytest.mark.framework
 def test_safetensors_of_eight_bits_and_complex(tmp_path: Path) -> None:
-    from safetensors.torch import save_file
+    save_file = pytest.importorskip("safetensors.torch").save_file
 
     made = {name: each for name, each in _kinds().items() if name.startswith("float8") or name == "complex64"}
-    # The library knows two more names of eight bits than it lets one be saved with in some versions.
     save_file({name: one.contiguous() for name, (one, _, _) in made.items()}, tmp_path / "x.safetensors")
     stored = cnnlens.open(tmp_path / "x.safetensors")["(root)"].stored
     assert sorted(stored) == sorted(made)
@@ -241,18 +229,18 @@ def test_safetensors_of_eight_bits_and_complex(tmp_path: Path) -> None:
 
 
 def _model(static: bool) -> Any:
-    import torch
-    from torch import nn
-    from torch.ao import quantization
+    torch = pytest.importorskip("torch")
+    nn, quantization = torch.nn, pytest.importorskip("torch.ao.quantization")
 
     torch.manual_seed(5)
     if not static:
         model = nn.Sequential(nn.Linear(7, 4), nn.LSTM(4, 3))
         return quantization.quantize_dynamic(model, {nn.Linear, nn.LSTM})
-    parts = [quantization.QuantStub(), nn.Conv2d(3, 5, (3, 2), stride=(1, 2)), nn.ReLU(), nn.Conv2d(5, 4, 1, bias=False),
-             nn.Flatten(), nn.Linear(4 * 7 * 6, 9), quantization.DeQuantStub()]  # fmt: skip
+    convolutions = (nn.Conv2d(3, 5, (3, 2), stride=(1, 2)), nn.ReLU(), nn.Conv2d(5, 4, 1, bias=False))
+    dense = (nn.Flatten(), nn.Linear(4 * 7 * 6, 9))
+    parts = (quantization.QuantStub(), *convolutions, *dense, quantization.DeQuantStub())
     model = nn.Sequential(*parts).eval()
-    model.qconfig = quantization.get_default_qconfig("x86")  # pyright: ignore[reportArgumentType]
+    model.qconfig = quantization.get_default_qconfig("x86")
     quantization.prepare(model, inplace=True)
     model(torch.rand(2, 3, 9, 12))
     return quantization.convert(model, inplace=True)
@@ -277,10 +265,10 @@ def _expected(model: Any, static: bool) -> dict[str, Any]:
 _FORMS = ("state", "module", "script")
 
 
-@pytest.mark.slow
+@pytest.mark.framework
 @pytest.mark.parametrize(("form", "static"), list(itertools.product(_FORMS, (True, False))))
 def test_packed_parameters_of_quantised_layers(tmp_path: Path, form: str, static: bool) -> None:
-    import torch
+    torch = pytest.importorskip("torch")
 
     model = _model(static)
     path = tmp_path / "x.pt"
@@ -302,9 +290,9 @@ def test_packed_parameters_of_quantised_layers(tmp_path: Path, form: str, static
     assert network["0" if not static else "5"].kernel is not None
 
 
-@pytest.mark.slow
+@pytest.mark.framework
 def test_pictures_are_of_the_numbers_that_are_meant(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    import torch
+    torch = pytest.importorskip("torch")
 
     w = torch.randn(5, 3, 2, 4, dtype=torch.complex64)
     q = torch.quantize_per_channel(w.real, torch.rand(5) / 9 + 0.01, torch.zeros(5), 0, torch.qint8)
@@ -319,13 +307,11 @@ def test_pictures_are_of_the_numbers_that_are_meant(tmp_path: Path, capsys: pyte
     assert f"{2 * w.numel() + 10} parameters" in capsys.readouterr().out
 
 
-@pytest.mark.slow
+@pytest.mark.framework
 def test_no_framework_is_loaded(tmp_path: Path) -> None:
-    import torch
+    torch = pytest.importorskip("torch")
 
     torch.save(_model(True), tmp_path / "x.pt")
-    code = (
-        f"import sys, cnnlens; [w.read() for l in cnnlens.open({str(tmp_path / 'x.pt')!r}) for w in l.stored.values()]"
-    )
-    command = [sys.executable, "-c", f"{code}; print('torch' in sys.modules)"]
+    code = "import sys, cnnlens; [w.read() for each in cnnlens.open(sys.argv[1]) for w in each.stored.values()]"
+    command = [sys.executable, "-c", f"{code}; print('torch' in sys.modules)", str(tmp_path / "x.pt")]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "False\n"

@@ -189,10 +189,10 @@ def packed_arrays(value: Any) -> dict[str, Any]:
         value: A state dict's pair (weight, bias), or the object of a whole module or of TorchScript that holds them.
     """
     if isinstance(value, Record):
-        cell = _named(value).endswith("CellParamsBase")
-        if not cell and "PackedParamsBase" not in _named(value):
-            return {}
-        return _cell(value.state) if cell else _weight_and_bias(_tensors(value.state))
+        kind, state = _object(value)
+        if kind.endswith("CellParamsBase"):
+            return _cell(state)
+        return _weight_and_bias(_tensors(state)) if "PackedParamsBase" in kind else {}
     pair = cast("tuple[Any, ...]", value) if isinstance(value, tuple) else ()
     if len(pair) == 2 and isinstance(pair[0], TENSORS) and (pair[1] is None or isinstance(pair[1], TENSORS)):
         return _weight_and_bias(list(pair))
@@ -215,11 +215,12 @@ def unpacked(mapping: Mapping[Any, Any]) -> dict[Any, Any]:
     return found
 
 
-def _named(record: Record) -> str:
-    """The class of an object of torch's own, which a pickle of Python keeps beside its state."""
+def _object(record: Record) -> tuple[str, Any]:
+    """The class and the state of an object of torch's own; a pickle of Python keeps both in its state."""
     state: tuple[Any, ...] = record.state if isinstance(record.state, tuple) else ()
-    told = record.kind == "torch.ScriptObject" and len(state) == 2 and isinstance(state[1], str)
-    return cast(str, state[1]) if told else record.kind
+    if record.kind == "torch.ScriptObject" and len(state) == 2 and isinstance(state[1], str):
+        return state[1], state[0]
+    return record.kind, state
 
 
 def _tensors(state: Any, depth: int = 0) -> list[Any]:
@@ -248,8 +249,7 @@ def _weight_and_bias(tensors: list[Any]) -> dict[str, Any]:
 
 def _cell(state: Any) -> dict[str, Any]:
     """A cell of a recurrent layer quantised as it runs: two sets of packed parameters, of the input and the state."""
-    inner = cast("tuple[Any, ...]", state)[0] if isinstance(state, tuple) and state else None
-    parts = cast("tuple[Any, ...]", inner) if isinstance(inner, tuple) else ()
+    parts = cast("tuple[Any, ...]", state) if isinstance(state, tuple) else ()
     packed = cast("list[Any]", parts[-1])[:2] if parts and isinstance(parts[-1], list) else []
     found: dict[str, Any] = {}
     for ending, one in zip(("ih", "hh"), packed, strict=False):
