@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 import cnnlens
 from cnnlens.cli.main import main
@@ -126,7 +125,7 @@ def test_packed_parameters_that_lie_are_refused(tmp_path: Path) -> None:
 # --- what torch writes ----------------------------------------------------------------------------------------------
 
 
-def _same(found: NDArray[Any], expected: Any) -> None:
+def _same(found: Any, expected: Any) -> None:
     """Bit for bit; of a number that is none, that it is none."""
     wanted = expected.numpy()
     assert (found.dtype, found.shape) == (wanted.dtype, wanted.shape)

@@ -138,7 +138,7 @@ class Trees:
 
 
 def _is_module(record: Record) -> bool:
-    state: tuple[Any, ...] = record.state if isinstance(record.state, tuple) else ()
+    state = cast("tuple[Any, ...]", record.state if isinstance(record.state, tuple) else ())
     if ".quantized." in record.kind and len(state) == len(_QUANTISED_CONVOLUTION) and isinstance(state[10], TENSORS):
         own = dict(zip(_QUANTISED_CONVOLUTION, state, strict=True))
         parameters = {name: own[name] for name in ("weight", "bias")}

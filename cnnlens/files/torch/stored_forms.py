@@ -32,8 +32,8 @@ TENSORS = (TensorRef, QuantisedRef, SparseRef, Opaque, InlineArray)
 _CODES = {"qint8": "int8", "quint8": "uint8", "qint32": "int32"}
 _PACKED = re.compile(r"(^|\.)(param|(_packed_params\.)?_packed_(params|weight))$")
 """Where a state dict has packed parameters: those of a layer, of an embedding, of a cell of a recurrent layer."""
-_PACKED_PARTS = 16
-"""Arrays in one set of packed parameters, at most; the cell of an LSTM has six."""
+_PACKED_PARTS = 4
+"""Entries of a set of packed parameters, and of a list in it, that may be the weight or the bias."""
 
 
 def array_of(path: Path, name: str, value: Any, find: StorageFinder) -> StoredArray | str:
@@ -217,23 +217,18 @@ def unpacked(mapping: Mapping[Any, Any]) -> dict[Any, Any]:
 
 def _object(record: Record) -> tuple[str, Any]:
     """The class and the state of an object of torch's own; a pickle of Python keeps both in its state."""
-    state: tuple[Any, ...] = record.state if isinstance(record.state, tuple) else ()
+    state = cast("tuple[Any, ...]", record.state if isinstance(record.state, tuple) else ())
     if record.kind == "torch.ScriptObject" and len(state) == 2 and isinstance(state[1], str):
         return state[1], state[0]
     return record.kind, state
 
 
 def _tensors(state: Any, depth: int = 0) -> list[Any]:
-    """The tensors in nested tuples and lists, in their order: the first few."""
+    """The tensors in a tuple, and in the lists in it, in their order."""
     if isinstance(state, TENSORS):
         return [state]
-    found: list[Any] = []
-    if isinstance(state, (tuple, list)) and depth < 4:
-        for part in cast("list[Any]", state)[:_PACKED_PARTS]:
-            found += _tensors(part, depth + 1)
-            if len(found) >= _PACKED_PARTS:
-                break
-    return found[:_PACKED_PARTS]
+    parts = cast("list[Any]", state)[:_PACKED_PARTS] if isinstance(state, (tuple, list)) and depth < 3 else []
+    return [tensor for part in parts for tensor in _tensors(part, depth + 1)]
 
 
 def _weight_and_bias(tensors: list[Any]) -> dict[str, Any]:
