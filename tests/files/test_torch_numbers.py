@@ -112,7 +112,7 @@ def test_a_dense_size_beyond_the_budget_is_said(tmp_path: Path) -> None:
 
 def test_sparse_arrays_that_are_together_beyond_the_budget_are_refused(tmp_path: Path) -> None:
     large = _sparse("coo", (4_000, 3_000), _numbers(2, 3, whole=True), _numbers(3))
-    with pytest.raises(FileRefusedError, match="show 96 MB together by sharing, repeating or zeros of"):
+    with pytest.raises(FileRefusedError, match=r"show 96 MB together by sharing or repeating .*, or leaving out zeros"):
         cnnlens.open(zipped(tmp_path, state(x=large, y=large)))
 
 

@@ -41,10 +41,11 @@ def check_arrays(path: Path, arrays: Mapping[str, StoredArray], stored: int) -> 
     check_items(path, len(arrays), "arrays", stored)
     shown = sum(array.nbytes for array in arrays.values())
     if shown > unpacked_at_most(stored):
+        held = human_bytes(stored)
         raise FileRefusedError(
             path,
             "",
-            f"arrays that show {human_bytes(shown)} together by sharing, repeating or zeros of {human_bytes(stored)}",
+            f"arrays that show {human_bytes(shown)} together by sharing or repeating {held}, or leaving out zeros",
             "save the tensors before they are expanded, and sparse ones in files of their own",
         )
 
