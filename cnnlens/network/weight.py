@@ -90,6 +90,16 @@ class Weight:
         """Read the array as the file stores it, in its own dtype (read-only)."""
         return self.stored.read()
 
+    def measured(self) -> NDArray[Any]:
+        """Read the array as what is drawn and measured of it: complex numbers as their magnitudes."""
+        array = self.read()
+        return np.abs(array) if self.is_complex else array
+
+    @property
+    def is_complex(self) -> bool:
+        """Tell whether its numbers are complex."""
+        return np.issubdtype(self.stored.dtype, np.complexfloating)
+
     def canonical(self) -> NDArray[Any]:
         """Read the array in canonical axes: a kernel as ``(out, in / groups, *spatial)``."""
         return layout.canonicalise(self.kind, self.role, self.read(), self.geometry, self.framework)
@@ -116,7 +126,7 @@ class Weight:
             self.role.rpartition("/")[2] in _KERNEL_ROLES
             and self.kind in layout.KINDS
             and len(self.stored.shape) > 1
-            and np.issubdtype(self.stored.dtype, np.floating)
+            and np.issubdtype(self.stored.dtype, np.inexact)
         )
 
     @property
@@ -139,8 +149,8 @@ class Weight:
         return np.split(self.canonical(), len(gates), axis)[found[0]]
 
     def kernel(self) -> Kernel:
-        """Read the array as a ``Kernel``."""
-        return Kernel.from_stored(self.kind, self.read(), self.role, self.geometry, self.framework)
+        """Read the array as a ``Kernel``, of complex numbers that of their magnitudes."""
+        return Kernel.from_stored(self.kind, self.measured(), self.role, self.geometry, self.framework)
 
     def layouts(self) -> dict[str, tuple[int, ...] | None]:
         """Give the array's shape in each framework's own layout; None where a framework has no such array."""
@@ -148,4 +158,5 @@ class Weight:
         return {**shapes, self.framework: self.stored.shape}
 
     def stats(self) -> Statistics:
-        return statistics(self.read())
+        """Compute its statistics; of complex numbers, those of their magnitudes."""
+        return statistics(self.measured())

@@ -74,12 +74,12 @@ def histogram(
         raise CnnlensError(
             f"{layer.shown}: an untrained '{printable(found.name)}' is drawn as a whole; name it without ':{gate}'"
         )
-    trained = found.gate(gate) if gate else found.read()
+    trained = found.gate(gate) if gate else found.measured()
     name = printable(found.name) + (f":{printable(gate)}" if gate else "")
     facts: Facts = {"layer": layer.name, "weight": found.name, "trained": _numbers(statistics(trained))}
     if gate:
         facts["gate"] = gate
-    lines = [f"{printable(layer.name)} {name} {trained.shape}"]
+    lines = [f"{printable(layer.name)} {name} {trained.shape}{_magnitudes(found)}"]
     lines.append("  trained    " + _shown(statistics(trained)))
     arrays: dict[str, NDArray[Any]] = {"trained": trained}
     density = None
@@ -99,7 +99,7 @@ def histogram(
     figure = distribution.histogram(
         arrays,
         density=density,
-        title=f"{printable(layer.name)}: {name} {trained.shape}",
+        title=f"{printable(layer.name)}: {name} {trained.shape}{_magnitudes(found)}",
         subtitle=f"{_what(layer)} · {model_title(network)}",
     )
     return figure, facts
@@ -288,7 +288,7 @@ def _facts(layer: Layer, weight: Weight, gate: str, array: NDArray[Any]) -> Fact
     }
     stored = f"{weight.stored_axes} {weight.stored.shape}".strip()
     canonical = f"{weight.canonical_axes} {weight.canonical_shape}".strip()
-    part = ""
+    part = _magnitudes(weight)
     if gate:
         facts["gate"] = gate
         part = f", gate {printable(gate)} {array.shape} of {', '.join(weight.gates)}"
@@ -298,6 +298,10 @@ def _facts(layer: Layer, weight: Weight, gate: str, array: NDArray[Any]) -> Fact
         f"{canonical} canonical{part}\n  {_shown(stats)}"
     )
     return facts
+
+
+def _magnitudes(weight: Weight) -> str:
+    return f", magnitudes of {weight.stored.stored_dtype}" if weight.is_complex else ""
 
 
 def _what(layer: Layer) -> str:

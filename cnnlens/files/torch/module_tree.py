@@ -13,13 +13,13 @@ from typing import Any, cast
 
 from cnnlens.errors import FileRefusedError
 from cnnlens.files.limits import LIMITS, items_at_most
-from cnnlens.files.torch.pickle_values import InlineArray, Opaque, Record, TensorRef, is_plain
+from cnnlens.files.torch.pickle_values import Record, is_plain
 from cnnlens.files.torch.storages import check_name
+from cnnlens.files.torch.stored_forms import TENSORS, packed_arrays
 from cnnlens.text import printable
 
-__all__ = ["TENSORS", "Module", "Trees", "plain_attributes", "unwrapped"]
+__all__ = ["Module", "Trees", "plain_attributes", "unwrapped"]
 
-TENSORS = (TensorRef, Opaque, InlineArray)
 SCRIPTED = "__torch__."
 """Where TorchScript keeps the classes of a program, under the names that they had in Python."""
 
@@ -29,6 +29,12 @@ _WRAPPERS = {
     "torch._dynamo.eval_frame.OptimizedModule": "_orig_mod",
 }
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks")
+_QUANTISED_CONVOLUTION = (
+    "in_channels out_channels kernel_size stride padding dilation transposed output_padding groups padding_mode weight "
+    "bias scale zero_point training"
+).split()
+"""What torch.ao.nn.quantized's convolutions write of themselves, in one tuple (``__getstate__``)."""
+_PACKED = ("_packed_params", "_packed_weight", "param")
 _MOST_SETTINGS = 50
 _AGAIN = "save the model again"
 
@@ -132,6 +138,11 @@ class Trees:
 
 
 def _is_module(record: Record) -> bool:
+    state = cast("tuple[Any, ...]", record.state if isinstance(record.state, tuple) else ())
+    if ".quantized." in record.kind and len(state) == len(_QUANTISED_CONVOLUTION) and isinstance(state[10], TENSORS):
+        own = dict(zip(_QUANTISED_CONVOLUTION, state, strict=True))
+        parameters = {name: own[name] for name in ("weight", "bias")}
+        record.state = own if record.kind.startswith(SCRIPTED) else own | {"_parameters": parameters, "_modules": {}}
     if record.kind.startswith(SCRIPTED):
         return isinstance(record.state, dict)
     return all(isinstance(record.attributes.get(name), dict) for name in ("_modules", "_parameters"))
@@ -153,6 +164,13 @@ def _parts(record: Record) -> tuple[dict[str, Any], dict[str, Record]]:
         children = [own["_modules"]]
     arrays = {name: value for name, value in _entries(candidates) if isinstance(value, TENSORS)}
     modules = {name: value for name, value in _entries(children) if isinstance(value, Record) and _is_module(value)}
+    inner = modules.get("_packed_params")
+    for holder in (own, inner.attributes if inner is not None else dict[Any, Any]()):
+        for name in _PACKED:
+            packed = packed_arrays(holder.get(name))
+            arrays |= packed
+            if packed and holder is not own:  # a module of its own that only holds them
+                modules.pop("_packed_params", None)
     return arrays, modules
 
 

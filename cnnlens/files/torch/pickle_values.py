@@ -11,13 +11,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
+from cnnlens.files.arrays import WIDENED
 from cnnlens.files.limits import LIMITS, human_bytes
 from cnnlens.text import printable
 
 __all__ = [
     "DTYPES", "EXPORT", "STORAGES", "Arguments", "Budget", "InlineArray", "Known", "NumpyType", "Opaque",
-    "OrderedMapping", "Record", "RefusedPickleError", "StorageRef", "TensorRef", "class_of", "expect", "is_plain",
-    "key_of", "several", "size", "sizes", "storage_of",
+    "OrderedMapping", "QuantisedRef", "Record", "RefusedPickleError", "SparseRef", "StorageRef", "TensorRef",
+    "class_of", "expect", "is_plain", "key_of", "several", "size", "sizes", "storage_of",
 ]  # fmt: skip
 
 EXPORT = (
@@ -47,7 +48,7 @@ class Known:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Opaque:
-    """Stands for a tensor that is no plain array: sparse, quantised, without data. ``what`` says so in a word."""
+    """Stands for a tensor that is not shown: nested, without data. ``what`` says so in a word."""
 
     what: str
 
@@ -78,6 +79,47 @@ class TensorRef:
     shape: tuple[int, ...]
     strides: tuple[int, ...]
     dtype: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class QuantisedRef:
+    """Describes a tensor of whole numbers that each stand for (number - zero point) x scale.
+
+    Attributes:
+        codes: The whole numbers.
+        scale: One for all, or one for each index of ``axis``.
+        zero_point: As many.
+        axis: None where one scale is for all.
+        exact: Whether the zero points are whole numbers, and scales float64, where there are several.
+    """
+
+    codes: TensorRef
+    scale: float | TensorRef | tuple[float, ...]
+    zero_point: int | TensorRef | tuple[float, ...]
+    axis: int | None = None
+    exact: bool = True
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.codes.shape
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SparseRef:
+    """Describes a tensor of which only some elements, or blocks of them, are stored.
+
+    Attributes:
+        layout: "coo", "csr", "csc", "bsr" or "bsc".
+        shape: Its shape.
+        indices: Of COO, one array (axes, stored); of the others two: where each row (csr, bsr) or column begins, and
+            the column or row of each.
+        values: The stored elements or blocks, along the first axis.
+    """
+
+    layout: str
+    shape: tuple[int, ...]
+    indices: tuple[TensorRef, ...]
+    values: TensorRef
 
 
 class OrderedMapping(dict[Any, Any]):
@@ -241,14 +283,14 @@ DTYPES: Mapping[str, tuple[int, str]] = {
     "float64": (8, "f8"),
     "float32": (4, "f4"),
     "float16": (2, "f2"),
-    "bfloat16": (2, "u2"),
+    "bfloat16": (2, WIDENED["bfloat16"][0]),
     **{f"int{8 * n}": (n, f"i{n}") for n in (1, 2, 4, 8)},
     **{f"uint{8 * n}": (n, f"u{n}") for n in (1, 2, 4, 8)},
     "bool": (1, "?"),
-    "complex32": (4, ""),
-    "complex64": (8, ""),
-    "complex128": (16, ""),
-    **dict.fromkeys(("float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz", "float8_e8m0fnu"), (1, "")),
+    "complex32": (4, WIDENED["complex32"][0]),
+    "complex64": (8, "c8"),
+    "complex128": (16, "c16"),
+    **{name: (1, code) for name, (code, _) in WIDENED.items() if name.startswith("float8")},
     "float4_e2m1fn_x2": (1, ""),
     **dict.fromkeys(("qint8", "quint8", "quint4x2", "quint2x4"), (1, "")),
     "qint32": (4, ""),

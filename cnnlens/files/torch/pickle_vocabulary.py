@@ -22,8 +22,10 @@ from cnnlens.files.torch.pickle_values import (
     NumpyType,
     Opaque,
     OrderedMapping,
+    QuantisedRef,
     Record,
     RefusedPickleError,
+    SparseRef,
     StorageRef,
     TensorRef,
     expect,
@@ -68,7 +70,8 @@ def _tensor_v3(budget: Budget, arguments: Arguments) -> Any:
 
 
 def _parameter(budget: Budget, arguments: Arguments) -> Any:
-    expect(len(arguments) in (3, 4) and isinstance(arguments[0], (TensorRef, Opaque, InlineArray)))
+    expect(len(arguments) in (3, 4))
+    expect(isinstance(arguments[0], (TensorRef, QuantisedRef, SparseRef, Opaque, InlineArray)))
     return arguments[0]
 
 
@@ -86,6 +89,42 @@ def _from_numpy(budget: Budget, arguments: Arguments) -> Any:
     return arguments[0]
 
 
+def _quantised(budget: Budget, arguments: Arguments) -> Any:
+    """``_rebuild_qtensor(storage, offset, shape, strides, (scheme, scale, zero point[, axis]), …)``."""
+    expect(len(arguments) == 7)
+    codes = cast(TensorRef, _tensor(*arguments[:4]))
+    scheme, scale, zero_point, *axis = several(arguments[4], 3, 4)
+    expect(isinstance(scheme, Known))
+    if scheme.name == "torch.per_tensor_affine":
+        expect(type(scale) is float and type(zero_point) is int and not axis)
+        return QuantisedRef(codes, scale, zero_point)
+    exact = scheme.name == "torch.per_channel_affine"
+    expect(exact or scheme.name == "torch.per_channel_affine_float_qparams")
+    expect(len(axis) == 1 and type(axis[0]) is int)
+    return QuantisedRef(codes, _each(budget, scale), _each(budget, zero_point), axis[0], exact)
+
+
+def _each(budget: Budget, numbers: Any) -> TensorRef | tuple[float, ...]:
+    """Scales or zero points: a tensor, or a list as older versions of torch wrote it."""
+    if isinstance(numbers, TensorRef):
+        return numbers
+    found = _items(budget, (numbers,))
+    expect(all(type(each) is float or (type(each) is int and is_plain(each)) for each in found))
+    return tuple(found)
+
+
+def _sparse(budget: Budget, arguments: Arguments) -> Any:
+    """``_rebuild_sparse_tensor(layout, (indices, values, shape[, …]))``; all but COO have two arrays of indices."""
+    expect(len(arguments) == 2 and isinstance(arguments[0], str))
+    parts, layout = several(arguments[1], 3, 4), arguments[0].removeprefix("torch.sparse_")
+    indices, (values, shape) = (parts[:1], parts[1:3]) if layout == "coo" else (parts[:2], parts[2:])
+    expect(layout in ("coo", "csr", "csc", "bsr", "bsc") and (layout == "coo" or len(parts) == 4))
+    if isinstance(values, Opaque):
+        return values
+    expect(all(isinstance(each, TensorRef) for each in (*indices, values)))
+    return SparseRef(layout, sizes(shape), cast("tuple[TensorRef, ...]", indices), values)
+
+
 def _opaque(what: str) -> Callable[[Budget, Arguments], Any]:
     return lambda budget, arguments: Opaque(what)
 
@@ -98,9 +137,9 @@ _TENSORS: Mapping[str, Callable[[Budget, Arguments], Any]] = {
     "torch._utils._rebuild_parameter_with_state": _parameter,
     "torch._utils._rebuild_device_tensor_from_numpy": _from_numpy,
     "torch._utils._rebuild_xla_tensor": _from_numpy,
-    "torch._utils._rebuild_qtensor": _opaque("quantised"),
-    "torch._utils._rebuild_sparse_tensor": _opaque("sparse"),
-    "torch._utils._rebuild_sparse_csr_tensor": _opaque("sparse"),
+    "torch._utils._rebuild_qtensor": _quantised,
+    "torch._utils._rebuild_sparse_tensor": _sparse,
+    "torch._utils._rebuild_sparse_csr_tensor": _sparse,
     "torch._utils._rebuild_nested_tensor": _opaque("nested"),
     "torch._utils._rebuild_meta_tensor_no_storage": _opaque("without data (saved on the device meta)"),
 }

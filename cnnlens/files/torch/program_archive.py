@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from cnnlens.errors import FileRefusedError
 from cnnlens.files import jsontext
-from cnnlens.files.arrays import StoredArray, check_shape, decode
+from cnnlens.files.arrays import WIDENED, StoredArray, check_shape, decode, widened_type
 from cnnlens.files.container import Member, open_archive
 from cnnlens.files.jsontext import integer, mapping, text
 from cnnlens.files.limits import LIMITS, check_items, human_bytes, remarks, unpacked_at_most
@@ -33,7 +33,6 @@ __all__ = ["ExportSource", "open_export", "read_export", "read_graph"]
 
 _EXPORT_AGAIN = "save it again with a newer torch (torch.export.load and torch.export.save; 2.13 was tried)"
 _OLD = ("serialized_exported_program.json", "serialized_state_dict.pt", "serialized_state_dict.json")
-_WIDER = {"bfloat16": "float32"}  # NumPy has no bfloat16; widening is exact
 
 
 class ExportSource:
@@ -191,7 +190,7 @@ class _Arrays:
             )
         meta = mapping(entry["tensor_meta"])
         stored_dtype = SCALAR_TYPES.get(integer(meta.get("dtype")) or 0, "")
-        if stored_dtype.startswith(("float8", "complex32")) or not stored_dtype or meta.get("layout", 7) != 7:
+        if stored_dtype == "complex32" or not stored_dtype or meta.get("layout", 7) != 7:
             what = stored_dtype or f"of type {printable(meta.get('dtype'), 20)}"
             what = "sparse" if meta.get("layout", 7) != 7 else what
             self.notes.append(f"'{printable(name, 80)}' is {what}, which is not read; what uses it cannot be computed")
@@ -202,7 +201,7 @@ class _Arrays:
         if len(strides) != len(shape) or offset is None or offset < 0:
             raise self._refused(name, "strides or an offset that do not fit its shape")
         member = self.members[place]
-        dtype = np.dtype("uint16" if stored_dtype == "bfloat16" else stored_dtype)
+        dtype = np.dtype(WIDENED.get(stored_dtype, (stored_dtype,))[0])
         check_shape(self.path, f"data: {name}", shape, SAVE_AGAIN)
         self._check_extent(name, member, dtype, shape, strides, offset)
         raw = dtype.newbyteorder(">") if self.big else dtype
@@ -214,11 +213,11 @@ class _Arrays:
             flat = np.frombuffer(member.data, raw, len(member.data) // raw.itemsize)
             steps = [step * raw.itemsize for step in strides]
             if not math.prod(shape):
-                return np.zeros(shape, _WIDER.get(stored_dtype, stored_dtype))
+                return np.zeros(shape, widened_type(stored_dtype))
             array = np.lib.stride_tricks.as_strided(flat[offset:], shape, steps, writeable=False)
             return decode(array.astype(dtype, copy=False), stored_dtype)
 
-        return StoredArray(shape, np.dtype(_WIDER.get(stored_dtype, stored_dtype)), stored_dtype, name, load)
+        return StoredArray(shape, widened_type(stored_dtype), stored_dtype, name, load)
 
     def _refused(self, name: str, reason: str) -> FileRefusedError:
         return FileRefusedError(self.path, f"data: {name}", reason, SAVE_AGAIN)

@@ -20,7 +20,7 @@ from cnnlens.files.container import open_file
 from cnnlens.files.jsontext import decode, mapping
 from cnnlens.files.limits import LIMITS, check_items, human_bytes
 from cnnlens.files.torch.state_dict import bare_names, left_out_notes
-from cnnlens.files.torch.state_file import TorchFile, by_name
+from cnnlens.files.torch.state_file import TorchFile, by_name, form_notes
 from cnnlens.files.torch.storages import check_name, plain_array
 from cnnlens.text import printable
 
@@ -28,16 +28,18 @@ __all__ = ["is_index", "open_safetensors", "open_shards"]
 
 _AGAIN = "fetch the file again, or save it again with safetensors"
 
-# Bits of an element and NumPy's code for it; no code where NumPy has no such number or a weight never is one.
+# Bits of an element and NumPy's code for it, and its name where it is widened; no code where it is not shown.
 _DTYPES: Mapping[str, tuple[int, str, str]] = {
     "BOOL": (8, "?", ""),
     **{f"{sign}{bits}": (bits, f"{sign.lower()}{bits // 8}", "") for sign in ("I", "U") for bits in (8, 16, 32, 64)},
     **{f"F{bits}": (bits, f"f{bits // 8}", "") for bits in (16, 32, 64)},
     "BF16": (16, "u2", "bfloat16"),
-    **dict.fromkeys(("F8_E4M3", "F8_E5M2", "F8_E8M0", "F8_E4M3FNUZ", "F8_E5M2FNUZ"), (8, "", "")),
+    "F8_E4M3": (8, "u1", "float8_e4m3fn"),
+    "F8_E8M0": (8, "u1", "float8_e8m0fnu"),
+    **{f"F8_{name.upper()}": (8, "u1", f"float8_{name}") for name in ("e5m2", "e4m3fnuz", "e5m2fnuz")},
     **dict.fromkeys(("F6_E2M3", "F6_E3M2"), (6, "", "")),
     "F4": (4, "", ""),
-    "C64": (64, "", ""),
+    "C64": (64, "c8", ""),
 }
 
 
@@ -70,7 +72,7 @@ def _file(
     if not arrays and not left_out:
         raise FileRefusedError(path, "", "it holds no tensors", "save a state dict with safetensors.torch.save_file")
     bare, wrappers = bare_names(arrays)
-    notes += [*wrappers, *left_out_notes(left_out)]
+    notes += [*wrappers, *form_notes(bare), *left_out_notes(left_out)]
     ordered = not _is_alphabetical(bare)
     if not ordered:
         bare = by_name(bare)

@@ -18,7 +18,7 @@ from cnnlens.files.limits import LIMITS, human_bytes, items_at_most
 from cnnlens.files.torch.archive import Contents
 from cnnlens.files.torch.module_calls import Call, is_stock
 from cnnlens.files.torch.module_network import in_training, main_call, module_layers, settled_program
-from cnnlens.files.torch.module_tree import TENSORS, Module
+from cnnlens.files.torch.module_tree import Module
 from cnnlens.files.torch.pickle import load_pickle
 from cnnlens.files.torch.pickle_values import TensorRef
 from cnnlens.files.torch.program import Program, Value
@@ -27,7 +27,7 @@ from cnnlens.files.torch.program_writer import ProgramWriter, input_shape
 from cnnlens.files.torch.script_language import Code, Reading, UnreadableCodeError
 from cnnlens.files.torch.script_program import Script, followed, forward_inputs
 from cnnlens.files.torch.state_file import TorchFile
-from cnnlens.files.torch.storages import array_of
+from cnnlens.files.torch.stored_forms import TENSORS, array_of
 from cnnlens.files.torch.weights import unused_layers
 from cnnlens.network.graph import Shape
 from cnnlens.network.network import Network

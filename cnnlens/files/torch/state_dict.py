@@ -16,10 +16,11 @@ from cnnlens.errors import FileRefusedError
 from cnnlens.files.arrays import StoredArray
 from cnnlens.files.limits import LIMITS, remarks
 from cnnlens.files.torch.archive import Contents
-from cnnlens.files.torch.module_tree import TENSORS, Module, Trees, plain_attributes, unwrapped
-from cnnlens.files.torch.pickle_values import EXPORT, Record, TensorRef
-from cnnlens.files.torch.state_file import TorchFile, shown_names
-from cnnlens.files.torch.storages import array_of, check_arrays, check_name
+from cnnlens.files.torch.module_tree import Module, Trees, plain_attributes, unwrapped
+from cnnlens.files.torch.pickle_values import EXPORT, InlineArray, Record
+from cnnlens.files.torch.state_file import TorchFile, form_notes, shown_names
+from cnnlens.files.torch.storages import check_arrays, check_name
+from cnnlens.files.torch.stored_forms import TENSORS, array_of, unpacked
 from cnnlens.text import printable
 
 __all__ = ["WHOLE", "bare_names", "left_out_notes", "state_file"]
@@ -92,9 +93,11 @@ def state_file(path: Path, contents: Contents, data: memoryview, weights: str | 
     left_out: dict[str, str] = {}
     other: list[str] = []
     tree, wrapped = (None, list[str]()) if best.tree is None else unwrapped(best.tree)
-    held = best.mapping if tree is None else tree.tensors()
+    held = unpacked(best.mapping) if tree is None else tree.tensors()
     for key, value in held.items():
         if not isinstance(key, str) or not isinstance(value, TENSORS):
+            if value is None:  # a layer's bias that it has not
+                continue
             other.append(str(key) if isinstance(key, (str, int)) else type(key).__name__)
             continue
         check_name(path, key)
@@ -110,7 +113,7 @@ def state_file(path: Path, contents: Contents, data: memoryview, weights: str | 
         notes.append(f"entries of the state dict that are no tensors: {shown_names(other)}")
     if tree is None:
         arrays, wrapped = bare_names(arrays)
-    notes += [*wrapped, *left_out_notes(left_out)]
+    notes += [*wrapped, *form_notes(arrays), *left_out_notes(left_out)]
     form = contents.format.replace("state dict", what)
     return TorchFile(path, form, arrays, left_out, notes, [("", data)], contents.verify, tree=tree)
 
@@ -178,8 +181,12 @@ def _mappings(root: Any, trees: Trees) -> tuple[list[_Found], list[str]]:
             below += [((*path, key), each) for key, each in mapping.items() if isinstance(key, str)]
         level = below
     # NumPy's arrays beside a model's are counts and the states of random generators.
-    of_torch = [each for each in found if each.tree or any(isinstance(one, TensorRef) for one in each.mapping.values())]
+    of_torch = [each for each in found if each.tree or any(map(_is_of_torch, each.mapping.values()))]
     return of_torch or found, optimizers
+
+
+def _is_of_torch(value: Any) -> bool:
+    return isinstance(value, TENSORS) and not isinstance(value, InlineArray)
 
 
 def _is_optimizer(key: str, mapping: Mapping[Any, Any]) -> bool:

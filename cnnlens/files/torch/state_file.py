@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cnnlens.files.arrays import StoredArray
+from cnnlens.files.limits import remarks
 from cnnlens.files.model_file import SourceFile
 from cnnlens.text import printable
 
 if TYPE_CHECKING:
     from cnnlens.files.torch.module_tree import Module
 
-__all__ = ["TorchFile", "by_name", "shown_names"]
+__all__ = ["TorchFile", "by_name", "form_notes", "shown_names"]
 
 _SHOWN = 4  # names in a remark
 _OWN_ORDER = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
@@ -60,6 +61,22 @@ def shown_names(names: Iterable[str]) -> str:
     listed = list(names)
     few = ", ".join(printable(name, 60) for name in listed[:_SHOWN])
     return few + (f" and {len(listed) - _SHOWN} more" if len(listed) > _SHOWN else "")
+
+
+def form_notes(arrays: Mapping[str, StoredArray]) -> list[str]:
+    """Write a note for each form that arrays are stored in and not shown in, and one on what complex ones show."""
+    forms: dict[str, list[str]] = {}
+    for name, array in arrays.items():
+        if array.stored_dtype.lstrip("<>") not in (array.dtype.name, array.dtype.str[1:]):
+            form, _, share = array.stored_dtype.rpartition(", ")  # of a sparse array, what is stored of it
+            plain = f"{share}, shown as the {array.dtype.name} that it stands for"
+            said = f"{form}, shown with its zeros" if form else plain
+            forms.setdefault(said, []).append(f"{name} ({share})" if form else name)
+    notes = [f"stored as {form}: {shown_names(names)}" for form, names in forms.items()]
+    whole = [name for name, array in arrays.items() if array.dtype.kind == "c"]
+    if whole:
+        notes.append(f"of complex numbers, the statistics are of their magnitudes: {shown_names(whole)}")
+    return [*remarks(notes)]
 
 
 def by_name(arrays: Mapping[str, StoredArray]) -> dict[str, StoredArray]:

@@ -11,23 +11,25 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cnnlens.errors import FileRefusedError
-from cnnlens.files.arrays import StoredArray, check_shape, decode
+from cnnlens.files.arrays import WIDENED, StoredArray, decode, widened_type
 from cnnlens.files.limits import LIMITS, check_items, human_bytes, unpacked_at_most
-from cnnlens.files.torch.pickle_values import DTYPES, InlineArray, Opaque, StorageRef, TensorRef
+from cnnlens.files.torch.pickle_values import DTYPES, InlineArray, StorageRef, TensorRef
 from cnnlens.text import printable
 
-__all__ = ["Storage", "StorageFinder", "array_of", "check_arrays", "check_name", "plain_array"]
+__all__ = [
+    "SAVE_AGAIN", "Storage", "StorageFinder", "check_arrays", "check_name", "inline_array", "plain_array", "view_array",
+]  # fmt: skip
 
-_AGAIN = "fetch the file again, or save it again with torch.save"
+SAVE_AGAIN = "fetch the file again, or save it again with torch.save"
 
-# What NumPy writes for arrays of real numbers. Its dtype() would take a small language, warnings included.
-_INLINE = frozenset(["b1", "f2", "f4", "f8", *(f"{sign}{size}" for sign in "iu" for size in (1, 2, 4, 8))])
+# What NumPy writes for arrays of numbers. Its dtype() would take a small language, warnings included.
+_INLINE = frozenset(["b1", "f2", "f4", "f8", "c8", "c16", *(f"{sign}{size}" for sign in "iu" for size in (1, 2, 4, 8))])
 
 
 def check_arrays(path: Path, arrays: Mapping[str, StoredArray], stored: int) -> None:
@@ -39,11 +41,12 @@ def check_arrays(path: Path, arrays: Mapping[str, StoredArray], stored: int) -> 
     check_items(path, len(arrays), "arrays", stored)
     shown = sum(array.nbytes for array in arrays.values())
     if shown > unpacked_at_most(stored):
+        held = human_bytes(stored)
         raise FileRefusedError(
             path,
             "",
-            f"arrays that show {human_bytes(shown)} together by sharing or repeating {human_bytes(stored)}",
-            "save the tensors before they are expanded",
+            f"arrays that show {human_bytes(shown)} together by sharing or repeating {held}, or leaving out zeros",
+            "save the tensors before they are expanded, and sparse ones in files of their own",
         )
 
 
@@ -81,21 +84,12 @@ def check_name(path: Path, name: str) -> None:
         )
 
 
-def array_of(path: Path, name: str, value: Any, find: StorageFinder) -> StoredArray | str:
-    """Make a tensor an array that is not read yet, or say why it cannot be shown ("sparse", "complex64").
+def view_array(path: Path, name: str, tensor: TensorRef, find: StorageFinder) -> StoredArray | str:
+    """Make a plain tensor an array that is not read yet; the name of its type where that is not shown.
 
     Raises:
         FileRefusedError: It claims elements that its storage has not.
     """
-    if isinstance(value, Opaque):
-        return value.what
-    check_shape(path, name, value.shape, _AGAIN)
-    if isinstance(value, InlineArray):
-        return _inline(path, name, value)
-    return _view(path, name, cast(TensorRef, value), find)
-
-
-def _view(path: Path, name: str, tensor: TensorRef, find: StorageFinder) -> StoredArray | str:
     itemsize, code = DTYPES[tensor.dtype]
     storage = find(tensor.storage)
     offset = tensor.offset
@@ -103,7 +97,7 @@ def _view(path: Path, name: str, tensor: TensorRef, find: StorageFinder) -> Stor
     if tensor.storage.view is not None:
         first, count = tensor.storage.view
         if first + count > available:
-            raise FileRefusedError(path, name, "a view that reaches beyond its storage", _AGAIN)
+            raise FileRefusedError(path, name, "a view that reaches beyond its storage", SAVE_AGAIN)
         offset, available = offset + first, first + count
     elements = math.prod(tensor.shape)
     last = offset + sum((length - 1) * step for length, step in zip(tensor.shape, tensor.strides, strict=True))
@@ -112,7 +106,7 @@ def _view(path: Path, name: str, tensor: TensorRef, find: StorageFinder) -> Stor
             path,
             name,
             f"shape {_shown(tensor.shape)} needs {last + 1:,} elements, its storage has {available:,}",
-            _AGAIN,
+            SAVE_AGAIN,
         )
     shown = elements * itemsize
     if shown > storage.nbytes + LIMITS.inflate_free_bytes:
@@ -126,14 +120,16 @@ def _view(path: Path, name: str, tensor: TensorRef, find: StorageFinder) -> Stor
         return tensor.dtype
     order = ">" if storage.big_endian else "<"
     raw_type = np.dtype(order + code)
-    strides = tuple(step * itemsize for step in tensor.strides)
+    shape, strides = tensor.shape, tuple(step * itemsize for step in tensor.strides)
+    if raw_type.itemsize < itemsize:  # the two halves of complex32
+        shape, strides = (*shape, 2), (*strides, raw_type.itemsize)
 
     def raw() -> NDArray[Any]:
         if not elements:
-            return np.empty(tensor.shape, raw_type)
-        return np.ndarray(tensor.shape, raw_type, storage.load(), offset * itemsize, strides)
+            return np.empty(shape, raw_type)
+        return np.ndarray(shape, raw_type, storage.load(), offset * itemsize, strides)
 
-    return plain_array(tensor.shape, raw_type, "bfloat16" if tensor.dtype == "bfloat16" else "", name, raw)
+    return plain_array(tensor.shape, raw_type, tensor.dtype if tensor.dtype in WIDENED else "", name, raw)
 
 
 def plain_array(
@@ -146,11 +142,16 @@ def plain_array(
         return StoredArray(shape, native, stored_dtype, place, lambda: decode(raw(), ""))
     # Widening looks at each element's bits as a number, so they must be in this machine's order first.
     return StoredArray(
-        shape, np.dtype(np.float32), stored_dtype, place, lambda: decode(decode(raw(), ""), stored_dtype)
+        shape, widened_type(stored_dtype), stored_dtype, place, lambda: decode(decode(raw(), ""), stored_dtype)
     )
 
 
-def _inline(path: Path, name: str, array: InlineArray) -> StoredArray | str:
+def inline_array(path: Path, name: str, array: InlineArray) -> StoredArray | str:
+    """Make a NumPy array of the pickle one of the file; a word on its type where that is not shown.
+
+    Raises:
+        FileRefusedError: Its bytes are not those of its shape.
+    """
     if array.type is None:
         return "array of objects"
     if array.type.code not in _INLINE:
@@ -160,7 +161,7 @@ def _inline(path: Path, name: str, array: InlineArray) -> StoredArray | str:
         kind = kind.newbyteorder(">")
     if math.prod(array.shape) * kind.itemsize != len(array.data):
         raise FileRefusedError(
-            path, name, f"shape {_shown(array.shape)} of {kind.name}, in {human_bytes(len(array.data))}", _AGAIN
+            path, name, f"shape {_shown(array.shape)} of {kind.name}, in {human_bytes(len(array.data))}", SAVE_AGAIN
         )
     order = "F" if array.fortran else "C"
     return plain_array(
