@@ -106,8 +106,7 @@ def smeared(case: Case) -> Array | bool:
     x = np.asarray(case.args[0])
     axis = case.channel(x)
     spatial = tuple(place for place in range(1, x.ndim) if place != axis)
-    found: Array = ~np.isfinite(x).all(axis=spatial, keepdims=True)
-    return found
+    return np.asarray(~np.isfinite(x).all(axis=spatial, keepdims=True))
 
 
 def channels(numbers: Any, limit: int = 6) -> str:

@@ -122,7 +122,8 @@ class Tally:
             one, other = (each.reshape(ratio.shape[0], -1) for each in (ratio, relative))
             products = [np.einsum("ij,ij->i", a, b) for a, b in ((one, one), (one, other), (other, other))]
             counts = counted.reshape(one.shape).sum(axis=1, dtype=np.float64)
-            self.examples |= {first + row: found for row, found in enumerate(np.stack([counts, *products], axis=1))}
+            sums_each: Array = np.stack([counts, *products], axis=1)
+            self.examples.update((first + row, sums_each[row]) for row in range(len(sums_each)))
         if self.step:
             with np.errstate(all="ignore"):
                 steps = np.abs(error) / (np.abs(output) * self.step + prediction.scale * _SUMMED)

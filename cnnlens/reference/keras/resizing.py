@@ -97,11 +97,12 @@ def _between(x: Array, axis: int, wanted: int) -> Array:
     fraction = (position - low).astype(x.dtype).reshape(shape)
     first = np.take(x, np.clip(low, 0, size - 1).astype(np.int64), axis=axis)
     second = np.take(x, np.clip(low + 1, 0, size - 1).astype(np.int64), axis=axis)
-    alone = None if np.isfinite(x).all() else np.where(fraction > 1 - NOTHING, second, first)
+    odd = not np.isfinite(x).all()
+    alone: Array = np.where(fraction > 1 - NOTHING, second, first) if odd else second
     second -= first
     second *= fraction
     second += first
-    if alone is not None:  # beside a whole pixel the other is not looked at, whatever it is
+    if odd:  # beside a whole pixel the other is not looked at, whatever it is
         same = (low < 0) | (low + 1 > size - 1)
         whole = same.reshape(shape) | (fraction < NOTHING) | (fraction > 1 - NOTHING)
         np.copyto(second, alone, where=whole)
