@@ -98,7 +98,7 @@ def _between(x: Array, axis: int, wanted: int) -> Array:
     first = np.take(x, np.clip(low, 0, size - 1).astype(np.int64), axis=axis)
     second = np.take(x, np.clip(low + 1, 0, size - 1).astype(np.int64), axis=axis)
     odd = not np.isfinite(x).all()
-    alone: Array = np.where(fraction > 1 - NOTHING, second, first) if odd else second
+    alone = cast("Array", np.where(fraction > 1 - NOTHING, second, first)) if odd else second
     second -= first
     second *= fraction
     second += first
