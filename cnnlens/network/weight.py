@@ -19,10 +19,15 @@ from cnnlens.errors import CnnlensError
 from cnnlens.network.kernel import Kernel, Statistics, statistics
 from cnnlens.text import nearest, printable
 
-__all__ = ["Stored", "Weight", "weight_named"]
+__all__ = ["Stored", "Weight", "real", "weight_named"]
 
 _KERNEL_ROLES = frozenset({"kernel", "depthwise_kernel", "pointwise_kernel"})
 _KERAS_GATES = {"update": "z", "new": "h"}  # letters that Keras' documentation has for them
+
+
+def real(array: NDArray[Any]) -> NDArray[Any]:
+    """Give an array as it is drawn and measured: complex numbers as their magnitudes."""
+    return np.abs(array) if np.iscomplexobj(array) else array
 
 
 def weight_named(stored: Mapping[str, Weight], name: str, owner: str) -> tuple[Weight, str]:
@@ -90,11 +95,6 @@ class Weight:
         """Read the array as the file stores it, in its own dtype (read-only)."""
         return self.stored.read()
 
-    def measured(self) -> NDArray[Any]:
-        """Read the array as what is drawn and measured of it: complex numbers as their magnitudes."""
-        array = self.read()
-        return np.abs(array) if self.is_complex else array
-
     @property
     def is_complex(self) -> bool:
         """Tell whether its numbers are complex."""
@@ -150,7 +150,7 @@ class Weight:
 
     def kernel(self) -> Kernel:
         """Read the array as a ``Kernel``, of complex numbers that of their magnitudes."""
-        return Kernel.from_stored(self.kind, self.measured(), self.role, self.geometry, self.framework)
+        return Kernel.from_stored(self.kind, real(self.read()), self.role, self.geometry, self.framework)
 
     def layouts(self) -> dict[str, tuple[int, ...] | None]:
         """Give the array's shape in each framework's own layout; None where a framework has no such array."""
@@ -159,4 +159,4 @@ class Weight:
 
     def stats(self) -> Statistics:
         """Compute its statistics; of complex numbers, those of their magnitudes."""
-        return statistics(self.measured())
+        return statistics(real(self.read()))

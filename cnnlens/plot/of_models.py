@@ -19,7 +19,7 @@ from cnnlens.network.kernel import Statistics, statistics
 from cnnlens.network.network import Network
 from cnnlens.network.rescaling import rescaled
 from cnnlens.network.untrained.draw import initializer_of
-from cnnlens.network.weight import Weight, weight_named
+from cnnlens.network.weight import Weight, real, weight_named
 from cnnlens.plot import activations, beside, distribution, weights
 from cnnlens.text import columns, nearest, printable
 
@@ -46,7 +46,7 @@ def kernels(
         CnnlensError: the layer has no such array, or no such input channel.
     """
     found, gate = _weight(layer, weight)
-    array = found.gate(gate) if gate else found.canonical()
+    array = real(found.gate(gate) if gate else found.canonical())
     facts = _facts(layer, found, gate, array)
     what = printable(weight) if weight is not None else "kernels"
     figure = weights.kernels(
@@ -74,7 +74,7 @@ def histogram(
         raise CnnlensError(
             f"{layer.shown}: an untrained '{printable(found.name)}' is drawn as a whole; name it without ':{gate}'"
         )
-    trained = found.gate(gate) if gate else found.measured()
+    trained = real(found.gate(gate) if gate else found.read())
     name = printable(found.name) + (f":{printable(gate)}" if gate else "")
     facts: Facts = {"layer": layer.name, "weight": found.name, "trained": _numbers(statistics(trained))}
     if gate:
@@ -124,7 +124,7 @@ def histograms(network: Network) -> tuple[Figure, Facts]:
     rows = [["layer", "weight", "shape", "mean", "std", "min", "max"]]
     all_facts: list[Facts] = []
     for layer, weight in found:
-        array = weight.read()
+        array = real(weight.read())
         stats = statistics(array)
         panels.append((layer.name if counts[layer.name] == 1 else f"{layer.name} {weight.name}", array))
         all_facts.append({"layer": layer.name, "weight": weight.name, "trained": _numbers(stats)})
