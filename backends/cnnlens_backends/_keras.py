@@ -24,7 +24,7 @@ from cnnlens_backends._keras_layers import input_dtype, make_layers
 from cnnlens_backends._keras_live import live_layers
 from cnnlens_backends._keras_variables import find, host
 from cnnlens_backends._keras_walk import CompiledWalk, LayerCall, Run, Walk, is_stored_order, walk_of
-from cnnlens_backends._shared import Array, checked_inputs, device_named, needed, runnable, versions, wanted_refs
+from cnnlens_backends._shared import Array, checked_inputs, device_named, runnable, versions, wanted_refs
 
 __all__ = ["KerasBackend", "KerasSession"]
 
@@ -197,7 +197,8 @@ class KerasSession:
 
     def _plan(self, tensors: Sequence[str], stored: Sequence[bool]) -> CompiledWalk:
         wanted = wanted_refs(self._network, tensors)
-        steps = [LayerCall(call, self._layers) for call in needed(self._network, wanted) if call.refs]
+        calls = self._network.needed(ref.call for ref in wanted)
+        steps = [LayerCall(call, self._layers) for call in calls if call.refs]
         walk = walk_of(self._network, steps, wanted, stored)
         moves = [self._network.calls_by_name[ref.call].channel_axis != 1 for ref in wanted]
         variables = {id(one): one for step in steps for one in getattr(step.operation, "variables", ())}

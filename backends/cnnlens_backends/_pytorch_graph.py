@@ -20,7 +20,6 @@ from cnnlens.network.graph import CONFIG_ERRORS, Call, Ref, Shape
 from cnnlens.network.network import Network
 from cnnlens.reference.aten.arguments import IN_EVAL
 from cnnlens.text import printable
-from cnnlens_backends._shared import needed
 
 __all__ = ["WeightKey", "graph_of", "operation_of", "run_noting_types"]
 
@@ -60,7 +59,7 @@ class _Builder:
         self._batch: Any = None
 
     def build(self, wanted: Sequence[Ref]) -> tuple[Any, list[WeightKey]]:
-        calls = needed(self._network, wanted)
+        calls = self._network.needed(ref.call for ref in wanted)
         for index, ref in enumerate(self._network.inputs):
             self._values[ref] = self._graph.placeholder(f"input_{index}")
         for call in calls:

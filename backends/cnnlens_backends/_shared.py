@@ -1,4 +1,4 @@
-"""What adapters of any framework share: the device by its name, inputs that fit, and which calls are needed.
+"""What adapters of any framework share: the device by its name, and inputs that fit.
 
 Each is a question about the network or about what the caller asked, and has one answer whatever computes.
 """
@@ -18,7 +18,7 @@ from cnnlens.network.graph import Call, Ref, shown_shape, without_graph
 from cnnlens.network.network import Network
 from cnnlens.text import nearest, printable
 
-__all__ = ["Array", "checked_inputs", "device_named", "needed", "runnable", "versions", "wanted_refs"]
+__all__ = ["Array", "checked_inputs", "device_named", "runnable", "versions", "wanted_refs"]
 
 Array = NDArray[Any]
 
@@ -84,18 +84,6 @@ def wanted_refs(network: Network, tensors: Sequence[str]) -> list[Ref]:
         if name not in known:
             raise CnnlensError(f"no tensor is named '{printable(name)}'; {nearest(name, known)}")
     return [known[name] for name in tensors]
-
-
-def needed(network: Network, wanted: Sequence[Ref]) -> list[Call]:
-    """List the calls that the wanted tensors depend on, in order."""
-    names: set[str] = set()
-    queue = [ref.call for ref in wanted]
-    while queue:
-        name = queue.pop()
-        if name not in names:
-            names.add(name)
-            queue.extend(ref.call for ref in network.calls_by_name[name].refs)
-    return [call for call in network.calls if call.name in names]
 
 
 def versions(requires: Sequence[str]) -> dict[str, str]:

@@ -117,9 +117,8 @@ def trace(network: Network, inputs: Sequence[Array]) -> Trace:
         def value(ref: Ref) -> Array:
             return own[recorded_ref(network, ref).name]
 
-        kept = {name: part for name, part in call.kwargs.items() if name not in ("mask", "training")}
-        wanted = map_refs((call.args, kept), lambda ref: recorded_ref(network, ref))
-        args, kwargs = map_refs((call.args, kept), value)
+        wanted = map_refs((call.args, call.operand_kwargs), lambda ref: recorded_ref(network, ref))
+        args, kwargs = map_refs((call.args, call.operand_kwargs), value)
         names = tuple(recorded_ref(network, ref).name for ref in call.refs)
         operation = call.layer.operation
         for index in range(len(call.shapes)):

@@ -332,18 +332,14 @@ def _behind_batch(x: Array) -> str:
     return f"(N, {', '.join(map(str, x.shape[1:]))})"
 
 
-def _narrow(x: Array) -> Array:
-    return x.astype(np.float32) if x.dtype.kind == "f" else x
-
-
 def _by_fault(step: TracedCall, other: TracedCall) -> str:
     """What a check would say if the other's feature map were a recording of the step."""
     from cnnlens.checking import audit
     from cnnlens.checking.finding import Cause
-    from cnnlens.checking.noise.case import map_arrays
+    from cnnlens.checking.noise.case import map_arrays, narrow
 
     output = _wanted(step, other).astype(np.float32)
-    args = tuple(map_arrays(list(step.args), _narrow))
+    args = tuple(map_arrays(list(step.args), narrow))
     layer = step.call.layer
     if not isinstance(layer.operation, TimeDistributed):
         layer = replace(layer, make_operation=lambda: step.operation)

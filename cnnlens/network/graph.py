@@ -8,7 +8,7 @@ graph can be written in terms of one.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -254,6 +254,11 @@ class Call:
         """List the tensors that it takes, in order."""
         return tuple(find_refs((self.args, dict(self.kwargs))))
 
+    @property
+    def operand_kwargs(self) -> dict[str, Any]:
+        """Give the keyword arguments that an operation computes with: all but those that say how it is called."""
+        return {name: value for name, value in self.kwargs.items() if name not in ("mask", "training")}
+
 
 def find_refs(structure: Any) -> Iterator[Ref]:
     """Find every ``Ref`` in nested lists, tuples and dicts, in order."""
@@ -302,6 +307,17 @@ class Graph:
     inputs: tuple[Ref, ...] = ()
     outputs: tuple[Ref, ...] = ()
     notes: tuple[str, ...] = ()
+
+    def needed(self, names: Iterable[str]) -> list[Call]:
+        """List the calls that the calls named depend on, themselves among them, in the network's order."""
+        found: set[str] = set()
+        queue = list(names)
+        while queue:
+            name = queue.pop()
+            if name not in found:
+                found.add(name)
+                queue.extend(ref.call for ref in self.calls_by_name[name].refs)
+        return [call for call in self.calls if call.name in found]
 
     @cached_property
     def by_name(self) -> dict[str, Layer]:

@@ -46,17 +46,11 @@ class Network(Graph):
         ['input_layer', 'conv2d', 'max_pooling2d']
         """
         ends = list(calls)
-        needed: set[str] = set()
-        queue = list(ends)
-        while queue:
-            name = queue.pop()
-            if name not in needed:
-                needed.add(name)
-                queue.extend(ref.call for ref in self.calls_by_name[name].refs)
-        inputs = tuple(ref for ref in self.inputs if ref.call in needed)
+        kept = tuple(self.needed(ends))
+        names = {call.name for call in kept}
+        inputs = tuple(ref for ref in self.inputs if ref.call in names)
         if not inputs:
             return self
-        kept = tuple(call for call in self.calls if call.name in needed)
         return replace(self, calls=kept, inputs=inputs, outputs=tuple(Ref(name) for name in ends))
 
     @in_one_line()

@@ -83,8 +83,7 @@ def _computed(call: Call, operation: Callable[..., Any], values: Mapping[Ref, Ar
         name: array.astype(np.float64) if array.dtype.kind == "f" else array
         for name, array in call.layer.computing_weights().items()
     }
-    kwargs = {name: value for name, value in call.kwargs.items() if name not in ("mask", "training")}
-    args, kwargs = (map_refs(one, values.__getitem__) for one in (call.args, kwargs))
+    args, kwargs = (map_refs(one, values.__getitem__) for one in (call.args, call.operand_kwargs))
     with np.errstate(all="ignore"):
         made = operation(weights, *args, **kwargs)
     return [np.asarray(one) for one in cast("list[Any]", made if isinstance(made, list | tuple) else [made])]

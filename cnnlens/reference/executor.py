@@ -73,7 +73,7 @@ class Executor:
         self.network = network
         self.dtype = np.dtype(dtype)
         self.wanted = _wanted(network, layers)
-        order = self._order()
+        order = network.needed(ref.call for ref in self.wanted)
         self._need(1, 1, order, self._cast_bytes(order))  # before an array is read
         self._steps = self._plan(order)
         self._constants = _constants([step.call for step in self._steps])
@@ -83,18 +83,6 @@ class Executor:
             if step.call.name not in self._constants
             for shape in step.call.shapes
         )
-
-    def _order(self) -> list[Call]:
-        """The calls that are needed, in the network's order."""
-        calls = self.network.calls_by_name
-        needed: set[str] = set()
-        queue = [ref.call for ref in self.wanted]
-        while queue:
-            name = queue.pop()
-            if name not in needed:
-                needed.add(name)
-                queue.extend(ref.call for ref in calls[name].refs)
-        return [call for call in self.network.calls if call.name in needed]
 
     def _plan(self, order: Sequence[Call]) -> list[_Step]:
         operations = [_operation(call) for call in order]
@@ -115,8 +103,7 @@ class Executor:
                 cast_weights[layer.name] = {
                     name: self._cast(array) for name, array in layer.computing_weights().items()
                 }
-            kwargs = {name: value for name, value in call.kwargs.items() if name not in ("mask", "training")}
-            steps.append(_Step(call, operation, cast_weights[layer.name], kwargs, tuple(drop)))
+            steps.append(_Step(call, operation, cast_weights[layer.name], call.operand_kwargs, tuple(drop)))
         return steps
 
     def _cast(self, array: Array) -> Array:

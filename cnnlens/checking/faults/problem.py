@@ -19,7 +19,7 @@ import numpy as np
 
 from cnnlens.checking.evidence import Beside
 from cnnlens.checking.noise.arithmetic import EXACT, Arithmetic
-from cnnlens.checking.noise.case import Array, Case, map_arrays
+from cnnlens.checking.noise.case import Array, Case, map_arrays, narrow
 from cnnlens.checking.noise.condition import selects
 from cnnlens.checking.noise.nonfinite import channels, strays
 from cnnlens.checking.noise.prediction import Prediction, errors, predict, ratios
@@ -313,7 +313,7 @@ class Problem:
 
     def _near(self, case: Case, view: View | None) -> bool:
         """A quick look in float32, without scales: most hypotheses are nowhere near."""
-        weights, args, kwargs = map_arrays((dict(case.weights), case.args, dict(case.kwargs)), _narrow)
+        weights, args, kwargs = map_arrays((dict(case.weights), case.args, dict(case.kwargs)), narrow)
         made = np.asarray(case.operation(weights, *args, **kwargs))
         if view is not None:
             made = view(Prediction(made, made, np.zeros_like(made))).low
@@ -329,10 +329,6 @@ class Problem:
         """Turn an array shaped like the output into ``(positions, channels)``."""
         axis = self.sample.channel(array)
         return np.moveaxis(array, axis, -1).reshape(-1, array.shape[axis]) if array.ndim > 1 else array.reshape(-1, 1)
-
-
-def _narrow(x: Array) -> Array:
-    return x.astype(np.float32, copy=False) if x.dtype.kind == "f" else x
 
 
 def _spread(numbers: Array, count: int) -> Array:

@@ -17,7 +17,7 @@ from cnnlens.files.torch.operations import made_shapes, translated
 from cnnlens.files.torch.program import Node, Program, Size, Value, values
 from cnnlens.files.torch.program_entries import entry_of
 from cnnlens.files.torch.program_modules import is_filler
-from cnnlens.files.torch.program_symbols import Linear, constant, multiple_of
+from cnnlens.files.torch.program_symbols import Linear, constant, multiple_of, sized
 from cnnlens.network.graph import CONFIG_ERRORS, Shape
 from cnnlens.network.weight import Stored
 
@@ -199,8 +199,9 @@ class _Generaliser:
         except (CnnlensError, *CONFIG_ERRORS):
             pass  # an operand may be several times the batch, which an open size does not say: two batches do
         try:
+            symbols, known = frozenset({_BATCH}), [self.shapes.get(name) for name in entry.tensors]
             two, three = (
-                made_shapes(translation, [self._sized(name, batch) for name in entry.tensors]) for batch in (2, 3)
+                made_shapes(translation, [sized(shape, symbols, batch) for shape in known]) for batch in (2, 3)
             )
         except (CnnlensError, *CONFIG_ERRORS):
             raise _NotProvenError(f"'{node.name}' fits no other") from None
@@ -208,16 +209,6 @@ class _Generaliser:
             None if one is None or other is None else _where_equal(one, other)
             for one, other in zip(two, three, strict=True)
         ]
-
-    def _sized(self, name: str, batch: int) -> Shape | None:
-        shape = self.shapes.get(name)
-        if shape is None:
-            return None
-        times = self._multiples(name)
-        return tuple(
-            (None if size is None else constant(size)) if factor is None else factor * batch
-            for size, factor in zip(shape, times, strict=True)
-        )
 
     def _batch_of(self, tensors: Iterable[str]) -> str | None:
         return shows_batch(replace(self.before, shapes=self.shapes), frozenset({_BATCH}), tensors)

@@ -7,10 +7,12 @@ evaluate it). What cnnlens can use of it is linear: a whole number, or a multipl
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
-__all__ = ["Linear", "constant", "multiple_of", "read_expression"]
+from cnnlens.network.graph import Shape
+
+__all__ = ["Linear", "constant", "multiple_of", "read_expression", "sized"]
 
 Linear: TypeAlias = Mapping[str, int]
 """Coefficients by symbol; the constant stands under the empty name, and zeros are left out."""
@@ -48,6 +50,17 @@ def multiple_of(expression: Linear, symbols: frozenset[str]) -> int | None:
     if len(named) == 1 and named[0] in symbols and "" not in expression:
         return expression[named[0]]
     return None
+
+
+def sized(shape: Sequence[Linear | None] | None, symbols: frozenset[str], batch: int) -> Shape | None:
+    """Put the number ``batch`` where a size is so many times one of ``symbols``; other open sizes stay open."""
+    if shape is None:
+        return None
+    times = [None if size is None else multiple_of(size, symbols) for size in shape]
+    return tuple(
+        (None if size is None else constant(size)) if factor is None else factor * batch
+        for size, factor in zip(shape, times, strict=True)
+    )
 
 
 class _SymbolReader:

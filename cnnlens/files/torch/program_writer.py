@@ -16,7 +16,7 @@ from cnnlens.files.torch.operations import made_shapes, translated
 from cnnlens.files.torch.program import Frame, Node, Program, Size, Sizes, Value, map_values, values
 from cnnlens.files.torch.program_batch import open_shape
 from cnnlens.files.torch.program_entries import entry_of
-from cnnlens.files.torch.program_symbols import Linear, constant, multiple_of
+from cnnlens.files.torch.program_symbols import Linear, multiple_of, sized
 from cnnlens.kinds import operator_kind
 from cnnlens.network.graph import CONFIG_ERRORS, Shape
 from cnnlens.network.weight import Stored
@@ -133,21 +133,11 @@ class ProgramWriter:
         numbered = replace(node, arguments={name: map_values(one, counted) for name, one in node.arguments.items()})
         entry = entry_of(numbered, self._weights, "", _SYMBOLS, lambda tensors: None)
         weights = {name: self._arrays[self._weights[place]].shape for name, place in entry.weights.items()}
-        shapes = [self._sized(name, batch) for name in entry.tensors]
+        shapes = [sized(self.shapes.get(name), _SYMBOLS, batch) for name in entry.tensors]
         key = repr((entry.data, weights, shapes))
         if key not in self._known:
             self._known[key] = made_shapes(translated(entry.data, weights, shapes), shapes)
         return self._known[key]
-
-    def _sized(self, name: str, batch: int) -> Shape | None:
-        shape = self.shapes.get(name)
-        if shape is None:
-            return None
-        found: list[int | None] = []
-        for size in shape:
-            times = None if size is None else multiple_of(size, _SYMBOLS)
-            found.append(times * batch if times is not None else None if size is None else constant(size))
-        return tuple(found)
 
     def program(self, outputs: Sequence[Value], root: str) -> Program:
         """Give what was written, with the tensors that it hands out and the class of the whole model."""
