@@ -132,6 +132,7 @@ def test_a_format_is_found_where_it_was_the_arithmetic(half: Any, strict: bool) 
 # -- too few outputs to tell -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("examples", [1, 2])
 @pytest.mark.parametrize("factor", [1.001, 1.004, 0.9995])
 def test_a_head_of_one_output_off_by_a_factor_is_no_narrow_arithmetic(factor: float, examples: int) -> None:
@@ -142,6 +143,7 @@ def test_a_head_of_one_output_off_by_a_factor_is_no_narrow_arithmetic(factor: fl
         assert found.verdict in ("wrong", "suspicious"), (seed, found)
 
 
+@pytest.mark.slow
 def test_what_two_arithmetics_and_a_fault_explain_is_said() -> None:
     texts: list[str] = []
     for seed in range(60):
@@ -294,7 +296,7 @@ def test_what_an_audit_says_it_would_have_seen_it_sees(
     honest = layer.honest
     sees = layer.check(honest).sees
     assert 0 < sees < 0.1
-    for channel in range(honest.shape[-1]):
+    for channel in range(honest.shape[-1])[:: -(-honest.shape[-1] // 9)]:
         for sign in (1, -1):
             output = honest.astype(np.float64)
             output[..., channel] *= 1 + sign * sees
@@ -306,12 +308,14 @@ def test_a_column_of_a_large_softmax_is_seen_beside_the_others() -> None:
     layer = Audited("Dense", (1, 1664), units=1000, activation="softmax")
     layer.weights["kernel"] *= np.float32(0.3)
     layer.weights["bias"] *= np.float32(0.01)
-    for channel in range(0, 1000, 50):
-        honest = layer.honest
-        honest[0, channel] *= np.float32(1 + 2.0**-18.2)
-        assert layer.check(honest).worst_channel == channel
-        assert layer.check(honest).verdict.fault
-    assert not layer.check(layer.honest).verdict.fault
+    honest = layer.honest
+    for channel in range(0, 1000, 199):
+        wrong = honest.copy()
+        wrong[0, channel] *= np.float32(1 + 2.0**-18.2)
+        found = layer.check(wrong)
+        assert found.worst_channel == channel
+        assert found.verdict.fault
+    assert not layer.check(honest).verdict.fault
 
 
 def test_a_sum_of_terms_beyond_float32_may_be_anything_that_is_no_number() -> None:

@@ -155,6 +155,7 @@ MADE: dict[str, Callable[[], Audited]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wanted", [BFLOAT16, FLOAT16, TF32], ids=lambda wanted: wanted.name)
 @pytest.mark.parametrize("name", MADE)
 def test_a_fault_is_found_beside_the_rounding_of_a_format(name: str, wanted: Format) -> None:

@@ -23,6 +23,7 @@ from torch import nn  # noqa: E402
 import cnnlens  # noqa: E402
 from cnnlens.conversion import to_keras  # noqa: E402
 from cnnlens.conversion.to_keras import Twin  # noqa: E402
+from cnnlens.conversion.to_keras.attention import head_modules  # noqa: E402
 from cnnlens.errors import CnnlensError, UnsupportedLayerError  # noqa: E402
 from cnnlens.network.network import Network  # noqa: E402
 from cnnlens.opening.live import network_of_live  # noqa: E402
@@ -115,7 +116,9 @@ def _depending_on_inputs(network: Network) -> set[str]:
     for call in network.calls:
         if call.layer.kind != "zeros" and any(ref.call in found for ref in call.refs):
             found.add(call.name)
-    return {name for name in found if not network.calls_by_name[name].layer.container}
+    # Those in a module that becomes one layer have no tensor of their own.
+    inside = {call.name for module in head_modules(network).values() for call in module.inside}
+    return {name for name in found - inside if not network.calls_by_name[name].layer.container}
 
 
 @pytest.mark.parametrize("name", ["resnet_even", "mobilenet", "flatten_chain", "flatten_chain_square", "densenet"])
@@ -263,6 +266,32 @@ def test_everything_that_keras_lacks_is_named_at_once(tmp_path: Path) -> None:
     for shown in ("'0' (MaxPool2d)", "'2' (Upsample)", "'3' (Softplus)", "dilation", "beta"):
         assert shown in text
     assert "\n" not in text
+
+
+@pytest.mark.parametrize(
+    ("settings", "call", "reason"),
+    [
+        ({"add_bias_kv": True}, {}, "add_bias_kv"),
+        ({"add_zero_attn": True}, {"need_weights": False}, "add_zero_attn"),
+        ({}, {"weights": True}, "its attention weights are used"),
+        ({}, {"key_padding_mask": True}, "a mask that the model computes"),
+        ({}, {"attn_mask": torch.linspace(-1, 1, 49).reshape(7, 7)}, "a mask that is not the causal one"),
+    ],
+)
+def test_attention_that_the_layer_has_not_is_refused(
+    settings: dict[str, Any], call: dict[str, Any], reason: str
+) -> None:
+    def forward(self, x):
+        given = {name: value for name, value in call.items() if name != "weights"}
+        if given.get("key_padding_mask") is True:
+            given["key_padding_mask"] = x[:, :, 0] > 100
+        made, shares = self.looks(x, x, x, **given)
+        return (made, shares) if "weights" in call else made
+
+    module = Function(forward, looks=nn.MultiheadAttention(6, 2, batch_first=True, **settings))
+    with pytest.raises(UnsupportedLayerError, match=r"1 of its layers: layer 'looks'") as refused:
+        Case(module, ((7, 6),))
+    assert reason in str(refused.value)
 
 
 def test_states_that_have_no_tensor_are_refused() -> None:

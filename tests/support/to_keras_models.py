@@ -462,3 +462,45 @@ def vision_transformer():
         head=nn.Linear(8, 3),
         position=torch.ones(1, 6, 8),
     )
+
+
+@model((7, 12), (5, 12), (5, 6), (5, 8))
+def attention_modules():
+    """Self, crossed and causal attention, with the batch in front and behind the tokens, one module called twice."""
+
+    def forward(self, x, y, key, value):
+        x = self.same(x, x, x)[0]
+        ahead = torch.full((7, 7), -torch.inf).triu(1)
+        x = x + self.same(x, x, x, attn_mask=ahead, need_weights=False)[0]
+        turned = x.transpose(0, 1)
+        x = self.behind(turned, turned, turned, attn_mask=torch.ones(7, 7).triu(1).bool())[0].transpose(0, 1)
+        x = x - self.ahead(x, x, x, need_weights=False, is_causal=True, attn_mask=ahead)[0]
+        return self.crossed(x, y, y, need_weights=False)[0], self.other(x, key, value)[0]
+
+    return Function(
+        forward,
+        same=nn.MultiheadAttention(12, 3, batch_first=True),
+        behind=nn.MultiheadAttention(12, 2),
+        ahead=nn.MultiheadAttention(12, 4, batch_first=True),
+        crossed=nn.MultiheadAttention(12, 6, bias=False, batch_first=True),
+        other=nn.MultiheadAttention(12, 3, kdim=6, vdim=8, batch_first=True),
+    )
+
+
+@model((3, 7, 4))
+def attention_masked():
+    """Scores with a mask of numbers, of True and False, with one that the model computes, and the causal one."""
+
+    def forward(self, x):
+        computed = x.mean(-1, keepdim=True) * torch.ones(7)
+        seen = torch.arange(7).reshape(7, 1) >= torch.arange(7) - 2
+        masks = (self.position, seen, computed)
+        made = [F.scaled_dot_product_attention(x, x * 2, x + 1, attn_mask=mask) for mask in masks]
+        return *made, F.scaled_dot_product_attention(x, x, x, is_causal=True, scale=0.3)
+
+    return Function(forward, position=torch.ones(1, 7, 7))
+
+
+@model((7, 12), (5, 12))
+def transformer():
+    return nn.Transformer(12, 4, 1, 1, 20, batch_first=True, activation="gelu")

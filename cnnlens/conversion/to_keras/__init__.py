@@ -24,6 +24,7 @@ from cnnlens.conversion.to_keras import products as _products
 from cnnlens.conversion.to_keras import recurrent as _recurrent
 from cnnlens.conversion.to_keras import reductions as _reductions
 from cnnlens.conversion.to_keras import shapes as _shapes
+from cnnlens.conversion.to_keras.attention import head_attention, head_modules
 from cnnlens.conversion.to_keras.builder import Builder
 from cnnlens.conversion.to_keras.call_site import BY_CLASS, BY_NAME, REFUSED, CallSite, operator_name
 from cnnlens.conversion.to_keras.consumers import Consumers
@@ -133,6 +134,8 @@ class _Conversion:
         self.network = network
         self.builder = Builder(exact)
         self.consumers = Consumers(network)
+        self.attention = head_modules(network)
+        self.inside = {call.name for module in self.attention.values() for call in module.inside}
         self.tensor: dict[Ref, Value] = {}
         self.refused: dict[str, str] = {}
         self.notes: list[str] = []
@@ -141,7 +144,7 @@ class _Conversion:
         for ref in self.network.inputs:
             self._input(ref)
         for call in self.network.calls:
-            if Ref(call.name) not in self.tensor:
+            if Ref(call.name) not in self.tensor and not (call.name in self.inside and self._computed(call)):
                 for index, tensor in enumerate(self._call(call)):
                     self.tensor[Ref(call.name, index)] = tensor
         if self.refused:
@@ -170,9 +173,16 @@ class _Conversion:
         kind = "int32" if "int" in dtype else "float32"
         self.tensor[ref] = self.builder.input(ref.call, (None, *shape[1:]), self.consumers.order(ref), kind)
 
+    def _computed(self, call: Call) -> bool:
+        """Whether it takes something that is not a constant."""
+        return any(ref not in self.tensor or self.tensor[ref].constant is None for ref in call.refs)
+
     def _call(self, call: Call) -> list[Value]:
+        module = self.attention.get(call.name)
         try:
-            tensors = [self._tensor(ref) for ref in call.refs]
+            tensors = [self._tensor(ref) for ref in (call.refs if module is None else module.given)]
+            if module is not None:
+                return head_attention(self._site(call, tensors), module, self.tensor)
             if call.layer.container:
                 return tensors
             unknown = any(tensor.layer == _UNKNOWN for tensor in tensors)
@@ -181,7 +191,8 @@ class _Conversion:
                 known = folded(call, tensors) if constant else None
                 return known if known is not None else self._written(*holding(self.builder, call, tensors))
         except CnnlensError as error:
-            unknown = all(self.tensor[ref].constant is not None for ref in call.refs if ref in self.tensor)
+            known = [self.tensor[ref] for ref in call.refs if ref in self.tensor]
+            unknown = module is None and all(tensor.constant is not None for tensor in known)
             self.refused.setdefault(call.layer.name, _reason(call, error) + (_way_out(call) if unknown else ""))
         except CONFIG_ERRORS as error:
             unknown = False
@@ -199,8 +210,7 @@ class _Conversion:
 
     def _written(self, call: Call, tensors: list[Value]) -> list[Value]:
         name, _ = operator_name(call.layer.entry)
-        shared = call.layer.name if self.consumers.times[call.layer.name] > 1 else ""
-        site = CallSite(self.builder, call, tensors, shared, self.consumers.keeps_flat(Ref(call.name)))
+        site = self._site(call, tensors)
         rule = BY_NAME.get(name) or next(
             (BY_CLASS[one] for one in type(site.operation).__mro__ if one in BY_CLASS), None
         )
@@ -208,6 +218,10 @@ class _Conversion:
             raise UnsupportedLayerError(REFUSED.get(name, "no Keras code is known for it"))
         made = rule(site)
         return made if isinstance(made, list) else [made]
+
+    def _site(self, call: Call, tensors: list[Value]) -> CallSite:
+        shared = call.layer.name if self.consumers.times[call.layer.name] > 1 else ""
+        return CallSite(self.builder, call, tensors, shared, self.consumers.keeps_flat(Ref(call.name)))
 
     def _refusal(self) -> UnsupportedLayerError:
         reasons = list(self.refused.values())

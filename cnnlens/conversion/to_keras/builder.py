@@ -91,8 +91,11 @@ class Builder:
         axes: Sequence[int],
         arrays: Arrays | None = None,
         shared: str = "",
+        *,
+        apart: bool = False,
+        kwargs: Mapping[str, Any] | None = None,
     ) -> Value:
-        """Call a layer of Keras' on one tensor or on a list of them.
+        """Call a layer of Keras' on one tensor or on several.
 
         Args:
             kind: Its class; ``name``: what to call it, made unique.
@@ -100,6 +103,8 @@ class Builder:
             shape, axes: What comes out: its shape in PyTorch and the order in which it lies.
             arrays: Its variables by name, in Keras' axes.
             shared: A name that stands for the layer wherever it is called; empty for a layer of this call alone.
+            apart: Whether it takes several tensors as arguments of their own, and not as one list.
+            kwargs: Other arguments of the call.
 
         Raises:
             UnsupportedLayerError: it is called again with other settings.
@@ -121,8 +126,10 @@ class Builder:
                 raise UnsupportedLayerError(
                     "it is called several times, and would need other settings of one Keras layer each time"
                 )
-        operands = self._tensor(tensors[0]) if isinstance(inputs, Value) else [self._tensor(one) for one in tensors]
-        return self._called(found, [operands], {}, tensors, shape, axes)
+        operands = [self._tensor(one) for one in tensors]
+        args = operands if apart or isinstance(inputs, Value) else [operands]
+        named = {key: self._argument(value) for key, value in (kwargs or {}).items()}
+        return self._called(found, args, named, tensors, shape, axes)
 
     def operation(
         self,

@@ -110,12 +110,16 @@ class CallSite:
         shape: Shape | None = None,
         axes: Sequence[int] | None = None,
         name: str = "",
+        apart: bool = False,
+        kwargs: Mapping[str, Any] | None = None,
     ) -> Value:
         """Call a Keras layer in this call's name; what comes out has this call's shape and its input's order."""
         first = inputs if isinstance(inputs, Value) else inputs[0]
         wanted, order = self.shape if shape is None else shape, first.axes if axes is None else axes
         shared = self.shared + name if self.shared else ""
-        return self.builder.layer(kind, self.name + name, config, inputs, wanted, order, arrays, shared)
+        return self.builder.layer(
+            kind, self.name + name, config, inputs, wanted, order, arrays, shared, apart=apart, kwargs=kwargs
+        )
 
     def operate(
         self,

@@ -71,7 +71,8 @@ class Consumers:
         if rank < 3:
             return identity(rank)
         found = self._wanted(ref, rank, set())
-        return found if found is not None else channels_last(rank) if rank > 3 else identity(rank)
+        # A reader that has the batch elsewhere wants an order that no input of Keras' has.
+        return found if found is not None and found[0] == 0 else channels_last(rank) if rank > 3 else identity(rank)
 
     def _wanted(self, ref: Ref, rank: int, seen: set[Ref]) -> tuple[int, ...] | None:
         if ref in seen:

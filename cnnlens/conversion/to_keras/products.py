@@ -1,4 +1,4 @@
-"""Matrix products and attention, which read their axes in PyTorch's order, and resizing.
+"""Matrix products, which read their axes in PyTorch's order, and resizing.
 
 A product's operands are turned to PyTorch's order first. Resizing is said in Keras' layers only where they pick the
 very same positions; what keeps its corners in place is a fixed matrix an axis.
@@ -17,10 +17,11 @@ from cnnlens.conversion.to_keras.value import Value, identity
 from cnnlens.errors import UnsupportedLayerError
 from cnnlens.reference.aten.arguments import Tensor, WeightName
 
-__all__: list[str] = []
+__all__ = ["as_in_torch"]
 
 
-def _plain(site: CallSite, value: Any) -> Value:
+def as_in_torch(site: CallSite, value: Any) -> Value:
+    """Give a tensor with its axes in PyTorch's order."""
     tensor = site.tensor(value)
     return site.builder.turned(tensor, identity(tensor.rank))
 
@@ -30,7 +31,7 @@ def _matrix_product(site: CallSite) -> Value:
     other = args.get("mat2", args.get("other"))
     if not isinstance(args.main, Tensor) or not isinstance(other, Tensor):
         raise UnsupportedLayerError("a parameter stands in a matrix product; Keras has no layer for that")
-    first, second = _plain(site, args.main), _plain(site, other)
+    first, second = as_in_torch(site, args.main), as_in_torch(site, other)
     return site.operate("Matmul", [first, second], axes=identity(len(site.shape)))
 
 
@@ -55,7 +56,7 @@ def _einsum(site: CallSite) -> Value:
     operands = cast("list[Any]", site.args.get("tensors") or [])
     equation = str(site.args.get("equation")).replace(" ", "")
     axes = identity(len(site.shape))
-    tensors = [_plain(site, value) for value in operands if isinstance(value, Tensor)]
+    tensors = [as_in_torch(site, value) for value in operands if isinstance(value, Tensor)]
     if len(tensors) == len(operands):
         return site.operate("Einsum", tensors, {"subscripts": equation}, axes=axes)
     left, arrow, right = equation.partition("->")
@@ -73,26 +74,6 @@ def _einsum(site: CallSite) -> Value:
         "bias_axes": None,
     }
     return site.layer("EinsumDense", tensors[0], config, {"kernel": weight}, axes=axes)
-
-
-@aten("scaled_dot_product_attention")
-def _attention(site: CallSite) -> Value:
-    args = site.args
-    if args.get("attn_mask") is not None or args.flag("is_causal") or args.flag("enable_gqa"):
-        raise UnsupportedLayerError("attention with a mask has no Keras layer of this form")
-    query, key, value = (_plain(site, args.get(name)) for name in ("query", "key", "value"))
-    rank = query.rank
-    turned = (*range(rank - 2), rank - 1, rank - 2)
-    key = site.builder.turned(key, turned)
-    # In Keras the key's last two axes have changed places: its rows are features now.
-    shape = (*query.shape[:-1], key.shape[-2])
-    weights = site.operate("Matmul", [query, key], shape=shape, axes=identity(rank), name="_products")
-    size = query.shape[-1]
-    factor = args.get("scale")
-    scale = float(factor) if factor is not None else 1 / math.sqrt(cast(int, size))
-    weights = site.operate("Multiply", [weights, scale], shape=shape, axes=identity(rank), name="_scaled")
-    weights = site.layer("Softmax", weights, {"axis": -1}, shape=shape, name="_softmax")
-    return site.operate("Matmul", [weights, value], axes=identity(rank))
 
 
 # --- resizing ---------------------------------------------------------------------------------------------------------
