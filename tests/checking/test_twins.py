@@ -65,9 +65,8 @@ def pair(framework_files: Files) -> Path:
             torch.export.save(program, folder / "twin.pt2")
         for plant in PLANTS:
             np.savez(folder / f"{plant}.npz", **arrays(module, plant))
-            script = SUPPORT / "make_twin.py"
-            command = [sys.executable, str(script), str(folder / f"{plant}.npz"), str(folder / f"{plant}.keras")]
-            subprocess.run(command, env={**os.environ, "KERAS_BACKEND": "jax"}, check=True, capture_output=True)
+        command = [sys.executable, str(SUPPORT / "make_twin.py"), str(folder), *PLANTS]
+        subprocess.run(command, env={**os.environ, "KERAS_BACKEND": "jax"}, check=True, capture_output=True)
 
     return framework_files("twins", make)
 

@@ -49,7 +49,7 @@ def test_ctrl_c_at_every_moment(command: str, traces: Traces, tmp_path: Path) ->
     whole = time.monotonic() - begin
     assert out
     codes: list[int] = []
-    moments = 24
+    moments = 12
     for moment in range(moments):
         folder = tmp_path / str(moment)
         folder.mkdir()

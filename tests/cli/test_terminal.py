@@ -226,15 +226,14 @@ def recording(tmp_path: Path) -> Path:
     return tmp_path / "whole.zarr"
 
 
-def assert_recording_is_plain(run: Runner, folder: Path) -> None:
+def assert_recording_is_plain(run: Runner, folder: Path, *words: str) -> None:
     from cnnlens.recording import listing
 
     try:
         found = cnnlens.Recording.open(folder)
         assert_plain(repr(found), "its repr")
         assert_plain(listing.as_text(found), "its listing")
-        run("check", sample.MODEL, folder)
-        run("check", sample.MODEL, folder, "--json")
+        run("check", sample.MODEL, folder, *words)
         for name in found:
             assert_plain(repr(found[name]), "an array's repr")
             found[name][:1]
@@ -248,18 +247,14 @@ def assert_recording_is_plain(run: Runner, folder: Path) -> None:
 def test_every_string_of_a_recording(run: Runner, recording: Path, tmp_path: Path) -> None:
     group = json.loads((recording / "zarr.json").read_text())
     first, *rest = (recording / "log.jsonl").read_text().splitlines()
-    for mutant in mutants(group):
+    changes = [("zarr.json", json.dumps(mutant)) for mutant in mutants(group)]
+    changes += [("log.jsonl", "\n".join([json.dumps(mutant), *rest, ""])) for mutant in mutants(json.loads(first))]
+    for number, (name, text) in enumerate(changes):
         folder = tmp_path / "x.zarr"
         shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(recording, folder)
-        (folder / "zarr.json").write_text(json.dumps(mutant))
-        assert_recording_is_plain(run, folder)
-    for mutant in mutants(json.loads(first)):
-        folder = tmp_path / "x.zarr"
-        shutil.rmtree(folder, ignore_errors=True)
-        shutil.copytree(recording, folder)
-        (folder / "log.jsonl").write_text("\n".join([json.dumps(mutant), *rest, ""]))
-        assert_recording_is_plain(run, folder)
+        (folder / name).write_text(text)
+        assert_recording_is_plain(run, folder, *(["--json"] if number % 3 else []))
     assert {0, 2} <= set(run.codes)
 
 
@@ -275,6 +270,7 @@ def test_every_attribute_of_a_recording_at_once(run: Runner, recording: Path, tm
     (recording / "zarr.json").write_text(json.dumps(group))
     renamed = recording.rename(tmp_path / f"{IN_A_NAME}.zarr")
     assert_recording_is_plain(run, renamed)
+    assert_recording_is_plain(run, renamed, "--json")
     assert 1 in run.codes or 0 in run.codes  # it was audited
 
 

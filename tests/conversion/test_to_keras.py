@@ -176,6 +176,8 @@ def ran(request: pytest.FixtureRequest, written: Path, framework_files: Files) -
 
     def make(folder: Path) -> None:
         environment = {**os.environ, "KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"}
+        # To compile takes longer than all that is computed.
+        environment["XLA_FLAGS"] = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
         script = SUPPORT / "run_written_keras.py"
         subprocess.run([sys.executable, str(script), str(written)], env=environment, check=True, capture_output=True)
         assert folder.is_dir()

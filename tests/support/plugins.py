@@ -112,4 +112,4 @@ def traces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Traces]:
 
 
 def _shared_memory() -> set[str]:
-    return {path.name for path in Path("/dev/shm").glob("*") if path.name.startswith(("cnnlens", "psm_", "sem.mp-"))}
+    return {path.name for path in Path("/dev/shm").glob("*") if path.name.startswith(("psm_", "sem.mp-"))}
