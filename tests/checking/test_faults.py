@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from cnnlens.layout import Geometry
 from cnnlens.network.weight import Weight
-from cnnlens.reference.arithmetic.functions import parametric_activation
+from cnnlens.reference.arithmetic.functions import Activation, parametric_activation
 from cnnlens.reference.operation import LinearOperation
 from tests.support.audited import Array, Audited, expect
 
@@ -159,6 +159,7 @@ def test_another_activation(own: Any, other: Any, said: str) -> None:
     ("own", "formula", "said"),
     [
         ("gelu", parametric_activation("gelu", {"approximate": True}), "gelu approximated by tanh"),
+        ("gelu", Activation("silu", lambda x, out: np.divide(x, 1 + np.exp(-1.702 * x), out=out)), "quick gelu"),
         ("softmax", None, "softmax was applied twice"),
     ],
 )

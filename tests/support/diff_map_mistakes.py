@@ -72,6 +72,16 @@ class HomeMadeNorm(nn.Module):
         return x.view(n, c, h, w) * self.weight + self.bias
 
 
+class ChannelsFirst(nn.LayerNorm):
+    """A layer norm over the channels of each position of a map, as ConvNeXt has it."""
+
+    def __init__(self) -> None:
+        super().__init__(8)
+
+    def forward(self, x: Any) -> Any:
+        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
 def zero_padded(x: Any) -> Any:
     return functional.max_pool2d(functional.pad(x, (1, 1, 1, 1)), 3, 2)
 
@@ -98,6 +108,15 @@ MISTAKES: dict[str, tuple[Part, Part, str, str]] = {
         lambda: nn.GroupNorm(2, 8), lambda: HomeMadeNorm(False, 1e-3), "mid", "epsilon 0.001 where A says 1e-05",
     ),
     "LeakyReLU's slope": (lambda: nn.LeakyReLU(0.2), lambda: nn.LeakyReLU(0.01), "mid", "-1 gives -0.01"),
+    "GELU's other approximation": (
+        lambda: nn.GELU(), lambda: lambda x: x * torch.sigmoid(1.702 * x), "mid", "activation is quick gelu",
+    ),
+    "LayerNorm for GroupNorm": (
+        lambda: nn.GroupNorm(1, 8), lambda: ChannelsFirst(), "mid", "each position is normalised by itself",
+    ),
+    "GroupNorm for LayerNorm": (
+        lambda: ChannelsFirst(), lambda: nn.GroupNorm(1, 8), "mid.layer_norm", "all positions are normalised together",
+    ),
     "GELU's tanh": (lambda: nn.GELU(), lambda: nn.GELU("tanh"), "mid", "activation is gelu"),
     "Keras 2's hard sigmoid": (
         lambda: nn.Hardsigmoid(), lambda: lambda x: torch.clamp(0.2 * x + 0.5, 0, 1), "mid", "hard_sigmoid of Keras 2",

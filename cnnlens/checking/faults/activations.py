@@ -74,9 +74,17 @@ def _others() -> Iterator[tuple[str, Activation]]:
         if name not in ("threshold", "celu", "leaky_relu"):
             yield name, cast("Activation", named_activation(name, (3,)))
     yield "gelu approximated by tanh", parametric_activation("gelu", {"approximate": True})
+    yield "quick gelu (x sigmoid(1.702 x))", Activation("silu", _quick_gelu)
     hard = named_activation("hard_sigmoid", (2,))
     if hard is not None:
         yield "hard_sigmoid of Keras 2 (0.2 x + 0.5)", hard
+
+
+def _quick_gelu(x: Array, out: Array) -> None:
+    """What OpenAI's CLIP, and models ported from it, have in place of gelu."""
+    gate = (1.702 * x).astype(x.dtype)
+    cast("Activation", named_activation("sigmoid", (3,))).write(gate, gate)
+    np.multiply(x, gate, out=out)
 
 
 def _with(activation: Activation | None, text: str, cost: float = 0.0) -> Hypothesis:

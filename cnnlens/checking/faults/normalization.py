@@ -7,7 +7,7 @@ variance one, and a larger one where the variance is small, which no other fault
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, cast
 
@@ -246,9 +246,17 @@ def _other_axes(problem: Problem, operation: LayerNormalization | GroupNormaliza
         for groups in range(1, total + 1):
             if total % groups == 0 and groups != own:
                 yield _setting("groups", groups, f"{groups} groups where the model says {own}")
+        if own == 1 and x.ndim > 2:
+            said = "each position is normalised by itself (LayerNorm over channels) where the model says all together"
+            yield _exchanged(LayerNormalization, {"axis": operation.axis, "epsilon": operation.epsilon}, said)
         return
     axes = tuple(normalise_axis(axis, x.ndim) for axis in operation.axes)
     if len(axes) == 1:
+        if x.ndim > 2 and not operation.rms_scaling:
+            own = f"where the model says axis {axes[0]} alone"
+            said = f"all positions are normalised together (GroupNorm of one group) {own}"
+            config = {"groups": 1, "axis": axes[0], "epsilon": operation.epsilon}
+            yield _exchanged(GroupNormalization, config, said)
         for axis in range(1, x.ndim):
             if axis not in axes and x.shape[axis] == x.shape[axes[0]]:
                 yield _setting("axes", (axis,), f"normalised over axis {axis} where the model says {axes[0]}")
@@ -259,6 +267,13 @@ def _setting(name: str, value: Any, text: str) -> Hypothesis:
         operation: Operation = copy.copy(case.operation)
         setattr(operation, name, value)
         return replace(case, operation=operation)
+
+    return Hypothesis(text, change)
+
+
+def _exchanged(kind: type[Operation], config: Mapping[str, Any], text: str) -> Hypothesis:
+    def change(case: Case) -> Case:
+        return replace(case, operation=kind(kind.__name__, config, case.operation.keras_version))
 
     return Hypothesis(text, change)
 
