@@ -140,7 +140,7 @@ def _notes(arrays: Sequence[Exported], layers: Sequence[Layer]) -> Iterator[str]
         count = sum(one.stored_dtype in others for one in arrays)
         here = ", ".join(sorted({one.dtype for one in arrays if one.stored_dtype in others}))
         yield f"{count} of {len(arrays)} arrays are {', '.join(others)} in the file, and {here} here, as NumPy can"
-    packed = sum(layer.unpack is not None for layer in layers)
+    packed = sum("kernel_scale" in layer.stored for layer in layers)  # as Keras quantises; PyTorch's are read unpacked
     if packed:
         yield f"{packed} of {len(layers)} layers hold packed numbers, written as they are stored"
 

@@ -40,6 +40,11 @@ def test_every_array_is_written_in_the_layout_asked_for(tmp_path: Path, name: st
         np.testing.assert_array_equal(found[one.name], kernel.to(layout) if wanted is None else wanted)
 
 
+@pytest.mark.parametrize("framework", ["keras", "torch"])
+def test_nothing_is_called_packed_that_is_not(tmp_path: Path, framework: str) -> None:
+    assert export(network("chain", framework), tmp_path / "a.npz").notes == ()
+
+
 def test_the_three_kinds_of_files_hold_the_same(tmp_path: Path) -> None:
     net = cnnlens.open(sample.MODEL)
     for name in ("a.npz", "a.safetensors", "folder"):
