@@ -504,3 +504,17 @@ def attention_masked():
 @model((7, 12), (5, 12))
 def transformer():
     return nn.Transformer(12, 4, 1, 1, 20, batch_first=True, activation="gelu")
+
+
+@model((5, 6))
+def repeated():
+    """A token of the model's own put before each example's, by expand and by repeat, and tensors that are repeated."""
+
+    def forward(self, x):
+        n = x.shape[0]
+        first, second = self.token.expand(n, -1, -1), self.other.repeat(n, 2, 1)
+        tokens = torch.cat([first, x, second], 1)
+        spread = x.mean(1, keepdim=True).expand(-1, 5, -1) * x
+        return tokens, spread, x.repeat(1, 2, 3), self.token.expand(n, 4, 6) + 0 * x[:, :4]
+
+    return Function(forward, token=torch.ones(1, 1, 6), other=torch.ones(1, 1, 6))

@@ -144,9 +144,9 @@ REFUSED: Mapping[str, str] = {
     **dict.fromkeys(
         "view_as reshape_as upsample_bicubic2d _upsample_nearest_exact1d _upsample_nearest_exact2d "
         "_upsample_nearest_exact3d var_mean std_mean any all cumprod cosine_similarity mv dot vdot baddbmm addbmm "
-        "bilinear _trilinear expand broadcast_to expand_copy hstack vstack dstack split_copy split_with_sizes_copy "
+        "bilinear _trilinear hstack vstack dstack split_copy split_with_sizes_copy "
         "topk sort index_select gather take_along_dim index _unsafe_index unfold unfold_copy im2col rot90 "
-        "repeat_interleave repeat tile one_hot tril triu arange linspace ones new_full new_ones scalar_tensor empty "
+        "repeat_interleave one_hot tril triu arange linspace ones new_full new_ones scalar_tensor empty "
         "new_empty empty_like full_like eye _scaled_dot_product_flash_attention_for_cpu "
         "_scaled_dot_product_flash_attention _scaled_dot_product_efficient_attention "
         "_scaled_dot_product_cudnn_attention".split(),

@@ -213,6 +213,40 @@ def _spread(site: CallSite, x: Value, other: Value) -> Value:
     return site.layer("Multiply", [x, ones], {})
 
 
+@aten("expand", "expand_copy", "broadcast_to", "repeat", "tile")
+def _expand(site: CallSite) -> Value:
+    """Repeat a tensor, or a parameter for each example of the batch, as a class token is."""
+    wanted, main = site.shape, site.args.main
+    if None in wanted[1:]:
+        raise UnsupportedLayerError("the batch is not in front in what it gives")
+    sizes = cast("tuple[int, ...]", wanted[1:])
+    value = _as_constant(site, main) if isinstance(main, Tensor) else site.arrays[main.name]
+    if not isinstance(value, np.ndarray):
+        x = site.builder.plain(site.main)
+        before = (1,) * (len(wanted) - x.rank) + tuple(x.shape)
+        if x.rank != len(wanted) or None in before[1:]:
+            raise UnsupportedLayerError("it spreads a tensor over more axes than that has")
+        times = [1, *(after // cast(int, size) for size, after in zip(before[1:], sizes, strict=True))]
+        if set(times) == {1}:
+            return x
+        return site.operate("Tile", [x], {"repeats": [times[axis] for axis in x.axes]}, axes=x.axes)
+    array = cast("NDArray[Any]", value)
+    array = array.reshape((1,) * (len(wanted) - array.ndim) + array.shape)
+    if array.shape[0] != 1:
+        raise UnsupportedLayerError("it has a part for each example of the batch")
+    axes = identity(len(wanted))
+    whole = np.tile(array, [1, *(after // size for size, after in zip(array.shape[1:], sizes, strict=True))])
+    # Zeros of as many examples as there are, to which the numbers are added.
+    source = next(site.builder.plain(one) for one in site.tensors if one.constant is None)
+    one = tuple(size if axis == 0 else 1 for axis, size in enumerate(source.shape))
+    part = [slice(None), *[slice(0, 1)] * (source.rank - 1)]
+    zeros = site.operate("GetItem", [source, part], shape=one, axes=source.axes, name="_first")
+    zeros = site.operate("ZerosLike", [zeros], shape=one, axes=source.axes, name="_zeros")
+    flat = (wanted[0], *(1 for _ in sizes))
+    zeros = site.builder.reshaped(zeros, flat, flat, axes, f"{site.name}_each")
+    return site.operate("Add", [zeros, constant(site, whole, axes)], axes=axes)
+
+
 @reference(AtenOperation)
 def write_operation(site: CallSite) -> Value:
     """Write a function of tensors, parameters and numbers, place by place."""

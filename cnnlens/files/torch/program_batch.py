@@ -225,6 +225,12 @@ class _Generaliser:
         argument = _SHAPED.get(node.op, "")
         sizes = node.arguments.get(argument)
         operand = next(iter(values(node.arguments)), None)
+        times: Any = node.arguments.get("repeats")
+        if node.op == "repeat" and operand is not None and operand.name in self.before.weights:
+            if isinstance(times, list) and times[:1] == [self.size]:
+                # A class token, once for every input.
+                return replace(node, arguments={**node.arguments, "repeats": [Size(((_BATCH, 1),)), *times[1:]]})
+            return node
         made = open_shape(self.before.shapes.get(node.outputs[0])) if node.outputs else None
         if (
             operand is None
