@@ -98,7 +98,7 @@ class _Maker:
             raise _refused(layer, "make it of its config", error) from error
 
     def _make(self, layer: Layer) -> Any:
-        if layer.kind in ("TFOpLambda", "SlicingOpLambda"):
+        if layer.kind in ("TFOpLambda", "SlicingOpLambda", "TensorFlowOpLayer"):
             return _tensorflow_function(layer)
         if layer.kind == "Expression":
             return _expression(layer)

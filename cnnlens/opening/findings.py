@@ -21,6 +21,8 @@ from cnnlens.files import network as open_network
 from cnnlens.files.container import open_archive, open_file, sniff
 from cnnlens.files.hdf5.index import stated_end
 from cnnlens.files.jsontext import decode, text
+from cnnlens.files.keras.arguments import GraphError
+from cnnlens.files.keras.tensorflow_ops import NODE, node_of
 from cnnlens.files.limits import human_bytes
 from cnnlens.files.signatures import MODELS, UNTOLD, Foreign, pickled_names
 from cnnlens.files.torch.pickle_vocabulary import CALLS, CONSTANTS
@@ -169,10 +171,11 @@ _FUNCTIONS = tuple(
 _ACTING = re.compile(
     r"(tf\.|compat\.v1\.)?(io|raw_ops|data|saved_model|train|distribute|experimental|config|summary)\.|.*py_func"
 )
+_ACTING_NODES = re.compile(r".*(PyFunc|File|Save|Restore|Summary|Dataset|Iterator|Print)")
 _PLAIN = frozenset(("slice", "dict", "list", "set", "tuple", "int", "float", "str", "bool", "NoneType"))
 # Keras' own, now or once, that are no layers with a row in the table of kinds.
 _OTHERS = frozenset((
-    "Sequential", "Functional", "Model", "Layer", "Wrapper", "Pipeline", "TensorFlowOpLayer", "DenseFeatures", "Merge",
+    "Sequential", "Functional", "Model", "Layer", "Wrapper", "Pipeline", "DenseFeatures", "Merge",
     "Highway", "MaxoutDense", "RandomHeight", "RandomWidth", "CategoryCrossing", "LSTMV1", "GRUV1", "ConvLSTM2DCell",
     "BatchNormalizationV1",
 ))  # fmt: skip
@@ -232,6 +235,13 @@ def _of_entry(entry: Mapping[str, Any], where: str, is_layer: bool, training: bo
         yield Finding("code", where, f"the class {printable(kind, 100)}, none of Keras'")
 
 
+def _node(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    try:
+        return node_of(config)
+    except GraphError:
+        return {}
+
+
 def _of_layer(kind: str, config: Mapping[str, Any], where: str) -> Iterator[Finding]:
     """What a layer's own settings name: functions by the keys of Keras 2, paths, activations by name."""
     if kind == "Lambda":
@@ -243,6 +253,8 @@ def _of_layer(kind: str, config: Mapping[str, Any], where: str) -> Iterator[Find
                 yield Finding("code", where, f"the function {_dotted(config.get('module'), function)}")
     if kind == "TFOpLambda" and _ACTING.match(text(config.get("function"))):
         yield Finding("code", where, f"TensorFlow's function {printable(config['function'], 100)}")
+    if kind == NODE and _ACTING_NODES.match(text(_node(config).get("op"))):
+        yield Finding("code", where, f"TensorFlow's operation {printable(_node(config)['op'], 100)}")
     if kind in _FOREIGN_CODE:
         yield Finding("code", where, _FOREIGN_CODE[kind])
     for key in ("filepath", "vocabulary", "vocabulary_file", "idf_weights"):

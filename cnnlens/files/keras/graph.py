@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias, cast
 
 from cnnlens.files.keras.arguments import GraphError, Key, arguments, keys, keys_in, listed, substitute, with_keys
+from cnnlens.files.keras.tensorflow_ops import NODE, called, function_of
 from cnnlens.files.limits import LIMITS
 from cnnlens.network.graph import Ref
 from cnnlens.text import printable
@@ -220,6 +221,8 @@ class _GraphReader:
                 continue
             for count, node in enumerate(listed(entry.get("inbound_nodes"), "inbound_nodes")):
                 args, kwargs = arguments(node, stated)
+                if spec.class_name == NODE:
+                    args, kwargs = called(spec.config, args)
                 needs = {key for part in (args, kwargs) for key in keys(part)}
                 pending.append(_Pending(spec, count, count, args, kwargs, needs))
                 if len(pending) > self._most_calls:
@@ -290,8 +293,9 @@ class _GraphReader:
 
 def _layer_name(entry: Mapping[str, Any]) -> str:
     config = entry.get("config")
-    inner = cast("dict[str, Any]", config).get("name") if isinstance(config, dict) else None
-    name = inner if isinstance(inner, str) else entry.get("name")
+    name = entry.get("name")  # by which others call it; a TensorFlowOpLayer's own config has another
+    if not isinstance(name, str):
+        name = cast("dict[str, Any]", config).get("name") if isinstance(config, dict) else None
     if not isinstance(name, str) or not name:
         raise GraphError(f"a {printable(entry.get('class_name', 'layer'))} has no name")
     return name
@@ -307,6 +311,8 @@ def layer_spec(entry: Mapping[str, Any], path: tuple[str, ...]) -> LayerSpec:
     if not isinstance(class_name, str):
         raise GraphError(f"the layer '{printable('/'.join(path))}' has no class name")
     body = cast("dict[str, Any]", config) if isinstance(config, dict) else {}
+    if class_name == NODE:
+        body = {**body, "function": function_of(body)}
     wrapped: dict[str, LayerSpec] = {}
     is_model = _body(entry) is not None
     for key, attribute in WRAPPED.items():

@@ -18,7 +18,7 @@ from cnnlens.text import nearest, printable
 
 __all__ = ["BareOperation", "build_bare", "is_bare"]
 
-_KERAS_2_KINDS = ("TFOpLambda", "SlicingOpLambda")
+_KERAS_2_KINDS = ("TFOpLambda", "SlicingOpLambda", "TensorFlowOpLayer")
 
 
 def is_bare(kind: str, module: str | None) -> bool:
@@ -121,7 +121,7 @@ def _operand(value: Any, dtype: np.dtype[Any] | None) -> Any:
 
 
 class KerasTwoOperation(Operation):
-    """``TFOpLambda``: a TensorFlow function by its public name, translated to the op of the same meaning."""
+    """``TFOpLambda`` and its like: a TensorFlow function by its public name, translated to the op of the same meaning."""
 
     def __init__(self, kind: str, config: Mapping[str, Any], keras_version: tuple[int, ...]) -> None:
         super().__init__(kind, config, keras_version)
