@@ -150,8 +150,8 @@ LAYERS: tuple[Kind, ...] = (
     # --- what computes no feature maps from numbers, or does so in code of its author's own
     *(_row(name) for name in (
         "Lambda", "TFOpLambda", "SlicingOpLambda", "TensorFlowOpLayer", "Discretization", "Hashing", "HashedCrossing",
-        "CategoryEncoding", "StringLookup", "IntegerLookup", "TextVectorization", "AutoContrast", "Equalization", "Solarization",
-        "ContrastLimitedAdaptiveHistogramEqualization", "MaxNumBoundingBoxes", "MelSpectrogram",
+        "CategoryEncoding", "StringLookup", "IntegerLookup", "TextVectorization", "AutoContrast", "Equalization",
+        "Solarization", "ContrastLimitedAdaptiveHistogramEqualization", "MaxNumBoundingBoxes", "MelSpectrogram",
     )),
     *(_row(name, weights=None) for name in ("TorchModuleWrapper", "JaxLayer", "FlaxLayer", "TFSMLayer")),
     _row("STFTSpectrogram", weights="real_kernel imag_kernel"),

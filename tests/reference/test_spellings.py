@@ -6,6 +6,7 @@ No framework is asked: each spelling is held against the formula that it stands 
 from __future__ import annotations
 
 import itertools
+import json
 import math
 from typing import Any
 
@@ -13,6 +14,10 @@ import numpy as np
 import pytest
 
 from cnnlens.errors import UnsupportedLayerError
+from cnnlens.files.keras.arguments import GraphError
+from cnnlens.files.keras.graph import read_graph
+from cnnlens.files.keras.tensorflow_ops import called, function_of
+from cnnlens.network.graph import map_refs
 from cnnlens.reference import build, known_kinds
 
 VERSION = (3, 15, 1)
@@ -105,6 +110,77 @@ def test_functions_that_keras_2_wrote(name: str, args: Any, kwargs: Any, wanted:
     np.testing.assert_allclose(operation({}, *filled[0], **named[0]), expected, rtol=1e-12)
     assert operation.output_shape(*filled[1], **named[1]) == expected.shape
     assert operation.output_shape(*filled[2], **named[2]) == (None, *expected.shape[1:])
+
+
+# What TensorFlow 2.0 to 2.3 kept of a call: the node, and the operands of it that are constants, by their place.
+_X = np.random.default_rng(5).normal(size=(2, 3, 4, 5)) * 3
+NODES = [
+    ("RealDiv", {}, {"1": 4.0}, ("x",), _X / 4),
+    ("Sub", {}, {"0": 1.5}, ("x",), 1.5 - _X),
+    ("AddV2", {}, {}, ("x", "x"), _X + _X),
+    ("LeakyRelu", {"alpha": {"f": 0.3}}, {}, ("x",), np.where(_X > 0, _X, 0.3 * _X)),
+    ("Mean", {"keep_dims": {"b": True}}, {"1": [1, 2]}, ("x",), _X.mean((1, 2), keepdims=True)),
+    ("Sum", {"keep_dims": {"b": False}}, {"1": 3}, ("x",), _X.sum(3)),
+    ("ConcatV2", {"N": {"i": "2"}}, {"2": -2}, ("x", "x"), np.concatenate([_X, _X], -2)),
+    ("Pack", {"axis": {"i": "1"}}, {}, ("x", "x"), np.stack([_X, _X], 1)),
+    ("Reshape", {}, {"1": [-1, 20, 3]}, ("x",), _X.reshape(-1, 20, 3)),
+    ("Transpose", {}, {"1": [0, 3, 1, 2]}, ("x",), _X.transpose(0, 3, 1, 2)),
+    ("Pad", {}, {"1": [[0, 0], [1, 2], [0, 3], [0, 0]]}, ("x",), np.pad(_X, [(0, 0), (1, 2), (0, 3), (0, 0)])),
+    (
+        "StridedSlice",
+        {"begin_mask": {"i": "1"}, "end_mask": {"i": "3"}, "shrink_axis_mask": {"i": "4"}, "ellipsis_mask": {"i": "0"}},
+        {"1": [0, 1, 2], "2": [0, 0, 3], "3": [1, 2, 1]}, ("x",), _X[:, 1::2, 2],
+    ),
+    (
+        "StridedSlice", {"ellipsis_mask": {"i": "1"}, "new_axis_mask": {"i": "4"}},
+        {"1": [0, 3, 0], "2": [0, 1, 0], "3": [1, -1, 1]}, ("x",), _X[..., 3:1:-1, np.newaxis],
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("as_text", [False, True])
+@pytest.mark.parametrize(("op", "attributes", "constants", "tensors", "wanted"), NODES)
+def test_nodes_of_tensorflows_graph(
+    op: str, attributes: Any, constants: Any, tensors: Any, wanted: Any, as_text: bool
+) -> None:
+    node = {"name": op, "op": op, "attr": {"T": {"type": "DT_FLOAT"}, **attributes}}
+    layer = {
+        "class_name": "TensorFlowOpLayer", "name": "tf_op_layer_it",
+        "inbound_nodes": [[["x", 0, 0, {}] for _ in tensors]],
+        "config": {"name": "it", "node_def": json.dumps(node) if as_text else node, "constants": constants},
+    }  # fmt: skip
+    given = {"class_name": "InputLayer", "name": "x", "config": {"name": "x"}, "inbound_nodes": []}
+    config = {"layers": [given, layer], "input_layers": [["x", 0, 0]], "output_layers": [["tf_op_layer_it", 0, 0]]}
+    graph = read_graph({"class_name": "Functional", "config": config})
+    assert graph is not None
+    (call,) = graph.nodes[1:]
+    assert call.name == "tf_op_layer_it"
+    operation = build(call.layer.class_name, None, call.layer.config, (2, 4, 0))
+    found = operation({}, *map_refs(call.args, lambda _: _X), **dict(call.kwargs))
+    np.testing.assert_allclose(found, wanted, rtol=1e-12)
+    shape = operation.output_shape(*map_refs(call.args, lambda _: (None, *_X.shape[1:])), **dict(call.kwargs))
+    assert shape == (None, *wanted.shape[1:])
+
+
+@pytest.mark.parametrize(
+    ("node", "constants", "reason"),
+    [
+        ("{not JSON", {}, "no JSON"),
+        ({"op": "Add"}, {"first": 1}, "not numbered"),
+        ({"op": "Pack", "attr": {"axis": {"i": "one"}}}, {}, "'axis' of a node of TensorFlow is no whole number"),
+        ({"op": "Squeeze", "attr": {"squeeze_dims": {"list": {"i": ["all"]}}}}, {}, "'squeeze_dims'"),
+        ({"op": "StridedSlice"}, {"1": [0]}, "bounds are computed in the graph"),
+    ],
+)
+def test_nodes_that_tensorflow_does_not_write_are_refused(node: Any, constants: Any, reason: str) -> None:
+    with pytest.raises(GraphError, match=reason):
+        called({"node_def": node, "constants": constants}, ("x",))
+
+
+def test_a_node_that_nothing_here_computes_is_refused_by_its_name() -> None:
+    config = {"node_def": {"op": "Betainc"}}
+    with pytest.raises(UnsupportedLayerError, match=r"no function 'raw_ops.Betainc'"):
+        build("TensorFlowOpLayer", None, {**config, "function": function_of(config)}, (2, 4, 0))
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,11 @@ def _flag(attributes: Attributes, name: str) -> bool:
 
 
 def _whole(attributes: Attributes, name: str) -> int:
-    value = mapping(attributes.get(name)).get("i", 0)
+    return _number(mapping(attributes.get(name)).get("i", 0), name)
+
+
+def _number(value: Any, name: str) -> int:
+    """A whole number, which JSON of protocol buffers has as text where it takes 64 bits."""
     try:
         return int(value)
     except (TypeError, ValueError):
@@ -39,7 +43,8 @@ def _keepdims(attributes: Attributes) -> dict[str, Any]:
 
 def _squeezed(attributes: Attributes) -> dict[str, Any]:
     axes = mapping(mapping(attributes.get("squeeze_dims")).get("list")).get("i")
-    return {"axis": [int(axis) for axis in cast("list[Any]", axes)]} if axes else {}
+    whole = [_number(axis, "squeeze_dims") for axis in (cast("list[Any]", axes) if isinstance(axes, list) else [])]
+    return {"axis": whole} if whole else {}
 
 
 def _axis(attributes: Attributes) -> dict[str, Any]:
@@ -131,7 +136,9 @@ def _slices(given: list[Any], attributes: Attributes) -> list[Any]:
     if len(given) != 3 or not all(isinstance(one, list) for one in given):
         raise GraphError("a slice whose bounds are computed in the graph")
     begins, ends, strides = cast("list[list[Any]]", given)
-    masks = {name: _whole(attributes, f"{name}_mask") for name in ("begin", "end", "ellipsis", "new_axis", "shrink_axis")}
+    masks = {
+        name: _whole(attributes, f"{name}_mask") for name in ("begin", "end", "ellipsis", "new_axis", "shrink_axis")
+    }
     found: list[Any] = []
     for place, (begin, end, stride) in enumerate(zip(begins, ends, strides, strict=False)):
         has = {name for name, mask in masks.items() if mask >> place & 1}

@@ -121,7 +121,7 @@ def _operand(value: Any, dtype: np.dtype[Any] | None) -> Any:
 
 
 class KerasTwoOperation(Operation):
-    """``TFOpLambda`` and its like: a TensorFlow function by its public name, translated to the op of the same meaning."""
+    """``TFOpLambda`` and its like: a TensorFlow function by its public name, as the op of the same meaning."""
 
     def __init__(self, kind: str, config: Mapping[str, Any], keras_version: tuple[int, ...]) -> None:
         super().__init__(kind, config, keras_version)
