@@ -15,6 +15,7 @@ import pytest
 from numpy.typing import NDArray
 
 import cnnlens
+from benchmarks import old_versions
 from cnnlens.conversion.to_torch import program
 from cnnlens.network import summary
 from cnnlens.reference.executor import Executor
@@ -46,6 +47,12 @@ def test_the_page_has_every_file_and_each_reason_once() -> None:
     kept = old_files.kept()
     assert list(kept) == OLD
     assert old_files.page(kept) == old_files.PAGE.read_text(encoding="utf-8")
+
+
+def test_every_version_that_the_script_installs_has_files() -> None:
+    installed = {name for name, version in old_versions.VERSIONS.items() if version.requirements}
+    assert len(installed) == 11
+    assert installed < set(old_files.versions())
 
 
 def test_a_cell_is_not_works_where_the_numbers_are_others(unpacked: Path, tmp_path: Path) -> None:

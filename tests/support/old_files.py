@@ -247,8 +247,11 @@ def _verify(one: Opened, _: Path) -> str:
     assert report.parameters == one.network.parameters
     assert len(report.sha256) == 64
     assert one.broken or not [finding for finding in report.findings if finding.about != "code"], report.findings
-    codes = list(dict.fromkeys(finding.what for finding in report.findings))
-    return report.verdict + (f": {', '.join(codes)}" if codes else "")
+    codes = list(dict.fromkeys(finding.what for finding in report.findings if finding.about == "code"))
+    others = sum(finding.about == "arrays" for finding in report.findings)
+    return report.verdict + (
+        f": {', '.join(codes)}" if codes else f", {others} remarks on its arrays" if others else ""
+    )
 
 
 def _export(one: Opened, folder: Path) -> str:
@@ -281,7 +284,7 @@ def _diff(one: Opened, folder: Path) -> str:
     assert found.equal
     rows = {row.a for row in found.rows}
     assert all(any(str(row).startswith(layer.name) for row in rows) for layer in one.network.layers if layer.stored)
-    return "works"
+    return "works" if rows else "nothing to compare"
 
 
 COMMANDS: Mapping[str, Callable[[Opened, Path], str]] = {
@@ -313,7 +316,8 @@ and arithmetic in front of a convolution. PyTorch's: an `nn.Sequential` with a g
 residual blocks and joined branches whose classes exist nowhere but where it was saved.
 
 - **summary**: every layer, array and count.
-- **kernels**: each is the version's, turned to canonical axes by hand; the first is drawn.
+- **kernels**: those of convolutions, depthwise and dense layers are the version's, turned to canonical axes by hand
+  (separable and recurrent layers have several, which summary compares as stored); the first is drawn.
 - **hist**: the numbers of the first kernel are the version's.
 - **maps**: what every convolution gives, and the output.
 - **verify**: the verdict; "safe to view" where running it would run code that the file names or carries.
@@ -323,7 +327,9 @@ residual blocks and joined branches whose classes exist nowhere but where it was
 - **diff**: with itself, equal.
 
 "No" is a refusal of one line, and its number is that of the reason below. Where maps says no and summary works, the
-file is shown and not computed.
+file is shown and not computed. What is refused of weights alone and of a Lambda works with `--config` of the whole model
+and `--lambda`; PyTorch's checkpoint opens with `--weights ema` too. Keras 3.0 breaks off while it writes a GRU in both
+directions to `.h5`, and leaves a part of the file.
 
 Not tried: Keras 1, Keras' backends but TensorFlow, SavedModel folders (refused: see [what is
 refused](limitations.md)), PyTorch before 1.4 and its tar archives, files from Windows and macOS, GPUs, quantised models
