@@ -51,6 +51,8 @@ def test_a_linear_layer_is_one_node(turn: Any, product: Any, bias: Value | None)
     ("turn", "product"),
     [
         (("permute", {"dims": [0, 1]}), ("addmm", ADDMM)),
+        (("permute", {"dims": 1}), ("addmm", ADDMM)),
+        (("permute", {"dims": [Value("x"), 0]}), ("addmm", ADDMM)),
         (("transpose", {"dim0": 0, "dim1": 0}), ("addmm", ADDMM)),
         (("relu", {}), ("addmm", ADDMM)),
         (TURNED, ("addmm", {**ADDMM, "beta": 2})),

@@ -213,7 +213,7 @@ def _kernels(one: Opened, folder: Path) -> str:
     return "works"
 
 
-def _hist(one: Opened, _: Path) -> str:
+def _hist(one: Opened, folder: Path) -> str:
     layer = layer_with_kernel(one.network, None)
     _, facts = of_models.histogram(one.network, layer)
     name = layer.name.rpartition("/")[2]
@@ -248,10 +248,8 @@ def _verify(one: Opened, _: Path) -> str:
     assert len(report.sha256) == 64
     assert one.broken or not [finding for finding in report.findings if finding.about != "code"], report.findings
     codes = list(dict.fromkeys(finding.what for finding in report.findings if finding.about == "code"))
-    others = sum(finding.about == "arrays" for finding in report.findings)
-    return report.verdict + (
-        f": {', '.join(codes)}" if codes else f", {others} remarks on its arrays" if others else ""
-    )
+    others = any(finding.about != "code" for finding in report.findings)
+    return report.verdict + (f": {', '.join(codes)}" if codes else ", and what it lacks" if others else "")
 
 
 def _export(one: Opened, folder: Path) -> str:
@@ -327,9 +325,9 @@ residual blocks and joined branches whose classes exist nowhere but where it was
 - **diff**: with itself, equal.
 
 "No" is a refusal of one line, and its number is that of the reason below. Where maps says no and summary works, the
-file is shown and not computed. What is refused of weights alone and of a Lambda works with `--config` of the whole model
-and `--lambda`; PyTorch's checkpoint opens with `--weights ema` too. Keras 3.0 breaks off while it writes a GRU in both
-directions to `.h5`, and leaves a part of the file.
+file is shown and not computed. What is refused of weights alone and of a Lambda works with `--config` of the whole
+model and `--lambda`; PyTorch's checkpoint opens with `--weights ema` too. Keras 3.0 breaks off while it writes a GRU in
+both directions to `.h5`, and leaves a part of the file.
 
 Not tried: Keras 1, Keras' backends but TensorFlow, SavedModel folders (refused: see [what is
 refused](limitations.md)), PyTorch before 1.4 and its tar archives, files from Windows and macOS, GPUs, quantised models

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 from cnnlens.files.torch.program import Node, Program, Value, values
 
@@ -37,14 +37,15 @@ def _turned(node: Node, program: Program) -> Value | None:
         return None
     if len(program.shapes.get(given.name) or ()) != 2:
         return None
-    axes: Any = {
+    exchanged: Any = {
         "permute": node.arguments.get("dims"), "transpose": [node.arguments.get("dim0"), node.arguments.get("dim1")],
         "t": [1, 0],
     }.get(node.op)  # fmt: skip
-    exchanged = isinstance(axes, list) and all(isinstance(axis, int) for axis in axes)
-    if not exchanged or sorted(axis % 2 for axis in axes) != [0, 1]:
+    axes = cast("list[Any]", exchanged) if isinstance(exchanged, list) else []
+    if len(axes) != 2 or not all(isinstance(axis, int) for axis in axes):
         return None
-    return given if node.op != "permute" or axes[0] % 2 else None
+    first, second = axes[0] % 2, axes[1] % 2
+    return given if first != second and (node.op != "permute" or first) else None
 
 
 def _linear(node: Node, turned: dict[str, Value], program: Program) -> Node | None:
