@@ -246,6 +246,7 @@ def _verify(one: Opened, _: Path) -> str:
     assert report.size == one.path.stat().st_size
     assert report.parameters == one.network.parameters
     assert len(report.sha256) == 64
+    assert one.old.version.partition("-")[2] in report.written_by or "version not stated" in report.written_by
     assert one.broken or not [finding for finding in report.findings if finding.about != "code"], report.findings
     codes = list(dict.fromkeys(finding.what for finding in report.findings if finding.about == "code"))
     others = any(finding.about != "code" for finding in report.findings)
