@@ -7,7 +7,8 @@ hooks and TorchLens), ``conversion`` (keras.applications converted to PyTorch, r
 ``roundtrip`` (random networks to PyTorch and back, bit for bit), ``diff`` (two models of 100 MB against reading both),
 ``families`` (torchvision's and timm's models checked, converted to Keras, and held against torch by another program),
 ``truth`` (planted faults: whether each is seen, and whether what is said of it is true), ``mutations`` (of the code
-that proofs rest on: how many a test notices, room by room). Without a part, ``speed`` and ``applications`` run.
+that proofs rest on: how many a test notices, room by room), ``old-versions`` (measures nothing: has old versions of
+Keras and PyTorch write the files of ``tests/data/old`` anew). Without a part, ``speed`` and ``applications`` run.
 """
 
 from __future__ import annotations
@@ -21,11 +22,23 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from benchmarks import applications, checks, conversion, diff, families, mutations, pytorch, roundtrip, speed, truth
+from benchmarks import (
+    applications,
+    checks,
+    conversion,
+    diff,
+    families,
+    mutations,
+    old_versions,
+    pytorch,
+    roundtrip,
+    speed,
+    truth,
+)
 
 PARTS = (
     "speed", "applications", "checks", "networks", "side-by-side", "pytorch", "conversion", "roundtrip", "diff",
-    "families", "truth", "mutations",
+    "families", "truth", "mutations", "old-versions",
 )  # fmt: skip
 
 
@@ -35,13 +48,13 @@ def main() -> int:
         prog="python -m benchmarks", description=__doc__.splitlines()[0] if __doc__ else None
     )
     parser.add_argument("part", nargs="?", choices=PARTS)
-    parser.add_argument("names", nargs="*", metavar="NAME", help="which applications or families, or rooms to mutate")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="which applications, families, rooms or versions")
     parser.add_argument("--mutants", type=int, default=mutations.MUTANTS, metavar="N", help="of each room")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
     options = parser.parse_args()
     found: dict[str, Any] = {"machine": machine()}
     good = True
-    others = {"families": families.NAMES, "mutations": mutations.ROOMS}
+    others = {"families": families.NAMES, "mutations": mutations.ROOMS, "old-versions": tuple(old_versions.VERSIONS)}
     known = others.get(options.part or "", applications.NAMES)
     unknown = [name for name in options.names if name not in known]
     if unknown:
@@ -97,6 +110,8 @@ def main() -> int:
         scores = mutations.run(options.names, options.mutants)
         found["mutations"] = {room: asdict(score) for room, score in scores.items()}
         good &= all(score.share >= mutations.GOAL for score in scores.values())
+    if options.part == "old-versions":
+        found["old_versions"] = old_versions.run(options.names or old_versions.VERSIONS)
     if options.json is not None:
         options.json.write_text(json.dumps(found, indent=2) + "\n")
     return 0 if good else 1

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from cnnlens.errors import CnnlensError, UnsupportedLayerError
+from cnnlens.kinds import kind_of
 from cnnlens.memory import refuse_beyond
 from cnnlens.network.graph import (
     CONFIG_ERRORS,
@@ -168,6 +169,9 @@ class Executor:
             try:
                 result = step.operation(step.weights, *args, **kwargs)
             except CONFIG_ERRORS as error:
+                absent = error.args[0] if isinstance(error, KeyError) and error.args else None
+                if absent in (kind_of(call.layer.kind).weights or ()) and absent not in step.weights:
+                    raise UnsupportedLayerError(f"the file has no {absent} for it", call.layer.shown) from error
                 raise UnsupportedLayerError(
                     f"its config, weights and input do not fit together ({printable(error, 200)}); save the model "
                     "again, or report it",

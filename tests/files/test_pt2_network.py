@@ -408,3 +408,30 @@ def test_files_are_opened_without_torch(tmp_path: Path) -> None:
         [sys.executable, "-c", code, str(tmp_path / "net.pt2")], capture_output=True, text=True, check=True
     )
     assert int(done.stdout) > 50
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::UserWarning")
+def test_a_decomposed_linear_layer_is_the_layer_that_it_was(tmp_path: Path) -> None:
+    class Heads(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, (3, 2))
+            self.head = nn.Linear(4, 5)
+            self.other = nn.Linear(5, 7, bias=False)
+
+        def forward(self, x: Any) -> Any:
+            return self.other(self.head(self.conv(x).mean((2, 3))))
+
+    inputs = (torch.rand(2, 3, 6, 8),)
+    module = Heads().eval()
+    program = torch.export.export(module, inputs).run_decompositions()
+    assert any("addmm" in str(node.target) for node in program.graph.nodes)
+    torch.export.save(program, tmp_path / "core.pt2")
+    network = cnnlens.open(tmp_path / "core.pt2")
+    assert [layer.name for layer in network] == ["x", "conv", "mean", "head", "other"]
+    for name, count in (("head", 2), ("other", 1)):
+        layer = network[name]
+        assert (layer.kind, len(layer.stored)) == ("Linear", count)
+        assert layer.kernel is not None
+        np.testing.assert_array_equal(layer.kernel.array, getattr(module, name).weight.detach().numpy())
+    np.testing.assert_allclose(network.run(as_arrays(inputs))["other"], module(*inputs).detach().numpy(), atol=1e-6)

@@ -257,6 +257,8 @@ UNFOLLOWED: dict[str, tuple[str, str]] = {
         "calls, which no model of its size makes",
     ),
     "a branch on numbers": (forward("if bool(torch.sum(x)):", "  y = x"), "a branch that depends on"),
+    "a change of itself": (forward("self.w = torch.relu(x)"), "it changes its own 'w' as it is called"),
+    "a change of an item": (forward("self.w[0] = torch.relu(x)"), "an assignment to what is no name"),
     "no tensor": (FORWARD + "    return 3\n", "something that is no tensor"),
     "nothing": (FORWARD + "    y = x\n", "it gives no tensor"),
     "bytes that are no text": (forward("y = \x00x"), "none of TorchScript's"),

@@ -83,7 +83,9 @@ def open_torch_archive(path: Path, members: Archive) -> Contents:
     if end < len(pickle.data):
         notes.append(f"{human_bytes(len(pickle.data) - end)} behind the end of the pickle are not read")
     big_endian = _big_endian(path, members, f"{root}byteorder")
-    zipped = _Zipped(path, members, f"{root}data/", big_endian, checksums)
+    # torch 1.4, which wrote zip archives where it was told to, had another folder for them; no torch since reads it.
+    early = not scripted and any(name.startswith(f"{root}tensors/") for name in members)
+    zipped = _Zipped(path, members, f"{root}{'tensors' if early else 'data'}/", big_endian, checksums)
     return Contents(
         "torch script" if scripted else "torch state dict", value, zipped.find, tuple(notes),
         (zipped.verify,) if checksums else (), root,

@@ -18,6 +18,7 @@ from cnnlens.files.torch.program import Node, Program, values
 from cnnlens.files.torch.program_batch import open_shape, shows_batch, with_batch
 from cnnlens.files.torch.program_entries import Entry, entry_of, settings
 from cnnlens.files.torch.program_inplace import straightened
+from cnnlens.files.torch.program_linear import with_linears
 from cnnlens.files.torch.program_modules import Instance, build_tree, is_filler, leaves
 from cnnlens.files.torch.weights import argument_kinds, geometry_of_entry, torch_weight, unused_layers
 from cnnlens.kinds import operator_kind
@@ -79,7 +80,7 @@ class _Builder:
     def __init__(
         self, program: Program, arrays: Mapping[str, Stored], source: Source, name: str, notes: tuple[str, ...]
     ) -> None:
-        batched = with_batch(straightened(program), arrays)
+        batched = with_batch(with_linears(straightened(program)), arrays)
         self.program = batched.program
         self.symbols = batched.symbols
         self.arrays = arrays

@@ -32,7 +32,7 @@ Expression = tuple[Any, ...]
 
 Statement = tuple[Any, ...]
 """``("assign", names, expression)``, ``("return", expression)``, ``("if", expression, body, otherwise)``,
-``("for", name, expression, body)`` or ``("do", expression)``."""
+``("for", name, expression, body)``, ``("set", attribute, expression)`` or ``("do", expression)``."""
 
 Token = tuple[str, str]
 
@@ -267,6 +267,8 @@ class _Line:
             return ("do", target)
         self.take()
         names = target[1] if target[0] == "tuple" else [target]
+        if target[0] == "attribute":  # torch 1.4 counts a batch norm's batches so, in a branch for training
+            return ("set", target[2], self.several())
         if any(name[0] != "name" for name in names):
             raise UnreadableCodeError("an assignment to what is no name")
         return ("assign", [name[1] for name in names], self.several())

@@ -197,6 +197,8 @@ class _Follower:
                 for item in cast("list[Any]", items):
                     known[statement[1]] = item
                     self._block(statement[3], known)
+            elif what == "set":
+                raise UnsupportedLayerError(f"it changes its own '{printable(statement[1], 40)}' as it is called")
             else:
                 self._value(statement[1], known)
 

@@ -32,6 +32,8 @@ TENSORS = (TensorRef, QuantisedRef, SparseRef, Opaque, InlineArray)
 _CODES = {"qint8": "int8", "quint8": "uint8", "qint32": "int32"}
 _PACKED = re.compile(r"(^|\.)(param|(_packed_params\.)?_packed_(params|weight))$")
 """Where a state dict has packed parameters: those of a layer, of an embedding, of a cell of a recurrent layer."""
+_PLAINLY_PACKED = re.compile(r"(^|\.)_packed_params\.(?=(weight|bias)$)")
+"""Where torch 1.4 has the same of a linear layer, as tensors."""
 _PACKED_PARTS = 4
 """Entries of a set of packed parameters, and of a list in it, that may be the weight or the bias."""
 
@@ -206,7 +208,8 @@ def unpacked(mapping: Mapping[Any, Any]) -> dict[Any, Any]:
         place = _PACKED.search(key) if isinstance(key, str) else None
         if place is None:
             if not (isinstance(value, Known) and isinstance(key, str) and key.endswith("_packed_params.dtype")):
-                found[key] = value
+                plain = _PLAINLY_PACKED.sub(r"\1", key) if isinstance(key, str) else key
+                found[plain if plain not in mapping else key] = value
             continue
         owner = place.string[: place.start()]
         for part, each in (packed_arrays(value) or {"weight" if isinstance(value, TENSORS) else "": value}).items():
