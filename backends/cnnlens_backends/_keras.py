@@ -99,11 +99,12 @@ class KerasBackend(ABC):
         found = import_module("keras").backend.backend()
         if found != self.framework:
             raise CnnlensError(
-                f"{self.name}: Keras runs on {found} in this process and cannot change; use keras-{found}, or start "
-                f"Python with KERAS_BACKEND={self.framework}"
+                f"Keras runs on {found} in this process and cannot change; use keras-{found}, or start Python with "
+                f"KERAS_BACKEND={self.framework}",
+                self.name,
             )
         if precision not in ("strict", "native"):
-            raise CnnlensError(f"{self.name}: a precision is 'strict' or 'native', not '{printable(precision)}'")
+            raise CnnlensError(f"a precision is 'strict' or 'native', not '{printable(precision)}'", self.name)
         place, described = device_named(self.name, device, self.devices())
         with import_module("keras").device(place):
             layers = live_layers(live, network) if live is not None else make_layers(network, trust_code)
@@ -162,9 +163,8 @@ class KerasSession:
             except CnnlensError:
                 raise
             except Exception as error:  # each framework has its own words for "out of memory", and for all else
-                raise CnnlensError(
-                    f"{self._backend.name}: it failed on a batch of {len(arrays[0])} ({first_line(error)})"
-                ) from error
+                said = f"it failed on a batch of {len(arrays[0])} ({first_line(error)})"
+                raise CnnlensError(said, self._backend.name) from error
         return dict(zip(tensors, results, strict=True))
 
     def weights(self) -> Mapping[str, Mapping[str, Array]]:

@@ -9,7 +9,11 @@ from cnnlens.text import printable
 __all__ = ["first_line"]
 
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
-_WRAPPING = ("Exception encountered when calling", "Error when deserializing", "Could not automatically infer")
+_WRAPPING = (
+    "Exception encountered when calling", "Error when deserializing", "Could not automatically infer",
+    # TensorFlow's, in front of the frames of a graph and of what it has to say.
+    "Graph execution error", "Detected at node", 'File "',
+)  # fmt: skip
 
 
 def first_line(error: BaseException) -> str:

@@ -89,9 +89,8 @@ class PytorchSession:
                 results = plan([self._input(index, array) for index, array in enumerate(arrays)])
                 return {name: _host(tensor) for name, tensor in zip(tensors, results, strict=True)}
         except Exception as error:  # torch has many words for "out of memory", and for all else
-            raise CnnlensError(
-                f"{PytorchBackend.name}: it failed on a batch of {len(arrays[0])} ({first_line(error)})"
-            ) from error
+            said = f"it failed on a batch of {len(arrays[0])} ({first_line(error)})"
+            raise CnnlensError(said, PytorchBackend.name) from error
 
     def weights(self) -> Mapping[str, Mapping[str, Array]]:
         """The arrays that torch holds: layer name to weight name to array, in torch's layout."""

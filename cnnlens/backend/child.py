@@ -326,7 +326,8 @@ def _described(error: BaseException) -> Message:
         else:
             kind = "failed"
     # Frameworks write messages of many lines; the first that says anything is the one to show.
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    said = getattr(error, "without_backend", None) or str(error)  # the other side names the backend
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
     frames = traceback.extract_tb(error.__traceback__)
     return {
         "kind": kind,

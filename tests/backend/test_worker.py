@@ -228,6 +228,15 @@ def test_one_line_about_that_backend_and_the_others_go_on(
         agree(use(other, handed, chain), chain)
 
 
+@pytest.mark.usefixtures("plugins")
+def test_a_refusal_names_its_backend_once(monkeypatch: pytest.MonkeyPatch, handed: Path, chain: Network) -> None:
+    fault(monkeypatch, "run:refuse")
+    with Worker.start("faulty", timeout=30) as process:
+        with pytest.raises(CnnlensError, match=r"^faulty: it cannot do this$"):
+            use_all(process, handed, chain)
+        assert process.alive
+
+
 @pytest.mark.parametrize("what", ["load:hang", "run:hang_in_c", "run:print_without_end"])
 @pytest.mark.usefixtures("plugins")
 def test_a_backend_that_gives_no_answer_is_ended(

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from cnnlens_backends._keras_errors import first_line
 
 import cnnlens
 from cnnlens.network.network import Network
@@ -183,6 +184,14 @@ def test_keras_2_is_said_in_keras_3(ran: tuple[Path, dict[str, Any]]) -> None:
 
 def test_a_fault_of_keras_stays_visible(ran: tuple[Path, dict[str, Any]]) -> None:
     assert ran[1]["as keras"] == 0.0
+
+
+def test_a_failure_of_tensorflows_graph_says_its_cause() -> None:
+    frames = 'Detected at node conv/Add defined at (most recent call last):\n  File "a.py", line 5, in call\n\n'
+    error = RuntimeError(
+        f"Graph execution error:\n\n{frames}could not create a primitive\n\t [[{{{{node conv/Add}}}}]]"
+    )
+    assert first_line(error) == "could not create a primitive"
 
 
 def test_a_failure_while_running_is_one_line_and_ends_nothing(ran: tuple[Path, dict[str, Any]]) -> None:

@@ -51,6 +51,10 @@ def raise_at_length() -> None:
     raise RuntimeError("\n\n2 root error(s) found.\n  (0) INTERNAL: blas failed\n" + "line\n" * 500)
 
 
+def refuse() -> None:
+    raise CnnlensError("it cannot do this", "faulty")
+
+
 def need_a_framework() -> None:
     import framework_that_nobody_has  # pyright: ignore[reportMissingImports, reportUnusedImport]  # noqa: F401
 
@@ -71,6 +75,7 @@ FAULTS: dict[str, Any] = {
     "hang_in_c": hang_in_c,
     "print_without_end": print_without_end,
     "raise": raise_at_length,
+    "refuse": refuse,
     "missing": need_a_framework,
     "write_to_the_socket": write_to_the_socket,
     "close_every_file": lambda: os.closerange(3, 4096),
