@@ -265,6 +265,24 @@ def test_positions_of_samples_beside_one_bright_pixel(mode: str) -> None:
     assert cnnlens.check(module, x, example=torch.zeros(2, 3, 20, 24)).agree
 
 
+@pytest.mark.parametrize("kind", ["GroupNormalization", "LayerNormalization"])
+def test_a_norm_of_a_map_with_many_zeros(kind: str) -> None:
+    """Behind a ReLU most numbers are zeros: their squared deviations are equal, and a running sum rounds alike."""
+    groups = kind == "GroupNormalization"
+    config: dict[str, Any] = {"groups": -1} if groups else {"axis": [1, 2]}
+    axes, gains = (1, 2), (1, 1, 1, 7) if groups else (1, 59, 60, 1)
+    for seed in range(4):
+        layer = Audited(kind, (2, 59, 60, 7), seed, epsilon=1e-5, **config)
+        layer.weights = {name: np.full(7 if groups else (59, 60), 0.7, np.float32) for name in ("gamma", "beta")}
+        x = layer.inputs[0] = np.maximum(layer.x - 1, 0)
+        mean = x.mean(axes, keepdims=True, dtype=np.float64).astype(np.float32)
+        squares = np.square(x - mean).reshape(2, -1, 7)
+        variance = np.add.accumulate(squares, axis=1, dtype=np.float32)[:, -1].reshape(2, 1, 1, 7) / np.float32(3540)
+        factor = 1 / np.sqrt(variance + np.float32(1e-5)) * np.float32(0.7)
+        output = ((x - mean) * factor + np.full(gains, 0.7, np.float32)).astype(np.float32)
+        assert not layer.check(output).verdict.fault, seed
+
+
 @pytest.mark.framework
 def test_norms_of_numbers_whose_squares_are_flushed() -> None:
     torch = pytest.importorskip("torch")

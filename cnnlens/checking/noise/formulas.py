@@ -65,6 +65,9 @@ def fast_variance(operation: Operation, weights: Mapping[str, Array], x: Array, 
     alike = rounded_alike(mean_of, grouped, mean)
     # Of the two large numbers themselves the formula loses four units at most, a quarter of what a scale stands for.
     of_variance = np.square(mean) / 4 + 2 * np.abs(mean) * alike + rounded_alike(mean_of, square, mean_of(square))
+    # Others sum squares of deviations, of which those of a map's zeros, behind a ReLU, are equal.
+    deviations = np.square(grouped - mean)
+    of_variance = np.maximum(of_variance, rounded_alike(mean_of, deviations, variance))
     # What is lost of the variance may be most of it, or more than there is: the root of that is NaN.
     total = variance + float(operation.config.get("epsilon", getattr(operation, "epsilon", 0.0)))
     least = total - 2.0**-20 * of_variance
