@@ -24,6 +24,8 @@ from tests.support.files_hostile_makers import (
     hdf5,
     inflating_chunk,
     keras_members,
+    legacy,
+    legacy_dense,
     weights,
 )
 from tests.support.hostile_process import (
@@ -312,24 +314,6 @@ def test_an_archive_without_config_still_shows_its_weights(tmp_path: Path) -> No
 
 
 # --- legacy files ---------------------------------------------------------------------------------------------------
-
-
-def legacy(path: Path, fill: Any, config: Any = DENSE) -> Path:
-    with h5py.File(path, "w") as file:
-        if config is not None:
-            file.attrs["model_config"] = json.dumps(config)
-        group = file.create_group("model_weights")
-        group.attrs["layer_names"] = [b"input", b"dense"]
-        group.create_group("input").attrs["weight_names"] = np.empty(0)
-        fill(group.create_group("dense"))
-    return path
-
-
-def legacy_dense(group: Any, names: list[Any]) -> None:
-    group.attrs["weight_names"] = names
-    for name, shape in zip(names, [(3, 5), (5,)], strict=True):
-        text = name if isinstance(name, str) else name.decode()
-        group[text] = np.arange(int(np.prod(shape)), dtype="f4").reshape(shape)
 
 
 @pytest.mark.parametrize(
