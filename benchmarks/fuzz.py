@@ -8,8 +8,6 @@ failure is kept once, as small as it becomes, in ``tests/files/corpus``, which t
 
 from __future__ import annotations
 
-import contextlib
-import importlib
 import json
 import time
 from collections import Counter
@@ -27,7 +25,7 @@ def formats() -> tuple[str, ...]:
     """Name the formats that are fuzzed."""
     from tests.support.honest_files import SEEDS
 
-    return tuple(SEEDS)
+    return (*SEEDS, "pt2")
 
 
 def run(names: Sequence[str], count: int = MUTANTS, seed: int = SEED) -> dict[str, Any]:
@@ -39,13 +37,11 @@ def run(names: Sequence[str], count: int = MUTANTS, seed: int = SEED) -> dict[st
     from tests.support.fuzzing import fuzz, keep, small_case
     from tests.support.honest_files import seeds
 
-    with contextlib.suppress(ImportError):  # then files that PyTorch wrote are among the honest ones
-        importlib.import_module("torch")
     found: dict[str, Any] = json.loads(RESULT.read_text()) if RESULT.exists() else {}
     tried: dict[str, Any] = {}
     for name in names or formats():
         began = time.monotonic()
-        given = {name: seeds(name)}
+        given = {name: seeds(name, by_torch=True)}
         score = fuzz(given, count, seed)[name]
         kinds = Counter(failure.kind for failure in score.failures)
         for kind in kinds:

@@ -31,7 +31,8 @@ class Limits:
     ``bytes_an_item`` stored. One takes 0.1 ms. NASNetLarge has 1,000 layers, DenseNet201's state 1,000 arrays."""
     bytes_an_item: int = 20_000
     items_a_call: int = 3
-    """One of so many items may be a call that is followed from modules or code: it takes 0.5 ms. DenseNet201 has 700."""
+    """One of so many items may be a call that is followed from modules or code, which takes 0.5 ms. DenseNet201 has
+    700."""
     json_bytes: int = 32 * MIB
     """One JSON text. NASNetLarge, the largest of keras.applications, has 1 MB; parsed, it takes 10 times that."""
     json_inflated_bytes: int = 16 * MIB

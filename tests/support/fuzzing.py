@@ -328,6 +328,8 @@ def _wrong_line(said: str) -> str:
 
 def _wrong_end(code: int, out: str, told: str, command: str) -> str:
     """Why a command did not end as it should; empty where it did."""
+    if "memory ran out" in told:
+        return _wrong_line(told)
     if code not in (0, 1, 2) or (code == 1 and command == "summary"):
         return f"ends with the exit code {code}: {told[-200:]}"
     if command == "summary" and code == 2:

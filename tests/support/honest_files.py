@@ -1,7 +1,7 @@
 """Honest files of every format, small, for what damages them and for what must not refuse them.
 
-``SEEDS`` maps a format to what makes some files of it. Those that PyTorch itself writes are made where it is imported
-already; the rest is put together here, or written by cnnlens and h5py.
+``SEEDS`` maps a format to what makes some files of it, put together here, or written by cnnlens and h5py;
+``tests/support/torch_honest_files.py`` has those that PyTorch itself writes.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import itertools
 import json
 import lzma
 import struct
-import sys
 import tarfile
 import tempfile
 import zipfile
@@ -63,10 +62,15 @@ def _seeds(make: Make) -> Make:
     return make
 
 
-def seeds(name: str) -> list[Seed]:
-    """Some honest files of a format."""
+def seeds(name: str, *, by_torch: bool = False) -> list[Seed]:
+    """Some honest files of a format, with PyTorch's own or without."""
     with tempfile.TemporaryDirectory(prefix="cnnlens-seeds-") as folder:
-        return list(SEEDS[name](Path(folder)))
+        found = list(SEEDS[name](Path(folder))) if name in SEEDS else []
+    if by_torch:
+        from tests.support.torch_honest_files import FILES
+
+        found += [Seed({"x.pt": data}, "x.pt") for data in FILES[name]()] if name in FILES else []
+    return found
 
 
 def _one(path: Path) -> Seed:
@@ -150,28 +154,24 @@ def _state() -> bytes:
 @_seeds
 def _torch_zip(folder: Path) -> Iterator[Seed]:
     yield _one(torch_makers.zipped(folder, _state()))
-    yield from _by_torch("zip")
 
 
 @_seeds
 def _torch_legacy(folder: Path) -> Iterator[Seed]:
     at = storage(old=True)
     yield _one(torch_makers.legacy(folder, state(**{"b.weight": tensor((3, 5), (5, 1), at=at), "e": text("x")})))
-    yield from _by_torch("legacy")
 
 
 @_seeds
 def _module(folder: Path) -> Iterator[Seed]:
     made = torch_makers.module(**{"0": torch_makers.module(), "act": torch_makers.module(mapping({"p": FLOAT}))})
     yield _one(torch_makers.zipped(folder, torch_makers.alone(mapping({"model": made, "epoch": b"K\x07"}))))
-    yield from _by_torch("module")
 
 
 @_seeds
 def _torchscript(folder: Path) -> Iterator[Seed]:
     lines = ("y = torch.add(torch.relu(x), x)", "z = torch.flatten(y, 1)", "return torch.matmul(z, self.w)")
     yield _one(torch_makers.script(FORWARD + "".join(f"    {line}\n" for line in lines))(folder))
-    yield from _by_torch("script")
 
 
 @_seeds
@@ -186,12 +186,6 @@ def _numbers(folder: Path) -> Iterator[Seed]:
         "bsr": sparse("bsr", (4, 3), dense(3, whole=True), dense(2, whole=True), dense(2, 2, 3)),
     }  # fmt: skip
     yield _one(torch_makers.zipped(folder, state(**entries)))
-    yield from _by_torch("numbers")
-
-
-@_seeds
-def _pt2(folder: Path) -> Iterator[Seed]:
-    yield from _by_torch("pt2")
 
 
 @_seeds
@@ -212,16 +206,6 @@ def _safetensors_index(folder: Path) -> Iterator[Seed]:
         files[f"{name}.safetensors"] = path.read_bytes()
     listed = {"metadata": {"total_size": 120}, "weight_map": {"a.weight": "a.safetensors", "b.weight": "b.safetensors"}}
     yield Seed({**files, "m.safetensors.index.json": json.dumps(listed).encode()}, "m.safetensors.index.json")
-
-
-def _by_torch(what: str) -> Iterator[Seed]:
-    """Files that PyTorch writes, where it is imported."""
-    if "torch" not in sys.modules:
-        return
-    from tests.support import torch_honest_files
-
-    for data in torch_honest_files.FILES[what]():
-        yield Seed({"x.pt": data}, "x.pt")
 
 
 # -- inputs and recordings -------------------------------------------------------------------------------------------

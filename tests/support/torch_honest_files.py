@@ -1,6 +1,6 @@
 """Files that PyTorch writes, small: state dicts, whole modules, TorchScript, exports, numbers of every type.
 
-``FILES`` maps what kind of file it is to what makes the bytes of some.
+``FILES`` maps a format, as ``tests/support/honest_files.py`` has them and ``pt2``, to what makes the bytes of some.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ FILES: dict[str, Callable[[], Iterator[bytes]]] = {}
 
 
 def _kind(make: Callable[[], Iterator[bytes]]) -> Callable[[], Iterator[bytes]]:
-    FILES[make.__name__.strip("_")] = make
+    FILES[make.__name__.strip("_").replace("_", "-")] = make
     return make
 
 
@@ -60,13 +60,13 @@ def checkpoint() -> dict[str, Any]:
 
 
 @_kind
-def _zip() -> Iterator[bytes]:
+def _torch_zip() -> Iterator[bytes]:
     for protocol in (2, 4):
         yield bytes_of(torch.save, checkpoint(), pickle_protocol=protocol)
 
 
 @_kind
-def _legacy() -> Iterator[bytes]:
+def _torch_legacy() -> Iterator[bytes]:
     for protocol in (2, 4):
         yield bytes_of(torch.save, checkpoint(), pickle_protocol=protocol, _use_new_zipfile_serialization=False)
 
@@ -80,7 +80,7 @@ def _module() -> Iterator[bytes]:
 
 
 @_kind
-def _script() -> Iterator[bytes]:
+def _torchscript() -> Iterator[bytes]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for made in (torch.jit.script(small_net()), torch.jit.trace(small_net(), EXAMPLE)):
