@@ -30,6 +30,7 @@ from benchmarks import (
     diff,
     families,
     fuzz,
+    honest,
     mutations,
     pytorch,
     roundtrip,
@@ -39,7 +40,7 @@ from benchmarks import (
 
 PARTS = (
     "speed", "applications", "checks", "networks", "side-by-side", "pytorch", "conversion", "roundtrip", "diff",
-    "families", "truth", "mutations", "fuzz",
+    "families", "truth", "mutations", "fuzz", "honest",
 )  # fmt: skip
 
 
@@ -117,6 +118,9 @@ def main() -> int:
     if options.part == "fuzz":
         found["fuzz"] = fuzz.run(options.names, options.mutants or fuzz.MUTANTS, options.seed)
         good &= not any(one["failed"] for one in found["fuzz"].values())
+    if options.part == "honest":
+        found["honest"] = honest.run()
+        good &= not found["honest"]["refused"] and found["honest"]["files"] >= 150
     if options.json is not None:
         options.json.write_text(json.dumps(found, indent=2) + "\n")
     return 0 if good else 1

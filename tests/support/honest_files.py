@@ -177,15 +177,16 @@ def _torchscript(folder: Path) -> Iterator[Seed]:
 @_seeds
 def _numbers(folder: Path) -> Iterator[Seed]:
     """Quantised and sparse numbers, and packed parameters."""
+    whole = storage("1", 6, named("torch", "LongStorage"))
     pair = sequence(quantised(dense(5), dense(5), integer(0)), dense(5))
     entries = {
         "q": quantised(FLOAT, integer(3), how="tensor"), "c": quantised(dense(5), dense(5), integer(0)),
         "fc._packed_params._packed_params": pair, "fc.scale": FLOAT,
-        "coo": sparse("coo", (5, 3), dense(2, 3, whole=True), dense(3)),
-        "csr": sparse("csr", (2, 3), dense(3, whole=True), dense(2, whole=True), dense(2)),
-        "bsr": sparse("bsr", (4, 3), dense(3, whole=True), dense(2, whole=True), dense(2, 2, 3)),
+        "coo": sparse("coo", (5, 3), tensor((2, 3), (3, 1), at=whole), dense(3)),
+        "csr": sparse("csr", (2, 3), tensor((3,), (1,), at=whole), tensor((2,), (1,), at=whole), dense(2)),
+        "bsr": sparse("bsr", (4, 3), tensor((3,), (1,), at=whole), tensor((2,), (0,), at=whole), dense(2, 2, 3)),
     }  # fmt: skip
-    yield _one(torch_makers.zipped(folder, state(**entries)))
+    yield _one(torch_makers.zipped(folder, state(**entries), _1=struct.pack("<6q", 0, 1, 2, 0, 1, 2)))
 
 
 @_seeds
