@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import pickle
 import time
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 
 import cnnlens
+from cnnlens import files
 from cnnlens.cli.main import main
 from cnnlens.files.torch.pickle_vocabulary import CALLS, CONSTANTS
 from tests.support.files_torch_hostile_makers import (
@@ -117,6 +119,31 @@ def test_lists_of_two_to_the_forty_leaves_beside_the_weights_are_not_walked(tmp_
         network = cnnlens.open(path)
         assert network["a"].weights["weight"].shape == (5, 3)
         assert "entries of the state dict that are no tensors: b" in network.notes
+
+
+def test_the_collector_of_cycles_rests_while_a_file_is_read_and_no_longer(tmp_path: Path) -> None:
+    """It would walk all that was read, again and again."""
+    path = zipped(tmp_path, alone(mapping({f"{number}.weight": tensor() for number in range(2_000)})))
+    collected: list[str] = []
+
+    def note(phase: str, of: dict[str, int]) -> None:
+        collected.append(phase)
+
+    cnnlens.open(path)  # what is imported on the way is no part of it
+    gc.callbacks.append(note)
+    try:
+        files.network(path)
+    finally:
+        gc.callbacks.remove(note)
+    assert len(collected) < 10  # some of the objects of before, when it goes on; without a rest, hundreds
+    assert gc.isenabled()
+    gc.disable()
+    try:
+        with pytest.raises(cnnlens.FileRefusedError):
+            files.network(tmp_path / "none.pt")
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
 
 
 def test_a_mapping_that_holds_itself(tmp_path: Path) -> None:
