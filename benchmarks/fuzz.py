@@ -52,12 +52,12 @@ def run(names: Sequence[str], count: int = MUTANTS, seed: int = SEED) -> dict[st
         tried[name] = found[name] = {
             "mutants": count, "seed": seed, "honest_files": len(given[name]), "opened": score.opened,
             "refused": score.refused, "failed": len(score.failures), "kinds": dict(kinds),
-            "dearest_cpu_seconds": round(score.seconds, 2), "dearest_megabytes": round(score.megabytes),
+            "dearest_cpu_seconds": round(score.seconds, 2), "dearest_megabytes": round(score.megabytes), "seconds": took,
         }  # fmt: skip
         print(
             f"{name}: {count:,} mutants in {took} s: {score.opened:,} opened, {score.refused:,} refused in one line, "
             f"{len(score.failures):,} failed; the dearest took {score.seconds:.2f} s",
             flush=True,
         )
-    RESULT.write_text(json.dumps({name: found[name] for name in formats() if name in found}, indent=2) + "\n")
+        RESULT.write_text(json.dumps({each: found[each] for each in formats() if each in found}, indent=2) + "\n")
     return tried
