@@ -52,7 +52,8 @@ def run(names: Sequence[str], count: int = MUTANTS, seed: int = SEED) -> dict[st
         tried[name] = found[name] = {
             "mutants": count, "seed": seed, "honest_files": len(given[name]), "opened": score.opened,
             "refused": score.refused, "failed": len(score.failures), "kinds": dict(kinds),
-            "dearest_cpu_seconds": round(score.seconds, 2), "dearest_megabytes": round(score.megabytes), "seconds": took,
+            "dearest_cpu_seconds": round(score.seconds, 2), "dearest_megabytes": round(score.megabytes),
+            "seconds": took,
         }  # fmt: skip
         print(
             f"{name}: {count:,} mutants in {took} s: {score.opened:,} opened, {score.refused:,} refused in one line, "
