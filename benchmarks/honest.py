@@ -86,43 +86,52 @@ def _of_keras(folder: Path) -> Iterator[tuple[str, str, str]]:
             yield f"Keras {entry['container']}", name, str(folder / entry["path"])
 
 
+_OF_ARRAYS = ("state", "legacy state", "checkpoint", "safetensors")
+_FORMS = (*_OF_ARRAYS, "module", "traced", "export")
+
+
 def _of_torch(folder: Path) -> Iterator[tuple[str, str, str]]:
     import torch
-    from safetensors.torch import save_model
 
     from tests.support.to_keras_models import MODELS, randomised
 
     for name, (make, shapes) in MODELS.items():
         module: Any = randomised(make())
         inputs = tuple(torch.rand(2, *shape) for shape in shapes)
-        forms: dict[str, Any] = {
-            "state": lambda at, module=module: torch.save(module.state_dict(), at),
-            "legacy state": lambda at, module=module: torch.save(
-                module.state_dict(), at, _use_new_zipfile_serialization=False
-            ),
-            "checkpoint": lambda at, module=module: torch.save({"state_dict": module.state_dict(), "epoch": 3}, at),
-            "module": lambda at, module=module: torch.save(module, at),
-            "traced": lambda at, module=module, inputs=inputs: torch.jit.save(
-                torch.jit.trace(module, inputs, check_trace=False), at
-            ),
-            "export": lambda at, module=module, inputs=inputs: torch.export.save(
-                torch.export.export(module, inputs), at
-            ),
-            "safetensors": lambda at, module=module: save_model(module, at),
-        }
-        for form, save in forms.items():
-            if form in ("state", "legacy state", "checkpoint", "safetensors") and not module.state_dict():
+        for form in _FORMS:
+            if form in _OF_ARRAYS and not module.state_dict():
                 continue  # nothing that could be shown
             ending = {"safetensors": "safetensors", "export": "pt2"}.get(form, "pt")
-            path = str(folder / f"{name}-{form.replace(' ', '-')}.{ending}")
+            path = folder / f"{name}-{form.replace(' ', '-')}.{ending}"
             try:
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")
-                    save(path)
+                    _write(form, module, inputs, path)
             except Exception as error:  # torch's own limits: what it cannot pickle, trace or export
                 print(f"not written: {name} as {form}: {type(error).__name__}: {str(error)[:100]!r}", flush=True)
                 continue
-            yield f"PyTorch {form}", name, path
+            yield f"PyTorch {form}", name, str(path)
+
+
+def _write(form: str, module: Any, inputs: tuple[Any, ...], path: Path) -> None:
+    import torch
+    from safetensors.torch import save_model
+
+    match form:
+        case "state":
+            torch.save(module.state_dict(), path)
+        case "legacy state":
+            torch.save(module.state_dict(), path, _use_new_zipfile_serialization=False)
+        case "checkpoint":
+            torch.save({"state_dict": module.state_dict(), "epoch": 3}, path)
+        case "safetensors":
+            save_model(module, str(path))
+        case "module":
+            torch.save(module, path)
+        case "traced":
+            torch.jit.save(torch.jit.trace(module, inputs, check_trace=False), path)
+        case _:
+            torch.export.save(torch.export.export(module, inputs), path)
 
 
 def _small(folder: Path) -> Iterator[tuple[str, str, str]]:

@@ -336,7 +336,7 @@ def _wrong_end(code: int, out: str, told: str, command: str) -> str:
         return "a refusal with output" if out else "no single line" if told.count("\n") != 1 else _wrong_line(told[:-1])
     if told:
         return f"says {told[-200:]}"
-    return next(filter(None, map(_wrong_line, out.splitlines())), "")
+    return next((why for line in out.splitlines() if (why := _wrong_line(line))), "")
 
 
 def _place(error: BaseException | None) -> str:
@@ -375,7 +375,9 @@ def work(folder: Path) -> None:
     largest = max(sum(map(len, seed.files.values())) for each in given.values() for seed in each)
     worker = Worker(largest)
     if "smaller" in task:
-        (folder / "small").write_bytes(pickle.dumps(_smaller(worker, given, *task["smaller"], task["seed"], folder)))
+        (folder / "small").write_bytes(
+            pickle.dumps(_smaller(worker, given, Failure(*task["smaller"]), task["seed"], folder))
+        )
         return
     with open(folder / "at", "r+b") as file:
         at = mmap.mmap(file.fileno(), 16)
@@ -395,15 +397,13 @@ def work(folder: Path) -> None:
         print(json.dumps({"done": name, **asdict(score)}), flush=True)
 
 
-def _smaller(
-    worker: Worker, given: Mapping[str, list[Seed]], name: str, number: int, why: str, seed: int, folder: Path
-) -> Seed:
+def _smaller(worker: Worker, given: Mapping[str, list[Seed]], failure: Failure, seed: int, folder: Path) -> Seed:
     """The mutant without what can be spared, so that it fails in the same way."""
-    kind = Failure(name, number, why).kind
+    name, number = failure.format, failure.number
 
     def fails(case: Seed) -> bool:
         found, _, _ = worker.look(name, case, folder / "smaller", bool(number % 2))
-        return Failure(name, number, found).kind == kind
+        return Failure(name, number, found).kind == failure.kind
 
     case = mutant(given[name], name, number, seed)
     return smaller(case, fails) if fails(case) else case

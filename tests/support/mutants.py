@@ -23,8 +23,10 @@ from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any
 
-STRANGE: list[Any] = [None, True, -1, 0, 3.5, 1e308, "x", "same", [], {}, [None], ["conv", 0, 0], 10**12, "a" * 2000]
-STRANGE += [{"class_name": "Conv2D"}, [1, 2], float("nan"), 2**63, "\x1b[2J\n", "../x", "é\ud800"]
+STRANGE: list[Any] = [
+    None, True, -1, 0, 3.5, 1e308, "x", "same", [], {}, [None], ["conv", 0, 0], 10**12, "a" * 2000, float("nan"),
+    {"class_name": "Conv2D"}, [1, 2], 2**63, "\x1b[2J\n", "../x", "é\ud800",
+]  # fmt: skip
 NUMBERS = (0, 1, 2, 255, 256, 65535, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 1 << 40, (1 << 63) - 1, (1 << 64) - 1)
 NAMES = (
     "config.json",
@@ -90,7 +92,7 @@ def of_bytes(data: bytes, chance: random.Random) -> bytes:
 def _places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
     if path:
         yield path
-    inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    inside: Any = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, part in inside:
         yield from _places(part, (*path, key))
 
@@ -139,10 +141,13 @@ def _of_npy(data: bytes, chance: random.Random) -> bytes:
 
 # -- pickles ---------------------------------------------------------------------------------------------------------
 
-_OPCODES = [bytes([code]) for code in b"(.)0123NRQabdehjlopqrstu}]\x81\x82\x85\x86\x87\x88\x89\x8f\x90\x91\x92\x93\x94"]
-_OPCODES += [b"h\x00", b"q\x00", b"K\x01", b"cos\nsystem\n", b"ctorch\nload\n", b"c__builtin__\ngetattr\n",
-             b"ccollections\nOrderedDict\n", b"ctorch._utils\n_rebuild_tensor_v2\n", b"X\x01\x00\x00\x00x",
-             b"\x8c\x04self", b"M\xff\xff", b"\x8a\x08" + b"\xff" * 7 + b"\x7f", b"G\x7f\xf0" + bytes(6)]  # fmt: skip
+_PLAIN = b"(.)0123NRQabdehjlopqrstu}]\x81\x82\x85\x86\x87\x88\x89\x8f\x90\x91\x92\x93\x94"
+_OPCODES = [
+    *(bytes([code]) for code in _PLAIN), b"h\x00", b"q\x00", b"K\x01", b"cos\nsystem\n", b"ctorch\nload\n",
+    b"c__builtin__\ngetattr\n", b"ccollections\nOrderedDict\n", b"ctorch._utils\n_rebuild_tensor_v2\n",
+    b"X\x01\x00\x00\x00x", b"\x8c\x04self", b"M\xff\xff", b"\x8a\x08" + b"\xff" * 7 + b"\x7f",
+    b"G\x7f\xf0" + bytes(6),
+]  # fmt: skip
 
 
 @lru_cache(maxsize=64)
@@ -308,7 +313,10 @@ def of_tar(data: bytes, chance: random.Random) -> bytes:
 
 
 def _packed(unpack: Callable[[bytes], bytes], pack: Callable[[bytes], bytes]) -> Callable[..., bytes]:
-    return lambda data, chance: pack(mutated(unpack(data), chance))
+    def change(data: bytes, chance: random.Random) -> bytes:
+        return pack(mutated(unpack(data), chance))
+
+    return change
 
 
 def of_png(data: bytes, chance: random.Random) -> bytes:
