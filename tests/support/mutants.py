@@ -24,8 +24,8 @@ from functools import lru_cache
 from typing import Any
 
 STRANGE: list[Any] = [
-    None, True, -1, 0, 3.5, 1e308, "x", "same", [], {}, [None], ["conv", 0, 0], 10**12, "a" * 2000, float("nan"),
-    {"class_name": "Conv2D"}, [1, 2], 2**63, "\x1b[2J\n", "../x", "é\ud800",
+    None, True, -1, 0, 3.5, 1e308, "x", "same", [], {}, [None], ["conv", 0, 0], 10**12, "a" * 2000,
+    {"class_name": "Conv2D"}, [1, 2], float("nan"), 2**63, "\x1b[2J\n", "../x", "é\ud800",
 ]  # fmt: skip
 NUMBERS = (0, 1, 2, 255, 256, 65535, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 1 << 40, (1 << 63) - 1, (1 << 64) - 1)
 NAMES = (
