@@ -271,7 +271,6 @@ WITHIN: dict[str, Maker] = {
     "scalars": lambda folder: hdf5(
         folder, lambda file: [file["layers/dense/vars"].create_dataset(str(i + 2), data=1.5) for i in range(ITEMS - 10)]
     ),
-    "tensors": lambda folder: tensors(folder, {f"{i}.weight": torch_makers.tensor() for i in range(ITEMS)}),
     "tensors that repeat": lambda folder: tensors(
         folder, {f"{i}.weight": torch_makers.tensor((2000,), (0,)) for i in range(ITEMS)}
     ),
@@ -279,7 +278,6 @@ WITHIN: dict[str, Maker] = {
     "safetensors": lambda folder: safetensors(folder, ITEMS),
     "a Sequential": sequence_of(LIMITS.items // LIMITS.items_a_call),
     "a Sequential of more": sequence_of(ITEMS),
-    "modules": modules({str(i): linear() for i in range(ITEMS)}),
     "TorchScript's brackets": script(f"y = {'(' * 10_000}x{')' * 10_000}"),
     "TorchScript's code": script("#" * 16_000_000),
     "TorchScript's words": script(*["y = torch.relu(x)"] * 2_600),

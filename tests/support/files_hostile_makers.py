@@ -190,6 +190,18 @@ def other_json(folder: Path) -> Path:
     return folder / "x.weights.json"
 
 
+@refused("layers/dense/vars: a weight_map that names no file for it")
+def shards_that_are_no_names(folder: Path) -> Path:
+    (folder / "x.weights.json").write_text(json.dumps({"weight_map": {"layers/dense/vars": [3.5]}}))
+    return folder / "x.weights.json"
+
+
+@refused("layers/dense/vars: a weight_map that names no file for it")
+def no_shard_for_a_weight(folder: Path) -> Path:
+    (folder / "x.weights.json").write_text(json.dumps({"weight_map": {"layers/dense/vars": []}}))
+    return folder / "x.weights.json"
+
+
 @refused("does not lie beside its list")
 def shard_elsewhere(folder: Path) -> Path:
     (folder / "x.weights.json").write_text(json.dumps({"weight_map": {"/layers/dense/vars": "../../secret.h5"}}))
