@@ -18,7 +18,8 @@ import h5py
 import numpy as np
 import pytest
 
-from cnnlens.files.limits import LIMITS, items_at_most, unpacked_at_most
+import cnnlens
+from cnnlens.files.limits import LIMITS, calls_at_most, items_at_most, unpacked_at_most
 from tests.support import files_torch_hostile_makers as torch_makers
 from tests.support.files_hostile_makers import archive, keras_members, weights
 from tests.support.hostile_process import Ended, run_all
@@ -347,6 +348,15 @@ def test_an_expression_for_a_lambda_costs_next_to_nothing(tmp_path: Path) -> Non
         assert len(ended.said) < 600
         assert ended.cpu_seconds < 1
         assert ended.megabytes < 64
+
+
+def test_a_sequential_of_more_calls_is_shown_without_its_graph(tmp_path: Path) -> None:
+    count = calls_at_most(0)
+    assert len(cnnlens.open(sequence_of(count)(tmp_path)).calls) == count + 1
+    network = cnnlens.open(sequence_of(count + 100)(tmp_path))
+    assert network.calls == ()
+    assert len(network.layers) == count + 100
+    assert any("calls, which no model of its size makes" in note for note in network.notes)
 
 
 def test_a_budget_grows_with_what_is_stored() -> None:
