@@ -1,9 +1,10 @@
 """Damages honest files of every format that cnnlens opens, and asks what came of each: a result or one line.
 
 ``python -m benchmarks fuzz [FORMAT …] [--mutants N] [--seed S]``. Each mutant is opened, summarised and verified in a
-process that is watched: it may take 2 s of the processor and 10 times the reading of its bytes, 256 MiB and 4 times
-them, and open no other file, write, execute, start or connect to nothing (``tests/support/fuzzing.py``). A kind of
-failure is kept once, as small as it becomes, in ``tests/files/corpus``, which the tests run for ever after.
+process that is watched: it may take 2 s of the processor and 10 times the reading of its bytes, 256 MiB (a picture 1.5
+GiB) and 4 times them, and open no other file, write, execute, start or connect to nothing
+(``tests/support/fuzzing.py``). A kind of failure is kept once, as small as it becomes, in ``tests/files/corpus``, which
+the tests run for ever after.
 """
 
 from __future__ import annotations
