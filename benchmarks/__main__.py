@@ -7,8 +7,10 @@ hooks and TorchLens), ``conversion`` (keras.applications converted to PyTorch, r
 ``roundtrip`` (random networks to PyTorch and back, bit for bit), ``diff`` (two models of 100 MB against reading both),
 ``families`` (torchvision's and timm's models checked, converted to Keras, and held against torch by another program),
 ``truth`` (planted faults: whether each is seen, and whether what is said of it is true), ``mutations`` (of the code
-that proofs rest on: how many a test notices, room by room), ``old-versions`` (measures nothing: has old versions of
-Keras and PyTorch write the files of ``tests/data/old`` anew). Without a part, ``speed`` and ``applications`` run.
+that proofs rest on: how many a test notices, room by room), ``fuzz`` (damaged files of every format: each opens or is
+refused in one line, within its budgets), ``honest`` (files as people have them: none is refused), ``old-versions``
+(measures nothing: has old versions of Keras and PyTorch write the files of ``tests/data/old`` anew). Without a part,
+``speed`` and ``applications`` run.
 """
 
 from __future__ import annotations
@@ -28,6 +30,8 @@ from benchmarks import (
     conversion,
     diff,
     families,
+    fuzz,
+    honest,
     mutations,
     old_versions,
     pytorch,
@@ -38,7 +42,7 @@ from benchmarks import (
 
 PARTS = (
     "speed", "applications", "checks", "networks", "side-by-side", "pytorch", "conversion", "roundtrip", "diff",
-    "families", "truth", "mutations", "old-versions",
+    "families", "truth", "mutations", "fuzz", "honest", "old-versions",
 )  # fmt: skip
 
 
@@ -48,13 +52,16 @@ def main() -> int:
         prog="python -m benchmarks", description=__doc__.splitlines()[0] if __doc__ else None
     )
     parser.add_argument("part", nargs="?", choices=PARTS)
-    parser.add_argument("names", nargs="*", metavar="NAME", help="which applications, families, rooms or versions")
-    parser.add_argument("--mutants", type=int, default=mutations.MUTANTS, metavar="N", help="of each room")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="which applications, families, rooms, formats, versions")
+    parser.add_argument("--mutants", type=int, metavar="N", help="of each room, or of each format")
+    parser.add_argument("--seed", type=int, default=fuzz.SEED, metavar="S", help="what fuzz draws its mutants with")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
     options = parser.parse_args()
     found: dict[str, Any] = {"machine": machine()}
     good = True
     others = {"families": families.NAMES, "mutations": mutations.ROOMS, "old-versions": tuple(old_versions.VERSIONS)}
+    if options.part == "fuzz":
+        others["fuzz"] = fuzz.formats()
     known = others.get(options.part or "", applications.NAMES)
     unknown = [name for name in options.names if name not in known]
     if unknown:
@@ -107,9 +114,15 @@ def main() -> int:
         found["load"] = os.getloadavg()[0]
         good &= truth.good(found["truth"])
     if options.part == "mutations":
-        scores = mutations.run(options.names, options.mutants)
+        scores = mutations.run(options.names, options.mutants or mutations.MUTANTS)
         found["mutations"] = {room: asdict(score) for room, score in scores.items()}
         good &= all(score.share >= mutations.GOAL for score in scores.values())
+    if options.part == "fuzz":
+        found["fuzz"] = fuzz.run(options.names, options.mutants or fuzz.MUTANTS, options.seed)
+        good &= not any(one["failed"] for one in found["fuzz"].values())
+    if options.part == "honest":
+        found["honest"] = honest.run()
+        good &= not found["honest"]["refused"] and found["honest"]["files"] >= 150
     if options.part == "old-versions":
         found["old_versions"] = old_versions.run(options.names or old_versions.VERSIONS)
     if options.json is not None:

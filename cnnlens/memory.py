@@ -7,8 +7,10 @@ what it takes.
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import re
+from collections.abc import Generator
 from pathlib import Path
 
 from cnnlens.errors import CnnlensError
@@ -18,7 +20,7 @@ try:
 except ImportError:  # not POSIX
     resource = None
 
-__all__ = ["available", "refuse_beyond"]
+__all__ = ["available", "refuse_beyond", "uncollected"]
 
 _STATED = re.compile(r"^(MemAvailable|SwapFree): +(\d+) kB$", re.MULTILINE)
 
@@ -52,3 +54,18 @@ def refuse_beyond(needed: int, what: str, way_out: str) -> None:
 
 def _size(count: int) -> str:
     return f"{count / 1e9:,.1f} GB" if count < 1 << 62 else "more than any computer has"
+
+
+@contextlib.contextmanager
+def uncollected() -> Generator[None]:
+    """Let Python's collector of cycles rest while many objects are made that stay; also a decorator.
+
+    It would walk all of them again and again: half of the time that a model of thousands of layers takes to open.
+    """
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()

@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "testing": "backend errors files janitor layout network",
     "backend": "errors files janitor layout network reference text",
     "opening": "errors files janitor kinds network text",
-    "files": "errors kinds layout network output reference text",
+    "files": "errors kinds layout memory network output reference text",
     "plot": "errors inputs layout network text",
     "inputs": "errors memory network text",
     "reference": "errors kinds memory network text",

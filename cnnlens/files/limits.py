@@ -15,7 +15,9 @@ from pathlib import Path
 
 from cnnlens.errors import FileRefusedError
 
-__all__ = ["LIMITS", "Limits", "check_items", "human_bytes", "items_at_most", "remarks", "unpacked_at_most"]
+__all__ = [
+    "LIMITS", "Limits", "calls_at_most", "check_items", "human_bytes", "items_at_most", "remarks", "unpacked_at_most",
+]  # fmt: skip
 
 MIB = 1 << 20
 
@@ -28,6 +30,9 @@ class Limits:
     """Layers, calls of layers, arrays, objects of an index: of each as many in one file, and one more for each
     ``bytes_an_item`` stored. One takes 0.1 ms. NASNetLarge has 1,000 layers, DenseNet201's state 1,000 arrays."""
     bytes_an_item: int = 20_000
+    items_a_call: int = 3
+    """One of so many items may be a call that is followed from modules or code, which takes 0.5 ms. DenseNet201 has
+    700."""
     json_bytes: int = 32 * MIB
     """One JSON text. NASNetLarge, the largest of keras.applications, has 1 MB; parsed, it takes 10 times that."""
     json_inflated_bytes: int = 16 * MIB
@@ -113,6 +118,11 @@ LIMITS = Limits()
 def items_at_most(stored: int) -> int:
     """Say how many layers, calls, arrays or objects a file of so many bytes may have, of each."""
     return LIMITS.items + stored // LIMITS.bytes_an_item
+
+
+def calls_at_most(stored: int) -> int:
+    """Say how many calls are followed from the modules or the code in a file of so many bytes."""
+    return items_at_most(stored) // LIMITS.items_a_call
 
 
 def check_items(path: Path, count: int, what: str, stored: int) -> None:

@@ -17,6 +17,7 @@ from cnnlens.errors import FileRefusedError, ForeignFileError
 from cnnlens.files.arrays import StoredArray
 from cnnlens.files.keras.quantised import dequantise
 from cnnlens.files.model_file import MemberSource, ModelFile
+from cnnlens.memory import uncollected
 from cnnlens.text import printable
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["ModelFile", "StoredArray", "dequantise", "network", "read"]
 
 
+@uncollected()
 def network(
     path: str | os.PathLike[str],
     *,

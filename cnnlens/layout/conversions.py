@@ -251,7 +251,7 @@ def completed(
             continue
         values = tuple(sizes[letter] for letter in wanted)
         found[name] = values if name in ("kernel_shape", "positions", "kernel_size") else values[0]
-    return replace(geometry, **found)
+    return replace(geometry, **found) if found else geometry
 
 
 def canonical_axes(kind: str, weight: str = "kernel", geometry: Geometry = _NOT_SAID, rank: int | None = None) -> str:

@@ -8,6 +8,7 @@ here.
 from __future__ import annotations
 
 import re
+from itertools import product
 from string import ascii_lowercase
 
 from cnnlens.errors import CnnlensError
@@ -142,11 +143,17 @@ def pattern_of(row: Row, framework: str, spatial: str, groups: int = 0) -> Patte
     return pattern.without("G") if groups <= 1 else pattern
 
 
+_LINES: dict[tuple[str, str], list[Row]] = {}
+for _row in ROWS:
+    for _names in product(_row.kinds, _row.weights):
+        _LINES.setdefault(_names, []).append(_row)
+
+
 def look_up(kind: str, weight: str, geometry: Geometry, framework: str, rank: int | None) -> tuple[Row, str]:
     """Find the line of the table for a weight, and its spatial letters."""
     kind = resolve_kind(kind)
     weight = _normal_weight(kind, weight)
-    found = [row for row in ROWS if kind in row.kinds and weight in row.weights]
+    found = _LINES.get((kind, weight), [])
     flat = [row for row in found if row.flat and geometry.flatten is not None]
     found = flat or [row for row in found if not row.flat]
     if kind == "EinsumDense" and weight == "kernel":

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 from cnnlens.errors import CnnlensError
 from cnnlens.kinds import LAYERS
@@ -93,14 +93,7 @@ class Row:
         """Give the pattern in ``framework`` ("canonical" included)."""
         if framework not in (*FRAMEWORKS, "canonical"):
             raise CnnlensError(f"no framework '{printable(framework)}': {nearest(framework, FRAMEWORKS)}")
-        return {
-            "canonical": self.canonical,
-            "keras": self.keras,
-            "torch": self.torch,
-            "flax": self.flax,
-            "onnx": self.onnx,
-            "tflite": self.tflite,
-        }[framework]
+        return cast(Stored, getattr(self, framework))
 
 
 _CONV = {"torch": "weight", "flax": "kernel", "onnx": "W"}

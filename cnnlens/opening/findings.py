@@ -280,11 +280,13 @@ def _operators(network: Network) -> Iterator[Finding]:
 
 
 _FRAMEWORK = ("torch.nn.modules.", "torch.nn.parameter.", "torch.optim.", "torch.ao.nn.", "torch.nn.quantized.")
+# Activations that modules keep, each a function that computes and nothing else.
+_COMPUTING = re.compile(r"torch\.(nn\.functional|_C\._nn|special)\.[a-z0-9_]+")
 _DATA = frozenset((
     "argparse.Namespace", "types.SimpleNamespace", "datetime.datetime", "datetime.timedelta", "datetime.date",
     "copyreg._reconstructor", "builtins.object", "builtins.slice", "builtins.range", "_codecs.encode",
     "pathlib.PosixPath", "pathlib.WindowsPath", "pathlib.PurePosixPath", "pathlib._local.PosixPath", "numpy.ndarray",
-    "numpy.random._pickle.__randomstate_ctor",
+    "numpy.random._pickle.__randomstate_ctor", "torch.ScriptObject",
 ))  # fmt: skip
 """Names that carry data, or layers that PyTorch has itself: unpickling them runs nobody's own code."""
 
@@ -298,7 +300,8 @@ def _pickled(path: Path) -> Iterator[Finding]:
             if full.startswith("__torch__."):
                 yield Finding("code", "", "a TorchScript program, whose code is in the file")
                 continue
-            if full in CALLS or full in CONSTANTS or full in _DATA or full.startswith(_FRAMEWORK):
+            plain = full in CALLS or full in CONSTANTS or full in _DATA
+            if plain or full.startswith(_FRAMEWORK) or _COMPUTING.fullmatch(full):
                 continue
             last = full.rpartition(".")[2]
             sort = "" if full == UNTOLD else "the class " if last[:1].isupper() else "the function "

@@ -20,7 +20,7 @@ from cnnlens.cli.main import main
 from cnnlens.opening.findings import examine, needs
 from cnnlens.testing.networks import network
 from tests.support.files_hostile_makers import archive
-from tests.support.files_torch_hostile_makers import legacy, state, zipped
+from tests.support.files_torch_hostile_makers import legacy, named, state, zipped
 
 with zipfile.ZipFile(sample.MODEL) as _file:
     PARTS = {name: _file.read(name) for name in _file.namelist()}
@@ -114,6 +114,22 @@ def test_what_it_would_take_to_run_it(name: str) -> None:
     assert report.verdict == "safe to view"
     assert [one for one in report.findings if what in one.what and one.where in ("a", "own")], report.findings
     assert len([one for one in report.findings if one.about in ("code", "file")]) == 1
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "said"),
+    [
+        ("torch.nn.functional", "relu", []),
+        ("torch._C._nn", "gelu", []),
+        ("torch", "ScriptObject", []),
+        ("torch.nn.functional", "os.system", ["the function torch.nn.functional.os.system"]),
+        ("torch.hub", "load", ["the function torch.hub.load"]),
+    ],
+)
+def test_what_computes_is_pytorchs_own(tmp_path: Path, module: str, name: str, said: list[str]) -> None:
+    """An encoder keeps its activation, a quantised module its packed arrays."""
+    found = examine(zipped(tmp_path, state(act=named(module, name)))).findings
+    assert [one.what for one in found] == said
 
 
 HONEST = [

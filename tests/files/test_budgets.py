@@ -18,7 +18,8 @@ import h5py
 import numpy as np
 import pytest
 
-from cnnlens.files.limits import LIMITS, items_at_most, unpacked_at_most
+import cnnlens
+from cnnlens.files.limits import LIMITS, calls_at_most, items_at_most, unpacked_at_most
 from tests.support import files_torch_hostile_makers as torch_makers
 from tests.support.files_hostile_makers import archive, keras_members, weights
 from tests.support.hostile_process import Ended, run_all
@@ -76,6 +77,46 @@ def tensors(folder: Path, entries: dict[str, bytes]) -> Path:
     return torch_makers.zipped(folder, torch_makers.alone(torch_makers.mapping(entries)))
 
 
+def modules(children: dict[str, bytes], kind: str = "mine.Net") -> Maker:
+    """A pickled module with these in it, each a whole module or a reference to one."""
+    own = {"_parameters": b"}", "_buffers": b"}", "_modules": torch_makers.mapping(children)}
+    package, _, name = kind.rpartition(".")
+    made = torch_makers.named(package, name) + b")\x81" + torch_makers.mapping(own) + b"b"
+    return lambda folder: torch_makers.zipped(folder, torch_makers.alone(made))
+
+
+def linear(name: str = "weight") -> bytes:
+    """A Linear of PyTorch's own."""
+    array = {name: torch_makers.tensor((3, 3), (3, 1))}
+    own = {"_parameters": torch_makers.mapping(array), "_buffers": b"}", "_modules": b"}"}
+    return torch_makers.named("torch.nn.modules.linear", "Linear") + b")\x81" + torch_makers.mapping(own) + b"b"
+
+
+def sequence_of(count: int) -> Maker:
+    return modules({str(i): linear() for i in range(count)}, "torch.nn.modules.container.Sequential")
+
+
+def script(*lines: str) -> Maker:
+    code = torch_makers.FORWARD + "".join(f"    {line}\n" for line in (*lines, "return torch.relu(x)"))
+    return torch_makers.script(code, compress=True)
+
+
+def spread(count: int, each: tuple[int, int]) -> Maker:
+    """Sparse arrays that store next to nothing, shown with their zeros."""
+    whole = torch_makers.storage("1", 4, torch_makers.named("torch", "LongStorage"))
+    parts = (torch_makers.tensor((2, 2), (2, 1), at=whole), torch_makers.tensor((2,), (1,)))
+    entries = {f"{i}.weight": torch_makers.sparse("coo", each, *parts) for i in range(count)}
+    pickled = torch_makers.alone(torch_makers.mapping({"a.weight": torch_makers.tensor(), **entries}))
+    return lambda folder: torch_makers.zipped(folder, pickled, _1=struct.pack("<4q", 0, 1, 2, 2))
+
+
+def codes(shape: int) -> Maker:
+    """Packed parameters whose codes are said to be so many rows."""
+    rows = torch_makers.quantised(torch_makers.FLOAT, torch_makers.integer(0), how="tensor", shape=shape)
+    packed = {"fc._packed_params._packed_params": torch_makers.sequence(rows, b"N")}
+    return lambda folder: torch_makers.zipped(folder, torch_makers.state(**packed))
+
+
 def safetensors(folder: Path, count: int) -> Path:
     empty = {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}
     header = json.dumps({f"t{number}.weight": empty for number in range(count)}).encode()
@@ -101,7 +142,7 @@ def zeros(count: int, each: int, chunk: int) -> Callable[[Any], None]:
 def wasteful_chunks(file: Any) -> None:
     """Each chunk is a million times as large as what it holds of the array."""
     data = file.create_dataset(
-        "layers/dense/vars/2", (200, 1), "f4", maxshape=(None, None), chunks=(1, 1_000_000), compression="gzip"
+        "layers/dense/vars/2", (20, 1), "f4", maxshape=(None, None), chunks=(1, 1_000_000), compression="gzip"
     )
     data[...] = 1
 
@@ -134,13 +175,29 @@ BEYOND: dict[str, tuple[Maker, str]] = {
         "a JSON text of",
     ),
     "100,000 layers": (lambda folder: deflated(folder, sequential([dense("a")] * 100_000)), "layers in its config"),
+    "half a million submodules": (
+        lambda folder: torch_makers.zipped(folder, torch_makers.alone(
+            torch_makers.module() + b"q\x000" + torch_makers.module(**{str(i): b"h\x00" for i in range(510_000)})
+        )), "steps",
+    ),
+    "20,000 submodules by reference": (
+        lambda folder: torch_makers.zipped(folder, torch_makers.alone(
+            torch_makers.module() + b"q\x000" + torch_makers.module(**{str(i): b"h\x00" for i in range(20_000)})
+        )), "modules or arrays",
+    ),
+    "modules twice in modules, 40 deep": (
+        lambda folder: torch_makers.zipped(folder, torch_makers.alone(torch_makers.doubled(40))), "modules or arrays",
+    ),
+    "TorchScript code of 100 MB": (script("#" * 100_000_000), "members that unpack to 100 MB"),
+    "packed parameters of 10**12 rows": (codes(10**12), "its storage has 60"),
+    "sparse arrays of 64 MiB each": (spread(100, (4096, 4096)), "or leaving out zeros"),
     "tensors of 64 MiB by a stride of 0": (
         lambda folder: tensors(folder, {f"{i}.weight": torch_makers.tensor((REPEATED,), (0,)) for i in range(2000)}),
         "by sharing or repeating",
     ),
     "200,000 tensors": (lambda folder: safetensors(folder, 100_000), "tensors, "),
     "a pickle of tensors": (
-        lambda folder: tensors(folder, {f"{i}.weight": torch_makers.tensor() for i in range(100_000)}),
+        lambda folder: tensors(folder, {f"{i}.weight": torch_makers.tensor() for i in range(50_000)}),
         "steps",
     ),
     "deflated members": (
@@ -152,8 +209,8 @@ BEYOND: dict[str, tuple[Maker, str]] = {
         "members that unpack to 72 MB",
     ),
     "compressed arrays": (lambda folder: hdf5(folder, zeros(9, 2_000_000, 100_000)), "compressed arrays that declare"),
-    "tiny chunks": (lambda folder: hdf5(folder, zeros(1, 3_000_000, 10)), "chunks"),
-    "chunks larger than what they hold": (lambda folder: hdf5(folder, wasteful_chunks), "arrays that declare 800 MB"),
+    "tiny chunks": (lambda folder: hdf5(folder, zeros(1, 100_000, 1)), "chunks"),
+    "chunks larger than what they hold": (lambda folder: hdf5(folder, wasteful_chunks), "arrays that declare 80 MB"),
     "objects in shards": (shards, "objects in its shards"),
 }  # fmt: skip
 
@@ -215,12 +272,20 @@ WITHIN: dict[str, Maker] = {
     "scalars": lambda folder: hdf5(
         folder, lambda file: [file["layers/dense/vars"].create_dataset(str(i + 2), data=1.5) for i in range(ITEMS - 10)]
     ),
-    "tensors": lambda folder: tensors(folder, {f"{i}.weight": torch_makers.tensor() for i in range(ITEMS)}),
     "tensors that repeat": lambda folder: tensors(
         folder, {f"{i}.weight": torch_makers.tensor((2000,), (0,)) for i in range(ITEMS)}
     ),
     "one tensor that repeats": lambda folder: tensors(folder, {"a.weight": torch_makers.tensor((REPEATED,), (0,))}),
     "safetensors": lambda folder: safetensors(folder, ITEMS),
+    "a Sequential": sequence_of(LIMITS.items // LIMITS.items_a_call),
+    "a Sequential of more": sequence_of(ITEMS),
+    "TorchScript's brackets": script(f"y = {'(' * 10_000}x{')' * 10_000}"),
+    "TorchScript's code": script("#" * 16_000_000),
+    "TorchScript's words": script(*["y = torch.relu(x)"] * 2_600),
+    "TorchScript's calls": script("for i in range(2600):", "  x = torch.relu(x)"),
+    "TorchScript's steps": script("for i in range(190000):", "  y = x"),
+    "sparse arrays": spread(ITEMS, (40, 50)),
+    "a sparse array of terabytes": spread(1, (1 << 20, 1 << 20)),
     "zeros": lambda folder: hdf5(folder, zeros(4, 4_000_000, 100_000)),
     "chunks": lambda folder: hdf5(folder, zeros(1, 10 * ITEMS, 1)),
     "deflated weights": lambda folder: deflated(folder, sequential([]), weights=weights(
@@ -259,6 +324,39 @@ def test_what_is_just_within_keeps_to_the_budget(tmp_path: Path) -> None:
     files = made(tmp_path, WITHIN)
     for file, ended in summarised(list(files), tmp_path):
         assert ended.code == 0, (files[file], ended)
+
+
+EXPRESSIONS = {
+    "x" + " + 1" * 250_000: "an expression of 1,000,001 characters",
+    "(" * 10_000 + "x" + ")" * 10_000: "an expression of 20,001 characters",
+    "(" * 400 + "x" + ")" * 400: "more than 50 levels deep",
+    "x" + "+1" * 400: "more than 100 operations",
+    "9" * 999: "a number that is not finite",
+    "x * 9**9**9**9": "a number that is not finite",
+}
+
+
+def test_an_expression_for_a_lambda_costs_next_to_nothing(tmp_path: Path) -> None:
+    function = {"class_name": "__lambda__", "config": {"code": "4wE=", "defaults": None, "closure": None}}
+    layer: Layer = {"class_name": "Lambda", "config": {"name": "own", "function": function}}
+    file = deflated(tmp_path, sequential([INPUT, layer]))
+    commands = [["summary", file, "--lambda", f"own={expression}"] for expression in EXPRESSIONS]
+    for said, ended in zip(EXPRESSIONS.values(), run_all(commands, tmp_path), strict=True):
+        ended.assert_one_line(said)
+        assert ended.code == 2
+        assert said in ended.said
+        assert len(ended.said) < 600
+        assert ended.cpu_seconds < 1
+        assert ended.megabytes < 64
+
+
+def test_a_sequential_of_more_calls_is_shown_without_its_graph(tmp_path: Path) -> None:
+    count = calls_at_most(0)
+    assert len(cnnlens.open(sequence_of(count)(tmp_path)).calls) == count + 1
+    network = cnnlens.open(sequence_of(count + 100)(tmp_path))
+    assert network.calls == ()
+    assert len(network.layers) == count + 100
+    assert any("calls, which no model of its size makes" in note for note in network.notes)
 
 
 def test_a_budget_grows_with_what_is_stored() -> None:

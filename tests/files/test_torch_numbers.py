@@ -15,10 +15,13 @@ import cnnlens
 from cnnlens.cli.main import main
 from cnnlens.errors import FileRefusedError
 from tests.support.files_torch_hostile_makers import (
-    call,
+    FLOAT,
+    dense,
     integer,
     named,
+    quantised,
     sequence,
+    sparse,
     state,
     storage,
     tensor,
@@ -30,51 +33,27 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::U
 
 # --- parts that lie about each other: no torch is needed ------------------------------------------------------------
 
-_FLOAT = b"G\x3f\xb0" + bytes(6)
-_WHOLE = storage(numel=7, kind=named("torch", "LongStorage"))
-
-
-def _quantised(scale: bytes, zero_point: bytes, *axis: bytes, how: str = "channel", shape: int = 5) -> bytes:
-    """A tensor of ``shape`` x 3 codes; its parts all lie in one storage of 60 bytes."""
-    codes = storage(numel=60, kind=named("torch", "QInt8Storage"))
-    parts = sequence(named("torch", f"per_{how}_affine"), scale, zero_point, *axis)
-    sizes, strides = sequence(integer(shape), integer(3)), sequence(integer(3), integer(1))
-    more = (b"\x89", call("collections", "OrderedDict"))
-    return call("torch._utils", "_rebuild_qtensor", codes, integer(0), sizes, strides, parts, *more)
-
-
-def _numbers(*shape: int, whole: bool = False) -> bytes:
-    steps = tuple(int(np.prod(shape[axis + 1 :])) for axis in range(len(shape)))
-    return tensor(shape, steps, at=_WHOLE if whole else None)
-
-
-def _sparse(layout: str, shape: tuple[int, ...], *parts: bytes) -> bytes:
-    kind = call("torch.serialization", "_get_layout", text(f"torch.sparse_{layout}"))
-    data = sequence(*parts, sequence(*(integer(size) for size in shape)))
-    return call("torch._utils", "_rebuild_sparse_tensor", kind, data)
-
-
 _LIES: dict[str, tuple[bytes, str]] = {
-    "codes that are not there": (_quantised(_FLOAT, integer(0), how="tensor", shape=50), "needs 150 elements"),
-    "a zero point of 40 bits": (_quantised(_FLOAT, integer(1 << 40), how="tensor"), "the zero point 1099511627776"),
-    "a scale of text": (_quantised(text("x"), integer(0), how="tensor"), "damaged pickle"),
-    "too few scales": (_quantised(_numbers(4), _numbers(5), integer(0)), "shape (4,) where its axis has 5 channels"),
-    "scales of two axes": (_quantised(_numbers(5, 1), _numbers(5), integer(0)), "shape (5, 1) where its axis has 5"),
-    "too many zero points": (_quantised(_numbers(3), _numbers(5), integer(1)), "shape (5,) where its axis has 3"),
-    "an axis beyond": (_quantised(_numbers(5), _numbers(5), integer(2)), "along axis 2 of 2"),
-    "a negative axis": (_quantised(_numbers(5), _numbers(5), integer(-1)), "along axis -1 of 2"),
-    "a scheme that is none": (_quantised(_numbers(5), _numbers(5), integer(0), how="row"), "damaged pickle"),
-    "indices of floats": (_sparse("coo", (5, 3), _numbers(2, 4), _numbers(4)), "sparse COO tensor of shape (5, 3)"),
-    "more values than indices": (_sparse("coo", (5, 3), _numbers(2, 3, whole=True), _numbers(4)), "with parts of"),
-    "values of other axes": (_sparse("coo", (5, 3), _numbers(1, 3, whole=True), _numbers(3, 4)), "with parts of"),
-    "too few rows": (_sparse("csr", (5, 3), _numbers(5, whole=True), _numbers(3, whole=True), _numbers(3)), "parts of"),
+    "codes that are not there": (quantised(FLOAT, integer(0), how="tensor", shape=50), "needs 150 elements"),
+    "a zero point of 40 bits": (quantised(FLOAT, integer(1 << 40), how="tensor"), "the zero point 1099511627776"),
+    "a scale of text": (quantised(text("x"), integer(0), how="tensor"), "damaged pickle"),
+    "too few scales": (quantised(dense(4), dense(5), integer(0)), "shape (4,) where its axis has 5 channels"),
+    "scales of two axes": (quantised(dense(5, 1), dense(5), integer(0)), "shape (5, 1) where its axis has 5"),
+    "too many zero points": (quantised(dense(3), dense(5), integer(1)), "shape (5,) where its axis has 3"),
+    "an axis beyond": (quantised(dense(5), dense(5), integer(2)), "along axis 2 of 2"),
+    "a negative axis": (quantised(dense(5), dense(5), integer(-1)), "along axis -1 of 2"),
+    "a scheme that is none": (quantised(dense(5), dense(5), integer(0), how="row"), "damaged pickle"),
+    "indices of floats": (sparse("coo", (5, 3), dense(2, 4), dense(4)), "sparse COO tensor of shape (5, 3)"),
+    "more values than indices": (sparse("coo", (5, 3), dense(2, 3, whole=True), dense(4)), "with parts of"),
+    "values of other axes": (sparse("coo", (5, 3), dense(1, 3, whole=True), dense(3, 4)), "with parts of"),
+    "too few rows": (sparse("csr", (5, 3), dense(5, whole=True), dense(3, whole=True), dense(3)), "parts of"),
     "blocks that do not fit": (
-        _sparse("bsr", (5, 3), _numbers(3, whole=True), _numbers(2, whole=True), _numbers(2, 2, 3)), "with parts of",
+        sparse("bsr", (5, 3), dense(3, whole=True), dense(2, whole=True), dense(2, 2, 3)), "with parts of",
     ),
     "blocks of nothing": (
-        _sparse("bsr", (5, 3), _numbers(3, whole=True), _numbers(2, whole=True), _numbers(2, 0, 3)), "with parts of",
+        sparse("bsr", (5, 3), dense(3, whole=True), dense(2, whole=True), dense(2, 0, 3)), "with parts of",
     ),
-    "another layout": (_sparse("mkl", (5, 3), _numbers(2, 3, whole=True), _numbers(3)), "damaged pickle"),
+    "another layout": (sparse("mkl", (5, 3), dense(2, 3, whole=True), dense(3)), "damaged pickle"),
 }  # fmt: skip
 
 
@@ -93,31 +72,31 @@ def test_indices_outside_the_shape_are_refused_when_they_are_read(tmp_path: Path
     whole = storage("1", 4, named("torch", "LongStorage"))
     one = tensor((1,), (1,), at=whole)
     parts = {
-        "coo": (tensor((2, 1), (1, 1), offset=1, at=whole), _numbers(1)),
-        "csr": (tensor((6,), (0,), offset=3, at=whole), one, _numbers(1)),  # it begins with a row behind its values
-        "bsc": (tensor((4,), (1,), at=whole), one, _numbers(1, 5, 1)),
+        "coo": (tensor((2, 1), (1, 1), offset=1, at=whole), dense(1)),
+        "csr": (tensor((6,), (0,), offset=3, at=whole), one, dense(1)),  # it begins with a row behind its values
+        "bsc": (tensor((4,), (1,), at=whole), one, dense(1, 5, 1)),
     }[layout]
     numbers = np.array({"coo": [0, 1, index, 0], "csr": [0, 0, 0, index], "bsc": [0, index, 1, 1]}[layout], "<i8")
-    network = cnnlens.open(zipped(tmp_path, state(x=_sparse(layout, (5, 3), *parts)), _1=numbers.tobytes()))
+    network = cnnlens.open(zipped(tmp_path, state(x=sparse(layout, (5, 3), *parts)), _1=numbers.tobytes()))
     with pytest.raises(FileRefusedError, match=f"x: a sparse {layout.upper()} tensor with indices outside its shape"):
         network["(root)"].stored["x"].read()
 
 
 def test_a_dense_size_beyond_the_budget_is_said(tmp_path: Path) -> None:
-    huge = _sparse("coo", (1 << 20, 1 << 20), _numbers(2, 3, whole=True), _numbers(3))
+    huge = sparse("coo", (1 << 20, 1 << 20), dense(2, 3, whole=True), dense(3))
     network = cnnlens.open(zipped(tmp_path, state(x=huge), _0=bytes(60)))
     assert "not shown, since sparse COO, and 4.4 TB with its zeros: x" in network.notes
     assert list(network["a"].stored) == ["weight"]
 
 
 def test_sparse_arrays_that_are_together_beyond_the_budget_are_refused(tmp_path: Path) -> None:
-    large = _sparse("coo", (4_000, 3_000), _numbers(2, 3, whole=True), _numbers(3))
+    large = sparse("coo", (4_000, 3_000), dense(2, 3, whole=True), dense(3))
     with pytest.raises(FileRefusedError, match=r"show 96 MB together by sharing or repeating .*, or leaving out zeros"):
         cnnlens.open(zipped(tmp_path, state(x=large, y=large)))
 
 
 def test_packed_parameters_that_lie_are_refused(tmp_path: Path) -> None:
-    pair = sequence(_quantised(_numbers(4), _numbers(5), integer(0)), _numbers(5))
+    pair = sequence(quantised(dense(4), dense(5), integer(0)), dense(5))
     with pytest.raises(FileRefusedError, match=r"fc\.weight: scales or zero points of shape \(4,\)"):
         cnnlens.open(zipped(tmp_path, state(**{"fc._packed_params._packed_params": pair})))
 

@@ -87,6 +87,26 @@ def hdf5(folder: Path, fill: Callable[[Any], None]) -> Path:
     return path
 
 
+def legacy(path: Path, fill: Any, config: Any = DENSE) -> Path:
+    """A `.h5` of Keras 2: ``fill`` gives the group of its Dense layer what it holds."""
+    with h5py.File(path, "w") as file:
+        if config is not None:
+            file.attrs["model_config"] = json.dumps(config)
+        group = file.create_group("model_weights")
+        group.attrs["layer_names"] = [b"input", b"dense"]
+        group.create_group("input").attrs["weight_names"] = np.empty(0)
+        fill(group.create_group("dense"))
+    return path
+
+
+def legacy_dense(group: Any, names: list[Any]) -> None:
+    """A kernel and a bias under these names."""
+    group.attrs["weight_names"] = names
+    for name, shape in zip(names, [(3, 5), (5,)], strict=True):
+        text = name if isinstance(name, str) else name.decode()
+        group[text] = np.arange(int(np.prod(shape)), dtype="f4").reshape(shape)
+
+
 # --- no model at all ------------------------------------------------------------------------------------------------
 
 
@@ -167,6 +187,18 @@ def foreign_hdf5(folder: Path) -> Path:
 @refused("maps no weights to shards")
 def other_json(folder: Path) -> Path:
     (folder / "x.weights.json").write_text('{"weights": []}')
+    return folder / "x.weights.json"
+
+
+@refused("layers/dense/vars: a weight_map that names no file for it")
+def shards_that_are_no_names(folder: Path) -> Path:
+    (folder / "x.weights.json").write_text(json.dumps({"weight_map": {"layers/dense/vars": [3.5]}}))
+    return folder / "x.weights.json"
+
+
+@refused("layers/dense/vars: a weight_map that names no file for it")
+def no_shard_for_a_weight(folder: Path) -> Path:
+    (folder / "x.weights.json").write_text(json.dumps({"weight_map": {"layers/dense/vars": []}}))
     return folder / "x.weights.json"
 
 

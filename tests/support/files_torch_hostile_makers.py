@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import pickle
 import struct
 import tarfile
@@ -84,6 +85,32 @@ def tensor(
         b"\x89",
         call("collections", "OrderedDict"),
     )
+
+
+FLOAT = b"G\x3f\xb0" + bytes(6)
+WHOLE = storage(numel=7, kind=named("torch", "LongStorage"))
+
+
+def quantised(scale: bytes, zero_point: bytes, *axis: bytes, how: str = "channel", shape: int = 5) -> bytes:
+    """A tensor of ``shape`` x 3 codes; its parts all lie in one storage of 60 bytes."""
+    codes = storage(numel=60, kind=named("torch", "QInt8Storage"))
+    parts = sequence(named("torch", f"per_{how}_affine"), scale, zero_point, *axis)
+    sizes, strides = sequence(integer(shape), integer(3)), sequence(integer(3), integer(1))
+    more = (b"\x89", call("collections", "OrderedDict"))
+    return call("torch._utils", "_rebuild_qtensor", codes, integer(0), sizes, strides, parts, *more)
+
+
+def dense(*shape: int, whole: bool = False) -> bytes:
+    """A tensor of this shape from the storage's start; of whole numbers, of a storage of 7 of them."""
+    steps = tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
+    return tensor(shape, steps, at=WHOLE if whole else None)
+
+
+def sparse(layout: str, shape: tuple[int, ...], *parts: bytes) -> bytes:
+    """A sparse tensor of this shape, whose indices and values are ``parts``."""
+    kind = call("torch.serialization", "_get_layout", text(f"torch.sparse_{layout}"))
+    data = sequence(*parts, sequence(*(integer(size) for size in shape)))
+    return call("torch._utils", "_rebuild_sparse_tensor", kind, data)
 
 
 def state(**entries: bytes) -> bytes:

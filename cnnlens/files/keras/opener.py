@@ -221,8 +221,11 @@ def open_shards(path: Path, data: memoryview, config: Mapping[str, Any] | None) 
     if not listed:
         raise FileRefusedError(path, "", "a JSON file that maps no weights to shards (no weight_map)", OPENS)
     names: set[str] = set()
-    for value in listed.values():
-        names.update(item for item in (value if isinstance(value, list) else [value]) if isinstance(item, str))  # pyright: ignore[reportUnknownVariableType]
+    for place, value in listed.items():
+        items = cast("list[Any]", value) if isinstance(value, list) else [value]
+        if not items or not all(isinstance(item, str) for item in items):
+            raise FileRefusedError(path, place, "a weight_map that names no file for it", OPENS)
+        names.update(items)
     if len(names) > LIMITS.shards:
         raise FileRefusedError(path, "", f"{len(names)} shards, {LIMITS.shards} at most", OPENS)
     indices: list[Index] = []

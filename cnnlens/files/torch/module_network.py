@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from cnnlens.errors import CnnlensError, UnsupportedLayerError
-from cnnlens.files.limits import items_at_most
+from cnnlens.files.limits import calls_at_most
 from cnnlens.files.torch.module_calls import INPUT, Call, calls_of, is_stock
 from cnnlens.files.torch.module_tree import Module, plain_attributes
 from cnnlens.files.torch.program import Frame, Node, Program, Value, map_values
@@ -91,7 +91,7 @@ def _program(file: TorchFile, root: Module) -> tuple[Program, str]:
 
 
 def _written(file: TorchFile, root: Module, shape: Shape | None, dtype: str) -> Written:
-    writer = ProgramWriter(file.arrays, {INPUT.name: shape}, {INPUT.name: dtype}, items_at_most(file.size))
+    writer = ProgramWriter(file.arrays, {INPUT.name: shape}, {INPUT.name: dtype}, calls_at_most(file.size))
     value = INPUT
     work: list[tuple[Module, tuple[Frame, ...]]] = [(root, ())]
     while work:

@@ -211,7 +211,7 @@ class _Arrays:
                 check_crc(self.path, member)
                 self.checked.add(place)
             flat = np.frombuffer(member.data, raw, len(member.data) // raw.itemsize)
-            steps = [step * raw.itemsize for step in strides]
+            steps = [step * raw.itemsize if size > 1 else 0 for size, step in zip(shape, strides, strict=True)]
             if not math.prod(shape):
                 return np.zeros(shape, widened_type(stored_dtype))
             array = np.lib.stride_tricks.as_strided(flat[offset:], shape, steps, writeable=False)

@@ -14,7 +14,7 @@ from typing import Any, cast
 from cnnlens.errors import CnnlensError, FileRefusedError, UnsupportedLayerError
 from cnnlens.files.arrays import StoredArray
 from cnnlens.files.container import Archive
-from cnnlens.files.limits import LIMITS, human_bytes, items_at_most
+from cnnlens.files.limits import LIMITS, calls_at_most, human_bytes
 from cnnlens.files.torch.archive import Contents
 from cnnlens.files.torch.module_calls import Call, is_stock
 from cnnlens.files.torch.module_network import in_training, main_call, module_layers, settled_program
@@ -159,7 +159,7 @@ def _program(
     names = forward_inputs(script)
 
     def write(shapes: Mapping[str, Shape | None], dtypes: Mapping[str, str]) -> tuple[ProgramWriter, list[Value]]:
-        writer = ProgramWriter(arrays, shapes, dtypes, items_at_most(file.size))
+        writer = ProgramWriter(arrays, shapes, dtypes, calls_at_most(file.size))
         return writer, followed(script, script.root, writer, [Value(name) for name in names])
 
     if len(traced) == len(names):

@@ -138,7 +138,7 @@ class Code:
         self._settings: dict[str, str] = {}
         self._reading = reading
         heads = list(_HEADER.finditer(text))
-        ends = [head.start() for head in heads[1:]] + [len(text)]
+        ends = [*(head.start() for head in heads), len(text)][1:]
         owner = ""
         for head, end in zip(heads, ends, strict=True):
             piece = text[head.start() : end]

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnlens.errors import FileRefusedError
-from cnnlens.files.arrays import WIDENED, StoredArray, decode, widened_type
+from cnnlens.files.arrays import WIDENED, StoredArray, check_shape, decode, widened_type
 from cnnlens.files.limits import LIMITS, check_items, human_bytes, unpacked_at_most
 from cnnlens.files.torch.pickle_values import DTYPES, InlineArray, StorageRef, TensorRef
 from cnnlens.text import printable
@@ -90,6 +90,7 @@ def view_array(path: Path, name: str, tensor: TensorRef, find: StorageFinder) ->
     Raises:
         FileRefusedError: It claims elements that its storage has not.
     """
+    check_shape(path, name, tensor.shape, SAVE_AGAIN)
     itemsize, code = DTYPES[tensor.dtype]
     storage = find(tensor.storage)
     offset = tensor.offset
@@ -120,7 +121,9 @@ def view_array(path: Path, name: str, tensor: TensorRef, find: StorageFinder) ->
         return tensor.dtype
     order = ">" if storage.big_endian else "<"
     raw_type = np.dtype(order + code)
-    shape, strides = tensor.shape, tuple(step * itemsize for step in tensor.strides)
+    # No step is taken along an axis of one entry, and what stands there may be beyond any memory.
+    steps = [step if length > 1 else 0 for length, step in zip(tensor.shape, tensor.strides, strict=True)]
+    shape, strides = tensor.shape, tuple(step * itemsize for step in steps)
     if raw_type.itemsize < itemsize:  # the two halves of complex32
         shape, strides = (*shape, 2), (*strides, raw_type.itemsize)
 

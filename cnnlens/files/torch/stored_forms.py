@@ -112,8 +112,6 @@ def _each(path: Path, name: str, part: Any, find: StorageFinder, length: int) ->
 def _sparse(path: Path, name: str, tensor: SparseRef, find: StorageFinder) -> StoredArray | str:
     shape, layout = tensor.shape, tensor.layout
     form = f"sparse {layout.upper()}"
-    for part in (*tensor.indices, tensor.values):
-        check_shape(path, name, part.shape, SAVE_AGAIN)
     values = view_array(path, name, tensor.values, find)
     indices = [view_array(path, name, each, find) for each in tensor.indices]
     if isinstance(values, str):
@@ -140,10 +138,11 @@ def _sparse(path: Path, name: str, tensor: SparseRef, find: StorageFinder) -> St
             stored = stored.reshape(len(stored), *(stored.shape[1:] or (1, 1)))
             high, wide = stored.shape[1:]
             target = made.reshape(shape[0] // high, high, shape[1] // wide, wide).transpose(0, 2, 1, 3)
-        if places:
-            np.add.at(target, places, stored)  # an index may come twice, and then they are added
-        else:
-            made[...] = stored.sum(0)
+        with np.errstate(over="ignore", invalid="ignore"):  # infinity and its opposite are NaN, as in PyTorch
+            if places:
+                np.add.at(target, places, stored)  # an index may come twice, and then they are added
+            else:
+                made[...] = stored.sum(0)
         return made
 
     share = math.prod(values.shape) / max(1, math.prod(shape))
