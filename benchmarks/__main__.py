@@ -52,7 +52,7 @@ def main() -> int:
         prog="python -m benchmarks", description=__doc__.splitlines()[0] if __doc__ else None
     )
     parser.add_argument("part", nargs="?", choices=PARTS)
-    parser.add_argument("names", nargs="*", metavar="NAME", help="which applications, families, rooms, formats, versions")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="which applications, families, rooms, formats …")
     parser.add_argument("--mutants", type=int, metavar="N", help="of each room, or of each format")
     parser.add_argument("--seed", type=int, default=fuzz.SEED, metavar="S", help="what fuzz draws its mutants with")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
