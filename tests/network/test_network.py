@@ -13,7 +13,7 @@ from cnnlens.network.graph import Layer
 
 MODELS = (
     "sequential branches shared nested nested_several bare_operations time_distributed spectral signal volume "
-    "to_be_spoilt average_pooling always_training"
+    "to_be_spoilt average_pooling always_training masked"
 ).split()
 
 

@@ -14,6 +14,7 @@ from typing import Any, TypeAlias, cast
 
 from cnnlens.files.keras.arguments import GraphError, Key, arguments, keys, keys_in, listed, substitute, with_keys
 from cnnlens.files.limits import LIMITS
+from cnnlens.kinds import kind_of
 from cnnlens.network.graph import Ref
 from cnnlens.text import printable
 
@@ -74,13 +75,17 @@ class NodeSpec:
 
 @dataclass
 class Graph:
-    """Holds a whole model: every layer once, every call in topological order, inputs and outputs as tensors."""
+    """Holds a whole model: every layer once, every call in topological order, inputs and outputs as tensors.
+
+    ``masks`` are those that nested models are called with, by the tensor that each belongs to.
+    """
 
     layers: list[LayerSpec]
     nodes: list[NodeSpec]
     inputs: list[Ref]
     outputs: list[Ref]
     hidden: frozenset[str]  # input calls that the model's author never wrote: Sequential's, and those of nested models
+    masks: Mapping[Ref, Any] = field(default_factory=lambda: dict[Ref, Any]())
 
 
 def read_graph(config: Mapping[str, Any], most_calls: int = LIMITS.items) -> Graph | None:
@@ -99,7 +104,9 @@ def read_graph(config: Mapping[str, Any], most_calls: int = LIMITS.items) -> Gra
         return None
     reader = _GraphReader(most_calls)
     outputs = reader.model(config, (), "", None)
-    return Graph(reader.layers, reader.nodes, reader.inputs, list(_refs(outputs)), frozenset(reader.hidden))
+    return Graph(
+        reader.layers, reader.nodes, reader.inputs, list(_refs(outputs)), frozenset(reader.hidden), reader.masks
+    )
 
 
 def _body(entry: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -143,6 +150,7 @@ class _GraphReader:
         self.nodes: list[NodeSpec] = []
         self.inputs: list[Ref] = []
         self.hidden: set[str] = set()
+        self.masks: dict[Ref, Any] = {}
         self._known: dict[tuple[str, ...], LayerSpec] = {}
         self._listed: set[tuple[str, ...]] = set()
         self._by_name: dict[str, NodeSpec] = {}
@@ -266,7 +274,12 @@ class _GraphReader:
         name = prefix + spec.path[-1] + (f":{count}" if count else "")
         if spec.model is None:
             return self._add(NodeSpec(name, spec, args, kwargs))
-        inner = self.model(spec.model, spec.path, name + "/", list(_refs((args, kwargs))))
+        # Keras writes down the masks that it found on a call's tensors; what is called with them has them already.
+        tensors = list(_refs((args, {key: value for key, value in kwargs.items() if key != "mask"})))
+        masks: Any = kwargs.get("mask")
+        listed_masks = cast("list[Any]", masks) if isinstance(masks, list) else [masks]
+        self.masks.update((ref, mask) for ref, mask in zip(tensors, listed_masks, strict=False) if mask is not None)
+        inner = self.model(spec.model, spec.path, name + "/", tensors)
         # The model itself is a row of its own, after its layers: its output can be asked for by its name.
         found = list(_refs(inner))
         if len(found) == 1:
@@ -314,7 +327,9 @@ def layer_spec(entry: Mapping[str, Any], path: tuple[str, ...]) -> LayerSpec:
         if not is_model and isinstance(inner, dict) and "class_name" in inner:
             wrapped[attribute] = layer_spec(cast("dict[str, Any]", inner), (*path, attribute))
     module = entry.get("module")
-    if module is None and body.keys() <= {"name"} and "inbound_nodes" in entry:
+    row = kind_of(class_name)
+    bare = body.keys() <= {"name"} or (row.home and not row.layer and "trainable" not in body)
+    if module is None and bare and "inbound_nodes" in entry:
         # Legacy HDF5 files of Keras 3 leave modules out, so that the operation x + y and the layer Add look alike but
         # for this: every layer's config says at least whether it is trainable.
         module = BARE_OPERATION

@@ -130,6 +130,7 @@ UNARY: dict[str, Callable[..., Any]] = {
     "Erf": erf, "Erfc": erfc,
     "Isnan": np.isnan, "Isinf": np.isinf, "Isfinite": np.isfinite, "LogicalNot": np.logical_not,
     "ZerosLike": np.zeros_like, "OnesLike": np.ones_like, "Copy": np.copy, "StopGradient": np.asarray,
+    "ConvertToTensor": np.asarray,
 }  # fmt: skip
 BINARY: dict[str, Callable[..., Any]] = {
     "Add": np.add, "Subtract": np.subtract, "Multiply": np.multiply, "Divide": np.true_divide,
