@@ -152,9 +152,9 @@ LAYERS: tuple[Kind, ...] = (
     _row("RandomCrop", resizes=True),
     # --- what computes no feature maps from numbers, or does so in code of its author's own
     *(_row(name) for name in (
-        "Lambda", "TFOpLambda", "SlicingOpLambda", "Discretization", "Hashing", "HashedCrossing", "CategoryEncoding",
-        "StringLookup", "IntegerLookup", "TextVectorization", "AutoContrast", "Equalization", "Solarization",
-        "ContrastLimitedAdaptiveHistogramEqualization", "MaxNumBoundingBoxes", "MelSpectrogram",
+        "Lambda", "TFOpLambda", "SlicingOpLambda", "TensorFlowOpLayer", "Discretization", "Hashing", "HashedCrossing",
+        "CategoryEncoding", "StringLookup", "IntegerLookup", "TextVectorization", "AutoContrast", "Equalization",
+        "Solarization", "ContrastLimitedAdaptiveHistogramEqualization", "MaxNumBoundingBoxes", "MelSpectrogram",
     )),
     *(_row(name, weights=None) for name in ("TorchModuleWrapper", "JaxLayer", "FlaxLayer", "TFSMLayer")),
     _row("STFTSpectrogram", weights="real_kernel imag_kernel"),

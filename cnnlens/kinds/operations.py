@@ -206,6 +206,8 @@ OPERATIONS: tuple[Kind, ...] = (
     _row("Squeeze", "numpy", "squeeze squeeze_copy", NONE, RESHAPED),
     _row("Ravel", "numpy", "", NONE, RESHAPED),
     _row("BroadcastTo", "numpy", "expand broadcast_to expand_copy expand_as", NONE, RESHAPED),
+    _row("DepthToSpace", "nn", "", NONE, MIXED),
+    _row("SpaceToDepth", "nn", "", NONE, MIXED),
     _row("Stack", "numpy", "stack hstack vstack dstack", NONE, REORDERED),
     _row("Unstack", "core", "unbind unbind_copy", NONE, REORDERED),
     _row("Split", "numpy", "chunk unsafe_chunk split unsafe_split split_copy tensor_split", NONE, REORDERED),

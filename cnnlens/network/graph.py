@@ -8,6 +8,7 @@ graph can be written in terms of one.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -37,6 +38,9 @@ OPEN_SIZE = 96
 
 # Calls that read the same numbers under another shape, which may put the batch together with other axes.
 _RESHAPES = frozenset(("reshape", "view", "_unsafe_view", "flatten", "unflatten", "reshape_as", "view_as"))
+
+# The operation of a node of TensorFlow, in JSON or as JSON became.
+_OPERATION = re.compile(r"""["']op["']: *["']([A-Za-z0-9_]{1,60})["']""")
 
 # Arguments that are no operands as they stand in a call.
 _NO_OPERANDS = ("training", "mask", "query_mask", "value_mask", "key_mask", "attention_mask")
@@ -151,6 +155,10 @@ class Layer:
         if self.kind == "Expression" and "expression" in self.config:
             return f"Lambda: {printable(self.config['expression'], 40)}"
         kinds: list[str] = [self.kind]
+        if self.kind == "TFOpLambda" and isinstance(self.config.get("function"), str):
+            kinds.append(self.config["function"])
+        if self.kind == "TensorFlowOpLayer":
+            kinds += _OPERATION.findall(str(self.config.get("node_def")))[:1]
         config: Any = self.config
         while len(kinds) < _WRAPPED and isinstance(config, Mapping):
             inner: Any = cast("Mapping[str, Any]", config)

@@ -75,8 +75,8 @@ class Mask:
         mask: Array | None
         for mask, x in zip(parts[::2], parts[1::2], strict=True):
             if mask is None:
-                spread.append(np.ones(x.shape, np.bool_))
+                spread.append(np.ones(np.shape(x), np.bool_))
             else:
-                wide = np.broadcast_to(mask[..., None], x.shape) if mask.ndim < x.ndim else mask
+                wide: Any = np.broadcast_to(mask[..., None], x.shape) if mask.ndim < x.ndim else mask
                 spread.append(cast("Array", wide))
         return np.any(np.concatenate(spread, axis=int(self.value)), axis=-1)

@@ -172,7 +172,7 @@ _ACTING = re.compile(
 _PLAIN = frozenset(("slice", "dict", "list", "set", "tuple", "int", "float", "str", "bool", "NoneType"))
 # Keras' own, now or once, that are no layers with a row in the table of kinds.
 _OTHERS = frozenset((
-    "Sequential", "Functional", "Model", "Layer", "Wrapper", "Pipeline", "TensorFlowOpLayer", "DenseFeatures", "Merge",
+    "Sequential", "Functional", "Model", "Layer", "Wrapper", "Pipeline", "DenseFeatures", "Merge",
     "Highway", "MaxoutDense", "RandomHeight", "RandomWidth", "CategoryCrossing", "LSTMV1", "GRUV1", "ConvLSTM2DCell",
     "BatchNormalizationV1",
 ))  # fmt: skip

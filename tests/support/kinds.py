@@ -28,6 +28,7 @@ _ELSEWHERE = {
     "StackedRNNCells": "the recurrent layer around it runs it",
     "TFOpLambda": "the operation in it is computed",
     "SlicingOpLambda": "the operation in it is computed",
+    "TensorFlowOpLayer": "the operation in it is computed",
     "ScaledMatmul": "addmm and its like, with factors",
     "BatchNorm": "batch_norm with arrays that the model computes",
 }

@@ -304,7 +304,9 @@ class _GraphReader:
 def _layer_name(entry: Mapping[str, Any]) -> str:
     config = entry.get("config")
     inner = cast("dict[str, Any]", config).get("name") if isinstance(config, dict) else None
-    name = inner if isinstance(inner, str) else entry.get("name")
+    # The graph goes by the entry's name; of a TensorFlowOpLayer the config has another one, that of its node.
+    name = entry.get("name") if isinstance(entry.get("name"), str) and "inbound_nodes" in entry else inner
+    name = name if isinstance(name, str) else entry.get("name")
     if not isinstance(name, str) or not name:
         raise GraphError(f"a {printable(entry.get('class_name', 'layer'))} has no name")
     return name
