@@ -156,6 +156,10 @@ LAYERS: tuple[Kind, ...] = (
         "CategoryEncoding", "StringLookup", "IntegerLookup", "TextVectorization", "AutoContrast", "Equalization",
         "Solarization", "ContrastLimitedAdaptiveHistogramEqualization", "MaxNumBoundingBoxes", "MelSpectrogram",
     )),
+    # --- around layers that are to be quantised: of tensorflow_model_optimization
+    *(_row(name, weights=None) for name in (
+        "QuantizeAnnotate", "QuantizeWrapper", "QuantizeWrapperV2", "QuantizeLayer",
+    )),
     *(_row(name, weights=None) for name in ("TorchModuleWrapper", "JaxLayer", "FlaxLayer", "TFSMLayer")),
     _row("STFTSpectrogram", weights="real_kernel imag_kernel"),
 )

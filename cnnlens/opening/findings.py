@@ -176,6 +176,8 @@ _OTHERS = frozenset((
     "Highway", "MaxoutDense", "RandomHeight", "RandomWidth", "CategoryCrossing", "LSTMV1", "GRUV1", "ConvLSTM2DCell",
     "BatchNormalizationV1",
 ))  # fmt: skip
+# Kinds of the table that are of a package beside Keras.
+_BESIDE = frozenset(("QuantizeAnnotate", "QuantizeWrapper", "QuantizeWrapperV2", "QuantizeLayer"))
 _FOREIGN_CODE = {
     "TorchModuleWrapper": "a pickled PyTorch module",
     "JaxLayer": "functions of JAX",
@@ -228,7 +230,11 @@ def _of_entry(entry: Mapping[str, Any], where: str, is_layer: bool, training: bo
         yield Finding("code", where, f"the class {_dotted(module, kind)}")
     elif ">" in registered + kind and root not in _KERAS:
         yield Finding("code", where, f"the registered class {printable(registered or kind, 100)}")
-    elif is_layer and not root and kind not in _OTHERS and kind not in CELLS and kind_of(kind) is UNKNOWN:
+    elif (
+        is_layer
+        and not root
+        and (kind in _BESIDE or (kind not in _OTHERS and kind not in CELLS and kind_of(kind) is UNKNOWN))
+    ):
         yield Finding("code", where, f"the class {printable(kind, 100)}, none of Keras'")
 
 

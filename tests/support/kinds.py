@@ -29,6 +29,7 @@ _ELSEWHERE = {
     "TFOpLambda": "the operation in it is computed",
     "SlicingOpLambda": "the operation in it is computed",
     "TensorFlowOpLayer": "the operation in it is computed",
+    "QuantizeAnnotate": "it marks the layer in it, which is read in its place",
     "ScaledMatmul": "addmm and its like, with factors",
     "BatchNorm": "batch_norm with arrays that the model computes",
 }

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias, cast
 
 from cnnlens.files.keras.arguments import GraphError, Key, arguments, keys, keys_in, listed, substitute, with_keys
@@ -40,6 +40,7 @@ class LayerSpec:
         config: The layer's own config; ``entry``: all that the list of layers says of it.
         model: The nested model's entry where this layer is a model, else None.
         wrapped: Inner layers of a wrapper by attribute name.
+        marked: Whether the file has a mark around it that it is to be quantised.
     """
 
     path: tuple[str, ...]
@@ -49,6 +50,7 @@ class LayerSpec:
     entry: Mapping[str, Any]
     model: Mapping[str, Any] | None = None
     wrapped: Mapping[str, LayerSpec] = field(default_factory=lambda: dict[str, LayerSpec]())
+    marked: bool = False
 
     @property
     def name(self) -> str:
@@ -328,6 +330,13 @@ def layer_spec(entry: Mapping[str, Any], path: tuple[str, ...]) -> LayerSpec:
         inner = body.get(key)
         if not is_model and isinstance(inner, dict) and "class_name" in inner:
             wrapped[attribute] = layer_spec(cast("dict[str, Any]", inner), (*path, attribute))
+    marked: Any = body.get("layer")
+    if class_name == "QuantizeAnnotate" and not is_model and wrapped:
+        # It says that a layer is to be quantised, and calls it: the layer stands in its place, under its name.
+        there = cast("dict[str, Any]", marked)
+        inner_config: Any = there.get("config")
+        config = {**cast("dict[str, Any]", inner_config if isinstance(inner_config, dict) else {}), "name": path[-1]}
+        return replace(layer_spec({**there, "config": config}, path), marked=True)
     module = entry.get("module")
     row = kind_of(class_name)
     bare = body.keys() <= {"name"} or (row.home and not row.layer and "trainable" not in body)

@@ -178,6 +178,12 @@ class _Builder:
                 self.notes.append(lost_order(layer, self.unordered[path]))
         self._follow_masks()
         self._note_states()
+        marked = sum(spec.marked for spec in self.graph.layers)
+        if marked:
+            self.notes.append(
+                f"{marked} layer{'s' * (marked != 1)} marked to be quantised (QuantizeAnnotate), which changes nothing "
+                f"that {'they compute' if marked != 1 else 'it computes'}: shown without the mark"
+            )
         hidden = self.graph.hidden
         listed = [self.layers[spec.path] for spec in self.graph.layers if "/".join(spec.path) not in hidden]
         return Network(
@@ -278,7 +284,9 @@ class _Builder:
             known = all(self._shape(ref) is not None for ref in find_refs((node.args, dict(node.kwargs))))
             if known:
                 args = map_refs(node.args, self._shape)
-                found = layer.operation.output_shape(*args, **map_refs(_plain(node.kwargs), self._shape))
+                found = self._for_shapes(node.layer, layer).output_shape(
+                    *args, **map_refs(_plain(node.kwargs), self._shape)
+                )
                 shapes = list(cast("list[Shape]", found)) if isinstance(found, list) else [found]
         except CnnlensError:
             pass  # said when somebody wants it computed; until then the shapes that the file states will do
@@ -289,6 +297,16 @@ class _Builder:
             count = max(node.declared, default=0) + 1
             shapes = [node.declared.get(index) for index in range(count)]
         return tuple(shapes)
+
+    def _for_shapes(self, spec: LayerSpec, layer: Layer) -> Operation:
+        """What gives a layer's shapes: of one that rounds what a layer in it makes, that layer."""
+        inner = spec.wrapped.get("layer")
+        if layer_kind(spec.class_name, spec.module or None).name in ("QuantizeWrapper", "QuantizeWrapperV2") and inner:
+            plain = {name: value for name, value in inner.config.items() if name != "activation"}
+            return _operation(replace(inner, config=plain), self.file, self.version)
+        if spec.class_name == "QuantizeLayer":
+            return _operation(replace(spec, class_name="Identity"), self.file, self.version)
+        return layer.operation
 
     def _shape(self, ref: Ref) -> Shape | None:
         shapes = self.done[ref.call].shapes
