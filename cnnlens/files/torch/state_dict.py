@@ -126,7 +126,7 @@ def state_file(path: Path, contents: Contents, data: memoryview, weights: str | 
 def _without_loops(root: Any) -> tuple[Any, list[str]]:
     """A checkpoint of Lightning without what its loops and callbacks keep, which are tensors too, and their names."""
     if not isinstance(root, dict) or isinstance(root, Record) or "pytorch-lightning_version" not in root:
-        return root, []
+        return cast("Any", root), []
     entries = cast("dict[Any, Any]", root)
     left = [name for name in _LOOPS if entries.get(name)]
     return {name: value for name, value in entries.items() if name not in left}, left
