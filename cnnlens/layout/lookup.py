@@ -13,7 +13,7 @@ from string import ascii_lowercase
 from cnnlens.errors import CnnlensError
 from cnnlens.layout.geometry import Geometry
 from cnnlens.layout.patterns import SPATIAL, Pattern, parse
-from cnnlens.layout.tables import ALIASES, GATES, NORMAL_NAMES, ROWS, TFLITE_EINSUM, Absent, Row
+from cnnlens.layout.tables import ALIASES, APART, GATES, NORMAL_NAMES, ROWS, TFLITE_EINSUM, Absent, Row
 
 __all__ = ["CANONICAL", "KINDS", "NDIM", "gates_of", "look_up", "pattern_of", "resolve_kind", "roles_in"]
 
@@ -146,7 +146,7 @@ def look_up(kind: str, weight: str, geometry: Geometry, framework: str, rank: in
     """Find the line of the table for a weight, and its spatial letters."""
     kind = resolve_kind(kind)
     weight = _normal_weight(kind, weight)
-    found = [row for row in ROWS if kind in row.kinds and weight in row.weights]
+    found = [row for row in (*ROWS, *APART) if kind in row.kinds and weight in row.weights]
     flat = [row for row in found if row.flat and geometry.flatten is not None]
     found = flat or [row for row in found if not row.flat]
     if kind == "EinsumDense" and weight == "kernel":

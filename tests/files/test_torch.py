@@ -206,6 +206,17 @@ def test_what_lightning_keeps_of_its_training_is_one_remark(tmp_path: Path) -> N
     assert not any("other sets of weights" in note or "no tensors" in note for note in network.notes)
 
 
+def test_the_biases_of_a_gru_have_gates_by_name(tmp_path: Path) -> None:
+    model = nn.GRU(4, 3, batch_first=True)
+    torch.save(model.state_dict(), tmp_path / "x.pt")
+    torch.save(nn.Sequential(model), tmp_path / "whole.pt")
+    for file, layer in (("x.pt", 0), ("whole.pt", -1)):
+        stored = cnnlens.open(tmp_path / file)[layer].stored
+        for name in ("bias_ih_l0", "bias_hh_l0"):
+            assert stored[name].gates == ["reset", "update", "new"]
+            np.testing.assert_array_equal(stored[name].gate("update"), getattr(model, name).detach().numpy()[3:6])
+
+
 def test_the_largest_mapping_wins_and_the_others_are_named(tmp_path: Path) -> None:
     large, tiny = nn.Sequential(nn.Linear(3, 5), nn.Linear(5, 4)), nn.Linear(2, 3)
     torch.save({"critic": tiny.state_dict(), "actor": large.state_dict()}, tmp_path / "x.pt")
