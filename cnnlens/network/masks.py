@@ -34,6 +34,7 @@ class Mask:
             two, which are put behind each other on axis ``value``.
         parts: Tensors and masks that it is made of.
 
+    >>> import numpy as np
     >>> Mask("nonzero", (np.array([[3, 1, 0]]),)).array().tolist()
     [[True, True, False]]
     """
