@@ -7,6 +7,7 @@ import pytest
 
 import cnnlens
 from cnnlens.errors import UnsupportedLayerError
+from cnnlens.files.keras.graph import layer_spec
 from cnnlens.opening.findings import needs
 from tests.support import ROOT
 
@@ -42,6 +43,13 @@ def test_what_rounds_is_shown_with_what_it_wraps_and_not_computed() -> None:
     )
     with pytest.raises(UnsupportedLayerError, match="rounds arrays or outputs to a few bits"):
         network.run(np.ones((1, 2, 6, 8), np.float32))
+
+
+def test_marks_around_marks_are_read_once() -> None:
+    entry: dict[str, object] = {"class_name": "Dense", "config": {"name": "d", "units": 3}}
+    for _ in range(60):
+        entry = {"class_name": "QuantizeAnnotate", "config": {"name": "q", "layer": entry}}
+    assert layer_spec(entry, ("q",)).class_name == "Dense"
 
 
 def test_neither_is_safe_to_run() -> None:

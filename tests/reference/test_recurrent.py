@@ -328,6 +328,21 @@ def test_a_mask_that_cannot_be_followed_is_said(calls: Any, version: tuple[int, 
         refused.refuse_unknown()
 
 
+def test_masks_that_are_joined_without_end_cost_nothing() -> None:
+    ops = "keras.src.ops.numpy"
+    calls = calls_of(*_WORDS)
+    last = ("i", "e")
+    for depth in range(3_000):
+        name = f"o{depth}"
+        args = tuple(Ref(one) for one in last)
+        calls.append(Call(name, Layer(name, "LogicalOr", {}, module=ops), args, {}, (None,), -1))
+        last = (name, last[0])
+    calls += calls_of(("l", "LSTM", {}, ["e"], {"mask": Ref(last[0])}))
+    [(call, masks)] = MaskFlow(calls, (3, 15), {}).follow()
+    assert call.name == "l"
+    assert masks["mask"].size <= 64
+
+
 def test_a_mask_ends_where_keras_lets_it_end() -> None:
     ends = [("a", "Conv1D", {}, ["e"], {}), ("l", "LSTM", {}, ["a"], {})]
     states = [("l", "LSTM", {}, ["e", "e"], {})]  # Keras 3 has no argument for a mask beside states

@@ -324,19 +324,19 @@ def layer_spec(entry: Mapping[str, Any], path: tuple[str, ...]) -> LayerSpec:
     if not isinstance(class_name, str):
         raise GraphError(f"the layer '{printable('/'.join(path))}' has no class name")
     body = cast("dict[str, Any]", config) if isinstance(config, dict) else {}
+    marked: Any = body.get("layer")
+    if class_name == "QuantizeAnnotate" and isinstance(marked, dict) and "class_name" in marked:
+        # It says that a layer is to be quantised, and calls it: the layer stands in its place, under its name.
+        there = cast("dict[str, Any]", marked)
+        inner_config: Any = there.get("config")
+        config = {**cast("dict[str, Any]", inner_config if isinstance(inner_config, dict) else {}), "name": path[-1]}
+        return replace(layer_spec({**there, "config": config}, path), marked=True)
     wrapped: dict[str, LayerSpec] = {}
     is_model = _body(entry) is not None
     for key, attribute in WRAPPED.items():
         inner = body.get(key)
         if not is_model and isinstance(inner, dict) and "class_name" in inner:
             wrapped[attribute] = layer_spec(cast("dict[str, Any]", inner), (*path, attribute))
-    marked: Any = body.get("layer")
-    if class_name == "QuantizeAnnotate" and not is_model and wrapped:
-        # It says that a layer is to be quantised, and calls it: the layer stands in its place, under its name.
-        there = cast("dict[str, Any]", marked)
-        inner_config: Any = there.get("config")
-        config = {**cast("dict[str, Any]", inner_config if isinstance(inner_config, dict) else {}), "name": path[-1]}
-        return replace(layer_spec({**there, "config": config}, path), marked=True)
     module = entry.get("module")
     row = kind_of(class_name)
     bare = body.keys() <= {"name"} or (row.home and not row.layer and "trainable" not in body)

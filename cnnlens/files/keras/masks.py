@@ -25,6 +25,8 @@ _JOINS = ("Add", "Subtract", "Average", "Multiply", "Maximum", "Minimum", "Conca
 _HEADS = ("MultiHeadAttention", "GroupQueryAttention")
 _LISTED = ("Attention", "AdditiveAttention")
 _MOST_RULES = 64  # of which a mask is made, where joins are joined
+_MOST_TAKERS = 1_000
+_DEEP = 50  # operations that a mask is made of, one on another
 _MERGED = (3, 4)  # the Keras since which joins treat masks as they do today
 
 
@@ -45,6 +47,8 @@ class MaskFlow:
         self._known: dict[Ref, _Known] = {}
         self._same: dict[Ref, Ref] = {}  # by what a layer handed on as it came, that
         self._cleared: dict[Ref, list[Call]] = {}
+        self._said: dict[Ref, Mask] = {}
+        self._behind: dict[str, set[str]] = {}
 
     def follow(self) -> Iterator[tuple[Call, dict[str, Any]]]:
         """Give, for each call that uses masks and has some, the arguments that they are: why in place of one that
@@ -73,7 +77,7 @@ class MaskFlow:
                 self._alias(Ref(call.name, index), ref, call)
             return None
         if kind == "Embedding":
-            self._known[made] = Mask("nonzero", tuple(refs[:1])) if config.get("mask_zero") else None
+            self._known[made] = Mask("nonzero", tuple(refs[:1])) if config.get("mask_zero") and refs else None
             return None
         if kind == "Masking":
             value = config.get("mask_value", 0.0)
@@ -183,9 +187,10 @@ class MaskFlow:
         masks = cast("Sequence[Mask | None]", said)
         if kind == "Concatenate":
             axis = call.layer.config.get("axis", -1)
-            if not isinstance(axis, int) or len(masks) != len(call.args[0]):
+            given = cast("Sequence[Any]", call.args[0]) if call.args and isinstance(call.args[0], list) else ()
+            if not isinstance(axis, int) or len(masks) != len(given):
                 return f"{call.layer.shown} joins masks on an axis that is not known"
-            parts = [part for pair in zip(masks, call.args[0], strict=True) for part in pair]
+            parts = [part for pair in zip(masks, given, strict=True) for part in pair]
             made = Mask("joined", tuple(parts), axis)
         elif any(one is None for one in masks):
             return None
@@ -213,51 +218,59 @@ class MaskFlow:
         takers = [one for one in self._cleared.get(self._root(ref), ()) if one is not call]
         if known is None or not takers:
             return known
-        if any(taker.name in self._ancestors(call) for taker in takers):
+        if len(self._behind) > _MOST_TAKERS:
+            return "there are more layers that take masks off than are followed"
+        if any(call.name in self._calls_behind(taker) for taker in takers):
             return None
         return (
             f"{takers[0].layer.shown} takes the mask off '{printable(ref.name)}', before or after this layer reads it"
         )
 
-    def _explicit(self, mask: Any) -> Any:
+    def _explicit(self, mask: Any, depth: int = 0) -> Any:
         """A mask that is a tensor of the graph: Keras writes down what it computed to make it, or its author did."""
         if isinstance(mask, list | tuple):
-            return [self._explicit(part) for part in cast("Sequence[Any]", mask)]
+            return [self._explicit(part, depth) for part in cast("Sequence[Any]", mask)]
         if not isinstance(mask, Ref):
             return None if mask is None else "it is called with a mask of constants"
+        if mask not in self._said:
+            made = Mask("nonzero", (mask,)) if depth > _DEEP else self._computed(mask, depth)
+            self._said[mask] = made if made.size <= _MOST_RULES else Mask("nonzero", (mask,))
+        return self._said[mask]
+
+    def _computed(self, mask: Ref, depth: int) -> Mask:
+        """What a tensor computes where that is what Keras computes of a mask; else the tensor."""
         maker = self._by_name[mask.call]
         if maker.layer.kind == "ConvertToTensor" and maker.args:
-            return self._explicit(maker.args[0])
+            inner = self._explicit(maker.args[0], depth + 1)
+            return inner if isinstance(inner, Mask) else Mask("nonzero", (mask,))
         if ".ops" in maker.layer.module:
-            if maker.layer.kind == "NotEqual" and len(maker.args) == 2 and maker.args[1] == 0:
-                return Mask("nonzero", (maker.args[0],))
+            if maker.layer.kind == "NotEqual" and len(maker.args) == 2 and len(maker.refs) == 1 and maker.args[1] == 0:
+                return Mask("nonzero", maker.refs)
             if maker.layer.kind == "Any" and maker.layer.config.get("axis", -1) == -1 and len(maker.refs) == 1:
                 compared = self._by_name[maker.refs[0].call]
-                if compared.layer.kind == "NotEqual" and _is_number(compared.args[1:]):
-                    return Mask("steps", (compared.args[0],), float(compared.args[1]))
+                if compared.layer.kind == "NotEqual" and _is_number(compared.args[1:]) and compared.refs:
+                    return Mask("steps", compared.refs[:1], float(compared.args[1]))
             if maker.layer.kind == "LogicalOr":
-                parts = [self._explicit(part) for part in maker.args]
+                parts = [self._explicit(part, depth + 1) for part in maker.args]
                 if all(isinstance(part, Mask) for part in parts):
                     return Mask("any", tuple(dict.fromkeys(parts))) if len(set(parts)) > 1 else parts[0]
         return Mask("nonzero", (mask,))
 
-    def _ancestors(self, call: Call) -> set[str]:
-        found: set[str] = set()
-        queue = [ref.call for ref in call.refs]
-        while queue:
-            name = queue.pop()
-            if name not in found:
-                found.add(name)
-                queue.extend(ref.call for ref in self._by_name[name].refs)
-        return found
+    def _calls_behind(self, taker: Call) -> set[str]:
+        """The calls that wait for what a call gives."""
+        if taker.name not in self._behind:
+            found = {taker.name}
+            for call in self._calls:
+                if any(ref.call in found for ref in call.refs):
+                    found.add(call.name)
+            self._behind[taker.name] = found
+        return self._behind[taker.name]
 
     def _root(self, ref: Ref) -> Ref:
-        while ref in self._same:
-            ref = self._same[ref]
-        return ref
+        return self._same.get(ref, ref)
 
     def _alias(self, made: Ref, ref: Ref, call: Call) -> None:
-        self._same[made] = ref
+        self._same[made] = self._root(ref)
         self._known[made] = self._mask(ref, call)
 
 
