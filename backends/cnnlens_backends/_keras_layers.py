@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Mapping
 from importlib import import_module
+from operator import getitem
 from typing import Any, cast
 
 import numpy as np
@@ -98,7 +99,7 @@ class _Maker:
             raise _refused(layer, "make it of its config", error) from error
 
     def _make(self, layer: Layer) -> Any:
-        if layer.kind in ("TFOpLambda", "SlicingOpLambda"):
+        if layer.kind in ("TFOpLambda", "SlicingOpLambda", "TensorFlowOpLayer"):
             return _tensorflow_function(layer)
         if layer.kind == "Expression":
             return _expression(layer)
@@ -209,21 +210,31 @@ def _fill(made: Any, layer: Layer) -> None:
 
 
 def _tensorflow_function(layer: Layer) -> Any:
-    """The function of ``keras.ops`` of the meaning of a TensorFlow function that Keras 2 recorded by name."""
-    from cnnlens.reference.bare.table import TENSORFLOW_NAMES
+    """The function of ``keras.ops`` of the meaning of a TensorFlow function that Keras 2 recorded, or of a node."""
+    from cnnlens.reference import build
 
-    ops = import_module("keras").ops
-    name = str(layer.config.get("function", "")).removeprefix("tf.").removeprefix("compat.v1.")
-    target, renamed, implied = TENSORFLOW_NAMES.get(name, ("", {}, {}))
-    function = getattr(ops, function_name(target), None) if target else None
+    ops: Any = import_module("keras").ops
+    # Core knows which argument stands where in the op of the same meaning.
+    operation: Any = build(layer.kind, None, layer.config, (2,))
+    kind = operation.inner.kind
+    function = getattr(ops.image if kind == "Resize" else ops, function_name(kind), None)
+    if kind == "GetItem":
+        function = getitem
     if function is None:
-        raise UntrustedError(f"it calls the TensorFlow function {printable(name, 60)}")
+        raise UnsupportedLayerError(f"keras.ops has no function for {printable(kind)}")
 
     def call(*args: Any, **kwargs: Any) -> Any:
-        named = {renamed.get(key, key): value for key, value in kwargs.items() if key != "name" and value is not None}
-        return function(*args, **{**implied, **named})
+        _, operands, settings = operation.resolved(args, kwargs)
+        if kind == "Einsum":
+            operands.insert(0, settings.pop("subscripts"))
+        return function(*operands, **{name: _tupled(value) for name, value in settings.items()})
 
     return call
+
+
+def _tupled(value: Any) -> Any:
+    """Settings of several numbers as JAX wants them; a file has lists."""
+    return tuple(_tupled(part) for part in cast("list[Any]", value)) if isinstance(value, list) else value
 
 
 def _expression(layer: Layer) -> Any:

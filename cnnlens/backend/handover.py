@@ -25,6 +25,7 @@ from cnnlens.files.keras.operations import refusing, unpacker
 from cnnlens.files.torch.operations import equip
 from cnnlens.layout import Geometry
 from cnnlens.network.graph import Call, Layer, Ref
+from cnnlens.network.masks import Mask
 from cnnlens.network.network import Network
 from cnnlens.network.weight import Weight
 from cnnlens.text import printable
@@ -120,6 +121,7 @@ def load(folder: Path) -> Network:
             cast("dict[str, Any]", _decode(one["kwargs"])),
             tuple(None if shape is None else tuple(shape) for shape in one["shapes"]),
             one["channel_axis"],
+            cast("dict[str, Any]", _decode(one["masks"])),
         )
         for one in data["calls"]
     )
@@ -175,6 +177,7 @@ def _structure(network: Network) -> dict[str, Any]:
                 "layer": call.layer.name,
                 "args": _encode(list(call.args)),
                 "kwargs": _encode(dict(call.kwargs)),
+                "masks": _encode(dict(call.masks)),
                 "shapes": [None if shape is None else list(shape) for shape in call.shapes],
                 "channel_axis": call.channel_axis,
             }
@@ -274,9 +277,11 @@ def _give_arithmetic(
 
 
 def _encode(value: Any) -> Any:
-    """Arguments of a call as JSON; a tensor is ``{"ref": [call, index]}`` and a mapping ``{"map": {…}}``."""
+    """Arguments of a call as JSON; a tensor is ``{"ref": [call, index]}``, a mapping ``{"map": {…}}``."""
     if isinstance(value, Ref):
         return {"ref": [value.call, value.index]}
+    if isinstance(value, Mask):
+        return {"mask": [value.rule, _encode(list(value.parts)), value.value]}
     if isinstance(value, (list, tuple)):
         return [_encode(part) for part in cast("list[Any]", value)]
     if isinstance(value, Mapping):
@@ -291,5 +296,8 @@ def _decode(value: Any) -> Any:
         entry = cast("dict[str, Any]", value)
         if "ref" in entry:
             return Ref(*entry["ref"])
+        if "mask" in entry:
+            rule, parts, number = entry["mask"]
+            return Mask(rule, tuple(_decode(parts)), number)
         return {name: _decode(part) for name, part in entry["map"].items()}
     return value

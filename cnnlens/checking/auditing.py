@@ -141,12 +141,14 @@ def _audit(
     largest = max((int(np.prod(recording[name].shape[1:], dtype=np.int64)) for name in where), default=1)
     step = max(_BLOCK // max(largest, 1), 1)
 
+    given = {**call.operand_kwargs, "training": call.kwargs.get("training")}
+
     def blocks() -> Iterator[Block]:
         for start in range(0, len(inputs), step):
             some = inputs[start : start + step]
             whole = some[-1] - some[0] + 1 == len(some)
             chosen = slice(int(some[0]), int(some[-1]) + 1) if whole else some
-            args, kwargs = (map_refs(one, lambda ref: stored(ref, chosen)) for one in (call.args, dict(call.kwargs)))  # noqa: B023
+            args, kwargs = (map_refs(one, lambda ref: stored(ref, chosen)) for one in (call.args, given))  # noqa: B023
             results = [stored(ref, chosen) for ref in outputs]
             yield Block(start, args, kwargs, results if several else results[0])
 

@@ -172,7 +172,9 @@ def check_network(
                 raise
         rows = tuple(
             LayerCheck(
-                call.name, call.layer.kind, {label: audits[label][call.name] for label in labels if label in audits}
+                call.name,
+                call.layer.shown_kind,
+                {label: audits[label][call.name] for label in labels if label in audits},
             )
             for call in audited_calls(network)
         )

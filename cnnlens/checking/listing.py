@@ -113,7 +113,7 @@ def as_table(check: Check) -> str:
         rows = [["layer", "kind", *(run.label for run in shown)]]
         for row in check.rows:
             cells = [_cell(row.audits.get(run.label)) for run in shown]
-            rows.append([printable(row.name, 40), printable(row.kind, 24), *cells])
+            rows.append([printable(row.name, 40), printable(row.kind, 40), *cells])
         lines += [
             "",
             *columns(rows),

@@ -80,7 +80,8 @@ def audit(
     Args:
         call: The call; its layer's operation is the reference.
         weights: ``Layer.computing_weights()``: as stored, by name.
-        args, kwargs: ``call.args`` and ``call.kwargs`` with recorded arrays where Refs stand, in the file's own axes.
+        args, kwargs: ``call.args`` and ``call.operand_kwargs`` with recorded arrays where Refs stand, in the file's own
+            axes.
         output: Recorded, in the file's own axes; a sequence where the call has several outputs (the worst is told).
         strict: Whether narrower arithmetic was forbidden; it is then explained, the verdict being the same.
 

@@ -79,8 +79,8 @@ def _row(pair: PartPair) -> LayerDiff:
     return LayerDiff(
         a.name if a is not None else None,
         b.name if b is not None else None,
-        a.layer.kind if a is not None else "",
-        b.layer.kind if b is not None else "",
+        a.layer.shown_kind if a is not None else "",
+        b.layer.shown_kind if b is not None else "",
         status,
         listing.layer(pair),
         _line(arrays),

@@ -20,11 +20,14 @@ INPUT_NUMBERS = 200_000
 _MOST_INPUTS = 8
 
 
+_MASKED = 0.25  # of the steps that a layer may mask
+
 _EMBEDDINGS = ("Embedding", "embedding")  # a layer, and PyTorch's function
 
 
 def default_inputs(network: Network) -> dict[str, NDArray[Any]]:
-    """Draw canonical inputs from a fixed seed: 0..1, or 0..255 for a model that rescales, rows of an embedding.
+    """Draw canonical inputs from a fixed seed: 0..1, or 0..255 for a model that rescales, rows of an embedding; some
+    steps are masked where a layer masks them.
 
     Raises:
         CnnlensError: the file leaves the rank of an input open.
@@ -54,7 +57,14 @@ def default_inputs(network: Network) -> dict[str, NDArray[Any]]:
             if not isinstance(rows, int) or not 0 < rows < 1 << 31:
                 rows = next((weight.stored.shape[0] for weight in tables[0].stored.values()), 1)
             drawn[ref.name] = generator.integers(0, rows, (count, *shapes[ref.name])).astype(np.float32)
+            if tables[0].config.get("mask_zero"):
+                drawn[ref.name][generator.random(drawn[ref.name].shape) < _MASKED] = 0
             continue
         values = generator.random((count, *shapes[ref.name]), np.float32)
-        drawn[ref.name] = np.floor(values * 256).astype(np.float32) if rescaled(network, ref).by else values
+        values = np.floor(values * 256).astype(np.float32) if rescaled(network, ref).by else values
+        masks = [call.layer for call in network.calls if ref in call.refs and call.layer.kind == "Masking"]
+        if masks and values.ndim > 2:
+            steps = generator.random((count, 1, *values.shape[2:])) < _MASKED
+            values = np.where(steps, np.float32(masks[0].config.get("mask_value") or 0), values)
+        drawn[ref.name] = values
     return drawn

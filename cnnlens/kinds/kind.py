@@ -47,7 +47,8 @@ class Kind:
         rounding, features: See there.
         training_only: Whether it is the identity in inference.
         resizes: Whether it gives a picture of another size, a part of what came or made of neighbours.
-        takes_masks: Whether a mask that a layer in front of it made changes what it computes.
+        takes_masks: Whether a mask that a layer in front of it made changes what the layer computes; ``passes_masks``:
+            whether layers behind it may see one.
         at_least_zero: Whether what comes out is never negative.
         activation: What ``keras.activations`` calls the function; empty where it is none of those.
         smooth: Whether the function has no kink and no jump.
@@ -71,6 +72,7 @@ class Kind:
     training_only: bool = False
     resizes: bool = False
     takes_masks: bool = False
+    passes_masks: bool = False
     at_least_zero: bool = False
     activation: str = ""
     smooth: bool = False

@@ -39,7 +39,8 @@ def _ranks(
 
 
 _AFFINE = "gamma beta"
-_RECURRENT: dict[str, Any] = {"weights": "kernel recurrent_kernel bias", "takes_masks": True}
+_MASKED: dict[str, Any] = {"takes_masks": True, "passes_masks": True}
+_RECURRENT: dict[str, Any] = {"weights": "kernel recurrent_kernel bias", **_MASKED}
 
 # A line a row.
 # fmt: off
@@ -54,7 +55,7 @@ LAYERS: tuple[Kind, ...] = (
     *_ranks("SeparableConv{n}D", weights="depthwise_kernel pointwise_kernel bias", older="SeparableConvolution{n}D",
             of="12"),
     *_ranks("LocallyConnected{n}D", PRODUCTS, MIXED, weights="kernel bias", of="12"),
-    _row("Dense", PRODUCTS, MIXED, "linear", weights="kernel bias", modules="Linear"),
+    _row("Dense", PRODUCTS, MIXED, "linear", weights="kernel bias", modules="Linear", passes_masks=True),
     _row("EinsumDense", PRODUCTS, MIXED, weights="kernel bias"),
     _row("Dot", PRODUCTS),
     # --- normalisation and factors
@@ -62,31 +63,32 @@ LAYERS: tuple[Kind, ...] = (
          "_native_batch_norm_legit_no_training cudnn_batch_norm miopen_batch_norm _batch_norm_no_update "
          "_batch_norm_with_update", weights="gamma beta moving_mean moving_variance",
          older="SyncBatchNormalization BatchNormalizationV1 BatchNormalizationV2",
-         modules="BatchNorm1d BatchNorm2d BatchNorm3d SyncBatchNorm"),
-    _row("LayerNormalization", OTHER, KEPT, "layer_norm native_layer_norm", weights=_AFFINE, modules="LayerNorm"),
+         modules="BatchNorm1d BatchNorm2d BatchNorm3d SyncBatchNorm", passes_masks=True),
+    _row("LayerNormalization", OTHER, KEPT, "layer_norm native_layer_norm", weights=_AFFINE, modules="LayerNorm",
+         passes_masks=True),
     _row("GroupNormalization", OTHER, PLACED, "group_norm native_group_norm", weights=_AFFINE,
-         modules="GroupNorm InstanceNorm1d InstanceNorm2d InstanceNorm3d"),
+         modules="GroupNorm InstanceNorm1d InstanceNorm2d InstanceNorm3d", passes_masks=True),
     _row("RMSNormalization", OTHER, KEPT, "rms_norm _fused_rms_norm", weights="scale", modules="RMSNorm"),
-    _row("UnitNormalization", OTHER, PLACED),
-    _row("Normalization", EACH, KEPT, weights="mean variance count"),
-    _row("Rescaling", EACH, KEPT),
+    _row("UnitNormalization", OTHER, PLACED, passes_masks=True),
+    _row("Normalization", EACH, KEPT, weights="mean variance count", passes_masks=True),
+    _row("Rescaling", EACH, KEPT, passes_masks=True),
     _row("LayerScale", EACH, KEPT, weights="gamma", torch="{x} * {gamma}"),
     _row("CustomScaleLayer", EACH, PLACED),
-    _row("PReLU", EACH, KEPT, "prelu _prelu_kernel", weights="alpha", modules="PReLU"),
+    _row("PReLU", EACH, KEPT, "prelu _prelu_kernel", weights="alpha", modules="PReLU", passes_masks=True),
     # --- activations
-    _row("Activation", OTHER, KEPT),
-    _row("ReLU", OTHER, ALONE, at_least_zero=True),
-    _row("LeakyReLU", OTHER, ALONE),
-    _row("ELU", OTHER, ALONE),
-    _row("ThresholdedReLU", OTHER, ALONE),
+    _row("Activation", OTHER, KEPT, passes_masks=True),
+    _row("ReLU", OTHER, ALONE, at_least_zero=True, passes_masks=True),
+    _row("LeakyReLU", OTHER, ALONE, passes_masks=True),
+    _row("ELU", OTHER, ALONE, passes_masks=True),
+    _row("ThresholdedReLU", OTHER, ALONE, passes_masks=True),
     # --- merges
-    _row("Add", ONCE, PLACED, "add", home="numpy", torch="{a} + {b}"),
-    _row("Subtract", ONCE, PLACED, "sub subtract rsub", home="numpy", torch="{a} - {b}"),
-    _row("Multiply", ONCE, PLACED, "mul multiply", home="numpy", torch="{a} * {b}"),
-    _row("Average", ONCE, PLACED),
-    _row("Maximum", NONE, PLACED, "maximum fmax", home="numpy", torch="torch.maximum"),
-    _row("Minimum", NONE, PLACED, "minimum fmin", home="numpy", torch="torch.minimum"),
-    _row("Concatenate", NONE, REORDERED, "cat concat concatenate", home="numpy"),
+    _row("Add", ONCE, PLACED, "add", home="numpy", torch="{a} + {b}", passes_masks=True),
+    _row("Subtract", ONCE, PLACED, "sub subtract rsub", home="numpy", torch="{a} - {b}", passes_masks=True),
+    _row("Multiply", ONCE, PLACED, "mul multiply", home="numpy", torch="{a} * {b}", **_MASKED),
+    _row("Average", ONCE, PLACED, passes_masks=True),
+    _row("Maximum", NONE, PLACED, "maximum fmax", home="numpy", torch="torch.maximum", **_MASKED),
+    _row("Minimum", NONE, PLACED, "minimum fmin", home="numpy", torch="torch.minimum", **_MASKED),
+    _row("Concatenate", NONE, REORDERED, "cat concat concatenate", home="numpy", passes_masks=True),
     # --- shapes
     _row("Flatten", NONE, RESHAPED, "flatten ravel"),
     _row("Reshape", NONE, RESHAPED, "view _unsafe_view reshape view_copy _reshape_copy unflatten view_as reshape_as "
@@ -123,24 +125,25 @@ LAYERS: tuple[Kind, ...] = (
     *_ranks("ConvLSTM{n}D", OTHER, MIXED, cell="ConvLSTM{n}DCell", gates=4, **_RECURRENT),
     _row("CuDNNLSTM", gates=4, weights="kernel recurrent_kernel bias"),
     _row("CuDNNGRU", gates=3, weights="kernel recurrent_kernel bias"),
-    *(_row(name, takes_masks=True) for name in ("RNN", "Bidirectional", "TimeDistributed")),
+    *(_row(name, **_MASKED) for name in ("RNN", "Bidirectional", "TimeDistributed")),
     _row("StackedRNNCells"),
     _row("SpectralNormalization", weights="layer_kernel vector_u"),
-    _row("MultiHeadAttention", modules="MultiheadAttention", takes_masks=True),
-    _row("GroupQueryAttention", older="GroupedQueryAttention", takes_masks=True),
-    *(_row(name, weights=None, takes_masks=True) for name in ("Attention", "AdditiveAttention")),
+    _row("MultiHeadAttention", modules="MultiheadAttention", **_MASKED),
+    _row("GroupQueryAttention", older="GroupedQueryAttention", **_MASKED),
+    *(_row(name, weights=None, **_MASKED) for name in ("Attention", "AdditiveAttention")),
     # --- what a person said that a Lambda computes: cnnlens' own
     _row("Expression", OTHER, ALONE),
     # --- nothing at inference
     _row("Identity", NONE, ALONE, "clone contiguous alias detach lift_fresh_copy lift lift_fresh lift_copy detach_copy "
-         "alias_copy resolve_conj resolve_neg view_as_real_copy data requires_grad"),
-    _row("ActivityRegularization", NONE, ALONE),
-    _row("Dropout", NONE, ALONE, "dropout native_dropout _fused_dropout", training_only=True),
-    _row("AlphaDropout", NONE, ALONE, "alpha_dropout feature_alpha_dropout", training_only=True),
-    *_ranks("SpatialDropout{n}D", NONE, ALONE, training_only=True, of="13"),
-    _row("SpatialDropout2D", NONE, ALONE, "feature_dropout", training_only=True),
+         "alias_copy resolve_conj resolve_neg view_as_real_copy data requires_grad", passes_masks=True),
+    _row("ActivityRegularization", NONE, ALONE, passes_masks=True),
+    _row("Dropout", NONE, ALONE, "dropout native_dropout _fused_dropout", training_only=True, passes_masks=True),
+    _row("AlphaDropout", NONE, ALONE, "alpha_dropout feature_alpha_dropout", training_only=True, passes_masks=True),
+    *_ranks("SpatialDropout{n}D", NONE, ALONE, training_only=True, passes_masks=True, of="13"),
+    _row("SpatialDropout2D", NONE, ALONE, "feature_dropout", training_only=True, passes_masks=True),
+    *(_row(name, NONE, ALONE, training_only=True, passes_masks=True) for name in ("GaussianDropout", "GaussianNoise")),
     *(_row(name, NONE, ALONE, training_only=True) for name in (
-        "GaussianDropout", "GaussianNoise", "RandomBrightness", "RandomColorDegeneration", "RandomColorJitter",
+        "RandomBrightness", "RandomColorDegeneration", "RandomColorJitter",
         "RandomContrast", "RandomElasticTransform", "RandomErasing", "RandomFlip", "RandomGaussianBlur",
         "RandomGrayscale", "RandomHue", "RandomInvert", "RandomPerspective", "RandomPosterization", "RandomRotation",
         "RandomSaturation", "RandomSharpness", "RandomShear", "RandomTranslation", "RandomZoom", "AugMix", "CutMix",
@@ -149,9 +152,13 @@ LAYERS: tuple[Kind, ...] = (
     _row("RandomCrop", resizes=True),
     # --- what computes no feature maps from numbers, or does so in code of its author's own
     *(_row(name) for name in (
-        "Lambda", "TFOpLambda", "SlicingOpLambda", "Discretization", "Hashing", "HashedCrossing", "CategoryEncoding",
-        "StringLookup", "IntegerLookup", "TextVectorization", "AutoContrast", "Equalization", "Solarization",
-        "ContrastLimitedAdaptiveHistogramEqualization", "MaxNumBoundingBoxes", "MelSpectrogram",
+        "Lambda", "TFOpLambda", "SlicingOpLambda", "TensorFlowOpLayer", "Discretization", "Hashing", "HashedCrossing",
+        "CategoryEncoding", "StringLookup", "IntegerLookup", "TextVectorization", "AutoContrast", "Equalization",
+        "Solarization", "ContrastLimitedAdaptiveHistogramEqualization", "MaxNumBoundingBoxes", "MelSpectrogram",
+    )),
+    # --- around layers that are to be quantised: of tensorflow_model_optimization
+    *(_row(name, weights=None) for name in (
+        "QuantizeAnnotate", "QuantizeWrapper", "QuantizeWrapperV2", "QuantizeLayer",
     )),
     *(_row(name, weights=None) for name in ("TorchModuleWrapper", "JaxLayer", "FlaxLayer", "TFSMLayer")),
     _row("STFTSpectrogram", weights="real_kernel imag_kernel"),

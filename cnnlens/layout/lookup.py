@@ -14,7 +14,7 @@ from string import ascii_lowercase
 from cnnlens.errors import CnnlensError
 from cnnlens.layout.geometry import Geometry
 from cnnlens.layout.patterns import SPATIAL, Pattern, parse
-from cnnlens.layout.tables import ALIASES, GATES, NORMAL_NAMES, ROWS, TFLITE_EINSUM, Absent, Row
+from cnnlens.layout.tables import ALIASES, APART, GATES, NORMAL_NAMES, ROWS, TFLITE_EINSUM, Absent, Row
 
 __all__ = ["CANONICAL", "KINDS", "NDIM", "gates_of", "look_up", "pattern_of", "resolve_kind", "roles_in"]
 
@@ -144,7 +144,7 @@ def pattern_of(row: Row, framework: str, spatial: str, groups: int = 0) -> Patte
 
 
 _LINES: dict[tuple[str, str], list[Row]] = {}
-for _row in ROWS:
+for _row in (*ROWS, *APART):
     for _names in product(_row.kinds, _row.weights):
         _LINES.setdefault(_names, []).append(_row)
 

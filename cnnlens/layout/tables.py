@@ -18,7 +18,8 @@ from cnnlens.kinds import LAYERS
 from cnnlens.text import nearest, printable
 
 __all__ = [
-    "ALIASES", "FRAMEWORKS", "GATES", "LEGEND", "NORMAL_NAMES", "ROWS", "TFLITE_EINSUM", "TRANSPARENT", "Absent", "Row",
+    "ALIASES", "APART", "FRAMEWORKS", "GATES", "LEGEND", "NORMAL_NAMES", "ROWS", "TFLITE_EINSUM", "TRANSPARENT",
+    "Absent", "Row",
 ]  # fmt: skip
 
 FRAMEWORKS = ("keras", "torch", "flax", "onnx", "tflite")
@@ -240,6 +241,13 @@ ROWS: tuple[Row, ...] = (
 )
 
 # fmt: on
+
+APART: tuple[Row, ...] = tuple(
+    Row(("GRU",), (weight,), "(QU)", Absent(f"{place} row of the bias"), "(QU)", _ONE_ARRAY_A_GATE,
+        Absent(f"{place} half of B"), _TFLITE_LOOP, gates=_GRU)
+    for weight, place in (("input_bias", "the first"), ("recurrent_bias", "the second"))
+)  # fmt: skip
+"""Arrays that PyTorch alone keeps apart, of what is one array in the table."""
 
 _LAID_OUT = {kind for row in ROWS for kind in row.kinds}
 ALIASES: Mapping[str, str] = {

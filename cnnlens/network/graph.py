@@ -8,6 +8,7 @@ graph can be written in terms of one.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 
 from cnnlens.errors import CnnlensError, UnsupportedLayerError
 from cnnlens.network.kernel import Kernel
+from cnnlens.network.masks import Mask
 from cnnlens.network.weight import Weight
 from cnnlens.text import nearest, printable
 
@@ -36,6 +38,12 @@ OPEN_SIZE = 96
 
 # Calls that read the same numbers under another shape, which may put the batch together with other axes.
 _RESHAPES = frozenset(("reshape", "view", "_unsafe_view", "flatten", "unflatten", "reshape_as", "view_as"))
+
+# The operation of a node of TensorFlow, in JSON or as JSON became.
+_OPERATION = re.compile(r"""["']op["']: *["']([A-Za-z0-9_]{1,60})["']""")
+
+# Arguments that are no operands as they stand in a call.
+_NO_OPERANDS = ("training", "mask", "query_mask", "value_mask", "key_mask", "attention_mask")
 
 _WRAPPED = 5  # layers in layers that a kind is shown with
 
@@ -147,6 +155,10 @@ class Layer:
         if self.kind == "Expression" and "expression" in self.config:
             return f"Lambda: {printable(self.config['expression'], 40)}"
         kinds: list[str] = [self.kind]
+        if self.kind == "TFOpLambda" and isinstance(self.config.get("function"), str):
+            kinds.append(self.config["function"])
+        if self.kind == "TensorFlowOpLayer":
+            kinds += _OPERATION.findall(str(self.config.get("node_def")))[:1]
         config: Any = self.config
         while len(kinds) < _WRAPPED and isinstance(config, Mapping):
             inner: Any = cast("Mapping[str, Any]", config)
@@ -230,6 +242,8 @@ class Call:
         args, kwargs: What it is called with, a ``Ref`` for each tensor.
         shapes: The shapes of its outputs in the file's own axes; None where not known.
         channel_axis: Where the channels of its outputs stand in the file's own axes: 1 or -1.
+        masks: The masks that reach it beside its tensors, by the argument that takes them, where they change what it
+            computes; a sentence in place of one that cannot be known.
 
     >>> import cnnlens.sample
     >>> net = cnnlens.open(cnnlens.sample.MODEL)
@@ -248,22 +262,41 @@ class Call:
     kwargs: Mapping[str, Any]
     shapes: tuple[Shape | None, ...]
     channel_axis: int
+    masks: Mapping[str, Any] = field(default_factory=lambda: dict[str, Any]())
 
     @property
     def refs(self) -> tuple[Ref, ...]:
-        """List the tensors that it takes, in order."""
-        return tuple(find_refs((self.args, dict(self.kwargs))))
+        """List the tensors that it takes, in order, and those that its masks are made of behind them."""
+        return tuple(find_refs((self.args, dict(self.kwargs), dict(self.masks))))
+
+    def refuse_unknown(self) -> None:
+        """Refuse what the reference cannot compute of the way in which the layer is called.
+
+        Raises:
+            UnsupportedLayerError: with the reason.
+        """
+        if self.kwargs.get("training"):
+            raise UnsupportedLayerError(
+                "it is called with training=True, and the reference computes inference alone", self.layer.shown
+            )
+        reason = next((mask for mask in self.masks.values() if isinstance(mask, str)), None)
+        if reason is not None:
+            raise UnsupportedLayerError(reason, self.layer.shown)
 
     @property
     def operand_kwargs(self) -> dict[str, Any]:
-        """Give the keyword arguments that an operation computes with: all but those that say how it is called."""
-        return {name: value for name, value in self.kwargs.items() if name not in ("mask", "training")}
+        """Give the keyword arguments that an operation computes with: all but those that say how it is called, and its
+        masks as they were followed."""
+        said = {name: value for name, value in self.kwargs.items() if name not in _NO_OPERANDS}
+        return {**said, **self.masks}
 
 
 def find_refs(structure: Any) -> Iterator[Ref]:
     """Find every ``Ref`` in nested lists, tuples and dicts, in order."""
     if isinstance(structure, Ref):
         yield structure
+    elif isinstance(structure, Mask):
+        yield from structure.tensors()
     elif isinstance(structure, (list, tuple)):
         for part in structure:  # pyright: ignore[reportUnknownVariableType]
             yield from find_refs(part)
@@ -273,9 +306,11 @@ def find_refs(structure: Any) -> Iterator[Ref]:
 
 
 def map_refs(structure: Any, change: Callable[[Ref], Any]) -> Any:
-    """Rebuild ``structure`` with ``change(ref)`` in place of every ``Ref``."""
+    """Rebuild ``structure`` with ``change(ref)`` in place of every ``Ref``; a mask of arrays becomes one."""
     if isinstance(structure, Ref):
         return change(structure)
+    if isinstance(structure, Mask):
+        return structure.of(change)
     if isinstance(structure, list):
         return [map_refs(part, change) for part in structure]  # pyright: ignore[reportUnknownVariableType]
     if isinstance(structure, tuple):

@@ -16,11 +16,11 @@ from typing import Any, cast
 
 import numpy as np
 
-from cnnlens.errors import CnnlensError, ForeignFileError
+from cnnlens.errors import CnnlensError, FileRefusedError, ForeignFileError
 from cnnlens.files import network as open_network
 from cnnlens.files.container import open_archive, open_file, sniff
 from cnnlens.files.hdf5.index import stated_end
-from cnnlens.files.jsontext import decode, text
+from cnnlens.files.jsontext import decode, mapping, text
 from cnnlens.files.limits import human_bytes
 from cnnlens.files.signatures import MODELS, UNTOLD, Foreign, pickled_names
 from cnnlens.files.torch.pickle_vocabulary import CALLS, CONSTANTS
@@ -169,13 +169,16 @@ _FUNCTIONS = tuple(
 _ACTING = re.compile(
     r"(tf\.|compat\.v1\.)?(io|raw_ops|data|saved_model|train|distribute|experimental|config|summary)\.|.*py_func"
 )
+_ACTING_NODES = re.compile(r".*(PyFunc|File|Save|Restore|Summary|Dataset|Iterator|Print)")
 _PLAIN = frozenset(("slice", "dict", "list", "set", "tuple", "int", "float", "str", "bool", "NoneType"))
 # Keras' own, now or once, that are no layers with a row in the table of kinds.
 _OTHERS = frozenset((
-    "Sequential", "Functional", "Model", "Layer", "Wrapper", "Pipeline", "TensorFlowOpLayer", "DenseFeatures", "Merge",
+    "Sequential", "Functional", "Model", "Layer", "Wrapper", "Pipeline", "DenseFeatures", "Merge",
     "Highway", "MaxoutDense", "RandomHeight", "RandomWidth", "CategoryCrossing", "LSTMV1", "GRUV1", "ConvLSTM2DCell",
     "BatchNormalizationV1",
 ))  # fmt: skip
+# Kinds of the table that are of a package beside Keras.
+_BESIDE = frozenset(("QuantizeAnnotate", "QuantizeWrapper", "QuantizeWrapperV2", "QuantizeLayer"))
 _FOREIGN_CODE = {
     "TorchModuleWrapper": "a pickled PyTorch module",
     "JaxLayer": "functions of JAX",
@@ -228,8 +231,21 @@ def _of_entry(entry: Mapping[str, Any], where: str, is_layer: bool, training: bo
         yield Finding("code", where, f"the class {_dotted(module, kind)}")
     elif ">" in registered + kind and root not in _KERAS:
         yield Finding("code", where, f"the registered class {printable(registered or kind, 100)}")
-    elif is_layer and not root and kind not in _OTHERS and kind not in CELLS and kind_of(kind) is UNKNOWN:
+    elif (
+        is_layer
+        and not root
+        and (kind in _BESIDE or (kind not in _OTHERS and kind not in CELLS and kind_of(kind) is UNKNOWN))
+    ):
         yield Finding("code", where, f"the class {printable(kind, 100)}, none of Keras'")
+
+
+def _operation(config: Mapping[str, Any]) -> str:
+    """What a node of TensorFlow's graph is; empty where that cannot be read."""
+    node: Any = config.get("node_def")
+    try:
+        return text(mapping(decode("", "node_def", node) if isinstance(node, str) else node).get("op"))
+    except FileRefusedError:
+        return ""
 
 
 def _of_layer(kind: str, config: Mapping[str, Any], where: str) -> Iterator[Finding]:
@@ -243,6 +259,8 @@ def _of_layer(kind: str, config: Mapping[str, Any], where: str) -> Iterator[Find
                 yield Finding("code", where, f"the function {_dotted(config.get('module'), function)}")
     if kind == "TFOpLambda" and _ACTING.match(text(config.get("function"))):
         yield Finding("code", where, f"TensorFlow's function {printable(config['function'], 100)}")
+    if kind == "TensorFlowOpLayer" and _ACTING_NODES.match(_operation(config)):
+        yield Finding("code", where, f"TensorFlow's operation {printable(_operation(config), 100)}")
     if kind in _FOREIGN_CODE:
         yield Finding("code", where, _FOREIGN_CODE[kind])
     for key in ("filepath", "vocabulary", "vocabulary_file", "idf_weights"):

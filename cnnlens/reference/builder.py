@@ -42,7 +42,11 @@ _CUDNN = "its weights are those of NVIDIA's own layout, which is not computed by
 _PICTURES = "how it changes pictures is not computed by the reference"
 _FOREIGN = "it holds code of another framework, which is never run here"
 _CATEGORIES = "numbers made of words or categories are not computed by the reference"
+_ROUNDED = (
+    "it rounds arrays or outputs to a few bits whenever it runs (quantisation-aware training), which is not computed"
+)
 REFUSED = {
+    **dict.fromkeys(("QuantizeWrapper", "QuantizeWrapperV2", "QuantizeLayer"), _ROUNDED),
     **dict.fromkeys(("CuDNNLSTM", "CuDNNGRU"), _CUDNN),
     "Lambda": "it holds Python code of whoever wrote the file, which is never run here; say what it computes with "
     "--lambda NAME=EXPRESSION (lambdas={name: expression}), such as 'x / 255 - 0.5'",

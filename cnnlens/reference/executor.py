@@ -303,12 +303,7 @@ def _constants(calls: Sequence[Call]) -> set[str]:
 
 
 def _operation(call: Call) -> Operation:
-    if call.kwargs.get("training"):
-        raise UnsupportedLayerError(
-            "it is called with training=True, and the reference computes inference alone", call.layer.shown
-        )
-    if call.kwargs.get("mask") is not None:
-        raise UnsupportedLayerError("it is called with a mask, which the reference has not", call.layer.shown)
+    call.refuse_unknown()
     return call.layer.operation
 
 

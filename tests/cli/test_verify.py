@@ -98,6 +98,9 @@ NEEDS = {
         layer("Lambda", "a", function=function("get_file", "keras.utils")), "the function keras.utils.get_file",
     ),
     "a function of TensorFlow that writes": (layer("TFOpLambda", "a", None, function="io.write_file"), "io.write_file"),
+    "a node of TensorFlow that writes": (
+        layer("TensorFlowOpLayer", "a", None, node_def='{"op": "WriteFile"}'), "TensorFlow's operation WriteFile",
+    ),
     "an activation by name": (layer("Dense", "a", units=3, activation="swish6"), "the activation swish6"),
     "a cell": (layer("RNN", "a", cell=layer("MyCell", "own", "mine")), "the class mine.MyCell"),
     "an initializer": (layer("Dense", "a", kernel_initializer=layer("Lecun", "b", "mine")), "the class mine.Lecun"),
@@ -139,6 +142,8 @@ HONEST = [
     layer("StringLookup", "a", vocabulary=["red", "green"]),
     layer("TFOpLambda", "a", None, function="math.add"),
     layer("TensorFlowOpLayer", "a", None, node_def="{}"),
+    layer("TensorFlowOpLayer", "a", None, node_def={"op": "ResizeBilinear"}),
+    layer("TensorFlowOpLayer", "a", None, node_def="no JSON"),
     layer("Bidirectional", "a", layer=layer("LSTM", "b"), backward_layer=layer("LSTM", "c")),
     layer("GetItem", "a", "keras.src.ops.numpy"),
 ]

@@ -76,6 +76,15 @@ def test_what_training_keeps_is_no_remark(tmp_path: Path) -> None:
     assert not any("metric" in note or "belong to no" in note for note in network.notes)
 
 
+def test_what_training_keeps_of_a_model_in_the_model_is_counted(tmp_path: Path) -> None:
+    inside = {"layers/model/layers/conv2d": [(3, 2, 4, 5), (5,)], "layers/model/optimizer": [(), (3, 2, 4, 5)]}
+    network = cnnlens.open(numbered(tmp_path / "trained.weights.h5", {**LAYERS, **inside}, NAMES))
+    assert sorted(layer.name for layer in network.layers) == [
+        "layers/first", "layers/head", "layers/model/layers/conv2d", "layers/up",
+    ]  # fmt: skip
+    assert "2 arrays of the optimizers and metrics of models in the model are left out" in network.notes
+
+
 def test_a_transposed_convolution_is_told_by_its_group_or_bias_or_else_possible() -> None:
     assert guess_kind(("up",), {"kernel": (3, 2, 4, 6), "bias": (4,)}) == ("Conv2DTranspose", False)
     assert guess_kind(("plain",), {"kernel": (3, 2, 4, 6), "bias": (6,)}) == ("Conv2D", False)

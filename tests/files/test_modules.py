@@ -117,6 +117,42 @@ def test_a_sequential_computes_what_torch_does(tmp_path: Path, name: str, zipped
             assert network[path].kind == type(module).__name__
 
 
+@pytest.mark.parametrize(
+    "last",
+    [
+        lambda: nn.LSTM(4, 3, num_layers=2, bidirectional=True, batch_first=True),
+        lambda: nn.GRU(4, 3, batch_first=True, bias=False),
+        lambda: nn.RNN(4, 3, nonlinearity="relu", batch_first=True),
+    ],
+    ids=["lstm", "gru", "rnn"],
+)
+def test_a_sequential_may_end_in_a_recurrent_module(tmp_path: Path, last: Callable[[], Any]) -> None:
+    model = nn.Sequential(nn.Linear(5, 4), nn.Tanh(), last()).eval()
+    torch.save(model, tmp_path / "x.pt")
+    network = cnnlens.open(tmp_path / "x.pt")
+    x = torch.from_numpy(np.random.default_rng(0).normal(size=(2, 6, 5)).astype(np.float32))
+    with torch.no_grad():
+        outputs, states = model(x)
+    wanted = [outputs, *(states if isinstance(states, tuple) else [states])]
+    made = network.run(x.numpy())
+    assert [ref.name for ref in network.outputs] == ["2", "2[1]", "2[2]"][: len(wanted)]
+    for ref, one in zip(network.outputs, wanted, strict=True):
+        np.testing.assert_allclose(made[ref.name], one.numpy(), rtol=0, atol=2e-7)
+
+
+def test_a_recurrent_module_that_is_followed_has_no_graph(tmp_path: Path) -> None:
+    cases = {
+        "gives a tuple, which no module behind it takes": (nn.GRU(4, 3, batch_first=True), nn.Linear(3, 2)),
+        "has time in front of the batch": (nn.Linear(5, 4), nn.LSTM(4, 3)),
+        "with projections": (nn.LSTM(4, 3, proj_size=2, batch_first=True),),
+    }
+    for reason, modules in cases.items():
+        torch.save(nn.Sequential(*modules), tmp_path / "x.pt")
+        network = cnnlens.open(tmp_path / "x.pt")
+        assert not network.calls
+        assert any(reason in note for note in network.notes), reason
+
+
 def test_geometry_and_arrays_of_a_sequential(tmp_path: Path) -> None:
     model = nn.Sequential(nn.Conv2d(6, 9, (3, 2), stride=(2, 1), padding=(1, 0), dilation=(1, 2), groups=3))
     torch.save(model, tmp_path / "x.pt")

@@ -192,6 +192,31 @@ def test_a_nested_state_dict_is_found_and_said(tmp_path: Path, key: str) -> None
     assert "an optimizer's state is left out: optimizer" in network.notes
 
 
+def test_what_lightning_keeps_of_its_training_is_one_remark(tmp_path: Path) -> None:
+    model = nn.Conv2d(3, 5, 2)
+    checkpoint = {
+        "state_dict": model.state_dict(), "pytorch-lightning_version": "2.1.0", "epoch": 3, "optimizer_states": [{}],
+        "loops": {"fit_loop": {"state_dict": {}, "epoch_loop.batch_progress": {"total": {"ready": 3}}}},
+        "callbacks": {"ModelCheckpoint{'monitor': 'val'}": {"best_model_score": torch.tensor(0.3)}},
+    }  # fmt: skip
+    torch.save(checkpoint, tmp_path / "x.ckpt")
+    network = cnnlens.open(tmp_path / "x.ckpt")
+    assert_same(network, model.state_dict())
+    assert "of its training left out: loops, callbacks, optimizer_states" in network.notes
+    assert not any("other sets of weights" in note or "no tensors" in note for note in network.notes)
+
+
+def test_the_biases_of_a_gru_have_gates_by_name(tmp_path: Path) -> None:
+    model = nn.GRU(4, 3, batch_first=True)
+    torch.save(model.state_dict(), tmp_path / "x.pt")
+    torch.save(nn.Sequential(model), tmp_path / "whole.pt")
+    for file, layer in (("x.pt", 0), ("whole.pt", -1)):
+        stored = cnnlens.open(tmp_path / file)[layer].stored
+        for name in ("bias_ih_l0", "bias_hh_l0"):
+            assert stored[name].gates == ["reset", "update", "new"]
+            np.testing.assert_array_equal(stored[name].gate("update"), getattr(model, name).detach().numpy()[3:6])
+
+
 def test_the_largest_mapping_wins_and_the_others_are_named(tmp_path: Path) -> None:
     large, tiny = nn.Sequential(nn.Linear(3, 5), nn.Linear(5, 4)), nn.Linear(2, 3)
     torch.save({"critic": tiny.state_dict(), "actor": large.state_dict()}, tmp_path / "x.pt")

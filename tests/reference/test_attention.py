@@ -57,7 +57,6 @@ def test_a_causal_token_takes_nothing_from_those_behind_it() -> None:
     [
         ("MultiHeadAttention", {}, {}, "num_heads must be a whole number"),
         ("MultiHeadAttention", {"num_heads": 2, "key_dim": 3, "sliding_window": 4}, {}, "sliding_window"),
-        ("MultiHeadAttention", {"num_heads": 2, "key_dim": 3}, {"attention_mask": np.ones((1, 6, 6))}, "with a mask"),
         ("MultiHeadAttention", {"num_heads": 2, "key_dim": 3, "attention_axes": [0]}, {}, "attention_axes"),
         ("GroupQueryAttention", {"head_dim": 3, "num_query_heads": 4, "num_key_value_heads": 3}, {}, "cannot share 3"),
         ("Attention", {"score_mode": "mine\x1b"}, {}, r"score_mode: mine\\x1b"),

@@ -28,6 +28,8 @@ _ELSEWHERE = {
     "StackedRNNCells": "the recurrent layer around it runs it",
     "TFOpLambda": "the operation in it is computed",
     "SlicingOpLambda": "the operation in it is computed",
+    "TensorFlowOpLayer": "the operation in it is computed",
+    "QuantizeAnnotate": "it marks the layer in it, which is read in its place",
     "ScaledMatmul": "addmm and its like, with factors",
     "BatchNorm": "batch_norm with arrays that the model computes",
 }
@@ -115,7 +117,14 @@ def traps(row: Kind) -> str:
     return "(it lies alike everywhere)" if lines and alike else ""
 
 
+def masks(row: Kind) -> str:
+    """What a kind does with a mask on its input."""
+    said = (("makes", row.name in ("Embedding", "Masking")), ("uses", row.takes_masks), ("passes", row.passes_masks))
+    return ", ".join(word for word, holds in said if holds) or "none"
+
+
 LAYER_ROOMS: Mapping[str, Callable[[Kind], str]] = {
+    "masks": masks,
     "computed by": computed,
     "in PyTorch": in_torch,
     "weights": laid_out,
@@ -168,6 +177,8 @@ def page() -> str:
         *(f"- {_ROUNDING[rounding]}: {rounding.value}" for rounding in Rounding), "",
         "**Features**: what becomes of those of a flattened map, whose order a Dense behind it depends on.", "",
         *(f"- {feature.name.lower()}: {feature.value}" for feature in Features), "",
+        "**Masks** (of steps that do not count): whether a layer makes one, computes otherwise with one, and hands one "
+        "on to the layers behind it; where it does not, the mask ends there.", "",
         "## Keras' layers", "", *_table(LAYERS, LAYER_ROOMS), "",
         "## Operations between layers", "", *_table(OPERATIONS, OPERATION_ROOMS), "",
         "## PyTorch's operators", "", _line("operator", "kind", "in Keras"), _line("---", "---", "---"),

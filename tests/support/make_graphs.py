@@ -159,6 +159,25 @@ def average_pooling():
     )
 
 
+@model
+def masked():
+    """Steps that are -0.1 throughout, through what uses masks and what hands them on."""
+    steps = keras.Input((6, 4), name="steps")
+    x = kl.Dropout(0.5, name="drop")(kl.Masking(-0.1, name="mask")(steps))
+    again = kl.Bidirectional(kl.GRU(3, return_sequences=True), name="both")(x)
+    heads = kl.MultiHeadAttention(2, 3, name="heads")(kl.Dense(5, name="own")(again), again)
+    looked = kl.Attention(name="looked")([x, x])
+    joined = kl.Maximum(name="larger")([x, looked])
+    pooled = kl.GlobalAveragePooling1D(name="pooled")(kl.Concatenate(name="beside")([heads, joined]))
+    return keras.Model(steps, [pooled, kl.LSTM(2, name="last")(joined)])
+
+
+def masked_steps(shape, generator):
+    steps = generator.standard_normal(shape).astype("float32")
+    steps[0, 4:], steps[1, 0], steps[1, 3], steps[2, 1:] = -0.1, -0.1, -0.1, -0.1
+    return steps
+
+
 def call_outputs(top: keras.Model):
     """Every call of every layer of the outermost model, by cnnlens' name, as symbolic tensors."""
     own = {id(node) for nodes in top._nodes_by_depth.values() for node in nodes}
@@ -181,6 +200,8 @@ def main(folder: Path) -> None:
             weight.assign(generator.uniform(low, 1.0, weight.shape).astype("float32"))
         made.save(folder / f"{name}.keras")
         inputs = [generator.standard_normal((3, *tensor.shape[1:])).astype("float32") for tensor in made.inputs]
+        if name == "masked":
+            inputs = [masked_steps(inputs[0].shape, generator)]
         functional = made._functional if isinstance(made, keras.Sequential) else made
         named = dict(call_outputs(functional))
         values = keras.Model(made.inputs, list(named.values()))(

@@ -7,6 +7,7 @@ are not zero.
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -154,6 +155,103 @@ def inside(k: Any) -> Any:
     return k.Model(i, [nested(x), L.TimeDistributed(L.LSTM(2))(L.Reshape((6, 7, 1))(x))])
 
 
+def _words(k: Any, L: Any, name: str = "words", width: int = 5) -> Any:
+    i = k.Input((7,), name=name)
+    return i, L.Embedding(9, width, mask_zero=True)(i)
+
+
+@model
+def masked(k: Any) -> Any:
+    """Everything recurrent behind a mask: of words that are 0, and of steps that are -0.25 throughout."""
+    L = k.layers
+    i, x = _words(k, L)
+    j = k.Input((6, 4), name="steps")
+    y = L.Dropout(0.5)(L.Masking(-0.25)(j))
+    through = L.LayerNormalization()(L.ReLU()(L.TimeDistributed(L.Dense(8))(x)))
+    both, again = L.Bidirectional(L.GRU(3, return_sequences=True), merge_mode=None)(x)
+    outputs = [
+        L.LSTM(3)(x),
+        *L.GRU(4, return_sequences=True, return_state=True)(x),
+        L.SimpleRNN(6, go_backwards=True, return_sequences=True)(y),
+        L.LSTM(2, return_sequences=True, zero_output_for_mask=True)(y),
+        L.LSTM(10, zero_output_for_mask=True)(y),
+        L.RNN([L.LSTMCell(8), L.GRUCell(2)], return_sequences=True)(y),
+        L.GRU(5, unroll=True, return_sequences=True)(y),
+        L.Bidirectional(L.LSTM(3, return_sequences=True))(y),
+        L.Bidirectional(L.LSTM(4))(x),
+        L.LSTM(3)(again),
+        L.LSTM(2)(L.GRU(3, return_sequences=True)(L.Add()([both, again]))),
+        L.GlobalAveragePooling1D()(through),
+        L.GRU(7)(through),
+        L.Softmax()(k.ops.squeeze(L.Dense(1)(x), -1)),
+        L.LSTM(2)(L.RNN(L.GRUCell(3))(x)[:, None]),
+        L.LSTM(3)(L.Conv1D(4, 2)(x)),
+        k.Sequential([k.Input((7, 5)), L.Dense(4), L.LSTM(3)])(x),
+    ]
+    return k.Model([i, j], outputs)
+
+
+@model
+def masked_joins(k: Any) -> Any:
+    """Masks that meet, that are handed to a call, and that end."""
+    L = k.layers
+    i, x = _words(k, L)
+    j, y = _words(k, L, "words_too")
+    own = k.ops.not_equal(j, 3)
+    merges = (L.Add, L.Subtract, L.Average, L.Multiply, L.Maximum, L.Minimum)
+    outputs = [L.GlobalAveragePooling1D()(layer()([x, y])) for layer in merges]
+    outputs += [L.GlobalAveragePooling1D()(L.Add()([x, k.ops.tanh(y)])), L.Multiply()([x, k.ops.tanh(y)])]
+    outputs += [L.Maximum()([k.ops.tanh(y), x])]
+    outputs += [L.GRU(4)(L.Concatenate(axis=axis)([x, y])) for axis in (1, 2)]
+    outputs += [L.GRU(3)(L.Concatenate(axis=1)([x, k.ops.tanh(y)]))]
+    outputs += [L.LSTM(3)(x, mask=own), L.LSTM(6)(L.TimeDistributed(L.Dense(2))(x, mask=own))]
+    h = L.GRU(8)(y)
+    outputs += [L.GRU(8)(x, initial_state=h), L.GRU(8, return_sequences=True)(x, initial_state=h, mask=own)]
+    outputs += [L.GlobalAveragePooling1D()(L.GRU(8, return_sequences=True)(x, initial_state=h))]
+    return k.Model([i, j], outputs)
+
+
+@model
+def masked_attention(k: Any) -> Any:
+    """Attention has tensors of its own each time: it takes their masks off them."""
+    L = k.layers
+    i, x = _words(k, L)
+    j, y = _words(k, L, "words_too")
+
+    def of(words: Any, width: int = 5) -> Any:
+        return L.Dense(width)(words)
+
+    v, z = of(x, 4), of(x)
+    seen = k.ops.not_equal(i[:, :, None], j[:, None, :])
+    heads = L.MultiHeadAttention(2, 3)(z, of(y))
+    outputs = [
+        heads,
+        L.GlobalAveragePooling1D()(heads),
+        L.LSTM(3)(L.Add()([z, heads])),
+        *L.MultiHeadAttention(2, 3)(v, v, return_attention_scores=True),
+        L.MultiHeadAttention(3, 2, dropout=0.5)(of(x, 3), of(y), use_causal_mask=True),
+        L.MultiHeadAttention(3, 2)(of(x, 3), of(y, 6), attention_mask=seen),
+        L.GroupQueryAttention(4, 6, 3)(of(x), of(y), k.ops.tanh(y)),
+        L.Attention()([x, y]),
+        L.GlobalAveragePooling1D()(L.Attention(use_scale=True, score_mode="concat")([x, y, k.ops.tanh(y)])),
+        *L.AdditiveAttention()([x, y], return_attention_scores=True),
+    ]
+    return k.Model([i, j], outputs)
+
+
+def given(generator: np.random.Generator, tensor: Any) -> np.ndarray:
+    """Make an input of two; words that are 0, and steps that are -0.25, in front, behind and between."""
+    drawn = generator.normal(0.1, 1.0, (2, *tensor.shape[1:])).astype("float32")
+    if tensor.name.startswith("words"):
+        drawn = generator.integers(1, 9, drawn.shape).astype("float32")
+        drawn[0, 4:], drawn[1, 0], drawn[1, 3] = 0, 0, 0
+        if tensor.name == "words_too":
+            drawn = np.roll(drawn[::-1], 1, axis=1)
+    if tensor.name == "steps":
+        drawn[0, :2], drawn[1, 5], drawn[1, 2] = -0.25, -0.25, -0.25
+    return drawn.astype("float64")
+
+
 def audited(k: Any) -> Any:
     """Long sequences and wide layers, for audits under each backend."""
     L = k.layers
@@ -179,6 +277,16 @@ def audited(k: Any) -> Any:
     return k.Model([i, j, q], outputs)
 
 
+def supports_masks(k: Any, name: str) -> bool | None:
+    """What a layer of this name says of masks; None where it wants more to be made."""
+    for given in ((), (2,), (2, 3), (2, 3, 1), (k.layers.Dense(2),), (k.layers.GRU(2),), (k.layers.GRUCell(2),)):
+        try:
+            return bool(getattr(k.layers, name)(*given).supports_masking)
+        except Exception:
+            continue
+    return None
+
+
 def randomise(network: Any, seed: int) -> None:
     rng = np.random.default_rng(seed)
     network.set_weights([rng.normal(0.05, 0.4, w.shape).astype("float32") for w in network.get_weights()])
@@ -200,11 +308,13 @@ def main() -> None:
         exact = make(keras)
         exact.set_weights(plain.get_weights())
         rng = np.random.default_rng(100 + seed)
-        given = [rng.normal(0.1, 1.0, (2, *i.shape[1:])).astype("float32").astype("float64") for i in exact.inputs]
-        made = exact(given if len(given) > 1 else given[0])
+        inputs = [given(rng, tensor) for tensor in exact.inputs]
+        made = exact(inputs if len(inputs) > 1 else inputs[0])
         outputs = {f"y{n}": np.array(y) for n, y in enumerate(made if isinstance(made, (list, tuple)) else [made])}
-        arrays: dict[str, Any] = {f"x{n}": x for n, x in enumerate(given)} | outputs
+        arrays: dict[str, Any] = {f"x{n}": x for n, x in enumerate(inputs)} | outputs
         np.savez(folder / f"{name}.npz", **arrays)
+    supports = {name: one for name in dir(keras.layers) if (one := supports_masks(keras, name)) is not None}
+    (folder / "supports_masks.json").write_text(json.dumps(supports))
     keras.utils.clear_session()
     keras.backend.set_floatx("float32")
     wide = audited(keras)

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnlens.errors import UnsupportedLayerError
+from cnnlens.kinds import layer_kind
 from cnnlens.network.graph import Layer, map_refs
 from cnnlens.reference.bare.ops import BareOperation, KerasTwoOperation
 from cnnlens.reference.operation import Operation
@@ -113,9 +114,14 @@ class Case:
         """
         if kwargs.get("training"):
             raise UnsupportedLayerError("it is called with training=True, and the reference computes inference alone")
-        if kwargs.get("mask") is not None:
-            raise UnsupportedLayerError("it is called with a mask, which the reference has not")
-        kwargs = {name: value for name, value in kwargs.items() if name not in ("mask", "training")}
+        kwargs = {name: value for name, value in kwargs.items() if name != "training"}
+        if kwargs.get("mask") is None:
+            kwargs.pop("mask", None)
+        else:
+            if isinstance(kwargs["mask"], str):
+                raise UnsupportedLayerError(kwargs["mask"])
+            if not layer_kind(layer.kind, layer.module or None).takes_masks:
+                raise UnsupportedLayerError("it is called with a mask, which the reference has not")
         operation = layer.operation
         weights = {name: array if array.size > HUGE else wide(array) for name, array in weights.items()}
         args = tuple(map_refs(args, lambda ref: ref))

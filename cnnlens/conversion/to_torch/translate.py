@@ -213,8 +213,8 @@ class _ModelWriter:
         for call in item.calls:
             if call.kwargs.get("training"):
                 raise UnsupportedLayerError("it is called with training=True, and what is written is for inference")
-        if kwargs.get("mask") is not None:
-            raise UnsupportedLayerError("it is called with a mask, which the converted model does not carry")
+            if call.masks:
+                raise UnsupportedLayerError("it is called with a mask, which the converted model does not carry")
         kwargs = {name: value for name, value in kwargs.items() if name not in ("mask", "training")}
         site = CallSite(
             kind=layer.kind,

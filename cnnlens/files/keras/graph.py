@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias, cast
 
 from cnnlens.files.keras.arguments import GraphError, Key, arguments, keys, keys_in, listed, substitute, with_keys
 from cnnlens.files.limits import LIMITS
+from cnnlens.kinds import kind_of
 from cnnlens.network.graph import Ref
 from cnnlens.text import printable
 
@@ -39,6 +40,7 @@ class LayerSpec:
         config: The layer's own config; ``entry``: all that the list of layers says of it.
         model: The nested model's entry where this layer is a model, else None.
         wrapped: Inner layers of a wrapper by attribute name.
+        marked: Whether the file has a mark around it that it is to be quantised.
     """
 
     path: tuple[str, ...]
@@ -48,6 +50,7 @@ class LayerSpec:
     entry: Mapping[str, Any]
     model: Mapping[str, Any] | None = None
     wrapped: Mapping[str, LayerSpec] = field(default_factory=lambda: dict[str, LayerSpec]())
+    marked: bool = False
 
     @property
     def name(self) -> str:
@@ -74,13 +77,17 @@ class NodeSpec:
 
 @dataclass
 class Graph:
-    """Holds a whole model: every layer once, every call in topological order, inputs and outputs as tensors."""
+    """Holds a whole model: every layer once, every call in topological order, inputs and outputs as tensors.
+
+    ``masks`` are those that nested models are called with, by the tensor that each belongs to.
+    """
 
     layers: list[LayerSpec]
     nodes: list[NodeSpec]
     inputs: list[Ref]
     outputs: list[Ref]
     hidden: frozenset[str]  # input calls that the model's author never wrote: Sequential's, and those of nested models
+    masks: Mapping[Ref, Any] = field(default_factory=lambda: dict[Ref, Any]())
 
 
 def read_graph(config: Mapping[str, Any], most_calls: int = LIMITS.items) -> Graph | None:
@@ -99,7 +106,9 @@ def read_graph(config: Mapping[str, Any], most_calls: int = LIMITS.items) -> Gra
         return None
     reader = _GraphReader(most_calls)
     outputs = reader.model(config, (), "", None)
-    return Graph(reader.layers, reader.nodes, reader.inputs, list(_refs(outputs)), frozenset(reader.hidden))
+    return Graph(
+        reader.layers, reader.nodes, reader.inputs, list(_refs(outputs)), frozenset(reader.hidden), reader.masks
+    )
 
 
 def _body(entry: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -143,6 +152,7 @@ class _GraphReader:
         self.nodes: list[NodeSpec] = []
         self.inputs: list[Ref] = []
         self.hidden: set[str] = set()
+        self.masks: dict[Ref, Any] = {}
         self._known: dict[tuple[str, ...], LayerSpec] = {}
         self._listed: set[tuple[str, ...]] = set()
         self._by_name: dict[str, NodeSpec] = {}
@@ -266,7 +276,12 @@ class _GraphReader:
         name = prefix + spec.path[-1] + (f":{count}" if count else "")
         if spec.model is None:
             return self._add(NodeSpec(name, spec, args, kwargs))
-        inner = self.model(spec.model, spec.path, name + "/", list(_refs((args, kwargs))))
+        # Keras writes down the masks that it found on a call's tensors; what is called with them has them already.
+        tensors = list(_refs((args, {key: value for key, value in kwargs.items() if key != "mask"})))
+        masks: Any = kwargs.get("mask")
+        listed_masks = cast("list[Any]", masks) if isinstance(masks, list) else [masks]
+        self.masks.update((ref, mask) for ref, mask in zip(tensors, listed_masks, strict=False) if mask is not None)
+        inner = self.model(spec.model, spec.path, name + "/", tensors)
         # The model itself is a row of its own, after its layers: its output can be asked for by its name.
         found = list(_refs(inner))
         if len(found) == 1:
@@ -291,7 +306,9 @@ class _GraphReader:
 def _layer_name(entry: Mapping[str, Any]) -> str:
     config = entry.get("config")
     inner = cast("dict[str, Any]", config).get("name") if isinstance(config, dict) else None
-    name = inner if isinstance(inner, str) else entry.get("name")
+    # The graph goes by the entry's name; of a TensorFlowOpLayer the config has another one, that of its node.
+    name = entry.get("name") if isinstance(entry.get("name"), str) and "inbound_nodes" in entry else inner
+    name = name if isinstance(name, str) else entry.get("name")
     if not isinstance(name, str) or not name:
         raise GraphError(f"a {printable(entry.get('class_name', 'layer'))} has no name")
     return name
@@ -307,6 +324,13 @@ def layer_spec(entry: Mapping[str, Any], path: tuple[str, ...]) -> LayerSpec:
     if not isinstance(class_name, str):
         raise GraphError(f"the layer '{printable('/'.join(path))}' has no class name")
     body = cast("dict[str, Any]", config) if isinstance(config, dict) else {}
+    marked: Any = body.get("layer")
+    if class_name == "QuantizeAnnotate" and isinstance(marked, dict) and "class_name" in marked:
+        # It says that a layer is to be quantised, and calls it: the layer stands in its place, under its name.
+        there = cast("dict[str, Any]", marked)
+        inner_config: Any = there.get("config")
+        config = {**cast("dict[str, Any]", inner_config if isinstance(inner_config, dict) else {}), "name": path[-1]}
+        return replace(layer_spec({**there, "config": config}, path), marked=True)
     wrapped: dict[str, LayerSpec] = {}
     is_model = _body(entry) is not None
     for key, attribute in WRAPPED.items():
@@ -314,7 +338,9 @@ def layer_spec(entry: Mapping[str, Any], path: tuple[str, ...]) -> LayerSpec:
         if not is_model and isinstance(inner, dict) and "class_name" in inner:
             wrapped[attribute] = layer_spec(cast("dict[str, Any]", inner), (*path, attribute))
     module = entry.get("module")
-    if module is None and body.keys() <= {"name"} and "inbound_nodes" in entry:
+    row = kind_of(class_name)
+    bare = body.keys() <= {"name"} or (row.home and not row.layer and "trainable" not in body)
+    if module is None and bare and "inbound_nodes" in entry:
         # Legacy HDF5 files of Keras 3 leave modules out, so that the operation x + y and the layer Add look alike but
         # for this: every layer's config says at least whether it is trainable.
         module = BARE_OPERATION

@@ -41,6 +41,8 @@ def inner_layers(entry: Mapping[str, Any]) -> list[Inner]:
         # Keras 2 and 3 call the cell of each ConvLSTM alike.
         name = snake_case(re.sub(r"LSTM\dD", "LSTM", cell))
         return [Inner("cell", name, {"class_name": cell, "config": config})]
+    if kind == "QuantizeAnnotate":
+        return []  # the arrays of what it marks are its own in a file
     if kind == "Bidirectional":
         return _both_directions(config)
     if kind in ("MultiHeadAttention", "GroupQueryAttention", "GroupedQueryAttention"):

@@ -12,7 +12,7 @@ from cnnlens.text import printable
 
 __all__ = ["say_lambdas"]
 
-_CODE = ("function", "function_type", "module", "output_shape", "output_shape_type", "output_shape_module", "mask",
+_CODE = ("function", "function_type", "module", "output_shape", "output_shape_type", "output_shape_module",
          "arguments", "expression")  # fmt: skip
 
 

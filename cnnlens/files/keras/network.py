@@ -7,7 +7,7 @@ layer under which name, where the channels of each tensor are, and which feature
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -17,6 +17,7 @@ from cnnlens import layout
 from cnnlens.errors import CnnlensError, UnsupportedLayerError
 from cnnlens.files.keras.graph import Graph, GraphError, LayerSpec, NodeSpec, layer_spec, read_graph
 from cnnlens.files.keras.kinds import guess_kind
+from cnnlens.files.keras.masks import MaskFlow
 from cnnlens.files.keras.operations import WeightFile, make_operation, refusing, unpacker, version_tuple
 from cnnlens.files.keras.weights import TRANSPARENT, geometry_of, owners, weight_of
 from cnnlens.files.limits import items_at_most
@@ -175,8 +176,14 @@ class _Builder:
             layer.unpack = unpacker(layer)
             if path in self.unordered and any(reads_features(weight) for weight in layer.stored.values()):
                 self.notes.append(lost_order(layer, self.unordered[path]))
-        self._refuse_masks()
+        self._follow_masks()
         self._note_states()
+        marked = sum(spec.marked for spec in self.graph.layers)
+        if marked:
+            self.notes.append(
+                f"{marked} layer{'s' * (marked != 1)} marked to be quantised (QuantizeAnnotate), which changes nothing "
+                f"that {'they compute' if marked != 1 else 'it computes'}: shown without the mark"
+            )
         hidden = self.graph.hidden
         listed = [self.layers[spec.path] for spec in self.graph.layers if "/".join(spec.path) not in hidden]
         return Network(
@@ -277,7 +284,9 @@ class _Builder:
             known = all(self._shape(ref) is not None for ref in find_refs((node.args, dict(node.kwargs))))
             if known:
                 args = map_refs(node.args, self._shape)
-                found = layer.operation.output_shape(*args, **map_refs(_plain(node.kwargs), self._shape))
+                found = self._for_shapes(node.layer, layer).output_shape(
+                    *args, **map_refs(_plain(node.kwargs), self._shape)
+                )
                 shapes = list(cast("list[Shape]", found)) if isinstance(found, list) else [found]
         except CnnlensError:
             pass  # said when somebody wants it computed; until then the shapes that the file states will do
@@ -288,6 +297,16 @@ class _Builder:
             count = max(node.declared, default=0) + 1
             shapes = [node.declared.get(index) for index in range(count)]
         return tuple(shapes)
+
+    def _for_shapes(self, spec: LayerSpec, layer: Layer) -> Operation:
+        """What gives a layer's shapes: of one that rounds what a layer in it makes, that layer."""
+        inner = spec.wrapped.get("layer")
+        if layer_kind(spec.class_name, spec.module or None).name in ("QuantizeWrapper", "QuantizeWrapperV2") and inner:
+            plain = {name: value for name, value in inner.config.items() if name != "activation"}
+            return _operation(replace(inner, config=plain), self.file, self.version)
+        if spec.class_name == "QuantizeLayer":
+            return _operation(replace(spec, class_name="Identity"), self.file, self.version)
+        return layer.operation
 
     def _shape(self, ref: Ref) -> Shape | None:
         shapes = self.done[ref.call].shapes
@@ -359,17 +378,11 @@ class _Builder:
             and all(ref.call in self.laid for ref in call.refs)
         )
 
-    def _refuse_masks(self) -> None:
-        """Layers that act on a mask are not computed rightly without one, so behind a mask they are refused by name."""
-        masked: set[str] = set()
-        for call in self.calls:
-            behind = any(ref.call in masked for ref in call.refs)
-            makes = call.layer.kind == "Masking" or bool(call.layer.config.get("mask_zero"))
-            if behind and layer_kind(call.layer.kind, call.layer.module).takes_masks:
-                call.layer.make_operation = refusing("it acts on the mask made before it, which the reference has not")
-                call.layer.__dict__.pop("operation", None)  # made before, for its shapes
-            if makes or (behind and call.layer.kind != "Flatten"):
-                masked.add(call.name)
+    def _follow_masks(self) -> None:
+        """Give each call the masks that it uses, or the reason why it cannot be computed."""
+        places = {call.name: place for place, call in enumerate(self.calls)}
+        for call, masks in MaskFlow(tuple(self.calls), self.version, self.graph.masks).follow():
+            self.calls[places[call.name]] = replace(call, masks=masks)
 
     def _note_states(self) -> None:
         """A stateful layer's output depends on what it saw before; what is computed is that of a fresh model."""

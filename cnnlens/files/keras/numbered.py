@@ -19,14 +19,22 @@ from cnnlens.files.keras.resolution import LayerPath, Resolution, shown
 from cnnlens.files.keras.variables import Declared, declare, is_bare_op, names_by_group
 from cnnlens.reference.keras.names import base_class, snake_case
 
-__all__ = ["IGNORED_AT_ROOT", "OWN_NAMES", "layer_name", "model_layers", "resolve_model", "resolve_unnamed"]
+__all__ = [
+    "CONTAINERS",
+    "IGNORED_AT_ROOT",
+    "OWN_NAMES",
+    "layer_name",
+    "model_layers",
+    "resolve_model",
+    "resolve_unnamed",
+]
 
 # What training keeps beside the weights, in attributes that no layer's can be.
 IGNORED_AT_ROOT = frozenset({"optimizer", "optimizer_weights", "metrics"})
 # Random states are no weights; older versions store them with the layer.
 _RANDOM_STATE = "seed_generator"
 
-_CONTAINERS = ("layers", "_layer_checkpoint_dependencies")
+CONTAINERS = ("layers", "_layer_checkpoint_dependencies")
 # Classes that Keras exports under another name than their own, which is the one that groups are named after.
 OWN_NAMES = {"GroupQueryAttention": "GroupedQueryAttention"}
 
@@ -63,7 +71,7 @@ def layer_name(entry: Mapping[str, Any]) -> str:
 def _resolve_layers(group: Group | None, entry: Mapping[str, Any], path: LayerPath, resolution: Resolution) -> None:
     layers = model_layers(entry) or []
     container, twice = None, False
-    for name in _CONTAINERS:
+    for name in CONTAINERS:
         if container is None and group is not None and name in group.groups:
             container, twice = group.groups[name], name != "layers"
     by_name = _groups_by_layer_name(container) if container is not None else {}

@@ -12,7 +12,7 @@ from cnnlens.files.container import Member, beside, open_archive, open_file, sni
 from cnnlens.files.hdf5.index import Group, Index, open_index
 from cnnlens.files.jsontext import decode, mapping
 from cnnlens.files.keras.named import is_legacy, resolve_legacy
-from cnnlens.files.keras.numbered import IGNORED_AT_ROOT, model_layers, resolve_model, resolve_unnamed
+from cnnlens.files.keras.numbered import CONTAINERS, IGNORED_AT_ROOT, model_layers, resolve_model, resolve_unnamed
 from cnnlens.files.keras.resolution import Resolution
 from cnnlens.files.limits import LIMITS, check_items, human_bytes, remarks
 from cnnlens.files.model_file import ModelFile, check_crc
@@ -151,8 +151,23 @@ def _separate(root: Group) -> None:
         root.groups.pop(name, None)
 
 
+def _leave_training_out(root: Group, resolution: Resolution) -> None:
+    """Take out what training keeps of a model inside the model, which has an optimizer and metrics of its own."""
+    arrays = 0
+    pending = [root]
+    while pending:
+        group = pending.pop()
+        if any(name in group.groups for name in CONTAINERS):
+            left = [group.groups.pop(name) for name in IGNORED_AT_ROOT if name in group.groups]
+            arrays += sum(len(list(one.arrays_below())) for one in left)
+        pending += group.groups.values()
+    if arrays:
+        resolution.note(f"{arrays} arrays of the optimizers and metrics of models in the model are left out")
+
+
 def _resolve_numbered(root: Group, config: Mapping[str, Any] | None, resolution: Resolution) -> None:
     _separate(root)
+    _leave_training_out(root, resolution)
     if config is not None and model_layers(config) is not None:
         resolve_model(root, config, resolution)
     else:

@@ -69,6 +69,38 @@ def calls_of(module: Module, axes: int = 2) -> list[Call]:
     return [_call(module, own, operator)]
 
 
+def is_recurrent(module: Module) -> bool:
+    """Tell whether a module is one of torch's that go over a sequence."""
+    return is_stock(module) and module.name in ("LSTM", "GRU", "RNN")
+
+
+def recurrent_call(module: Module) -> tuple[str, dict[str, Any], tuple[int, int], int]:
+    """Give what an ``nn.LSTM``, ``nn.GRU`` or ``nn.RNN`` calls: the operator, its arguments with its arrays by name,
+    how many layers and directions and units there are, and how many states.
+
+    Raises:
+        UnsupportedLayerError: it does more than one operator does, or its first axis is time.
+    """
+    own = module.record.attributes
+    if not own.get("batch_first"):
+        raise UnsupportedLayerError(f"nn.{module.name} has time in front of the batch, whose size is not said")
+    if own.get("proj_size"):
+        raise UnsupportedLayerError(f"nn.{module.name} with projections is not computed")
+    layers, units = own.get("num_layers"), own.get("hidden_size")
+    if not isinstance(layers, int) or not isinstance(units, int) or not 0 < layers <= len(module.arrays):
+        raise UnsupportedLayerError(f"nn.{module.name} does not say its size")
+    biased, both = bool(own.get("bias", True)), bool(own.get("bidirectional"))
+    roles = ("weight_ih", "weight_hh", *(("bias_ih", "bias_hh") if biased else ()))
+    params = [
+        f"{role}_l{layer}{way}" for layer in range(layers) for way in ("", "_reverse")[: 1 + both] for role in roles
+    ]
+    arguments = {"params": params, "has_biases": biased, "num_layers": layers, "dropout": 0.0, "train": False,
+                 "bidirectional": both, "batch_first": True}  # fmt: skip
+    kind = str(own.get("nonlinearity", "tanh"))
+    operator = f"rnn_{kind}" if module.name == "RNN" else module.name.lower()
+    return operator, arguments, (layers * (1 + both), units), 2 if module.name == "LSTM" else 1
+
+
 def _plain(value: Any) -> Any:
     """An attribute as an argument: tuples are lists, what is no number, text or list of them is nothing."""
     if isinstance(value, (tuple, list)):

@@ -12,12 +12,12 @@ from typing import Any
 
 from cnnlens.errors import CnnlensError, UnsupportedLayerError
 from cnnlens.files.limits import calls_at_most
-from cnnlens.files.torch.module_calls import INPUT, Call, calls_of, is_stock
+from cnnlens.files.torch.module_calls import INPUT, Call, calls_of, is_recurrent, is_stock, recurrent_call
 from cnnlens.files.torch.module_tree import Module, plain_attributes
-from cnnlens.files.torch.program import Frame, Node, Program, Value, map_values
+from cnnlens.files.torch.program import Frame, Node, Program, Size, Value, map_values
 from cnnlens.files.torch.program_entries import entry_of, settings
 from cnnlens.files.torch.program_network import torch_network
-from cnnlens.files.torch.program_writer import ProgramWriter, input_shape, settled_shape
+from cnnlens.files.torch.program_writer import BATCH, ProgramWriter, input_shape, settled_shape
 from cnnlens.files.torch.state_file import TorchFile
 from cnnlens.files.torch.state_kinds import Neighbours, guess_kind
 from cnnlens.files.torch.state_layers import ROOT
@@ -102,11 +102,26 @@ def _written(file: TorchFile, root: Module, shape: Shape | None, dtype: str) -> 
         if module.kind == _SEQUENTIAL:
             work.extend((child, stack) for child in reversed(module.children.values()))
             continue
+        if is_recurrent(module):
+            if work:
+                raise UnsupportedLayerError(f"nn.{module.name} gives a tuple, which no module behind it takes")
+            return writer, _recurrent(module, value, writer, stack)
         known = writer.shape(value)
         for target, arguments in calls_of(module, len(known) - 2 if known is not None else 2):
             made = writer.call(target, map_values(arguments, _placed(module, value, writer)), stack)
             value = made[0] if isinstance(made, list) else made
     return writer, [value]
+
+
+def _recurrent(module: Module, value: Value, writer: ProgramWriter, stack: tuple[Frame, ...]) -> list[Value]:
+    """Write a recurrent module, from states of zero: its outputs, and its last states."""
+    operator, arguments, (runs, units), states = recurrent_call(module)
+    size = [runs, Size(((BATCH, 1),)), units]
+    zeros = [writer.call("aten.zeros.default", {"size": size}, stack) for _ in range(states)]
+    params = [writer.array(f"{module.path}.{name}") for name in arguments["params"]]
+    given = {"input": value, "hx": zeros if states > 1 else zeros[0], **arguments, "params": params}
+    made = writer.call(f"aten.{operator}.input", given, stack)
+    return made if isinstance(made, list) else [made]
 
 
 def _placed(module: Module, value: Value, writer: ProgramWriter) -> Any:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 from cnnlens.errors import CnnlensError, UnsupportedLayerError
 from cnnlens.files.torch.operations import made_shapes, translated
@@ -209,6 +209,7 @@ def input_shape(nodes: Sequence[Node], name: str, arrays: Mapping[str, tuple[int
     same, dtype = {name}, "float32"
     axes: int | None = None
     channels: int | None = None
+    recurrent = any(operator_kind(node.op).cell for node in nodes)
     for node in nodes:
         first = next(iter(values([one for one in node.arguments.values() if not _is_array(one)])), None)
         if first is None or first.name not in same:
@@ -224,6 +225,12 @@ def input_shape(nodes: Sequence[Node], name: str, arrays: Mapping[str, tuple[int
         elif op.startswith("conv") and len(shape) > 2:
             groups = node.arguments.get("groups", 1)
             axes, channels = len(shape) - 2, channels or shape[1:2][0] * (groups if isinstance(groups, int) else 1)
+        elif operator_kind(op).cell:
+            params = cast("Sequence[Value]", node.arguments.get("params") or ())
+            taken = arrays.get(params[0].name, ()) if params else ()
+            return ((None, None, taken[1]) if len(taken) == 2 else None), dtype
+        elif op == "linear" and shape and recurrent:
+            return (None, None, shape[-1]), dtype  # of each step
         elif op == "linear" and shape:
             axes, channels = axes or 0, channels or shape[-1]
         elif op == "embedding":

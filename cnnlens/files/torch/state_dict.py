@@ -32,6 +32,8 @@ WHOLE = "(root)"
 _PREFERRED = ("state_dict", "model_state_dict", "model", "model_state", "net", "network", "weights", "params", "module")
 _AVERAGED = ("ema", "averaged", "swa", "shadow")
 _OPTIMIZER = ("optimizer", "optim", "scheduler", "scaler")
+_LOOPS = ("loops", "callbacks", "optimizer_states", "lr_schedulers")
+"""What a checkpoint of Lightning has of its training beside ``state_dict``, by its top entries."""
 
 _SAID = 12
 """Settings of the training that a note names."""
@@ -75,7 +77,8 @@ def state_file(path: Path, contents: Contents, data: memoryview, weights: str | 
         FileRefusedError: There is none, or none of that name, or its tensors claim what the file has not.
     """
     notes = list(contents.notes)
-    found, optimizers = _mappings(contents.root, Trees(path, len(data)))
+    root, loops = _without_loops(contents.root)
+    found, optimizers = _mappings(root, Trees(path, len(data)))
     if not found:
         optimizer = f"only an optimizer's state ({shown_names(optimizers)})" if optimizers else ""
         raise FileRefusedError(path, "", f"no state dict in it: {optimizer or _what(contents.root)}", EXPORT)
@@ -88,7 +91,9 @@ def state_file(path: Path, contents: Contents, data: memoryview, weights: str | 
         notes.append(f"the file has other sets of weights, not shown: {shown_names(others)}; --weights NAME shows one")
     if optimizers:
         notes.append(f"an optimizer's state is left out: {shown_names(optimizers)}")
-    notes += _training(contents.root, found)
+    if loops:
+        notes.append(f"of its training left out: {shown_names(loops)}")
+    notes += _training(root, found)
     arrays: dict[str, StoredArray] = {}
     left_out: dict[str, str] = {}
     other: list[str] = []
@@ -116,6 +121,15 @@ def state_file(path: Path, contents: Contents, data: memoryview, weights: str | 
     notes += [*wrapped, *form_notes(arrays), *left_out_notes(left_out)]
     form = contents.format.replace("state dict", what)
     return TorchFile(path, form, arrays, left_out, notes, [("", data)], contents.verify, tree=tree)
+
+
+def _without_loops(root: Any) -> tuple[Any, list[str]]:
+    """A checkpoint of Lightning without what its loops and callbacks keep, which are tensors too, and their names."""
+    if not isinstance(root, dict) or isinstance(root, Record) or "pytorch-lightning_version" not in root:
+        return cast("Any", root), []
+    entries = cast("dict[Any, Any]", root)
+    left = [name for name in _LOOPS if entries.get(name)]
+    return {name: value for name, value in entries.items() if name not in left}, left
 
 
 def _chosen(path: Path, found: list[_Found], weights: str | None) -> _Found:

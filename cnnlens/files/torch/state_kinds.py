@@ -13,12 +13,15 @@ from dataclasses import dataclass, field, replace
 from cnnlens.kinds import CELLS, LAYERS
 from cnnlens.layout import Geometry, roles_in
 
-__all__ = ["Guess", "Neighbours", "Shapes", "guess_kind"]
+__all__ = ["GRU_BIASES", "Guess", "Neighbours", "Shapes", "guess_kind"]
 
 Shapes = Mapping[str, tuple[int, ...]]
 Role = tuple[str, str]
 
 _NORMED = roles_in("torch", "BatchNormalization")
+GRU_BIASES = {"ih": "input_bias", "hh": "recurrent_bias"}
+"""The roles of the two biases that PyTorch has of a GRU, by what stands in their names."""
+
 _GATED = re.compile(r"(weight|bias)_(ih|hh|hr)(?:_l\d+(?:_reverse)?)?$")
 _RECURRENT = {row.gates: row for row in CELLS.values() if row.modules}
 
@@ -200,6 +203,6 @@ def _recurrent(shapes: Shapes) -> Guess:
             continue
         if match[1] == "weight":
             roles[name] = (row.name, "kernel" if match[2] == "ih" else "recurrent_kernel")
-        elif row.name != "GRU":  # the table has a GRU's two biases as one array of two rows
-            roles[name] = (row.name, "bias")
+        else:
+            roles[name] = (row.name, GRU_BIASES[match[2]] if row.name == "GRU" else "bias")
     return Guess(row.modules[0] + ("" if "_l" in recurrent else "Cell"), roles)

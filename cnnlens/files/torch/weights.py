@@ -12,6 +12,7 @@ from typing import Any, cast
 
 from cnnlens import layout
 from cnnlens.errors import CnnlensError
+from cnnlens.files.torch.state_kinds import GRU_BIASES
 from cnnlens.kinds import operator_kind
 from cnnlens.layout import Geometry
 from cnnlens.network.graph import Layer
@@ -28,7 +29,10 @@ def argument_kinds(op: str, arguments: Mapping[str, Any]) -> dict[str, tuple[str
     found = {str(value["weight"]): (kind, roles[name]) for name, value in named.items() if name in roles}
     if row.cell:
         for name in weight_names(arguments):
-            role = {"weight_ih": "kernel", "weight_hh": "recurrent_kernel"}.get(name.rpartition(".")[2][:9])
+            own = name.rpartition(".")[2]
+            role = {"weight_ih": "kernel", "weight_hh": "recurrent_kernel"}.get(own[:9])
+            if kind == "GRU" and own.startswith(("bias_ih", "bias_hh")):
+                role = GRU_BIASES[own[5:7]]
             if role is not None:
                 found[name] = (kind, role)
     return found

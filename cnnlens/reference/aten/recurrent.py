@@ -115,9 +115,7 @@ def _recurrent(args: Arguments) -> Translation:
                 found[f"{number}/bias"] = np.stack(some[2:]) if kind == "GRU" else biases[0] + biases[1]
         return found
 
-    roles = ["kernel", "recurrent_kernel", *(("bias", "bias") if biased else ())]
-    weights = {
-        name: ("", name) if kind == "GRU" and role == "bias" else (kind, role)
-        for name, role in zip(names, roles * (layers * directions), strict=True)
-    }
+    biases = ("input_bias", "recurrent_bias") if kind == "GRU" else ("bias", "bias")
+    roles = ["kernel", "recurrent_kernel", *(biases if biased else ())]
+    weights = {name: (kind, role) for name, role in zip(names, roles * (layers * directions), strict=True)}
     return Translation(operation, (args.tensor(), *states), weights, unpack)

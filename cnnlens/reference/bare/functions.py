@@ -34,6 +34,16 @@ def of_one_dtype(*values: Any) -> list[Any]:
     ]
 
 
+def compared(function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    """A comparison as float32 makes it: a constant of a file, in decimal digits, is the float32 that it became."""
+
+    def call(first: Any, second: Any) -> Any:
+        first, second = (float(np.float32(one)) if isinstance(one, float) else one for one in (first, second))
+        return function(first, second)
+
+    return call
+
+
 def fraction(x: Array) -> Array:
     return x - np.trunc(x)
 
@@ -76,6 +86,46 @@ def reshape(settings: Settings, x: Array) -> Array:
 
 def transpose(settings: Settings, x: Array) -> Array:
     return np.transpose(x, settings.get("axes"))
+
+
+def _block(settings: Settings, shape: Any) -> int:
+    block = settings.get("block_size")
+    first = settings.get("data_format") in ("channels_first", "NCHW")
+    if not isinstance(block, int) or block < 1 or first or len(shape) != 4:
+        raise UnsupportedLayerError(f"blocks of {block} are computed of a picture (N, H, W, C) alone, not of {shape}")
+    return block
+
+
+def depth_to_space(settings: Settings, x: Array) -> Array:
+    """Lay the channels out in blocks: the first of them is the row in the block, the second the column."""
+    block = _block(settings, x.shape)
+    n, h, w, c = x.shape
+    cells = x.reshape(n, h, w, block, block, c // block**2)
+    return cells.transpose(0, 1, 3, 2, 4, 5).reshape(n, h * block, w * block, -1)
+
+
+def depth_to_space_shape(settings: Settings, x: Any) -> Shape:
+    n, h, w, c = shape = shape_of(x)
+    block = _block(settings, shape)
+    if c is not None and c % block**2:
+        raise UnsupportedLayerError(f"{c} channels are no blocks of {block} x {block}")
+    return (n, h and h * block, w and w * block, c and c // block**2)
+
+
+def space_to_depth(settings: Settings, x: Array) -> Array:
+    """Undo ``depth_to_space``."""
+    block = _block(settings, x.shape)
+    n, h, w, c = x.shape
+    cells = x.reshape(n, h // block, block, w // block, block, c)
+    return cells.transpose(0, 1, 3, 2, 4, 5).reshape(n, h // block, w // block, c * block**2)
+
+
+def space_to_depth_shape(settings: Settings, x: Any) -> Shape:
+    n, h, w, c = shape = shape_of(x)
+    block = _block(settings, shape)
+    if any(size is not None and size % block for size in (h, w)):
+        raise UnsupportedLayerError(f"{h} x {w} has no blocks of {block} x {block}")
+    return (n, h and h // block, w and w // block, c and c * block**2)
 
 
 def expand_dims(settings: Settings, x: Array) -> Array:

@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from cnnlens.reference.bare.nodes import node_of
 from cnnlens.reference.bare.rules import Rule
 from cnnlens.reference.bare.table import OPERATIONS, TENSORFLOW_NAMES
 from cnnlens.reference.operation import Array, Operation, Weights
@@ -18,7 +19,7 @@ from cnnlens.text import nearest, printable
 
 __all__ = ["BareOperation", "build_bare", "is_bare"]
 
-_KERAS_2_KINDS = ("TFOpLambda", "SlicingOpLambda")
+_KERAS_2_KINDS = ("TFOpLambda", "SlicingOpLambda", "TensorFlowOpLayer")
 
 
 def is_bare(kind: str, module: str | None) -> bool:
@@ -32,6 +33,8 @@ def build_bare(
     kind: str, module: str | None, config: Mapping[str, Any], keras_version: tuple[int, ...]
 ) -> Operation | None:
     """Build the operation of a bare op, or None where there is none of this name."""
+    if kind == "TensorFlowOpLayer":
+        return NodeOperation(kind, config, keras_version)
     if kind in _KERAS_2_KINDS:
         return KerasTwoOperation(kind, config, keras_version)
     rule = OPERATIONS.get(kind)
@@ -132,15 +135,30 @@ class KerasTwoOperation(Operation):
         target, self.renamed, constants = found
         self.inner = BareOperation(target, constants, (3,), OPERATIONS[target])
 
-    def _translate(self, kwargs: Mapping[str, Any]) -> dict[str, Any]:
-        return {self.renamed.get(name, name): value for name, value in kwargs.items() if name != "name"}
+    def _translate(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Sequence[Any], dict[str, Any]]:
+        """The arguments that the op of the same meaning has."""
+        return args, {self.renamed.get(name, name): value for name, value in kwargs.items() if name != "name"}
 
     def resolved(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[str, list[Any], dict[str, Any]]:
         """As ``BareOperation.resolved``, of the op of the same meaning."""
-        return self.inner.resolved(args, self._translate(kwargs))
+        return self.inner.resolved(*self._translate(args, kwargs))
 
     def output_shape(self, *args: Any, **kwargs: Any) -> Any:
-        return self.inner.output_shape(*args, **self._translate(kwargs))
+        args, kwargs = cast("Any", self._translate(args, kwargs))
+        return self.inner.output_shape(*args, **kwargs)
 
     def __call__(self, weights: Weights, *args: Any, **kwargs: Any) -> Any:
-        return self.inner(weights, *args, **self._translate(kwargs))
+        args, kwargs = cast("Any", self._translate(args, kwargs))
+        return self.inner(weights, *args, **kwargs)
+
+
+class NodeOperation(KerasTwoOperation):
+    """``TensorFlowOpLayer``: a node of a graph of TensorFlow, translated to the op of the same meaning."""
+
+    def __init__(self, kind: str, config: Mapping[str, Any], keras_version: tuple[int, ...]) -> None:
+        Operation.__init__(self, kind, config, keras_version)
+        self.node = node_of(config)
+        self.inner = BareOperation(self.node.target, {}, (3,), OPERATIONS[self.node.target])
+
+    def _translate(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Sequence[Any], dict[str, Any]]:
+        return self.node.operands(args)

@@ -130,13 +130,18 @@ UNARY: dict[str, Callable[..., Any]] = {
     "Erf": erf, "Erfc": erfc,
     "Isnan": np.isnan, "Isinf": np.isinf, "Isfinite": np.isfinite, "LogicalNot": np.logical_not,
     "ZerosLike": np.zeros_like, "OnesLike": np.ones_like, "Copy": np.copy, "StopGradient": np.asarray,
+    "ConvertToTensor": np.asarray,
 }  # fmt: skip
 BINARY: dict[str, Callable[..., Any]] = {
     "Add": np.add, "Subtract": np.subtract, "Multiply": np.multiply, "Divide": np.true_divide,
     "TrueDivide": np.true_divide, "FloorDivide": np.floor_divide, "Power": np.power, "Mod": np.mod, "Fmod": np.fmod,
     "Maximum": np.maximum, "Minimum": np.minimum, "Arctan2": np.arctan2, "Hypot": np.hypot,
-    "Logaddexp": np.logaddexp, "Greater": np.greater, "GreaterEqual": np.greater_equal, "Less": np.less,
-    "LessEqual": np.less_equal, "Equal": np.equal, "NotEqual": np.not_equal, "LogicalAnd": np.logical_and,
+    "Logaddexp": np.logaddexp,
+    **{name: functions.compared(function) for name, function in {
+        "Greater": np.greater, "GreaterEqual": np.greater_equal, "Less": np.less, "LessEqual": np.less_equal,
+        "Equal": np.equal, "NotEqual": np.not_equal,
+    }.items()},
+    "LogicalAnd": np.logical_and,
     "LogicalOr": np.logical_or, "LogicalXor": np.logical_xor,
 }  # fmt: skip
 _REDUCTIONS: dict[str, Callable[..., Any]] = {
@@ -177,6 +182,8 @@ OPERATIONS: dict[str, Rule] = {
     "Split": _structural(functions.split, "indices_or_sections", "axis"),
     "SplitBySize": _structural(functions.split_by_size, "num_or_size_splits", "axis"),
     "Pad": Rule(functions.pad, _padded, settings=("pad_width", "mode", "constant_values")),
+    "DepthToSpace": Rule(functions.depth_to_space, functions.depth_to_space_shape, settings=("block_size",)),
+    "SpaceToDepth": Rule(functions.space_to_depth, functions.space_to_depth_shape, settings=("block_size",)),
     "GetItem": _structural(functions.getitem, operands=("x", "key")),
     "Slice": _structural(functions.slice_from, "shape", operands=("x", "start_indices")),
     "Repeat": _structural(functions.repeat, "repeats", "axis"),
@@ -233,6 +240,8 @@ _NAMES: dict[str, tuple[str, Mapping[str, str], Mapping[str, Any]]] = {
         "sigmoid": "Sigmoid", "tanh": "Tanh", "softplus": "Softplus", "softsign": "Softsign", "softmax": "Softmax",
         "log_softmax": "LogSoftmax",
     }.items()},
+    "nn.depth_to_space": ("DepthToSpace", _FEATURES, {}),
+    "nn.space_to_depth": ("SpaceToDepth", _FEATURES, {}),
     "nn.gelu": ("Gelu", _FEATURES, {"approximate": False}),
     "nn.leaky_relu": ("LeakyRelu", {**_FEATURES, "alpha": "negative_slope"}, {"negative_slope": 0.2}),
     "linalg.matmul": ("Matmul", _AB, {}),

@@ -11,6 +11,7 @@ from typing import Any, cast
 import numpy as np
 
 from cnnlens.kinds import LAYERS
+from cnnlens.network.masks import unequal
 from cnnlens.reference.arithmetic.functions import Activation, activation_layer, find_activation, number_of
 from cnnlens.reference.operation import Array, Operation, Shape, Weights, register
 
@@ -35,7 +36,18 @@ class ActivationLayer(Operation):
 
     def __call__(self, weights: Weights, *args: Any, **kwargs: Any) -> Array:
         x = cast("Array", args[0])
-        return x if self.activation is None else self.activation.apply(x)
+        mask = kwargs.get("mask") if self.kind == "Softmax" else None
+        if mask is not None:
+            # Keras sets what is masked to -1e9, and then to zero: a row without anything else is zero.
+            x = np.where(_beside(mask, x), x, x.dtype.type(-1e9))
+        made = x if self.activation is None else self.activation.apply(x)
+        return made if mask is None else np.where(_beside(mask, made), made, made.dtype.type(0))
+
+
+def _beside(mask: Array, x: Array) -> Array:
+    if mask.shape != x.shape:
+        raise ValueError(f"a mask of shape {x.shape} was expected, {mask.shape} came")
+    return np.asarray(mask != 0)
 
 
 @register("PReLU")
@@ -61,13 +73,13 @@ class Identity(Operation):
 
 @register("Masking")
 class Masking(Operation):
-    """Makes time steps zero whose every feature equals ``mask_value``. The mask itself goes nowhere from here."""
+    """Makes time steps zero whose every feature equals ``mask_value``; the mask itself goes its own way."""
 
     def __init__(self, kind: str, config: Mapping[str, Any], keras_version: tuple[int, ...]) -> None:
         super().__init__(kind, config, keras_version)
-        self.value = number_of(config, "mask_value", default=0.0)
+        self.value = number_of(config, "mask_value", default=0.0) or 0.0
 
     def __call__(self, weights: Weights, *args: Any, **kwargs: Any) -> Array:
         x = cast("Array", args[0])
-        keep = np.any(x != self.value, axis=-1, keepdims=True)
+        keep = np.any(unequal(x, self.value), axis=-1, keepdims=True)
         return np.where(keep, x, x.dtype.type(0))

@@ -1,13 +1,12 @@
 """Attention: what each token takes from others, by how well its query goes with their keys.
 
 ``attend`` is the arithmetic, of Keras' layers here and of PyTorch's operators. Source: ``keras.src.layers.attention``.
-Masks are refused, but for the causal one, which the call asks for by a word.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -33,6 +32,7 @@ def attend(
     causal: bool = False,
     masks: Sequence[Array] = (),
     rounding: Rounding = EXACT,
+    alone: Callable[[Array], Array] | None = None,
 ) -> tuple[Array, Array]:
     """Compute ``softmax(factor query key^T) value``.
 
@@ -41,6 +41,7 @@ def attend(
             the results.
         causal: Whether a token takes nothing from those behind it.
         masks: What else it takes nothing from, where boolean and False; others are added to the scores.
+        alone: Makes of the scores those of a token that may take nothing from any; None where it takes nothing.
 
     Returns:
         ``(..., T, V)``, and the shares ``(..., T, S)`` of which each row sums up to 1.
@@ -48,7 +49,7 @@ def attend(
     _fits((*query.shape[:-1], key.shape[-2]), query.itemsize)
     turned = np.swapaxes(key, -1, -2)
     scores = rounding.product(query, turned, np.matmul(query, turned)) * query.dtype.type(factor)
-    return _taken(scores, value, causal, masks, rounding)
+    return _taken(scores, value, causal, masks, rounding, alone)
 
 
 def _fits(scores: tuple[int, ...], itemsize: int) -> None:
@@ -58,19 +59,31 @@ def _fits(scores: tuple[int, ...], itemsize: int) -> None:
 
 
 def _taken(
-    scores: Array, value: Array, causal: bool, masks: Sequence[Array], rounding: Rounding
+    scores: Array,
+    value: Array,
+    causal: bool,
+    masks: Sequence[Array],
+    rounding: Rounding,
+    alone: Callable[[Array], Array] | None = None,
 ) -> tuple[Array, Array]:
-    none = scores.dtype.type(-np.inf)
+    none, all_scores = scores.dtype.type(-np.inf), scores
     if causal:
         scores = np.where(np.triu(np.ones(scores.shape[-2:], np.bool_), 1), none, scores)
     for one in masks:
         scores = np.where(one, scores, none) if one.dtype == np.bool_ else scores + one
+    if alone is not None:
+        scores = np.where(np.isneginf(scores).all(axis=-1, keepdims=True), alone(all_scores), scores)
     top = scores.max(axis=-1, keepdims=True)
     shares = np.exp(scores - np.where(np.isfinite(top), top, 0))
     total = shares.sum(axis=-1, keepdims=True)
     # A row that may look at nothing gives zeros.
     shares = rounding.function(_SOFTMAX, scores, shares / np.where(total > 0, total, 1))
     return rounding.average(shares, value, np.matmul(shares, value)), shares
+
+
+def _lowered(scores: Array) -> Array:
+    """Scores of which 1e9 is taken in float32, which leaves little of what they were."""
+    return (scores.astype(np.float32) - np.float32(1e9)).astype(scores.dtype)
 
 
 class _Attention(Stepwise):
@@ -80,12 +93,6 @@ class _Attention(Stepwise):
 
     def _asks(self, kwargs: Mapping[str, Any]) -> tuple[bool, bool]:
         """Whether a call asks for the causal mask, and for the shares beside the output."""
-        for name in ("mask", "attention_mask", "query_mask", "value_mask", "key_mask"):
-            given = kwargs.get(name)
-            if isinstance(given, list | tuple) and all(one is None for one in cast("Sequence[Any]", given)):
-                continue
-            if given is not None:
-                raise self.refuse(f"it is called with a mask ({name}), which the reference has not")
         causal = bool(kwargs.get("use_causal_mask") or self.config.get("causal"))
         return causal, bool(kwargs.get("return_attention_scores"))
 
@@ -161,6 +168,10 @@ class HeadAttention(_Attention):
         axes = self.tokens(query.ndim)
         others = [axis for axis in range(query.ndim - 1) if axis not in axes]
         rank = query.ndim
+        masks = self._masks(kwargs, rank)
+        # Keras' backends put large negative numbers where a token may not look, which a softmax of them alone levels;
+        # the layer's own softmax, which it takes for dropout, shares and more axes, makes such rows zero.
+        levels = not (wanted or self.config.get("dropout") or rank != 3)
         order = (*others, rank - 1, *axes, rank)
 
         def projected(name: str, x: Array, heads: int, width: int) -> Array:
@@ -180,7 +191,9 @@ class HeadAttention(_Attention):
             laid(projected("value", value, self.shared, self.value_width), self.shared, self.value_width),
             1 / math.sqrt(self.width),
             causal=causal,
+            masks=masks,
             rounding=rounding,
+            alone=np.zeros_like if levels else None,
         )
         sizes = tuple(query.shape[axis] for axis in axes)
         taken = taken.reshape(*taken.shape[:-2], *sizes, self.value_width)
@@ -195,6 +208,19 @@ class HeadAttention(_Attention):
         if not wanted:
             return output
         return [output, shares.reshape(*shares.shape[:-2], *sizes, *(key.shape[axis] for axis in axes))]
+
+    def _masks(self, kwargs: Mapping[str, Any], rank: int) -> list[Array]:
+        """Where tokens may look, to be spread over ``(N, heads, T, S)``: of booleans."""
+        places = {"query_mask": (1, 3), "value_mask": (1, 2), "key_mask": (1, 2), "attention_mask": (1,)}
+        found: list[Array] = []
+        for name, axes in places.items():
+            mask = kwargs.get(name)
+            if mask is None:
+                continue
+            if rank != 3 or mask.ndim != (3 if name == "attention_mask" else 2):
+                raise self.refuse("a mask is known for an input (N, T, C) alone")
+            found.append(np.expand_dims(mask != 0, axes))
+        return found
 
     def _arrays(
         self, weights: Weights, name: str, inner: tuple[int, ...], outer: tuple[int, ...]
@@ -240,10 +266,12 @@ class PlainAttention(_Attention):
     def rounded(self, rounding: Rounding, weights: Weights, *args: Any, **kwargs: Any) -> Any:
         query, key, value, causal, wanted = self.operands(args, kwargs)
         scale = weights["scale"] if self.use_scale else None
+        seen, valued = (*(kwargs.get("mask") or ()), None, None)[:2]
+        masks = [] if valued is None else [(valued != 0)[:, None, :]]
         if not self.added:
             if scale is not None:
                 query = rounding.value(query * scale)
-            made = attend(query, key, value, 1.0, causal=causal, rounding=rounding)
+            made = attend(query, key, value, 1.0, causal=causal, masks=masks, rounding=rounding, alone=_lowered)
         else:
             _fits((*query.shape[:-1], *key.shape[-2:]), query.itemsize)
             both = rounding.value(query[..., :, None, :] + key[..., None, :, :])
@@ -259,5 +287,8 @@ class PlainAttention(_Attention):
             def spread() -> Array:
                 return np.sqrt(np.square(terms).sum(axis=-1))
 
-            made = _taken(rounding.total(terms.sum(axis=-1), spread), value, causal, (), rounding)
+            scores = rounding.total(terms.sum(axis=-1), spread)
+            made = _taken(scores, value, causal, masks, rounding, _lowered)
+        if seen is not None:
+            made = np.where((seen != 0)[..., None], made[0], made[0].dtype.type(0)), made[1]
         return list(made) if wanted else made[0]

@@ -59,6 +59,9 @@ class Merge(Operation):
     def __call__(self, weights: Weights, *args: Any, **kwargs: Any) -> Array:
         arrays = [x.reshape(cast("Any", shape)) for x, shape in _lifted(cast("Sequence[Array]", args[0]))]
         combine = MERGES[self.kind]
+        masks = kwargs.get("mask")
+        if masks is not None and self.kind in ("Multiply", "Maximum", "Minimum"):
+            return self._masked(arrays, masks)
         if len(arrays) == 1:
             return arrays[0].copy()
         out = combine(arrays[0], arrays[1])
@@ -68,6 +71,31 @@ class Merge(Operation):
         if self.kind == "Average":
             out /= len(arrays)
         return cast("Array", out)
+
+    def _masked(self, arrays: Sequence[Array], masks: Sequence[Array | None]) -> Array:
+        """Merge what is not masked alone: where one is, the others; a product where all are is zero.
+
+        Of two that Maximum and Minimum see, one that is masked gives way to the other before they are compared.
+        """
+        spread = [None if mask is None else np.broadcast_to((mask != 0)[..., None], x.shape)
+                  for mask, x in zip(masks, arrays, strict=True)]  # fmt: skip
+        combine = MERGES[self.kind]
+        output, known = arrays[0], spread[0]
+        if self.kind == "Multiply":
+            one = output.dtype.type(1)
+            kept = [x if mask is None else np.where(mask, x, one) for mask, x in zip(spread, arrays, strict=True)]
+            output = kept[0]
+            for x in kept[1:]:
+                output = output * x
+            if any(mask is None for mask in spread):
+                return output
+            return np.where(np.logical_or.reduce(np.broadcast_arrays(*cast("Any", spread))), output, 0 * one)
+        for x, mask in zip(arrays[1:], spread[1:], strict=True):
+            x = x if mask is None else np.where(mask, x, output)
+            output = output if known is None else np.where(known, output, x)
+            known = known | mask if known is not None and mask is not None else None
+            output = combine(output, x)
+        return output
 
 
 def _lift(shapes: Sequence[Shape]) -> list[Shape]:

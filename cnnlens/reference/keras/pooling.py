@@ -202,15 +202,20 @@ class GlobalPooling(_Pooled):
     def __call__(self, weights: Weights, *args: Any, **kwargs: Any) -> Array:
         x = cast("Array", args[0])
         axes = self.axes(x.ndim)
-        cells = int(np.prod([x.shape[axis] for axis in axes]))
+        cells: Any = int(np.prod([x.shape[axis] for axis in axes]))
         result = x
+        mask = kwargs.get("mask")
+        if mask is not None:  # of one axis: the mean of the steps that count, and 0 / 0 where none does
+            beside = np.expand_dims(mask != 0, 1 if self.channels_first else 2)
+            result = np.where(beside, x, x.dtype.type(0))
+            cells = beside.sum(axis=axes, keepdims=self.keepdims).astype(x.dtype)
         # One axis at a time: partial sums stay small, so a float32 mean over a large map keeps its bits.
         for axis in reversed(axes):
             if self.maximum:
                 result = result.max(axis=axis, keepdims=self.keepdims)
             else:
                 result = result.sum(axis=axis, keepdims=self.keepdims)
-        return result if self.maximum else result / x.dtype.type(cells)
+        return result if self.maximum else result / np.asarray(cells, x.dtype)
 
 
 @register(*(f"Adaptive{name}Pooling{rank}D" for name in ("Max", "Average") for rank in (1, 2, 3)))

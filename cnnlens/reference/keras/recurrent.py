@@ -1,7 +1,8 @@
 """Recurrent layers: a cell that goes over the time axis step by step, forwards, backwards or both ways.
 
-States begin at zero, or as the call gives them; a stateful layer is computed as after a reset. Masks are refused by the
-reader. Source: ``RNN`` and ``Bidirectional`` of Keras (``keras.src.layers.rnn``).
+States begin at zero, or as the call gives them; a stateful layer is computed as after a reset. A step that a mask
+leaves out changes no state, and its output is the one before, or zero. Source: ``RNN`` and ``Bidirectional`` of Keras
+(``keras.src.layers.rnn``) and ``rnn`` of its backend for TensorFlow.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ class Recurrent(Stepwise):
         self.sequences = bool(config.get("return_sequences"))
         self.with_state = bool(config.get("return_state"))
         self.backwards = bool(config.get("go_backwards"))
+        self.zero_where_masked = bool(config.get("zero_output_for_mask"))
 
     def output_shape(self, *args: Any, **kwargs: Any) -> Any:
         shape, _ = _sequence_and_states(args, kwargs)
@@ -53,11 +55,13 @@ class Recurrent(Stepwise):
 
     def rounded(self, rounding: Rounding, weights: Weights, *args: Any, **kwargs: Any) -> Any:
         x, initial = _sequence_and_states(args, kwargs)
-        output, states = self.run(weights, cast("Array", x), cast("States", initial), rounding)
+        output, states = self.run(weights, cast("Array", x), cast("States", initial), rounding, _mask(x, kwargs))
         return [output, *states] if self.with_state else output
 
-    def run(self, weights: Weights, x: Array, initial: States, rounding: Rounding) -> tuple[Array, States]:
-        """Compute the output and the states after the last step."""
+    def run(
+        self, weights: Weights, x: Array, initial: States, rounding: Rounding, mask: Array | None = None
+    ) -> tuple[Array, States]:
+        """Compute the output and the states after the last step; ``mask`` ``(N, T)`` is False at steps to leave out."""
         shapes = cast("list[tuple[int, ...]]", self.cell.state_shapes((x.shape[0], *x.shape[2:])))
         if initial and [state.shape for state in initial] != shapes:
             raise ValueError(f"states of shapes {shapes} were expected, {[state.shape for state in initial]} came")
@@ -67,9 +71,15 @@ class Recurrent(Stepwise):
         projected = self.cell.project(weights, x, rounding)
         outputs: list[Array] = []
         output = states[0]
+        last: Array | None = None
         steps = range(x.shape[1] - 1, -1, -1) if self.backwards else range(x.shape[1])
         for time in steps:
-            output, states = self.cell.step(weights, projected[:, time], states, rounding)
+            output, after = self.cell.step(weights, projected[:, time], states, rounding)
+            if mask is not None:
+                before = np.zeros_like(output) if last is None or self.zero_where_masked else last
+                output, *after = (_where(mask[:, time], new, old) for new, old in
+                                  zip((output, *after), (before, *states), strict=True))  # fmt: skip
+            last, states = output, after
             if self.sequences:
                 outputs.append(output)
         return (np.stack(outputs, axis=1) if self.sequences else output), states
@@ -86,6 +96,20 @@ def _sequence_and_states(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tupl
     if kwargs.get("constants"):
         raise UnsupportedLayerError("it is called with constants")
     return sequence, [*states, *_flat(initial)]
+
+
+def _mask(x: Any, kwargs: Mapping[str, Any]) -> Array | None:
+    """The mask of a call, which must have an entry for each step of each sequence."""
+    mask = kwargs.get("mask")
+    if mask is None:
+        return None
+    if mask.shape != x.shape[:2]:
+        raise ValueError(f"a mask of shape {x.shape[:2]} was expected, {mask.shape} came")
+    return np.asarray(mask != 0)
+
+
+def _where(mask: Array, new: Array, old: Array) -> Array:
+    return np.where(mask.reshape(-1, *(1,) * (new.ndim - 1)), new, old)
 
 
 def _flat(states: Any) -> Iterator[Any]:
@@ -126,6 +150,8 @@ class Bidirectional(Stepwise):
             self.backward = backward(settings)
         else:
             self.backward = forward({**settings, "go_backwards": not settings.get("go_backwards")})
+        for half in (self.forward, self.backward):
+            half.zero_where_masked = half.sequences  # it sets both so, whatever they say
 
     def _layer(self, entry: Any) -> tuple[Callable[[Config], Recurrent], Config]:
         kind, config = own_entry(entry, "layer")
@@ -146,9 +172,9 @@ class Bidirectional(Stepwise):
 
     def rounded(self, rounding: Rounding, weights: Weights, *args: Any, **kwargs: Any) -> Any:
         x, initial = _sequence_and_states(args, kwargs)
-        half = len(initial) // 2
-        forward, states = self.forward.run(below(weights, "forward_layer/"), x, initial[:half], rounding)
-        backward, others = self.backward.run(below(weights, "backward_layer/"), x, initial[half:], rounding)
+        half, mask = len(initial) // 2, _mask(x, kwargs)
+        forward, states = self.forward.run(below(weights, "forward_layer/"), x, initial[:half], rounding, mask)
+        backward, others = self.backward.run(below(weights, "backward_layer/"), x, initial[half:], rounding, mask)
         if self.forward.sequences:
             backward = np.flip(backward, axis=normalise_axis(1, backward.ndim))
         outputs = [forward, backward] if self.mode is None else [_MERGES[self.mode](forward, backward)]

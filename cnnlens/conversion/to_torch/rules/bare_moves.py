@@ -7,7 +7,7 @@ anew, nothing moves at all.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
@@ -19,6 +19,7 @@ from cnnlens.conversion.to_torch.rules.bare_layers import LAYERS, Move, Settings
 from cnnlens.conversion.to_torch.rules.merging import alike_held
 from cnnlens.conversion.to_torch.rules.shaping import renamed, reshaped
 from cnnlens.conversion.to_torch.value import Value, listed, shown
+from cnnlens.errors import UnsupportedLayerError
 
 __all__ = ["MOVES"]
 
@@ -48,6 +49,33 @@ def _keeps_batch(x: Value, shape: Sequence[int | None]) -> bool:
     if None in x.shape[1:] or None in shape[1:]:
         return False
     return math.prod(cast("Sequence[int]", x.shape[1:])) == math.prod(cast("Sequence[int]", shape[1:]))
+
+
+def _depth_to_space(site: CallSite, operands: list[Any], settings: Settings) -> Value:
+    block = int(settings["block_size"])
+    return _cells(site, operands, lambda h, w, c: ((h, w, block, block, c), (h * block, w * block, c)))
+
+
+def _space_to_depth(site: CallSite, operands: list[Any], settings: Settings) -> Value:
+    block = int(settings["block_size"])
+
+    def sizes(h: int, w: int, c: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        return (h // block, block, w // block, block, c), (h // block, w // block, c * block**2)
+
+    return _cells(site, operands, sizes)
+
+
+def _cells(
+    site: CallSite, operands: list[Any], sizes: Callable[[int, int, int], tuple[tuple[int, ...], tuple[int, ...]]]
+) -> Value:
+    """Blocks of pixels and channels put in each other's place, in Keras' order."""
+    x, shape = tensor_of(site, operands[0]).keras(), site.shape
+    h, w, _ = x.shape[1:]
+    if h is None or w is None or shape[-1] is None or x.shape[-1] is None:
+        raise UnsupportedLayerError("blocks of pixels of a picture whose size the file leaves open are not written")
+    inner, made = sizes(h, w, min(shape[-1], x.shape[-1]))
+    text = f"{x.text}.reshape(-1, {listed(inner)}).permute(0, 1, 3, 2, 4, 5).reshape(-1, {listed(made)})"
+    return Value(text, shape, tuple(range(len(shape))), site.axis)
 
 
 def _transpose(site: CallSite, operands: list[Any], settings: Settings) -> Value:
@@ -341,7 +369,8 @@ def _tensordot(site: CallSite, operands: list[Any], settings: Settings) -> Value
 
 
 MOVES: dict[str, Move] = {
-    "Reshape": _reshape, "Transpose": _transpose, "Moveaxis": _moveaxis, "Swapaxes": _swapaxes,
+    "Reshape": _reshape, "Transpose": _transpose, "DepthToSpace": _depth_to_space, "SpaceToDepth": _space_to_depth,
+    "Moveaxis": _moveaxis, "Swapaxes": _swapaxes,
     "ExpandDims": _expand_dims, "Squeeze": _squeeze, "Concatenate": _concatenate, "Stack": _stack,
     "Unstack": _unstack, "Split": _split, "SplitBySize": _split_by_size, "Pad": _pad, "GetItem": _getitem,
     "Slice": _slice, "Repeat": _repeat, "Tile": _tile, "Take": _take, "BroadcastTo": _broadcast_to, "Ravel": _ravel,
