@@ -61,6 +61,7 @@ ROOMS: Mapping[str, Room] = {
             "checking/evidence.py",
         ),
         ("tests/checking",),
+        "not framework",
     ),
     "faults": Room(
         ("checking/faults/*.py",),
