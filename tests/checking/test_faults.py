@@ -318,3 +318,27 @@ def test_a_scaled_channel_is_seen_in_any_layer(name: str, seed: int, factor: flo
     found = layer.check(output)
     assert found.verdict in ("wrong", "suspicious"), found
     assert found.worst_channel == channel or name == "head"
+
+
+@pytest.mark.parametrize("factor", [6.0, -4.0])
+def test_a_factor_far_away_in_front_of_an_exponential_is_found(factor: float) -> None:
+    """A step from one towards it leads much too far, and is halved until it does not."""
+    layer = Audited("Dense", (60, 12), units=5, activation="exponential")
+    output = layer.run(weights={"kernel": layer.weights["kernel"] * np.float32(factor)})
+    expect(layer, output, f"the kernel or the input is {factor:g} times")
+
+
+def test_a_channel_whose_kernel_and_bias_are_scaled() -> None:
+    layer = Audited("Dense", (40, 12), units=5, activation="tanh")
+    kernel, bias = layer.weights["kernel"].copy(), layer.weights["bias"].copy()
+    kernel[:, 2] *= np.float32(1.3)
+    bias[2] *= np.float32(1.3)
+    expect(layer, layer.run(weights={"kernel": kernel, "bias": bias}), "channel 2: kernel and bias are 1.3 times")
+
+
+def test_an_operand_left_out_of_two_that_are_equal_is_either() -> None:
+    layer = Audited("Add", [(3, 5), (3, 5)])
+    layer.inputs[1] = layer.inputs[0].copy()
+    said = layer.check(layer.inputs[0].copy()).explanation
+    assert "cannot tell causes apart" in said
+    assert "input 1 of 2 was left out, or input 2 of 2 was left out" in said

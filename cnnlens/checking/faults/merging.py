@@ -55,7 +55,7 @@ def _merges(problem: Problem, operation: Operation) -> Iterator[Hypothesis]:
 
 
 def _operands(change: Callable[[list[Any]], list[Any]]) -> Callable[[Case], Case]:
-    return lambda case: replace(case, args=(change(list(cast("Sequence[Any]", case.args[0]))), *case.args[1:]))
+    return lambda case: replace(case, args=(change(list(cast("Sequence[Any]", case.args[0]))),))
 
 
 def _sampling(problem: Problem, operation: UpSampling | Resizing) -> Iterator[Hypothesis]:

@@ -307,8 +307,8 @@ class Problem:
         found = self.attempt(changed, hypothesis.view)
         if found is None or not self.fits(found[1], slack):
             return None
-        # Where neither the layer nor what is supposed instead may round, nothing is left at all.
-        exact = not hypothesis.cost and selects(self.case.operation) and selects(changed.operation)
+        # Where what is supposed may not round, nothing is left at all.
+        exact = not hypothesis.cost and selects(changed.operation)
         return None if exact and found[1].worst > 0 else found[0]
 
     def _near(self, case: Case, view: View | None) -> bool:
