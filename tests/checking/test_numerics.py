@@ -323,4 +323,7 @@ def random_layers(draw: st.DrawFn) -> Audited:
 @given(random_layers())
 def test_no_false_alarm_for_random_layers(layer: Audited) -> None:
     found = layer.check(layer.honest)
-    assert found.verdict in ("exact", "float32"), (found, layer.kind, layer.config, layer.shapes)
+    # Of a variance next to nothing beside the mean a fast formula keeps no digit: that is said, and nothing audited.
+    nearly_constant = layer.kind.endswith("Normalization") and 1000 * layer.x.std() < np.abs(layer.x.mean())
+    allowed = ("exact", "float32", "not audited") if nearly_constant else ("exact", "float32")
+    assert found.verdict in allowed, (found, layer.kind, layer.config, layer.shapes)
