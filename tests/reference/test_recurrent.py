@@ -378,7 +378,9 @@ def test_a_mask_fits_or_is_refused_for_what_it_is() -> None:
     with pytest.raises(UnsupportedLayerError, match="each of its steps"):
         rnn(weights, x, mask=np.ones((2, 3, 5), bool))
     embedding = {"class_name": "Embedding", "module": "keras.layers", "config": {"name": "e", "input_dim": 7}}
-    spec = layer_spec({**embedding, "config": {"name": "s", "layer": embedding}, "class_name": "SpectralNormalization"})
+    spec = layer_spec(
+        {**embedding, "config": {"name": "s", "layer": embedding}, "class_name": "SpectralNormalization"}, ("s",)
+    )
     with pytest.raises(UnsupportedLayerError, match="type of the identifiers"):
         make_operation(spec, (3, 15), lambda _: pytest.fail("no model is in it"))
 

@@ -31,8 +31,8 @@ _PERHAPS_ITSELF = frozenset((
     "Concatenate", "GetItem", "BroadcastTo", "Real", "View", "Array", "Conjugate", "Conj",
     "Cropping1D", "Cropping2D", "Cropping3D",
 ))  # fmt: skip
-# A tensor carries its mask as an attribute, so it goes on where the very tensor that came in comes out: with each backend
-# behind a Cast to the type that it has, with jax behind a Reshape to the shape that it has, and so on.
+# A tensor carries its mask as an attribute, so it goes on where the very tensor that came in comes out: with each
+# backend behind a Cast to the type that it has, with jax behind a Reshape to the shape that it has, and so on.
 _PERHAPS_ITSELF = frozenset((
     "Cast", "ConvertToTensor", "StopGradient", "Reshape", "Permute", "Transpose", "Moveaxis", "Swapaxes",
     "Concatenate", "GetItem", "BroadcastTo", "Cropping1D", "Cropping2D", "Cropping3D",
