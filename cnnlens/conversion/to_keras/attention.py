@@ -140,17 +140,45 @@ def head_modules(network: Network) -> dict[str, HeadModule]:
 
 
 def _given(network: Network, inside: Sequence[Call], names: set[str]) -> tuple[Ref, ...]:
-    """Query, key and value: what comes in, in the order of use, but for constants and what only says a batch's size."""
-    found: dict[Ref, None] = {}
-    for call in inside:
-        arguments = cast("Mapping[str, Any]", call.layer.entry.get("arguments") or {})
-        for value in arguments.values():
-            place = cast("Mapping[str, Any]", value).get("tensor") if isinstance(value, Mapping) else None
-            if isinstance(place, int) and call.refs[place].call not in names:
-                found[call.refs[place]] = None
-    refs = [ref for ref in found if None in (network.shape(ref) or (None,))]
-    plain = 1 <= len(refs) <= 3 and all(len(network.shape(ref) or ()) == 3 for ref in refs)
-    return (refs[0], refs[len(refs) // 2], refs[-1]) if plain else ()
+    """Query, key and value: what each operand of the products is made of, but for constants.
+
+    Empty where that is not one tensor (N, T, C) each, or where more comes in, as a mask does.
+    """
+    by_name = {call.name: call for call in inside}
+    products = [[call.refs[place] for place in _places(call)] for call in inside if _is_product(call)]
+    if not products:
+        return ()
+    # The function has all three; else the last product is that of what the tokens take with the values.
+    first = products[0] if len(products) == 1 else [*products[0][-2:], products[-1][-1]]
+    every = {ref for call in inside for ref in (call.refs[place] for place in _places(call)) if ref.call not in names}
+    found: list[set[Ref]] = []
+    for operand in first[:3]:
+        sources: set[Ref] = set()
+        left, seen = [operand], set[str]()
+        while left:
+            ref = left.pop()
+            if ref.call not in names:
+                sources.add(ref)
+            elif ref.call not in seen:
+                seen.add(ref.call)
+                left.extend(by_name[ref.call].refs[place] for place in _places(by_name[ref.call]))
+        found.append({ref for ref in sources if None in (network.shape(ref) or (None,))})
+    rest = {ref for ref in every if None in (network.shape(ref) or (None,))}.difference(*found)
+    plain = len(found) == 3 and not rest and all(len(one) == 1 for one in found)
+    refs = tuple(next(iter(one)) for one in found) if plain else ()
+    return refs if all(len(network.shape(ref) or ()) == 3 for ref in refs) else ()
+
+
+def _is_product(call: Call) -> bool:
+    return operator_name(call.layer.entry)[0] in ("scaled_dot_product_attention", "bmm", "baddbmm")
+
+
+def _places(call: Call) -> list[int]:
+    """Where the tensors that a call computes with stand among those that it takes; the others say a batch's size."""
+    arguments = cast("Mapping[str, Any]", call.layer.entry.get("arguments") or {})
+    values = [one for value in arguments.values() for one in (value if isinstance(value, list) else [value])]
+    places = [cast("Mapping[str, Any]", one) for one in values if isinstance(one, Mapping)]
+    return [one["tensor"] for one in places if "batch" not in one and isinstance(one.get("tensor"), int)]
 
 
 def head_attention(site: CallSite, module: HeadModule, tensors: Mapping[Ref, Value]) -> list[Value]:
@@ -215,8 +243,8 @@ def _products(module: HeadModule) -> tuple[Call, list[Sequence[int | None]]]:
     """The call that multiplies queries and keys, and the shapes of both, ``(..., T, F)``."""
     by_name = {call.name: call for call in module.inside}
     for call in module.inside:
-        name, _ = operator_name(call.layer.entry)
-        if name in ("scaled_dot_product_attention", "bmm", "baddbmm"):
+        if _is_product(call):
+            name, _ = operator_name(call.layer.entry)
             refs = call.refs[1:] if name == "baddbmm" and len(call.refs) > 2 else call.refs
             shapes = [list(by_name[ref.call].shapes[ref.index] or ()) for ref in refs[:2]]
             if name != "scaled_dot_product_attention":
