@@ -466,7 +466,7 @@ def vision_transformer():
 
 @model((7, 12), (5, 12), (5, 6), (5, 8))
 def attention_modules():
-    """Self, crossed and causal attention, with the batch in front and behind the tokens, one module called twice."""
+    """Attention to itself, crossed and causal, two of its three alike, with the batch in front and behind the tokens, one module called twice."""
 
     def forward(self, x, y, key, value):
         x = self.same(x, x, x)[0]
@@ -475,6 +475,8 @@ def attention_modules():
         turned = x.transpose(0, 1)
         x = self.behind(turned, turned, turned, attn_mask=torch.ones(7, 7).triu(1).bool())[0].transpose(0, 1)
         x = x - self.ahead(x, x, x, need_weights=False, is_causal=True, attn_mask=ahead)[0]
+        x = x + self.ahead(x, x, x.tanh(), need_weights=False)[0]  # as DETR gives its values without their places
+        x = x + self.ahead(x, x.tanh(), x)[0]
         return self.crossed(x, y, y, need_weights=False)[0], self.other(x, key, value)[0]
 
     return Function(
