@@ -21,11 +21,12 @@ from cnnlens.conversion.to_keras.elementwise import constant
 from cnnlens.conversion.to_keras.products import as_in_torch
 from cnnlens.conversion.to_keras.value import Value, identity
 from cnnlens.errors import UnsupportedLayerError
+from cnnlens.kinds import Features, operator_kind
 from cnnlens.network.graph import Call, Ref
 from cnnlens.network.network import Network
 from cnnlens.reference.aten.arguments import Tensor, WeightName
 
-__all__ = ["HeadModule", "head_attention", "head_modules"]
+__all__ = ["HeadModule", "gives_truths", "head_attention", "head_modules"]
 
 # Added to a score that counts for nothing: its share is 0, and no sum with it is infinite.
 _NOTHING = float(np.finfo(np.float32).min) / 2
@@ -50,9 +51,14 @@ def _attention(site: CallSite) -> Value:
     factor = args.get("scale")
     scale = float(factor) if factor is not None else 1 / math.sqrt(cast(int, query.shape[-1]))
     weights = site.operate("Multiply", [weights, scale], shape=shape, axes=axes, name="_scaled")
+    counts = _counting(site)
+    if counts is not None:
+        weights = site.operate("Where", [counts, weights, _NOTHING], shape=shape, axes=axes, name="_counting")
     for mask in _masks(site, shape):
         weights = site.operate("Add", [weights, mask], shape=shape, axes=axes, name="_masked")
     weights = site.layer("Softmax", weights, {"axis": -1}, shape=shape, name="_softmax")
+    if counts is not None:  # where nothing counts, PyTorch gives zeros
+        weights = site.operate("Where", [counts, weights, 0.0], shape=shape, axes=axes, name="_shares")
     return site.operate("Matmul", [weights, value], axes=axes)
 
 
@@ -66,9 +72,17 @@ def _masks(site: CallSite, shape: Sequence[int | None]) -> Iterator[Value | NDAr
         known = np.tri(*cast("tuple[int, int]", tuple(shape[-2:])), dtype=np.bool_)
     if known is not None:
         yield constant(site, site.builder.rounded(_added(known), "its mask"), identity(len(shape)))
-    elif given is not None:
-        mask = as_in_torch(site, given)
-        yield mask
+    elif given is not None and not site.tensor(given).truths:
+        yield as_in_torch(site, given)
+
+
+def _counting(site: CallSite) -> Value | None:
+    """A mask of True and False that depends on an input."""
+    given = site.args.get("attn_mask")
+    if not isinstance(given, Tensor) or _known(site, given) is not None or not site.tensor(given).truths:
+        return None
+    mask = as_in_torch(site, given)
+    return site.operate("NotEqual", [mask, 0.0], shape=mask.shape, axes=mask.axes, name="_counts")
 
 
 def _known(site: CallSite, value: Any) -> NDArray[Any] | None:
@@ -88,6 +102,28 @@ def _added(mask: NDArray[Any]) -> NDArray[Any]:
     if (added == -np.inf).all(axis=-1).any() or np.isnan(added).any():
         raise UnsupportedLayerError("its mask leaves a token nothing to look at")
     return np.where(added == -np.inf, _NOTHING, added)
+
+
+# What gives True and False, of whatever.
+_TRUTHS = frozenset((
+    "Greater", "GreaterEqual", "Less", "LessEqual", "Equal", "NotEqual", "LogicalAnd", "LogicalOr", "LogicalXor",
+    "LogicalNot", "Isnan", "Isinf", "Isfinite", "Any", "All",
+))  # fmt: skip
+
+
+def gives_truths(call: Call, tensors: Sequence[Value]) -> bool:
+    """Whether what a call of PyTorch's gives is of True and False, which attention takes otherwise than numbers."""
+    if call.layer.kind == "InputLayer":
+        return call.layer.config.get("dtype") == "bool"
+    name, _ = operator_name(call.layer.entry)
+    row = operator_kind(name)
+    if row.name in _TRUTHS or name == "bool":
+        return True
+    if row.name == "Cast":
+        return str(getattr(call.layer.operation, "settings", {}).get("dtype")) == "bool"
+    moved = row.features in (Features.RESHAPED, Features.REORDERED) or row.name == "Identity"
+    taken = [tensors[place] for place in _places(call) if place < len(tensors)]
+    return moved and bool(taken) and all(one.truths for one in taken)
 
 
 # -- the module --------------------------------------------------------------------------------------------------------
