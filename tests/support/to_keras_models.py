@@ -466,7 +466,7 @@ def vision_transformer():
 
 @model((7, 12), (5, 12), (5, 6), (5, 8))
 def attention_modules():
-    """Attention to itself, crossed and causal, two of its three alike, with the batch in front and behind the tokens, one module called twice."""
+    """Attention to itself, crossed and causal, two of its three alike, the batch in front and behind, called twice."""
 
     def forward(self, x, y, key, value):
         x = self.same(x, x, x)[0]
