@@ -510,6 +510,18 @@ def transformer():
     return nn.Transformer(12, 4, 1, 1, 20, batch_first=True, activation="gelu")
 
 
+@model((4, 5, 6))
+def spread_means():
+    """Means spread over the map that they are of, whose two axes of size 1 came one after the other, and a transpose."""
+
+    def forward(self, x):
+        x = self.conv(x)
+        spread = x.mean((2, 3))[:, :, None, None].repeat(1, 1, 5, 6)
+        return spread + x, x.transpose(2, 3)
+
+    return Function(forward, conv=nn.Conv2d(4, 3, 3, padding=1))
+
+
 @model((5, 6))
 def repeated():
     """A token of the model's own put before each example's, by expand and by repeat, and tensors that are repeated."""

@@ -29,7 +29,7 @@ from cnnlens.conversion.to_keras.builder import Builder
 from cnnlens.conversion.to_keras.call_site import BY_CLASS, BY_NAME, REFUSED, CallSite, operator_name
 from cnnlens.conversion.to_keras.consumers import Consumers
 from cnnlens.conversion.to_keras.folding import folded, holding
-from cnnlens.conversion.to_keras.value import FlatOrder, Value, identity
+from cnnlens.conversion.to_keras.value import FlatOrder, Value, channels_last, identity
 from cnnlens.errors import CnnlensError, UnsupportedLayerError
 from cnnlens.files.keras.network import keras_network
 from cnnlens.files.keras.write import KERAS_VERSION, write_keras
@@ -246,6 +246,8 @@ class _Conversion:
         tensor = self.builder.plain(self._tensor(ref))
         if tensor.constant is not None:
             raise UnsupportedLayerError(f"output '{printable(ref.name)}' depends on no input; Keras has no such model")
+        if tensor.axes not in (identity(tensor.rank), channels_last(tensor.rank)):
+            tensor = self.builder.turned(tensor, channels_last(tensor.rank))
         self.tensor[ref] = tensor
         return tensor
 

@@ -212,7 +212,9 @@ def _is_product(call: Call) -> bool:
 def _places(call: Call) -> list[int]:
     """Where the tensors that a call computes with stand among those that it takes; the others say a batch's size."""
     arguments = cast("Mapping[str, Any]", call.layer.entry.get("arguments") or {})
-    values = [one for value in arguments.values() for one in (value if isinstance(value, list) else [value])]
+    values: list[Any] = []
+    for value in arguments.values():
+        values += cast("list[Any]", value) if isinstance(value, list) else [value]
     places = [cast("Mapping[str, Any]", one) for one in values if isinstance(one, Mapping)]
     return [one["tensor"] for one in places if "batch" not in one and isinstance(one.get("tensor"), int)]
 

@@ -24,13 +24,6 @@ _Known: TypeAlias = "Mask | str | None"
 _JOINS = ("Add", "Subtract", "Average", "Multiply", "Maximum", "Minimum", "Concatenate")
 _HEADS = ("MultiHeadAttention", "GroupQueryAttention")
 _LISTED = ("Attention", "AdditiveAttention")
-# A tensor carries its mask as an attribute, so it goes on with what is the very tensor that came in: always behind some
-# of these where they change nothing, under some backends behind the others (jax: a reshape to the same shape).
-_PERHAPS_ITSELF = frozenset((
-    "Lambda", "Cast", "ConvertToTensor", "StopGradient", "Reshape", "Permute", "Transpose", "Moveaxis", "Swapaxes",
-    "Concatenate", "GetItem", "BroadcastTo", "Real", "View", "Array", "Conjugate", "Conj",
-    "Cropping1D", "Cropping2D", "Cropping3D",
-))  # fmt: skip
 # A tensor carries its mask as an attribute, so it goes on where the very tensor that came in comes out: with each
 # backend behind a Cast to the type that it has, with jax behind a Reshape to the shape that it has, and so on.
 _PERHAPS_ITSELF = frozenset((
