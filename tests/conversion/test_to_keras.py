@@ -350,3 +350,8 @@ def test_a_batch_that_is_mixed_is_refused() -> None:
     model = Function(lambda self, x: x - x.mean(0, keepdim=True))
     with pytest.raises(UnsupportedLayerError, match="over the batch"):
         to_keras.model(network_of_live(model, torch.zeros(2, 3, 4)))
+
+
+def test_an_output_that_lay_otherwise_is_written_channels_last() -> None:
+    one = case("spread_means")
+    assert [one.made.names[ref.name].axes for ref in one.network.outputs] == [(0, 1, 2, 3)] * 2
