@@ -319,6 +319,7 @@ _GRU = {"class_name": "GRU", "config": {"units": 2}}
         ([("l", "LSTM", {}, ["e", "e"], {})], (2, 13), "beside given states"),
         ([("l", "LSTM", {}, ["i"], {"mask": [True]})], (3, 15), "a mask of constants"),
         ([("l", "Conv1D", {}, ["e"], {"mask": Ref("i")})], (3, 15), "none is known to its kind"),
+        ([("l", "LSTM", {}, [], {"mask": Ref("i")})], (3, 15), "called on no tensor"),
         ([("a", "Reshape", {}, ["e"], {}), ("l", "GRU", {}, ["a"], {})], (3, 15), "where it changes nothing"),
         ([("a", "Expression", {"expression": "(x)"}, ["e"], {"mask": Ref("i")}), ("l", "GRU", {}, ["a"], {})],
          (3, 15), "where it changes nothing"),
@@ -346,6 +347,23 @@ def test_masks_that_are_joined_without_end_cost_nothing() -> None:
     [(call, masks)] = MaskFlow(calls, (3, 15), {}).follow()
     assert call.name == "l"
     assert masks["mask"].size <= 64
+
+
+@pytest.mark.parametrize("given", [{"class_name": "Masking", "config": {}}, 5, True])
+def test_what_is_no_tensor_has_no_shape(given: Any, tmp_path: Path) -> None:
+    pytest.importorskip("h5py")
+    first, relu = (
+        {"class_name": kind, "module": "keras.layers", "name": name, "config": {**more, "name": name},
+         "inbound_nodes": nodes}
+        for kind, name, more, nodes in (
+            ("InputLayer", "i", {"batch_shape": [None, 7, 5]}, []), ("ReLU", "relu", {}, [{"args": [given], "kwargs": {}}])
+        )
+    )  # fmt: skip
+    ends = {"input_layers": [["i", 0, 0]], "output_layers": [["relu", 0, 0]]}
+    config = {"class_name": "Functional", "module": "keras", "config": {"name": "m", "layers": [first, relu], **ends}}
+    network = opened(config, tmp_path)
+    with pytest.raises(UnsupportedLayerError, match="relu"):
+        network.run(np.zeros((1, 5, 7)), layers=["relu"])
 
 
 def test_a_mask_ends_where_keras_lets_it_end() -> None:

@@ -167,6 +167,8 @@ class MaskFlow:
             return "the versions of Keras 2 fill what is masked in different ways"
         tensors = [one for one in (*call.args, *(call.kwargs[name] for name in call.kwargs if name != "mask"))
                    if any(True for _ in find_refs(one))]  # fmt: skip
+        if not tensors:
+            return "it is called on no tensor"
         states = len(tensors) > 1 or isinstance(tensors[0], list)
         if states and not explicit:
             # Keras 3 fills in a mask where a call has one tensor, and has no argument for one beside states.
