@@ -356,7 +356,8 @@ def test_what_is_no_tensor_has_no_shape(given: Any, tmp_path: Path) -> None:
         {"class_name": kind, "module": "keras.layers", "name": name, "config": {**more, "name": name},
          "inbound_nodes": nodes}
         for kind, name, more, nodes in (
-            ("InputLayer", "i", {"batch_shape": [None, 7, 5]}, []), ("ReLU", "relu", {}, [{"args": [given], "kwargs": {}}])
+            ("InputLayer", "i", {"batch_shape": [None, 7, 5]}, []),
+            ("ReLU", "relu", {}, [{"args": [given], "kwargs": {}}]),
         )
     )  # fmt: skip
     ends = {"input_layers": [["i", 0, 0]], "output_layers": [["relu", 0, 0]]}

@@ -512,7 +512,7 @@ def transformer():
 
 @model((4, 5, 6))
 def spread_means():
-    """Means spread over the map that they are of, whose two axes of size 1 came one after the other, and a transpose."""
+    """Means spread over the map that they are of, two axes of size 1 after the other, and a transpose."""
 
     def forward(self, x):
         x = self.conv(x)
