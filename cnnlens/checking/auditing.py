@@ -128,7 +128,7 @@ def _audit(
                 for name, array in maker.layer.computing_weights().items()
             }
             return np.asarray(maker.layer.operation(weights, *args, **kwargs))
-        array = np.asarray(recording[where.name][chosen])
+        array = maker.as_taken(np.asarray(recording[where.name][chosen]))
         if rows_of(where) > 1:
             array = array.reshape(-1, *array.shape[2:])
         if array.ndim:

@@ -334,8 +334,13 @@ def why_not(found: Twins) -> str:
                 return f"{run.label}: {sentence(one, run)}"
     apart = [one for one in found.outputs if one.apart is None or not one.apart <= found.limit]
     if apart:
-        size = "of another shape" if apart[0].apart is None or math.isinf(apart[0].apart) else f"{apart[0].apart:.2g}"
-        return f"output '{printable(apart[0].names[0])}' is {size} of its largest value off in float64"
+        name, off = f"output '{printable(apart[0].names[0])}'", apart[0].apart
+        if off is not None and math.isfinite(off):
+            return f"{name} is {off:.2g} of its largest value off in float64"
+        first, second = apart[0].shapes
+        if sorted(first) != sorted(second):
+            return f"{name} is of another shape: {first} and {second}"
+        return f"{name} has its axes in another order, or NaN and infinities at other places: {first} and {second}"
     return "no layer of it could be audited"
 
 

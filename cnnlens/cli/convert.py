@@ -38,7 +38,11 @@ def add(commands: Any) -> None:
         "To PyTorch: a Python file with an nn.Module and, beside it, its .safetensors. To Keras: a .keras file. With "
         "--into: the weights alone, into a model that is there. Nothing is written unless the result agrees.",
     )
-    convert.add_argument("model", metavar="MODEL", help="a Keras file, a .pt2, or with --arch a PyTorch state dict")
+    convert.add_argument(
+        "model",
+        metavar="MODEL",
+        help="a Keras file, a .pt2, a TorchScript archive, or with --arch a PyTorch state dict",
+    )
     convert.add_argument("--config", metavar="FILE", help="the model's config, where MODEL holds weights alone")
     add_architecture(convert)
     convert.add_argument("--to", metavar="FRAMEWORK", help="torch or keras (default: the other one)")

@@ -269,6 +269,11 @@ class Call:
         """List the tensors that it takes, in order, and those that its masks are made of behind them."""
         return tuple(find_refs((self.args, dict(self.kwargs), dict(self.masks))))
 
+    def as_taken(self, array: NDArray[Any]) -> NDArray[Any]:
+        """Give an input's array of any type as the model takes it: booleans where it says so, which is another mask of
+        attention than numbers are."""
+        return array != 0 if self.layer.kind == "InputLayer" and self.layer.config.get("dtype") == "bool" else array
+
     def refuse_unknown(self) -> None:
         """Refuse what the reference cannot compute of the way in which the layer is called.
 

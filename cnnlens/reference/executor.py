@@ -107,6 +107,11 @@ class Executor:
             steps.append(_Step(call, operation, cast_weights[layer.name], call.operand_kwargs, tuple(drop)))
         return steps
 
+    def _typed(self, ref: Ref, array: Array) -> Array:
+        call = self.network.calls_by_name[ref.call]
+        taken = call.as_taken(array)
+        return np.ascontiguousarray(taken, dtype=self.dtype if taken is array else taken.dtype)
+
     def _cast(self, array: Array) -> Array:
         return array.astype(self.dtype, copy=False) if np.issubdtype(array.dtype, np.floating) else array
 
@@ -153,8 +158,7 @@ class Executor:
     def stored(self, arrays: Sequence[Array]) -> dict[str, Array]:
         """Run one batch: wanted arrays by name, in the file's own axes. ``arrays`` is in them too."""
         values: dict[Ref, Any] = {
-            ref: np.ascontiguousarray(array, dtype=self.dtype)
-            for ref, array in zip(self.network.inputs, arrays, strict=True)
+            ref: self._typed(ref, array) for ref, array in zip(self.network.inputs, arrays, strict=True)
         }
         with np.errstate(all="ignore"):  # an overflow is a result, shown as one; warnings would only repeat it
             for step in self._steps:

@@ -21,6 +21,7 @@ pytest.importorskip("h5py")
 from torch import nn  # noqa: E402
 
 import cnnlens  # noqa: E402
+from cnnlens.checking.auditing import audit_recording  # noqa: E402
 from cnnlens.conversion import to_keras  # noqa: E402
 from cnnlens.conversion.to_keras import Twin  # noqa: E402
 from cnnlens.conversion.to_keras.attention import head_modules  # noqa: E402
@@ -296,6 +297,31 @@ def test_attention_that_the_layer_has_not_is_refused(
     assert reason in str(refused.value)
 
 
+def test_a_mask_that_is_an_input_is_of_true_and_false() -> None:
+    module = Function(lambda self, x, seen: nn.functional.scaled_dot_product_attention(x, x, x, attn_mask=seen))
+    x, seen = torch.randn(3, 5, 4), torch.rand(3, 5, 5) > 0.4
+    network = network_of_live(module, (x, seen))
+    [output] = network.outputs
+    wanted = module(x, seen).numpy()
+    given = {network.inputs[0].name: x.numpy(), network.inputs[1].name: seen.numpy().astype(np.float32)}
+    found = network.run(given)[output.name]
+    np.testing.assert_allclose(found, wanted, atol=1e-6)
+
+    class Recorded(dict[str, Any]):
+        info, count = {"precision": "strict"}, 3
+
+    assert dict(audit_recording(network, Recorded({**given, output.name: wanted})))[output.name].verdict == "float32"
+
+
+def test_an_input_whose_batch_is_not_in_front_is_refused_for_that(tmp_path: Path) -> None:
+    module = Function(lambda self, x: self.looks(x, x, x)[0], looks=nn.MultiheadAttention(4, 2)).eval()
+    batch = torch.export.Dim("batch", min=1, max=9)
+    program = torch.export.export(module, (torch.randn(5, 3, 4),), dynamic_shapes=(({1: batch},),))
+    torch.export.save(program, tmp_path / "turned.pt2")
+    with pytest.raises(UnsupportedLayerError, match="export the model batch first"):
+        to_keras.model(cnnlens.open(tmp_path / "turned.pt2"))
+
+
 def test_states_that_have_no_tensor_are_refused() -> None:
     model = Function(lambda self, x: self.r(x)[1], r=nn.GRU(6, 4, batch_first=True))
     with pytest.raises(UnsupportedLayerError, match="no tensor for 'r"):
@@ -324,3 +350,8 @@ def test_a_batch_that_is_mixed_is_refused() -> None:
     model = Function(lambda self, x: x - x.mean(0, keepdim=True))
     with pytest.raises(UnsupportedLayerError, match="over the batch"):
         to_keras.model(network_of_live(model, torch.zeros(2, 3, 4)))
+
+
+def test_an_output_that_lay_otherwise_is_written_channels_last() -> None:
+    one = case("spread_means")
+    assert [one.made.names[ref.name].axes for ref in one.network.outputs] == [(0, 1, 2, 3)] * 2

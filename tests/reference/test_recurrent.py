@@ -23,7 +23,9 @@ import cnnlens
 from cnnlens.backend import handover
 from cnnlens.checking import Audit, audit
 from cnnlens.errors import UnsupportedLayerError
+from cnnlens.files.keras.graph import layer_spec
 from cnnlens.files.keras.masks import MaskFlow
+from cnnlens.files.keras.operations import make_operation
 from cnnlens.kinds import kind_of
 from cnnlens.network.graph import Call, Layer, Ref
 from cnnlens.network.masks import Mask
@@ -317,6 +319,10 @@ _GRU = {"class_name": "GRU", "config": {"units": 2}}
         ([("l", "LSTM", {}, ["e", "e"], {})], (2, 13), "beside given states"),
         ([("l", "LSTM", {}, ["i"], {"mask": [True]})], (3, 15), "a mask of constants"),
         ([("l", "Conv1D", {}, ["e"], {"mask": Ref("i")})], (3, 15), "none is known to its kind"),
+        ([("l", "LSTM", {}, [], {"mask": Ref("i")})], (3, 15), "called on no tensor"),
+        ([("a", "Reshape", {}, ["e"], {}), ("l", "GRU", {}, ["a"], {})], (3, 15), "where it changes nothing"),
+        ([("a", "Expression", {"expression": "(x)"}, ["e"], {"mask": Ref("i")}), ("l", "GRU", {}, ["a"], {})],
+         (3, 15), "where it changes nothing"),
     ],
 )  # fmt: skip
 def test_a_mask_that_cannot_be_followed_is_said(calls: Any, version: tuple[int, ...], reason: str) -> None:
@@ -343,16 +349,59 @@ def test_masks_that_are_joined_without_end_cost_nothing() -> None:
     assert masks["mask"].size <= 64
 
 
+@pytest.mark.parametrize("given", [{"class_name": "Masking", "config": {}}, 5, True])
+def test_what_is_no_tensor_has_no_shape(given: Any, tmp_path: Path) -> None:
+    pytest.importorskip("h5py")
+    first, relu = (
+        {"class_name": kind, "module": "keras.layers", "name": name, "config": {**more, "name": name},
+         "inbound_nodes": nodes}
+        for kind, name, more, nodes in (
+            ("InputLayer", "i", {"batch_shape": [None, 7, 5]}, []),
+            ("ReLU", "relu", {}, [{"args": [given], "kwargs": {}}]),
+        )
+    )  # fmt: skip
+    ends = {"input_layers": [["i", 0, 0]], "output_layers": [["relu", 0, 0]]}
+    config = {"class_name": "Functional", "module": "keras", "config": {"name": "m", "layers": [first, relu], **ends}}
+    network = opened(config, tmp_path)
+    with pytest.raises(UnsupportedLayerError, match="relu"):
+        network.run(np.zeros((1, 5, 7)), layers=["relu"])
+
+
 def test_a_mask_ends_where_keras_lets_it_end() -> None:
     ends = [("a", "Conv1D", {}, ["e"], {}), ("l", "LSTM", {}, ["a"], {})]
     states = [("l", "LSTM", {}, ["e", "e"], {})]  # Keras 3 has no argument for a mask beside states
-    for calls in (ends, states):
+    # A Lambda is given the mask by Keras, and has none of its own to hand on.
+    given = [("a", "Expression", {"expression": "x / 2"}, ["e"], {"mask": Ref("i")}), ("l", "LSTM", {}, ["a"], {})]
+    for calls in (ends, states, given):
         assert not list(MaskFlow(calls_of(*_WORDS, *calls), (3, 15), {}).follow())
+    reshaped = calls_of(*_WORDS, ("a", "Reshape", {}, ["e"], {}), ("l", "LSTM", {}, ["a"], {}))
+    shapes = {"i": (None, 6), "e": (None, 6, 4), "a": (None, 3, 8), "l": (None, 2)}
+    reshaped = [replace(call, shapes=(shapes[call.name],)) for call in reshaped]
+    assert not list(MaskFlow(reshaped, (3, 15), {}).follow())
     own = Mask("nonzero", (Ref("i"),))
     nested = calls_of(*_WORDS, ("l", "LSTM", {}, ["e"], {}))
     assert [masks for _, masks in MaskFlow(nested, (3, 15), {Ref("e"): Ref("i")}).follow()] == [{"mask": own}]
     [(_, masks)] = MaskFlow(nested, (3, 15), {Ref("e"): Ref("e")}).follow()
     assert "a nested model is called with a mask of its own" in masks["mask"]
+
+
+def test_a_mask_fits_or_is_refused_for_what_it_is() -> None:
+    x = np.random.default_rng(0).normal(size=(2, 3, 5))
+    mask = np.arange(5) % 2 == 0
+    softmax = build("Softmax", "keras.layers", {"axis": -1}, (3, 15))
+    np.testing.assert_allclose(softmax({}, x, mask=mask[None, None])[..., mask], softmax({}, x[..., mask]), rtol=1e-14)
+    with pytest.raises(UnsupportedLayerError, match=r"one of shape \(2, 3\) came"):
+        softmax({}, x, mask=np.ones((2, 3), bool))
+    weights = {"cell/kernel": np.ones((5, 2)), "cell/recurrent_kernel": np.ones((2, 2)), "cell/bias": np.ones(2)}
+    rnn = build("SimpleRNN", "keras.layers", {"units": 2}, (3, 15))
+    with pytest.raises(UnsupportedLayerError, match="each of its steps"):
+        rnn(weights, x, mask=np.ones((2, 3, 5), bool))
+    embedding = {"class_name": "Embedding", "module": "keras.layers", "config": {"name": "e", "input_dim": 7}}
+    spec = layer_spec(
+        {**embedding, "config": {"name": "s", "layer": embedding}, "class_name": "SpectralNormalization"}, ("s",)
+    )
+    with pytest.raises(UnsupportedLayerError, match="type of the identifiers"):
+        make_operation(spec, (3, 15), lambda _: pytest.fail("no model is in it"))
 
 
 def test_weights_and_states_that_do_not_fit_are_refused(tmp_path: Path) -> None:

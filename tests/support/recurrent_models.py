@@ -183,6 +183,7 @@ def masked(k: Any) -> Any:
         L.LSTM(2)(L.GRU(3, return_sequences=True)(L.Add()([both, again]))),
         L.GlobalAveragePooling1D()(through),
         L.GRU(7)(through),
+        L.GRU(3)(L.SpectralNormalization(L.Dense(9))(y)),
         L.Softmax()(k.ops.squeeze(L.Dense(1)(x), -1)),
         L.LSTM(2)(L.RNN(L.GRUCell(3))(x)[:, None]),
         L.LSTM(3)(L.Conv1D(4, 2)(x)),

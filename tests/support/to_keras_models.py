@@ -466,7 +466,7 @@ def vision_transformer():
 
 @model((7, 12), (5, 12), (5, 6), (5, 8))
 def attention_modules():
-    """Self, crossed and causal attention, with the batch in front and behind the tokens, one module called twice."""
+    """Attention to itself, crossed and causal, two of its three alike, the batch in front and behind, called twice."""
 
     def forward(self, x, y, key, value):
         x = self.same(x, x, x)[0]
@@ -475,6 +475,8 @@ def attention_modules():
         turned = x.transpose(0, 1)
         x = self.behind(turned, turned, turned, attn_mask=torch.ones(7, 7).triu(1).bool())[0].transpose(0, 1)
         x = x - self.ahead(x, x, x, need_weights=False, is_causal=True, attn_mask=ahead)[0]
+        x = x + self.ahead(x, x, x.tanh(), need_weights=False)[0]  # as DETR gives its values without their places
+        x = x + self.ahead(x, x.tanh(), x)[0]
         return self.crossed(x, y, y, need_weights=False)[0], self.other(x, key, value)[0]
 
     return Function(
@@ -494,7 +496,9 @@ def attention_masked():
     def forward(self, x):
         computed = x.mean(-1, keepdim=True) * torch.ones(7)
         seen = torch.arange(7).reshape(7, 1) >= torch.arange(7) - 2
-        masks = (self.position, seen, computed)
+        # The last row of the third leaves its token nothing to look at.
+        which = (x.mean(-1) > 0.1)[:, :, None].expand(-1, -1, 7, -1).logical_and(torch.arange(7)[:, None] < 6)
+        masks = (self.position, seen, which, computed)
         made = [F.scaled_dot_product_attention(x, x * 2, x + 1, attn_mask=mask) for mask in masks]
         return *made, F.scaled_dot_product_attention(x, x, x, is_causal=True, scale=0.3)
 
@@ -504,6 +508,18 @@ def attention_masked():
 @model((7, 12), (5, 12))
 def transformer():
     return nn.Transformer(12, 4, 1, 1, 20, batch_first=True, activation="gelu")
+
+
+@model((4, 5, 6))
+def spread_means():
+    """Means spread over the map that they are of, two axes of size 1 after the other, and a transpose."""
+
+    def forward(self, x):
+        x = self.conv(x)
+        spread = x.mean((2, 3))[:, :, None, None].repeat(1, 1, 5, 6)
+        return spread + x, x.transpose(2, 3)
+
+    return Function(forward, conv=nn.Conv2d(4, 3, 3, padding=1))
 
 
 @model((5, 6))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -24,12 +24,12 @@ from cnnlens.conversion.to_keras import products as _products
 from cnnlens.conversion.to_keras import recurrent as _recurrent
 from cnnlens.conversion.to_keras import reductions as _reductions
 from cnnlens.conversion.to_keras import shapes as _shapes
-from cnnlens.conversion.to_keras.attention import head_attention, head_modules
+from cnnlens.conversion.to_keras.attention import gives_truths, head_attention, head_modules
 from cnnlens.conversion.to_keras.builder import Builder
 from cnnlens.conversion.to_keras.call_site import BY_CLASS, BY_NAME, REFUSED, CallSite, operator_name
 from cnnlens.conversion.to_keras.consumers import Consumers
 from cnnlens.conversion.to_keras.folding import folded, holding
-from cnnlens.conversion.to_keras.value import FlatOrder, Value, identity
+from cnnlens.conversion.to_keras.value import FlatOrder, Value, channels_last, identity
 from cnnlens.errors import CnnlensError, UnsupportedLayerError
 from cnnlens.files.keras.network import keras_network
 from cnnlens.files.keras.write import KERAS_VERSION, write_keras
@@ -146,7 +146,7 @@ class _Conversion:
         for call in self.network.calls:
             if Ref(call.name) not in self.tensor and not (call.name in self.inside and self._computed(call)):
                 for index, tensor in enumerate(self._call(call)):
-                    self.tensor[Ref(call.name, index)] = tensor
+                    self.tensor[Ref(call.name, index)] = self._of_truths(call, tensor)
         if self.refused:
             raise self._refusal()
         outputs = [self._output(ref) for ref in self.network.outputs]
@@ -166,12 +166,22 @@ class _Conversion:
     def _input(self, ref: Ref) -> None:
         shape = self.network.shape(ref)
         if shape is None or None in shape[1:]:
+            turned = shape is not None and shape[0] is not None and shape.count(None) == 1
             raise UnsupportedLayerError(
-                f"input '{printable(ref.name)}': its shape {shape} is not known; export the model with fixed sizes"
+                f"input '{printable(ref.name)}': the batch is not the first axis of its shape {shape}, as it is in "
+                "Keras; export the model batch first"
+                if turned
+                else f"input '{printable(ref.name)}': its shape {shape} is not known; export the model with fixed sizes"
             )
         dtype = str(self.network.calls_by_name[ref.call].layer.config.get("dtype") or "float32").removeprefix("torch.")
         kind = "int32" if "int" in dtype else "float32"
-        self.tensor[ref] = self.builder.input(ref.call, (None, *shape[1:]), self.consumers.order(ref), kind)
+        made = self.builder.input(ref.call, (None, *shape[1:]), self.consumers.order(ref), kind)
+        self.tensor[ref] = self._of_truths(self.network.calls_by_name[ref.call], made)
+
+    def _of_truths(self, call: Call, made: Value) -> Value:
+        if call.layer.container or made.layer == _UNKNOWN:
+            return made
+        return replace(made, truths=gives_truths(call, [self.tensor[ref] for ref in call.refs]))
 
     def _computed(self, call: Call) -> bool:
         """Whether it takes something that is not a constant."""
@@ -236,6 +246,8 @@ class _Conversion:
         tensor = self.builder.plain(self._tensor(ref))
         if tensor.constant is not None:
             raise UnsupportedLayerError(f"output '{printable(ref.name)}' depends on no input; Keras has no such model")
+        if tensor.axes not in (identity(tensor.rank), channels_last(tensor.rank)):
+            tensor = self.builder.turned(tensor, channels_last(tensor.rank))
         self.tensor[ref] = tensor
         return tensor
 

@@ -21,11 +21,12 @@ from cnnlens.conversion.to_keras.elementwise import constant
 from cnnlens.conversion.to_keras.products import as_in_torch
 from cnnlens.conversion.to_keras.value import Value, identity
 from cnnlens.errors import UnsupportedLayerError
+from cnnlens.kinds import Features, operator_kind
 from cnnlens.network.graph import Call, Ref
 from cnnlens.network.network import Network
 from cnnlens.reference.aten.arguments import Tensor, WeightName
 
-__all__ = ["HeadModule", "head_attention", "head_modules"]
+__all__ = ["HeadModule", "gives_truths", "head_attention", "head_modules"]
 
 # Added to a score that counts for nothing: its share is 0, and no sum with it is infinite.
 _NOTHING = float(np.finfo(np.float32).min) / 2
@@ -50,9 +51,14 @@ def _attention(site: CallSite) -> Value:
     factor = args.get("scale")
     scale = float(factor) if factor is not None else 1 / math.sqrt(cast(int, query.shape[-1]))
     weights = site.operate("Multiply", [weights, scale], shape=shape, axes=axes, name="_scaled")
+    counts = _counting(site)
+    if counts is not None:
+        weights = site.operate("Where", [counts, weights, _NOTHING], shape=shape, axes=axes, name="_counting")
     for mask in _masks(site, shape):
         weights = site.operate("Add", [weights, mask], shape=shape, axes=axes, name="_masked")
     weights = site.layer("Softmax", weights, {"axis": -1}, shape=shape, name="_softmax")
+    if counts is not None:  # where nothing counts, PyTorch gives zeros
+        weights = site.operate("Where", [counts, weights, 0.0], shape=shape, axes=axes, name="_shares")
     return site.operate("Matmul", [weights, value], axes=axes)
 
 
@@ -66,9 +72,17 @@ def _masks(site: CallSite, shape: Sequence[int | None]) -> Iterator[Value | NDAr
         known = np.tri(*cast("tuple[int, int]", tuple(shape[-2:])), dtype=np.bool_)
     if known is not None:
         yield constant(site, site.builder.rounded(_added(known), "its mask"), identity(len(shape)))
-    elif given is not None:
-        mask = as_in_torch(site, given)
-        yield mask
+    elif given is not None and not site.tensor(given).truths:
+        yield as_in_torch(site, given)
+
+
+def _counting(site: CallSite) -> Value | None:
+    """A mask of True and False that depends on an input."""
+    given = site.args.get("attn_mask")
+    if not isinstance(given, Tensor) or _known(site, given) is not None or not site.tensor(given).truths:
+        return None
+    mask = as_in_torch(site, given)
+    return site.operate("NotEqual", [mask, 0.0], shape=mask.shape, axes=mask.axes, name="_counts")
 
 
 def _known(site: CallSite, value: Any) -> NDArray[Any] | None:
@@ -88,6 +102,28 @@ def _added(mask: NDArray[Any]) -> NDArray[Any]:
     if (added == -np.inf).all(axis=-1).any() or np.isnan(added).any():
         raise UnsupportedLayerError("its mask leaves a token nothing to look at")
     return np.where(added == -np.inf, _NOTHING, added)
+
+
+# What gives True and False, of whatever.
+_TRUTHS = frozenset((
+    "Greater", "GreaterEqual", "Less", "LessEqual", "Equal", "NotEqual", "LogicalAnd", "LogicalOr", "LogicalXor",
+    "LogicalNot", "Isnan", "Isinf", "Isfinite", "Any", "All",
+))  # fmt: skip
+
+
+def gives_truths(call: Call, tensors: Sequence[Value]) -> bool:
+    """Whether what a call of PyTorch's gives is of True and False, which attention takes otherwise than numbers."""
+    if call.layer.kind == "InputLayer":
+        return call.layer.config.get("dtype") == "bool"
+    name, _ = operator_name(call.layer.entry)
+    row = operator_kind(name)
+    if row.name in _TRUTHS or name == "bool":
+        return True
+    if row.name == "Cast":
+        return str(getattr(call.layer.operation, "settings", {}).get("dtype")) == "bool"
+    moved = row.features in (Features.RESHAPED, Features.REORDERED) or row.name == "Identity"
+    taken = [tensors[place] for place in _places(call) if place < len(tensors)]
+    return moved and bool(taken) and all(one.truths for one in taken)
 
 
 # -- the module --------------------------------------------------------------------------------------------------------
@@ -140,17 +176,47 @@ def head_modules(network: Network) -> dict[str, HeadModule]:
 
 
 def _given(network: Network, inside: Sequence[Call], names: set[str]) -> tuple[Ref, ...]:
-    """Query, key and value: what comes in, in the order of use, but for constants and what only says a batch's size."""
-    found: dict[Ref, None] = {}
-    for call in inside:
-        arguments = cast("Mapping[str, Any]", call.layer.entry.get("arguments") or {})
-        for value in arguments.values():
-            place = cast("Mapping[str, Any]", value).get("tensor") if isinstance(value, Mapping) else None
-            if isinstance(place, int) and call.refs[place].call not in names:
-                found[call.refs[place]] = None
-    refs = [ref for ref in found if None in (network.shape(ref) or (None,))]
-    plain = 1 <= len(refs) <= 3 and all(len(network.shape(ref) or ()) == 3 for ref in refs)
-    return (refs[0], refs[len(refs) // 2], refs[-1]) if plain else ()
+    """Query, key and value: what each operand of the products is made of, but for constants.
+
+    Empty where that is not one tensor (N, T, C) each, or where more comes in, as a mask does.
+    """
+    by_name = {call.name: call for call in inside}
+    products = [[call.refs[place] for place in _places(call)] for call in inside if _is_product(call)]
+    if not products:
+        return ()
+    # The function has all three; else the last product is that of what the tokens take with the values.
+    first = products[0] if len(products) == 1 else [*products[0][-2:], products[-1][-1]]
+    every = {ref for call in inside for ref in (call.refs[place] for place in _places(call)) if ref.call not in names}
+    found: list[set[Ref]] = []
+    for operand in first[:3]:
+        sources: set[Ref] = set()
+        left, seen = [operand], set[str]()
+        while left:
+            ref = left.pop()
+            if ref.call not in names:
+                sources.add(ref)
+            elif ref.call not in seen:
+                seen.add(ref.call)
+                left.extend(by_name[ref.call].refs[place] for place in _places(by_name[ref.call]))
+        found.append({ref for ref in sources if None in (network.shape(ref) or (None,))})
+    rest = {ref for ref in every if None in (network.shape(ref) or (None,))}.difference(*found)
+    plain = len(found) == 3 and not rest and all(len(one) == 1 for one in found)
+    refs = tuple(next(iter(one)) for one in found) if plain else ()
+    return refs if all(len(network.shape(ref) or ()) == 3 for ref in refs) else ()
+
+
+def _is_product(call: Call) -> bool:
+    return operator_name(call.layer.entry)[0] in ("scaled_dot_product_attention", "bmm", "baddbmm")
+
+
+def _places(call: Call) -> list[int]:
+    """Where the tensors that a call computes with stand among those that it takes; the others say a batch's size."""
+    arguments = cast("Mapping[str, Any]", call.layer.entry.get("arguments") or {})
+    values: list[Any] = []
+    for value in arguments.values():
+        values += cast("list[Any]", value) if isinstance(value, list) else [value]
+    places = [cast("Mapping[str, Any]", one) for one in values if isinstance(one, Mapping)]
+    return [one["tensor"] for one in places if "batch" not in one and isinstance(one.get("tensor"), int)]
 
 
 def head_attention(site: CallSite, module: HeadModule, tensors: Mapping[Ref, Value]) -> list[Value]:
@@ -215,8 +281,8 @@ def _products(module: HeadModule) -> tuple[Call, list[Sequence[int | None]]]:
     """The call that multiplies queries and keys, and the shapes of both, ``(..., T, F)``."""
     by_name = {call.name: call for call in module.inside}
     for call in module.inside:
-        name, _ = operator_name(call.layer.entry)
-        if name in ("scaled_dot_product_attention", "bmm", "baddbmm"):
+        if _is_product(call):
+            name, _ = operator_name(call.layer.entry)
             refs = call.refs[1:] if name == "baddbmm" and len(call.refs) > 2 else call.refs
             shapes = [list(by_name[ref.call].shapes[ref.index] or ()) for ref in refs[:2]]
             if name != "scaled_dot_product_attention":

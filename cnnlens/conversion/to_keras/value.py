@@ -42,6 +42,7 @@ class Value:
         axes: Axis ``j`` in Keras is axis ``axes[j]`` in PyTorch.
         flat: For a flattened map: the order of its features (its last axis) if that is not PyTorch's.
         at_least_zero: Whether no value of it is negative.
+        truths: Whether it is of True and False in PyTorch.
         constant: Its numbers, in PyTorch's order, where it depends on no input; then no output holds it.
     """
 
@@ -52,6 +53,7 @@ class Value:
     axes: tuple[int, ...]
     flat: FlatOrder | None = None
     at_least_zero: bool = False
+    truths: bool = False
     constant: NDArray[Any] | None = None
 
     @property

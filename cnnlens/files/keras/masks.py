@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeAlias, cast
 
 from cnnlens.kinds import UNKNOWN, Kind, kind_of, layer_kind
-from cnnlens.network.graph import Call, Ref, find_refs
+from cnnlens.network.graph import Call, Ref, Shape, find_refs
 from cnnlens.network.masks import Mask
 from cnnlens.text import printable
 
@@ -24,6 +24,12 @@ _Known: TypeAlias = "Mask | str | None"
 _JOINS = ("Add", "Subtract", "Average", "Multiply", "Maximum", "Minimum", "Concatenate")
 _HEADS = ("MultiHeadAttention", "GroupQueryAttention")
 _LISTED = ("Attention", "AdditiveAttention")
+# A tensor carries its mask as an attribute, so it goes on where the very tensor that came in comes out: with each
+# backend behind a Cast to the type that it has, with jax behind a Reshape to the shape that it has, and so on.
+_PERHAPS_ITSELF = frozenset((
+    "Cast", "ConvertToTensor", "StopGradient", "Reshape", "Permute", "Transpose", "Moveaxis", "Swapaxes",
+    "Concatenate", "GetItem", "BroadcastTo", "Cropping1D", "Cropping2D", "Cropping3D",
+))  # fmt: skip
 _MOST_RULES = 64  # of which a mask is made, where joins are joined
 _MOST_TAKERS = 1_000
 _DEEP = 50  # operations that a mask is made of, one on another
@@ -66,6 +72,11 @@ class MaskFlow:
 
     def _call(self, call: Call, row: Kind, operation: bool) -> dict[str, Any] | str | None:
         kind, config = row.name, call.layer.config
+        wrapped = config.get("layer")
+        if kind == "SpectralNormalization" and isinstance(wrapped, Mapping):
+            # A mask from inside is on the very tensor that it hands on.
+            row, config = _row_and_config(cast("Mapping[str, Any]", wrapped))
+            kind = row.name
         first = call.args[0] if call.args else next(iter(call.kwargs.values()), None)
         refs = list(find_refs(first))
         explicit = call.kwargs.get("mask")
@@ -86,12 +97,18 @@ class MaskFlow:
                 Mask("steps", tuple(refs), float(value)) if plain else f"{call.layer.shown} has a mask_value of its own"
             )
             return None
-        if kind in ("Lambda", "Expression") and config.get("mask") is not None:
-            self._known[made] = f"{call.layer.shown} makes a mask in code of its own"
+        if kind in ("Lambda", "Expression"):
+            # The mask that it is called with its code may use, which an expression stands for, but it hands none on.
+            if config.get("mask") is not None:
+                self._known[made] = f"{call.layer.shown} makes a mask in code of its own"
+            else:
+                self._perhaps_itself(call, refs, before)
             return None
         if config.get("mask_zero"):
             self._known[made] = f"{call.layer.shown} makes a mask, and which is said by the call alone"
             return None
+        if call.layer.kind in _PERHAPS_ITSELF:
+            self._perhaps_itself(call, refs, before)
         if operation:
             return "it is an operation that is called with a mask" if explicit is not None else None
         if explicit is not None and not (row.takes_masks or row.passes_masks):
@@ -105,6 +122,17 @@ class MaskFlow:
         reason = found if isinstance(found, str) else next((one for one in _flat(found) if isinstance(one, str)), None)
         self._hand_on(call, row, before, said, reason)
         return reason or cast("dict[str, Any] | None", found)
+
+    def _perhaps_itself(self, call: Call, refs: Sequence[Ref], before: Any) -> None:
+        """Say that nobody knows whether a mask goes on, where what has one may come out as the very tensor it was."""
+        shapes = [shape for ref in refs[:1] for shape in self._by_name[ref.call].shapes[ref.index : ref.index + 1]]
+        same = any(_may_be_equal(came, out) for came in shapes for out in call.shapes)
+        idle = str(call.layer.config.get("expression", "x")).strip("( )") == "x"
+        if same and idle and len(refs) == 1 and any(one is not None for one in _flat(before)):
+            self._known[Ref(call.name)] = (
+                f"whether one goes on behind {call.layer.shown} depends on Keras' backend: where it changes nothing, "
+                "some hand on the very tensor, with its mask"
+            )
 
     def _others(self, call: Call, kind: str) -> bool:
         """Whether attention has masks beside that of its first tensor."""
@@ -139,6 +167,8 @@ class MaskFlow:
             return "the versions of Keras 2 fill what is masked in different ways"
         tensors = [one for one in (*call.args, *(call.kwargs[name] for name in call.kwargs if name != "mask"))
                    if any(True for _ in find_refs(one))]  # fmt: skip
+        if not tensors:
+            return "it is called on no tensor"
         states = len(tensors) > 1 or isinstance(tensors[0], list)
         if states and not explicit:
             # Keras 3 fills in a mask where a call has one tensor, and has no argument for one beside states.
@@ -282,6 +312,19 @@ def _hands_on_itself(call: Call) -> bool:
     return (idle or (row.name == "Activation" and named == "linear")) and bool(call.args)
 
 
+def _may_be_equal(a: Shape | None, b: Shape | None) -> bool:
+    if a is None or b is None:
+        return True
+    return len(a) == len(b) and all(x == y or None in (x, y) for x, y in zip(a, b, strict=True))
+
+
+def _row_and_config(entry: Mapping[str, Any]) -> tuple[Kind, Mapping[str, Any]]:
+    """The kind and the config of a layer that another holds."""
+    name, module, config = entry.get("class_name"), entry.get("module"), entry.get("config")
+    row = layer_kind(name, module if isinstance(module, str) else None) if isinstance(name, str) else UNKNOWN
+    return row, cast("Mapping[str, Any]", config) if isinstance(config, Mapping) else {}
+
+
 def _is_number(values: Sequence[Any]) -> bool:
     return len(values) == 1 and isinstance(values[0], int | float)
 
@@ -311,9 +354,7 @@ def _uses_masks(entry: Any) -> bool:
             queue.extend(cast("list[Any]", one))
         elif isinstance(one, Mapping):
             body = cast("Mapping[str, Any]", one)
-            name, module = body.get("class_name"), body.get("module")
-            row = layer_kind(name, module if isinstance(module, str) else None) if isinstance(name, str) else UNKNOWN
-            if row.takes_masks and "config" in body:
+            if _row_and_config(body)[0].takes_masks and "config" in body:
                 return True
             queue.extend(part for key, part in body.items() if key in ("config", "layers", "layer"))
     return False

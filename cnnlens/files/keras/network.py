@@ -287,7 +287,10 @@ class _Builder:
                 found = self._for_shapes(node.layer, layer).output_shape(
                     *args, **map_refs(_plain(node.kwargs), self._shape)
                 )
-                shapes = list(cast("list[Shape]", found)) if isinstance(found, list) else [found]
+                given = cast("list[Shape]", found) if isinstance(found, list) else [found]
+                if not all(_is_shape(shape) for shape in given):
+                    raise TypeError("a tensor was expected where something else stands")
+                shapes = list(given)
         except CnnlensError:
             pass  # said when somebody wants it computed; until then the shapes that the file states will do
         except CONFIG_ERRORS as error:
@@ -394,6 +397,13 @@ class _Builder:
                 self.notes.append(
                     f"{layer.shown} is stateful: it is computed from a state of zero, as after reset_states()"
                 )
+
+
+def _is_shape(shape: Any) -> bool:
+    sizes = cast("tuple[Any, ...]", shape) if isinstance(shape, tuple) else None
+    return shape is None or (
+        sizes is not None and all(one is None or isinstance(one, int | np.integer) for one in sizes)
+    )
 
 
 def _plain(kwargs: Mapping[str, Any]) -> dict[str, Any]:

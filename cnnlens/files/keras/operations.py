@@ -85,7 +85,9 @@ def make_operation(spec: LayerSpec, version: tuple[int, ...], model: Callable[[L
         return TimeDistributed(make_operation(inner, version, model))
     if spec.class_name == "SpectralNormalization" and inner is not None:
         # At inference the layer is called as it is: its stored kernel is the normalised one (Keras 3
-        # SpectralNormalization.call divides by sigma in training only).
+        # SpectralNormalization.call divides by sigma in training only). It casts what comes out to its input's type.
+        if inner.class_name == "Embedding":
+            raise UnsupportedLayerError("Keras rounds the vectors that it looks up to the type of the identifiers")
         return make_operation(inner, version, model)
     mode = quantisation_mode(spec.config)
     if mode and mode != "int4":

@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from cnnlens.errors import UnsupportedLayerError
 from cnnlens.kinds import LAYERS
 from cnnlens.network.masks import unequal
 from cnnlens.reference.arithmetic.functions import Activation, activation_layer, find_activation, number_of
@@ -45,8 +46,9 @@ class ActivationLayer(Operation):
 
 
 def _beside(mask: Array, x: Array) -> Array:
-    if mask.shape != x.shape:
-        raise ValueError(f"a mask of shape {x.shape} was expected, {mask.shape} came")
+    fits = mask.ndim == x.ndim and all(own in (1, size) for own, size in zip(mask.shape, x.shape, strict=True))
+    if not fits:
+        raise UnsupportedLayerError(f"a mask for its input {x.shape} is known, and one of shape {mask.shape} came")
     return np.asarray(mask != 0)
 
 

@@ -104,7 +104,9 @@ def _mask(x: Any, kwargs: Mapping[str, Any]) -> Array | None:
     if mask is None:
         return None
     if mask.shape != x.shape[:2]:
-        raise ValueError(f"a mask of shape {x.shape[:2]} was expected, {mask.shape} came")
+        raise UnsupportedLayerError(
+            f"a mask for each of its steps, {x.shape[:2]}, is known, and one of shape {mask.shape} came"
+        )
     return np.asarray(mask != 0)
 
 
