@@ -101,6 +101,12 @@ class Equivalent:
 
 EQUIVALENT: Sequence[Equivalent] = (
     Equivalent(
+        "cnnlens/checking/noise/tally.py",
+        "relative = np.where(counted & np.isfinite(output), ratios(output, prediction.scale, self.terms, 1e6), 0.0)",
+        "100000.0",
+        "an end that no output comes near: the scale of noise is at least about the output's own size",
+    ),
+    Equivalent(
         "cnnlens/layout/lookup.py",
         'pattern = parse(stored, spatial, ("Q", order) if order else ("", ""), row.fill.get(framework))',
         "('Q', order)",

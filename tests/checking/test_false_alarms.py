@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 
 import cnnlens
+from cnnlens.checking import audit
 from cnnlens.checking.noise.summation import rounded_alike
 from cnnlens.files.keras.network import keras_network
+from cnnlens.network.graph import Call, Layer, Ref
 from cnnlens.network.network import Network
+from cnnlens.reference.aten import translate
 from cnnlens.testing import MemoryModel
 from tests.support.audited import Audited
 
@@ -38,7 +41,7 @@ def test_sums_of_equal_terms_are_within_their_scale(terms: int, share: float) ->
     x = x.astype(np.float32).astype(np.float64)
     exact = x.sum(axis=-1)
     scale = np.hypot(exact, rounded_alike(lambda terms: terms.sum(axis=-1), x, exact))
-    for lanes in (1, 4, 8, 16):
+    for lanes in (1, 4, 8, 16, 64):
         found = _on_lanes(x, lanes)
         rms = float(np.sqrt(np.mean(np.square((found - exact) / scale))))
         assert rms < 2.0 ** -min(20, 25 - 0.5 * np.log2(terms / 2)), (lanes, np.log2(rms))
@@ -302,3 +305,24 @@ def _layer(kind: str, name: str, **config: Any) -> dict[str, Any]:
 def _network(entries: list[dict[str, Any]], arrays: Any = None) -> Network:
     config = {"class_name": "Sequential", "config": {"name": "clean", "layers": entries}}
     return keras_network(MemoryModel(config, arrays or {}))
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_attention_to_equal_tokens(masked: bool) -> None:
+    """Its shares are equal and its values too, so that a running sum of a thousand rounds each time by the same."""
+    shape, seen = (2, 3, 1500, 5), 1400 if masked else 1500
+    arguments: dict[str, Any] = {name: {"tensor": place} for place, name in enumerate(("query", "key", "value"))}
+    random = np.random.default_rng(3)
+    token = np.broadcast_to(random.random((2, 3, 1, 5)), shape).astype(np.float32)
+    args: list[Any] = [token[:, :, :4], token, token]
+    if masked:
+        arguments["attn_mask"] = {"tensor": 3}
+        args.append(np.arange(1500) < seen)
+    shapes = [one.shape for one in args]
+    operation = translate("aten.scaled_dot_product_attention.default", arguments, {}, shapes).operation
+    layer = Layer("looks", "scaled_dot_product_attention", {}, make_operation=lambda: operation)
+    call = Call("looks", layer, tuple(Ref(f"x{place}") for place in range(len(args))), {}, (None,), 1)
+    total = np.add.accumulate(token[:, :, :seen], axis=2, dtype=np.float32)[:, :, -1:] / np.float32(seen)
+    output = np.repeat(total, 4, axis=2)
+    assert audit(call, {}, args, {}, output).verdict in ("exact", "float32")
+    assert audit(call, {}, args, {}, output * np.float32(1.003)).verdict.fault

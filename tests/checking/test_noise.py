@@ -16,6 +16,7 @@ from cnnlens.checking.noise.condition import scale_of
 from cnnlens.checking.noise.formats import BFLOAT16, FLOAT16, TF32, Format, fits, to_format
 from cnnlens.checking.noise.nonfinite import channels, nonfinite_weights, strays
 from cnnlens.checking.noise.propagation import propagate
+from cnnlens.checking.noise.steps import _Noise  # pyright: ignore[reportPrivateUsage]
 from cnnlens.checking.noise.summation import rounded_alike
 from cnnlens.checking.noise.tally import Tally
 from cnnlens.checking.noise.threads import one_blas_thread
@@ -67,6 +68,15 @@ def test_blas_has_one_thread_until_the_outermost_audit_has_ended() -> None:
                 assert set(blas()) <= {1}
             assert set(blas()) <= {1}
         assert blas() == before
+
+
+def test_every_step_of_a_layer_moves_what_it_rounds() -> None:
+    noise = _Noise(np.random.default_rng(0), False)
+    x = np.random.default_rng(1).random((3, 4, 4)) + 1
+    steps = (noise.value(x), noise.total(x, lambda: x), noise.product(x, x, x @ x), noise.average(x, x, x @ x))
+    for moved, exact in zip(steps, (x, x, x @ x, x @ x), strict=True):
+        assert (moved != exact).all()
+        assert np.abs(moved / exact - 1).max() < 1e-3
 
 
 # -- sums of products ------------------------------------------------------------------------------------------------
