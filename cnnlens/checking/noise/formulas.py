@@ -61,12 +61,13 @@ def fast_variance(operation: Operation, weights: Mapping[str, Array], x: Array, 
         """One number a group, as it stands beside each of its values."""
         return np.broadcast_to(values, grouped.shape).reshape(x.shape)
 
-    mean, variance, square = mean_of(grouped), grouped.var(axis=axes, keepdims=True), np.square(grouped)
+    mean, square = mean_of(grouped), np.square(grouped)
+    deviations = np.square(grouped - mean)
+    variance = mean_of(deviations)
     alike = rounded_alike(mean_of, grouped, mean)
     # Of the two large numbers themselves the formula loses four units at most, a quarter of what a scale stands for.
     of_variance = np.square(mean) / 4 + 2 * np.abs(mean) * alike + rounded_alike(mean_of, square, mean_of(square))
     # Others sum squares of deviations, of which those of a map's zeros, behind a ReLU, are equal.
-    deviations = np.square(grouped - mean)
     of_variance = np.maximum(of_variance, rounded_alike(mean_of, deviations, variance))
     # What is lost of the variance may be most of it, or more than there is: the root of that is NaN.
     total = variance + float(operation.config.get("epsilon", getattr(operation, "epsilon", 0.0)))
