@@ -46,8 +46,6 @@ class _TensorFlow(KerasBackend):
             config.enable_tensor_float_32_execution(before)
 
 
-BACKEND = _TensorFlow(
-    "tensorflow",
-    "tensorflow|tensorflow-cpu",
-    "tensorflow>=2.18" if sys.platform == "darwin" else "tensorflow-cpu>=2.18",
-)
+_WHEEL = "tensorflow" if sys.platform == "darwin" else "tensorflow-cpu"
+
+BACKEND = _TensorFlow("tensorflow", "tensorflow|tensorflow-cpu", f"{_WHEEL}>=2.18")
