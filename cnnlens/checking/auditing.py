@@ -131,8 +131,7 @@ def _audit(
         array = maker.as_taken(np.asarray(recording[where.name][chosen]))
         if rows_of(where) > 1:
             array = array.reshape(-1, *array.shape[2:])
-        if array.ndim:
-            array = np.moveaxis(array, 0, network.batch_axis(where) or 0)
+        array = np.moveaxis(array, 0, network.batch_axis(where) or 0)
         return array if array.ndim < 3 or maker.channel_axis == 1 else np.moveaxis(array, 1, -1)
 
     # A program names no result of a recurrent layer that nothing uses; the reference gives them all.
