@@ -72,6 +72,28 @@ def model(
     )
 
 
+def graph(entries: list[tuple[str, dict[str, Any], str]], outputs: list[str]) -> Network:
+    """Layers, and bare operations, on what the text names: layers in front, or numbers."""
+    first = {"batch_shape": [None, 9, 8, 3], "name": "i"}
+    layers: list[dict[str, Any]] = [
+        {"module": "keras.layers", "class_name": "InputLayer", "config": first, "inbound_nodes": []}
+    ]
+    for kind, config, inputs in entries:
+        args: list[Any] = [
+            {"class_name": "__keras_tensor__", "config": {"shape": None, "dtype": "float32", "keras_history": [one, 0, 0]}}
+            if one.isidentifier() else float(one)
+            for one in inputs.split()
+        ]  # fmt: skip
+        module = {"Multiply": "keras.src.ops.numpy", "Sigmoid": "keras.src.ops.nn"}.get(kind, "keras.layers")
+        nodes = [{"args": args, "kwargs": {}}]
+        layers.append({"module": module, "class_name": kind, "config": config, "inbound_nodes": nodes})
+    ends = {"input_layers": [["i", 0, 0]], "output_layers": [[one, 0, 0] for one in outputs]}
+    names = {entry["config"]["name"] for entry in layers}
+    config = {"class_name": "Functional", "config": {"name": "m", "layers": layers, **ends}}
+    arrays = {path: roles for path, roles in WEIGHTS.items() if path[0] in names}
+    return keras_network(MemoryModel(config, arrays))  # type: ignore[arg-type]
+
+
 def act(name: str) -> Entry:
     return ("Activation", {"name": "act", "activation": name})
 
@@ -120,6 +142,16 @@ CASES: dict[str, tuple[Network, Network, str, str]] = {
         model(pool={"count_include_pad": True}),
         "pool",
         "count_include_pad is True where A's is False",
+    ),
+    "zeros around a maximum": (
+        model(pooling="MaxPooling2D"),
+        model(
+            pooling="MaxPooling2D",
+            pool={"padding": "valid"},
+            between=[("ZeroPadding2D", {"name": "zeros", "padding": [[1, 1], [0, 1]]})],
+        ),
+        "pool",
+        "the padding counts as zeros, not as nothing",
     ),
     "kind of pooling": (model(), model(pooling="MaxPooling2D"), "pool", "the pooling is maximum where A's is mean"),
     "order": (model(), model(turned=True), "norm", "stand in the other order: A has BatchNormalization first"),
@@ -192,6 +224,39 @@ def test_halves_of_what_both_compute_are_no_difference() -> None:
     near = {"strides": [1, 1]}  # of one shape with the halves, so that it could stand in their place
     found = diff(model(between=halves, pool=near), model(head={"activation": "sigmoid"}, pool=near), "random")
     assert [one.a for one in found.activations.own] == ["head"]
+
+
+def test_a_difference_that_one_of_two_branches_does_not_show_is_named_where_it_is() -> None:
+    def branches(slope: float) -> Network:
+        return graph(
+            [
+                ("Conv2D", {"name": "conv", "filters": 6, "kernel_size": [3, 3]}, "i"),
+                ("LeakyReLU", {"name": "act", "negative_slope": slope}, "conv"),
+                ("ReLU", {"name": "positive"}, "act"),
+                ("AveragePooling2D", {"name": "pool", "pool_size": [2, 2]}, "act"),
+            ],
+            ["positive", "pool"],
+        )
+
+    found = diff(branches(0.3), branches(0.1), "random")
+    assert [one.a for one in found.activations.own] == ["act"]
+    assert {one.a: one.standing for one in found.activations.tensors}["positive"] is Standing.SAME
+
+
+def test_what_cannot_be_computed_of_another_shape_inherits_nothing() -> None:
+    conv: Entry = ("Conv2D", {"name": "conv", "filters": 6, "kernel_size": [3, 3], "padding": "same"})
+    narrow: list[Entry] = [
+        ("AveragePooling2D", {"name": "pool", "pool_size": [2, 3], "strides": [2, 2]}),
+        ("Reshape", {"name": "row", "target_shape": [12, 6]}),  # of A's 5 * 4 places it can make none
+        ("GlobalAveragePooling1D", {"name": "mean"}),
+    ]
+    wide: list[Entry] = [
+        ("AveragePooling2D", {"name": "pool", "pool_size": [2, 3], "strides": [2, 2], "padding": "same"}),
+        ("GlobalAveragePooling2D", {"name": "mean"}),
+    ]
+    found = diff(chain([conv, *wide]), chain([conv, *narrow]), "random")
+    assert [one.a for one in found.activations.own] == ["pool"]
+    assert {one.a: one.standing for one in found.activations.tensors}["mean"] is Standing.UNKNOWN
 
 
 def test_of_several_steps_that_b_has_not_the_first_is_named() -> None:
