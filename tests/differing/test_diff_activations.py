@@ -72,6 +72,11 @@ def model(
     )
 
 
+def _tensor(name: str) -> dict[str, Any]:
+    config = {"shape": None, "dtype": "float32", "keras_history": [name, 0, 0]}
+    return {"class_name": "__keras_tensor__", "config": config}
+
+
 def graph(entries: list[tuple[str, dict[str, Any], str]], outputs: list[str]) -> Network:
     """Layers, and bare operations, on what the text names: layers in front, or numbers."""
     first = {"batch_shape": [None, 9, 8, 3], "name": "i"}
@@ -79,11 +84,7 @@ def graph(entries: list[tuple[str, dict[str, Any], str]], outputs: list[str]) ->
         {"module": "keras.layers", "class_name": "InputLayer", "config": first, "inbound_nodes": []}
     ]
     for kind, config, inputs in entries:
-        args: list[Any] = [
-            {"class_name": "__keras_tensor__", "config": {"shape": None, "dtype": "float32", "keras_history": [one, 0, 0]}}
-            if one.isidentifier() else float(one)
-            for one in inputs.split()
-        ]  # fmt: skip
+        args: list[Any] = [_tensor(one) if one.isidentifier() else float(one) for one in inputs.split()]
         module = {"Multiply": "keras.src.ops.numpy", "Sigmoid": "keras.src.ops.nn"}.get(kind, "keras.layers")
         nodes = [{"args": args, "kwargs": {}}]
         layers.append({"module": module, "class_name": kind, "config": config, "inbound_nodes": nodes})

@@ -12,7 +12,7 @@ from cnnlens.differing.cause import Kind
 from cnnlens.differing.differ import diff
 from cnnlens.differing.hypotheses.kinship import kinship
 from cnnlens.differing.hypotheses.layouts import plan
-from cnnlens.differing.hypotheses.rounding import levels_of, quantised, representable, rounding_apart
+from cnnlens.differing.hypotheses.rounding import levels_of, quantised, representable, rounding_apart, steplike
 from cnnlens.differing.hypotheses.scales import scaled
 from cnnlens.differing.items import Item, item_of
 from cnnlens.differing.moves import Chain, Flip, Reshape, Take, Transpose
@@ -234,6 +234,13 @@ def test_axes_that_no_table_knows_are_told_from_known_ones() -> None:
     assert item("kernel", drawn(12, 3), "LSTM").gates is not None
     assert not item("foo", drawn(5, 3)).exact
     assert item("kernel", drawn(5, 3), "Dense").exact
+
+
+def test_a_quarter_of_the_rows_says_nothing_of_the_levels_of_all() -> None:
+    array = drawn(400, 300)
+    array[:100] = 0
+    assert not steplike(array)
+    assert steplike(np.rint(array * 20))
 
 
 def test_what_is_contrived_stands_behind_what_is_plain() -> None:
