@@ -244,6 +244,26 @@ def test_a_difference_that_one_of_two_branches_does_not_show_is_named_where_it_i
     assert {one.a: one.standing for one in found.activations.tensors}["positive"] is Standing.SAME
 
 
+@pytest.mark.parametrize("more", [False, True])
+def test_steps_that_do_together_what_the_other_does_in_one_are_named_from_either_side(more: bool) -> None:
+    """Unless something else reads what is between them: then they are not one thing."""
+    conv = ("Conv2D", {"name": "conv", "filters": 6, "kernel_size": [3, 3]}, "i")
+    steps = [
+        ("Multiply", {"name": "scaled"}, "conv 1.702"),
+        ("Sigmoid", {"name": "gate"}, "scaled"),
+        ("Multiply", {"name": "act"}, "conv gate"),
+    ]
+    mean = ("GlobalAveragePooling2D", {"name": "mean"}, "act")
+    quick = graph([conv, *steps, mean], ["mean", "gate"] if more else ["mean"])
+    gelu = graph([conv, ("Activation", {"name": "act", "activation": "gelu"}, "conv"), mean], ["mean"])
+    own = diff(quick, gelu, "random").activations.own
+    said = "against B, in A the activation is quick gelu (x sigmoid(1.702 x)) where B says gelu"
+    assert ([(one.a, one.b, one.explanation) for one in own] == [("act", "act", said)]) is not more
+    own = diff(gelu, quick, "random").activations.own
+    assert [(one.a, one.b) for one in own] == [("act", "act")]
+    assert own[0].explanation == "the activation is quick gelu (x sigmoid(1.702 x)) where A says gelu"
+
+
 def test_what_cannot_be_computed_of_another_shape_inherits_nothing() -> None:
     conv: Entry = ("Conv2D", {"name": "conv", "filters": 6, "kernel_size": [3, 3], "padding": "same"})
     narrow: list[Entry] = [
