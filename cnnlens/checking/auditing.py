@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from cnnlens.checking.evidence import Block
 from cnnlens.checking.finding import Verdict
 from cnnlens.checking.noise.condition import selects
-from cnnlens.checking.noise.threads import one_blas_thread
 from cnnlens.checking.verdict import Audit, audit_blocks
 from cnnlens.errors import UnsupportedLayerError
 from cnnlens.network.graph import Call, Ref, map_refs
 from cnnlens.network.network import Network
+from cnnlens.reference.threads import one_blas_thread
 from cnnlens.text import printable
 
 __all__ = ["Recorded", "audit_recording", "audited_calls", "audited_inputs", "computing_calls", "recorded_ref"]

@@ -337,7 +337,7 @@ def _im2col(args: Arguments) -> Translation:
         n, c, rows, columns = found.shape[:4]
         return np.reshape(np.transpose(found, (0, 1, 4, 5, 2, 3)), (n, c * taps[0] * taps[1], rows * columns))
 
-    settings = dict(zip(_PATCHES, (taps, gaps, pads, steps), strict=True))
+    settings = {"kernel_size": taps, "dilation": gaps, "padding": pads, "stride": steps}
     return moved(args, "Take", call, settings)
 
 
