@@ -253,9 +253,12 @@ def test_steps_that_do_together_what_the_other_does_in_one_are_named_from_either
         ("Sigmoid", {"name": "gate"}, "scaled"),
         ("Multiply", {"name": "act"}, "conv gate"),
     ]
-    mean = ("GlobalAveragePooling2D", {"name": "mean"}, "act")
-    quick = graph([conv, *steps, mean], ["mean", "gate"] if more else ["mean"])
-    gelu = graph([conv, ("Activation", {"name": "act", "activation": "gelu"}, "conv"), mean], ["mean"])
+    behind = [
+        ("Activation", {"name": "tanh", "activation": "tanh"}, "act"),
+        ("GlobalAveragePooling2D", {"name": "mean"}, "tanh"),
+    ]
+    quick = graph([conv, *steps, *behind], ["mean", "gate"] if more else ["mean"])
+    gelu = graph([conv, ("Activation", {"name": "act", "activation": "gelu"}, "conv"), *behind], ["mean"])
     own = diff(quick, gelu, "random").activations.own
     said = "against B, in A the activation is quick gelu (x sigmoid(1.702 x)) where B says gelu"
     assert ([(one.a, one.b, one.explanation) for one in own] == [("act", "act", said)]) is not more
