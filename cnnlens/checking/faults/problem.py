@@ -49,8 +49,6 @@ SIGHT = 22.0
 _SAMPLE = 1 << 18  # outputs that a hypothesis is first tried on
 _FEW = 12  # channels that it is first tried on
 _REPEATED = 2.0  # bits that an output tells at most that is zero, an end of the activation or like another: saturated
-    2.0  # bits that an output tells at most that is zero, an end of the activation or another's equal: saturated
-)
 _DULL = 0.25  # bits by which two explanations of one output may differ for no reason
 
 
