@@ -132,7 +132,7 @@ def read_inputs(
 
 
 def _as_it_is(network: Graph, ref: Ref, given: Any, scale: str) -> Array | None:
-    """An array that the model takes without a change: numbers of its size that are no pixels; None for all else."""
+    """An array whose numbers are the model's own, and no pixels; None for all that has to be read or scaled."""
     if scale not in ("auto", "none") or isinstance(given, str | os.PathLike | Member):
         return None
     try:
@@ -140,8 +140,10 @@ def _as_it_is(network: Graph, ref: Ref, given: Any, scale: str) -> Array | None:
     except (ValueError, TypeError):
         return None
     is_picture = len(network.shape(ref) or ()) > 3 and _dtype(network, ref).kind == "f"
-    pixels = scale == "auto" and is_picture and array.dtype.kind in "iub"
-    return None if array.dtype.kind not in "fiub" or pixels or network.own_axes(ref, array) is None else array
+    if array.dtype.kind not in "fiub" or (is_picture and scale == "auto" and array.dtype.kind in "iub"):
+        return None
+    network.own_axes(ref, array)  # refuses what is of another size
+    return array
 
 
 def open_inputs(

@@ -506,10 +506,13 @@ class Graph:
         shapes = self.calls_by_name[ref.call].shapes
         return shapes[ref.index] if ref.index < len(shapes) else None
 
-    def own_axes(self, ref: Ref, array: NDArray[Any]) -> NDArray[Any] | None:
-        """View an array that fits an input in the file's own axes; None where it fits in no way.
+    def own_axes(self, ref: Ref, array: NDArray[Any]) -> NDArray[Any]:
+        """View an array for an input in the file's own axes.
 
         Canonical axes come first; one example may come without its batch, and one channel without its axis.
+
+        Raises:
+            CnnlensError: it fits in no way.
         """
         stored, canonical = self.shape(ref), self.canonical_shape(ref)
         if stored is None or canonical is None:
@@ -520,7 +523,12 @@ class Graph:
                 return np.moveaxis(candidate, 1, -1) if moved else candidate
             if fits(candidate.shape, stored):
                 return candidate
-        return array[..., None] if fits((*array.shape, 1), stored) else None
+        if fits((*array.shape, 1), stored):
+            return array[..., None]
+        raise CnnlensError(
+            f"input '{printable(ref.name)}': {shown_shape(canonical)} was expected, {array.shape} came; give arrays of "
+            "the model's size (images are resized when they are given as files or as whole numbers)"
+        )
 
     def canonical_shape(self, ref: Ref) -> Shape | None:
         """Give a tensor's shape in canonical axes ``(N, C, *spatial)``, or None where it is not known."""

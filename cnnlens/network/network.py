@@ -64,9 +64,7 @@ class Network(Graph, Shown, listing="network.summary"):
         >>> print(str(cnnlens.open(cnnlens.sample.MODEL).summary()).splitlines()[1])
         Sequential 'fashion_mnist_cnn' · Keras 3.15.1 · keras · 1,365,067 bytes · 333,526 parameters
         """
-        from cnnlens.network.summary import as_page
-
-        return as_page(self)
+        return self._said("page")
 
     @in_one_line()
     def read(

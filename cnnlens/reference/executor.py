@@ -263,13 +263,7 @@ class Executor:
         """``array`` in the file's own axes; a view."""
         if not (np.issubdtype(array.dtype, np.number) or array.dtype == np.bool_) or np.iscomplexobj(array):
             raise CnnlensError(f"input '{printable(ref.name)}': numbers were expected, {array.dtype} came")
-        found = self.network.own_axes(ref, array)
-        if found is None:
-            raise CnnlensError(
-                f"input '{printable(ref.name)}': {shown_shape(self.network.canonical_shape(ref))} was expected, "
-                f"{array.shape} came"
-            )
-        return found
+        return self.network.own_axes(ref, array)
 
     def _canonical(self, name: str, array: Array) -> Array:
         call = self.network.calls_by_name[next(ref.call for ref in self.wanted if ref.name == name)]
