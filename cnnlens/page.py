@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 import html
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from importlib import import_module
@@ -33,11 +33,12 @@ _RULES = {
     "SFMono-Regular, Menlo, Consolas, 'DejaVu Sans Mono', monospace; font-variant-numeric: tabular-nums",
     " tr": "background: none; border: 0",
     " tbody tr:hover": "background: color-mix(in srgb, currentColor 6%, transparent)",
-    " :is(th, td)": "padding: .2em 1.4em .2em 0; border: 0; border-bottom: 1px solid "
+    " :is(th, td)": "padding: .2em 1.4em .2em 0; border: 0; border-top: 1px solid "
     "color-mix(in srgb, currentColor 12%, transparent); text-align: left; vertical-align: top; white-space: pre; "
     "max-width: none; color: inherit; font-weight: normal",
-    " th": "border-bottom-color: color-mix(in srgb, currentColor 40%, transparent); "
-    "color: color-mix(in srgb, currentColor 65%, transparent); position: static",
+    " th": "border-top: 0; color: color-mix(in srgb, currentColor 65%, transparent); position: static",
+    " tbody tr:first-child td": "border-top-color: color-mix(in srgb, currentColor 45%, transparent)",
+    " tbody tr.more td": "border-top-color: transparent",
     " :is(th, td).right": "text-align: right",
     " .good": "color: #14863f; color: color-mix(in srgb, #1fa34f 72%, currentColor)",
     " .doubt": "color: #9a6700; color: color-mix(in srgb, #c98500 72%, currentColor)",
@@ -263,9 +264,10 @@ def _inline(text: str) -> str:
 
 
 def _table_html(table: Table) -> str:
-    def row(cells: Iterable[str], tag: str) -> str:
+    def row(cells: Sequence[str], tag: str) -> str:
         sides = (' class="right"' if column in table.right else "" for column in range(len(table.rows[0])))
-        return "<tr>" + "".join(
+        more = ' class="more"' if tag == "td" and not cells[0] else ""  # of what the row above is about
+        return f"<tr{more}>" + "".join(
             f"<{tag}{side}>{_inline(cell)}</{tag}>" for cell, side in zip(cells, sides, strict=True)
         ) + "</tr>"  # fmt: skip
 

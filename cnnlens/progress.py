@@ -81,7 +81,7 @@ class Progress:
         if self._shell is not None:
             words = html.escape(line.partition("] ")[2] or line)
             bar = "" if part is None else f'<progress max="1" value="{part:.4f}"></progress> '
-            self._show(line, f"<span>{bar}{words}</span>")
+            self._show(line, f"<span style='font-size: 13px'>{bar}{words}</span>")
             return
         width = shutil.get_terminal_size().columns - 1
         self._stream.write("\r" + line[:width].ljust(min(self._width, width)))
@@ -126,6 +126,6 @@ def _notebook() -> Any:
 
 def _duration(seconds: float) -> str:
     if seconds < 90:
-        return f"{seconds:.0f} s"
+        return f"{seconds:.0f} s" if seconds >= 1 else f"{seconds:.1f} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"

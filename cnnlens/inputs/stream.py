@@ -127,7 +127,7 @@ def read_inputs(
     for name, array in found.items():
         if array is not None:
             notes.append(f"{printable(name)}: {array.shape}, {array.dtype}, kept as it is")
-        arrays[name] = read[name] if array is None else array[:limit]
+        arrays[name] = read[name] if array is None else array if limit is None else array[:limit]
     return Inputs(arrays, tuple(notes))
 
 

@@ -19,7 +19,8 @@ __all__ = ["thumbnail"]
 _WIDE, _HIGH = 640, 160  # pixels
 _MOST_CELLS = 24_000  # of noise, that is a PNG of 100 kB at most
 _LARGEST_CELL = 10
-_GAP = 3
+_GAP = 4
+_LINE = (128, 128, 128, 110)  # seen on light and on dark
 
 
 def thumbnail(array: NDArray[Any]) -> tuple[bytes, str]:
@@ -29,7 +30,7 @@ def thumbnail(array: NDArray[Any]) -> tuple[bytes, str]:
         array: Canonical weights, real numbers: ``(out, in / groups, *spatial)`` or ``(out, in)``.
 
     Returns:
-        A PNG, transparent between the kernels, and the words that belong under it.
+        A PNG, transparent between the kernels, a thin line around each, and the words that belong under it.
 
     >>> import numpy as np
     >>> from cnnlens.plot import thumbnail
@@ -60,10 +61,9 @@ def thumbnail(array: NDArray[Any]) -> tuple[bytes, str]:
     else:
         painted, zero = paint(values[:, 0], WEIGHTS, -bound, bound), "white"
         said += [f"input channel 0 of {ins:,}"] if ins > 1 else []
-    tiles = np.full((*painted.shape[:-1], 4), 255, np.uint8)
-    tiles[..., :3] = painted
     clear = np.zeros(4, np.uint8)
-    laid = mosaic(strip(tiles, scale=scale, gap=scale, fill=clear), min(columns, len(tiles)), gap=_GAP, fill=clear)
+    tiles = strip(_clear(painted), scale=scale, gap=1, fill=clear)
+    laid = mosaic(tiles, min(columns, len(tiles)), gap=_GAP, frame=1, fill=clear, line=_LINE)
     return _png(laid.image), f"{', '.join(said)}; {zero} is 0, full colour ±{number(bound)}"
 
 
@@ -85,7 +85,13 @@ def _matrix(array: NDArray[Any]) -> tuple[bytes, str]:
     bound = largest(some)
     painted = paint(some, WEIGHTS, -bound, bound).repeat(scale, axis=0).repeat(scale, axis=1)
     rows, columns = _counted(some.shape[0], outs, "outputs"), _counted(some.shape[1], ins, "inputs")
-    return _png(painted), f"rows: {rows}, columns: {columns}; white is 0, full colour ±{number(bound)}"
+    laid = mosaic(_clear(painted)[None], 1, gap=2, frame=1, line=_LINE)
+    return _png(laid.image), f"rows: {rows}, columns: {columns}; white is 0, full colour ±{number(bound)}"
+
+
+def _clear(painted: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Colours with room for what is transparent, none of which is yet."""
+    return np.concatenate([painted, np.full((*painted.shape[:-1], 1), 255, np.uint8)], axis=-1)
 
 
 def _counted(shown: int, of: int, what: str) -> str:
