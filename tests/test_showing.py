@@ -197,6 +197,14 @@ def test_ten_thousand_rows_are_not_shown_unasked() -> None:
     assert "layer 5000" in page.html()
 
 
+def test_what_hangs_on_an_object_is_brief_too(net: Network, shown: dict[str, Any]) -> None:
+    images = cnnlens.images.load(IMAGES, shape=(1, 28, 28))
+    audits, diffs = shown["Check"].rows[0], shown["Diff"].rows[0]
+    for one in (net.calls[1], net["conv2d"].stored["kernel"], images, net.read(IMAGES), audits, diffs, *diffs.arrays):
+        assert "\n" not in repr(one)
+        assert len(repr(one)) <= 400
+
+
 # -- names -------------------------------------------------------------------------------------------------------------
 
 
