@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import shutil
 import sys
+import threading
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -48,11 +49,29 @@ class Progress:
         self._display: Any = None
         self._stays = False
         self._from = time.monotonic() + after
+        self._waiting = ""  # a line that came too early to be drawn, and may be the last for long
+        self._lock = threading.Lock()
+        self._timer = threading.Timer(after, self._late) if after and self._shown else None
 
     def __enter__(self) -> Progress:
+        if self._timer is not None:
+            self._timer.daemon = True
+            self._timer.start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        with self._lock:
+            self._shown = False
+            self._end()
+
+    def _late(self) -> None:
+        with self._lock:
+            if self._shown and self._waiting:
+                self._draw(max(time.monotonic(), self._from), self._waiting, None)
+
+    def _end(self) -> None:
         if self._display is not None and not self._stays:
             self._show("", "")
         elif self._width:
@@ -60,12 +79,16 @@ class Progress:
             self._stream.flush()
 
     def __call__(self, done: int | str, count: int = 0) -> None:
-        if not self._shown:
-            return
+        with self._lock:
+            if self._shown:
+                self._tell(done, count)
+
+    def _tell(self, done: int | str, count: int) -> None:
         now = time.monotonic()
         if isinstance(done, str):
+            self._waiting = harmless(done)
             if now - self._drawn >= _EVERY:
-                self._draw(now, harmless(done), None)
+                self._draw(now, self._waiting, None)
             return
         if self._first is None:  # what a run before has done says nothing of the speed of this one
             self._first = (now, done)
@@ -86,7 +109,7 @@ class Progress:
         width = shutil.get_terminal_size().columns - 1
         self._stream.write("\r" + line[:width].ljust(min(self._width, width)))
         self._stream.flush()
-        self._width = len(line)
+        self._width = min(len(line), width)
 
     def _show(self, text: str, page: str) -> None:
         """Put it into the notebook's cell, in the place of what was there."""

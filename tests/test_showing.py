@@ -8,6 +8,7 @@ import json
 import re
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -22,6 +23,7 @@ from cnnlens.cli.main import main
 from cnnlens.network.network import Network
 from cnnlens.page import Page, Table, Tone, Toned
 from cnnlens.plot import thumbnail
+from cnnlens.progress import telling
 from cnnlens.sample import IMAGES, MODEL
 from tests.support.notebooks import executed, html_of, text_of
 
@@ -364,6 +366,18 @@ def test_who_waits_at_a_terminal_is_told_and_nobody_else(
     cnnlens.diff(net, net)
     assert terminal.getvalue().startswith("\rcomparing layer 1 of 4")
     assert terminal.getvalue().endswith(" \r")  # and the line is free again
+
+
+def test_a_line_that_came_early_is_shown_when_it_lasts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cnnlens.progress._AFTER", 0.05)
+    monkeypatch.setattr(sys, "stderr", terminal := Terminal())
+    with telling(True) as tell:
+        assert tell is not None
+        tell("running keras-jax")
+        assert terminal.getvalue() == ""
+        time.sleep(0.3)
+        assert terminal.getvalue() == "\rrunning keras-jax"
+    assert terminal.getvalue().endswith(" \r")
 
 
 def test_what_is_over_soon_is_not_told(net: Network, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -150,6 +150,8 @@ def check_network(
     runs: dict[str, Run] = {}
     audits: dict[str, dict[str, Audit]] = {}
     kept: dict[str, Any] = {}
+    if backends:
+        say(f"running {', '.join(backends)}")
     with temporary_folder() as folder:
         start = _Starter(network, live, inputs, folder, repeat, sample, options)
         with ThreadPoolExecutor(max(len(backends), 1)) as pool:
