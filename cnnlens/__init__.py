@@ -21,15 +21,17 @@ if TYPE_CHECKING:
     from cnnlens.network.graph import Call, Layer
     from cnnlens.network.kernel import Kernel, Statistics
     from cnnlens.network.network import Network
-    from cnnlens.opening.opener import open
+    from cnnlens.opening.opener import open as open
     from cnnlens.recording.recorder import record
     from cnnlens.recording.recording import Recording
 
 __all__ = [
     "Call", "Check", "CnnlensError", "Conversion", "Diff", "FileRefusedError", "Kernel", "Layer", "Network",
     "Recording", "Statistics", "UnsupportedLayerError", "__version__", "check", "convert", "diff", "images",
-    "layout", "open", "plot", "record",
+    "layout", "plot", "record",
 ]  # fmt: skip
+# Public as well, and not in the list: ``from cnnlens import *`` leaves Python's own ``open`` alone.
+_MORE = ("open",)
 
 __version__: str  # from the distribution's metadata, when it is asked for
 
@@ -53,3 +55,7 @@ def __getattr__(name: str) -> Any:
     if name in _MODULES:
         return import_module(f"cnnlens.{_MODULES[name]}")
     raise AttributeError(f"module 'cnnlens' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, *_MORE])

@@ -2,19 +2,55 @@
 
 The same page is plain text in a pipe or a file (``str``), fits a terminal's width there (``cnnlens.cli.printing``), and
 is HTML in a notebook. Cells and lines may hold what a stranger's file says: each of the three makes it harmless.
+What has a page is ``Shown``: it says itself wherever a person meets it, and its class writes none of that.
 """
 
 from __future__ import annotations
 
+import base64
 import html
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
+from importlib import import_module
 from itertools import groupby
+from typing import Any, ClassVar
 
 from cnnlens.text import columns, harmless
 
-__all__ = ["Page", "Table", "Tone", "Toned"]
+__all__ = ["Page", "Picture", "Result", "Shown", "Table", "Tone", "Toned"]
+
+_MOST_ROWS = 60  # of a table, or lines in a row, that are shown to whoever did not ask for all
+
+# Every rule is for what is inside of a page's own div. Colours are mixed with the text's, which is dark on light and
+# light on dark, so that no rule has to find out what theme a notebook is in. The class thrice outweighs the rules that
+# notebooks have for every table.
+_RULES = {
+    "": "color: inherit; font-size: 13px; line-height: 1.5; max-width: 100%",
+    " p": "margin: 0 0 .6em; white-space: pre-wrap; overflow-wrap: anywhere; text-align: left",
+    " .wide": "overflow-x: auto; margin: 0 0 .6em",
+    " table": "border-collapse: collapse; border: 0; margin: 0; table-layout: auto; font: 12px/1.5 ui-monospace, "
+    "SFMono-Regular, Menlo, Consolas, 'DejaVu Sans Mono', monospace; font-variant-numeric: tabular-nums",
+    " tr": "background: none; border: 0",
+    " tbody tr:hover": "background: color-mix(in srgb, currentColor 6%, transparent)",
+    " :is(th, td)": "padding: .2em 1.4em .2em 0; border: 0; border-top: 1px solid "
+    "color-mix(in srgb, currentColor 12%, transparent); text-align: left; vertical-align: top; white-space: pre; "
+    "max-width: none; color: inherit; font-weight: normal",
+    " th": "border-top: 0; color: color-mix(in srgb, currentColor 65%, transparent); position: static",
+    " tbody tr:first-child td": "border-top-color: color-mix(in srgb, currentColor 45%, transparent)",
+    " tbody tr.more td": "border-top-color: transparent",
+    " :is(th, td).right": "text-align: right",
+    " .good": "color: #14863f; color: color-mix(in srgb, #1fa34f 72%, currentColor)",
+    " .doubt": "color: #9a6700; color: color-mix(in srgb, #c98500 72%, currentColor)",
+    " .bad": "color: #cf222e; color: color-mix(in srgb, #f0323c 76%, currentColor); font-weight: 600",
+    " .pale": "color: #777; color: color-mix(in srgb, currentColor 65%, transparent)",
+    " .strong": "font-weight: 600",
+    " figure": "margin: 0 0 .6em; padding: 0",
+    " img": "display: block; max-width: 100%; margin: 0; image-rendering: pixelated; background: none",
+    " figcaption": "font-size: 12px; margin-top: .3em; text-align: left; "
+    "color: color-mix(in srgb, currentColor 65%, transparent)",
+}
+_STYLE = "".join(f"div.cnnlens.cnnlens.cnnlens{inside} {{{rule}}}\n" for inside, rule in _RULES.items())
 
 
 class Tone(StrEnum):
@@ -66,10 +102,34 @@ class Table:
         """Write the table as text, at the width that its cells need."""
         return [" " * self.indent + line for line in columns(self.rows, self.right)]
 
+    def short(self) -> list[str | Table]:
+        """Give the table without its middle where it is long, and a line that says so."""
+        head, *body = self.rows
+        if len(body) <= _MOST_ROWS:
+            return [self]
+        gap = [Toned("…", Tone.PALE)] * len(head)
+        rows = [head, *body[: _MOST_ROWS * 2 // 3], gap, *body[-_MOST_ROWS // 3 :]]
+        return [replace(self, rows=rows), _left_out(len(body) - _MOST_ROWS, len(body), "rows")]
+
 
 @dataclass(frozen=True)
+class Picture:
+    """Holds a small PNG, and in words what it shows."""
+
+    png: bytes
+    text: str
+
+
+@dataclass(frozen=True, repr=False)
 class Page:
     """Holds lines of text and tables, in order; an empty line stands between what does not belong together.
+
+    In a notebook it is shown as tables, and at a Python prompt as text: both leave out the middle of a long table, and
+    say so. ``print`` and ``html`` have all of it.
+
+    Attributes:
+        parts: The lines and tables.
+        picture: Draws what stands under them where pictures can be shown; None where there is none.
 
     >>> page = Page(["model.keras", "", Table([["layer", "kind"], ["conv", "Conv2D"]]), "1 layer"])
     >>> print(page, end="")
@@ -79,18 +139,22 @@ class Page:
     ------------
     conv   Conv2D
     1 layer
-    >>> Page(["<b>"]).html()
+    >>> Page(["<b>"]).fragment()
     '<p>&lt;b&gt;</p>'
     """
 
     parts: Sequence[str | Table]
+    picture: Callable[[], Picture | None] | None = None
 
     def __str__(self) -> str:
         lines = (part.lines() if isinstance(part, Table) else [harmless(part, keep="\n")] for part in self.parts)
         return "\n".join([*(line for each in lines for line in each), ""])
 
-    def html(self) -> str:
-        """Write the page as HTML without a style of its own: ``p`` and ``table``, tones as classes."""
+    def __repr__(self) -> str:
+        return str(self._short()).rstrip("\n")
+
+    def fragment(self) -> str:
+        """Write the page as HTML without a style of its own: ``p``, ``table`` and ``figure``, tones as classes."""
         pieces: list[str] = []
         for kind, run in groupby(
             self.parts, lambda part: "table" if isinstance(part, Table) else "line" if part else ""
@@ -99,7 +163,99 @@ class Page:
                 pieces += [_table_html(one) for one in run if isinstance(one, Table)]
             elif kind == "line":
                 pieces.append("<p>" + "<br>".join(_inline(line) for line in run if isinstance(line, str)) + "</p>")
+        picture = None if self.picture is None else self.picture()
+        if picture is not None:
+            data, said = base64.b64encode(picture.png).decode("ascii"), _inline(picture.text)
+            pieces.append(f'<figure><img src="data:image/png;base64,{data}" alt="{said}">'
+                          f"<figcaption>{said}</figcaption></figure>")  # fmt: skip
         return "\n".join(pieces)
+
+    def html(self, title: str = "cnnlens") -> str:
+        """Write the page as a whole HTML document, to keep or to send: it loads nothing and runs nothing.
+
+        >>> Page(["agrees"]).html().splitlines()[-4:]
+        ['<p>agrees</p>', '</div>', '</body>', '</html>']
+        """
+        return f"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
+<meta name="color-scheme" content="light dark">
+<title>{_inline(title)}</title>
+<style>body {{font-family: system-ui, sans-serif; margin: 2em}}</style>
+</head>
+<body>
+{self._styled()}
+</body>
+</html>
+"""
+
+    def _repr_html_(self) -> str:
+        return self._short()._styled()
+
+    def _styled(self) -> str:
+        return f'<div class="cnnlens"><style>\n{_STYLE}</style>\n{self.fragment()}\n</div>'
+
+    def _short(self) -> Page:
+        """The page without the middle of what is long, and a line that says so."""
+        parts: list[str | Table] = []
+        for is_table, run in groupby(self.parts, lambda part: isinstance(part, Table)):
+            some = list(run)
+            if not is_table and len(some) > _MOST_ROWS:
+                left = len(some) - _MOST_ROWS
+                some[_MOST_ROWS * 2 // 3 : -_MOST_ROWS // 3] = [_left_out(left, len(some), "lines")]
+            for part in some:
+                parts += [part] if isinstance(part, str) else part.short()
+        return replace(self, parts=parts)
+
+
+def _left_out(count: int, of: int, what: str) -> Toned:
+    return Toned(f"… {count:,} of {of:,} {what} are left out; print() shows them", Tone.PALE)
+
+
+class Shown:
+    """Shows itself to a person: as text (``str``), in a notebook, and as an HTML document (``html``).
+
+    What it says stands in the listing of its room. A subclass names that module, and which of its functions: with
+    ``class Twins(Shown, listing="checking.listing", of="twins")`` it is ``twins_page``. By name, because a listing
+    reads the class that it lists, and modules import each other in no circle.
+    """
+
+    _listing: ClassVar[tuple[str, str]]
+
+    def __init_subclass__(cls, *, listing: str = "", of: str = "as", **more: Any) -> None:
+        super().__init_subclass__(**more)
+        if listing:
+            cls._listing = (f"cnnlens.{listing}", of)
+
+    def __str__(self) -> str:
+        return str(self._said("page")).rstrip("\n")
+
+    def html(self) -> str:
+        """Write the table, and what else is said, as a whole HTML document that loads and runs nothing."""
+        return self._said("page").html(f"cnnlens: {repr(self).strip('<>')}")
+
+    def _repr_html_(self) -> str:
+        return self._said("page")._repr_html_()
+
+    def _said(self, how: str) -> Any:
+        module, of = self._listing
+        return getattr(import_module(module), f"{of}_{how}")(self)
+
+
+class Result(Shown):
+    """Is what a command gives, too: it has that command's data, whose format has a ``name``."""
+
+    _format: ClassVar[str]
+
+    def __init_subclass__(cls, *, name: str, **more: Any) -> None:
+        super().__init_subclass__(**more)
+        cls._format = f"cnnlens.{name}/1"
+
+    def to_json(self) -> dict[str, Any]:
+        """Give plain data that JSON can hold, the same that the command prints with ``--json``."""
+        return {"format": self._format, **self._said("json")}
 
 
 def _inline(text: str) -> str:
@@ -108,12 +264,13 @@ def _inline(text: str) -> str:
 
 
 def _table_html(table: Table) -> str:
-    def row(cells: Iterable[str], tag: str) -> str:
-        styles = (' style="text-align: right"' if column in table.right else "" for column in range(len(table.rows[0])))
-        return "<tr>" + "".join(
-            f"<{tag}{style}>{_inline(cell)}</{tag}>" for cell, style in zip(cells, styles, strict=True)
+    def row(cells: Sequence[str], tag: str) -> str:
+        sides = (' class="right"' if column in table.right else "" for column in range(len(table.rows[0])))
+        more = ' class="more"' if tag == "td" and not cells[0] else ""  # of what the row above is about
+        return f"<tr{more}>" + "".join(
+            f"<{tag}{side}>{_inline(cell)}</{tag}>" for cell, side in zip(cells, sides, strict=True)
         ) + "</tr>"  # fmt: skip
 
     head, *body = table.rows
     inside = "".join(row(cells, "td") for cells in body)
-    return f"<table><thead>{row(head, 'th')}</thead><tbody>{inside}</tbody></table>"
+    return f'<div class="wide"><table><thead>{row(head, "th")}</thead><tbody>{inside}</tbody></table></div>'

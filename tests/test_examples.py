@@ -25,7 +25,7 @@ _NEEDS = {"cnnlens.convert": "torch", "cnnlens.Conversion": "torch"}
 
 def _found() -> Iterator[tuple[str, Any]]:
     """Every public class, function and module, by the name under which a person finds it."""
-    for name in cnnlens.__all__:
+    for name in dir(cnnlens):
         one = getattr(cnnlens, name)
         if isinstance(one, ModuleType):
             yield f"cnnlens.{name}", one

@@ -15,12 +15,12 @@ from tests.support.house import arrows, floors, imports, module_circles, room
 MAY_IMPORT = {
     "__main__": "cli",
     "cli": "backend checking cnnlens conversion differing errors inputs layout network opening output plot recording "
-    "page sample text",
-    "conversion": "backend checking differing errors files janitor kinds layout network opening output page reference "
-    "text",
-    "differing": "checking errors inputs kinds layout network opening page reference text",
-    "checking": "backend errors inputs janitor kinds network opening output page recording reference text",
-    "recording": "backend errors inputs janitor layout network opening page text",
+    "page progress sample text",
+    "conversion": "backend checking differing errors files janitor kinds layout network opening output page progress "
+    "reference text",
+    "differing": "checking errors inputs kinds layout network opening output page progress reference text",
+    "checking": "backend errors inputs janitor kinds network opening output page progress recording reference text",
+    "recording": "backend errors inputs janitor layout network opening page progress text",
     "testing": "backend errors files janitor layout network",
     "backend": "errors files janitor layout network page reference text",
     "opening": "errors files janitor kinds network text",
@@ -34,9 +34,15 @@ MAY_IMPORT = {
     "output": "errors text",
     "errors": "text",
     "page": "text",
+    "progress": "text",
 }
-# The arrows that run back up, and why: whoever has a network runs it by its own method, and what runs it reads it.
-BACK = {("network", "reference"): "Network.run, and the type of Layer.operation"}
+# The arrows that run back up, and why: whoever has a network gives it pictures, runs it and draws it by its methods,
+# and what does that reads the network.
+BACK = {
+    ("network", "reference"): "Network.run, and the type of Layer.operation",
+    ("network", "inputs"): "Network.read",
+    ("network", "plot"): "Layer.plot, and the small picture of a kernel in a notebook",
+}
 GROUND = {"cnnlens", "janitor", "kinds", "sample", "text"}
 
 

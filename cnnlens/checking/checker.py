@@ -27,6 +27,7 @@ from cnnlens.janitor import temporary_folder
 from cnnlens.network.network import Network
 from cnnlens.opening.live import backend_of
 from cnnlens.output import silent
+from cnnlens.progress import Told, telling
 from cnnlens.text import harmless, printable
 
 __all__ = ["check", "check_network"]
@@ -50,7 +51,7 @@ def check(
     timeout: float | None = None,
     trust_code: bool = False,
     allow_nonfinite: bool = False,
-    progress: Callable[[str], object] | None = None,
+    progress: Told = True,
 ) -> Check:
     """Run backends side by side, or take recordings, and audit every layer of each.
 
@@ -68,7 +69,9 @@ def check(
         timeout: Seconds that a backend may be silent.
         trust_code: Run layers whose code comes with the file. Only for files of your own.
         allow_nonfinite: Take inputs that hold NaN or infinity.
-        progress: Called with a line of text whenever a backend gets on.
+        progress: True says how far it is where somebody waits: a line in a terminal (on standard error) or a notebook,
+            which goes when it is over. None or False says nothing. Or what is called with a line of text whenever a
+            backend gets on.
 
     Returns:
         What ran, a row a layer with its verdict and effective bits in each run, and how far the runs are apart.
@@ -94,17 +97,18 @@ def check(
     from cnnlens.opening.opener import network_given
 
     network, live = network_given(model, inputs, example)
-    return check_network(
-        network,
-        inputs,
-        RunOptions(device, precision, timeout=timeout, trust_code=trust_code, allow_nonfinite=allow_nonfinite),
-        live=live,
-        backends=backends,
-        recordings=recordings,
-        repeat=repeat,
-        sample=sample,
-        progress=progress,
-    )
+    with telling(progress) as tell:
+        return check_network(
+            network,
+            inputs,
+            RunOptions(device, precision, timeout=timeout, trust_code=trust_code, allow_nonfinite=allow_nonfinite),
+            live=live,
+            backends=backends,
+            recordings=recordings,
+            repeat=repeat,
+            sample=sample,
+            progress=tell,
+        )
 
 
 def check_network(
@@ -123,7 +127,8 @@ def check_network(
 
     Args:
         live: The live model that ``network`` was made from, where there is one.
-        inputs, backends, recordings, repeat, sample, progress: As ``check`` takes them.
+        inputs, backends, recordings, repeat, sample: As ``check`` takes them.
+        progress: Called with a line of text; None for nobody.
     """
     from cnnlens.recording.recording import Recording
 
@@ -145,6 +150,8 @@ def check_network(
     runs: dict[str, Run] = {}
     audits: dict[str, dict[str, Audit]] = {}
     kept: dict[str, Any] = {}
+    if backends:
+        say(f"running {', '.join(backends)}")
     with temporary_folder() as folder:
         start = _Starter(network, live, inputs, folder, repeat, sample, options)
         with ThreadPoolExecutor(max(len(backends), 1)) as pool:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from cnnlens.checking.auditing import recorded_ref
 from cnnlens.network.graph import Layer
 from cnnlens.network.network import Network
+from cnnlens.reference.executor import Executor
 
 __all__ = ["LIMIT", "apart", "as_other", "limit_for", "rounding_moves", "views"]
 
@@ -99,7 +100,7 @@ def rounding_moves(a: Network, b: Network, inputs: Sequence[Array], far: Sequenc
     elif np.array_equal(x, y) or not _rounded_alike(x, y, unit):
         return 0.0
     names = list(dict.fromkeys(recorded_ref(a, ref).name for ref in a.outputs))
-    exact, moved = (one.run(list(inputs), names) for one in (a, _nudged(a, unit)))
+    exact, moved = (Executor(one, layers=names).run(list(inputs)) for one in (a, _nudged(a, unit)))
     return max((found for name in names if math.isfinite(found := apart(exact[name], moved[name]))), default=0.0)
 
 

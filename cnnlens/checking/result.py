@@ -10,6 +10,8 @@ from cnnlens.checking.finding import Objection, Verdict
 from cnnlens.checking.pairs import Comparison
 from cnnlens.checking.verdict import Audit
 from cnnlens.network.network import Network
+from cnnlens.page import Result
+from cnnlens.text import printable
 
 __all__ = ["Check", "LayerCheck", "Problem", "Run", "policy_verdict", "stored_halves"]
 
@@ -60,7 +62,7 @@ class Problem(NamedTuple):
     objection: Objection
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class LayerCheck:
     """Holds the audit of one layer call in each run, by the run's label."""
 
@@ -68,9 +70,13 @@ class LayerCheck:
     kind: str
     audits: Mapping[str, Audit]
 
+    def __repr__(self) -> str:
+        said = ", ".join(f"{label} {audit.verdict}" for label, audit in self.audits.items())
+        return f"<LayerCheck {printable(self.name)}: {printable(said, 200)}>"
 
-@dataclass(frozen=True)
-class Check:
+
+@dataclass(frozen=True, repr=False)
+class Check(Result, listing="checking.listing", name="check"):
     """Holds what a check found: what ran, a row a layer, and how far the runs are from each other.
 
     Attributes:
@@ -83,6 +89,8 @@ class Check:
 
     >>> import cnnlens.sample
     >>> result = cnnlens.check(cnnlens.sample.MODEL, cnnlens.sample.IMAGES, backends=["reference"])
+    >>> result
+    <Check fashion_mnist_cnn.keras: reference agrees>
     >>> [run.label for run in result.runs]
     ['reference']
     >>> result.rows[0].name, result.rows[0].kind
@@ -96,6 +104,15 @@ class Check:
     runs: tuple[Run, ...]
     rows: tuple[LayerCheck, ...]
     pairs: Mapping[tuple[str, str], Mapping[str, Comparison]]
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{run.label} {self._came_to(run)}" for run in self.runs)
+        return f"<Check {self.network.shown}: {printable(shown, 200)}>"
+
+    def _came_to(self, run: Run) -> str:
+        if run.error is not None:
+            return "could not be checked"
+        return "agrees" if self.problem(run) is None else "does not agree"
 
     @property
     def agree(self) -> bool:

@@ -34,8 +34,11 @@ from cnnlens.network.network import Network
 from cnnlens.opening.live import backend_of
 from cnnlens.opening.opener import network_given
 from cnnlens.output import silent
+from cnnlens.page import Result
+from cnnlens.progress import Told, telling
 from cnnlens.recording.recorder import record_network, runs_here
 from cnnlens.recording.recording import Recording
+from cnnlens.reference.executor import Executor
 from cnnlens.text import printable
 
 __all__ = ["LIMIT", "Output", "Twins", "check_twin_networks", "check_twins", "exactly_apart", "translated"]
@@ -62,8 +65,8 @@ class Output:
     recorded: Mapping[tuple[str, str], Comparison]
 
 
-@dataclass(frozen=True)
-class Twins:
+@dataclass(frozen=True, repr=False)
+class Twins(Result, listing="checking.listing", of="twins", name="twins"):
     """Holds a check of each model, and a row an output.
 
     Attributes:
@@ -78,6 +81,10 @@ class Twins:
     outputs: tuple[Output, ...]
     reason: str = ""
     moves: float = 0.0
+
+    def __repr__(self) -> str:
+        one, other = (check.network.shown for check in self.checks)
+        return f"<Twins {one} and {other}: {'they agree' if self.agree else 'they do not agree'}>"
 
     @property
     def limit(self) -> float:
@@ -114,7 +121,7 @@ def check_twins(
     timeout: float | None = None,
     trust_code: bool = False,
     allow_nonfinite: bool = False,
-    progress: Callable[[str], object] | None = None,
+    progress: Told = True,
 ) -> Twins:
     """Audit two models and compare their outputs on the same inputs.
 
@@ -129,15 +136,16 @@ def check_twins(
         CnnlensError: inputs or outputs that cannot belong to one model, a backend that fails; one line.
     """
     (one, live), (other, other_live) = network_given(a, inputs), network_given(b, inputs)
-    return check_twin_networks(
-        (one, other),
-        inputs,
-        RunOptions(device, precision, timeout=timeout, trust_code=trust_code, allow_nonfinite=allow_nonfinite),
-        lives=(live, other_live),
-        backends=backends,
-        sample=sample,
-        progress=progress,
-    )
+    with telling(progress) as tell:
+        return check_twin_networks(
+            (one, other),
+            inputs,
+            RunOptions(device, precision, timeout=timeout, trust_code=trust_code, allow_nonfinite=allow_nonfinite),
+            lives=(live, other_live),
+            backends=backends,
+            sample=sample,
+            progress=tell,
+        )
 
 
 def check_twin_networks(
@@ -291,7 +299,7 @@ def _exact(
     for network, arrays in zip(networks, canonical, strict=True):
         names = [recorded_ref(network, ref).name for ref in network.outputs]
         try:
-            found = network.run(arrays, dict.fromkeys(names))
+            found = Executor(network, layers=list(dict.fromkeys(names))).run(arrays)
         except UnsupportedLayerError as error:
             return [None] * len(names), str(error)
         sides.append([found[name] for name in names])

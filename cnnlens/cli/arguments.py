@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import argparse
 import re
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cnnlens.cli.printing import tell
 from cnnlens.errors import CnnlensError
 from cnnlens.text import nearest, printable
 
@@ -19,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "add_architecture", "add_inputs", "add_json", "add_model", "add_output", "add_run", "add_scale", "inputs_given",
-    "inputs_of", "network_of", "networks_of", "parse_shapes", "run_of", "seconds", "teller", "whole_number",
+    "inputs_of", "network_of", "networks_of", "parse_shapes", "run_of", "seconds", "whole_number",
 ]  # fmt: skip
 
 
@@ -59,12 +57,6 @@ def run_of(options: argparse.Namespace) -> dict[str, Any]:
     """Name what ``add_run`` added as the arguments that ``record``, ``check`` and ``check_twins`` take."""
     names = ("precision", "device", "timeout", "trust_code", "allow_nonfinite")
     return {name: getattr(options, name) for name in names}
-
-
-def teller(options: argparse.Namespace) -> Callable[[str], object] | None:
-    """Make what tells a waiting person how far a command is; None if nobody waits, or a program reads the output."""
-    quiet = options.json or not sys.stderr.isatty()
-    return None if quiet else tell
 
 
 def add_inputs(parser: argparse.ArgumentParser, text: str, more: str = "", *, required: bool = False) -> None:

@@ -15,7 +15,6 @@ from cnnlens.cli.arguments import (
     network_of,
     networks_of,
     run_of,
-    teller,
     whole_number,
 )
 from cnnlens.cli.printing import output_made
@@ -72,7 +71,7 @@ def _check(options: argparse.Namespace) -> int:
         **run_of(options),
         "backends": _chosen(options),
         "sample": options.sample,
-        "progress": teller(options),
+        "progress": not options.json,
     }
     if options.twin is not None:
         if options.recordings or options.repeat > 1:

@@ -14,7 +14,6 @@ from cnnlens.cli.arguments import (
     network_of,
     parse_shapes,
     seconds,
-    teller,
 )
 from cnnlens.cli.printing import output_made
 
@@ -72,7 +71,7 @@ def _convert(options: argparse.Namespace) -> None:
         inputs=inputs_of(options, network),
         backend=options.backend,
         timeout=options.timeout,
-        progress=teller(options),
+        progress=not options.json,
     )
     output_made(options, made, listing.as_json, listing.as_page)
 

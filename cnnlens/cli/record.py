@@ -47,7 +47,7 @@ def add(commands: Any) -> None:
 
 
 def _record(options: argparse.Namespace) -> None:
-    from cnnlens.cli.progress import Progress
+    from cnnlens.progress import Progress
     from cnnlens.recording import listing
     from cnnlens.recording.recorder import record
 

@@ -41,7 +41,7 @@ def add(commands: Any) -> None:
 
 
 def _verify(options: argparse.Namespace) -> int:
-    from cnnlens.cli.progress import Progress
+    from cnnlens.progress import Progress
 
     paths = list(_expanded(options.files))
     kept: list[Report] = []

@@ -21,6 +21,8 @@ from cnnlens.errors import CnnlensError, UnsupportedLayerError, in_one_line
 from cnnlens.network.graph import OPEN_SIZE, Ref, without_graph
 from cnnlens.network.network import Network
 from cnnlens.output import silent
+from cnnlens.page import Result
+from cnnlens.progress import Told, telling
 from cnnlens.text import printable
 
 if TYPE_CHECKING:
@@ -38,8 +40,8 @@ TITLES: Mapping[str, str] = {"torch": "PyTorch", "keras": "Keras"}
 _SUFFIXES = {"torch": ".py", "keras": ".keras"}
 
 
-@dataclass(frozen=True)
-class Conversion:
+@dataclass(frozen=True, repr=False)
+class Conversion(Result, listing="conversion.listing", name="convert"):
     """Says what ``convert`` wrote, and proves that it computes what the original does.
 
     Attributes:
@@ -55,6 +57,8 @@ class Conversion:
     >>> made = cnnlens.convert(cnnlens.sample.MODEL, "torch", out="shoes.py")
     >>> made.framework, made.source.name
     ('torch', 'fashion_mnist_cnn')
+    >>> made
+    <Conversion fashion_mnist_cnn.keras to PyTorch: shoes.py, shoes.safetensors, proved>
     >>> made.result
     <Network FashionMnistCnn 'shoes': 13 layers, 333,526 parameters>
     >>> made.twins.agree
@@ -69,6 +73,10 @@ class Conversion:
     arrays: int
     notes: tuple[str, ...] = ()
 
+    def __repr__(self) -> str:
+        files = ", ".join(printable(path.name) for path in self.files)
+        return f"<Conversion {self.source.shown} to {TITLES[self.framework]}: {files}, proved>"
+
 
 @in_one_line()
 def convert(
@@ -80,7 +88,7 @@ def convert(
     backend: str | None = None,
     example: Any = None,
     timeout: float | None = None,
-    progress: Callable[[str], object] | None = None,
+    progress: Told = True,
 ) -> Conversion:
     """Write a model for the other framework.
 
@@ -95,7 +103,7 @@ def convert(
         backend: What runs the result: ``pytorch``, or one of Keras' (None: the first that is installed).
         example: For a live PyTorch module, what it is called with.
         timeout: Seconds that the backend may be silent.
-        progress: Called with a line of text at each step.
+        progress: As ``check`` takes it.
 
     Returns:
         What was written and the proof: both models run on the same inputs, in float64 and in the framework.
@@ -133,11 +141,11 @@ def convert(
                 f"{printable(network.source.path, 300)}: output '{printable(ref.name)}' has no row for each input, but "
                 "is made of all that come at once, which no proof covers; convert the model without that last step"
             )
-    say = progress or silent
     backends = [backend] if backend is not None else _installed(framework)
     _warm(framework, backends[0], timeout)
     target = _target(out, network, framework)
     with ExitStack() as stack:
+        say = stack.enter_context(telling(progress)) or silent
         folder = stack.enter_context(temporary_folder())
         say(f"writing it for {TITLES[framework]}")
         made = (_to_torch if framework == "torch" else _to_keras)(network, folder, target.name, timeout)

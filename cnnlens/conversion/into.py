@@ -19,6 +19,7 @@ from cnnlens.errors import CnnlensError, in_one_line
 from cnnlens.network.graph import Layer
 from cnnlens.network.network import Network
 from cnnlens.network.weight import Stored, Weight
+from cnnlens.page import Result
 from cnnlens.text import printable
 
 if TYPE_CHECKING:
@@ -31,8 +32,8 @@ if TYPE_CHECKING:
 __all__ = ["Transfer", "put_into"]
 
 
-@dataclass(frozen=True)
-class Transfer:
+@dataclass(frozen=True, repr=False)
+class Transfer(Result, listing="conversion.listing", of="transfer", name="transfer"):
     """Says what was written, and how it was proved.
 
     Attributes:
@@ -46,6 +47,10 @@ class Transfer:
     target: Network
     written: Written
     proof: Twins | Check | None
+
+    def __repr__(self) -> str:
+        proved = "not proved" if self.proof is None else "proved"
+        return f"<Transfer {self.source.shown} into {printable(self.written.path.name)}: {proved}>"
 
 
 @in_one_line()

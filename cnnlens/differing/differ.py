@@ -6,6 +6,7 @@ every explanation is tried on the numbers, and the line that is given was run be
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -18,7 +19,10 @@ from cnnlens.differing.proof import Line
 from cnnlens.differing.result import Diff
 from cnnlens.differing.rows import ArrayDiff, LayerDiff
 from cnnlens.errors import in_one_line
+from cnnlens.network.network import Network
 from cnnlens.opening.opener import networks_compared
+from cnnlens.output import silent
+from cnnlens.progress import Told, telling
 
 __all__ = ["diff"]
 
@@ -27,7 +31,7 @@ _WORST = (Status.ANOTHER_SHAPE, Status.ANOTHER, Status.MISSING, Status.DIFFERS, 
 
 
 @in_one_line()
-def diff(a: Any, b: Any, inputs: Any = None) -> Diff:
+def diff(a: Any, b: Any, inputs: Any = None, *, progress: Told = True) -> Diff:
     """Compare two models: pair their layers by what they hold, and explain each difference.
 
     Args:
@@ -35,6 +39,7 @@ def diff(a: Any, b: Any, inputs: Any = None) -> Diff:
             name, in PyTorch's layouts): Keras or PyTorch, in any combination.
         inputs: What to run both on to compare their feature maps too, as ``record`` takes it, in A's axes; ``"random"``
             draws a few from a fixed seed. None compares the weights alone.
+        progress: As ``check`` takes it.
 
     Returns:
         A row a pair of layers that hold arrays; where a difference can be undone, with the line of NumPy that turns
@@ -54,8 +59,12 @@ def diff(a: Any, b: Any, inputs: Any = None) -> Diff:
     >>> row.line.expression
     'weight.transpose(2, 3, 1, 0)'
     """
-    one, other = networks_compared(a, b)
-    found = investigate(one, other)
+    with telling(progress) as tell:
+        return _diff(*networks_compared(a, b), inputs, tell or silent)
+
+
+def _diff(one: Network, other: Network, inputs: Any, say: Callable[[str], object]) -> Diff:
+    found = investigate(one, other, say)
     settle(found)
     activations: Activations | None = None
     statements = summary(found)
@@ -63,6 +72,7 @@ def diff(a: Any, b: Any, inputs: Any = None) -> Diff:
     if inputs is not None:
         from cnnlens.differing.activations import compare
 
+        say("running both, and each layer of B on A's inputs")
         maps = compare(one, other, inputs, found)
         activations = replace(maps, text=listing.feature_maps(maps))
         said = [*said, activations.text]

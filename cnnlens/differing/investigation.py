@@ -6,7 +6,7 @@ map was flattened in front of a Dense stands in another layer: all of that is jo
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
@@ -68,13 +68,14 @@ class PartPair:
         return next((one for one in self.arrays if one.role == role), None)
 
 
-def investigate(a: Network, b: Network) -> list[PartPair]:
-    """Examine every pair of parts in A's order, then what only B has."""
+def investigate(a: Network, b: Network, say: Callable[[str], object]) -> list[PartPair]:
+    """Examine every pair of parts in A's order, then what only B has, and say how far it is."""
     sides = parts_of(a), parts_of(b)
     pairing = _gathered(pair(*sides))
     found: list[PartPair] = []
     channels: _Channels = (None, None)
-    for one in pairing.pairs:
+    for number, one in enumerate(pairing.pairs, 1):
+        say(f"comparing layer {number:,} of {len(pairing.pairs):,}")
         found.append(_examined(one, channels))
         kernels = one.a.kernel, one.b.kernel
         if kernels[0] is not None and kernels[1] is not None:

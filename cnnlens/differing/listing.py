@@ -7,7 +7,7 @@ run.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from cnnlens.differing.cause import Kind, Status, tag_of
 from cnnlens.differing.consensus import Outcome, Statement
@@ -15,6 +15,7 @@ from cnnlens.differing.investigation import Compared, PartPair
 from cnnlens.differing.items import Item
 from cnnlens.differing.maps import Activations, Own, Parting, Standing
 from cnnlens.differing.proof import Line
+from cnnlens.differing.result import Diff
 from cnnlens.differing.rows import ArrayDiff, LayerDiff
 from cnnlens.differing.wording import brief, epsilon, said
 from cnnlens.network.network import Network
@@ -24,26 +25,7 @@ from cnnlens.text import finite_or_null, printable
 __all__ = ["as_json", "as_page", "explanation", "feature_maps", "layer", "verdict"]
 
 
-class Differing(Protocol):
-    """What is said of two models: see ``cnnlens.differing.result.Diff``, which says it."""
-
-    @property
-    def a(self) -> Network: ...
-    @property
-    def b(self) -> Network: ...
-    @property
-    def rows(self) -> tuple[LayerDiff, ...]: ...
-    @property
-    def verdict(self) -> tuple[str, ...]: ...
-    @property
-    def statements(self) -> tuple[Statement, ...]: ...
-    @property
-    def activations(self) -> Activations | None: ...
-    @property
-    def equal(self) -> bool: ...
-
-
-def as_json(diff: Differing) -> dict[str, Any]:
+def as_json(diff: Diff) -> dict[str, Any]:
     """Give the diff as plain data.
 
     ``{"equal", "verdict", "a": {...}, "b": {...}, "rows": [{"a", "b", "status", "explanation", "line", "arrays": [...]}
@@ -120,7 +102,7 @@ def _line(line: Line | None) -> dict[str, Any] | None:
     return {"text": line.text, "names": dict(line.names), "executable": line.executable, "holds": line.held}
 
 
-def as_page(diff: Differing) -> Page:
+def as_page(diff: Diff) -> Page:
     """Write the diff for people: the verdict, then a row a layer, with the line that turns B's array into A's."""
     lines: list[str] = [f"A: {_shown(diff.a)}", f"B: {_shown(diff.b)}"]
     lines += [f"note on {side}: {printable(note, 300)}" for side, one in (("A", diff.a), ("B", diff.b))

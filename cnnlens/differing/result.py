@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
-from cnnlens.differing import listing
 from cnnlens.differing.consensus import Statement
 from cnnlens.differing.maps import Activations
 from cnnlens.differing.rows import LayerDiff
 from cnnlens.network.network import Network
+from cnnlens.page import Result
+from cnnlens.text import printable
 
 __all__ = ["Diff"]
 
 
-@dataclass(frozen=True)
-class Diff:
+@dataclass(frozen=True, repr=False)
+class Diff(Result, listing="differing.listing", name="diff"):
     """Holds what was found out about two models; as text it is the table of ``cnnlens diff``.
 
     Attributes:
@@ -44,14 +44,10 @@ class Diff:
     activations: Activations | None = None
     statements: tuple[Statement, ...] = ()
 
+    def __repr__(self) -> str:
+        return f"<Diff {self.a.shown} and {self.b.shown}: {printable('; '.join(self.verdict), 200)}>"
+
     @property
     def equal(self) -> bool:
         """Tell whether the models hold the same numbers, however stored, and compute the same where that was asked."""
         return all(row.equal for row in self.rows) and (self.activations is None or self.activations.agree)
-
-    def to_json(self) -> dict[str, Any]:
-        """Give plain data: the verdict, a row a layer, and every line of NumPy with its lists written out."""
-        return listing.as_json(self)
-
-    def __str__(self) -> str:
-        return str(listing.as_page(self))

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from cnnlens.differing.cause import Status
 from cnnlens.differing.finding import STATUSES, Finding
 from cnnlens.differing.proof import Line
+from cnnlens.text import printable
 
 __all__ = ["ArrayDiff", "LayerDiff"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ArrayDiff:
     """Says what became of one array of a pair of layers.
 
@@ -32,8 +33,11 @@ class ArrayDiff:
     finding: Finding
     explanation: str
 
+    def __repr__(self) -> str:
+        return f"<ArrayDiff {printable(self.role)}: {printable(self.explanation, 200)}>"
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class LayerDiff:
     """Says what became of a pair of layers, or of a layer that one model has alone.
 
@@ -59,6 +63,10 @@ class LayerDiff:
     how: str
     arrays: tuple[ArrayDiff, ...]
     notes: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        one, other = (printable(name or "-") for name in (self.a, self.b))
+        return f"<LayerDiff {one} and {other}: {printable(self.explanation, 200)}>"
 
     @property
     def equal(self) -> bool:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from cnnlens.checking.auditing import computing_calls, recorded_ref
 from cnnlens.network.graph import Call, Ref, map_refs
 from cnnlens.network.network import Network
+from cnnlens.reference.executor import Executor
 from cnnlens.reference.keras.activations import ActivationLayer
 from cnnlens.reference.operation import LinearOperation, Operation
 
@@ -103,7 +104,7 @@ def trace(network: Network, inputs: Sequence[Array]) -> Trace:
     Raises:
         UnsupportedLayerError: The reference cannot compute a layer; it is named.
     """
-    tensors = dict(network.run(list(inputs)))
+    tensors = Executor(network).run(list(inputs))
     for ref, array in zip(network.inputs, inputs, strict=True):
         tensors[ref.name] = np.asarray(array, np.float64)
     own = {ref.name: _own(network, ref, tensors[ref.name]) for ref in network.tensors.values() if ref.name in tensors}

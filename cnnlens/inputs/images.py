@@ -38,7 +38,7 @@ SCALES = ("auto", "0..1", "-1..1", "0..255", "none")
 Source = str | os.PathLike[str] | ArrayLike | Sequence[str | os.PathLike[str]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Images:
     """Holds inputs of a model, and says how they were understood.
 
@@ -58,6 +58,9 @@ class Images:
     array: NDArray[np.float32]
     names: tuple[str, ...]
     notes: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        return f"<Images {self.array.shape} {self.array.dtype}: {printable('; '.join(self.notes), 300)}>"
 
 
 @in_one_line()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,11 +19,10 @@ from cnnlens.errors import CnnlensError
 from cnnlens.inputs.array_files import npz_members
 from cnnlens.inputs.feeds import Feed, How, Member, blocks
 from cnnlens.inputs.images import SCALES
-from cnnlens.network.graph import Ref, without_graph
-from cnnlens.network.network import Network
+from cnnlens.network.graph import Graph, Ref, without_graph
 from cnnlens.text import nearest, printable
 
-__all__ = ["CanonicalStream", "InputStream", "open_inputs"]
+__all__ = ["CanonicalStream", "InputStream", "Inputs", "open_inputs", "read_inputs"]
 
 Array = NDArray[Any]
 
@@ -93,8 +93,61 @@ class CanonicalStream(InputStream):
         return [np.ascontiguousarray(array[start:stop]) for array in self._arrays.values()]
 
 
+@dataclass(frozen=True, repr=False)
+class Inputs:
+    """Holds inputs in the units that a model takes, and says how they were understood.
+
+    Attributes:
+        arrays: By the input's name. What was read, scaled or resized is float32 in canonical axes ``(N, C, *spatial)``;
+            an array that the model takes as it is is the one that was given.
+        notes: What was understood and done, in words.
+    """
+
+    arrays: Mapping[str, Array]
+    notes: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{printable(name, 40)} {one.shape} {one.dtype}" for name, one in self.arrays.items())
+        return f"<Inputs {shown}: {printable('; '.join(self.notes), 300)}>"
+
+
+def read_inputs(
+    network: Graph, inputs: Any, *, scale: str = "auto", limit: int | None = None, allow_nonfinite: bool = False
+) -> Inputs:
+    """Read inputs as ``open_inputs`` does, all at once; see ``Network.read``."""
+    if isinstance(inputs, Inputs):
+        return inputs
+    by_name = _prepared(network, inputs, scale, limit)
+    found = {ref.name: _as_it_is(network, ref, by_name[ref.name], scale) for ref in network.inputs}
+    refs = [ref for ref in network.inputs if found[ref.name] is None]
+    stream = _stream(network, refs, by_name, scale, limit, allow_nonfinite) if refs else None
+    read = {} if stream is None else dict(zip(stream.names, stream.batch(0, stream.count), strict=True))
+    arrays: dict[str, Array] = {}
+    notes = [] if stream is None else [*stream.notes]
+    for name, array in found.items():
+        if array is not None:
+            notes.append(f"{printable(name)}: {array.shape}, {array.dtype}, kept as it is")
+        arrays[name] = read[name] if array is None else array if limit is None else array[:limit]
+    return Inputs(arrays, tuple(notes))
+
+
+def _as_it_is(network: Graph, ref: Ref, given: Any, scale: str) -> Array | None:
+    """An array whose numbers are the model's own, and no pixels; None for all that has to be read or scaled."""
+    if scale not in ("auto", "none") or isinstance(given, str | os.PathLike | Member):
+        return None
+    try:
+        array: Array = np.asarray(given)
+    except (ValueError, TypeError):
+        return None
+    is_picture = len(network.shape(ref) or ()) > 3 and _dtype(network, ref).kind == "f"
+    if array.dtype.kind not in "fiub" or (is_picture and scale == "auto" and array.dtype.kind in "iub"):
+        return None
+    network.own_axes(ref, array)  # refuses what is of another size
+    return array
+
+
 def open_inputs(
-    network: Network, inputs: Any, *, scale: str = "auto", limit: int | None = None, allow_nonfinite: bool = False
+    network: Graph, inputs: Any, *, scale: str = "auto", limit: int | None = None, allow_nonfinite: bool = False
 ) -> InputStream:
     """Make ready to read inputs; the first example of each is read.
 
@@ -112,17 +165,32 @@ def open_inputs(
     """
     if isinstance(inputs, InputStream):
         return inputs
+    by_name = _prepared(network, inputs, scale, limit)
+    return _stream(network, network.inputs, by_name, scale, limit, allow_nonfinite)
+
+
+def _prepared(network: Graph, inputs: Any, scale: str, limit: int | None) -> dict[str, Any]:
     if not network.calls or not network.inputs:
         raise without_graph(network)
     if scale not in SCALES:
         raise CnnlensError(f"no scale '{printable(scale)}'; {nearest(scale, SCALES)}")
     if limit is not None and limit < 1:
         raise CnnlensError(f"limit must be at least 1, not {limit}")
+    return _by_name(network, inputs)
+
+
+def _stream(
+    network: Graph,
+    refs: Sequence[Ref],
+    by_name: Mapping[str, Any],
+    scale: str,
+    limit: int | None,
+    allow_nonfinite: bool,
+) -> InputStream:
     from cnnlens.network.rescaling import rescaled
 
-    by_name = _by_name(network, inputs)
     feeds: dict[str, Feed] = {}
-    for ref in network.inputs:
+    for ref in refs:
         wanted = network.canonical_shape(ref)
         shape, dtype = None if wanted is None else wanted[1:], _dtype(network, ref)
         how = How(ref.name, shape, wanted, dtype, scale, rescaled(network, ref), allow_nonfinite)
@@ -130,7 +198,7 @@ def open_inputs(
     return InputStream(feeds, limit)
 
 
-def _by_name(network: Network, inputs: Any) -> dict[str, Any]:
+def _by_name(network: Graph, inputs: Any) -> dict[str, Any]:
     names = [ref.name for ref in network.inputs]
     if isinstance(inputs, Mapping):
         named = cast("Mapping[str, Any]", inputs)
@@ -166,7 +234,7 @@ def _by_name(network: Network, inputs: Any) -> dict[str, Any]:
     return dict(zip(names, arrays, strict=True))
 
 
-def _dtype(network: Network, ref: Ref) -> np.dtype[Any]:
+def _dtype(network: Graph, ref: Ref) -> np.dtype[Any]:
     """What the input layer wants: Keras gives its dtype by name, or by a policy's config."""
     dtype = network.calls_by_name[ref.call].layer.config.get("dtype")
     if isinstance(dtype, str) and dtype in ("bool", "uint8", "int8", "int16", "uint16", "int32", "int64", "float64"):

@@ -15,15 +15,19 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
+import numpy as np
 from numpy.typing import NDArray
 
 from cnnlens.errors import CnnlensError, UnsupportedLayerError
 from cnnlens.network.kernel import Kernel
 from cnnlens.network.masks import Mask
-from cnnlens.network.weight import Weight
+from cnnlens.network.weight import Weight, real, weight_named
+from cnnlens.page import Shown
 from cnnlens.text import nearest, printable
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from cnnlens.reference import Operation
 
 __all__ = [
@@ -99,13 +103,16 @@ class _Arrays(Mapping[str, NDArray[Any]]):
     def __len__(self) -> int:
         return len(self._stored)
 
+    def _ipython_key_completions_(self) -> list[str]:
+        return list(self._stored)
+
     def __repr__(self) -> str:
         return "{" + ", ".join(f"{name!r}: {w.stored.dtype} {w.stored.shape}" for name, w in self._stored.items()) + "}"
 
 
 @dataclass(repr=False)
-class Layer:
-    """Says what one layer is, what arrays it holds and what feeds it.
+class Layer(Shown, listing="network.listing", of="layer"):
+    """Says what one layer is, what arrays it holds and what feeds it; ``print`` and a notebook show it as a table.
 
     Attributes:
         name: Its name; inside a nested model, the path to it joined with ``/``.
@@ -205,6 +212,35 @@ class Layer:
         """
         return next((weight.kernel() for weight in self.stored.values() if weight.is_kernel), None)
 
+    def plot(self, weight: str | None = None, *, channel: int | str | None = None) -> Figure:
+        """Draw its kernels as one grid, as ``cnnlens kernels`` does.
+
+        Args:
+            weight: Which of its arrays: ``pointwise_kernel``, ``backward_layer/kernel``, ``recurrent_kernel:forget``;
+                None for its first kernel.
+            channel: As ``cnnlens.plot.kernels`` takes it.
+
+        Raises:
+            CnnlensError: it has no such array, or no such input channel.
+
+        >>> import cnnlens.sample
+        >>> net = cnnlens.open(cnnlens.sample.MODEL)
+        >>> cnnlens.plot.save(net["conv2d"].plot(), "kernels.png").name
+        'kernels.png'
+        """
+        from cnnlens.plot import kernels
+
+        first = next((name for name, one in self.stored.items() if one.is_kernel), None) if weight is None else weight
+        if first is None:
+            raise CnnlensError(f"{self.shown} has no kernel to draw; name a weight: {nearest('kernel', self.stored)}")
+        found, gate = weight_named(self.stored, first, self.shown)
+        return kernels(
+            real(found.gate(gate) if gate else found.canonical()),
+            channel=channel,
+            title=f"{printable(self.name)}: {'kernels' if weight is None else printable(weight)}",
+            subtitle=f"{self.shown_kind} · stored {found.stored_axes} {found.stored.shape}",
+        )
+
     def computing_weights(self) -> dict[str, NDArray[Any]]:
         """Read its arrays as its arithmetic wants them: what a quantised file packed is unpacked to float32."""
         return self.unpack(self.weights) if self.unpack is not None else dict(self.weights)
@@ -232,7 +268,7 @@ class Layer:
             raise UnsupportedLayerError(f"its config cannot be understood ({printable(error, 200)})", shown) from error
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Call:
     """Says where in the graph a layer is used, and on which tensors; a shared layer has several calls.
 
@@ -248,8 +284,8 @@ class Call:
     >>> import cnnlens.sample
     >>> net = cnnlens.open(cnnlens.sample.MODEL)
     >>> call = net.calls_by_name["conv2d"]
-    >>> call.layer
-    <Layer conv2d: Conv2D (N, 32, 28, 28)>
+    >>> call, call.layer
+    (<Call conv2d: Conv2D of input_layer>, <Layer conv2d: Conv2D (N, 32, 28, 28)>)
     >>> [ref.name for ref in call.refs]
     ['input_layer']
     >>> call.shapes  # in Keras' axes (N, H, W, C)
@@ -263,6 +299,10 @@ class Call:
     shapes: tuple[Shape | None, ...]
     channel_axis: int
     masks: Mapping[str, Any] = field(default_factory=lambda: dict[str, Any]())
+
+    def __repr__(self) -> str:
+        taken = ", ".join(printable(ref.name, 40) for ref in self.refs[:4]) + ", …" * (len(self.refs) > 4)
+        return f"<Call {printable(self.name)}: {self.layer.shown_kind}{f' of {taken}' if taken else ''}>"
 
     @property
     def refs(self) -> tuple[Ref, ...]:
@@ -439,6 +479,17 @@ class Graph:
     def __iter__(self) -> Iterator[Layer]:
         return iter(self.layers)
 
+    def __contains__(self, wanted: object) -> bool:
+        return wanted in self.by_name if isinstance(wanted, str) else any(layer is wanted for layer in self.layers)
+
+    def _ipython_key_completions_(self) -> list[str]:
+        return list(self.by_name)
+
+    @property
+    def shown(self) -> str:
+        """Give the name of its file, as lines that speak of several models say it."""
+        return printable(Path(self.source.path).name)
+
     @property
     def parameters(self) -> int:
         """Count the numbers that it holds; those of a shared layer, or of an array that two layers share, once."""
@@ -454,6 +505,30 @@ class Graph:
         """Give a tensor's shape in the file's own axes, or None where it is not known."""
         shapes = self.calls_by_name[ref.call].shapes
         return shapes[ref.index] if ref.index < len(shapes) else None
+
+    def own_axes(self, ref: Ref, array: NDArray[Any]) -> NDArray[Any]:
+        """View an array for an input in the file's own axes.
+
+        Canonical axes come first; one example may come without its batch, and one channel without its axis.
+
+        Raises:
+            CnnlensError: it fits in no way.
+        """
+        stored, canonical = self.shape(ref), self.canonical_shape(ref)
+        if stored is None or canonical is None:
+            return array
+        moved = len(stored) > 2 and self.calls_by_name[ref.call].channel_axis != 1
+        for candidate in (array, *((array[:, None],) if array.ndim else ()), array[None]):
+            if fits(candidate.shape, canonical):
+                return np.moveaxis(candidate, 1, -1) if moved else candidate
+            if fits(candidate.shape, stored):
+                return candidate
+        if fits((*array.shape, 1), stored):
+            return array[..., None]
+        raise CnnlensError(
+            f"input '{printable(ref.name)}': {shown_shape(canonical)} was expected, {array.shape} came; give arrays of "
+            "the model's size (images are resized when they are given as files or as whole numbers)"
+        )
 
     def canonical_shape(self, ref: Ref) -> Shape | None:
         """Give a tensor's shape in canonical axes ``(N, C, *spatial)``, or None where it is not known."""

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from cnnlens import layout
 from cnnlens.errors import CnnlensError
 from cnnlens.layout import Geometry
+from cnnlens.page import Shown
 from cnnlens.text import printable
 
 __all__ = ["CanonicalArray", "Kernel", "Statistics", "statistics"]
@@ -68,8 +69,8 @@ class Statistics:
 _NOT_SAID = Geometry()
 
 
-@dataclass(frozen=True, eq=False)
-class Kernel:
+@dataclass(frozen=True, eq=False, repr=False)
+class Kernel(Shown, listing="network.listing", of="kernel"):
     """Holds a kernel in canonical axes, checked against its layer's kind and geometry.
 
     Args:
@@ -86,6 +87,8 @@ class Kernel:
     >>> kernel = cnnlens.open(cnnlens.sample.MODEL)["conv2d_1"].kernel
     >>> kernel.axes, kernel.shape, kernel.layout
     ('OIHW', (64, 32, 3, 3), 'HWIO')
+    >>> kernel
+    <Kernel Conv2D kernel: OIHW (64, 32, 3, 3) float32, stored as HWIO>
     >>> kernel.geometry.padding
     'same'
     >>> kernel.array.dtype
@@ -142,6 +145,11 @@ class Kernel:
         array = layout.canonicalise(kind, weight, stored, geometry, framework)
         axes = layout.stored_axes(kind, weight, framework, geometry, stored.ndim)
         return cls(CanonicalArray(array), kind, weight, axes, geometry)
+
+    def __repr__(self) -> str:
+        stored = f", stored as {printable(self.layout)}" if self.layout else ""
+        shown = f"{self.axes} {self.shape} {self.array.dtype}"
+        return f"<Kernel {printable(self.kind)} {printable(self.weight)}: {shown}{stored}>"
 
     @property
     def shape(self) -> tuple[int, ...]:

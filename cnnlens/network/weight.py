@@ -66,7 +66,7 @@ class Stored(Protocol):
     def read(self) -> NDArray[Any]: ...
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Weight:
     """Holds one array of a layer, and knows its axes.
 
@@ -90,6 +90,10 @@ class Weight:
     framework: str = "keras"
     config: Mapping[str, Any] = field(default_factory=lambda: dict[str, Any]())
     owner: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        shown = f"{self.stored_axes} {self.stored.shape}".strip()
+        return f"<Weight {printable(self.name)}: {shown} {printable(self.stored.stored_dtype)}>"
 
     def read(self) -> NDArray[Any]:
         """Read the array as the file stores it, in its own dtype (read-only)."""

@@ -35,6 +35,7 @@ from cnnlens.inputs.stream import InputStream, open_inputs
 from cnnlens.network.network import Network
 from cnnlens.opening.live import backend_of
 from cnnlens.opening.opener import network_given
+from cnnlens.progress import Counted, telling
 from cnnlens.recording.format import Description
 from cnnlens.recording.recording import Recording
 from cnnlens.recording.runners import LiveRunner, Runner, WorkerRunner, differing_weights
@@ -71,7 +72,7 @@ def record(
     example: Any = None,
     trust_code: bool = False,
     timeout: float | None = None,
-    progress: Callable[[int, int], object] | None = None,
+    progress: Counted = True,
 ) -> Recording:
     """Run a network under a backend and keep its feature maps.
 
@@ -93,7 +94,8 @@ def record(
             takes the first of ``inputs``, which must be arrays then, in the module's own axes.
         trust_code: Run layers whose code comes with the file. Only for files of your own.
         timeout: Seconds that the backend may be silent; None for 600.
-        progress: Called with the inputs recorded so far, and all.
+        progress: True shows how far it is where somebody waits: a bar in a terminal (on standard error), one in a
+            notebook. None or False shows nothing. Or what is called with the inputs recorded so far, and all.
 
     Returns:
         The complete recording.
@@ -118,18 +120,19 @@ def record(
     cnnlens.errors.CnnlensError: ...: no layer is named 'conv'; did you mean 'conv2d' or 'conv2d_1'?
     """
     network, live = network_given(model, inputs, example)
-    return record_network(
-        network,
-        inputs,
-        RunOptions(device, precision, batch, timeout, trust_code, scale, limit, allow_nonfinite),
-        backend=backend,
-        live=live,
-        layers=layers,
-        out=out,
-        resume=resume,
-        overwrite=overwrite,
-        progress=progress,
-    )
+    with telling(progress, "inputs") as tell:
+        return record_network(
+            network,
+            inputs,
+            RunOptions(device, precision, batch, timeout, trust_code, scale, limit, allow_nonfinite),
+            backend=backend,
+            live=live,
+            layers=layers,
+            out=out,
+            resume=resume,
+            overwrite=overwrite,
+            progress=tell,
+        )
 
 
 def record_network(

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from cnnlens.errors import CnnlensError, FileRefusedError, in_one_line
+from cnnlens.page import Result
 from cnnlens.recording.format import LOG, METADATA, Description, read_log
 from cnnlens.recording.tensor import Recorded
 from cnnlens.text import nearest, printable
@@ -25,7 +26,7 @@ _LONGEST_METADATA = 256 << 20
 _AGAIN = "fetch it again, or record it again"
 
 
-class Recording(Mapping[str, "Recorded"]):
+class Recording(Result, Mapping[str, "Recorded"], listing="recording.listing", name="record"):
     """Gives the feature maps of one run by tensor name, canonical ``(N, C, *spatial)``, read when they are sliced.
 
     Attributes:
@@ -138,6 +139,9 @@ class Recording(Mapping[str, "Recorded"]):
 
     def __len__(self) -> int:
         return len(self.description.tensors)
+
+    def _ipython_key_completions_(self) -> list[str]:
+        return list(self)
 
     @property
     def count(self) -> int:

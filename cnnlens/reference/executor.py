@@ -20,17 +20,7 @@ from numpy.typing import NDArray
 from cnnlens.errors import CnnlensError, UnsupportedLayerError
 from cnnlens.kinds import kind_of
 from cnnlens.memory import refuse_beyond
-from cnnlens.network.graph import (
-    CONFIG_ERRORS,
-    Call,
-    Graph,
-    Ref,
-    canonical_axes,
-    fits,
-    map_refs,
-    shown_shape,
-    without_graph,
-)
+from cnnlens.network.graph import CONFIG_ERRORS, Call, Graph, Ref, map_refs, shown_shape, without_graph
 from cnnlens.reference.operation import Operation
 from cnnlens.reference.threads import one_blas_thread
 from cnnlens.text import nearest, printable
@@ -273,22 +263,7 @@ class Executor:
         """``array`` in the file's own axes; a view."""
         if not (np.issubdtype(array.dtype, np.number) or array.dtype == np.bool_) or np.iscomplexobj(array):
             raise CnnlensError(f"input '{printable(ref.name)}': numbers were expected, {array.dtype} came")
-        stored = self.network.shape(ref)
-        if stored is None:
-            return array
-        axis = self.network.calls_by_name[ref.call].channel_axis
-        canonical = canonical_axes(stored, axis)
-        for candidate in (array, *((array[:, None],) if array.ndim else ()), array[None]):
-            if fits(candidate.shape, canonical):
-                return candidate if len(canonical) < 3 or axis == 1 else np.moveaxis(candidate, 1, -1)
-            if fits(candidate.shape, stored):
-                return candidate
-        if fits((*array.shape, 1), stored):
-            return array[..., None]
-        raise CnnlensError(
-            f"input '{printable(ref.name)}': {shown_shape(canonical)} was expected, {array.shape} came; "
-            "give arrays of the model's size (images are resized when they are given as files)"
-        )
+        return self.network.own_axes(ref, array)
 
     def _canonical(self, name: str, array: Array) -> Array:
         call = self.network.calls_by_name[next(ref.call for ref in self.wanted if ref.name == name)]

@@ -20,8 +20,8 @@ import xarray
 
 import cnnlens
 from cnnlens.backend import worker
-from cnnlens.cli.progress import Progress
 from cnnlens.errors import CnnlensError
+from cnnlens.progress import Progress
 from cnnlens.recording.recorder import record
 from cnnlens.recording.recording import Recording
 from cnnlens.sample import MODEL
