@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from cnnlens.reference import Operation
 
 __all__ = [
-    "CONFIG_ERRORS", "OPEN_SIZE", "Call", "Graph", "Layer", "Ref", "Shape", "Source", "canonical_axes",
+    "CONFIG_ERRORS", "OPEN_SIZE", "Call", "Extra", "Graph", "Layer", "Ref", "Shape", "Source", "canonical_axes",
     "convolutions", "find_refs", "fits", "map_refs", "shown_shape", "without_graph",
 ]  # fmt: skip
 
@@ -79,6 +79,22 @@ class Source(Protocol):
     def size(self) -> int: ...
     @property
     def sha256(self) -> str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Extra:
+    """Says what a file holds beside the network: an optimizer, what a checkpoint says of its training, metadata.
+
+    Attributes:
+        what: ``optimizer``, ``loss``, ``metrics``, ``training``, ``weights`` (other sets), ``metadata`` or ``entries``.
+        says: What it is, for people.
+        arrays, numbers: How many arrays it keeps, and how many numbers these hold; None where that is not known.
+    """
+
+    what: str
+    says: str
+    arrays: int | None = None
+    numbers: int | None = None
 
 
 class _Arrays(Mapping[str, NDArray[Any]]):
@@ -366,6 +382,17 @@ class Graph:
     @cached_property
     def calls_by_name(self) -> dict[str, Call]:
         return {call.name: call for call in self.calls}
+
+    @cached_property
+    def _calls_by_layer(self) -> dict[str, list[Call]]:
+        found: dict[str, list[Call]] = {}
+        for call in self.calls:
+            found.setdefault(call.layer.name, []).append(call)
+        return found
+
+    def calls_of(self, layer: Layer) -> list[Call]:
+        """List the uses of a layer, in the network's order; none where there is no graph."""
+        return self._calls_by_layer.get(layer.name, [])
 
     @property
     def layers_of_calls(self) -> tuple[Layer, ...]:
