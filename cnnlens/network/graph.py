@@ -473,6 +473,16 @@ class Graph:
         return sum(math.prod(array.shape) for array in arrays.values())
 
     @property
+    def also(self) -> tuple[Extra, ...]:
+        """List what its file holds beside it, as far as that is looked at: an optimizer, other weights, metadata.
+
+        >>> import cnnlens.sample
+        >>> cnnlens.open(cnnlens.sample.MODEL).also
+        ()
+        """
+        return getattr(self.source, "also", ())
+
+    @property
     def input_shapes(self) -> dict[str, Shape | None]:
         """Give each input's shape by name, in canonical axes ``(N, C, *spatial)``; None is a size left open."""
         return {ref.name: self.canonical_shape(ref) for ref in self.inputs}

@@ -98,7 +98,7 @@ def settings_of(layer: Layer) -> dict[str, Any]:
     {'units': 10, 'use_bias': True, 'activation': 'softmax', 'dtype': 'float32', 'trainable': True}
     """
     found: dict[str, Any] = {}
-    config: Any = {} if layer.container else layer.config
+    config: Any = dict[str, Any]() if layer.container else layer.config
     for _ in range(_DEEP):
         for key, value in cast("Mapping[str, Any]", config).items():
             known = _BY_SPELLING.get(key)
@@ -108,8 +108,8 @@ def settings_of(layer: Layer) -> dict[str, Any]:
             plain = _plain(value)
             if plain is not None:
                 found[name] = plain
-        inner = next((config[key] for key in ("layer", "cell") if isinstance(config.get(key), Mapping)), {})
-        config = inner.get("config")
+        inner: Any = cast("Mapping[str, Any]", config).get("layer") or config.get("cell")
+        config = cast("Mapping[str, Any]", inner).get("config") if isinstance(inner, Mapping) else None
         if not isinstance(config, Mapping):
             break
     _of_arrays(layer, found)
@@ -197,8 +197,10 @@ def in_words(settings: Mapping[str, Any], without: Collection[str] = ()) -> str:
 
 def _alike(value: Any) -> Any:
     """One number for a list of equal ones."""
-    items = [_alike(part) for part in cast("list[Any]", value)] if isinstance(value, list) else []
-    return items[0] if items and all(item == items[0] for item in items) else items or value
+    items: list[Any] = [_alike(part) for part in cast("list[Any]", value)] if isinstance(value, list) else []
+    if items and all(item == items[0] for item in items):
+        return items[0]
+    return items or value
 
 
 def _shown(value: Any) -> str:

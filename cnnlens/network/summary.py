@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from cnnlens.kinds import UNKNOWN, kind_of, layer_kind
-from cnnlens.network.graph import Extra, Layer, Ref, shown_shape
+from cnnlens.network.graph import Layer, Ref, shown_shape
 from cnnlens.network.kernel import Statistics
 from cnnlens.network.network import Network
 from cnnlens.network.settings import in_words, settings_of
@@ -58,7 +58,7 @@ def as_json(network: Network) -> dict[str, Any]:
         },
         "layers": [_layer(network, index, layer) for index, layer in enumerate(network.layers)],
         "also": [
-            {"what": one.what, "says": one.says, "arrays": one.arrays, "numbers": one.numbers} for one in _also(network)
+            {"what": one.what, "says": one.says, "arrays": one.arrays, "numbers": one.numbers} for one in network.also
         ],
     }
 
@@ -107,10 +107,6 @@ def statistics_json(stats: Statistics) -> dict[str, Any]:
 
 def _list(shape: tuple[int | None, ...] | None) -> list[int | None] | None:
     return None if shape is None else list(shape)
-
-
-def _also(network: Network) -> Sequence[Extra]:
-    return getattr(network.source, "also", ())
 
 
 def _dtype(network: Network, ref: Ref) -> str:
@@ -163,11 +159,10 @@ def as_page(network: Network, warning: str = "") -> Page:
         parts.append(Toned(_LEGEND + (_AGAIN if any(":" in one for one in feeds) else ""), Tone.PALE))
     if any(layer.stored for layer in network.layers):
         parts += ["", _arrays(network)]
-    also = _also(network)
-    if also:
+    if network.also:
         rows = [
             [one.what, one.says, *("" if number is None else f"{number:,}" for number in (one.arrays, one.numbers))]
-            for one in also
+            for one in network.also
         ]
         parts += ["", Table([["also in the file", "", "arrays", "numbers"], *rows], right=(2, 3), fold=(1,))]
     return Page(parts)

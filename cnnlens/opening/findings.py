@@ -117,7 +117,7 @@ def examine(path: str | os.PathLike[str]) -> Report:
         source: Any = network.source
         report.format, report.size, report.parameters = source.format, source.size, network.parameters
         report.sha256, report.notes = source.sha256, network.notes
-        report.also = getattr(source, "also", ())
+        report.also = network.also
         getattr(source, "verify", lambda: None)()
         report.findings += needs(network)
         report.findings += _numbers(network)

@@ -26,7 +26,7 @@ def left_by_training(compiled: Any, state: Callable[[], Sequence[StoredArray]]) 
         compiled: The config of its compilation, as the file has it; anything else where it has none.
         state: Lists the arrays in ``OPTIMIZER_STATE``.
     """
-    said = cast("Mapping[str, Any]", compiled) if isinstance(compiled, Mapping) else {}
+    said: Mapping[str, Any] = cast("Mapping[str, Any]", compiled) if isinstance(compiled, Mapping) else {}
     found = [_optimizer(said.get("optimizer") or said.get("optimizer_config"), state)]
     for what, key in (("loss", "loss"), ("metrics", "metrics"), ("metrics", "weighted_metrics")):
         names = ", ".join(_names(said.get(key), _DEEP))

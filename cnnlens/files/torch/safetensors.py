@@ -61,21 +61,20 @@ def open_safetensors(path: Path, data: memoryview) -> TorchFile:
         FileRefusedError: Its header breaks a rule of the format.
     """
     arrays, left_out, also = _read(path, data)
-    return _file(path, arrays, left_out, [], [("", data)], also)
+    return _file(path, arrays, left_out, [("", data)], also)
 
 
 def _file(
     path: Path,
     arrays: dict[str, StoredArray],
     left_out: dict[str, str],
-    notes: list[str],
     pieces: list[tuple[str, memoryview]],
     also: Sequence[Extra],
 ) -> TorchFile:
     if not arrays and not left_out:
         raise FileRefusedError(path, "", "it holds no tensors", "save a state dict with safetensors.torch.save_file")
     bare, wrappers = bare_names(arrays)
-    notes += [*wrappers, *form_notes(bare), *left_out_notes(left_out)]
+    notes = [*wrappers, *form_notes(bare), *left_out_notes(left_out)]
     ordered = not _is_alphabetical(bare)
     if not ordered:
         bare = by_name(bare)
@@ -218,16 +217,16 @@ def open_shards(path: Path, data: memoryview) -> TorchFile:
         raise FileRefusedError(path, "", f"{len(names)} shards, {LIMITS.shards} at most", _AGAIN)
     arrays: dict[str, StoredArray] = {}
     left_out: dict[str, str] = {}
-    notes: list[str] = []
+    also: list[Extra] = []
     pieces: list[tuple[str, memoryview]] = [(path.name, data)]
     for name in names:
         if name in (".", "..") or "/" in name or "\\" in name or "\x00" in name:
             raise FileRefusedError(path, name, "a shard that does not lie beside its list", _AGAIN)
     shards = {name: open_file(path.parent / name) for name in names}
     for name, shard in shards.items():
-        found, opaque, remarks = _read(path.parent / name, shard)
+        found, opaque, extras = _read(path.parent / name, shard)
         pieces.append((name, shard))
-        notes += [note for note in remarks if note not in notes]
+        also += [one for one in extras if one not in also]
         for key in (*found, *opaque):
             if listed.get(key) != name:
                 raise FileRefusedError(path, key, f"in {printable(name)}, where the list says otherwise", _AGAIN)
@@ -238,4 +237,4 @@ def open_shards(path: Path, data: memoryview) -> TorchFile:
     if lacking:
         raise FileRefusedError(path, lacking[0], "listed, and in none of the shards", _AGAIN)
     ordered = {key: arrays[key] for key in listed if key in arrays}
-    return _file(path, ordered, left_out, notes, pieces)
+    return _file(path, ordered, left_out, pieces, also)

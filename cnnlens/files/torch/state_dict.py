@@ -148,7 +148,7 @@ def _chosen(path: Path, found: list[_Found], weights: str | None) -> _Found:
 
 def _left(name: str, state: Any) -> Extra:
     """What a file keeps of what trained the model: an optimizer's settings, and how many numbers there are."""
-    groups: Any = state.get("param_groups") if isinstance(state, dict) else None
+    groups: Any = cast("dict[Any, Any]", state).get("param_groups") if isinstance(state, dict) else None
     first: Any = cast("list[Any]", groups)[0] if isinstance(groups, list) and groups else None
     settings = plain_attributes(cast("dict[Any, Any]", first)) if isinstance(first, dict) else {}
     said = [f"{printable(key, 40)} {printable(value, 40)}" for key, value in settings.items() if key in _SETTINGS]
@@ -164,7 +164,8 @@ def _left(name: str, state: Any) -> Extra:
             seen.add(id(cast(object, value)))
             pending += cast("dict[Any, Any]", value).values() if isinstance(value, dict) else cast("list[Any]", value)
     what = "optimizer" if _is_optimizer(name, {}) else "training"
-    return Extra(what, ", ".join([f"'{printable(name, 40)}'", *said]), arrays, numbers)
+    counted = (arrays, numbers) if arrays or what == "optimizer" else (None, None)
+    return Extra(what, ", ".join([f"'{printable(name, 40)}'", *said]), *counted)
 
 
 def _training(root: Any, found: list[_Found]) -> list[Extra]:
