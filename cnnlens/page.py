@@ -55,6 +55,8 @@ class Table:
         give_way: What becomes of columns where that is not enough, in order: ``(column, other)`` puts the cells of
             ``column`` into lines of their own in the place of ``other``, below their row where ``other`` stands in
             front of it, above it (with all that stands in front of it) where ``other`` stands behind.
+        unpivot: The first of the columns that, where even that is not enough, become a row each: what stands above
+            them, and their cell. None where they may not.
 
     >>> print("\\n".join(Table([["layer", "bits"], ["conv", "24.1"], ["dense", "9.8"]], right=[1]).lines()))
     layer  bits
@@ -68,6 +70,7 @@ class Table:
     indent: int = 0
     fold: Collection[int] = ()
     give_way: Sequence[tuple[int, int]] = ()
+    unpivot: int | None = None
 
     def lines(self) -> list[str]:
         """Write the table as text, at the width that its cells need."""

@@ -124,20 +124,14 @@ def _text(shown: str, keep: str = "") -> Text:
 
 
 def _columns(table: Table, room: int) -> RichTable | None:
-    """The table's columns side by side: as they are, else with sentences folded, else with columns that give way;
-    None where they do not fit all the same."""
+    """The table's columns side by side, in the first way in which they fit: None where there is none."""
     from rich.box import Box
     from rich.table import Table as RichTable
 
-    def fits(least: int) -> bool:
-        widths = [max(each) for each in _widths(table, least)]
-        return sum(widths) + _GAP * (len(widths) - 1) <= room
-
-    while not fits(_SENTENCE) and table.give_way:
-        table = _narrower(table)
-    least = _SENTENCE if fits(_SENTENCE) else 1
-    if not fits(least):
+    found = next(((one, least) for one, least in _ways(table) if _fits(one, least, room)), None)
+    if found is None:
         return None
+    table, least = found
     rule = " " * 4
     box = Box("\n".join([rule, rule, " -- ", *[rule] * 5, ""]), ascii=True)
     shown = RichTable(box=box, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
@@ -149,6 +143,22 @@ def _columns(table: Table, room: int) -> RichTable | None:
     for row in table.rows[1:]:
         shown.add_row(*map(_text, row))
     return shown
+
+
+def _ways(table: Table) -> Iterator[tuple[Table, int]]:
+    """The ways to show a table, the best first, with the least width to which each folds its sentences."""
+    for one in [table] if table.unpivot is None else [table, _unpivoted(table, table.unpivot)]:
+        shown = one
+        yield shown, _SENTENCE
+        while shown.give_way:
+            shown = _narrower(shown)
+            yield shown, _SENTENCE
+        yield shown, 1
+
+
+def _fits(table: Table, least: int, room: int) -> bool:
+    widths = [max(each) for each in _widths(table, least)]
+    return sum(widths) + _GAP * (len(widths) - 1) <= room
 
 
 def _widths(table: Table, least: int) -> Iterator[list[int]]:
@@ -184,6 +194,20 @@ def _narrower(table: Table) -> Table:
         fold=[at(place) for place in {*table.fold, *([other] if column in table.fold else [])} if place != column],
         give_way=[(at(one), at(two)) for one, two in table.give_way[1:]],
     )
+
+
+def _unpivoted(table: Table, first: int) -> Table:
+    """The table with a row for each of the columns from ``first`` on: what stands above it, and its cell."""
+    head, *body = table.rows
+    rows: list[list[str]] = [[*head[:first], "", ""]]
+    for row in body:
+        rows += [
+            [*(row[:first] if column == first else [""] * first), head[column], cell]
+            for column, cell in enumerate(row)
+            if column >= first
+        ]
+    give_way = [(one, two) for one, two in table.give_way if one < first and two < first]
+    return Table(rows, [one for one in table.right if one < first], table.indent, table.fold, give_way)
 
 
 def _blocks(table: Table, console: Console, room: int) -> Group:

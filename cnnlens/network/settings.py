@@ -98,9 +98,9 @@ def settings_of(layer: Layer) -> dict[str, Any]:
     {'units': 10, 'use_bias': True, 'activation': 'softmax', 'dtype': 'float32', 'trainable': True}
     """
     found: dict[str, Any] = {}
-    config: Any = dict[str, Any]() if layer.container else layer.config
+    config = _mapping(None if layer.container else layer.config)
     for _ in range(_DEEP):
-        for key, value in cast("Mapping[str, Any]", config).items():
+        for key, value in config.items():
             known = _BY_SPELLING.get(key)
             name = known.name if known is not None else key
             if key in _BOOKKEEPING or key.endswith(_MADE) or name in found:
@@ -108,10 +108,7 @@ def settings_of(layer: Layer) -> dict[str, Any]:
             plain = _plain(value)
             if plain is not None:
                 found[name] = plain
-        inner: Any = cast("Mapping[str, Any]", config).get("layer") or config.get("cell")
-        config = cast("Mapping[str, Any]", inner).get("config") if isinstance(inner, Mapping) else None
-        if not isinstance(config, Mapping):
-            break
+        config = _mapping(_mapping(config.get("layer") or config.get("cell")).get("config"))
     _of_arrays(layer, found)
     if "pool_size" in found and not found.get("stride"):
         found["stride"] = found["pool_size"]
@@ -121,6 +118,11 @@ def settings_of(layer: Layer) -> dict[str, Any]:
     if isinstance(layer.config.get("trainable"), bool):
         found["trainable"] = layer.config["trainable"]
     return dict(sorted(found.items(), key=lambda item: _ORDER.get(item[0], len(_ORDER))))
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    """A mapping as it is, and whatever else a stranger wrote in its place as an empty one."""
+    return cast("Mapping[str, Any]", value) if isinstance(value, Mapping) else {}
 
 
 def _of_arrays(layer: Layer, found: dict[str, Any]) -> None:
@@ -143,11 +145,10 @@ def _of_arrays(layer: Layer, found: dict[str, Any]) -> None:
 def _plain(value: Any) -> Any:
     """A setting as plain data: the name of what Keras writes as an object, N for the batch; else None."""
     if isinstance(value, Mapping):
-        entry = cast("Mapping[str, Any]", value)
+        entry = _mapping(value)
         if "batch" in entry:
             return "N" if entry["batch"] == 1 else f"{entry['batch']}N"
-        config = entry.get("config")
-        inner = cast("Mapping[str, Any]", config).get("name") if isinstance(config, Mapping) else config
+        inner = _mapping(entry.get("config")).get("name") or entry.get("config")
         named = inner if isinstance(inner, str) and entry.get("class_name") in ("function", "DTypePolicy") else None
         name = named or entry.get("class_name") or inner
         return name if isinstance(name, str) else None
@@ -197,10 +198,12 @@ def in_words(settings: Mapping[str, Any], without: Collection[str] = ()) -> str:
 
 def _alike(value: Any) -> Any:
     """One number for a list of equal ones."""
-    items: list[Any] = [_alike(part) for part in cast("list[Any]", value)] if isinstance(value, list) else []
+    if not isinstance(value, list):
+        return value
+    items = [_alike(part) for part in cast("list[Any]", value)]
     if items and all(item == items[0] for item in items):
         return items[0]
-    return items or value
+    return items
 
 
 def _shown(value: Any) -> str:
