@@ -67,6 +67,10 @@ def output_text(text: str | Page, path: str | None = None) -> None:
         return
     encoding = sys.stdout.encoding or "utf-8"
     try:
+        written.encode(encoding)
+    except UnicodeEncodeError:
+        written = written.translate(_IN_ASCII)
+    try:
         sys.stdout.write(written.encode(encoding, "replace").decode(encoding))
         sys.stdout.flush()
     except BrokenPipeError:
@@ -78,6 +82,7 @@ def output_text(text: str | Page, path: str | None = None) -> None:
 
 
 _NARROWEST = 30
+_IN_ASCII = str.maketrans({"×": "x", "·": "-", "←": "<", "…": "~", "±": "+-"})  # where a terminal has no better
 _STYLES = {Tone.GOOD: "green", Tone.DOUBT: "yellow", Tone.BAD: "bold red", Tone.PALE: "dim", Tone.STRONG: "bold"}
 _GAP = 2  # between columns
 _SENTENCE = 24  # the least width to fold sentences to, as long as there is another way

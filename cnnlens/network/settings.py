@@ -126,10 +126,10 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 
 
 def _of_arrays(layer: Layer, found: dict[str, Any]) -> None:
-    """What its arrays say of its settings; a window without a kernel is a pool."""
+    """What its arrays say of its settings; PyTorch calls a pool's window a kernel."""
     kernels = [one for one in layer.stored.values() if one.is_kernel]
     if not kernels:
-        if "kernel_size" in found:
+        if "kernel_size" in found and "pool" in layer.kind.lower():
             found["pool_size"] = found.pop("kernel_size")
         return
     out, _, *sides = kernels[0].canonical_shape
