@@ -86,6 +86,13 @@ class Table:
         rows: As many cells in each; a cell may be ``Toned``.
         right: The columns whose cells are aligned right.
         indent: Spaces in front of each line of text.
+        fold: The columns that hold sentences, whose cells may be folded between words where a line is too short for
+            them; those of all others stay whole.
+        give_way: What becomes of columns where that is not enough, in order: ``(column, other)`` puts the cells of
+            ``column`` into lines of their own in the place of ``other``, below their row where ``other`` stands in
+            front of it, above it (with all that stands in front of it) where ``other`` stands behind.
+        unpivot: The first of the columns that, where even that is not enough, become a row each: what stands above
+            them, and their cell. None where they may not.
 
     >>> print("\\n".join(Table([["layer", "bits"], ["conv", "24.1"], ["dense", "9.8"]], right=[1]).lines()))
     layer  bits
@@ -97,6 +104,9 @@ class Table:
     rows: Sequence[Sequence[str]]
     right: Collection[int] = ()
     indent: int = 0
+    fold: Collection[int] = ()
+    give_way: Sequence[tuple[int, int]] = ()
+    unpivot: int | None = None
 
     def lines(self) -> list[str]:
         """Write the table as text, at the width that its cells need."""

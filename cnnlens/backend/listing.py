@@ -101,7 +101,7 @@ def as_page(rows: Sequence[BackendStatus]) -> Page:
         ]
         for row in rows
     ]
-    shown: list[str | Table] = [Table([head, *cells])]
+    shown: list[str | Table] = [Table([head, *cells], fold=range(2, len(head)))]
     for row in rows:
         if row.problem:
             shown.append(row.problem)

@@ -119,7 +119,7 @@ def as_page(check: Check) -> Page:
             rows.append([printable(row.name, 40), printable(row.kind, 40), *cells])
         parts += [
             "",
-            Table(rows),
+            Table(rows, give_way=[(1, 0)], unpivot=2),
             "",
             "effective bits: of the layer / of its worst channel; float32 has 20 to 24",
             *_sees(check, shown),
@@ -285,7 +285,9 @@ def twins_page(twins: Twins) -> Page:
         if not one.recorded:
             rows.append([shown, apart, f"{one.shapes[0]} and {one.shapes[1]}", "-", "-"])
     checks = [part for one in twins.checks for part in (*as_page(one).parts, "")]
-    return Page([*checks, Table(rows), "", Toned(_twins_sentence(twins), Tone.GOOD if twins.agree else Tone.BAD)])
+    return Page(
+        [*checks, Table(rows, fold=(2,)), "", Toned(_twins_sentence(twins), Tone.GOOD if twins.agree else Tone.BAD)]
+    )
 
 
 def _twins_sentence(twins: Twins) -> str:

@@ -5,15 +5,21 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import shutil
 import sys
 import textwrap
-from collections.abc import Callable
-from typing import Any, cast
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, cast
 
 from cnnlens.errors import CnnlensError
 from cnnlens.page import Page, Table, Tone, Toned
 from cnnlens.text import harmless
+
+if TYPE_CHECKING:
+    from rich.console import Console, Group
+    from rich.table import Table as RichTable
+    from rich.text import Text
 
 __all__ = ["output_json", "output_made", "output_text", "tell"]
 
@@ -61,6 +67,10 @@ def output_text(text: str | Page, path: str | None = None) -> None:
         return
     encoding = sys.stdout.encoding or "utf-8"
     try:
+        written.encode(encoding)
+    except UnicodeEncodeError:
+        written = written.translate(_IN_ASCII)
+    try:
         sys.stdout.write(written.encode(encoding, "replace").decode(encoding))
         sys.stdout.flush()
     except BrokenPipeError:
@@ -72,22 +82,21 @@ def output_text(text: str | Page, path: str | None = None) -> None:
 
 
 _NARROWEST = 30
+_IN_ASCII = str.maketrans({"×": "x", "·": "-", "←": "<", "…": "~", "±": "+-"})  # where a terminal has no better
 _STYLES = {Tone.GOOD: "green", Tone.DOUBT: "yellow", Tone.BAD: "bold red", Tone.PALE: "dim", Tone.STRONG: "bold"}
+_GAP = 2  # between columns
+_SENTENCE = 24  # the least width to fold sentences to, as long as there is another way
+_TRAILING = re.compile(r"( |\x1b\[[0-9;]*m)+$", re.MULTILINE)
+_SET_OFF = re.compile(r" *\S{1,12} {2,}(?=\S)")
+_KEPT = "\ue000"  # a space between words that stay in one line: harmless() lets none through from elsewhere
 
 
 def _on_terminal(page: Page, width: int) -> str:
-    """The page as a terminal of this width shows it: cells and lines folded between words, tones as colours."""
+    """The page as a terminal of this width shows it: folded between words, tones as colours."""
     from io import StringIO
 
-    from rich.box import Box
     from rich.console import Console
     from rich.padding import Padding
-    from rich.table import Table as RichTable
-    from rich.text import Text
-
-    # The only control characters that leave are those that the console makes of a tone.
-    def text(one: str) -> Text:
-        return Text(harmless(one), style=_STYLES[one.tone] if isinstance(one, Toned) else "", overflow="fold")
 
     can = Console(file=sys.stdout)
     stream = StringIO()
@@ -95,22 +104,138 @@ def _on_terminal(page: Page, width: int) -> str:
         file=stream, force_terminal=True, width=max(width, _NARROWEST), color_system=cast(Any, can.color_system),
         no_color=can.no_color, legacy_windows=False, highlight=False, markup=False, emoji=False,
     )  # fmt: skip
-    rule = "    \n    \n -- \n" + "    \n" * 5
     for part in page.parts:
         if isinstance(part, Table):
-            shown = RichTable(box=Box(rule, ascii=True), show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
-            for column, cell in enumerate(part.rows[0]):
-                shown.add_column(text(cell), justify="right" if column in part.right else "left", overflow="fold")
-            for row in part.rows[1:]:
-                shown.add_row(*map(text, row))
-            console.print(Padding(shown, (0, 0, 0, part.indent)))
+            room = console.width - part.indent
+            shown = _columns(part, room)
+            console.print(Padding(_blocks(part, console, room) if shown is None else shown, (0, 0, 0, part.indent)))
         else:
-            # As deep as it began and two more, so that a note stays one note to the eye.
-            deep = len(part) - len(part.lstrip()) + 2
-            lines = textwrap.wrap(part, console.width, subsequent_indent=" " * deep, break_long_words=False) or [""]
-            for line in lines:
-                console.print(text(Toned(line, part.tone) if isinstance(part, Toned) else line), soft_wrap=True)
-    return "\n".join(line.rstrip() for line in stream.getvalue().split("\n"))
+            # Below what a word that is set off says, else two deeper than it began: a note stays one note to the eye.
+            set_off = _SET_OFF.match(part)
+            deep = set_off.end() if set_off else len(part) - len(part.lstrip()) + 2
+            lines = textwrap.wrap(
+                part, console.width, subsequent_indent=" " * deep, break_long_words=False, break_on_hyphens=False
+            )
+            for line in lines or [""]:
+                console.print(_text(Toned(line, part.tone) if isinstance(part, Toned) else line), soft_wrap=True)
+    return _TRAILING.sub(lambda found: "\x1b[0m" if "\x1b" in found[0] else "", stream.getvalue())
+
+
+def _text(shown: str, keep: str = "") -> Text:
+    """What is shown, in its tone. The only control characters that leave are those that rich makes of a tone."""
+    from rich.text import Text
+
+    return Text(harmless(shown, keep), style=_STYLES[shown.tone] if isinstance(shown, Toned) else "", overflow="fold")
+
+
+def _columns(table: Table, room: int) -> RichTable | None:
+    """The table's columns side by side, in the first way in which they fit: None where there is none."""
+    from rich.box import Box
+    from rich.table import Table as RichTable
+
+    found = next(((one, least) for one, least in _ways(table) if _fits(one, least, room)), None)
+    if found is None:
+        return None
+    table, least = found
+    rule = " " * 4
+    box = Box("\n".join([rule, rule, " -- ", *[rule] * 5, ""]), ascii=True)
+    shown = RichTable(box=box, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    high = max(head.count("\n") for head in table.rows[0])
+    for column, (head, width) in enumerate(zip(table.rows[0], _widths(table, least), strict=True)):
+        justify, whole = "right" if column in table.right else "left", column not in table.fold
+        head = "\n" * (high - head.count("\n")) + head
+        shown.add_column(_text(head, "\n"), justify=justify, min_width=max(width), no_wrap=whole)
+    for row in table.rows[1:]:
+        shown.add_row(*map(_text, row))
+    return shown
+
+
+def _ways(table: Table) -> Iterator[tuple[Table, int]]:
+    """The ways to show a table, the best first, with the least width to which each folds its sentences."""
+    for one in [table] if table.unpivot is None else [table, _unpivoted(table, table.unpivot)]:
+        shown = one
+        yield shown, _SENTENCE
+        while shown.give_way:
+            shown = _narrower(shown)
+            yield shown, _SENTENCE
+        yield shown, 1
+
+
+def _fits(table: Table, least: int, room: int) -> bool:
+    widths = [max(each) for each in _widths(table, least)]
+    return sum(widths) + _GAP * (len(widths) - 1) <= room
+
+
+def _widths(table: Table, least: int) -> Iterator[list[int]]:
+    """For each column widths that it must have: its longest cell, or ``least`` and its longest word where it folds."""
+    from rich.cells import cell_len
+
+    for column, cells in enumerate(zip(*table.rows, strict=True)):
+        whole = max(cell_len(line) for cell in cells for line in harmless(cell, "\n").split("\n"))
+        words = (word for cell in cells for word in harmless(cell).split(" "))
+        yield [min(whole, least), *map(cell_len, words)] if column in table.fold else [whole]
+
+
+def _narrower(table: Table) -> Table:
+    """The table with a column fewer, the first that gives way: its cells in lines of their own in another's place."""
+    column, other = table.give_way[0]
+    rows: list[list[str]] = []
+    for row in table.rows[1:]:
+        moved = [cell if place < column < other else "" for place, cell in enumerate(row)]
+        cells = ["" if place < column < other else cell for place, cell in enumerate(row)]
+        moved[other] = row[column]
+        both = [moved, cells] if column < other else [list(row), moved]
+        rows += both if row[column] else [list(row)]
+    head = list(table.rows[0])
+    head[other] = "\n".join([head[column], head[other]] if column < other else [head[other], head[column]])
+
+    def at(place: int) -> int:
+        return place - (place > column)
+
+    return Table(
+        [[cell for place, cell in enumerate(row) if place != column] for row in (head, *rows)],
+        right=[at(place) for place in table.right if place != column],
+        indent=table.indent,
+        fold=[at(place) for place in {*table.fold, *([other] if column in table.fold else [])} if place != column],
+        give_way=[(at(one), at(two)) for one, two in table.give_way[1:]],
+    )
+
+
+def _unpivoted(table: Table, first: int) -> Table:
+    """The table with a row for each of the columns from ``first`` on: what stands above it, and its cell."""
+    head, *body = table.rows
+    rows: list[list[str]] = [[*head[:first], "", ""]]
+    for row in body:
+        rows += [
+            [*(row[:first] if column == first else [""] * first), head[column], cell]
+            for column, cell in enumerate(row)
+            if column >= first
+        ]
+    give_way = [(one, two) for one, two in table.give_way if one < first and two < first]
+    return Table(rows, [one for one in table.right if one < first], table.indent, table.fold, give_way)
+
+
+def _blocks(table: Table, console: Console, room: int) -> Group:
+    """A table that has no room for its columns: a paragraph a row, each cell behind its column's name."""
+    from rich.console import Group
+    from rich.padding import Padding
+    from rich.text import Text
+
+    head, *rows = table.rows
+    named = 1 + (head[0] == "#")  # the columns that say of what a row is
+    shown: list[Padding] = []
+    for row in rows:
+        pieces: list[Text] = []
+        for column, cell in enumerate(row):
+            if cell:
+                label = Text("" if column < named else f"{harmless(head[column])} ".replace(" ", _KEPT), style="dim")
+                value = _text(cell, "")
+                value.plain = value.plain if column in table.fold else value.plain.replace(" ", _KEPT)
+                pieces.append(label + value)
+        for number, line in enumerate(Text("  ").join(pieces).wrap(console, room - 2, overflow="fold")):
+            line.plain = line.plain.replace(_KEPT, " ").rstrip()
+            shown.append(Padding(line, (0, 0, 0, 0 if not number and row[0] else 2)))
+    return Group(*shown)
 
 
 def _folded(text: str, width: int) -> str:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
-import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,14 +11,13 @@ from typing import TYPE_CHECKING, Any
 from cnnlens.cli.arguments import add_json, add_output
 from cnnlens.cli.printing import output_made
 from cnnlens.errors import CnnlensError
+from cnnlens.page import Page, Table, Tone, Toned
 from cnnlens.text import printable
 
 if TYPE_CHECKING:
     from cnnlens.opening.findings import Report
 
 __all__ = ["add"]
-
-_VERDICTS = ("safe to run", "safe to view", "cannot be read")
 
 
 def add(commands: Any) -> None:
@@ -60,7 +57,7 @@ def _verify(options: argparse.Namespace) -> int:
     if not kept:
         where = ", ".join(printable(one, 200) for one in options.files)
         raise CnnlensError(f"{where}: no model file in it ({len(left_out):,} files of other kinds); name a file")
-    output_made(options, (kept, left_out), _as_json, _as_text, options.output)
+    output_made(options, (kept, left_out), _as_json, _as_page, options.output)
     return max(report.code for report in kept)
 
 
@@ -115,41 +112,47 @@ def _of_recording(path: Path) -> Report:
 # --- what is printed ------------------------------------------------------------------------------------------------
 
 
-def _as_text(made: tuple[list[Report], list[Report]]) -> str:
+_TONES = {"safe to run": Tone.GOOD, "safe to view": Tone.DOUBT, "cannot be read": Tone.BAD}
+
+
+def _as_page(made: tuple[list[Report], list[Report]]) -> Page:
     kept, left_out = made
-    width = min(max(shutil.get_terminal_size().columns, 60), 120)
-    lines = [line for report in kept for line in (*_of(report, width), "")]
+    parts: list[str | Table] = [part for report in kept for part in (*_of(report), "")]
     if len(kept) > 1 or left_out:
-        counts = [(sum(one.verdict == verdict for one in kept), verdict) for verdict in _VERDICTS]
+        counts = [(sum(one.verdict == verdict for one in kept), verdict) for verdict in _TONES]
         told = ", ".join(f"{count:,} {verdict}" for count, verdict in counts if count)
-        lines.append(f"{len(kept):,} {'file' if len(kept) == 1 else 'files'}: {told}")
+        parts.append(f"{len(kept):,} {'file' if len(kept) == 1 else 'files'}: {told}")
     if left_out:
         kinds: dict[str, int] = {}
         for report in left_out:
             kind = report.refused.removeprefix("this is ").partition(";")[0]
             kinds[kind] = kinds.get(kind, 0) + 1
         told = ", ".join(kind if count == 1 else f"{count:,} times {kind}" for kind, count in kinds.items())
-        lines += _folded(f"left out, of kinds that cnnlens does not open: {told}", "", "", width)
-    return "\n".join(lines).rstrip("\n") + "\n"
+        parts.append(f"left out, of kinds that cnnlens does not open: {told}")
+    return Page(parts[: -1 if parts[-1] == "" else None])
 
 
-def _of(report: Report, width: int) -> Iterator[str]:
-    yield printable(report.path, 300)
-    yield f"  {_sentence(report)}"
+def _of(report: Report) -> Iterator[str]:
+    yield Toned(printable(report.path, 300), Tone.STRONG)
+    looked_at = report.verdict == "safe to run" and report.findings
+    yield Toned(f"  {_sentence(report)}", Tone.DOUBT if looked_at else _TONES[report.verdict])
     if report.refused:
-        yield from _folded(report.refused, f"  {'reason':<8} ", " " * 11, width)
+        yield f"  {'reason':<8} {report.refused}"
     else:
         size = "" if report.size is None else f"{report.size:,} bytes"
         parameters = "" if report.parameters is None else f"{report.parameters:,} parameters"
-        facts = " · ".join(fact for fact in (report.format, report.written_by, size, parameters) if fact)
-        yield from _folded(facts, "  ", "  ", width)
+        yield "  " + " · ".join(fact for fact in (report.format, report.written_by, size, parameters) if fact)
         if report.sha256:
-            yield f"  sha256 {report.sha256}" if report.parameters is not None else f"  model sha256 {report.sha256}"
+            owner = "" if report.parameters is not None else "model "
+            yield Toned(f"  {owner}sha256 {report.sha256}", Tone.PALE)
     for one in report.findings:
         where = f"{printable(one.where, 60)}: " if one.where else ""
-        yield from _folded(where + one.what, f"  {one.about:<8} ", " " * 11, width)
+        yield f"  {one.about:<8} {where}{one.what}"
+    for one in report.also:
+        numbers = "" if one.numbers is None else f"; {one.numbers:,} numbers"
+        yield f"  {'also':<8} {one.what}: {one.says}{numbers}"
     for note in report.notes:
-        yield from _folded(note, f"  {'note':<8} ", " " * 11, width)
+        yield f"  {'note':<8} {note}"
 
 
 def _sentence(report: Report) -> str:
@@ -157,13 +160,6 @@ def _sentence(report: Report) -> str:
         return "safe to run" + (", but look at this" if report.findings else "")
     unsafe = any(one.about == "code" for one in report.findings)
     return report.verdict + (", not safe to run" if unsafe or not report.refused else "")
-
-
-def _folded(line: str, first: str, other: str, width: int) -> list[str]:
-    """Fold a line between words: a word of a stranger's that is cut could be one of ours behind the cut."""
-    return textwrap.wrap(
-        line, width, initial_indent=first, subsequent_indent=other, break_long_words=False, break_on_hyphens=False
-    )
 
 
 def _as_json(made: tuple[list[Report], list[Report]]) -> dict[str, Any]:
@@ -182,6 +178,7 @@ def _as_json(made: tuple[list[Report], list[Report]]) -> dict[str, Any]:
                 "parameters": one.parameters,
                 "findings": [{"about": each.about, "where": each.where, "what": each.what} for each in one.findings],
                 "notes": list(one.notes),
+                "also": [{"what": each.what, "says": each.says, "numbers": each.numbers} for each in one.also],
             }
             for one in kept
         ],

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from cnnlens.checking import listing as check_listing
-from cnnlens.page import Page, Table
+from cnnlens.page import Page, Table, Tone, Toned
 from cnnlens.text import printable
 
 if TYPE_CHECKING:
@@ -40,11 +40,12 @@ def as_page(made: Conversion) -> Page:
         f"{printable(source.path, 300)} ({TITLES[source.framework]}, {len(made.source.layers)} layers) "
         f"to {TITLES[made.framework]}"
     ]
-    lines += [f"  {line}" for line in _outputs(found)]
     checked = found.checks[1]
-    lines += [f"  float32: {run.label}: {check_listing.sentence(checked, run)}" for run in checked.runs
+    proof = [f"  {line}" for line in _outputs(found)]
+    proof += [f"  float32: {run.label}: {check_listing.sentence(checked, run)}" for run in checked.runs
               if run.backend != "reference"]  # fmt: skip
-    lines.append(f"  weights: {made.arrays} arrays hold the original's numbers bit for bit")
+    proof.append(f"  weights: {made.arrays} arrays hold the original's numbers bit for bit")
+    lines += [Toned(line, Tone.GOOD) for line in proof]  # else nothing would have been written
     lines += [f"  note: {printable(note, 300)}" for note in made.notes]
     lines.append("wrote " + ", ".join(printable(path, 300) for path in made.files))
     return Page(lines)
@@ -81,7 +82,7 @@ def transfer_page(made: Transfer) -> Page:
         [printable(pair.source.name, 40), printable(pair.target.name, 40), pair.how]
         for pair in made.written.applied.matching.pairs
     ]
-    lines: list[str | Table] = [Table(rows), ""]
+    lines: list[str | Table] = [Table(rows, fold=(2,)), ""]
     if isinstance(made.proof, Twins):
         lines += _outputs(made.proof)
     elif made.proof is not None:

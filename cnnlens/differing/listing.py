@@ -121,12 +121,19 @@ def as_page(diff: Diff) -> Page:
                 below.append(f"{name} {printable(one.role, 20)}: {printable(one.finding.line.abbreviated, 200)}")
     if not diff.rows:
         rows.append(["", "", "neither model holds arrays", ""])
-    parts: list[str | Table] = [*lines, Table(rows)]
+    parts: list[str | Table] = [*lines, Table(rows, fold=(2,), give_way=[(3, 2)])]
     if below:
         parts += ["", *below, "(--json has the lists whole)"]
     if diff.activations is not None:
         parts += ["", *_feature_maps_parts(diff.activations)]
     return Page(parts)
+
+
+_TONES = {
+    **dict.fromkeys((Status.EQUAL, Status.STORED_OTHERWISE), Tone.GOOD),
+    **dict.fromkeys((Status.EXPLAINED, Status.AMBIGUOUS, Status.FINE_TUNED), Tone.DOUBT),
+    **dict.fromkeys((Status.ANOTHER, Status.DIFFERS, Status.MISSING, Status.ANOTHER_SHAPE), Tone.BAD),
+}
 
 
 def _shown(network: Network) -> str:
@@ -141,15 +148,15 @@ def _cells(row: LayerDiff) -> list[list[str]]:
         head[1] += " (by values)"
     shown = [one for one in row.arrays if not one.finding.plain]
     if row.a is None or row.b is None or not shown:
-        return [[*head, row.explanation, _text(row.line)]]
-    groups: dict[tuple[str, str], list[str]] = {}
+        return [[*head, Toned(row.explanation, _TONES[Status(row.status)]), _text(row.line)]]
+    groups: dict[tuple[str, Status, str], list[str]] = {}
     for one in shown:
-        groups.setdefault((one.explanation, _text(one.finding.line)), []).append(one.role)
+        groups.setdefault((one.explanation, one.finding.status, _text(one.finding.line)), []).append(one.role)
     several = len(row.arrays) > 1
     cells: list[list[str]] = []
-    for (text, line), roles in groups.items():
+    for (text, status, line), roles in groups.items():
         told = f"{', '.join(printable(role, 30) for role in roles)}: {text}" if several else text
-        cells.append([*(head if not cells else ["", ""]), printable(told, 200), line])
+        cells.append([*(head if not cells else ["", ""]), Toned(printable(told, 200), _TONES[status]), line])
     return cells
 
 
@@ -188,9 +195,9 @@ def _feature_maps_parts(found: Activations) -> list[str | Table]:
     rows = [["feature map of A", "in B", ""]]
     for one in found.tensors:
         other = "-" if one.b is None else printable(one.b, 60) + (" (in another order)" if one.order else "")
-        rows.append([printable(one.a, 60), other, _STANDING[one.standing]])
+        rows.append([printable(one.a, 60), other, Toned(*_STANDING[one.standing])])
     said = Toned(f"feature maps: {found.text}", Tone.STRONG)
-    return [Table(rows), "", said] if found.tensors else [said]
+    return [Table(rows, fold=(0, 1, 2)), "", said] if found.tensors else [said]
 
 
 def feature_maps(found: Activations) -> str:
@@ -212,8 +219,10 @@ def feature_maps(found: Activations) -> str:
 
 _SAID_OF_MAPS = 3
 _STANDING = {
-    Standing.SAME: "the same", Standing.INHERITS: "inherits: the same if given A's inputs",
-    Standing.OWN: "differs of its own", Standing.UNKNOWN: "",
+    Standing.SAME: ("the same", Tone.GOOD),
+    Standing.INHERITS: ("inherits: the same if given A's inputs", Tone.DOUBT),
+    Standing.OWN: ("differs of its own", Tone.BAD),
+    Standing.UNKNOWN: ("", Tone.PALE),
 }  # fmt: skip
 
 

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from cnnlens.errors import FileRefusedError
 from cnnlens.files.arrays import StoredArray
-from cnnlens.files.container import Member, open_file
+from cnnlens.files.container import Archive, Member, open_file
 from cnnlens.files.keras.resolution import LayerPath
+from cnnlens.files.limits import human_bytes
+from cnnlens.network.graph import Extra
+from cnnlens.text import printable
 
-__all__ = ["MemberSource", "ModelFile", "SourceFile", "check_crc"]
+__all__ = ["MemberSource", "ModelFile", "SourceFile", "check_crc", "other_entries"]
+
+_SHOWN = 6  # entries that are named
 
 
 class SourceFile:
@@ -36,6 +42,7 @@ class SourceFile:
         pieces: Sequence[tuple[str, memoryview]],
         verify: Sequence[Callable[[], None]] = (),
         keras_version: str | None = None,
+        also: Callable[[], Sequence[Extra]] = tuple,
     ) -> None:
         self.path = path
         self.format = format
@@ -46,6 +53,12 @@ class SourceFile:
         self._pieces = pieces
         self._verify = verify
         self._sha256: str | None = None
+        self._find_also = also
+
+    @cached_property
+    def also(self) -> tuple[Extra, ...]:
+        """Find what it holds beside the network, when first asked for."""
+        return tuple(self._find_also())
 
     @property
     def sha256(self) -> str:
@@ -99,8 +112,9 @@ class ModelFile(SourceFile):
         pieces: Sequence[tuple[str, memoryview]],
         verify: Sequence[Callable[[], None]],
         contradictions: Sequence[str] = (),
+        also: Callable[[], Sequence[Extra]] = tuple,
     ) -> None:
-        super().__init__(path, format, "keras", notes, pieces, verify, keras_version)
+        super().__init__(path, format, "keras", notes, pieces, verify, keras_version, also)
         self.contradictions = tuple(contradictions)
         self.config = config
         self.weights = weights
@@ -154,3 +168,10 @@ def check_crc(path: Path, member: Member) -> None:
             "its bytes do not fit their checksum: the file was damaged after it was written",
             "fetch the file again, or save the model again",
         )
+
+
+def other_entries(members: Archive, is_other: Callable[[str], bool]) -> list[Extra]:
+    """Say which entries an archive has beside a model's own, by their names and bytes; nothing where it has none."""
+    found = [f"{printable(name, 60)} ({human_bytes(members.size(name))})" for name in members if is_other(name)]
+    more = f" and {len(found) - _SHOWN:,} more" if len(found) > _SHOWN else ""
+    return [Extra("entries", ", ".join(found[:_SHOWN]) + more)] if found else []

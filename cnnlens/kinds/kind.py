@@ -43,6 +43,7 @@ class Kind:
         home: The module of ``keras.src.ops`` that has it as an operation; empty where it is none there.
         aten: PyTorch's operators that compute it, without namespace and overload.
         weights: The roles of all arrays of its own that it may have, in Keras' order; None where that is not known.
+        statistics: Those of them that training measures or sets and no gradient moves.
         cell, gates: Of a recurrent layer, the class of the cell that has its arrays, and the gates of its kernel.
         rounding, features: See there.
         training_only: Whether it is the identity in inference.
@@ -65,6 +66,7 @@ class Kind:
     home: str = ""
     aten: tuple[str, ...] = ()
     weights: tuple[str, ...] | None = ()
+    statistics: tuple[str, ...] = ()
     cell: str = ""
     gates: int = 0
     rounding: Rounding = Rounding.OTHER

@@ -17,11 +17,13 @@ ALONE, KEPT, PLACED, RESHAPED, REORDERED, MIXED = Features
 
 
 def _row(name: str, rounding: Rounding = OTHER, features: Features = MIXED, aten: str = "", **facts: Any) -> Kind:
-    weights, older, modules = (facts.pop(name, "") for name in ("weights", "older", "modules"))
+    weights, older, modules, statistics = (
+        facts.pop(name, "") for name in ("weights", "older", "modules", "statistics")
+    )
     roles = None if weights is None else tuple(weights.split())
     return Kind(
         name=name, layer=True, rounding=rounding, features=features, aten=tuple(aten.split()), weights=roles,
-        older=tuple(older.split()), modules=tuple(modules.split()), **facts,
+        older=tuple(older.split()), modules=tuple(modules.split()), statistics=tuple(statistics.split()), **facts,
     )  # fmt: skip
 
 
@@ -62,6 +64,7 @@ LAYERS: tuple[Kind, ...] = (
     _row("BatchNormalization", OTHER, KEPT, "batch_norm native_batch_norm _native_batch_norm_legit "
          "_native_batch_norm_legit_no_training cudnn_batch_norm miopen_batch_norm _batch_norm_no_update "
          "_batch_norm_with_update", weights="gamma beta moving_mean moving_variance",
+         statistics="moving_mean moving_variance",
          older="SyncBatchNormalization BatchNormalizationV1 BatchNormalizationV2",
          modules="BatchNorm1d BatchNorm2d BatchNorm3d SyncBatchNorm", passes_masks=True),
     _row("LayerNormalization", OTHER, KEPT, "layer_norm native_layer_norm", weights=_AFFINE, modules="LayerNorm",
@@ -70,7 +73,8 @@ LAYERS: tuple[Kind, ...] = (
          modules="GroupNorm InstanceNorm1d InstanceNorm2d InstanceNorm3d", passes_masks=True),
     _row("RMSNormalization", OTHER, KEPT, "rms_norm _fused_rms_norm", weights="scale", modules="RMSNorm"),
     _row("UnitNormalization", OTHER, PLACED, passes_masks=True),
-    _row("Normalization", EACH, KEPT, weights="mean variance count", passes_masks=True),
+    _row("Normalization", EACH, KEPT, weights="mean variance count", statistics="mean variance count",
+         passes_masks=True),
     _row("Rescaling", EACH, KEPT, passes_masks=True),
     _row("LayerScale", EACH, KEPT, weights="gamma", torch="{x} * {gamma}"),
     _row("CustomScaleLayer", EACH, PLACED),
@@ -127,7 +131,7 @@ LAYERS: tuple[Kind, ...] = (
     _row("CuDNNGRU", gates=3, weights="kernel recurrent_kernel bias"),
     *(_row(name, **_MASKED) for name in ("RNN", "Bidirectional", "TimeDistributed")),
     _row("StackedRNNCells"),
-    _row("SpectralNormalization", weights="layer_kernel vector_u"),
+    _row("SpectralNormalization", weights="layer_kernel vector_u", statistics="vector_u"),
     _row("MultiHeadAttention", modules="MultiheadAttention", **_MASKED),
     _row("GroupQueryAttention", older="GroupedQueryAttention", **_MASKED),
     *(_row(name, weights=None, **_MASKED) for name in ("Attention", "AdditiveAttention")),

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from cnnlens.reference import Operation
 
 __all__ = [
-    "CONFIG_ERRORS", "OPEN_SIZE", "Call", "Graph", "Layer", "Ref", "Shape", "Source", "canonical_axes",
+    "CONFIG_ERRORS", "OPEN_SIZE", "Call", "Extra", "Graph", "Layer", "Ref", "Shape", "Source", "canonical_axes",
     "convolutions", "find_refs", "fits", "map_refs", "shown_shape", "without_graph",
 ]  # fmt: skip
 
@@ -83,6 +83,22 @@ class Source(Protocol):
     def size(self) -> int: ...
     @property
     def sha256(self) -> str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Extra:
+    """Says what a file holds beside the network: an optimizer, what a checkpoint says of its training, metadata.
+
+    Attributes:
+        what: ``optimizer``, ``loss``, ``metrics``, ``training``, ``weights`` (other sets), ``metadata`` or ``entries``.
+        says: What it is, for people.
+        arrays, numbers: How many arrays it keeps, and how many numbers these hold; None where that is not known.
+    """
+
+    what: str
+    says: str
+    arrays: int | None = None
+    numbers: int | None = None
 
 
 class _Arrays(Mapping[str, NDArray[Any]]):
@@ -407,6 +423,17 @@ class Graph:
     def calls_by_name(self) -> dict[str, Call]:
         return {call.name: call for call in self.calls}
 
+    @cached_property
+    def _calls_by_layer(self) -> dict[str, list[Call]]:
+        found: dict[str, list[Call]] = {}
+        for call in self.calls:
+            found.setdefault(call.layer.name, []).append(call)
+        return found
+
+    def calls_of(self, layer: Layer) -> list[Call]:
+        """List the uses of a layer, in the network's order; none where there is no graph."""
+        return self._calls_by_layer.get(layer.name, [])
+
     @property
     def layers_of_calls(self) -> tuple[Layer, ...]:
         """List every layer that is called, implicit input layers included; the listed ones where there is no graph."""
@@ -495,6 +522,16 @@ class Graph:
         """Count the numbers that it holds; those of a shared layer, or of an array that two layers share, once."""
         arrays = {id(weight.stored): weight.stored for layer in self.layers for weight in layer.stored.values()}
         return sum(math.prod(array.shape) for array in arrays.values())
+
+    @property
+    def also(self) -> tuple[Extra, ...]:
+        """List what its file holds beside it, as far as that is looked at: an optimizer, other weights, metadata.
+
+        >>> import cnnlens.sample
+        >>> cnnlens.open(cnnlens.sample.MODEL).also
+        ()
+        """
+        return getattr(self.source, "also", ())
 
     @property
     def input_shapes(self) -> dict[str, Shape | None]:

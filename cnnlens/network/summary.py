@@ -1,32 +1,42 @@
-"""What a model is, as data and as a table: layers, shapes in every layout, statistics of each array.
+"""What a model is, as data and as a page: layers and their settings, shapes in every layout, statistics of each array.
 
-The JSON is for programs and stays stable; the table says the same for people. Both come from one walk over the network.
+The JSON is for programs and stays stable; the page says the same for people. A layer is called by its number there,
+where another says what feeds it.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
-from cnnlens.network.graph import Layer, shown_shape
+from cnnlens.kinds import UNKNOWN, kind_of, layer_kind
+from cnnlens.network.graph import Layer, Ref, shown_shape
 from cnnlens.network.kernel import Statistics
 from cnnlens.network.network import Network
+from cnnlens.network.settings import in_words, settings_of
 from cnnlens.network.weight import Weight
-from cnnlens.page import Page, Table
+from cnnlens.page import Page, Table, Tone, Toned
 from cnnlens.text import finite_or_null, printable
 
-__all__ = ["as_json", "as_page", "statistics_json"]
+__all__ = ["as_json", "as_page", "statistics_json", "trainable_parameters"]
 
+_LEGEND = "←: the numbers of what feeds it, where that is not the layer above alone"
+_AGAIN = "; 4:1 is the second use of 4, and a slash stands between the uses of a shared layer"
 _COUNTERS = frozenset({"num_batches_tracked"})  # of training: no weights, and a row of the table for each batch norm
 
 
 def as_json(network: Network) -> dict[str, Any]:
     """Give the network as plain data.
 
-    ``{"model": {...}, "layers": [{"name", "kind", "output_shape", "weights": [{"name", "canonical_shape", "layouts",
-    "mean", "std", "min", "max", ...}]}]}``. Output shapes are canonical ``(N, C, *spatial)`` with null for the batch;
+    ``{"model": {...}, "layers": [{"name", "kind", "output_shape", "settings", "calls", "weights": [{"name",
+    "canonical_shape", "layouts", "mean", "std", "min", "max", ...}]}], "also": [{"what", "says", "arrays",
+    "numbers"}]}``. Output shapes are canonical ``(N, C, *spatial)`` with null for the batch, and
     ``stored_output_shape`` has the file's own axes. Statistics are in the array's dtype, over its finite values; null
     where there are none.
+    ``settings`` are those of ``cnnlens.network.settings``; ``calls`` say what feeds each use of a layer;
+    ``trainable_parameters`` is null where the file does not say; ``also`` is what it holds beside the network.
     """
     source = network.source
     return {
@@ -40,20 +50,29 @@ def as_json(network: Network) -> dict[str, Any]:
             "size": source.size,
             "sha256": source.sha256,
             "parameters": network.parameters,
+            "trainable_parameters": trainable_parameters(network),
             "inputs": {name: _list(shape) for name, shape in network.input_shapes.items()},
+            "input_dtypes": {ref.name: _dtype(network, ref) or None for ref in network.inputs},
             "outputs": {ref.name: _list(network.canonical_shape(ref)) for ref in network.outputs},
             "notes": list(network.notes),
         },
-        "layers": [_layer(index, layer) for index, layer in enumerate(network.layers)],
+        "layers": [_layer(network, index, layer) for index, layer in enumerate(network.layers)],
+        "also": [
+            {"what": one.what, "says": one.says, "arrays": one.arrays, "numbers": one.numbers} for one in network.also
+        ],
     }
 
 
-def _layer(index: int, layer: Layer) -> dict[str, Any]:
+def _layer(network: Network, index: int, layer: Layer) -> dict[str, Any]:
+    settings = settings_of(layer)
     return {
         "index": index,
         "name": layer.name,
         "kind": layer.kind,
         "inputs": list(layer.inputs),
+        "calls": [{"name": call.name, "inputs": [ref.name for ref in call.refs]} for call in network.calls_of(layer)],
+        "settings": settings,
+        "in_words": in_words(settings),
         "output_shape": _list(layer.output_shape),
         "stored_output_shape": _list(layer.stored_output_shape),
         "parameters": layer.parameters,
@@ -90,46 +109,159 @@ def _list(shape: tuple[int | None, ...] | None) -> list[int | None] | None:
     return None if shape is None else list(shape)
 
 
+def _dtype(network: Network, ref: Ref) -> str:
+    """The type of an input, as the file says it; empty where it does not."""
+    return str(settings_of(network.calls_by_name[ref.call].layer).get("dtype", ""))
+
+
+def trainable_parameters(network: Network) -> int | None:
+    """Count the numbers that training would move, as Keras counts them; None where the file does not say which.
+
+    >>> import cnnlens.sample
+    >>> trainable_parameters(cnnlens.open(cnnlens.sample.MODEL))
+    333526
+    """
+    whole: Any = getattr(network.source, "config", None)
+    if network.source.framework != "keras" or not isinstance(whole, Mapping):
+        return None
+    config: Any = cast("Mapping[str, Any]", whole).get("config")
+    frozen = {()} if isinstance(config, Mapping) and config.get("trainable") is False else set[tuple[str, ...]]()
+    frozen |= {layer.path for layer in network.layers if layer.config.get("trainable") is False}
+    counted: dict[int, int] = {}
+    for layer in network.layers:
+        if layer.stored and layer_kind(layer.kind, layer.module or None) is UNKNOWN:
+            return None  # its author's own code says it
+        for weight in layer.stored.values():
+            still = (
+                any(layer.path[:deep] in frozen for deep in range(len(layer.path) + 1))
+                or weight.config.get("trainable") is False
+                or weight.role.rpartition("/")[2] in kind_of(weight.kind).statistics
+                or weight.stored.dtype.kind not in "fc"
+            )
+            counted[id(weight.stored)] = 0 if still else math.prod(weight.stored.shape)
+    return sum(counted.values())
+
+
 def as_page(network: Network, warning: str = "") -> Page:
-    """Write the network for people: a header, a row a layer, and under a layer a row for each further array.
+    """Write the network for people: a header, the layers, their arrays, and what else is in the file.
 
     Args:
         warning: A line that stands in the header, above the notes.
     """
+    parts: list[str | Table] = [*_header(network, warning), ""]
+    settings = [settings_of(layer) for layer in network.layers]
+    alike = _alike(network, settings)
+    parts += [f"all {alike[kind][0]:,} {kind}: epsilon {alike[kind][1]:.6g}" for kind in alike]
+    parts += [""] if alike else []
+    feeds = _feeds(network)
+    parts.append(_layers(network, settings, alike, feeds) if network.layers else "the file holds no layers")
+    if any(feeds):
+        parts.append(Toned(_LEGEND + (_AGAIN if any(":" in one for one in feeds) else ""), Tone.PALE))
+    if any(layer.stored for layer in network.layers):
+        parts += ["", _arrays(network)]
+    if network.also:
+        rows = [
+            [one.what, one.says, *("" if number is None else f"{number:,}" for number in (one.arrays, one.numbers))]
+            for one in network.also
+        ]
+        parts += ["", Table([["also in the file", "", "arrays", "numbers"], *rows], right=(2, 3), fold=(1,))]
+    return Page(parts)
+
+
+def _header(network: Network, warning: str) -> list[str]:
     source = network.source
     version = f"Keras {printable(source.keras_version, 20)}" if source.keras_version else "Keras, version not stated"
     if source.framework == "torch":
         version = "PyTorch"
-    lines = [
-        f"{printable(source.path, 300)}",
+    trainable = trainable_parameters(network)
+    still = 0 if trainable is None else network.parameters - trainable
+    lines: list[str] = [
+        Toned(printable(source.path, 300), Tone.STRONG),
         f"{printable(network.kind)} '{printable(network.name)}' · {version} · {source.format} · "
-        f"{source.size:,} bytes · {network.parameters:,} parameters",
-        f"sha256 {source.sha256}",
+        f"{source.size:,} bytes · {network.parameters:,} parameters"
+        + (f", {still:,} of them not trainable" if still else ""),
+        Toned(f"sha256 {source.sha256}", Tone.PALE),
     ]
-    lines += [warning] if warning else []
-    lines += [f"note: {note}" for note in network.notes]
-    rows = [["#", "layer", "kind", "output", "weight", "stored", "canonical", "mean", "std"]]
+    for what, refs in (("input", network.inputs), ("output", network.outputs)):
+        shown = [
+            f"{printable(ref.name, 40)} {shown_shape(network.canonical_shape(ref))} "
+            f"{_dtype(network, ref) if what == 'input' else ''}".rstrip()
+            for ref in refs
+        ]
+        lines += [f"{what}{'s' if len(shown) > 1 else ''}: {', '.join(shown)}"] if shown else []
+    lines += [Toned(warning, Tone.DOUBT)] if warning else []
+    return [*lines, *(f"note: {note}" for note in network.notes)]
+
+
+def _alike(network: Network, settings: Sequence[Mapping[str, Any]]) -> dict[str, tuple[int, float]]:
+    """The kinds of which several layers have one epsilon, which is said once: how many they are, and what it is."""
+    found: dict[str, list[Any]] = {}
+    for layer, each in zip(network.layers, settings, strict=True):
+        if isinstance(each.get("epsilon"), float):
+            found.setdefault(layer.shown_kind, []).append(each["epsilon"])
+    return {kind: (len(all_), all_[0]) for kind, all_ in found.items() if len(all_) > 1 and len(set(all_)) == 1}
+
+
+def _layers(
+    network: Network, settings: Sequence[Mapping[str, Any]], alike: Mapping[str, Any], feeds: Sequence[str]
+) -> Table:
+    rows = [["#", "layer", "kind", "output", "params"]]
     for index, layer in enumerate(network.layers):
-        head = [
+        # What its output's shape says, and what is said once for all.
+        without = ["epsilon"] if layer.shown_kind in alike else []
+        without += ["filters", "units", "target_shape"] if layer.output_shape is not None else []
+        kind = " ".join(part for part in (layer.shown_kind, in_words(settings[index], without), feeds[index]) if part)
+        rows.append([
             str(index),
             printable(layer.name, 40),
-            layer.shown_kind,
+            kind,
             shown_shape(layer.output_shape) if network.calls else "",
-        ]
-        weights = [_weight_cells(one) for one in layer.stored.values() if one.role not in _COUNTERS] or [[""] * 5]
-        rows += [(head if first == 0 else [""] * 4) + cells for first, cells in enumerate(weights)]
-    rows += [] if network.layers else [["", "the file holds no layers", *[""] * 7]]
-    return Page([*lines, "", Table(rows, right=(0, 7))])
+            f"{layer.parameters:,}" if layer.stored else "",
+        ])  # fmt: skip
+    shown = rows if network.calls else [row[:3] + row[4:] for row in rows]
+    return Table(shown, right=(0, len(shown[0]) - 1), fold=(2,), give_way=[(2, 1)])
+
+
+def _feeds(network: Network) -> list[str]:
+    """What feeds each layer, by its number: nothing where that is the layer above alone."""
+    numbers = {layer.name: str(number) for number, layer in enumerate(network.layers)}
+    used: Counter[str] = Counter()
+    known: dict[str, str] = {}  # the calls by what they are called here
+    by_layer: dict[str, list[list[str]]] = {}
+    for call in network.calls:
+        again = used[call.layer.name]
+        used[call.layer.name] += 1
+        known[call.name] = numbers.get(call.layer.name, printable(call.name, 40)) + (f":{again}" if again else "")
+        from_ = dict.fromkeys(known.get(ref.call, "?") + (f"[{ref.index}]" if ref.index else "") for ref in call.refs)
+        by_layer.setdefault(call.layer.name, []).append(list(from_))
+    first = [[known[ref.call]] for ref in network.inputs if len(network.inputs) == 1]
+    said: list[str] = []
+    for number, layer in enumerate(network.layers):
+        uses = by_layer.get(layer.name, [])
+        plain = uses == [[str(number - 1)]] or (not number and uses == first) or not any(uses)
+        said.append("" if plain else "← " + " / ".join(", ".join(use) for use in uses))
+    return said
+
+
+def _arrays(network: Network) -> Table:
+    rows = [["#", "layer", "weight", "stored", "canonical if other", "mean", "std"]]
+    for index, layer in enumerate(network.layers):
+        weights = [_weight_cells(one) for one in layer.stored.values() if one.role not in _COUNTERS]
+        for first, cells in enumerate(weights):
+            rows.append([*(["", ""] if first else [str(index), printable(layer.name, 40)]), *cells])
+    if any(row[4] for row in rows[1:]):
+        return Table(rows, right=(0, 5), give_way=[(4, 3), (1, 2)])
+    rows[0][3] = "stored as canonical"
+    return Table([[*row[:4], *row[5:]] for row in rows], right=(0, 4), give_way=[(1, 2)])
 
 
 def _weight_cells(weight: Weight) -> list[str]:
     stats = weight.stats()
-    shown = [f"{value:.6g}" if math.isfinite(value) else "-" for value in (stats.mean, stats.std)]
+    shown = [f"{value:.3g}" if math.isfinite(value) else "-" for value in (stats.mean, stats.std)]
     if stats.finite < stats.count:
-        shown[1] += f"  ({stats.count - stats.finite:,} of {stats.count:,} not finite)"
-    return [
-        printable(weight.name, 40),
-        f"{weight.stored_axes} {weight.stored.shape}".strip(),
-        f"{weight.canonical_axes} {weight.canonical_shape}".strip(),
-        *shown,
-    ]
+        shown[1] = Toned(f"{shown[1]}  ({stats.count - stats.finite:,} of {stats.count:,} not finite)", Tone.BAD)
+    stored, canonical = (
+        f"{axes} {shape}".strip()
+        for axes, shape in ((weight.stored_axes, weight.stored.shape), (weight.canonical_axes, weight.canonical_shape))
+    )
+    return [printable(weight.name, 40), stored, "" if canonical == stored else canonical, *shown]

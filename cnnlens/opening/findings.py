@@ -25,6 +25,7 @@ from cnnlens.files.limits import human_bytes
 from cnnlens.files.signatures import MODELS, UNTOLD, Foreign, pickled_names
 from cnnlens.files.torch.pickle_vocabulary import CALLS, CONSTANTS
 from cnnlens.kinds import ACTIVATIONS, CELLS, UNKNOWN, activation_named, kind_of
+from cnnlens.network.graph import Extra
 from cnnlens.network.network import Network
 from cnnlens.network.weight import Weight
 from cnnlens.text import printable
@@ -64,6 +65,7 @@ class Report:
         sha256: As ``Network.source`` has it.
         findings: What to look at.
         notes: Remarks that are nobody's fault.
+        also: What the file holds beside the network.
         refused: Why it cannot be read; empty where it can.
         foreign: What it is where that is a kind that cnnlens does not open, and not a damaged file.
     """
@@ -76,6 +78,7 @@ class Report:
     sha256: str = ""
     findings: list[Finding] = field(default_factory=list[Finding])
     notes: tuple[str, ...] = ()
+    also: tuple[Extra, ...] = ()
     refused: str = ""
     foreign: Foreign | None = None
 
@@ -114,6 +117,7 @@ def examine(path: str | os.PathLike[str]) -> Report:
         source: Any = network.source
         report.format, report.size, report.parameters = source.format, source.size, network.parameters
         report.sha256, report.notes = source.sha256, network.notes
+        report.also = network.also
         getattr(source, "verify", lambda: None)()
         report.findings += needs(network)
         report.findings += _numbers(network)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from cnnlens.page import Page, Table
+from cnnlens.page import Page, Table, Tone, Toned
 from cnnlens.text import printable
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def as_page(recording: Recording) -> Page:
         f"{recording.count:,} inputs through {printable(info.backend)} on {printable(info.device)}, "
         f"{printable(info.precision)} precision ({versions})",
         *(f"  {printable(note, 300)}" for note in (*info.input_notes, *info.notes)),
-        *(f"  warning: {printable(line, 300)}" for line in info.weights or ()),
+        *(Toned(f"  warning: {printable(line, 300)}", Tone.DOUBT) for line in info.weights or ()),
         "",
         Table(rows),
         "",

@@ -294,8 +294,8 @@ def test_a_checkpoint_of_classes_that_are_nowhere(tmp_path: Path, strangers: Any
     assert network["model.0.conv"].stored["weight"].geometry.stride == (2, 2)
     assert network["model.1"].stored["weight"].geometry.groups == 5
     assert network["model.0.bn"].config["eps"] == 1e-3
-    notes = "\n".join(network.notes)
-    for said in ("the entry 'model'", "'ema' (27 tensors); --weights NAME", "optimizer's state is left out",
+    notes = "\n".join([*network.notes, *(f"{one.what}: {one.says}" for one in network.also)])
+    for said in ("the entry 'model'", "weights: 'ema' (27 tensors); --weights NAME", "optimizer: 'optimizer', lr ",
                  "epoch=12", "best_fitness=0.43", "no graph (what DetectionModel computes is in its own code)",
                  "torch.export.save"):  # fmt: skip
         assert said in notes

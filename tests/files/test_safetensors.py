@@ -44,7 +44,7 @@ def test_safetensors_of_numpy_with_metadata(tmp_path: Path) -> None:
     state = {"a.weight": np.arange(24, dtype=np.float32).reshape(2, 3, 4), "a.index": np.arange(3)}
     save_file(state, tmp_path / "x.safetensors", {"epoch": "7"})
     network = cnnlens.open(tmp_path / "x.safetensors")
-    assert "metadata: epoch = 7" in network.notes
+    assert [(one.what, one.says) for one in network.also] == [("metadata", "epoch = 7")]
     weight = arrays(network)["a.weight"]
     np.testing.assert_array_equal(weight.read(), state["a.weight"])
     assert np.shares_memory(weight.read(), weight.read())

@@ -189,7 +189,16 @@ def test_a_nested_state_dict_is_found_and_said(tmp_path: Path, key: str) -> None
     network = cnnlens.open(tmp_path / "x.pt")
     assert_same(network, model.state_dict())
     assert f"the state dict is the entry '{key}' of the file" in network.notes
-    assert "an optimizer's state is left out: optimizer" in network.notes
+    held = [value for each in optimizer.state_dict()["state"].values() for value in each.values()]
+    assert [(one.what, one.says, one.arrays, one.numbers) for one in network.also] == [
+        (
+            "optimizer",
+            "'optimizer', lr 0.001, betas [0.9, 0.999], weight_decay 0",
+            len(held),
+            sum(value.numel() for value in held),
+        ),
+        ("training", "epoch=7, best=0.25", None, None),
+    ]
 
 
 def test_what_lightning_keeps_of_its_training_is_one_remark(tmp_path: Path) -> None:
@@ -202,8 +211,13 @@ def test_what_lightning_keeps_of_its_training_is_one_remark(tmp_path: Path) -> N
     torch.save(checkpoint, tmp_path / "x.ckpt")
     network = cnnlens.open(tmp_path / "x.ckpt")
     assert_same(network, model.state_dict())
-    assert "of its training left out: loops, callbacks, optimizer_states" in network.notes
-    assert not any("other sets of weights" in note or "no tensors" in note for note in network.notes)
+    assert [(one.what, one.says, one.numbers) for one in network.also][:3] == [
+        ("training", "'loops'", None),
+        ("training", "'callbacks'", 1),
+        ("optimizer", "'optimizer_states'", 0),
+    ]
+    assert not any(one.what == "weights" for one in network.also)
+    assert not any("no tensors" in note for note in network.notes)
 
 
 def test_the_biases_of_a_gru_have_gates_by_name(tmp_path: Path) -> None:
@@ -222,9 +236,9 @@ def test_the_largest_mapping_wins_and_the_others_are_named(tmp_path: Path) -> No
     torch.save({"critic": tiny.state_dict(), "actor": large.state_dict()}, tmp_path / "x.pt")
     network = cnnlens.open(tmp_path / "x.pt")
     assert_same(network, large.state_dict())
-    assert (
-        "the file has other sets of weights, not shown: 'critic' (2 tensors); --weights NAME shows one" in network.notes
-    )
+    assert [(one.what, one.says) for one in network.also] == [
+        ("weights", "'critic' (2 tensors); --weights NAME shows one")
+    ]
 
 
 @pytest.mark.parametrize("order", [("ema", "model"), ("model", "ema")])

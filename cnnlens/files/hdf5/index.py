@@ -103,14 +103,19 @@ def stated_end(data: memoryview) -> int | None:
 
 
 def open_index(
-    path: Path, member: Member, *, skip: frozenset[str] = frozenset(), before_read: Callable[[], None] | None = None
+    path: Path,
+    member: Member,
+    *,
+    skip: frozenset[str] = frozenset(),
+    only: frozenset[str] = frozenset(),
+    before_read: Callable[[], None] | None = None,
 ) -> Index:
     """Read the groups and arrays of the HDF5 file in ``member``.
 
     Args:
         path: The file, for messages.
         member: The bytes.
-        skip: Names of groups at the root that are not looked into (optimizer state).
+        skip: Names of groups at the root that are not looked into (optimizer state); ``only``: of those that alone are.
         before_read: Called before the bytes of an array are first read (a checksum, say); may raise.
 
     Raises:
@@ -120,18 +125,24 @@ def open_index(
     if end is not None and end > len(member.data):
         reason = f"the file was cut off: it states {human_bytes(end)}, and {human_bytes(len(member.data))} are there"
         raise FileRefusedError(path, member.place, reason, "fetch it again, or save the model again")
-    return _Walk(path, member, skip, before_read).index()
+    return _Walk(path, member, skip, only, before_read).index()
 
 
 class _Walk:
     """One pass over a file's groups."""
 
     def __init__(
-        self, path: Path, member: Member, skip: frozenset[str], before_read: Callable[[], None] | None
+        self,
+        path: Path,
+        member: Member,
+        skip: frozenset[str],
+        only: frozenset[str],
+        before_read: Callable[[], None] | None,
     ) -> None:
         self._path = path
         self._member = member
         self._skip = skip
+        self._only = only
         self._before_read = before_read
         self._window = Window(member.data)
         self._texts: dict[int, Any] = {}
@@ -170,7 +181,7 @@ class _Walk:
         if len(ancestors) > LIMITS.hdf5_depth:
             raise self._refuse(group.place, f"groups nested more than {LIMITS.hdf5_depth} deep")
         for name, target in self._links(group.place, header):
-            if not group.place and name in self._skip:
+            if not group.place and (name in self._skip or (self._only and name.split("\\")[0] not in self._only)):
                 continue
             place = f"{group.place}/{name}" if group.place else name
             if not isinstance(target, int):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,15 +14,18 @@ from cnnlens.files.jsontext import decode, mapping
 from cnnlens.files.keras.named import is_legacy, resolve_legacy
 from cnnlens.files.keras.numbered import CONTAINERS, IGNORED_AT_ROOT, model_layers, resolve_model, resolve_unnamed
 from cnnlens.files.keras.resolution import Resolution
+from cnnlens.files.keras.training import OPTIMIZER_STATE, left_by_training
 from cnnlens.files.limits import LIMITS, check_items, human_bytes, remarks
-from cnnlens.files.model_file import ModelFile, check_crc
+from cnnlens.files.model_file import ModelFile, check_crc, other_entries
 from cnnlens.files.signatures import MODELS, OPENS, foreign_archive, foreign_folder, foreign_text
+from cnnlens.network.graph import Extra
 from cnnlens.text import nearest, printable
 
 __all__ = ["open_directory", "open_hdf5", "open_shards", "open_zip"]
 
 _TOP = ("layers", "_layer_checkpoint_dependencies", "vars")
 _MOST_STEPS = 100  # groups in groups: more than any model has, and fewer than Python can walk through
+_Also = Callable[[], Sequence[Extra]]
 _CONFIG, _METADATA, _WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
 
 
@@ -36,7 +39,8 @@ def open_zip(path: Path, data: memoryview) -> ModelFile:
             raise FileRefusedError(path, "", what, "zip the files themselves and not their folder")
         foreign = foreign_archive(path, "a zip archive", members)
         raise ForeignFileError(path, foreign)
-    return _open_parts(path, "keras", members.get, [("", data)])
+    others = other_entries(members, lambda name: name not in (_CONFIG, _METADATA, _WEIGHTS))
+    return _open_parts(path, "keras", members.get, [("", data)], others)
 
 
 def open_directory(path: Path) -> ModelFile:
@@ -63,7 +67,11 @@ def open_directory(path: Path) -> ModelFile:
 
 
 def _open_parts(
-    path: Path, format: str, part: Callable[[str], Member | None], pieces: list[tuple[str, memoryview]]
+    path: Path,
+    format: str,
+    part: Callable[[str], Member | None],
+    pieces: list[tuple[str, memoryview]],
+    others: Sequence[Extra] = (),
 ) -> ModelFile:
     notes: list[str] = []
     config, version = None, None
@@ -93,9 +101,21 @@ def _open_parts(
     index = open_index(path, weights, skip=IGNORED_AT_ROOT, before_read=before_read)
     resolution = Resolution()
     _resolve_numbered(index.root, config, resolution)
+    compiled = config.get("compile_config") if config is not None else None
+    also = _also(path, [weights], compiled, others)
     return _model_file(
-        path, format, version, config, resolution, [index], [*notes], pieces, [lambda: check_crc(path, weights)]
+        path, format, version, config, resolution, [index], [*notes], pieces, [lambda: check_crc(path, weights)], also
     )
+
+
+def _also(path: Path, members: Sequence[Member], compiled: Any, others: Sequence[Extra] = ()) -> _Also:
+    """What the file holds beside the model; an optimizer's state is looked for when somebody asks."""
+
+    def state() -> list[StoredArray]:
+        indices = [open_index(path, member, only=OPTIMIZER_STATE) for member in members]
+        return [array for index in indices for array in index.root.arrays_below()]
+
+    return lambda: [*left_by_training(compiled, state), *others]
 
 
 def _check_layers(path: Path, config: Any, stored: int) -> None:
@@ -200,6 +220,11 @@ def open_hdf5(path: Path, data: memoryview, config: Mapping[str, Any] | None) ->
         version = root.attributes.get("keras_version")
         format = "hdf5" if isinstance(own, str) else "weights hdf5"
         _resolve_numbered(root, found, resolution)
+    training = root.attributes.get("training_config")
+    try:
+        compiled = decode(path, "training_config", training) if isinstance(training, str) else None
+    except FileRefusedError:
+        compiled = None  # the model is whole without it
     return _model_file(
         path,
         format,
@@ -210,6 +235,7 @@ def open_hdf5(path: Path, data: memoryview, config: Mapping[str, Any] | None) ->
         [] if found is not None else ["the file holds weights only: no graph, and layers by the names in the file"],
         [("", data)],
         [],
+        _also(path, [Member("", data)], compiled),
     )
 
 
@@ -244,6 +270,7 @@ def open_shards(path: Path, data: memoryview, config: Mapping[str, Any] | None) 
     if len(names) > LIMITS.shards:
         raise FileRefusedError(path, "", f"{len(names)} shards, {LIMITS.shards} at most", OPENS)
     indices: list[Index] = []
+    members: list[Member] = []
     pieces: list[tuple[str, memoryview]] = [(path.name, data)]
     root = Group("")
     for name in sorted(names):
@@ -253,7 +280,8 @@ def open_shards(path: Path, data: memoryview, config: Mapping[str, Any] | None) 
         shard = open_file(where)
         if sniff(where, shard) != "hdf5":
             raise FileRefusedError(where, "", "a shard that is no HDF5 file", "save the weights again")
-        index = open_index(path, Member(name, shard), skip=IGNORED_AT_ROOT)
+        members.append(Member(name, shard))
+        index = open_index(path, members[-1], skip=IGNORED_AT_ROOT)
         pieces.append((name, shard))
         indices.append(index)
         stored = sum(len(piece) for _, piece in pieces)
@@ -263,7 +291,8 @@ def open_shards(path: Path, data: memoryview, config: Mapping[str, Any] | None) 
     _resolve_numbered(root, config, resolution)
     notes = [] if config is not None else ["the file holds weights only: no graph, and layers by the names in the file"]
     found = dict(config) if config is not None else None
-    return _model_file(path, "weights hdf5", None, found, resolution, indices, notes, pieces, [], root)
+    also = _also(path, members, None)
+    return _model_file(path, "weights hdf5", None, found, resolution, indices, notes, pieces, [], also, root)
 
 
 def _merge(path: Path, into: Group, other: Group) -> None:
@@ -288,6 +317,7 @@ def _model_file(
     notes: list[str],
     pieces: list[tuple[str, memoryview]],
     verify: list[Callable[[], None]],
+    also: _Also,
     root: Group | None = None,
 ) -> ModelFile:
     arrays: list[StoredArray] = [array for index in indices for array in index.root.arrays_below()]
@@ -298,5 +328,5 @@ def _model_file(
     shown = [*notes, *(note for index in indices for note in index.notes), *remarks(resolution.notes)]
     contradictions = tuple(resolution.contradictions)
     return ModelFile(
-        path, format, version, config, resolution.weights, unmatched, shown, pieces, verify, contradictions
+        path, format, version, config, resolution.weights, unmatched, shown, pieces, verify, contradictions, also
     )

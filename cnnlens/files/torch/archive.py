@@ -16,10 +16,11 @@ from typing import Any, cast
 from cnnlens.errors import FileRefusedError
 from cnnlens.files.container import Archive, Member
 from cnnlens.files.limits import human_bytes
-from cnnlens.files.model_file import check_crc
+from cnnlens.files.model_file import check_crc, other_entries
 from cnnlens.files.torch.pickle import load_pickle
 from cnnlens.files.torch.pickle_values import DTYPES, EXPORT, StorageRef
 from cnnlens.files.torch.storages import Storage, StorageFinder
+from cnnlens.network.graph import Extra
 
 __all__ = ["Contents", "is_torch_archive", "open_legacy", "open_torch_archive", "refuse_tar"]
 
@@ -40,6 +41,7 @@ class Contents:
         verify: Compares every checksum.
         folder: The folder in an archive that everything is in, with its slash.
         find_in: Gives another ``find``, for storages in another folder of the archive.
+        also: What a person put into the archive beside the model.
     """
 
     format: str
@@ -49,6 +51,7 @@ class Contents:
     verify: tuple[Callable[[], None], ...] = ()
     folder: str = ""
     find_in: Callable[[str], StorageFinder] | None = None
+    also: tuple[Extra, ...] = ()
 
 
 # --- zip ------------------------------------------------------------------------------------------------------------
@@ -90,6 +93,7 @@ def open_torch_archive(path: Path, members: Archive) -> Contents:
         "torch script" if scripted else "torch state dict", value, zipped.find, tuple(notes),
         (zipped.verify,) if checksums else (), root,
         lambda folder: _Zipped(path, members, root + folder, big_endian, checksums).find,
+        tuple(other_entries(members, lambda name: name.startswith(f"{root}extra/"))),
     )  # fmt: skip
 
 

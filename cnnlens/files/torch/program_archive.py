@@ -8,7 +8,7 @@ that of ``torch.export.pt2_archive`` since torch 2.8; older archives are refused
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,19 +18,21 @@ from numpy.typing import NDArray
 from cnnlens.errors import FileRefusedError
 from cnnlens.files import jsontext
 from cnnlens.files.arrays import WIDENED, StoredArray, check_shape, decode, widened_type
-from cnnlens.files.container import Member, open_archive
+from cnnlens.files.container import Archive, Member, open_archive
 from cnnlens.files.jsontext import integer, mapping, text
 from cnnlens.files.limits import LIMITS, check_items, human_bytes, remarks, unpacked_at_most
-from cnnlens.files.model_file import check_crc
+from cnnlens.files.model_file import check_crc, other_entries
 from cnnlens.files.torch.program import SCALAR_TYPES, Program
 from cnnlens.files.torch.program_network import torch_network
 from cnnlens.files.torch.program_reader import SAVE_AGAIN, read_program
 from cnnlens.files.torch.storages import check_arrays
+from cnnlens.network.graph import Extra
 from cnnlens.network.network import Network
 from cnnlens.text import printable
 
 __all__ = ["ExportSource", "open_export", "read_export", "read_graph"]
 
+_EXTRA = "/extra/"  # of the archive: what a person gave to be kept beside the program
 _EXPORT_AGAIN = "save it again with a newer torch (torch.export.load and torch.export.save; 2.13 was tried)"
 _OLD = ("serialized_exported_program.json", "serialized_state_dict.pt", "serialized_state_dict.json")
 
@@ -40,14 +42,16 @@ class ExportSource:
 
     Attributes:
         torch_version: The PyTorch that exported it, as the file says.
+        also: What a person put into the archive beside the program.
     """
 
     format = "torch export"
     framework = "torch"
     keras_version = None
 
-    def __init__(self, path: Path, data: memoryview, torch_version: str = "") -> None:
+    def __init__(self, path: Path, data: memoryview, torch_version: str = "", also: Sequence[Extra] = ()) -> None:
         self.path = path
+        self.also = tuple(also)
         self.size = len(data)
         self.torch_version = torch_version
         self._data = data
@@ -63,7 +67,7 @@ class ExportSource:
         return self._sha256
 
 
-def open_export(path: Path, data: memoryview, members: Mapping[str, Member] | None = None) -> Network:
+def open_export(path: Path, data: memoryview, members: Archive | None = None) -> Network:
     """Read the network in a ``.pt2`` archive.
 
     Args:
@@ -74,8 +78,9 @@ def open_export(path: Path, data: memoryview, members: Mapping[str, Member] | No
     Raises:
         FileRefusedError: it is no such archive, an older one, damaged, or asks for more than ``limits.LIMITS`` allows.
     """
+    members = open_archive(path, data) if members is None else members
     program, arrays, notes = read_export(path, data, members)
-    source = ExportSource(path, data, program.torch_version)
+    source = ExportSource(path, data, program.torch_version, other_entries(members, lambda name: _EXTRA in name))
     return torch_network(program, arrays, source, path.stem, remarks(notes))
 
 

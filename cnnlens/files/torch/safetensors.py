@@ -7,7 +7,7 @@ the header is read here (https://github.com/huggingface/safetensors, "Format"), 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -22,10 +22,12 @@ from cnnlens.files.limits import LIMITS, check_items, human_bytes
 from cnnlens.files.torch.state_dict import bare_names, left_out_notes
 from cnnlens.files.torch.state_file import TorchFile, by_name, form_notes
 from cnnlens.files.torch.storages import check_name, plain_array
+from cnnlens.network.graph import Extra
 from cnnlens.text import printable
 
 __all__ = ["is_index", "open_safetensors", "open_shards"]
 
+_SAID = 12  # entries of the metadata that are shown
 _AGAIN = "fetch the file again, or save it again with safetensors"
 
 # Bits of an element and NumPy's code for it, and its name where it is widened; no code where it is not shown.
@@ -58,26 +60,26 @@ def open_safetensors(path: Path, data: memoryview) -> TorchFile:
     Raises:
         FileRefusedError: Its header breaks a rule of the format.
     """
-    arrays, left_out, notes = _read(path, data)
-    return _file(path, arrays, left_out, notes, [("", data)])
+    arrays, left_out, also = _read(path, data)
+    return _file(path, arrays, left_out, [("", data)], also)
 
 
 def _file(
     path: Path,
     arrays: dict[str, StoredArray],
     left_out: dict[str, str],
-    notes: list[str],
     pieces: list[tuple[str, memoryview]],
+    also: Sequence[Extra],
 ) -> TorchFile:
     if not arrays and not left_out:
         raise FileRefusedError(path, "", "it holds no tensors", "save a state dict with safetensors.torch.save_file")
     bare, wrappers = bare_names(arrays)
-    notes += [*wrappers, *form_notes(bare), *left_out_notes(left_out)]
+    notes = [*wrappers, *form_notes(bare), *left_out_notes(left_out)]
     ordered = not _is_alphabetical(bare)
     if not ordered:
         bare = by_name(bare)
         notes.append("safetensors sorts its tensors by name, so the layers' order is that of their names")
-    return TorchFile(path, "safetensors", bare, left_out, notes, pieces, ordered=ordered)
+    return TorchFile(path, "safetensors", bare, left_out, notes, pieces, ordered=ordered, also=also)
 
 
 def _is_alphabetical(arrays: Mapping[str, StoredArray]) -> bool:
@@ -88,15 +90,16 @@ def _is_alphabetical(arrays: Mapping[str, StoredArray]) -> bool:
     return all(names == sorted(names) for names in by_type.values())
 
 
-def _read(path: Path, data: memoryview) -> tuple[dict[str, StoredArray], dict[str, str], list[str]]:
+def _read(path: Path, data: memoryview) -> tuple[dict[str, StoredArray], dict[str, str], list[Extra]]:
     header, start = _header(path, data)
-    notes: list[str] = []
+    also: list[Extra] = []
     metadata = header.pop("__metadata__", None)
     if metadata is not None:
         _check_metadata(path, metadata)
-        shown = ", ".join(f"{printable(key, 40)} = {printable(value, 60)}" for key, value in list(metadata.items())[:3])
-        if shown and len(shown) <= 120 and metadata != {"format": "pt"}:
-            notes.append(f"metadata: {shown}")
+        shown = [f"{printable(key, 40)} = {printable(value, 60)}" for key, value in metadata.items()]
+        more = f" and {len(shown) - _SAID} more" if len(shown) > _SAID else ""
+        if shown and metadata != {"format": "pt"}:
+            also.append(Extra("metadata", ", ".join(shown[:_SAID]) + more))
     check_items(path, len(header), "tensors", len(data))
     entries = _entries(path, header, len(data) - start)
     arrays: dict[str, StoredArray] = {}
@@ -107,7 +110,7 @@ def _read(path: Path, data: memoryview) -> tuple[dict[str, StoredArray], dict[st
             left_out[entry.name] = entry.dtype
             continue
         arrays[entry.name] = _array(entry, np.dtype("<" + code), stored_dtype, data[start + entry.start :])
-    return arrays, left_out, notes
+    return arrays, left_out, also
 
 
 def _array(entry: _Entry, raw_type: np.dtype[Any], stored_dtype: str, piece: memoryview) -> StoredArray:
@@ -214,16 +217,16 @@ def open_shards(path: Path, data: memoryview) -> TorchFile:
         raise FileRefusedError(path, "", f"{len(names)} shards, {LIMITS.shards} at most", _AGAIN)
     arrays: dict[str, StoredArray] = {}
     left_out: dict[str, str] = {}
-    notes: list[str] = []
+    also: list[Extra] = []
     pieces: list[tuple[str, memoryview]] = [(path.name, data)]
     for name in names:
         if name in (".", "..") or "/" in name or "\\" in name or "\x00" in name:
             raise FileRefusedError(path, name, "a shard that does not lie beside its list", _AGAIN)
     shards = {name: open_file(path.parent / name) for name in names}
     for name, shard in shards.items():
-        found, opaque, remarks = _read(path.parent / name, shard)
+        found, opaque, extras = _read(path.parent / name, shard)
         pieces.append((name, shard))
-        notes += [note for note in remarks if note not in notes]
+        also += [one for one in extras if one not in also]
         for key in (*found, *opaque):
             if listed.get(key) != name:
                 raise FileRefusedError(path, key, f"in {printable(name)}, where the list says otherwise", _AGAIN)
@@ -234,4 +237,4 @@ def open_shards(path: Path, data: memoryview) -> TorchFile:
     if lacking:
         raise FileRefusedError(path, lacking[0], "listed, and in none of the shards", _AGAIN)
     ordered = {key: arrays[key] for key in listed if key in arrays}
-    return _file(path, ordered, left_out, notes, pieces)
+    return _file(path, ordered, left_out, pieces, also)

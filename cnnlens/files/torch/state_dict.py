@@ -7,6 +7,7 @@ name another.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +18,11 @@ from cnnlens.files.arrays import StoredArray
 from cnnlens.files.limits import LIMITS, remarks
 from cnnlens.files.torch.archive import Contents
 from cnnlens.files.torch.module_tree import Module, Trees, plain_attributes, unwrapped
-from cnnlens.files.torch.pickle_values import EXPORT, InlineArray, Record
+from cnnlens.files.torch.pickle_values import EXPORT, InlineArray, QuantisedRef, Record, SparseRef, TensorRef
 from cnnlens.files.torch.state_file import TorchFile, form_notes, shown_names
 from cnnlens.files.torch.storages import check_arrays, check_name
 from cnnlens.files.torch.stored_forms import TENSORS, array_of, unpacked
+from cnnlens.network.graph import Extra
 from cnnlens.text import printable
 
 __all__ = ["WHOLE", "bare_names", "left_out_notes", "state_file"]
@@ -37,6 +39,8 @@ _LOOPS = ("loops", "callbacks", "optimizer_states", "lr_schedulers")
 
 _SAID = 12
 """Settings of the training that a note names."""
+_SETTINGS = ("lr", "momentum", "betas", "weight_decay", "initial_lr")
+"""Settings of an optimizer's first group that are said."""
 
 _WRAPPERS = {
     "module.": "DataParallel or DistributedDataParallel",
@@ -87,13 +91,10 @@ def state_file(path: Path, contents: Contents, data: memoryview, weights: str | 
     if best.path:
         notes.append(f"the {what} is the entry '{best.shown}' of the file")
     others = [f"'{each.name}' ({each.tensors} tensors)" for each in found if each is not best]
-    if others:
-        notes.append(f"the file has other sets of weights, not shown: {shown_names(others)}; --weights NAME shows one")
-    if optimizers:
-        notes.append(f"an optimizer's state is left out: {shown_names(optimizers)}")
-    if loops:
-        notes.append(f"of its training left out: {shown_names(loops)}")
-    notes += _training(root, found)
+    also = [Extra("weights", f"{shown_names(others)}; --weights NAME shows one")] if others else []
+    also += [_left(name, state) for name, state in optimizers.items()]
+    also += [_left(name, contents.root[name]) for name in loops]
+    also += [*_training(root, found), *contents.also]
     arrays: dict[str, StoredArray] = {}
     left_out: dict[str, str] = {}
     other: list[str] = []
@@ -120,7 +121,7 @@ def state_file(path: Path, contents: Contents, data: memoryview, weights: str | 
         arrays, wrapped = bare_names(arrays)
     notes += [*wrapped, *form_notes(arrays), *left_out_notes(left_out)]
     form = contents.format.replace("state dict", what)
-    return TorchFile(path, form, arrays, left_out, notes, [("", data)], contents.verify, tree=tree)
+    return TorchFile(path, form, arrays, left_out, notes, [("", data)], contents.verify, tree=tree, also=also)
 
 
 def _without_loops(root: Any) -> tuple[Any, list[str]]:
@@ -145,8 +146,30 @@ def _chosen(path: Path, found: list[_Found], weights: str | None) -> _Found:
     )
 
 
-def _training(root: Any, found: list[_Found]) -> list[str]:
-    """A note of what a checkpoint says of its training where that is plain: numbers, and settings by name."""
+def _left(name: str, state: Any) -> Extra:
+    """What a file keeps of what trained the model: an optimizer's settings, and how many numbers there are."""
+    groups: Any = cast("dict[Any, Any]", state).get("param_groups") if isinstance(state, dict) else None
+    first: Any = cast("list[Any]", groups)[0] if isinstance(groups, list) and groups else None
+    settings = plain_attributes(cast("dict[Any, Any]", first)) if isinstance(first, dict) else {}
+    said = [f"{printable(key, 40)} {printable(value, 40)}" for key, value in settings.items() if key in _SETTINGS]
+    arrays = numbers = 0
+    seen: set[int] = set()
+    pending: list[Any] = [state]
+    while pending:
+        value = pending.pop()
+        if isinstance(value, (TensorRef, QuantisedRef, SparseRef, InlineArray)):
+            shape = value.codes.shape if isinstance(value, QuantisedRef) else value.shape
+            arrays, numbers = arrays + 1, numbers + math.prod(shape)
+        elif isinstance(value, (dict, list, tuple)) and id(cast(object, value)) not in seen:
+            seen.add(id(cast(object, value)))
+            pending += cast("dict[Any, Any]", value).values() if isinstance(value, dict) else cast("list[Any]", value)
+    what = "optimizer" if _is_optimizer(name, {}) else "training"
+    counted = (arrays, numbers) if arrays or what == "optimizer" else (None, None)
+    return Extra(what, ", ".join([f"'{printable(name, 40)}'", *said]), *counted)
+
+
+def _training(root: Any, found: list[_Found]) -> list[Extra]:
+    """What a checkpoint says of its training where that is plain: numbers, and settings by name."""
     if not isinstance(root, dict) or any(not each.path for each in found):
         return []
     entries = cast("dict[Any, Any]", root)
@@ -160,16 +183,16 @@ def _training(root: Any, found: list[_Found]) -> list[str]:
                 for own, each in plain_attributes(inner).items()
             ]
     more = f" and {len(said) - _SAID} more" if len(said) > _SAID else ""
-    return [f"of its training: {', '.join(said[:_SAID])}{more}"] if said else []
+    return [Extra("training", f"{', '.join(said[:_SAID])}{more}")] if said else []
 
 
-def _mappings(root: Any, trees: Trees) -> tuple[list[_Found], list[str]]:
-    """Every mapping or module with tensors, outermost first, and the paths of optimizers' states.
+def _mappings(root: Any, trees: Trees) -> tuple[list[_Found], dict[str, Any]]:
+    """Every mapping or module with tensors, outermost first, and optimizers' states by their paths.
 
     Each mapping is looked at once, however many names lead to it.
     """
     found: list[_Found] = []
-    optimizers: list[str] = []
+    optimizers: dict[str, Any] = {}
     seen: set[int] = set()
     level: list[tuple[tuple[str, ...], Any]] = [((), root)]
     for _ in range(LIMITS.mapping_depth):
@@ -187,7 +210,7 @@ def _mappings(root: Any, trees: Trees) -> tuple[list[_Found], list[str]]:
                     continue
                 mapping = mapping or mapping.attributes  # of an object that holds a model, or of a mapping
             if path and _is_optimizer(path[-1], mapping):
-                optimizers.append(".".join(path))
+                optimizers[".".join(path)] = mapping
                 continue
             tensors = sum(isinstance(key, str) and isinstance(each, TENSORS) for key, each in mapping.items())
             if tensors:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from cnnlens.files.arrays import StoredArray
 from cnnlens.files.limits import remarks
 from cnnlens.files.model_file import SourceFile
+from cnnlens.network.graph import Extra
 from cnnlens.text import printable
 
 if TYPE_CHECKING:
@@ -45,8 +46,9 @@ class TorchFile(SourceFile):
         *,
         ordered: bool = True,
         tree: Module | None = None,
+        also: Sequence[Extra] = (),
     ) -> None:
-        super().__init__(path, format, "torch", notes, pieces, verify)
+        super().__init__(path, format, "torch", notes, pieces, verify, also=lambda: also)
         self.arrays = arrays
         self.left_out = left_out
         self.ordered = ordered
