@@ -181,7 +181,7 @@ def crossings(
         CnnlensError: No such kind, framework or weight; both sides the same; a shape or sizes that do not fit.
     """
     if any(maps_named(each) for each in (kind or "", source, target)):
-        if weight is not None or flatten is not None:
+        if weight not in (None, "maps") or flatten is not None:
             raise CnnlensError("feature maps have neither --weight nor --flatten; leave them out")
         return (_of_maps(kind, source, target, shape, sizes or {}),)
     if kind is None:

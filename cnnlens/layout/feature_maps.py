@@ -22,8 +22,9 @@ MAPS = ("NHWC", "NCHW", "NWC", "NCW", "NDHWC", "NCDHW", "HWC", "CHW", "WC", "CW"
 """The layouts of feature maps, with their batch and of one picture."""
 
 MAP_TRAPS = (
-    "reshape gives the same shape as transpose and moves no number: each channel then holds a stretch of all of them. "
-    "With one channel both give the same, so that a test on grey pictures sees nothing.",
+    "reshape gives the same shape as transpose and moves no number: the first channel then holds the top of the "
+    "picture with all its channels interleaved. With one channel both give the same, so that a test on grey pictures "
+    "sees nothing.",
     "torch.channels_last is no other layout of the axes: the shape stays (N, C, H, W) and the memory is that of NHWC, "
     "which is what a transpose of NHWC without a copy has too.",
     "A Flatten keeps the order of the axes: behind NHWC it is (H, W, C), behind NCHW (C, H, W), and the next Dense was "
