@@ -9,6 +9,7 @@ from itertools import pairwise
 from math import prod
 from typing import Any
 
+from cnnlens.errors import CnnlensError
 from cnnlens.layout.addresses import Memory, memory, stretches
 from cnnlens.layout.conversions import Convention, Description, describe
 from cnnlens.layout.crossing import FLOAT32, Crossing, CrossingAxis, Side, crossings, digits
@@ -188,6 +189,30 @@ def _side(side: Side | None) -> dict[str, Any] | None:
     }
 
 
+def each_crossing(kind: str | None, source: str, targets: Sequence[str], **given: Any) -> list[Crossing]:
+    """Find the first crossing of ``kind`` from ``source`` to each of ``targets`` that has one.
+
+    Raises:
+        CnnlensError: None has, or as :func:`~cnnlens.layout.crossing.crossings` says.
+    """
+    every = [one for target in targets for one in crossings(kind, source, target, **given)[:1]]
+    found = [one for one in every if one.source is not None]
+    if not found:
+        raise CnnlensError(f"{every[0].kind} {every[0].weight} has no memory to show: {every[0].reason}")
+    return found
+
+
+def alike(found: Sequence[Crossing], side: Side) -> list[Side]:
+    """List the sides of crossings that store it as ``side`` does, each framework once."""
+    every = {each.framework: each for one in found for each in (one.source, one.target) if each is not None}
+    return [each for each in every.values() if _stored(each) == _stored(side)]
+
+
+def _stored(side: Side) -> tuple[str, str, tuple[str, ...]]:
+    """What two sides that lie in memory alike share; the letters of gates are each framework's own."""
+    return (side.layout, "".join(side.pattern.gates), side.flipped)
+
+
 def memories(found: Sequence[Crossing], cells: int) -> list[tuple[Side, tuple[int, ...], Memory]]:
     """Work out the memory of each different layout among crossings of one weight from one source, the source first.
 
@@ -195,10 +220,10 @@ def memories(found: Sequence[Crossing], cells: int) -> list[tuple[Side, tuple[in
         For each the side, where the source's worked element is in it, and the addresses that the room of ``cells``
         shows: the first, one step along each axis, and the element.
     """
-    told: dict[str, tuple[Side, tuple[int, ...], Memory]] = {}
+    told: dict[tuple[object, ...], tuple[Side, tuple[int, ...], Memory]] = {}
     for one in found:
         for side, index in ((one.source, one.here), (one.target, one.there)):
-            if side is None or f"{side.layout} {side.gates} {side.flipped}" in told:
+            if side is None or _stored(side) in told:
                 continue
             sizes = {**dict(side.pattern.filled), **dict(one.sizes)}
             steps = memory(side.pattern, side.shape, sizes, addresses=()).steps.values()
@@ -206,34 +231,39 @@ def memories(found: Sequence[Crossing], cells: int) -> list[tuple[Side, tuple[in
             shown = stretches([*steps, element], prod(side.shape), cells)
             addresses = [address for stretch in shown for address in stretch]
             known = memory(side.pattern, side.shape, sizes, addresses=addresses)
-            told[f"{side.layout} {side.gates} {side.flipped}"] = (side, index, known)
+            told[_stored(side)] = (side, index, known)
     return list(told.values())
 
 
-def memory_json(found: Sequence[Crossing]) -> list[dict[str, Any]]:
-    """Give :func:`memories` as plain data: ``[{"framework", "layout", "shape", "strides", "steps", "element",
-    "addresses", "indices": {letter: [index at each address]}}]``."""
-    return [
+def memory_json(found: Sequence[Crossing]) -> dict[str, Any]:
+    """Give :func:`memories` as plain data: ``{"kind", "weight", "condition", "memory": [{"frameworks", "layout",
+    "shape", "strides", "steps", "gates", "element", "addresses", "indices": {letter: [index at each address]}}]}``."""
+    memory = [
         {
-            "framework": side.framework,
+            "frameworks": [each.framework for each in alike(found, side)],
             "layout": side.layout,
             "shape": list(side.shape),
             "strides": list(side.strides),
             "steps": dict(known.steps),
+            "gates": side.gates or None,
             "element": list(element),
             "addresses": list(known.addresses),
             "indices": {letter: list(indices) for letter, indices in known.indices.items()},
         }
         for side, element, known in memories(found, _CELLS)
     ]
+    one = found[0]
+    return {"kind": one.kind, "weight": one.weight, "condition": one.condition or None, "memory": memory}
 
 
 def memory_text(found: Sequence[Crossing]) -> str:
     """Write which entry of each axis lies at which address, for each layout of a weight: a column an address."""
-    lines: list[str] = []
+    one = found[0]
+    lines = [f"{one.kind} {one.weight} in memory" + (f" ({one.condition})" if one.condition else ""), ""]
     for side, element, known in memories(found, _CELLS):
         where = sum(number * stride for number, stride in zip(element, side.strides, strict=True))
-        lines.append(f"{title(side.framework)}: {side.variable}, {side.layout} {side.shape}, strides {side.strides}")
+        who = ", ".join(title(each.framework) for each in alike(found, side))
+        lines.append(f"{who}: {side.variable}, {side.layout} {side.shape}, strides {side.strides}")
         rows = [("address", known.addresses), *((letter, known.indices[letter]) for letter in known.steps)]
         breaks = [a + 1 != b for a, b in pairwise(known.addresses)] + [False]
         wide = len(str(known.addresses[-1]))

@@ -151,13 +151,14 @@ def specimen_sizes(crossing: Crossing) -> dict[str, int]:
     so that no wrong reading can be told by its shape."""
     plan = plan_of(crossing)
     maps = crossing.weight == "maps"
-    side = 3 if plan.rows + plan.columns and (not maps or "D" in crossing.letters) else 6
+    side = 8 if not plan.rows + plan.columns else 6 if maps and "D" not in crossing.letters else 3
     sizes = dict.fromkeys(plan.rows + plan.columns, 3) | dict.fromkeys(plan.down + plan.across, side)
     sizes |= {letter: size for letter, size in (("M", 2), ("D", 3), ("N", 1)) if letter in sizes}
     if crossing.letters in ("OIW", "NCW", "CW"):
         sizes |= {"C": 3, "W": 6} if "C" in sizes else {"O": 4, "I": 4}
     if crossing.letters in ("QUI", "AFI", "OAF"):
-        sizes |= {letter: size for letter, size in (("U", 6), ("O", 6), ("F", 6), ("I", 4)) if letter in sizes}
+        most = 6 if crossing.source is not None and len(crossing.source.gates) == 4 else 10
+        sizes |= {letter: most if letter in "UOF" else 4 for letter in plan.down + plan.across}
     if len(plan.rows) > 1 and not maps:
         sizes |= dict.fromkeys(plan.rows, 2)
     if "Q" in sizes and crossing.source is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -23,8 +24,9 @@ if TYPE_CHECKING:
     from cnnlens.layout.readings import PictureAxes, Reading
 from cnnlens.plot.of_models import model_title
 from cnnlens.plot.panels import Panel, panels, room_for
+from cnnlens.plot.strips import CELLS, Strip, strips
 
-__all__ = ["layout_readings", "letter_sizes", "weight_named"]
+__all__ = ["layout_memory", "layout_readings", "letter_sizes", "weight_named"]
 
 _MOST_PANELS = 8
 
@@ -86,6 +88,8 @@ def layout_readings(
     else:
         stored = _stored_for(model[1], one.weight, one.source.framework).ravel()
         cells = [stored[numbers] for numbers in shown]
+    tiled = len(places[0]) * len(places[1]) > 1
+    cut = [len(axis) for axis in places][: 2 if tiled else 3] != list(grids[0].shape[: 2 if tiled else 3])
     labels = _labels(plan, one, places, (rows, columns))
     drawn: list[Panel] = []
     for each, numbers, grid, tiles in zip(seen, shown, grids, cells, strict=True):
@@ -105,9 +109,76 @@ def layout_readings(
             + (f" · {model_title(model[0])}" if model else "")
         ],
         columns=room.columns,
-        aside=_explained(one, every, model is not None, len(places[0]) * len(places[1]) > 1),
+        aside=_explained(one, every, model is not None, tiled, cut),
         bar=model is not None,
     )
+
+
+def layout_memory(
+    kind: str | None,
+    source: str,
+    targets: Sequence[str],
+    *,
+    weight: str | None = None,
+    shape: Sequence[int] | None = None,
+    flatten: Sequence[int] | None = None,
+    sizes: Mapping[str, int] | None = None,
+) -> Figure:
+    """Draw what lies at which address of a weight, as ``source`` and each of ``targets`` stores it: a strip a layout.
+
+    Args:
+        kind, source, weight, shape, flatten, sizes: As :func:`~cnnlens.layout.crossing.crossings` takes them.
+        targets: Frameworks, or layouts of feature maps; those that store it as another one does are named with that.
+
+    Raises:
+        CnnlensError: None of the targets has such a weight, or as ``crossings`` says.
+    """
+    from cnnlens.layout import LEGEND, listing
+
+    found = listing.each_crossing(kind, source, targets, weight=weight, shape=shape, flatten=flatten, sizes=sizes)
+    shown: list[Strip] = []
+    for side, index, known in listing.memories(found, CELLS):
+        who = [listing.title(each.framework) for each in listing.alike(found, side)]
+        address = sum(number * stride for number, stride in zip(index, side.strides, strict=True))
+        strides = f"stride{'s' * (len(side.strides) != 1)} {', '.join(map(str, side.strides)) or 'none'}"
+        called = {
+            letter: meaning
+            for axis in side.axes
+            for letter, meaning in zip(axis.letters, axis.meaning.split(" × "), strict=False)
+        }
+        shown.append(
+            Strip(
+                f"{', '.join(who)}: {side.variable}, {side.layout} {side.shape}, {strides}",
+                known,
+                {letter: called.get(letter, LEGEND[letter]) for letter in known.steps},
+                {"Q": side.gates} if side.gates else {},
+                (address, f"{side.variable}[{', '.join(map(str, index))}]"),
+            )
+        )
+    one = found[0]
+    what = "Feature maps" if one.weight == "maps" else f"{one.kind} {one.weight}"
+    return strips(
+        shown,
+        title=f"{what} in memory" + (f", {one.condition}" if one.condition else ""),
+        subtitle=[
+            "Each column is an address, each band an axis, the slowest on top, with the index along it. "
+            "A bracket is one step along an axis: its stride.",
+            _moved(found) if len(found) == 1 else "",
+        ],
+    )
+
+
+def _moved(found: Sequence[Crossing]) -> str:
+    """What the line of NumPy does to the memory."""
+    one = found[0]
+    assert one.source is not None
+    assert one.target is not None
+    line, view = one.numpy.partition(" = ")[2], str(one.view).replace("-", "−")
+    if not one.steps:
+        return "Both lie in memory alike."
+    if one.view is None:
+        return f"{line} copies: no strides read the first memory in the order of the second."
+    return f"{line} moves no value: it reads the first memory with strides {view}; a copy of that lies as the second."
 
 
 def _telling(grids: Sequence[NDArray[Any]], room: Sequence[int]) -> list[list[int]]:
@@ -173,7 +244,7 @@ def _labels(plan: PictureAxes, one: Crossing, places: Sequence[Sequence[int]], w
                 for letter, place in zip(letters, at, strict=True)
                 if sizes[letter] > 1
             ]
-            found.append(" ".join(named))
+            found.append(", ".join(named))
     return found if any(found) else []
 
 
@@ -186,33 +257,45 @@ def _drawn(plan: PictureAxes, one: Crossing, places: Sequence[Sequence[int]], wh
     if letters := [letter for letter in plan.rows + plan.columns if sizes[letter] > 1]:
         told.append(f"a tile for each of {axis_names(''.join(letters))}")
     told.append(f"{axis_names(plan.down)} down, {axis_names(plan.across)} across")
-    for held, axes in (("tiles", (0, 1)), ("cells", (2, 3))):
-        cut = [f"{len(places[axis])} of {whole[axis]}" for axis in axes if len(places[axis]) < whole[axis]]
-        told += [f"{' × '.join(cut)} {held} are drawn"] if cut else []
+    shown = [len(axis) for axis in places]
+    if shown[0] * shown[1] < whole[0] * whole[1]:
+        told.append(f"{shown[0] * shown[1]:,} of {whole[0] * whole[1]:,} tiles are drawn")
+    if shown[2:] != list(whole[2:]):
+        told.append(f"{shown[2]} × {shown[3]} of {whole[2]:,} × {whole[3]:,} cells are drawn")
     return "; ".join(told)
 
 
-def _explained(one: Crossing, every: Sequence[Reading], weights: bool, tiles: bool) -> list[str]:
+def _explained(one: Crossing, every: Sequence[Reading], weights: bool, tiles: bool, cut: bool) -> list[str]:
     assert one.source is not None
     assert one.target is not None
     held = "tile" if tiles else "row"
     whose = _possessive(one.source.framework)
-    colour = (
-        "Its colour is the weight."
-        if weights
-        else f"Its colour is the {held} in which it belongs, its shade the place there; grey: a {held} that is not "
-        "drawn. Red: in a wrong place."
-    )
+    grey = f"; grey: a {held} that is not drawn" if cut else ""
+    colour = f"Its colour is the {held} in which it belongs, its shade the place there{grey}. Red: in a wrong place."
+    colour = "Its colour is the weight." if weights else colour
     told = [f"The number in a cell is the address of its value in {whose} array, counted from 0. {colour}"]
     if len([each for each in every if each.same_shape]) > 1:
         told.append(f"Every mistake drawn here has the right shape, {one.target.shape}: nothing complains.")
     other = [f"{each.name} ({each.code})" for each in every if not each.same_shape]
     if other:
         told.append(f"Of another shape, which a check of shapes sees: {'; '.join(other)}.")
+    addresses = [
+        (side, index, sum(number * stride for number, stride in zip(index, side.strides, strict=True)), where)
+        for side, index, where in ((one.source, one.here, "here"), (one.target, one.there, "there"))
+    ]
+    told.append(
+        " is ".join(
+            f"{side.variable}[{', '.join(map(str, index))}] at address {address} {where}"
+            for side, index, address, where in addresses
+        )
+        + "."
+    )
     told.append(
         f"Strides: {one.source.strides} in {whose} array, {one.target.strides} in {_possessive(one.target.framework)}."
     )
-    return told
+    return [
+        re.sub(r"(?<=\w), (?=[\w:])(?=[^()\[\]]*[)\]])", ",\u00a0", text) for text in told
+    ]  # no break inside a shape
 
 
 def _possessive(side: str) -> str:

@@ -15,23 +15,21 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties
-from matplotlib.textpath import TextPath
 from numpy.typing import NDArray
 
 from cnnlens.errors import CnnlensError
 from cnnlens.plot.colours import WEIGHTS, paint, rgb, scale_of
-from cnnlens.plot.sheet import DPI, INK, PALE, RULE, plain, put, sheet, show
+from cnnlens.plot.sheet import DPI, INK, PALE, RULE, put, sheet, show, width_of
 from cnnlens.plot.tiles import mosaic
 from cnnlens.plot.values import Note, broken_notes, largest, real_numbers
 
 __all__ = ["WRONG", "Panel", "Room", "fold", "panels", "room_for"]
 
 WIDTH = 1500  # pixels for all panels of a row
-_BETWEEN = 36
+_BETWEEN, _MARGIN = 36, 24
 _HEAD, _LINE, _AFTER = 34, 18, 22
 _HIGHEST = 500  # pixels of the tiles of a panel, from top to bottom
-_TALLEST, _LOWEST = 60, 26  # pixels of a cell's height
+_TALLEST, _LOWEST = 60, 24  # pixels of a cell's height
 _SMALLEST = 5.4  # points of a number in a cell
 _GAP, _LABEL = 8, 20  # between tiles across, and above each tile that has a name
 _RIGHT, WRONG = "#1a7f37", "#c4261d"
@@ -92,15 +90,19 @@ def room_for(count: int, tiles: tuple[int, int], cells: tuple[int, int], digits:
         width = _width_of(columns)
         across = min(cells[1], max(width // least, 1))
         most = min(math.prod(tiles) if wrap else tiles[1], max((width + _GAP) // (across * least + _GAP), 1))
-        found: list[tuple[int, int, Room]] = []
+        found: list[tuple[int, bool, int, Room]] = []
         for many in range(1, most + 1) if wrap else (most,):
             wanted = math.ceil(math.prod(tiles) / many) if wrap else tiles[0]
-            high = _height_of(_cell_of(columns, many, across), wanted, cells[0], gap)
+            wide = _cell_of(columns, many, across)
+            high = _height_of(wide, wanted, cells[0], gap)
             down = min(cells[0], max(_HIGHEST // high, 1))
             rows = max(min(wanted, (_HIGHEST + gap) // (down * high + gap)), 1)
             rows = min(rows, math.prod(tiles) // many) if wrap else rows  # no place stays free
-            found.append((rows * many, rows * (down * high + gap), Room(columns, (rows, many), (down, across))))
-        return max(found)[2]
+            flat = wide > 3.5 * high
+            found.append(
+                (rows * many, not flat, rows * (down * high + gap), Room(columns, (rows, many), (down, across)))
+            )
+        return max(found)[3]
 
     gap = _gaps(math.prod(tiles) > 1)[0]
     choices = {1: (1,), 2: (2, 1), 3: (3, 1), 4: (2,), 5: (3, 2), 6: (3, 2), 7: (4, 3), 8: (4, 2)}
@@ -188,18 +190,20 @@ def panels(
     scale = (high, wide)
     painted = iter([paint(array, WEIGHTS, -bound, bound) for array in weights])
     images = [_tiled(one.tiles if one.tiles.ndim == 5 else next(painted), scale, bool(one.labels)) for one in readings]
-    beside = all(44 + _wide(one.title, 9) + _wide(one.said, 7.5) <= width for one in readings)
+    beside = all(36 + width_of(one.title, 9) + width_of(one.said, 7.5) <= width for one in readings)
     folds = [
         [*([] if beside or not one.said else [one.said]), *(part for line in one.lines for part in fold(line, width))]
         for one in readings
     ]
     rows = math.ceil(len(readings) / columns)
+    longest = max((len(str(int(one.numbers.max()))) for one in readings if one.numbers is not None), default=1)
+    size = min((scale[1] - 5) / (_DIGIT * longest), scale[0] / 3.4, 9.0)
 
     def row_of(row: int) -> slice:
         return slice(row * columns, (row + 1) * columns)
 
     heights = [_HEAD + max(image.shape[0] for image in images[row_of(row)]) for row in range(rows)]
-    heights = [size + 10 + _LINE * max(len(lines) for lines in folds[row_of(row)]) for row, size in enumerate(heights)]
+    heights = [high + 10 + _LINE * max(len(lines) for lines in folds[row_of(row)]) for row, high in enumerate(heights)]
     free = columns * rows > len(readings) and bool(aside)
     height = sum(heights) + (rows - 1) * _AFTER
     whole_width = max(columns * width + (columns - 1) * _BETWEEN, *(image.shape[1] for image in images))
@@ -208,7 +212,7 @@ def panels(
         whole_width, height, ax=None, title=title, subtitle=[*subtitle, *said],
         notes=[*(broken_notes(weights[0], "") if weights else ()), *notes],
         bar=scale_of(WEIGHTS, -bound, bound) if bar and weights else None,
-        bar_ticks=[-bound, 0.0, bound] if bar and weights else (),
+        bar_ticks=[-bound, 0.0, bound] if bar and weights else (), margin=_MARGIN,
     )  # fmt: skip
     frame.set_axis_off()
     for number, (one, image, lines) in enumerate(zip(readings, images, folds, strict=True)):
@@ -218,7 +222,7 @@ def panels(
         show(axes, image)
         axes.set_xticks([])
         axes.set_yticks([])
-        _dress(axes, one if beside else one._replace(said=""), width, lines, image, scale)
+        _dress(axes, one if beside else one._replace(said=""), width, lines, image, scale, size)
     if free:
         left, top = (len(readings) % columns) * (width + _BETWEEN), sum(heights[:-1]) + (rows - 1) * _AFTER
         _write_aside(_inside(frame, left, top, width, heights[-1]), aside, width)
@@ -234,7 +238,13 @@ def _inside(frame: Axes, left: int, top: int, width: int, height: int) -> Axes:
 
 
 def _dress(
-    axes: Axes, one: Panel, width: int, lines: Sequence[str], image: NDArray[np.uint8], scale: tuple[int, int]
+    axes: Axes,
+    one: Panel,
+    width: int,
+    lines: Sequence[str],
+    image: NDArray[np.uint8],
+    scale: tuple[int, int],
+    size: float,
 ) -> None:
     colour = _RIGHT if one.right else WRONG
     for spine in axes.spines.values():
@@ -251,8 +261,6 @@ def _dress(
     if one.numbers is None:
         return
     rows, columns, down, across = one.numbers.shape
-    digits = max(len(str(number)) for number in (one.numbers.min(), one.numbers.max()))
-    size = min((scale[1] - 5) / (_DIGIT * digits), scale[0] / 3.4, 9.0)
     for place in np.ndindex(rows, columns, down, across):
         x, y = _corner(one, place[0] * columns + place[1], scale)
         middle = (x + (place[3] + 0.5) * scale[1], -(y + (place[2] + 0.5) * scale[0]))
@@ -273,24 +281,14 @@ def _corner(one: Panel, index: int, scale: tuple[int, int]) -> tuple[int, int]:
     return column * (one.tiles.shape[3] * scale[1] + _GAP), rim + row * (one.tiles.shape[2] * scale[0] + gap)
 
 
-def _wide(text: str, size: float) -> float:
-    """Pixels of a line of text."""
-    shown, families = plain(text, 160)
-    return (
-        TextPath((0, 0), shown, size, prop=FontProperties(family=families)).get_extents().width * DPI / 72
-        if shown
-        else 0
-    )
-
-
 def _write_aside(axes: Axes, paragraphs: Sequence[str], width: int) -> None:
     axes.set_axis_off()
     down = 4
     for paragraph in paragraphs:
-        for line in textwrap.wrap(paragraph, int(width / 8.5)):
-            down += 21
-            put(axes, line, shift=(0, -down), size=8, color=INK)
-        down += 12
+        for line in textwrap.wrap(paragraph, int(width / 9.3)):
+            down += 24
+            put(axes, line, shift=(0, -down), size=9, color=INK)
+        down += 14
 
 
 def fold(line: str, width: int) -> list[str]:
