@@ -7,6 +7,7 @@ and in each wrong way. With ``--memory``, or a picture of one kind, it shows wha
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -111,9 +112,9 @@ def _worked_out(options: argparse.Namespace, *, memory: bool) -> None:
 
     kind, model = options.kind, None
     maps = maps_named(kind or "")
-    source, targets = maps or "keras", [other_maps(maps)] if maps else list(FRAMEWORKS[1:])
+    source, targets = maps or "keras", (other_maps(maps),) if maps else FRAMEWORKS[1:]
     if options.source is not None:
-        source, targets = side_named(options.source), [side_named(options.target)]
+        source, targets = side_named(options.source), (side_named(options.target),)
     wanted: dict[str, Any] = {name: getattr(options, name) for name in ("weight", "shape", "flatten", "sizes")}
     if options.model is not None:
         kind, model, wanted = _of_model(options, source)
@@ -140,7 +141,7 @@ def _draw(
     output: str,
     kind: str | None,
     source: str,
-    targets: list[str],
+    targets: Sequence[str],
     wanted: dict[str, Any],
     model: tuple[Network, Layer] | None,
     memory: bool,

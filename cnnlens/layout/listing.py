@@ -122,7 +122,12 @@ def _page(found: list[Description]) -> str:
             lines += textwrap.wrap(trap, 116, initial_indent="  - ", subsequent_indent="    ")
         lines.append("")
     letters = {letter for one in found for c in one.conventions for letter in (c.axes or "") + one.canonical}
-    meanings = [f"{letter} {meaning}" for letter, meaning in LEGEND.items() if letter in letters]
+    recurrent = any(one.weight == "recurrent_kernel" for one in found)
+    legend = {
+        **LEGEND,
+        **({"I": f"{LEGEND['I']} (of a recurrent kernel the units of the step before)"} if recurrent else {}),
+    }
+    meanings = [f"{letter} {meaning}" for letter, meaning in legend.items() if letter in letters]
     return "\n".join([*lines, *textwrap.wrap(", ".join(meanings), 118), ""])
 
 
@@ -259,7 +264,8 @@ def memory_json(found: Sequence[Crossing]) -> dict[str, Any]:
 def memory_text(found: Sequence[Crossing]) -> str:
     """Write which entry of each axis lies at which address, for each layout of a weight: a column an address."""
     one = found[0]
-    lines = [f"{one.kind} {one.weight} in memory" + (f" ({one.condition})" if one.condition else ""), ""]
+    what = one.kind if one.weight == "maps" else f"{one.kind} {one.weight}"
+    lines = [f"{what} in memory" + (f" ({one.condition})" if one.condition else ""), ""]
     for side, element, known in memories(found, _CELLS):
         where = sum(number * stride for number, stride in zip(element, side.strides, strict=True))
         who = ", ".join(title(each.framework) for each in alike(found, side))
@@ -354,10 +360,11 @@ def _memory(one: Crossing) -> list[str]:
     source, target = one.source, one.target
     assert source is not None
     assert target is not None
-    rows = [["as " + title(source.framework) + " stores it", source.strides]]
+    stored = "" if one.weight == "maps" else " stores it"
+    rows = [["as " + title(source.framework) + stored, source.strides]]
     if one.view is not None and one.steps:
         rows.append(["what that line gives, a view", one.view])
-    rows.append(["as " + title(target.framework) + " stores it", target.strides])
+    rows.append(["as " + title(target.framework) + stored, target.strides])
     shown = [[str(name), str(strides), f"{tuple(FLOAT32 * n for n in strides)} bytes"] for name, strides in rows]
     lines = _bare_columns(shown)
     note = "" if one.view is not None else " (that line copies: no view has this order)"
