@@ -23,6 +23,7 @@ __all__ = [
     "as_json", "as_table", "crossing_json", "crossing_text", "memories", "memory_json", "memory_text", "title",
 ]  # fmt: skip
 
+_MORE = "cnnlens layouts KIND shows a kind in full, with its traps; cnnlens layouts NHWC feature maps."
 _CELLS = 24  # addresses in a line of text
 _WIDE = 126  # characters of a table that still has a column for einops
 _TITLES = {"keras": "Keras", "torch": "PyTorch", "flax": "Flax", "onnx": "ONNX", "tflite": "TFLite"}
@@ -99,7 +100,7 @@ def _overview(found: list[Description]) -> str:
     used = {letter for row in rows[1:] for cell in row[2:] for letter in cell if letter in LEGEND}
     legend = ", ".join(f"{letter} {meaning}" for letter, meaning in LEGEND.items() if letter in used)
     notes = textwrap.wrap(f"{legend}; (…) one axis made of several, ~ stored backwards, - no such weight", 118)
-    return "\n".join([*columns(rows), "", *notes, "", "cnnlens layouts KIND shows a kind in full, with its traps.", ""])
+    return "\n".join([*columns(rows), "", *notes, "", _MORE, ""])
 
 
 def _page(found: list[Description]) -> str:

@@ -109,8 +109,8 @@ TRAPS: Mapping[str, tuple[str, ...]] = {
     "PReLU": (
         "nn.PReLU has one slope a channel (C), or one in all, and linen.PReLU one in all: Keras' shared_axes must be "
         "all the spatial ones, or all. Slopes for each position, (H, W, C), multiply as alpha.transpose(2, 0, 1).",
-        "Behind a Flatten there is a slope for each place of the flattened map: in (H, W, C) order in Keras and TFLite, "
-        "in (C, H, W) order in PyTorch and ONNX.",
+        "Behind a Flatten there is a slope for each place of the flattened map: in (H, W, C) order in Keras and "
+        "TFLite, in (C, H, W) order in PyTorch and ONNX.",
     ),
     "LSTM": (
         "Gates are i, f, c, o in Keras and i, f, g, o in PyTorch, where g is c: the same order. ONNX has i, o, f, c.",

@@ -285,7 +285,7 @@ def _write_aside(axes: Axes, paragraphs: Sequence[str], width: int) -> None:
     axes.set_axis_off()
     down = 4
     for paragraph in paragraphs:
-        for line in textwrap.wrap(paragraph, int(width / 9.3)):
+        for line in textwrap.wrap(paragraph, int(width / 9.8)):
             down += 24
             put(axes, line, shift=(0, -down), size=9, color=INK)
         down += 14

@@ -135,8 +135,10 @@ def put(
 def width_of(text: str, size: float) -> float:
     """Measure a line of text of this size in points: its width in pixels."""
     shown, families = plain(text, 160)
+    if not shown.strip():
+        return 0.0
     drawn = TextPath((0, 0), shown, size, prop=font_manager.FontProperties(family=families)).vertices
-    return float(np.max(drawn[:, 0], initial=0)) * _POINT
+    return float(np.max(drawn[:, 0])) * _POINT
 
 
 def _lines(text: str, width: int) -> list[str]:

@@ -40,6 +40,12 @@ READINGS: dict[str, tuple[str | None, str, str, dict[str, Any]]] = {
     "conv_5": ("Conv2D", "torch", "keras", {"shape": (16, 3, 5, 5)}),
     "conv_1": ("Conv2D", "keras", "torch", {"shape": (1, 1, 16, 32)}),
     "conv_11": ("Conv2D", "tflite", "torch", {"shape": (64, 11, 11, 3)}),
+    "conv_11_square": (
+        "Conv2D",
+        "keras",
+        "torch",
+        {"shape": (11, 11, 8, 8)},
+    ),  # in and out swapped leave the first tile
     "conv_1d": ("Conv1D", "keras", "torch", {}),
     "conv_3d": ("Conv3D", "keras", "torch", {}),
     "transposed": ("Conv2DTranspose", "flax", "torch", {}),
@@ -50,6 +56,7 @@ READINGS: dict[str, tuple[str | None, str, str, dict[str, Any]]] = {
     "flatten_back": ("Dense", "torch", "keras", {"flatten": (4, 4, 3)}),
     "lstm": ("LSTM", "keras", "onnx", {}),
     "gru": ("GRU", "keras", "torch", {}),
+    "gru_large": ("GRU", "torch", "onnx", {"shape": (192, 32)}),
     "attention": ("MultiHeadAttention", "keras", "torch", {}),
     "prelu": ("PReLU", "keras", "onnx", {}),
     "norm": ("LayerNormalization", "torch", "keras", {}),
@@ -265,7 +272,7 @@ def test_a_real_kernel_is_drawn_with_its_own_weights(capsys: pytest.CaptureFixtu
 
 def test_every_stored_picture_is_compared() -> None:
     assert {path.stem for path in BASELINE.glob("*.png")} == {*COMPARED}
-    assert sum(path.stat().st_size for path in BASELINE.glob("*.png")) < 400_000
+    assert sum(path.stat().st_size for path in BASELINE.glob("*.png")) < 420_000
 
 
 def _compared(name: str, make: Callable[[], Figure]) -> Callable[[], Figure]:
