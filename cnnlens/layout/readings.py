@@ -108,18 +108,10 @@ def plan_of(crossing: Crossing) -> PictureAxes:
     assert crossing.target is not None
     plan = _PLANS.get(crossing.letters)
     if plan is None or _keeps_order(crossing):
-        both = f"{crossing.source.framework} and {crossing.target.framework}"
-        kept = f"its values lie in one order in {both}"
-        reason = (
-            kept
-            if _keeps_order(crossing)
-            else "it is a vector"
-            if "bias" in crossing.weight
-            else "it has too many axes"
-        )
-        raise CnnlensError(
-            f"{what} has no picture: {reason}; a kernel of a convolution, a Dense or a recurrent layer has"
-        )
+        kept = f"its values lie in one order in {crossing.source.framework} and {crossing.target.framework}"
+        other = "it is a vector" if "bias" in crossing.weight else "it has too many axes"
+        reason = kept if _keeps_order(crossing) else other
+        raise CnnlensError(f"{what} has no picture: {reason}; 'layouts --memory' shows what lies at which address")
     return _of_ones(plan, dict(crossing.sizes))
 
 
@@ -158,7 +150,8 @@ def specimen_sizes(crossing: Crossing) -> dict[str, int]:
         sizes |= {"C": 3, "W": 6} if "C" in sizes else {"O": 4, "I": 4}
     if crossing.letters in ("QUI", "AFI", "OAF"):
         most = 6 if crossing.source is not None and len(crossing.source.gates) == 4 else 10
-        sizes |= {letter: most if letter in "UOF" else 4 for letter in plan.down + plan.across}
+        sizes |= {letter: most if letter == "U" else 6 if letter == "O" else 4 for letter in plan.down + plan.across}
+        sizes |= {"A": sizes["F"]} if "A" in sizes else {}
     if len(plan.rows) > 1 and not maps:
         sizes |= dict.fromkeys(plan.rows, 2)
     if "Q" in sizes and crossing.source is not None:
@@ -197,6 +190,7 @@ def readings(crossing: Crossing) -> list[Reading]:
         )
         for one in _mistakes(crossing)
     ]
+    wrong.sort(key=lambda one: not one[0].startswith("gates"))  # what it is called where a reshape does the same
     for name, code, einops, array, taken in wrong:
         seen = read(array, taken)
         same = seen.shape == right.shape

@@ -89,6 +89,8 @@ def room_for(count: int, tiles: tuple[int, int], cells: tuple[int, int], digits:
     def fitting(columns: int) -> Room:
         width = _width_of(columns)
         across = min(cells[1], max(width // least, 1))
+        if across < cells[1] and several:  # parts of two tiles tell more than a part of one
+            across = max((width - _GAP) // 2 // least, 1)
         most = min(math.prod(tiles) if wrap else tiles[1], max((width + _GAP) // (across * least + _GAP), 1))
         found: list[tuple[int, bool, int, Room]] = []
         for many in range(1, most + 1) if wrap else (most,):
@@ -96,6 +98,8 @@ def room_for(count: int, tiles: tuple[int, int], cells: tuple[int, int], digits:
             wide = _cell_of(columns, many, across)
             high = _height_of(wide, wanted, cells[0], gap)
             down = min(cells[0], max(_HIGHEST // high, 1))
+            if down < cells[0] and wanted > 1:
+                down = max((_HIGHEST - gap) // 2 // high, 1)
             rows = max(min(wanted, (_HIGHEST + gap) // (down * high + gap)), 1)
             rows = min(rows, math.prod(tiles) // many) if wrap else rows  # no place stays free
             flat = wide > 3.5 * high
@@ -104,7 +108,8 @@ def room_for(count: int, tiles: tuple[int, int], cells: tuple[int, int], digits:
             )
         return max(found)[3]
 
-    gap = _gaps(math.prod(tiles) > 1)[0]
+    several = math.prod(tiles) > 1
+    gap = _gaps(several)[0]
     choices = {1: (1,), 2: (2, 1), 3: (3, 1), 4: (2,), 5: (3, 2), 6: (3, 2), 7: (4, 3), 8: (4, 2)}
     rooms = [fitting(columns) for columns in choices[min(count, 8)]]
     for room in rooms:  # the first in which whole tiles have room, and two of them where there are

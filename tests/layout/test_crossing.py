@@ -567,6 +567,7 @@ def test_mistakes_of_a_square_kernel() -> None:
         ("Dense", "torch", {"O": 8, "I": 8}),
         ("SimpleRNN", "torch", {"U": 8, "I": 8}),
         ("GRU", "torch", {"Q": 3, "U": 10, "I": 4}),
+        ("MultiHeadAttention", "torch", {"A": 4, "F": 4, "I": 4}),
         ("ConvLSTM2D", "flax", {"Q": 4, "U": 1, "I": 3, "H": 3, "W": 3}),
     ],
 )

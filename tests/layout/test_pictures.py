@@ -56,6 +56,8 @@ READINGS: dict[str, tuple[str | None, str, str, dict[str, Any]]] = {
     "flatten_back": ("Dense", "torch", "keras", {"flatten": (4, 4, 3)}),
     "lstm": ("LSTM", "keras", "onnx", {}),
     "gru": ("GRU", "keras", "torch", {}),
+    "lstm_large": ("LSTM", "torch", "onnx", {"shape": (512, 128)}),
+    "attention_back": ("MultiHeadAttention", "torch", "keras", {"shape": (16, 4), "sizes": {"A": 4}}),
     "gru_large": ("GRU", "torch", "onnx", {"shape": (192, 32)}),
     "attention": ("MultiHeadAttention", "keras", "torch", {}),
     "prelu": ("PReLU", "keras", "onnx", {}),
