@@ -1,12 +1,13 @@
 """The command ``layouts``: the table of layouts, one kind of it, or one kind from one framework to another.
 
-With ``--from`` and ``--to`` it works the conversion out with numbers and, with ``-o``, draws the kernel read rightly
-and in each wrong way.
+With ``--from`` and ``--to`` it works the conversion out with numbers and, with ``-o``, draws the weight read rightly
+and in each wrong way. With ``--memory``, or a picture of one kind, it shows what lies at which address.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,9 +29,17 @@ _PICTURES = (".png", ".pdf", ".svg", ".jpg", ".jpeg")
 def add(commands: Any) -> None:
     """Add it to ``commands``, as ``cnnlens.cli.main`` makes it."""
     parser = commands.command("layouts", _layouts, "print how each framework stores a kind of layer")
-    parser.add_argument("kind", nargs="?", metavar="KIND", help="a layer kind such as Conv2D (default: all)")
     parser.add_argument(
-        "--from", dest="source", metavar="FRAMEWORK", help="keras, torch, flax, onnx or tflite: show the way from it"
+        "kind",
+        nargs="?",
+        metavar="KIND",
+        help="a layer kind such as Conv2D, or feature maps such as NHWC (default: all)",
+    )
+    parser.add_argument(
+        "--from",
+        dest="source",
+        metavar="FRAMEWORK",
+        help="keras, torch, flax, onnx or tflite, or NHWC and its like: show the way from it",
     )
     parser.add_argument("--to", dest="target", metavar="FRAMEWORK", help="to this framework, with numbers")
     parser.add_argument("--weight", metavar="NAME", help="this weight of the kind alone (default: all)")
@@ -38,7 +47,7 @@ def add(commands: Any) -> None:
         "--shape",
         type=_numbers,
         metavar="N,N,…",
-        help="the weight's shape as --from stores it (default: sizes that differ)",
+        help="the weight's shape as --from (else Keras) stores it (default: sizes that differ)",
     )
     parser.add_argument(
         "--flatten", type=_numbers, metavar="H,W,C", help="the feature map in front of a Flatten before this layer"
@@ -46,12 +55,15 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "--sizes", type=_letters, metavar="C=4,…", help="sizes by letter, for axes that hold several together"
     )
+    parser.add_argument(
+        "--memory", action="store_true", help="which entry of each axis lies at which address, with strides as steps"
+    )
     parser.add_argument("--model", metavar="FILE", help="take kind, shape and kernel from a layer of this model")
     parser.add_argument(
         "--layer", "-l", metavar="NAME|INDEX", help="which layer of --model (default: the first kernel)"
     )
     add_json(parser)
-    add_output(parser, "write to FILE instead of the terminal; with --from and --to, a picture of the readings")
+    add_output(parser, "write to FILE; FILE.png: the readings with --from and --to, else the memory")
 
 
 def _numbers(text: str) -> tuple[int, ...]:
@@ -73,69 +85,76 @@ _letters.__name__ = "list of sizes by letter"
 def _layouts(options: argparse.Namespace) -> None:
     from cnnlens.layout import listing
 
-    if options.source is None and options.target is None:
-        _refuse_crossing_options(options)
-        if options.output is not None and Path(options.output).suffix.lower() in _PICTURES:
-            raise CnnlensError(
-                f"{printable(options.output, 300)}: a picture needs both sides, as in 'layouts --from keras --to torch "
-                "Conv2D'; this is text"
-            )
-        output_made(options, options.kind, listing.as_json, listing.as_table, options.output)
-        return
-    if options.source is None or options.target is None:
+    if (options.source is None) != (options.target is None):
         missing = "--from" if options.source is None else "--to"
         raise CnnlensError(
             f"{missing} is missing: both sides are needed, as in 'layouts --from keras --to torch Conv2D'"
         )
-    _cross(options)
-
-
-def _refuse_crossing_options(options: argparse.Namespace) -> None:
+    pictured = options.output is not None and Path(options.output).suffix.lower() in _PICTURES
+    if options.source is not None or options.memory or pictured:
+        _worked_out(options, memory=options.memory or options.source is None)
+        return
     for name in ("weight", "shape", "flatten", "sizes", "model", "layer"):
         if getattr(options, name) is not None:
-            raise CnnlensError(f"--{name} needs --from and --to, as in 'layouts --from keras --to torch Conv2D'")
+            raise CnnlensError(
+                f"--{name} needs --from and --to, as in 'layouts --from keras --to torch Conv2D', or --memory"
+            )
+    output_made(options, options.kind, listing.as_json, listing.as_table, options.output)
 
 
-def _cross(options: argparse.Namespace) -> None:
+def _worked_out(options: argparse.Namespace, *, memory: bool) -> None:
+    """With numbers: from one side to the other, or what lies in the memory of both or of all."""
     from cnnlens.layout import listing
     from cnnlens.layout.crossing import crossings
-    from cnnlens.layout.names import framework_named
+    from cnnlens.layout.feature_maps import other_maps
+    from cnnlens.layout.names import maps_named, side_named
+    from cnnlens.layout.tables import FRAMEWORKS
 
-    source, target = framework_named(options.source), framework_named(options.target)
-    wanted: dict[str, Any] = {
-        "weight": options.weight,
-        "shape": options.shape,
-        "flatten": options.flatten,
-        "sizes": options.sizes,
-    }
     kind, model = options.kind, None
+    maps = maps_named(kind or "")
+    source, targets = maps or "keras", (other_maps(maps),) if maps else FRAMEWORKS[1:]
+    if options.source is not None:
+        source, targets = side_named(options.source), (side_named(options.target),)
+    wanted: dict[str, Any] = {name: getattr(options, name) for name in ("weight", "shape", "flatten", "sizes")}
     if options.model is not None:
         kind, model, wanted = _of_model(options, source)
     elif options.layer is not None:
         raise CnnlensError("--layer needs --model FILE, whose layer it names")
-    if kind is None:
-        raise CnnlensError(
-            "which kind of layer? 'layouts --from keras --to torch Conv2D', or --model FILE --layer NAME"
-        )
-    found = crossings(kind, source, target, **wanted)
+    if memory:
+        found = listing.each_crossing(kind, source, targets, **wanted)
+    else:
+        found = crossings(kind, source, targets[0], **wanted)
     picture = None
     if options.output is not None:
-        picture = _draw(options.output, kind, source, target, wanted, model)
+        picture = _draw(options.output, kind, source, targets, wanted, model, memory)
     if options.json:
-        output_json({**listing.crossing_json(found), "from": source, "to": target, "picture": picture})
+        made = (
+            listing.memory_json(found) if memory else {**listing.crossing_json(found), "from": source, "to": targets[0]}
+        )
+        output_json({**made, "picture": picture})
         return
-    output_text(listing.crossing_text(found, source, target) + (f"\nwrote {picture}\n" if picture else ""))
+    text = listing.memory_text(found) if memory else listing.crossing_text(found, source, targets[0])
+    output_text(text + (f"\nwrote {picture}\n" if picture else ""))
 
 
 def _draw(
-    output: str, kind: str, source: str, target: str, wanted: dict[str, Any], model: tuple[Network, Layer] | None
+    output: str,
+    kind: str | None,
+    source: str,
+    targets: Sequence[str],
+    wanted: dict[str, Any],
+    model: tuple[Network, Layer] | None,
+    memory: bool,
 ) -> str:
     from cnnlens import plot
     from cnnlens.plot import of_layouts
 
     path = Path(output)
     plot.check_target(path)
-    figure = of_layouts.layout_readings(kind, source, target, model=model, **wanted)
+    if memory:
+        figure = of_layouts.layout_memory(kind, source, targets, **wanted)
+    else:
+        figure = of_layouts.layout_readings(kind, source, targets[0], model=model, **wanted)
     plot.save(figure, path)
     return str(path)
 

@@ -12,6 +12,7 @@ tflite 1HW(CM)
 
 from __future__ import annotations
 
+from cnnlens.layout.addresses import Memory, memory
 from cnnlens.layout.conversions import (
     Convention,
     Description,
@@ -35,8 +36,8 @@ from cnnlens.layout.patterns import Pattern, Step
 from cnnlens.layout.tables import FRAMEWORKS, LEGEND
 
 __all__ = [
-    "FRAMEWORKS", "KINDS", "LEGEND", "Convention", "Description", "Geometry", "Pattern", "Step", "arrange",
+    "FRAMEWORKS", "KINDS", "LEGEND", "Convention", "Description", "Geometry", "Memory", "Pattern", "Step", "arrange",
     "arranged_shape", "arranged_shapes", "canonical_axes", "canonical_shape", "canonicalise", "completed",
-    "convention", "describe", "expression", "feature_map_axes", "from_canonical_maps", "gates_of", "resolve_kind",
-    "roles_in", "split_axes", "stored_axes", "to_canonical_maps",
+    "convention", "describe", "expression", "feature_map_axes", "from_canonical_maps", "gates_of", "memory",
+    "resolve_kind", "roles_in", "split_axes", "stored_axes", "to_canonical_maps",
 ]  # fmt: skip

@@ -15,9 +15,10 @@ from typing import Any
 from numpy.typing import NDArray
 
 from cnnlens.errors import CnnlensError
+from cnnlens.layout.feature_maps import MAP_TRAPS, MAPS, channels_first, maps_of, other_maps
 from cnnlens.layout.geometry import Geometry
-from cnnlens.layout.lookup import CANONICAL, KINDS, NDIM, look_up, pattern_of, resolve_kind
-from cnnlens.layout.patterns import SPATIAL, Step, apply, parse, solve, stepped_shape, steps
+from cnnlens.layout.lookup import CANONICAL, KINDS, NDIM, gates_as_called, look_up, pattern_of, resolve_kind
+from cnnlens.layout.patterns import SPATIAL, Pattern, Step, apply, parse, rearrangement, solve, stepped_shape, steps
 from cnnlens.layout.patterns import expression as _expression
 from cnnlens.layout.tables import FRAMEWORKS, NORMAL_NAMES, ROWS, TRANSPARENT, Absent, Row
 from cnnlens.layout.traps import TRAPS
@@ -42,10 +43,12 @@ class Convention:
         axes: The axes as letters (``HWIO``), or None where the framework has no such weight.
         flipped: The letters along which it is stored backwards (Flax's transposed convolutions).
         name: What the framework calls this weight; empty where it has no fixed name.
-        gates: The order of the gates of a recurrent layer, such as ``ifgo``; empty otherwise.
+        gates: The order of the gates of a recurrent layer in the framework's own letters, such as ``ifco``; empty
+            otherwise.
         from_keras, to_keras: The steps between Keras' array and this one.
         numpy: ``from_keras`` as one line of NumPy; letters stand for sizes.
         numpy_back: ``to_keras`` likewise.
+        einops, einops_back: The same two lines as einops writes them.
         reason: Why there is no such weight, where ``axes`` is None.
         traps: What goes wrong around this kind of layer although the axes are right.
 
@@ -66,6 +69,8 @@ class Convention:
     to_keras: tuple[Step, ...] = ()
     numpy: str | None = None
     numpy_back: str | None = None
+    einops: str | None = None
+    einops_back: str | None = None
     reason: str | None = None
     traps: tuple[str, ...] = ()
 
@@ -332,17 +337,38 @@ def _convention(row: Row, kind: str, weight: str, framework: str, spatial: str, 
     if isinstance(stored, Absent):
         return Convention(kind, weight, framework, None, reason=f"{framework} has {stored.reason}", traps=traps)
     pattern, keras = (pattern_of(row, each, spatial, groups) for each in (framework, "keras"))
-    there, back = steps(keras, pattern), steps(pattern, keras)
     short = weight.rpartition("/")[2]
     name = (
         weight if framework == "keras" else row.names.get(framework) or NORMAL_NAMES.get(short, {}).get(framework, "")
     )
-    flipped = tuple(letter for letter in pattern.letters if letter in pattern.flipped)
-    numpy, back_numpy = _expression(there, short), _expression(back, short)
-    order = row.gates.get(framework, "")
+    return convention_between(kind, weight, framework, keras, pattern, short, name, traps)
+
+
+def convention_between(
+    kind: str,
+    weight: str,
+    framework: str,
+    keras: Pattern,
+    pattern: Pattern,
+    variable: str,
+    name: str,
+    traps: tuple[str, ...],
+) -> Convention:
+    """Make the convention of a framework that stores as ``pattern`` what Keras stores as ``keras``."""
+    there, back = steps(keras, pattern), steps(pattern, keras)
     return Convention(
-        kind, weight, framework, str(pattern), flipped, name, order, there, back, numpy, back_numpy, None, traps
-    )
+        kind, weight, framework, str(pattern),
+        flipped=tuple(letter for letter in pattern.letters if letter in pattern.flipped),
+        name=name,
+        gates=gates_as_called(framework, pattern.gates[1]),
+        from_keras=there,
+        to_keras=back,
+        numpy=_expression(there, variable),
+        numpy_back=_expression(back, variable),
+        einops=rearrangement(keras, pattern, variable),
+        einops_back=rearrangement(pattern, keras, variable),
+        traps=traps,
+    )  # fmt: skip
 
 
 def expression(
@@ -381,7 +407,7 @@ def expression(
 
 
 def describe(kind: str) -> tuple[Description, ...]:
-    """List every line of the table for ``kind``, weights behind a Flatten last.
+    """List every line of the table for ``kind``, weights behind a Flatten last; or of feature maps, such as ``NHWC``.
 
     Raises:
         CnnlensError: No such kind; the message names the nearest, or says that it is a transparent wrapper.
@@ -395,6 +421,8 @@ def describe(kind: str) -> tuple[Description, ...]:
     cnnlens.errors.CnnlensError: no layout for kind 'Conv2': did you mean 'Conv2D' or 'Conv3D' or 'Conv1D'?
     """
     kind = resolve_kind(kind)
+    if kind in MAPS:
+        return (_maps_described(kind),)
     if kind in TRANSPARENT:
         raise CnnlensError(
             f"{kind} has no layout of its own: the layer that it wraps is stored as that layer alone would be"
@@ -414,3 +442,17 @@ def describe(kind: str) -> tuple[Description, ...]:
                 condition = f"reset_after={row.reset_after}"
             found.append(Description(kind, weight, condition, canonical, each, TRAPS.get(kind, ())))
     return tuple(found)
+
+
+def _maps_described(layout: str) -> Description:
+    """A layout of feature maps as a line of the table."""
+    canonical = layout if channels_first(layout) else other_maps(layout)
+    keras = parse(maps_of("keras", layout))
+    conventions = tuple(
+        convention_between(
+            layout, "maps", each, keras, parse(maps_of(each, layout)), "maps",
+            "data_format='channels_last'" if each == "keras" else "", MAP_TRAPS,
+        )
+        for each in FRAMEWORKS
+    )  # fmt: skip
+    return Description(layout, "feature maps", "", canonical, conventions, MAP_TRAPS)

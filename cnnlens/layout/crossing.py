@@ -17,9 +17,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnlens.errors import CnnlensError
-from cnnlens.layout.lookup import CANONICAL, NDIM, pattern_of
-from cnnlens.layout.names import framework_named, kind_named
-from cnnlens.layout.patterns import SPATIAL, Axis, Pattern, Step, apply, expression, parse, solve, stepped_shape, steps
+from cnnlens.layout.feature_maps import MAP_TRAPS, channels_first, maps_of, other_maps
+from cnnlens.layout.lookup import CANONICAL, NDIM, gates_as_called, pattern_of
+from cnnlens.layout.names import framework_named, kind_named, maps_named
+from cnnlens.layout.patterns import (
+    SPATIAL,
+    Axis,
+    Pattern,
+    Step,
+    apply,
+    expression,
+    parse,
+    rearrangement,
+    solve,
+    stepped_shape,
+    steps,
+)
 from cnnlens.layout.tables import LEGEND, NORMAL_NAMES, ROWS, Absent, Row
 from cnnlens.layout.traps import TRAPS
 from cnnlens.text import nearest, printable
@@ -34,6 +47,7 @@ _SIZES = {
     "O": 8, "I": 4, "C": 4, "M": 2, "D": 2, "H": 3, "W": 5, "G": 1, "U": 6, "B": 2, "A": 2, "F": 3, "V": 10, "E": 6,
     "X": 7, "Y": 9, "Z": 11,
 }  # fmt: skip
+_MAP_SIZES = {"N": 2, "C": 3, "D": 4, "H": 5, "W": 7}
 _FLAT_SIZES = {"D": 2, "H": 7, "W": 5, "C": 3}
 _MOST = 1 << 27  # elements of an array that is worked through (one byte each)
 
@@ -64,7 +78,7 @@ class Side:
     """Says how one of the two frameworks stores the weight.
 
     Attributes:
-        framework: Its name in the table.
+        framework: Its name in the table; of feature maps the layout itself.
         name: What it calls the weight; the Keras name where it has no fixed one.
         variable: ``name`` as a variable of the NumPy line.
         layout: The axes as letters, such as ``HWIO``.
@@ -102,6 +116,7 @@ class Crossing:
         condition: When this line of the table holds (``behind a Flatten``, ``reset_after=True``); empty for always.
         source, target: The two sides, or None where one has no such weight, for the ``reason``.
         numpy: One line of NumPy, ``weight = kernel.transpose(3, 2, 0, 1)``.
+        einops: The same as a line of einops, ``weight = rearrange(kernel, 'h w i o -> o i h w')``.
         view: The strides, in elements, of what that line gives where it is a view that copies nothing; else None.
         here, there: The indices of one and the same element in both.
         steps, sizes: The same line as data for :func:`~cnnlens.layout.patterns.apply`, and the sizes of its letters.
@@ -115,6 +130,7 @@ class Crossing:
     source: Side | None = None
     target: Side | None = None
     numpy: str = ""
+    einops: str = ""
     view: tuple[int, ...] | None = None
     here: tuple[int, ...] = ()
     there: tuple[int, ...] = ()
@@ -126,7 +142,7 @@ class Crossing:
     @property
     def traps(self) -> tuple[str, ...]:
         """Say what goes wrong around this kind of layer although its axes are right."""
-        return TRAPS.get(self.kind, ())
+        return MAP_TRAPS if self.weight == "maps" else TRAPS.get(self.kind, ())
 
     def apply(self, array: NDArray[Any]) -> NDArray[Any]:
         """Turn ``array`` from the source's order into the target's; a view where ``view`` is not None.
@@ -140,7 +156,7 @@ class Crossing:
 
 
 def crossings(
-    kind: str,
+    kind: str | None,
     source: str,
     target: str,
     *,
@@ -152,8 +168,10 @@ def crossings(
     """Work out with numbers how every weight of ``kind`` gets from ``source`` to ``target``.
 
     Args:
-        kind: A kind of layer by its Keras name, an older one or PyTorch's (``Conv2d``), in any case.
-        source, target: Frameworks of the table; ``pytorch`` and ``tensorflow`` are understood.
+        kind: A kind of layer by its Keras name, an older one or PyTorch's (``Conv2d``), in any case; a layout of
+            feature maps (``NHWC``), which may be left out where both sides are layouts of feature maps.
+        source, target: Frameworks of the table; ``pytorch`` and ``tensorflow`` are understood. Or layouts of feature
+            maps, ``NHWC`` and ``NCHW``.
         weight: This weight alone, by its Keras name or by what either side calls it.
         shape: Of that weight (else of the kind's first) as ``source`` stores it. Without it sizes that all differ.
         flatten: ``(*spatial, C)`` of the feature map in front of a Flatten: the lines behind a Flatten are shown.
@@ -162,6 +180,14 @@ def crossings(
     Raises:
         CnnlensError: No such kind, framework or weight; both sides the same; a shape or sizes that do not fit.
     """
+    if any(maps_named(each) for each in (kind or "", source, target)):
+        if weight not in (None, "maps") or flatten is not None:
+            raise CnnlensError("feature maps have neither --weight nor --flatten; leave them out")
+        return (_of_maps(kind, source, target, shape, sizes or {}),)
+    if kind is None:
+        raise CnnlensError(
+            "which kind of layer? 'layouts --from keras --to torch Conv2D', or --model FILE --layer NAME"
+        )
     kind, source, target = kind_named(kind), framework_named(source), framework_named(target)
     if source == target:
         raise CnnlensError(f"both sides are {source}, which leaves nothing to convert; choose two frameworks")
@@ -190,6 +216,31 @@ def crossings(
             sizes = {**sizes, **{letter: size for letter, size in one.sizes if letter in LEGEND and letter != "Q"}}
         found.append(one)
     return tuple(found)
+
+
+def _of_maps(
+    kind: str | None, source: str, target: str, shape: Sequence[int] | None, stated: Mapping[str, int]
+) -> Crossing:
+    """Feature maps from one layout, or from the one that a framework has, to another."""
+    named = [maps_named(each) for each in (kind or "", source, target)]
+    known = next(one for one in named if one)
+    before, after = (
+        one or maps_of(framework_named(each), known) for one, each in zip(named[1:], (source, target), strict=True)
+    )
+    for one in (before, after):
+        if {*one} != {*known}:
+            raise CnnlensError(f"{known} and {one} have other axes; from {known} the way is to {other_maps(known)}")
+    if before == after:
+        raise CnnlensError(
+            f"both sides are {before}, which leaves nothing to convert; the other is {other_maps(before)}"
+        )
+    if wrong := next((letter for letter in stated if letter not in known), None):
+        raise CnnlensError(f"no axis of {known} is called '{printable(wrong)}'; {nearest(wrong, known)}")
+    sizes = {letter: stated.get(letter, _MAP_SIZES[letter]) for letter in known} if shape is None else dict(stated)
+    shape = [sizes[letter] for letter in before] if shape is None else shape
+    patterns = (parse(before), parse(after))
+    canonical = known if channels_first(known) else other_maps(known)
+    return _worked("feature maps", "maps", "", (before, after), ("maps", "maps"), patterns, shape, sizes, canonical)
 
 
 def _checked_sizes(sizes: Mapping[str, int], flatten: Sequence[int] | None) -> dict[str, int]:
@@ -278,46 +329,57 @@ def _crossing(
         known["Q"] = len(before.gates[1])
     if shape is None:
         shape, known = _default(before, after, known, row)
+    canonical = "".join(pattern_of(row, CANONICAL, spatial, groups).letters)
+    names = (_name(row, weight, source), _name(row, weight, target))
+    lacks = {each: row.lacks[each] for each in (target, source) if each in row.lacks}
+    return _worked(
+        kind, weight, condition, (source, target), names, (before, after), shape, known, canonical, lacks
+    )  # fmt: skip
+
+
+def _worked(
+    kind: str,
+    weight: str,
+    condition: str,
+    frameworks: tuple[str, str],
+    names: tuple[str, str],
+    patterns: tuple[Pattern, Pattern],
+    shape: Sequence[int],
+    known: Mapping[str, int],
+    canonical: str,
+    lacks: Mapping[str, str] | None = None,
+) -> Crossing:
+    """A crossing between two patterns, with the numbers of a shape."""
+    before, after = patterns
     try:
         sizes = solve(before, after, shape, known)
         by_letter = _by_letter(before, shape, {**known, **sizes})
     except CnnlensError as error:
-        lacks = next((f" ({each} has {row.lacks[each]})" for each in (target, source) if each in row.lacks), "")
-        raise CnnlensError(_misfit(kind, weight, source, before, shape, str(error) + lacks)) from None
+        lacking = next((f" ({each} has {reason})" for each, reason in (lacks or {}).items()), "")
+        raise CnnlensError(_misfit(kind, weight, frameworks[0], before, shape, str(error) + lacking)) from None
     if any(size < 1 for size in shape):
-        raise CnnlensError(_misfit(kind, weight, source, before, shape, "every size is at least 1"))
+        raise CnnlensError(_misfit(kind, weight, frameworks[0], before, shape, "every size is at least 1"))
     if prod(shape) > _MOST:
         raise CnnlensError(f"{tuple(shape)} has more than {_MOST:,} elements; the layout is the same at smaller sizes")
     todo = steps(before, after)
     after_shape = stepped_shape(todo, shape, sizes)
     here = _element(before, shape, by_letter)
     there, view = _followed(todo, shape, sizes, here)
-    sides = [
-        Side(
-            framework,
-            _name(row, weight, framework),
-            _variable(_name(row, weight, framework), weight),
-            str(pattern),
-            _axes(pattern, size, _gates(framework, pattern), recurrent),
-            _strides(size),
-            pattern,
-            _gates(framework, pattern),
-        )
-        for framework, pattern, size in ((source, before, tuple(shape)), (target, after, after_shape))
-    ]
-    line = f"{sides[1].variable} = {expression(todo, sides[0].variable, sizes)}"
+    sides: list[Side] = []
+    for framework, name, pattern, size in zip(frameworks, names, patterns, (tuple(shape), after_shape), strict=True):
+        gates = gates_as_called(framework, pattern.gates[1])
+        axes = _axes(pattern, size, gates, weight == "recurrent_kernel")
+        variable = _variable(name, weight)
+        sides.append(Side(framework, name, variable, str(pattern), axes, _strides(size), pattern, gates))
+    source, target = sides
+    line = f"{target.variable} = {expression(todo, source.variable, sizes)}"
+    pattern_line = f"{target.variable} = {rearrangement(before, after, source.variable, {**by_letter, **sizes})}"
     every = {**sizes, **by_letter}
-    canonical = pattern_of(row, CANONICAL, spatial, groups).letters
     letters = "".join(letter for letter in canonical if letter in before.letters and letter in after.letters)
     return Crossing(
-        kind, weight, condition, sides[0], sides[1], line, view, here, there, todo, tuple(every.items()), letters
+        kind, weight, condition, source, target, line, pattern_line, view, here, there, todo, tuple(every.items()),
+        letters,
     )  # fmt: skip
-
-
-def _gates(framework: str, pattern: Pattern) -> str:
-    """The gates as the framework's own documentation calls them: the candidate is c and h in Keras and ONNX."""
-    order = pattern.gates[1]
-    return order.replace("g", "c").replace("n", "h") if framework in ("keras", "onnx") else order
 
 
 def _default(
@@ -334,7 +396,7 @@ def _default(
 
 
 def _misfit(kind: str, weight: str, source: str, pattern: Pattern, shape: Sequence[int], reason: str) -> str:
-    axes = ", ".join(_meaning(axis, _gates(source, pattern)) for axis in pattern.axes)
+    axes = ", ".join(_meaning(axis, gates_as_called(source, pattern.gates[1])) for axis in pattern.axes)
     held = sorted({letter for axis in pattern.axes if len(axis) > 1 for letter in axis} - {"Q", "B"})
     way_out = f"; --sizes {','.join(f'{letter}=…' for letter in held)} says what an axis holds" if held else ""
     return (

@@ -5,23 +5,39 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
+from itertools import pairwise
+from math import prod
 from typing import Any
 
+from cnnlens.errors import CnnlensError
+from cnnlens.layout.addresses import Memory, memory, stretches
 from cnnlens.layout.conversions import Convention, Description, describe
-from cnnlens.layout.crossing import FLOAT32, Crossing, CrossingAxis, Side, digits
+from cnnlens.layout.crossing import FLOAT32, Crossing, CrossingAxis, Side, crossings, digits
+from cnnlens.layout.feature_maps import MAPS, other_maps
 from cnnlens.layout.lookup import KINDS
-from cnnlens.layout.names import kind_named
+from cnnlens.layout.names import kind_named, maps_named
 from cnnlens.layout.tables import FRAMEWORKS, LEGEND, ROWS
 from cnnlens.text import columns
 
-__all__ = ["as_json", "as_table", "crossing_json", "crossing_text"]
+__all__ = [
+    "as_json", "as_table", "crossing_json", "crossing_text", "memories", "memory_json", "memory_text", "title",
+]  # fmt: skip
 
+_MORE = "cnnlens layouts KIND shows a kind in full, with its traps; cnnlens layouts NHWC feature maps."
+_CELLS = 24  # addresses in a line of text
+_WIDE = 126  # characters of a table that still has a column for einops
 _TITLES = {"keras": "Keras", "torch": "PyTorch", "flax": "Flax", "onnx": "ONNX", "tflite": "TFLite"}
+
+
+def title(side: str) -> str:
+    """Write a framework, or a layout of feature maps, as it spells itself."""
+    return _TITLES.get(side, side)
 
 
 def as_json(kind: str | None = None) -> dict[str, Any]:
     """Give the table as plain data: ``{"legend": {letter: meaning}, "layouts": [{"kind", "weight", "canonical",
-    "frameworks": {name: {"axes", "name", "from_keras", "to_keras", "reason"}}, "traps"}]}``.
+    "frameworks": {name: {"axes", "name", "from_keras", "to_keras", "from_keras_einops", "to_keras_einops",
+    "reason"}}, "traps"}]}``; ``kind`` may be a layout of feature maps, such as ``NHWC``.
 
     Raises:
         CnnlensError: there is no such kind; names the nearest.
@@ -30,7 +46,9 @@ def as_json(kind: str | None = None) -> dict[str, Any]:
 
 
 def _described(kind: str | None) -> list[Description]:
-    return [one for name in (KINDS if kind is None else (kind_named(kind),)) for one in describe(name)]
+    return [
+        one for name in (KINDS if kind is None else (maps_named(kind) or kind_named(kind),)) for one in describe(name)
+    ]
 
 
 def _row(one: Description) -> dict[str, Any]:
@@ -47,6 +65,8 @@ def _row(one: Description) -> dict[str, Any]:
                 "name": c.name or None,
                 "from_keras": c.numpy,
                 "to_keras": c.numpy_back,
+                "from_keras_einops": c.einops,
+                "to_keras_einops": c.einops_back,
                 "reason": c.reason,
             }
             for c in one.conventions
@@ -80,22 +100,35 @@ def _overview(found: list[Description]) -> str:
     used = {letter for row in rows[1:] for cell in row[2:] for letter in cell if letter in LEGEND}
     legend = ", ".join(f"{letter} {meaning}" for letter, meaning in LEGEND.items() if letter in used)
     notes = textwrap.wrap(f"{legend}; (…) one axis made of several, ~ stored backwards, - no such weight", 118)
-    return "\n".join([*columns(rows), "", *notes, "", "cnnlens layouts KIND shows a kind in full, with its traps.", ""])
+    return "\n".join([*columns(rows), "", *notes, "", _MORE, ""])
 
 
 def _page(found: list[Description]) -> str:
     lines: list[str] = []
     for one in found:
-        rows = [["", "name", "axes", "from Keras"], ["canonical", "", one.canonical, ""]]
-        rows += [[_TITLES[c.framework], c.name, _axes(c), c.numpy or c.reason or ""] for c in one.conventions]
-        lines += [f"{one.kind} {_name(one)}", *("  " + line for line in columns(rows)), ""]
+        head = "einops" if any(c.from_keras for c in one.conventions) else ""
+        rows = [["", "name", "axes", "from Keras", head], ["canonical", "", one.canonical, "", ""]]
+        for c in one.conventions:
+            einops = c.einops if c.from_keras and c.einops else ""
+            rows.append([_TITLES[c.framework], c.name, _axes(c), c.numpy or c.reason or "", einops])
+        if max(map(len, table := columns(rows))) > _WIDE:  # the line of einops under that of NumPy
+            rows = [part for row in rows[1:] for part in ([*row[:4]], ["", "", "", row[4]]) if any(part)]
+            table = columns([["", "name", "axes", "from Keras, in NumPy and with einops"], *rows])
+        lines += [f"{one.kind} {_name(one)}", *("  " + line for line in table), ""]
+    if found[0].kind in MAPS:
+        lines += [*_paragraph(crossings(None, found[0].kind, other_maps(found[0].kind))), ""]
     if found[0].traps:
         lines.append("traps")
         for trap in found[0].traps:
             lines += textwrap.wrap(trap, 116, initial_indent="  - ", subsequent_indent="    ")
         lines.append("")
     letters = {letter for one in found for c in one.conventions for letter in (c.axes or "") + one.canonical}
-    meanings = [f"{letter} {meaning}" for letter, meaning in LEGEND.items() if letter in letters]
+    recurrent = any(one.weight == "recurrent_kernel" for one in found)
+    legend = {
+        **LEGEND,
+        **({"I": f"{LEGEND['I']} (of a recurrent kernel the units of the step before)"} if recurrent else {}),
+    }
+    meanings = [f"{letter} {meaning}" for letter, meaning in legend.items() if letter in letters]
     return "\n".join([*lines, *textwrap.wrap(", ".join(meanings), 118), ""])
 
 
@@ -117,10 +150,10 @@ def _axes(convention: Convention) -> str:
 def crossing_json(found: Sequence[Crossing]) -> dict[str, Any]:
     """Give as plain data what :func:`~cnnlens.layout.crossing.crossings` found.
 
-    ``{"kind", "from", "to", "weights": [{"weight", "condition", "reason", "numpy", "from": {"framework", "name",
-    "layout", "axes": [{"letters", "meaning", "size"}], "shape", "strides", "strides_bytes", "gates", "flipped"}, "to":
-    …, "view_strides", "view_strides_bytes", "element": {"from", "to"}}], "special_cases", "traps"}``; strides in
-    elements, bytes for float32; ``view_strides`` null where the line of NumPy copies.
+    ``{"kind", "from", "to", "weights": [{"weight", "condition", "reason", "numpy", "einops", "from": {"framework",
+    "name", "layout", "axes": [{"letters", "meaning", "size"}], "shape", "strides", "strides_bytes", "gates",
+    "flipped"}, "to": …, "view_strides", "view_strides_bytes", "element": {"from", "to"}}], "special_cases",
+    "traps"}``; strides in elements, bytes for float32; ``view_strides`` null where the line of NumPy copies.
     """
     return {
         "kind": found[0].kind,
@@ -137,6 +170,7 @@ def _crossing_row(one: Crossing) -> dict[str, Any]:
         "condition": one.condition or None,
         "reason": one.reason or None,
         "numpy": None if absent else one.numpy,
+        "einops": None if absent else one.einops,
         "from": _side(one.source),
         "to": _side(one.target),
         "view_strides": None if one.view is None else list(one.view),
@@ -161,9 +195,99 @@ def _side(side: Side | None) -> dict[str, Any] | None:
     }
 
 
+def each_crossing(kind: str | None, source: str, targets: Sequence[str], **given: Any) -> list[Crossing]:
+    """Find the first crossing of ``kind`` from ``source`` to each of ``targets`` that has one.
+
+    Raises:
+        CnnlensError: None has, or as :func:`~cnnlens.layout.crossing.crossings` says.
+    """
+    every = [one for target in targets for one in crossings(kind, source, target, **given)[:1]]
+    found = [one for one in every if one.source is not None]
+    if not found:
+        raise CnnlensError(f"{every[0].kind} {every[0].weight} has no memory to show: {every[0].reason}")
+    return found
+
+
+def alike(found: Sequence[Crossing], side: Side) -> list[Side]:
+    """List the sides of crossings that store it as ``side`` does, each framework once."""
+    every = {each.framework: each for one in found for each in (one.source, one.target) if each is not None}
+    return [each for each in every.values() if _stored(each) == _stored(side)]
+
+
+def _stored(side: Side) -> tuple[str, str, tuple[str, ...]]:
+    """What two sides that lie in memory alike share; the letters of gates are each framework's own."""
+    return (side.layout, "".join(side.pattern.gates), side.flipped)
+
+
+def memories(found: Sequence[Crossing], cells: int) -> list[tuple[Side, tuple[int, ...], Memory]]:
+    """Work out the memory of each different layout among crossings of one weight from one source, the source first.
+
+    Returns:
+        For each the side, where the source's worked element is in it, and the addresses that the room of ``cells``
+        shows: the first, one step along each axis, and the element.
+    """
+    told: dict[tuple[object, ...], tuple[Side, tuple[int, ...], Memory]] = {}
+    for one in found:
+        for side, index in ((one.source, one.here), (one.target, one.there)):
+            if side is None or _stored(side) in told:
+                continue
+            sizes = {**dict(side.pattern.filled), **dict(one.sizes)}
+            steps = memory(side.pattern, side.shape, sizes, addresses=()).steps.values()
+            element = sum(number * stride for number, stride in zip(index, side.strides, strict=True))
+            shown = stretches([*steps, element], prod(side.shape), cells)
+            addresses = [address for stretch in shown for address in stretch]
+            known = memory(side.pattern, side.shape, sizes, addresses=addresses)
+            told[_stored(side)] = (side, index, known)
+    return list(told.values())
+
+
+def memory_json(found: Sequence[Crossing]) -> dict[str, Any]:
+    """Give :func:`memories` as plain data: ``{"kind", "weight", "condition", "memory": [{"frameworks", "layout",
+    "shape", "strides", "steps", "gates", "element", "addresses", "indices": {letter: [index at each address]}}]}``."""
+    memory = [
+        {
+            "frameworks": [each.framework for each in alike(found, side)],
+            "layout": side.layout,
+            "shape": list(side.shape),
+            "strides": list(side.strides),
+            "steps": dict(known.steps),
+            "gates": side.gates or None,
+            "element": list(element),
+            "addresses": list(known.addresses),
+            "indices": {letter: list(indices) for letter, indices in known.indices.items()},
+        }
+        for side, element, known in memories(found, _CELLS)
+    ]
+    one = found[0]
+    return {"kind": one.kind, "weight": one.weight, "condition": one.condition or None, "memory": memory}
+
+
+def memory_text(found: Sequence[Crossing]) -> str:
+    """Write which entry of each axis lies at which address, for each layout of a weight: a column an address."""
+    one = found[0]
+    what = one.kind if one.weight == "maps" else f"{one.kind} {one.weight}"
+    lines = [f"{what} in memory" + (f" ({one.condition})" if one.condition else ""), ""]
+    for side, element, known in memories(found, _CELLS):
+        where = sum(number * stride for number, stride in zip(element, side.strides, strict=True))
+        who = ", ".join(title(each.framework) for each in alike(found, side))
+        lines.append(f"{who}: {side.variable}, {side.layout} {side.shape}, strides {side.strides}")
+        rows = [("address", known.addresses), *((letter, known.indices[letter]) for letter in known.steps)]
+        breaks = [a + 1 != b for a, b in pairwise(known.addresses)] + [False]
+        wide = len(str(known.addresses[-1]))
+        for name, numbers in rows:
+            called = side.gates if name == "Q" else ""
+            cells = [
+                (called[number] if called else str(number)).rjust(wide) + " …" * gap
+                for number, gap in zip(numbers, breaks, strict=True)
+            ]
+            lines.append(f"  {name:<8}{' '.join(cells)}")
+        lines += [f"  {side.variable}[{', '.join(map(str, element))}] lies at address {where}", ""]
+    return "\n".join(lines)
+
+
 def crossing_text(found: Sequence[Crossing], source: str, target: str) -> str:
     """Write crossings for people; weights that are stored alike on both sides share a paragraph."""
-    lines = [f"{found[0].kind}: from {_TITLES[source]} to {_TITLES[target]}", ""]
+    lines = [f"{found[0].kind}: from {title(source)} to {title(target)}", ""]
     groups: dict[object, list[Crossing]] = {}
     for one in found:
         # Vectors that nothing is done to, and weights that fail for one reason, are told together.
@@ -189,13 +313,13 @@ def _paragraph(group: Sequence[Crossing]) -> list[str]:
     if source is None or target is None:
         return [head, *textwrap.wrap(one.reason, 114, initial_indent="  ", subsequent_indent="  ")]
     called = [", ".join(dict.fromkeys(each.target.name for each in group if each.target))]
-    rows = [[_TITLES[source.framework], source.name if len(group) == 1 else names, source.layout, str(source.shape)]]
-    rows.append([_TITLES[target.framework], called[0], target.layout, str(target.shape)])
+    rows = [[title(source.framework), source.name if len(group) == 1 else names, source.layout, str(source.shape)]]
+    rows.append([title(target.framework), called[0], target.layout, str(target.shape)])
     rows = [[*row, _meanings(side)] for row, side in zip(rows, (source, target), strict=True)]
     lines = [head, *("  " + line for line in _bare_columns(rows))]
     if not one.steps and len(source.axes) == 1:
         return [*lines, "  one axis on both sides: nothing to do"]
-    return [*lines, f"  NumPy    {one.numpy}", f"  element  {_element(one)}", *_memory(one)]
+    return [*lines, f"  NumPy    {one.numpy}", f"  einops   {one.einops}", f"  element  {_element(one)}", *_memory(one)]
 
 
 def _bare_columns(rows: Sequence[Sequence[str]]) -> list[str]:
@@ -237,10 +361,11 @@ def _memory(one: Crossing) -> list[str]:
     source, target = one.source, one.target
     assert source is not None
     assert target is not None
-    rows = [["as " + _TITLES[source.framework] + " stores it", source.strides]]
+    stored = "" if one.weight == "maps" else " stores it"
+    rows = [["as " + title(source.framework) + stored, source.strides]]
     if one.view is not None and one.steps:
         rows.append(["what that line gives, a view", one.view])
-    rows.append(["as " + _TITLES[target.framework] + " stores it", target.strides])
+    rows.append(["as " + title(target.framework) + stored, target.strides])
     shown = [[str(name), str(strides), f"{tuple(FLOAT32 * n for n in strides)} bytes"] for name, strides in rows]
     lines = _bare_columns(shown)
     note = "" if one.view is not None else " (that line copies: no view has this order)"

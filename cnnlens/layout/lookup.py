@@ -16,7 +16,9 @@ from cnnlens.layout.geometry import Geometry
 from cnnlens.layout.patterns import SPATIAL, Pattern, parse
 from cnnlens.layout.tables import ALIASES, APART, GATES, NORMAL_NAMES, ROWS, TFLITE_EINSUM, Absent, Row
 
-__all__ = ["CANONICAL", "KINDS", "NDIM", "gates_of", "look_up", "pattern_of", "resolve_kind", "roles_in"]
+__all__ = [
+    "CANONICAL", "KINDS", "NDIM", "gates_as_called", "gates_of", "look_up", "pattern_of", "resolve_kind", "roles_in",
+]  # fmt: skip
 
 CANONICAL = "canonical"
 
@@ -70,6 +72,15 @@ def gates_of(kind: str, weight: str, geometry: Geometry) -> list[str]:
     """
     row, _ = look_up(kind, weight, geometry, CANONICAL, None)
     return [GATES[letter] for letter in row.gates.get(CANONICAL, "")]
+
+
+def gates_as_called(framework: str, order: str) -> str:
+    """Spell an order of gates as the framework's own documentation does: the candidate is c or h in Keras and ONNX.
+
+    >>> gates_as_called("keras", "ifgo"), gates_as_called("torch", "ifgo")
+    ('ifco', 'ifgo')
+    """
+    return order.replace("g", "c").replace("n", "h") if framework in ("keras", "onnx") else order
 
 
 def _normal_weight(kind: str, weight: str) -> str:

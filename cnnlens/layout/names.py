@@ -10,11 +10,12 @@ from collections.abc import Mapping
 
 from cnnlens.errors import CnnlensError
 from cnnlens.kinds import LAYERS
+from cnnlens.layout.feature_maps import MAPS
 from cnnlens.layout.lookup import KINDS, resolve_kind
 from cnnlens.layout.tables import ALIASES, FRAMEWORKS, TRANSPARENT
 from cnnlens.text import nearest, printable
 
-__all__ = ["PYTORCH_KINDS", "framework_named", "kind_named"]
+__all__ = ["PYTORCH_KINDS", "framework_named", "kind_named", "maps_named", "side_named"]
 
 PYTORCH_KINDS: Mapping[str, str] = {module: row.name for row in LAYERS for module in row.modules if module != row.name}
 """PyTorch's modules by their class names, as the Keras kinds that hold the same weights; those named alike are absent.
@@ -35,6 +36,25 @@ def framework_named(name: str) -> str:
     if found not in FRAMEWORKS:
         raise CnnlensError(f"no framework '{printable(name)}': {nearest(name, (*FRAMEWORKS, *_FRAMEWORKS))}")
     return found
+
+
+def maps_named(name: str) -> str | None:
+    """Find which layout of feature maps a person named, in upper or lower case, or None where it is no such name.
+
+    >>> maps_named("nhwc"), maps_named("NCL"), maps_named("Conv2D")
+    ('NHWC', 'NCW', None)
+    """
+    found = name.upper().replace("L", "W")  # PyTorch's L is the length of a sequence
+    return found if found in MAPS else None
+
+
+def side_named(name: str) -> str:
+    """Find what one side of a conversion is: a layout of feature maps, or a framework.
+
+    Raises:
+        CnnlensError: It is neither; the nearest framework is named.
+    """
+    return maps_named(name) or framework_named(name)
 
 
 def kind_named(name: str) -> str:

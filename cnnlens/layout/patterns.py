@@ -7,7 +7,7 @@ line of data in :mod:`cnnlens.layout.tables`, and no conversion can be written d
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from math import prod
@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 
 from cnnlens.errors import CnnlensError
 
-__all__ = ["SPATIAL", "Pattern", "Step", "apply", "expression", "parse", "solve", "stepped_shape", "steps"]
+__all__ = [
+    "SPATIAL", "Pattern", "Step", "apply", "expression", "parse", "rearrangement", "solve", "stepped_shape", "steps",
+]  # fmt: skip
 
 SPATIAL = {0: "", 1: "W", 2: "HW", 3: "DHW"}
 """The letters that ``*`` stands for, by the number of spatial axes."""
@@ -322,6 +324,53 @@ def expression(todo: Sequence[Step], name: str, sizes: Mapping[str, int] | None 
             case "shrink":
                 text += f"[{':, ' * step.axis}:1]"
     return text
+
+
+def rearrangement(source: Pattern, target: Pattern, name: str, sizes: Mapping[str, int] | None = None) -> str:
+    """Write the way from ``source`` to ``target`` as a line of einops on the array called ``name``.
+
+    A pattern has no word for entries that change places, for zeros that are added or left out and for what is read
+    backwards: those are NumPy, between two patterns where the axis stands in one with others. Sizes as in
+    :func:`expression`.
+
+    >>> rearrangement(parse("HWIO"), parse("OIHW"), "kernel")
+    "rearrange(kernel, 'h w i o -> o i h w')"
+    >>> rearrangement(parse("(HWC)O"), parse("O(CHW)"), "kernel", {"H": 7, "W": 7, "C": 64, "O": 10})
+    "rearrange(kernel, '(h w c) o -> o (c h w)', h=7, w=7, c=64)"
+    """
+    todo = steps(source, target)
+    if not todo:
+        return name
+    moved = [step for step in todo if step.operation not in ("reshape", "transpose")]
+    source, target = _joined(source, target)
+    gone, new = ({*a.letters} - {*b.letters} for a, b in ((source, target), (target, source)))
+    text = name
+    before = source.axes
+    if moved:
+        apart = (*((letter,) for letter in target.letters if letter in new), *((letter,) for letter in source.letters))
+        gone -= {letter for letter, _ in source.filled}
+        if apart != before:
+            text = _rearranged(text, before, apart, gone | new, sizes)
+        text = expression(moved, text)
+        gone |= {letter for letter, _ in source.filled if letter not in target.letters}
+        new -= {letter for letter, _ in target.filled}
+        before = apart
+    after = target.axes
+    return text if before == after and not gone | new else _rearranged(text, before, after, gone | new, sizes)
+
+
+def _rearranged(
+    text: str, before: Sequence[Axis], after: Sequence[Axis], ones: Collection[str], sizes: Mapping[str, int] | None
+) -> str:
+    """``text`` in a call of einops from one order to another; the letters ``ones`` stand for axes of one entry."""
+
+    def side(axes: Sequence[Axis]) -> str:
+        named = [[letter.lower() for letter in axis if letter not in ones and letter[0] != "1"] for axis in axes]
+        return " ".join("1" if not axis else axis[0] if len(axis) == 1 else f"({' '.join(axis)})" for axis in named)
+
+    held = [letter for axis in before if len(axis) > 1 for letter in axis if letter not in ones]
+    given = "".join(f", {letter.lower()}={letter if sizes is None else sizes[letter]}" for letter in held)
+    return f"rearrange({text}, '{side(before)} -> {side(after)}'{given})"
 
 
 def _size_text(axis: Axis, sizes: Mapping[str, int] | None) -> str:

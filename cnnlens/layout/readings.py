@@ -1,12 +1,12 @@
-"""What a kernel becomes when its array is read in a wrong way, each mistake a porter makes as a few lines of NumPy.
+"""What becomes of the values of a weight when its array is read in a wrong way, each mistake a porter makes as a line.
 
 A wrong transpose seldom fails: on a square kernel every one of these has the right shape. So the mistakes are made here
-on purpose, on a kernel in which letters are written, and a class sees at once which one it was.
+on purpose, on an array in which every value is its own address, and a reader sees which value went where.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import permutations
 from math import prod
@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 
 from cnnlens.errors import CnnlensError
 from cnnlens.layout.crossing import Crossing
-from cnnlens.layout.patterns import Pattern, apply, expression, solve, steps
+from cnnlens.layout.patterns import Pattern, apply, expression, rearrangement, solve, steps
 from cnnlens.layout.tables import LEGEND
 
-__all__ = ["PictureAxes", "Reading", "axis_names", "plan_of", "readings", "specimen", "specimen_sizes"]
+__all__ = ["PictureAxes", "Reading", "axis_names", "plan_of", "readings", "specimen_sizes"]
 
 Array = NDArray[Any]
 
@@ -66,6 +66,11 @@ _PLANS = {
     "AFI": PictureAxes("", "A", "F", "I"),
     "OAF": PictureAxes("", "A", "O", "F"),
     "CHW": PictureAxes("", "C", "H", "W"),
+    "CDHW": PictureAxes("C", "D", "H", "W"),
+    "CW": PictureAxes("", "", "C", "W"),
+    "NCHW": PictureAxes("N", "C", "H", "W"),
+    "NCDHW": PictureAxes("NC", "D", "H", "W"),
+    "NCW": PictureAxes("", "N", "C", "W"),
 }
 
 
@@ -76,13 +81,16 @@ class Reading:
     Attributes:
         name: What was done, such as ``H and W swapped``.
         code: The line of NumPy that did it.
-        array: The kernel as the target then takes it, one axis a letter in canonical order.
+        einops: The same as a line of einops.
+        array: Where in the source's array each value was that the target then finds, as an address: integers, one axis
+            a letter in canonical order.
         right: Whether this is the right one.
         same_shape: Whether its shape is the right one, so that no check of shapes can see it.
     """
 
     name: str
     code: str
+    einops: str
     array: Array
     right: bool = False
     same_shape: bool = True
@@ -97,27 +105,54 @@ def plan_of(crossing: Crossing) -> PictureAxes:
     what = f"{crossing.kind} {crossing.weight}"
     if crossing.source is None:
         raise CnnlensError(f"{what} has no picture: {crossing.reason}")
+    assert crossing.target is not None
     plan = _PLANS.get(crossing.letters)
-    if plan is None:
-        few = len(crossing.letters) < 2 or crossing.letters == "VE"
-        vector = "bias" in crossing.weight
-        reason = "every framework stores it alike" if few else "it is a vector" if vector else "it has too many axes"
-        raise CnnlensError(
-            f"{what} has no picture: {reason}; a kernel of a convolution, a Dense or a recurrent layer has"
-        )
+    if plan is None or _keeps_order(crossing):
+        kept = f"its values lie in one order in {crossing.source.framework} and {crossing.target.framework}"
+        other = "it is a vector" if "bias" in crossing.weight else "it has too many axes"
+        reason = kept if _keeps_order(crossing) else other
+        raise CnnlensError(f"{what} has no picture: {reason}; 'layouts --memory' shows what lies at which address")
+    return _of_ones(plan, dict(crossing.sizes))
+
+
+def _of_ones(plan: PictureAxes, sizes: Mapping[str, int]) -> PictureAxes:
+    """The plan for a kernel whose tiles would be single cells or lines of them: tiles and cells change places."""
+
+    def size(letters: str) -> int:
+        return prod(sizes.get(letter, 1) for letter in letters)
+
+    if size(plan.across) == 1 and size(plan.columns) > 1:
+        plan = replace(plan, columns=plan.across, across=plan.columns)
+    if size(plan.down) == 1 and size(plan.rows) > 1:
+        plan = replace(plan, rows=plan.down, down=plan.rows)
     return plan
 
 
+def _keeps_order(crossing: Crossing) -> bool:
+    """Whether the values lie in memory in one order on both sides, zeros that fill one up aside."""
+    assert crossing.source is not None
+    assert crossing.target is not None
+    if crossing.source.pattern.filled != crossing.target.pattern.filled:
+        return crossing.source.gates == crossing.target.gates
+    addresses = _addresses(crossing.source.shape)
+    return np.array_equal(crossing.apply(addresses).ravel(), addresses.ravel())
+
+
 def specimen_sizes(crossing: Crossing) -> dict[str, int]:
-    """Choose sizes that make a good picture: three tiles each way, large enough for letters, and square wherever it
-    matters, so that no wrong reading can be told by its shape."""
+    """Choose sizes that make a good picture: few enough values to read every address, and square wherever it matters,
+    so that no wrong reading can be told by its shape."""
     plan = plan_of(crossing)
-    side = 7 if plan.rows + plan.columns else 14
+    maps = crossing.weight == "maps"
+    side = 8 if not plan.rows + plan.columns else 6 if maps and "D" not in crossing.letters else 3
     sizes = dict.fromkeys(plan.rows + plan.columns, 3) | dict.fromkeys(plan.down + plan.across, side)
-    sizes |= {letter: size for letter, size in (("M", 2), ("D", 3)) if letter in sizes}
-    if crossing.letters == "OIW":
-        sizes["I"] = side
-    if len(plan.rows) > 1:
+    sizes |= {letter: size for letter, size in (("M", 2), ("D", 3), ("N", 1)) if letter in sizes}
+    if crossing.letters in ("OIW", "NCW", "CW"):
+        sizes |= {"C": 3, "W": 6} if "C" in sizes else {"O": 4, "I": 4}
+    if crossing.letters in ("QUI", "AFI", "OAF"):
+        most = 6 if crossing.source is not None and len(crossing.source.gates) == 4 else 10
+        sizes |= {letter: most if letter == "U" else 6 if letter == "O" else 4 for letter in plan.down + plan.across}
+        sizes |= {"A": sizes["F"]} if "A" in sizes else {}
+    if len(plan.rows) > 1 and not maps:
         sizes |= dict.fromkeys(plan.rows, 2)
     if "Q" in sizes and crossing.source is not None:
         sizes["Q"] = len(crossing.source.gates)
@@ -125,72 +160,44 @@ def specimen_sizes(crossing: Crossing) -> dict[str, int]:
     return sizes
 
 
-def specimen(crossing: Crossing) -> Array:
-    """Make a float32 kernel, stored as the source does at the crossing's sizes, with a glyph to read in each tile.
-
-    Letters of the alphabet where a tile has room for them (a gate's own letter for each gate of a recurrent layer),
-    else a ramp that fades in reading order, its sign changing from tile to tile.
-
-    Raises:
-        CnnlensError: The weight has no picture.
-    """
-    plan, seen = plan_of(crossing), dict(crossing.sizes)
-    assert crossing.source is not None
-    gates = crossing.source.gates
-    rows, columns = (prod(seen[letter] for letter in group) for group in (plan.rows, plan.columns))
-    down, across = seen[plan.down], seen[plan.across]
-    tiles = np.empty((rows, columns, down, across), np.float32)
-    for row in range(rows):
-        for column in range(columns):
-            number = row * columns + column
-            if gates and plan.columns == "Q":
-                glyph = gates[column].upper()
-            elif gates and plan.rows[:1] == "Q":
-                glyph = gates[row * len(gates) // rows].upper() if column == 0 else _ALPHABET[column % len(_ALPHABET)]
-            else:
-                glyph = _ALPHABET[number % len(_ALPHABET)]
-            tiles[row, column] = _written(glyph, number, down, across)
-    order = plan.rows + plan.columns + plan.down + plan.across
-    apart = tiles.reshape([seen[letter] for letter in order])
-    plain = Pattern(tuple((letter,) for letter in order), gates=crossing.source.pattern.gates)
-    return np.ascontiguousarray(apply(steps(plain, crossing.source.pattern), apart, _Sizes(seen)))
+def _addresses(shape: Sequence[int]) -> Array:
+    return np.arange(prod(shape), dtype=np.int32).reshape(shape)
 
 
-def readings(crossing: Crossing, kernel: Array) -> list[Reading]:
-    """Read ``kernel`` rightly, and in the wrong ways that differ from that.
-
-    Args:
-        crossing: At the sizes of ``kernel``.
-        kernel: As the source stores it.
-    """
+def readings(crossing: Crossing) -> list[Reading]:
+    """Read an array of addresses rightly, and in the wrong ways that differ from that."""
     source, target = crossing.source, crossing.target
     assert source is not None
     assert target is not None
     plain = Pattern(tuple((letter,) for letter in crossing.letters), gates=target.pattern.gates)
     sizes = _Sizes(crossing.sizes)
+    addresses = _addresses(source.shape)
 
     def read(array: Array, taken: Mapping[str, int]) -> Array:
         held = {letter: size for letter, size in taken.items() if letter in target.pattern.letters}
         return apply(steps(target.pattern, plain), array, solve(target.pattern, plain, array.shape, held))
 
-    right = read(crossing.apply(kernel), sizes)
-    found = [Reading("right", crossing.numpy, right, right=True)]
-    wrong = [_reshaped(crossing, kernel)] if crossing.condition != "behind a Flatten" else []
+    right = read(crossing.apply(addresses), sizes)
+    found = [Reading("right", crossing.numpy, crossing.einops, right, right=True)]
+    wrong = [_reshaped(crossing, addresses)] if crossing.condition != "behind a Flatten" else []
     wrong += [
         (
             one.name,
             expression(steps(one.source, one.target), source.variable, sizes),
-            apply(steps(one.source, one.target), kernel, sizes),
+            rearrangement(one.source, one.target, source.variable, sizes),
+            apply(steps(one.source, one.target), addresses, sizes),
             one.taken or sizes,
         )
         for one in _mistakes(crossing)
     ]
-    for name, code, array, taken in wrong:
+    wrong.sort(key=lambda one: not one[0].startswith("gates"))  # what it is called where a reshape does the same
+    for name, code, einops, array, taken in wrong:
         seen = read(array, taken)
         same = seen.shape == right.shape
         if any(one.array.shape == seen.shape and np.array_equal(seen, one.array) for one in found):
             continue
-        found.append(Reading(name, f"{target.variable} = {code}", seen, same_shape=same))
+        left = f"{target.variable} = "
+        found.append(Reading(name, left + code, left + einops, seen, same_shape=same))
     return found
 
 
@@ -211,17 +218,23 @@ class _Mistake:
     taken: Mapping[str, int] | None = None
 
 
-def _reshaped(crossing: Crossing, kernel: Array) -> tuple[str, str, Array, Mapping[str, int]]:
+def _reshaped(crossing: Crossing, array: Array) -> tuple[str, str, str, Array, Mapping[str, int]]:
     """Made to fit by reshape alone, which moves no number."""
     assert crossing.source is not None
     assert crossing.target is not None
-    shape = crossing.target.shape
-    if prod(shape) != kernel.size:  # one that is filled up with zeros
-        return "right", "", crossing.apply(kernel), dict(crossing.sizes)
-    if shape == kernel.shape:
-        return "taken as it is", crossing.source.variable, kernel, dict(crossing.sizes)
-    code = f"{crossing.source.variable}.reshape({', '.join(map(str, shape))})"
-    return "reshaped, not transposed", code, kernel.reshape(shape), dict(crossing.sizes)
+    name, target = crossing.source.variable, crossing.target
+    sizes = _Sizes(crossing.sizes)
+    if target.shape == array.shape:
+        return "taken as it is", name, name, array, sizes
+    code = f"{name}.reshape({', '.join(map(str, target.shape))})"
+    flat = Pattern((target.pattern.letters,))
+    return (
+        "reshaped, not transposed",
+        code,
+        rearrangement(flat, replace(target.pattern, flipped=frozenset(), gates=("", "")), f"{name}.ravel()", sizes),
+        array.reshape(target.shape),
+        sizes,
+    )
 
 
 def _mistakes(crossing: Crossing) -> Iterator[_Mistake]:
@@ -239,7 +252,7 @@ def _mistakes(crossing: Crossing) -> Iterator[_Mistake]:
     matrix = not set(letters) & set("DHW")
     pairs = {
         "CM": "depth multiplier slowest",
-        "AF": "heads and their width swapped",
+        "AF": "heads and width swapped",
         "HW": "H and W swapped",
         "DH": "D and H swapped",
         "OI": "not transposed" if matrix else "in and out swapped",
@@ -250,6 +263,10 @@ def _mistakes(crossing: Crossing) -> Iterator[_Mistake]:
             within = any(set(pair) <= set(axis) for axis in target.axes)
             taken = sizes if within else {**sizes, pair[0]: sizes[pair[1]], pair[1]: sizes[pair[0]]}
             yield _Mistake(name, source, _exchanged(target, pair), taken)
+    if crossing.weight == "maps" and sizes["C"] > 1:
+        coloured = sizes["C"] == 3 and "H" in letters and "D" not in letters
+        said = "RGB taken for BGR" if coloured else "channels in reverse"
+        yield _Mistake(said, source, replace(target, flipped=target.flipped ^ {"C"}))
     if source.flipped == target.flipped:
         for letter, said in (("H", "upside down"), ("W", "mirrored" if "H" in letters else "backwards")):
             if letter in letters:
@@ -270,45 +287,8 @@ def _flatten_orders(source: Pattern, target: Pattern) -> Iterator[_Mistake]:
             axes = (*source.axes[:place], order, *source.axes[place + 1 :])
             said = f"taken for ({', '.join(order)})"
             if order == wanted:
-                said = f"order left as it was: {said}"
+                said = f"not reordered: ({', '.join(order)})"
             yield _Mistake(said, replace(source, axes=axes), target)
-
-
-# -- what is written on a specimen -------------------------------------------------------------------------------------
-
-_FONT = {
-    "F": "11111 10000 10000 11110 10000 10000 10000",
-    "G": "01110 10001 10000 10111 10001 10001 01110",
-    "J": "00111 00010 00010 00010 10010 10010 01100",
-    "L": "10000 10000 10000 10000 10000 10000 11111",
-    "P": "11110 10001 10001 11110 10000 10000 10000",
-    "R": "11110 10001 10001 11110 10100 10010 10001",
-    "2": "01110 10001 00001 00110 01000 10000 11111",
-    "4": "00010 00110 01010 10010 11111 00010 00010",
-    "7": "11111 00001 00010 00100 01000 01000 01000",
-    "C": "01110 10001 10000 10000 10000 10001 01110",
-    "H": "10001 10001 10001 11111 10001 10001 10001",
-    "I": "01110 00100 00100 00100 00100 00100 01110",
-    "N": "10001 11001 10101 10101 10011 10001 10001",
-    "O": "01110 10001 10001 10001 10001 10001 01110",
-    "Z": "11111 00001 00010 00100 01000 10000 11111",
-}
-_ALPHABET = "FGJLPR247"  # those that no flip and no transpose makes into themselves or into one another
-_GROUND = -0.12
-
-
-def _written(glyph: str, number: int, down: int, across: int) -> Array:
-    """A tile of ``down`` x ``across`` cells: the letter in the middle, as large as it goes, or else a ramp."""
-    scale = min(down // 7, across // 5)
-    if scale < 1:
-        ramp = 1 - np.arange(down * across, dtype=np.float32).reshape(down, across) / (down * across)
-        return ramp if number % 2 == 0 else -ramp
-    bits = np.array([[int(bit) for bit in line] for line in _FONT[glyph].split()], np.float32)
-    large = bits.repeat(scale, axis=0).repeat(scale, axis=1)
-    tile = np.full((down, across), _GROUND, np.float32)
-    top, left = (down - large.shape[0]) // 2, (across - large.shape[1]) // 2
-    tile[top : top + large.shape[0], left : left + large.shape[1]] = np.where(large > 0, 1, _GROUND)
-    return tile
 
 
 def axis_names(letters: str) -> str:

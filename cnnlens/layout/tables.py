@@ -109,12 +109,13 @@ NORMAL_NAMES: Mapping[str, Mapping[str, str]] = {
 """What the frameworks call a normalisation layer's vectors, by their Keras names."""
 
 _ONE_ARRAY_A_GATE = Absent("one array for each gate (ii, if, ig, io and hi, hf, hg, ho in an LSTM cell), not one array")
+_GRU_GATE_BY_GATE = Absent("one array for each gate (ir, iz, in and hr, hz, hn in a GRU cell), not one array")
 _TFLITE_LOOP = Absent(
     "no fixed layout for this layer: the converter unrolls it or writes a WHILE loop of FULLY_CONNECTED"
 )
 TFLITE_EINSUM = Absent("no fixed layout for this product: the converter rewrites it")
 _DECOMPOSED = Absent("no such operator: the converter decomposes the layer into elementwise operators")
-_NO_CONV_LSTM = Absent("no ConvLSTM layer; a hand-written cell takes (QU)I* for its Conv")
+_NO_CONV_LSTM = Absent("no ConvLSTM layer; a hand-written cell takes (QU)I and the spatial axes for its Conv")
 _NO_LOCAL = Absent("no locally connected layer; unfold the input and multiply position by position")
 _NO_NORMALIZATION = Absent("no such layer; its mean and variance become constants of a subtraction and a division")
 
@@ -199,14 +200,15 @@ ROWS: tuple[Row, ...] = (
         {"torch": "weight_hh_l0", "onnx": "R"}, gates=_LSTM),
     Row(("LSTM",), ("bias",), "(QU)", "(QU)", "(QU)", _ONE_ARRAY_A_GATE, "1(BQU)", _TFLITE_LOOP,
         {"torch": "bias_ih_l0", "onnx": "B"}, gates=_LSTM, fill={"onnx": {"B": 2}}),
-    Row(("GRU",), ("kernel",), "(QU)I", "I(QU)", "(QU)I", _ONE_ARRAY_A_GATE, "1(QU)I", _TFLITE_LOOP,
+    Row(("GRU",), ("kernel",), "(QU)I", "I(QU)", "(QU)I", _GRU_GATE_BY_GATE, "1(QU)I", _TFLITE_LOOP,
         {"torch": "weight_ih_l0", "onnx": "W"}, gates=_GRU),
-    Row(("GRU",), ("recurrent_kernel",), "(QU)I", "I(QU)", "(QU)I", _ONE_ARRAY_A_GATE, "1(QU)I", _TFLITE_LOOP,
+    Row(("GRU",), ("recurrent_kernel",), "(QU)I", "I(QU)", "(QU)I", _GRU_GATE_BY_GATE, "1(QU)I", _TFLITE_LOOP,
         {"torch": "weight_hh_l0", "onnx": "R"}, gates=_GRU),
-    Row(("GRU",), ("bias",), "B(QU)", "B(QU)", "B(QU)", _ONE_ARRAY_A_GATE, "1(BQU)", _TFLITE_LOOP,
+    Row(("GRU",), ("bias",), "B(QU)", "B(QU)", "B(QU)", _GRU_GATE_BY_GATE, "1(BQU)", _TFLITE_LOOP,
         {"torch": "bias_ih_l0, bias_hh_l0", "onnx": "B"}, gates=_GRU, fixed={"B": 2}, reset_after=True),
-    Row(("GRU",), ("bias",), "(QU)", "(QU)", Absent("no GRU that resets before the matrix product"), _ONE_ARRAY_A_GATE,
-        "1(BQU)", _TFLITE_LOOP, {"onnx": "B"}, gates=_GRU, fill={"onnx": {"B": 2}}, reset_after=False),
+    Row(("GRU",), ("bias",), "(QU)", "(QU)", Absent("no GRU that resets before the matrix product"),
+        _GRU_GATE_BY_GATE, "1(BQU)", _TFLITE_LOOP, {"onnx": "B"}, gates=_GRU, fill={"onnx": {"B": 2}},
+        reset_after=False),
     Row(("SimpleRNN",), ("kernel",), "UI", "IU", "UI", "IU", "1UI", _TFLITE_LOOP,
         {"torch": "weight_ih_l0", "flax": "i/kernel", "onnx": "W"}),
     Row(("SimpleRNN",), ("recurrent_kernel",), "UI", "IU", "UI", "IU", "1UI", _TFLITE_LOOP,
@@ -243,7 +245,7 @@ ROWS: tuple[Row, ...] = (
 # fmt: on
 
 APART: tuple[Row, ...] = tuple(
-    Row(("GRU",), (weight,), "(QU)", Absent(f"{place} row of the bias"), "(QU)", _ONE_ARRAY_A_GATE,
+    Row(("GRU",), (weight,), "(QU)", Absent(f"{place} row of the bias"), "(QU)", _GRU_GATE_BY_GATE,
         Absent(f"{place} half of B"), _TFLITE_LOOP, gates=_GRU)
     for weight, place in (("input_bias", "the first"), ("recurrent_bias", "the second"))
 )  # fmt: skip

@@ -23,18 +23,27 @@ _FOLDED = (
     "on the output axis): raw kernels then differ by 0.2 to 4, and by less than 5e-7 once the original is folded too, "
     "with its own epsilon.",
 )
-_DEPTHWISE = (
-    "Output channel c*M + m: the depth multiplier runs fastest, and PyTorch needs groups=C.",
+_FASTEST = "Output channel c*M + m: the depth multiplier runs fastest, and PyTorch needs groups=C."
+_DEPTHWISE_1D = (
+    _FASTEST,
+    "A plain transpose(2, 1, 0), right for Conv1D, gives (M, C, W) here, which PyTorch reads as M kernels.",
+)
+_DEPTHWISE_2D = (
+    _FASTEST,
     "A plain transpose(3, 2, 0, 1), right for Conv2D, gives (M, C, H, W) here, which PyTorch reads as M kernels.",
 )
-_TRANSPOSED = (
-    "Keras, PyTorch and ONNX agree without a flip; Flax's default (transpose_kernel=False) stores it spatially flipped "
-    "and with in and out swapped, and with transpose_kernel=True exactly as Keras.",
-    "`same` gives n*s outputs cropped from the full result, the smaller half of the crop in front. "
-    "nn.ConvTranspose2d can say so only if (k-1)*d+1-s is even or not positive; k=3, s=2, padding=1, output_padding=1 "
-    "is not it: one pixel off, error 12. Compute with padding=0 and crop.",
-    "PyTorch's grouped kernel is (in, out/groups, ...); Keras, Flax and TFLite have no groups here.",
-)
+_TRANSPOSED = {
+    f"Conv{axes}DTranspose": (
+        "Keras, PyTorch and ONNX agree without a flip; Flax's default (transpose_kernel=False) stores it spatially "
+        "flipped and with in and out swapped, and with transpose_kernel=True exactly as Keras.",
+        "`same` gives n*s outputs cropped from the full result, the smaller half of the crop in front. "
+        f"nn.ConvTranspose{axes}d can say so only if (k-1)*d+1-s is even or not positive; k=3, s=2, padding=1, "
+        f"output_padding=1 is not it: one {'pixel' if axes > 1 else 'step'} off{', error 12' * (axes == 2)}. "
+        "Compute with padding=0 and crop.",
+        "PyTorch's grouped kernel is (in, out/groups, ...); Keras, Flax and TFLite have no groups here.",
+    )
+    for axes in (1, 2, 3)
+}
 _FLATTEN = (
     "Keras flattens (H, W, C), PyTorch (C, H, W): the first Dense after a Flatten needs its inputs reordered, and so "
     "does every vector between the two (batch norm, PReLU, Normalization).",
@@ -60,21 +69,19 @@ TRAPS: Mapping[str, tuple[str, ...]] = {
     "Conv1D": ("`causal` is (k-1)*d zeros in front and none behind.", *_SAME_PADDING, *_FOLDED),
     "Conv2D": (*_SAME_PADDING, *_FOLDED),
     "Conv3D": (*_SAME_PADDING, "TFLite's CONV_3D keeps Keras' axes, unlike its CONV_2D."),
-    "DepthwiseConv1D": (*_DEPTHWISE, *_SAME_PADDING[:1]),
-    "DepthwiseConv2D": (*_DEPTHWISE, *_SAME_PADDING[:1], *_FOLDED),
+    "DepthwiseConv1D": (*_DEPTHWISE_1D, *_SAME_PADDING[:1]),
+    "DepthwiseConv2D": (*_DEPTHWISE_2D, *_SAME_PADDING[:1], *_FOLDED),
     "SeparableConv1D": (
         "Two convolutions, with no bias and no activation between them.",
         "Stride, dilation and padding belong to the depthwise half alone.",
-        *_DEPTHWISE,
+        *_DEPTHWISE_1D,
     ),
     "SeparableConv2D": (
         "Two convolutions, with no bias and no activation between them.",
         "Stride, dilation and padding belong to the depthwise half alone.",
-        *_DEPTHWISE,
+        *_DEPTHWISE_2D,
     ),
-    "Conv1DTranspose": _TRANSPOSED,
-    "Conv2DTranspose": _TRANSPOSED,
-    "Conv3DTranspose": _TRANSPOSED,
+    **_TRANSPOSED,
     "Dense": (
         *_FLATTEN,
         "In ONNX, Gemm with transB=1 holds (O, I) as shown; MatMul holds (I, O).",
@@ -88,7 +95,8 @@ TRAPS: Mapping[str, tuple[str, ...]] = {
         *_EPSILON,
         "Keras' momentum 0.99 is PyTorch's 0.01, and PyTorch's running_var counts n/(n-1).",
         "scale=False or center=False leaves the array out, so that the arrays behind it in the file move up by one.",
-        "Between a Flatten and a Dense all four vectors are in (H, W, C) order: give the geometry's flatten.",
+        "Between a Flatten and a Dense all four vectors are in (H, W, C) order in Keras, Flax and TFLite, in (C, H, W) "
+        "order in PyTorch and ONNX: give the geometry's flatten.",
     ),
     "LayerNormalization": (
         *_EPSILON,
@@ -99,9 +107,10 @@ TRAPS: Mapping[str, tuple[str, ...]] = {
     "RMSNormalization": ("F.rms_norm with eps=1e-6 is the same function.",),
     "Normalization": ("The variance is stored, not its root; `count` is a bookkeeping integer.",),
     "PReLU": (
-        "nn.PReLU has one slope a channel: shared_axes must be all the spatial ones. "
-        "Full slopes multiply as alpha.transpose(2, 0, 1).",
-        "Behind a Flatten the slopes are in (H, W, C) order.",
+        "nn.PReLU has one slope a channel (C), or one in all, and linen.PReLU one in all: Keras' shared_axes must be "
+        "all the spatial ones, or all. Slopes for each position, (H, W, C), multiply as alpha.transpose(2, 0, 1).",
+        "Behind a Flatten there is a slope for each place of the flattened map: in (H, W, C) order in Keras and "
+        "TFLite, in (C, H, W) order in PyTorch and ONNX.",
     ),
     "LSTM": (
         "Gates are i, f, c, o in Keras and i, f, g, o in PyTorch, where g is c: the same order. ONNX has i, o, f, c.",
@@ -112,7 +121,7 @@ TRAPS: Mapping[str, tuple[str, ...]] = {
         "Gates are z, r, h in Keras and r, z, n in PyTorch: the first two change places.",
         "Keras' reset_after=True (the default) is PyTorch's GRU and ONNX's linear_before_reset=1; reset_after=False "
         "has no PyTorch layer.",
-        "The bias has two rows, PyTorch's bias_ih_l0 and bias_hh_l0.",
+        "With reset_after=True the bias has two rows, PyTorch's bias_ih_l0 and bias_hh_l0; with reset_after=False one.",
     ),
     "SimpleRNN": ("PyTorch has a second bias, bias_hh_l0: zeros.",),
     "ConvLSTM1D": _CONV_LSTM,

@@ -20,13 +20,28 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
+from matplotlib.textpath import TextPath
 from matplotlib.transforms import Affine2D, ScaledTranslation
 from numpy.typing import NDArray
 
 from cnnlens.plot.values import Note
 from cnnlens.text import printable
 
-__all__ = ["DPI", "INK", "PALE", "RULE", "Picture", "decorate", "number", "plain", "put", "room", "sheet", "show"]
+__all__ = [
+    "DPI",
+    "INK",
+    "PALE",
+    "RULE",
+    "Picture",
+    "decorate",
+    "number",
+    "plain",
+    "put",
+    "room",
+    "sheet",
+    "show",
+    "width_of",
+]
 
 DPI = 150
 INK, PALE, RULE = "#1b1f24", "#6a737d", "#c4c9d0"
@@ -117,6 +132,15 @@ def put(
     )
 
 
+def width_of(text: str, size: float) -> float:
+    """Measure a line of text of this size in points: its width in pixels."""
+    shown, families = plain(text, 160)
+    if not shown.strip():
+        return 0.0
+    drawn = TextPath((0, 0), shown, size, prop=font_manager.FontProperties(family=families)).vertices
+    return float(np.max(drawn[:, 0])) * _POINT
+
+
 def _lines(text: str, width: int) -> list[str]:
     """``text`` folded to ``width`` pixels at the size of a subtitle, in at most two lines."""
     characters = max(20, int(width / (SUBTITLE * _POINT * 0.54)))
@@ -184,6 +208,7 @@ def sheet(
     bottom: int = 0,
     bar: ScalarMappable | None = None,
     bar_ticks: Sequence[float] = (),
+    margin: int = _MARGIN,
 ) -> Axes:
     """Make an axes whose inside is exactly ``width`` x ``height`` pixels, dressed; or dress the caller's ``ax``.
 
@@ -195,6 +220,7 @@ def sheet(
         left, top, bottom: Pixels that labels outside the axes need.
         bar: What the colour bar at the right shows.
         bar_ticks: Values that the colour bar names.
+        margin: Pixels around everything.
     """
     room_right = _BAR_GAP + _BAR_WIDTH + _BAR_LABELS if bar is not None else 0
     reach = max(width + room_right, _NARROWEST - left) if ax is None else room(ax)[0]  # what a line of text may fill
@@ -204,14 +230,14 @@ def sheet(
     foot = line * len(notes) + (10 if notes else 0)
 
     if ax is None:
-        whole_width = 2 * _MARGIN + left + max(width + room_right, _NARROWEST - left)
-        whole_height = round(2 * _MARGIN + head + top + height + bottom + foot)
+        whole_width = 2 * margin + left + max(width + room_right, _NARROWEST - left)
+        whole_height = round(2 * margin + head + top + height + bottom + foot)
         figure: Figure = Picture(
             figsize=(whole_width / DPI, whole_height / DPI), dpi=DPI, facecolor="white", edgecolor="white"
         )
         figure.set_layout_engine("none")  # whatever the user's own settings ask for
         FigureCanvasAgg(figure)
-        x, y = _MARGIN + left, round(_MARGIN + foot + bottom)
+        x, y = margin + left, round(margin + foot + bottom)
         ax = figure.add_axes((x / whole_width, y / whole_height, width / whole_width, height / whole_height))
         if bar is not None:
             bar_height = height if height <= 900 else 620

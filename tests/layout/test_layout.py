@@ -273,8 +273,8 @@ def test_gate_orders() -> None:
     def gates(kind: str) -> list[str]:
         return [layout.convention(kind, "kernel", framework).gates for framework in ("keras", "torch", "onnx")]
 
-    assert gates("LSTM") == ["ifgo", "ifgo", "iofg"]
-    assert gates("GRU") == ["zrn", "rzn", "zrn"]
+    assert gates("LSTM") == ["ifco", "ifgo", "iofc"]
+    assert gates("GRU") == ["zrh", "rzn", "zrh"]
 
 
 def test_the_stored_shape_of_the_sample_layer_in_every_framework() -> None:
