@@ -65,7 +65,10 @@ def _listen(pressed: list[int]) -> None:
 
         def again(main: int) -> None:
             time.sleep(0.1)
-            signal.pthread_kill(main, signal.SIGINT)  # where somebody hears it
+            if hasattr(signal, "pthread_kill"):
+                signal.pthread_kill(main, signal.SIGINT)  # where somebody hears it
+            else:  # Windows
+                _thread.interrupt_main()
 
         _thread.start_new_thread(again, (_thread.get_ident(),))  # threading would wait for it here
 

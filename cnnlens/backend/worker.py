@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnlens.backend import seam as seam
-from cnnlens.backend.process import Process, WorkerError, parse_spec
+from cnnlens.backend.process import Process, WorkerError, parse_spec, refuse_unknown
 from cnnlens.errors import CnnlensError
 
 __all__ = ["Chunk", "Loaded", "Report", "Worker", "WorkerError", "close_all", "parse_spec", "pool", "warm"]
@@ -86,8 +86,7 @@ class Worker(Process):
             CnnlensError: no such backend, interpreter or precision.
             WorkerError: it does not start.
         """
-        if os.name != "posix":
-            raise CnnlensError("backends run in processes that need a POSIX system (Linux, macOS, WSL)")
+        refuse_unknown([spec])
         seam.check_precision(precision)
         return cls(spec, device, precision, timeout)
 

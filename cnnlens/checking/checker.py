@@ -16,6 +16,7 @@ from typing import Any
 from cnnlens.backend import suited
 from cnnlens.backend.handover import network_hash
 from cnnlens.backend.options import RunOptions
+from cnnlens.backend.process import refuse_unknown
 from cnnlens.checking.auditing import Recorded, audit_recording, audited_calls, audited_inputs
 from cnnlens.checking.pairs import Comparison, pairwise
 from cnnlens.checking.result import Check, LayerCheck, Run
@@ -125,6 +126,7 @@ def check_network(
         live: The live model that ``network`` was made from, where there is one.
         inputs, backends, recordings, repeat, sample, progress: As ``check`` takes them.
     """
+    from cnnlens.recording.recorder import runs_here
     from cnnlens.recording.recording import Recording
 
     if sample is not None and sample < 1:
@@ -133,6 +135,7 @@ def check_network(
         backends = [] if recordings else _installed(network) if live is None else [backend_of(live)]
     if not backends and not recordings:
         raise CnnlensError("there is nothing to check; name backends, or give recordings")
+    refuse_unknown(one for one in backends if not runs_here(live, one))
     say = progress or silent
     taken = [one if isinstance(one, Recording) else Recording.open(one) for one in recordings]
     expected = network_hash(network)

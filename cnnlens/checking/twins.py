@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from cnnlens.backend import get, suited
 from cnnlens.backend.options import RunOptions
-from cnnlens.backend.process import parse_spec
+from cnnlens.backend.process import parse_spec, refuse_unknown
 from cnnlens.checking.auditing import audited_inputs, recorded_ref
 from cnnlens.checking.checker import check_network
 from cnnlens.checking.likeness import LIMIT, apart, as_other, limit_for, rounding_moves, views
@@ -165,6 +165,8 @@ def check_twin_networks(
         if not network.calls:
             raise without_graph(network)
     specs = sides or [_specs(network, live, backends) for network, live in zip(networks, lives, strict=True)]
+    for live, names in zip(lives, specs, strict=True):
+        refuse_unknown(one for one in names if not runs_here(live, one))
     described, given, first = _inputs(networks[0], inputs, options.allow_nonfinite, sample)
     canonical = first, dict(turned(first)) if turned is not None else translated(first, networks)
     if len(networks[0].outputs) != len(networks[1].outputs):

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cnnlens.errors import CnnlensError, UnsupportedLayerError, in_one_line
+from cnnlens.errors import CnnlensError, UnsupportedLayerError, in_one_line, refuse_without_posix
 from cnnlens.network.graph import OPEN_SIZE, Ref, without_graph
 from cnnlens.network.network import Network
 from cnnlens.output import silent
@@ -118,9 +118,12 @@ def convert(
     cnnlens.errors.CnnlensError: ...fashion_mnist_cnn.keras: it is a model of Keras already; convert it to torch
     """
     from cnnlens.backend.options import RunOptions
+    from cnnlens.backend.process import refuse_unknown
     from cnnlens.janitor import temporary_folder
     from cnnlens.opening.opener import network_given
 
+    refuse_without_posix("convert")
+    refuse_unknown([] if backend is None else [backend])
     if to is not None:
         _warm(FRAMEWORKS.get(to.lower()), backend, timeout)  # before the model is opened: a live one is exported first
     network, _ = network_given(model, inputs, example)

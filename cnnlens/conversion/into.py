@@ -76,9 +76,10 @@ def put_into(
     from cnnlens.conversion.into_files import check_name, write_into
     from cnnlens.conversion.transfer import apply
     from cnnlens.janitor import temporary_folder
+    from cnnlens.opening.architecture import names_code
 
     spec = os.fspath(into)
-    is_code = not Path(spec).exists() and ":" in spec.replace("::", "")
+    is_code = not Path(spec).exists() and names_code(spec)
     target = _opened(spec, None, is_code, shapes)
     place = _place(out, target, is_code)
     check_name(place, target)
