@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cnnlens.backend import suited
+from cnnlens.backend import Found, installed, suited
 from cnnlens.backend.handover import network_hash
 from cnnlens.backend.options import RunOptions
 from cnnlens.backend.process import refuse_unknown
@@ -267,10 +267,16 @@ def _installed(network: Network) -> list[str]:
     if found != ["reference"]:
         return found
     framework = printable(network.source.framework)
+    commands = dict.fromkeys(one.backend.install for one in installed() if _could(one, network.source.framework))
     raise CnnlensError(
-        f"no backend that runs models of {framework} is installed, and the reference held against itself proves "
-        "nothing; install one (cnnlens backends says how), or give recordings made elsewhere"
+        f"nothing was compared: no backend that runs models of {framework} is installed, and the reference held "
+        f"against itself proves nothing; install one ({' or '.join(commands) or 'cnnlens backends says which'}), or "
+        "record elsewhere with one and give the recording: cnnlens check MODEL RUN.zarr"
     )
+
+
+def _could(found: Found, framework: str) -> bool:
+    return found.problem is None and found.backend.layout == framework
 
 
 def _labels(names: Sequence[str]) -> list[str]:

@@ -137,7 +137,7 @@ def convert(
                 "is made of all that come at once, which no proof covers; convert the model without that last step"
             )
     say = progress or silent
-    backends = [backend] if backend is not None else _installed(framework)
+    backends = [_that_runs(framework, backend)] if backend is not None else _installed(framework)
     _warm(framework, backends[0], timeout)
     target = _target(out, network, framework)
     with ExitStack() as stack:
@@ -194,6 +194,19 @@ def _warm(framework: str | None, backend: str | None, timeout: float | None) -> 
     with contextlib.suppress(CnnlensError):  # said when it is needed
         if framework is not None:
             warm(backend or _installed(framework)[0], "cpu", "strict", timeout or 600.0)
+
+
+def _that_runs(framework: str, spec: str) -> str:
+    """The backend asked for, if it runs models of ``framework``."""
+    from cnnlens.backend import seam
+    from cnnlens.backend.process import parse_spec
+
+    if seam.get(parse_spec(spec)[0]).layout not in (framework, seam.STORED):
+        raise CnnlensError(
+            f"--backend {printable(spec, 200)}: the result is a model of {TITLES[framework]}, which this backend does "
+            f"not run; {' or '.join(_installed(framework))} does"
+        )
+    return spec
 
 
 def _installed(framework: str) -> list[str]:
