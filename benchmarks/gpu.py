@@ -67,7 +67,7 @@ def check(network: Network, inputs: Any, names: list[str], precision: str, folde
             except CnnlensError as error:
                 print(f"{name} on {device}, {precision}: {error}", flush=True)
     found = checking.check(network, recordings=recordings)
-    print(check_listing.as_table(found), flush=True)
+    print(check_listing.as_page(found), flush=True)
     return check_listing.as_json(found)
 
 

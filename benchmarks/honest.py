@@ -50,7 +50,7 @@ def run() -> dict[str, Any]:
                     Recording.open(target).verify()
                 else:
                     network = cnnlens.open(target)
-                    summary.as_table(network)
+                    str(summary.as_page(network))
                     notes += len(network.notes)
                     report = examine(target)
                     if report.refused:

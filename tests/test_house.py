@@ -15,23 +15,25 @@ from tests.support.house import arrows, floors, imports, module_circles, room
 MAY_IMPORT = {
     "__main__": "cli",
     "cli": "backend checking cnnlens conversion differing errors inputs layout network opening output plot recording "
-    "sample text",
-    "conversion": "backend checking differing errors files janitor kinds layout network opening output reference text",
-    "differing": "checking errors inputs kinds layout network opening reference text",
-    "checking": "backend errors inputs janitor kinds network opening output recording reference text",
-    "recording": "backend errors inputs janitor layout network opening text",
+    "page sample text",
+    "conversion": "backend checking differing errors files janitor kinds layout network opening output page reference "
+    "text",
+    "differing": "checking errors inputs kinds layout network opening page reference text",
+    "checking": "backend errors inputs janitor kinds network opening output page recording reference text",
+    "recording": "backend errors inputs janitor layout network opening page text",
     "testing": "backend errors files janitor layout network",
-    "backend": "errors files janitor layout network reference text",
+    "backend": "errors files janitor layout network page reference text",
     "opening": "errors files janitor kinds network text",
     "files": "errors kinds layout memory network output reference text",
     "plot": "errors inputs layout network text",
     "inputs": "errors memory network text",
     "reference": "errors kinds memory network text",
-    "network": "errors kinds layout text",
+    "network": "errors kinds layout page text",
     "layout": "errors kinds text",
     "memory": "errors",
     "output": "errors text",
     "errors": "text",
+    "page": "text",
 }
 # The arrows that run back up, and why: whoever has a network runs it by its own method, and what runs it reads it.
 BACK = {("network", "reference"): "Network.run, and the type of Layer.operation"}

@@ -14,11 +14,13 @@ from typing import Any
 from cnnlens.backend import seam as backend
 from cnnlens.backend.seam import Found
 from cnnlens.errors import CnnlensError
-from cnnlens.text import columns, printable
+from cnnlens.page import Page, Table, Tone, Toned
+from cnnlens.text import printable
 
-__all__ = ["BackendStatus", "as_json", "as_text", "table"]
+__all__ = ["BackendStatus", "as_json", "as_page", "table"]
 
 _SECONDS = 120.0  # that a backend may take to name its devices
+_INSTALLED = {word: Toned(word, tone) for word, tone in (("yes", Tone.GOOD), ("no", Tone.PALE), ("broken", Tone.BAD))}
 
 
 @dataclass(frozen=True)
@@ -86,27 +88,27 @@ def _row(found: Found, devices: tuple[str, ...] | str | None) -> BackendStatus:
     )
 
 
-def as_text(rows: Sequence[BackendStatus]) -> str:
+def as_page(rows: Sequence[BackendStatus]) -> Page:
     """Write the table for people: a line a backend, then one for each that is missing something or broken."""
     with_devices = any(row.devices is not None for row in rows)
     head = ["backend", "installed", "versions", *(["devices"] if with_devices else [])]
     cells = [
         [
             printable(row.name),
-            "broken" if row.problem else "yes" if row.installed else "no",
+            _INSTALLED["broken" if row.problem else "yes" if row.installed else "no"],
             ", ".join(f"{printable(name)} {printable(version)}" for name, version in row.versions.items()) or "-",
             *([", ".join(printable(one) for one in row.devices or ()) or "-"] if with_devices else []),
         ]
         for row in rows
     ]
-    shown = columns([head, *cells])
+    shown: list[str | Table] = [Table([head, *cells])]
     for row in rows:
         if row.problem:
             shown.append(row.problem)
         elif row.missing:
             needed = " and ".join(printable(one) for one in row.missing)
             shown.append(f"{printable(row.name)} needs {needed}: {printable(row.install, 200)}")
-    return "\n".join(shown) + "\n"
+    return Page(shown)
 
 
 def as_json(rows: Sequence[BackendStatus]) -> list[dict[str, Any]]:

@@ -11,10 +11,11 @@ from cnnlens.checking.finding import Objection, Verdict
 from cnnlens.checking.result import Check, Problem, Run
 from cnnlens.checking.twins import LIMIT, Twins
 from cnnlens.checking.verdict import Audit
-from cnnlens.text import columns, finite_or_null, printable
+from cnnlens.page import Page, Table, Tone, Toned
+from cnnlens.text import finite_or_null, printable
 
 __all__ = [
-    "as_json", "as_table", "objection", "sentence", "sentences", "twins_json", "twins_table", "why_failed",
+    "as_json", "as_page", "objection", "sentence", "sentences", "twins_json", "twins_page", "why_failed",
     "why_not",
 ]  # fmt: skip
 
@@ -104,30 +105,31 @@ def _audit(audit: Audit) -> dict[str, Any]:
     }
 
 
-def as_table(check: Check) -> str:
+def as_page(check: Check) -> Page:
     """Write the check for people: a row a layer, under each run its bits and verdict; then a sentence a run."""
     network = check.network
     shown = [run for run in check.runs if run.error is None]
     looked = dict.fromkeys(f"{_counted(run)} inputs audited" for run in shown if run.audited < run.inputs)
     said = "; ".join([check.inputs, *looked])
-    lines = [f"{printable(network.source.path, 300)}", f"sha256 {network.source.sha256}", f"inputs: {said}"]
+    parts: list[str | Table] = [
+        Toned(printable(network.source.path, 300), Tone.STRONG), f"sha256 {network.source.sha256}", f"inputs: {said}"
+    ]  # fmt: skip
     if shown:
         rows = [["layer", "kind", *(run.label for run in shown)]]
         for row in check.rows:
             cells = [_cell(row.audits.get(run.label)) for run in shown]
             rows.append([printable(row.name, 40), printable(row.kind, 40), *cells])
-        lines += [
+        parts += [
             "",
-            *columns(rows),
+            Table(rows),
             "",
             "effective bits: of the layer / of its worst channel; float32 has 20 to 24",
             *_sees(check, shown),
             "",
         ]
     else:
-        lines.append("")
-    lines += sentences(check)
-    return "\n".join([*lines, ""])
+        parts.append("")
+    return Page([*parts, *sentences(check)])
 
 
 def _sees(check: Check, runs: Sequence[Run]) -> list[str]:
@@ -166,8 +168,16 @@ def _cell(audit: Audit | None) -> str:
     if audit is None:
         return ""
     if audit.verdict in (Verdict.EXACT, Verdict.NOT_AUDITED):
-        return audit.verdict
-    return f"{_bits(audit.bits)} / {_bits(audit.channel_bits)}  {audit.verdict}"
+        return Toned(audit.verdict, _tone(audit.verdict))
+    return Toned(f"{_bits(audit.bits)} / {_bits(audit.channel_bits)}  {audit.verdict}", _tone(audit.verdict))
+
+
+def _tone(verdict: Verdict) -> Tone:
+    if verdict.fault:
+        return Tone.BAD
+    if verdict is Verdict.NOT_AUDITED:
+        return Tone.PALE
+    return Tone.GOOD if verdict.passes("strict") else Tone.DOUBT
 
 
 def _bits(value: float) -> str:
@@ -176,7 +186,10 @@ def _bits(value: float) -> str:
 
 def sentences(check: Check) -> list[str]:
     """Write one sentence a run, then one a pair of runs, then what was not audited."""
-    lines = [f"{run.label}: {sentence(check, run)}" for run in check.runs]
+    lines: list[str] = [
+        Toned(f"{run.label}: {sentence(check, run)}", Tone.GOOD if check.problem(run) is None else Tone.BAD)
+        for run in check.runs
+    ]
     for (a, b), layers in check.pairs.items():
         outputs = [recorded_ref(check.network, ref).name for ref in check.network.outputs]
         for name in [name for name in outputs if name in layers][:1]:
@@ -263,7 +276,7 @@ def _what(run: Run) -> str:
     return f"({', '.join([*named, run.device, run.precision])})"
 
 
-def twins_table(twins: Twins) -> str:
+def twins_page(twins: Twins) -> Page:
     """Write both checks one after the other, then a row an output and pair of runs, and a sentence."""
     rows = [["output", "float64", "runs", "max abs", "relative RMS"]]
     for one in twins.outputs:
@@ -273,8 +286,8 @@ def twins_table(twins: Twins) -> str:
             rows.append([shown, apart, f"{a} and {b}", f"{found.max_abs:.2g}", f"{found.rel_rms:.2g}"])
         if not one.recorded:
             rows.append([shown, apart, f"{one.shapes[0]} and {one.shapes[1]}", "-", "-"])
-    tables = [as_table(one) for one in twins.checks]
-    return "\n".join([*tables, *columns(rows), "", _twins_sentence(twins), ""])
+    checks = [part for one in twins.checks for part in (*as_page(one).parts, "")]
+    return Page([*checks, Table(rows), "", Toned(_twins_sentence(twins), Tone.GOOD if twins.agree else Tone.BAD)])
 
 
 def _twins_sentence(twins: Twins) -> str:

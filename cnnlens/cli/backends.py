@@ -25,4 +25,4 @@ def _backends(options: argparse.Namespace) -> None:
     from cnnlens.backend import listing
 
     rows = listing.table(devices=options.devices)
-    output_made(options, rows, listing.as_json, listing.as_text, options.output)
+    output_made(options, rows, listing.as_json, listing.as_page, options.output)

@@ -74,7 +74,7 @@ def _convert(options: argparse.Namespace) -> None:
         timeout=options.timeout,
         progress=teller(options),
     )
-    output_made(options, made, listing.as_json, listing.as_text)
+    output_made(options, made, listing.as_json, listing.as_page)
 
 
 def _source(options: argparse.Namespace) -> Network:
@@ -99,4 +99,4 @@ def _into(options: argparse.Namespace, network: Network) -> None:
         shapes=None if options.input_shape is None else parse_shapes(options.input_shape),
         timeout=options.timeout,
     )
-    output_made(options, made, listing.transfer_json, listing.transfer_text)
+    output_made(options, made, listing.transfer_json, listing.transfer_page)

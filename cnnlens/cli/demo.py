@@ -14,6 +14,7 @@ from typing import Any
 from cnnlens import sample
 from cnnlens.cli.printing import output_text
 from cnnlens.errors import CnnlensError
+from cnnlens.page import Page
 from cnnlens.text import printable
 
 __all__ = ["add", "run"]
@@ -28,10 +29,10 @@ def add(commands: Any) -> None:
 
 
 def _demo(options: argparse.Namespace) -> None:
-    run(Path(options.output), lambda text: output_text(text + "\n"))
+    run(Path(options.output), lambda said: output_text(said if isinstance(said, Page) else f"{said}\n"))
 
 
-def run(folder: Path, say: Callable[[str], object]) -> list[Path]:
+def run(folder: Path, say: Callable[[str | Page], object]) -> list[Path]:
     """Make every picture of the sample in ``folder`` and ``say`` what each shows; returns the files, in order.
 
     Raises:
@@ -52,7 +53,7 @@ def run(folder: Path, say: Callable[[str], object]) -> list[Path]:
         ) from None
     network = open_model(sample.MODEL)
     say(f"cnnlens summary {sample.MODEL.name}\n")
-    say(summary.as_table(network))
+    say(summary.as_page(network))
 
     written: list[Path] = []
 

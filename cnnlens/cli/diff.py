@@ -36,7 +36,7 @@ def _diff(options: argparse.Namespace) -> int:
     one, other = networks_of(options, [options.a, options.b])
     inputs = "random" if options.inputs in (["random"], ["drawn"]) else inputs_of(options, one)
     result = diff(one, other, inputs)
-    output_made(options, result, listing.as_json, listing.as_table, options.output)
+    output_made(options, result, listing.as_json, listing.as_page, options.output)
     if result.equal and result.activations is not None and not result.activations.compared:
         return 2  # that was asked, and could not be told
     return 0 if result.equal else 1

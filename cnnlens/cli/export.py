@@ -47,4 +47,4 @@ def _export(options: argparse.Namespace) -> None:
     layers = None if wanted is None else [network[one] for one in wanted]
     stem = Path(network.source.path).name.split(".")[0]
     path = options.output if options.output is not None else file_name(stem, "weights") + ".npz"
-    output_made(options, exporting.export(network, path, layers, options.layout), exporting.as_json, exporting.as_table)
+    output_made(options, exporting.export(network, path, layers, options.layout), exporting.as_json, exporting.as_page)

@@ -9,9 +9,10 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from cnnlens.errors import CnnlensError
+from cnnlens.page import Page, Table, Tone, Toned
 from cnnlens.text import harmless
 
 __all__ = ["output_json", "output_made", "output_text", "tell"]
@@ -21,14 +22,14 @@ def output_made(
     options: argparse.Namespace,
     made: Any,
     as_json: Callable[[Any], Any],
-    as_text: Callable[[Any], str],
+    as_page: Callable[[Any], str | Page],
     path: str | None = None,
 ) -> None:
     """Print what a command ``made``, or write it to ``path``: as JSON where ``--json`` asks for it, or as text."""
     if options.json:
         output_json(as_json(made), path)
     else:
-        output_text(as_text(made), path)
+        output_text(as_page(made), path)
 
 
 def output_json(data: Any, path: str | None = None) -> None:
@@ -42,19 +43,25 @@ def tell(line: str) -> None:
     print(harmless(line), file=sys.stderr)
 
 
-def output_text(text: str, path: str | None = None) -> None:
-    """Print ``text``, or write it to ``path``, whole or not at all; no character of it is obeyed by a terminal."""
-    text = harmless(text, keep="\n")
+def output_text(text: str | Page, path: str | None = None) -> None:
+    """Print ``text``, or write it to ``path``, whole or not at all; no character of it is obeyed by a terminal.
+
+    A page fits the terminal's width there, with colours where the terminal has them and NO_COLOR does not ask for none.
+    """
+    if path is not None or not sys.stdout.isatty():
+        written = harmless(str(text), keep="\n")
+    elif isinstance(text, Page):
+        written = _on_terminal(text, shutil.get_terminal_size().columns)
+    else:
+        written = _folded(harmless(text, keep="\n"), shutil.get_terminal_size().columns)
     if path is not None:
         from cnnlens.output import write_text
 
-        write_text(path, text)
+        write_text(path, written)
         return
-    if sys.stdout.isatty():
-        text = _folded(text, shutil.get_terminal_size().columns)
     encoding = sys.stdout.encoding or "utf-8"
     try:
-        sys.stdout.write(text.encode(encoding, "replace").decode(encoding))
+        sys.stdout.write(written.encode(encoding, "replace").decode(encoding))
         sys.stdout.flush()
     except BrokenPipeError:
         raise
@@ -64,10 +71,52 @@ def output_text(text: str, path: str | None = None) -> None:
         raise CnnlensError(f"the output cannot be written ({error.strerror}); choose another place with -o") from None
 
 
+_NARROWEST = 30
+_STYLES = {Tone.GOOD: "green", Tone.DOUBT: "yellow", Tone.BAD: "bold red", Tone.PALE: "dim", Tone.STRONG: "bold"}
+
+
+def _on_terminal(page: Page, width: int) -> str:
+    """The page as a terminal of this width shows it: cells and lines folded between words, tones as colours."""
+    from io import StringIO
+
+    from rich.box import Box
+    from rich.console import Console
+    from rich.padding import Padding
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    # The only control characters that leave are those that the console makes of a tone.
+    def text(one: str) -> Text:
+        return Text(harmless(one), style=_STYLES[one.tone] if isinstance(one, Toned) else "", overflow="fold")
+
+    can = Console(file=sys.stdout)
+    stream = StringIO()
+    console = Console(
+        file=stream, force_terminal=True, width=max(width, _NARROWEST), color_system=cast(Any, can.color_system),
+        no_color=can.no_color, legacy_windows=False, highlight=False, markup=False, emoji=False,
+    )  # fmt: skip
+    rule = "    \n    \n -- \n" + "    \n" * 5
+    for part in page.parts:
+        if isinstance(part, Table):
+            shown = RichTable(box=Box(rule, ascii=True), show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+            for column, cell in enumerate(part.rows[0]):
+                shown.add_column(text(cell), justify="right" if column in part.right else "left", overflow="fold")
+            for row in part.rows[1:]:
+                shown.add_row(*map(text, row))
+            console.print(Padding(shown, (0, 0, 0, part.indent)))
+        else:
+            # As deep as it began and two more, so that a note stays one note to the eye.
+            deep = len(part) - len(part.lstrip()) + 2
+            lines = textwrap.wrap(part, console.width, subsequent_indent=" " * deep, break_long_words=False) or [""]
+            for line in lines:
+                console.print(text(Toned(line, part.tone) if isinstance(part, Toned) else line), soft_wrap=True)
+    return "\n".join(line.rstrip() for line in stream.getvalue().split("\n"))
+
+
 def _folded(text: str, width: int) -> str:
-    """Fold notes to ``width``; tables stay as they are, for a folded row is no row."""
+    """Fold notes to ``width``; other lines stay as they are, for a table that is folded is none."""
     lines: list[str] = []
     for line in text.split("\n"):
         note = line.startswith("note: ") and len(line) > width
-        lines += textwrap.wrap(line, max(width, 30), subsequent_indent="      ") if note else [line]
+        lines += textwrap.wrap(line, max(width, _NARROWEST), subsequent_indent="      ") if note else [line]
     return "\n".join(lines)

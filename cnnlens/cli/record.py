@@ -66,4 +66,4 @@ def _record(options: argparse.Namespace) -> None:
             progress=progress,
             **run_of(options),
         )
-    output_made(options, recording, listing.as_json, listing.as_text)
+    output_made(options, recording, listing.as_json, listing.as_page)

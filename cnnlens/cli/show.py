@@ -96,7 +96,7 @@ def _summary(options: argparse.Namespace) -> None:
         options,
         network,
         lambda made: {**summary.as_json(made), "needs": [{"where": one.where, "what": one.what} for one in found]},
-        lambda made: summary.as_table(made, needs_line(found)),
+        lambda made: summary.as_page(made, needs_line(found)),
         options.output,
     )
 

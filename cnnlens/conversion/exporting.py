@@ -23,9 +23,10 @@ from cnnlens.network.graph import Layer
 from cnnlens.network.network import Network
 from cnnlens.network.weight import Weight
 from cnnlens.output import file_name, new_folder, replacing
-from cnnlens.text import columns, harmless, printable
+from cnnlens.page import Page, Table
+from cnnlens.text import harmless, printable
 
-__all__ = ["LAYOUTS", "Export", "Exported", "as_json", "as_table", "export"]
+__all__ = ["LAYOUTS", "Export", "Exported", "as_json", "as_page", "export"]
 
 _HALVES = ("depthwise_kernel", "pointwise_kernel")  # of one layer in Keras, for which PyTorch has two
 LAYOUTS = ("stored", "torch", "keras", "canonical")
@@ -230,12 +231,12 @@ def as_json(written: Export) -> dict[str, Any]:
     }
 
 
-def as_table(written: Export) -> str:
+def as_page(written: Export) -> Page:
     """Write what was written for people: a row an array, what else there is to know, and the place."""
     rows = [["array", "axes", "shape", "type"]]
     rows += [[printable(one.name), one.axes, str(one.shape), one.dtype] for one in written.arrays]
     notes = [f"note: {note}" for note in written.notes]
     count = len(written.arrays)
-    return "\n".join(
-        [*columns(rows), *notes, f"wrote {count} array{'s' * (count != 1)} to {printable(written.path, 300)}", ""]
-    )
+    return Page([
+        Table(rows), *notes, f"wrote {count} array{'s' * (count != 1)} to {printable(written.path, 300)}"
+    ])  # fmt: skip

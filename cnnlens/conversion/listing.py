@@ -5,14 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from cnnlens.checking import listing as check_listing
-from cnnlens.text import columns, printable
+from cnnlens.page import Page, Table
+from cnnlens.text import printable
 
 if TYPE_CHECKING:
     from cnnlens.checking.twins import Twins
     from cnnlens.conversion.converter import Conversion
     from cnnlens.conversion.into import Transfer
 
-__all__ = ["as_json", "as_text", "transfer_json", "transfer_text"]
+__all__ = ["as_json", "as_page", "transfer_json", "transfer_page"]
 
 
 def as_json(made: Conversion) -> dict[str, Any]:
@@ -29,7 +30,7 @@ def as_json(made: Conversion) -> dict[str, Any]:
     }
 
 
-def as_text(made: Conversion) -> str:
+def as_page(made: Conversion) -> Page:
     """Say the same for people."""
     from cnnlens.conversion.converter import TITLES
 
@@ -46,7 +47,7 @@ def as_text(made: Conversion) -> str:
     lines.append(f"  weights: {made.arrays} arrays hold the original's numbers bit for bit")
     lines += [f"  note: {printable(note, 300)}" for note in made.notes]
     lines.append("wrote " + ", ".join(printable(path, 300) for path in made.files))
-    return "\n".join(lines) + "\n"
+    return Page(lines)
 
 
 def transfer_json(made: Transfer) -> dict[str, Any]:
@@ -71,7 +72,7 @@ def transfer_json(made: Transfer) -> dict[str, Any]:
     }
 
 
-def transfer_text(made: Transfer) -> str:
+def transfer_page(made: Transfer) -> Page:
     """Say the same for people."""
     from cnnlens.checking.twins import Twins
 
@@ -80,7 +81,7 @@ def transfer_text(made: Transfer) -> str:
         [printable(pair.source.name, 40), printable(pair.target.name, 40), pair.how]
         for pair in made.written.applied.matching.pairs
     ]
-    lines = [*columns(rows), ""]
+    lines: list[str | Table] = [Table(rows), ""]
     if isinstance(made.proof, Twins):
         lines += _outputs(made.proof)
     elif made.proof is not None:
@@ -93,7 +94,7 @@ def transfer_text(made: Transfer) -> str:
         )
     lines += [f"note: {printable(note, 300)}" for note in made.written.notes]
     lines.append(f"wrote {printable(made.written.path, 300)}")
-    return "\n".join(lines) + "\n"
+    return Page(lines)
 
 
 def _outputs(found: Twins) -> list[str]:

@@ -18,9 +18,10 @@ from cnnlens.differing.proof import Line
 from cnnlens.differing.rows import ArrayDiff, LayerDiff
 from cnnlens.differing.wording import brief, epsilon, said
 from cnnlens.network.network import Network
-from cnnlens.text import columns, finite_or_null, printable
+from cnnlens.page import Page, Table, Tone, Toned
+from cnnlens.text import finite_or_null, printable
 
-__all__ = ["as_json", "as_table", "explanation", "feature_maps", "layer", "verdict"]
+__all__ = ["as_json", "as_page", "explanation", "feature_maps", "layer", "verdict"]
 
 
 class Differing(Protocol):
@@ -119,12 +120,12 @@ def _line(line: Line | None) -> dict[str, Any] | None:
     return {"text": line.text, "names": dict(line.names), "executable": line.executable, "holds": line.held}
 
 
-def as_table(diff: Differing) -> str:
+def as_page(diff: Differing) -> Page:
     """Write the diff for people: the verdict, then a row a layer, with the line that turns B's array into A's."""
-    lines = [f"A: {_shown(diff.a)}", f"B: {_shown(diff.b)}"]
+    lines: list[str] = [f"A: {_shown(diff.a)}", f"B: {_shown(diff.b)}"]
     lines += [f"note on {side}: {printable(note, 300)}" for side, one in (("A", diff.a), ("B", diff.b))
               for note in one.notes]  # fmt: skip
-    lines += ["", *(printable(sentence, 600) for sentence in diff.verdict)]
+    lines += ["", *(Toned(printable(sentence, 600), Tone.STRONG) for sentence in diff.verdict)]
     if diff.activations is None and diff.a.calls and diff.b.calls:
         lines.append("weights alone were compared; --inputs random compares what both compute")
     lines.append("")
@@ -138,12 +139,12 @@ def as_table(diff: Differing) -> str:
                 below.append(f"{name} {printable(one.role, 20)}: {printable(one.finding.line.abbreviated, 200)}")
     if not diff.rows:
         rows.append(["", "", "neither model holds arrays", ""])
-    lines += columns(rows)
+    parts: list[str | Table] = [*lines, Table(rows)]
     if below:
-        lines += ["", *below, "(--json has the lists whole)"]
+        parts += ["", *below, "(--json has the lists whole)"]
     if diff.activations is not None:
-        lines += ["", *_feature_maps_table(diff.activations)]
-    return "\n".join([*lines, ""])
+        parts += ["", *_feature_maps_parts(diff.activations)]
+    return Page(parts)
 
 
 def _shown(network: Network) -> str:
@@ -201,12 +202,13 @@ def _feature_maps_json(found: Activations) -> dict[str, Any]:
     }
 
 
-def _feature_maps_table(found: Activations) -> list[str]:
+def _feature_maps_parts(found: Activations) -> list[str | Table]:
     rows = [["feature map of A", "in B", ""]]
     for one in found.tensors:
         other = "-" if one.b is None else printable(one.b, 60) + (" (in another order)" if one.order else "")
         rows.append([printable(one.a, 60), other, _STANDING[one.standing]])
-    return [*([*columns(rows), ""] if found.tensors else []), f"feature maps: {found.text}"]
+    said = Toned(f"feature maps: {found.text}", Tone.STRONG)
+    return [Table(rows), "", said] if found.tensors else [said]
 
 
 def feature_maps(found: Activations) -> str:

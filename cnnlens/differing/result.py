@@ -54,4 +54,4 @@ class Diff:
         return listing.as_json(self)
 
     def __str__(self) -> str:
-        return listing.as_table(self)
+        return str(listing.as_page(self))

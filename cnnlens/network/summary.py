@@ -12,9 +12,10 @@ from cnnlens.network.graph import Layer, shown_shape
 from cnnlens.network.kernel import Statistics
 from cnnlens.network.network import Network
 from cnnlens.network.weight import Weight
-from cnnlens.text import columns, finite_or_null, printable
+from cnnlens.page import Page, Table
+from cnnlens.text import finite_or_null, printable
 
-__all__ = ["as_json", "as_table", "statistics_json"]
+__all__ = ["as_json", "as_page", "statistics_json"]
 
 _COUNTERS = frozenset({"num_batches_tracked"})  # of training: no weights, and a row of the table for each batch norm
 
@@ -89,7 +90,7 @@ def _list(shape: tuple[int | None, ...] | None) -> list[int | None] | None:
     return None if shape is None else list(shape)
 
 
-def as_table(network: Network, warning: str = "") -> str:
+def as_page(network: Network, warning: str = "") -> Page:
     """Write the network for people: a header, a row a layer, and under a layer a row for each further array.
 
     Args:
@@ -118,7 +119,7 @@ def as_table(network: Network, warning: str = "") -> str:
         weights = [_weight_cells(one) for one in layer.stored.values() if one.role not in _COUNTERS] or [[""] * 5]
         rows += [(head if first == 0 else [""] * 4) + cells for first, cells in enumerate(weights)]
     rows += [] if network.layers else [["", "the file holds no layers", *[""] * 7]]
-    return "\n".join([*lines, "", *columns(rows, right=(0, 7)), ""])
+    return Page([*lines, "", Table(rows, right=(0, 7))])
 
 
 def _weight_cells(weight: Weight) -> list[str]:

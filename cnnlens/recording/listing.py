@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from cnnlens.text import columns, printable
+from cnnlens.page import Page, Table
+from cnnlens.text import printable
 
 if TYPE_CHECKING:
     from cnnlens.recording.recording import Recording
 
-__all__ = ["as_json", "as_text"]
+__all__ = ["as_json", "as_page"]
 
 
 def as_json(recording: Recording) -> dict[str, Any]:
@@ -25,20 +26,19 @@ def as_json(recording: Recording) -> dict[str, Any]:
     }
 
 
-def as_text(recording: Recording) -> str:
+def as_page(recording: Recording) -> Page:
     """Say the same for people: what ran, a row a layer, how large it is."""
     info = recording.description
     versions = ", ".join(f"{printable(name)} {printable(version)}" for name, version in info.versions.items())
     rows = [("layer", "array", "shape", "dtype")]
     rows += [(printable(name, 40), one.array_name, str(one.shape), one.dtype.name) for name, one in recording.items()]
-    lines = [
+    return Page([
         f"{recording.count:,} inputs through {printable(info.backend)} on {printable(info.device)}, "
         f"{printable(info.precision)} precision ({versions})",
         *(f"  {printable(note, 300)}" for note in (*info.input_notes, *info.notes)),
         *(f"  warning: {printable(line, 300)}" for line in info.weights or ()),
         "",
-        *columns(rows),
+        Table(rows),
         "",
         f"recorded {sum(one.nbytes for one in recording.values()) / 1e6:,.1f} MB to {printable(recording.path, 300)}",
-    ]
-    return "\n".join(lines) + "\n"
+    ])  # fmt: skip

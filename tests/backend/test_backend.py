@@ -171,7 +171,7 @@ def test_the_listing_says_what_is_here_and_what_to_install(monkeypatch: pytest.M
     assert rows["plain"].devices is None
     assert not rows["faulty"].installed
     assert rows["faulty"].missing == ("framework-that-nobody-has",)
-    shown = backend_listing.as_text(list(rows.values())).splitlines()
+    shown = str(backend_listing.as_page(list(rows.values()))).splitlines()
     assert shown[0].split() == ["backend", "installed", "versions"]
     assert "faulty needs framework-that-nobody-has: python -m pip install cnnlens-faulty" in shown
     data = backend_listing.as_json(list(rows.values()))
@@ -194,7 +194,7 @@ def test_devices_are_asked_of_workers_and_a_crash_is_a_line(monkeypatch: pytest.
     assert by_name["plain", "cnnlens-plain 1.2.0"].devices == ("cpu",)
     crashed = by_name["faulty", "cnnlens-faulty 0.3"]
     assert (crashed.devices, crashed.problem) == (None, "faulty: killed by SIGSEGV while looking for devices")
-    shown = backend_listing.as_text(rows).splitlines()
+    shown = str(backend_listing.as_page(rows)).splitlines()
     assert "faulty: killed by SIGSEGV while looking for devices" in shown
     assert any("skipped: cnnlens has a backend of that name" in line for line in shown)
 

@@ -120,7 +120,7 @@ def test_no_false_alarm_on_random_networks(seed: int) -> None:
     """A few here; ``python -m benchmarks networks`` runs hundreds, on inputs of every kind."""
     result = checking.check(random_network(seed), backends=KERAS)
     assert result.could_check, [one.error for one in result.runs]
-    assert result.agree, check_listing.as_table(result)
+    assert result.agree, str(check_listing.as_page(result))
 
 
 def test_a_backend_that_fails_leaves_the_others_results(
@@ -186,7 +186,7 @@ def test_nan_in_the_file_is_said_and_hiding_it_is_a_fault() -> None:
     else:
         assert "NaN in output channel 2, which the backend hides" in check_listing.sentence(result, tensorflow)
     assert result.problem(jax) is None
-    assert "the file's kernel has NaN in output channel 2" in check_listing.as_table(result)
+    assert "the file's kernel has NaN in output channel 2" in str(check_listing.as_page(result))
 
 
 def with_nan() -> Network:

@@ -119,7 +119,7 @@ def test_a_live_module_and_inputs_given(pair: Path) -> None:
     assert [run.label for run in result.checks[1].runs] == ["reference"]
     assert result.checks[0].inputs == "the inputs given"
     assert result.outputs[0].shapes == ((70, 4), (70, 4))
-    shown = listing.twins_table(result)
+    shown = str(listing.twins_page(result))
     assert "they are one model" in shown
     assert "inputs audited" not in shown
     assert "pytorch and reference" in shown
@@ -129,7 +129,7 @@ def test_a_sample_of_the_inputs_is_said(pair: Path) -> None:
     x = np.random.default_rng(3).standard_normal((70, 3, 8, 8), np.float32)
     result = twins.check_twins(pair / "twin.pt2", pair / "none.keras", x, backends=["reference"], sample=6)
     assert result.outputs[0].shapes == ((6, 4), (6, 4))
-    shown = listing.twins_table(result)
+    shown = str(listing.twins_page(result))
     assert shown.count("6 of 70 inputs audited") == 2
     assert "on 6 of 70 inputs they are one model" in shown
 
@@ -171,7 +171,7 @@ def test_other_shapes_are_another_model() -> None:
     result = twins.check_twins(chain, shorter, backends=["reference"])
     assert not result.agree
     assert listing.twins_json(result)["outputs"][0]["apart"] is None
-    assert "other shapes" in listing.twins_table(result)
+    assert "other shapes" in str(listing.twins_page(result))
 
 
 def test_twin_takes_no_recordings(pair: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -259,8 +259,11 @@ def test_check_and_diff_never_contradict_each_other(name: str) -> None:
     for a, b in ((first, second), (second, first)):
         differ = diff(a, b, "random")
         assert differ.activations is not None
-        assert found.agree == differ.equal == differ.activations.agree == alike, (listing.twins_table(found), differ)
-    said = listing.twins_table(found)
+        assert found.agree == differ.equal == differ.activations.agree == alike, (
+            str(listing.twins_page(found)),
+            differ,
+        )
+    said = str(listing.twins_page(found))
     far = found.outputs[0].apart
     assert far is not None
     assert ("they are one model" in said) == alike
@@ -275,7 +278,7 @@ def test_outputs_without_a_number_tell_neither_command_anything() -> None:
     a, b = (diff_map_mistakes.opened(module) for module in (one, other))
     found = twins.check_twins(a, b, backends=["reference"], allow_nonfinite=True)
     assert not found.could_check
-    assert "holds no finite number" in listing.twins_table(found)
+    assert "holds no finite number" in str(listing.twins_page(found))
     differ = diff(a, b, "random")
     assert differ.activations is not None
     assert not differ.activations.compared

@@ -113,7 +113,7 @@ def test_the_table_says_what_was_seen_under_each_arithmetic() -> None:
         LayerCheck(name, "K", {"keras-jax": Audit(name, "K", Verdict(verdict), 20.0, 0, 19.0, sees=sees)})
         for name, (verdict, sees) in seen.items()
     )
-    lines = listing.as_table(Check(network, "8 images", (run,), rows, {})).splitlines()
+    lines = str(listing.as_page(Check(network, "8 images", (run,), rows, {}))).splitlines()
     assert (
         "a factor on one channel's outputs would have been found from 1 ± 0.0003 on (float32, least in 'conv2d'), "
         "from 1 ± 0.002 on (bfloat16, least in 'conv2d_1')"

@@ -232,7 +232,7 @@ def assert_recording_is_plain(run: Runner, folder: Path, *words: str) -> None:
     try:
         found = cnnlens.Recording.open(folder)
         assert_plain(repr(found), "its repr")
-        assert_plain(listing.as_text(found), "its listing")
+        assert_plain(str(listing.as_page(found)), "its listing")
         run("check", sample.MODEL, folder, *words)
         for name in found:
             assert_plain(repr(found[name]), "an array's repr")

@@ -161,6 +161,6 @@ def test_every_file_can_be_shown(path: Path) -> None:
     # Keras 3.0 broke off while writing two of them: that is said, and what is there is shown.
     broken = any("not written to its end" in note for note in network.notes)
     assert broken or any(layer["weights"] for layer in data["layers"])
-    table = summary.as_table(network)
+    table = str(summary.as_page(network))
     for layer in network.layers:
         assert printable(layer.name, 40) in table

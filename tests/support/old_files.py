@@ -190,7 +190,7 @@ def _summary(one: Opened, _: Path) -> str:
     network = one.network
     one.assert_arrays(one.held)
     data = summary.as_json(network)
-    table = summary.as_table(network, needs_line(needs(network)))
+    table = str(summary.as_page(network, needs_line(needs(network))))
     assert data["model"]["parameters"] == sum(array.size for array in one.held.values())
     assert all(printable(layer.name, 40) in table for layer in network.layers)
     return "says that it is broken off" if one.broken else "works"
