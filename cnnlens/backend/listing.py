@@ -111,18 +111,19 @@ def as_page(rows: Sequence[BackendStatus]) -> Page:
     return Page(shown)
 
 
-def as_json(rows: Sequence[BackendStatus]) -> list[dict[str, Any]]:
-    """Give the table as plain data, one object a backend."""
-    return [
-        {
-            "name": row.name,
-            "distribution": row.distribution,
-            "installed": row.installed,
-            "versions": row.versions,
-            "missing": list(row.missing),
-            "devices": None if row.devices is None else list(row.devices),
-            "install": row.install or None,
-            "problem": row.problem or None,
-        }
-        for row in rows
-    ]
+def as_json(rows: Sequence[BackendStatus]) -> dict[str, Any]:
+    """Give the table as plain data: under ``backends`` one object a backend."""
+    return {"backends": [_plain(row) for row in rows]}
+
+
+def _plain(row: BackendStatus) -> dict[str, Any]:
+    return {
+        "name": row.name,
+        "distribution": row.distribution,
+        "installed": row.installed,
+        "versions": row.versions,
+        "missing": list(row.missing),
+        "devices": None if row.devices is None else list(row.devices),
+        "install": row.install or None,
+        "problem": row.problem or None,
+    }

@@ -99,4 +99,4 @@ def _into(options: argparse.Namespace, network: Network) -> None:
         shapes=None if options.input_shape is None else parse_shapes(options.input_shape),
         timeout=options.timeout,
     )
-    output_made(options, made, listing.transfer_json, listing.transfer_page)
+    output_made(options, made, listing.transfer_json, listing.transfer_page, name="transfer")

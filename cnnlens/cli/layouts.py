@@ -122,7 +122,7 @@ def _cross(options: argparse.Namespace) -> None:
     if options.output is not None:
         picture = _draw(options.output, kind, source, target, wanted, model)
     if options.json:
-        output_json({**listing.crossing_json(found), "from": source, "to": target, "picture": picture})
+        output_json("crossing", {**listing.crossing_json(found), "from": source, "to": target, "picture": picture})
         return
     output_text(listing.crossing_text(found, source, target) + (f"\nwrote {picture}\n" if picture else ""))
 

@@ -8,7 +8,7 @@ import os
 import shutil
 import sys
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 from cnnlens.errors import CnnlensError
@@ -24,17 +24,23 @@ def output_made(
     as_json: Callable[[Any], Any],
     as_page: Callable[[Any], str | Page],
     path: str | None = None,
+    name: str | None = None,
 ) -> None:
-    """Print what a command ``made``, or write it to ``path``: as JSON where ``--json`` asks for it, or as text."""
+    """Print what a command ``made``, or write it to ``path``: as JSON where ``--json`` asks for it, or as text.
+
+    Args:
+        name: The JSON's format, where it is not that of the command.
+    """
     if options.json:
-        output_json(as_json(made), path)
+        output_json(name or options.name, as_json(made), path)
     else:
         output_text(as_page(made), path)
 
 
-def output_json(data: Any, path: str | None = None) -> None:
-    """Print plain data as JSON, or write it to ``path``, whole or not at all."""
-    written = json.dumps(data, indent=2, ensure_ascii=True, allow_nan=False)
+def output_json(name: str, data: Mapping[str, Any], path: str | None = None) -> None:
+    """Print plain data as JSON of the format ``name`` (docs/json.md), or write it to ``path``, whole or not at all."""
+    said = {"format": f"cnnlens.{name}/1", **data}
+    written = json.dumps(said, indent=2, ensure_ascii=True, allow_nan=False)
     output_text(written.replace("\x7f", "\\u007f") + "\n", path)  # the one control character that is ASCII to JSON
 
 

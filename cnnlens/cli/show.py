@@ -156,7 +156,7 @@ def _maps(options: argparse.Namespace) -> None:
         for path, (_, _, facts) in zip(paths, results, strict=True):
             facts["picture"] = str(path)
     if options.json:
-        output_json({"layers": [facts for _, _, facts in results]})
+        output_json(options.name, {"layers": [facts for _, _, facts in results]})
         return
     for _, _, facts in results:
         output_text(f"{facts['text']}\nwrote {facts['picture']}\n")
@@ -178,7 +178,7 @@ def _picture(
         _save([figure], [path])
         facts["picture"] = str(path)
     if options.json:
-        output_json(facts)
+        output_json(options.name, facts)
     else:
         output_text(f"{facts['text']}\nwrote {facts['picture']}\n")
 
