@@ -178,7 +178,7 @@ def _picture(
         _save([figure], [path])
         facts["picture"] = str(path)
     if options.json:
-        output_json(options.name, facts)
+        output_json(options.name if layer is not None else f"{options.name}-all", facts)
     else:
         output_text(f"{facts['text']}\nwrote {facts['picture']}\n")
 

@@ -15,9 +15,11 @@ __all__ = ["as_json", "as_page"]
 
 def as_json(recording: Recording) -> dict[str, Any]:
     """Give what made a recording and what is in it as plain data."""
+    info = dict(recording.info)
     return {
         "recording": str(recording.path),
-        **recording.info,
+        "recording_format": info.pop("format"),
+        **info,
         "arrays": {
             name: {"array": one.array_name, "shape": list(one.shape), "dtype": one.dtype.name}
             for name, one in recording.items()
