@@ -71,6 +71,10 @@ class _Parser(argparse.ArgumentParser):
                 None, f"{what}'{printable(value)}'{none}; {nearest(str(value), map(str, action.choices))}"
             )
 
+    def _print_message(self, message: str, file: Any = None) -> None:
+        if message:
+            output_text(message)  # what is wrong is raised, so this is help, which any terminal must be able to show
+
     def format_help(self) -> str:
         from cnnlens.cli.examples import examples
 
@@ -155,7 +159,8 @@ class _Version(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> NoReturn:
         import cnnlens
 
-        parser.exit(0, f"cnnlens {cnnlens.__version__}\n")
+        output_text(f"cnnlens {cnnlens.__version__}\n")
+        parser.exit()
 
 
 class _Completion(argparse.Action):

@@ -65,9 +65,8 @@ def output_text(text: str | Page, path: str | None = None) -> None:
 
         write_text(path, written)
         return
-    encoding = sys.stdout.encoding or "utf-8"
     try:
-        sys.stdout.write(written.encode(encoding, "replace").decode(encoding))
+        sys.stdout.write(_in(sys.stdout.encoding or "utf-8", written))
         sys.stdout.flush()
     except BrokenPipeError:
         raise
@@ -75,6 +74,18 @@ def output_text(text: str | Page, path: str | None = None) -> None:
         # What is left in the buffer would fail again when Python ends, and loudly.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise CnnlensError(f"the output cannot be written ({error.strerror}); choose another place with -o") from None
+
+
+_SIGNS = str.maketrans({"×": "x", "…": "~", "·": "-", "–": "-", "−": "-", "≥": ">", "≤": "<", "≈": "~"})
+
+
+def _in(encoding: str, text: str) -> str:
+    """``text`` as an encoding can write it: where it cannot, names as escapes, so that two of them stay two."""
+    try:
+        text.encode(encoding)
+    except UnicodeError:
+        return text.translate(_SIGNS).encode(encoding, "backslashreplace").decode(encoding)
+    return text
 
 
 _NARROWEST = 30

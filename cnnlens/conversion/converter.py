@@ -8,6 +8,7 @@ held against the original's bit for bit. When all of that holds the files are mo
 from __future__ import annotations
 
 import contextlib
+import keyword
 import math
 import os
 import shutil
@@ -236,13 +237,13 @@ def _target(out: str | os.PathLike[str] | None, network: Network, framework: str
     Raises:
         CnnlensError: the name's ending is another framework's.
     """
-    from cnnlens.output import file_name
+    from cnnlens.output import file_name, stem_of
 
     suffix = _SUFFIXES[framework]
-    stem = file_name(Path(network.source.path).name.split(".")[0])
+    stem = file_name(stem_of(network.source.path))
     if framework == "torch":
-        stem = "".join(char if char.isalnum() else "_" for char in stem)  # so that Python can import it
-        stem = f"model_{stem}" if stem[:1].isdigit() else stem
+        stem = "".join(char if f"_{char}".isidentifier() else "_" for char in stem)  # so that Python can import it
+        stem = stem if stem.isidentifier() and not keyword.iskeyword(stem) else f"model_{stem}"
     if out is None:
         return Path(stem + suffix)
     path = Path(out)

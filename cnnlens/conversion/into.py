@@ -132,11 +132,11 @@ def _with_arrays(graph: Network, found: Callable[[Layer, Weight], Stored | None]
 
 
 def _place(out: str | os.PathLike[str] | None, target: Network, is_code: bool) -> Path:
-    from cnnlens.output import file_name
+    from cnnlens.output import file_name, stem_of
 
     own = Path(target.source.path)
     suffix = ".safetensors" if target.source.framework == "torch" else own.suffix or ".keras"
-    stem = own.name.rpartition(":")[2] if is_code else own.name.split(".")[0]
+    stem = own.name.rpartition(":")[2] if is_code else stem_of(own)
     name = file_name(f"{stem}-filled") + suffix
     if out is None:
         return Path(name)
