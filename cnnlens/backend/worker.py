@@ -25,9 +25,9 @@ from cnnlens.backend import seam as seam
 from cnnlens.backend.process import Process, WorkerError, parse_spec, refuse_unknown
 from cnnlens.errors import CnnlensError
 
-__all__ = ["Chunk", "Loaded", "Report", "Worker", "WorkerError", "close_all", "parse_spec", "pool", "warm"]
+__all__ = ["Chunk", "Loaded", "Report", "Worker", "WorkerError", "close_all", "hurry", "parse_spec", "pool", "warm"]
 
-_GOODBYE = 5.0  # s that an idle worker gets to close its session before it is killed
+_goodbye = 5.0  # s that an idle worker gets to close its session before it is killed
 
 
 @dataclass(frozen=True)
@@ -237,8 +237,8 @@ class Worker(Process):
 
     def _wait_for_end(self) -> None:
         if not self._waiting:
-            end = time.monotonic() + _GOODBYE
-            while self._over is None and not self._has_ended() and time.monotonic() < end:
+            begin = time.monotonic()
+            while self._over is None and not self._has_ended() and time.monotonic() < begin + _goodbye:
                 time.sleep(0.002)
 
     def _end(self, why: str) -> None:
@@ -315,6 +315,12 @@ def close_all(pending: Collection[Future[Any]] = ()) -> None:
         _close_all()
         if not wait(pending, 0.05).not_done:
             return
+
+
+def hurry() -> None:
+    """From now on kill workers that are closed, also those that are waited for now: somebody pressed Ctrl-C."""
+    global _goodbye
+    _goodbye = 0.0
 
 
 def _close_all() -> None:

@@ -290,7 +290,7 @@ def test_processes_that_a_backend_started_end_with_it(
 
 @pytest.mark.usefixtures("plugins")
 def test_a_backend_that_will_not_close_is_ended(monkeypatch: pytest.MonkeyPatch, handed: Path, chain: Network) -> None:
-    monkeypatch.setattr(worker, "_GOODBYE", 0.3)
+    monkeypatch.setattr(worker, "_goodbye", 0.3)
     fault(monkeypatch, "close:hang_in_c")
     process = Worker.start("faulty")
     use(process, handed, chain)
