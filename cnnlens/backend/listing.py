@@ -7,7 +7,7 @@ somebody wants them; a backend that fails there is a line in the table, not the 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,9 +58,12 @@ def table(devices: bool = False) -> list[BackendStatus]:
     ready = [one for one in found if one.problem is None and not one.missing]
     asked: dict[Found, tuple[str, ...] | str] = {}
     if devices and ready:
-        with ThreadPoolExecutor(len(ready)) as threads:
-            answers = threads.map(_devices, [one.name for one in ready])
-            asked = dict(zip(ready, answers, strict=True))
+        from cnnlens.backend.worker import threads
+
+        driving: list[Future[tuple[str, ...] | str]] = []
+        with threads(len(ready), driving) as lent:
+            driving += [lent.submit(_devices, one.name) for one in ready]
+            asked = {one: answer.result() for one, answer in zip(ready, driving, strict=True)}
     return [_row(one, asked.get(one)) for one in found]
 
 

@@ -13,7 +13,7 @@ import os
 import threading
 import time
 from collections.abc import Collection, Generator, Mapping, Sequence
-from concurrent.futures import Future, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,19 @@ from cnnlens.backend import seam as seam
 from cnnlens.backend.process import Process, WorkerError, parse_spec, refuse_unknown
 from cnnlens.errors import CnnlensError
 
-__all__ = ["Chunk", "Loaded", "Report", "Worker", "WorkerError", "close_all", "hurry", "parse_spec", "pool", "warm"]
+__all__ = [
+    "Chunk",
+    "Loaded",
+    "Report",
+    "Worker",
+    "WorkerError",
+    "close_all",
+    "hurry",
+    "parse_spec",
+    "pool",
+    "threads",
+    "warm",
+]
 
 _goodbye = 5.0  # s that an idle worker gets to close its session before it is killed
 
@@ -315,6 +327,27 @@ def close_all(pending: Collection[Future[Any]] = ()) -> None:
         _close_all()
         if not wait(pending, 0.05).not_done:
             return
+
+
+@contextlib.contextmanager
+def threads(count: int, driving: Collection[Future[Any]]) -> Generator[ThreadPoolExecutor]:
+    """Lend threads; on Ctrl-C end the workers that they drive, and wait for no other work of theirs.
+
+    Args:
+        count: How many.
+        driving: What of it drives workers; it may grow in the block.
+    """
+    lent = ThreadPoolExecutor(count)
+    try:
+        yield lent
+    except (Exception, GeneratorExit):
+        lent.shutdown(cancel_futures=True)
+        raise
+    except BaseException:
+        lent.shutdown(wait=False, cancel_futures=True)
+        close_all(driving)
+        raise
+    lent.shutdown()
 
 
 def hurry() -> None:
