@@ -155,6 +155,12 @@ EQUIVALENT: Sequence[Equivalent] = (
         "2",
         "two mistakes stand behind any one either way, unless more than eight maps may stand in front",
     ),
+    Equivalent(
+        "cnnlens/differing/examination.py",
+        "if way.natural:",
+        "False",
+        "natural ways are the first to be tried, and the first that fits is the answer: the rest need not be tried",
+    ),
     Equivalent("cnnlens/differing/trials.py", "_SHOWN = 8", "7", "how much of an order is shown is nobody's promise"),
     Equivalent(
         "cnnlens/checking/noise/case.py", "_BLOCK = 1 << 20", "21", "how much is held at once; the numbers are the same"

@@ -1,8 +1,8 @@
-"""Trains the small CNN that the package carries as its sample, and cuts the ten test images that go with it.
+"""Trains the small networks that the package carries as its samples, and cuts the ten test images that go with them.
 
-The sample has to be a network that this project trained itself, on data that may be passed on (Fashion-MNIST, MIT), so
-that `cnnlens demo` shows real kernels at once. This script is the whole recipe: run it again and the same file comes
-out, up to the rounding of the machine and the date that Keras writes into the file.
+The samples have to be networks that this project trained itself, on data that may be passed on (Fashion-MNIST, MIT), so
+that `cnnlens demo` shows real kernels at once. This script is the whole recipe: run it again and the same files come
+out, up to the rounding of the machine and the date that Keras writes into them.
 
     KERAS_BACKEND=jax python benchmarks/train_sample.py /usr/share/datasets/fashion-mnist
 """
@@ -84,9 +84,54 @@ def train(images: NDArray[np.uint8], labels: NDArray[np.uint8], epochs: int) -> 
     return model
 
 
-def without_optimizer(model: keras.Sequential) -> keras.Sequential:
+def pair_network() -> keras.Model:
+    """Two pictures in, one look at each, a separable convolution over both, rows read by an LSTM, one answer out."""
+    left, right = keras.layers.Input((28, 28, 1), name="left"), keras.layers.Input((28, 28, 1), name="right")
+    look = keras.layers.Conv2D(8, 5, padding="same", activation="relu", name="look")
+    halve = keras.layers.MaxPooling2D(2, name="halve")
+    both = keras.layers.Concatenate(name="both")([halve(look(left)), halve(look(right))])
+    x = keras.layers.SeparableConv2D(16, 3, padding="same", activation="relu", name="compare")(both)
+    x = keras.layers.Reshape((14, 14 * 16), name="rows")(x)
+    x = keras.layers.LSTM(12, name="read")(x)
+    return keras.Model([left, right], keras.layers.Dense(1, activation="sigmoid", name="same")(x), name="pair")
+
+
+def train_pair(images: NDArray[np.uint8], labels: NDArray[np.uint8], epochs: int) -> keras.Model:
+    """Tells whether two pictures show the same kind of clothing: half of the pairs do."""
+    keras.utils.set_random_seed(SEED)
+    draw = np.random.default_rng(SEED)
+    first = draw.permutation(len(images))
+    by_class = [np.flatnonzero(labels == one) for one in range(len(CLASSES))]
+    alike = np.array([draw.choice(by_class[label]) for label in labels[first]])
+    second = np.where(draw.random(len(first)) < 0.5, alike, draw.permutation(len(images)))
+    model = pair_network()
+    model.compile(keras.optimizers.Adam(2e-3), "binary_crossentropy", metrics=["accuracy"])
+    model.fit(
+        [images[one][..., None].astype(np.float32) / 255 for one in (first, second)],
+        (labels[first] == labels[second]).astype(np.float32),
+        batch_size=BATCH, epochs=epochs, validation_split=0.1, verbose=2,
+    )  # fmt: skip
+    return model
+
+
+def averaging_network() -> keras.Sequential:
+    """An average over an odd window at stride 2 and `same` padding: where backends of Keras 3.15 disagree."""
+    keras.utils.set_random_seed(SEED)
+    return keras.Sequential(
+        [
+            keras.layers.Input((10, 8, 3)),
+            keras.layers.Conv2D(5, 3, padding="same", activation="relu", name="conv"),
+            keras.layers.AveragePooling2D(3, strides=2, padding="same", name="average"),
+            keras.layers.Flatten(name="flatten"),
+            keras.layers.Dense(4, name="head"),
+        ],
+        name="average",
+    )
+
+
+def without_optimizer(model: keras.Model) -> keras.Model:
     """The same network as it would be after loading for inference: Adam's two moments would triple the file."""
-    bare = keras.Sequential.from_config(model.get_config())
+    bare = type(model).from_config(model.get_config())
     bare.set_weights(model.get_weights())
     return bare
 
@@ -119,6 +164,15 @@ def main() -> int:
     if path.stat().st_size > WANTED_BYTES:
         print(f"more than {WANTED_BYTES:,} bytes", file=sys.stderr)
         return 1
+
+    pair = train_pair(
+        read_idx(arguments.data / "train-images-idx3-ubyte.gz"),
+        read_idx(arguments.data / "train-labels-idx1-ubyte.gz"),
+        epochs=3,
+    )
+    for name, made in (("pair.keras", pair), ("average.keras", averaging_network())):
+        without_optimizer(made).save(arguments.out / name)
+        print(f"{name}: {(arguments.out / name).stat().st_size:,} bytes")
 
     folder = arguments.out / "images"
     folder.mkdir(exist_ok=True)

@@ -35,11 +35,12 @@ class KerasBackend(ABC):
     layout = "keras"
     compiles = True  # whether a new batch shape costs a compilation
 
-    def __init__(self, framework: str, distributions: str, extra: str) -> None:
-        self.name = f"keras-{extra if extra != 'tensorflow' else framework}"
+    def __init__(self, framework: str, distributions: str, needed: str) -> None:
+        self.name = f"keras-{framework}"
         self.framework = framework
         self.requires = ("keras", distributions)
-        self.install = f'pip install "cnnlens[{extra}]"'
+        # What the extra of this name in pyproject.toml asks for: cnnlens itself may be of no index.
+        self.install = f'pip install "keras>=3.10" "{needed}"'
 
     # -- what a framework's file fills in ------------------------------------------------------------------------------
 

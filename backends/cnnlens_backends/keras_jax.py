@@ -62,4 +62,4 @@ class _Jax(KerasBackend):
         return import_module("jax").default_matmul_precision("highest")  # of convolutions too
 
 
-BACKEND = _Jax("jax", "jax", "jax")
+BACKEND = _Jax("jax", "jax", "jax>=0.6")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
@@ -45,4 +46,6 @@ class _TensorFlow(KerasBackend):
             config.enable_tensor_float_32_execution(before)
 
 
-BACKEND = _TensorFlow("tensorflow", "tensorflow|tensorflow-cpu", "tensorflow")
+_WHEEL = "tensorflow" if sys.platform == "darwin" else "tensorflow-cpu"
+
+BACKEND = _TensorFlow("tensorflow", "tensorflow|tensorflow-cpu", f"{_WHEEL}>=2.18")

@@ -72,4 +72,4 @@ def _equal(a: Any, b: Any) -> bool:
     return a.dtype == b.dtype and torch.equal(a.isnan(), b.isnan()) and torch.equal(a.nan_to_num(), b.nan_to_num())
 
 
-BACKEND = _Torch("torch", "torch", "torch")
+BACKEND = _Torch("torch", "torch", "torch>=2.8")

@@ -33,7 +33,7 @@ class PytorchBackend:
 
     name = "pytorch"
     requires = ("torch",)
-    install = 'pip install "cnnlens[pytorch]"'
+    install = 'pip install "torch>=2.8"'
     layout = "torch"
 
     def environment(self, device: str, precision: str) -> dict[str, str]:

@@ -15,11 +15,11 @@ from cnnlens.backend.worker import threads
 from cnnlens.checking.evidence import Block
 from cnnlens.checking.finding import Verdict
 from cnnlens.checking.noise.condition import selects
-from cnnlens.checking.noise.threads import one_blas_thread
 from cnnlens.checking.verdict import Audit, audit_blocks
 from cnnlens.errors import UnsupportedLayerError
 from cnnlens.network.graph import Call, Ref, map_refs
 from cnnlens.network.network import Network
+from cnnlens.reference.threads import one_blas_thread
 from cnnlens.text import printable
 
 __all__ = ["Recorded", "audit_recording", "audited_calls", "audited_inputs", "computing_calls", "recorded_ref"]
@@ -127,8 +127,7 @@ def _audit(
         array = maker.as_taken(np.asarray(recording[where.name][chosen]))
         if rows_of(where) > 1:
             array = array.reshape(-1, *array.shape[2:])
-        if array.ndim:
-            array = np.moveaxis(array, 0, network.batch_axis(where) or 0)
+        array = np.moveaxis(array, 0, network.batch_axis(where) or 0)
         return array if array.ndim < 3 or maker.channel_axis == 1 else np.moveaxis(array, 1, -1)
 
     # A program names no result of a recurrent layer that nothing uses; the reference gives them all.

@@ -79,6 +79,8 @@ def narrower(evidence: Evidence) -> list[Format]:
             if not number and trial.bits < tally.bits + _JUMP and _median(trial) <= _median(evidence.left) + 1:
                 break  # a first part that is no nearer needs no second
         least = _least(arithmetic, evidence.floor)
+        if not _counts(trial, tally):
+            continue
         if trial.bits >= tally.bits + _JUMP and _explained(arithmetic, trial, least):
             if _proof(arithmetic, trial, tally) >= (_PROOF_AGAIN if arithmetic.name in evidence.proved else _PROOF):
                 evidence.base, evidence.left = arithmetic, trial
@@ -124,6 +126,12 @@ def _rounds_to(evidence: Evidence, half: Format) -> bool:
 def _least(arithmetic: Arithmetic, floor: float) -> float:
     """The bits that an arithmetic leaves where it was the one."""
     return arithmetic.format.level + 4 if arithmetic.stored else max(floor - _TENSOR_CORE, 14.5)
+
+
+def _counts(trial: Tally, plain: Tally) -> bool:
+    """Whether a trial says something of every output that the plain comparison counts: one whose operands overflow
+    predicts no number, and what it leaves out explains nothing."""
+    return trial.unknown <= plain.unknown and bool((trial.missed <= plain.missed).all())
 
 
 def _explained(arithmetic: Arithmetic, trial: Tally, least: float) -> bool:

@@ -24,10 +24,10 @@ from cnnlens.checking.noise.formats import Format
 from cnnlens.checking.noise.nonfinite import NEARLY, Strays, nonfinite_weights, strays
 from cnnlens.checking.noise.prediction import excused, floor_of, predict, selected, terms_of
 from cnnlens.checking.noise.tally import Tally
-from cnnlens.checking.noise.threads import one_blas_thread
 from cnnlens.errors import CnnlensError, UnsupportedLayerError
 from cnnlens.network.graph import CONFIG_ERRORS, Call
 from cnnlens.reference.bare.ops import BareOperation
+from cnnlens.reference.threads import one_blas_thread
 from cnnlens.text import printable
 
 __all__ = ["Audit", "audit", "audit_blocks"]

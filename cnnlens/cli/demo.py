@@ -1,7 +1,8 @@
-"""The whole of cnnlens on the bundled sample, as the course notebook that it grew out of went.
+"""The whole of cnnlens on the bundled samples, as the course notebook that it grew out of went.
 
 Load a trained Fashion-MNIST CNN, print its shapes and statistics, draw its kernels, hold its weights against an
 untrained model's, and look at what each convolution makes of an image. Nothing is downloaded; no framework is needed.
+The files are left beside the pictures, so that every line of the README runs there.
 """
 
 from __future__ import annotations
@@ -9,14 +10,20 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cnnlens import sample
 from cnnlens.cli.arguments import add_json
 from cnnlens.cli.printing import output_json, output_text
 from cnnlens.errors import CnnlensError
+from cnnlens.output import replacing
 from cnnlens.page import Page
 from cnnlens.text import printable
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from cnnlens.network.network import Network
 
 __all__ = ["add", "run"]
 
@@ -60,41 +67,85 @@ def run(folder: Path, say: Callable[[str | Page], object]) -> list[Path]:
     network = open_model(sample.MODEL)
     say(f"cnnlens summary {sample.MODEL.name}\n")
     say(summary.as_page(network))
+    say("")
 
     written: list[Path] = []
 
-    def keep(figure: object, name: str, text: str) -> None:
+    def keep(figure: Figure, name: str, command: str, text: str) -> None:
         path = folder / name
-        plot.save(figure, path)  # type: ignore[arg-type]
+        plot.save(figure, path)
         written.append(path)
-        say(f"{printable(path, 300)}\n  {text}")
+        indented = text.replace("\n", "\n  ")
+        say(f"{command}\n  {indented}\n  wrote {printable(path, 300)}\n")
 
     first, second = convolutions(network)[:2]
+    command, image = f"cnnlens {{}} {sample.MODEL.name}", min(sample.IMAGES.iterdir()).name
     figure, facts = pictures.kernels(network, first)
-    keep(figure, "1-kernels.png", facts["text"].replace("\n", "\n  "))
+    keep(figure, "1-kernels.png", command.format("kernels"), facts["text"])
     figure, facts = pictures.histogram(network, first, untrained_seed=0)
-    keep(figure, "2-trained-against-untrained.png", facts["text"].replace("\n", "\n  "))
+    keep(figure, "2-trained-against-untrained.png", command.format("hist") + " --untrained", facts["text"])
+    command = f"{command.format('maps')} --image {sample.IMAGES.name}/{image} --layer {{}}"
     for number, (layer, drawn, facts) in enumerate(pictures.feature_maps(network, [first, second], sample.IMAGES), 3):
-        keep(drawn, f"{number}-feature-maps-{layer.name}.png", facts["text"].replace("\n", "\n  "))
-    beside = pictures.feature_maps(network, [first], sample.IMAGES, kernel=_loudest(network, first.name))
-    keep(beside[0][1], "5-a-kernel-and-its-map.png", "one kernel beside the map that it makes")
+        keep(drawn, f"{number}-feature-maps-{layer.name}.png", command.format(layer.name), facts["text"])
+    loudest = _loudest(network, first.name)
+    beside = pictures.feature_maps(network, [first], sample.IMAGES, kernel=loudest)
+    keep(beside[0][1], "5-a-kernel-and-its-map.png", f"{command.format(first.name)} --kernel {loudest}",
+         "one kernel beside the map that it makes")  # fmt: skip
 
     loaded = images.load(sample.IMAGES, shape=(1, 28, 28))
     output = network.outputs[0].name
     guesses = network.run(loaded.array, layers=[output], dtype="float32")[output].argmax(axis=1)
     right = sum(sample.LABELS[int(guess)] == name for guess, name in zip(guesses, sample.NAMES, strict=True))
     say(f"\nThe model names {right} of the {len(guesses)} sample images rightly.")
-    say(f"{len(written)} pictures are in {printable(folder, 300)}. Now try your own: cnnlens summary MODEL.keras")
+    left = _leave_files(folder, network)
+    shown = printable(folder, 300)
+    say(f"{len(written)} pictures are in {shown}, and beside them {', '.join(left)}.")
+    say(f"Go there (cd {shown}) and try the lines of the README, or your own: cnnlens summary MODEL.keras")
     return written
 
 
-def _loudest(network: object, layer: str) -> int:
+def _leave_files(folder: Path, network: Network) -> list[str]:
+    """Leave the files that the README's lines use, but none in the place of another; returns their names."""
+    files = {one.name: one.read_bytes for one in (sample.MODEL, sample.PAIR, sample.AVERAGE)}
+    files |= {f"{sample.IMAGES.name}/{one.name}": one.read_bytes for one in sorted(sample.IMAGES.iterdir())}
+    files["labels.txt"] = lambda: "".join(f"{label}\n" for label in sample.LABELS).encode()
+    files["ported.safetensors"] = lambda: _ported(network)
+    try:
+        (folder / sample.IMAGES.name).mkdir(exist_ok=True)
+        for name, content in files.items():
+            if not (folder / name).exists():
+                with replacing(folder / name) as part:
+                    part.write_bytes(content())
+    except OSError as error:
+        raise CnnlensError(
+            f"{printable(folder, 300)}: it cannot be written ({error.strerror}); name another folder with -o"
+        ) from None
+    return list(dict.fromkeys(f"{Path(name).parent}/" if "/" in name else name for name in files))
+
+
+def _ported(network: Network) -> bytes:
+    """The sample as somebody's state dict of PyTorch, with three mistakes for ``cnnlens diff`` to find."""
+    import numpy as np
+    from safetensors.numpy import save
+
+    held = {name: network[name].stored for name in ("conv2d", "conv2d_1", "dense", "dense_1")}
+    arrays = {name: layer["kernel"].read() for name, layer in held.items()}
+    state = {
+        "conv1.weight": arrays["conv2d"].transpose(3, 2, 0, 1),
+        "conv2.weight": arrays["conv2d_1"].transpose(3, 2, 1, 0),  # H and W swapped
+        "fc1.weight": arrays["dense"].T,  # the order of the flattened map left as it was
+        "fc2.weight": arrays["dense_1"].T.astype(np.float16),  # rounded
+    }
+    biases = {f"{new}.bias": layer["bias"].read()
+              for new, layer in zip(("conv1", "conv2", "fc1", "fc2"), held.values(), strict=True)}  # fmt: skip
+    return save({name: np.ascontiguousarray(array) for name, array in {**state, **biases}.items()})
+
+
+def _loudest(network: Network, layer: str) -> int:
     """The kernel whose map of the first sample image varies most: the one with the most to see."""
     import numpy as np
 
     from cnnlens.inputs import images
-    from cnnlens.network.network import Network
 
-    assert isinstance(network, Network)
     maps = network.run(images.load(sample.IMAGES, shape=(1, 28, 28)).array[:1], layers=[layer], dtype="float32")[layer]
     return int(np.argmax(maps[0].std(axis=(1, 2))))

@@ -20,7 +20,7 @@ from cnnlens.differing.investigation import PartPair
 from cnnlens.differing.listing import explanation
 from cnnlens.differing.maps import Activations, Own, Parting, Standing, Tensor
 from cnnlens.differing.tracing import Trace, TracedCall, trace
-from cnnlens.differing.trials import ALIKE, Tried, described, tried
+from cnnlens.differing.trials import ALIKE, Tried, described, tried, tried_as_b
 from cnnlens.errors import CnnlensError, UnsupportedLayerError
 from cnnlens.kinds import KINDS, OPERATORS, Features
 from cnnlens.network.graph import fits, shown_shape
@@ -33,6 +33,7 @@ Array: TypeAlias = NDArray[Any]
 
 
 _EXAMPLES = 4
+_TOGETHER = 6  # steps of A that may do together what one of B does
 
 
 def compare(a: Network, b: Network, inputs: Any, pairs: Sequence[PartPair] = ()) -> Activations:
@@ -157,6 +158,7 @@ class _Walk:
         self.rows = {step.name: _row(step, matched) for step in a.steps}
         self.own: list[Own] = []
         self.alone: dict[str, TracedCall] = {}  # steps in whose place B has none, until one behind them has
+        self.inside: set[str] = set()  # steps that do only together with later ones what one of B does
         self.producers = {step.name: step for step in a.steps}
         self.takers: dict[str, list[TracedCall]] = {}
         for step in a.steps:
@@ -165,7 +167,7 @@ class _Walk:
 
     def result(self) -> Activations:
         for step in self.a.steps:
-            if step.name not in self.partner and not self._made_up(step):
+            if step.name not in self.partner and step.name not in self.inside and not self._made_up(step):
                 self._visit(step)
         if not self.own:
             self.own = [Own(one.call.name, "", described(one, ())) for one in list(self.alone.values())[:1]]
@@ -210,6 +212,8 @@ class _Walk:
             return
         reason = self._weights_said(step) or _flattened(step, self.rows)
         told = Tried(reason, options[0]) if reason else tried(self.a, near, step, options, list(sources))
+        if told is None:
+            step, told = self._together(step, options[0]) or (step, None)
         other = told.other if told is not None else options[0]
         self.own.append(Own(step.call.name, other.call.name, told.text if told else described(step, options)))
         self._pair(step, other, Standing.OWN)
@@ -218,6 +222,27 @@ class _Walk:
             second, theirs = told.after
             self._pair(second, theirs, Standing.INHERITS)
             self._take(second, theirs)
+
+    def _together(self, first: TracedCall, other: TracedCall) -> tuple[TracedCall, Tried] | None:
+        """Several steps of A, of which none but the last feeds any other, that do together what one of B does: the last
+        of them, whose takers are of the kinds that B's step feeds, and what they do otherwise."""
+        taking = {_kind_of(one) for one in self.b.steps if other.name in one.inputs}
+        inside = {first.name}
+        for step in self.a.steps:
+            if inside.isdisjoint(step.inputs):
+                continue
+            if step.weighted or step.name in self.partner or len(inside) == _TOGETHER:
+                return None
+            takers = {one.name for name in inside for one in self.takers.get(name, [])}
+            after = {_kind_of(one) for one in self.takers.get(step.name, [])}
+            ends = step.name in self.a.outputs and other.name in self.b.outputs
+            if takers <= {*inside, step.name} and inside.isdisjoint(self.a.outputs) and (ends or after & taking):
+                said = tried_as_b(step, other) if as_other(step.canonical, other.canonical) is not None else ""
+                if said:
+                    self.inside |= inside
+                    return step, Tried(said, other)
+            inside.add(step.name)
+        return None
 
     def _inherits(self, step: TracedCall, options: Sequence[TracedCall]) -> bool:
         """Whether one of B's steps, given A's inputs, gives what A's gives; it is then paired with it."""

@@ -26,7 +26,7 @@ from cnnlens.reference.bare.ops import BareOperation
 from cnnlens.reference.wrappers import TimeDistributed
 from cnnlens.text import printable
 
-__all__ = ["ALIKE", "described", "tried"]
+__all__ = ["ALIKE", "described", "tried", "tried_as_b"]
 
 Array: TypeAlias = NDArray[Any]
 
@@ -75,10 +75,16 @@ def tried(
         said = _by_fault(step, other)
         if said:
             return Tried(against_a(said), other)
-        said = _by_fault(other, step)
+        said = tried_as_b(step, other)
         if said:
-            return Tried(f"against B, in A {against_a(said, 'B')}", other)
+            return Tried(said, other)
     return None
+
+
+def tried_as_b(step: TracedCall, other: TracedCall) -> str:
+    """Find what A does otherwise by the time that it gives this step's tensor, had it to do what B's one step does."""
+    said = _by_fault(other, step)
+    return f"against B, in A {against_a(said, 'B')}" if said else ""
 
 
 def _wanted(step: TracedCall, other: TracedCall) -> Array:

@@ -205,7 +205,7 @@ class Recorded:
                 self._path,
                 f"'{printable(self.name)}'",
                 "another program wrote it anew, and reading that needs zarr, which is not installed",
-                'install it with: pip install "cnnlens[zarr]"',
+                'install it with: pip install "zarr>=3"',
             ) from None
         try:
             store = LocalStore(self._path, read_only=True)

@@ -16,7 +16,6 @@ from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 
 from cnnlens.errors import CnnlensError, UnsupportedLayerError
 from cnnlens.kinds import kind_of
@@ -33,6 +32,7 @@ from cnnlens.network.graph import (
     without_graph,
 )
 from cnnlens.reference.operation import Operation
+from cnnlens.reference.threads import one_blas_thread
 from cnnlens.text import nearest, printable
 
 __all__ = ["Executor"]
@@ -210,8 +210,8 @@ class Executor:
             results[name] = np.empty((count, *array.shape[1:]), array.dtype)
             results[name][:chunk] = array
         # One core a chunk beats all cores on one matrix product: the element-wise layers run in parallel too.
-        with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-            for _ in pool.map(work, starts[1:]):
+        with one_blas_thread(), ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+            for _ in pool.map(one_blas_thread()(work), starts[1:]):
                 pass
         return results
 

@@ -1,6 +1,6 @@
-"""A small CNN that this project trained, and ten test images, so that everything can be tried at once.
+"""Small networks that this project trained, and ten test images, so that everything can be tried at once.
 
-The network was trained on Fashion-MNIST by `benchmarks/train_sample.py`; the images are the first test image of each
+The networks were trained on Fashion-MNIST by `benchmarks/train_sample.py`; the images are the first test image of each
 class. See README.md in this folder for the numbers and the licence.
 
 >>> import cnnlens.sample
@@ -14,12 +14,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
-__all__ = ["IMAGES", "LABELS", "MODEL", "NAMES"]
+__all__ = ["AVERAGE", "IMAGES", "LABELS", "MODEL", "NAMES", "PAIR"]
 
 _HERE = Path(__file__).resolve().parent
 
 MODEL = _HERE / "fashion_mnist_cnn.keras"
 """The network: Conv2D 32 - MaxPooling - Conv2D 64 - MaxPooling - Flatten - Dense 100 - Dropout - Dense 10."""
+
+PAIR = _HERE / "pair.keras"
+"""A network with two inputs, a separable convolution and an LSTM: do both pictures show the same kind of clothing?"""
+
+AVERAGE = _HERE / "average.keras"
+"""An untrained network that averages at asymmetric padding, where the backends of Keras 3.15 disagree."""
 
 IMAGES = _HERE / "images"
 """A folder of ten PNG files of 28 x 28 grey pixels, one a class, in the order of `LABELS`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from cnnlens.backend import listing as backend_listing
 from cnnlens.backend import seam as backend
 from cnnlens.testing import BackendContract
 from cnnlens.testing.contract import Contract
+from tests.support import ROOT
 
 BUILT_IN = ["reference", "keras-jax", "keras-tensorflow", "keras-torch", "pytorch"]
 
@@ -231,3 +233,12 @@ def test_a_fingerprint_is_of_the_numbers_and_their_order() -> None:
     assert fingerprint(np.zeros((0, 3), np.float32)).shape == (0, 3)
     assert fingerprint(np.array(2.5)).finite
     assert fingerprint(np.array([1, 2])).finite
+
+
+def test_what_a_backend_says_to_install_is_what_its_extra_asks_for() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    for one in backend.installed():
+        extra = one.name.removeprefix("keras-")
+        if one.built_in and extra in extras:
+            asked = [need.split(";")[0] for need in extras[extra] if "== 'Darwin'" not in need]
+            assert one.backend.install == "pip install " + " ".join(f'"{need}"' for need in asked)

@@ -47,6 +47,18 @@ def test_sums_of_equal_terms_are_within_their_scale(terms: int, share: float) ->
         assert rms < 2.0 ** -min(20, 25 - 0.5 * np.log2(terms / 2)), (lanes, np.log2(rms))
 
 
+def test_the_grid_of_the_smallest_part_is_looked_at() -> None:
+    """64 lanes each hold a 64th of the whole. Of these terms what lanes lose adds up, and on no coarser grid does it:
+    there one is rounded down by as much as the two others are rounded up."""
+    x = np.tile(64 * 210 + np.array([0.75, -0.375, -0.375]), (16, 1 << 14))
+    exact = x.sum(axis=-1)
+    assert (np.frexp(exact / 64)[1] == 24).all()  # where the last bit of float32 is 1
+    alike = np.asarray(rounded_alike(lambda terms: terms.sum(axis=-1), x, exact)) * 2.0**-20
+    error = np.abs(_on_lanes(x, 64) - exact)
+    assert (exact * 2.0 ** -(25 - 0.5 * np.log2(x.shape[1] / 2)) < error).all()  # more than a walk leaves
+    assert (error < alike).all()
+
+
 def test_terms_that_differ_have_little_more_than_the_walk() -> None:
     """What equal terms are allowed must not hide a fault in a mean of different ones."""
     x = np.random.default_rng(1).random((30, 784))

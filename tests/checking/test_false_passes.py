@@ -15,8 +15,9 @@ from cnnlens.checking.noise.case import Case
 from cnnlens.checking.noise.formats import BFLOAT16, FLOAT16, TF32, to_format
 from cnnlens.checking.noise.prediction import Prediction, errors, ratios
 from cnnlens.checking.verdict import audit_blocks
+from cnnlens.files.keras.network import keras_network
 from cnnlens.network.network import Network
-from cnnlens.testing import inputs_for, network
+from cnnlens.testing import MemoryModel, inputs_for, network
 from tests.support.audited import Audited
 
 Array = np.ndarray[Any, Any]
@@ -224,6 +225,34 @@ def test_a_position_in_a_sample_is_that_of_the_recording() -> None:
     arrays["first"] = arrays["first"].copy()
     arrays["first"][4] *= 3
     assert dict(audit_recording(net, Held(arrays, 9), 3))["first"].worst_position[0] == 4
+
+
+def test_rows_of_a_recording_are_computed_on_the_axis_that_the_model_has_them_on() -> None:
+    """A recording has a row an input in front; between two transpositions the model has the inputs along axis 1."""
+    entries: list[dict[str, Any]] = [
+        {"module": "keras.layers", "class_name": "InputLayer", "config": {"batch_shape": [None, 6], "name": "x"}}
+    ]
+    shape: list[int | None] = [None, 6]
+    for kind, name, config in (
+        ("Transpose", "turned", {"axes": [1, 0]}),
+        ("Softmax", "shares", {"axis": 0}),
+        ("Transpose", "back", {"axes": [1, 0]}),
+    ):
+        tensor = {"shape": list(shape), "dtype": "float32", "keras_history": [entries[-1]["config"]["name"], 0, 0]}
+        argument = {"class_name": "__keras_tensor__", "config": tensor}
+        module = "keras.src.ops.numpy" if kind == "Transpose" else "keras.layers"
+        entry = {"module": module, "class_name": kind, "config": {"name": name, **config}}
+        entries.append({**entry, "inbound_nodes": [{"args": [argument], "kwargs": {}}]})
+        shape = shape[::-1] if kind == "Transpose" else shape
+    ends = {"input_layers": [["x", 0, 0]], "output_layers": [["back", 0, 0]]}
+    config = {"class_name": "Functional", "config": {"name": "m", "layers": entries, **ends}}
+    net = keras_network(MemoryModel(config, {}))  # type: ignore[arg-type]
+    x = np.random.default_rng(0).normal(size=(9, 6)).astype(np.float32)
+    shares = np.exp(x) / np.exp(x).sum(axis=1, keepdims=True)
+    found = dict(audit_recording(net, Held({"x": x, "turned": x, "shares": shares, "back": shares}, 9)))
+    assert {name: str(audit.verdict.value) for name, audit in found.items()} == {
+        "turned": "exact", "shares": "float32", "back": "exact",
+    }  # fmt: skip
 
 
 def test_blocks_and_the_whole_come_to_the_same() -> None:

@@ -123,6 +123,14 @@ def test_shaping_and_merging() -> None:
     expect(add, add.honest / 2, "Average where the model says Add")
     up = Audited("UpSampling2D", (2, 5, 6, 3), size=2, interpolation="bilinear")
     expect(up, up.run(interpolation="nearest"), "interpolation nearest")
+    moved = up.x
+    for axis in (1, 2):  # cells begin at whole numbers where the model has their centres there
+        size = moved.shape[axis]
+        place = np.arange(2 * size) / 2
+        low, share = place.astype(int), np.float32(place % 1).reshape(-1, *[1] * (3 - axis))
+        next_one = moved.take(np.minimum(low + 1, size - 1), axis)
+        moved = moved.take(low, axis) * (1 - share) + next_one * share
+    expect(up, moved, "bilinear interpolation with pixel corners instead of pixel centres")
 
 
 @pytest.mark.parametrize("groups", [2, 4])

@@ -560,3 +560,30 @@ def test_cubic_weights_by_their_formula(factor: float, clamped: bool) -> None:
         assert f"bicubic weights computed with a = {factor} and {edge}" in found.explanation
     else:
         assert (factor, clamped) == (-0.5, False)
+
+
+# --- what the sweep of all planted faults showed (python -m benchmarks truth) -----------------------------------------
+
+
+@pytest.mark.parametrize("number", [4, 10, 25])
+def test_a_gelu_near_zero_that_was_applied_twice_is_a_factor_of_a_half_too(number: int) -> None:
+    layer = planted_layer(number, "one", 1e-20, seed=number)
+    found = planted(layer, "outputs times 0.5")
+    assert found.cause is Cause.AMBIGUOUS
+    assert "was applied twice" in found.explanation
+    assert "0.5 times" in found.explanation
+
+
+def test_where_a_softmax_says_another_class_once_no_cause_is_named() -> None:
+    layer = planted_layer(2, "many", 1e4, seed=2)
+    found = planted(layer, "one bias is nearly none")
+    assert found.cause is Cause.UNEXPLAINED
+    assert "2 wrong outputs cannot tell causes apart" in found.explanation
+
+
+def test_an_arithmetic_whose_operands_overflow_predicts_nothing_and_explains_nothing() -> None:
+    layer = planted_layer(12, "many", 1e8, seed=12)  # relu6 of numbers about 1e8: each output is 0 or 6
+    found = planted(layer, "a channel's outputs times 1.003")
+    assert found.verdict.fault
+    assert found.verdict.value == "wrong"
+    assert "1.003 times" in found.explanation

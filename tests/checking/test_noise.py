@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from threadpoolctl import threadpool_info
 
 from cnnlens.checking.noise import linear
 from cnnlens.checking.noise.arithmetic import Arithmetic, candidates
@@ -19,7 +18,6 @@ from cnnlens.checking.noise.propagation import propagate
 from cnnlens.checking.noise.steps import _Noise  # pyright: ignore[reportPrivateUsage]
 from cnnlens.checking.noise.summation import rounded_alike
 from cnnlens.checking.noise.tally import Tally
-from cnnlens.checking.noise.threads import one_blas_thread
 from cnnlens.reference import build
 from cnnlens.reference.keras.recurrent import Recurrent
 from tests.support.audited import Array, Audited
@@ -50,24 +48,6 @@ def test_the_likely_arithmetics_come_first_and_results_are_asked_of_what_was_sto
         assert all(one.stored for one in found[: 4 * len(halves)])
         assert ("tf32" in [one.name for one in found]) == (not halves)
         assert all(one.stored in (None, "product") for one in found[4 * len(halves) :])
-
-
-# -- one thread ------------------------------------------------------------------------------------------------------
-
-
-def blas() -> list[int]:
-    return [one["num_threads"] for one in threadpool_info() if one["user_api"] == "blas"]
-
-
-def test_blas_has_one_thread_until_the_outermost_audit_has_ended() -> None:
-    before = blas()
-    for _ in range(2):
-        with one_blas_thread():
-            assert set(blas()) <= {1}
-            with one_blas_thread():
-                assert set(blas()) <= {1}
-            assert set(blas()) <= {1}
-        assert blas() == before
 
 
 def test_every_step_of_a_layer_moves_what_it_rounds() -> None:

@@ -72,6 +72,29 @@ def model(
     )
 
 
+def _tensor(name: str) -> dict[str, Any]:
+    config = {"shape": None, "dtype": "float32", "keras_history": [name, 0, 0]}
+    return {"class_name": "__keras_tensor__", "config": config}
+
+
+def graph(entries: list[tuple[str, dict[str, Any], str]], outputs: list[str]) -> Network:
+    """Layers, and bare operations, on what the text names: layers in front, or numbers."""
+    first = {"batch_shape": [None, 9, 8, 3], "name": "i"}
+    layers: list[dict[str, Any]] = [
+        {"module": "keras.layers", "class_name": "InputLayer", "config": first, "inbound_nodes": []}
+    ]
+    for kind, config, inputs in entries:
+        args: list[Any] = [_tensor(one) if one.isidentifier() else float(one) for one in inputs.split()]
+        module = {"Multiply": "keras.src.ops.numpy", "Sigmoid": "keras.src.ops.nn"}.get(kind, "keras.layers")
+        nodes = [{"args": args, "kwargs": {}}]
+        layers.append({"module": module, "class_name": kind, "config": config, "inbound_nodes": nodes})
+    ends = {"input_layers": [["i", 0, 0]], "output_layers": [[one, 0, 0] for one in outputs]}
+    names = {entry["config"]["name"] for entry in layers}
+    config = {"class_name": "Functional", "config": {"name": "m", "layers": layers, **ends}}
+    arrays = {path: roles for path, roles in WEIGHTS.items() if path[0] in names}
+    return keras_network(MemoryModel(config, arrays))  # type: ignore[arg-type]
+
+
 def act(name: str) -> Entry:
     return ("Activation", {"name": "act", "activation": name})
 
@@ -120,6 +143,16 @@ CASES: dict[str, tuple[Network, Network, str, str]] = {
         model(pool={"count_include_pad": True}),
         "pool",
         "count_include_pad is True where A's is False",
+    ),
+    "zeros around a maximum": (
+        model(pooling="MaxPooling2D"),
+        model(
+            pooling="MaxPooling2D",
+            pool={"padding": "valid"},
+            between=[("ZeroPadding2D", {"name": "zeros", "padding": [[1, 1], [0, 1]]})],
+        ),
+        "pool",
+        "the padding counts as zeros, not as nothing",
     ),
     "kind of pooling": (model(), model(pooling="MaxPooling2D"), "pool", "the pooling is maximum where A's is mean"),
     "order": (model(), model(turned=True), "norm", "stand in the other order: A has BatchNormalization first"),
@@ -192,6 +225,62 @@ def test_halves_of_what_both_compute_are_no_difference() -> None:
     near = {"strides": [1, 1]}  # of one shape with the halves, so that it could stand in their place
     found = diff(model(between=halves, pool=near), model(head={"activation": "sigmoid"}, pool=near), "random")
     assert [one.a for one in found.activations.own] == ["head"]
+
+
+def test_a_difference_that_one_of_two_branches_does_not_show_is_named_where_it_is() -> None:
+    def branches(slope: float) -> Network:
+        return graph(
+            [
+                ("Conv2D", {"name": "conv", "filters": 6, "kernel_size": [3, 3]}, "i"),
+                ("LeakyReLU", {"name": "act", "negative_slope": slope}, "conv"),
+                ("ReLU", {"name": "positive"}, "act"),
+                ("AveragePooling2D", {"name": "pool", "pool_size": [2, 2]}, "act"),
+            ],
+            ["positive", "pool"],
+        )
+
+    found = diff(branches(0.3), branches(0.1), "random")
+    assert [one.a for one in found.activations.own] == ["act"]
+    assert {one.a: one.standing for one in found.activations.tensors}["positive"] is Standing.SAME
+
+
+@pytest.mark.parametrize("more", [False, True])
+def test_steps_that_do_together_what_the_other_does_in_one_are_named_from_either_side(more: bool) -> None:
+    """Unless something else reads what is between them: then they are not one thing."""
+    conv = ("Conv2D", {"name": "conv", "filters": 6, "kernel_size": [3, 3]}, "i")
+    steps = [
+        ("Multiply", {"name": "scaled"}, "conv 1.702"),
+        ("Sigmoid", {"name": "gate"}, "scaled"),
+        ("Multiply", {"name": "act"}, "conv gate"),
+    ]
+    behind = [
+        ("Activation", {"name": "tanh", "activation": "tanh"}, "act"),
+        ("GlobalAveragePooling2D", {"name": "mean"}, "tanh"),
+    ]
+    quick = graph([conv, *steps, *behind], ["mean", "gate"] if more else ["mean"])
+    gelu = graph([conv, ("Activation", {"name": "act", "activation": "gelu"}, "conv"), *behind], ["mean"])
+    own = diff(quick, gelu, "random").activations.own
+    said = "against B, in A the activation is quick gelu (x sigmoid(1.702 x)) where B says gelu"
+    assert ([(one.a, one.b, one.explanation) for one in own] == [("act", "act", said)]) is not more
+    own = diff(gelu, quick, "random").activations.own
+    assert [(one.a, one.b) for one in own] == [("act", "act")]
+    assert own[0].explanation == "the activation is quick gelu (x sigmoid(1.702 x)) where A says gelu"
+
+
+def test_what_cannot_be_computed_of_another_shape_inherits_nothing() -> None:
+    conv: Entry = ("Conv2D", {"name": "conv", "filters": 6, "kernel_size": [3, 3], "padding": "same"})
+    narrow: list[Entry] = [
+        ("AveragePooling2D", {"name": "pool", "pool_size": [2, 3], "strides": [2, 2]}),
+        ("Reshape", {"name": "row", "target_shape": [12, 6]}),  # of A's 5 * 4 places it can make none
+        ("GlobalAveragePooling1D", {"name": "mean"}),
+    ]
+    wide: list[Entry] = [
+        ("AveragePooling2D", {"name": "pool", "pool_size": [2, 3], "strides": [2, 2], "padding": "same"}),
+        ("GlobalAveragePooling2D", {"name": "mean"}),
+    ]
+    found = diff(chain([conv, *wide]), chain([conv, *narrow]), "random")
+    assert [one.a for one in found.activations.own] == ["pool"]
+    assert {one.a: one.standing for one in found.activations.tensors}["mean"] is Standing.UNKNOWN
 
 
 def test_of_several_steps_that_b_has_not_the_first_is_named() -> None:

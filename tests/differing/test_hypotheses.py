@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from cnnlens.differing.cause import Kind
 from cnnlens.differing.differ import diff
 from cnnlens.differing.hypotheses.kinship import kinship
 from cnnlens.differing.hypotheses.layouts import plan
-from cnnlens.differing.hypotheses.rounding import levels_of, quantised, representable, rounding_apart
+from cnnlens.differing.hypotheses.rounding import levels_of, quantised, representable, rounding_apart, steplike
 from cnnlens.differing.hypotheses.scales import scaled
 from cnnlens.differing.items import Item, item_of
 from cnnlens.differing.moves import Chain, Flip, Reshape, Take, Transpose
@@ -21,6 +22,7 @@ from cnnlens.differing.parts import parts_of
 from cnnlens.files import StoredArray
 from cnnlens.files.keras.network import keras_network
 from cnnlens.layout import Geometry
+from cnnlens.network.graph import Call, Layer, Ref
 from cnnlens.network.network import Network
 from cnnlens.network.weight import Weight
 from cnnlens.testing import MemoryModel
@@ -49,6 +51,24 @@ def keras(kind: str, channels: int, config: dict[str, Any], arrays: dict[str, Ar
 def depthwise(kernel: Array) -> Network:
     settings = {"kernel_size": list(kernel.shape[:2]), "depth_multiplier": kernel.shape[3]}
     return keras("DepthwiseConv2D", kernel.shape[2], settings, {"kernel": kernel})
+
+
+def test_a_normed_kernel_goes_to_the_layer_that_takes_it() -> None:
+    """Not to the one that comes first, nor to the module around what makes it."""
+    size, direction, kernel = np.abs(drawn(5, 1, 1, 1)) + 1, drawn(5, 3, 4, 2, seed=1), drawn(3, 6, 4, 2)
+    stored = state_dict({"first.weight": kernel, "norm.weight_g": size, "norm.weight_v": direction})
+    first, norm, last, module = stored["first"], stored["norm"], Layer("last", "Conv2d", {}), Layer("list", "List", {})
+    calls = (
+        Call("x", Layer("x", "InputLayer", {}), (), {}, (None,), 1),
+        Call("first", first, (Ref("x"),), {}, (None,), 1),
+        Call("norm", norm, (), {}, (None,), 1),
+        Call("list", replace(module, container=True), (Ref("norm"),), {}, (None,), 1),
+        Call("last", last, (Ref("first"), Ref("list")), {}, (None,), 1),
+    )
+    parts = {part.name: part for part in parts_of(replace(stored, layers=(first, norm, last), calls=calls))}
+    assert parts["last"].family == "conv"
+    assert parts["last"].kernel.shape == (5, 3, 4, 2)
+    assert not parts["first"].kernel.joined
 
 
 # -- steps -------------------------------------------------------------------------------------------------------------
@@ -216,6 +236,13 @@ def test_axes_that_no_table_knows_are_told_from_known_ones() -> None:
     assert item("kernel", drawn(5, 3), "Dense").exact
 
 
+def test_a_quarter_of_the_rows_says_nothing_of_the_levels_of_all() -> None:
+    array = drawn(400, 300)
+    array[:100] = 0
+    assert not steplike(array)
+    assert steplike(np.rint(array * 20))
+
+
 def test_what_is_contrived_stands_behind_what_is_plain() -> None:
     keras, torch = item("kernel", drawn(12, 5), "Dense", "keras"), item("kernel", drawn(5, 12), "Dense")
     ways = plan(keras, torch, [(3, 2, 2), (3, 4, 1)]).ways
@@ -223,6 +250,8 @@ def test_what_is_contrived_stands_behind_what_is_plain() -> None:
     plain = [way for way in ways if len(way.causes) == 1 and way.causes[0].kind is not Kind.RESHAPED]
     assert min(way.rank for way in poured) > max(way.rank for way in plain)
     assert {way.causes[0]["side"] for way in poured} == {"A", "B"}
+    natural = [way.natural for way in plan(keras, torch, [(3, 2, 2), (2, 3, 2)]).ways]
+    assert natural == [True] * 3 + [False] * (len(natural) - 3)  # as it is, and flattened from either map
 
 
 # -- other sizes -------------------------------------------------------------------------------------------------------

@@ -614,7 +614,7 @@ def test_without_zarr_only_what_another_program_wrote_anew_is_refused(
         np.asarray(Recording.open(copy)["image"])
     assert str(refused.value) == (
         f"{copy}: 'image': another program wrote it anew, and reading that needs zarr, which is not installed; "
-        'install it with: pip install "cnnlens[zarr]"'
+        'install it with: pip install "zarr>=3"'
     )
 
 

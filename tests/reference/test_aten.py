@@ -226,6 +226,12 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("aten.conv1d.default", CONV, "a kernel of 3 axes was expected"),
     ("aten.conv2d.default", {"input": {"tensor": 0}, "weight": {"weight": "w"}}, "has no weight 'w'"),
     ("aten.max_pool3d.default", {**SELF, "kernel_size": [2, 2, 2]}, "of 5 axes was expected"),
+    ("aten.avg_pool2d.default", SELF, "kernel_size must be a whole number, not None"),
+    (
+        "aten.im2col.default",
+        {**SELF, "kernel_size": [2, 2], "dilation": [1, 1], "padding": [0, 0], "stride": []},
+        "stride must be a whole number, not None",
+    ),
     ("aten.pad.default", {**SELF, "pad": [1, 1], "mode": "mirror"}, "no mode 'mirror'"),
     ("aten.addbmm.default", {**SELF, "batch1": {"tensor": 0}, "batch2": {"tensor": 1}}, "use baddbmm and a sum"),
     ("aten.relu.default", {"self": {"what": 0}}, "neither tensor, weight nor batch"),

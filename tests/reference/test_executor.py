@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_info
 
 from cnnlens.errors import CnnlensError
+from cnnlens.reference.threads import one_blas_thread
 from cnnlens.testing import inputs_for, network
 from tests.support.random_networks import random_network
 
@@ -44,3 +48,39 @@ def test_more_than_there_is_memory_for_is_refused_before_anything_is_computed() 
     (one,) = inputs_for(CHAIN, 1)
     with pytest.raises(CnnlensError, match="ask for fewer or smaller inputs"):
         CHAIN.run(np.broadcast_to(one, (1 << 33, *one.shape[1:])), ["first"])
+
+
+# -- one thread ------------------------------------------------------------------------------------------------------
+
+
+def blas() -> list[int]:
+    return [one["num_threads"] for one in threadpool_info() if one["user_api"] == "blas"]
+
+
+def test_blas_has_one_thread_until_the_outermost_call_has_ended() -> None:
+    before = blas()
+    for _ in range(2):
+        with one_blas_thread():
+            assert set(blas()) <= {1}
+            with one_blas_thread():
+                assert set(blas()) <= {1}
+            assert set(blas()) <= {1}
+        assert blas() == before
+
+
+def test_blas_has_its_threads_again_whichever_thread_ends_last() -> None:
+    before, entered, first_has_left = blas(), threading.Event(), threading.Event()
+
+    def second() -> list[int]:
+        with one_blas_thread():
+            entered.set()
+            assert first_has_left.wait(60)
+            return blas()
+
+    with ThreadPoolExecutor(1) as pool:
+        with one_blas_thread():
+            held = pool.submit(second)
+            assert entered.wait(60)
+        first_has_left.set()
+        assert set(held.result()) <= {1}
+        assert blas() == before

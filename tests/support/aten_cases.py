@@ -96,6 +96,7 @@ CASES: dict[str, AtenCall] = {
         aten.scaled_dot_product_attention.default, draw(2, 3, 5, 4), draw(2, 3, 7, 4, seed=1), draw(2, 3, 7, 6),
         draw(5, 7) > 0, weights=("attn_mask",),
     ),
+    "conv2d-computed": called(aten.conv2d.default, X, draw(3, 6, 2, 4), weights=(), fixed=True),
     # --- normalisation
     "batch_norm": called(
         aten.batch_norm.default, X, draw(6), draw(6, seed=1), draw(6, seed=2), draw(6, positive=True), False, 0.1,
@@ -171,6 +172,7 @@ CASES: dict[str, AtenCall] = {
     "bitwise_not": called(aten.bitwise_not.default, MASK),
     "round-decimals": called(aten.round.decimals, X, decimals=1),
     "full_like": called(aten.full_like.default, X, 0.5),
+    "full_like-float": called(aten.full_like.default, INDEX, 0.5, dtype=torch.float32),
     "copy": called(aten.copy.default, X, ROW),
     "lerp": called(aten.lerp.Scalar, X, Y, 0.3),
     "lerp-weight": called(aten.lerp.Tensor, X, Y, P, weights=("weight",)),

@@ -111,6 +111,10 @@ MISTAKES: dict[str, tuple[Part, Part, str, str]] = {
     "GELU's other approximation": (
         lambda: nn.GELU(), lambda: lambda x: x * torch.sigmoid(1.702 * x), "mid", "activation is quick gelu",
     ),
+    "A's GELU's other approximation": (
+        lambda: lambda x: x * torch.sigmoid(1.702 * x), lambda: nn.GELU(), "mid.mul_1",
+        "in A the activation is quick gelu",
+    ),
     "LayerNorm for GroupNorm": (
         lambda: nn.GroupNorm(1, 8), lambda: ChannelsFirst(), "mid", "each position is normalised by itself",
     ),

@@ -48,7 +48,7 @@ SIGHT = 22.0
 
 _SAMPLE = 1 << 18  # outputs that a hypothesis is first tried on
 _FEW = 12  # channels that it is first tried on
-_REPEATED = 2.0  # bits that an output tells at most if it is zero or equals another: saturated ones are no evidence
+_REPEATED = 2.0  # bits that an output tells at most that is zero, an end of the activation or like another: saturated
 _DULL = 0.25  # bits by which two explanations of one output may differ for no reason
 
 
@@ -264,7 +264,17 @@ class Problem:
         output = np.asarray(self.sample.output, np.float32)
         near = np.ascontiguousarray(output).view(np.int32) >> 6  # alike to a hundredth of a thousandth
         _, places, counts = np.unique(near, return_inverse=True, return_counts=True)
-        return (output == 0) | (counts[places].reshape(output.shape) > 1)
+        return (output == 0) | np.isin(output, self._ends) | (counts[places].reshape(output.shape) > 1)
+
+    @property
+    def _ends(self) -> Array:
+        """Where the layer's activation levels off, such as the 1 of a softmax: hardly any input would give another."""
+        own = getattr(self.sample.operation, "activation", None)
+        if own is None or not own.elementwise:
+            return np.ones(int(own is not None and own.name == "softmax"), np.float32)
+        with np.errstate(all="ignore"):
+            ends: Array = own.apply(np.array([-1e30, 1e30], np.float32))
+        return ends[np.isfinite(ends)]
 
     @cached_property
     def plain(self) -> Trial:

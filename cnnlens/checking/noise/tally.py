@@ -68,6 +68,7 @@ class Tally:
     Attributes:
         count, squares, along, size: A channel each: outputs, squared errors, errors times outputs, squared outputs
             (errors and outputs in units of the noise's scale); ``missed``: outputs that are a number on one side alone.
+        unknown: How many outputs are numbers that could be compared with nothing.
         worst: The largest ratio; ``position``: its index in the recorded (folded) output; ``error``: its error.
         alike: Whether channels are columns of one matrix product.
         examples: ``count, squares, along, size`` of each example of the batch, where examples are computed one by one.
@@ -81,6 +82,7 @@ class Tally:
     along: Array = field(default_factory=lambda: np.zeros(0))
     size: Array = field(default_factory=lambda: np.zeros(0))
     missed: Array = field(default_factory=lambda: np.zeros(0))
+    unknown: int = 0
     worst: float = 0.0
     error: float = 0.0
     position: tuple[int, ...] = ()
@@ -95,6 +97,7 @@ class Tally:
         output = np.asarray(case.output, np.float64)
         ratio = ratios(error, prediction.scale, self.terms)
         compared = ~np.isnan(ratio) & (prediction.scale < ANYTHING)
+        self.unknown += int((np.isfinite(output) & ~compared).sum())
         counted = compared & ((output != 0) | (prediction.low != 0) | (prediction.high != 0))
         ratio[~counted] = 0
         axis = case.channel(error)

@@ -59,7 +59,7 @@ class Ways:
     """Holds the ways between two shapes, and where their values lie.
 
     Attributes:
-        ways: Told apart and in order of rank.
+        ways: Told apart; the natural ones first, then in order of rank.
         places: Flat places in A's stored array, one row for each of some output channels.
         sources: For each way, the same places in B's stored array.
     """
@@ -105,7 +105,7 @@ def _plan(a: _Side, b: _Side, boxes: tuple[Box, ...]) -> Ways:
     flat = a.chain.back(places.reshape(-1))
     found: dict[bytes, Way] = {}
     sources: dict[bytes, Array] = {}
-    for way in sorted(_ways(a, b, boxes), key=lambda way: way.rank):
+    for way in sorted(_ways(a, b, boxes), key=lambda way: (not way.natural, way.rank)):
         where = way.chain.back(flat)
         key = where.tobytes()
         if key not in found:

@@ -190,8 +190,10 @@ class Arguments:
     def flag(self, name: str, default: bool = False) -> bool:
         return bool(self.get(name, default))
 
-    def integers(self, name: str, count: int, default: int | Sequence[int]) -> list[int]:
-        """Give an argument of one whole number an axis; a single one stands for all, an empty list is the default."""
+    def integers(self, name: str, count: int, default: int | Sequence[int] | None = None) -> list[int]:
+        """Give an argument of one whole number an axis; a single one stands for all, an empty list is the default.
+
+        Without a default the operator's schema has none, and a call that does not say it is refused."""
         value = self.get(name, default)
         if isinstance(value, list | tuple) and not value:
             value = default

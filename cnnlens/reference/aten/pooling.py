@@ -38,7 +38,7 @@ def _avg_pool(args: Arguments) -> Translation:
 
 def _windows(args: Arguments, kind: str, extra: dict[str, Any]) -> Translation:
     rank = _rank(args)
-    window = args.integers("kernel_size", rank, 1)
+    window = args.integers("kernel_size", rank)
     config = {
         "pool_size": window,
         "strides": args.integers("stride", rank, window),
@@ -59,7 +59,7 @@ def _windows(args: Arguments, kind: str, extra: dict[str, Any]) -> Translation:
 def _adaptive(args: Arguments) -> Translation:
     rank = _rank(args)
     name = "Max" if "max" in args.name else "Average"
-    sizes = args.integers("output_size", rank, 1)
+    sizes = args.integers("output_size", rank)
     if all(size == 1 for size in sizes):
         config = {"keepdims": True, "data_format": "channels_first"}
         return layer(GlobalPooling(f"Global{name}Pooling{rank}D", config, (3,)), (args.tensor(),))

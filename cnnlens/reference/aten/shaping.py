@@ -321,11 +321,13 @@ def _unfold(args: Arguments) -> Translation:
     return moved(args, "Take", lambda x: windows(x, axis, size, step), settings)
 
 
+_PATCHES = ("kernel_size", "dilation", "padding", "stride")
+
+
 @aten("im2col")
 def _im2col(args: Arguments) -> Translation:
     """Patches as columns: ``(N, C, H, W)`` to ``(N, C * taps, positions)``."""
-    taps, gaps = args.integers("kernel_size", 2, 1), args.integers("dilation", 2, 1)
-    pads, steps = args.integers("padding", 2, 0), args.integers("stride", 2, 1)
+    taps, gaps, pads, steps = (args.integers(name, 2) for name in _PATCHES)
     if args.rank() != 4:
         raise args.refuse("an input (N, C, H, W) was expected")
 
@@ -342,9 +344,8 @@ def _im2col(args: Arguments) -> Translation:
 @aten("col2im")
 def _col2im(args: Arguments) -> Translation:
     """Columns added up where their patches lay: ``(N, C * taps, positions)`` to ``(N, C, H, W)``."""
-    taps, gaps = args.integers("kernel_size", 2, 1), args.integers("dilation", 2, 1)
-    pads, steps = args.integers("padding", 2, 0), args.integers("stride", 2, 1)
-    sizes = args.integers("output_size", 2, 1)
+    taps, gaps, pads, steps = (args.integers(name, 2) for name in _PATCHES)
+    sizes = args.integers("output_size", 2)
     full = [size + 2 * pad for size, pad in zip(sizes, pads, strict=True)]
     counts = [(n - (k - 1) * d - 1) // s + 1 for n, k, d, s in zip(full, taps, gaps, steps, strict=True)]
     if args.rank() != 3:

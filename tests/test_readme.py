@@ -1,0 +1,110 @@
+"""Every line of the README and of the gallery runs as it stands in the folder that ``cnnlens demo`` leaves."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.support import ROOT
+from tests.support.readme import PAGES, PICTURES, Typed, demo_folder, make_pictures, python_blocks, run, typed
+
+# What ends with 1 and says so: two models that differ, a backend that computes something else.
+_DIFFERING = ("cnnlens diff fashion_mnist_cnn.keras ported.safetensors", "cnnlens check average.keras")
+
+# Frameworks cannot be found, as where they are not installed; then all lines in turn, in one process.
+_BARE = """
+import importlib.abc, importlib.metadata, json, sys
+
+HIDDEN = ("keras", "tensorflow", "tensorflow_cpu", "torch", "jax", "jaxlib", "h5py", "zarr", "xarray")
+
+class Hidden(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in HIDDEN:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Hidden())
+found = importlib.metadata.distribution
+def distribution(name):
+    if name.replace("-", "_") in HIDDEN:
+        raise importlib.metadata.PackageNotFoundError(name)
+    return found(name)
+importlib.metadata.distribution = distribution
+
+from tests.support.readme import PAGES, demo_folder, run, typed
+with demo_folder():
+    print(json.dumps([(one.line, *run(one)) for page in PAGES for one in typed(page)]))
+"""
+
+
+def shape_of(line: str) -> str:
+    """A line with every number alike and runs of spaces as one: what a page shows must hold on every machine."""
+    return re.sub(r"-+", "-", re.sub(r"\s+", " ", re.sub(r"[−-]?\d+(\.\d+)?(e-?\d+)?", "0", line))).strip()
+
+
+def assert_shown(one: Typed, printed: str) -> None:
+    """What the page shows below a line is in what it prints, in order."""
+    lines = iter([shape_of(line) for line in printed.splitlines()])
+    for shown in one.shown:
+        if shown.strip() not in ("…", ""):
+            wanted = shape_of(shown.removesuffix("…"))
+            assert any(line.startswith(wanted) for line in lines), f"{one.line}\nshown: {shown}\nprinted:\n{printed}"
+
+
+def test_the_pages_have_lines_to_type() -> None:
+    lines = [one for page in PAGES for one in typed(page)]
+    commands = {one.arguments[0] for one in lines}
+    assert {"summary", "verify", "kernels", "hist", "image", "maps", "export", "layouts", "diff", "check", "record",
+            "convert", "backends"} <= commands  # fmt: skip
+    assert any(one.frameworks for one in lines)
+    assert any(one.shown for one in lines)
+    for page in PAGES:
+        for name in re.findall(r"\]\(((?:docs/)?pictures/[^)]+)\)", page.read_text(encoding="utf-8")):
+            assert (page.parent / name).is_file()
+            assert any(one.picture == Path(name).name for one in lines), f"no line makes {name}"
+
+
+def test_every_line_runs_without_a_framework_or_says_what_to_install() -> None:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), *sys.path]))}
+    done = subprocess.run([sys.executable, "-c", _BARE], env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    lines = {one.line: one for page in PAGES for one in typed(page)}
+    for line, code, printed in json.loads(done.stdout.splitlines()[-1]):
+        one = lines[line]
+        if one.frameworks and code == 2:
+            assert len(printed.splitlines()) == 1 or "nothing was compared" in printed, (line, printed)
+            assert "pip install" in printed or "run.zarr" in printed or "shoes" in printed, (line, printed)
+        else:
+            assert code == (line in _DIFFERING), (line, code, printed)
+            assert_shown(one, printed)
+
+
+@pytest.mark.slow
+def test_every_line_and_block_of_python_runs() -> None:
+    with demo_folder():
+        for one in [one for page in PAGES for one in typed(page)]:
+            code, printed = run(one)
+            assert code == (one.line in _DIFFERING), (one.line, code, printed)
+            assert_shown(one, printed)
+        for page in PAGES:
+            names: dict[str, object] = {"__name__": "readme"}
+            for block in python_blocks(page):
+                exec(compile(block, str(page), "exec"), names)
+
+
+@pytest.mark.slow
+def test_the_pictures_of_the_pages_are_what_their_lines_draw(tmp_path: Path) -> None:
+    made = make_pictures(tmp_path)
+    assert sorted(made) == sorted(path.name for path in PICTURES.glob("*.png")), "python -m tests.support.readme"
+    for name in made:
+        old, new = (np.asarray(Image.open(folder / name).convert("RGB"), np.int16) for folder in (PICTURES, tmp_path))
+        assert old.shape == new.shape, f"{name}: python -m tests.support.readme"
+        # Fonts are matplotlib's own; what is left is a number's last digit.
+        assert np.mean(np.abs(old - new).max(axis=2) > 8) < 0.01, f"{name}: python -m tests.support.readme"
