@@ -28,7 +28,11 @@ def run() -> NoReturn:
             raise  # argparse's end too
     import signal
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # what is left to do is to clean up
+    # What is left to do is to clean up: Ctrl-C can only make that quicker.
+    listening = signal.getsignal(signal.SIGINT) is not signal.SIG_IGN
+    signal.signal(signal.SIGINT, _hurry if listening else signal.SIG_IGN)
+    if pressed or code == _INTERRUPTED:
+        _hurry()
     if not pressed and code is not None and code != _INTERRUPTED:
         sys.exit(code)
     if code != _INTERRUPTED:
@@ -45,10 +49,20 @@ def run() -> NoReturn:
     os._exit(_INTERRUPTED)
 
 
+def _hurry(*_: object) -> None:
+    """Have no worker waited for, if there are any."""
+    worker = sys.modules.get("cnnlens.backend.worker")
+    if worker is not None:
+        worker.hurry()
+
+
 def _listen(pressed: list[int]) -> None:
     """Remember Ctrl-C, for a ``KeyboardInterrupt`` may be lost: in a finaliser, or in C code that clears errors."""
+    import atexit
     import signal
 
+    # Registered first, and so done last: Python gives a handler of ours up before it ends.
+    atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
     if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         return  # started in the background or under nohup, where Ctrl-C is another's
 
@@ -65,7 +79,10 @@ def _listen(pressed: list[int]) -> None:
 
         def again(main: int) -> None:
             time.sleep(0.1)
-            signal.pthread_kill(main, signal.SIGINT)  # where somebody hears it
+            if hasattr(signal, "pthread_kill"):
+                signal.pthread_kill(main, signal.SIGINT)  # where somebody hears it
+            else:  # Windows
+                _thread.interrupt_main()
 
         _thread.start_new_thread(again, (_thread.get_ident(),))  # threading would wait for it here
 

@@ -13,7 +13,8 @@ from typing import Any
 
 from cnnlens.text import harmless, printable
 
-__all__ = ["CnnlensError", "FileRefusedError", "ForeignFileError", "UnsupportedLayerError", "in_one_line"]
+__all__ = ["CnnlensError", "FileRefusedError", "ForeignFileError", "UnsupportedLayerError", "in_one_line",
+           "refuse_without_posix"]  # fmt: skip
 
 
 class CnnlensError(Exception):
@@ -104,6 +105,19 @@ class UnsupportedLayerError(CnnlensError):
     def of(self, layer: str) -> UnsupportedLayerError:
         """Name the layer where none is named yet: what a layer inside refuses keeps that layer's name."""
         return self if self.layer is not None else UnsupportedLayerError(str(self), layer)
+
+
+def refuse_without_posix(what: str) -> None:
+    """Refuse on Windows what needs a process of its own: it is ended with all that it started, as POSIX alone can.
+
+    Raises:
+        CnnlensError: there are no process groups here; names ``what``, and what works.
+    """
+    if not hasattr(os, "killpg"):
+        raise CnnlensError(
+            f"{what} needs processes that POSIX systems alone have (Linux, macOS, WSL); here you can view models and "
+            "recordings, diff them, and check MODEL RUN.zarr with a recording made there"
+        )
 
 
 @contextmanager

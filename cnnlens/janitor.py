@@ -135,8 +135,9 @@ def remove(folder: Path | str) -> None:
 
 def main() -> None:
     """The other end of the pipe, in a process of its own."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK"):
+        if hasattr(signal, name):  # POSIX has no SIGBREAK, and Windows no SIGHUP
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
     watched: dict[str | int, None] = {}
     for line in sys.stdin.buffer:
         add, what = json.loads(line)

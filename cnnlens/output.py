@@ -9,13 +9,16 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 from cnnlens.errors import CnnlensError
 from cnnlens.text import printable
 
-__all__ = ["file_name", "new_folder", "replacing", "silent", "write_text"]
+__all__ = ["file_name", "free_path", "new_folder", "replacing", "silent", "stem_of", "write_text"]
+
+_LONGEST = 200  # bytes; file systems take 255, and a suffix or a number may follow
+_DEVICES = {"CON", "PRN", "AUX", "NUL", *(f"{port}{number}" for port in ("COM", "LPT") for number in range(10))}
 
 
 @contextlib.contextmanager
@@ -86,10 +89,46 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
 
 
 def file_name(*parts: str) -> str:
-    """Make a file name of names that may hold anything: what is no letter, digit, ``.``, ``_``, ``-`` becomes ``_``."""
-    joined = "-".join(parts)
-    safe = "".join(char if char.isascii() and (char.isalnum() or char in "._-") else "_" for char in joined)
-    return safe.lstrip(".")[:120] or "cnnlens"
+    """Make a file name of names that may hold anything, for every file system: letters and digits of all scripts stay.
+
+    What is none, nor ``.``, ``_``, ``-``, becomes ``_``: separators, and what is hidden or turns the order of a line.
+    A long name is cut in its middle, where a digest of it stands, and what Windows takes for a device gets a ``_``.
+
+    >>> file_name("모델", "outer/conv", "kernels"), file_name("CON"), len(file_name("신발" * 500).encode())
+    ('모델-outer_conv-kernels', 'CON_', 198)
+    """
+    import hashlib
+    import unicodedata
+
+    joined = unicodedata.normalize("NFC", "-".join(parts))  # as macOS does not store them, and all others do
+    safe = "".join(char if char in "._-" or unicodedata.category(char)[0] in "LNM" else "_" for char in joined)
+    safe = safe.lstrip(".-").rstrip(".") or "cnnlens"
+    if len(safe.encode()) > _LONGEST:
+        half = (_LONGEST - 10) // 2
+        digest = hashlib.sha256(joined.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+        first, last = safe.encode()[:half].decode(errors="ignore"), safe.encode()[-half:].decode(errors="ignore")
+        safe = f"{first}-{digest}-{last}"
+    stem, dot, rest = safe.partition(".")
+    return f"{stem}_{dot}{rest}" if stem.upper() in _DEVICES else safe
+
+
+def stem_of(path: str | os.PathLike[str]) -> str:
+    """Name a model as its file is called, without what says its kind.
+
+    >>> [stem_of(one) for one in ("runs/net.v2.keras", "net.weights.h5", "agent.zip::policy.pth")]
+    ['net.v2', 'net', 'policy']
+    """
+    name = Path(os.fspath(path).rpartition("::")[2]).name
+    return Path(name).stem.removesuffix(".safetensors.index").removesuffix(".weights") or name
+
+
+def free_path(path: Path, taken: Callable[[Path], bool]) -> Path:
+    """Give ``path``, or where that is ``taken`` the first free one of those with a number, from ``-2`` on."""
+    found, number = path, 1
+    while taken(found):
+        number += 1
+        found = path.with_name(f"{path.stem}-{number}{path.suffix}")
+    return found
 
 
 def silent(line: str) -> None:

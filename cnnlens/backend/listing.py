@@ -7,7 +7,7 @@ somebody wants them; a backend that fails there is a line in the table, not the 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,9 +58,12 @@ def table(devices: bool = False) -> list[BackendStatus]:
     ready = [one for one in found if one.problem is None and not one.missing]
     asked: dict[Found, tuple[str, ...] | str] = {}
     if devices and ready:
-        with ThreadPoolExecutor(len(ready)) as threads:
-            answers = threads.map(_devices, [one.name for one in ready])
-            asked = dict(zip(ready, answers, strict=True))
+        from cnnlens.backend.worker import threads
+
+        driving: list[Future[tuple[str, ...] | str]] = []
+        with threads(len(ready), driving) as lent:
+            driving += [lent.submit(_devices, one.name) for one in ready]
+            asked = {one: answer.result() for one, answer in zip(ready, driving, strict=True)}
     return [_row(one, asked.get(one)) for one in found]
 
 
@@ -111,18 +114,19 @@ def as_page(rows: Sequence[BackendStatus]) -> Page:
     return Page(shown)
 
 
-def as_json(rows: Sequence[BackendStatus]) -> list[dict[str, Any]]:
-    """Give the table as plain data, one object a backend."""
-    return [
-        {
-            "name": row.name,
-            "distribution": row.distribution,
-            "installed": row.installed,
-            "versions": row.versions,
-            "missing": list(row.missing),
-            "devices": None if row.devices is None else list(row.devices),
-            "install": row.install or None,
-            "problem": row.problem or None,
-        }
-        for row in rows
-    ]
+def as_json(rows: Sequence[BackendStatus]) -> dict[str, Any]:
+    """Give the table as plain data: under ``backends`` one object a backend."""
+    return {"backends": [_plain(row) for row in rows]}
+
+
+def _plain(row: BackendStatus) -> dict[str, Any]:
+    return {
+        "name": row.name,
+        "distribution": row.distribution,
+        "installed": row.installed,
+        "versions": row.versions,
+        "missing": list(row.missing),
+        "devices": None if row.devices is None else list(row.devices),
+        "install": row.install or None,
+        "problem": row.problem or None,
+    }

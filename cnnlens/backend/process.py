@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -27,10 +27,10 @@ from typing import Any, NoReturn
 
 from cnnlens import janitor
 from cnnlens.backend import seam as seam
-from cnnlens.errors import CnnlensError, UnsupportedLayerError
+from cnnlens.errors import CnnlensError, UnsupportedLayerError, refuse_without_posix
 from cnnlens.text import printable
 
-__all__ = ["Process", "WorkerError", "parse_spec"]
+__all__ = ["Process", "WorkerError", "parse_spec", "refuse_unknown"]
 
 _POLL = 0.25  # s between looks at whether the process still lives, in case something else holds its socket open
 _LOG_LIMIT = 64 << 20  # bytes; a framework that prints without end must not fill the disk
@@ -392,6 +392,18 @@ def parse_spec(spec: str) -> tuple[str, str | None]:
             "give the path of one after '@', such as /venv/bin/python"
         )
     return name, os.path.abspath(found)
+
+
+def refuse_unknown(specs: Iterable[str]) -> None:
+    """Refuse names that no backend has before the first of them starts.
+
+    Raises:
+        CnnlensError: one is unknown (names the nearest), its interpreter is not there, or this system has no processes
+            for it.
+    """
+    for spec in specs:
+        seam.find(parse_spec(spec)[0])
+        refuse_without_posix(f"the backend '{printable(spec, 200)}'")
 
 
 def _signal_name(number: int) -> str:

@@ -13,7 +13,7 @@ import os
 import threading
 import time
 from collections.abc import Collection, Generator, Mapping, Sequence
-from concurrent.futures import Future, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,12 +22,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnlens.backend import seam as seam
-from cnnlens.backend.process import Process, WorkerError, parse_spec
+from cnnlens.backend.process import Process, WorkerError, parse_spec, refuse_unknown
 from cnnlens.errors import CnnlensError
 
-__all__ = ["Chunk", "Loaded", "Report", "Worker", "WorkerError", "close_all", "parse_spec", "pool", "warm"]
+__all__ = [
+    "Chunk",
+    "Loaded",
+    "Report",
+    "Worker",
+    "WorkerError",
+    "close_all",
+    "hurry",
+    "parse_spec",
+    "pool",
+    "threads",
+    "warm",
+]
 
-_GOODBYE = 5.0  # s that an idle worker gets to close its session before it is killed
+_goodbye = 5.0  # s that an idle worker gets to close its session before it is killed
 
 
 @dataclass(frozen=True)
@@ -86,8 +98,7 @@ class Worker(Process):
             CnnlensError: no such backend, interpreter or precision.
             WorkerError: it does not start.
         """
-        if os.name != "posix":
-            raise CnnlensError("backends run in processes that need a POSIX system (Linux, macOS, WSL)")
+        refuse_unknown([spec])
         seam.check_precision(precision)
         return cls(spec, device, precision, timeout)
 
@@ -238,8 +249,8 @@ class Worker(Process):
 
     def _wait_for_end(self) -> None:
         if not self._waiting:
-            end = time.monotonic() + _GOODBYE
-            while self._over is None and not self._has_ended() and time.monotonic() < end:
+            begin = time.monotonic()
+            while self._over is None and not self._has_ended() and time.monotonic() < begin + _goodbye:
                 time.sleep(0.002)
 
     def _end(self, why: str) -> None:
@@ -316,6 +327,33 @@ def close_all(pending: Collection[Future[Any]] = ()) -> None:
         _close_all()
         if not wait(pending, 0.05).not_done:
             return
+
+
+@contextlib.contextmanager
+def threads(count: int, driving: Collection[Future[Any]]) -> Generator[ThreadPoolExecutor]:
+    """Lend threads; on Ctrl-C end the workers that they drive, and wait for no other work of theirs.
+
+    Args:
+        count: How many.
+        driving: What of it drives workers; it may grow in the block.
+    """
+    lent = ThreadPoolExecutor(count)
+    try:
+        yield lent
+    except (Exception, GeneratorExit):
+        lent.shutdown(cancel_futures=True)
+        raise
+    except BaseException:
+        lent.shutdown(wait=False, cancel_futures=True)
+        close_all(driving)
+        raise
+    lent.shutdown()
+
+
+def hurry() -> None:
+    """From now on kill workers that are closed, also those that are waited for now: somebody pressed Ctrl-C."""
+    global _goodbye
+    _goodbye = 0.0
 
 
 def _close_all() -> None:

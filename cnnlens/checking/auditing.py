@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cnnlens.backend.worker import threads
 from cnnlens.checking.evidence import Block
 from cnnlens.checking.finding import Verdict
 from cnnlens.checking.noise.condition import selects
@@ -69,18 +69,14 @@ def audit_recording(
         return _audit(network, call, recording, inputs, strict, frozenset())
 
     # The limit stands for all of them, and is set by one thread: OpenBLAS may not hear a second one that lifts it.
-    with one_blas_thread(), ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as pool:
-        try:
-            for one in pool.map(audited, calls):
-                found.append(one)
-                now = time.monotonic()
-                if progress is not None and now - said > _SAY_EVERY:
-                    said, left = now, (now - began) * (len(calls) - len(found)) / len(found)
-                    shown = f"{len(inputs):,} input{'s' * (len(inputs) != 1)}"
-                    progress(f"audited {len(found)} of {len(calls)} layers on {shown}, about {left:.0f} s left")
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    with one_blas_thread(), threads(min(_THREADS, os.cpu_count() or 1), []) as pool:
+        for one in pool.map(audited, calls):
+            found.append(one)
+            now = time.monotonic()
+            if progress is not None and now - said > _SAY_EVERY:
+                said, left = now, (now - began) * (len(calls) - len(found)) / len(found)
+                shown = f"{len(inputs):,} input{'s' * (len(inputs) != 1)}"
+                progress(f"audited {len(found)} of {len(calls)} layers on {shown}, about {left:.0f} s left")
     proved = frozenset(one.verdict for one in found if one.verdict.narrow)
     for call, one in zip(calls, found, strict=True):
         # What a few outputs cannot tell by themselves, the arithmetic of the other layers may.

@@ -13,9 +13,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cnnlens.backend import suited
+from cnnlens.backend import Found, installed, suited
 from cnnlens.backend.handover import network_hash
 from cnnlens.backend.options import RunOptions
+from cnnlens.backend.process import refuse_unknown
 from cnnlens.checking.auditing import Recorded, audit_recording, audited_calls, audited_inputs
 from cnnlens.checking.pairs import Comparison, pairwise
 from cnnlens.checking.result import Check, LayerCheck, Run
@@ -130,6 +131,7 @@ def check_network(
         inputs, backends, recordings, repeat, sample: As ``check`` takes them.
         progress: Called with a line of text; None for nobody.
     """
+    from cnnlens.recording.recorder import runs_here
     from cnnlens.recording.recording import Recording
 
     if sample is not None and sample < 1:
@@ -138,6 +140,7 @@ def check_network(
         backends = [] if recordings else _installed(network) if live is None else [backend_of(live)]
     if not backends and not recordings:
         raise CnnlensError("there is nothing to check; name backends, or give recordings")
+    refuse_unknown(one for one in backends if not runs_here(live, one))
     say = progress or silent
     taken = [one if isinstance(one, Recording) else Recording.open(one) for one in recordings]
     expected = network_hash(network)
@@ -271,10 +274,16 @@ def _installed(network: Network) -> list[str]:
     if found != ["reference"]:
         return found
     framework = printable(network.source.framework)
+    commands = dict.fromkeys(one.backend.install for one in installed() if _could(one, network.source.framework))
     raise CnnlensError(
-        f"no backend that runs models of {framework} is installed, and the reference held against itself proves "
-        "nothing; install one (cnnlens backends says how), or give recordings made elsewhere"
+        f"nothing was compared: no backend that runs models of {framework} is installed, and the reference held "
+        f"against itself proves nothing; install one ({' or '.join(commands) or 'cnnlens backends says which'}), or "
+        "record elsewhere with one and give the recording: cnnlens check MODEL RUN.zarr"
     )
+
+
+def _could(found: Found, framework: str) -> bool:
+    return found.problem is None and found.backend.layout == framework
 
 
 def _labels(names: Sequence[str]) -> list[str]:

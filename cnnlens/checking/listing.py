@@ -23,16 +23,18 @@ __all__ = [
 def as_json(check: Check) -> dict[str, Any]:
     """Give the check as plain data.
 
-    ``{"agree", "could_check", "model", "inputs", "runs": [{"label", "agrees", "problem", "says", "error", ...}],
-    "layers": [{"name", "kind", "runs": {label: {"verdict", "cause", "bits", ...}}}], "pairs"}``. What programs go by
-    is fields: a run's ``problem`` is null or has its ``objection`` (one of ``Objection``), the ``layer`` with its
-    ``verdict`` and ``cause`` (of ``Verdict`` and ``Cause``); ``says``, ``explanation`` and ``reason`` are for people.
+    ``{"agree", "could_check", "compared", "model", "inputs", "runs": [{"label", "agrees", "problem", "says", "error",
+    ...}], "layers": [{"name", "kind", "runs": {label: {"verdict", "cause", "bits", ...}}}], "pairs"}``. What programs
+    go by is fields: ``compared`` lists the runs of frameworks, and is empty where the reference alone was audited; a
+    run's ``problem`` is null or has its ``objection`` (one of ``Objection``), the ``layer`` with its ``verdict`` and
+    ``cause`` (of ``Verdict`` and ``Cause``); ``says``, ``explanation`` and ``reason`` are for people.
     Bits are null where a layer is exact (there is no error to take a logarithm of).
     """
     network = check.network
     return {
         "agree": check.agree,
         "could_check": check.could_check,
+        "compared": [run.label for run in check.runs if not run.error and not _is_reference(run)],
         "model": {"file": str(network.source.path), "sha256": network.source.sha256, "name": network.name},
         "inputs": check.inputs,
         "runs": [_run(check, run) for run in check.runs],

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from cnnlens.backend import get, suited
 from cnnlens.backend.options import RunOptions
-from cnnlens.backend.process import parse_spec
+from cnnlens.backend.process import parse_spec, refuse_unknown
+from cnnlens.backend.worker import threads
 from cnnlens.checking.auditing import audited_inputs, recorded_ref
 from cnnlens.checking.checker import check_network
 from cnnlens.checking.likeness import LIMIT, apart, as_other, limit_for, rounding_moves, views
@@ -173,12 +174,15 @@ def check_twin_networks(
         if not network.calls:
             raise without_graph(network)
     specs = sides or [_specs(network, live, backends) for network, live in zip(networks, lives, strict=True)]
+    for live, names in zip(lives, specs, strict=True):
+        refuse_unknown(one for one in names if not runs_here(live, one))
     described, given, first = _inputs(networks[0], inputs, options.allow_nonfinite, sample)
     canonical = first, dict(turned(first)) if turned is not None else translated(first, networks)
     if len(networks[0].outputs) != len(networks[1].outputs):
         counts = " and ".join(str(len(one.outputs)) for one in networks)
         raise CnnlensError(f"the models have {counts} outputs, so they are not one model; cnnlens diff says more")
-    with temporary_folder() as folder, ThreadPoolExecutor(5) as pool:
+    driving: list[Future[Recording]] = []
+    with temporary_folder() as folder, threads(5, driving) as pool:
 
         def made(side: int, spec: str) -> Recording:
             live = lives[side] if runs_here(lives[side], spec) else None
@@ -195,6 +199,7 @@ def check_twin_networks(
             return found
 
         pending = [[pool.submit(made, side, spec) for spec in specs[side]] for side in (0, 1)]
+        driving += [one for side in pending for one in side]
         proof = pool.submit(_exact, networks, canonical)  # while frameworks start and compile
         recordings: list[list[Recording]] = []
         checks: list[Check] = []

@@ -78,7 +78,7 @@ def _check(options: argparse.Namespace) -> int:
             raise CnnlensError("--twin runs both models itself, once; leave recordings and --repeat out")
         one, other = networks_of(options, [options.model, options.twin])
         twins = check_twins(one, other, inputs_of(options, one), **shared)
-        output_made(options, twins, listing.twins_json, listing.twins_page, options.output)
+        output_made(options, twins, listing.twins_json, listing.twins_page, options.output, "twins")
         return _code(twins)
     network = network_of(options)
     result = check(network, inputs_of(options, network), recordings=options.recordings, repeat=options.repeat, **shared)

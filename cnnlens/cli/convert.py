@@ -78,9 +78,10 @@ def _convert(options: argparse.Namespace) -> None:
 
 def _source(options: argparse.Namespace) -> Network:
     """Where the weights come from; without ``--arch``, ``--input-shape`` speaks of the code that is TARGET."""
-    if options.arch is None and ":" in options.into.replace("::", ""):
-        from cnnlens.opening.opener import open as open_model
+    from cnnlens.opening.architecture import names_code
+    from cnnlens.opening.opener import open as open_model
 
+    if options.arch is None and names_code(options.into):
         return open_model(options.model, config=options.config, weights=options.weights)
     return network_of(options)
 
@@ -97,4 +98,4 @@ def _into(options: argparse.Namespace, network: Network) -> None:
         shapes=None if options.input_shape is None else parse_shapes(options.input_shape),
         timeout=options.timeout,
     )
-    output_made(options, made, listing.transfer_json, listing.transfer_page)
+    output_made(options, made, listing.transfer_json, listing.transfer_page, name="transfer")

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnlens import sample
-from cnnlens.cli.printing import output_text
+from cnnlens.cli.arguments import add_json
+from cnnlens.cli.printing import output_json, output_text
 from cnnlens.errors import CnnlensError
 from cnnlens.output import replacing
 from cnnlens.page import Page
@@ -33,10 +34,15 @@ def add(commands: Any) -> None:
     demo.add_argument(
         "-o", "--output", metavar="FOLDER", default="cnnlens-demo", help="where the pictures go (default: cnnlens-demo)"
     )
+    add_json(demo)
 
 
 def _demo(options: argparse.Namespace) -> None:
-    run(Path(options.output), lambda said: output_text(said if isinstance(said, Page) else f"{said}\n"))
+    if options.json:
+        pictures = run(Path(options.output), lambda said: None)
+        output_json(options.name, {"folder": options.output, "pictures": [str(path) for path in pictures]})
+    else:
+        run(Path(options.output), lambda said: output_text(said if isinstance(said, Page) else f"{said}\n"))
 
 
 def run(folder: Path, say: Callable[[str | Page], object]) -> list[Path]:

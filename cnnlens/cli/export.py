@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 from cnnlens.cli.arguments import add_json, add_model, add_output, network_of
@@ -40,11 +39,10 @@ def add(commands: Any) -> None:
 
 def _export(options: argparse.Namespace) -> None:
     from cnnlens.conversion import exporting
-    from cnnlens.output import file_name
+    from cnnlens.output import file_name, stem_of
 
     network = network_of(options)
     wanted = layers_listed(options.layers, network.by_name)
     layers = None if wanted is None else [network[one] for one in wanted]
-    stem = Path(network.source.path).name.split(".")[0]
-    path = options.output if options.output is not None else file_name(stem, "weights") + ".npz"
+    path = options.output if options.output is not None else file_name(stem_of(network.source.path), "weights") + ".npz"
     output_made(options, exporting.export(network, path, layers, options.layout), exporting.as_json, exporting.as_page)

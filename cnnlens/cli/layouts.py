@@ -128,10 +128,11 @@ def _worked_out(options: argparse.Namespace, *, memory: bool) -> None:
     if options.output is not None:
         picture = _draw(options.output, kind, source, targets, wanted, model, memory)
     if options.json:
-        made = (
-            listing.memory_json(found) if memory else {**listing.crossing_json(found), "from": source, "to": targets[0]}
-        )
-        output_json({**made, "picture": picture})
+        if memory:
+            output_json("memory", {**listing.memory_json(found), "picture": picture})
+        else:
+            made = {**listing.crossing_json(found), "from": source, "to": targets[0], "picture": picture}
+            output_json("crossing", made)
         return
     text = listing.memory_text(found) if memory else listing.crossing_text(found, source, targets[0])
     output_text(text + (f"\nwrote {picture}\n" if picture else ""))

@@ -8,6 +8,7 @@ use.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import re
 import signal
@@ -16,15 +17,19 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from cnnlens.cli import backends, check, convert, demo, diff, export, layouts, record, show, verify
-from cnnlens.cli.printing import tell
+from cnnlens.cli.printing import output_json, output_text, tell
 from cnnlens.errors import CnnlensError, in_one_line
-from cnnlens.text import harmless
+from cnnlens.text import nearest, printable
 
-__all__ = ["main"]
+__all__ = ["main", "parser_of_all"]
+
+
+class UsageError(CnnlensError):
+    """Is raised where the arguments are wrong; its line begins with the command whose ``--help`` says more."""
 
 
 class _Parser(argparse.ArgumentParser):
-    """argparse with our kind of error: one line that ends in the way out."""
+    """argparse with our kind of error: one line, with the nearest that would have worked and the way out."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -32,7 +37,49 @@ class _Parser(argparse.ArgumentParser):
         self._negative_number_matcher = re.compile(r"-\d")
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {harmless(message)}; see '{self.prog} --help'\n")
+        raise UsageError(f"{self.prog}: {printable(message, 600)}; see '{self.prog} --help'")
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:  # pyright: ignore
+        """Parse what this parser knows, and refuse here what it does not: the parser above knows no better."""
+        given: list[str] = sys.argv[1:] if args is None else list(args)
+        self._refuse_unknown_options(given)
+        parsed, unknown = super().parse_known_args(given, namespace)
+        if unknown:
+            shown = ", ".join(f"'{printable(one)}'" for one in unknown[:3])
+            self.error(f"{shown} {'was' if len(unknown) == 1 else 'were'} not expected")
+        return parsed, unknown
+
+    def _refuse_unknown_options(self, given: list[str]) -> None:
+        """Before a missing MODEL is lamented, which a misspelt option may have taken with it."""
+        known = [name for name in self._option_string_actions if name.startswith("--")]
+        for one in given:
+            name = one.partition("=")[0]
+            if one == "--" or (self._subparsers is not None and not one.startswith("-")):
+                return  # what follows is no option, or one of the command's
+            if name.startswith("--") and " " not in one and not any(other.startswith(name) for other in known):
+                self.error(f"there is no option '{printable(name)}'; {nearest(name, known)}")
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            what = (
+                f"{'/'.join(action.option_strings)}: "
+                if action.option_strings
+                else f"there is no {str(action.metavar).lower()} "
+            )
+            none = " is none of its values" if action.option_strings else ""
+            raise argparse.ArgumentError(
+                None, f"{what}'{printable(value)}'{none}; {nearest(str(value), map(str, action.choices))}"
+            )
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        if message:
+            output_text(message)  # what is wrong is raised, so this is help, which any terminal must be able to show
+
+    def format_help(self) -> str:
+        from cnnlens.cli.examples import examples
+
+        shown = "".join(f"  {line}\n" for line in examples(self.prog))
+        return super().format_help() + (f"\nexamples:\n{shown}" if shown else "")
 
 
 def main(arguments: Sequence[str] | None = None, interrupted: Sequence[int] = ()) -> int:
@@ -41,10 +88,11 @@ def main(arguments: Sequence[str] | None = None, interrupted: Sequence[int] = ()
     Args:
         interrupted: Holds something once Ctrl-C was pressed: what C code makes of that is no error to tell.
     """
+    given = sys.argv[1:] if arguments is None else list(arguments)
     try:
         with in_one_line():
-            parser = _parser()
-            options = parser.parse_args(arguments)
+            parser = parser_of_all()
+            options = parser.parse_args(given)
             if options.command is None:
                 parser.print_help()
                 return 0
@@ -52,8 +100,7 @@ def main(arguments: Sequence[str] | None = None, interrupted: Sequence[int] = ()
     except CnnlensError as error:
         if interrupted:
             raise KeyboardInterrupt from None
-        tell(f"cnnlens: {error}")
-        return 2
+        return _refused(error, given)
     except BrokenPipeError:
         # The reader went away (`cnnlens summary … | head`): nothing to say, and nothing to flush at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -63,9 +110,28 @@ def main(arguments: Sequence[str] | None = None, interrupted: Sequence[int] = ()
         return 128 + signal.SIGINT
 
 
-def _parser() -> argparse.ArgumentParser:
+def _refused(error: CnnlensError, given: Sequence[str]) -> int:
+    """Say what is wrong, also to a program that reads JSON."""
+    tell(str(error) if isinstance(error, UsageError) else f"cnnlens: {error}")
+    if any(len(one) > 3 and "--json".startswith(one) for one in given):
+        said = {
+            "type": type(error).__name__,
+            "message": str(error),
+            "backend": error.backend,
+            "layer": getattr(error, "layer", None),
+        }
+        with contextlib.suppress(CnnlensError, BrokenPipeError):  # it may be stdout that cannot be written
+            output_json("error", {"error": said})
+    return 2
+
+
+def parser_of_all() -> argparse.ArgumentParser:
+    """Make the parser of the whole command line."""
     parser = _Parser(prog="cnnlens", description="See what a convolutional network learned, in any framework.")
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and stop")
+    parser.add_argument(
+        "--print-completion", action=_Completion, metavar="SHELL", help="print what completes commands in bash or zsh"
+    )
     parser.set_defaults(command=None)
     commands = _Commands(parser.add_subparsers(title="commands", metavar="COMMAND"))
     for module in (show, verify, layouts, check, backends, record, diff, convert, export, demo):
@@ -85,7 +151,7 @@ class _Commands:
         """Add a command that calls ``run``: ``text`` in the list of commands, and with ``more`` in its own help."""
         described = f"{text[0].upper()}{text[1:]}." + (f" {more}" if more else "")
         parser: argparse.ArgumentParser = self._parsers.add_parser(name, help=text, description=described)
-        parser.set_defaults(command=run)
+        parser.set_defaults(command=run, name=name)
         return parser
 
 
@@ -93,4 +159,15 @@ class _Version(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> NoReturn:
         import cnnlens
 
-        parser.exit(0, f"cnnlens {cnnlens.__version__}\n")
+        output_text(f"cnnlens {cnnlens.__version__}\n")
+        parser.exit()
+
+
+class _Completion(argparse.Action):
+    """Prints the script by which a shell completes commands, options and files."""
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: Any, values: Any, option: Any = None) -> NoReturn:
+        from cnnlens.cli.completion import completion
+
+        output_text(completion(parser, str(values)))
+        parser.exit()

@@ -9,7 +9,7 @@ import re
 import shutil
 import sys
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from cnnlens.errors import CnnlensError
@@ -30,17 +30,23 @@ def output_made(
     as_json: Callable[[Any], Any],
     as_page: Callable[[Any], str | Page],
     path: str | None = None,
+    name: str | None = None,
 ) -> None:
-    """Print what a command ``made``, or write it to ``path``: as JSON where ``--json`` asks for it, or as text."""
+    """Print what a command ``made``, or write it to ``path``: as JSON where ``--json`` asks for it, or as text.
+
+    Args:
+        name: The JSON's format, where it is not that of the command.
+    """
     if options.json:
-        output_json(as_json(made), path)
+        output_json(name or options.name, as_json(made), path)
     else:
         output_text(as_page(made), path)
 
 
-def output_json(data: Any, path: str | None = None) -> None:
-    """Print plain data as JSON, or write it to ``path``, whole or not at all."""
-    written = json.dumps(data, indent=2, ensure_ascii=True, allow_nan=False)
+def output_json(name: str, data: Mapping[str, Any], path: str | None = None) -> None:
+    """Print plain data as JSON of the format ``name`` (docs/json.md), or write it to ``path``, whole or not at all."""
+    said = {"format": f"cnnlens.{name}/1", **data}
+    written = json.dumps(said, indent=2, ensure_ascii=True, allow_nan=False)
     output_text(written.replace("\x7f", "\\u007f") + "\n", path)  # the one control character that is ASCII to JSON
 
 
@@ -65,13 +71,8 @@ def output_text(text: str | Page, path: str | None = None) -> None:
 
         write_text(path, written)
         return
-    encoding = sys.stdout.encoding or "utf-8"
     try:
-        written.encode(encoding)
-    except UnicodeEncodeError:
-        written = written.translate(_IN_ASCII)
-    try:
-        sys.stdout.write(written.encode(encoding, "replace").decode(encoding))
+        sys.stdout.write(_in(sys.stdout.encoding or "utf-8", written))
         sys.stdout.flush()
     except BrokenPipeError:
         raise
@@ -81,8 +82,21 @@ def output_text(text: str | Page, path: str | None = None) -> None:
         raise CnnlensError(f"the output cannot be written ({error.strerror}); choose another place with -o") from None
 
 
+_SIGNS = str.maketrans({"×": "x", "…": "~", "·": "-", "–": "-", "−": "-", "≥": ">", "≤": "<", "≈": "~",
+    "←": "<", "±": "+-",
+})  # fmt: skip
+
+
+def _in(encoding: str, text: str) -> str:
+    """``text`` as an encoding can write it: where it cannot, names as escapes, so that two of them stay two."""
+    try:
+        text.encode(encoding)
+    except UnicodeError:
+        return text.translate(_SIGNS).encode(encoding, "backslashreplace").decode(encoding)
+    return text
+
+
 _NARROWEST = 30
-_IN_ASCII = str.maketrans({"×": "x", "·": "-", "←": "<", "…": "~", "±": "+-"})  # where a terminal has no better
 _STYLES = {Tone.GOOD: "green", Tone.DOUBT: "yellow", Tone.BAD: "bold red", Tone.PALE: "dim", Tone.STRONG: "bold"}
 _GAP = 2  # between columns
 _SENTENCE = 24  # the least width to fold sentences to, as long as there is another way

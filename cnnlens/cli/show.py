@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -150,13 +152,11 @@ def _maps(options: argparse.Namespace) -> None:
         network, wanted, image, index=options.index, scale=options.scale, kernel=options.kernel
     )
     if not options.json or options.output is not None:
-        several = len(results) > 1
-        paths = [_picture_path(options.output, network, layer, "maps", several) for layer, _, _ in results]
-        _save([figure for _, figure, _ in results], paths)
+        paths = _save(options.output, network, [(layer, figure) for layer, figure, _ in results], "maps")
         for path, (_, _, facts) in zip(paths, results, strict=True):
             facts["picture"] = str(path)
     if options.json:
-        output_json({"layers": [facts for _, _, facts in results]})
+        output_json(options.name, {"layers": [facts for _, _, facts in results]})
         return
     for _, _, facts in results:
         output_text(f"{facts['text']}\nwrote {facts['picture']}\n")
@@ -174,30 +174,38 @@ def _picture(
     options: argparse.Namespace, figure: Any, facts: dict[str, Any], network: Network, layer: Layer | None, what: str
 ) -> None:
     if not options.json or options.output is not None:
-        path = _picture_path(options.output, network, layer, what)
-        _save([figure], [path])
-        facts["picture"] = str(path)
+        facts["picture"] = str(_save(options.output, network, [(layer, figure)], what)[0])
     if options.json:
-        output_json(facts)
+        output_json(options.name if layer is not None else f"{options.name}-all", facts)
     else:
         output_text(f"{facts['text']}\nwrote {facts['picture']}\n")
 
 
-def _picture_path(output: str | None, network: Network, layer: Layer | None, what: str, several: bool = False) -> Path:
-    from cnnlens.output import file_name
-
-    of = [] if layer is None else [layer.name]
-    if output is None:
-        stem = Path(network.source.path).name.split(".")[0]
-        return Path(file_name(stem, *of, what) + ".png")
-    path = Path(output)
-    return path.with_name(f"{path.stem}-{file_name(*of)}{path.suffix}") if several else path
-
-
-def _save(figures: Sequence[Any], paths: Sequence[Path]) -> None:
+def _save(output: str | None, network: Network, drawn: Sequence[tuple[Layer | None, Any]], what: str) -> list[Path]:
+    """Write each picture: where ``-o`` says, or under a name of ours, which never takes another model's picture."""
     from cnnlens import plot
+    from cnnlens.output import file_name, free_path, stem_of
 
-    for path in paths:  # all of them before the first is written, so that an error leaves none behind
-        plot.check_target(path)
-    for figure, path in zip(figures, paths, strict=True):
-        plot.save(figure, path)
+    of_model = (
+        f"model {hashlib.sha256(os.path.realpath(network.source.path).encode(errors='surrogatepass')).hexdigest()}"
+    )
+    paths: list[Path] = []
+
+    def taken(path: Path) -> bool:
+        twice = str(path).casefold() in (str(one).casefold() for one in paths)  # 'a/b' and 'a_b', 'a' and 'A'
+        return twice or (output is None and os.path.lexists(path) and not plot.is_marked(path, of_model))
+
+    for layer, _ in drawn:
+        of = [] if layer is None else [layer.name]
+        if output is None:
+            path = free_path(Path(file_name(stem_of(network.source.path), *of, what) + ".png"), taken)
+        elif len(drawn) > 1:
+            path = Path(output)
+            path = free_path(path.with_name(f"{path.stem}-{file_name(*of)}{path.suffix}"), taken)
+        else:
+            path = Path(output)
+        plot.check_target(path)  # all of them before the first is written, so that an error leaves none behind
+        paths.append(path)
+    for (_, figure), path in zip(drawn, paths, strict=True):
+        plot.save(figure, path, of_model if output is None else "")
+    return paths

@@ -8,6 +8,7 @@ held against the original's bit for bit. When all of that holds the files are mo
 from __future__ import annotations
 
 import contextlib
+import keyword
 import math
 import os
 import shutil
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cnnlens.errors import CnnlensError, UnsupportedLayerError, in_one_line
+from cnnlens.errors import CnnlensError, UnsupportedLayerError, in_one_line, refuse_without_posix
 from cnnlens.network.graph import OPEN_SIZE, Ref, without_graph
 from cnnlens.network.network import Network
 from cnnlens.output import silent
@@ -126,9 +127,12 @@ def convert(
     cnnlens.errors.CnnlensError: ...fashion_mnist_cnn.keras: it is a model of Keras already; convert it to torch
     """
     from cnnlens.backend.options import RunOptions
+    from cnnlens.backend.process import refuse_unknown
     from cnnlens.janitor import temporary_folder
     from cnnlens.opening.opener import network_given
 
+    refuse_without_posix("convert")
+    refuse_unknown([] if backend is None else [backend])
     if to is not None:
         _warm(FRAMEWORKS.get(to.lower()), backend, timeout)  # before the model is opened: a live one is exported first
     network, _ = network_given(model, inputs, example)
@@ -141,7 +145,7 @@ def convert(
                 f"{printable(network.source.path, 300)}: output '{printable(ref.name)}' has no row for each input, but "
                 "is made of all that come at once, which no proof covers; convert the model without that last step"
             )
-    backends = [backend] if backend is not None else _installed(framework)
+    backends = [_that_runs(framework, backend)] if backend is not None else _installed(framework)
     _warm(framework, backends[0], timeout)
     target = _target(out, network, framework)
     with ExitStack() as stack:
@@ -201,6 +205,19 @@ def _warm(framework: str | None, backend: str | None, timeout: float | None) -> 
             warm(backend or _installed(framework)[0], "cpu", "strict", timeout or 600.0)
 
 
+def _that_runs(framework: str, spec: str) -> str:
+    """The backend asked for, if it runs models of ``framework``."""
+    from cnnlens.backend import seam
+    from cnnlens.backend.process import parse_spec
+
+    if seam.get(parse_spec(spec)[0]).layout not in (framework, seam.STORED):
+        raise CnnlensError(
+            f"--backend {printable(spec, 200)}: the result is a model of {TITLES[framework]}, which this backend does "
+            f"not run; {' or '.join(_installed(framework))} does"
+        )
+    return spec
+
+
 def _installed(framework: str) -> list[str]:
     """The backends here that run models of ``framework``.
 
@@ -228,13 +245,13 @@ def _target(out: str | os.PathLike[str] | None, network: Network, framework: str
     Raises:
         CnnlensError: the name's ending is another framework's.
     """
-    from cnnlens.output import file_name
+    from cnnlens.output import file_name, stem_of
 
     suffix = _SUFFIXES[framework]
-    stem = file_name(Path(network.source.path).name.split(".")[0])
+    stem = file_name(stem_of(network.source.path))
     if framework == "torch":
-        stem = "".join(char if char.isalnum() else "_" for char in stem)  # so that Python can import it
-        stem = f"model_{stem}" if stem[:1].isdigit() else stem
+        stem = "".join(char if f"_{char}".isidentifier() else "_" for char in stem)  # so that Python can import it
+        stem = stem if stem.isidentifier() and not keyword.iskeyword(stem) else f"model_{stem}"
     if out is None:
         return Path(stem + suffix)
     path = Path(out)

@@ -81,9 +81,10 @@ def put_into(
     from cnnlens.conversion.into_files import check_name, write_into
     from cnnlens.conversion.transfer import apply
     from cnnlens.janitor import temporary_folder
+    from cnnlens.opening.architecture import names_code
 
     spec = os.fspath(into)
-    is_code = not Path(spec).exists() and ":" in spec.replace("::", "")
+    is_code = not Path(spec).exists() and names_code(spec)
     target = _opened(spec, None, is_code, shapes)
     place = _place(out, target, is_code)
     check_name(place, target)
@@ -136,11 +137,11 @@ def _with_arrays(graph: Network, found: Callable[[Layer, Weight], Stored | None]
 
 
 def _place(out: str | os.PathLike[str] | None, target: Network, is_code: bool) -> Path:
-    from cnnlens.output import file_name
+    from cnnlens.output import file_name, stem_of
 
     own = Path(target.source.path)
     suffix = ".safetensors" if target.source.framework == "torch" else own.suffix or ".keras"
-    stem = own.name.rpartition(":")[2] if is_code else own.name.split(".")[0]
+    stem = own.name.rpartition(":")[2] if is_code else stem_of(own)
     name = file_name(f"{stem}-filled") + suffix
     if out is None:
         return Path(name)

@@ -371,7 +371,7 @@ def member_of(path: Path) -> tuple[Path, str]:
     if "::" in name or not archive or not name:
         reason = "ARCHIVE::MEMBER was expected, with one '::'; archives in archives are not looked into"
         raise FileRefusedError(path, "", reason, _UNPACK)
-    return Path(archive), name
+    return Path(archive), name.replace(os.sep, "/")  # in an archive it is '/', whatever a Path made of it
 
 
 def beside(path: Path, name: str) -> Path:

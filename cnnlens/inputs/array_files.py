@@ -17,11 +17,13 @@ import re
 import stat
 import struct
 import tempfile
+import threading
 import warnings
 import weakref
 import zipfile
 import zlib
 from collections.abc import Mapping
+from io import FileIO
 from pathlib import Path
 from typing import IO, Any, NamedTuple, cast
 
@@ -71,7 +73,8 @@ class FileArray:
     ) -> None:
         self.shape, self.dtype = shape, dtype
         self._path, self._start, self._fortran = path, start, order == "F" and len(shape) > 1
-        self._unpacked: int | None = None
+        self._unpacked: FileIO | None = None
+        self._one_reader = threading.Lock()  # of what is unpacked: there is one position in it
         self._first = 0
 
     @classmethod
@@ -80,8 +83,8 @@ class FileArray:
     ) -> FileArray:
         """Make one whose rows from ``first`` on lie in ``space``, which lives as long as the array."""
         array = cls(path, shape, dtype, 0, order)
-        array._unpacked, array._first = os.dup(space.fileno()), first
-        weakref.finalize(array, os.close, array._unpacked)
+        array._unpacked, array._first = FileIO(os.dup(space.fileno())), first
+        weakref.finalize(array, array._unpacked.close)
         return array
 
     @property
@@ -112,17 +115,14 @@ class FileArray:
         flat = space.reshape(-1).view(np.uint8).data
         width = self.dtype.itemsize
         try:
-            handle = os.open(self._path, os.O_RDONLY) if self._unpacked is None else self._unpacked
-            try:
+            with self._one_reader if self._unpacked is not None else FileIO(self._path) as opened:
+                file = self._unpacked or cast(FileIO, opened)
                 if not self._fortran:
-                    self._fill(handle, (start - self._first) * columns * width, flat)
+                    self._fill(file, (start - self._first) * columns * width, flat)
                 else:  # the rows' numbers lie next to each other, column after column
                     for column in range(columns):
                         part = flat[column * count * width : (column + 1) * count * width]
-                        self._fill(handle, (column * len(self) + start) * width, part)
-            finally:
-                if self._unpacked is None:
-                    os.close(handle)
+                        self._fill(file, (column * len(self) + start) * width, part)
         except OSError as error:
             raise FileRefusedError(self._path, "", f"cannot be read ({error.strerror})", _WAY_OUT) from None
         return space.reshape((*self.shape[:0:-1], count)).transpose() if self._fortran else space
@@ -130,13 +130,13 @@ class FileArray:
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         return self[:].astype(dtype or self.dtype, copy=False)
 
-    def _fill(self, handle: int, offset: int, space: memoryview) -> None:
-        offset += self._start
+    def _fill(self, file: FileIO, offset: int, space: memoryview) -> None:
+        file.seek(self._start + offset)
         while space:
-            count = os.preadv(handle, [space], offset)
+            count = file.readinto(space)
             if not count:
                 raise FileRefusedError(self._path, "", "became shorter while it was read", _WAY_OUT)
-            space, offset = space[count:], offset + count
+            space = space[count:]
 
 
 class Pixels(NamedTuple):

@@ -21,16 +21,17 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from cnnlens.errors import CnnlensError, in_one_line
+from cnnlens.errors import CnnlensError, in_one_line, refuse_without_posix
 from cnnlens.text import printable
 
 if TYPE_CHECKING:
     from cnnlens.network.network import Network
 
-__all__ = ["DTYPES", "InputShape", "open_architecture"]
+__all__ = ["DTYPES", "InputShape", "names_code", "open_architecture"]
 
 TIMEOUT = 600.0  # s; importing torch takes 2, exporting a ResNet-152 10
 DTYPES = ("float32", "float64", "float16", "bfloat16", "int64", "int32", "uint8", "bool")
+_FACTORY = r"\w+(\.\w+)*"
 _NOISE = ("warning", "warn(", "  warnings.")
 
 
@@ -95,6 +96,7 @@ def open_architecture(
     from cnnlens import janitor
 
     module, factory, arguments = _parsed(arch)
+    refuse_without_posix("--arch")
     held = None if state is None else _state(Path(state), weights)
     shapes = [one if isinstance(one, InputShape) else InputShape(tuple(one)) for one in example_shapes or ()]
     request = {
@@ -130,6 +132,17 @@ def _network(arch: str, factory: str, held: Any, state: Path | None, data: memor
     return torch_network(program, arrays, source, name, remarks([*kept, *notes]))
 
 
+def names_code(text: str) -> bool:
+    r"""Tell whether ``text`` is written as ``--arch`` takes code; ``C:\models\\a.keras`` and ``a.zip::b.pt`` are not.
+
+    >>> names_code("models.py:Net(classes=10)"), names_code(r"C:\models\a.keras"), names_code("a.zip::b.pt")
+    (True, False, False)
+    """
+    head = text.partition("(")[0]
+    module, colon, factory = head.rpartition(":")
+    return bool(colon and module and "::" not in head and re.fullmatch(_FACTORY, factory.strip()))
+
+
 def _parsed(arch: str) -> tuple[str, str, dict[str, Any]]:
     """``module:factory(a=1)`` as the module, the factory and its arguments."""
     expected = (
@@ -138,7 +151,7 @@ def _parsed(arch: str) -> tuple[str, str, dict[str, Any]]:
     )
     head, bracket, rest = arch.partition("(")
     module, colon, factory = head.rpartition(":")
-    if not colon or not module or not re.fullmatch(r"\w+(\.\w+)*", factory.strip()):
+    if not colon or not module or not re.fullmatch(_FACTORY, factory.strip()):
         raise CnnlensError(expected)
     arguments: dict[str, Any] = {}
     if bracket:

@@ -17,12 +17,12 @@ from cnnlens.plot.activations import feature_maps
 from cnnlens.plot.beside import kernel_and_map
 from cnnlens.plot.distribution import Density, histogram
 from cnnlens.plot.panels import Panel, panels
-from cnnlens.plot.saving import check_target, save
+from cnnlens.plot.saving import check_target, is_marked, save
 from cnnlens.plot.thumbnail import thumbnail
 from cnnlens.plot.tiles import Mosaic, mosaic
 from cnnlens.plot.weights import kernels
 
 __all__ = [
-    "Density", "Mosaic", "Panel", "check_target", "feature_maps", "histogram", "kernel_and_map", "kernels", "mosaic",
-    "panels", "save", "thumbnail",
+    "Density", "Mosaic", "Panel", "check_target", "feature_maps", "histogram", "is_marked", "kernel_and_map", "kernels",
+    "mosaic", "panels", "save", "thumbnail",
 ]  # fmt: skip

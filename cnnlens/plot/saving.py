@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from cnnlens.errors import CnnlensError
 from cnnlens.text import printable
 
-__all__ = ["check_target", "save"]
+__all__ = ["check_target", "is_marked", "save"]
 
 _SUFFIXES = {".png": "png", ".pdf": "pdf", ".svg": "svg", ".jpg": "jpeg", ".jpeg": "jpeg"}
 
@@ -54,10 +54,22 @@ def check_target(path: str | os.PathLike[str]) -> Path:
     return target
 
 
-def save(figure: Figure, path: str | os.PathLike[str]) -> Path:
+def is_marked(path: str | os.PathLike[str], mark: str) -> bool:
+    """Tell whether a picture is a PNG that ``save`` wrote with this mark."""
+    try:
+        with open(path, "rb") as stream:
+            return b"tEXtcnnlens\0" + mark.encode("latin-1") in stream.read(4096)
+    except OSError:
+        return False
+
+
+def save(figure: Figure, path: str | os.PathLike[str], mark: str = "") -> Path:
     """Write ``figure`` as PNG, PDF, SVG or JPEG, by its suffix; whole or not at all.
 
     The picture is drawn into a file beside ``path``, which takes its place when it is complete.
+
+    Args:
+        mark: What a PNG says in it under ``cnnlens``: which model's it is; Latin-1.
 
     Returns:
         The file that was written (with links followed).
@@ -83,6 +95,8 @@ def save(figure: Figure, path: str | os.PathLike[str]) -> Path:
         "pdf": {"metadata": {"CreationDate": None}},
         "svg": {"metadata": {"Date": None}},
     }[kind]
+    if mark and kind == "png":
+        extra["metadata"] = {"cnnlens": mark}
     part = target.with_name(f".cnnlens-{secrets.token_hex(6)}.part")
     # Settings of the user's that would draw the figure twice, crop it, or make the same picture another file.
     settings: dict[str, Any] = {"savefig.bbox": None, "svg.hashsalt": "cnnlens", "text.usetex": False}

@@ -28,7 +28,7 @@ from cnnlens import janitor
 from cnnlens.backend import handover, suited
 from cnnlens.backend.chunks import write_chunk, zeros_crc32
 from cnnlens.backend.options import RunOptions
-from cnnlens.backend.process import parse_spec
+from cnnlens.backend.process import parse_spec, refuse_unknown
 from cnnlens.backend.worker import Chunk
 from cnnlens.errors import CnnlensError, in_one_line
 from cnnlens.inputs.stream import InputStream, open_inputs
@@ -157,12 +157,13 @@ def record_network(
     batch = options.batch
     if batch is not None and batch < 1:
         raise CnnlensError(f"a batch holds at least one input, not {batch}")
+    spec = backend or (_default_backend(network) if live is None else backend_of(live))
+    refuse_unknown([] if live is not None else [spec])
     stream = open_inputs(
         network, inputs, scale=options.scale, limit=options.limit, allow_nonfinite=options.allow_nonfinite
     )
     tensors, notes = _tensors(network, None if layers is None else list(layers))
     size = min(batch or _default_batch(network, tensors, stream), stream.count)
-    spec = backend or (_default_backend(network) if live is None else backend_of(live))
     path = Path(tempfile.mkdtemp(prefix="cnnlens-")) if out is None else Path(out)
     try:
         if out is None:

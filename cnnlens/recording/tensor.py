@@ -12,6 +12,7 @@ import os
 import stat
 import zlib
 from collections.abc import Callable, Mapping
+from io import FileIO
 from pathlib import Path
 from typing import Any, cast
 
@@ -129,56 +130,54 @@ class Recorded:
             (number, max(start - number * batch, 0), min(stop - number * batch, batch))
             for number in range(start // batch, -(-stop // batch))
         ]
-        handles: list[int] = []
+        opened: list[FileIO] = []
         try:
             # All of them are there, and whole, before memory is taken for what they are said to hold.
             if len(pieces) <= 64:
-                handles += [self._opened(number) for number, _, _ in pieces]
+                for number, _, _ in pieces:
+                    opened.append(self._opened(number))  # those before one that is damaged are closed
             else:
                 for number, _, _ in pieces:
-                    os.close(self._opened(number))
+                    self._opened(number).close()
             space = np.empty((stop - start, *self.shape[1:]), self.dtype)
             flat = space.reshape(-1).view(np.uint8).data if space.size else memoryview(b"")
             done = 0
             for position, (number, low, high) in enumerate(pieces):
-                handle = handles[position] if handles else self._opened(number)
-                try:
+                with opened[position] if opened else self._opened(number) as chunk:
                     wanted = (high - low) * self._row
-                    self._fill(handle, number, low * self._row, flat[done : done + wanted])
+                    self._fill(chunk, number, low * self._row, flat[done : done + wanted])
                     done += wanted
-                finally:
-                    if not handles:
-                        os.close(handle)
         finally:
-            for handle in handles:
-                os.close(handle)
+            for chunk in opened:
+                chunk.close()
         return space
 
-    def _fill(self, handle: int, number: int, offset: int, space: memoryview) -> None:
+    def _fill(self, chunk: FileIO, number: int, offset: int, space: memoryview) -> None:
+        chunk.seek(offset)
         while space:
-            count = os.preadv(handle, [space], offset)
-            if count == 0:
+            count = chunk.readinto(space)
+            if not count:
                 raise self._damaged(number, "it became shorter while it was read")
-            space, offset = space[count:], offset + count
+            space = space[count:]
 
-    def _opened(self, number: int) -> int:
-        """A descriptor of a chunk that is a plain file of the right size."""
+    def _opened(self, number: int) -> FileIO:
+        """A chunk that is a plain file of the right size, opened for this one reader."""
         folder = self._path / self.array_name
         path = folder / (self._plain_key or chunk_name)(number, self.ndim)
         try:
             # A link could lead to a foreign file, and a pipe would never end.
             if folder.is_symlink() or not stat.S_ISREG(os.lstat(path).st_mode):
                 raise self._damaged(number, "it is no plain file")
-            handle = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
+            chunk = FileIO(path, opener=_not_followed)
         except FileNotFoundError:
             raise self._damaged(number, "it is missing") from None
         except OSError as error:
             raise self._damaged(number, f"it cannot be read ({error.strerror})") from None
-        size, wanted = os.fstat(handle).st_size, self._batch * self._row
+        size, wanted = os.fstat(chunk.fileno()).st_size, self._batch * self._row
         if size != wanted:
-            os.close(handle)
+            chunk.close()
             raise self._damaged(number, f"it holds {size:,} bytes instead of {wanted:,}")
-        return handle
+        return chunk
 
     def _damaged(self, number: int, reason: str) -> FileRefusedError:
         batch = self._batch
@@ -189,13 +188,10 @@ class Recorded:
         """Hold one chunk against its checksum; see ``Recording.verify``."""
         if self._plain_key is None:
             raise self._damaged(number, "it was written by another program, so its checksum cannot be held against it")
-        handle = self._opened(number)
-        try:
-            crc, offset = 0, 0
-            while piece := os.pread(handle, _PIECE, offset):
+        crc, offset = 0, 0
+        with self._opened(number) as chunk:
+            while piece := chunk.read(_PIECE):
                 crc, offset = zlib.crc32(piece, crc), offset + len(piece)
-        finally:
-            os.close(handle)
         if crc != crc32:
             raise self._damaged(number, "its bytes are not those that were written")
         return offset
@@ -223,6 +219,10 @@ class Recorded:
             raise FileRefusedError(
                 self._path, f"'{printable(self.name)}'", f"cannot be read ({printable(error)})", _AGAIN
             ) from error
+
+
+def _not_followed(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0))  # Windows has not the flag
 
 
 # -- metadata that anybody may have written --------------------------------------------------------------------------

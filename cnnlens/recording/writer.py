@@ -156,6 +156,9 @@ class RecordingWriter:
             checksums: dict[str, int] = {}
             for tensor, part in parts.items():
                 name = self._names[tensor]
+                if self._sync is not None and not hasattr(os, "sync"):  # Windows: each file by itself
+                    with open(part.path, "r+b") as stream:
+                        os.fsync(stream.fileno())
                 part.path.replace(self.path / name / chunk_name(batch, len(part.shape)))
                 checksums[name] = part.crc32
             self._append(log_line(batch, checksums))
@@ -219,7 +222,8 @@ class RecordingWriter:
         log = self.path / LOG
         if (entries and LOG not in entries) or log.is_symlink():
             raise CnnlensError(f"{self._shown}: it exists and is no recording that record made; {_ELSEWHERE}")
-        self._handle = os.open(log, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
+        flags = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)  # of POSIX, and of Windows
+        self._handle = os.open(log, os.O_RDWR | os.O_CREAT | flags, 0o666)
         if fcntl is not None:
             try:
                 fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -352,7 +356,9 @@ class RecordingWriter:
 
 
 def _to_disk(handle: int) -> None:
-    """Bring all that was written to the file system of an open file to its disk."""
+    """Bring all that was written to the file system of an open file to its disk, where the system can do that."""
+    if not hasattr(os, "sync"):
+        return
     syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)  # Linux alone
     if syncfs is None:
         os.sync()

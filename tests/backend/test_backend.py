@@ -176,7 +176,7 @@ def test_the_listing_says_what_is_here_and_what_to_install(monkeypatch: pytest.M
     shown = str(backend_listing.as_page(list(rows.values()))).splitlines()
     assert shown[0].split() == ["backend", "installed", "versions"]
     assert "faulty needs framework-that-nobody-has: python -m pip install cnnlens-faulty" in shown
-    data = backend_listing.as_json(list(rows.values()))
+    data = backend_listing.as_json(list(rows.values()))["backends"]
     assert [one["name"] for one in data] == list(rows)
     keys = "name distribution installed versions missing devices install problem"
     assert list(data[0]) == keys.split()

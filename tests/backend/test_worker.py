@@ -290,10 +290,24 @@ def test_processes_that_a_backend_started_end_with_it(
 
 @pytest.mark.usefixtures("plugins")
 def test_a_backend_that_will_not_close_is_ended(monkeypatch: pytest.MonkeyPatch, handed: Path, chain: Network) -> None:
-    monkeypatch.setattr(worker, "_GOODBYE", 0.3)
+    monkeypatch.setattr(worker, "_goodbye", 0.3)
     fault(monkeypatch, "close:hang_in_c")
     process = Worker.start("faulty")
     use(process, handed, chain)
+    start = time.monotonic()
+    process.close()
+    assert time.monotonic() - start < 2
+
+
+@pytest.mark.usefixtures("plugins")
+def test_whoever_is_in_a_hurry_waits_for_no_goodbye(
+    monkeypatch: pytest.MonkeyPatch, handed: Path, chain: Network
+) -> None:
+    monkeypatch.setattr(worker, "_goodbye", 30.0)
+    fault(monkeypatch, "close:hang_in_c")
+    process = Worker.start("faulty")
+    use(process, handed, chain)
+    threading.Timer(0.3, worker.hurry).start()  # as Ctrl-C does, while it is waited for
     start = time.monotonic()
     process.close()
     assert time.monotonic() - start < 2

@@ -246,8 +246,25 @@ def test_the_reference_is_not_held_against_itself_unasked(
     assert said.err.count("\n") == 1
     assert "no backend that runs models of keras is installed" in said.err
     assert "the reference held against itself proves nothing" in said.err
+    assert said.err.startswith("cnnlens: nothing was compared: ")
+    assert 'pip install "cnnlens[jax]"' in said.err
+    assert "cnnlens check MODEL RUN.zarr" in said.err
     assert main(["check", str(sample.MODEL), "-b", "reference"]) == 0
     assert "proves no framework right" in capsys.readouterr().out
+    assert main(["check", str(sample.MODEL), "-b", "reference", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["compared"] == []
+
+
+@pytest.mark.parametrize("twin", [(), ("--twin", str(sample.MODEL))])
+def test_a_misspelt_backend_is_refused_before_the_others_run(
+    twin: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(worker.Worker, "start", lambda *_: pytest.fail("one was started"))
+    assert main(["check", str(sample.MODEL), *twin, "-b", "reference,kera-jax"]) == 2
+    said = capsys.readouterr()
+    assert (said.out, said.err) == (
+        "", "cnnlens: no backend is named 'kera-jax'; did you mean 'keras-jax' or 'keras-torch'?\n"
+    )  # fmt: skip
 
 
 def test_a_sample_of_the_inputs_is_said_everywhere(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import shutil
+import struct
 import subprocess
 import sys
 import zipfile
@@ -447,3 +449,28 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
         process.stdout.close()
         assert process.stderr is not None
         assert process.stderr.read() == b""
+
+
+# -- how much is read ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/io").exists(), reason="counts what this process reads, as Linux does")
+def test_maps_reads_one_image_of_sixty_thousand(capsys: pytest.CaptureFixture[str]) -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, (60_000, 28, 28), np.uint8)
+    for name, count in (("one.idx", 1), ("all.idx", 60_000)):
+        Path(name).write_bytes(struct.pack(">4B3I", 0, 0, 8, 3, count, 28, 28) + pixels[:count].tobytes())
+    Path("all.idx.gz").write_bytes(gzip.compress(Path("all.idx").read_bytes(), 1))
+
+    def read_by_maps(file: str, index: int) -> int:
+        before = int(Path("/proc/self/io").read_text().split()[1])
+        output(capsys, "maps", MODEL, "-i", file, "--index", str(index), "--layer", "conv2d", "-o", "maps.png")
+        return int(Path("/proc/self/io").read_text().split()[1]) - before
+
+    read_by_maps("one.idx", 0)  # imports
+    few = read_by_maps("one.idx", 0) + 2_000_000
+    for index in (0, 30_000, -1):
+        assert read_by_maps("all.idx", index) < few
+    size = os.path.getsize("all.idx.gz")
+    assert read_by_maps("all.idx.gz", 7) < few  # unpacked as far as that image
+    assert size // 2 < read_by_maps("all.idx.gz", 30_000) < few + size // 2

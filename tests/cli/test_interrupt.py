@@ -108,3 +108,42 @@ def test_who_ignores_ctrl_c_is_not_interrupted(traces: Traces, tmp_path: Path) -
     os.killpg(process.pid, signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert (process.returncode, err) in ((0, ""), (-signal.SIGINT, ""))  # the second: Python was not there yet
+
+
+_HELD = """
+import sys, threading, time
+from cnnlens.backend import worker
+begun = threading.Event()
+def held():
+    begun.set()
+    time.sleep(30)  # in float64, or in a framework's C code
+def main(interrupted):
+    with worker.threads(2, []) as lent:
+        lent.submit(held)
+        lent.submit(held)
+        begun.wait()
+        print("in", flush=True)
+        time.sleep(30)
+import cnnlens.cli.main
+cnnlens.cli.main.main = main
+from cnnlens.__main__ import run
+run()
+"""
+
+
+def test_ctrl_c_waits_for_no_thread(traces: Traces) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", _HELD],
+        env=traces.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "in\n"
+    begin = time.monotonic()
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (130, "cnnlens: interrupted\n")
+    assert time.monotonic() - begin < 2

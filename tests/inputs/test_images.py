@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from cnnlens.errors import CnnlensError
-from cnnlens.inputs import images
+from cnnlens.inputs import array_files, images
 from cnnlens.inputs.pixel_files import read_images
 
 RANDOM = np.random.default_rng(11)
@@ -648,13 +648,13 @@ def test_of_a_large_file_one_image_is_read(tmp_path: Path, kind: str, monkeypatc
         stream.seek(start + 699_000 * 784)
         stream.write(bytes([51] * 784))
     took: list[int] = []
-    preadv = os.preadv
 
-    def counted(handle: int, buffers: Any, offset: int) -> int:
-        took.append(preadv(handle, buffers, offset))
-        return took[-1]
+    class Counted(io.FileIO):
+        def readinto(self, buffer: Any) -> int:
+            took.append(super().readinto(buffer))
+            return took[-1]
 
-    monkeypatch.setattr(os, "preadv", counted)
+    monkeypatch.setattr(array_files, "FileIO", Counted)
     one = images.one(path, 699_000, shape=(1, 28, 28))
     assert (one.array == np.float32(51) / 255).all()
     assert sum(took) == 784

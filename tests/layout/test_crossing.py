@@ -309,6 +309,7 @@ def test_json_is_plain_and_stable(capsys: pytest.CaptureFixture[str]) -> None:
     assert data["special_cases"]
     assert data["picture"] is None
     assert data == {
+        "format": "cnnlens.crossing/1",
         **listing.crossing_json(crossings("GRU", "torch", "keras")),
         **{key: data[key] for key in ("from", "to", "picture")},
     }
@@ -317,7 +318,7 @@ def test_json_is_plain_and_stable(capsys: pytest.CaptureFixture[str]) -> None:
 def test_layouts_without_a_direction_stay(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert printed(capsys, "Conv2D") == listing.as_table("Conv2D")
     assert printed(capsys, "nn.BatchNorm2d") == listing.as_table("BatchNormalization")
-    assert json.loads(printed(capsys, "--json")) == listing.as_json()
+    assert json.loads(printed(capsys, "--json")) == {"format": "cnnlens.layouts/1", **listing.as_json()}
     printed(capsys, "Conv2D", "-o", str(tmp_path / "x.txt"))
     assert (tmp_path / "x.txt").read_text(encoding="utf-8") == listing.as_table("Conv2D")
 

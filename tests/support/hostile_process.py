@@ -60,7 +60,8 @@ def open_all(paths: Mapping[str, str], opener: str) -> Outcomes:
 
 @dataclass(frozen=True)
 class Ended:
-    """How a command ended: its exit code (None where an exception escaped it), what it said, what it took."""
+    """How a command ended: its exit code (None where an exception escaped it), what it said, whether it printed what
+    was asked for, what it took."""
 
     code: int | None
     said: str
@@ -106,7 +107,8 @@ for one in arguments:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
     took = time.perf_counter() - start, time.process_time() - busy, peak() - before
-    found.append((code, said.getvalue()[-3000:], bool(printed.getvalue()), *took))
+    shown = printed.getvalue()
+    found.append((code, said.getvalue()[-3000:], bool(shown) and '"format": "cnnlens.error/1"' not in shown, *took))
 print(json.dumps(found))
 """
 
