@@ -63,9 +63,9 @@ def run(folder: Path, say: Callable[[str], object]) -> list[Path]:
         say(f"{printable(path, 300)}\n  {text}")
 
     first, second = convolutions(network)[:2]
-    figure, facts = pictures.kernels(network, first)
+    figure, facts = pictures.kernels(first)
     keep(figure, "1-kernels.png", facts["text"].replace("\n", "\n  "))
-    figure, facts = pictures.histogram(network, first, untrained_seed=0)
+    figure, facts = pictures.histogram(first, untrained=True)
     keep(figure, "2-trained-against-untrained.png", facts["text"].replace("\n", "\n  "))
     for number, (layer, drawn, facts) in enumerate(pictures.feature_maps(network, [first, second], sample.IMAGES), 3):
         keep(drawn, f"{number}-feature-maps-{layer.name}.png", facts["text"].replace("\n", "\n  "))

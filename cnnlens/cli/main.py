@@ -30,9 +30,22 @@ class _Parser(argparse.ArgumentParser):
         super().__init__(*args, **kwargs)
         # `--scale -1..1` is a value: what begins with a minus and a digit is no option here.
         self._negative_number_matcher = re.compile(r"-\d")
+        self.register("action", None, _Once)
+        self.register("action", "store", _Once)
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {harmless(message)}; see '{self.prog} --help'\n")
+
+
+class _Once(argparse.Action):
+    """Keeps the value of an option; of two that contradict each other, the second would win in silence."""
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, *_: Any) -> None:
+        given: set[str] = getattr(namespace, "given", set())
+        if self.option_strings and self.dest in given:
+            raise argparse.ArgumentError(self, f"it takes one value and was given again, with '{values}'; give it once")
+        setattr(namespace, self.dest, values)
+        namespace.given = given | {self.dest}
 
 
 def main(arguments: Sequence[str] | None = None, interrupted: Sequence[int] = ()) -> int:

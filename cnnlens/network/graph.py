@@ -120,6 +120,7 @@ class Layer:
         entry: Its whole entry in the file's config, as a framework would read it back.
         path: Its name and those of the models that it is in, outermost first.
         container: Whether it is a nested model, whose layers are listed before it and whose output is theirs.
+        source: Where its network came from.
 
     >>> import cnnlens.sample
     >>> layer = cnnlens.open(cnnlens.sample.MODEL)["conv2d"]
@@ -144,6 +145,7 @@ class Layer:
     stored: Mapping[str, Weight] = field(default_factory=lambda: dict[str, Weight]())
     make_operation: Callable[[], Operation] | None = field(default=None, repr=False)
     unpack: Callable[[Mapping[str, NDArray[Any]]], dict[str, NDArray[Any]]] | None = field(default=None, repr=False)
+    source: Source | None = field(default=None, repr=False, compare=False)
 
     def __repr__(self) -> str:
         return f"<Layer {printable(self.name)}: {self.shown_kind} {shown_shape(self.output_shape)}>"
@@ -347,6 +349,10 @@ class Graph:
     inputs: tuple[Ref, ...] = ()
     outputs: tuple[Ref, ...] = ()
     notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for layer in self.layers:  # so that a layer that is looked at alone can say whose it is
+            layer.source = layer.source or self.source
 
     def needed(self, names: Iterable[str]) -> list[Call]:
         """List the calls that the calls named depend on, themselves among them, in the network's order."""
