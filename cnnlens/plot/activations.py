@@ -108,12 +108,13 @@ def feature_maps(
     vmax: float | None = None,
     cmap: str | Colormap | None = None,
     columns: int | None = None,
-    title: str = "feature maps",
+    title: str | None = None,
     subtitle: str = "",
     ax: Axes | None = None,
 ) -> Figure:
     """Draw the feature maps ``(C, *spatial)`` of one example as ``plot.feature_maps`` says."""
     values = real_numbers(array, "feature maps", 1, 4)
+    title = title if title is not None else "feature maps" if values.ndim > 1 else "activations"
     del array  # the caller's last hold on large maps may be this one: they go as soon as they are shrunk
     total = len(values)
     if columns is not None and columns < 1:
@@ -145,10 +146,14 @@ def feature_maps(
             )
         found = limits_of(values[None], weights=False, limits="shared", vmin=vmin, vmax=vmax)
         return _bars(values, names, labels, found, title, [subtitle, said], notes, ax)
-    dead = [name for name, low, high in zip(names, lows, highs, strict=True) if low == high == 0]
+    level = [(name, low) for name, low, high in zip(names, lows, highs, strict=True) if low == high]
+    if not whole:  # what holds no number is not 0
+        broken = {name for name, one in zip(names, values, strict=True) if not np.isfinite(one).all()}
+        level = [(name, low) for name, low in level if name not in broken]
+    dead = [name for name, low in level if low == 0]
     if dead:
         notes.append((f"{len(dead)} of {len(names)} are 0 everywhere: {few(dead)}", None))
-    constant = [name for name, low, high in zip(names, lows, highs, strict=True) if low == high != 0]
+    constant = [name for name, low in level if low != 0]
     if constant and values[0].size > 1:
         notes.append((f"{len(constant)} of {len(names)} are the same everywhere: {few(constant)}", None))
     found = limits_of(values, weights=False, limits=limits, vmin=vmin, vmax=vmax, ends=(lows, highs))

@@ -37,6 +37,8 @@ class _Panel(NamedTuple):
     painted: NDArray[np.uint8]  # (H, W, 3)
     bar: ScalarMappable | None
     numbers: Floats | None = None
+    rows: int = 1  # of tiles
+    columns: int = 1
 
 
 def kernel_and_map(
@@ -64,10 +66,27 @@ def kernel_and_map(
     if image is not None:
         seen = real_numbers(image, "the image", 3, 3)
         colours = "in colour" if seen.shape[0] == 3 else ""
-        panels.append(_Panel(f"input  {_sizes(seen)} {colours}".strip(), _picture(seen, columns), None))
+        panels.append(
+            _Panel(
+                f"input  {_sizes(seen)} {colours}".strip(),
+                _picture(seen, columns),
+                None,
+                None,
+                *_rows(len(seen), columns),
+            )
+        )
     low, high = float(found.low), float(found.high)
     kernels = _tiled(paint(weights, reds, low, high), columns)
-    panels.append(_Panel(f"kernel  {_sizes(weights)}", kernels, scale_of(reds, low, high), weights))
+    panels.append(
+        _Panel(
+            f"kernel  {_sizes(weights)}",
+            kernels,
+            scale_of(reds, low, high),
+            weights,
+            math.ceil(len(weights) / columns),
+            columns,
+        )
+    )
     low, high = float(made.low), float(made.high)
     panels.append(
         _Panel(f"feature map  {_sizes(result)}", paint(result, shades, low, high), scale_of(shades, low, high))
@@ -77,7 +96,10 @@ def kernel_and_map(
     side = min(_SIDE, int(_WIDEST / sum(aspects)))
     widths = [max(1, round(side * aspect)) for aspect in aspects]
     width = sum(widths) + _BETWEEN * (len(panels) - 1)
-    frame = sheet(width, side, ax=ax, title=title, subtitle=[subtitle], notes=notes, top=26, bottom=70)
+    tiled = any(panel.rows > 1 for panel in panels[:1])
+    frame = sheet(
+        width, side, ax=ax, title=title, subtitle=[subtitle], notes=notes, left=34 if tiled else 0, top=26, bottom=70
+    )  # fmt: skip
     frame.set_axis_off()
     parent: Any = frame.get_figure(root=False)
     whole = frame.get_position(original=True)
@@ -99,7 +121,11 @@ def kernel_and_map(
         for spine in axes.spines.values():
             spine.set_color(RULE)
         axes.set_xticks([])
-        axes.set_yticks([])
+        named = [
+            (panel.painted.shape[0] * (row + 0.5) / panel.rows, str(row * panel.columns)) for row in range(panel.rows)
+        ]
+        axes.set_yticks([place for place, _ in named if panel.rows > 1], [text for _, text in named if panel.rows > 1])
+        axes.tick_params(length=0, pad=3, labelsize=6, labelcolor=PALE, labelfontfamily=families())
         put(axes, panel.name, shift=(0, 9), color=PALE)
         if panel.numbers is not None:
             _write_numbers(axes, panel, side / panel.painted.shape[0] * shrunk)
@@ -165,6 +191,11 @@ def image(
     return grid(painted, title, [subtitle, said], notes, bar, ax)
 
 
+def _rows(count: int, columns: int) -> tuple[int, int]:
+    """Rows and columns of so many tiles; a picture in colour is one."""
+    return (1, 1) if count in (1, 3) else (math.ceil(count / columns), columns)
+
+
 def _sizes(values: Floats) -> str:
     return " × ".join(map(str, values.shape))
 
@@ -210,5 +241,5 @@ def _tiled(painted: NDArray[np.uint8], columns: int) -> NDArray[np.uint8]:
         return painted[0]
     height, width = painted.shape[1:3]
     rows = math.ceil(len(painted) / columns)
-    scale = max(1, min((_SIDE // columns - 2) // width, (_SIDE // rows - 2) // height))
-    return mosaic(painted, columns, scale=scale, gap=2 if scale > 2 else 1, fill=rgb(RULE)).image
+    scale = max(1, min((_SIDE // columns - 3) // width, (_SIDE // rows - 3) // height))
+    return mosaic(painted, columns, scale=scale, gap=3, frame=1, fill=(255, 255, 255), line=rgb(RULE)).image

@@ -23,6 +23,7 @@ from cnnlens.network.kernel import statistics
 from cnnlens.plot.colours import MOST
 from cnnlens.plot.grid import MOST_PIXELS, dress_plot
 from cnnlens.plot.sheet import DPI, INK, PALE, RULE, families, plain, sheet
+from cnnlens.plot.tiles import columns_for
 from cnnlens.plot.values import Note, joined, number, real_numbers
 from cnnlens.text import printable
 
@@ -197,12 +198,12 @@ def histogram(
 
     ax = sheet(1080, 560, ax=ax, title=title, subtitle=[subtitle], notes=notes, left=90, bottom=62, stretch=True)
     for place, colour, label in lines:
-        ax.axvline(place, color=colour, linewidth=2.4, label=label)
+        ax.plot([place, place], [0, (top or 1.0) * 1.03], color=colour, linewidth=2.4, label=label)
     for index, (label, heights, edges, colour) in enumerate(bars):
         ax.stairs(heights, edges, fill=True, color=colour, alpha=0.5 if index == 0 else 0.3, linewidth=0)
         ax.stairs(heights, edges, color=colour, linewidth=1.2, label=label)
     if density is not None and law is not None:
-        _draw_density(ax, density, *law, counts)
+        _draw_density(ax, density, *law, (top or 1.0) * 1.03, counts)
     for index, (mean, colour) in enumerate(means):
         ax.plot([mean, mean], [0, top * 1.03], color=colour, linewidth=1.1, linestyle=(4 * index, (4, 4)))
     ax.set_xlim(left, right)
@@ -210,6 +211,8 @@ def histogram(
     tall = ax.get_window_extent().height * DPI / cast(Figure, ax.get_figure(root=True)).dpi
     ax.set_ylim(0, (top or 1.0) * 1.03 / max(1 - (30 * told + 6) / tall, 0.3))
     dress_plot(ax, "weight", "count" if counts else "density", (top or 1.0) * 1.03)
+    if not top:
+        ax.set_yticks([])
     legend = ax.legend(
         frameon=False, loc="upper left", borderaxespad=0.2, handlelength=1.6, labelcolor=INK, borderpad=0.2,
         prop={"size": 8, "family": families()},
@@ -251,7 +254,7 @@ def histograms(
     """
     if not panels:
         raise CnnlensError("there are no weights to draw a histogram of")
-    columns = max(min(len(panels), 3), round(math.sqrt(len(panels) * (_HEAD + _BODY + _FOOT) / (_PANEL + _BETWEEN))))
+    columns = columns_for(len(panels), tile_height=_HEAD + _BODY + _FOOT, tile_width=_PANEL + _BETWEEN)
     rows = math.ceil(len(panels) / columns)
     width = columns * (_PANEL + _BETWEEN) - _BETWEEN
     height = rows * (_HEAD + _BODY + _FOOT)
@@ -319,7 +322,9 @@ def _law(density: Density, left: float, right: float, scale: float) -> tuple[NDA
     return x, np.asarray(density.pdf(x), np.float64) * scale
 
 
-def _draw_density(ax: Axes, density: Density, x: NDArray[np.float64], y: NDArray[np.float64], counts: bool) -> None:
+def _draw_density(
+    ax: Axes, density: Density, x: NDArray[np.float64], y: NDArray[np.float64], top: float, counts: bool
+) -> None:
     """The initializer's density as a line, its atoms as dots with a stem."""
     what = joined(density.name, str(getattr(density, "parameters", "")), " ")
     expected = "initializer, expected counts:" if counts else "initializer, exact:"
@@ -329,10 +334,9 @@ def _draw_density(ax: Axes, density: Density, x: NDArray[np.float64], y: NDArray
         ax.plot(x, y, color=INK, linewidth=1.3, label=label)
         label = None
     for place, share in atoms:
-        ax.axvline(place, color=INK, linewidth=1.3, linestyle=(0, (1, 1.5)), label=label)
+        ax.plot([place, place], [0, top], color=INK, linewidth=1.3, linestyle=(0, (1, 1.5)), label=label)
         if share < 1:
-            moved = ax.get_xaxis_transform()
-            ax.text(place, 0.5, f" {share:.3g}", transform=moved, fontsize=7.5, color=INK, family=families())
+            ax.text(place, top / 2, f" {share:.3g}", fontsize=7.5, color=INK, family=families())
         label = None
     if label is not None:
         ax.plot([], [], color=INK, linewidth=1.3, label=label + " (outside this range)")

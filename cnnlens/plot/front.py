@@ -120,7 +120,7 @@ def kernels(
         channels: Which kernels (output channels), as numbers or as ``"0-15,20"``; None draws all.
         untrained: Of a layer, draw the same array as its initializer makes it, from ``seed`` (0).
         limits: ``"shared"``: full colour at the largest magnitude; ``"each"``: every kernel over its own. None: shared,
-            but where the largest magnitude is more than 1.5 times the one that 98 of 100 weights do not exceed, full
+            but where the largest magnitude is more than 1.5 times the one that 99 of 100 weights do not exceed, full
             colour at that one: the weights beyond it carry a small triangle, and the colour bar ends in arrows.
         vmin, vmax: Weights that get the full colours; one alone gives the other with the other sign.
         cmap: A colour map of matplotlib's in the place of red and blue.

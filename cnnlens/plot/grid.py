@@ -28,7 +28,7 @@ __all__ = ["MOST_PIXELS", "Clipped", "clipped_note", "dress_plot", "grid", "heat
 _LABELLED = 46  # pixels: a smaller tile does not carry its own number
 _LABEL = 20  # pixels that the number over a tile takes
 _DIGIT = 8.8  # pixels of one digit of it
-_LARGEST_TILE, _LARGEST_ALONE = 300, 560
+_LARGEST_TILE, _LARGEST_ALONE, _LARGEST_OF_BOTH = 300, 560, 80
 _MARKED = 10  # pixels: a smaller cell carries no mark
 _BETWEEN_SLICES = 2
 MOST_PIXELS = 6000  # a side; about what viewers still open
@@ -67,6 +67,7 @@ def grid(
     count, *slices, height, width, _ = painted.shape
     depth = slices[0] if slices else 1
     names = range(count) if names is None else names
+    chosen = columns
     columns = min(columns or columns_for(count, tile_height=height, tile_width=width * depth), count)
     rows = math.ceil(count / columns)
     refuse_too_many(rows, columns, height, width * depth)
@@ -76,18 +77,33 @@ def grid(
         space = free(
             ax, title=title, subtitle=[*subtitle, "-"], notes=notes, left=46, top=24, bar=bar is not None, flat=guess
         )
+        if chosen is None and not both and not number_columns:  # the place has its own proportions
+            fits = [
+                (
+                    int(
+                        min(
+                            (space[0] / wide - 10) / width / depth,
+                            (space[1] / -(-count // wide) - 10 - _LABEL) / height,
+                        )
+                    ),
+                    count - wide * -(-count // wide),  # less the empty places
+                )
+                for wide in range(1, count + 1)
+            ]
+            columns = 1 + fits.index(max(fits))
+            rows = math.ceil(count / columns)
     elif both or count > 512:
         space = (1860, 1860)
     else:
         space = (1180, 1000)
-    most = _LARGEST_ALONE if count == 1 else _LARGEST_TILE
+    most = _LARGEST_OF_BOTH if both else _LARGEST_ALONE if count == 1 else _LARGEST_TILE
 
     def fitting(gap: int, head: int) -> int:
         across = (space[0] / columns - gap - (depth - 1) * _BETWEEN_SLICES) / (width * depth)
         down = (space[1] / rows - gap - head) / height
-        return int(min(across, down, most / max(height, width)))
+        return int(min(across, down, most / math.sqrt(height * width)))
 
-    gap, head, scale = 10, _LABEL, fitting(10, _LABEL)
+    gap, head, scale = 10, _LABEL, max(1, fitting(10, _LABEL))
     tile = scale * width * depth + (depth - 1) * _BETWEEN_SLICES
     own_numbers = not both and not number_columns and min(scale * height, tile) >= _LABELLED and count > 1
     over: list[str] = []
@@ -104,9 +120,13 @@ def grid(
         gap = next((gap for gap, least in ((10, 60), (6, 18), (4, 8), (2, 3)) if fitting(gap, 0) * height >= least), 1)
         scale = fitting(gap, 0)
     scale = max(1, scale)
+    across = scale  # pixels of a cell; those of one-dimensional kernels need not be square
+    if rows_inside:
+        across = max(scale, min(5 * scale, int((space[0] / columns - gap) / width), round(640 / (columns * width))))
     if largest is not None:
         ends = f"from {number(min(largest))} to {number(max(largest))}"
-        numbered = "the number over it is its largest value" if over else f"their largest values are {ends}"
+        what = "value of the largest magnitude" if min(largest) < 0 else "largest value"
+        numbered = f"the number over it is its {what}" if over else f"their {what}s are {ends}"
         subtitle = [*subtitle[:-1], f"{subtitle[-1]}; {numbered}"]
     fill = (255, 255, 255) if gap >= 3 else rgb(RULE)
     if slices:
@@ -114,7 +134,7 @@ def grid(
         laid = mosaic(tiles, columns, gap=(gap + head, gap), frame=int(gap >= 3), fill=fill, line=rgb(RULE))
     else:
         laid = mosaic(
-            painted, columns, scale=scale, gap=(gap + head, gap), frame=int(gap >= 3), fill=fill, line=rgb(RULE)
+            painted, columns, scale=(scale, across), gap=(gap + head, gap), frame=int(gap >= 3), fill=fill, line=rgb(RULE)
         )  # fmt: skip
     labels_left = [] if own_numbers or rows_inside else _row_labels(laid, rows, columns, names, both)
     if rows_inside:
@@ -149,7 +169,7 @@ def grid(
     boxes: list[list[int]] = laid.boxes.tolist() if own_numbers or over else []
     beyond = clipped.reshape(count, -1) if clipped is not None and clipped.any() else None
     if beyond is not None and scale >= _MARKED:
-        places, signs = _cells(laid, cast(Clipped, clipped).reshape(count, depth, height, width), scale)
+        places, signs = _cells(laid, cast(Clipped, clipped).reshape(count, depth, height, width), scale, across)
         _mark(ax, places, signs, scale)
     small: dict[str, Any] = {"fontsize": 6.5, "color": PALE, "family": families(), "va": "baseline"}
     for place, (row, column, _, wide) in enumerate(boxes):
@@ -163,7 +183,7 @@ def grid(
         said = [f"output {both[0][k // columns]}, input {both[1][k % columns]}" for k in range(count)]
     else:
         said = [f"tile {k}" for k in names]
-    setattr(ax, "format_coord", _pointer(laid, said, scale, width))  # noqa: B010 (made to be replaced)
+    setattr(ax, "format_coord", _pointer(laid, said, scale, across, width))  # noqa: B010 (made to be replaced)
     return cast(Figure, ax.get_figure(root=True))
 
 
@@ -176,11 +196,11 @@ def clipped_note(clipped: Clipped, what: str, names: Sequence[int]) -> Note:
     return f"beyond the colours: {sides}, of {flat.size:,} values, in {what} {few(hit)}", None
 
 
-def _cells(laid: Mosaic, clipped: Clipped, scale: int) -> tuple[NDArray[np.float64], NDArray[np.int8]]:
+def _cells(laid: Mosaic, clipped: Clipped, scale: int, across: int) -> tuple[NDArray[np.float64], NDArray[np.int8]]:
     """The middles of the clipped cells in the mosaic, ``(n, 2)`` of x and y, and whether each is above or below."""
     tile, piece, row, column = np.nonzero(clipped)
-    pitch = clipped.shape[-1] * scale + _BETWEEN_SLICES
-    x = laid.boxes[tile, 1] + piece * pitch + (column + 0.5) * scale
+    pitch = clipped.shape[-1] * across + _BETWEEN_SLICES
+    x = laid.boxes[tile, 1] + piece * pitch + (column + 0.5) * across
     y = laid.boxes[tile, 0] + (row + 0.5) * scale
     return np.stack([x, y], axis=1), clipped[tile, piece, row, column]
 
@@ -229,7 +249,7 @@ def _row_labels(
     ]
 
 
-def _pointer(laid: Mosaic, names: Sequence[str], scale: int, width: int) -> Callable[[float, float], str]:
+def _pointer(laid: Mosaic, names: Sequence[str], scale: int, across: int, width: int) -> Callable[[float, float], str]:
     """What an interactive window says about the place under the pointer; ``width`` is that of a slice, in cells."""
 
     def text(x: float, y: float) -> str:
@@ -238,11 +258,11 @@ def _pointer(laid: Mosaic, names: Sequence[str], scale: int, width: int) -> Call
         if not len(hit):
             return ""
         tile = int(hit[0])
-        piece, inside = divmod(x - int(left[tile]), width * scale + _BETWEEN_SLICES)
-        if inside >= width * scale:
+        piece, inside = divmod(x - int(left[tile]), width * across + _BETWEEN_SLICES)
+        if inside >= width * across:
             return ""
-        slices = f", slice {int(piece)}" if wide[tile] > width * scale else ""
-        return f"{names[tile]}{slices}, row {int((y - int(top[tile])) // scale)}, column {int(inside // scale)}"
+        slices = f", slice {int(piece)}" if wide[tile] > width * across else ""
+        return f"{names[tile]}{slices}, row {int((y - int(top[tile])) // scale)}, column {int(inside // across)}"
 
     return text
 
@@ -305,7 +325,8 @@ def heat(
         row, column = np.nonzero(clipped)
         _mark(ax, np.stack([column, row], axis=1) + 0.5, clipped[row, column], min(scale_down, scale_across))
     ax.set_xlabel(names[0], fontsize=8, color=PALE, family=families())
-    ax.set_ylabel(names[1], fontsize=8, color=PALE, family=families())
+    if height >= 70:
+        ax.set_ylabel(names[1], fontsize=8, color=PALE, family=families())
     return cast(Figure, ax.get_figure(root=True))
 
 

@@ -27,7 +27,7 @@ Floats: TypeAlias = NDArray[np.floating[Any]]
 Note: TypeAlias = tuple[str, str | None]
 """What is said under a picture, and the colour in it that this explains."""
 
-_SHARE = 0.98  # of the weights that keep their colour where a few are far larger than all others
+_SHARE = 0.99  # of the weights that keep their colour where a few are far larger than all others
 _FAR = 1.5  # times that weight: what is no larger is not cut off
 
 
@@ -92,7 +92,7 @@ def limits_of(
         limits: ``"shared"``: from the largest magnitude below 0 to that above it, or from 0 to the largest value, for
             all tiles. ``"each"``: every tile by itself, its largest magnitude on both sides of 0, or from its smallest
             value to its largest. None: feature maps each, for with one scale the loudest leaves the others dark;
-            weights shared, but where the largest magnitude is more than 1.5 times the one that 98 of 100 weights do
+            weights shared, but where the largest magnitude is more than 1.5 times the one that 99 of 100 weights do
             not exceed, that one, so that a single large weight does not pale all others.
         vmin, vmax: Ends for all tiles; of signed values one alone gives the other with the other sign.
         ends: What `extremes` says of the values, where it is known.
@@ -107,7 +107,7 @@ def limits_of(
     ([4.0, 2.0], 4.0)
     >>> weights = np.append(np.linspace(-1, 1, 199), 9.0)[None]
     >>> limits_of(weights, weights=True).said, limits_of(weights, weights=True).extend
-    ('full colour at ±0.99: 98 of 100 weights are no larger', 'max')
+    ('full colour at ±0.99: 99 of 100 weights are no larger', 'max')
     """
     if limits not in (None, "shared", "each"):
         raise CnnlensError(f"limits '{printable(limits)}' are not known; give 'shared' or 'each', or vmin and vmax")
@@ -164,7 +164,7 @@ def _given_ends(
 
 
 def _usual(values: Floats) -> float:
-    """The finite magnitude that 98 of 100 do not exceed."""
+    """The finite magnitude that 99 of 100 do not exceed."""
     magnitudes = np.abs(values[np.isfinite(values)])
     if not magnitudes.size:
         return 0.0

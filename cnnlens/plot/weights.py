@@ -93,7 +93,7 @@ def kernels(
         )
     if wanted == "rgb" and cmap is not None:
         raise CnnlensError("channel 'rgb' has its own colours; leave cmap out, or name one channel: channel 0")
-    if wanted == "all" and columns is not None and inputs > 1:
+    if wanted == "all" and columns is not None and inputs > 1 and len(values) > 1:
         raise CnnlensError("channel 'all' has a column for each input channel; leave columns out, or name one channel")
     if isinstance(wanted, int) and not 0 <= wanted < inputs:
         raise CnnlensError(f"there is no input channel {wanted}; the layer has {span(inputs)}")
@@ -126,6 +126,7 @@ def kernels(
         )  # fmt: skip
     outs, ins, *spatial = values.shape
     both = wanted == "all" and inputs > 1
+    alone = both and outs == 1  # then the input channels are what is counted
     # With all of its inputs a tile is one of them; else a tile is a kernel, and what has ends of its own is a tile.
     tiles = values.reshape(outs * ins, *spatial) if both else values
     found = limits_of(tiles, weights=True, **ends)
@@ -149,12 +150,14 @@ def kernels(
     if len(spatial) == 3:
         said = joined(said, f"the {spatial[0]} depth slices of a kernel side by side" if spatial[0] > 1 else "")
     if both:
-        said = joined("rows are output channels, columns are input channels", said)
+        of = f"the input channels of kernel {names[0]}"
+        said = joined(of if alone else "rows are output channels, columns are input channels", said)
     if low != -high:
         notes.append((f"the middle colour is {number((low + high) / 2)}, not 0", None))
     return grid(
         painted, title, [subtitle, said, found.said], notes, scale_of(colours, low, high, found.extend), ax,
-        columns=ins if both else columns, both=(names, range(ins)) if both else None, names=names,
+        columns=ins if both and not alone else columns, both=(names, range(ins)) if both and not alone else None,
+        names=range(ins) if alone else names,
         clipped=None if marks is None else marks.reshape(outs * ins, *spatial), bar_ticks=_own_ends(found),
     )  # fmt: skip
 
