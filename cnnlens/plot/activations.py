@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from cnnlens.errors import CnnlensError
 from cnnlens.plot.colours import ACTIVATIONS, INFINITE, NAN, WEIGHTS, colour_map, paint, scale_of
 from cnnlens.plot.grid import dress_plot, grid, heat, places
-from cnnlens.plot.sheet import PALE, RULE, families, plain, sheet
+from cnnlens.plot.sheet import PALE, RULE, families, plain, room, sheet
 from cnnlens.plot.tiles import columns_for, shrink
 from cnnlens.plot.values import (
     Floats,
@@ -228,14 +228,16 @@ def _bars(
 ) -> Figure:
     """One bar a channel; with the numbers where there is room."""
     count = len(values)
-    ticks = places(count, 1080) if labels is None else range(count)
-    longest = max(4, int(1080 / count / 9))
+    across = 1080 if ax is None else max(room(ax)[0] - 110, 1)
+    ticks = places(count, across) if labels is None else range(count)
+    longest = max(4, int(across / count / 10))
     texts = [str(names[place]) if labels is None else labels[names[place]] for place in ticks]
     slanted = labels is not None and max(map(len, texts)) > longest
     shown_texts = [plain(text, 24 if slanted else longest) for text in texts]
     room_below = 34 + int(max(len(text) for text, _ in shown_texts) * 6.5) if slanted else 62
     ax = sheet(
-        1080, 420, ax=ax, title=title, subtitle=subtitle, notes=notes, left=90, bottom=room_below, stretch=True
+        1080, 420, ax=ax, title=title, subtitle=subtitle, notes=notes, left=90, right=20, bottom=room_below,
+        stretch=True,
     )  # fmt: skip
     shown = np.where(np.isfinite(values), values, 0)
     width = 0.72 if count <= 130 else 1.0
@@ -252,7 +254,7 @@ def _bars(
     if limits.signed and limits.extend == "neither":  # colours are even about 0, a plot need not be
         low, high = min(float(shown.min()), 0.0), max(float(shown.max()), 0.0)
     ax.set_ylim(low * 1.12, high * 1.12 if high > low else low + 1)
-    if count <= 24:
+    if across >= 44 * count:
         for place, (value, text) in enumerate(zip(shown.tolist(), _digits(shown), strict=True)):
             up = value >= 0
             ax.annotate(

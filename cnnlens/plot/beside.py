@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from cnnlens.errors import CnnlensError
 from cnnlens.plot.colours import ACTIVATIONS, WEIGHTS, colour_map, paint, rgb, scale_of
 from cnnlens.plot.grid import grid
-from cnnlens.plot.sheet import INK, PALE, RULE, families, put, sheet, show
+from cnnlens.plot.sheet import INK, PALE, RULE, families, put, room, sheet, show
 from cnnlens.plot.tiles import mosaic
 from cnnlens.plot.values import Floats, broken_notes, limits_of, number, real_numbers, ticks
 
@@ -95,10 +95,15 @@ def kernel_and_map(
     aspects = [panel.painted.shape[1] / panel.painted.shape[0] for panel in panels]
     side = min(_SIDE, int(_WIDEST / sum(aspects)))
     widths = [max(1, round(side * aspect)) for aspect in aspects]
-    width = sum(widths) + _BETWEEN * (len(panels) - 1)
+    # In a narrow place the steps have no room between the panels.
+    narrow = ax is not None and room(ax)[0] < 0.85 * (sum(widths) + _BETWEEN * (len(panels) - 1))
+    between = 60 if narrow else _BETWEEN
+    width = sum(widths) + between * (len(panels) - 1)
     tiled = any(panel.rows > 1 for panel in panels[:1])
+    steps = _steps(bias, activation)
+    said = [subtitle, "; ".join(["the sum", *steps])] if narrow and steps else [subtitle]
     frame = sheet(
-        width, side, ax=ax, title=title, subtitle=[subtitle], notes=notes, left=34 if tiled else 0, top=26, bottom=70
+        width, side, ax=ax, title=title, subtitle=said, notes=notes, left=34 if tiled else 0, top=26, bottom=70
     )  # fmt: skip
     frame.set_axis_off()
     parent: Any = frame.get_figure(root=False)
@@ -126,12 +131,12 @@ def kernel_and_map(
         ]
         axes.set_yticks([place for place, _ in named if panel.rows > 1], [text for _, text in named if panel.rows > 1])
         axes.tick_params(length=0, pad=3, labelsize=6, labelcolor=PALE, labelfontfamily=families())
-        put(axes, panel.name, shift=(0, 9), color=PALE)
+        put(axes, panel.name, shift=(0, 9), color=PALE, limit=max(8, int((wide + between * 0.7) * shrunk / 8.6)))
         if panel.numbers is not None:
             _write_numbers(axes, panel, side / panel.painted.shape[0] * shrunk)
         if index:
             last = index == len(panels) - 1
-            middle = (left - _BETWEEN / 2) / width
+            middle = (left - between / 2) / width
             put(
                 frame,
                 "→" if last else "∗",
@@ -141,7 +146,7 @@ def kernel_and_map(
                 ha="center",
                 va="center",
             )
-            for line, text in enumerate(_steps(bias, activation) if last else ()):
+            for line, text in enumerate(steps if last and not narrow else ()):
                 shift = (0.0, -34.0 - 24 * line)
                 put(frame, text, at=(middle, 0.5), shift=shift, size=7, color=PALE, ha="center", va="top", limit=22)
         if panel.bar is not None:
@@ -152,7 +157,7 @@ def kernel_and_map(
             rail.set_xticks([place for place, _ in named], [text for _, text in named])
             rail.minorticks_off()
             rail.tick_params(length=0, labelsize=7, labelcolor=PALE, pad=4, labelfontfamily=families())
-        left += wide + _BETWEEN
+        left += wide + between
     return cast(Figure, frame.get_figure(root=True))
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol, cast
 
@@ -22,7 +23,7 @@ from cnnlens.errors import CnnlensError
 from cnnlens.network.kernel import statistics
 from cnnlens.plot.colours import MOST
 from cnnlens.plot.grid import MOST_PIXELS, dress_plot
-from cnnlens.plot.sheet import DPI, INK, PALE, RULE, families, plain, sheet
+from cnnlens.plot.sheet import INK, PALE, RULE, families, plain, room, sheet
 from cnnlens.plot.tiles import columns_for
 from cnnlens.plot.values import Note, joined, number, real_numbers
 from cnnlens.text import printable
@@ -194,9 +195,10 @@ def histogram(
     if density is not None:
         law = _law(density, left, right, scale)
         top = max(top, float(np.max(law[1], where=np.isfinite(law[1]), initial=0.0)))
-    told = len(bars) + len(lines) + (density is not None)
 
-    ax = sheet(1080, 560, ax=ax, title=title, subtitle=[subtitle], notes=notes, left=90, bottom=62, stretch=True)
+    ax = sheet(
+        1080, 560, ax=ax, title=title, subtitle=[subtitle], notes=notes, left=90, right=20, bottom=62, stretch=True
+    )
     for place, colour, label in lines:
         ax.plot([place, place], [0, (top or 1.0) * 1.03], color=colour, linewidth=2.4, label=label)
     for index, (label, heights, edges, colour) in enumerate(bars):
@@ -208,8 +210,9 @@ def histogram(
         ax.plot([mean, mean], [0, top * 1.03], color=colour, linewidth=1.1, linestyle=(4 * index, (4, 4)))
     ax.set_xlim(left, right)
     # The legend has the top of the plot to itself: whatever is drawn, it covers nothing.
-    tall = ax.get_window_extent().height * DPI / cast(Figure, ax.get_figure(root=True)).dpi
-    ax.set_ylim(0, (top or 1.0) * 1.03 / max(1 - (30 * told + 6) / tall, 0.3))
+    wide, tall = room(ax)
+    told = {text: textwrap.wrap(text, max(20, int((wide - 60) / 10.5)), max_lines=3) for text in _told(ax)}
+    ax.set_ylim(0, (top or 1.0) * 1.03 / max(1 - (27 * sum(map(len, told.values())) + 10) / tall, 0.3))
     dress_plot(ax, "weight", "count" if counts else "density", (top or 1.0) * 1.03)
     if not top:
         ax.set_yticks([])
@@ -218,9 +221,16 @@ def histogram(
         prop={"size": 8, "family": families()},
     )  # fmt: skip
     for text in legend.get_texts():
-        shown, fonts = plain(text.get_text(), 120)
+        lines_shown = [plain(line, 200) for line in told[text.get_text()]]
+        fonts = list(dict.fromkeys(font for _, named_fonts in lines_shown for font in named_fonts))
+        shown = "\n".join(line for line, _ in lines_shown)
         text.set(text=shown, family=fonts, parse_math=False, usetex=False)
     return cast(Figure, ax.get_figure(root=True))
+
+
+def _told(ax: Axes) -> list[str]:
+    """What the legend will say."""
+    return ax.get_legend_handles_labels()[1]
 
 
 def histograms(

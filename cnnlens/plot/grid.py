@@ -129,12 +129,13 @@ def grid(
         numbered = f"the number over it is its {what}" if over else f"their {what}s are {ends}"
         subtitle = [*subtitle[:-1], f"{subtitle[-1]}; {numbered}"]
     fill = (255, 255, 255) if gap >= 3 else rgb(RULE)
+    cell = (scale, across)
     if slices:
         tiles = strip(painted, scale=scale, gap=_BETWEEN_SLICES, fill=rgb(RULE))
         laid = mosaic(tiles, columns, gap=(gap + head, gap), frame=int(gap >= 3), fill=fill, line=rgb(RULE))
     else:
         laid = mosaic(
-            painted, columns, scale=(scale, across), gap=(gap + head, gap), frame=int(gap >= 3), fill=fill, line=rgb(RULE)
+            painted, columns, scale=cell, gap=(gap + head, gap), frame=int(gap >= 3), fill=fill, line=rgb(RULE)
         )  # fmt: skip
     labels_left = [] if own_numbers or rows_inside else _row_labels(laid, rows, columns, names, both)
     if rows_inside:

@@ -321,6 +321,8 @@ def _margins(
     ]
     over = (TITLE * _POINT * 1.5 if title else 0) + _LINE * len(lines) + (12 if title or lines else 0) + top
     under = bottom + (_FLAT_BAR if bar and flat else 0) + (_NOTE * len(remarks) + 10 if remarks else 0)
+    if bar and not flat and not under:
+        under = 10  # half of what the lowest name of the colour bar is high
     beside = right + (_BAR_GAP + _BAR_WIDTH + _BAR_LABELS if bar and not flat else 0)
     return _Margins(left, beside, over, under, lines, remarks, flat)
 

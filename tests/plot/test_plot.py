@@ -372,7 +372,7 @@ def test_weights_of_any_size_are_drawn(size: float) -> None:
         (np.zeros((4, 1, 3, 3)), {"limits": "both"}, "'both' are not known; give 'shared' or 'each'"),
         (np.zeros((4, 1, 3, 3)), {"vmin": 2, "vmax": 1}, "vmin must be below vmax"),
         (np.zeros((4, 1, 3, 3)), {"vmax": math.nan}, "vmax must be a finite number"),
-        (np.zeros((4, 1, 3, 3)), {"cmap": "greyr"}, "no colour map 'greyr'; did you mean 'grey'"),
+        (np.zeros((4, 1, 3, 3)), {"cmap": "greyr"}, "no colour map 'greyr'; did you mean 'grey_r'"),
         (np.zeros((4, 1, 3, 3)), {"channels": "0-4"}, "no kernel 4; the layer has kernels 0 to 3"),
         (np.zeros((4, 1, 3, 3)), {"channels": "3-1"}, "numbers and ranges were expected, as in 0-15,20"),
         (np.zeros((4, 1, 3, 3)), {"channels": [1.5]}, "no kernel"),
