@@ -71,6 +71,9 @@ def run(folder: Path, say: Callable[[str], object]) -> list[Path]:
         keep(drawn, f"{number}-feature-maps-{layer.name}.png", facts["text"].replace("\n", "\n  "))
     beside = pictures.feature_maps(network, [first], sample.IMAGES, kernel=_loudest(network, first.name))
     keep(beside[0][1], "5-a-kernel-and-its-map.png", "one kernel beside the map that it makes")
+    last = network.layers[-1]
+    ((_, drawn, facts),) = pictures.feature_maps(network, [last], sample.IMAGES, index=-1, labels=sample.LABELS)
+    keep(drawn, "6-what-the-model-says.png", facts["text"].replace("\n", "\n  "))
 
     loaded = images.load(sample.IMAGES, shape=(1, 28, 28))
     output = network.outputs[0].name
