@@ -282,8 +282,7 @@ def _digits(values: NDArray[np.floating[Any]]) -> list[str]:
     if not 1e-12 < most < 1e5:
         return [number(value) for value in values.tolist()]
     decimals = int(np.clip(2 - math.floor(math.log10(most)), 0, 14))
-    if most < 1 and round(most, decimals) >= 1:
-        decimals = 3
+    decimals = 3 if most == 1 else decimals
     least = 10.0**-decimals
     texts: list[str] = []
     for value in values.tolist():

@@ -70,6 +70,7 @@ class Binned(NamedTuple):
 
 
 _FEWEST_IN_LAW = 6  # bins between the ends of a law: fewer do not show its shape
+_MOST_OUTSIDE = 240  # on each side of it
 _MOST_BINS = 10_000
 
 
@@ -122,12 +123,13 @@ def bin_values(
         inside = max(1, min(inside, int(2 * 120 * width / (high - low))))
         step = width / inside
         before, behind = (max(0, math.ceil(away / step - 1e-6)) for away in (law[0] - low, high - law[1]))
-        if before + inside + behind <= _MOST_BINS:
-            edges = np.concatenate([
-                law[0] - step * np.arange(before, 0, -1), np.linspace(*law, inside + 1),
-                law[1] + step * np.arange(1, behind + 1),
-            ])  # fmt: skip
-            edges[0], edges[-1] = min(edges[0], low), max(edges[-1], high)  # what rounding would leave out
+        # Far outside the law, as many bins of its width would be more than can be seen: those there are wider.
+        before, behind = min(before, _MOST_OUTSIDE), min(behind, _MOST_OUTSIDE)
+        ends = min(low, law[0] - step * before), max(high, law[1] + step * behind)
+        edges = np.concatenate([
+            np.linspace(ends[0], law[0], before + 1)[:-1], np.linspace(*law, inside + 1),
+            np.linspace(law[1], ends[1], behind + 1)[1:],
+        ])  # fmt: skip
     for name, one in full.items():
         found[name] = Binned(np.histogram(one, edges)[0], edges.astype(np.float64))
     return found

@@ -305,7 +305,7 @@ def heat(
     scale_across = max(1, min(space[0] // values.shape[1], 120))
     scale_down = max(1, min(space[1] // values.shape[0], 120))
     scale_down = min(scale_down, max(4 * scale_across, 16))
-    scale_across = min(scale_across, max(4 * scale_down, 8))
+    scale_across = min(scale_across, max(4 * scale_down, 8, 480 // values.shape[1]))
     image = paint(values, colours, low, high).repeat(scale_down, axis=0).repeat(scale_across, axis=1)
     height, width = image.shape[:2]
     ax = sheet(

@@ -35,6 +35,8 @@ from cnnlens.text import printable
 
 __all__ = ["kernels"]
 
+_ROWS = 128  # one-dimensional kernels that are drawn below each other
+
 
 def kernels(
     array: ArrayLike,
@@ -107,6 +109,8 @@ def kernels(
     if not np.any(values):
         notes.append(("every weight is 0", None))
 
+    if values.ndim == 3 and values.shape[1] == 1 and len(values) > _ROWS:
+        values = values[:, :, None, :]  # so many rows are a grid of tiles
     if values.ndim == 3:  # (out, in, K): one tile an input channel, one row a kernel
         if columns is not None:
             raise CnnlensError("columns: one-dimensional kernels are rows of one tile; leave it out")

@@ -1,4 +1,4 @@
-"""What Python draws by, and what a person reads off the pictures: limits, bins, axes, names, and where they are shown."""
+"""What Python draws by, and what is read off the pictures: limits, bins, axes, names, and where they are shown."""
 
 from __future__ import annotations
 
