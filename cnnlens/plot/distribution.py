@@ -120,7 +120,6 @@ def bin_values(
     if law is not None and low < law[1] and high > law[0]:
         width = law[1] - law[0]
         inside = max(_FEWEST_IN_LAW, round(width / (high - low) * wanted))
-        inside = max(1, min(inside, int(2 * 120 * width / (high - low))))
         step = width / inside
         before, behind = (max(0, math.ceil(away / step - 1e-6)) for away in (law[0] - low, high - law[1]))
         # Far outside the law, as many bins of its width would be more than can be seen: those there are wider.
@@ -192,7 +191,7 @@ def histogram(
         top = max(top, float(heights.max()))
         means.append((numbers.mean, colour))
     last = list(drawn)[-1]
-    scale = float(len(drawn[last]) * np.diff(binned[last].edges)[0]) if counts else 1.0
+    scale = float(len(drawn[last]) * np.diff(binned[last].edges).min()) if counts else 1.0
     law = None
     if density is not None:
         law = _law(density, left, right, scale)

@@ -415,3 +415,22 @@ def test_an_axes_that_was_given_comes_back() -> None:
     figure.canvas.draw()
     ax = figure.subplots()
     assert isinstance(plot.kernel_and_map(NET, sample.IMAGES, ax=ax), Axes)
+
+
+@pytest.mark.slow
+def test_every_step_of_the_notebook_is_a_command_and_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from cnnlens.cli.main import main
+
+    monkeypatch.chdir(tmp_path)
+    page = (Path(__file__).parents[2] / "docs" / "notebook.md").read_text(encoding="utf-8")
+    first, *blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(first, names)
+    figures = [eval(line, names) for block in blocks for line in block.strip().split("\n")]
+    commands = re.findall(r"^\$ cnnlens (.+)$", page, re.MULTILINE)
+    assert len(commands) == len(figures) == 10
+    for command in commands:
+        said = command.replace("$MODEL", str(sample.MODEL)).replace("$IMAGES", str(sample.IMAGES))
+        assert main([word.strip('"') for word in said.split(" ")]) == 0
+    drawn = [one for one in figures if isinstance(one, Figure)]
+    assert len(drawn) == len(list(tmp_path.glob("*.png"))) == 9
