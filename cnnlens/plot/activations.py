@@ -33,6 +33,7 @@ from cnnlens.plot.values import (
     limits_of,
     normalised,
     number,
+    own_ends,
     real_numbers,
 )
 from cnnlens.text import printable
@@ -169,7 +170,7 @@ def feature_maps(
         return heat(
             shown, colours, low, high, ("position", "channel"), title, [subtitle, said], notes,
             scale_of(colours, low, high, found.extend), ax, row_names=names, largest=largest,
-            bar_ticks=_own_ends(found),
+            bar_ticks=own_ends(found),
         )  # fmt: skip
     depth = values.size // math.prod(values.shape[:1] + values.shape[-2:])
     if values.ndim == 4 and depth > 1:
@@ -190,22 +191,13 @@ def feature_maps(
     low, high = (-1.0 if found.signed else 0.0, 1.0) if found.each else (float(found.low), float(found.high))
     return grid(
         painted, title, [subtitle, said, found.said], notes, scale_of(colours, low, high, found.extend), ax,
-        columns=columns, names=names, largest=largest, bar_ticks=_own_ends(found),
+        columns=columns, names=names, largest=largest, bar_ticks=own_ends(found),
     )  # fmt: skip
 
 
 def _whole(values: Floats) -> bool:
     """Whether all is finite, found without a copy of the whole."""
     return all(bool(np.isfinite(one.min()) and np.isfinite(one.max())) for one in values)
-
-
-def _own_ends(limits: Limits) -> list[tuple[float, str]]:
-    """What a colour bar names where each map has its own ends."""
-    if not limits.each:
-        return []
-    return (
-        [(-1.0, "−largest"), (0.0, "0"), (1.0, "+largest")] if limits.signed else [(0.0, "smallest"), (1.0, "largest")]
-    )
 
 
 def _reduction(shape: tuple[int, ...], columns: int | None) -> int:

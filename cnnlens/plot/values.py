@@ -20,7 +20,7 @@ from cnnlens.text import printable
 
 __all__ = [
     "Floats", "Limits", "Note", "broken_notes", "chosen", "extremes", "few", "joined", "largest", "limits_of",
-    "normalised", "number", "real_numbers", "span", "ticks",
+    "normalised", "number", "own_ends", "real_numbers", "span", "ticks",
 ]  # fmt: skip
 
 Floats: TypeAlias = NDArray[np.floating[Any]]
@@ -180,6 +180,15 @@ def normalised(values: Floats, limits: Limits) -> tuple[Floats, float, float]:
     if limits.signed:
         return values / high, -1.0, 1.0
     return (values - low) / (high - low), 0.0, 1.0
+
+
+def own_ends(limits: Limits) -> list[tuple[float, str]]:
+    """Name the ends of the colours where each tile has its own; none where all share the numbers of a colour bar."""
+    if not limits.each:
+        return []
+    return (
+        [(-1.0, "−largest"), (0.0, "0"), (1.0, "+largest")] if limits.signed else [(0.0, "smallest"), (1.0, "largest")]
+    )
 
 
 def extremes(values: Floats) -> tuple[Floats, Floats]:

@@ -28,6 +28,7 @@ from cnnlens.plot.values import (
     limits_of,
     normalised,
     number,
+    own_ends,
     real_numbers,
     span,
 )
@@ -126,7 +127,7 @@ def kernels(
             painted, title, [subtitle, joined(said, rows), found.said], notes,
             scale_of(colours, low, high, found.extend), ax, columns=len(painted), number_columns=len(painted) > 1,
             rows_inside=names,
-            clipped=None if marks is None else marks.swapaxes(0, 1), bar_ticks=_own_ends(found),
+            clipped=None if marks is None else marks.swapaxes(0, 1), bar_ticks=own_ends(found),
         )  # fmt: skip
     outs, ins, *spatial = values.shape
     both = wanted == "all" and inputs > 1
@@ -162,7 +163,7 @@ def kernels(
         painted, title, [subtitle, said, found.said], notes, scale_of(colours, low, high, found.extend), ax,
         columns=ins if both and not alone else columns, both=(names, range(ins)) if both and not alone else None,
         names=range(ins) if alone else names,
-        clipped=None if marks is None else marks.reshape(outs * ins, *spatial), bar_ticks=_own_ends(found),
+        clipped=None if marks is None else marks.reshape(outs * ins, *spatial), bar_ticks=own_ends(found),
     )  # fmt: skip
 
 
@@ -174,11 +175,6 @@ def _clipped(values: Floats, limits: Limits) -> Clipped | None:
     with np.errstate(invalid="ignore"):
         finite = np.isfinite(values)
         return (((values > high) & finite).astype(np.int8) - ((values < low) & finite)).astype(np.int8)
-
-
-def _own_ends(limits: Limits) -> list[tuple[float, str]]:
-    """What a colour bar names where each tile has its own ends."""
-    return [(-1.0, "−its largest"), (0.0, "0"), (1.0, "its largest")] if limits.each else []
 
 
 def _index(channel: object) -> int:
@@ -210,5 +206,5 @@ def _weight_matrix(
     return heat(
         shown, colours, low, high, axes, title, [*subtitle, limits.said], notes,
         scale_of(colours, low, high, limits.extend), ax, row_names=names if axes[1] else None, clipped=marks,
-        bar_ticks=_own_ends(limits),
+        bar_ticks=own_ends(limits),
     )  # fmt: skip

@@ -348,6 +348,7 @@ def test_the_users_taste_is_followed_and_nothing_of_it_changed() -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_picture_has_the_pixels_that_were_asked_for(tmp_path: Path) -> None:
     for size, dpi in (((800, 600), None), ((801, 333), 97.0), ((640, 480), 100.0)):
         for make in (
