@@ -21,8 +21,6 @@ from cnnlens.page import Page
 from cnnlens.text import printable
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
     from cnnlens.network.network import Network
 
 __all__ = ["add", "run"]
@@ -71,7 +69,7 @@ def run(folder: Path, say: Callable[[str | Page], object]) -> list[Path]:
 
     written: list[Path] = []
 
-    def keep(figure: Figure, name: str, command: str, text: str) -> None:
+    def keep(figure: Any, name: str, command: str, text: str) -> None:
         path = folder / name
         plot.save(figure, path)
         written.append(path)
@@ -80,17 +78,20 @@ def run(folder: Path, say: Callable[[str | Page], object]) -> list[Path]:
 
     first, second = convolutions(network)[:2]
     command, image = f"cnnlens {{}} {sample.MODEL.name}", min(sample.IMAGES.iterdir()).name
-    figure, facts = pictures.kernels(network, first)
+    figure, facts = pictures.kernels(first)
     keep(figure, "1-kernels.png", command.format("kernels"), facts["text"])
-    figure, facts = pictures.histogram(network, first, untrained_seed=0)
+    figure, facts = pictures.histogram(first, untrained=True)
     keep(figure, "2-trained-against-untrained.png", command.format("hist") + " --untrained", facts["text"])
-    command = f"{command.format('maps')} --image {sample.IMAGES.name}/{image} --layer {{}}"
+    command = f"{command.format('maps')} --image {sample.IMAGES.name}/{{}} --layer {{}}"
     for number, (layer, drawn, facts) in enumerate(pictures.feature_maps(network, [first, second], sample.IMAGES), 3):
-        keep(drawn, f"{number}-feature-maps-{layer.name}.png", command.format(layer.name), facts["text"])
+        keep(drawn, f"{number}-feature-maps-{layer.name}.png", command.format(image, layer.name), facts["text"])
     loudest = _loudest(network, first.name)
     beside = pictures.feature_maps(network, [first], sample.IMAGES, kernel=loudest)
-    keep(beside[0][1], "5-a-kernel-and-its-map.png", f"{command.format(first.name)} --kernel {loudest}",
+    keep(beside[0][1], "5-a-kernel-and-its-map.png", f"{command.format(image, first.name)} --kernel {loudest}",
          "one kernel beside the map that it makes")  # fmt: skip
+    last, image = network.layers[-1], max(sample.IMAGES.iterdir()).name
+    ((_, drawn, facts),) = pictures.feature_maps(network, [last], sample.IMAGES, index=-1, labels=sample.LABELS)
+    keep(drawn, "6-what-the-model-says.png", f"{command.format(image, last.name)} --labels labels.txt", facts["text"])
 
     loaded = images.load(sample.IMAGES, shape=(1, 28, 28))
     output = network.outputs[0].name

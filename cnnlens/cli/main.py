@@ -35,6 +35,8 @@ class _Parser(argparse.ArgumentParser):
         super().__init__(*args, **kwargs)
         # `--scale -1..1` is a value: what begins with a minus and a digit is no option here.
         self._negative_number_matcher = re.compile(r"-\d")
+        self.register("action", None, _Once)
+        self.register("action", "store", _Once)
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{self.prog}: {printable(message, 600)}; see '{self.prog} --help'")
@@ -80,6 +82,17 @@ class _Parser(argparse.ArgumentParser):
 
         shown = "".join(f"  {line}\n" for line in examples(self.prog))
         return super().format_help() + (f"\nexamples:\n{shown}" if shown else "")
+
+
+class _Once(argparse.Action):
+    """Keeps the value of an option; of two that contradict each other, the second would win in silence."""
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, *_: Any) -> None:
+        given: set[str] = getattr(namespace, "given", set())
+        if self.option_strings and self.dest in given:
+            raise argparse.ArgumentError(self, f"it takes one value and was given again, with '{values}'; give it once")
+        setattr(namespace, self.dest, values)
+        namespace.given = given | {self.dest}
 
 
 def main(arguments: Sequence[str] | None = None, interrupted: Sequence[int] = ()) -> int:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from cnnlens.errors import CnnlensError, UnsupportedLayerError
 from cnnlens.network.kernel import Kernel
 from cnnlens.network.masks import Mask
-from cnnlens.network.weight import Weight, real, weight_named
+from cnnlens.network.weight import Weight
 from cnnlens.page import Shown
 from cnnlens.text import nearest, printable
 
@@ -143,6 +143,7 @@ class Layer(Shown, listing="network.listing", of="layer"):
         entry: Its whole entry in the file's config, as a framework would read it back.
         path: Its name and those of the models that it is in, outermost first.
         container: Whether it is a nested model, whose layers are listed before it and whose output is theirs.
+        source: Where its network came from.
 
     >>> import cnnlens.sample
     >>> layer = cnnlens.open(cnnlens.sample.MODEL)["conv2d"]
@@ -167,6 +168,7 @@ class Layer(Shown, listing="network.listing", of="layer"):
     stored: Mapping[str, Weight] = field(default_factory=lambda: dict[str, Weight]())
     make_operation: Callable[[], Operation] | None = field(default=None, repr=False)
     unpack: Callable[[Mapping[str, NDArray[Any]]], dict[str, NDArray[Any]]] | None = field(default=None, repr=False)
+    source: Source | None = field(default=None, repr=False, compare=False)
 
     def __repr__(self) -> str:
         return f"<Layer {printable(self.name)}: {self.shown_kind} {shown_shape(self.output_shape)}>"
@@ -246,16 +248,7 @@ class Layer(Shown, listing="network.listing", of="layer"):
         """
         from cnnlens.plot import kernels
 
-        first = next((name for name, one in self.stored.items() if one.is_kernel), None) if weight is None else weight
-        if first is None:
-            raise CnnlensError(f"{self.shown} has no kernel to draw; name a weight: {nearest('kernel', self.stored)}")
-        found, gate = weight_named(self.stored, first, self.shown)
-        return kernels(
-            real(found.gate(gate) if gate else found.canonical()),
-            channel=channel,
-            title=f"{printable(self.name)}: {'kernels' if weight is None else printable(weight)}",
-            subtitle=f"{self.shown_kind} · stored {found.stored_axes} {found.stored.shape}",
-        )
+        return kernels(self, weight=weight, channel=channel)
 
     def computing_weights(self) -> dict[str, NDArray[Any]]:
         """Read its arrays as its arithmetic wants them: what a quantised file packed is unpacked to float32."""
@@ -403,6 +396,10 @@ class Graph:
     inputs: tuple[Ref, ...] = ()
     outputs: tuple[Ref, ...] = ()
     notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for layer in self.layers:  # so that a layer that is looked at alone can say whose it is
+            layer.source = layer.source or self.source
 
     def needed(self, names: Iterable[str]) -> list[Call]:
         """List the calls that the calls named depend on, themselves among them, in the network's order."""

@@ -1,117 +1,203 @@
 """Feature maps as pictures: a grid of maps, rows of signals, or bars where a layer gives one number a channel.
 
-All channels share one range, from zero up, so that a channel that says little looks dark beside one that says much.
+Each map has its own range of colours, and says its largest value: with one range for all, the loudest of 64 maps leaves
+most others dark.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from cnnlens.errors import CnnlensError
-from cnnlens.plot.colours import ACTIVATIONS, INFINITE, NAN, paint, scale_of
+from cnnlens.plot.colours import ACTIVATIONS, INFINITE, NAN, WEIGHTS, colour_map, paint, scale_of
 from cnnlens.plot.grid import dress_plot, grid, heat, places
-from cnnlens.plot.sheet import PALE, RULE, number, plain, sheet
+from cnnlens.plot.sheet import PALE, RULE, families, plain, room, sheet
 from cnnlens.plot.tiles import columns_for, shrink
-from cnnlens.plot.values import Floats, Note, broken_notes, extremes, few, joined, real_numbers, span, value_range
+from cnnlens.plot.values import (
+    Floats,
+    Limits,
+    Note,
+    broken_notes,
+    chosen,
+    extremes,
+    few,
+    joined,
+    limits_of,
+    normalised,
+    number,
+    own_ends,
+    real_numbers,
+)
+from cnnlens.text import printable
 
-__all__ = ["feature_maps"]
+__all__ = ["AXES", "feature_maps", "one_example"]
 
 _BAR = "#6b2f8a"
 _SLICES = 8  # of a volume's depth that are drawn
+_MOST_NAMED = 40  # bars with a class name each; of more, the largest are drawn
+_LARGEST_NAMED = 20
+
+AXES = {1: "C", 2: "NC", 3: "CHW", 4: "NCHW", 5: "NCDHW"}
+"""How the axes of feature maps are read where nobody says it: by how many there are."""
+
+_KNOWN_AXES = ("C", "CL", "CHW", "CDHW", "NC", "NCL", "NCHW", "NCDHW")
+
+
+def one_example(array: Any, axes: str | None, index: int | None) -> tuple[Any, str]:
+    """Pick the example that is drawn: ``(C, *spatial)`` of it, and how the axes were read, in words.
+
+    Args:
+        array: Anything with axes; of one that is read from disk when it is sliced, only the example is read.
+        axes: Letters for its axes, such as ``"NCHW"`` or ``"CDHW"``; None reads them as `AXES` says.
+        index: Which example, where there is an axis N; None where there is one alone.
+
+    Raises:
+        CnnlensError: The axes can be read in two ways, or do not fit; there are several examples and none is chosen.
+    """
+    if not hasattr(array, "shape"):
+        array = np.asarray(array)
+    shape = tuple(array.shape)
+    if axes is not None:
+        axes = str(axes).upper()
+        if axes not in _KNOWN_AXES or len(axes) != len(shape):
+            fitting = " or ".join(f"'{one}'" for one in _KNOWN_AXES if len(one) == len(shape)) or "of no such array"
+            raise CnnlensError(f"axes '{printable(axes)}' do not fit feature maps of shape {shape}; axes are {fitting}")
+    elif len(shape) not in AXES:
+        raise CnnlensError(f"feature maps: an array of 1 to 5 axes is needed, not of shape {shape}")
+    elif len(shape) == 3 and shape[0] == 1 and shape[1] > 1:
+        raise CnnlensError(
+            f"feature maps of shape {shape} may be one map, axes='CHW', or {shape[1]} signals of one example, "
+            "axes='NCL'; say which"
+        )
+    axes = axes or AXES[len(shape)]
+    if axes[0] != "N":
+        if index is not None:
+            way = f"'{AXES[len(shape) + 1]}'" if len(shape) < 5 else "those with N"
+            raise CnnlensError(
+                f"index {index}: {shape} is read as {', '.join(axes)}, one example; axes with N are {way}"
+            )
+        return array, ""
+    count = shape[0]
+    said = f"{shape} read as {', '.join(axes)}"
+    if index is None and count != 1:
+        raise CnnlensError(
+            f"{said}: {count} examples, and one is drawn; name it with index 0 to {count - 1}"
+            + (", or say axes='CDHW' for the maps of one volume" if len(shape) == 4 else "")
+            + (", or say axes='CL' for the signals of one example" if len(shape) == 2 else "")
+        )
+    place = 0 if index is None else index
+    if not -count <= place < count:
+        raise CnnlensError(f"{said}: there is no example {place}; there are 0 to {count - 1}")
+    return array[place % count], f"example {place % count} of {said}" if count > 1 else said
 
 
 def feature_maps(
     array: ArrayLike,
     *,
-    title: str = "feature maps",
-    subtitle: str = "",
-    channels: Sequence[int] | None = None,
-    limits: Sequence[float] | str | None = None,
-    columns: int | None = None,
+    channels: Sequence[int] | str | None = None,
     labels: Sequence[str] | None = None,
+    limits: str | None = None,
+    vmin: float | None = None,
+    vmax: float | None = None,
+    cmap: str | Colormap | None = None,
+    columns: int | None = None,
+    title: str | None = None,
+    subtitle: str = "",
     ax: Axes | None = None,
 ) -> Figure:
-    """Draw the feature maps of one layer for one input, dark to bright.
-
-    Args:
-        array: Canonical activations of one example, real numbers: ``(C, H, W)``; ``(C, L)`` (one row a channel);
-            ``(C, D, H, W)`` (at most eight depth slices side by side); ``(C,)`` (a bar a channel).
-        channels: Which channels, in this order; None draws all.
-        limits: Darkest and brightest value. None takes 0 or the lowest value, and the highest, of all channels, so that
-            channels compare; ``"each"`` stretches every channel by itself.
-        labels: What the channels of a ``(C,)`` mean, such as the classes of a classifier.
-        title, subtitle, columns, ax: As in `kernels`.
-
-    Returns:
-        The figure, with one image for the grid and one colour bar in the units of the activations.
-
-    Raises:
-        CnnlensError: No such channel, nothing to draw, no real numbers, or too many tiles for one picture.
-
-    >>> import cnnlens
-    >>> import numpy as np
-    >>> figure = cnnlens.plot.feature_maps(np.zeros((32, 28, 28)), channels=[0, 3], title="conv2d")
-    >>> len(figure.axes)  # the grid and its colour bar
-    2
-    >>> cnnlens.plot.feature_maps(np.zeros((32, 28, 28)), channels=[32])
-    Traceback (most recent call last):
-        ...
-    cnnlens.errors.CnnlensError: there is no channel 32; the layer has channels 0 to 31
-    """
+    """Draw the feature maps ``(C, *spatial)`` of one example as ``plot.feature_maps`` says."""
     values = real_numbers(array, "feature maps", 1, 4)
+    title = title if title is not None else "feature maps" if values.ndim > 1 else "activations"
     del array  # the caller's last hold on large maps may be this one: they go as soon as they are shrunk
     total = len(values)
-    names = list(range(total))
-    if labels is not None and (values.ndim > 1 or len(labels) != len(values)):
-        raise CnnlensError(f"{len(labels)} labels do not fit feature maps of shape {values.shape}")
-    if channels is not None:
-        wrong = [channel for channel in channels if not 0 <= channel < len(values)]
-        if wrong or not len(channels):
-            which = f"there is no channel {wrong[0]}" if wrong else "no channel was asked for"
-            raise CnnlensError(f"{which}; the layer has {span(len(values))}")
-        names = list(channels)
+    if columns is not None and columns < 1:
+        raise CnnlensError(f"columns: a grid needs at least one, not {columns}")
+    if columns is not None and values.ndim < 3:
+        what = "bars" if values.ndim == 1 else "rows"
+        raise CnnlensError(f"columns: one number or signal a channel is drawn as {what}, without tiles; leave it out")
+    if labels is not None:
+        labels = [str(one) for one in labels] if not isinstance(labels, str) else [labels]
+        if values.ndim > 1:
+            raise CnnlensError(f"labels name channels of one number each, and these are maps of {values.shape[1:]}")
+        if len(labels) != total:
+            raise CnnlensError(f"{len(labels)} labels do not fit {total} channels; give one for each")
+    names = chosen(channels, total)
+    said = f"{len(names)} of {total} channels" if channels is not None else ""
+    if labels is not None and channels is None and total > _MOST_NAMED:
+        names = np.argsort(-np.nan_to_num(values, nan=-np.inf), kind="stable")[:_LARGEST_NAMED].tolist()
+        said = f"the {_LARGEST_NAMED} largest of {total:,} channels"
+    if len(names) != total or channels is not None:
         values = values[names]
     lows, highs = extremes(values)
-    whole = bool(np.isfinite(lows).all() and np.isfinite(highs).all())
+    whole = bool(np.isfinite(values).all()) if values.ndim == 1 else _whole(values)
     notes = [] if whole else broken_notes(values, "channel", names)
-    dead = [name for name, low, high in zip(names, lows, highs, strict=True) if low == high == 0]
-    if dead and values.ndim > 1:
-        notes.append((f"{len(dead)} of {len(names)} are 0 everywhere: {few(dead)}", None))
-    low, high = value_range(np.stack([lows, highs]) if whole else values, limits)
-    said = f"{len(names)} of {total} channels" if channels is not None else ""
     if values.ndim == 1:
-        return _bars(values, names, labels, title, [subtitle, said], notes, ax)
-    if limits == "each":
-        said = joined(said, "each channel stretched by itself")
-        ranges = np.array([value_range(one[None], None) for one in values])
-        starts, ends = ranges.T.reshape(2, -1, *[1] * (values.ndim - 1))
-        values, low, high = (values - starts) / (ends - starts), 0.0, 1.0
-    bar = None if limits == "each" else scale_of(ACTIVATIONS, low, high)
+        if limits == "each" or cmap is not None:
+            raise CnnlensError(
+                f"{'cmap' if cmap is not None else 'limits'}: one number a channel is drawn as a bar; "
+                "leave it out, or give vmin and vmax"
+            )
+        found = limits_of(values[None], weights=False, limits="shared", vmin=vmin, vmax=vmax)
+        return _bars(values, names, labels, found, title, [subtitle, said], notes, ax)
+    level = [(name, low) for name, low, high in zip(names, lows, highs, strict=True) if low == high]
+    if not whole:  # what holds no number is not 0
+        broken = {name for name, one in zip(names, values, strict=True) if not np.isfinite(one).all()}
+        level = [(name, low) for name, low in level if name not in broken]
+    dead = [name for name, low in level if low == 0]
+    if dead:
+        notes.append((f"{len(dead)} of {len(names)} are 0 everywhere: {few(dead)}", None))
+    constant = [name for name, low in level if low != 0]
+    if constant and values[0].size > 1:
+        notes.append((f"{len(constant)} of {len(names)} are the same everywhere: {few(constant)}", None))
+    found = limits_of(values, weights=False, limits=limits, vmin=vmin, vmax=vmax, ends=(lows, highs))
+    colours = colour_map(cmap, WEIGHTS if found.signed else ACTIVATIONS)
+    if found.clipped.any():
+        some = [name for name, one in zip(names, found.clipped.tolist(), strict=True) if one]
+        notes.append((f"values beyond the ends of the colours in {len(some)} of {len(names)}: {few(some)}", None))
+    largest = (np.where(-lows > highs, lows, highs) if found.signed else highs).tolist() if found.each else None
     if values.ndim == 2:
+        shown, low, high = normalised(values, found)
+        if found.each:
+            said = joined(said, f"{found.said}, which stands at its right")
         return heat(
-            values, ACTIVATIONS, low, high, ("position", "channel"), title, [subtitle, said], notes, bar, ax, names
-        )
+            shown, colours, low, high, ("position", "channel"), title, [subtitle, said], notes,
+            scale_of(colours, low, high, found.extend), ax, row_names=names, largest=largest,
+            bar_ticks=own_ends(found),
+        )  # fmt: skip
     depth = values.size // math.prod(values.shape[:1] + values.shape[-2:])
     if values.ndim == 4 and depth > 1:
         kept: list[int] = np.linspace(0, depth - 1, min(depth, _SLICES)).round().astype(int).tolist()
         values = values[:, kept]
-        some = f"depth slices {few(kept, _SLICES)} of {depth}" if depth > _SLICES else f"{depth} depth slices"
-        said = joined(said, f"{some} side by side")
+        some_slices = f"depth slices {few(kept, _SLICES)} of {depth}" if depth > _SLICES else f"{depth} depth slices"
+        said = joined(said, f"{some_slices} side by side")
     elif values.ndim == 4:
         values = values[:, 0]
     factor = _reduction(values.shape, columns)
     if factor > 1:
         values = shrink(values, factor, factor, "mean")
         said = joined(said, f"each pixel the mean of {factor} × {factor}")
-    painted = paint(values, ACTIVATIONS, low, high)
-    return grid(painted, title, [subtitle, said], notes, bar, ax, columns=columns, names=names)
+    painted = np.empty((*values.shape, 3), np.uint8)
+    starts, ends = np.broadcast_to(found.low, len(values)).tolist(), np.broadcast_to(found.high, len(values)).tolist()
+    for place, (low, high) in enumerate(zip(starts, ends, strict=True)):
+        painted[place] = paint(values[place], colours, low, high)
+    low, high = (-1.0 if found.signed else 0.0, 1.0) if found.each else (float(found.low), float(found.high))
+    return grid(
+        painted, title, [subtitle, said, found.said], notes, scale_of(colours, low, high, found.extend), ax,
+        columns=columns, names=names, largest=largest, bar_ticks=own_ends(found),
+    )  # fmt: skip
+
+
+def _whole(values: Floats) -> bool:
+    """Whether all is finite, found without a copy of the whole."""
+    return all(bool(np.isfinite(one.min()) and np.isfinite(one.max())) for one in values)
 
 
 def _reduction(shape: tuple[int, ...], columns: int | None) -> int:
@@ -126,14 +212,25 @@ def _bars(
     values: Floats,
     names: Sequence[int],
     labels: Sequence[str] | None,
+    limits: Limits,
     title: str,
     subtitle: Sequence[str],
     notes: Sequence[Note],
     ax: Axes | None,
 ) -> Figure:
     """One bar a channel; with the numbers where there is room."""
-    ax = sheet(1080, 420, ax=ax, title=title, subtitle=subtitle, notes=notes, left=70, bottom=62)
     count = len(values)
+    across = 1080 if ax is None else max(room(ax)[0] - 110, 1)
+    ticks = places(count, across) if labels is None else range(count)
+    longest = max(4, int(across / count / 10))
+    texts = [str(names[place]) if labels is None else labels[names[place]] for place in ticks]
+    slanted = labels is not None and max(map(len, texts)) > longest
+    shown_texts = [plain(text, 24 if slanted else longest) for text in texts]
+    room_below = 34 + int(max(len(text) for text, _ in shown_texts) * 6.5) if slanted else 62
+    ax = sheet(
+        1080, 420, ax=ax, title=title, subtitle=subtitle, notes=notes, left=90, right=20, bottom=room_below,
+        stretch=True,
+    )  # fmt: skip
     shown = np.where(np.isfinite(values), values, 0)
     width = 0.72 if count <= 130 else 1.0
     edges = np.arange(count)[:, None] + np.array([-width / 2, width / 2])
@@ -145,23 +242,49 @@ def _bars(
             ax.axvspan(place - width / 2, place + width / 2, color=colour, linewidth=0)
     ax.axhline(0, color=RULE, linewidth=0.8)
     ax.set_xlim(-0.7, count - 0.3)
-    low, high = value_range(shown[None], None)
-    ax.set_ylim(low * 1.12, high * 1.12)
-    if count <= 24:
-        # As many digits as tell the largest: of 1.0 and 0.0000003 nobody wants to read the second.
-        decimals = int(np.clip(2 - math.floor(math.log10(max(-low, high))), 0, 12))
-        for place, value in enumerate(shown.tolist()):
-            digits = f"{value:.{decimals}f}" if max(-low, high) < 1e5 else number(value)
+    low, high = float(limits.low), float(limits.high)
+    if limits.signed and limits.extend == "neither":  # colours are even about 0, a plot need not be
+        low, high = min(float(shown.min()), 0.0), max(float(shown.max()), 0.0)
+    ax.set_ylim(low * 1.12, high * 1.12 if high > low else low + 1)
+    if across >= 44 * count:
+        for place, (value, text) in enumerate(zip(shown.tolist(), _digits(shown), strict=True)):
             up = value >= 0
             ax.annotate(
-                digits.replace("-", "−"), (place, value), (0, 3 if up else -3), textcoords="offset points",
-                ha="center", va="bottom" if up else "top", fontsize=7, color=PALE, family="DejaVu Sans",
+                text, (place, min(max(value, low), high)), (0, 3 if up else -3), textcoords="offset points",
+                ha="center", va="bottom" if up else "top", fontsize=7, color=PALE, family=families(),
             )  # fmt: skip
     dress_plot(ax, "" if labels else "channel", "activation")
-    ticks = places(count, 1080) if labels is None else range(count)
-    longest = max(4, int(1080 / count / 9))
-    texts = [plain(names[place] if labels is None else labels[names[place]], longest) for place in ticks]
-    ax.set_xticks(list(ticks), [text for text, _ in texts], parse_math=False)
-    for tick, (_, families) in zip(ax.get_xticklabels(), texts, strict=True):
-        tick.set_fontfamily(families)
+    turned: dict[str, Any] = {"rotation": 35, "ha": "right", "rotation_mode": "anchor"} if slanted else {}
+    ax.set_xticks(list(ticks), [text for text, _ in shown_texts], parse_math=False, **turned)
+    for tick, (_, fonts) in zip(ax.get_xticklabels(), shown_texts, strict=True):
+        tick.set_fontfamily(fonts)
     return cast(Figure, ax.get_figure(root=True))
+
+
+def _digits(values: NDArray[np.floating[Any]]) -> list[str]:
+    """Write numbers with as many decimals as tell the largest, and none as 0 or 1 that is less or more.
+
+    >>> import numpy as np
+    >>> _digits(np.array([0.99987, 0.00013, 0.0, 1.0]))
+    ['>0.999', '<0.001', '0', '1']
+    >>> _digits(np.array([12.0, -0.003]))
+    ['12.0', '>−0.1']
+    """
+    most = float(np.abs(values).max()) or 1.0
+    if not 1e-12 < most < 1e5:
+        return [number(value) for value in values.tolist()]
+    decimals = int(np.clip(2 - math.floor(math.log10(most)), 0, 14))
+    decimals = 3 if most == 1 else decimals
+    least = 10.0**-decimals
+    texts: list[str] = []
+    for value in values.tolist():
+        text = f"{value:.{decimals}f}"
+        if value in (0.0, 1.0, -1.0):
+            text = f"{value:.0f}".replace("-0", "0")
+        elif float(text) == 0:
+            text = f"<{least:.{decimals}f}" if value > 0 else f">-{least:.{decimals}f}"
+        elif abs(value) < 1 and abs(float(text)) >= 1:
+            end = f"{1 - least:.{decimals}f}"
+            text = f">{end}" if value > 0 else f"<-{end}"
+        texts.append(text.replace("-", "−"))
+    return texts

@@ -8,13 +8,17 @@ from __future__ import annotations
 
 from typing import Any, cast
 
+import matplotlib as mpl
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
+from matplotlib.colors import Colormap, Normalize
 from numpy.typing import NDArray
 
-__all__ = ["ACTIVATIONS", "INFINITE", "MOST", "NAN", "WEIGHTS", "paint", "paint_rgb", "rgb", "scale_of", "scale_ticks"]
+from cnnlens.errors import CnnlensError
+from cnnlens.text import nearest, printable
+
+__all__ = ["ACTIVATIONS", "INFINITE", "MOST", "NAN", "WEIGHTS", "colour_map", "paint", "paint_rgb", "rgb", "scale_of"]
 
 WEIGHTS = "RdBu_r"
 """Colour map of weights: blue below zero, white at zero, red above."""
@@ -37,11 +41,30 @@ def rgb(text: str) -> tuple[int, int, int]:
     return int(text[1:3], 16), int(text[3:5], 16), int(text[5:7], 16)
 
 
-def paint(values: NDArray[np.floating[Any]], colours: str, low: float, high: float) -> NDArray[np.uint8]:
+def colour_map(cmap: str | Colormap | None, default: str) -> Colormap:
+    """Find the colour map that is asked for; None takes ``default``.
+
+    Where the default is that of feature maps, ``image.cmap`` of the user's rcParams stands above it if it was changed.
+
+    Raises:
+        CnnlensError: matplotlib knows none of that name.
+    """
+    if cmap is None:
+        own = str(mpl.rcParams["image.cmap"])
+        changed = own != mpl.rcParamsDefault["image.cmap"] and own in colormaps
+        cmap = own if changed and default == ACTIVATIONS else default
+    if isinstance(cmap, Colormap):
+        return cmap.copy()
+    if cmap not in colormaps:
+        raise CnnlensError(f"there is no colour map '{printable(cmap)}'; {nearest(cmap, colormaps)}")
+    return colormaps[cmap]
+
+
+def paint(values: NDArray[np.floating[Any]], colours: str | Colormap, low: float, high: float) -> NDArray[np.uint8]:
     """Colour each value, ``values.shape + (3,)``; NaN and infinities in colours of their own."""
     # In float64, and in halves: neither the smallest nor the largest weights of a file then leave the range of numbers.
     low, high = max(low, -MOST) / 2, min(high, MOST) / 2
-    table = cast(NDArray[np.uint8], colormaps[colours](np.linspace(0, 1, 256), bytes=True))[:, :3]
+    table = cast(NDArray[np.uint8], colormaps.get_cmap(colours)(np.linspace(0, 1, 256), bytes=True))[:, :3]
     flat = values.reshape(-1)
     painted = np.empty((flat.size, 3), np.uint8)
     for start in range(0, flat.size, _AT_ONCE):
@@ -74,14 +97,8 @@ def paint_rgb(values: NDArray[np.floating[Any]], bound: float) -> NDArray[np.uin
     return painted
 
 
-def scale_of(colours: str, low: float, high: float) -> ScalarMappable:
-    """Make what a colour bar shows."""
-    return ScalarMappable(Normalize(max(low, -MOST), min(high, MOST)), colormaps[colours])
-
-
-def scale_ticks(bar: ScalarMappable) -> list[float]:
-    """Choose the values that a colour bar names: its ends, zero where it lies well inside, and what is between."""
-    low, high = cast(float, bar.norm.vmin), cast(float, bar.norm.vmax)
-    if low == -high:
-        return [low, low / 2, 0.0, high / 2, high]
-    return [low, 0.0, high] if low < -0.15 * high < 0 else [low, (low + high) / 2, high]
+def scale_of(colours: str | Colormap, low: float, high: float, extend: str = "neither") -> ScalarMappable:
+    """Make what a colour bar shows; ``extend`` says at which ends values lie beyond it."""
+    shown = colormaps.get_cmap(colours).copy()
+    shown.colorbar_extend = cast(Any, extend)
+    return ScalarMappable(Normalize(max(low, -MOST), min(high, MOST)), shown)

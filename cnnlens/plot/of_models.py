@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from numpy.typing import NDArray
 
+from cnnlens import layout
 from cnnlens.errors import CnnlensError
 from cnnlens.network.graph import Layer, Ref, shown_shape, without_graph
 from cnnlens.network.kernel import Statistics, statistics
@@ -21,59 +22,83 @@ from cnnlens.network.rescaling import rescaled
 from cnnlens.network.untrained.draw import initializer_of
 from cnnlens.network.weight import Weight, real, weight_named
 from cnnlens.plot import activations, beside, distribution, weights
+from cnnlens.plot.sheet import placed
 from cnnlens.text import columns, nearest, printable
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
-__all__ = ["feature_maps", "histogram", "histograms", "inputs_needed", "kernels", "model_title"]
+__all__ = ["drawn", "feature_maps", "histogram", "histograms", "image", "inputs_needed", "kernels", "model_title"]
 
 Facts = dict[str, Any]
+Look = Mapping[str, Any]
+"""What a plot of an array takes beside the array: colours, limits, columns, an axes; titles of the caller's own."""
 
 
 def kernels(
-    network: Network, layer: Layer, channel: int | str | None = None, weight: str | None = None
-) -> tuple[Figure, Facts]:
+    layer: Layer,
+    *,
+    weight: str | None = None,
+    channel: int | str | None = None,
+    untrained: bool = False,
+    seed: int | None = None,
+    look: Look | None = None,
+) -> tuple[Figure | Axes, Facts]:
     """Draw a layer's kernels as one grid, and give their facts (``text`` for people).
 
     Args:
-        channel: As ``plot.kernels`` takes it.
         weight: Which of the layer's arrays, as ``weight_named`` finds it (``pointwise_kernel``,
             ``backward_layer/kernel``, ``recurrent_kernel:forget``); None draws its first kernel.
+        channel: As ``plot.kernels`` takes it.
+        untrained: Draw the same array as its initializer makes it, from ``seed``.
 
     Raises:
-        CnnlensError: the layer has no such array, or no such input channel.
+        CnnlensError: the layer has no such array, or no such input channel; or the file names no initializer.
     """
     found, gate = _weight(layer, weight)
-    array = real(found.gate(gate) if gate else found.canonical())
+    seed = _seed(untrained, seed)
+    origin = ""
+    if untrained:
+        stored, density = _untrained(layer, found, gate, seed)
+        array = layout.canonicalise(found.kind, found.role, stored, found.geometry, found.framework)
+        origin = f"{density.name} {density.parameters}, seed {seed}"
+    else:
+        array = real(found.gate(gate) if gate else found.canonical())
     facts = _facts(layer, found, gate, array)
+    if untrained:
+        facts["initializer"] = {"name": density.name, "seed": seed}  # pyright: ignore[reportPossiblyUnboundVariable]
+        facts["text"] += f"  (untrained: {printable(origin, 120)})"
     what = printable(weight) if weight is not None else "kernels"
-    figure = weights.kernels(
-        array,
-        channel=channel,
-        title=f"{printable(layer.name)}: {what}",
-        subtitle=f"{_what(layer)} · {facts['axes']} · {model_title(network)}",
-    )
-    return figure, facts
+    titles = {
+        "title": f"{printable(layer.name)}: {what}" + (", untrained" if untrained else ""),
+        "subtitle": " · ".join(filter(None, [_what(layer), facts["axes"], minus(origin), _source(layer)])),
+    }
+    return drawn(weights.kernels, {**titles, **_said(look)}, array, channel=channel), facts
 
 
 def histogram(
-    network: Network, layer: Layer, weight: str | None = None, untrained_seed: int | None = None
-) -> tuple[Figure, Facts]:
-    """Draw the histogram of one array of a layer; with a seed also of an untrained draw, with its exact density.
+    layer: Layer,
+    *,
+    weight: str | None = None,
+    untrained: bool = False,
+    seed: int | None = None,
+    bins: int | None = None,
+    counts: bool = False,
+    look: Look | None = None,
+) -> tuple[Figure | Axes, Facts]:
+    """Draw the histogram of one array of a layer; ``untrained`` with a draw of its initializer and the exact density.
 
     Args:
-        weight: As ``kernels`` takes it.
+        weight, untrained, seed: As ``kernels`` takes them.
+        bins, counts: As ``plot.histogram`` takes them.
 
     Raises:
         CnnlensError: there is no such array, or the file does not say its initializer.
     """
     found, gate = _weight(layer, weight)
-    if gate and untrained_seed is not None:
-        raise CnnlensError(
-            f"{layer.shown}: an untrained '{printable(found.name)}' is drawn as a whole; name it without ':{gate}'"
-        )
+    seed = _seed(untrained, seed)
     trained = real(found.gate(gate) if gate else found.read())
     name = printable(found.name) + (f":{printable(gate)}" if gate else "")
     facts: Facts = {"layer": layer.name, "weight": found.name, "trained": _numbers(statistics(trained))}
@@ -83,29 +108,27 @@ def histogram(
     lines.append("  trained    " + _shown(statistics(trained)))
     arrays: dict[str, NDArray[Any]] = {"trained": trained}
     density = None
-    if untrained_seed is not None:
-        from cnnlens.network.untrained import keras as initializers
-
-        spec = initializer_of(layer, found)
-        drawn = initializers.draw(spec, found.stored.shape, untrained_seed)
-        density = initializers.density(spec, found.stored.shape)
-        arrays["untrained"] = drawn
-        facts["untrained"] = _numbers(statistics(drawn))
-        facts["initializer"] = {"name": density.name, "seed": untrained_seed}
+    if untrained:
+        arrays["untrained"], density = _untrained(layer, found, gate, seed)
+        facts["untrained"] = _numbers(statistics(arrays["untrained"]))
+        facts["initializer"] = {"name": density.name, "seed": seed}
         lines.append(
-            "  untrained  " + _shown(statistics(drawn)) + f"  ({printable(density.name)}, seed {untrained_seed})"
+            "  untrained  " + _shown(statistics(arrays["untrained"])) + f"  ({printable(density.name)}, seed {seed})"
         )
     facts["text"] = "\n".join(lines)
-    figure = distribution.histogram(
-        arrays,
-        density=density,
-        title=f"{printable(layer.name)}: {name} {trained.shape}{_magnitudes(found)}",
-        subtitle=f"{_what(layer)} · {model_title(network)}",
-    )
+    titles = {
+        "title": f"{printable(layer.name)}: {name} {trained.shape}{_magnitudes(found)}",
+        "subtitle": " · ".join(filter(None, [_what(layer), _source(layer)])),
+    }
+    found_bins: dict[str, distribution.Binned] = {}
+    options: dict[str, Any] = {"density": density, "bins": bins, "counts": counts, "binned": found_bins}
+    figure = drawn(distribution.histogram, {**titles, **_said(look)}, arrays, **options)
+    for one, binned in found_bins.items():
+        facts[one]["histogram"] = _binned(binned)
     return figure, facts
 
 
-def histograms(network: Network) -> tuple[Figure, Facts]:
+def histograms(network: Network, *, bins: int | None = None, look: Look | None = None) -> tuple[Figure | Axes, Facts]:
     """Draw the histograms of all kernels of a network on one page, recurrent ones among them, and give their facts.
 
     Raises:
@@ -130,12 +153,57 @@ def histograms(network: Network) -> tuple[Figure, Facts]:
         all_facts.append({"layer": layer.name, "weight": weight.name, "trained": _numbers(stats)})
         numbers = (f"{one:.4g}" for one in (stats.mean, stats.std, stats.min, stats.max))
         rows.append([printable(layer.name, 40), printable(weight.name, 40), str(array.shape), *numbers])
-    figure = distribution.histograms(
-        panels,
-        title=f"{model_title(network)}: {len(panels)} kernels",
-        subtitle="each over its own range, with a line at zero",
-    )
+    titles = {
+        "title": f"{model_title(network)}: {len(panels)} kernels",
+        "subtitle": "each over its own range, with a line at zero",
+    }
+    counted: list[distribution.Binned] = []
+    figure = drawn(distribution.histograms, {**titles, **_said(look)}, panels, bins=bins, binned=counted)
+    for facts, binned in zip(all_facts, counted, strict=True):
+        facts["trained"]["histogram"] = _binned(binned)
     return figure, {"layers": all_facts, "text": "\n".join(columns(rows, right=(3, 4, 5, 6)))}
+
+
+def drawn(draw: Callable[..., Figure], look: Look, *arrays: Any, **options: Any) -> Figure | Axes:
+    """Have ``draw`` draw ``arrays`` as ``look`` says, where and as large as its ``ax``, ``size`` and ``dpi`` say."""
+    said = _said(look)
+    where = {name: said.pop(name, None) for name in ("ax", "size", "dpi")}
+    held = list(arrays)
+    del arrays
+
+    def once(place: Axes | None) -> Figure:
+        return draw(*[held.pop(0) for _ in range(len(held))], ax=place, **options, **said)
+
+    return placed(once, **where)
+
+
+def _said(look: Look | None) -> dict[str, Any]:
+    """What the caller asked for; titles that are None are ours."""
+    return {name: one for name, one in (look or {}).items() if one is not None}
+
+
+def _seed(untrained: bool, seed: int | None) -> int:
+    if seed is not None and not untrained:
+        raise CnnlensError("seed is that of the untrained draw; ask for untrained too, or leave it out")
+    if seed is not None and seed < 0:
+        raise CnnlensError(f"seed must be a whole number from 0, not {seed}")
+    return seed or 0
+
+
+def _untrained(layer: Layer, found: Weight, gate: str, seed: int) -> tuple[NDArray[Any], Any]:
+    """A draw of an array's initializer, as the array is stored, and the density that it is drawn from."""
+    from cnnlens.network.untrained import keras as initializers
+
+    if gate:
+        raise CnnlensError(
+            f"{layer.shown}: an untrained '{printable(found.name)}' is drawn as a whole; name it without ':{gate}'"
+        )
+    spec = initializer_of(layer, found)
+    return initializers.draw(spec, found.stored.shape, seed), initializers.density(spec, found.stored.shape)
+
+
+def _binned(binned: distribution.Binned) -> Facts:
+    return {"counts": binned.counts.tolist(), "edges": binned.edges.tolist()}
 
 
 def _weight(layer: Layer, name: str | None) -> tuple[Weight, str]:
@@ -156,7 +224,9 @@ def feature_maps(
     index: int = 0,
     scale: str = "auto",
     kernel: int | None = None,
-) -> list[tuple[Layer, Figure, Facts]]:
+    labels: Sequence[str] | None = None,
+    look: Look | None = None,
+) -> list[tuple[Layer, Figure | Axes, Facts]]:
     """Draw what ``layers`` make of an image: a figure each, and its facts.
 
     Args:
@@ -165,6 +235,7 @@ def feature_maps(
         index: Which image, where a source holds several.
         scale: As ``images.load`` takes it; vectors and sequences stay as they are with ``auto``.
         kernel: Draw this kernel of the layer beside the one map that it makes, instead of all maps.
+        labels: What the channels of those layers mean that give one number each.
 
     Raises:
         CnnlensError: an image cannot be read, an input that is needed is not given or there is none of that name, or
@@ -172,12 +243,24 @@ def feature_maps(
     """
     if not network.calls:
         raise without_graph(network)
+    look = _said(look)
+    if kernel is not None:
+        other = next((name for name in ("channels", "columns", "limits", "vmin", "vmax") if name in look), None)
+        other = "labels" if labels is not None else other
+        if other is not None:
+            raise CnnlensError(f"kernel {kernel} is drawn beside its one map; leave {other} out, or kernel")
     before = [network.tensors[layer.inputs[0]].call for layer in layers if kernel is not None and layer.inputs]
     calls = [call.name for call in network.calls if any(call.layer is layer for layer in layers)]
     part = network.part(calls)
     names, arrays, notes = _read(network, part.inputs, layers, image, index, scale)
     maps = part.run(arrays, layers=[*(layer.name for layer in layers), *before], dtype="float32")
-    results: list[tuple[Layer, Figure, Facts]] = []
+    if labels is not None and all(maps[layer.name].ndim != 2 for layer in layers):
+        dense = [layer.name for layer in network.layers if layer.output_shape and len(layer.output_shape) == 2]
+        raise CnnlensError(
+            f"labels name the channels of a layer that gives one number each, and {layers[0].shown} gives maps; "
+            + (f"draw layer '{printable(dense[-1])}'" if dense else "leave labels out")
+        )
+    results: list[tuple[Layer, Figure | Axes, Facts]] = []
     for place, layer in enumerate(layers):
         shape = maps[layer.name].shape
         stats = statistics(maps[layer.name][0])
@@ -193,15 +276,44 @@ def feature_maps(
         subtitle = f"{_what(layer)} · {shown_shape(shape)} of {printable(names)} · reference, float32"
         if kernel is None:
             again = any(other is layer for other in layers[place + 1 :])
-            figure = activations.feature_maps(
+            what = "feature maps" if len(shape) > 2 else "activations"
+            titles = {"title": f"{printable(layer.name)}: {what}", "subtitle": subtitle}
+            figure = drawn(
+                activations.feature_maps,
+                {**titles, **look},
                 (maps[layer.name] if again else maps.pop(layer.name))[0],  # large, and nobody else's
-                title=f"{printable(layer.name)}: feature maps",
-                subtitle=subtitle,
+                labels=labels if len(shape) == 2 else None,
             )
         else:
-            figure = _beside(layer, kernel, maps[layer.inputs[0]][0], maps[layer.name][0], subtitle)
+            figure = _beside(layer, kernel, maps[layer.inputs[0]][0], maps[layer.name][0], subtitle, look)
         results.append((layer, figure, facts))
     return results
+
+
+def image(source: Any, *, index: int = 0, look: Look | None = None) -> tuple[Figure | Axes, Facts]:
+    """Draw one image as it is stored, whatever ``images.load`` takes, and give its facts.
+
+    Raises:
+        CnnlensError: it cannot be read, or is no picture.
+    """
+    from cnnlens.inputs import images
+
+    found = images.one(source, index, scale="none")
+    array = found.array[0]
+    stats = statistics(array)
+    name = printable(found.names[0])
+    facts: Facts = {
+        "image": name,
+        "notes": list(found.notes),
+        "shape": list(array.shape),
+        **_numbers(stats),
+        "text": f"{name} {shown_shape(array.shape)}: {_shown(stats)}\n"
+        + "\n".join(f"  {note}" for note in found.notes),
+    }
+    if array.ndim != 3:
+        raise CnnlensError(f"{name}: a picture of (C, H, W) is drawn, and this is of {array.shape}")
+    subtitle = " · ".join([shown_shape(array.shape), f"{_short(stats.min)} to {_short(stats.max)}"])
+    return drawn(beside.image, {"title": name, "subtitle": subtitle, **_said(look)}, array), facts
 
 
 def inputs_needed(network: Network, layer: Layer) -> list[str]:
@@ -253,7 +365,9 @@ def _quoted(names: Sequence[str]) -> str:
     return ", ".join(f"'{printable(name)}'" for name in names)
 
 
-def _beside(layer: Layer, index: int, seen: NDArray[Any], maps: NDArray[Any], subtitle: str) -> Figure:
+def _beside(
+    layer: Layer, index: int, seen: NDArray[Any], maps: NDArray[Any], subtitle: str, look: Look
+) -> Figure | Axes:
     kernel = layer.kernel
     if kernel is None or kernel.array.ndim != 4 or maps.ndim != 3 or len(maps) != len(kernel.array):
         raise CnnlensError(f"{layer.shown} has no 2-D kernel that makes one map each")
@@ -264,13 +378,27 @@ def _beside(layer: Layer, index: int, seen: NDArray[Any], maps: NDArray[Any], su
     groups = max(len(seen) // kernel.array.shape[1], 1)
     # A grouped kernel sees its own group's channels alone.
     first = index // max(len(kernel.array) // groups, 1) * kernel.array.shape[1]
-    return beside.kernel_and_map(
+    bias = next((one for one in layer.stored.values() if one.role == "bias"), None)
+    titles = {"title": f"{printable(layer.name)}: kernel {index} and its map", "subtitle": subtitle}
+    return drawn(
+        beside.kernel_and_map,
+        {**titles, **look},
         kernel.array[index],
         seen[first : first + kernel.array.shape[1]],
         maps[index],
-        title=f"{printable(layer.name)}: kernel {index} and its map",
-        subtitle=subtitle,
+        bias=float(bias.canonical()[index]) if bias is not None and bias.canonical_shape == (len(maps),) else None,
+        activation=_activation(layer),
     )
+
+
+def _activation(layer: Layer) -> str:
+    """What a layer applies to its sums, as its config says it; nothing where it is linear."""
+    said = layer.config.get("activation")
+    if isinstance(said, Mapping):
+        entry = cast("Mapping[str, Any]", said)
+        inner = entry.get("config")
+        said = inner if isinstance(inner, str) else entry.get("class_name")
+    return printable(said, 22) if isinstance(said, str) and said != "linear" else ""
 
 
 # -- what a picture says ---------------------------------------------------------------------------------------------
@@ -324,4 +452,14 @@ def _shown(stats: Statistics) -> str:
     return text + (f", {broken:,} of {stats.count:,} not finite" if broken else "")
 
 
-# -- a kernel read rightly and wrongly ---------------------------------------------------------------------------------
+def _short(value: float) -> str:
+    return minus(f"{value:.6g}")
+
+
+def minus(text: str) -> str:
+    """Write numbers with a true minus sign, as all that is drawn has it."""
+    return distribution.MINUS.sub("−", text)
+
+
+def _source(layer: Layer) -> str:
+    return "" if layer.source is None else printable(os.path.basename(os.fspath(layer.source.path)), 40)

@@ -8,114 +8,173 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Sequence
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 from cnnlens.errors import CnnlensError
-from cnnlens.plot.colours import WEIGHTS, paint, paint_rgb, scale_of
-from cnnlens.plot.grid import grid, heat, refuse_too_many
-from cnnlens.plot.sheet import number
-from cnnlens.plot.values import Floats, broken_notes, joined, largest, real_numbers, span
+from cnnlens.plot.colours import WEIGHTS, colour_map, paint, paint_rgb, scale_of
+from cnnlens.plot.grid import Clipped, clipped_note, grid, heat, refuse_too_many
+from cnnlens.plot.values import (
+    Floats,
+    Limits,
+    broken_notes,
+    chosen,
+    joined,
+    limits_of,
+    normalised,
+    number,
+    own_ends,
+    real_numbers,
+    span,
+)
 from cnnlens.text import printable
 
 __all__ = ["kernels"]
+
+_ROWS = 128  # one-dimensional kernels that are drawn below each other
 
 
 def kernels(
     array: ArrayLike,
     *,
     channel: int | str | None = None,
+    channels: Sequence[int] | str | None = None,
+    limits: str | None = None,
+    vmin: float | None = None,
+    vmax: float | None = None,
+    cmap: str | Colormap | None = None,
+    columns: int | None = None,
     title: str = "kernels",
     subtitle: str = "",
-    limit: float | None = None,
-    columns: int | None = None,
     ax: Axes | None = None,
 ) -> Figure:
-    """Draw the kernels of one layer, red above zero and blue below, white at zero.
-
-    Args:
-        array: Canonical weights, real numbers: ``(out, in / groups, *spatial)``, one to three spatial axes (one tile a
-            kernel, for volumes its depth slices side by side; one-dimensional kernels as one row each), or
-            ``(out, in)`` or ``(n,)`` (one cell a weight).
-        channel: Which input channel: an index, ``"all"`` for a grid of output rows and input columns, ``"rgb"`` for
-            three channels as one colour picture. None takes ``"rgb"`` where there are three and else channel 0, and
-            draws kernels of one cell (1 x 1) as one matrix. Matrices and vectors are always drawn whole.
-        title, subtitle: What the picture is of. They may come from a file: unsafe characters are escaped.
-        limit: The weight that gets the full colour; None takes the largest magnitude drawn.
-        columns: Tiles in a row; None chooses.
-        ax: Draw into this axes instead of into a new figure.
-
-    Returns:
-        The figure, with one image for the grid and one colour bar (none for RGB).
-
-    Raises:
-        CnnlensError: No such channel, nothing to draw, no real numbers, or too many tiles for one picture.
-
-    >>> import cnnlens.sample
-    >>> net = cnnlens.open(cnnlens.sample.MODEL)
-    >>> figure = cnnlens.plot.kernels(net["conv2d"].kernel.array, title="conv2d")
-    >>> cnnlens.plot.save(figure, "kernels.png").name
-    'kernels.png'
-    >>> cnnlens.plot.kernels(net["conv2d"].kernel.array, channel=1)
-    Traceback (most recent call last):
-        ...
-    cnnlens.errors.CnnlensError: there is no input channel 1; the layer has channel 0 only
-    """
+    """Draw an array of weights as ``plot.kernels`` says."""
     values = real_numbers(array, "weights", 1, 5)
-    if values.ndim > 2 and channel is None and math.prod(values.shape[2:]) == 1:
+    if columns is not None and columns < 1:
+        raise CnnlensError(f"columns: a grid needs at least one, not {columns}")
+    as_matrix = values.ndim > 2 and channel is None and math.prod(values.shape[2:]) == 1 and values.shape[1] > 1
+    if values.ndim <= 2 or as_matrix:
+        if columns is not None:
+            raise CnnlensError(
+                f"columns: weights of {values.shape} are drawn as one matrix, without tiles; leave it out"
+            )
+        if values.ndim <= 2 and channel not in (None, "all"):
+            raise CnnlensError(f"channel: weights of {values.shape} are drawn as one matrix, whole; leave it out")
+    names = chosen(channels, len(values), "kernel" if values.ndim > 2 else "output" if values.ndim == 2 else "entry")
+    if channels is not None:
+        values = values[names]
+    cut = f"{len(names)} of {len(np.asarray(array))} kernels" if channels is not None else ""
+    ends: dict[str, Any] = {"limits": limits, "vmin": vmin, "vmax": vmax}
+    if as_matrix:
         said = f"kernels of {' × '.join(map(str, values.shape[2:]))} as one matrix"
-        return _weight_matrix(values.reshape(values.shape[:2]), title, [subtitle, said], limit, ax)
+        matrix = values.reshape(values.shape[:2])
+        what = ("input", "output")
+        return _weight_matrix(
+            matrix, what, names, limits_of(matrix, weights=True, **ends), cmap, title, [subtitle, said, cut], ax
+        )
     if values.ndim <= 2:
-        return _weight_matrix(values, title, [subtitle], limit, ax)
+        what = ("input", "output") if values.ndim == 2 else ("entry", "")
+        cut = cut.replace("kernels", "outputs" if values.ndim == 2 else "entries")
+        matrix = np.atleast_2d(values)
+        return _weight_matrix(
+            matrix, what, names, limits_of(matrix, weights=True, **ends), cmap, title, [subtitle, cut], ax
+        )
     inputs = values.shape[1]
-    chosen = ("rgb" if inputs == 3 and values.ndim == 4 else 0) if channel is None else channel
-    if not isinstance(chosen, str):
-        chosen = _index(chosen)
-    elif chosen not in ("all", "rgb"):
-        raise CnnlensError(f"channel '{printable(chosen)}' is not known; give a number, 'all' or 'rgb'")
-    if chosen == "rgb" and (inputs != 3 or values.ndim != 4):
+    wanted = ("rgb" if inputs == 3 and values.ndim == 4 and cmap is None else 0) if channel is None else channel
+    if not isinstance(wanted, str):
+        wanted = _index(wanted)
+    elif wanted not in ("all", "rgb"):
+        raise CnnlensError(f"channel '{printable(wanted)}' is not known; give a number, 'all' or 'rgb'")
+    if wanted == "rgb" and (inputs != 3 or values.ndim != 4):
         raise CnnlensError(
             f"RGB needs two-dimensional kernels of 3 input channels, not {values.shape}; give a number or 'all'"
         )
-    if isinstance(chosen, int) and not 0 <= chosen < inputs:
-        raise CnnlensError(f"there is no input channel {chosen}; the layer has {span(inputs)}")
-    if isinstance(chosen, int):
-        values = values[:, chosen : chosen + 1]
-    said = f"input channel {chosen} of {inputs}" if isinstance(chosen, int) and inputs > 1 else ""
-    if chosen == "all" and values.ndim > 3:
+    if wanted == "rgb" and cmap is not None:
+        raise CnnlensError("channel 'rgb' has its own colours; leave cmap out, or name one channel: channel 0")
+    if wanted == "all" and columns is not None and inputs > 1 and len(values) > 1:
+        raise CnnlensError("channel 'all' has a column for each input channel; leave columns out, or name one channel")
+    if isinstance(wanted, int) and not 0 <= wanted < inputs:
+        raise CnnlensError(f"there is no input channel {wanted}; the layer has {span(inputs)}")
+    if isinstance(wanted, int):
+        values = values[:, wanted : wanted + 1]
+    said = f"input channel {wanted} of {inputs}" if isinstance(wanted, int) and inputs > 1 else ""
+    said = joined(cut, said)
+    if wanted == "all" and values.ndim > 3:
         refuse_too_many(len(values), inputs, values.shape[-2], math.prod(values.shape[2:]) // values.shape[-2])
-    notes = broken_notes(values, "kernel")
+    notes = broken_notes(values, "kernel", names)
     if not np.any(values):
         notes.append(("every weight is 0", None))
-    bound = largest(values, limit)
 
+    if values.ndim == 3 and values.shape[1] == 1 and len(values) > _ROWS:
+        values = values[:, :, None, :]  # so many rows are a grid of tiles
     if values.ndim == 3:  # (out, in, K): one tile an input channel, one row a kernel
-        painted = paint(values.swapaxes(0, 1), WEIGHTS, -bound, bound)
+        if columns is not None:
+            raise CnnlensError("columns: one-dimensional kernels are rows of one tile; leave it out")
+        found = limits_of(values, weights=True, **ends)
+        marks = _clipped(values, found)
+        if marks is not None:
+            notes.append(clipped_note(marks, "kernels", names))
+        shown, low, high = normalised(values, found)
+        colours = colour_map(cmap, WEIGHTS)
+        painted = paint(shown.swapaxes(0, 1), colours, low, high)
         rows = "one row a kernel" if len(painted) == 1 else "one row a kernel, one block an input channel"
         return grid(
-            painted, title, [subtitle, joined(said, rows)], notes, scale_of(WEIGHTS, -bound, bound), ax,
-            columns=len(painted), number_columns=len(painted) > 1, rows_inside=True,
+            painted, title, [subtitle, joined(said, rows), found.said], notes,
+            scale_of(colours, low, high, found.extend), ax, columns=len(painted), number_columns=len(painted) > 1,
+            rows_inside=names,
+            clipped=None if marks is None else marks.swapaxes(0, 1), bar_ticks=own_ends(found),
         )  # fmt: skip
-    if chosen == "rgb":
-        painted = paint_rgb(values, bound)
-        said = f"RGB of 3 input channels: grey is 0, full colour ±{number(bound)}"
-        return grid(painted, title, [subtitle, said], notes, None, ax, columns=columns)
-    painted = paint(values, WEIGHTS, -bound, bound)
     outs, ins, *spatial = values.shape
-    painted = painted.reshape(outs * ins, *spatial, 3)
+    both = wanted == "all" and inputs > 1
+    alone = both and outs == 1  # then the input channels are what is counted
+    # With all of its inputs a tile is one of them; else a tile is a kernel, and what has ends of its own is a tile.
+    tiles = values.reshape(outs * ins, *spatial) if both else values
+    found = limits_of(tiles, weights=True, **ends)
+    marks = _clipped(tiles, found)
+    if marks is not None:
+        flat = marks.reshape(outs, -1)
+        notes.append(clipped_note(flat, "kernels", names))
+    if wanted == "rgb":
+        if not found.each:
+            painted, full = paint_rgb(values, float(found.high)), f"full colour ±{number(float(found.high))}"
+            if found.low != -found.high:
+                raise CnnlensError("channel 'rgb' needs vmin = -vmax: grey is 0; leave vmin out, or name one channel")
+        else:
+            painted, full = paint_rgb(normalised(values, found)[0], 1.0), "full colour ± its own largest magnitude"
+        said = joined(said, f"RGB of 3 input channels: grey is 0, {full}")
+        some = None if marks is None else np.where((marks > 0).any(1), 1, -(marks < 0).any(1).astype(np.int8))
+        return grid(painted, title, [subtitle, said], notes, None, ax, columns=columns, names=names, clipped=some)
+    shown, low, high = normalised(tiles, found)
+    colours = colour_map(cmap, WEIGHTS)
+    painted = paint(shown, colours, low, high).reshape(outs * ins, *spatial, 3)
     if len(spatial) == 3:
         said = joined(said, f"the {spatial[0]} depth slices of a kernel side by side" if spatial[0] > 1 else "")
-    both = chosen == "all" and inputs > 1
     if both:
-        said = joined("rows are output channels, columns are input channels", said)
+        of = f"the input channels of kernel {names[0]}"
+        said = joined(of if alone else "rows are output channels, columns are input channels", said)
+    if low != -high:
+        notes.append((f"the middle colour is {number((low + high) / 2)}, not 0", None))
     return grid(
-        painted, title, [subtitle, said], notes, scale_of(WEIGHTS, -bound, bound), ax,
-        columns=ins if both else columns, both=both,
+        painted, title, [subtitle, said, found.said], notes, scale_of(colours, low, high, found.extend), ax,
+        columns=ins if both and not alone else columns, both=(names, range(ins)) if both and not alone else None,
+        names=range(ins) if alone else names,
+        clipped=None if marks is None else marks.reshape(outs * ins, *spatial), bar_ticks=own_ends(found),
     )  # fmt: skip
+
+
+def _clipped(values: Floats, limits: Limits) -> Clipped | None:
+    """Which values lie beyond the ends; None where none does."""
+    if not limits.clipped.any():
+        return None
+    low, high = (end.reshape(-1, *[1] * (values.ndim - 1)) for end in (limits.low, limits.high))
+    with np.errstate(invalid="ignore"):
+        finite = np.isfinite(values)
+        return (((values > high) & finite).astype(np.int8) - ((values < low) & finite)).astype(np.int8)
 
 
 def _index(channel: object) -> int:
@@ -126,11 +185,26 @@ def _index(channel: object) -> int:
         raise CnnlensError(f"channel {printable(channel)} is not known; give a number, 'all' or 'rgb'") from None
 
 
-def _weight_matrix(values: Floats, title: str, subtitle: Sequence[str], limit: float | None, ax: Axes | None) -> Figure:
-    bound = largest(values, limit)
-    notes = broken_notes(values, "output" if values.ndim == 2 else "entry")
+def _weight_matrix(
+    values: Floats,
+    axes: tuple[str, str],
+    names: Sequence[int],
+    limits: Limits,
+    cmap: str | Colormap | None,
+    title: str,
+    subtitle: Sequence[str],
+    ax: Axes | None,
+) -> Figure:
+    notes = broken_notes(values if axes[1] else values.T, axes[1] or axes[0], names)
     if not np.any(values):
         notes.append(("every weight is 0", None))
-    bar = scale_of(WEIGHTS, -bound, bound)
-    axes = ("input", "output") if values.ndim == 2 else ("entry", "")
-    return heat(np.atleast_2d(values), WEIGHTS, -bound, bound, axes, title, subtitle, notes, bar, ax)
+    marks = _clipped(values, limits)
+    if marks is not None:
+        notes.append(clipped_note(marks if axes[1] else marks.T, "outputs" if axes[1] else "entries", names))
+    shown, low, high = normalised(values, limits)
+    colours = colour_map(cmap, WEIGHTS)
+    return heat(
+        shown, colours, low, high, axes, title, [*subtitle, limits.said], notes,
+        scale_of(colours, low, high, limits.extend), ax, row_names=names if axes[1] else None, clipped=marks,
+        bar_ticks=own_ends(limits),
+    )  # fmt: skip

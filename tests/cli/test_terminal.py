@@ -321,6 +321,7 @@ def test_names_of_pictures_and_arguments(run: Runner, tmp_path: Path) -> None:
         "kernels",
         "hist",
         "maps",
+        "image",
         "check",
         "diff",
         "convert",

@@ -208,14 +208,14 @@ def _kernels(one: Opened, folder: Path) -> str:
         if one.behind_map(layer):
             wanted = told.reshape(2, 4, 12, 5).transpose(3, 2, 0, 1).reshape(5, -1)
         assert np.array_equal(kernels[layer.name].array, wanted), layer.name
-    _figure, facts = of_models.kernels(one.network, first)
+    _figure, facts = of_models.kernels(first)
     assert facts["layer"] == first.name
     return "works"
 
 
 def _hist(one: Opened, folder: Path) -> str:
     layer = layer_with_kernel(one.network, None)
-    _, facts = of_models.histogram(one.network, layer)
+    _, facts = of_models.histogram(layer)
     name = layer.name.rpartition("/")[2]
     told = next(array for (owner, own), array in one.arrays.items() if owner == name and own.endswith(_KERNELS))
     assert np.isclose(facts["trained"]["mean"], told.mean(dtype=np.float64), rtol=1e-4, atol=1e-7)

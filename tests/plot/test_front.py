@@ -1,0 +1,437 @@
+"""What Python draws by, and what is read off the pictures: limits, bins, axes, names, and where they are shown."""
+
+from __future__ import annotations
+
+import math
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from PIL import Image
+
+import cnnlens
+from cnnlens import plot, sample
+from cnnlens.errors import CnnlensError
+from cnnlens.network.untrained import keras as initializers
+from cnnlens.plot.colours import WEIGHTS
+from cnnlens.plot.distribution import bin_values
+from cnnlens.plot.values import chosen, limits_of
+from tests.plot.test_baseline import PICTURES
+from tests.plot.test_plot import cells, draw, image_of, legend, looked_up, steps, texts
+
+RANDOM = np.random.default_rng(11)
+NET = cnnlens.open(sample.MODEL)
+PHOTOS = cnnlens.images.load(sample.IMAGES, shape=(1, 28, 28)).array
+NOTEBOOK = """
+import sys, nbformat, nbclient
+head = sys.argv[1] + "; import cnnlens, cnnlens.sample; net = cnnlens.open(cnnlens.sample.MODEL)"
+cells = [head, *sys.argv[2:]]
+book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(one) for one in cells])
+nbclient.NotebookClient(book, timeout=120, kernel_name="python3").execute()
+print([sum("image/png" in one.get("data", {}) for one in cell.outputs) for cell in book.cells[1:]])
+"""
+
+
+def everything(figure: Figure) -> Iterator[str]:
+    """Every text that is drawn."""
+    figure.canvas.draw()
+    for ax in figure.axes:
+        named = ax.get_legend().get_texts() if ax.get_legend() else []
+        for text in (*ax.texts, *ax.get_xticklabels(), *ax.get_yticklabels(), ax.xaxis.label, ax.yaxis.label, *named):
+            if text.get_visible():
+                yield text.get_text()
+
+
+# ------------------------------------------------------------------------------------------------ what is given and how
+
+
+def test_a_layer_a_kernel_and_an_array_are_one_grid() -> None:
+    layer = NET["conv2d_1"]
+    drawn = [cells(plot.kernels(one, channel=3)) for one in (layer, layer.kernel, layer.kernel.array)]
+    assert drawn[0] == drawn[1] == drawn[2]
+    assert "conv2d_1: kernels" in texts(plot.kernels(layer))
+    assert any("stored HWIO (3, 3, 32, 64)" in text for text in texts(plot.kernels(layer)))
+    assert "fashion_mnist_cnn.keras" in " ".join(texts(plot.kernels(layer)))
+    assert "Conv2D: kernel" in texts(plot.kernels(layer.kernel))
+    assert "mine" in texts(plot.kernels(layer, title="mine", subtitle=""))
+    assert [len(one[0]) for one in steps(plot.histogram(NET["dense_1"], weight="bias"))] == [20]
+    with pytest.raises(CnnlensError, match=r"name it as net\['conv2d'\]"):
+        plot.kernels(NET)  # type: ignore[call-overload]
+
+
+def test_feature_maps_as_run_gives_them_are_maps_and_not_slices() -> None:
+    maps = NET.run(PHOTOS, layers=["conv2d", "dense_1"], dtype="float32")
+    one = plot.feature_maps(maps["conv2d"][9:])
+    assert np.array_equal(image_of(one), image_of(plot.feature_maps(maps["conv2d"], index=9)))
+    assert np.array_equal(image_of(one), image_of(plot.feature_maps(maps["conv2d"][9])))
+    assert np.array_equal(image_of(one), image_of(plot.feature_maps(NET, sample.IMAGES, layer="conv2d", index=9)))
+    assert any("(1, 32, 28, 28) read as N, C, H, W" in text for text in texts(one))
+    assert len(cells(plot.feature_maps(maps["conv2d"], index=-1, channels=[4]))) == 28 * 28
+    with pytest.raises(
+        CnnlensError, match=r"10 examples, and one is drawn; name it with index 0 to 9, or say axes='CDHW'"
+    ):
+        plot.feature_maps(maps["conv2d"])
+    with pytest.raises(CnnlensError, match="name it with index 0 to 9, or say axes='CL'"):
+        plot.feature_maps(maps["dense_1"])
+    assert "dense_1: activations" in texts(plot.feature_maps(NET, sample.IMAGES, layer="dense_1"))
+    assert not plot.feature_maps(maps["dense_1"], index=3).axes[0].images
+
+
+@pytest.mark.parametrize(
+    ("shape", "options", "message"),
+    [
+        ((1, 5, 6), {}, "may be one map, axes='CHW', or 5 signals of one example, axes='NCL'"),
+        ((2, 5, 6), {"axes": "NHWC"}, "axes are 'CHW' or 'NCL'"),
+        ((2, 5, 6), {"axes": "CDHW"}, "axes are 'CHW' or 'NCL'"),
+        ((2, 5, 6), {"index": 1}, "one example; axes with N are 'NCHW'"),
+        ((2, 5, 6, 7), {"index": 2}, "there is no example 2; there are 0 to 1"),
+        ((1,) * 6, {}, "1 to 5 axes"),
+        ((2, 5, 6), {"layer": "conv2d"}, "layer is for a network"),
+        ((2, 5, 6), {"labels": ["a", "b"]}, "labels name channels of one number each"),
+        ((3,), {"columns": 2}, "drawn as bars"),
+        ((3,), {"cmap": "gray"}, "cmap: one number a channel is drawn as a bar"),
+    ],
+)
+def test_axes_that_may_mean_two_things_are_asked_for(shape: tuple[int, ...], options: Any, message: str) -> None:
+    with pytest.raises(CnnlensError, match=re.escape(message)) as caught:
+        plot.feature_maps(np.ones(shape), **options)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_network_asks_for_what_it_needs() -> None:
+    for options, message in (
+        ({}, "give one as the second argument"),
+        ({"axes": "NCHW"}, "a network knows its own"),
+        ({"layer": "conv3d"}, "did you mean 'conv2d'"),
+    ):
+        with pytest.raises(CnnlensError, match=message):
+            plot.feature_maps(NET, *([] if message.startswith("give") else [sample.IMAGES]), **options)
+    with pytest.raises(CnnlensError, match="bias is for arrays"):
+        plot.kernel_and_map(NET, sample.IMAGES, bias=1.0)
+    with pytest.raises(CnnlensError, match="has no scale for counts"):
+        plot.histogram(NET, counts=True)
+
+
+def test_channels_are_numbers_and_ranges() -> None:
+    assert chosen("0-2, 5", 6) == [0, 1, 2, 5]
+    assert chosen(np.array([3, 1]), 6) == [3, 1]
+    assert chosen(range(2), 6) == [0, 1]
+    for text in ("0-999999999", "6", "-1", "1-", "a", "", "2-1"):
+        with pytest.raises(CnnlensError, match="channels 0 to 5"):
+            chosen(text, 6)
+
+
+# --------------------------------------------------------------------------------------------------------------- limits
+
+
+def test_one_large_weight_pales_nothing_and_is_marked() -> None:
+    values = RANDOM.uniform(-0.2, 0.2, (32, 1, 3, 3)).astype(np.float32)
+    values[13, 0, 2, 1], values[4, 0, 0, 0] = 3, -2
+    figure = plot.kernels(values)
+    usual = float(np.sort(np.abs(values).ravel())[math.ceil(0.99 * values.size) - 1])
+    assert usual < 0.2
+    expected = looked_up(np.clip(values[:, 0], -usual, usual), WEIGHTS, -usual, usual)
+    drawn = cells(figure)
+    assert {place: tuple(expected[place].tolist()) for place in drawn} == drawn
+    assert any(f"full colour at ±{usual:.3g}" in text for text in texts(figure))
+    assert any(
+        re.search(r"1 above \(▲\) and \d+ below \(▼\), of 288 values, in kernels 4, 13", t) for t in texts(figure)
+    )
+    ax = figure.axes[0]
+    (above,) = [line for line in ax.lines if line.get_marker() == "^"]
+    assert ax.format_coord(*np.array(above.get_data())[:, 0]) == "tile 13, row 2, column 1"
+    assert figure.axes[1].collections or figure.axes[1].patches, "the colour bar ends in arrows"
+    assert limits_of(values, weights=True).extend == "both"
+    whole = plot.kernels(values, limits="shared")
+    assert not whole.axes[0].lines
+    assert whole.axes[1].get_ylim() == (-3, 3)
+    own = cells(plot.kernels(values, limits="each"))
+    assert own[13, 2, 1] == own[5, *np.unravel_index(values[5].argmax(), (1, 3, 3))[1:]] or values[5].max() < 0.15
+
+
+def test_weights_without_a_far_one_are_not_cut_off() -> None:
+    for values in (RANDOM.uniform(-1, 1, 9), RANDOM.uniform(-1, 1, 10_000), np.zeros(8), np.eye(50)):
+        found = limits_of(values[None], weights=True)
+        assert (found.extend, found.said) == ("neither", "")
+
+
+def test_each_map_has_its_own_range_and_says_it() -> None:
+    maps = np.maximum(RANDOM.normal(size=(6, 5, 4)), 0) * np.array([1e-3, 1, 10, 0, 5, 2])[:, None, None]
+    figure = plot.feature_maps(maps)
+    for tile, one in enumerate(maps):
+        brightest = cells(figure)[tile, *np.unravel_index(one.argmax(), one.shape)]
+        assert brightest == tuple(looked_up(np.array(float(one.max() > 0)), "magma", 0, 1).tolist())
+        assert f"{one.max():.3g}" in texts(figure)
+    assert any("the number over it is its largest value" in text for text in texts(figure))
+    assert [label.get_text() for label in figure.axes[1].get_yticklabels()] == ["smallest", "largest"]
+    many = plot.feature_maps(np.repeat(maps, 200, axis=0))
+    assert any(f"their largest values are from 0 to {maps.max():.3g}" in text for text in texts(many))
+
+
+def test_maps_with_a_sign_diverge_from_white_zero() -> None:
+    maps = RANDOM.normal(size=(4, 5, 6))
+    maps[:, 0, 0] = 0
+    for limits in ("each", "shared"):
+        drawn = cells(plot.feature_maps(maps, limits=limits))
+        for tile in range(4):
+            assert min(drawn[tile, 0, 0]) > 240, "zero is white"
+            below = drawn[tile, *np.unravel_index(maps[tile].argmin(), (5, 6))]
+            assert below[2] > below[0], "below zero is blue"
+    assert limits_of(np.maximum(maps, -1e-9), weights=False).signed is False
+
+
+def test_constant_and_broken_maps_are_said() -> None:
+    maps = RANDOM.uniform(size=(5, 3, 4))
+    maps[1], maps[2], maps[3], maps[4, 0, 0] = 0, 0.25, np.nan, np.inf
+    said = texts(plot.feature_maps(maps))
+    assert "1 of 5 are 0 everywhere: 1" in said
+    assert "1 of 5 are the same everywhere: 2" in said
+    assert "12 × NaN in channel 3" in said
+    assert "1 × Inf in channel 4" in said
+
+
+# ----------------------------------------------------------------------------------------------------------------- bins
+
+
+def test_a_uniform_law_is_seen_as_one() -> None:
+    layer = NET["conv2d"]
+    figure = plot.histogram(layer, untrained=True)
+    low, high = initializers.density(layer.config["kernel_initializer"], (3, 3, 1, 32)).support
+    (_, edges), (heights, same) = steps(figure)
+    np.testing.assert_array_equal(edges, same)
+    assert np.isclose(edges, low, rtol=0, atol=1e-12).any()
+    assert np.isclose(edges, high, rtol=0, atol=1e-12).any()
+    middles = (edges[1:] + edges[:-1]) / 2
+    inside = (middles > low) & (middles < high)
+    assert inside.sum() >= 6
+    assert not heights[~inside].any(), "no bar where nothing can be drawn"
+    even = 1 / (high - low)
+    assert np.abs(heights[inside] / even - 1).max() < 4 / math.sqrt(288 / inside.sum())
+    assert any("uniform −0.1421 to 0.1421" in text for text in legend(figure))
+    counted = plot.histogram(layer, untrained=True, bins=10, counts=True)
+    (trained, _), (drawn, ends) = steps(counted)
+    np.testing.assert_array_equal(trained, np.histogram(layer.kernel.array, 10)[0])
+    assert (ends[0], ends[-1]) == (low, high)
+    assert drawn.sum() == 288
+
+
+@pytest.mark.parametrize("far", [0.2, 3.0, 1e4])
+def test_bins_end_where_the_law_does_however_far_training_went(far: float) -> None:
+    law = initializers.density("glorot_uniform", (3, 3, 4, 5))
+    trained, drawn = np.append(RANDOM.normal(0, 0.1, 999), far), RANDOM.uniform(*law.support, 1000)
+    found = bin_values({"trained": trained, "untrained": drawn}, law)
+    counts, edges = found["untrained"]
+    assert counts.sum() == found["trained"].counts.sum() == 1000
+    assert np.isclose(edges, law.support[0]).any()
+    assert np.isclose(edges, law.support[1]).any()
+    assert len(edges) < 10_001
+    assert not counts[(edges[1:] <= law.support[0] * 1.0001) | (edges[:-1] >= law.support[1] * 0.9999)].any()
+
+
+# -------------------------------------------------------------------------------------------------------------- numbers
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PICTURES)
+def test_there_is_one_minus_sign_and_every_tick_is_round(name: str) -> None:
+    figure = PICTURES[name]()
+    for text in everything(figure):
+        assert not re.search(r"(?<![\w)\\])-[\d.]", text), text
+    for ax in figure.axes[1:]:
+        for text in (one.get_text() for one in (*ax.get_xticklabels(), *ax.get_yticklabels())):
+            digits = re.sub(r"[−.]|e.*", "", text).strip("0")
+            assert not digits.isdigit() or len(digits) == 1 or digits in ("25", "75") or float(text) % 1 == 0, text
+
+
+def test_a_bar_says_neither_one_nor_zero_of_what_is_not() -> None:
+    said = texts(plot.feature_maps(np.array([0.99987, 0.00013, 0.0, 1.0, 0.5, -0.00013])))
+    assert {">0.999", "<0.001", "0", "1", "0.500", ">−0.001"} <= set(said)
+    assert not {"1.000", "0.000"} & set(said)
+    drawn = plot.feature_maps(NET, sample.IMAGES, layer="dense_1", index=9, labels=sample.LABELS)
+    assert [label.get_text() for label in drawn.axes[0].get_xticklabels()] == list(sample.LABELS)
+
+
+def test_of_a_thousand_classes_the_largest_are_named() -> None:
+    values = RANDOM.permutation(1000) / 1000
+    figure = plot.feature_maps(values, labels=[f"class {index}" for index in range(1000)])
+    best = np.argsort(-values)[:20]
+    assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == [f"class {index}" for index in best]
+    assert "the 20 largest of 1,000 channels" in texts(figure)
+
+
+def test_a_kernel_beside_its_map_says_all_that_happens() -> None:
+    figure = plot.kernel_and_map(NET, sample.IMAGES, layer="conv2d", kernel=5, index=9)
+    kernel, bias = NET["conv2d"].kernel.array[5, 0], float(NET["conv2d"].weights["bias"][5])
+    said = texts(figure)
+    for weight in kernel.ravel().tolist():
+        assert f"{weight:.2g}".replace("-", "−") in said
+    assert f"{'−' if bias < 0 else '+'} {abs(bias):.3g} (bias)" in said
+    assert "relu" in said
+    assert not any("bias" in text for text in texts(plot.kernel_and_map(kernel[None], None, kernel)))
+
+
+# --------------------------------------------------------------------------------------------------- where it is drawn
+
+
+def blank(figure: Figure) -> float:
+    """The largest empty rectangle's share of the canvas; the inside of a plot with axes is not empty."""
+    figure.canvas.draw()
+    renderer: Any = figure.canvas.get_renderer()  # type: ignore[attr-defined]
+    width, height = figure.canvas.get_width_height(physical=True)
+    taken = np.zeros((height // 8 + 1, width // 8 + 1), bool)
+    boxes = [ax.get_window_extent() for ax in figure.axes if ax.axison or ax.lines or ax.collections]
+    for ax in figure.axes:
+        for text in (*ax.texts, *ax.get_xticklabels(), *ax.get_yticklabels(), ax.xaxis.label, ax.yaxis.label):
+            boxes += [text.get_window_extent(renderer)] * bool(text.get_text())
+    for box in boxes:
+        rows = slice(max(0, int((height - box.y1) // 8)), int((height - box.y0) // 8) + 1)
+        taken[rows, max(0, int(box.x0 // 8)) : int(box.x1 // 8) + 1] = True
+    best, free = 0, np.zeros(taken.shape[1], int)
+    for row in taken:
+        free = np.where(row, 0, free + 1)
+        open_ones: list[tuple[int, int]] = []
+        for place, tall in enumerate([*free.tolist(), 0]):
+            start = place
+            while open_ones and open_ones[-1][1] >= tall:
+                start, high = open_ones.pop()
+                best = max(best, high * (place - start))
+            open_ones.append((start, tall))
+    return best / taken.size
+
+
+SIZES: dict[str, Callable[[], np.ndarray]] = {
+    f"{count} of {'x'.join(map(str, shape))}": lambda count=count, shape=shape: RANDOM.normal(size=(count, *shape))  # type: ignore[misc]
+    for count in (1, 3, 64, 2048)
+    for shape in ((4, 1, 1), (1, 1, 1), (1, 3, 3), (3, 3, 3), (1, 11, 11), (2, 9), (1, 3, 3, 3))
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SIZES)
+def test_no_more_than_a_fifth_of_a_canvas_is_empty(name: str) -> None:
+    figure = plot.kernels(SIZES[name](), title="a_layer_of_some_name: kernels", subtitle="Conv2D · stored HWIO " * 4)
+    assert blank(figure) <= 0.2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 28, 28), (64, 7, 9), (2048, 5, 5), (10_000, 3, 3), (5, 4, 200)])
+def test_nor_of_that_of_feature_maps(shape: tuple[int, ...]) -> None:
+    figure = plot.feature_maps(RANDOM.uniform(size=shape), axes="CHW", subtitle="Conv2D · (1, 64, 7, 9) of a picture")
+    assert blank(figure) <= 0.2
+
+
+def test_the_users_taste_is_followed_and_nothing_of_it_changed() -> None:
+    maps = RANDOM.uniform(size=(3, 4, 5))
+    with mpl.rc_context({"image.cmap": "cividis", "font.family": "DejaVu Serif"}):
+        before = dict(mpl.rcParams)
+        figure = plot.feature_maps(maps, vmin=0, vmax=1)
+        assert dict(mpl.rcParams) == before
+        drawn = cells(figure)
+        assert figure.axes[0].texts[0].get_fontfamily()[0] == "DejaVu Serif"
+        draw(figure)
+        assert cells(plot.feature_maps(maps, cmap="gray", vmin=0, vmax=1)) != drawn
+        weights = image_of(plot.kernels(maps[:, None] - 0.5))
+    expected = looked_up(maps, "cividis", 0, 1)
+    assert {place: tuple(expected[place].tolist()) for place in drawn} == drawn
+    assert np.array_equal(weights, image_of(plot.kernels(maps[:, None] - 0.5)))
+    assert np.array_equal(
+        image_of(plot.feature_maps(maps, cmap=colormaps["gray"])), image_of(plot.feature_maps(maps, cmap="gray"))
+    )
+
+
+@pytest.mark.slow
+def test_a_picture_has_the_pixels_that_were_asked_for(tmp_path: Path) -> None:
+    for size, dpi in (((800, 600), None), ((801, 333), 97.0), ((640, 480), 100.0)):
+        for make in (
+            lambda **size: plot.kernels(NET["conv2d"], **size),
+            lambda **size: plot.histogram(NET["conv2d"], untrained=True, **size),
+            lambda **size: plot.kernel_and_map(NET, sample.IMAGES, **size),
+        ):
+            with Image.open(plot.save(make(size=size, dpi=dpi), tmp_path / "x.png")) as opened:
+                assert opened.size == size
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("head", ["import matplotlib.pyplot as plt", "pass"])
+def test_a_notebook_shows_each_picture_once(head: str) -> None:
+    pyplot = head != "pass"
+    cells_and_pictures = [
+        ("cnnlens.plot.kernels(net['conv2d'])", 1),
+        ("for name in ('conv2d', 'conv2d_1'):\n    display(cnnlens.plot.kernels(net[name]))", 2),
+        ("figure = cnnlens.plot.histogram(net)", int(pyplot)),
+        ("figure", 1),
+        ("1 + 1", 0),
+    ]
+    if pyplot:
+        cells_and_pictures += [
+            ("cnnlens.plot.kernels(net['conv2d'])\nplt.show()", 1),
+            ("_, ax = plt.subplots()\ncnnlens.plot.kernels(net['conv2d'], ax=ax)", 1),
+            ("_, ax = plt.subplots()\ncnnlens.plot.kernels(net['conv2d'], ax=ax)\nplt.show()", 1),
+            ("assert not plt.get_fignums()", 0),
+        ]
+    code, expected = zip(*cells_and_pictures, strict=True)
+    done = subprocess.run([sys.executable, "-c", NOTEBOOK, head, *code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.strip() == str(list(expected))
+
+
+BACKEND = """
+from matplotlib._pylab_helpers import Gcf
+from matplotlib.backends.backend_agg import FigureCanvasAgg as FigureCanvas
+from matplotlib.backend_bases import FigureManagerBase as FigureManager
+shown = []
+def show(*_, **__):
+    shown.extend(manager.canvas.figure for manager in Gcf.get_all_fig_managers())
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("backend", "shows"), [("module://window", True), ("agg", False)])
+def test_pyplot_shows_what_a_window_would_and_keeps_few(tmp_path: Path, backend: str, shows: bool) -> None:
+    (tmp_path / "window.py").write_text(BACKEND)
+    script = (
+        "import sys; sys.path.insert(0, sys.argv[1]); import window, matplotlib; matplotlib.use(sys.argv[2])\n"
+        "import matplotlib.pyplot as plt, numpy; from cnnlens import plot\n"
+        "figure = plot.kernels(numpy.ones((2, 1, 3, 3)))\n"
+        "window.show(); print(window.shown == [figure])\n"
+        "for _ in range(50): plot.kernels(numpy.ones((2, 1, 3, 3)))\n"
+        "print(len(plt.get_fignums()))"
+    )
+    arguments = [sys.executable, "-W", "error", "-c", script, str(tmp_path), backend]
+    done = subprocess.run(arguments, capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ([str(shows), "20"] if shows else ["False", "0"]), done.stderr
+
+
+def test_an_axes_that_was_given_comes_back() -> None:
+    figure = Figure()
+    figure.canvas.draw()
+    ax = figure.subplots()
+    assert isinstance(plot.kernel_and_map(NET, sample.IMAGES, ax=ax), Axes)
+
+
+@pytest.mark.slow
+def test_every_step_of_the_notebook_is_a_command_and_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from cnnlens.cli.main import main
+
+    monkeypatch.chdir(tmp_path)
+    page = (Path(__file__).parents[2] / "docs" / "notebook.md").read_text(encoding="utf-8")
+    first, *blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(first, names)
+    figures = [eval(line, names) for block in blocks for line in block.strip().split("\n")]
+    commands = re.findall(r"^\$ cnnlens (.+)$", page, re.MULTILINE)
+    assert len(commands) == len(figures) == 10
+    for command in commands:
+        said = command.replace("$MODEL", str(sample.MODEL)).replace("$IMAGES", str(sample.IMAGES))
+        assert main([word.strip('"') for word in said.split(" ")]) == 0
+    drawn = [one for one in figures if isinstance(one, Figure)]
+    assert len(drawn) == len(list(tmp_path.glob("*.png"))) == 9
