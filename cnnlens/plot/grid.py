@@ -125,8 +125,10 @@ def grid(
         across = max(scale, min(5 * scale, int((space[0] / columns - gap) / width), round(640 / (columns * width))))
     if largest is not None:
         ends = f"from {number(min(largest))} to {number(max(largest))}"
-        what = "value of the largest magnitude" if min(largest) < 0 else "largest value"
-        numbered = f"the number over it is its {what}" if over else f"their {what}s are {ends}"
+        own, all_of = (
+            ("that value", "those values") if min(largest) < 0 else ("its largest value", "their largest values")
+        )
+        numbered = f"the number over it is {own}" if over else f"{all_of} are {ends}"
         subtitle = [*subtitle[:-1], f"{subtitle[-1]}; {numbered}"]
     fill = (255, 255, 255) if gap >= 3 else rgb(RULE)
     cell = (scale, across)

@@ -429,7 +429,7 @@ def sheet(
 
     if bar is not None:
         # A bar under the picture is as wide as it, one at its side as high, unless that were a very long bar.
-        length = wide if flat else high if high <= 900 else 620
+        length = wide if flat else high if high <= 1100 else 620
         if flat:
             box = (x * part[0], (y - bottom - 22 - _BAR_WIDTH) * part[1], length * part[0], _BAR_WIDTH * part[1])
         else:
