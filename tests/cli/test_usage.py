@@ -146,7 +146,7 @@ def test_bash_completes_commands_options_values_and_files(script: Path) -> None:
     Path("shoes.keras").touch()
     assert completed(script, "cnnlens", "") >= {*COMMANDS}
     assert completed(script, "cnnlens", "su") == {"summary"}
-    assert completed(script, "cnnlens", "kernels", "--ch") == {"--channel"}
+    assert completed(script, "cnnlens", "kernels", "--ch") == {"--channel", "--channels"}
     assert completed(script, "cnnlens", "summary", "sh") == {"shoes.keras"}
     assert completed(script, "cnnlens", "maps", "--image", "sh") == {"shoes.keras"}
     assert completed(script, "cnnlens", "export", "--layout", "t") == {"torch"}
