@@ -31,7 +31,7 @@ def completion(parser: argparse.ArgumentParser, shell: str) -> str:
         import shtab
     except ImportError:
         raise CnnlensError(
-            'completion needs shtab, which is not installed: pip install "cnnlens[completion]"'
+            'completion needs shtab, which is not installed: pip install "shtab>=1.7"'
         ) from None
     for action in _actions(parser):
         if action.metavar == "FRAMEWORK":

@@ -168,6 +168,6 @@ def test_completion_without_shtab_names_what_installs_it(
 ) -> None:
     monkeypatch.setitem(sys.modules, "shtab", None)
     assert main(["--print-completion", "bash"]) == 2
-    assert 'pip install "cnnlens[completion]"' in capsys.readouterr().err
+    assert 'pip install "shtab>=1.7"' in capsys.readouterr().err
     assert main(["--print-completion", "fish"]) == 2
     assert "bash or zsh was expected" in capsys.readouterr().err
