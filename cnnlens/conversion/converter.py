@@ -99,7 +99,8 @@ def convert(
     Args:
         model: A path, an open ``Network``, or a live framework model; it must have a graph.
         to: ``torch`` (or ``pytorch``), or ``keras`` (or ``tensorflow``); None: the one that it is not of.
-        out: The ``.py`` or ``.keras`` file, or a folder; None names it after the model, in the current folder.
+        out: The ``.py`` or ``.keras`` file, or a folder; None names it after the model, in the current folder. A file
+            that is there is overwritten where ``out`` names it, and never otherwise.
         inputs: What the proof is made on, as ``record`` takes it; None draws a few from seed 0.
         backend: What runs the result: ``pytorch``, or one of Keras' (None: the first that is installed).
         example: For a live PyTorch module, what it is called with.
@@ -112,7 +113,7 @@ def convert(
     Raises:
         UnsupportedLayerError: layers that the other framework cannot express, or the reference cannot compute, so that
             nothing could be proved; names them and says why.
-        CnnlensError: the result does not agree with the original, or what should run it is not installed. In either
+        CnnlensError: a file is in the way that ``out`` does not name; the result does not agree with the original, or what should run it is not installed. In either
             case nothing is written.
 
     >>> import cnnlens.sample
@@ -139,6 +140,7 @@ def convert(
     framework = framework_named(to, network)
     if not network.calls:
         raise without_graph(network)
+    target = _target(out, network, framework)
     for ref in network.outputs:
         if network.batch_axis(ref) is None:
             raise UnsupportedLayerError(
@@ -147,7 +149,6 @@ def convert(
             )
     backends = [_that_runs(framework, backend)] if backend is not None else _installed(framework)
     _warm(framework, backends[0], timeout)
-    target = _target(out, network, framework)
     with ExitStack() as stack:
         say = stack.enter_context(telling(progress)) or silent
         folder = stack.enter_context(temporary_folder())
@@ -243,24 +244,23 @@ def _target(out: str | os.PathLike[str] | None, network: Network, framework: str
     """Where the result goes.
 
     Raises:
-        CnnlensError: the name's ending is another framework's.
+        CnnlensError: the name's ending is another framework's, or a file is there that nobody named.
     """
-    from cnnlens.output import file_name, stem_of
+    from cnnlens.output import file_name, refuse_taken, stem_of
 
     suffix = _SUFFIXES[framework]
     stem = file_name(stem_of(network.source.path))
     if framework == "torch":
         stem = "".join(char if f"_{char}".isidentifier() else "_" for char in stem)  # so that Python can import it
         stem = stem if stem.isidentifier() and not keyword.iskeyword(stem) else f"model_{stem}"
-    if out is None:
-        return Path(stem + suffix)
-    path = Path(out)
-    if path.is_dir():
-        return path / (stem + suffix)
+    named = out is not None and not Path(out).is_dir()
+    path = Path(out or "") if named else Path(out or "") / (stem + suffix)
     if path.suffix != suffix:
         raise CnnlensError(
             f"{printable(path, 300)}: a name that ends in {suffix} was expected for a model of {TITLES[framework]}"
         )
+    written = [path, path.with_suffix(".safetensors")] if framework == "torch" else [path]
+    refuse_taken(written, named, [network.source.path])
     return path
 
 
