@@ -242,10 +242,10 @@ def _blocks(table: Table, console: Console, room: int) -> Group:
         pieces: list[Text] = []
         for column, cell in enumerate(row):
             if cell:
-                label = Text("" if column < named else f"{harmless(head[column])} ".replace(" ", _KEPT), style="dim")
+                label = "" if column < named else f"{harmless(head[column])} ".replace(" ", _KEPT)
                 value = _text(cell, "")
                 value.plain = value.plain if column in table.fold else value.plain.replace(" ", _KEPT)
-                pieces.append(label + value)
+                pieces.append(Text.assemble((label, "dim"), value))
         for number, line in enumerate(Text("  ").join(pieces).wrap(console, room - 2, overflow="fold")):
             line.plain = line.plain.replace(_KEPT, " ").rstrip()
             shown.append(Padding(line, (0, 0, 0, 0 if not number and row[0] else 2)))

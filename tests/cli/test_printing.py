@@ -113,7 +113,7 @@ def test_the_columns_that_give_way_keep_their_row() -> None:
         [["#", "layer", "kind", "output"], ["0", "conv2d", "Conv2D 3×3, relu", "(N, 32, 28, 28)"], ["1", "x", "", "?"]],
         right=[0], fold=[2], give_way=[(2, 1)],
     )  # fmt: skip
-    assert _COLOUR.sub("", shown(repr(Page([table])), 40)).split("\n") == [
+    assert _COLOUR.sub("", shown(f"Page([{table!r}])", 40)).split("\n") == [
         "   layer",
         "#  kind              output",
         "------------------------------------",
@@ -131,6 +131,17 @@ def test_a_tone_is_a_colour_where_there_is_one() -> None:
     assert "\x1b[32mexact\x1b[0m" in text
     assert "3" not in "".join(re.findall(r"\x1b\[([0-9;]*)m", shown(page, 80, {"NO_COLOR": "1"})))
     assert "\x1b" not in shown(page, 80, {"TERM": "dumb"})
+
+
+def test_where_columns_have_no_room_their_names_alone_are_dim() -> None:
+    head, first = "['#', 'layer', 'weight', 'mean']", "['0', 'conv', 'k' * 20, '1.5']"
+    text = shown(f"Page([Table([{head}, {first}, ['1', 'top', 'b', Toned('-', Tone.BAD)]])])", 30)
+    dim = re.findall(r"\x1b\[2m(.*?)\x1b\[0m", text)
+    assert set(dim) == {"weight ", "mean "}
+    assert "\x1b[1;31m-\x1b[0m" in text  # a value has its own tone
+    assert [line.split() for line in _COLOUR.sub("", text).splitlines()] == [
+        ["0", "conv"], ["weight", "k" * 20], ["mean", "1.5"], ["1", "top", "weight", "b", "mean", "-"],
+    ]  # fmt: skip
 
 
 def test_what_a_stranger_wrote_is_obeyed_by_no_terminal(tmp_path: Path) -> None:
