@@ -8,13 +8,14 @@ held against the original's bit for bit. When all of that holds the files are mo
 from __future__ import annotations
 
 import contextlib
+import copy
 import keyword
 import math
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from cnnlens.checking.twins import Twins
     from cnnlens.opening.architecture import InputShape
 
-__all__ = ["FRAMEWORKS", "TITLES", "Conversion", "convert", "example_of", "framework_named"]
+__all__ = ["FRAMEWORKS", "TITLES", "Conversion", "convert", "example_of", "framework_named", "moved"]
 
 FRAMEWORKS: Mapping[str, str] = {"torch": "torch", "pytorch": "torch", "keras": "keras", "tensorflow": "keras"}
 """What a framework may be called here, and which is meant."""
@@ -160,7 +161,18 @@ def convert(
         files = [(path, target.with_suffix(path.suffix)) for path in made.files]
         _move(files)
     notes = (*made.notes, *_rounding_notes(made, twins), *objections)
-    return Conversion(network, made.network, framework, tuple(place for _, place in files), twins, arrays, notes)
+    written = moved(made.network, target)
+    twins = replace(twins, checks=(twins.checks[0], replace(twins.checks[1], network=written)))
+    return Conversion(network, written, framework, tuple(place for _, place in files), twins, arrays, notes)
+
+
+def moved(network: Network, place: Path) -> Network:
+    """Give the network of a file that was written elsewhere and now lies beside ``place``: it names no other path."""
+    source: Any = copy.copy(network.source)
+    source.path = place.parent / Path(source.path).name
+    if hasattr(source, "arch"):
+        source.arch = str(place.parent / Path(source.arch).name)
+    return replace(network, source=source)
 
 
 def _rounding_notes(made: _Made, found: Twins) -> list[str]:

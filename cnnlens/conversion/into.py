@@ -76,9 +76,11 @@ def put_into(
         shapes: Of the inputs of an architecture, where its module does not say them.
 
     Raises:
-        CnnlensError: a file is in the way; the models do not match, or what came out does not compute what ``model`` does; nothing is
-            written.
+        CnnlensError: a file is in the way; the models do not match, or what came out does not compute what ``model``
+            does; nothing is written.
     """
+    from cnnlens.checking.result import Check
+    from cnnlens.conversion.converter import moved
     from cnnlens.conversion.into_files import check_name, write_into
     from cnnlens.conversion.transfer import apply
     from cnnlens.janitor import temporary_folder
@@ -101,6 +103,10 @@ def put_into(
             result = _filled(target, result)
         proof, more = _proof(model, result, applied, inputs, timeout)
         shutil.copyfile(part, stack.enter_context(replacing(place)))
+    if isinstance(proof, Check):
+        proof = replace(proof, network=moved(proof.network, place))
+    elif proof is not None:
+        proof = replace(proof, checks=(proof.checks[0], replace(proof.checks[1], network=moved(result, place))))
     return Transfer(model, target, replace(written, path=place, notes=(*written.notes, *more)), proof)
 
 

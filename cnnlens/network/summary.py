@@ -185,7 +185,7 @@ def _header(network: Network, warning: str) -> list[str]:
     for what, refs in (("input", network.inputs), ("output", network.outputs)):
         shown = [
             f"{printable(ref.name, 40)} {shown_shape(network.canonical_shape(ref))} "
-            f"{_dtype(network, ref) if what == 'input' else ''}".rstrip()
+            f"{printable(_dtype(network, ref), 40) if what == 'input' else ''}".rstrip()
             for ref in refs
         ]
         lines += [f"{what}{'s' if len(shown) > 1 else ''}: {', '.join(shown)}"] if shown else []

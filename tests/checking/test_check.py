@@ -247,12 +247,18 @@ def test_the_reference_is_not_held_against_itself_unasked(
     assert "no backend that runs models of keras is installed" in said.err
     assert "the reference held against itself proves nothing" in said.err
     assert said.err.startswith("cnnlens: nothing was compared: ")
-    assert 'pip install "cnnlens[jax]"' in said.err
+    assert 'pip install "keras>=3.10" "jax' in said.err
     assert "cnnlens check MODEL RUN.zarr" in said.err
     assert main(["check", str(sample.MODEL), "-b", "reference"]) == 0
     assert "proves no framework right" in capsys.readouterr().out
     assert main(["check", str(sample.MODEL), "-b", "reference", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["compared"] == []
+    alone = cnnlens.check(sample.MODEL, sample.IMAGES, backends=["reference"])
+    assert alone.compared == ()
+    assert repr(alone).endswith(": reference is within rounding; no framework was compared>")
+    for said in (repr(alone), str(alone), alone.html()):
+        assert "agree" not in said
+    assert '<span class="pale">reference: (' in alone.html()
 
 
 @pytest.mark.parametrize("twin", [(), ("--twin", str(sample.MODEL))])

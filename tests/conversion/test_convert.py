@@ -73,6 +73,11 @@ def test_random_networks_come_back_bit_for_bit(tmp_path: Path, seed: int) -> Non
     # The framework itself ran it, not the reference alone.
     assert [run.backend for run in there.twins.checks[1].runs] == ["pytorch"]
     assert [run.backend.partition("-")[0] for run in back.twins.checks[1].runs] == ["keras"]
+    # The files that were written are what is named, not those of the folder where they were made.
+    for made, suffix in ((there, ".safetensors"), (back, ".keras")):
+        assert Path(made.result.source.path) == made.files[-1].with_suffix(suffix)
+        assert made.files[-1].exists()
+        assert made.twins.checks[1].network is made.result
 
 
 @pytest.mark.parametrize("after", [["pytorch"], []])
