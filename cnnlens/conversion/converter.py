@@ -114,8 +114,8 @@ def convert(
     Raises:
         UnsupportedLayerError: layers that the other framework cannot express, or the reference cannot compute, so that
             nothing could be proved; names them and says why.
-        CnnlensError: a file is in the way that ``out`` does not name; the result does not agree with the original, or what should run it is not installed. In either
-            case nothing is written.
+        CnnlensError: a file is in the way that ``out`` does not name; the result does not agree with the original, or
+            what should run it is not installed. In either case nothing is written.
 
     >>> import cnnlens.sample
     >>> made = cnnlens.convert(cnnlens.sample.MODEL, "torch", out="shoes.py")
