@@ -19,7 +19,7 @@ from typing import Any, ClassVar, TypeVar, overload
 
 from cnnlens.text import columns, harmless
 
-__all__ = ["Page", "Picture", "Result", "Rows", "Shown", "Table", "Tone", "Toned"]
+__all__ = ["Code", "Page", "Picture", "Result", "Rows", "Shown", "Table", "Tone", "Toned"]
 
 _T = TypeVar("_T")
 
@@ -79,6 +79,14 @@ class Toned(str):
         made = super().__new__(cls, text)
         made.tone = tone
         return made
+
+
+class Code(str):
+    """Is a line of code: where it must be folded, then before a method's dot, and between arguments only at last.
+
+    >>> Code("kernel.reshape(3, 4).T")
+    'kernel.reshape(3, 4).T'
+    """
 
 
 class Rows(Sequence[Sequence[str]]):
