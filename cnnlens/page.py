@@ -102,8 +102,11 @@ class Rows(Sequence[Sequence[str]]):
     """
 
     def __init__(self, head: Sequence[str], of: Sequence[_T], made: Callable[[_T], Sequence[str]]) -> None:
+        def row(place: int) -> Sequence[str]:
+            return made(of[place - 1]) if place else head
+
         self._count = 1 + len(of)
-        self._row = cache(lambda place: made(of[place - 1]) if place else head)
+        self._row = cache(row)
 
     def __len__(self) -> int:
         return self._count
