@@ -15,6 +15,7 @@ _EXAMPLES = {
     "kernels": ("kernels MODEL", "kernels MODEL --layer conv2d_1 --channel 3 -o kernels.svg"),
     "hist": ("hist MODEL --untrained", "hist MODEL --all -o weights.png"),
     "maps": ("maps MODEL --image IMAGE --layer conv2d_1", "maps MODEL --image IMAGE --layer conv2d --kernel 5"),
+    "image": ("image IMAGE --cmap gray_r", "image IMAGES --index 3 -o input.png"),
     "verify": ("verify MODEL", "verify FOLDER --json"),
     "layouts": ("layouts Conv2DTranspose", "layouts --from keras --to torch Conv2D --shape 3,3,1,32 -o layouts.png"),
     "check": ("check MODEL", "check MODEL --inputs IMAGES --backends reference"),

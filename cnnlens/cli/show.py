@@ -28,7 +28,9 @@ _MOST_LABELS = 1 << 20  # characters of a file of names
 def add(commands: Any) -> None:
     """Add the five to ``commands``, as ``cnnlens.cli.main`` makes it."""
     summary = commands.command(
-        "summary", _summary, "print a model's layers, shapes in every layout, and weight statistics"
+        "summary",
+        _summary,
+        "print a model's layers with their settings, its arrays with statistics, and what else is in the file",
     )
     add_model(summary)
     add_json(summary)

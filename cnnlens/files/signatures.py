@@ -204,6 +204,8 @@ def foreign_bytes(data: memoryview) -> Foreign | None:
         return text
     if b"\x00" not in head[:64] and all(byte >= 0x20 or byte in b"\t\r\n\f" for byte in head[:64]):
         return Foreign("a text file")
+    if head[2:4] == b"\r\n" and head[1] in (0x0C, 0x0D, 0x0E) and head[4:8] in (bytes(4), b"\1\0\0\0", b"\3\0\0\0"):
+        return Foreign("Python bytecode")
     if not any(head):
         return Foreign("a file that begins with nothing but zeros: a download that was never filled", _FETCH)
     if bytes(data[-8:]) == b"\x57\xfb\x80\x8b\x24\x75\x47\xdb":

@@ -55,7 +55,13 @@ def check_target(path: str | os.PathLike[str]) -> Path:
 
 
 def is_marked(path: str | os.PathLike[str], mark: str) -> bool:
-    """Tell whether a picture is a PNG that ``save`` wrote with this mark."""
+    """Tell whether a picture is a PNG that ``save`` wrote with this mark.
+
+    >>> import cnnlens.sample
+    >>> made = cnnlens.plot.save(cnnlens.plot.kernels(cnnlens.open(cnnlens.sample.MODEL)["conv2d"]), "mine.png", "mine")
+    >>> cnnlens.plot.is_marked("mine.png", "mine"), cnnlens.plot.is_marked("mine.png", "yours")
+    (True, False)
+    """
     try:
         with open(path, "rb") as stream:
             return b"tEXtcnnlens\0" + mark.encode("latin-1") in stream.read(4096)

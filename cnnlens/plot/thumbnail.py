@@ -36,7 +36,7 @@ def thumbnail(array: NDArray[Any]) -> tuple[bytes, str]:
     >>> from cnnlens.plot import thumbnail
     >>> png, said = thumbnail(np.ones((500, 2, 7, 5), np.float32))
     >>> png[:4], said
-    (b'\\x89PNG', 'the first 441 of 500 kernels, input channel 0 of 2; white is 0, full colour ±1')
+    (b'\\x89PNG', 'the first 360 of 500 kernels, input channel 0 of 2; white is 0, full colour ±1')
     """
     outs, ins, *spatial = array.shape
     if math.prod(spatial) == 1 or len(spatial) > 3:  # a dense layer, or kernels of 1 x 1: one cell a weight

@@ -247,7 +247,7 @@ def test_the_reference_is_not_held_against_itself_unasked(
     assert "no backend that runs models of keras is installed" in said.err
     assert "the reference held against itself proves nothing" in said.err
     assert said.err.startswith("cnnlens: nothing was compared: ")
-    assert 'pip install "keras>=3.10" "jax' in said.err
+    assert 'pip install "keras>=3.10" "jax>=0.6"' in said.err
     assert "cnnlens check MODEL RUN.zarr" in said.err
     assert main(["check", str(sample.MODEL), "-b", "reference"]) == 0
     assert "proves no framework right" in capsys.readouterr().out

@@ -112,11 +112,13 @@ def test_the_sample_has_a_line_for_each_layer_and_array_at_80_columns() -> None:
 
 
 def test_the_columns_that_give_way_keep_their_row() -> None:
-    table = Table(
-        [["#", "layer", "kind", "output"], ["0", "conv2d", "Conv2D 3×3, relu", "(N, 32, 28, 28)"], ["1", "x", "", "?"]],
-        right=[0], fold=[2], give_way=[(2, 1)],
-    )  # fmt: skip
-    assert _COLOUR.sub("", shown(f"Page([{table!r}])", 40)).split("\n") == [
+    rows = [
+        ["#", "layer", "kind", "output"],
+        ["0", "conv2d", "Conv2D 3×3, relu", "(N, 32, 28, 28)"],
+        ["1", "x", "", "?"],
+    ]
+    page = f"Page([Table({rows}, right=[0], fold=[2], give_way=[(2, 1)])])"
+    assert _COLOUR.sub("", shown(page, 40)).split("\n") == [
         "   layer",
         "#  kind              output",
         "------------------------------------",

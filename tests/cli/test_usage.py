@@ -146,7 +146,7 @@ def test_bash_completes_commands_options_values_and_files(script: Path) -> None:
     Path("shoes.keras").touch()
     assert completed(script, "cnnlens", "") >= {*COMMANDS}
     assert completed(script, "cnnlens", "su") == {"summary"}
-    assert completed(script, "cnnlens", "kernels", "--ch") == {"--channel"}
+    assert completed(script, "cnnlens", "kernels", "--ch") == {"--channel", "--channels"}
     assert completed(script, "cnnlens", "summary", "sh") == {"shoes.keras"}
     assert completed(script, "cnnlens", "maps", "--image", "sh") == {"shoes.keras"}
     assert completed(script, "cnnlens", "export", "--layout", "t") == {"torch"}
@@ -168,6 +168,6 @@ def test_completion_without_shtab_names_what_installs_it(
 ) -> None:
     monkeypatch.setitem(sys.modules, "shtab", None)
     assert main(["--print-completion", "bash"]) == 2
-    assert 'pip install "cnnlens[completion]"' in capsys.readouterr().err
+    assert 'pip install "shtab>=1.7"' in capsys.readouterr().err
     assert main(["--print-completion", "fish"]) == 2
     assert "bash or zsh was expected" in capsys.readouterr().err
