@@ -12,13 +12,16 @@ import html
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import cache
 from importlib import import_module
 from itertools import groupby
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar, overload
 
 from cnnlens.text import columns, harmless
 
-__all__ = ["Page", "Picture", "Result", "Shown", "Table", "Tone", "Toned"]
+__all__ = ["Code", "Page", "Picture", "Result", "Rows", "Shown", "Table", "Tone", "Toned"]
+
+_T = TypeVar("_T")
 
 _MOST_ROWS = 60  # of a table, or lines in a row, that are shown to whoever did not ask for all
 
@@ -78,6 +81,45 @@ class Toned(str):
         return made
 
 
+class Code(str):
+    """Is a line of code: where it must be folded, then before a method's dot, and between arguments only at last.
+
+    >>> Code("kernel.reshape(3, 4).T")
+    'kernel.reshape(3, 4).T'
+    """
+
+
+class Rows(Sequence[Sequence[str]]):
+    """Are the rows of a table, each made when it is first asked for: of thousands only those that are shown.
+
+    Args:
+        head: What the columns are.
+        of: What each row below is about; ``made`` gives its cells.
+
+    >>> rows = Rows(["number"], range(10**9), lambda number: [f"{number:,}"])
+    >>> rows[0], rows[1], rows[-1], len(rows)
+    (['number'], ['0'], ['999,999,999'], 1000000001)
+    """
+
+    def __init__(self, head: Sequence[str], of: Sequence[_T], made: Callable[[_T], Sequence[str]]) -> None:
+        def row(place: int) -> Sequence[str]:
+            return made(of[place - 1]) if place else head
+
+        self._count = 1 + len(of)
+        self._row = cache(row)
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, index: int) -> Sequence[str]: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Sequence[str]]: ...
+    def __getitem__(self, index: int | slice) -> Sequence[str] | list[Sequence[str]]:
+        places = range(self._count)[index]
+        return self._row(places) if isinstance(places, int) else [self._row(place) for place in places]
+
+
 @dataclass(frozen=True)
 class Table:
     """Holds cells in rows, the first of which says what the columns are.
@@ -114,12 +156,12 @@ class Table:
 
     def short(self) -> list[str | Table]:
         """Give the table without its middle where it is long, and a line that says so."""
-        head, *body = self.rows
-        if len(body) <= _MOST_ROWS:
+        count = len(self.rows) - 1
+        if count <= _MOST_ROWS:
             return [self]
-        gap = [Toned("…", Tone.PALE)] * len(head)
-        rows = [head, *body[: _MOST_ROWS * 2 // 3], gap, *body[-_MOST_ROWS // 3 :]]
-        return [replace(self, rows=rows), _left_out(len(body) - _MOST_ROWS, len(body), "rows")]
+        gap = [Toned("…", Tone.PALE)] * len(self.rows[0])
+        rows = [*self.rows[: 1 + _MOST_ROWS * 2 // 3], gap, *self.rows[-_MOST_ROWS // 3 :]]
+        return [replace(self, rows=rows), _left_out(count - _MOST_ROWS, count, "rows")]
 
 
 @dataclass(frozen=True)

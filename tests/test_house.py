@@ -29,7 +29,7 @@ MAY_IMPORT = {
     "inputs": "errors memory network text",
     "reference": "errors kinds memory network text",
     "network": "errors kinds layout page text",
-    "layout": "errors kinds text",
+    "layout": "errors kinds page text",
     "memory": "errors",
     "output": "errors text",
     "errors": "text",

@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import time
+from collections import Counter
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -197,6 +198,29 @@ def test_ten_thousand_rows_are_not_shown_unasked() -> None:
         assert "layer 5000" not in said
     assert "layer 5000" in str(page)
     assert "layer 5000" in page.html()
+
+
+def test_of_ten_thousand_layers_those_that_are_shown_are_read(net: Network, monkeypatch: pytest.MonkeyPatch) -> None:
+    from cnnlens.network import summary
+    from cnnlens.network.weight import Weight
+
+    asked: Counter[str] = Counter()
+
+    def counted(name: str, function: Any) -> Any:
+        return lambda *given: asked.update([name]) or function(*given)
+
+    monkeypatch.setattr(Weight, "stats", counted("arrays", Weight.stats))
+    monkeypatch.setattr(summary, "settings_of", counted("layers", summary.settings_of))
+    large = replace(net, layers=tuple(replace(net["conv2d"], name=f"layer {number}") for number in range(10_000)))
+    for show in (lambda: repr(large.summary()), lambda: fragment(large).words):
+        said = show()
+        assert "layer 9999" in said
+        assert "19,940 of 20,000 rows are left out" in said
+        assert asked["arrays"] == 60
+        assert asked["layers"] <= 61  # and the input's dtype
+        asked.clear()
+    assert "0.233" in str(net.summary())
+    assert asked["arrays"] == 8
 
 
 def test_what_hangs_on_an_object_is_brief_too(net: Network, shown: dict[str, Any]) -> None:

@@ -34,7 +34,7 @@ def as_json(check: Check) -> dict[str, Any]:
     return {
         "agree": check.agree,
         "could_check": check.could_check,
-        "compared": [run.label for run in check.runs if not run.error and not _is_reference(run)],
+        "compared": list(check.compared),
         "model": {"file": str(network.source.path), "sha256": network.source.sha256, "name": network.name},
         "inputs": check.inputs,
         "runs": [_run(check, run) for run in check.runs],
@@ -187,7 +187,10 @@ def _bits(value: float) -> str:
 def sentences(check: Check) -> list[str]:
     """Write one sentence a run, then one a pair of runs, then what was not audited."""
     lines: list[str] = [
-        Toned(f"{run.label}: {sentence(check, run)}", Tone.GOOD if check.problem(run) is None else Tone.BAD)
+        Toned(
+            f"{run.label}: {sentence(check, run)}",
+            Tone.BAD if check.problem(run) is not None else Tone.PALE if run.is_reference else Tone.GOOD,
+        )
         for run in check.runs
     ]
     for (a, b), layers in check.pairs.items():
@@ -234,16 +237,13 @@ def sentence(check: Check, run: Run) -> str:
     repeats = "" if run.repeats is None or any(run.repeats.values()) else "; it repeats itself bit for bit"
     partly = " as far as it was audited" if verdicts.get(Verdict.NOT_AUDITED) else ""
     some = f" on the {_counted(run)} inputs that were audited" if run.audited < run.inputs else ""
-    itself = "; that is the reference's own arithmetic, and proves no framework right" if _is_reference(run) else ""
-    return f"{what} agrees{partly}{some}: {counted}{weights}{repeats}{itself}"
+    itself = "; that is the reference's own arithmetic, and proves no framework right" if run.is_reference else ""
+    good = "is within rounding" if run.is_reference else "agrees"
+    return f"{what} {good}{partly}{some}: {counted}{weights}{repeats}{itself}"
 
 
 def _counted(run: Run) -> str:
     return f"{run.audited:,} of {run.inputs:,}"
-
-
-def _is_reference(run: Run) -> bool:
-    return run.backend == "reference"
 
 
 def objection(run: Run, problem: Problem) -> str:

@@ -46,6 +46,11 @@ class Run:
     error: str | None = None
     reason: str = ""
 
+    @property
+    def is_reference(self) -> bool:
+        """Tell whether the reference itself ran, which what it gives is held against: it proves no framework right."""
+        return self.backend == "reference"
+
 
 class Problem(NamedTuple):
     """Says what speaks against a run.
@@ -90,7 +95,7 @@ class Check(Result, listing="checking.listing", name="check"):
     >>> import cnnlens.sample
     >>> result = cnnlens.check(cnnlens.sample.MODEL, cnnlens.sample.IMAGES, backends=["reference"])
     >>> result
-    <Check fashion_mnist_cnn.keras: reference agrees>
+    <Check fashion_mnist_cnn.keras: reference is within rounding; no framework was compared>
     >>> [run.label for run in result.runs]
     ['reference']
     >>> result.rows[0].name, result.rows[0].kind
@@ -107,12 +112,25 @@ class Check(Result, listing="checking.listing", name="check"):
 
     def __repr__(self) -> str:
         shown = ", ".join(f"{run.label} {self._came_to(run)}" for run in self.runs)
-        return f"<Check {self.network.shown}: {printable(shown, 200)}>"
+        alone = "" if self.compared else "; no framework was compared"
+        return f"<Check {self.network.shown}: {printable(shown, 200)}{alone}>"
 
     def _came_to(self, run: Run) -> str:
         if run.error is not None:
             return "could not be checked"
-        return "agrees" if self.problem(run) is None else "does not agree"
+        if self.problem(run) is not None:
+            return "does not agree"
+        return "is within rounding" if run.is_reference else "agrees"
+
+    @property
+    def compared(self) -> tuple[str, ...]:
+        """List the runs of frameworks that gave a result, by label: none where the reference alone was audited.
+
+        >>> import cnnlens.sample
+        >>> cnnlens.check(cnnlens.sample.MODEL, cnnlens.sample.IMAGES, backends=["reference"]).compared
+        ()
+        """
+        return tuple(run.label for run in self.runs if run.error is None and not run.is_reference)
 
     @property
     def agree(self) -> bool:

@@ -24,7 +24,7 @@ __all__ = ["add"]
 
 _OUTPUT = (
     "the .py or .keras file (default: named after MODEL); with --into a copy of TARGET, .safetensors for PyTorch "
-    "(default: named after TARGET, with -filled)"
+    "(default: named after TARGET, with -filled); only a file that is named here is overwritten"
 )
 
 

@@ -99,7 +99,7 @@ def _layouts(options: argparse.Namespace) -> None:
             raise CnnlensError(
                 f"--{name} needs --from and --to, as in 'layouts --from keras --to torch Conv2D', or --memory"
             )
-    output_made(options, options.kind, listing.as_json, listing.as_table, options.output)
+    output_made(options, options.kind, listing.as_json, listing.as_page, options.output)
 
 
 def _worked_out(options: argparse.Namespace, *, memory: bool) -> None:

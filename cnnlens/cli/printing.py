@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from cnnlens.errors import CnnlensError
-from cnnlens.page import Page, Table, Tone, Toned
+from cnnlens.page import Code, Page, Table, Tone, Toned
 from cnnlens.text import harmless
 
 if TYPE_CHECKING:
@@ -102,7 +102,10 @@ _GAP = 2  # between columns
 _SENTENCE = 24  # the least width to fold sentences to, as long as there is another way
 _TRAILING = re.compile(r"( |\x1b\[[0-9;]*m)+$", re.MULTILINE)
 _SET_OFF = re.compile(r" *\S{1,12} {2,}(?=\S)")
-_KEPT = "\ue000"  # a space between words that stay in one line: harmless() lets none through from elsewhere
+# harmless() lets none of these through from elsewhere, and what is printed has neither.
+_KEPT = "\ue000"  # a space between words that stay in one line
+_BREAK = "\x1f"  # where a word may be folded; a space to rich, which takes no room
+_WORDS = re.compile(f"[ {_BREAK}]")
 
 
 def _on_terminal(page: Page, width: int) -> str:
@@ -132,14 +135,38 @@ def _on_terminal(page: Page, width: int) -> str:
             )
             for line in lines or [""]:
                 console.print(_text(Toned(line, part.tone) if isinstance(part, Toned) else line), soft_wrap=True)
-    return _TRAILING.sub(lambda found: "\x1b[0m" if "\x1b" in found[0] else "", stream.getvalue())
+    written = stream.getvalue().replace(_KEPT, " ").replace(_BREAK, "")
+    return _TRAILING.sub(lambda found: "\x1b[0m" if "\x1b" in found[0] else "", written)
 
 
-def _text(shown: str, keep: str = "") -> Text:
+def _foldable(cell: str, least: int) -> str:
+    """A cell's text with marks of where it may be folded: code nowhere as long as there is another way to show it."""
+    text = harmless(cell)
+    if not isinstance(cell, Code):
+        return text
+    if least > 1:
+        return text.replace(" ", _KEPT)
+    code, mark, comment = text.partition("  # ")
+    marked, deep, quoted = "", 0, ""
+    for place, char in enumerate(code):
+        before, after = code[max(place - 1, 0) : place], code[place + 1 : place + 2]
+        deep += 0 if quoted else (char in "([{") - (char in ")]}")
+        if char in "'\"" and quoted in ("", char):
+            quoted = "" if quoted else char
+        free = not quoted and (least < 1 or not deep)
+        if char == " ":
+            marked += char if free and (before == "," if deep else least < 1 or "=" not in before + after) else _KEPT
+        else:
+            marked += _BREAK + char if free and char == "." and before in (")", "]") and after.isalpha() else char
+    return marked + mark + comment
+
+
+def _text(shown: str, keep: str = "", least: int = _SENTENCE) -> Text:
     """What is shown, in its tone. The only control characters that leave are those that rich makes of a tone."""
     from rich.text import Text
 
-    return Text(harmless(shown, keep), style=_STYLES[shown.tone] if isinstance(shown, Toned) else "", overflow="fold")
+    text = _foldable(shown, least) if isinstance(shown, Code) else harmless(shown, keep)
+    return Text(text, style=_STYLES[shown.tone] if isinstance(shown, Toned) else "", overflow="fold")
 
 
 def _columns(table: Table, room: int) -> RichTable | None:
@@ -160,12 +187,15 @@ def _columns(table: Table, room: int) -> RichTable | None:
         head = "\n" * (high - head.count("\n")) + head
         shown.add_column(_text(head, "\n"), justify=justify, min_width=max(width), no_wrap=whole)
     for row in table.rows[1:]:
-        shown.add_row(*map(_text, row))
+        shown.add_row(*(_text(cell, least=least) for cell in row))
     return shown
 
 
 def _ways(table: Table) -> Iterator[tuple[Table, int]]:
-    """The ways to show a table, the best first, with the least width to which each folds its sentences."""
+    """The ways to show a table, the best first, with the least width to which each folds its sentences.
+
+    To a width of 1 code is folded too, before a method's dot; to 0 between its arguments as well.
+    """
     for one in [table] if table.unpivot is None else [table, _unpivoted(table, table.unpivot)]:
         shown = one
         yield shown, _SENTENCE
@@ -173,6 +203,7 @@ def _ways(table: Table) -> Iterator[tuple[Table, int]]:
             shown = _narrower(shown)
             yield shown, _SENTENCE
         yield shown, 1
+        yield shown, 0
 
 
 def _fits(table: Table, least: int, room: int) -> bool:
@@ -186,7 +217,7 @@ def _widths(table: Table, least: int) -> Iterator[list[int]]:
 
     for column, cells in enumerate(zip(*table.rows, strict=True)):
         whole = max(cell_len(line) for cell in cells for line in harmless(cell, "\n").split("\n"))
-        words = (word for cell in cells for word in harmless(cell).split(" "))
+        words = (word for cell in cells for word in _WORDS.split(_foldable(cell, least)))
         yield [min(whole, least), *map(cell_len, words)] if column in table.fold else [whole]
 
 
@@ -206,8 +237,9 @@ def _narrower(table: Table) -> Table:
     def at(place: int) -> int:
         return place - (place > column)
 
+    left = [[cell for place, cell in enumerate(row) if place != column] for row in (head, *rows)]
     return Table(
-        [[cell for place, cell in enumerate(row) if place != column] for row in (head, *rows)],
+        [row for row in left if any(row)],
         right=[at(place) for place in table.right if place != column],
         indent=table.indent,
         fold=[at(place) for place in {*table.fold, *([other] if column in table.fold else [])} if place != column],
@@ -231,6 +263,7 @@ def _unpivoted(table: Table, first: int) -> Table:
 
 def _blocks(table: Table, console: Console, room: int) -> Group:
     """A table that has no room for its columns: a paragraph a row, each cell behind its column's name."""
+    from rich.cells import cell_len
     from rich.console import Group
     from rich.padding import Padding
     from rich.text import Text
@@ -242,12 +275,14 @@ def _blocks(table: Table, console: Console, room: int) -> Group:
         pieces: list[Text] = []
         for column, cell in enumerate(row):
             if cell:
-                label = Text("" if column < named else f"{harmless(head[column])} ".replace(" ", _KEPT), style="dim")
-                value = _text(cell, "")
-                value.plain = value.plain if column in table.fold else value.plain.replace(" ", _KEPT)
-                pieces.append(label + value)
+                label = "" if column < named else harmless(head[column]).replace(" ", _KEPT)
+                label += "" if column < named else " " if isinstance(cell, Code) else _KEPT
+                wide = max(map(cell_len, _WORDS.split(_foldable(cell, 1)))) > room - 2
+                value = _text(cell, least=0 if wide else 1)
+                if column not in table.fold and not isinstance(cell, Code):
+                    value.plain = value.plain.replace(" ", _KEPT)
+                pieces.append(Text.assemble((label, "dim"), value))
         for number, line in enumerate(Text("  ").join(pieces).wrap(console, room - 2, overflow="fold")):
-            line.plain = line.plain.replace(_KEPT, " ").rstrip()
             shown.append(Padding(line, (0, 0, 0, 0 if not number and row[0] else 2)))
     return Group(*shown)
 

@@ -8,13 +8,14 @@ held against the original's bit for bit. When all of that holds the files are mo
 from __future__ import annotations
 
 import contextlib
+import copy
 import keyword
 import math
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from cnnlens.checking.twins import Twins
     from cnnlens.opening.architecture import InputShape
 
-__all__ = ["FRAMEWORKS", "TITLES", "Conversion", "convert", "example_of", "framework_named"]
+__all__ = ["FRAMEWORKS", "TITLES", "Conversion", "convert", "example_of", "framework_named", "moved"]
 
 FRAMEWORKS: Mapping[str, str] = {"torch": "torch", "pytorch": "torch", "keras": "keras", "tensorflow": "keras"}
 """What a framework may be called here, and which is meant."""
@@ -99,7 +100,8 @@ def convert(
     Args:
         model: A path, an open ``Network``, or a live framework model; it must have a graph.
         to: ``torch`` (or ``pytorch``), or ``keras`` (or ``tensorflow``); None: the one that it is not of.
-        out: The ``.py`` or ``.keras`` file, or a folder; None names it after the model, in the current folder.
+        out: The ``.py`` or ``.keras`` file, or a folder; None names it after the model, in the current folder. A file
+            that is there is overwritten where ``out`` names it, and never otherwise.
         inputs: What the proof is made on, as ``record`` takes it; None draws a few from seed 0.
         backend: What runs the result: ``pytorch``, or one of Keras' (None: the first that is installed).
         example: For a live PyTorch module, what it is called with.
@@ -112,8 +114,8 @@ def convert(
     Raises:
         UnsupportedLayerError: layers that the other framework cannot express, or the reference cannot compute, so that
             nothing could be proved; names them and says why.
-        CnnlensError: the result does not agree with the original, or what should run it is not installed. In either
-            case nothing is written.
+        CnnlensError: a file is in the way that ``out`` does not name; the result does not agree with the original, or
+            what should run it is not installed. In either case nothing is written.
 
     >>> import cnnlens.sample
     >>> made = cnnlens.convert(cnnlens.sample.MODEL, "torch", out="shoes.py")
@@ -139,6 +141,7 @@ def convert(
     framework = framework_named(to, network)
     if not network.calls:
         raise without_graph(network)
+    target = _target(out, network, framework)
     for ref in network.outputs:
         if network.batch_axis(ref) is None:
             raise UnsupportedLayerError(
@@ -147,7 +150,6 @@ def convert(
             )
     backends = [_that_runs(framework, backend)] if backend is not None else _installed(framework)
     _warm(framework, backends[0], timeout)
-    target = _target(out, network, framework)
     with ExitStack() as stack:
         say = stack.enter_context(telling(progress)) or silent
         folder = stack.enter_context(temporary_folder())
@@ -159,7 +161,18 @@ def convert(
         files = [(path, target.with_suffix(path.suffix)) for path in made.files]
         _move(files)
     notes = (*made.notes, *_rounding_notes(made, twins), *objections)
-    return Conversion(network, made.network, framework, tuple(place for _, place in files), twins, arrays, notes)
+    written = moved(made.network, target)
+    twins = replace(twins, checks=(twins.checks[0], replace(twins.checks[1], network=written)))
+    return Conversion(network, written, framework, tuple(place for _, place in files), twins, arrays, notes)
+
+
+def moved(network: Network, place: Path) -> Network:
+    """Give the network of a file that was written elsewhere and now lies beside ``place``: it names no other path."""
+    source: Any = copy.copy(network.source)
+    source.path = place.parent / Path(source.path).name
+    if hasattr(source, "arch"):
+        source.arch = str(place.parent / Path(source.arch).name)
+    return replace(network, source=source)
 
 
 def _rounding_notes(made: _Made, found: Twins) -> list[str]:
@@ -243,24 +256,23 @@ def _target(out: str | os.PathLike[str] | None, network: Network, framework: str
     """Where the result goes.
 
     Raises:
-        CnnlensError: the name's ending is another framework's.
+        CnnlensError: the name's ending is another framework's, or a file is there that nobody named.
     """
-    from cnnlens.output import file_name, stem_of
+    from cnnlens.output import file_name, refuse_taken, stem_of
 
     suffix = _SUFFIXES[framework]
     stem = file_name(stem_of(network.source.path))
     if framework == "torch":
         stem = "".join(char if f"_{char}".isidentifier() else "_" for char in stem)  # so that Python can import it
         stem = stem if stem.isidentifier() and not keyword.iskeyword(stem) else f"model_{stem}"
-    if out is None:
-        return Path(stem + suffix)
-    path = Path(out)
-    if path.is_dir():
-        return path / (stem + suffix)
+    named = out is not None and not Path(out).is_dir()
+    path = Path(out or "") if named else Path(out or "") / (stem + suffix)
     if path.suffix != suffix:
         raise CnnlensError(
             f"{printable(path, 300)}: a name that ends in {suffix} was expected for a model of {TITLES[framework]}"
         )
+    written = [path, path.with_suffix(".safetensors")] if framework == "torch" else [path]
+    refuse_taken(written, named, [network.source.path])
     return path
 
 

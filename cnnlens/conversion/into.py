@@ -70,24 +70,29 @@ def put_into(
         into: A Keras file, a PyTorch state dict or ``.pt2``, or an architecture (``package.module:factory``), whose
             code is then run.
         out: The file to write: of the target's kind, or ``.safetensors`` for PyTorch. None: named after the target,
-            with ``-filled``, in the current folder.
+            with ``-filled``, in the current folder. A file that is there is overwritten where ``out`` names it, and
+            never otherwise; neither model is.
         inputs: What the proof is made on; see ``convert``.
         shapes: Of the inputs of an architecture, where its module does not say them.
 
     Raises:
-        CnnlensError: the models do not match, or what came out does not compute what ``model`` does; nothing is
-            written.
+        CnnlensError: a file is in the way; the models do not match, or what came out does not compute what ``model``
+            does; nothing is written.
     """
+    from cnnlens.checking.result import Check
+    from cnnlens.conversion.converter import moved
     from cnnlens.conversion.into_files import check_name, write_into
     from cnnlens.conversion.transfer import apply
     from cnnlens.janitor import temporary_folder
     from cnnlens.opening.architecture import names_code
+    from cnnlens.output import refuse_taken, replacing
 
     spec = os.fspath(into)
     is_code = not Path(spec).exists() and names_code(spec)
     target = _opened(spec, None, is_code, shapes)
     place = _place(out, target, is_code)
     check_name(place, target)
+    refuse_taken([place], out is not None and not Path(out).is_dir(), [model.source.path, target.source.path])
     applied = apply(model, target)
     with ExitStack() as stack:
         part = stack.enter_context(temporary_folder()) / place.name
@@ -97,9 +102,11 @@ def put_into(
         if target.calls and not result.calls:
             result = _filled(target, result)
         proof, more = _proof(model, result, applied, inputs, timeout)
-        from cnnlens.output import replacing
-
         shutil.copyfile(part, stack.enter_context(replacing(place)))
+    if isinstance(proof, Check):
+        proof = replace(proof, network=moved(proof.network, place))
+    elif proof is not None:
+        proof = replace(proof, checks=(proof.checks[0], replace(proof.checks[1], network=moved(result, place))))
     return Transfer(model, target, replace(written, path=place, notes=(*written.notes, *more)), proof)
 
 

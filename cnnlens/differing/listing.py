@@ -19,7 +19,7 @@ from cnnlens.differing.result import Diff
 from cnnlens.differing.rows import ArrayDiff, LayerDiff
 from cnnlens.differing.wording import brief, epsilon, said
 from cnnlens.network.network import Network
-from cnnlens.page import Page, Table, Tone, Toned
+from cnnlens.page import Code, Page, Table, Tone, Toned
 from cnnlens.text import finite_or_null, printable
 
 __all__ = ["as_json", "as_page", "explanation", "feature_maps", "layer", "verdict"]
@@ -164,7 +164,7 @@ def _text(line: Line | None) -> str:
     if line is None:
         return ""
     exact = "" if line.held == "bit for bit" else f"  # {line.held}"
-    return printable(line.text, 160) + exact
+    return Code(printable(line.text, 160) + exact)
 
 
 # -- feature maps ------------------------------------------------------------------------------------------------------

@@ -17,15 +17,15 @@ from cnnlens.layout.feature_maps import MAPS, other_maps
 from cnnlens.layout.lookup import KINDS
 from cnnlens.layout.names import kind_named, maps_named
 from cnnlens.layout.tables import FRAMEWORKS, LEGEND, ROWS
+from cnnlens.page import Code, Page, Table, Tone, Toned
 from cnnlens.text import columns
 
 __all__ = [
-    "as_json", "as_table", "crossing_json", "crossing_text", "memories", "memory_json", "memory_text", "title",
+    "as_json", "as_page", "crossing_json", "crossing_text", "memories", "memory_json", "memory_text", "title",
 ]  # fmt: skip
 
 _MORE = "cnnlens layouts KIND shows a kind in full, with its traps; cnnlens layouts NHWC feature maps."
 _CELLS = 24  # addresses in a line of text
-_WIDE = 126  # characters of a table that still has a column for einops
 _TITLES = {"keras": "Keras", "torch": "PyTorch", "flax": "Flax", "onnx": "ONNX", "tflite": "TFLite"}
 
 
@@ -75,17 +75,17 @@ def _row(one: Description) -> dict[str, Any]:
     }
 
 
-def as_table(kind: str | None = None) -> str:
+def as_page(kind: str | None = None) -> Page:
     """Write the table for people; a kind's own page has the NumPy lines and the traps too.
 
     Raises:
         CnnlensError: there is no such kind; names the nearest.
     """
     found = _described(kind)
-    return _page(found) if kind is not None else _overview(found)
+    return _one_kind(found) if kind is not None else _overview(found)
 
 
-def _overview(found: list[Description]) -> str:
+def _overview(found: list[Description]) -> Page:
     rows = [["kind", "weight", "canonical", *(_TITLES[name] for name in FRAMEWORKS)]]
     last = ""
     for one in found:
@@ -99,29 +99,18 @@ def _overview(found: list[Description]) -> str:
         last = one.kind
     used = {letter for row in rows[1:] for cell in row[2:] for letter in cell if letter in LEGEND}
     legend = ", ".join(f"{letter} {meaning}" for letter, meaning in LEGEND.items() if letter in used)
-    notes = textwrap.wrap(f"{legend}; (…) one axis made of several, ~ stored backwards, - no such weight", 118)
-    return "\n".join([*columns(rows), "", *notes, "", _MORE, ""])
+    notes = f"{legend}; (…) one axis made of several, ~ stored backwards, - no such weight"
+    return Page([Table(rows, give_way=[(0, 1)]), "", Toned(notes, Tone.PALE), "", _MORE])
 
 
-def _page(found: list[Description]) -> str:
-    lines: list[str] = []
+def _one_kind(found: list[Description]) -> Page:
+    parts: list[str | Table] = []
     for one in found:
-        head = "einops" if any(c.from_keras for c in one.conventions) else ""
-        rows = [["", "name", "axes", "from Keras", head], ["canonical", "", one.canonical, "", ""]]
-        for c in one.conventions:
-            einops = c.einops if c.from_keras and c.einops else ""
-            rows.append([_TITLES[c.framework], c.name, _axes(c), c.numpy or c.reason or "", einops])
-        if max(map(len, table := columns(rows))) > _WIDE:  # the line of einops under that of NumPy
-            rows = [part for row in rows[1:] for part in ([*row[:4]], ["", "", "", row[4]]) if any(part)]
-            table = columns([["", "name", "axes", "from Keras, in NumPy and with einops"], *rows])
-        lines += [f"{one.kind} {_name(one)}", *("  " + line for line in table), ""]
+        parts += [Toned(f"{one.kind} {_name(one)}", Tone.STRONG), _conventions(one), ""]
     if found[0].kind in MAPS:
-        lines += [*_paragraph(crossings(None, found[0].kind, other_maps(found[0].kind))), ""]
+        parts += [*_paragraph(crossings(None, found[0].kind, other_maps(found[0].kind))), ""]
     if found[0].traps:
-        lines.append("traps")
-        for trap in found[0].traps:
-            lines += textwrap.wrap(trap, 116, initial_indent="  - ", subsequent_indent="    ")
-        lines.append("")
+        parts += [Toned("traps", Tone.STRONG), *(f"  - {trap}" for trap in found[0].traps), ""]
     letters = {letter for one in found for c in one.conventions for letter in (c.axes or "") + one.canonical}
     recurrent = any(one.weight == "recurrent_kernel" for one in found)
     legend = {
@@ -129,7 +118,17 @@ def _page(found: list[Description]) -> str:
         **({"I": f"{LEGEND['I']} (of a recurrent kernel the units of the step before)"} if recurrent else {}),
     }
     meanings = [f"{letter} {meaning}" for letter, meaning in legend.items() if letter in letters]
-    return "\n".join([*lines, *textwrap.wrap(", ".join(meanings), 118), ""])
+    return Page([*parts, Toned(", ".join(meanings), Tone.PALE)])
+
+
+def _conventions(one: Description) -> Table:
+    """A row a framework, with the lines of NumPy and einops that make it from Keras' array."""
+    head = "einops" if any(c.from_keras for c in one.conventions) else ""
+    rows = [["", "name", "axes", "from Keras", head], ["canonical", "", one.canonical, "", ""]]
+    for c in one.conventions:
+        einops = Code(c.einops) if c.from_keras and c.einops else ""
+        rows.append([_TITLES[c.framework], c.name, _axes(c), Code(c.numpy) if c.numpy else c.reason or "", einops])
+    return Table(rows, indent=2, fold=(3, 4), give_way=[(4, 3), (3, 2), (2, 1)])
 
 
 def _name(one: Description) -> str:

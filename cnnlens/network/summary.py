@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, cast
 
 from cnnlens.kinds import UNKNOWN, kind_of, layer_kind
 from cnnlens.network.graph import Layer, Ref, shown_shape
 from cnnlens.network.kernel import Statistics
 from cnnlens.network.network import Network
-from cnnlens.network.settings import in_words, settings_of
+from cnnlens.network.settings import epsilon_of, in_words, settings_of
 from cnnlens.network.weight import Weight
-from cnnlens.page import Page, Table, Tone, Toned
+from cnnlens.page import Page, Rows, Table, Tone, Toned
 from cnnlens.text import finite_or_null, printable
 
 __all__ = ["as_json", "as_page", "statistics_json", "trainable_parameters"]
@@ -149,12 +149,11 @@ def as_page(network: Network, warning: str = "") -> Page:
         warning: A line that stands in the header, above the notes.
     """
     parts: list[str | Table] = [*_header(network, warning), ""]
-    settings = [settings_of(layer) for layer in network.layers]
-    alike = _alike(network, settings)
+    alike = _alike(network)
     parts += [f"all {alike[kind][0]:,} {kind}: epsilon {alike[kind][1]:.6g}" for kind in alike]
     parts += [""] if alike else []
     feeds = _feeds(network)
-    parts.append(_layers(network, settings, alike, feeds) if network.layers else "the file holds no layers")
+    parts.append(_layers(network, alike, feeds) if network.layers else "the file holds no layers")
     if any(feeds):
         parts.append(Toned(_LEGEND + (_AGAIN if any(":" in one for one in feeds) else ""), Tone.PALE))
     if any(layer.stored for layer in network.layers):
@@ -185,7 +184,7 @@ def _header(network: Network, warning: str) -> list[str]:
     for what, refs in (("input", network.inputs), ("output", network.outputs)):
         shown = [
             f"{printable(ref.name, 40)} {shown_shape(network.canonical_shape(ref))} "
-            f"{_dtype(network, ref) if what == 'input' else ''}".rstrip()
+            f"{printable(_dtype(network, ref), 40) if what == 'input' else ''}".rstrip()
             for ref in refs
         ]
         lines += [f"{what}{'s' if len(shown) > 1 else ''}: {', '.join(shown)}"] if shown else []
@@ -193,33 +192,35 @@ def _header(network: Network, warning: str) -> list[str]:
     return [*lines, *(f"note: {note}" for note in network.notes)]
 
 
-def _alike(network: Network, settings: Sequence[Mapping[str, Any]]) -> dict[str, tuple[int, float]]:
+def _alike(network: Network) -> dict[str, tuple[int, float]]:
     """The kinds of which several layers have one epsilon, which is said once: how many they are, and what it is."""
-    found: dict[str, list[Any]] = {}
-    for layer, each in zip(network.layers, settings, strict=True):
-        if isinstance(each.get("epsilon"), float):
-            found.setdefault(layer.shown_kind, []).append(each["epsilon"])
+    found: dict[str, list[float]] = {}
+    for layer in network.layers:
+        epsilon = epsilon_of(layer)
+        if isinstance(epsilon, float):
+            found.setdefault(layer.shown_kind, []).append(epsilon)
     return {kind: (len(all_), all_[0]) for kind, all_ in found.items() if len(all_) > 1 and len(set(all_)) == 1}
 
 
-def _layers(
-    network: Network, settings: Sequence[Mapping[str, Any]], alike: Mapping[str, Any], feeds: Sequence[str]
-) -> Table:
-    rows = [["#", "layer", "kind", "output", "params"]]
-    for index, layer in enumerate(network.layers):
+def _layers(network: Network, alike: Collection[str], feeds: Sequence[str]) -> Table:
+    output = ["output"] if network.calls else []
+
+    def row(index: int) -> list[str]:
+        layer = network.layers[index]
         # What its output's shape says, and what is said once for all.
         without = ["epsilon"] if layer.shown_kind in alike else []
         without += ["filters", "units", "target_shape"] if layer.output_shape is not None else []
-        kind = " ".join(part for part in (layer.shown_kind, in_words(settings[index], without), feeds[index]) if part)
-        rows.append([
+        words = in_words(settings_of(layer), without)
+        return [
             str(index),
             printable(layer.name, 40),
-            kind,
-            shown_shape(layer.output_shape) if network.calls else "",
+            " ".join(part for part in (layer.shown_kind, words, feeds[index]) if part),
+            *(shown_shape(layer.output_shape) for _ in output),
             f"{layer.parameters:,}" if layer.stored else "",
-        ])  # fmt: skip
-    shown = rows if network.calls else [row[:3] + row[4:] for row in rows]
-    return Table(shown, right=(0, len(shown[0]) - 1), fold=(2,), give_way=[(2, 1)])
+        ]
+
+    rows = Rows(["#", "layer", "kind", *output, "params"], range(len(network.layers)), row)
+    return Table(rows, right=(0, len(rows[0]) - 1), fold=(2,), give_way=[(2, 1)])
 
 
 def _feeds(network: Network) -> list[str]:
@@ -244,15 +245,27 @@ def _feeds(network: Network) -> list[str]:
 
 
 def _arrays(network: Network) -> Table:
-    rows = [["#", "layer", "weight", "stored", "canonical if other", "mean", "std"]]
+    found: list[tuple[str, str, Weight]] = []
     for index, layer in enumerate(network.layers):
-        weights = [_weight_cells(one) for one in layer.stored.values() if one.role not in _COUNTERS]
-        for first, cells in enumerate(weights):
-            rows.append([*(["", ""] if first else [str(index), printable(layer.name, 40)]), *cells])
-    if any(row[4] for row in rows[1:]):
-        return Table(rows, right=(0, 5), give_way=[(4, 3), (1, 2)])
-    rows[0][3] = "stored as canonical"
-    return Table([[*row[:4], *row[5:]] for row in rows], right=(0, 4), give_way=[(1, 2)])
+        weights = [weight for weight in layer.stored.values() if weight.role not in _COUNTERS]
+        found += [("", "", one) if number else (str(index), layer.name, one) for number, one in enumerate(weights)]
+    others = any(_axes(weight)[0] != _axes(weight)[1] for _, _, weight in found)
+
+    def row(one: tuple[str, str, Weight]) -> list[str]:
+        name, stored, canonical, *numbers = _weight_cells(one[2])
+        return [one[0], printable(one[1], 40), name, stored, *([canonical] if others else []), *numbers]
+
+    heads = ["stored", "canonical if other"] if others else ["stored as canonical"]
+    rows = Rows(["#", "layer", "weight", *heads, "mean", "std"], found, row)
+    return Table(rows, right=(0, len(rows[0]) - 2), give_way=[(4, 3), (1, 2)] if others else [(1, 2)])
+
+
+def _axes(weight: Weight) -> tuple[str, str]:
+    """Its axes and shape, as the file stores them and canonical."""
+    return (
+        f"{weight.stored_axes} {weight.stored.shape}".strip(),
+        f"{weight.canonical_axes} {weight.canonical_shape}".strip(),
+    )
 
 
 def _weight_cells(weight: Weight) -> list[str]:
@@ -260,8 +273,5 @@ def _weight_cells(weight: Weight) -> list[str]:
     shown = [f"{value:.3g}" if math.isfinite(value) else "-" for value in (stats.mean, stats.std)]
     if stats.finite < stats.count:
         shown[1] = Toned(f"{shown[1]}  ({stats.count - stats.finite:,} of {stats.count:,} not finite)", Tone.BAD)
-    stored, canonical = (
-        f"{axes} {shape}".strip()
-        for axes, shape in ((weight.stored_axes, weight.stored.shape), (weight.canonical_axes, weight.canonical_shape))
-    )
+    stored, canonical = _axes(weight)
     return [printable(weight.name, 40), stored, "" if canonical == stored else canonical, *shown]

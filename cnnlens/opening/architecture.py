@@ -25,6 +25,7 @@ from cnnlens.errors import CnnlensError, in_one_line, refuse_without_posix
 from cnnlens.text import printable
 
 if TYPE_CHECKING:
+    from cnnlens.network.graph import Extra
     from cnnlens.network.network import Network
 
 __all__ = ["DTYPES", "InputShape", "names_code", "open_architecture"]
@@ -50,6 +51,7 @@ class ArchitectureSource:
         path: The file of weights; where there is none, the factory as it was named.
         arch: The factory as it was named.
         format: Of the file of weights.
+        also: What that file holds beside the weights; empty where there is none.
     """
 
     framework = "torch"
@@ -60,6 +62,7 @@ class ArchitectureSource:
         self.arch = arch
         self.format = "torch module" if weights is None else str(weights.format)
         self.size = len(program) if weights is None else int(weights.size)
+        self.also: tuple[Extra, ...] = () if weights is None else weights.also
         self._weights = weights
         self._program = program
 

@@ -21,9 +21,12 @@ from cnnlens.errors import CnnlensError
 from cnnlens.plot.colours import paint, rgb
 from cnnlens.plot.sheet import PALE, RULE, beside_image, decorate, families, free, sheet, show
 from cnnlens.plot.tiles import Mosaic, columns_for, mosaic, shrink, strip
-from cnnlens.plot.values import Floats, Note, few, number, ticks
+from cnnlens.plot.values import Floats, Limits, Note, few, number, ticks
 
-__all__ = ["MOST_PIXELS", "Clipped", "clipped_note", "dress_plot", "grid", "heat", "places", "refuse_too_many"]
+__all__ = [
+    "MOST_PIXELS", "Clipped", "clipped_cells", "clipped_note", "dress_plot", "grid", "heat", "mark_cells", "places",
+    "refuse_too_many",
+]  # fmt: skip
 
 _LABELLED = 46  # pixels: a smaller tile does not carry its own number
 _LABEL = 20  # pixels that the number over a tile takes
@@ -173,7 +176,7 @@ def grid(
     beyond = clipped.reshape(count, -1) if clipped is not None and clipped.any() else None
     if beyond is not None and scale >= _MARKED:
         places, signs = _cells(laid, cast(Clipped, clipped).reshape(count, depth, height, width), scale, across)
-        _mark(ax, places, signs, scale)
+        mark_cells(ax, places, signs, scale)
     small: dict[str, Any] = {"fontsize": 6.5, "color": PALE, "family": families(), "va": "baseline"}
     for place, (row, column, _, wide) in enumerate(boxes):
         mark = "" if beyond is None or scale >= _MARKED else " ▲" * bool((beyond[place] > 0).any())
@@ -188,6 +191,16 @@ def grid(
         said = [f"tile {k}" for k in names]
     setattr(ax, "format_coord", _pointer(laid, said, scale, across, width))  # noqa: B010 (made to be replaced)
     return cast(Figure, ax.get_figure(root=True))
+
+
+def clipped_cells(values: Floats, limits: Limits) -> Clipped | None:
+    """Tell which values lie beyond the ends; None where none does."""
+    if not limits.clipped.any():
+        return None
+    low, high = (end.reshape(-1, *[1] * (values.ndim - 1)) for end in (limits.low, limits.high))
+    with np.errstate(invalid="ignore"):
+        finite = np.isfinite(values)
+        return (((values > high) & finite).astype(np.int8) - ((values < low) & finite)).astype(np.int8)
 
 
 def clipped_note(clipped: Clipped, what: str, names: Sequence[int]) -> Note:
@@ -208,8 +221,8 @@ def _cells(laid: Mosaic, clipped: Clipped, scale: int, across: int) -> tuple[NDA
     return np.stack([x, y], axis=1), clipped[tile, piece, row, column]
 
 
-def _mark(ax: Axes, places: Floats, signs: NDArray[np.int8], cell: float) -> None:
-    """A small triangle in each clipped cell."""
+def mark_cells(ax: Axes, places: Floats, signs: NDArray[np.int8], cell: float) -> None:
+    """Draw a small triangle in each clipped cell."""
     size = min(max(cell * 0.16, 3.0), 9.0)
     for sign, marker in ((1, "^"), (-1, "v")):
         some = places[signs == sign]
@@ -326,7 +339,7 @@ def heat(
         beside_image(ax, [(place + 0.5, number(largest[place])) for place, _ in numbered])
     if clipped is not None and down * across == 1 and min(scale_down, scale_across) >= _MARKED:
         row, column = np.nonzero(clipped)
-        _mark(ax, np.stack([column, row], axis=1) + 0.5, clipped[row, column], min(scale_down, scale_across))
+        mark_cells(ax, np.stack([column, row], axis=1) + 0.5, clipped[row, column], min(scale_down, scale_across))
     ax.set_xlabel(names[0], fontsize=8, color=PALE, family=families())
     if height >= 70:
         ax.set_ylabel(names[1], fontsize=8, color=PALE, family=families())

@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 
 from cnnlens.errors import CnnlensError
 from cnnlens.plot.colours import WEIGHTS, paint, rgb, scale_of
+from cnnlens.plot.grid import Clipped, clipped_cells, mark_cells
 from cnnlens.plot.sheet import DPI, INK, PALE, RULE, put, sheet, show, width_of
 from cnnlens.plot.tiles import mosaic
-from cnnlens.plot.values import Note, broken_notes, largest, real_numbers
+from cnnlens.plot.values import Floats, Limits, Note, broken_notes, largest, limits_of, real_numbers
 
 __all__ = ["WRONG", "Panel", "Room", "fold", "panels", "room_for"]
 
@@ -158,7 +159,8 @@ def panels(
         aside: Paragraphs that stand in the place of a panel where the last row has one free, and else under the title.
         notes: Lines under the picture.
         bar: Whether there is a colour bar.
-        limit: The weight that gets the full colour; None takes the largest magnitude drawn.
+        limit: The weight that gets the full colour; None takes the one that ``plot.kernels`` would of all that is
+            drawn, so that a single large weight pales no other. What lies beyond carries a triangle.
 
     Returns:
         The figure: one axes a panel after the frame's, each with one image.
@@ -184,7 +186,9 @@ def panels(
         for one in readings
         if one.tiles.ndim != 5
     ]
-    bound = max((largest(array, limit) for array in weights), default=0.0)
+    found = _limits(weights, limit) if weights else None
+    bound = 0.0 if found is None else float(found.high)
+    marks = [None if found is None else clipped_cells(array[None], found) for array in weights]
     columns = min(columns or min(len(readings), 3), len(readings))
     width = _width_of(columns)
     wide = min(_cell_of(columns, one.tiles.shape[1], min(one.tiles.shape[3], _MOST)) for one in readings)
@@ -200,6 +204,11 @@ def panels(
         [*([] if beside or not one.said else [one.said]), *(part for line in one.lines for part in fold(line, width))]
         for one in readings
     ]
+    marked = iter(marks)
+    signs = [None if one.tiles.ndim == 5 else next(marked) for one in readings]
+    ways = (("above (▲)", 1), ("below (▼)", -1))
+    beyond = " and ".join(said for said, way in ways if any(one is not None and way in one for one in signs))
+    marked_note: list[Note] = [(f"cells {beyond} the colours are marked", None)] if beyond else []
     rows = math.ceil(len(readings) / columns)
     longest = max((len(str(int(one.numbers.max()))) for one in readings if one.numbers is not None), default=1)
     size = min((scale[1] - 5) / (_DIGIT * longest), scale[0] / 3.4, 9.0)
@@ -214,13 +223,13 @@ def panels(
     whole_width = max(columns * width + (columns - 1) * _BETWEEN, *(image.shape[1] for image in images))
     said = () if free else textwrap.wrap(" ".join(aside), int(whole_width / 9.7))
     frame = sheet(
-        whole_width, height, ax=None, title=title, subtitle=[*subtitle, *said],
-        notes=[*(broken_notes(weights[0], "") if weights else ()), *notes],
-        bar=scale_of(WEIGHTS, -bound, bound) if bar and weights else None,
+        whole_width, height, ax=None, title=title, subtitle=[*subtitle, "" if found is None else found.said, *said],
+        notes=[*(broken_notes(weights[0], "") if weights else ()), *marked_note, *notes],
+        bar=None if found is None or not bar else scale_of(WEIGHTS, -bound, bound, found.extend),
         bar_ticks=[-bound, 0.0, bound] if bar and weights else (), margin=_MARGIN,
     )  # fmt: skip
     frame.set_axis_off()
-    for number, (one, image, lines) in enumerate(zip(readings, images, folds, strict=True)):
+    for number, (one, image, lines, beyonds) in enumerate(zip(readings, images, folds, signs, strict=True)):
         row, column = divmod(number, columns)
         top = sum(heights[:row]) + row * _AFTER + _HEAD
         axes = _inside(frame, column * (width + _BETWEEN), top, image.shape[1], image.shape[0])
@@ -228,6 +237,8 @@ def panels(
         axes.set_xticks([])
         axes.set_yticks([])
         _dress(axes, one if beside else one._replace(said=""), width, lines, image, scale, size)
+        if beyonds is not None:
+            _mark(axes, one, beyonds[0], scale)
     if free:
         left, top = (len(readings) % columns) * (width + _BETWEEN), sum(heights[:-1]) + (rows - 1) * _AFTER
         _write_aside(_inside(frame, left, top, width, heights[-1]), aside, width)
@@ -277,6 +288,25 @@ def _dress(
             color="white" if dark else WRONG if wrong and one.tiles.ndim == 5 else INK,
             horizontalalignment="center", verticalalignment="center_baseline",
         )  # fmt: skip
+
+
+def _limits(weights: Sequence[Floats], limit: float | None) -> Limits:
+    """Which weight of all that are drawn gets the full colour."""
+    flat = np.concatenate([array.reshape(1, -1) for array in weights], axis=1)
+    bound = None if limit is None else largest(flat, limit)
+    return limits_of(flat, weights=True, vmin=None if bound is None else -bound, vmax=bound)
+
+
+def _mark(axes: Axes, one: Panel, beyonds: Clipped, scale: tuple[int, int]) -> None:
+    """A triangle in each cell beyond the colours: over the number in its middle, or under it."""
+    aside = 0.0 if one.numbers is None else 0.36
+    cells = np.argwhere(beyonds)
+    corners = [_corner(one, int(row * one.tiles.shape[1] + column), scale) for row, column, _, _ in cells]
+    places = [
+        (left + (across + 0.5) * scale[1], top + (down + 0.5 - aside * sign) * scale[0])
+        for (left, top), (_, _, down, across), sign in zip(corners, cells, beyonds[tuple(cells.T)], strict=True)
+    ]
+    mark_cells(axes, np.array(places).reshape(-1, 2), beyonds[tuple(cells.T)], min(scale) * (0.6 - aside))
 
 
 def _corner(one: Panel, index: int, scale: tuple[int, int]) -> tuple[int, int]:

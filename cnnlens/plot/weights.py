@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike
 
 from cnnlens.errors import CnnlensError
 from cnnlens.plot.colours import WEIGHTS, colour_map, paint, paint_rgb, scale_of
-from cnnlens.plot.grid import Clipped, clipped_note, grid, heat, refuse_too_many
+from cnnlens.plot.grid import clipped_cells, clipped_note, grid, heat, refuse_too_many
 from cnnlens.plot.values import (
     Floats,
     Limits,
@@ -116,7 +116,7 @@ def kernels(
         if columns is not None:
             raise CnnlensError("columns: one-dimensional kernels are rows of one tile; leave it out")
         found = limits_of(values, weights=True, **ends)
-        marks = _clipped(values, found)
+        marks = clipped_cells(values, found)
         if marks is not None:
             notes.append(clipped_note(marks, "kernels", names))
         shown, low, high = normalised(values, found)
@@ -135,7 +135,7 @@ def kernels(
     # With all of its inputs a tile is one of them; else a tile is a kernel, and what has ends of its own is a tile.
     tiles = values.reshape(outs * ins, *spatial) if both else values
     found = limits_of(tiles, weights=True, **ends)
-    marks = _clipped(tiles, found)
+    marks = clipped_cells(tiles, found)
     if marks is not None:
         flat = marks.reshape(outs, -1)
         notes.append(clipped_note(flat, "kernels", names))
@@ -167,16 +167,6 @@ def kernels(
     )  # fmt: skip
 
 
-def _clipped(values: Floats, limits: Limits) -> Clipped | None:
-    """Which values lie beyond the ends; None where none does."""
-    if not limits.clipped.any():
-        return None
-    low, high = (end.reshape(-1, *[1] * (values.ndim - 1)) for end in (limits.low, limits.high))
-    with np.errstate(invalid="ignore"):
-        finite = np.isfinite(values)
-        return (((values > high) & finite).astype(np.int8) - ((values < low) & finite)).astype(np.int8)
-
-
 def _index(channel: object) -> int:
     """A whole number of whatever type, NumPy's among them."""
     try:
@@ -198,7 +188,7 @@ def _weight_matrix(
     notes = broken_notes(values if axes[1] else values.T, axes[1] or axes[0], names)
     if not np.any(values):
         notes.append(("every weight is 0", None))
-    marks = _clipped(values, limits)
+    marks = clipped_cells(values, limits)
     if marks is not None:
         notes.append(clipped_note(marks if axes[1] else marks.T, "outputs" if axes[1] else "entries", names))
     shown, low, high = normalised(values, limits)

@@ -253,6 +253,12 @@ def test_the_reference_is_not_held_against_itself_unasked(
     assert "proves no framework right" in capsys.readouterr().out
     assert main(["check", str(sample.MODEL), "-b", "reference", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["compared"] == []
+    alone = cnnlens.check(sample.MODEL, sample.IMAGES, backends=["reference"])
+    assert alone.compared == ()
+    assert repr(alone).endswith(": reference is within rounding; no framework was compared>")
+    for said in (repr(alone), str(alone), alone.html()):
+        assert "agree" not in said
+    assert '<span class="pale">reference: (' in alone.html()
 
 
 @pytest.mark.parametrize("twin", [(), ("--twin", str(sample.MODEL))])

@@ -13,7 +13,7 @@ import pytest
 
 from cnnlens import sample
 from cnnlens.cli.printing import output_text
-from cnnlens.page import Page, Table, Tone, Toned
+from cnnlens.page import Code, Page, Table, Tone, Toned
 from tests.support import ROOT
 from tests.support.hostile_text import HOSTILE
 
@@ -57,12 +57,14 @@ def shown(page: str, columns: int, environment: Mapping[str, str] | None = None)
 
 
 def words(text: str) -> set[str]:
-    return set(text.split())
+    """What no line of a terminal parts: code may be, before a method's dot."""
+    return set(re.sub(r"(?<=[)\]])\.(?=[a-zT])", " .", text).split())
 
 
 def pages() -> dict[str, Page]:
     """Pages of what the commands say: short tables, sentences, columns that give way, columns that become rows."""
     import cnnlens
+    from cnnlens.layout import listing as layouts
     from cnnlens.network import summary
     from cnnlens.testing.networks import network
 
@@ -82,6 +84,7 @@ def pages() -> dict[str, Page]:
             Table([["A", "what explains it"], ["conv", "kernel: equal, stored as HWIO / OIHW " * 4]], fold=[1]),
             "note: a sentence that goes on for longer than a line of any terminal that somebody would read it in is",
         ]),
+        **{f"layouts {kind or 'of all'}": layouts.as_page(kind) for kind in (None, "Conv2D", "GRU")},
         "no columns": Page([Table([["#", "layer", "shape"], ["1", "a" * 40, "(N, 2048, 1, 1)"]])]),
     }  # fmt: skip
 
@@ -133,6 +136,32 @@ def test_a_tone_is_a_colour_where_there_is_one() -> None:
     assert "\x1b[32mexact\x1b[0m" in text
     assert "3" not in "".join(re.findall(r"\x1b\[([0-9;]*)m", shown(page, 80, {"NO_COLOR": "1"})))
     assert "\x1b" not in shown(page, 80, {"TERM": "dumb"})
+
+
+def test_where_columns_have_no_room_their_names_alone_are_dim() -> None:
+    head, first = "['#', 'layer', 'weight', 'mean']", "['0', 'conv', 'k' * 20, '1.5']"
+    text = shown(f"Page([Table([{head}, {first}, ['1', 'top', 'b', Toned('-', Tone.BAD)]])])", 30)
+    dim = re.findall(r"\x1b\[2m(.*?)\x1b\[0m", text)
+    assert set(dim) == {"weight ", "mean "}
+    assert "\x1b[1;31m-\x1b[0m" in text  # a value has its own tone
+    assert [line.split() for line in _COLOUR.sub("", text).splitlines()] == [
+        ["0", "conv"], ["weight", "k" * 20], ["mean", "1.5"], ["1", "top", "weight", "b", "mean", "-"],
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("columns", "lines"),
+    [
+        (99, ["kernel = weight.reshape(7, 7, 64).transpose(1, 2, 0).reshape(3136, 100)"]),
+        (50, ["kernel = weight.reshape(7, 7, 64)", ".transpose(1, 2, 0).reshape(3136, 100)"]),
+        (30, ["kernel =", "weight.reshape(7,", "7, 64)", ".transpose(1, 2,", "0).reshape(3136,", "100)"]),
+    ],
+)  # fmt: skip
+def test_code_is_folded_between_calls_and_inside_one_only_at_last(columns: int, lines: list[str]) -> None:
+    code = Code("kernel = weight.reshape(7, 7, 64).transpose(1, 2, 0).reshape(3136, 100)")
+    text = shown(f"Page([Table([['a', 'b', ''], ['0', 'x' * 7, Code({code!r})]], fold=[2])])", columns)
+    assert [line[12:].rstrip() for line in _COLOUR.sub("", text).splitlines()[2:]] == lines
+    assert str(Page([Table([[""], [code]])])).splitlines()[-1] == code
 
 
 def test_what_a_stranger_wrote_is_obeyed_by_no_terminal(tmp_path: Path) -> None:

@@ -73,6 +73,11 @@ def test_random_networks_come_back_bit_for_bit(tmp_path: Path, seed: int) -> Non
     # The framework itself ran it, not the reference alone.
     assert [run.backend for run in there.twins.checks[1].runs] == ["pytorch"]
     assert [run.backend.partition("-")[0] for run in back.twins.checks[1].runs] == ["keras"]
+    # The files that were written are what is named, not those of the folder where they were made.
+    for made, suffix in ((there, ".safetensors"), (back, ".keras")):
+        assert Path(made.result.source.path) == made.files[-1].with_suffix(suffix)
+        assert made.files[-1].exists()
+        assert made.twins.checks[1].network is made.result
 
 
 @pytest.mark.parametrize("after", [["pytorch"], []])
@@ -288,6 +293,46 @@ def test_a_weight_that_lost_a_bit_is_found(tmp_path: Path, monkeypatch: pytest.M
 
 
 # -- refusals --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("taken", ["shoes.py", "shoes.safetensors"])
+@pytest.mark.parametrize("out", [[], ["-o", "."]])
+def test_a_file_that_nobody_named_is_not_overwritten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], taken: str, out: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("shoes.keras").write_bytes(sample.MODEL.read_bytes())
+    Path(taken).write_text("somebody's own work")
+    monkeypatch.setattr(converter, "_proved", None)  # nothing is run
+    assert main(["convert", "shoes.keras", *out]) == 2
+    assert capsys.readouterr().err == (
+        f"cnnlens: {taken}: it is there already; name another file with -o, or the same to overwrite it\n"
+    )
+    assert Path(taken).read_text() == "somebody's own work"
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_weights_go_over_a_file_that_is_named_and_over_neither_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.keras", "b.keras"):
+        Path(name).write_bytes(sample.MODEL.read_bytes())
+    Path("linked.keras").symlink_to("b.keras")
+    for out, said in (
+        ("a.keras", "that is the model itself"),
+        ("b.keras", "that is the model itself"),
+        ("linked.keras", "that is the model itself"),
+        (None, "it is there already"),
+    ):
+        Path("b-filled.keras").write_text("somebody's own work")
+        assert main(["convert", "a.keras", "--into", "b.keras", *(["-o", out] if out else [])]) == 2
+        error = capsys.readouterr().err
+        assert error.startswith(f"cnnlens: {out or 'b-filled.keras'}: {said}; name another file with -o")
+        assert error.count("\n") == 1
+    assert Path("a.keras").read_bytes() == Path("b.keras").read_bytes() == sample.MODEL.read_bytes()
+    assert main(["convert", "a.keras", "--into", "b.keras", "-o", "b-filled.keras"]) == 0
+    assert cnnlens.open("b-filled.keras").parameters == cnnlens.open(sample.MODEL).parameters
 
 
 def test_refusals_are_one_line_with_the_way_out(tmp_path: Path) -> None:

@@ -316,11 +316,11 @@ def test_json_is_plain_and_stable(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_layouts_without_a_direction_stay(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    assert printed(capsys, "Conv2D") == listing.as_table("Conv2D")
-    assert printed(capsys, "nn.BatchNorm2d") == listing.as_table("BatchNormalization")
+    assert printed(capsys, "Conv2D") == str(listing.as_page("Conv2D"))
+    assert printed(capsys, "nn.BatchNorm2d") == str(listing.as_page("BatchNormalization"))
     assert json.loads(printed(capsys, "--json")) == {"format": "cnnlens.layouts/1", **listing.as_json()}
     printed(capsys, "Conv2D", "-o", str(tmp_path / "x.txt"))
-    assert (tmp_path / "x.txt").read_text(encoding="utf-8") == listing.as_table("Conv2D")
+    assert (tmp_path / "x.txt").read_text(encoding="utf-8") == str(listing.as_page("Conv2D"))
 
 
 def test_usage_that_lacks_or_mixes_options(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

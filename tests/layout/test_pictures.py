@@ -246,6 +246,24 @@ def test_pictures_from_the_command_line(
     assert matplotlib.image.imread(tmp_path / "x.png").shape[1] > 1400
 
 
+def test_one_large_weight_pales_no_other_and_carries_a_mark() -> None:
+    kernel = np.linspace(-1, 1, 240).reshape(2, 5, 4, 6)
+    kernel[1, 2, 3, 4], kernel[0, 1, 0, 2] = 50, -70
+    right = plot.Panel("right", kernel, right=True, numbers=np.arange(240).reshape(kernel.shape))
+    figure = plot.panels([right, plot.Panel("upside down", kernel[:, :, ::-1])])
+    limits = [axes.get_xlim() for axes in figure.axes]
+    assert any(0.9 < high == -low <= 1 for low, high in limits)  # of the colour bar
+    assert "cells above (▲) and below (▼) the colours are marked" in texts(figure)
+    assert any("99 of 100 weights are no larger" in text for text in texts(figure))
+    for axes in panels_of(figure):
+        image = np.asarray(axes.images[0].get_array())
+        found = {}
+        for line in axes.lines:
+            for x, y in line.get_xydata():  # type: ignore[union-attr]
+                found.setdefault(line.get_marker(), []).append(image[int(y), int(x)].tolist())
+        assert found == {"^": [[103, 0, 31]], "v": [[5, 48, 97]]}  # the ends of the colours
+
+
 @pytest.mark.slow
 def test_a_real_kernel_is_drawn_with_its_own_weights(capsys: pytest.CaptureFixture[str]) -> None:
     network = cnnlens.open(MODEL)

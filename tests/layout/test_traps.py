@@ -44,7 +44,7 @@ def test_every_trap_is_of_a_kind() -> None:
 
 @pytest.mark.parametrize("kind", ["LSTM", "GRU", "ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D"])
 def test_gates_are_in_the_order_and_letters_of_the_table(kind: str) -> None:
-    page = listing.as_table(kind)
+    page = str(listing.as_page(kind))
     said: dict[str, str] = {}
     for trap in TRAPS[kind]:
         said |= {name: letters for letters, name in re.findall(rf"((?:\w, )+\w) in ({_NAMES})", trap)}

@@ -115,6 +115,8 @@ def test_a_state_dict_and_its_code_are_a_network_that_runs(file: str, folder: Pa
     x = torch.rand(3, 3, 7, 6, dtype=torch.float64)
     np.testing.assert_allclose(network.run(x.numpy())["fc"], expected(state, x), rtol=1e-12)
     assert not any(path.name.startswith("cnnlens-") for path in folder.iterdir())
+    trained = [("training", "epoch=3")] if file == "nested.pt" else []
+    assert [(one.what, one.says) for one in network.also] == trained  # what a checkpoint keeps beside its weights
 
 
 @pytest.mark.usefixtures("here")
@@ -127,6 +129,7 @@ def test_factories_are_named_in_many_ways(folder: Path) -> None:
         network = open_architecture(arch, example_shapes=shapes)
         assert network["conv"].kind == "Conv2d"
         assert str(network.source.path) == arch
+        assert network.also == ()
         assert network["fc"].weights["weight"].shape == (9 if "classes=9" in arch else 4, 5)
     two = open_architecture("nets:Two(classes=2)", example_shapes=parse_shapes("3,7,6;11:int64"))
     assert [(ref.name, two.shape(ref)) for ref in two.inputs] == [("x", (None, 3, 7, 6)), ("tokens", (None, 11))]

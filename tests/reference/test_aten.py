@@ -232,6 +232,16 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
         {**SELF, "kernel_size": [2, 2], "dilation": [1, 1], "padding": [0, 0], "stride": []},
         "stride must be a whole number, not None",
     ),
+    (
+        "aten.im2col.default",
+        {**SELF, "kernel_size": [2, 0], "dilation": [1, 1], "padding": [0, 0], "stride": [1, 1]},
+        "im2col: kernel_size must be at least 1, not [2, 0]",
+    ),
+    (
+        "aten.col2im.default",
+        {**SELF, "output_size": [8, 9], "kernel_size": [2, 2], "dilation": [1, 1], "padding": [0, 0], "stride": [0, 2]},
+        "col2im: stride must be at least 1, not [0, 2]",
+    ),
     ("aten.pad.default", {**SELF, "pad": [1, 1], "mode": "mirror"}, "no mode 'mirror'"),
     ("aten.addbmm.default", {**SELF, "batch1": {"tensor": 0}, "batch2": {"tensor": 1}}, "use baddbmm and a sum"),
     ("aten.relu.default", {"self": {"what": 0}}, "neither tensor, weight nor batch"),

@@ -213,8 +213,8 @@ class Worker:
         from cnnlens.sample import MODEL
 
         del show, verify
-        self._parser = entrance._parser()  # type: ignore[attr-defined]
-        entrance._parser = lambda: self._parser  # type: ignore[attr-defined]
+        self._parser = entrance.parser_of_all()
+        entrance.parser_of_all = lambda: self._parser
         self._main = entrance.main
         for warm in ("summary", "verify"):
             self._command(warm, str(MODEL))

@@ -321,13 +321,20 @@ def _unfold(args: Arguments) -> Translation:
     return moved(args, "Take", lambda x: windows(x, axis, size, step), settings)
 
 
-_PATCHES = ("kernel_size", "dilation", "padding", "stride")
+def _patches(args: Arguments) -> list[list[int]]:
+    """Kernel size, dilation, padding and stride of what cuts patches or puts them together."""
+    found: list[list[int]] = []
+    for name, least in (("kernel_size", 1), ("dilation", 1), ("padding", 0), ("stride", 1)):
+        found.append(args.integers(name, 2))
+        if min(found[-1]) < least:
+            raise args.refuse(f"{name} must be at least {least}, not {found[-1]}")
+    return found
 
 
 @aten("im2col")
 def _im2col(args: Arguments) -> Translation:
     """Patches as columns: ``(N, C, H, W)`` to ``(N, C * taps, positions)``."""
-    taps, gaps, pads, steps = (args.integers(name, 2) for name in _PATCHES)
+    taps, gaps, pads, steps = _patches(args)
     if args.rank() != 4:
         raise args.refuse("an input (N, C, H, W) was expected")
 
@@ -344,7 +351,7 @@ def _im2col(args: Arguments) -> Translation:
 @aten("col2im")
 def _col2im(args: Arguments) -> Translation:
     """Columns added up where their patches lay: ``(N, C * taps, positions)`` to ``(N, C, H, W)``."""
-    taps, gaps, pads, steps = (args.integers(name, 2) for name in _PATCHES)
+    taps, gaps, pads, steps = _patches(args)
     sizes = args.integers("output_size", 2)
     full = [size + 2 * pad for size, pad in zip(sizes, pads, strict=True)]
     counts = [(n - (k - 1) * d - 1) // s + 1 for n, k, d, s in zip(full, taps, gaps, steps, strict=True)]
