@@ -94,7 +94,13 @@ class CanonicalStream(InputStream):
 
 
 def open_inputs(
-    network: Network, inputs: Any, *, scale: str = "auto", limit: int | None = None, allow_nonfinite: bool = False
+    network: Network,
+    inputs: Any,
+    *,
+    scale: str = "auto",
+    limit: int | None = None,
+    allow_nonfinite: bool = False,
+    skip_bad: bool = False,
 ) -> InputStream:
     """Make ready to read inputs; the first example of each is read.
 
@@ -106,6 +112,8 @@ def open_inputs(
         scale: As ``images.load`` takes it. With ``auto``, what is no picture (vectors, sequences) is never scaled.
         limit: At most so many examples.
         allow_nonfinite: Keep NaN and infinities instead of refusing them.
+        skip_bad: Leave pictures out that cannot be read or are of another size than the first; a note counts them. They
+            are looked for beforehand, which takes as long as decoding them all.
 
     Raises:
         CnnlensError: they do not fit; one line.
@@ -118,6 +126,8 @@ def open_inputs(
         raise CnnlensError(f"no scale '{printable(scale)}'; {nearest(scale, SCALES)}")
     if limit is not None and limit < 1:
         raise CnnlensError(f"limit must be at least 1, not {limit}")
+    if skip_bad and len(network.inputs) > 1:
+        raise CnnlensError("skip-bad is for networks of one input: of several, what belongs together would come apart")
     from cnnlens.network.rescaling import rescaled
 
     by_name = _by_name(network, inputs)
@@ -125,7 +135,7 @@ def open_inputs(
     for ref in network.inputs:
         wanted = network.canonical_shape(ref)
         shape, dtype = None if wanted is None else wanted[1:], _dtype(network, ref)
-        how = How(ref.name, shape, wanted, dtype, scale, rescaled(network, ref), allow_nonfinite)
+        how = How(ref.name, shape, wanted, dtype, scale, rescaled(network, ref), allow_nonfinite, skip_bad)
         feeds[ref.name] = Feed(how, list(blocks(how, by_name[ref.name], limit)))
     return InputStream(feeds, limit)
 
