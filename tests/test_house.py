@@ -15,11 +15,12 @@ from tests.support.house import arrows, floors, imports, module_circles, room
 MAY_IMPORT = {
     "__main__": "cli",
     "cli": "backend checking cnnlens conversion differing errors inputs layout network opening output plot recording "
-    "page sample text",
+    "page sample statistics text",
     "conversion": "backend checking differing errors files janitor kinds layout network opening output page reference "
     "text",
     "differing": "checking errors inputs kinds layout network opening page reference text",
     "checking": "backend errors inputs janitor kinds network opening output page recording reference text",
+    "statistics": "backend errors inputs janitor network opening output page plot recording text",
     "recording": "backend errors inputs janitor layout network opening page text",
     "testing": "backend errors files janitor layout network",
     "backend": "errors files janitor layout network page reference text",

@@ -21,8 +21,9 @@ Array = NDArray[Any]
 Floats = NDArray[np.float64]
 
 # Of the finite values: largest, smallest (-inf and inf where there are none), sum, sum of squares around their own
-# mean, how many are 0, how many there are; and how many others.
-COLUMNS = ("max", "min", "sum", "squares", "zeros", "finite", "nan", "inf", "-inf")
+# mean, how many are 0, how many there are; how many others; and the example's number.
+COLUMNS = ("max", "min", "sum", "squares", "zeros", "finite", "nan", "inf", "-inf", "number")
+_MEASURED = len(COLUMNS) - 1
 _BLOCK = 1 << 17  # numbers: 0.5 MB in float32, and 1 MB beside it in float64
 _LOST = 1e6  # how often the squares of the mean may hold those around it, before these are summed by themselves
 
@@ -55,6 +56,7 @@ def summary(maps: Array, rows: NDArray[np.uint32], wanted: int) -> Floats:
         rows: Of ``example_numbers``.
         wanted: How many values of each map are drawn, behind the columns: all of them where there are no more.
     """
+    maps = maps[:, None] if maps.ndim == 1 else maps
     count, channels = maps.shape[:2]
     positions = math.prod(maps.shape[2:])
     if maps.dtype.kind != "f" or maps.dtype.itemsize < 4:
@@ -80,16 +82,17 @@ def summary(maps: Array, rows: NDArray[np.uint32], wanted: int) -> Floats:
         here = result[start : start + step]
         here[..., 0], here[..., 1] = highs.max(0), lows.min(0)
         here[..., 2], here[..., 4] = sums.sum(0), zeros.sum(0)
-        here[..., 5:9] = (positions, 0, 0, 0)
+        here[..., 5:_MEASURED] = (positions, 0, 0, 0)
         with np.errstate(invalid="ignore", over="ignore"):
             of_mean = here[..., 2] ** 2 / positions
             here[..., 3] = squares.sum(0) - of_mean
             doubtful = ~np.isfinite(here[..., 2] + here[..., 3]) | (of_mean > _LOST * np.abs(here[..., 3]))
         for one, channel in np.argwhere(doubtful):
             values = rows_here[one, :, channel] if last else rows_here[one, channel]
-            here[one, channel, : len(COLUMNS)] = _carefully(values.astype(np.float64))
+            here[one, channel, :_MEASURED] = _carefully(values.astype(np.float64))
     every = np.arange(count, dtype=np.int64)[:, None]
     taken = flat[every, drawn] if last else flat[every, :, drawn]  # (N, drawn, C) either way
+    result[..., _MEASURED] = rows[:, None]
     result[..., len(COLUMNS) :] = np.moveaxis(taken, 1, 2)
     return result
 

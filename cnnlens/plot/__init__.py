@@ -16,12 +16,13 @@ from __future__ import annotations
 from cnnlens.plot.activations import feature_maps
 from cnnlens.plot.beside import kernel_and_map
 from cnnlens.plot.distribution import Density, histogram
+from cnnlens.plot.exciting import exciting
 from cnnlens.plot.panels import Panel, panels
 from cnnlens.plot.saving import check_target, save
 from cnnlens.plot.tiles import Mosaic, mosaic
 from cnnlens.plot.weights import kernels
 
 __all__ = [
-    "Density", "Mosaic", "Panel", "check_target", "feature_maps", "histogram", "kernel_and_map", "kernels", "mosaic",
-    "panels", "save",
+    "Density", "Mosaic", "Panel", "check_target", "exciting", "feature_maps", "histogram", "kernel_and_map", "kernels",
+    "mosaic", "panels", "save",
 ]  # fmt: skip

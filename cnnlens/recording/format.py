@@ -56,6 +56,7 @@ class Description:
         weights: A line for each array that the backend holds otherwise than the file; None where it was not asked.
         notes: Remarks for the person.
         reduction: What is kept of each computed tensor instead of all of it (``cnnlens.backend.reductions``).
+        reduced: Of which tensors: those with spatial axes and a row for each input.
         store: ``float16`` where the values are kept in that, whatever they were computed in.
         complete: Whether all of it is there.
     """
@@ -75,6 +76,7 @@ class Description:
     weights: Sequence[str] | None = None
     notes: Sequence[str] = field(default=())
     reduction: str | None = None
+    reduced: Sequence[str] = ()
     store: str | None = None
     complete: bool = False
 
@@ -100,6 +102,7 @@ class Description:
             "weights": None if self.weights is None else list(self.weights),
             "notes": list(self.notes),
             "reduction": self.reduction,
+            "reduced": list(self.reduced),
             "store": self.store,
         }
 
@@ -136,6 +139,7 @@ class Description:
             weights=None if weights is None else _lines(_typed(found, "weights", list)),
             notes=_lines(_typed(found, "notes", list)),
             reduction=None if found.get("reduction") is None else harmless(_typed(found, "reduction", str)),
+            reduced=tuple(map(str, _typed(found, "reduced", list))) if found.get("reduction") is not None else (),
             store=None if found.get("store") is None else harmless(_typed(found, "store", str)),
             complete=found.get("complete") is True,
         )

@@ -144,13 +144,19 @@ def record_network(
     if store is not None and reduce is not None and reduce.startswith("topk"):
         raise CnnlensError(f"{reduce} keeps positions, which float16 cannot count; leave float16 out")
     what = plan(network, inputs, options, backend=backend, live=live, layers=layers)
+    # One whose axes the file does not say may have some: it counts as reduced, whatever there was to reduce.
+    shapes = {name: network.canonical_shape(network.tensors[name]) for name in what.computed}
+    by_input = [name for name in what.computed if network.batch_axis(network.tensors[name]) == 0]
+    reduced = tuple(name for name in by_input if (shape := shapes[name]) is None or len(shape) > 2)
     path = Path(tempfile.mkdtemp(prefix="cnnlens-")) if out is None else Path(out)
     try:
         if out is None:
             janitor.watch(path)
         with ExitStack() as stack:
             runner = what.start(stack)
-            description = replace(what.description(runner), reduction=reduce, store=store)
+            description = replace(
+                what.description(runner), reduction=reduce, reduced=reduced if reduce else (), store=store
+            )
             writer = RecordingWriter(
                 path, description, resume=resume, overwrite=overwrite, durable=durable and out is not None
             )
