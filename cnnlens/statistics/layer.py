@@ -30,6 +30,7 @@ Array = NDArray[Any]
 QUANTILES = (0.01, 0.25, 0.5, 0.75, 0.99)
 _AT = {name: place for place, name in enumerate(COLUMNS)}
 _COUNTED = ("zeros", "finite", "nan", "inf", "-inf")
+_BLOCKS = 16  # of a sample, before they are made one
 # The rank of a quantile of n values drawn evenly is off by more than this over the root of n once in a hundred times
 # (Dvoretzky, Kiefer, Wolfowitz; Massart's constant).
 _CONFIDENCE = math.sqrt(math.log(2 / 0.01) / 2)
@@ -173,6 +174,9 @@ class LayerStats:
             for numbers, values in self._sample[first:]
             for kept in [(numbers >> 16) % one_in == 0]
         ]
+        if len(self._sample) > _BLOCKS and len({values.shape[1:] for _, values in self._sample}) == 1:
+            numbers, values = zip(*self._sample, strict=True)
+            self._sample = [(np.concatenate(numbers), np.concatenate(values))]
 
     def _forget(self) -> None:
         for name in ("_moments", "_values"):
