@@ -20,7 +20,7 @@ MAY_IMPORT = {
     "text",
     "differing": "checking errors inputs kinds layout network opening page reference text",
     "checking": "backend errors inputs janitor kinds network opening output page recording reference text",
-    "statistics": "backend errors inputs janitor network opening output page plot recording text",
+    "statistics": "backend errors inputs janitor opening output page plot recording text",
     "recording": "backend errors inputs janitor layout network opening page text",
     "testing": "backend errors files janitor layout network",
     "backend": "errors files janitor layout network page reference text",

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cnnlens.page import Page, Table, Tone, Toned
+from cnnlens.statistics.apart import Apart
 from cnnlens.statistics.layer import QUANTILES, Exciting, LayerStats
 from cnnlens.text import finite_or_null, printable
-
-if TYPE_CHECKING:
-    from cnnlens.statistics.comparison import StatsComparison
-    from cnnlens.statistics.result import Stats
 
 __all__ = ["as_json", "as_page", "comparison_json", "comparison_page"]
 
@@ -22,6 +19,36 @@ _SHOWN = (0.01, 0.5, 0.99)
 _FEW = 8  # channels that a note names
 _MOST_INPUTS = 3  # of a channel's exciting ones
 _MOST_ROWS = 64  # channels of one layer that the text lists; the JSON has all
+
+
+class Stats(Protocol):
+    """Says what is told of ``cnnlens.statistics.result.Stats``, which tells itself through this module."""
+
+    @property
+    def info(self) -> Mapping[str, Any]: ...
+    @property
+    def count(self) -> int: ...
+    @property
+    def wanted(self) -> int: ...
+    @property
+    def notes(self) -> Sequence[str]: ...
+    def values(self) -> Iterable[LayerStats]: ...
+    def __getitem__(self, name: str, /) -> LayerStats: ...
+
+
+class StatsComparison(Protocol):
+    """Says what is told of ``cnnlens.statistics.comparison.StatsComparison``."""
+
+    @property
+    def stats(self) -> Mapping[str, Stats]: ...
+    @property
+    def apart(self) -> Sequence[Apart]: ...
+    @property
+    def kept(self) -> Mapping[int, Any]: ...
+    @property
+    def names(self) -> Mapping[int, str]: ...
+    @property
+    def notes(self) -> Sequence[str]: ...
 
 
 def as_json(stats: Stats) -> dict[str, Any]:
