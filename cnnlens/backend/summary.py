@@ -25,6 +25,7 @@ Floats = NDArray[np.float64]
 COLUMNS = ("max", "min", "sum", "squares", "zeros", "finite", "nan", "inf", "-inf", "number")
 _MEASURED = len(COLUMNS) - 1
 _BLOCK = 1 << 17  # numbers: 0.5 MB in float32, and 1 MB beside it in float64
+_INFINITY = 0x7F800000  # float32's, as a whole number
 _LOST = 1e6  # how often the squares of the mean may hold those around it, before these are summed by themselves
 
 
@@ -110,12 +111,21 @@ def _piece(block: Array, axis: int, space: Floats) -> tuple[Array, Array, Floats
         zeros += np.einsum(f"{letters}->nc", ones[:, at : at + 255] if axis == 1 else ones[:, :, at : at + 255])
     with np.errstate(invalid="ignore", over="ignore"):
         return (
-            _most(block, np.maximum, axis),
-            _most(block, np.minimum, axis),
+            *_extremes(block, axis, bool(zeros.all())),
             np.einsum(f"{letters}->nc", wide),
             np.einsum(f"{letters},{letters}->nc", wide, wide),
             zeros,
         )
+
+
+def _extremes(block: Array, axis: int, has_zeros: bool) -> tuple[Array, Array]:
+    """The largest and the smallest. What a ReLU leaves, 0 and more, needs one pass: read as whole numbers such floats
+    keep their order, and one that is negative, -0.0 or NaN is larger than all of them."""
+    if has_zeros and block.dtype == np.float32:
+        found = _most(block.view(np.uint32), np.maximum, axis)
+        if found.max(initial=0) <= _INFINITY:
+            return found.view(np.float32), np.zeros(found.shape, np.float32)
+    return _most(block, np.maximum, axis), _most(block, np.minimum, axis)
 
 
 def _most(block: Array, operation: np.ufunc, axis: int) -> Array:
