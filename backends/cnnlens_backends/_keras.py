@@ -7,6 +7,7 @@ file. The framework's own file adds how to compile that walk, its precision swit
 
 from __future__ import annotations
 
+import math
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Mapping, Sequence
@@ -17,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from cnnlens.backend.reductions import AS_IT_LIES
+from cnnlens.backend.summary import parts_of
 from cnnlens.errors import CnnlensError
 from cnnlens.network.network import Network
 from cnnlens.text import printable
@@ -56,6 +58,10 @@ class KerasBackend(ABC):
             device: Such as ``cpu`` and ``gpu:0``.
             precision: ``strict`` or ``native``, for what differs beyond the switches of ``strict()``.
         """
+
+    def parts(self, maps: Array) -> list[Array] | None:
+        """Make ``cnnlens.backend.summary.parts`` of maps ``(N, P, C)`` in one pass; None where it would take many."""
+        return None
 
     @abstractmethod
     def gpus(self) -> list[str]:
@@ -149,11 +155,11 @@ class KerasSession:
         """
         return self._run(inputs, dict.fromkeys(tensors, ""))
 
-    def reduced(self, inputs: Sequence[Array], reductions: Mapping[str, str]) -> dict[str, Array]:
+    def reduced(self, inputs: Sequence[Array], reductions: Mapping[str, str]) -> dict[str, Any]:
         """Run one batch, and reduce what it gives on the device; see ``cnnlens.backend.seam.Reducing``."""
         return self._run(inputs, reductions)
 
-    def _run(self, inputs: Sequence[Array], reductions: Mapping[str, str]) -> dict[str, Array]:
+    def _run(self, inputs: Sequence[Array], reductions: Mapping[str, str]) -> dict[str, Any]:
         batch = checked_inputs(self._network, inputs, lambda call: input_dtype(call.layer))
         stored = tuple(
             is_stored_order(ref, array, self._network) for ref, array in zip(self._network.inputs, batch, strict=True)
@@ -175,7 +181,7 @@ class KerasSession:
                 said = f"it failed on a batch of {len(arrays[0])} ({first_line(error)})"
                 raise CnnlensError(said, self._backend.name) from error
         return {
-            name: self._canonical(name, array) if how == AS_IT_LIES else array
+            name: self._as_it_lies(name, array) if how == AS_IT_LIES else array
             for (name, how), array in zip(reductions.items(), results, strict=True)
         }
 
@@ -207,9 +213,15 @@ class KerasSession:
             else:
                 yield
 
-    def _canonical(self, name: str, array: Array) -> Array:
+    def _as_it_lies(self, name: str, array: Array) -> Array | tuple[Array, list[Array]]:
         last = self._network.calls_by_name[self._network.tensors[name].call].channel_axis != 1
-        return np.moveaxis(array, -1, 1) if last and array.ndim > 2 else array
+        if not last or array.ndim < 3:
+            return array
+        maps = np.moveaxis(array, -1, 1)
+        positions = math.prod(array.shape[1:-1])
+        whole = array.dtype == np.float32 and array.flags.c_contiguous and parts_of(positions) > 1
+        parts = self._backend.parts(array.reshape(len(array), positions, -1)) if whole else None
+        return maps if parts is None else (maps, parts)
 
     def _plan(self, reductions: Mapping[str, str], stored: Sequence[bool]) -> CompiledWalk:
         wanted = wanted_refs(self._network, list(reductions))

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["COLUMNS", "example_numbers", "places", "summary"]
+__all__ = ["COLUMNS", "example_numbers", "parts", "parts_of", "places", "summary"]
 
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
@@ -26,6 +26,8 @@ COLUMNS = ("max", "min", "sum", "squares", "zeros", "finite", "nan", "inf", "-in
 _MEASURED = len(COLUMNS) - 1
 _BLOCK = 1 << 17  # numbers: 0.5 MB in float32, and 1 MB beside it in float64
 _INFINITY = 0x7F800000  # float32's, as a whole number
+_PARTS = 16
+_LOST_OF_PARTS = 1e2  # the same of sums of float32
 _LOST = 1e6  # how often the squares of the mean may hold those around it, before these are summed by themselves
 
 
@@ -49,13 +51,40 @@ def places(rows: NDArray[np.uint32], positions: int, wanted: int) -> NDArray[np.
     return (rows[:, None] + np.arange(min(wanted, positions), dtype=np.int64) * step) % positions
 
 
-def summary(maps: Array, rows: NDArray[np.uint32], wanted: int) -> Floats:
+def parts_of(positions: int) -> int:
+    """Say into how many parts ``parts`` takes maps apart; 1 where it is not worth it."""
+    return max(part for part in range(1, _PARTS + 1) if positions % part == 0) if positions >= 4 * _PARTS else 1
+
+
+def parts(maps: Any, ops: Any) -> list[Any]:
+    """Put the parts of each map ``(N, P, C)`` upon each other: largest, smallest, sum, sum of squares and zeros.
+
+    Each is float32 ``(N, P / parts, C)``. A compiler that fuses makes all of them in one pass over the maps.
+
+    Args:
+        maps: A framework's tensor of float32; ``parts_of(P)`` is more than 1.
+        ops: Operations with the names that ``keras.ops`` has.
+    """
+    size = int(maps.shape[1]) // parts_of(int(maps.shape[1]))
+    first, *others = (maps[:, at : at + size] for at in range(0, int(maps.shape[1]), size))
+    high = low = total = first
+    squares, zeros = first * first, ops.cast(ops.equal(first, 0), "float32")
+    for part in others:
+        high, low = ops.maximum(high, part), ops.minimum(low, part)
+        total, squares = total + part, squares + part * part
+        zeros = zeros + ops.cast(ops.equal(part, 0), "float32")
+    return [high, low, total, squares, zeros]
+
+
+def summary(maps: Array, rows: NDArray[np.uint32], wanted: int, made: Sequence[Array] | None = None) -> Floats:
     """Reduce feature maps ``(N, C, *spatial)``, in any order of memory, to ``(N, C, len(COLUMNS) + drawn)``.
 
     Args:
         maps: Real numbers.
         rows: Of ``example_numbers``.
         wanted: How many values of each map are drawn, behind the columns: all of them where there are no more.
+        made: What ``parts`` made of float32 maps. Sums of few float32 numbers, added up in float64, are good for ten
+            digits, or for less where much of them cancels: there the maps themselves are looked at.
     """
     maps = maps[:, None] if maps.ndim == 1 else maps
     count, channels = maps.shape[:2]
@@ -72,8 +101,11 @@ def summary(maps: Array, rows: NDArray[np.uint32], wanted: int) -> Floats:
         return result
     step = min(max(1, _BLOCK // (positions * channels)), count)
     deep = min(max(1, _BLOCK // (step * channels)), positions)
+    if made is not None and last:
+        again = _from_parts(result, positions, made)
+        result[again, :, :_MEASURED] = summary(maps[again], rows[again], 0)[..., :_MEASURED]
     axis, space = 1 if last else 2, np.empty(step * deep * channels)
-    for start in range(0, count, step):
+    for start in range(0, count, step) if made is None or not last else ():
         rows_here = flat[start : start + step]
         pieces = [
             _piece(rows_here[:, at : at + deep] if last else rows_here[:, :, at : at + deep], axis, space)
@@ -116,6 +148,19 @@ def _piece(block: Array, axis: int, space: Floats) -> tuple[Array, Array, Floats
             np.einsum(f"{letters},{letters}->nc", wide, wide),
             zeros,
         )
+
+
+def _from_parts(result: Floats, positions: int, made: Sequence[Array]) -> NDArray[np.int64]:
+    """Fill the columns of finite maps from their parts; give the examples for which that is not good enough."""
+    high, low, total, squares, zeros = made
+    result[..., 0], result[..., 1] = _most(high, np.maximum, 1), _most(low, np.minimum, 1)
+    with np.errstate(invalid="ignore", over="ignore"):
+        result[..., 2] = np.einsum("npc->nc", total.astype(np.float64))
+        of_mean = result[..., 2] ** 2 / positions
+        result[..., 3] = np.einsum("npc->nc", squares.astype(np.float64)) - of_mean
+        result[..., 4], result[..., 5:_MEASURED] = np.einsum("npc->nc", zeros.astype(np.float64)), (positions, 0, 0, 0)
+        good = np.isfinite(result[..., 2] + result[..., 3]) & (of_mean <= _LOST_OF_PARTS * np.abs(result[..., 3]))
+    return np.flatnonzero(~good.all(axis=1))
 
 
 def _extremes(block: Array, axis: int, has_zeros: bool) -> tuple[Array, Array]:
