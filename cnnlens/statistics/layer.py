@@ -170,7 +170,7 @@ class LayerStats:
         first = 0 if now != self._drawn or other is not None else max(len(self._sample) - 1, 0)
         many, one_in = self._drawn = now
         self._sample[first:] = [
-            (numbers[kept], np.array(values[kept, :, :many], np.float32 if _fits(values) else np.float64))
+            (numbers[kept], _halved(values[kept, :, :many]))
             for numbers, values in self._sample[first:]
             for kept in [(numbers >> 16) % one_in == 0]
         ]
@@ -320,7 +320,11 @@ def _quantile(values: Floats, share: float) -> float:
     return float(np.quantile(known, share)) if known.size else math.nan
 
 
-def _fits(values: Array) -> bool:
-    """Whether they are float32, or nothing that it would lose: what is kept of them then takes half of the memory."""
+def _halved(values: Array) -> Array:
+    """The values as float32 where that loses nothing, as of maps of float32: they then take half of the memory."""
+    if values.dtype == np.float32:
+        return np.array(values)
     with np.errstate(over="ignore", invalid="ignore"):
-        return bool(np.array_equal(values.astype(np.float32), values, equal_nan=True))
+        small = values.astype(np.float32)
+    lost = small != values
+    return np.array(values) if lost.any() and not np.isnan(values[lost]).all() else small

@@ -14,7 +14,8 @@ import pytest
 from PIL import Image
 
 import cnnlens
-from cnnlens.backend.summary import COLUMNS, example_numbers, places, summary
+from cnnlens.backend.reductions import NumpyOps
+from cnnlens.backend.summary import COLUMNS, example_numbers, parts, parts_of, places, summary
 from cnnlens.cli.main import main
 from cnnlens.errors import CnnlensError
 from cnnlens.sample import IMAGES, MODEL
@@ -190,6 +191,36 @@ def test_the_memory_does_not_grow_with_the_examples() -> None:
         sizes.append(len(pickle.dumps(layer)))
     assert max(sizes[32:]) < 1.1 * max(sizes[:32])
     assert layer.count == 256 * 64
+
+
+class Ops(NumpyOps):
+    """What ``parts`` asks for beside; NumPy stands in for a compiler that fuses."""
+
+    equal, maximum, minimum = np.equal, np.maximum, np.minimum
+
+
+def test_parts_that_a_device_made_give_the_same_statistics() -> None:
+    maps = np.random.default_rng(4).standard_normal((9, 10, 8, 3), np.float32)  # channels last
+    maps[:, :4, :4] = 0
+    maps[2, ..., 1] += 1e4  # float32 sums of squares would keep nothing of its deviation
+    maps[3, 0, 5, 0], maps[4, 1, 5, 2], maps[5, ..., 1] = np.nan, np.inf, 7
+    turned, numbers = np.moveaxis(maps, -1, 1), np.arange(9, dtype=np.uint32)
+    made = parts(maps.reshape(9, 80, 3), Ops)
+    assert parts_of(80) == 16
+    assert [one.shape for one in made] == [(9, 5, 3)] * 5
+    found, wanted = summary(turned, numbers, 4, made), summary(turned, numbers, 4)
+    sums = [COLUMNS.index("sum"), COLUMNS.index("squares")]
+    others = [place for place in range(wanted.shape[2]) if place not in sums]
+    np.testing.assert_array_equal(found[..., others], wanted[..., others])
+    np.testing.assert_allclose(found[..., sums[1]], wanted[..., sums[1]], rtol=1e-6)
+    scale = np.nanmax(np.abs(np.where(np.isfinite(turned), turned, 0)), axis=(2, 3)) * 80
+    assert (np.abs(found[..., sums[0]] - wanted[..., sums[0]]) <= 1e-7 * scale).all()
+    for cut in (1, 5):  # of an example alone, whatever batch it came in
+        halves = [
+            summary(turned[some], numbers[some], 4, parts(maps[some].reshape(-1, 80, 3), Ops))
+            for some in (slice(0, cut), slice(cut, 9))
+        ]
+        np.testing.assert_array_equal(np.concatenate(halves), found)
 
 
 # -- a run -----------------------------------------------------------------------------------------------------------
