@@ -46,10 +46,10 @@ class StatsComparison:
 
     >>> import cnnlens.sample
     >>> found = cnnlens.stats(
-    ...     cnnlens.sample.MODEL, cnnlens.sample.IMAGES, backends=["reference", "reference"], layers=["dense_1"], keep=2
+    ...     cnnlens.sample.MODEL, cnnlens.sample.IMAGES, backends=["reference", "reference"], layers=["dense_1"]
     ... )
-    >>> found.apart[0].max_abs, len(found.kept)
-    (0.0, 2)
+    >>> found.apart[0].max_abs, found.kept  # of what differs nowhere nothing is kept
+    (0.0, {})
     """
 
     stats: Mapping[str, Stats]
@@ -151,7 +151,7 @@ class Comparing:
         for (layer, other), apart in self._apart.items():
             scores = np.maximum(scores, apart.add(maps[0][layer], maps[other][layer], start))
         for place in np.argsort(-scores, kind="stable")[: self._keep]:
-            if len(self._kept) < self._keep or scores[place] > self._kept[-1][0]:
+            if scores[place] > (self._kept[-1][0] if len(self._kept) == self._keep else 0):
                 found = {
                     label: {layer: np.array(array[place]) for layer, array in one.items()}
                     for label, one in zip(self._labels, maps, strict=True)

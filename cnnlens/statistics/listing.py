@@ -207,7 +207,7 @@ def comparison_json(found: StatsComparison) -> dict[str, Any]:
                 "backends": list(one.backends),
                 "max_abs": finite_or_null(one.max_abs),
                 "rel_rms": finite_or_null(one.rel_rms),
-                "worst": {"index": one.worst, "name": one.name},
+                "worst": {"index": one.worst, "name": one.name} if one.max_abs else None,
             }
             for one in found.apart
         ],

@@ -285,7 +285,7 @@ def test_backends_beside_each_other_agree_with_themselves(given: np.ndarray) -> 
     found = cnnlens.stats(MODEL, given[:20], backends=["reference", "reference"], layers=LAYERS, batch=8, keep=2)
     assert list(found.stats) == ["reference", "reference#2"]
     assert [(one.layer, one.max_abs, one.rel_rms) for one in found.apart] == [(name, 0.0, 0.0) for name in LAYERS]
-    assert all(maps["reference"]["conv2d"].shape == (32, 28, 28) for maps in found.kept.values())
+    assert not found.kept
     assert "none differs" in str(found)
     alone = cnnlens.stats(MODEL, given[:20], layers=LAYERS, batch=8)
     for name in LAYERS:
@@ -298,8 +298,9 @@ def test_backends_are_apart_by_their_rounding_and_the_worst_maps_are_kept(given:
     recordings = [cnnlens.record(MODEL, given[:30], backend=name, layers=LAYERS, batch=8) for name in found.stats]
     for one in found.apart:
         a, b = (np.asarray(recording[one.layer], np.float64) for recording in recordings)
-        assert 0 < one.max_abs == np.abs(a - b).max()
+        assert one.max_abs == np.abs(a - b).max()
         assert math.isclose(one.rel_rms, math.sqrt(np.square(a - b).sum() / np.square(b).sum()), rel_tol=1e-9)
+    assert found.apart[-1].max_abs > 0
     with np.load(found.save(tmp_path / "kept.npz")) as kept:
         index = next(iter(found.kept))
         assert np.array_equal(kept[f"{index}/keras-jax/conv2d"], recordings[1]["conv2d"][index])
