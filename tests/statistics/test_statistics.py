@@ -228,16 +228,16 @@ def test_parts_that_a_device_made_give_the_same_statistics() -> None:
 
 @pytest.fixture(scope="module")
 def given() -> np.ndarray:
-    return images(300)
+    return images(96)
 
 
 @pytest.fixture(scope="module")
 def whole(given: np.ndarray) -> cnnlens.Stats:
-    return cnnlens.stats(MODEL, given, layers=LAYERS, batch=64, top=3)
+    return cnnlens.stats(MODEL, given, layers=LAYERS, batch=32, top=3)
 
 
 def test_a_run_agrees_with_the_maps_that_record_keeps(given: np.ndarray, whole: cnnlens.Stats) -> None:
-    recording = cnnlens.record(MODEL, given, layers=LAYERS, batch=64)
+    recording = cnnlens.record(MODEL, given, layers=LAYERS, batch=32)
     for name, layer in whole.items():
         flat = np.asarray(recording[name], np.float64).swapaxes(0, 1).reshape(layer.shape[0], -1)
         assert np.allclose(layer.mean, flat.mean(1), rtol=1e-6, atol=0)
@@ -251,9 +251,9 @@ def test_a_run_agrees_with_the_maps_that_record_keeps(given: np.ndarray, whole: 
 
 
 def test_two_halves_merged_are_the_whole_run(given: np.ndarray, whole: cnnlens.Stats) -> None:
-    one = pickle.loads(pickle.dumps(cnnlens.stats(MODEL, given[:128], layers=LAYERS, batch=64, top=3)))
-    merged = one.merge(cnnlens.stats(MODEL, given[128:], layers=LAYERS, batch=64, top=3))
-    assert (merged.count, merged.wanted) == (300, 300)
+    one = pickle.loads(pickle.dumps(cnnlens.stats(MODEL, given[:64], layers=LAYERS, batch=32, top=3)))
+    merged = one.merge(cnnlens.stats(MODEL, given[64:], layers=LAYERS, batch=32, top=3))
+    assert (merged.count, merged.wanted) == (96, 96)
     for name in LAYERS:
         for mine, its in zip(told(merged[name]), told(whole[name]), strict=True):
             np.testing.assert_array_equal(mine, its)
@@ -323,6 +323,7 @@ def test_the_command_prints_a_row_a_layer_and_of_one_layer_a_row_a_channel(capsy
     assert "9-ankle-boot 1" in said.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_the_sheet_of_one_layer_is_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("-i", IMAGES, "--layers", "conv2d", "-o", tmp_path / "sheet.png") == 0
     with Image.open(tmp_path / "sheet.png") as sheet:
