@@ -79,7 +79,7 @@ class LayerStats:
     ((32,), True)
     >>> layer.quantile(0.5).shape, layer.rank_error  # ten images are few enough for all of their values
     ((32,), 0.0)
-    >>> len(layer.exciting[3]), layer.exciting[3][0].value == layer.max[3]
+    >>> len(layer.exciting[3]), layer.exciting[3][0].value == float(layer.max[3])
     (5, True)
     """
 
