@@ -24,11 +24,13 @@ if TYPE_CHECKING:
     from cnnlens.opening.opener import open as open
     from cnnlens.recording.recorder import record
     from cnnlens.recording.recording import Recording
+    from cnnlens.statistics.collector import stats
+    from cnnlens.statistics.result import Stats
 
 __all__ = [
     "Call", "Check", "CnnlensError", "Conversion", "Diff", "FileRefusedError", "Kernel", "Layer", "Network",
-    "Recording", "Statistics", "UnsupportedLayerError", "__version__", "check", "convert", "diff", "images",
-    "layout", "plot", "record",
+    "Recording", "Statistics", "Stats", "UnsupportedLayerError", "__version__", "check", "convert", "diff", "images",
+    "layout", "plot", "record", "stats",
 ]  # fmt: skip
 # Public as well, and not in the list: ``from cnnlens import *`` leaves Python's own ``open`` alone.
 _MORE = ("open",)
@@ -41,6 +43,7 @@ _HOME = {
     "Network": "network.network", "Recording": "recording.recording", "Statistics": "network.kernel",
     "UnsupportedLayerError": "errors", "check": "checking.checker", "convert": "conversion",
     "diff": "differing.differ", "open": "opening.opener", "record": "recording.recorder",
+    "stats": "statistics.collector", "Stats": "statistics.result",
 }  # fmt: skip
 _MODULES = {"images": "inputs.images", "layout": "layout", "plot": "plot"}
 

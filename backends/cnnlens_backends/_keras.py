@@ -7,6 +7,7 @@ file. The framework's own file adds how to compile that walk, its precision swit
 
 from __future__ import annotations
 
+import math
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Mapping, Sequence
@@ -16,6 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from cnnlens.backend.reductions import AS_IT_LIES
+from cnnlens.backend.summary import parts_of
 from cnnlens.errors import CnnlensError
 from cnnlens.network.network import Network
 from cnnlens.text import printable
@@ -23,7 +26,7 @@ from cnnlens_backends._keras_errors import first_line
 from cnnlens_backends._keras_layers import input_dtype, make_layers
 from cnnlens_backends._keras_live import live_layers
 from cnnlens_backends._keras_variables import find, host
-from cnnlens_backends._keras_walk import CompiledWalk, LayerCall, Run, Walk, is_stored_order, walk_of
+from cnnlens_backends._keras_walk import CompiledWalk, LayerCall, Run, Walk, is_stored_order, reducing, walk_of
 from cnnlens_backends._shared import Array, checked_inputs, device_named, runnable, versions, wanted_refs
 
 __all__ = ["KerasBackend", "KerasSession"]
@@ -55,6 +58,10 @@ class KerasBackend(ABC):
             device: Such as ``cpu`` and ``gpu:0``.
             precision: ``strict`` or ``native``, for what differs beyond the switches of ``strict()``.
         """
+
+    def parts(self, maps: Array) -> list[Array] | None:
+        """Make ``cnnlens.backend.summary.parts`` of maps ``(N, P, C)`` in one pass; None where it would take many."""
+        return None
 
     @abstractmethod
     def gpus(self) -> list[str]:
@@ -146,6 +153,13 @@ class KerasSession:
         Raises:
             CnnlensError: no such tensor; inputs that do not fit; the framework failed (memory, most often).
         """
+        return self._run(inputs, dict.fromkeys(tensors, ""))
+
+    def reduced(self, inputs: Sequence[Array], reductions: Mapping[str, str]) -> dict[str, Any]:
+        """Run one batch, and reduce what it gives on the device; see ``cnnlens.backend.seam.Reducing``."""
+        return self._run(inputs, reductions)
+
+    def _run(self, inputs: Sequence[Array], reductions: Mapping[str, str]) -> dict[str, Any]:
         batch = checked_inputs(self._network, inputs, lambda call: input_dtype(call.layer))
         stored = tuple(
             is_stored_order(ref, array, self._network) for ref, array in zip(self._network.inputs, batch, strict=True)
@@ -155,9 +169,9 @@ class KerasSession:
             for array, flag in zip(batch, stored, strict=True)
         ]
         with self._scope():
-            key = (tuple(tensors), stored)
+            key = (tuple(reductions.items()), stored)
             if key not in self._plans:
-                self._plans[key] = self._plan(tensors, stored)
+                self._plans[key] = self._plan(reductions, stored)
             plan = self._plans[key]
             try:
                 results = plan.run(arrays)
@@ -166,7 +180,10 @@ class KerasSession:
             except Exception as error:  # each framework has its own words for "out of memory", and for all else
                 said = f"it failed on a batch of {len(arrays[0])} ({first_line(error)})"
                 raise CnnlensError(said, self._backend.name) from error
-        return dict(zip(tensors, results, strict=True))
+        return {
+            name: self._as_it_lies(name, array) if how == AS_IT_LIES else array
+            for (name, how), array in zip(reductions.items(), results, strict=True)
+        }
 
     def weights(self) -> Mapping[str, Mapping[str, Array]]:
         """Give the arrays that the framework holds: layer name to weight name to array, in Keras' layout."""
@@ -196,12 +213,25 @@ class KerasSession:
             else:
                 yield
 
-    def _plan(self, tensors: Sequence[str], stored: Sequence[bool]) -> CompiledWalk:
-        wanted = wanted_refs(self._network, tensors)
+    def _as_it_lies(self, name: str, array: Array) -> Array | tuple[Array, list[Array]]:
+        last = self._network.calls_by_name[self._network.tensors[name].call].channel_axis != 1
+        if not last or array.ndim < 3:
+            return array
+        maps = np.moveaxis(array, -1, 1)
+        positions = math.prod(array.shape[1:-1])
+        whole = array.dtype == np.float32 and array.flags.c_contiguous and parts_of(positions) > 1
+        parts = self._backend.parts(array.reshape(len(array), positions, -1)) if whole else None
+        return maps if parts is None else (maps, parts)
+
+    def _plan(self, reductions: Mapping[str, str], stored: Sequence[bool]) -> CompiledWalk:
+        wanted = wanted_refs(self._network, list(reductions))
         calls = self._network.needed(ref.call for ref in wanted)
         steps = [LayerCall(call, self._layers) for call in calls if call.refs]
         walk = walk_of(self._network, steps, wanted, stored)
-        moves = [self._network.calls_by_name[ref.call].channel_axis != 1 for ref in wanted]
+        last = [self._network.calls_by_name[ref.call].channel_axis != 1 for ref in wanted]
+        if any(reductions.values()):
+            walk = reducing(walk, list(reductions.values()), last)
+        moves = [flag and not how for flag, how in zip(last, reductions.values(), strict=True)]
         variables = {id(one): one for step in steps for one in getattr(step.operation, "variables", ())}
         whole = any(shape is None or not shape or shape[0] is not None for step in steps for shape in step.call.shapes)
         run = self._backend.compiled(walk, moves, list(variables.values()), self._place, self._precision)

@@ -15,13 +15,15 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from cnnlens.backend.reductions import AS_IT_LIES, reduced
 from cnnlens.errors import UnsupportedLayerError
 from cnnlens.network.graph import Call, Ref, map_refs
 from cnnlens.network.network import Network
 from cnnlens.text import printable
 
 __all__ = [
-    "Array", "CompiledWalk", "LayerCall", "Run", "Walk", "in_canonical_axes", "is_stored_order", "turned", "walk_of",
+    "Array", "CompiledWalk", "LayerCall", "Run", "Walk", "in_canonical_axes", "is_stored_order", "reducing", "turned",
+    "walk_of",
 ]  # fmt: skip
 
 Array = NDArray[Any]
@@ -99,6 +101,19 @@ def walk_of(network: Network, steps: Sequence[LayerCall], wanted: Sequence[Ref],
         return [_exact(values[ref], ops) for ref in wanted]
 
     return walk
+
+
+def reducing(walk: Walk, reductions: Sequence[str], channels_last: Sequence[bool]) -> Walk:
+    """Make a walk that reduces what ``walk`` gives."""
+    ops = import_module("keras").ops
+
+    def both(inputs: Sequence[Any]) -> list[Any]:
+        return [
+            tensor if how == AS_IT_LIES else reduced(how, tensor, ops, last)
+            for tensor, how, last in zip(walk(inputs), reductions, channels_last, strict=True)
+        ]
+
+    return both
 
 
 def _exact(tensor: Any, ops: Any) -> Any:

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from functools import cache, partial
 from importlib import import_module
 from typing import Any
 
 import numpy as np
 
+from cnnlens.backend.summary import parts
 from cnnlens_backends._keras import KerasBackend
 from cnnlens_backends._keras_walk import Array, Run, Walk, in_canonical_axes, turned
 
@@ -51,6 +53,10 @@ class _Jax(KerasBackend):
 
         return run
 
+    def parts(self, maps: Array) -> list[Array] | None:
+        # Apart from the network, as the transpose is; the maps are in XLA's own memory and are not copied.
+        return [np.asarray(one) for one in _parts(import_module("jax"))(maps)]
+
     def gpus(self) -> list[str]:
         jax = import_module("jax")
         try:
@@ -60,6 +66,11 @@ class _Jax(KerasBackend):
 
     def strict(self) -> AbstractContextManager[None]:
         return import_module("jax").default_matmul_precision("highest")  # of convolutions too
+
+
+@cache
+def _parts(jax: Any) -> Any:
+    return jax.jit(partial(parts, ops=import_module("keras").ops))
 
 
 BACKEND = _Jax("jax", "jax", "jax>=0.6")

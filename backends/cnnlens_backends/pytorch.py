@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from importlib import import_module
+from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
 
 from cnnlens.backend import check_precision
+from cnnlens.backend.reductions import AS_IT_LIES, reduced
 from cnnlens.errors import CnnlensError, UnsupportedLayerError
 from cnnlens.network.graph import Call
 from cnnlens.network.network import Network
@@ -81,13 +83,24 @@ class PytorchSession:
         Raises:
             CnnlensError: no such tensor; inputs that do not fit; torch failed (memory, most often).
         """
+        return self._run(inputs, dict.fromkeys(tensors, ""))
+
+    def reduced(self, inputs: Sequence[Array], reductions: Mapping[str, str]) -> dict[str, Array]:
+        """One batch, with what it gives reduced on the device; see ``cnnlens.backend.seam.Reducing``."""
+        return self._run(inputs, reductions)
+
+    def _run(self, inputs: Sequence[Array], reductions: Mapping[str, str]) -> dict[str, Array]:
         torch = import_module("torch")
         arrays = checked_inputs(self._network, inputs, _input_dtype)
-        plan = self._plan(tensors)
+        plan = self._plan(list(reductions))
         try:
             with torch.inference_mode(), strict() if self._strict else nullcontext():
                 results = plan([self._input(index, array) for index, array in enumerate(arrays)])
-                return {name: _host(tensor) for name, tensor in zip(tensors, results, strict=True)}
+                return {
+                    name: _host(tensor) if not how else _in_order(tensor).cpu().numpy() if how == AS_IT_LIES
+                    else _host(reduced(how, tensor, _ops()))
+                    for (name, how), tensor in zip(reductions.items(), results, strict=True)
+                }  # fmt: skip
         except Exception as error:  # torch has many words for "out of memory", and for all else
             said = f"it failed on a batch of {len(arrays[0])} ({first_line(error)})"
             raise CnnlensError(said, PytorchBackend.name) from error
@@ -232,10 +245,27 @@ def _tensor(weight: Weight, target: str) -> Any:
     return tensor.to(target, torch.bfloat16 if weight.stored.stored_dtype == "bfloat16" else None)
 
 
-def _host(tensor: Any) -> Array:
-    """A tensor as a contiguous array; bfloat16, which NumPy has not, widened to float32."""
+def _ops() -> SimpleNamespace:
+    """What reductions are made of, in torch; its functions take NumPy's names of arguments too."""
     torch = import_module("torch")
-    return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).contiguous().cpu().numpy()
+
+    def cast(tensor: Any, dtype: str) -> Any:
+        return tensor.to(getattr(torch, dtype))
+
+    return SimpleNamespace(
+        mean=torch.mean, max=torch.amax, reshape=torch.reshape, moveaxis=torch.moveaxis, square=torch.square,
+        stack=torch.stack, top_k=torch.topk, cast=cast,
+    )  # fmt: skip
+
+
+def _in_order(tensor: Any) -> Any:
+    """A tensor as it lies; bfloat16, which NumPy has not, widened to float32."""
+    return tensor.float() if tensor.dtype == import_module("torch").bfloat16 else tensor
+
+
+def _host(tensor: Any) -> Array:
+    """A tensor as a contiguous array."""
+    return _in_order(tensor).contiguous().cpu().numpy()
 
 
 BACKEND = PytorchBackend()

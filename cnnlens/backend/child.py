@@ -159,18 +159,23 @@ class _Child:
     def _run(self, request: Message) -> Message | None:
         from cnnlens.backend.chunks import in_parallel, rows_first
 
-        assert self._network is not None
+        network = self._network
+        assert network is not None
         count: int = request["count"]
         inputs = [_mapped(chunk)[:count] for chunk in request["inputs"]]
         outputs: Mapping[str, Message] = request["outputs"]
         start = time.perf_counter()
-        found = rows_first(self._network, self._computed(inputs, list(outputs), count), count)
+        found, later = self._computed(inputs, {name: one["reduction"] for name, one in outputs.items()}, count)
         seconds = time.perf_counter() - start
         self._finish_writing()
 
-        def write() -> Message:
+        def one(name: str) -> Message:
+            array = found.pop(name)
+            array = later[name](array) if name in later else array
+            return _write(rows_first(network, {name: array}, count)[name], outputs[name], name)
 
-            written = in_parallel(lambda name: _write(found.pop(name), outputs[name], name), outputs)
+        def write() -> Message:
+            written = in_parallel(one, outputs)
             return {"outputs": dict(zip(outputs, written, strict=True)), "seconds": seconds}
 
         def work() -> None:
@@ -224,34 +229,42 @@ class _Child:
         if writing is not None:
             writing.result()
 
-    def _computed(self, inputs: Sequence[NDArray[Any]], tensors: Sequence[str], count: int) -> dict[str, NDArray[Any]]:
-        """What the backend gives, held against what it promised."""
+    def _computed(
+        self, inputs: Sequence[NDArray[Any]], wanted: Mapping[str, str | None], count: int
+    ) -> tuple[dict[str, NDArray[Any]], dict[str, Callable[[NDArray[Any]], NDArray[Any]]]]:
+        """What the backend gives, held against what it promised; and what core has to do with it yet."""
         import numpy as np
+
+        from cnnlens.backend.reductions import computed, reduced_shape
 
         session = self._ready()
         assert self._network is not None
-        found = session.feature_maps(inputs, tensors)
+        found, later = computed(session, self._network, inputs, wanted)
         checked: dict[str, NDArray[Any]] = {}
-        for name in tensors:
+        for name, reduction in wanted.items():
             if name not in found:
                 raise _BrokenPromiseError(f"gave no feature map of '{name}'")
             array = found[name]
             if not isinstance(array, np.ndarray):  # pyright: ignore[reportUnnecessaryIsInstance] - plugins may lie
                 raise _BrokenPromiseError(f"gave a {type(array).__name__} for '{name}', not a NumPy array")
             ref = self._network.tensors.get(name)
-            wanted = None if ref is None else self._network.canonical_shape(ref)
-            fits = wanted is None or (
-                len(wanted) == array.ndim
-                and all(w is None or w == s for w, s in zip(wanted[1:], array.shape[1:], strict=True))
+            whole = None if ref is None else self._network.canonical_shape(ref)
+            if reduction and name not in later and whole is not None and ref is not None:
+                sizes = [size for size in whole[1:] if size is not None]
+                known = len(sizes) == len(whole) - 1 and self._network.batch_axis(ref) == 0
+                whole = (None, *reduced_shape(reduction, (1, *sizes))[1:]) if known else None
+            fits = whole is None or (
+                len(whole) == array.ndim
+                and all(w is None or w == s for w, s in zip(whole[1:], array.shape[1:], strict=True))
             )
-            fixed_batch = wanted is not None and bool(wanted) and wanted[0] is not None
+            fixed_batch = whole is not None and bool(whole) and whole[0] is not None
             # Several rows an input are what a model makes that takes its maps apart into windows.
-            rows = array.ndim == 0 or wanted is None or fixed_batch or len(array) % max(count, 1) == 0
+            rows = array.ndim == 0 or whole is None or fixed_batch or len(array) % max(count, 1) == 0
             if not fits or not rows:
-                shape = tuple(wanted or ())[1:]
+                shape = tuple(whole or ())[1:]
                 raise _BrokenPromiseError(f"gave {array.shape} for '{name}', where {(count, *shape)} was expected")
             checked[name] = array
-        return checked
+        return checked, later
 
 
 class _BrokenPromiseError(Exception):
@@ -272,9 +285,7 @@ def _write(array: NDArray[Any], chunk: Message, name: str) -> Message:
 
     Without a ``shape`` in ``chunk`` the array's own is used, and with a ``dtype`` of None its own type.
     """
-    import numpy as np
-
-    from cnnlens.backend.chunks import write_chunk
+    from cnnlens.backend.chunks import as_stored, write_chunk
     from cnnlens.errors import CnnlensError
     from cnnlens.text import printable
 
@@ -283,12 +294,8 @@ def _write(array: NDArray[Any], chunk: Message, name: str) -> Message:
         len(wanted) != array.ndim or tuple(wanted[1:]) != array.shape[1:] or wanted[0] < len(array)
     ):
         raise CnnlensError(f"the feature map of '{printable(name)}' is {array.shape}, the chunk for it {tuple(wanted)}")
-    known = np.issubdtype(array.dtype, np.number) or array.dtype == np.bool_
-    # bfloat16 and the like are no type of NumPy's own, but say how they become float32.
-    native = array.dtype.newbyteorder("<") if known else np.dtype("<f4")
-    dtype = native if chunk["dtype"] is None else np.dtype(chunk["dtype"])
     try:
-        plain = array.astype(dtype, copy=False).reshape(array.shape or (1,))
+        plain = as_stored(array, chunk["dtype"], name).reshape(array.shape or (1,))
     except (TypeError, ValueError):
         raise _BrokenPromiseError(f"gave {array.dtype} for '{name}', which are no numbers") from None
     path: str = chunk["path"]
@@ -301,7 +308,7 @@ def _write(array: NDArray[Any], chunk: Message, name: str) -> Message:
             os.unlink(temporary)
         raise CnnlensError(f"{printable(path, 300)}: it cannot be written ({error.strerror or error})") from None
     shape = list(array.shape if wanted is None else wanted)
-    return {"crc32": crc, "shape": shape, "dtype": dtype.str}
+    return {"crc32": crc, "shape": shape, "dtype": plain.dtype.newbyteorder("<").str}
 
 
 def _described(error: BaseException) -> Message:

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from cnnlens.network.network import Network
 
 __all__ = [
-    "GROUP", "PRECISIONS", "STORED", "Backend", "Fingerprint", "Found", "Session", "check_precision", "find",
-    "fingerprint", "get", "installed", "parse_device", "resolve", "suited",
+    "GROUP", "PRECISIONS", "STORED", "Backend", "Fingerprint", "Found", "Reducing", "Session", "check_precision",
+    "find", "fingerprint", "get", "installed", "parse_device", "resolve", "suited",
 ]  # fmt: skip
 
 GROUP = "cnnlens.backends"
@@ -88,6 +88,28 @@ class Session(Protocol):
 
     def close(self) -> None:
         """Let go of what the session holds. Called once, before the next network is loaded."""
+        ...
+
+
+class Reducing(Protocol):
+    """Is what a session may have beside ``Session``: feature maps made smaller on the device, before they are copied.
+
+    Core asks for it with ``getattr``; for a session without it, core reduces what ``feature_maps`` gives.
+    """
+
+    def reduced(self, inputs: Sequence[NDArray[Any]], reductions: Mapping[str, str]) -> Mapping[str, Any]:
+        """Compute tensors of one batch as ``Session.feature_maps`` does, each reduced.
+
+        Args:
+            inputs: As ``Session.feature_maps`` takes them.
+            reductions: For each wanted tensor, all of which have a row for each input, the name of what
+                ``cnnlens.backend.reductions.reduced`` makes of it, which is the code to apply; or ``AS_IT_LIES``: all
+                of its numbers, in canonical axes over whatever order of memory they are in, so that nothing is turned.
+
+        Returns:
+            For each name its array; for ``AS_IT_LIES`` the array or, where a compiler makes them in the same pass, the
+            pair of it and of its ``cnnlens.backend.summary.parts``.
+        """
         ...
 
 

@@ -52,11 +52,13 @@ class Chunk:
             is not known before it is there.
         dtype: NumPy's name with byte order, such as ``<f4``; what the backend gives is converted to it. None for an
             output that keeps its own.
+        reduction: What is made of an output before it is written (``cnnlens.backend.reductions``); None for all of it.
     """
 
     path: Path
     shape: tuple[int, ...] | None
     dtype: str | None = "<f4"
+    reduction: str | None = None
 
 
 @dataclass(frozen=True)
@@ -164,7 +166,9 @@ class Worker(Process):
         """Do ``submit`` and ``collect`` in one call."""
         return self.collect(self.submit(inputs, outputs, count, label))
 
-    def feature_maps(self, inputs: Sequence[NDArray[Any]], tensors: Sequence[str]) -> dict[str, NDArray[Any]]:
+    def feature_maps(
+        self, inputs: Sequence[NDArray[Any]], tensors: Sequence[str], reduction: str | None = None
+    ) -> dict[str, NDArray[Any]]:
         """Compute canonical feature maps of canonical arrays ``(N, C, *spatial)``: for what fits in memory."""
         with self._input_files(inputs) as chunks:
             paths = {name: self.folder / f"out-{position}" for position, name in enumerate(tensors)}
@@ -172,7 +176,7 @@ class Worker(Process):
                 "run",
                 "running a batch",
                 inputs=chunks,
-                outputs={name: {"path": str(path), "shape": None, "dtype": None} for name, path in paths.items()},
+                outputs={name: _plain(Chunk(path, None, None, reduction)) for name, path in paths.items()},
                 count=len(inputs[0]),
             )
             try:
@@ -383,4 +387,5 @@ if hasattr(os, "register_at_fork"):
 
 def _plain(chunk: Chunk) -> dict[str, Any]:
     shape = None if chunk.shape is None else list(chunk.shape)
-    return {"path": str(Path(chunk.path).absolute()), "shape": shape, "dtype": chunk.dtype}
+    path = str(Path(chunk.path).absolute())
+    return {"path": path, "shape": shape, "dtype": chunk.dtype, "reduction": chunk.reduction}

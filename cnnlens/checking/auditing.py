@@ -37,6 +37,7 @@ class Recorded(Protocol):
     def info(self) -> Mapping[str, Any]: ...
     @property
     def count(self) -> int: ...
+    def altered(self, name: str) -> str | None: ...
     def __contains__(self, name: str) -> bool: ...
     def __getitem__(self, name: str) -> Any: ...
 
@@ -107,6 +108,10 @@ def _audit(
     if missing:
         reason = f"'{printable(missing[0])}' is not in the recording"
         return Audit(call.name, call.layer.kind, Verdict.NOT_AUDITED, reason=reason)
+    names = dict.fromkeys(recorded_ref(network, ref).name for ref in (*outputs, *refs))
+    changed = next((name for name in names if name in recording and recording.altered(name)), None)
+    if changed is not None:
+        return Audit(call.name, call.layer.kind, Verdict.NOT_AUDITED, reason=recording.altered(changed) or "")
 
     def rows_of(ref: Ref) -> int:
         """How many rows an input has: several where a model takes its maps apart into windows."""

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from cnnlens.opening.architecture import InputShape
 
 __all__ = [
-    "add_architecture", "add_inputs", "add_json", "add_model", "add_output", "add_run", "add_scale", "inputs_given",
-    "inputs_of", "network_of", "networks_of", "parse_shapes", "run_of", "seconds", "whole_number",
+    "add_architecture", "add_inputs", "add_json", "add_model", "add_output", "add_run", "add_scale", "add_streamed",
+    "inputs_given", "inputs_of", "network_of", "networks_of", "parse_shapes", "run_of", "seconds", "streamed_of",
+    "whole_number",
 ]  # fmt: skip
 
 
@@ -71,6 +72,32 @@ def add_scale(parser: argparse.ArgumentParser, default: str) -> None:
     parser.add_argument(
         "--scale", default="auto", metavar="RANGE", help=f"0..1, -1..1, 0..255 or none (default: {default})"
     )
+
+
+def add_streamed(parser: argparse.ArgumentParser) -> None:
+    """Add what every command takes that streams a data set through one backend."""
+    parser.add_argument(
+        "--backend", "-b", metavar="NAME", help="NAME or NAME@PYTHON (default: reference; pytorch for its own)"
+    )
+    parser.add_argument(
+        *("--layers", "-l"),
+        action="append",
+        metavar="NAME|INDEX,…",
+        help="which layers, separated by commas; repeat it for more (default: all)",
+    )
+    parser.add_argument(
+        "--batch", type=int, metavar="N", help="inputs at once (default: as make 64 MB of feature maps)"
+    )
+    parser.add_argument("--limit", type=int, metavar="N", help="only the first N inputs")
+    parser.add_argument(
+        "--skip-bad", action="store_true", help="leave out and count pictures that cannot be read or differ in size"
+    )
+    add_scale(parser, "said in what is printed")
+
+
+def streamed_of(options: argparse.Namespace) -> dict[str, Any]:
+    """Name what ``add_streamed`` added, but backend and layers, as the arguments that ``record`` and ``stats`` take."""
+    return {name: getattr(options, name) for name in ("batch", "limit", "skip_bad", "scale")}
 
 
 def inputs_of(options: argparse.Namespace, network: Network) -> Any:

@@ -30,9 +30,7 @@ def completion(parser: argparse.ArgumentParser, shell: str) -> str:
     try:
         import shtab
     except ImportError:
-        raise CnnlensError(
-            'completion needs shtab, which is not installed: pip install "shtab>=1.7"'
-        ) from None
+        raise CnnlensError('completion needs shtab, which is not installed: pip install "shtab>=1.7"') from None
     for action in _actions(parser):
         if action.metavar == "FRAMEWORK":
             action.choices = _FRAMEWORKS[:2] if action.dest == "to" else _FRAMEWORKS  # of convert, of layouts

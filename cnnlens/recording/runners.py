@@ -7,7 +7,7 @@ otherwise than the network's file does.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import Any, Protocol
@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from cnnlens import janitor, layout
 from cnnlens.backend import handover
 from cnnlens.backend import seam as seam
-from cnnlens.backend.chunks import DTYPES, in_parallel, rows_first, write_chunk
+from cnnlens.backend.chunks import DTYPES, as_stored, in_parallel, rows_first, write_chunk
 from cnnlens.backend.options import RunOptions
+from cnnlens.backend.reductions import computed
 from cnnlens.backend.worker import Chunk, pool
 from cnnlens.errors import CnnlensError
 from cnnlens.network.network import Network
@@ -114,13 +115,14 @@ class LiveRunner:
             else np.zeros((count, *(chunk.shape or ())[1:]), chunk.dtype)
             for chunk in inputs
         ]  # fmt: skip
-        maps = self._session.feature_maps(arrays, list(outputs))
+        wanted = {name: chunk.reduction for name, chunk in outputs.items()}
+        maps, later = computed(self._session, self._network, arrays, wanted)
         missing = [name for name in outputs if name not in maps]
         if missing:
             raise CnnlensError(f"{self._name}: it gave no feature map of '{printable(missing[0])}'")
         if self._writing:
             self._writing[-1].exception()  # waits, so that memory holds two batches at most
-        self._writing.append(self._writer.submit(self._write, rows_first(self._network, maps, count), outputs))
+        self._writing.append(self._writer.submit(self._write, dict(maps), later, outputs, count))
 
     def finish(self) -> dict[str, Part]:
         return self._writing.popleft().result()
@@ -135,18 +137,28 @@ class LiveRunner:
         self._writer.shutdown()
         self._session.close()
 
-    def _write(self, maps: dict[str, NDArray[Any]], outputs: Mapping[str, Chunk]) -> dict[str, Part]:
+    def _write(
+        self,
+        maps: dict[str, NDArray[Any]],
+        later: Mapping[str, Callable[[NDArray[Any]], NDArray[Any]]],
+        outputs: Mapping[str, Chunk],
+        count: int,
+    ) -> dict[str, Part]:
         def one(name: str) -> Part:
-            chunk, array = outputs[name], np.atleast_1d(maps.pop(name))
-            dtype = np.dtype(chunk.dtype or (array.dtype if array.dtype.name in DTYPES else np.float32))
+            chunk, array = outputs[name], maps.pop(name)
+            array = later[name](array) if name in later else array
+            array = np.atleast_1d(rows_first(self._network, {name: array}, count)[name])
+            if array.dtype.name not in DTYPES:
+                array = array.astype(np.float32)
             shape = chunk.shape or array.shape
             if (len(shape), shape[1:]) != (array.ndim, array.shape[1:]) or len(array) > shape[0]:
                 raise CnnlensError(f"'{printable(name)}' is {array.shape} and was {shape}; give inputs of one size")
+            array = as_stored(array, chunk.dtype, name)
             try:
-                crc = write_chunk(chunk.path, [array.astype(dtype, copy=False)], shape[0])
+                crc = write_chunk(chunk.path, [array], shape[0])
             except OSError as error:
                 raise CnnlensError(f"{printable(chunk.path, 300)}: it cannot be written ({error.strerror})") from None
-            return Part(chunk.path, crc, shape, dtype.newbyteorder("<").str)
+            return Part(chunk.path, crc, shape, array.dtype.newbyteorder("<").str)
 
         return dict(zip(outputs, in_parallel(one, outputs), strict=True))
 

@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 from cnnlens import layout
 from cnnlens.backend import handover
 from cnnlens.backend import seam as seam
+from cnnlens.backend.reductions import NumpyOps, reduced, summary_of
+from cnnlens.backend.summary import example_numbers, summary
 from cnnlens.backend.worker import Chunk, Worker, WorkerError, pool
 from cnnlens.errors import CnnlensError
 from cnnlens.janitor import temporary_folder
@@ -172,6 +174,32 @@ class BackendContract:
         second = contract.worker.feature_maps(inputs, names)
         for name in names:
             np.testing.assert_array_equal(first[name], second[name], name, strict=True)
+
+    @pytest.mark.parametrize("name", ["chain", "signal"])
+    @pytest.mark.parametrize("reduction", ["mean", "max", "moments", "topk:3", "down:2", summary_of(4)])
+    def test_what_is_reduced_is_what_core_makes_of_the_maps(
+        self, contract: Contract, name: str, reduction: str
+    ) -> None:
+        net = contract.load(name)
+        inputs = inputs_for(net, _COUNT)
+        names = [one for one, ref in net.tensors.items() if net.batch_axis(ref) == 0]
+        whole = contract.worker.feature_maps(inputs, names)
+        found = contract.worker.feature_maps(inputs, names, reduction)
+        assert list(found) == names
+        for one in names:
+            if reduction == summary_of(4):
+                wanted = summary(whole[one], example_numbers(inputs), 4)
+            else:
+                wanted = np.asarray(reduced(reduction, whole[one], NumpyOps))
+                assert found[one].dtype == np.float32
+            assert found[one].shape == wanted.shape
+            if reduction.startswith("topk") and whole[one].ndim > 2:  # of equal ones, any
+                maps = whole[one].reshape(*whole[one].shape[:2], -1)
+                there = np.take_along_axis(maps, found[one][..., 1].astype(np.int64), -1)
+                np.testing.assert_array_equal(there, found[one][..., 0])
+                found[one], wanted = found[one][..., 0], wanted[..., 0]
+            scale = np.abs(wanted).max()
+            assert np.abs(found[one] - wanted).max() <= contract.tolerance * scale, f"'{one}' by {reduction}"
 
     def test_files_are_filled_up_with_zeros(self, contract: Contract) -> None:
         net = contract.load("chain")
