@@ -123,7 +123,8 @@ def _tables(stats: Stats) -> Iterator[str | Table]:
 def _channels(one: LayerStats, one_file: bool) -> Table:
     quantiles = [one.quantile(share) for share in _SHOWN]
     columns = (one.mean, one.std, one.min, *quantiles, one.max)
-    rows = [["channel", "mean", "std", "min", *(_percent(share) for share in _SHOWN), "max", "zeros", "exciting inputs"]]
+    shares = [_percent(share) for share in _SHOWN]
+    rows = [["channel", "mean", "std", "min", *shares, "max", "zeros", "exciting inputs"]]
     for channel, (found, dead) in enumerate(zip(one.exciting[:_MOST_ROWS], one.dead, strict=False)):
         cells = [f"{column[channel]:.4g}" for column in columns]
         said = ", ".join(f"{_shown(each, one_file)} {each.value:.3g}" for each in found[:_MOST_INPUTS])

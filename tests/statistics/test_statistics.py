@@ -268,7 +268,7 @@ def test_other_runs_are_not_merged(given: np.ndarray, whole: cnnlens.Stats) -> N
 def test_it_says_itself_in_three_lines_a_table_json_and_xarray(whole: cnnlens.Stats) -> None:
     assert len(repr(whole).splitlines()) <= 3
     assert "conv2d   Conv2D  (N, 32, 28, 28)" in str(whole)
-    assert whole._repr_html_().startswith("<p>")
+    assert whole._repr_html_().startswith('<div class="cnnlens">')
     found = json.loads(json.dumps(whole.to_json(), allow_nan=False))
     assert found["complete"]
     assert found["layers"][0]["channels"]["mean"] == whole["conv2d"].mean.tolist()
