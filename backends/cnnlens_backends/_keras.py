@@ -16,15 +16,15 @@ from typing import Any
 
 import numpy as np
 
+from cnnlens.backend import NARROW, check_precision
 from cnnlens.errors import CnnlensError
 from cnnlens.network.network import Network
-from cnnlens.text import printable
 from cnnlens_backends._keras_errors import first_line
 from cnnlens_backends._keras_layers import input_dtype, make_layers
 from cnnlens_backends._keras_live import live_layers
 from cnnlens_backends._keras_variables import find, host
 from cnnlens_backends._keras_walk import CompiledWalk, LayerCall, Run, Walk, is_stored_order, walk_of
-from cnnlens_backends._shared import Array, checked_inputs, device_named, runnable, versions, wanted_refs
+from cnnlens_backends._shared import Array, checked_inputs, device_named, precisions_on, runnable, versions, wanted_refs
 
 __all__ = ["KerasBackend", "KerasSession"]
 
@@ -53,7 +53,7 @@ class KerasBackend(ABC):
             moves: For each of its results, whether the channels must be moved from the last axis to axis 1.
             variables: Those that it reads.
             device: Such as ``cpu`` and ``gpu:0``.
-            precision: ``strict`` or ``native``, for what differs beyond the switches of ``strict()``.
+            precision: For what differs beyond ``switched`` and the layers' own dtype policies.
         """
 
     @abstractmethod
@@ -61,8 +61,11 @@ class KerasBackend(ABC):
         """List the names of its GPUs, in its order."""
 
     @abstractmethod
-    def strict(self) -> AbstractContextManager[None]:
-        """Hold float32 to float32 and runs to repeating themselves while it is open; closed, all is as before."""
+    def switched(self, precision: str) -> AbstractContextManager[None]:
+        """Hold float32 to ``strict`` or ``tf32`` while it is open; closed, all is as before.
+
+        Strict is float32 and nothing less, in runs that repeat themselves.
+        """
 
     # -- what core asks ------------------------------------------------------------------------------------------------
 
@@ -87,6 +90,10 @@ class KerasBackend(ABC):
         """List ``cpu`` and each GPU, as ``gpu:0 NVIDIA H100``. Imports the framework."""
         return ["cpu", *(f"gpu:{index} {name}" for index, name in enumerate(self.gpus()))]
 
+    def precisions(self, device: str) -> tuple[str, ...]:
+        """List the precisions that it has on ``cpu`` or ``gpu``."""
+        return precisions_on(device)
+
     def load(
         self, network: Network, device: str, precision: str, live: Any = None, trust_code: bool = False
     ) -> KerasSession:
@@ -104,11 +111,15 @@ class KerasBackend(ABC):
                 f"KERAS_BACKEND={self.framework}",
                 self.name,
             )
-        if precision not in ("strict", "native"):
-            raise CnnlensError(f"a precision is 'strict' or 'native', not '{printable(precision)}'", self.name)
+        check_precision(precision)
+        if live is not None and precision in NARROW:
+            raise CnnlensError(
+                f"a live model computes as its own dtype policies say, not in {precision}; save it, and give the file",
+                self.name,
+            )
         place, described = device_named(self.name, device, self.devices())
         with import_module("keras").device(place):
-            layers = live_layers(live, network) if live is not None else make_layers(network, trust_code)
+            layers = live_layers(live, network) if live is not None else make_layers(network, trust_code, precision)
         return KerasSession(self, network, layers, place, described, precision)
 
 
@@ -190,8 +201,8 @@ class KerasSession:
     @contextmanager
     def _scope(self) -> Generator[None]:
         with import_module("keras").device(self._place):
-            if self._precision == "strict":
-                with self._backend.strict():
+            if self._precision in ("strict", "tf32"):
+                with self._backend.switched(self._precision):
                     yield
             else:
                 yield
@@ -199,7 +210,8 @@ class KerasSession:
     def _plan(self, tensors: Sequence[str], stored: Sequence[bool]) -> CompiledWalk:
         wanted = wanted_refs(self._network, tensors)
         calls = self._network.needed(ref.call for ref in wanted)
-        steps = [LayerCall(call, self._layers) for call in calls if call.refs]
+        narrow = self._precision if self._precision in NARROW else None
+        steps = [LayerCall(call, self._layers, narrow) for call in calls if call.refs]
         walk = walk_of(self._network, steps, wanted, stored)
         moves = [self._network.calls_by_name[ref.call].channel_axis != 1 for ref in wanted]
         variables = {id(one): one for step in steps for one in getattr(step.operation, "variables", ())}

@@ -54,11 +54,15 @@ class CompiledWalk:
 
 
 class LayerCall:
-    """Describes one call: Keras' layer or operation, and its arguments, every constant in Keras' own form."""
+    """Describes one call: Keras' layer or operation, and its arguments, every constant in Keras' own form.
 
-    def __init__(self, call: Call, layers: Mapping[str, Any]) -> None:
+    ``narrow`` is the dtype that a bare operation computes in; None for that of its tensors. A layer has its policy.
+    """
+
+    def __init__(self, call: Call, layers: Mapping[str, Any], narrow: str | None = None) -> None:
         self.call = call
         self.operation = None if call.layer.container else layers[call.layer.name]
+        self._narrow = None if isinstance(self.operation, import_module("keras").Layer) else narrow
         self.args = cast("tuple[Any, ...]", _constants(call.args))
         self.kwargs = cast("dict[str, Any]", _constants(dict(call.kwargs)))
         if "training" in getattr(self.operation, "_call_context_args", ()) or getattr(
@@ -69,11 +73,21 @@ class LayerCall:
             self.kwargs.pop("training", None)
 
     def __call__(self, values: dict[Ref, Any]) -> None:
-        args = map_refs(self.args, values.__getitem__)
-        kwargs = map_refs(self.kwargs, values.__getitem__)
+        def taken(ref: Ref) -> Any:
+            return values[ref] if self._narrow is None else _narrowed(values[ref], self._narrow)
+
+        args = map_refs(self.args, taken)
+        kwargs = map_refs(self.kwargs, taken)
         result = args[0] if self.operation is None else self.operation(*args, **kwargs)
         for index, part in enumerate(_flat(result)):
             values[Ref(self.call.name, index)] = part
+
+
+def _narrowed(tensor: Any, dtype: str) -> Any:
+    """A tensor of floating-point numbers as ``dtype``; others as they are."""
+    keras = import_module("keras")
+    found = keras.backend.standardize_dtype(tensor.dtype)
+    return keras.ops.cast(tensor, dtype) if keras.backend.is_float_dtype(found) else tensor
 
 
 def _flat(result: Any) -> Iterator[Any]:

@@ -6,8 +6,9 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from functools import cache
 from importlib import import_module
+from typing import Any
 
-__all__ = ["first_calls", "gpus", "strict"]
+__all__ = ["first_calls", "gpus", "switched"]
 
 # What torch has MKL's vector mathematics compute on a CPU (``aten/src/ATen/cpu/vml.h``).
 _VECTORISED = (
@@ -37,21 +38,31 @@ def first_calls() -> None:
 
 
 @contextmanager
-def strict() -> Generator[None]:
-    """Hold float32 to float32 and runs to repeating themselves while it is open; closed, all is as before."""
-    torch = import_module("torch")
-    settings = [
-        (torch.backends.cuda.matmul, "allow_tf32", False),
-        (torch.backends.cudnn, "allow_tf32", False),
-        (torch.backends.cudnn, "deterministic", True),
-        (torch.backends.cudnn, "benchmark", False),
-        (torch.utils.deterministic, "fill_uninitialized_memory", False),
+def switched(precision: str) -> Generator[None]:
+    """Hold float32 to ``strict`` or ``tf32`` while it is open, whatever else leaves all as it is; closed, as before.
+
+    Strict is float32 and nothing less, in runs that repeat themselves.
+    """
+    if precision not in ("strict", "tf32"):
+        yield
+        return
+    torch, strict = import_module("torch"), precision == "strict"
+    settings: list[tuple[Any, str, bool]] = [
+        (torch.backends.cuda.matmul, "allow_tf32", not strict),
+        (torch.backends.cudnn, "allow_tf32", not strict),
     ]
+    if strict:
+        settings += [
+            (torch.backends.cudnn, "deterministic", True),
+            (torch.backends.cudnn, "benchmark", False),
+            (torch.utils.deterministic, "fill_uninitialized_memory", False),
+        ]
     before = [(owner, name, getattr(owner, name)) for owner, name, _ in settings]
     mode = torch.get_deterministic_debug_mode()
     for owner, name, value in settings:
         setattr(owner, name, value)
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    if strict:
+        torch.use_deterministic_algorithms(True, warn_only=True)
     try:
         yield
     finally:

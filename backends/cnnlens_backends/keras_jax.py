@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from cnnlens.backend import NARROW
 from cnnlens_backends._keras import KerasBackend
 from cnnlens_backends._keras_walk import Array, Run, Walk, in_canonical_axes, turned
 
@@ -31,8 +32,12 @@ class _Jax(KerasBackend):
 
         # The transpose stands apart: in one function with it, XLA lays convolutions out for it, at half their speed.
         # Fused, a layer may compute again what it reads, rounded otherwise than what is recorded of that.
-        alone = {"xla_disable_hlo_passes": "fusion"} if precision == "strict" and target.platform == "cpu" else None
-        function, transpose = jax.jit(pure, compiler_options=alone), jax.jit(turn)
+        options: dict[str, Any] = {}
+        if precision == "strict" and target.platform == "cpu":
+            options["xla_disable_hlo_passes"] = "fusion"
+        if precision in NARROW:  # else XLA leaves out what is asked for: roundings between operations that it fuses
+            options["xla_allow_excess_precision"] = False
+        function, transpose = jax.jit(pure, compiler_options=options or None), jax.jit(turn)
 
         placed: dict[int, tuple[Any, Any]] = {}
 
@@ -58,8 +63,9 @@ class _Jax(KerasBackend):
         except RuntimeError:  # JAX's way of saying that there are none
             return []
 
-    def strict(self) -> AbstractContextManager[None]:
-        return import_module("jax").default_matmul_precision("highest")  # of convolutions too
+    def switched(self, precision: str) -> AbstractContextManager[None]:
+        # Of convolutions too.
+        return import_module("jax").default_matmul_precision("highest" if precision == "strict" else "tensorfloat32")
 
 
 BACKEND = _Jax("jax", "jax", "jax>=0.6")

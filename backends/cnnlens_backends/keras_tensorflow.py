@@ -33,13 +33,13 @@ class _TensorFlow(KerasBackend):
         return [config.experimental.get_device_details(one).get("device_name", "GPU") for one in found]
 
     @contextmanager
-    def strict(self) -> Generator[None]:
+    def switched(self, precision: str) -> Generator[None]:
         config = import_module("tensorflow").config.experimental
         # Op determinism has a switch for "on" alone in TensorFlow's public names; it changes nothing in what CPUs give.
-        if self.gpus():
+        if precision == "strict" and self.gpus():
             config.enable_op_determinism()
         before = config.tensor_float_32_execution_enabled()
-        config.enable_tensor_float_32_execution(False)
+        config.enable_tensor_float_32_execution(precision == "tf32")
         try:
             yield
         finally:

@@ -12,7 +12,7 @@ import numpy as np
 from cnnlens_backends._keras import KerasBackend
 from cnnlens_backends._keras_walk import Array, Run, Walk, turned
 from cnnlens_backends._torch_graph import captured
-from cnnlens_backends._torch_precision import first_calls, gpus, strict
+from cnnlens_backends._torch_precision import first_calls, gpus, switched
 
 
 class _Torch(KerasBackend):
@@ -45,8 +45,8 @@ class _Torch(KerasBackend):
     def gpus(self) -> list[str]:
         return gpus()
 
-    def strict(self) -> AbstractContextManager[None]:
-        return strict()
+    def switched(self, precision: str) -> AbstractContextManager[None]:
+        return switched(precision)
 
 
 def _graph(walk: Walk, tensors: Sequence[Any]) -> tuple[Any, list[Any]]:

@@ -7,13 +7,12 @@ those asked for is not computed, and memory is let go as soon as its last reader
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from importlib import import_module
 from typing import Any, cast
 
 import numpy as np
 
-from cnnlens.backend import check_precision
+from cnnlens.backend import NARROW, check_precision
 from cnnlens.errors import CnnlensError, UnsupportedLayerError
 from cnnlens.network.graph import Call
 from cnnlens.network.network import Network
@@ -21,9 +20,9 @@ from cnnlens.network.weight import Weight
 from cnnlens.text import printable
 from cnnlens_backends._keras_errors import first_line
 from cnnlens_backends._pytorch_graph import WeightKey, graph_of, run_noting_types
-from cnnlens_backends._shared import Array, checked_inputs, device_named, runnable, versions, wanted_refs
+from cnnlens_backends._shared import Array, checked_inputs, device_named, precisions_on, runnable, versions, wanted_refs
 from cnnlens_backends._torch_graph import write_in_place
-from cnnlens_backends._torch_precision import first_calls, gpus, strict
+from cnnlens_backends._torch_precision import first_calls, gpus, switched
 
 __all__ = ["BACKEND"]
 
@@ -43,6 +42,9 @@ class PytorchBackend:
 
     def devices(self) -> list[str]:
         return ["cpu", *(f"gpu:{index} {name}" for index, name in enumerate(gpus()))]
+
+    def precisions(self, device: str) -> tuple[str, ...]:
+        return precisions_on(device)
 
     def load(
         self, network: Network, device: str, precision: str, live: Any = None, trust_code: bool = False
@@ -67,7 +69,10 @@ class PytorchSession:
         self.versions = versions(PytorchBackend.requires)
         self._network = network
         self._target = target
+        self._precision = precision
         self._strict = precision == "strict"
+        # What every floating-point weight and input is made before anything is computed: ``module.to(torch.bfloat16)``.
+        self._narrow = getattr(import_module("torch"), precision) if precision in NARROW else None
         # oneDNN computes on channels last, and reorders what comes otherwise to and fro around each convolution.
         self._channels_last = target == "cpu" and not self._strict and _may_reorder(network)
         first_calls()
@@ -85,7 +90,7 @@ class PytorchSession:
         arrays = checked_inputs(self._network, inputs, _input_dtype)
         plan = self._plan(tensors)
         try:
-            with torch.inference_mode(), strict() if self._strict else nullcontext():
+            with torch.inference_mode(), switched(self._precision):
                 results = plan([self._input(index, array) for index, array in enumerate(arrays)])
                 return {name: _host(tensor) for name, tensor in zip(tensors, results, strict=True)}
         except Exception as error:  # torch has many words for "out of memory", and for all else
@@ -121,6 +126,7 @@ class PytorchSession:
         tensor = torch.from_numpy(np.require(array, requirements="W")).to(self._target)
         if _input_dtype(self._network.calls_by_name[self._network.inputs[index].call]) == "bfloat16":
             tensor = tensor.to(torch.bfloat16)
+        tensor = self._narrowed(tensor)
         return _last(tensor) if self._channels_last else tensor
 
     def _tensors(self, live: Any) -> dict[WeightKey, Any]:
@@ -133,7 +139,7 @@ class PytorchSession:
             for name, weight in layer.stored.items():
                 tensor = held.get(weight.stored.place)
                 if tensor is None:
-                    tensor = _tensor(weight, self._target)
+                    tensor = self._narrowed(_tensor(weight, self._target))
                     found[layer.name, name] = _last(tensor) if self._channels_last else tensor
                 elif tuple(tensor.shape) != weight.stored.shape:
                     raise CnnlensError(
@@ -141,8 +147,11 @@ class PytorchSession:
                         f"{tuple(tensor.shape)} in the live module; open the module again"
                     )
                 else:
-                    found[layer.name, name] = tensor.to(self._target)
+                    found[layer.name, name] = self._narrowed(tensor.to(self._target))
         return found
+
+    def _narrowed(self, tensor: Any) -> Any:
+        return tensor if self._narrow is None or not tensor.is_floating_point() else tensor.to(self._narrow)
 
 
 class _GraphRunner:

@@ -136,7 +136,7 @@ class _Child:
         return {"devices": [str(one) for one in self._backend.devices()]}
 
     def _load(self, request: Message) -> Message:
-        from cnnlens.backend import handover
+        from cnnlens.backend import handover, seam
 
         assert self._backend is not None
         self._finish_writing()
@@ -145,8 +145,8 @@ class _Child:
             session.close()
         start = time.perf_counter()
         network = handover.load(Path(request["folder"]))
-        session = self._backend.load(
-            network, request["device"], request["precision"], trust_code=bool(request["trust_code"])
+        session = seam.load(
+            self._backend, network, request["device"], request["precision"], trust_code=bool(request["trust_code"])
         )
         self._network, self._session = network, session
         return {

@@ -24,12 +24,17 @@ if TYPE_CHECKING:
     from cnnlens.network.network import Network
 
 __all__ = [
-    "GROUP", "PRECISIONS", "STORED", "Backend", "Fingerprint", "Found", "Session", "check_precision", "find",
-    "fingerprint", "get", "installed", "parse_device", "resolve", "suited",
+    "GROUP", "NARROW", "PRECISIONS", "STORED", "Backend", "Fingerprint", "Found", "Session", "check_precision", "find",
+    "fingerprint", "get", "installed", "load", "parse_device", "precisions_of", "resolve", "suited",
 ]  # fmt: skip
 
 GROUP = "cnnlens.backends"
-PRECISIONS = ("strict", "native")
+#: ``strict``: float32 and nothing less, kernels that repeat themselves; ``native``: as the framework comes; ``tf32``:
+#: float32 whose matrix products and convolutions may round their operands to TensorFloat-32; ``bfloat16`` and
+#: ``float16``: weights and feature maps are these numbers, accumulated as the framework does.
+PRECISIONS = ("strict", "native", "tf32", "bfloat16", "float16")
+NARROW = ("bfloat16", "float16")  # those in which feature maps are stored
+_EVERYWHERE = ("strict", "native")  # what a backend has that does not say
 
 _HOME = "cnnlens"  # the distribution whose backends are the built-in ones
 # What stands in entry-point names, file names and ``name@interpreter`` without surprises.
@@ -144,7 +149,8 @@ class Backend(Protocol):
         Args:
             network: What to run; its arrays are read from here and from nowhere else.
             device: ``cpu``, ``gpu``, ``gpu:1``; see ``parse_device``.
-            precision: ``strict`` (no reduced precision, deterministic kernels) or ``native`` (the framework's default).
+            precision: One of ``PRECISIONS`` that it has on this device: ``strict`` and ``native``, or what its method
+                ``precisions(device)`` lists, where it has one.
             live: The live framework model that ``network`` was made from, or None.
             trust_code: Whether the caller accepted that code out of the file runs.
 
@@ -361,10 +367,39 @@ def check_precision(precision: str) -> None:
     """Refuse what is no precision.
 
     Raises:
-        CnnlensError: ``precision`` is neither strict nor native.
+        CnnlensError: ``precision`` is none of ``PRECISIONS``.
     """
     if precision not in PRECISIONS:
-        raise CnnlensError(f"precision '{printable(precision)}': strict or native was expected")
+        wanted = f"{', '.join(PRECISIONS[:-1])} or {PRECISIONS[-1]}"
+        raise CnnlensError(f"precision '{printable(precision)}': {wanted} was expected")
+
+
+def precisions_of(backend: Backend, device: str) -> tuple[str, ...]:
+    """List the precisions that a backend has on a device: what its ``precisions(device)`` says, if it has that.
+
+    >>> from cnnlens import backend
+    >>> backend.precisions_of(backend.get("reference"), "cpu")
+    ('strict', 'native')
+    """
+    own = getattr(backend, "precisions", None)
+    return tuple(own(device)) if callable(own) else _EVERYWHERE
+
+
+def load(
+    backend: Backend, network: Network, device: str, precision: str, live: Any = None, trust_code: bool = False
+) -> Session:
+    """Load a network, as ``Backend.load`` does, in a precision that the backend has there.
+
+    Raises:
+        CnnlensError: it has no such precision on this device; says which it has.
+    """
+    check_precision(precision)
+    has = precisions_of(backend, parse_device(device)[0])
+    if precision not in has:
+        raise CnnlensError(
+            f"it has no precision '{precision}' on the device '{device}'; it has {', '.join(has)}", backend.name
+        )
+    return backend.load(network, device, precision, live=live, trust_code=trust_code)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnlens.checking.evidence import Block
-from cnnlens.checking.finding import Verdict
+from cnnlens.checking.finding import Cause, Verdict
 from cnnlens.checking.noise.condition import selects
 from cnnlens.checking.noise.threads import one_blas_thread
 from cnnlens.checking.verdict import Audit, audit_blocks
@@ -60,13 +60,13 @@ def audit_recording(
         progress: Called with a line of text now and then, with the time that is left.
     """
     inputs = audited_inputs(recording.count, sample)
-    strict = recording.info["precision"] != "native"
+    precision = str(recording.info["precision"])
     calls = audited_calls(network)
     found: list[Audit] = []
     began = said = time.monotonic()
 
     def audited(call: Call) -> Audit:
-        return _audit(network, call, recording, inputs, strict, frozenset())
+        return _audit(network, call, recording, inputs, precision, frozenset())
 
     # The limit stands for all of them, and is set by one thread: OpenBLAS may not hear a second one that lifts it.
     with one_blas_thread(), ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as pool:
@@ -85,7 +85,7 @@ def audit_recording(
     for call, one in zip(calls, found, strict=True):
         # What a few outputs cannot tell by themselves, the arithmetic of the other layers may.
         doubtful = proved and one.verdict is Verdict.SUSPICIOUS
-        yield call.name, _audit(network, call, recording, inputs, strict, proved) if doubtful else one
+        yield call.name, _audit(network, call, recording, inputs, precision, proved) if doubtful else one
 
 
 def audited_inputs(count: int, sample: int | None) -> NDArray[np.int64]:
@@ -100,7 +100,7 @@ def _audit(
     call: Call,
     recording: Recorded,
     inputs: NDArray[np.int64],
-    strict: bool,
+    precision: str,
     proved: frozenset[Verdict],
 ) -> Audit:
     outputs = [Ref(call.name, index) for index in range(len(call.shapes))]
@@ -153,9 +153,12 @@ def _audit(
             yield Block(start, args, kwargs, results if several else results[0])
 
     try:
-        found = audit_blocks(call, call.layer.computing_weights(), blocks, strict, proved)
+        found = audit_blocks(call, call.layer.computing_weights(), blocks, precision == "strict", proved)
     except UnsupportedLayerError as error:
         return Audit(call.name, call.layer.kind, Verdict.NOT_AUDITED, reason=str(error))
+    if found.verdict.narrow and precision != "strict" and not found.verdict.passes(precision):
+        text = f"computed in {found.verdict}, which has fewer bits than {precision}, which was asked for"
+        found = replace(found, cause=Cause.PRECISION, explanation=text)
     if found.worst_position and len(inputs) < recording.count:
         first, *rest = found.worst_position
         rows = rows_of(recorded_ref(network, outputs[0]))

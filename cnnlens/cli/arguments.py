@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cnnlens.backend import PRECISIONS
 from cnnlens.cli.printing import tell
 from cnnlens.errors import CnnlensError
 from cnnlens.text import nearest, printable
@@ -46,7 +47,7 @@ def seconds(text: str) -> float:
 
 def add_run(parser: argparse.ArgumentParser, precision: str, text: str) -> None:
     """Add what every command takes that runs a backend; ``precision`` is its default, ``text`` its help."""
-    parser.add_argument("--precision", choices=["strict", "native"], default=precision, help=text)
+    parser.add_argument("--precision", choices=PRECISIONS, default=precision, help=text)
     parser.add_argument("--device", default="cpu", metavar="DEVICE", help="cpu, gpu or gpu:1 (default: cpu)")
     parser.add_argument("--timeout", type=seconds, metavar="SECONDS", help="how long a backend may be silent")
     parser.add_argument(
