@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from importlib import import_module
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -23,10 +23,12 @@ from cnnlens_backends._keras_errors import first_line
 from cnnlens_backends._keras_layers import input_dtype, make_layers
 from cnnlens_backends._keras_live import live_layers
 from cnnlens_backends._keras_variables import find, host
-from cnnlens_backends._keras_walk import CompiledWalk, LayerCall, Run, Walk, is_stored_order, walk_of
+from cnnlens_backends._keras_walk import Compiled, CompiledWalk, LayerCall, Walk, is_stored_order, walk_of
 from cnnlens_backends._shared import Array, checked_inputs, device_named, precisions_on, runnable, versions, wanted_refs
 
 __all__ = ["KerasBackend", "KerasSession"]
+
+T = TypeVar("T")
 
 
 class KerasBackend(ABC):
@@ -45,7 +47,9 @@ class KerasBackend(ABC):
     # -- what a framework's file fills in ------------------------------------------------------------------------------
 
     @abstractmethod
-    def compiled(self, walk: Walk, moves: Sequence[bool], variables: Sequence[Any], device: str, precision: str) -> Run:
+    def compiled(
+        self, walk: Walk, moves: Sequence[bool], variables: Sequence[Any], device: str, precision: str
+    ) -> Compiled:
         """Compile ``walk``, from NumPy to NumPy in canonical axes, in one pass and one copy back.
 
         Args:
@@ -55,6 +59,10 @@ class KerasBackend(ABC):
             device: Such as ``cpu`` and ``gpu:0``.
             precision: For what differs beyond ``switched`` and the layers' own dtype policies.
         """
+
+    @abstractmethod
+    def peak(self, device: str) -> int:
+        """Count the bytes that it has held at most on a GPU such as ``gpu:0``."""
 
     @abstractmethod
     def gpus(self) -> list[str]:
@@ -157,6 +165,15 @@ class KerasSession:
         Raises:
             CnnlensError: no such tensor; inputs that do not fit; the framework failed (memory, most often).
         """
+        results = self._on_batch(inputs, tensors, CompiledWalk.run)
+        return dict(zip(tensors, results, strict=True))
+
+    def compute(self, inputs: Sequence[Array], tensors: Sequence[str]) -> int | None:
+        """Run one batch and leave it on the device; see ``cnnlens.backend.compute``."""
+        self._on_batch(inputs, tensors, CompiledWalk.compute)
+        return None if self._place == "cpu" else self._backend.peak(self._place)
+
+    def _on_batch(self, inputs: Sequence[Array], tensors: Sequence[str], run: Callable[..., T]) -> T:
         batch = checked_inputs(self._network, inputs, lambda call: input_dtype(call.layer))
         stored = tuple(
             is_stored_order(ref, array, self._network) for ref, array in zip(self._network.inputs, batch, strict=True)
@@ -171,13 +188,12 @@ class KerasSession:
                 self._plans[key] = self._plan(tensors, stored)
             plan = self._plans[key]
             try:
-                results = plan.run(arrays)
+                return run(plan, arrays)
             except CnnlensError:
                 raise
             except Exception as error:  # each framework has its own words for "out of memory", and for all else
                 said = f"it failed on a batch of {len(arrays[0])} ({first_line(error)})"
                 raise CnnlensError(said, self._backend.name) from error
-        return dict(zip(tensors, results, strict=True))
 
     def weights(self) -> Mapping[str, Mapping[str, Array]]:
         """Give the arrays that the framework holds: layer name to weight name to array, in Keras' layout."""

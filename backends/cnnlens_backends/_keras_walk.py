@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,12 +21,21 @@ from cnnlens.network.network import Network
 from cnnlens.text import printable
 
 __all__ = [
-    "Array", "CompiledWalk", "LayerCall", "Run", "Walk", "in_canonical_axes", "is_stored_order", "turned", "walk_of",
+    "Array", "Compiled", "CompiledWalk", "LayerCall", "Walk", "in_canonical_axes", "is_stored_order", "turned",
+    "walk_of",
 ]  # fmt: skip
 
 Array = NDArray[Any]
 Walk = Callable[[Sequence[Any]], "list[Any]"]  # the framework's tensors in, the framework's tensors out
-Run = Callable[[Sequence[Array]], "list[Array]"]  # the same with NumPy's
+
+
+class Compiled(NamedTuple):
+    """Is a walk that a framework has compiled: ``compute`` gives its tensors on the device, at once or when ``wait``
+    returns, and ``fetch`` waits for them and copies them to the host, in canonical axes."""
+
+    compute: Callable[[Sequence[Array]], Sequence[Any]]
+    wait: Callable[[Sequence[Any]], object]
+    fetch: Callable[[Sequence[Any]], list[Array]]
 
 
 class CompiledWalk:
@@ -35,8 +44,8 @@ class CompiledWalk:
     Only the first time: a size that comes back is worth a compilation of its own.
     """
 
-    def __init__(self, run: Run, pads: bool) -> None:
-        self._run = run
+    def __init__(self, compiled: Compiled, pads: bool) -> None:
+        self._compute, self._wait, self._fetch = compiled
         self._pads = pads
         self._compiled: set[int] = set()
         self._seen: set[int] = set()
@@ -46,11 +55,16 @@ class CompiledWalk:
         larger = min((size for size in self._compiled if size > count), default=None)
         if not self._pads or larger is None or count in self._compiled or count in self._seen:
             self._compiled.add(count)
-            return self._run(arrays)
+            return self._fetch(self._compute(arrays))
         self._seen.add(count)
         # Copies of the last input, not zeros: whatever a layer does with them, it has done with the others.
         filled = [np.concatenate([array, np.repeat(array[-1:], larger - count, axis=0)]) for array in arrays]
-        return [array[:count] for array in self._run(filled)]
+        return [array[:count] for array in self._fetch(self._compute(filled))]
+
+    def compute(self, arrays: Sequence[Array]) -> None:
+        """Compute what ``run`` gives, wait for it and leave it on the device."""
+        self._compiled.add(len(arrays[0]))
+        self._wait(self._compute(arrays))
 
 
 class LayerCall:

@@ -1,4 +1,4 @@
-"""PyTorch's devices, and its switches for precision: the same whether Keras stands on it or a native module runs."""
+"""PyTorch's devices, how one is waited for, and its switches for precision, whether Keras or a native module runs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from functools import cache
 from importlib import import_module
 from typing import Any
 
-__all__ = ["first_calls", "gpus", "switched"]
+__all__ = ["first_calls", "gpus", "peak", "switched", "wait"]
 
 # What torch has MKL's vector mathematics compute on a CPU (``aten/src/ATen/cpu/vml.h``).
 _VECTORISED = (
@@ -21,6 +21,17 @@ def gpus() -> list[str]:
     """List the names of its GPUs, in its order."""
     cuda = import_module("torch").cuda
     return [cuda.get_device_name(index) for index in range(cuda.device_count())]
+
+
+def wait(device: str) -> None:
+    """Return when all that ``cpu`` or ``cuda:0`` was given is computed."""
+    if device != "cpu":
+        import_module("torch").cuda.synchronize(device)
+
+
+def peak(device: str) -> int:
+    """Count the bytes of ``cuda:0`` that torch has held at most."""
+    return import_module("torch").cuda.max_memory_allocated(device)
 
 
 @cache

@@ -14,14 +14,15 @@ import numpy as np
 
 from cnnlens.backend import NARROW
 from cnnlens_backends._keras import KerasBackend
-from cnnlens_backends._keras_walk import Array, Run, Walk, in_canonical_axes, turned
+from cnnlens_backends._keras_walk import Array, Compiled, Walk, in_canonical_axes, turned
 
 
 class _Jax(KerasBackend):
-    def compiled(self, walk: Walk, moves: Sequence[bool], variables: Sequence[Any], device: str, precision: str) -> Run:
+    def compiled(
+        self, walk: Walk, moves: Sequence[bool], variables: Sequence[Any], device: str, precision: str
+    ) -> Compiled:
         jax, keras = import_module("jax"), import_module("keras")
-        kind, _, index = device.partition(":")
-        target = jax.devices(kind)[int(index or 0)]
+        target = _device(device)
 
         def pure(values: Sequence[Any], tensors: Sequence[Any]) -> list[Any]:
             with keras.StatelessScope(state_mapping=list(zip(variables, values, strict=True))):
@@ -47,14 +48,19 @@ class _Jax(KerasBackend):
                 placed[id(variable)] = (value, jax.device_put(value, target))
             return placed[id(variable)][1]
 
-        def run(arrays: Sequence[Array]) -> list[Array]:
+        def compute(arrays: Sequence[Array]) -> list[Any]:
             values = [on_device(variable) for variable in variables]
-            found = function(values, jax.device_put(list(arrays), target))
+            return function(values, jax.device_put(list(arrays), target))
+
+        def fetch(found: Sequence[Any]) -> list[Array]:
             if target.platform == "cpu":
                 return [in_canonical_axes(np.asarray(one), move) for one, move in zip(found, moves, strict=True)]
             return [np.asarray(one) for one in jax.device_get(transpose(found))]
 
-        return run
+        return Compiled(compute, jax.block_until_ready, fetch)
+
+    def peak(self, device: str) -> int:
+        return _device(device).memory_stats()["peak_bytes_in_use"]
 
     def gpus(self) -> list[str]:
         jax = import_module("jax")
@@ -66,6 +72,11 @@ class _Jax(KerasBackend):
     def switched(self, precision: str) -> AbstractContextManager[None]:
         # Of convolutions too.
         return import_module("jax").default_matmul_precision("highest" if precision == "strict" else "tensorfloat32")
+
+
+def _device(name: str) -> Any:
+    kind, _, index = name.partition(":")
+    return import_module("jax").devices(kind)[int(index or 0)]
 
 
 BACKEND = _Jax("jax", "jax", "jax>=0.6")

@@ -6,9 +6,9 @@ those asked for is not computed, and memory is let go as soon as its last reader
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
@@ -22,9 +22,11 @@ from cnnlens_backends._keras_errors import first_line
 from cnnlens_backends._pytorch_graph import WeightKey, graph_of, run_noting_types
 from cnnlens_backends._shared import Array, checked_inputs, device_named, precisions_on, runnable, versions, wanted_refs
 from cnnlens_backends._torch_graph import write_in_place
-from cnnlens_backends._torch_precision import first_calls, gpus, switched
+from cnnlens_backends._torch_precision import first_calls, gpus, peak, switched, wait
 
 __all__ = ["BACKEND"]
+
+T = TypeVar("T")
 
 
 class PytorchBackend:
@@ -86,13 +88,22 @@ class PytorchSession:
         Raises:
             CnnlensError: no such tensor; inputs that do not fit; torch failed (memory, most often).
         """
+        return self._on_batch(
+            inputs, tensors, lambda found: {name: _host(one) for name, one in zip(tensors, found, strict=True)}
+        )
+
+    def compute(self, inputs: Sequence[Array], tensors: Sequence[str]) -> int | None:
+        """Run one batch and leave it on the device; see ``cnnlens.backend.compute``."""
+        self._on_batch(inputs, tensors, lambda _: wait(self._target))
+        return None if self._target == "cpu" else peak(self._target)
+
+    def _on_batch(self, inputs: Sequence[Array], tensors: Sequence[str], finish: Callable[[list[Any]], T]) -> T:
         torch = import_module("torch")
         arrays = checked_inputs(self._network, inputs, _input_dtype)
         plan = self._plan(tensors)
         try:
             with torch.inference_mode(), switched(self._precision):
-                results = plan([self._input(index, array) for index, array in enumerate(arrays)])
-                return {name: _host(tensor) for name, tensor in zip(tensors, results, strict=True)}
+                return finish(plan([self._input(index, array) for index, array in enumerate(arrays)]))
         except Exception as error:  # torch has many words for "out of memory", and for all else
             said = f"it failed on a batch of {len(arrays[0])} ({first_line(error)})"
             raise CnnlensError(said, PytorchBackend.name) from error

@@ -12,6 +12,7 @@ from cnnlens.backend.seam import (
     Found,
     Session,
     check_precision,
+    compute,
     find,
     fingerprint,
     get,
@@ -24,6 +25,6 @@ from cnnlens.backend.seam import (
 )
 
 __all__ = [
-    "GROUP", "NARROW", "PRECISIONS", "STORED", "Backend", "Fingerprint", "Found", "Session", "check_precision", "find",
-    "fingerprint", "get", "installed", "load", "parse_device", "precisions_of", "resolve", "suited",
+    "GROUP", "NARROW", "PRECISIONS", "STORED", "Backend", "Fingerprint", "Found", "Session", "check_precision",
+    "compute", "find", "fingerprint", "get", "installed", "load", "parse_device", "precisions_of", "resolve", "suited",
 ]  # fmt: skip

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module, metadata
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from cnnlens.network.network import Network
 
 __all__ = [
-    "GROUP", "NARROW", "PRECISIONS", "STORED", "Backend", "Fingerprint", "Found", "Session", "check_precision", "find",
-    "fingerprint", "get", "installed", "load", "parse_device", "precisions_of", "resolve", "suited",
+    "GROUP", "NARROW", "PRECISIONS", "STORED", "Backend", "Fingerprint", "Found", "Session", "check_precision",
+    "compute", "find", "fingerprint", "get", "installed", "load", "parse_device", "precisions_of", "resolve", "suited",
 ]  # fmt: skip
 
 GROUP = "cnnlens.backends"
@@ -381,8 +381,8 @@ def precisions_of(backend: Backend, device: str) -> tuple[str, ...]:
     >>> backend.precisions_of(backend.get("reference"), "cpu")
     ('strict', 'native')
     """
-    own = getattr(backend, "precisions", None)
-    return tuple(own(device)) if callable(own) else _EVERYWHERE
+    own: Callable[[str], Sequence[str]] | None = getattr(backend, "precisions", None)
+    return _EVERYWHERE if own is None else tuple(own(device))
 
 
 def load(
@@ -400,6 +400,20 @@ def load(
             f"it has no precision '{precision}' on the device '{device}'; it has {', '.join(has)}", backend.name
         )
     return backend.load(network, device, precision, live=live, trust_code=trust_code)
+
+
+def compute(session: Session, inputs: Sequence[NDArray[Any]], tensors: Sequence[str]) -> int | None:
+    """Compute the wanted tensors of one batch and leave them where they are: what a run costs without its copies.
+
+    A session may have a method ``compute(inputs, tensors)`` for it, which returns when all is computed (a GPU is
+    waited for), and gives the bytes of the device's memory that its framework has held at most, or None where that is
+    the host's. One without computes its feature maps, and the copies are in the time.
+    """
+    own: Callable[..., int | None] | None = getattr(session, "compute", None)
+    if own is None:
+        session.feature_maps(inputs, tensors)
+        return None
+    return own(inputs, tensors)
 
 
 @dataclass(frozen=True)
