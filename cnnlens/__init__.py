@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cnnlens import layout, plot
+    from cnnlens.benching.bencher import bench
+    from cnnlens.benching.result import Bench
     from cnnlens.checking.checker import check
     from cnnlens.checking.result import Check
     from cnnlens.conversion import Conversion, convert
@@ -26,19 +28,20 @@ if TYPE_CHECKING:
     from cnnlens.recording.recording import Recording
 
 __all__ = [
-    "Call", "Check", "CnnlensError", "Conversion", "Diff", "FileRefusedError", "Kernel", "Layer", "Network",
-    "Recording", "Statistics", "UnsupportedLayerError", "__version__", "check", "convert", "diff", "images",
+    "Bench", "Call", "Check", "CnnlensError", "Conversion", "Diff", "FileRefusedError", "Kernel", "Layer", "Network",
+    "Recording", "Statistics", "UnsupportedLayerError", "__version__", "bench", "check", "convert", "diff", "images",
     "layout", "open", "plot", "record",
 ]  # fmt: skip
 
 __version__: str  # from the distribution's metadata, when it is asked for
 
 _HOME = {
-    "Call": "network.graph", "Check": "checking.result", "CnnlensError": "errors", "Conversion": "conversion",
-    "Diff": "differing.result", "FileRefusedError": "errors", "Kernel": "network.kernel", "Layer": "network.graph",
-    "Network": "network.network", "Recording": "recording.recording", "Statistics": "network.kernel",
-    "UnsupportedLayerError": "errors", "check": "checking.checker", "convert": "conversion",
-    "diff": "differing.differ", "open": "opening.opener", "record": "recording.recorder",
+    "Bench": "benching.result", "Call": "network.graph", "Check": "checking.result", "CnnlensError": "errors",
+    "Conversion": "conversion", "Diff": "differing.result", "FileRefusedError": "errors", "Kernel": "network.kernel",
+    "Layer": "network.graph", "Network": "network.network", "Recording": "recording.recording",
+    "Statistics": "network.kernel", "UnsupportedLayerError": "errors", "bench": "benching.bencher",
+    "check": "checking.checker", "convert": "conversion", "diff": "differing.differ", "open": "opening.opener",
+    "record": "recording.recorder",
 }  # fmt: skip
 _MODULES = {"images": "inputs.images", "layout": "layout", "plot": "plot"}
 

@@ -211,7 +211,7 @@ class Worker(Process):
             inputs: As ``submit`` takes them; they are in memory before the first run begins.
             tensors: What is computed.
             stage: How far a run goes: ``device`` leaves the tensors where they were computed (see
-                ``cnnlens.backend.compute``), ``host`` copies them, ``disk`` writes them to files in the worker's folder.
+                ``cnnlens.backend.compute``), ``host`` copies them, ``disk`` writes them to files as well.
             seconds, most: Runs are repeated until they took that long together, or were so many; one at least.
         """
         asked = {"tensors": list(tensors), "stage": stage, "seconds": seconds, "most": most}

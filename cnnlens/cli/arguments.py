@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from cnnlens.opening.architecture import InputShape
 
 __all__ = [
-    "add_architecture", "add_inputs", "add_json", "add_model", "add_output", "add_run", "add_scale", "inputs_given",
-    "inputs_of", "network_of", "networks_of", "parse_shapes", "run_of", "seconds", "teller", "whole_number",
+    "add_architecture", "add_inputs", "add_json", "add_model", "add_output", "add_run", "add_scale", "add_trust",
+    "inputs_given", "inputs_of", "network_of", "networks_of", "parse_shapes", "run_of", "seconds", "teller",
+    "whole_number",
 ]  # fmt: skip
 
 
@@ -49,6 +50,11 @@ def add_run(parser: argparse.ArgumentParser, precision: str, text: str) -> None:
     """Add what every command takes that runs a backend; ``precision`` is its default, ``text`` its help."""
     parser.add_argument("--precision", choices=PRECISIONS, default=precision, help=text)
     parser.add_argument("--device", default="cpu", metavar="DEVICE", help="cpu, gpu or gpu:1 (default: cpu)")
+    add_trust(parser)
+
+
+def add_trust(parser: argparse.ArgumentParser) -> None:
+    """Add how long a backend is waited for, and what of a file or of inputs is taken on trust."""
     parser.add_argument("--timeout", type=seconds, metavar="SECONDS", help="how long a backend may be silent")
     parser.add_argument(
         "--trust-code", action="store_true", help="run code that comes with the file: only your own files"

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from cnnlens.cli import backends, check, convert, demo, diff, export, layouts, record, show, verify
+from cnnlens.cli import backends, bench, check, convert, demo, diff, export, layouts, record, show, verify
 from cnnlens.cli.printing import tell
 from cnnlens.errors import CnnlensError, in_one_line
 from cnnlens.text import harmless
@@ -68,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and stop")
     parser.set_defaults(command=None)
     commands = _Commands(parser.add_subparsers(title="commands", metavar="COMMAND"))
-    for module in (show, verify, layouts, check, backends, record, diff, convert, export, demo):
+    for module in (show, verify, layouts, check, backends, record, bench, diff, convert, export, demo):
         module.add(commands)
     return parser
 

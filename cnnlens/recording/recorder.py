@@ -41,7 +41,7 @@ from cnnlens.recording.runners import LiveRunner, Runner, WorkerRunner, differin
 from cnnlens.recording.writer import Part, RecordingWriter, is_disk_trouble
 from cnnlens.text import nearest, printable
 
-__all__ = ["record", "record_network", "runs_here"]
+__all__ = ["record", "record_network", "recorded_tensors", "runs_here"]
 
 Array = NDArray[Any]
 T = TypeVar("T")
@@ -159,7 +159,7 @@ def record_network(
     stream = open_inputs(
         network, inputs, scale=options.scale, limit=options.limit, allow_nonfinite=options.allow_nonfinite
     )
-    tensors, notes = _tensors(network, None if layers is None else list(layers))
+    tensors, notes = recorded_tensors(network, None if layers is None else list(layers))
     size = min(batch or _default_batch(network, tensors, stream), stream.count)
     spec = backend or (_default_backend(network) if live is None else backend_of(live))
     path = Path(tempfile.mkdtemp(prefix="cnnlens-")) if out is None else Path(out)
@@ -353,7 +353,7 @@ def _default_backend(network: Network) -> str:
     return suited("torch")[0] if network.source.framework == "torch" else "reference"
 
 
-def _tensors(network: Network, layers: Sequence[str | int] | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def recorded_tensors(network: Network, layers: Sequence[str | int] | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Which tensors are recorded, inputs first, then in the network's order; and remarks."""
     inputs = [ref.name for ref in network.inputs]
     wanted: set[str] = set()
