@@ -6,6 +6,7 @@ times every one of them: what they are compared by is one and the same minute.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
@@ -37,9 +38,11 @@ from cnnlens.text import printable
 __all__ = ["bench"]
 
 Array = NDArray[Any]
+_Cell = tuple[int, str]  # a batch and a stage
 
 _ROUNDS = 12
 _SLICE = 0.3  # s that one configuration may keep the others waiting for, if a single run is not longer
+_PATIENCE = 4.0  # times its share of the rounds so far, before what is slow waits for the others
 _WARM = 0.1  # s of runs that are thrown away
 _RUNS = 1000  # in a slice at most
 _AUDITED = 8
@@ -77,8 +80,8 @@ def bench(
             models of this framework.
         devices, precisions, batches: All combinations are rows; ``record`` says what they may be.
         layers: Whose feature maps are captured; None for all.
-        seconds: For about how long the rounds go on; loading, compiling and auditing are not in it. One round is
-            always made, twelve at most.
+        seconds: For about how long the rounds go on after the first, which is always finished; there are twelve at
+            most, and what is much slower than the rest is not timed in all. Loading and auditing are not in it.
         scale, example, timeout, trust_code, allow_nonfinite: As ``record`` takes them.
         progress: Called with a line of text whenever it gets on.
 
@@ -202,7 +205,8 @@ class _Configuration:
     plan: _Plan
     worker: Worker | None = None
     measured: dict[int, BenchRow] = field(default_factory=lambda: dict[int, BenchRow]())
-    seconds: dict[tuple[int, str], list[float]] = field(default_factory=lambda: dict[tuple[int, str], list[float]]())
+    seconds: dict[_Cell, dict[int, float]] = field(default_factory=lambda: dict[_Cell, dict[int, float]]())
+    spent: dict[_Cell, float] = field(default_factory=lambda: dict[_Cell, float]())
 
     @property
     def label(self) -> str:
@@ -274,20 +278,21 @@ class _Configuration:
             worst.name, worst.bits, worst.verdict, problem is None, listing.sentence(check, run), finer
         )  # fmt: skip
 
-    def cells(self) -> list[tuple[int, str]]:
+    def cells(self) -> list[_Cell]:
         """Batches and stages that can be timed."""
         return [(size, stage) for stage in STAGES for size, row in self.measured.items() if not row.error]
 
-    def time(self, size: int, stage: str, seconds: float) -> None:
-        """Time a batch for a while, if nothing went wrong with it before."""
-        if self.worker is None or self.measured[size].error:
+    def time(self, size: int, stage: str, number: int, seconds: float, share: float) -> None:
+        """Time a batch for a while in round ``number``, if nothing went wrong with it before, nor is its share over."""
+        if self.worker is None or self.measured[size].error or self.spent.get((size, stage), 0.0) > share:
             return
         try:
             timing = self._timing(size, stage, seconds, _RUNS)
         except CnnlensError as error:
             self._failed(None if isinstance(error, WorkerError) else size, error)
             return
-        self.seconds.setdefault((size, stage), []).append(median(timing.seconds))
+        self.seconds.setdefault((size, stage), {})[number] = median(timing.seconds)
+        self.spent[size, stage] = self.spent.get((size, stage), 0.0) + sum(timing.seconds)
 
     def _failed(self, size: int | None, error: CnnlensError) -> None:
         """Remember why a batch, or every one that has no error yet, goes no further."""
@@ -297,16 +302,18 @@ class _Configuration:
 
     def rows(self, interrupted: bool) -> list[BenchRow]:
         """A row a batch, with what was measured of it."""
-        found: list[BenchRow] = []
+        rows: list[BenchRow] = []
         for size in self.plan.chunks:
             row = self.measured.get(size) or BenchRow(self.backend, self.device, self.precision, size)
             stages = {
-                stage: Timed(tuple(self.seconds[size, stage])) for stage in STAGES if (size, stage) in self.seconds
+                stage: Timed(tuple(found.values()), tuple(found))
+                for stage in STAGES
+                if (found := self.seconds.get((size, stage)))
             }
             if interrupted and not stages and not row.error:
                 row = replace(row, error="interrupted before it was timed")
-            found.append(replace(row, stages=stages))
-        return found
+            rows.append(replace(row, stages=stages))
+        return rows
 
     def close(self) -> None:
         if self.worker is not None:
@@ -341,12 +348,18 @@ def _rounds(configurations: Sequence[_Configuration], seconds: float, say: Calla
         left = end - time.monotonic()
         if number and left <= 0:
             return number
-        say(f"round {number + 1} of {_ROUNDS} at most, {max(left, 0):.0f} s left")
+        say(f"round {number + 1} of {_ROUNDS} at most, {left:.0f} s left")
         # What waits for the same time is compared: one batch and stage of all, and who begins takes turns too.
         order = configurations if number % 2 == 0 else configurations[::-1]
+        slice_, share = (
+            min(_SLICE, left / (_ROUNDS - number) / waiting),
+            _PATIENCE * seconds * number / _ROUNDS / waiting,
+        )
         for size, stage in cells:
             if number and time.monotonic() > end:
                 return number + 1
             for one in order:
-                one.time(size, stage, min(_SLICE, max(left, 0) / (_ROUNDS - number) / waiting))
+                one.time(size, stage, number, slice_, share if number else math.inf)
+        if not number:
+            end = time.monotonic() + seconds
     return _ROUNDS if cells else 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from cnnlens.benching.result import LEAST, STAGES, Bench, BenchRow, Exactness
+from cnnlens.benching.result import LEAST, STAGES, Bench, BenchRow, Exactness, Undecided
 from cnnlens.page import Page, Table, Tone, Toned
 from cnnlens.text import finite_or_null, printable
 
@@ -27,13 +27,14 @@ def as_page(bench: Bench) -> Page:
     first = len(names) - 1
     rows: list[list[str]] = [[*names, *STAGES[:1], *(f"+ {one}" for one in STAGES[1:]), "bits", "worst layer"]]
     took = [[*names, "load s", "first s", "copied GB/s", "written GB/s", "host MB", "device MB"]]
+    before = {row.label: row for row in reversed(bench.rows)}  # the first of each configuration, which was loaded
     for group in _grouped(bench.rows):
         row = group[0]
         sizes = ", ".join(str(one.batch) for one in group)
         which = [row.backend, *([row.device] * devices), row.precision, sizes]
         rows.append([*which, *(_rate(row, stage) for stage in STAGES), *_exact(row)])
         if row.first is not None:
-            took.append([*which, *_took(row)])
+            took.append([*which, *_took(row, first=row is before[row.label])])
     parts: list[str | Table] = [
         Toned(bench.model, Tone.STRONG),
         f"sha256 {bench.sha256}",
@@ -102,7 +103,7 @@ def _bits(found: Exactness) -> str:
     return f"{found.bits:.1f}" if math.isfinite(found.bits) else "all"
 
 
-def _took(row: BenchRow) -> list[str]:
+def _took(row: BenchRow, first: bool) -> list[str]:
     def giga(stage: str) -> str:
         found = row.bandwidth(stage)
         return "-" if found is None else f"{found / 1e9:.2g}"
@@ -110,8 +111,8 @@ def _took(row: BenchRow) -> list[str]:
     def mega(count: int | None) -> str:
         return "-" if count is None else f"{count / 1e6:,.0f}"
 
-    seconds = ["-" if one is None else f"{one:.3g}" for one in (row.load, row.first)]
-    return [*seconds, giga("copy"), giga("write"), mega(row.host_peak), mega(row.device_peak)]
+    load = f"{row.load:.3g}" if first and row.load is not None else ""
+    return [load, f"{row.first:.3g}", giga("copy"), giga("write"), mega(row.host_peak), mega(row.device_peak)]
 
 
 def _audits(bench: Bench) -> list[str]:
@@ -133,21 +134,28 @@ def _noise(bench: Bench) -> list[str]:
     """Which rows are too near for this machine, or the rounds too few."""
     if not bench.ran:
         return []
-    rule = (
-        f"two rows of one batch are told apart where the 95 % interval of the median of their times' ratio, round by "
-        f"round, does not hold 1; that takes {LEAST} rounds"
-    )
+    rule = [
+        "rule: two rows of one batch are told apart where the 95 % interval of the median of their times' ratio, round",
+        f"by round, does not hold 1, which takes {LEAST} rounds of both",
+    ]
     if bench.rounds < LEAST:
-        return [Toned(f"no two rows can be told apart: {rule}, and there are {bench.rounds}", Tone.DOUBT)]
+        few = f"no two rows can be told apart: there are {bench.rounds} rounds; give more --seconds, or fewer rows"
+        return [Toned(few, Tone.DOUBT), *rule]
     lines: list[str] = []
     for stage in ("forward", _SHOWN):
         shown = stage if stage == "forward" else f"+ {stage}"
         lines += [
             f"too noisy to tell apart, {shown}, batch {one.faster.batch}: {_short(bench, one.faster)} and "
-            f"{_short(bench, one.slower)} ({one.low:.2f} to {one.high:.2f} of its time)"
+            f"{_short(bench, one.slower)} ({_ratio(one)})"
             for one in bench.undecided(stage)
         ]
-    return [*lines, rule]
+    return [*lines, *rule]
+
+
+def _ratio(one: Undecided) -> str:
+    if one.rounds < LEAST:
+        return f"{one.rounds} round{'s' * (one.rounds != 1)} of both"
+    return f"{one.low:.2f} to {one.high:.2f} of its time"
 
 
 def _short(bench: Bench, row: BenchRow) -> str:
@@ -201,7 +209,7 @@ def _row(row: BenchRow) -> dict[str, Any]:
                 "images_s": row.batch / timed.median,
                 "seconds": timed.median,
                 "interval": list(timed.interval),
-                "rounds": list(timed.seconds),
+                "rounds": dict(zip(map(str, timed.rounds), timed.seconds, strict=True)),
             }
             for stage, timed in row.stages.items()
         },
@@ -241,8 +249,8 @@ def as_figure(bench: Bench) -> Figure:
         title="speed against exactness",
         subtitle=[
             f"{bench.model}{where}",
-            f"feature maps of {maps} on the host; under a point its batch, beside it the 95 % interval",
-            "bits are those of the worst layer",
+            f"feature maps of {maps} on the host; under a point its batch, around it the 95 % interval; "
+            "effective bits of the worst layer",
         ],
     )
 

@@ -48,11 +48,16 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
 class Timed:
     """Holds what a batch took, in seconds: one number a round, the median of that round's runs.
 
-    >>> Timed((0.25, 0.2, 0.5)).median
+    Attributes:
+        seconds: Of each round in which it was timed.
+        rounds: Which these were: what is slow is not timed in all.
+
+    >>> Timed((0.25, 0.2, 0.5), (0, 1, 4)).median
     0.25
     """
 
     seconds: tuple[float, ...]
+    rounds: tuple[int, ...]
 
     @cached_property
     def median(self) -> float:
@@ -142,13 +147,15 @@ class BenchRow:
 
 
 class Undecided(NamedTuple):
-    """Says that the rounds cannot tell two rows apart: the interval of ``faster``'s time over ``slower``'s holds 1."""
+    """Says that ``rounds`` rounds of both cannot tell two rows apart: they are too few, or the interval of ``faster``'s
+    time over ``slower``'s holds 1; without a round of both there is none."""
 
     stage: str
     faster: BenchRow
     slower: BenchRow
     low: float
     high: float
+    rounds: int
 
 
 @dataclass(frozen=True)
@@ -210,11 +217,12 @@ class Bench:
             rows = [row for row in self.rows if row.batch == batch and stage in row.stages]
             rows.sort(key=lambda row: row.stages[stage].median)
             for faster, slower in pairwise(rows):
-                pairs = zip(faster.stages[stage].seconds, slower.stages[stage].seconds, strict=False)
-                ratios = [one / other for one, other in pairs]
-                low, high = interval(ratios)
+                one, other = (dict(zip(row.stages[stage].rounds, row.stages[stage].seconds, strict=True))
+                              for row in (faster, slower))  # fmt: skip
+                ratios = [one[number] / other[number] for number in one if number in other]
+                low, high = interval(ratios) if ratios else (0.0, math.inf)
                 if len(ratios) < LEAST or low <= 1 <= high:
-                    found.append(Undecided(stage, faster, slower, low, high))
+                    found.append(Undecided(stage, faster, slower, low, high, len(ratios)))
         return found
 
     def to_json(self) -> dict[str, Any]:

@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnlens.checking.evidence import Block
-from cnnlens.checking.finding import Cause, Verdict
+from cnnlens.checking.finding import Verdict
 from cnnlens.checking.noise.condition import selects
 from cnnlens.checking.noise.threads import one_blas_thread
-from cnnlens.checking.verdict import Audit, audit_blocks
+from cnnlens.checking.verdict import Audit, as_asked, audit_blocks
 from cnnlens.errors import UnsupportedLayerError
 from cnnlens.network.graph import Call, Ref, map_refs
 from cnnlens.network.network import Network
@@ -156,9 +156,7 @@ def _audit(
         found = audit_blocks(call, call.layer.computing_weights(), blocks, precision == "strict", proved)
     except UnsupportedLayerError as error:
         return Audit(call.name, call.layer.kind, Verdict.NOT_AUDITED, reason=str(error))
-    if found.verdict.narrow and precision != "strict" and not found.verdict.passes(precision):
-        text = f"computed in {found.verdict}, which has fewer bits than {precision}, which was asked for"
-        found = replace(found, cause=Cause.PRECISION, explanation=text)
+    found = as_asked(found, precision)
     if found.worst_position and len(inputs) < recording.count:
         first, *rest = found.worst_position
         rows = rows_of(recorded_ref(network, outputs[0]))

@@ -8,7 +8,7 @@ from typing import Any
 
 from cnnlens.backend import NARROW
 from cnnlens.checking.auditing import recorded_ref
-from cnnlens.checking.finding import Objection, Verdict
+from cnnlens.checking.finding import Cause, Objection, Verdict
 from cnnlens.checking.result import Check, Problem, Run
 from cnnlens.checking.twins import LIMIT, Twins
 from cnnlens.checking.verdict import Audit
@@ -200,7 +200,8 @@ def sentences(check: Check) -> list[str]:
         f"note: '{printable(row.name, 40)}': {audit.explanation}": None
         for row in check.rows
         for audit in row.audits.values()
-        if audit.explanation and audit.verdict.passes("strict")
+        if audit.explanation
+        and (audit.verdict.passes("strict") or (audit.cause is Cause.UNDERFLOW and not audit.verdict.fault))
     }
     lines += remarks
     reasons: dict[str, list[str]] = {}

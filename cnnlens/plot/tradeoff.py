@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
 from cnnlens.errors import CnnlensError
-from cnnlens.plot.grid import dress_plot
-from cnnlens.plot.sheet import INK, PALE, RULE, SMALL, plain, put, sheet
-from cnnlens.plot.values import Note
+from cnnlens.plot.sheet import INK, PALE, RULE, SMALL, plain, sheet
 
 __all__ = ["Speed", "Track", "speed_against_bits"]
 
 _COLOURS = ("#2166ac", "#e08214", "#4d9221", "#762a83", "#7d858f", "#01665e", "#8c510a")
-_WRONG = "#b2182b"
-_WIDTH, _ROW, _HEAD, _BOTTOM = 900, 38, 30, 62
-_CHARACTER = 9.4  # pixels of one at the size of labels
-_BITS = 84  # pixels of the column of bits
-_BESIDE = 22  # pixels between two points, for both to have their label
+_WRONG, _GRID = "#b2182b", "#eceef1"
+_SPEEDS, _ROW, _HEAD, _FOOT = 860, 38, 34, 14  # pixels: the width of speeds, a row, what is over and under a group's
+_CHARACTER, _BITS, _GAP = 9.4, 64, 36  # pixels of a character of a name, of the column of bits, and beside the speeds
+_BESIDE = 26  # pixels between two points, for both to have their label
 _STEPS = (1, 2, 5)
 
 
@@ -85,30 +81,38 @@ def speed_against_bits(
     groups = _grouped(tracks)
     series = list(dict.fromkeys(track.series for track in tracks))
     colours = {name: _COLOURS[index % len(_COLOURS)] for index, name in enumerate(series)}
-    notes: list[Note] = [(name, colours[name]) for name in series] if len(series) > 1 else []
-    left = int(min(max(len(track.name) for track in tracks), 44) * _CHARACTER) + _BITS + 24
-    height = sum(_HEAD + _ROW * len(group) for group in groups)
-    ax = sheet(
-        _WIDTH, height, ax=None, title=title, subtitle=subtitle, notes=notes, left=left, bottom=_BOTTOM, top=16
-    )  # fmt: skip
-    dress_plot(ax, "images / s", "")
-    ax.set_xscale("log")
+    bits = int(min(max(len(track.name) for track in tracks), 44) * _CHARACTER) + _BITS  # where their column ends
+    left, width = bits + _GAP, bits + 2 * _GAP + _SPEEDS
+    height = sum(_HEAD + _ROW * len(group) + _FOOT for group in groups)
+    low = min(one.low for track in tracks for one in track.speeds)
+    high = max(max(one.high for track in tracks for one in track.speeds), low * 1.01)
+
+    def place(speed: float) -> float:
+        return left + _SPEEDS * math.log(speed / low) / math.log(high / low)
+
+    ax = sheet(width, height, ax=None, title=title, subtitle=subtitle, top=14, bottom=52)
+    ax.set_xlim(0, width)
     ax.set_ylim(height, 0)
-    ax.set_yticks([])
-    low = min(one.low for track in tracks for one in track.speeds) / 1.15
-    high = max(one.high for track in tracks for one in track.speeds) * 1.15
-    ax.set_xlim(low, high)
-    _dress_speeds(ax, low, high)
+    ax.set_axis_off()
+    for tick in _ticks(low, high):
+        ax.plot([place(tick)] * 2, [0, height], color=_GRID, linewidth=0.8, zorder=0)
+        _write(ax, f"{tick:,.0f}" if tick >= 1 else f"{tick:g}", place(tick), height + 16, ha="center")
+    _write(ax, "images / s", left + _SPEEDS / 2, height + 42, size=8.5, ha="center")
+    _write(ax, "bits", bits, _HEAD / 2, ha="right")
     top = 0
     for group in groups:
-        ax.axhline(top, color=RULE, linewidth=0.8, clip_on=False, zorder=1)
-        put(ax, group[0].group, at=(0, 1 - top / height), shift=(-left + 2, -12), size=SMALL,
-            color=_WRONG if group[0].wrong else INK, fontweight="bold", va="center")  # fmt: skip
+        ax.plot([0, width], [top, top], color=RULE, linewidth=0.8, clip_on=False, zorder=1)
+        _write(ax, group[0].group, 0, top + _HEAD / 2, _WRONG if group[0].wrong else INK, fontweight="bold")
         top += _HEAD
         for track in group:
-            _draw(ax, track, colours[track.series], top + _ROW / 2, height, math.log(high / low))
+            ink = _WRONG if track.wrong else INK
+            _write(ax, track.name, 0, top + _ROW / 2, ink, limit=44)
+            shown = "all" if math.isinf(track.bits) else f"{max(track.bits, 0.0):.1f}"
+            _write(ax, shown, bits, top + _ROW / 2, ink, ha="right")
+            _draw(ax, track, colours[track.series], top + _ROW / 2, place)
             top += _ROW
-    put(ax, "bits", at=(0, 1), shift=(-14, -12), size=SMALL, ha="right", va="center")
+        top += _FOOT
+    ax.plot([0, width], [height, height], color=RULE, linewidth=0.8, clip_on=False, zorder=1)
     return cast(Figure, ax.get_figure(root=True))
 
 
@@ -121,43 +125,35 @@ def _grouped(tracks: Sequence[Track]) -> list[list[Track]]:
     return [sorted(groups[key], key=lambda track: -max(one.speed for one in track.speeds)) for key in ordered]
 
 
-def _dress_speeds(ax: Axes, low: float, high: float) -> None:
+def _ticks(low: float, high: float) -> list[float]:
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    ticks = [step * 10.0**power for power in decades for step in _STEPS]
-    inside = [tick for tick in ticks if low <= tick <= high]
-    if len(inside) > 10:
-        inside = [tick for tick in inside if f"{tick:e}"[0] == "1"]
-    ax.xaxis.set_major_locator(FixedLocator(inside))
-    ax.xaxis.set_major_formatter(FixedFormatter([f"{tick:,.0f}" if tick >= 1 else f"{tick:g}" for tick in inside]))
-    ax.xaxis.set_minor_locator(NullLocator())
-    ax.xaxis.grid(visible=True, color="#eceef1", linewidth=0.8)
-    ax.yaxis.grid(visible=False)
+    inside = [step * 10.0**power for power in decades for step in _STEPS if low <= step * 10.0**power <= high]
+    return inside if len(inside) <= 10 else [tick for tick in inside if f"{tick:e}"[0] == "1"]
 
 
-def _draw(ax: Axes, track: Track, colour: str, y: float, height: float, width: float) -> None:
-    """One row: its name and bits at the left, its points joined."""
-    at = (0.0, 1 - y / height)
-    put(ax, track.name, at=at, shift=(-_BITS - 14, 0), size=SMALL, color=INK, ha="right", va="center", limit=44)
-    bits = "all" if math.isinf(track.bits) else f"{max(track.bits, 0.0):.1f}"
-    put(ax, bits, at=at, shift=(-14, 0), size=SMALL, color=_WRONG if track.wrong else INK, ha="right", va="center")
+def _draw(ax: Axes, track: Track, colour: str, y: float, place: Callable[[float], float]) -> None:
+    """The points of a row with their intervals, joined; under each its label where there is room for it."""
     line = sorted(track.speeds, key=lambda one: one.speed)
-    speeds = [one.speed for one in line]
-    errors = [[one.speed - one.low for one in line], [one.high - one.speed for one in line]]
-    ax.plot(speeds, [y] * len(line), color=colour, linewidth=1.0, alpha=0.45, zorder=2)
-    ax.errorbar(speeds, [y] * len(line), xerr=errors, fmt="none", ecolor=colour, elinewidth=1.3, capsize=3.0, zorder=3)
-    ax.plot(
-        speeds, [y] * len(line), linestyle="none", marker="x" if track.wrong else "o", markersize=6.5, zorder=4,
-        markerfacecolor=colour, markeredgecolor=_WRONG if track.wrong else "white", markeredgewidth=0.8,
+    places = [place(one.speed) for one in line]
+    ax.plot([places[0], places[-1]], [y, y], color=colour, linewidth=1.0, alpha=0.45, zorder=2)
+    for one, x in zip(line, places, strict=True):
+        ends = place(one.low), place(one.high)
+        ax.plot(ends, [y, y], color=colour, linewidth=2.6, alpha=0.55, solid_capstyle="butt", zorder=3)
+        ax.plot([x], [y], color=colour, marker="x" if track.wrong else "o", markersize=6.5, zorder=4,
+                markeredgecolor=_WRONG if track.wrong else colour, markeredgewidth=1.6 * track.wrong)  # fmt: skip
+    labelled = -math.inf
+    for index, (one, x) in enumerate(zip(line, places, strict=True)):
+        if x - labelled < _BESIDE or (index < len(line) - 1 and places[-1] - x < _BESIDE):
+            continue  # it would touch its neighbour's, which is nearer to an end
+        labelled = x
+        _write(ax, one.label, x, y + 18, size=6.0, ha="center", limit=12)
+
+
+def _write(
+    ax: Axes, text: str, x: float, y: float, color: str = PALE, size: float = SMALL, limit: int = 60, **how: Any
+) -> None:
+    shown, families = plain(text, limit)
+    ax.text(
+        x, y, shown, fontsize=size, color=color, va="center_baseline", family=families, parse_math=False, usetex=False,
+        clip_on=False, **how,
     )  # fmt: skip
-    drawn = -math.inf
-    for index, one in enumerate(line):
-        x = math.log(one.speed) / width * _WIDTH
-        next_x = math.log(line[-1].speed) / width * _WIDTH
-        if x - drawn < _BESIDE or (index < len(line) - 1 and next_x - x < _BESIDE):
-            continue  # its neighbour's label, which is nearer to an end, would be under it too
-        drawn = x
-        shown, families = plain(one.label, 12)
-        ax.annotate(
-            shown, (one.speed, y), (0, -5.5), textcoords="offset points", ha="center", va="top", fontsize=6.0,
-            color=PALE, family=families, parse_math=False, zorder=5,
-        )  # fmt: skip
