@@ -40,8 +40,8 @@ class Arithmetic:
         weights: Whether weights that are no product's operand (bias, batch-norm statistics) are rounded too.
         wide: Whether what comes after the product stays float32 although the product was stored: XLA leaves out
             roundings that a later float32 result would undo (``xla_allow_excess_precision``).
-        steps: Whether a softmax is computed as JAX writes it, with each of its steps rounded: what is left of large
-            numbers when the largest is taken off has few digits, of which ``exp`` makes much.
+        steps: Whether an activation is computed as JAX writes it, with each of its steps rounded: what is left of large
+            numbers when the largest is taken off has few digits, of which a softmax' ``exp`` makes much.
     """
 
     format: Format
@@ -98,9 +98,10 @@ class Arithmetic:
                 value = self.result(value)
             y, loss = finish(value)
             # The activation is computed in float32 before its result is rounded.
-            slack = np.abs(y) * (np.sign(shift) * _AFTER)
+            after = self.step if self.steps else _AFTER
+            slack = np.abs(y) * (np.sign(shift) * after)
             if loss is not None:
-                slack += loss * (np.sign(shift) * _AFTER)
+                slack += loss * (np.sign(shift) * after)
             results.append(y + slack if self.wide else self.result(y + slack))
         low = np.minimum(np.minimum(results[0], results[1]), results[2])
         return low, np.maximum(np.maximum(results[0], results[1]), results[2], out=results[2])
