@@ -128,12 +128,14 @@ def _least(arithmetic: Arithmetic, floor: float) -> float:
 
 def _explained(arithmetic: Arithmetic, trial: Tally, least: float) -> bool:
     """Whether float32 noise is all that is left: in every channel, in every input, in the worst output."""
-    if trial.bits < least or trial.below(least).any() or trial.inputs_off(least):
+    if trial.bits < least or trial.below(least).any():
+        return False
+    if arithmetic.steps and trial.steps < 1:
+        return True  # one of several roundings may fall to the other side, in one output or in what an input's share
+    if trial.inputs_off(least):
         return False
     if arithmetic.stored:
-        # Of several roundings one may fall to the other side in a single output: less than a step, in no channel's favour.
-        alone = arithmetic.steps and trial.steps < 1
-        return (alone or not trial.outliers(least).any()) and (not arithmetic.step or trial.steps <= _STEPS)
+        return not trial.outliers(least).any() and (not arithmetic.step or trial.steps <= _STEPS)
     # Tensor cores cut towards zero: of n terms of one sign n / 2^26 of the sum.
     lost = 2.0**-17 + trial.terms * 2.0**-26
     near = trial.worst <= 2.0 ** (WORST - least)
