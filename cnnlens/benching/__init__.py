@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from cnnlens.benching.bencher import bench
-from cnnlens.benching.result import STAGES, Bench, BenchRow, Exactness, Timed
+from cnnlens.benching.result import Bench
+from cnnlens.benching.rows import STAGES, BenchRow, Exactness, Timed
 
 __all__ = ["STAGES", "Bench", "BenchRow", "Exactness", "Timed", "bench"]

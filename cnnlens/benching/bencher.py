@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 
 from cnnlens.backend import check_precision, find, handover, parse_device, suited
 from cnnlens.backend.worker import Chunk, Loaded, Timing, Worker, WorkerError, parse_spec
-from cnnlens.benching.result import STAGES, Bench, BenchRow, Exactness, Timed
+from cnnlens.benching.result import Bench
+from cnnlens.benching.rows import STAGES, BenchRow, Exactness, Timed
 from cnnlens.checking import listing
 from cnnlens.checking.auditing import audit_recording, audited_calls
 from cnnlens.checking.result import Check, LayerCheck, Run

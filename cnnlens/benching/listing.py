@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from cnnlens.benching.result import LEAST, STAGES, Bench, BenchRow, Exactness, Undecided
+from cnnlens.benching.rows import LEAST, STAGES, BenchRow, Exactness, Measurements, Undecided
 from cnnlens.page import Page, Table, Tone, Toned
 from cnnlens.text import finite_or_null, printable
 
@@ -17,7 +17,7 @@ __all__ = ["as_figure", "as_json", "as_page"]
 _SHOWN = "copy"  # the stage of the figure: what is audited has just been given there
 
 
-def as_page(bench: Bench) -> Page:
+def as_page(bench: Measurements) -> Page:
     """Write the bench for people: images a second with bits beside them, what that took, and what cannot be told."""
     layers = f"feature maps of {len(bench.layers)} layer{'s' * (len(bench.layers) != 1)}"
     rounds = f"{bench.rounds} round{'s' * (bench.rounds != 1)}"
@@ -115,7 +115,7 @@ def _took(row: BenchRow, first: bool) -> list[str]:
     return [load, f"{row.first:.3g}", giga("copy"), giga("write"), mega(row.host_peak), mega(row.device_peak)]
 
 
-def _audits(bench: Bench) -> list[str]:
+def _audits(bench: Measurements) -> list[str]:
     """What the bits are, and each configuration that did not do as it was asked."""
     found = {row.label: row.exactness for row in bench.rows if row.exactness is not None}
     if not found:
@@ -130,7 +130,7 @@ def _audits(bench: Bench) -> list[str]:
     return lines
 
 
-def _noise(bench: Bench) -> list[str]:
+def _noise(bench: Measurements) -> list[str]:
     """Which rows are too near for this machine, or the rounds too few."""
     if not bench.ran:
         return []
@@ -158,11 +158,11 @@ def _ratio(one: Undecided) -> str:
     return f"{one.low:.2f} to {one.high:.2f} of its time"
 
 
-def _short(bench: Bench, row: BenchRow) -> str:
+def _short(bench: Measurements, row: BenchRow) -> str:
     return row.label if bench.many_devices else f"{row.backend} {row.precision}"
 
 
-def as_json(bench: Bench) -> dict[str, Any]:
+def as_json(bench: Measurements) -> dict[str, Any]:
     """Give the bench as plain data.
 
     ``{"model", "sha256", "inputs", "layers", "rounds", "interrupted", "agree", "audited_inputs", "rows": [{"backend",
@@ -228,7 +228,7 @@ def _row(row: BenchRow) -> dict[str, Any]:
     }
 
 
-def as_figure(bench: Bench) -> Figure:
+def as_figure(bench: Measurements) -> Figure:
     """Draw a row a configuration: images a second with all feature maps on the host, by effective bits."""
     from cnnlens.plot.tradeoff import Speed, Track, speed_against_bits
 

@@ -12,7 +12,7 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from cnnlens.benching import STAGES, Bench, BenchRow, Exactness, Timed
-from cnnlens.benching.result import LEAST, interval
+from cnnlens.benching.rows import LEAST, interval
 from cnnlens.checking.finding import Verdict
 from cnnlens.errors import CnnlensError
 
