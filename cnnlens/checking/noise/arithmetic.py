@@ -98,10 +98,9 @@ class Arithmetic:
                 value = self.result(value)
             y, loss = finish(value)
             # The activation is computed in float32 before its result is rounded.
-            after = self.step if self.steps else _AFTER
-            slack = np.abs(y) * (np.sign(shift) * after)
+            slack = np.abs(y) * (np.sign(shift) * _AFTER)
             if loss is not None:
-                slack += loss * (np.sign(shift) * after)
+                slack += loss * (np.sign(shift) * (self.step if self.steps else _AFTER))
             results.append(y + slack if self.wide else self.result(y + slack))
         low = np.minimum(np.minimum(results[0], results[1]), results[2])
         return low, np.maximum(np.maximum(results[0], results[1]), results[2], out=results[2])

@@ -27,6 +27,7 @@ __all__ = [
     "errors",
     "excused",
     "floor_of",
+    "has_steps",
     "predict",
     "ratios",
     "selected",
@@ -110,6 +111,14 @@ def _linear(case: Case, operation: LinearOperation, arithmetic: Arithmetic, spre
     else:
         low, high = arithmetic.band(made.value, None, made.spread, finish)
     return Prediction(low, high, scale)
+
+
+def has_steps(case: Case) -> bool:
+    """Tell whether the activation is a formula of several steps, which a framework may round one by one."""
+    activation: Activation | None = getattr(case.operation, "activation", None)
+    if not isinstance(activation, Activation):
+        return False
+    return activation.name == "softmax" or inner_loss(activation.name, np.zeros(1)) is not None
 
 
 def _applied(activation: Activation, x: Array, arithmetic: Arithmetic) -> Array:
