@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from importlib import import_module, metadata
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from cnnlens.errors import CnnlensError
@@ -238,6 +238,8 @@ def installed() -> list[Found]:
 
     Read from metadata; nothing is imported. One that cannot be used has ``refused`` set.
     """
+    from importlib import metadata  # here: whoever only names a precision does not wait for it
+
     home: list[Found] = []
     others: list[Found] = []
     for point in metadata.entry_points(group=GROUP):
@@ -340,6 +342,8 @@ def _normal(distribution: str) -> str:
 
 
 def _version_of(requirement: str) -> tuple[str, str] | None:
+    from importlib import metadata
+
     for name in requirement.split("|"):
         try:
             return name, metadata.version(name)
