@@ -77,8 +77,9 @@ def end(folder: str) -> None:
 
 
 class _Child:
-    def __init__(self, channel: _Channel) -> None:
+    def __init__(self, channel: _Channel, folder: str) -> None:
         self._channel = channel
+        self._folder = folder
         self._backend: Backend | None = None
         self._network: Network | None = None
         self._session: Session | None = None
@@ -136,7 +137,7 @@ class _Child:
         return {"devices": [str(one) for one in self._backend.devices()]}
 
     def _load(self, request: Message) -> Message:
-        from cnnlens.backend import handover
+        from cnnlens.backend import handover, seam
 
         assert self._backend is not None
         self._finish_writing()
@@ -145,8 +146,8 @@ class _Child:
             session.close()
         start = time.perf_counter()
         network = handover.load(Path(request["folder"]))
-        session = self._backend.load(
-            network, request["device"], request["precision"], trust_code=bool(request["trust_code"])
+        session = seam.load(
+            self._backend, network, request["device"], request["precision"], trust_code=bool(request["trust_code"])
         )
         self._network, self._session = network, session
         return {
@@ -189,15 +190,34 @@ class _Child:
     def _bench(self, request: Message) -> Message:
         import numpy as np
 
+        from cnnlens.backend.chunks import in_parallel
+        from cnnlens.backend.seam import compute
+
         self._finish_writing()
         inputs = [np.array(_mapped(chunk)) for chunk in request["inputs"]]
-        session = self._ready()
+        session, stage, wanted = self._ready(), request["stage"], request["tensors"]
+        files = {name: os.path.join(self._folder, f"bench-{index}") for index, name in enumerate(wanted)}
         seconds: list[float] = []
-        for _ in range(request["repeat"]):
-            start = time.perf_counter()
-            session.feature_maps(inputs, request["tensors"])
-            seconds.append(time.perf_counter() - start)
-        return {"seconds": seconds}
+        device: int | None = None
+        host = 0
+        try:
+            while not seconds or (sum(seconds) < request["seconds"] and len(seconds) < request["most"]):
+                start = time.perf_counter()
+                if stage == "device":
+                    device, found = compute(session, inputs, wanted), None
+                else:
+                    found = session.feature_maps(inputs, wanted)
+                    if stage == "disk":
+                        maps = found
+                        in_parallel(lambda name: _write(maps[name], _whole(files[name]), name), files)  # noqa: B023
+                seconds.append(time.perf_counter() - start)
+                host = sum(array.nbytes for array in (found or {}).values())
+                del found  # before the next: a run holds one batch
+        finally:
+            for path in files.values():
+                with contextlib.suppress(OSError):
+                    os.unlink(path)
+        return {"seconds": seconds, "bytes": host, "device_peak": device, "host_peak": host_peak()}
 
     def _weights(self, request: Message) -> Message:
         from cnnlens.backend.seam import fingerprint
@@ -265,6 +285,19 @@ class _Child:
                 raise _BrokenPromiseError(f"gave {array.shape} for '{name}', where {(count, *shape)} was expected")
             checked[name] = array
         return checked, later
+
+
+def host_peak() -> int | None:
+    """The bytes of memory that this process has held at most; None where the system does not say."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def _whole(path: str) -> Message:
+    return {"path": path, "shape": None, "dtype": None}
 
 
 class _BrokenPromiseError(Exception):
@@ -357,7 +390,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     descriptor = int(number)
     os.set_inheritable(descriptor, False)
     channel = _Channel(socket.socket(fileno=descriptor), folder)
-    _Child(channel).serve()
+    _Child(channel, folder).serve()
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ __all__ = [
     "Chunk",
     "Loaded",
     "Report",
+    "Timing",
     "Worker",
     "WorkerError",
     "close_all",
@@ -69,6 +70,23 @@ class Loaded:
     device: str
     layout: str
     seconds: float
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Says what runs of one batch took, and held.
+
+    Attributes:
+        seconds: Of each run.
+        bytes: Of all the tensors on the host; 0 where they were left on the device.
+        host_peak: Bytes of memory that the process has held at most, since it started; None where no system says.
+        device_peak: The same of the device's memory, held by the framework; None on a CPU, or where none says.
+    """
+
+    seconds: tuple[float, ...]
+    bytes: int
+    host_peak: int | None
+    device_peak: int | None
 
 
 @dataclass(frozen=True)
@@ -200,10 +218,21 @@ class Worker(Process):
             for layer, arrays in answer.items()
         }
 
-    def bench(self, inputs: Sequence[NDArray[Any]], tensors: Sequence[str], repeat: int) -> list[float]:
-        """Measure seconds of each of ``repeat`` runs of one batch, inside the process; the first compiles."""
-        with self._input_files(inputs) as chunks:
-            return list(self._ask("bench", "measuring", inputs=chunks, tensors=list(tensors), repeat=repeat)["seconds"])
+    def bench(
+        self, inputs: Sequence[Chunk], tensors: Sequence[str], stage: str = "host", seconds: float = 0.0, most: int = 1
+    ) -> Timing:
+        """Measure runs of one batch inside the process, each until it is finished: the first one compiles.
+
+        Args:
+            inputs: As ``submit`` takes them; they are in memory before the first run begins.
+            tensors: What is computed.
+            stage: How far a run goes: ``device`` leaves the tensors where they were computed (see
+                ``cnnlens.backend.compute``), ``host`` copies them, ``disk`` writes them to files as well.
+            seconds, most: Runs are repeated until they took that long together, or were so many; one at least.
+        """
+        asked = {"tensors": list(tensors), "stage": stage, "seconds": seconds, "most": most}
+        answer = self._ask("bench", "measuring", inputs=[_plain(one) for one in inputs], **asked)
+        return Timing(tuple(answer["seconds"]), answer["bytes"], answer["host_peak"], answer["device_peak"])
 
     @contextlib.contextmanager
     def _input_files(self, inputs: Sequence[NDArray[Any]]) -> Generator[list[dict[str, Any]]]:

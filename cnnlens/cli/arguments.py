@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cnnlens.backend import PRECISIONS
 from cnnlens.errors import CnnlensError
 from cnnlens.text import nearest, printable
 
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "add_architecture", "add_inputs", "add_json", "add_model", "add_output", "add_run", "add_scale", "add_streamed",
-    "inputs_given", "inputs_of", "network_of", "networks_of", "parse_shapes", "run_of", "seconds", "streamed_of",
+    "add_trust", "inputs_given", "inputs_of", "network_of", "networks_of", "parse_shapes", "run_of", "seconds",
+    "streamed_of",
     "whole_number",
 ]  # fmt: skip
 
@@ -45,8 +47,13 @@ def seconds(text: str) -> float:
 
 def add_run(parser: argparse.ArgumentParser, precision: str, text: str) -> None:
     """Add what every command takes that runs a backend; ``precision`` is its default, ``text`` its help."""
-    parser.add_argument("--precision", choices=["strict", "native"], default=precision, help=text)
+    parser.add_argument("--precision", choices=PRECISIONS, default=precision, help=text)
     parser.add_argument("--device", default="cpu", metavar="DEVICE", help="cpu, gpu or gpu:1 (default: cpu)")
+    add_trust(parser)
+
+
+def add_trust(parser: argparse.ArgumentParser) -> None:
+    """Add how long a backend is waited for, and what of a file or of inputs is taken on trust."""
     parser.add_argument("--timeout", type=seconds, metavar="SECONDS", help="how long a backend may be silent")
     parser.add_argument(
         "--trust-code", action="store_true", help="run code that comes with the file: only your own files"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from typing import TYPE_CHECKING, Any
 
 from cnnlens.cli.arguments import (
@@ -88,7 +89,8 @@ def _stats(options: argparse.Namespace) -> None:
         draw = int(draw)
 
     def stopped(found: Stats | StatsComparison) -> None:
-        _print(options, found)
+        if not (options.json and isinstance(sys.exception(), CnnlensError)):  # the error is the one object printed then
+            _print(options, found)
 
     with Progress("inputs") as progress:
         found = stats(

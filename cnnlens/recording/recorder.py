@@ -61,7 +61,9 @@ def record(
             backend that it lives in, for a PyTorch file ``pytorch`` where it is installed, else ``reference``.
         layers: Names or indices of the layers (or names of tensors) wanted; None for all. Inputs are always recorded.
         device: ``cpu``, ``gpu``, ``gpu:1``.
-        precision: ``native`` as the framework comes, or ``strict``: no reduced precision, deterministic kernels.
+        precision: ``native`` as the framework comes; ``strict``: no reduced precision, deterministic kernels; ``tf32``,
+            ``bfloat16`` or ``float16``: computed so, where backend and device have it. Feature maps of float16 are kept
+            as such, those of bfloat16 as float32, which holds every number of it.
         out: The recording's folder, best named ``….zarr``; None for a temporary one that lives as long as the
             ``Recording`` that is returned.
         batch: How many inputs go through at once, and into one chunk; None for about 64 MB of feature maps.

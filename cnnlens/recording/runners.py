@@ -24,6 +24,7 @@ from cnnlens.backend.reductions import computed
 from cnnlens.backend.worker import Chunk, pool
 from cnnlens.errors import CnnlensError
 from cnnlens.network.network import Network
+from cnnlens.network.weight import to_bfloat16
 from cnnlens.recording.writer import Part
 from cnnlens.text import printable
 
@@ -98,9 +99,8 @@ class LiveRunner:
 
     def __init__(self, network: Network, name: str, options: RunOptions, live: Any) -> None:
         backend = seam.get(name)
-        seam.check_precision(options.precision)
-        self._session = backend.load(
-            network, options.device, options.precision, live=live, trust_code=options.trust_code
+        self._session = seam.load(
+            backend, network, options.device, options.precision, live=live, trust_code=options.trust_code
         )
         self._writer = ThreadPoolExecutor(1, "cnnlens-writer")
         self._writing: deque[Future[dict[str, Part]]] = deque()
@@ -163,12 +163,17 @@ class LiveRunner:
         return dict(zip(outputs, in_parallel(one, outputs), strict=True))
 
 
-def differing_weights(network: Network, runner: Runner) -> tuple[str, ...]:
-    """List the arrays that the backend holds otherwise than the file, compared bit for bit in its layout."""
-    return tuple(_differences(network, runner.layout, runner.weights()))
+def differing_weights(network: Network, runner: Runner, precision: str) -> tuple[str, ...]:
+    """List the arrays that the backend holds otherwise than the file, compared bit for bit in its layout.
+
+    In ``bfloat16`` and ``float16`` it may hold the file's numbers, or those rounded to that format.
+    """
+    return tuple(_differences(network, runner.layout, runner.weights(), precision))
 
 
-def _differences(network: Network, framework: str, held: Mapping[str, Mapping[str, seam.Fingerprint]]) -> Iterator[str]:
+def _differences(
+    network: Network, framework: str, held: Mapping[str, Mapping[str, seam.Fingerprint]], precision: str
+) -> Iterator[str]:
     for layer in network.layers:
         for name, found in held.get(layer.name, {}).items():
             weight = layer.stored.get(name)
@@ -179,6 +184,15 @@ def _differences(network: Network, framework: str, held: Mapping[str, Mapping[st
                 array = layout.arrange(weight.kind, weight.role, weight.canonical(), framework, weight.geometry)
             expected = seam.fingerprint(array)
             if found == expected:
+                continue
+            if (
+                precision in seam.NARROW
+                and array.dtype.kind == "f"
+                and found
+                == seam.fingerprint(
+                    to_bfloat16(array.astype(np.float32)) if precision == "bfloat16" else array.astype(np.float16)
+                )
+            ):
                 continue
             what = f"{printable(layer.name)}/{printable(name)}"
             if (found.shape, found.dtype) != (expected.shape, expected.dtype):

@@ -35,7 +35,7 @@ from cnnlens.recording.runners import LiveRunner, Runner, WorkerRunner, differin
 from cnnlens.recording.writer import Part, is_disk_trouble
 from cnnlens.text import nearest, printable
 
-__all__ = ["Plan", "Sink", "plan", "run_batches"]
+__all__ = ["Plan", "Sink", "plan", "recorded_tensors", "run_batches"]
 
 Array = NDArray[Any]
 T = TypeVar("T")
@@ -98,7 +98,7 @@ class Plan:
             count=self.stream.count,
             tensors=self.tensors,
             inputs=self.stream.names,
-            weights=differing_weights(self.network, runner),
+            weights=differing_weights(self.network, runner, self.options.precision),
             notes=self.notes,
         )
 
@@ -129,7 +129,7 @@ def plan(
         allow_nonfinite=options.allow_nonfinite,
         skip_bad=options.skip_bad,
     )
-    tensors, notes = _tensors(network, None if layers is None else list(layers))
+    tensors, notes = recorded_tensors(network, None if layers is None else list(layers))
     size = min(options.batch or _default_batch(network, tensors, stream), stream.count)
     return Plan(network, options, live, stream, tensors, notes, size, spec)
 
@@ -316,7 +316,7 @@ def _default_backend(network: Network) -> str:
     return suited("torch")[0] if network.source.framework == "torch" else "reference"
 
 
-def _tensors(network: Network, layers: Sequence[str | int] | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def recorded_tensors(network: Network, layers: Sequence[str | int] | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Which tensors are recorded, inputs first, then in the network's order; and remarks."""
     inputs = [ref.name for ref in network.inputs]
     wanted: set[str] = set()

@@ -213,6 +213,44 @@ class BackendContract:
         contract.hold({"first": found[:4].astype(np.float32)}, net, [image[:4]])
         assert list(report.crc32) == ["first"]
 
+    def test_a_batch_may_stay_where_it_is_computed(self, contract: Contract) -> None:
+        """What ``bench`` times; a session without ``compute`` gives its feature maps instead."""
+        net = contract.load("chain")
+        inputs = inputs_for(net, _COUNT)
+        chunks: list[Chunk] = []
+        for index, array in enumerate(inputs):
+            chunks.append(Chunk(contract.folder / f"input-{index}", array.shape, array.dtype.str))
+            array.tofile(chunks[-1].path)
+        names = list(net.tensors)
+        timing = contract.worker.bench(chunks, names, "device", seconds=60.0, most=2)
+        assert len(timing.seconds) == 2
+        assert all(seconds > 0 for seconds in timing.seconds)
+        assert timing.bytes == 0
+        contract.hold(contract.worker.feature_maps(inputs, names), net, inputs)
+        assert contract.worker.bench(chunks, names, "host").bytes >= sum(array.nbytes for array in inputs)
+
+    # -- its precisions ----------------------------------------------------------------------------------------------
+
+    def test_it_computes_in_each_precision_that_it_has_and_refuses_the_others(self, contract: Contract) -> None:
+        net = contract.load("chain")
+        inputs = inputs_for(net, _COUNT)
+        has = seam.precisions_of(seam.get(self.backend), self.device.partition(":")[0])
+        assert set(has) >= {"strict", "native"}
+        assert set(has) <= set(seam.PRECISIONS)
+        wanted = net.run(inputs, ["first"], dtype="float64")["first"]
+        for precision in seam.PRECISIONS[2:]:
+            with Worker.start(self.backend, self.device, precision, self.timeout) as worker:
+                if precision in has:
+                    worker.load(contract.folder / "chain")
+                    off = np.abs(worker.feature_maps(inputs, ["first"])["first"] - wanted).max()
+                    assert off <= 0.02 * np.abs(wanted).max(), f"{precision}: off by {off:.3g}"
+                    continue
+                with pytest.raises(CnnlensError) as caught:
+                    worker.load(contract.folder / "chain")
+                message = str(caught.value)
+                assert f"it has no precision '{precision}'" in message
+                assert "\n" not in message
+
     # -- its weights -------------------------------------------------------------------------------------------------
 
     @pytest.mark.parametrize("name", NETWORKS)
