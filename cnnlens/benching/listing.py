@@ -25,7 +25,9 @@ def as_page(bench: Measurements) -> Page:
     where = "" if devices else f" on {next((row.ran_on for row in bench.rows if row.ran_on), bench.rows[0].device)}"
     names = ["backend", *(["device"] * devices), "precision", "batch"]
     first = len(names) - 1
-    rows: list[list[str]] = [[*names, *STAGES[:1], *(f"+ {one}" for one in STAGES[1:]), "bits", "worst layer"]]
+    rows: list[list[str]] = [
+        [*names, *STAGES[:1], *(f"+ {one}" for one in STAGES[1:]), "bits", "worst layer, or error"]
+    ]
     took = [[*names, "load s", "first s", "copied GB/s", "written GB/s", "host MB", "device MB"]]
     before = {row.label: row for row in reversed(bench.rows)}  # the first of each configuration, which was loaded
     for group in _grouped(bench.rows):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from cnnlens.cli.arguments import (
@@ -20,8 +21,9 @@ from cnnlens.cli.arguments import (
     whole_number,
 )
 from cnnlens.cli.layers import layers_listed
-from cnnlens.cli.printing import output_made, tell
+from cnnlens.cli.printing import output_made, output_text
 from cnnlens.errors import CnnlensError
+from cnnlens.page import Page
 
 if TYPE_CHECKING:
     from cnnlens.statistics.comparison import StatsComparison
@@ -114,13 +116,26 @@ def _print(options: argparse.Namespace, found: Stats | StatsComparison) -> None:
     from cnnlens.statistics import listing
     from cnnlens.statistics.comparison import StatsComparison
 
-    if isinstance(found, StatsComparison):
-        output_made(options, found, listing.comparison_json, listing.comparison_page, name="stats-comparison")
-        if options.keep is not None:
-            tell(f"wrote {found.save(options.keep)}")
-        return
-    output_made(options, found, listing.as_json, listing.as_page)
-    if options.output is not None:
-        from cnnlens.plot import save
+    compared = isinstance(found, StatsComparison)
+    as_page: Callable[[Any], Page] = listing.comparison_page if compared else listing.as_page
+    as_json: Callable[[Any], dict[str, Any]] = listing.comparison_json if compared else listing.as_json
+    wrote: dict[str, str] = {}
+    try:
+        if isinstance(found, StatsComparison):
+            if options.keep is not None:
+                wrote["file"] = str(found.save(options.keep))
+        elif options.output is not None:
+            from cnnlens.plot import save
 
-        tell(f"wrote {save(found.draw(), options.output)}")
+            wrote["picture"] = str(save(found.draw(), options.output))
+    except CnnlensError:
+        if not options.json:  # the error is the one object that is printed then
+            output_text(as_page(found))
+        raise
+    output_made(
+        options,
+        found,
+        lambda made: {**as_json(made), **wrote},
+        lambda made: Page([*as_page(made).parts, *(f"wrote {path}" for path in wrote.values())]),
+        name="stats-comparison" if compared else None,
+    )

@@ -140,11 +140,14 @@ def drawable(what: Plan, wanted: str | int) -> str:
     """Find the tensor of a layer that is to be drawn.
 
     Raises:
-        CnnlensError: it is not among those that are counted.
+        CnnlensError: it is not among those that are counted, or the inputs are no pictures.
     """
     name = wanted if isinstance(wanted, str) and wanted in what.computed else what.network[wanted].name
     if name not in what.computed:
         raise CnnlensError(
             f"draw: '{printable(name)}' is not among the layers asked for; {nearest(name, what.computed)}"
         )
+    shape = what.stream.shapes[what.stream.names[0]]
+    if len(shape) != 3 or shape[0] not in (1, 3):
+        raise CnnlensError(f"draw: pictures (1, H, W) or (3, H, W) were expected, and the inputs are {shape}")
     return name

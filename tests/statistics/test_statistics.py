@@ -372,6 +372,8 @@ def test_a_picture_that_cannot_be_read_is_named_or_skipped_and_counted(
     assert "4.png" in found.err
     assert found.err.count("\n") == 1
     assert "4 of 6 inputs through reference" in found.out  # what was done is not lost
+    assert run("-i", folder, "--layers", "dense_1", "--batch", 2, "--json") == 2
+    assert json.loads(capsys.readouterr().out)["format"] == "cnnlens.error/1"  # one object
     assert run("-i", folder, "--layers", "dense_1", "--skip-bad") == 0
     assert "1 of 6 pictures cannot be read or are of another size, and are left out: 4.png" in capsys.readouterr().out
     stats = cnnlens.stats(MODEL, folder, layers=["dense_1"], skip_bad=True)
