@@ -1,8 +1,8 @@
 """Everything that needs an NVIDIA GPU, in one call: ``python -m benchmarks.gpu [--json FILE]``.
 
-Checks the sample and a ResNet under every backend that has the GPU, in strict precision (all layers must be float32)
-and in native precision (the table says which layers ran in tf32), holds GPU recordings against CPU recordings, and
-measures extraction on both; the same for a native ResNet-18 under ``pytorch``, whose extraction is also held against
+Checks the sample and a ResNet under every backend that has the GPU, in every precision (strict layers must be float32;
+the table says what the others ran in), holds GPU recordings against CPU recordings, and times extraction on both, with
+the bits that it gave; the same for a native ResNet-18 under ``pytorch``, whose extraction is also held against
 forward hooks and TorchLens on the GPU. What a backend cannot do there is said, and the others go on. The result names
 the GPU; it belongs in benchmarks/results.
 """
@@ -25,11 +25,11 @@ from benchmarks.__main__ import machine
 from benchmarks.applications import write_models
 from cnnlens import CnnlensError, sample
 from cnnlens import open as open_model
-from cnnlens.backend import handover, worker
+from cnnlens.backend import PRECISIONS, worker
 from cnnlens.backend import seam as backend
+from cnnlens.benching import bench
 from cnnlens.checking import checker as checking
 from cnnlens.checking import listing as check_listing
-from cnnlens.inputs.drawn import default_inputs
 from cnnlens.network.network import Network
 from cnnlens.recording.recorder import record
 
@@ -71,40 +71,8 @@ def check(network: Network, inputs: Any, names: list[str], precision: str, folde
     return check_listing.as_json(found)
 
 
-def extraction(
-    network: Network, names: list[str], layers: list[str], batch: int, repeat: int = 20
-) -> list[dict[str, Any]]:
-    """Images a second through each backend's session, on CPU and GPU, at both precisions."""
-    drawn = default_inputs(network)
-    inputs = [np.repeat(drawn[ref.name][:1], batch, axis=0) for ref in network.inputs]
-    rows: list[dict[str, Any]] = []
-    folder = Path(tempfile.mkdtemp(prefix="cnnlens-gpu-"))
-    try:
-        handover.write(network, folder)
-        for name in names:
-            for device, precision in (("cpu", "native"), ("gpu", "strict"), ("gpu", "native")):
-                try:
-                    with worker.pool(name, device, precision) as process:
-                        process.load(folder)
-                        seconds = process.bench(inputs, layers, repeat if device == "gpu" else 5)
-                except CnnlensError as error:
-                    print(f"{name} on {device}, {precision}: {error}", flush=True)
-                    continue
-                rate = batch / float(np.median(seconds[1:]))  # the first one compiles
-                rows.append(
-                    {"backend": name, "device": device, "precision": precision, "batch": batch, "images_s": rate}
-                )
-                print(
-                    f"{network.name:24} {name:17} {device} {precision:7} batch {batch:4} {rate:12,.0f} images/s",
-                    flush=True,
-                )
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-    return rows
-
-
 def main() -> int:
-    """Exit code 0 when every strict layer is float32, 1 when one is not, 2 where there is no GPU."""
+    """Exit code 0 when every layer has the bits that its precision asks for, 1 when one has not, 2 without a GPU."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.gpu", description="Everything that needs an NVIDIA GPU."
     )
@@ -136,12 +104,16 @@ def main() -> int:
         for title, (network, inputs, layers, batch) in models.items():
             runners = backend.suited(network.source.framework)
             able = [name for name in names if name in runners]
-            for precision in ("strict", "native"):
+            for precision in PRECISIONS:
                 one = check(network, inputs, able, precision, Path(tempfile.mkdtemp(dir=folder)))
                 result["checks"][f"{title} {precision}"] = one
                 good &= one["agree"]
             wanted = layers or [layer.name for layer in network.layers if layer.kind in ("Conv2D", "Conv2d")][-3:]
-            result["extraction"] += [{"model": title, **row} for row in extraction(network, able, wanted, batch)]
+            timed = bench(
+                network, backends=able, devices=["cpu", "gpu"], precisions=PRECISIONS, batches=[batch], layers=wanted
+            )  # fmt: skip
+            print(timed, flush=True)
+            result["extraction"].append({"title": title, **timed.to_json()})
         if "pytorch" in names:
             rows, medians = pytorch.run(device="cuda")
             result["pytorch"] = {"rows": [asdict(row) for row in rows], "images_s": medians}

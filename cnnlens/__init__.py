@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cnnlens import layout, plot
+    from cnnlens.benching.bencher import bench
+    from cnnlens.benching.result import Bench
     from cnnlens.checking.checker import check
     from cnnlens.checking.result import Check
     from cnnlens.conversion import Conversion, convert
@@ -24,11 +26,13 @@ if TYPE_CHECKING:
     from cnnlens.opening.opener import open as open
     from cnnlens.recording.recorder import record
     from cnnlens.recording.recording import Recording
+    from cnnlens.statistics.collector import stats
+    from cnnlens.statistics.result import Stats
 
 __all__ = [
-    "Call", "Check", "CnnlensError", "Conversion", "Diff", "FileRefusedError", "Kernel", "Layer", "Network",
-    "Recording", "Statistics", "UnsupportedLayerError", "__version__", "check", "convert", "diff", "images",
-    "layout", "plot", "record",
+    "Bench", "Call", "Check", "CnnlensError", "Conversion", "Diff", "FileRefusedError", "Kernel", "Layer", "Network",
+    "Recording", "Statistics", "Stats", "UnsupportedLayerError", "__version__", "bench", "check", "convert", "diff",
+    "images", "layout", "plot", "record", "stats",
 ]  # fmt: skip
 # Public as well, and not in the list: ``from cnnlens import *`` leaves Python's own ``open`` alone.
 _MORE = ("open",)
@@ -36,11 +40,12 @@ _MORE = ("open",)
 __version__: str  # from the distribution's metadata, when it is asked for
 
 _HOME = {
-    "Call": "network.graph", "Check": "checking.result", "CnnlensError": "errors", "Conversion": "conversion",
-    "Diff": "differing.result", "FileRefusedError": "errors", "Kernel": "network.kernel", "Layer": "network.graph",
-    "Network": "network.network", "Recording": "recording.recording", "Statistics": "network.kernel",
-    "UnsupportedLayerError": "errors", "check": "checking.checker", "convert": "conversion",
-    "diff": "differing.differ", "open": "opening.opener", "record": "recording.recorder",
+    "Bench": "benching.result", "Call": "network.graph", "Check": "checking.result", "CnnlensError": "errors",
+    "Conversion": "conversion", "Diff": "differing.result", "FileRefusedError": "errors", "Kernel": "network.kernel",
+    "Layer": "network.graph", "Network": "network.network", "Recording": "recording.recording",
+    "Statistics": "network.kernel", "Stats": "statistics.result", "UnsupportedLayerError": "errors",
+    "bench": "benching.bencher", "check": "checking.checker", "convert": "conversion", "diff": "differing.differ",
+    "open": "opening.opener", "record": "recording.recorder", "stats": "statistics.collector",
 }  # fmt: skip
 _MODULES = {"images": "inputs.images", "layout": "layout", "plot": "plot"}
 

@@ -19,7 +19,10 @@ import pytest
 
 import cnnlens
 
-_SEAMS = ("cnnlens.backend.seam.Backend", "cnnlens.backend.seam.Session", "cnnlens.testing.BackendContract")
+_SEAMS = (
+    *("cnnlens.backend.seam.Backend", "cnnlens.backend.seam.Session", "cnnlens.testing.BackendContract"),
+    *("cnnlens.statistics.layer.LayerStats", "cnnlens.statistics.comparison.StatsComparison"),  # what stats gives
+)
 _NEEDS = {"cnnlens.convert": "torch", "cnnlens.Conversion": "torch"}
 
 

@@ -14,12 +14,14 @@ from tests.support.house import arrows, floors, imports, module_circles, room
 # A room, and the rooms whose modules its own may import, for types alone or inside a function too.
 MAY_IMPORT = {
     "__main__": "cli",
-    "cli": "backend checking cnnlens conversion differing errors inputs layout network opening output plot recording "
-    "page progress sample text",
+    "cli": "backend benching checking cnnlens conversion differing errors inputs layout network opening output plot "
+    "page progress recording sample statistics text",
+    "benching": "backend checking errors inputs janitor network opening output page plot progress recording text",
     "conversion": "backend checking differing errors files janitor kinds layout network opening output page progress "
     "reference text",
     "differing": "checking errors inputs kinds layout network opening output page progress reference text",
     "checking": "backend errors inputs janitor kinds network opening output page progress recording reference text",
+    "statistics": "backend errors inputs janitor opening output page plot progress recording text",
     "recording": "backend errors inputs janitor layout network opening page progress text",
     "testing": "backend errors files janitor layout network",
     "backend": "errors files janitor layout network page reference text",

@@ -48,6 +48,7 @@ def shown(net: Network) -> dict[str, Any]:
         "Recording": recording,
         "Check": cnnlens.check(net, recordings=[recording], progress=False),
         "Diff": cnnlens.diff(net, conv, progress=False),
+        "Stats": cnnlens.stats(net, IMAGES, backend="reference", layers=["conv2d"], progress=False),
     }
 
 
@@ -265,7 +266,12 @@ def test_summary_and_plot_are_what_the_commands_give(net: Network, capsys: pytes
 
 @pytest.mark.parametrize(
     ("kind", "command"),
-    [("Recording", None), ("Check", ["check", str(MODEL), "{run}"]), ("Diff", ["diff", str(MODEL), str(MODEL)])],
+    [
+        ("Recording", None),
+        ("Check", ["check", str(MODEL), "{run}"]),
+        ("Diff", ["diff", str(MODEL), str(MODEL)]),
+        ("Stats", ["stats", str(MODEL), "-i", str(IMAGES), "-b", "reference", "-l", "conv2d"]),
+    ],
 )
 def test_to_json_is_what_the_command_prints(
     shown: dict[str, Any], kind: str, command: list[str] | None, capsys: pytest.CaptureFixture[str]

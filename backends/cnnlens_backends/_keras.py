@@ -7,26 +7,31 @@ file. The framework's own file adds how to compile that walk, its precision swit
 
 from __future__ import annotations
 
+import math
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from importlib import import_module
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
+from cnnlens.backend import NARROW, check_precision
+from cnnlens.backend.reductions import AS_IT_LIES
+from cnnlens.backend.summary import parts_of
 from cnnlens.errors import CnnlensError
 from cnnlens.network.network import Network
-from cnnlens.text import printable
 from cnnlens_backends._keras_errors import first_line
 from cnnlens_backends._keras_layers import input_dtype, make_layers
 from cnnlens_backends._keras_live import live_layers
 from cnnlens_backends._keras_variables import find, host
-from cnnlens_backends._keras_walk import CompiledWalk, LayerCall, Run, Walk, is_stored_order, walk_of
-from cnnlens_backends._shared import Array, checked_inputs, device_named, runnable, versions, wanted_refs
+from cnnlens_backends._keras_walk import Compiled, CompiledWalk, LayerCall, Walk, is_stored_order, reducing, walk_of
+from cnnlens_backends._shared import Array, checked_inputs, device_named, precisions_on, runnable, versions, wanted_refs
 
 __all__ = ["KerasBackend", "KerasSession"]
+
+T = TypeVar("T")
 
 
 class KerasBackend(ABC):
@@ -45,7 +50,9 @@ class KerasBackend(ABC):
     # -- what a framework's file fills in ------------------------------------------------------------------------------
 
     @abstractmethod
-    def compiled(self, walk: Walk, moves: Sequence[bool], variables: Sequence[Any], device: str, precision: str) -> Run:
+    def compiled(
+        self, walk: Walk, moves: Sequence[bool], variables: Sequence[Any], device: str, precision: str
+    ) -> Compiled:
         """Compile ``walk``, from NumPy to NumPy in canonical axes, in one pass and one copy back.
 
         Args:
@@ -53,16 +60,27 @@ class KerasBackend(ABC):
             moves: For each of its results, whether the channels must be moved from the last axis to axis 1.
             variables: Those that it reads.
             device: Such as ``cpu`` and ``gpu:0``.
-            precision: ``strict`` or ``native``, for what differs beyond the switches of ``strict()``.
+            precision: For what differs beyond ``switched`` and the layers' own dtype policies.
         """
+
+    def parts(self, maps: Array) -> list[Array] | None:
+        """Make ``cnnlens.backend.summary.parts`` of maps ``(N, P, C)`` in one pass; None where it would take many."""
+        return None
+
+    @abstractmethod
+    def peak(self, device: str) -> int:
+        """Count the bytes that it has held at most on a GPU such as ``gpu:0``."""
 
     @abstractmethod
     def gpus(self) -> list[str]:
         """List the names of its GPUs, in its order."""
 
     @abstractmethod
-    def strict(self) -> AbstractContextManager[None]:
-        """Hold float32 to float32 and runs to repeating themselves while it is open; closed, all is as before."""
+    def switched(self, precision: str) -> AbstractContextManager[None]:
+        """Hold float32 to ``strict`` or ``tf32`` while it is open; closed, all is as before.
+
+        Strict is float32 and nothing less, in runs that repeat themselves.
+        """
 
     # -- what core asks ------------------------------------------------------------------------------------------------
 
@@ -87,6 +105,10 @@ class KerasBackend(ABC):
         """List ``cpu`` and each GPU, as ``gpu:0 NVIDIA H100``. Imports the framework."""
         return ["cpu", *(f"gpu:{index} {name}" for index, name in enumerate(self.gpus()))]
 
+    def precisions(self, device: str) -> tuple[str, ...]:
+        """List the precisions that it has on ``cpu`` or ``gpu``."""
+        return precisions_on(device)
+
     def load(
         self, network: Network, device: str, precision: str, live: Any = None, trust_code: bool = False
     ) -> KerasSession:
@@ -104,11 +126,15 @@ class KerasBackend(ABC):
                 f"KERAS_BACKEND={self.framework}",
                 self.name,
             )
-        if precision not in ("strict", "native"):
-            raise CnnlensError(f"a precision is 'strict' or 'native', not '{printable(precision)}'", self.name)
+        check_precision(precision)
+        if live is not None and precision in NARROW:
+            raise CnnlensError(
+                f"a live model computes as its own dtype policies say, not in {precision}; save it, and give the file",
+                self.name,
+            )
         place, described = device_named(self.name, device, self.devices())
         with import_module("keras").device(place):
-            layers = live_layers(live, network) if live is not None else make_layers(network, trust_code)
+            layers = live_layers(live, network) if live is not None else make_layers(network, trust_code, precision)
         return KerasSession(self, network, layers, place, described, precision)
 
 
@@ -146,6 +172,22 @@ class KerasSession:
         Raises:
             CnnlensError: no such tensor; inputs that do not fit; the framework failed (memory, most often).
         """
+        return self.reduced(inputs, dict.fromkeys(tensors, ""))
+
+    def reduced(self, inputs: Sequence[Array], reductions: Mapping[str, str]) -> dict[str, Any]:
+        """Run one batch, and reduce what it gives on the device; see ``cnnlens.backend.seam.Reducing``."""
+        results = self._on_batch(inputs, reductions, CompiledWalk.run)
+        return {
+            name: self._as_it_lies(name, array) if how == AS_IT_LIES else array
+            for (name, how), array in zip(reductions.items(), results, strict=True)
+        }
+
+    def compute(self, inputs: Sequence[Array], tensors: Sequence[str]) -> int | None:
+        """Run one batch and leave it on the device; see ``cnnlens.backend.compute``."""
+        self._on_batch(inputs, dict.fromkeys(tensors, ""), CompiledWalk.compute)
+        return None if self._place == "cpu" else self._backend.peak(self._place)
+
+    def _on_batch(self, inputs: Sequence[Array], reductions: Mapping[str, str], run: Callable[..., T]) -> T:
         batch = checked_inputs(self._network, inputs, lambda call: input_dtype(call.layer))
         stored = tuple(
             is_stored_order(ref, array, self._network) for ref, array in zip(self._network.inputs, batch, strict=True)
@@ -155,18 +197,17 @@ class KerasSession:
             for array, flag in zip(batch, stored, strict=True)
         ]
         with self._scope():
-            key = (tuple(tensors), stored)
+            key = (tuple(reductions.items()), stored)
             if key not in self._plans:
-                self._plans[key] = self._plan(tensors, stored)
+                self._plans[key] = self._plan(reductions, stored)
             plan = self._plans[key]
             try:
-                results = plan.run(arrays)
+                return run(plan, arrays)
             except CnnlensError:
                 raise
             except Exception as error:  # each framework has its own words for "out of memory", and for all else
                 said = f"it failed on a batch of {len(arrays[0])} ({first_line(error)})"
                 raise CnnlensError(said, self._backend.name) from error
-        return dict(zip(tensors, results, strict=True))
 
     def weights(self) -> Mapping[str, Mapping[str, Array]]:
         """Give the arrays that the framework holds: layer name to weight name to array, in Keras' layout."""
@@ -190,18 +231,32 @@ class KerasSession:
     @contextmanager
     def _scope(self) -> Generator[None]:
         with import_module("keras").device(self._place):
-            if self._precision == "strict":
-                with self._backend.strict():
+            if self._precision in ("strict", "tf32"):
+                with self._backend.switched(self._precision):
                     yield
             else:
                 yield
 
-    def _plan(self, tensors: Sequence[str], stored: Sequence[bool]) -> CompiledWalk:
-        wanted = wanted_refs(self._network, tensors)
+    def _as_it_lies(self, name: str, array: Array) -> Array | tuple[Array, list[Array]]:
+        last = self._network.calls_by_name[self._network.tensors[name].call].channel_axis != 1
+        if not last or array.ndim < 3:
+            return array
+        maps = np.moveaxis(array, -1, 1)
+        positions = math.prod(array.shape[1:-1])
+        whole = array.dtype == np.float32 and array.flags.c_contiguous and parts_of(positions) > 1
+        parts = self._backend.parts(array.reshape(len(array), positions, -1)) if whole else None
+        return maps if parts is None else (maps, parts)
+
+    def _plan(self, reductions: Mapping[str, str], stored: Sequence[bool]) -> CompiledWalk:
+        wanted = wanted_refs(self._network, list(reductions))
         calls = self._network.needed(ref.call for ref in wanted)
-        steps = [LayerCall(call, self._layers) for call in calls if call.refs]
+        narrow = self._precision if self._precision in NARROW else None
+        steps = [LayerCall(call, self._layers, narrow) for call in calls if call.refs]
         walk = walk_of(self._network, steps, wanted, stored)
-        moves = [self._network.calls_by_name[ref.call].channel_axis != 1 for ref in wanted]
+        last = [self._network.calls_by_name[ref.call].channel_axis != 1 for ref in wanted]
+        if any(reductions.values()):
+            walk = reducing(walk, list(reductions.values()), last)
+        moves = [flag and not how for flag, how in zip(last, reductions.values(), strict=True)]
         variables = {id(one): one for step in steps for one in getattr(step.operation, "variables", ())}
         whole = any(shape is None or not shape or shape[0] is not None for step in steps for shape in step.call.shapes)
         run = self._backend.compiled(walk, moves, list(variables.values()), self._place, self._precision)

@@ -45,6 +45,9 @@ _APPLICATIONS = {
 }
 
 
+_FLOATING = ("float64", "float32", "bfloat16", "float16", "mixed_bfloat16", "mixed_float16")
+
+
 class UntrustedError(UnsupportedLayerError):
     """Is raised where the config names what is not Keras' own; with ``trust_code`` it may run all the same."""
 
@@ -84,11 +87,13 @@ class Cleaner:
     Args:
         version: The major version of the Keras that wrote it.
         blank: The initializer that takes the place of every other.
+        policy: The dtype policy that takes the place of every other; None leaves each its own.
     """
 
-    def __init__(self, version: int, blank: Any) -> None:
+    def __init__(self, version: int, blank: Any, policy: str | None = None) -> None:
         self.version = version
         self.blank = blank
+        self.policy = policy
 
     def layer(self, kind: str, module: str, config: Config) -> tuple[Any, dict[str, Any]]:
         """Find Keras' class for a layer, and the arguments to make one of it.
@@ -169,6 +174,11 @@ class Cleaner:
             config["axis"] = config["axis"][0]
         if known.__name__ == "LeakyReLU" and "alpha" in config:
             config["negative_slope"] = config.pop("alpha")
+        if self.policy is not None and known.__name__ != "InputLayer" and not issubclass(known, _model_class()):
+            named = config.get("dtype") or "float32"
+            # Integers stay integers, and quantised kernels are taken apart as their own policy says.
+            if getattr(named, "name", named) in _FLOATING:
+                config["dtype"] = self.policy
         config.pop("build_config", None)
         if config.pop("lora_rank", None) is not None:  # the file's kernel has the two merged in
             config.pop("lora_alpha", None)
@@ -183,6 +193,10 @@ class Cleaner:
                 version = import_module("keras").__version__
                 raise UnsupportedLayerError(f"Keras {version} cannot do {name}={printable(config[name], 60)}")
         return config
+
+
+def _model_class() -> Any:
+    return import_module("keras").Model
 
 
 def _parameters(known: Any) -> set[str]:

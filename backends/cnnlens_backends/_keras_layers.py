@@ -16,6 +16,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from cnnlens.backend import NARROW
 from cnnlens.errors import CnnlensError, UnsupportedLayerError
 from cnnlens.network.graph import Call, Layer, Ref, find_refs, map_refs
 from cnnlens.network.network import Network
@@ -31,14 +32,17 @@ _TRUST = "view it without running it, or run it with --trust-code (trust_code=Tr
 _SAFE_NAME = re.compile(r"[A-Za-z0-9.][A-Za-z0-9_.-]*")
 
 
-def make_layers(network: Network, trust_code: bool = False) -> dict[str, Any]:
+def make_layers(network: Network, trust_code: bool = False, precision: str = "native") -> dict[str, Any]:
     """Make Keras' layer (or operation) for each layer that a call uses, built and filled, by the layer's name.
+
+    In ``bfloat16`` and ``float16`` all have Keras' own policy ``mixed_bfloat16`` or ``mixed_float16``, whatever the
+    file says: variables are the file's numbers, cast when they are used.
 
     Raises:
         UnsupportedLayerError: a layer is not Keras' own, or the installed Keras has no such layer.
         CnnlensError: arrays and layer do not belong together.
     """
-    maker = _Maker(network, trust_code)
+    maker = _Maker(network, trust_code, f"mixed_{precision}" if precision in NARROW else None)
     made: dict[str, Any] = {}
     for call in network.calls:
         layer = call.layer
@@ -75,14 +79,14 @@ def _blank(largest: list[int]) -> Any:
 
 
 class _Maker:
-    def __init__(self, network: Network, trust_code: bool) -> None:
+    def __init__(self, network: Network, trust_code: bool, policy: str | None) -> None:
         self.network = network
         self.trust_code = trust_code
         # A file that names no version was written by Keras 2 or by 1.
         first = str(network.source.keras_version or "2").split(".")[0]
         self.largest = [0]
         self.blank = _blank(self.largest)
-        self.cleaner = Cleaner(int(first) if first.isdigit() else 2, self.blank)
+        self.cleaner = Cleaner(int(first) if first.isdigit() else 2, self.blank, policy)
         self.count = 0
 
     def make(self, layer: Layer) -> Any:

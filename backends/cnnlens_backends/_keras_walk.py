@@ -10,23 +10,34 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cnnlens.backend.reductions import AS_IT_LIES, reduced
 from cnnlens.errors import UnsupportedLayerError
 from cnnlens.network.graph import Call, Ref, map_refs
 from cnnlens.network.network import Network
 from cnnlens.text import printable
 
 __all__ = [
-    "Array", "CompiledWalk", "LayerCall", "Run", "Walk", "in_canonical_axes", "is_stored_order", "turned", "walk_of",
+    "Array", "Compiled", "CompiledWalk", "LayerCall", "Walk", "in_canonical_axes", "is_stored_order", "reducing",
+    "turned",
+    "walk_of",
 ]  # fmt: skip
 
 Array = NDArray[Any]
 Walk = Callable[[Sequence[Any]], "list[Any]"]  # the framework's tensors in, the framework's tensors out
-Run = Callable[[Sequence[Array]], "list[Array]"]  # the same with NumPy's
+
+
+class Compiled(NamedTuple):
+    """Is a walk that a framework has compiled: ``compute`` gives its tensors on the device, at once or when ``wait``
+    returns, and ``fetch`` waits for them and copies them to the host, in canonical axes."""
+
+    compute: Callable[[Sequence[Array]], Sequence[Any]]
+    wait: Callable[[Sequence[Any]], object]
+    fetch: Callable[[Sequence[Any]], list[Array]]
 
 
 class CompiledWalk:
@@ -35,8 +46,8 @@ class CompiledWalk:
     Only the first time: a size that comes back is worth a compilation of its own.
     """
 
-    def __init__(self, run: Run, pads: bool) -> None:
-        self._run = run
+    def __init__(self, compiled: Compiled, pads: bool) -> None:
+        self._compute, self._wait, self._fetch = compiled
         self._pads = pads
         self._compiled: set[int] = set()
         self._seen: set[int] = set()
@@ -46,19 +57,28 @@ class CompiledWalk:
         larger = min((size for size in self._compiled if size > count), default=None)
         if not self._pads or larger is None or count in self._compiled or count in self._seen:
             self._compiled.add(count)
-            return self._run(arrays)
+            return self._fetch(self._compute(arrays))
         self._seen.add(count)
         # Copies of the last input, not zeros: whatever a layer does with them, it has done with the others.
         filled = [np.concatenate([array, np.repeat(array[-1:], larger - count, axis=0)]) for array in arrays]
-        return [array[:count] for array in self._run(filled)]
+        return [array[:count] for array in self._fetch(self._compute(filled))]
+
+    def compute(self, arrays: Sequence[Array]) -> None:
+        """Compute what ``run`` gives, wait for it and leave it on the device."""
+        self._compiled.add(len(arrays[0]))
+        self._wait(self._compute(arrays))
 
 
 class LayerCall:
-    """Describes one call: Keras' layer or operation, and its arguments, every constant in Keras' own form."""
+    """Describes one call: Keras' layer or operation, and its arguments, every constant in Keras' own form.
 
-    def __init__(self, call: Call, layers: Mapping[str, Any]) -> None:
+    ``narrow`` is the dtype that a bare operation computes in; None for that of its tensors. A layer has its policy.
+    """
+
+    def __init__(self, call: Call, layers: Mapping[str, Any], narrow: str | None = None) -> None:
         self.call = call
         self.operation = None if call.layer.container else layers[call.layer.name]
+        self._narrow = None if isinstance(self.operation, import_module("keras").Layer) else narrow
         self.args = cast("tuple[Any, ...]", _constants(call.args))
         self.kwargs = cast("dict[str, Any]", _constants(dict(call.kwargs)))
         if "training" in getattr(self.operation, "_call_context_args", ()) or getattr(
@@ -69,11 +89,21 @@ class LayerCall:
             self.kwargs.pop("training", None)
 
     def __call__(self, values: dict[Ref, Any]) -> None:
-        args = map_refs(self.args, values.__getitem__)
-        kwargs = map_refs(self.kwargs, values.__getitem__)
+        def taken(ref: Ref) -> Any:
+            return values[ref] if self._narrow is None else _narrowed(values[ref], self._narrow)
+
+        args = map_refs(self.args, taken)
+        kwargs = map_refs(self.kwargs, taken)
         result = args[0] if self.operation is None else self.operation(*args, **kwargs)
         for index, part in enumerate(_flat(result)):
             values[Ref(self.call.name, index)] = part
+
+
+def _narrowed(tensor: Any, dtype: str) -> Any:
+    """A tensor of floating-point numbers as ``dtype``; others as they are."""
+    keras = import_module("keras")
+    found = keras.backend.standardize_dtype(tensor.dtype)
+    return keras.ops.cast(tensor, dtype) if keras.backend.is_float_dtype(found) else tensor
 
 
 def _flat(result: Any) -> Iterator[Any]:
@@ -99,6 +129,19 @@ def walk_of(network: Network, steps: Sequence[LayerCall], wanted: Sequence[Ref],
         return [_exact(values[ref], ops) for ref in wanted]
 
     return walk
+
+
+def reducing(walk: Walk, reductions: Sequence[str], channels_last: Sequence[bool]) -> Walk:
+    """Make a walk that reduces what ``walk`` gives."""
+    ops = import_module("keras").ops
+
+    def both(inputs: Sequence[Any]) -> list[Any]:
+        return [
+            tensor if how == AS_IT_LIES else reduced(how, tensor, ops, last)
+            for tensor, how, last in zip(walk(inputs), reductions, channels_last, strict=True)
+        ]
+
+    return both
 
 
 def _exact(tensor: Any, ops: Any) -> Any:

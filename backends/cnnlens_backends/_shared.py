@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cnnlens.backend import PRECISIONS
 from cnnlens.errors import CnnlensError, UnsupportedLayerError
 from cnnlens.network.graph import Call, Ref, shown_shape, without_graph
 from cnnlens.network.network import Network
 from cnnlens.text import nearest, printable
 
-__all__ = ["Array", "checked_inputs", "device_named", "runnable", "versions", "wanted_refs"]
+__all__ = ["Array", "checked_inputs", "device_named", "precisions_on", "runnable", "versions", "wanted_refs"]
 
 Array = NDArray[Any]
 
@@ -34,6 +35,14 @@ def device_named(backend: str, wanted: str, listed: Sequence[str]) -> tuple[str,
     if found not in named:
         raise CnnlensError(f"{backend}: it has no device '{printable(wanted)}' here; it has {', '.join(listed)}")
     return found, named[found]
+
+
+def precisions_on(device: str) -> tuple[str, ...]:
+    """List the precisions that a framework has on ``cpu`` or ``gpu``: TensorFloat-32 is a format of GPUs' alone.
+
+    A CPU may be asked for it too, and computes in float32 (torch's oneDNN, XLA) or in bfloat16 (``"medium"``).
+    """
+    return PRECISIONS if device != "cpu" else tuple(one for one in PRECISIONS if one != "tf32")
 
 
 def runnable(network: Network, backend: str, framework: str) -> None:

@@ -7,20 +7,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from functools import cache, partial
 from importlib import import_module
 from typing import Any
 
 import numpy as np
 
+from cnnlens.backend import NARROW
+from cnnlens.backend.summary import parts
 from cnnlens_backends._keras import KerasBackend
-from cnnlens_backends._keras_walk import Array, Run, Walk, in_canonical_axes, turned
+from cnnlens_backends._keras_walk import Array, Compiled, Walk, in_canonical_axes, turned
 
 
 class _Jax(KerasBackend):
-    def compiled(self, walk: Walk, moves: Sequence[bool], variables: Sequence[Any], device: str, precision: str) -> Run:
+    def compiled(
+        self, walk: Walk, moves: Sequence[bool], variables: Sequence[Any], device: str, precision: str
+    ) -> Compiled:
         jax, keras = import_module("jax"), import_module("keras")
-        kind, _, index = device.partition(":")
-        target = jax.devices(kind)[int(index or 0)]
+        target = _device(device)
 
         def pure(values: Sequence[Any], tensors: Sequence[Any]) -> list[Any]:
             with keras.StatelessScope(state_mapping=list(zip(variables, values, strict=True))):
@@ -31,8 +35,12 @@ class _Jax(KerasBackend):
 
         # The transpose stands apart: in one function with it, XLA lays convolutions out for it, at half their speed.
         # Fused, a layer may compute again what it reads, rounded otherwise than what is recorded of that.
-        alone = {"xla_disable_hlo_passes": "fusion"} if precision == "strict" and target.platform == "cpu" else None
-        function, transpose = jax.jit(pure, compiler_options=alone), jax.jit(turn)
+        options: dict[str, Any] = {}
+        if precision == "strict" and target.platform == "cpu":
+            options["xla_disable_hlo_passes"] = "fusion"
+        if precision in NARROW:  # else XLA leaves out what is asked for: roundings between operations that it fuses
+            options["xla_allow_excess_precision"] = False
+        function, transpose = jax.jit(pure, compiler_options=options or None), jax.jit(turn)
 
         placed: dict[int, tuple[Any, Any]] = {}
 
@@ -42,14 +50,23 @@ class _Jax(KerasBackend):
                 placed[id(variable)] = (value, jax.device_put(value, target))
             return placed[id(variable)][1]
 
-        def run(arrays: Sequence[Array]) -> list[Array]:
+        def compute(arrays: Sequence[Array]) -> list[Any]:
             values = [on_device(variable) for variable in variables]
-            found = function(values, jax.device_put(list(arrays), target))
+            return function(values, jax.device_put(list(arrays), target))
+
+        def fetch(found: Sequence[Any]) -> list[Array]:
             if target.platform == "cpu":
                 return [in_canonical_axes(np.asarray(one), move) for one, move in zip(found, moves, strict=True)]
             return [np.asarray(one) for one in jax.device_get(transpose(found))]
 
-        return run
+        return Compiled(compute, jax.block_until_ready, fetch)
+
+    def peak(self, device: str) -> int:
+        return _device(device).memory_stats()["peak_bytes_in_use"]
+
+    def parts(self, maps: Array) -> list[Array] | None:
+        # Apart from the network, as the transpose is; the maps are in XLA's own memory and are not copied.
+        return [np.asarray(one) for one in _parts(import_module("jax"))(maps)]
 
     def gpus(self) -> list[str]:
         jax = import_module("jax")
@@ -58,8 +75,19 @@ class _Jax(KerasBackend):
         except RuntimeError:  # JAX's way of saying that there are none
             return []
 
-    def strict(self) -> AbstractContextManager[None]:
-        return import_module("jax").default_matmul_precision("highest")  # of convolutions too
+    def switched(self, precision: str) -> AbstractContextManager[None]:
+        # Of convolutions too.
+        return import_module("jax").default_matmul_precision("highest" if precision == "strict" else "tensorfloat32")
+
+
+def _device(name: str) -> Any:
+    kind, _, index = name.partition(":")
+    return import_module("jax").devices(kind)[int(index or 0)]
+
+
+@cache
+def _parts(jax: Any) -> Any:
+    return jax.jit(partial(parts, ops=import_module("keras").ops))
 
 
 BACKEND = _Jax("jax", "jax", "jax>=0.6")

@@ -9,11 +9,13 @@ from importlib import import_module
 from typing import Any
 
 from cnnlens_backends._keras import KerasBackend
-from cnnlens_backends._keras_walk import Array, Run, Walk, turned
+from cnnlens_backends._keras_walk import Array, Compiled, Walk, turned
 
 
 class _TensorFlow(KerasBackend):
-    def compiled(self, walk: Walk, moves: Sequence[bool], variables: Sequence[Any], device: str, precision: str) -> Run:
+    def compiled(
+        self, walk: Walk, moves: Sequence[bool], variables: Sequence[Any], device: str, precision: str
+    ) -> Compiled:
         tf = import_module("tensorflow")
 
         def both(*tensors: Any) -> list[Any]:
@@ -22,10 +24,20 @@ class _TensorFlow(KerasBackend):
         # Autograph would rewrite Keras' Python for nothing: shapes are known and there is no control flow on values.
         function = tf.function(both, autograph=False)
 
-        def run(arrays: Sequence[Array]) -> list[Array]:
-            return [tensor.numpy() for tensor in function(*(tf.convert_to_tensor(array) for array in arrays))]
+        def compute(arrays: Sequence[Array]) -> list[Any]:
+            return function(*(tf.convert_to_tensor(array) for array in arrays))
 
-        return run
+        def wait(_: Sequence[Any]) -> None:
+            if device != "cpu":  # where the function returns when all is computed
+                tf.test.experimental.sync_devices()
+
+        def fetch(found: Sequence[Any]) -> list[Array]:
+            return [tensor.numpy() for tensor in found]
+
+        return Compiled(compute, wait, fetch)
+
+    def peak(self, device: str) -> int:
+        return import_module("tensorflow").config.experimental.get_memory_info(device.upper())["peak"]
 
     def gpus(self) -> list[str]:
         config = import_module("tensorflow").config
@@ -33,13 +45,13 @@ class _TensorFlow(KerasBackend):
         return [config.experimental.get_device_details(one).get("device_name", "GPU") for one in found]
 
     @contextmanager
-    def strict(self) -> Generator[None]:
+    def switched(self, precision: str) -> Generator[None]:
         config = import_module("tensorflow").config.experimental
         # Op determinism has a switch for "on" alone in TensorFlow's public names; it changes nothing in what CPUs give.
-        if self.gpus():
+        if precision == "strict" and self.gpus():
             config.enable_op_determinism()
         before = config.tensor_float_32_execution_enabled()
-        config.enable_tensor_float_32_execution(False)
+        config.enable_tensor_float_32_execution(precision == "tf32")
         try:
             yield
         finally:

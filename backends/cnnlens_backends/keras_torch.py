@@ -10,15 +10,17 @@ from typing import Any
 import numpy as np
 
 from cnnlens_backends._keras import KerasBackend
-from cnnlens_backends._keras_walk import Array, Run, Walk, turned
+from cnnlens_backends._keras_walk import Array, Compiled, Walk, turned
 from cnnlens_backends._torch_graph import captured
-from cnnlens_backends._torch_precision import first_calls, gpus, strict
+from cnnlens_backends._torch_precision import first_calls, gpus, peak, switched, wait
 
 
 class _Torch(KerasBackend):
     compiles = False  # of a new batch shape, nothing is; of one that comes again, copies are left out
 
-    def compiled(self, walk: Walk, moves: Sequence[bool], variables: Sequence[Any], device: str, precision: str) -> Run:
+    def compiled(
+        self, walk: Walk, moves: Sequence[bool], variables: Sequence[Any], device: str, precision: str
+    ) -> Compiled:
         torch = import_module("torch")
         target = device.replace("gpu", "cuda")
         graphs: dict[tuple[Any, ...], Any] = {}
@@ -34,19 +36,29 @@ class _Torch(KerasBackend):
                 return found
             return graphs[shapes](*tensors)
 
-        def run(arrays: Sequence[Array]) -> list[Array]:
+        def compute(arrays: Sequence[Array]) -> list[Any]:
             with torch.inference_mode():
                 # torch warns of arrays that it could write to and must not; a copy of an input costs little.
                 tensors = [torch.from_numpy(np.require(array, requirements="W")).to(target) for array in arrays]
-                return [tensor.contiguous().cpu().numpy() for tensor in turned(results(tensors), moves)]
+                return turned(results(tensors), moves)
 
-        return run
+        def fetch(found: Sequence[Any]) -> list[Array]:
+            with torch.inference_mode():
+                return [tensor.contiguous().cpu().numpy() for tensor in found]
+
+        def computed(_: Sequence[Any]) -> None:
+            wait(target)
+
+        return Compiled(compute, computed, fetch)
+
+    def peak(self, device: str) -> int:
+        return peak(device.replace("gpu", "cuda"))
 
     def gpus(self) -> list[str]:
         return gpus()
 
-    def strict(self) -> AbstractContextManager[None]:
-        return strict()
+    def switched(self, precision: str) -> AbstractContextManager[None]:
+        return switched(precision)
 
 
 def _graph(walk: Walk, tensors: Sequence[Any]) -> tuple[Any, list[Any]]:

@@ -6,14 +6,15 @@ those asked for is not computed, and memory is let go as soon as its last reader
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
-from typing import Any, cast
+from types import SimpleNamespace
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
-from cnnlens.backend import check_precision
+from cnnlens.backend import NARROW, check_precision
+from cnnlens.backend.reductions import AS_IT_LIES, reduced
 from cnnlens.errors import CnnlensError, UnsupportedLayerError
 from cnnlens.network.graph import Call
 from cnnlens.network.network import Network
@@ -21,11 +22,13 @@ from cnnlens.network.weight import Weight
 from cnnlens.text import printable
 from cnnlens_backends._keras_errors import first_line
 from cnnlens_backends._pytorch_graph import WeightKey, graph_of, run_noting_types
-from cnnlens_backends._shared import Array, checked_inputs, device_named, runnable, versions, wanted_refs
+from cnnlens_backends._shared import Array, checked_inputs, device_named, precisions_on, runnable, versions, wanted_refs
 from cnnlens_backends._torch_graph import write_in_place
-from cnnlens_backends._torch_precision import first_calls, gpus, strict
+from cnnlens_backends._torch_precision import first_calls, gpus, peak, switched, wait
 
 __all__ = ["BACKEND"]
+
+T = TypeVar("T")
 
 
 class PytorchBackend:
@@ -43,6 +46,9 @@ class PytorchBackend:
 
     def devices(self) -> list[str]:
         return ["cpu", *(f"gpu:{index} {name}" for index, name in enumerate(gpus()))]
+
+    def precisions(self, device: str) -> tuple[str, ...]:
+        return precisions_on(device)
 
     def load(
         self, network: Network, device: str, precision: str, live: Any = None, trust_code: bool = False
@@ -67,7 +73,10 @@ class PytorchSession:
         self.versions = versions(PytorchBackend.requires)
         self._network = network
         self._target = target
+        self._precision = precision
         self._strict = precision == "strict"
+        # What every floating-point weight and input is made before anything is computed: ``module.to(torch.bfloat16)``.
+        self._narrow = getattr(import_module("torch"), precision) if precision in NARROW else None
         # oneDNN computes on channels last, and reorders what comes otherwise to and fro around each convolution.
         self._channels_last = target == "cpu" and not self._strict and _may_reorder(network)
         first_calls()
@@ -81,13 +90,32 @@ class PytorchSession:
         Raises:
             CnnlensError: no such tensor; inputs that do not fit; torch failed (memory, most often).
         """
+        return self.reduced(inputs, dict.fromkeys(tensors, ""))
+
+    def reduced(self, inputs: Sequence[Array], reductions: Mapping[str, str]) -> dict[str, Array]:
+        """One batch, with what it gives reduced on the device; see ``cnnlens.backend.seam.Reducing``."""
+
+        def finish(found: list[Any]) -> dict[str, Array]:
+            return {
+                name: _host(tensor) if not how else _in_order(tensor).cpu().numpy() if how == AS_IT_LIES
+                else _host(reduced(how, tensor, _ops()))
+                for (name, how), tensor in zip(reductions.items(), found, strict=True)
+            }  # fmt: skip
+
+        return self._on_batch(inputs, list(reductions), finish)
+
+    def compute(self, inputs: Sequence[Array], tensors: Sequence[str]) -> int | None:
+        """Run one batch and leave it on the device; see ``cnnlens.backend.compute``."""
+        self._on_batch(inputs, tensors, lambda _: wait(self._target))
+        return None if self._target == "cpu" else peak(self._target)
+
+    def _on_batch(self, inputs: Sequence[Array], tensors: Sequence[str], finish: Callable[[list[Any]], T]) -> T:
         torch = import_module("torch")
         arrays = checked_inputs(self._network, inputs, _input_dtype)
         plan = self._plan(tensors)
         try:
-            with torch.inference_mode(), strict() if self._strict else nullcontext():
-                results = plan([self._input(index, array) for index, array in enumerate(arrays)])
-                return {name: _host(tensor) for name, tensor in zip(tensors, results, strict=True)}
+            with torch.inference_mode(), switched(self._precision):
+                return finish(plan([self._input(index, array) for index, array in enumerate(arrays)]))
         except Exception as error:  # torch has many words for "out of memory", and for all else
             said = f"it failed on a batch of {len(arrays[0])} ({first_line(error)})"
             raise CnnlensError(said, PytorchBackend.name) from error
@@ -121,6 +149,7 @@ class PytorchSession:
         tensor = torch.from_numpy(np.require(array, requirements="W")).to(self._target)
         if _input_dtype(self._network.calls_by_name[self._network.inputs[index].call]) == "bfloat16":
             tensor = tensor.to(torch.bfloat16)
+        tensor = self._narrowed(tensor)
         return _last(tensor) if self._channels_last else tensor
 
     def _tensors(self, live: Any) -> dict[WeightKey, Any]:
@@ -133,7 +162,7 @@ class PytorchSession:
             for name, weight in layer.stored.items():
                 tensor = held.get(weight.stored.place)
                 if tensor is None:
-                    tensor = _tensor(weight, self._target)
+                    tensor = self._narrowed(_tensor(weight, self._target))
                     found[layer.name, name] = _last(tensor) if self._channels_last else tensor
                 elif tuple(tensor.shape) != weight.stored.shape:
                     raise CnnlensError(
@@ -141,8 +170,11 @@ class PytorchSession:
                         f"{tuple(tensor.shape)} in the live module; open the module again"
                     )
                 else:
-                    found[layer.name, name] = tensor.to(self._target)
+                    found[layer.name, name] = self._narrowed(tensor.to(self._target))
         return found
+
+    def _narrowed(self, tensor: Any) -> Any:
+        return tensor if self._narrow is None or not tensor.is_floating_point() else tensor.to(self._narrow)
 
 
 class _GraphRunner:
@@ -232,10 +264,27 @@ def _tensor(weight: Weight, target: str) -> Any:
     return tensor.to(target, torch.bfloat16 if weight.stored.stored_dtype == "bfloat16" else None)
 
 
-def _host(tensor: Any) -> Array:
-    """A tensor as a contiguous array; bfloat16, which NumPy has not, widened to float32."""
+def _ops() -> SimpleNamespace:
+    """What reductions are made of, in torch; its functions take NumPy's names of arguments too."""
     torch = import_module("torch")
-    return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).contiguous().cpu().numpy()
+
+    def cast(tensor: Any, dtype: str) -> Any:
+        return tensor.to(getattr(torch, dtype))
+
+    return SimpleNamespace(
+        mean=torch.mean, max=torch.amax, reshape=torch.reshape, moveaxis=torch.moveaxis, square=torch.square,
+        stack=torch.stack, top_k=torch.topk, cast=cast,
+    )  # fmt: skip
+
+
+def _in_order(tensor: Any) -> Any:
+    """A tensor as it lies; bfloat16, which NumPy has not, widened to float32."""
+    return tensor.float() if tensor.dtype == import_module("torch").bfloat16 else tensor
+
+
+def _host(tensor: Any) -> Array:
+    """A tensor as a contiguous array."""
+    return _in_order(tensor).contiguous().cpu().numpy()
 
 
 BACKEND = PytorchBackend()

@@ -4,23 +4,29 @@ from __future__ import annotations
 
 from cnnlens.backend.seam import (
     GROUP,
+    NARROW,
     PRECISIONS,
     STORED,
     Backend,
     Fingerprint,
     Found,
+    Reducing,
     Session,
     check_precision,
+    compute,
     find,
     fingerprint,
     get,
     installed,
+    load,
     parse_device,
+    precisions_of,
     resolve,
     suited,
 )
 
 __all__ = [
-    "GROUP", "PRECISIONS", "STORED", "Backend", "Fingerprint", "Found", "Session", "check_precision", "find",
-    "fingerprint", "get", "installed", "parse_device", "resolve", "suited",
+    "GROUP", "NARROW", "PRECISIONS", "STORED", "Backend", "Fingerprint", "Found", "Reducing", "Session",
+    "check_precision", "compute", "find", "fingerprint", "get", "installed", "load", "parse_device", "precisions_of",
+    "resolve", "suited",
 ]  # fmt: skip

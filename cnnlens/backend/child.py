@@ -77,8 +77,9 @@ def end(folder: str) -> None:
 
 
 class _Child:
-    def __init__(self, channel: _Channel) -> None:
+    def __init__(self, channel: _Channel, folder: str) -> None:
         self._channel = channel
+        self._folder = folder
         self._backend: Backend | None = None
         self._network: Network | None = None
         self._session: Session | None = None
@@ -136,7 +137,7 @@ class _Child:
         return {"devices": [str(one) for one in self._backend.devices()]}
 
     def _load(self, request: Message) -> Message:
-        from cnnlens.backend import handover
+        from cnnlens.backend import handover, seam
 
         assert self._backend is not None
         self._finish_writing()
@@ -145,8 +146,8 @@ class _Child:
             session.close()
         start = time.perf_counter()
         network = handover.load(Path(request["folder"]))
-        session = self._backend.load(
-            network, request["device"], request["precision"], trust_code=bool(request["trust_code"])
+        session = seam.load(
+            self._backend, network, request["device"], request["precision"], trust_code=bool(request["trust_code"])
         )
         self._network, self._session = network, session
         return {
@@ -159,18 +160,23 @@ class _Child:
     def _run(self, request: Message) -> Message | None:
         from cnnlens.backend.chunks import in_parallel, rows_first
 
-        assert self._network is not None
+        network = self._network
+        assert network is not None
         count: int = request["count"]
         inputs = [_mapped(chunk)[:count] for chunk in request["inputs"]]
         outputs: Mapping[str, Message] = request["outputs"]
         start = time.perf_counter()
-        found = rows_first(self._network, self._computed(inputs, list(outputs), count), count)
+        found, later = self._computed(inputs, {name: one["reduction"] for name, one in outputs.items()}, count)
         seconds = time.perf_counter() - start
         self._finish_writing()
 
-        def write() -> Message:
+        def one(name: str) -> Message:
+            array = found.pop(name)
+            array = later[name](array) if name in later else array
+            return _write(rows_first(network, {name: array}, count)[name], outputs[name], name)
 
-            written = in_parallel(lambda name: _write(found.pop(name), outputs[name], name), outputs)
+        def write() -> Message:
+            written = in_parallel(one, outputs)
             return {"outputs": dict(zip(outputs, written, strict=True)), "seconds": seconds}
 
         def work() -> None:
@@ -184,15 +190,34 @@ class _Child:
     def _bench(self, request: Message) -> Message:
         import numpy as np
 
+        from cnnlens.backend.chunks import in_parallel
+        from cnnlens.backend.seam import compute
+
         self._finish_writing()
         inputs = [np.array(_mapped(chunk)) for chunk in request["inputs"]]
-        session = self._ready()
+        session, stage, wanted = self._ready(), request["stage"], request["tensors"]
+        files = {name: os.path.join(self._folder, f"bench-{index}") for index, name in enumerate(wanted)}
         seconds: list[float] = []
-        for _ in range(request["repeat"]):
-            start = time.perf_counter()
-            session.feature_maps(inputs, request["tensors"])
-            seconds.append(time.perf_counter() - start)
-        return {"seconds": seconds}
+        device: int | None = None
+        host = 0
+        try:
+            while not seconds or (sum(seconds) < request["seconds"] and len(seconds) < request["most"]):
+                start = time.perf_counter()
+                if stage == "device":
+                    device, found = compute(session, inputs, wanted), None
+                else:
+                    found = session.feature_maps(inputs, wanted)
+                    if stage == "disk":
+                        maps = found
+                        in_parallel(lambda name: _write(maps[name], _whole(files[name]), name), files)  # noqa: B023
+                seconds.append(time.perf_counter() - start)
+                host = sum(array.nbytes for array in (found or {}).values())
+                del found  # before the next: a run holds one batch
+        finally:
+            for path in files.values():
+                with contextlib.suppress(OSError):
+                    os.unlink(path)
+        return {"seconds": seconds, "bytes": host, "device_peak": device, "host_peak": host_peak()}
 
     def _weights(self, request: Message) -> Message:
         from cnnlens.backend.seam import fingerprint
@@ -224,34 +249,55 @@ class _Child:
         if writing is not None:
             writing.result()
 
-    def _computed(self, inputs: Sequence[NDArray[Any]], tensors: Sequence[str], count: int) -> dict[str, NDArray[Any]]:
-        """What the backend gives, held against what it promised."""
+    def _computed(
+        self, inputs: Sequence[NDArray[Any]], wanted: Mapping[str, str | None], count: int
+    ) -> tuple[dict[str, NDArray[Any]], dict[str, Callable[[NDArray[Any]], NDArray[Any]]]]:
+        """What the backend gives, held against what it promised; and what core has to do with it yet."""
         import numpy as np
+
+        from cnnlens.backend.reductions import computed, reduced_shape
 
         session = self._ready()
         assert self._network is not None
-        found = session.feature_maps(inputs, tensors)
+        found, later = computed(session, self._network, inputs, wanted)
         checked: dict[str, NDArray[Any]] = {}
-        for name in tensors:
+        for name, reduction in wanted.items():
             if name not in found:
                 raise _BrokenPromiseError(f"gave no feature map of '{name}'")
             array = found[name]
             if not isinstance(array, np.ndarray):  # pyright: ignore[reportUnnecessaryIsInstance] - plugins may lie
                 raise _BrokenPromiseError(f"gave a {type(array).__name__} for '{name}', not a NumPy array")
             ref = self._network.tensors.get(name)
-            wanted = None if ref is None else self._network.canonical_shape(ref)
-            fits = wanted is None or (
-                len(wanted) == array.ndim
-                and all(w is None or w == s for w, s in zip(wanted[1:], array.shape[1:], strict=True))
+            whole = None if ref is None else self._network.canonical_shape(ref)
+            if reduction and name not in later and whole is not None and ref is not None:
+                sizes = [size for size in whole[1:] if size is not None]
+                known = len(sizes) == len(whole) - 1 and self._network.batch_axis(ref) == 0
+                whole = (None, *reduced_shape(reduction, (1, *sizes))[1:]) if known else None
+            fits = whole is None or (
+                len(whole) == array.ndim
+                and all(w is None or w == s for w, s in zip(whole[1:], array.shape[1:], strict=True))
             )
-            fixed_batch = wanted is not None and bool(wanted) and wanted[0] is not None
+            fixed_batch = whole is not None and bool(whole) and whole[0] is not None
             # Several rows an input are what a model makes that takes its maps apart into windows.
-            rows = array.ndim == 0 or wanted is None or fixed_batch or len(array) % max(count, 1) == 0
+            rows = array.ndim == 0 or whole is None or fixed_batch or len(array) % max(count, 1) == 0
             if not fits or not rows:
-                shape = tuple(wanted or ())[1:]
+                shape = tuple(whole or ())[1:]
                 raise _BrokenPromiseError(f"gave {array.shape} for '{name}', where {(count, *shape)} was expected")
             checked[name] = array
-        return checked
+        return checked, later
+
+
+def host_peak() -> int | None:
+    """The bytes of memory that this process has held at most; None where the system does not say."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def _whole(path: str) -> Message:
+    return {"path": path, "shape": None, "dtype": None}
 
 
 class _BrokenPromiseError(Exception):
@@ -272,9 +318,7 @@ def _write(array: NDArray[Any], chunk: Message, name: str) -> Message:
 
     Without a ``shape`` in ``chunk`` the array's own is used, and with a ``dtype`` of None its own type.
     """
-    import numpy as np
-
-    from cnnlens.backend.chunks import write_chunk
+    from cnnlens.backend.chunks import as_stored, write_chunk
     from cnnlens.errors import CnnlensError
     from cnnlens.text import printable
 
@@ -283,12 +327,8 @@ def _write(array: NDArray[Any], chunk: Message, name: str) -> Message:
         len(wanted) != array.ndim or tuple(wanted[1:]) != array.shape[1:] or wanted[0] < len(array)
     ):
         raise CnnlensError(f"the feature map of '{printable(name)}' is {array.shape}, the chunk for it {tuple(wanted)}")
-    known = np.issubdtype(array.dtype, np.number) or array.dtype == np.bool_
-    # bfloat16 and the like are no type of NumPy's own, but say how they become float32.
-    native = array.dtype.newbyteorder("<") if known else np.dtype("<f4")
-    dtype = native if chunk["dtype"] is None else np.dtype(chunk["dtype"])
     try:
-        plain = array.astype(dtype, copy=False).reshape(array.shape or (1,))
+        plain = as_stored(array, chunk["dtype"], name).reshape(array.shape or (1,))
     except (TypeError, ValueError):
         raise _BrokenPromiseError(f"gave {array.dtype} for '{name}', which are no numbers") from None
     path: str = chunk["path"]
@@ -301,7 +341,7 @@ def _write(array: NDArray[Any], chunk: Message, name: str) -> Message:
             os.unlink(temporary)
         raise CnnlensError(f"{printable(path, 300)}: it cannot be written ({error.strerror or error})") from None
     shape = list(array.shape if wanted is None else wanted)
-    return {"crc32": crc, "shape": shape, "dtype": dtype.str}
+    return {"crc32": crc, "shape": shape, "dtype": plain.dtype.newbyteorder("<").str}
 
 
 def _described(error: BaseException) -> Message:
@@ -350,7 +390,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     descriptor = int(number)
     os.set_inheritable(descriptor, False)
     channel = _Channel(socket.socket(fileno=descriptor), folder)
-    _Child(channel).serve()
+    _Child(channel, folder).serve()
 
 
 if __name__ == "__main__":

@@ -18,10 +18,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from cnnlens.errors import CnnlensError
+from cnnlens.text import printable
+
 if TYPE_CHECKING:
     from cnnlens.network.graph import Graph
 
-__all__ = ["DTYPES", "in_parallel", "rows_first", "write_chunk", "zeros_crc32"]
+__all__ = ["DTYPES", "as_stored", "in_parallel", "rows_first", "write_chunk", "zeros_crc32"]
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -70,6 +73,31 @@ def write_chunk(path: Path, parts: Sequence[NDArray[Any]], rows: int) -> int:
         path.unlink(missing_ok=True)
         raise
     return zeros_crc32(missing * row_bytes, crc)
+
+
+def as_stored(array: NDArray[Any], wanted: str | None, name: str) -> NDArray[Any]:
+    """Convert a feature map to the dtype that a chunk of it has: None keeps its own, float16 is for floats alone.
+
+    Raises:
+        CnnlensError: float16 cannot hold one of its numbers.
+        TypeError, ValueError: they are no numbers.
+    """
+    known = np.issubdtype(array.dtype, np.number) or array.dtype == np.bool_
+    # bfloat16 and the like are no type of NumPy's own, but say how they become float32.
+    native = array.dtype.newbyteorder("<") if known else np.dtype("<f4")
+    dtype = np.dtype(wanted or native)
+    if dtype != np.float16 or native == dtype:
+        return array.astype(dtype, copy=False)
+    if native.kind != "f":
+        return array.astype(native, copy=False)
+    with np.errstate(over="ignore"):
+        small = array.astype(dtype)
+    over = np.isinf(small) & np.isfinite(array)
+    if over.any():
+        raise CnnlensError(
+            f"'{printable(name)}' holds {array[over].flat[0]:g}, and float16 ends at 65,504; store it as it comes"
+        )
+    return small
 
 
 def rows_first(network: Graph, maps: Mapping[str, NDArray[Any]], count: int) -> dict[str, NDArray[Any]]:

@@ -19,3 +19,4 @@ class RunOptions:
     scale: str = "auto"
     limit: int | None = None
     allow_nonfinite: bool = False
+    skip_bad: bool = False

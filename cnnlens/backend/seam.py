@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from importlib import import_module, metadata
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from cnnlens.errors import CnnlensError
@@ -24,12 +24,18 @@ if TYPE_CHECKING:
     from cnnlens.network.network import Network
 
 __all__ = [
-    "GROUP", "PRECISIONS", "STORED", "Backend", "Fingerprint", "Found", "Session", "check_precision", "find",
-    "fingerprint", "get", "installed", "parse_device", "resolve", "suited",
+    "GROUP", "NARROW", "PRECISIONS", "STORED", "Backend", "Fingerprint", "Found", "Reducing", "Session",
+    "check_precision", "compute", "find", "fingerprint", "get", "installed", "load", "parse_device", "precisions_of",
+    "resolve", "suited",
 ]  # fmt: skip
 
 GROUP = "cnnlens.backends"
-PRECISIONS = ("strict", "native")
+#: ``strict``: float32 and nothing less, kernels that repeat themselves; ``native``: as the framework comes; ``tf32``:
+#: float32 whose matrix products and convolutions may round their operands to TensorFloat-32; ``bfloat16`` and
+#: ``float16``: weights and feature maps are these numbers, accumulated as the framework does.
+PRECISIONS = ("strict", "native", "tf32", "bfloat16", "float16")
+NARROW = ("bfloat16", "float16")  # those in which feature maps are stored
+_EVERYWHERE = ("strict", "native")  # what a backend has that does not say
 
 _HOME = "cnnlens"  # the distribution whose backends are the built-in ones
 # What stands in entry-point names, file names and ``name@interpreter`` without surprises.
@@ -91,6 +97,28 @@ class Session(Protocol):
         ...
 
 
+class Reducing(Protocol):
+    """Is what a session may have beside ``Session``: feature maps made smaller on the device, before they are copied.
+
+    Core asks for it with ``getattr``; for a session without it, core reduces what ``feature_maps`` gives.
+    """
+
+    def reduced(self, inputs: Sequence[NDArray[Any]], reductions: Mapping[str, str]) -> Mapping[str, Any]:
+        """Compute tensors of one batch as ``Session.feature_maps`` does, each reduced.
+
+        Args:
+            inputs: As ``Session.feature_maps`` takes them.
+            reductions: For each wanted tensor, all of which have a row for each input, the name of what
+                ``cnnlens.backend.reductions.reduced`` makes of it, which is the code to apply; or ``AS_IT_LIES``: all
+                of its numbers, in canonical axes over whatever order of memory they are in, so that nothing is turned.
+
+        Returns:
+            For each name its array; for ``AS_IT_LIES`` the array or, where a compiler makes them in the same pass, the
+            pair of it and of its ``cnnlens.backend.summary.parts``.
+        """
+        ...
+
+
 class Backend(Protocol):
     """Loads networks into a framework: what an entry point of the group ``cnnlens.backends`` names.
 
@@ -144,7 +172,8 @@ class Backend(Protocol):
         Args:
             network: What to run; its arrays are read from here and from nowhere else.
             device: ``cpu``, ``gpu``, ``gpu:1``; see ``parse_device``.
-            precision: ``strict`` (no reduced precision, deterministic kernels) or ``native`` (the framework's default).
+            precision: One of ``PRECISIONS`` that it has on this device: ``strict`` and ``native``, or what its method
+                ``precisions(device)`` lists, where it has one.
             live: The live framework model that ``network`` was made from, or None.
             trust_code: Whether the caller accepted that code out of the file runs.
 
@@ -232,6 +261,8 @@ def installed() -> list[Found]:
 
     Read from metadata; nothing is imported. One that cannot be used has ``refused`` set.
     """
+    from importlib import metadata  # here: whoever only names a precision does not wait for it
+
     home: list[Found] = []
     others: list[Found] = []
     for point in metadata.entry_points(group=GROUP):
@@ -334,6 +365,8 @@ def _normal(distribution: str) -> str:
 
 
 def _version_of(requirement: str) -> tuple[str, str] | None:
+    from importlib import metadata
+
     for name in requirement.split("|"):
         try:
             return name, metadata.version(name)
@@ -361,10 +394,53 @@ def check_precision(precision: str) -> None:
     """Refuse what is no precision.
 
     Raises:
-        CnnlensError: ``precision`` is neither strict nor native.
+        CnnlensError: ``precision`` is none of ``PRECISIONS``.
     """
     if precision not in PRECISIONS:
-        raise CnnlensError(f"precision '{printable(precision)}': strict or native was expected")
+        wanted = f"{', '.join(PRECISIONS[:-1])} or {PRECISIONS[-1]}"
+        raise CnnlensError(f"precision '{printable(precision)}': {wanted} was expected")
+
+
+def precisions_of(backend: Backend, device: str) -> tuple[str, ...]:
+    """List the precisions that a backend has on a device: what its ``precisions(device)`` says, if it has that.
+
+    >>> from cnnlens import backend
+    >>> backend.precisions_of(backend.get("reference"), "cpu")
+    ('strict', 'native')
+    """
+    own: Callable[[str], Sequence[str]] | None = getattr(backend, "precisions", None)
+    return _EVERYWHERE if own is None else tuple(own(device))
+
+
+def load(
+    backend: Backend, network: Network, device: str, precision: str, live: Any = None, trust_code: bool = False
+) -> Session:
+    """Load a network, as ``Backend.load`` does, in a precision that the backend has there.
+
+    Raises:
+        CnnlensError: it has no such precision on this device; says which it has.
+    """
+    check_precision(precision)
+    has = precisions_of(backend, parse_device(device)[0])
+    if precision not in has:
+        raise CnnlensError(
+            f"it has no precision '{precision}' on the device '{device}'; it has {', '.join(has)}", backend.name
+        )
+    return backend.load(network, device, precision, live=live, trust_code=trust_code)
+
+
+def compute(session: Session, inputs: Sequence[NDArray[Any]], tensors: Sequence[str]) -> int | None:
+    """Compute the wanted tensors of one batch and leave them where they are: what a run costs without its copies.
+
+    A session may have a method ``compute(inputs, tensors)`` for it, which returns when all is computed (a GPU is
+    waited for), and gives the bytes of the device's memory that its framework has held at most, or None where that is
+    the host's. One without computes its feature maps, and the copies are in the time.
+    """
+    own: Callable[..., int | None] | None = getattr(session, "compute", None)
+    if own is None:
+        session.feature_maps(inputs, tensors)
+        return None
+    return own(inputs, tensors)
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ __all__ = [
     "Chunk",
     "Loaded",
     "Report",
+    "Timing",
     "Worker",
     "WorkerError",
     "close_all",
@@ -52,11 +53,13 @@ class Chunk:
             is not known before it is there.
         dtype: NumPy's name with byte order, such as ``<f4``; what the backend gives is converted to it. None for an
             output that keeps its own.
+        reduction: What is made of an output before it is written (``cnnlens.backend.reductions``); None for all of it.
     """
 
     path: Path
     shape: tuple[int, ...] | None
     dtype: str | None = "<f4"
+    reduction: str | None = None
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,23 @@ class Loaded:
     device: str
     layout: str
     seconds: float
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Says what runs of one batch took, and held.
+
+    Attributes:
+        seconds: Of each run.
+        bytes: Of all the tensors on the host; 0 where they were left on the device.
+        host_peak: Bytes of memory that the process has held at most, since it started; None where no system says.
+        device_peak: The same of the device's memory, held by the framework; None on a CPU, or where none says.
+    """
+
+    seconds: tuple[float, ...]
+    bytes: int
+    host_peak: int | None
+    device_peak: int | None
 
 
 @dataclass(frozen=True)
@@ -164,7 +184,9 @@ class Worker(Process):
         """Do ``submit`` and ``collect`` in one call."""
         return self.collect(self.submit(inputs, outputs, count, label))
 
-    def feature_maps(self, inputs: Sequence[NDArray[Any]], tensors: Sequence[str]) -> dict[str, NDArray[Any]]:
+    def feature_maps(
+        self, inputs: Sequence[NDArray[Any]], tensors: Sequence[str], reduction: str | None = None
+    ) -> dict[str, NDArray[Any]]:
         """Compute canonical feature maps of canonical arrays ``(N, C, *spatial)``: for what fits in memory."""
         with self._input_files(inputs) as chunks:
             paths = {name: self.folder / f"out-{position}" for position, name in enumerate(tensors)}
@@ -172,7 +194,7 @@ class Worker(Process):
                 "run",
                 "running a batch",
                 inputs=chunks,
-                outputs={name: {"path": str(path), "shape": None, "dtype": None} for name, path in paths.items()},
+                outputs={name: _plain(Chunk(path, None, None, reduction)) for name, path in paths.items()},
                 count=len(inputs[0]),
             )
             try:
@@ -196,10 +218,21 @@ class Worker(Process):
             for layer, arrays in answer.items()
         }
 
-    def bench(self, inputs: Sequence[NDArray[Any]], tensors: Sequence[str], repeat: int) -> list[float]:
-        """Measure seconds of each of ``repeat`` runs of one batch, inside the process; the first compiles."""
-        with self._input_files(inputs) as chunks:
-            return list(self._ask("bench", "measuring", inputs=chunks, tensors=list(tensors), repeat=repeat)["seconds"])
+    def bench(
+        self, inputs: Sequence[Chunk], tensors: Sequence[str], stage: str = "host", seconds: float = 0.0, most: int = 1
+    ) -> Timing:
+        """Measure runs of one batch inside the process, each until it is finished: the first one compiles.
+
+        Args:
+            inputs: As ``submit`` takes them; they are in memory before the first run begins.
+            tensors: What is computed.
+            stage: How far a run goes: ``device`` leaves the tensors where they were computed (see
+                ``cnnlens.backend.compute``), ``host`` copies them, ``disk`` writes them to files as well.
+            seconds, most: Runs are repeated until they took that long together, or were so many; one at least.
+        """
+        asked = {"tensors": list(tensors), "stage": stage, "seconds": seconds, "most": most}
+        answer = self._ask("bench", "measuring", inputs=[_plain(one) for one in inputs], **asked)
+        return Timing(tuple(answer["seconds"]), answer["bytes"], answer["host_peak"], answer["device_peak"])
 
     @contextlib.contextmanager
     def _input_files(self, inputs: Sequence[NDArray[Any]]) -> Generator[list[dict[str, Any]]]:
@@ -383,4 +416,5 @@ if hasattr(os, "register_at_fork"):
 
 def _plain(chunk: Chunk) -> dict[str, Any]:
     shape = None if chunk.shape is None else list(chunk.shape)
-    return {"path": str(Path(chunk.path).absolute()), "shape": shape, "dtype": chunk.dtype}
+    path = str(Path(chunk.path).absolute())
+    return {"path": path, "shape": shape, "dtype": chunk.dtype, "reduction": chunk.reduction}

@@ -15,7 +15,7 @@ from cnnlens.backend.worker import threads
 from cnnlens.checking.evidence import Block
 from cnnlens.checking.finding import Verdict
 from cnnlens.checking.noise.condition import selects
-from cnnlens.checking.verdict import Audit, audit_blocks
+from cnnlens.checking.verdict import Audit, as_asked, audit_blocks
 from cnnlens.errors import UnsupportedLayerError
 from cnnlens.network.graph import Call, Ref, map_refs
 from cnnlens.network.network import Network
@@ -37,6 +37,7 @@ class Recorded(Protocol):
     def info(self) -> Mapping[str, Any]: ...
     @property
     def count(self) -> int: ...
+    def altered(self, name: str) -> str | None: ...
     def __contains__(self, name: str) -> bool: ...
     def __getitem__(self, name: str) -> Any: ...
 
@@ -60,13 +61,13 @@ def audit_recording(
         progress: Called with a line of text now and then, with the time that is left.
     """
     inputs = audited_inputs(recording.count, sample)
-    strict = recording.info["precision"] != "native"
+    precision = str(recording.info["precision"])
     calls = audited_calls(network)
     found: list[Audit] = []
     began = said = time.monotonic()
 
     def audited(call: Call) -> Audit:
-        return _audit(network, call, recording, inputs, strict, frozenset())
+        return _audit(network, call, recording, inputs, precision, frozenset())
 
     # The limit stands for all of them, and is set by one thread: OpenBLAS may not hear a second one that lifts it.
     with one_blas_thread(), threads(min(_THREADS, os.cpu_count() or 1), []) as pool:
@@ -81,7 +82,7 @@ def audit_recording(
     for call, one in zip(calls, found, strict=True):
         # What a few outputs cannot tell by themselves, the arithmetic of the other layers may.
         doubtful = proved and one.verdict is Verdict.SUSPICIOUS
-        yield call.name, _audit(network, call, recording, inputs, strict, proved) if doubtful else one
+        yield call.name, _audit(network, call, recording, inputs, precision, proved) if doubtful else one
 
 
 def audited_inputs(count: int, sample: int | None) -> NDArray[np.int64]:
@@ -96,7 +97,7 @@ def _audit(
     call: Call,
     recording: Recorded,
     inputs: NDArray[np.int64],
-    strict: bool,
+    precision: str,
     proved: frozenset[Verdict],
 ) -> Audit:
     outputs = [Ref(call.name, index) for index in range(len(call.shapes))]
@@ -107,6 +108,10 @@ def _audit(
     if missing:
         reason = f"'{printable(missing[0])}' is not in the recording"
         return Audit(call.name, call.layer.kind, Verdict.NOT_AUDITED, reason=reason)
+    names = dict.fromkeys(recorded_ref(network, ref).name for ref in (*outputs, *refs))
+    changed = next((name for name in names if name in recording and recording.altered(name)), None)
+    if changed is not None:
+        return Audit(call.name, call.layer.kind, Verdict.NOT_AUDITED, reason=recording.altered(changed) or "")
 
     def rows_of(ref: Ref) -> int:
         """How many rows an input has: several where a model takes its maps apart into windows."""
@@ -148,9 +153,10 @@ def _audit(
             yield Block(start, args, kwargs, results if several else results[0])
 
     try:
-        found = audit_blocks(call, call.layer.computing_weights(), blocks, strict, proved)
+        found = audit_blocks(call, call.layer.computing_weights(), blocks, precision == "strict", proved)
     except UnsupportedLayerError as error:
         return Audit(call.name, call.layer.kind, Verdict.NOT_AUDITED, reason=str(error))
+    found = as_asked(found, precision)
     if found.worst_position and len(inputs) < recording.count:
         first, *rest = found.worst_position
         rows = rows_of(recorded_ref(network, outputs[0]))

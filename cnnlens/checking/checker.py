@@ -145,7 +145,7 @@ def check_network(
     taken = [one if isinstance(one, Recording) else Recording.open(one) for one in recordings]
     expected = network_hash(network)
     for recording in taken:
-        _refuse_other_model(recording, expected, network)
+        _refuse_unfit(recording, expected, network)
         recording.verify()  # a flipped bit would be laid to a layer that is right
     labels = _labels([*backends, *(str(one.info["backend"]) for one in taken)])
     described, inputs = ("the recordings' own inputs", None) if not backends else _inputs(network, inputs)
@@ -296,7 +296,7 @@ def _labels(names: Sequence[str]) -> list[str]:
     return labels
 
 
-def _refuse_other_model(recording: Any, expected: str, network: Network) -> None:
+def _refuse_unfit(recording: Any, expected: str, network: Network) -> None:
     if not recording.complete:
         raise CnnlensError(
             f"{printable(recording.path, 300)}: it was cut short, {recording.recorded:,} of {recording.count:,} inputs "
@@ -307,6 +307,12 @@ def _refuse_other_model(recording: Any, expected: str, network: Network) -> None
         raise CnnlensError(
             f"{printable(recording.path, 300)}: it is a recording of another model (its hash is {found[:12]}…, that of "
             f"{printable(network.source.path, 200)} is {expected[:12]}…); record this model, or check that one"
+        )
+    reasons = [recording.altered(call.name) for call in audited_calls(network) if call.name in recording]
+    if reasons and None not in reasons:
+        raise CnnlensError(
+            f"{printable(recording.path, 300)}: nothing in it can be audited ({reasons[0]}, and so are all layers); "
+            "record whole maps of some layers, as they come"
         )
 
 
@@ -319,6 +325,7 @@ def _pairs(network: Network, kept: Mapping[str, Any]) -> dict[tuple[str, str], d
             if one.info["inputs"]["sha256"] != two.info["inputs"]["sha256"]:
                 continue  # runs on different inputs have nothing to compare
             names = [call.name for call in audited_calls(network) if call.name in one and call.name in two]
+            names = [name for name in names if one.altered(name) == two.altered(name)]
             pairs[a, b] = {name: pairwise(one[name], two[name]) for name in names}
     return pairs
 

@@ -11,6 +11,9 @@ from enum import StrEnum
 __all__ = ["Cause", "Objection", "Verdict"]
 
 
+_LEAST = {"strict": "float32"}  # what a precision allows that is no verdict's name
+
+
 class Verdict(StrEnum):
     """Names what the audit of one output came to, from best to worst; what could not be audited stands apart."""
 
@@ -39,9 +42,11 @@ class Verdict(StrEnum):
         return self in (Verdict.TF32, Verdict.FLOAT16, Verdict.BFLOAT16)
 
     def passes(self, precision: str) -> bool:
-        """Tell whether it is no fault of a run at this precision: strict takes float32's rounding, native any."""
-        honest = self in (Verdict.EXACT, Verdict.FLOAT32, Verdict.NOT_AUDITED)
-        return honest or (precision == "native" and not self.fault)
+        """Tell whether it is no fault of a run at this precision: strict takes float32's rounding, native any, and one
+        that names an arithmetic takes all that have its bits."""
+        if self.fault or self is Verdict.NOT_AUDITED:
+            return not self.fault
+        return precision == "native" or self.rank <= Verdict(_LEAST.get(precision, precision)).rank
 
 
 class Cause(StrEnum):

@@ -6,8 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from cnnlens.backend import NARROW
 from cnnlens.checking.auditing import recorded_ref
-from cnnlens.checking.finding import Objection, Verdict
+from cnnlens.checking.finding import Cause, Objection, Verdict
 from cnnlens.checking.result import Check, Problem, Run
 from cnnlens.checking.twins import LIMIT, Twins
 from cnnlens.checking.verdict import Audit
@@ -69,6 +70,7 @@ def _run(check: Check, run: Run) -> dict[str, Any]:
         "versions": dict(run.versions),
         "device": run.device,
         "precision": run.precision,
+        "finer": [row.name for row in check.finer(run)],
         "agrees": problem is None,
         "first_fault": None if problem is None or audit is None else problem.layer,
         "problem": None
@@ -203,7 +205,8 @@ def sentences(check: Check) -> list[str]:
         f"note: '{printable(row.name, 40)}': {audit.explanation}": None
         for row in check.rows
         for audit in row.audits.values()
-        if audit.explanation and audit.verdict.passes("strict")
+        if audit.explanation
+        and (audit.verdict.passes("strict") or (audit.cause is Cause.UNDERFLOW and not audit.verdict.fault))
     }
     lines += remarks
     reasons: dict[str, list[str]] = {}
@@ -233,13 +236,26 @@ def sentence(check: Check, run: Run) -> str:
         if audit is not None:
             verdicts[audit.verdict] = verdicts.get(audit.verdict, 0) + 1
     counted = ", ".join(f"{count} {verdict}" for verdict, count in sorted(verdicts.items(), key=lambda one: -one[1]))
-    weights = {None: "", True: "; weights equal the file's bit for bit"}[None if run.weights is None else True]
+    held = f"as {run.precision} holds them" if run.precision in NARROW else "bit for bit"
+    weights = "" if run.weights is None else f"; weights equal the file's {held}"
     repeats = "" if run.repeats is None or any(run.repeats.values()) else "; it repeats itself bit for bit"
     partly = " as far as it was audited" if verdicts.get(Verdict.NOT_AUDITED) else ""
     some = f" on the {_counted(run)} inputs that were audited" if run.audited < run.inputs else ""
     itself = "; that is the reference's own arithmetic, and proves no framework right" if run.is_reference else ""
     good = "is within rounding" if run.is_reference else "agrees"
-    return f"{what} {good}{partly}{some}: {counted}{weights}{repeats}{itself}"
+    return f"{what} {good}{partly}{some}: {counted}{weights}{repeats}{itself}{_finer(check, run)}"
+
+
+def _finer(check: Check, run: Run) -> str:
+    """What was more precise than was asked for, if anything."""
+    finer = check.finer(run)
+    if not finer:
+        return ""
+    ran = {row.audits[run.label].verdict for row in finer}
+    names = ", ".join(f"'{printable(row.name, 40)}'" for row in finer[:3])
+    more = f" and {len(finer) - 3} more" if len(finer) > 3 else ""
+    found = ", ".join(one for one in Verdict if one in ran)
+    return f"; more precise than asked for: {names}{more} ran in {found}, not in {run.precision}"
 
 
 def _counted(run: Run) -> str:

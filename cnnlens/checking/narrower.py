@@ -13,7 +13,7 @@ from cnnlens.checking.noise.arithmetic import Arithmetic, candidates
 from cnnlens.checking.noise.case import arrays_of
 from cnnlens.checking.noise.formats import BFLOAT16, FLOAT16, TF32, Format, Rounding, fits, to_format
 from cnnlens.checking.noise.nonfinite import strays
-from cnnlens.checking.noise.prediction import predict, selected, spread_of
+from cnnlens.checking.noise.prediction import has_steps, predict, selected, spread_of
 from cnnlens.checking.noise.tally import WORST, Tally, bits
 
 __all__ = ["has_bits", "like_noise", "narrower", "overflow", "rounded_to", "small"]
@@ -25,6 +25,7 @@ _JUMP = 3.0  # bits that rounding the operands must gain to count as a proof
 # times the dozen arithmetics that are tried. Where another layer of the run was proved to be in it, 2^-6 will do.
 _PROOF, _PROOF_AGAIN = 24.0, 6.0
 _STEPS = 2.0  # of the format's last bit, from what a trial allows: there is always a next number
+_STEPWISE = 3.5  # of the same: a factor that an activation computed in rounded steps does not explain
 _FEW_STEPS = 12.0  # in units of the noise's scale: what steps that no trial knows may add up to in one output
 _BAND_BITS = 15.0  # how near a trial with a band of results is to what it predicts
 _BELOW = 2.0  # bits below what a format has that chance may leave a layer computed in it
@@ -72,7 +73,10 @@ def narrower(evidence: Evidence) -> list[Format]:
     tally, parts = evidence.tally, evidence.blocks.parts
     spread = spread_of(next(parts())[1])
     halves = [half for half in (BFLOAT16, FLOAT16) if all(fits(part.output, half) for _, part in parts())]
+    stepwise = has_steps(next(parts())[1])
     for arithmetic in candidates(halves):
+        if arithmetic.steps and not stepwise:
+            continue  # it is the arithmetic of one rounding once more
         trial = Tally(tally.terms, step=arithmetic.step)
         for number, (first, part) in enumerate(parts()):
             trial.add(part, predict(part, arithmetic, None if number else spread), first)
@@ -87,6 +91,8 @@ def narrower(evidence: Evidence) -> list[Format]:
                 evidence.seen = trial.seen(least, arithmetic.step)
                 if arithmetic.step:  # what no trial explains has still to be told from steps that none knows
                     evidence.seen = max(evidence.seen, _rounded_seen(tally, arithmetic.format))
+                    if stepwise:  # and from what these steps would explain
+                        evidence.seen = max(evidence.seen, _STEPWISE * arithmetic.step)
                 return [arithmetic.format]
             evidence.doubt = evidence.doubt or arithmetic
         elif _median(trial) > _median(evidence.left) + 1:
@@ -136,7 +142,11 @@ def _counts(trial: Tally, plain: Tally) -> bool:
 
 def _explained(arithmetic: Arithmetic, trial: Tally, least: float) -> bool:
     """Whether float32 noise is all that is left: in every channel, in every input, in the worst output."""
-    if trial.bits < least or trial.below(least).any() or trial.inputs_off(least):
+    if trial.bits < least or trial.below(least).any():
+        return False
+    if arithmetic.steps and trial.steps < 1:
+        return True  # one of several roundings may fall to the other side, in one output or in what an input's share
+    if trial.inputs_off(least):
         return False
     if arithmetic.stored:
         return not trial.outliers(least).any() and (not arithmetic.step or trial.steps <= _STEPS)

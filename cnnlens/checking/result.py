@@ -6,11 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, cast
 
+from cnnlens.backend import NARROW
 from cnnlens.checking.finding import Objection, Verdict
 from cnnlens.checking.pairs import Comparison
 from cnnlens.checking.verdict import Audit
+from cnnlens.errors import UnsupportedLayerError
+from cnnlens.network.graph import Layer
 from cnnlens.network.network import Network
 from cnnlens.page import Result
+from cnnlens.reference.operation import LinearOperation
 from cnnlens.text import printable
 
 __all__ = ["Check", "LayerCheck", "Problem", "Run", "policy_verdict", "stored_halves"]
@@ -173,6 +177,27 @@ class Check(Result, listing="checking.listing", name="check"):
             return Problem(max(run.repeats, key=run.repeats.__getitem__), None, Objection.REPEATS)
         return None
 
+    def finer(self, run: Run) -> list[LayerCheck]:
+        """List the layers that a run in tf32, bfloat16 or float16 computed with more bits than it was asked for.
+
+        In tf32 only matrix products and convolutions are asked for; whatever only moves numbers is exact, and is none.
+
+        >>> import cnnlens.sample
+        >>> result = cnnlens.check(cnnlens.sample.MODEL, cnnlens.sample.IMAGES, backends=["reference"])
+        >>> result.finer(result.runs[0])
+        []
+        """
+        if run.precision not in ("tf32", *NARROW):
+            return []
+        asked = Verdict(run.precision)
+        return [
+            row
+            for row in self.rows
+            if (audit := row.audits.get(run.label)) is not None
+            and Verdict.EXACT.rank < audit.verdict.rank < asked.rank
+            and (asked is not Verdict.TF32 or _is_product(self.network.calls_by_name[row.name].layer))
+        ]
+
     def is_rounding(self, run: Run, row: LayerCheck, audit: Audit) -> bool:
         """Tell whether a verdict is no fault, at the run's precision and the layer's own dtype policy."""
         if audit.verdict.passes(run.precision):
@@ -180,6 +205,13 @@ class Check(Result, listing="checking.listing", name="check"):
         # A model whose own dtype policy asks for less precision may have it.
         own = policy_verdict(self.network.calls_by_name[row.name].layer.config)
         return audit.verdict is own or audit.verdict in stored_halves(self.network)
+
+
+def _is_product(layer: Layer) -> bool:
+    try:
+        return isinstance(layer.operation, LinearOperation)
+    except UnsupportedLayerError:
+        return False
 
 
 def stored_halves(network: Network) -> frozenset[Verdict]:

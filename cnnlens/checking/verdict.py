@@ -30,7 +30,7 @@ from cnnlens.reference.bare.ops import BareOperation
 from cnnlens.reference.threads import one_blas_thread
 from cnnlens.text import printable
 
-__all__ = ["Audit", "audit", "audit_blocks"]
+__all__ = ["Audit", "as_asked", "audit", "audit_blocks"]
 
 Array = NDArray[Any]
 
@@ -120,6 +120,20 @@ def audit_blocks(
     except CONFIG_ERRORS as error:
         reason = f"its config, weights and recorded input do not fit together ({printable(error, 200)})"
         return Audit(name, kind, Verdict.NOT_AUDITED, reason=reason)
+
+
+def as_asked(found: Audit, precision: str) -> Audit:
+    """Say of an audit what it is in a run that was asked for ``precision``.
+
+    Few digits of what is below float16's normal numbers are float16's own rounding to whoever asked for it: that is
+    noted, and no fault. What has fewer bits than were asked for is said.
+    """
+    if precision == "float16" and found.cause is Cause.UNDERFLOW:
+        return replace(found, verdict=Verdict.FLOAT16)
+    if found.verdict.narrow and precision != "strict" and not found.verdict.passes(precision):
+        text = f"computed in {found.verdict}, which has fewer bits than {precision}, which was asked for"
+        return replace(found, cause=Cause.PRECISION, explanation=text)
+    return found
 
 
 # --- one output ------------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cnnlens.backend import PRECISIONS
 from cnnlens.errors import CnnlensError
 from cnnlens.text import nearest, printable
 
@@ -16,8 +17,10 @@ if TYPE_CHECKING:
     from cnnlens.opening.architecture import InputShape
 
 __all__ = [
-    "add_architecture", "add_inputs", "add_json", "add_model", "add_output", "add_run", "add_scale", "inputs_given",
-    "inputs_of", "network_of", "networks_of", "parse_shapes", "run_of", "seconds", "whole_number",
+    "add_architecture", "add_inputs", "add_json", "add_model", "add_output", "add_run", "add_scale", "add_streamed",
+    "add_trust", "inputs_given", "inputs_of", "network_of", "networks_of", "parse_shapes", "run_of", "seconds",
+    "streamed_of",
+    "whole_number",
 ]  # fmt: skip
 
 
@@ -44,8 +47,13 @@ def seconds(text: str) -> float:
 
 def add_run(parser: argparse.ArgumentParser, precision: str, text: str) -> None:
     """Add what every command takes that runs a backend; ``precision`` is its default, ``text`` its help."""
-    parser.add_argument("--precision", choices=["strict", "native"], default=precision, help=text)
+    parser.add_argument("--precision", choices=PRECISIONS, default=precision, help=text)
     parser.add_argument("--device", default="cpu", metavar="DEVICE", help="cpu, gpu or gpu:1 (default: cpu)")
+    add_trust(parser)
+
+
+def add_trust(parser: argparse.ArgumentParser) -> None:
+    """Add how long a backend is waited for, and what of a file or of inputs is taken on trust."""
     parser.add_argument("--timeout", type=seconds, metavar="SECONDS", help="how long a backend may be silent")
     parser.add_argument(
         "--trust-code", action="store_true", help="run code that comes with the file: only your own files"
@@ -71,6 +79,32 @@ def add_scale(parser: argparse.ArgumentParser, default: str) -> None:
     parser.add_argument(
         "--scale", default="auto", metavar="RANGE", help=f"0..1, -1..1, 0..255 or none (default: {default})"
     )
+
+
+def add_streamed(parser: argparse.ArgumentParser) -> None:
+    """Add what every command takes that streams a data set through one backend."""
+    parser.add_argument(
+        "--backend", "-b", metavar="NAME", help="NAME or NAME@PYTHON (default: reference; pytorch for its own)"
+    )
+    parser.add_argument(
+        *("--layers", "-l"),
+        action="append",
+        metavar="NAME|INDEX,…",
+        help="which layers, separated by commas; repeat it for more (default: all)",
+    )
+    parser.add_argument(
+        "--batch", type=int, metavar="N", help="inputs at once (default: as make 64 MB of feature maps)"
+    )
+    parser.add_argument("--limit", type=int, metavar="N", help="only the first N inputs")
+    parser.add_argument(
+        "--skip-bad", action="store_true", help="leave out and count pictures that cannot be read or differ in size"
+    )
+    add_scale(parser, "said in what is printed")
+
+
+def streamed_of(options: argparse.Namespace) -> dict[str, Any]:
+    """Name what ``add_streamed`` added, but backend and layers, as the arguments that ``record`` and ``stats`` take."""
+    return {name: getattr(options, name) for name in ("batch", "limit", "skip_bad", "scale")}
 
 
 def inputs_of(options: argparse.Namespace, network: Network) -> Any:

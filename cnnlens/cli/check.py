@@ -48,7 +48,7 @@ def add(commands: Any) -> None:
     add_inputs(
         check, "PNG/JPEG, .npy, .npz, IDX or a folder; with NAME= for each input of several (default: a few are drawn)"
     )
-    add_run(check, "strict", "default: strict")
+    add_run(check, "strict", "default: strict; the others say what may be rounded, and each layer must have its bits")
     check.add_argument(
         "--repeat", type=whole_number(1), default=1, metavar="N", help="2 runs each backend twice and compares bits"
     )

@@ -24,6 +24,11 @@ _EXAMPLES = {
         "record MODEL --inputs IMAGES -o run.zarr",
         "record MODEL --inputs IMAGES --backend reference --layers conv2d,conv2d_1 -o maps.zarr --overwrite",
     ),
+    "stats": ("stats MODEL --inputs IMAGES", "stats MODEL --inputs IMAGES --layers conv2d -o exciting.png"),
+    "bench": (
+        "bench MODEL --batch 32 --seconds 5 -o speed.png",
+        "bench MODEL --backends reference --precision strict --batch 1,8 --seconds 2",
+    ),
     "diff": ("diff MODEL MODEL", "diff MODEL MODEL --inputs random"),
     "convert": ("convert MODEL -o shoes.py", "convert MODEL --into MODEL -o filled.keras"),
     "export": ("export MODEL --layers conv2d --layout torch -o kernels.npz", "export MODEL -o weights.safetensors"),

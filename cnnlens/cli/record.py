@@ -5,7 +5,17 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from cnnlens.cli.arguments import add_inputs, add_json, add_model, add_run, add_scale, inputs_of, network_of, run_of
+from cnnlens.cli.arguments import (
+    add_inputs,
+    add_json,
+    add_model,
+    add_run,
+    add_streamed,
+    inputs_of,
+    network_of,
+    run_of,
+    streamed_of,
+)
 from cnnlens.cli.layers import layers_listed
 from cnnlens.cli.printing import output_made
 
@@ -26,22 +36,18 @@ def add(commands: Any) -> None:
         "a folder of PNG/JPEG, .npy, .npz or IDX (.gz); with NAME= for each input where the model has several",
         required=True,
     )
+    add_streamed(record)
     record.add_argument(
-        "--backend", "-b", metavar="NAME", help="NAME or NAME@PYTHON (default: reference; pytorch for its own)"
+        "--reduce",
+        metavar="HOW",
+        help="keep mean, max, moments (mean and variance), topk:K (the largest and where) or down:2 (averages of 2 x "
+        "2) of each map, made on the device; what is reduced cannot be audited by check",
     )
     record.add_argument(
-        *("--layers", "-l"),
-        action="append",
-        metavar="NAME|INDEX,…",
-        help="which layers, separated by commas; repeat it for more (default: all)",
+        "--store", choices=["float16"], help="keep the values as float16, which check cannot audit either"
     )
     add_run(record, "native", "default: native, as the framework comes")
     record.add_argument("-o", "--output", required=True, metavar="RUN.zarr", help="the recording's folder")
-    record.add_argument(
-        "--batch", type=int, metavar="N", help="inputs at once (default: as make 64 MB of feature maps)"
-    )
-    record.add_argument("--limit", type=int, metavar="N", help="only the first N inputs")
-    add_scale(record, "said in what is printed")
     record.add_argument("--overwrite", action="store_true", help="throw away a recording that is there")
     add_json(record)
 
@@ -57,13 +63,13 @@ def _record(options: argparse.Namespace) -> None:
             network,
             inputs_of(options, network),
             backend=options.backend,
+            reduce=options.reduce,
+            store=options.store,
             layers=layers_listed(options.layers, network.tensors),
             out=options.output,
-            batch=options.batch,
             overwrite=options.overwrite,
-            scale=options.scale,
-            limit=options.limit,
             progress=progress,
+            **streamed_of(options),
             **run_of(options),
         )
     output_made(options, recording, listing.as_json, listing.as_page)

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,7 @@ from cnnlens.text import printable
 __all__ = ["Feed", "How", "Member", "blocks"]
 
 Array = NDArray[Any]
+T = TypeVar("T")
 
 _LOOKED_AT = 64 << 20  # bytes of an array whose smallest and largest value are looked for only to tell them
 
@@ -51,6 +52,7 @@ class How:
     scale: str
     rescales: Rescaled
     allow_nonfinite: bool
+    skip_bad: bool = False
 
     @property
     def readable(self) -> bool:
@@ -122,21 +124,43 @@ class _Pictures:
 
     def __init__(self, how: How, paths: Sequence[Path], notes: Sequence[str] = ()) -> None:
         self._how = how
-        self._paths = paths
-        self._notes = notes
         self._pool: ThreadPoolExecutor | None = None
-        self.count = len(paths)
-        self.sources = [(printable(path.stem), 1) for path in paths]
+        self._paths, self._notes = self._good(paths, notes) if how.skip_bad else (paths, notes)
+        self.count = len(self._paths)
+        self.sources = [(printable(path.stem), 1) for path in self._paths]
 
     def take(self, start: int, stop: int) -> Iterator[Array]:
+        yield from self._each(self._decoded, self._paths[start:stop])
+
+    def _each(self, work: Callable[[Path], T], paths: Sequence[Path]) -> Iterator[T]:
         if self._pool is None:  # Pillow decodes outside Python's lock
             self._pool = ThreadPoolExecutor(min(4, os.cpu_count() or 1), "cnnlens-picture")
-        yield from self._pool.map(self._decoded, self._paths[start:stop])
+        return self._pool.map(work, paths)
+
+    def _good(self, paths: Sequence[Path], notes: Sequence[str]) -> tuple[Sequence[Path], Sequence[str]]:
+        """The pictures that can be read and are of the first one's size, and which cannot: how many there are must be
+        known before the first goes in, so each is decoded once more."""
+        shapes: list[tuple[int, ...] | CnnlensError] = list(self._each(self._shape, paths))
+        first = next((shape for shape in shapes if isinstance(shape, tuple)), None)
+        if first is None:
+            raise cast(CnnlensError, shapes[0])
+        bad = [path.name for path, shape in zip(paths, shapes, strict=True) if shape != first]
+        if not bad:
+            return paths, notes
+        few = ", ".join(printable(name, 40) for name in bad[:3]) + (", …" if len(bad) > 3 else "")
+        said = f"{len(bad):,} of {len(paths):,} pictures cannot be read or are of another size, and are left out: {few}"
+        return [path for path, shape in zip(paths, shapes, strict=True) if shape == first], (*notes, said)
+
+    def _shape(self, path: Path) -> tuple[int, ...] | CnnlensError:
+        try:
+            return self._decoded(path).shape
+        except CnnlensError as error:
+            return error
 
     def first(self) -> tuple[Array, Sequence[str]]:
         array, notes = self._picture(self._paths[0])
         counted = [*self._notes, f"{self.count:,} pictures", *(f"{printable(self._paths[0].name)}: {n}" for n in notes)]
-        return array, counted if self.count > 1 else notes
+        return array, counted if self.count > 1 else [*self._notes, *notes]
 
     def _decoded(self, path: Path) -> Array:
         return self._picture(path)[0]

@@ -147,7 +147,13 @@ def _as_it_is(network: Graph, ref: Ref, given: Any, scale: str) -> Array | None:
 
 
 def open_inputs(
-    network: Graph, inputs: Any, *, scale: str = "auto", limit: int | None = None, allow_nonfinite: bool = False
+    network: Graph,
+    inputs: Any,
+    *,
+    scale: str = "auto",
+    limit: int | None = None,
+    allow_nonfinite: bool = False,
+    skip_bad: bool = False,
 ) -> InputStream:
     """Make ready to read inputs; the first example of each is read.
 
@@ -159,6 +165,8 @@ def open_inputs(
         scale: As ``images.load`` takes it. With ``auto``, what is no picture (vectors, sequences) is never scaled.
         limit: At most so many examples.
         allow_nonfinite: Keep NaN and infinities instead of refusing them.
+        skip_bad: Leave pictures out that cannot be read or are of another size than the first; a note counts them. They
+            are looked for beforehand, which takes as long as decoding them all.
 
     Raises:
         CnnlensError: they do not fit; one line.
@@ -166,7 +174,7 @@ def open_inputs(
     if isinstance(inputs, InputStream):
         return inputs
     by_name = _prepared(network, inputs, scale, limit)
-    return _stream(network, network.inputs, by_name, scale, limit, allow_nonfinite)
+    return _stream(network, network.inputs, by_name, scale, limit, allow_nonfinite, skip_bad)
 
 
 def _prepared(network: Graph, inputs: Any, scale: str, limit: int | None) -> dict[str, Any]:
@@ -186,14 +194,17 @@ def _stream(
     scale: str,
     limit: int | None,
     allow_nonfinite: bool,
+    skip_bad: bool = False,
 ) -> InputStream:
+    if skip_bad and len(network.inputs) > 1:
+        raise CnnlensError("skip-bad is for networks of one input: of several, what belongs together would come apart")
     from cnnlens.network.rescaling import rescaled
 
     feeds: dict[str, Feed] = {}
     for ref in refs:
         wanted = network.canonical_shape(ref)
         shape, dtype = None if wanted is None else wanted[1:], _dtype(network, ref)
-        how = How(ref.name, shape, wanted, dtype, scale, rescaled(network, ref), allow_nonfinite)
+        how = How(ref.name, shape, wanted, dtype, scale, rescaled(network, ref), allow_nonfinite, skip_bad)
         feeds[ref.name] = Feed(how, list(blocks(how, by_name[ref.name], limit)))
     return InputStream(feeds, limit)
 

@@ -19,7 +19,7 @@ from cnnlens.errors import CnnlensError
 from cnnlens.network.kernel import Kernel, Statistics, statistics
 from cnnlens.text import nearest, printable
 
-__all__ = ["Stored", "Weight", "real", "weight_named"]
+__all__ = ["Stored", "Weight", "real", "to_bfloat16", "weight_named"]
 
 _KERNEL_ROLES = frozenset({"kernel", "depthwise_kernel", "pointwise_kernel"})
 _KERAS_GATES = {"update": "z", "new": "h"}  # letters that Keras' documentation has for them
@@ -28,6 +28,17 @@ _KERAS_GATES = {"update": "z", "new": "h"}  # letters that Keras' documentation 
 def real(array: NDArray[Any]) -> NDArray[Any]:
     """Give an array as it is drawn and measured: complex numbers as their magnitudes."""
     return np.abs(array) if np.iscomplexobj(array) else array
+
+
+def to_bfloat16(x: NDArray[Any]) -> NDArray[Any]:
+    """Round float32 numbers to the nearest that bfloat16 has, ties to even, and keep them in the dtype of ``x``.
+
+    >>> to_bfloat16(np.float32([1.0, 1.00390625, 3.14159]))
+    array([1.      , 1.      , 3.140625], dtype=float32)
+    """
+    bits = np.ascontiguousarray(x, np.float32).view(np.uint32)
+    kept = (bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) & np.uint32(0xFFFF0000)
+    return np.where(np.isnan(x), x, kept.view(np.float32)).astype(x.dtype)
 
 
 def weight_named(stored: Mapping[str, Weight], name: str, owner: str) -> tuple[Weight, str]:

@@ -14,6 +14,7 @@ on a screen and nothing is kept: the figure is the caller's, and `save` writes i
 from __future__ import annotations
 
 from cnnlens.plot.distribution import Density
+from cnnlens.plot.exciting import exciting
 from cnnlens.plot.front import feature_maps, histogram, image, kernel_and_map, kernels
 from cnnlens.plot.panels import Panel, panels
 from cnnlens.plot.saving import check_target, is_marked, save
@@ -21,6 +22,6 @@ from cnnlens.plot.thumbnail import thumbnail
 from cnnlens.plot.tiles import Mosaic, mosaic
 
 __all__ = [
-    "Density", "Mosaic", "Panel", "check_target", "feature_maps", "histogram", "image", "is_marked", "kernel_and_map",
-    "kernels", "mosaic", "panels", "save", "thumbnail",
+    "Density", "Mosaic", "Panel", "check_target", "exciting", "feature_maps", "histogram", "image", "is_marked",
+    "kernel_and_map", "kernels", "mosaic", "panels", "save", "thumbnail",
 ]  # fmt: skip

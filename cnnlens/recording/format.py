@@ -55,6 +55,9 @@ class Description:
         inputs: Which of them are the network's inputs, in its order.
         weights: A line for each array that the backend holds otherwise than the file; None where it was not asked.
         notes: Remarks for the person.
+        reduction: What is kept of each computed tensor instead of all of it (``cnnlens.backend.reductions``).
+        reduced: Of which tensors: those with spatial axes and a row for each input.
+        store: ``float16`` where the values are kept in that, whatever they were computed in.
         complete: Whether all of it is there.
     """
 
@@ -72,6 +75,9 @@ class Description:
     inputs_sha256: str | None = None
     weights: Sequence[str] | None = None
     notes: Sequence[str] = field(default=())
+    reduction: str | None = None
+    reduced: Sequence[str] = ()
+    store: str | None = None
     complete: bool = False
 
     def to_json(self) -> dict[str, Any]:
@@ -95,6 +101,9 @@ class Description:
             "tensors": list(self.tensors),
             "weights": None if self.weights is None else list(self.weights),
             "notes": list(self.notes),
+            "reduction": self.reduction,
+            "reduced": list(self.reduced),
+            "store": self.store,
         }
 
     @classmethod
@@ -129,6 +138,9 @@ class Description:
             inputs_sha256=None if inputs.get("sha256") is None else str(inputs["sha256"]),
             weights=None if weights is None else _lines(_typed(found, "weights", list)),
             notes=_lines(_typed(found, "notes", list)),
+            reduction=None if found.get("reduction") is None else harmless(_typed(found, "reduction", str)),
+            reduced=tuple(map(str, _typed(found, "reduced", list))) if found.get("reduction") is not None else (),
+            store=None if found.get("store") is None else harmless(_typed(found, "store", str)),
             complete=found.get("complete") is True,
         )
         if not {"file", "sha256", "network_hash"} <= described.model.keys():
@@ -157,6 +169,8 @@ class Description:
             ("the precision", self.precision, other.precision),
             ("the number of inputs", self.count, other.count),
             ("the batch", self.batch, other.batch),
+            ("the reduction", self.reduction or "none", other.reduction or "none"),
+            ("what is stored", self.store or "as it comes", other.store or "as it comes"),
             ("the recorded layers", _few(self.tensors), _few(other.tensors)),
             ("the inputs", _few(_names(self.sources)), _few(_names(other.sources))),
         )

@@ -38,6 +38,9 @@ def as_page(recording: Recording) -> Page:
         f"{recording.count:,} inputs through {printable(info.backend)} on {printable(info.device)}, "
         f"{printable(info.precision)} precision ({versions})",
         *(f"  {printable(note, 300)}" for note in (*info.input_notes, *info.notes)),
+        *([f"  reduced to {printable(info.reduction)}: {len(info.reduced)} of {len(info.tensors)} arrays"]
+           if info.reduction is not None else []),
+        *([f"  floats are stored as {printable(info.store)}"] if info.store is not None else []),
         *(Toned(f"  warning: {printable(line, 300)}", Tone.DOUBT) for line in info.weights or ()),
         "",
         Table(rows),

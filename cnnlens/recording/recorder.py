@@ -1,56 +1,31 @@
-"""Streams inputs through a backend into a Recording: any number of them, in bounded memory, to be gone on with later.
-
-Three things happen at once: the next batch is read and written as the input's own chunks, the backend's process
-computes this one out of those files, and its thread writes the one before. What crosses the border are files of the
-recording itself, so nothing is copied twice.
-"""
+"""Streams inputs through a backend into a Recording: any number, in bounded memory, to be gone on with later."""
 
 from __future__ import annotations
 
-import hashlib
-import math
 import os
 import shutil
 import tempfile
 import weakref
-import zlib
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar, cast
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any
 
 from cnnlens import janitor
-from cnnlens.backend import handover, suited
-from cnnlens.backend.chunks import write_chunk, zeros_crc32
 from cnnlens.backend.options import RunOptions
-from cnnlens.backend.process import parse_spec, refuse_unknown
-from cnnlens.backend.worker import Chunk
+from cnnlens.backend.reductions import check_reduction
 from cnnlens.errors import CnnlensError, in_one_line
-from cnnlens.inputs.stream import InputStream, open_inputs
 from cnnlens.network.network import Network
 from cnnlens.opening.live import backend_of
 from cnnlens.opening.opener import network_given
 from cnnlens.progress import Counted, telling
-from cnnlens.recording.format import Description
 from cnnlens.recording.recording import Recording
-from cnnlens.recording.runners import LiveRunner, Runner, WorkerRunner, differing_weights
-from cnnlens.recording.writer import Part, RecordingWriter, is_disk_trouble
-from cnnlens.text import nearest, printable
+from cnnlens.recording.streaming import plan, run_batches
+from cnnlens.recording.writer import RecordingWriter
+from cnnlens.text import printable
 
 __all__ = ["record", "record_network", "runs_here"]
-
-Array = NDArray[Any]
-T = TypeVar("T")
-
-_BATCH_BYTES = 64 << 20  # of feature maps; two batches of them are in memory at once
-_MOST_BATCH = 256
-_UNKNOWN_BATCH = 16
-_AT_ONCE = 2  # batches that the backend has been given: one to compute, one to write
 
 
 @in_one_line()
@@ -69,6 +44,9 @@ def record(
     scale: str = "auto",
     limit: int | None = None,
     allow_nonfinite: bool = False,
+    skip_bad: bool = False,
+    reduce: str | None = None,
+    store: str | None = None,
     example: Any = None,
     trust_code: bool = False,
     timeout: float | None = None,
@@ -83,13 +61,19 @@ def record(
             backend that it lives in, for a PyTorch file ``pytorch`` where it is installed, else ``reference``.
         layers: Names or indices of the layers (or names of tensors) wanted; None for all. Inputs are always recorded.
         device: ``cpu``, ``gpu``, ``gpu:1``.
-        precision: ``native`` as the framework comes, or ``strict``: no reduced precision, deterministic kernels.
+        precision: ``native`` as the framework comes; ``strict``: no reduced precision, deterministic kernels; ``tf32``,
+            ``bfloat16`` or ``float16``: computed so, where backend and device have it. Feature maps of float16 are kept
+            as such, those of bfloat16 as float32, which holds every number of it.
         out: The recording's folder, best named ``….zarr``; None for a temporary one that lives as long as the
             ``Recording`` that is returned.
         batch: How many inputs go through at once, and into one chunk; None for about 64 MB of feature maps.
         resume: Go on with a recording of the same run that was cut short; without it one that is there is refused.
         overwrite: Throw away a recording that is there.
-        scale, limit, allow_nonfinite: As ``open_inputs`` takes them.
+        scale, limit, allow_nonfinite, skip_bad: As ``open_inputs`` takes them.
+        reduce: Keep less of every map, made on the device: ``mean`` or ``max`` over the spatial axes, ``moments`` (mean
+            and variance), ``topk:K`` (the K largest values and where they are), ``down:2`` (averages of 2 x 2). What is
+            reduced cannot be audited by ``check``.
+        store: ``float16`` keeps the values as float16, which ``check`` cannot audit either.
         example: For a live PyTorch module, the inputs that it is exported with, as ``cnnlens.open`` takes them; None
             takes the first of ``inputs``, which must be arrays then, in the module's own axes.
         trust_code: Run layers whose code comes with the file. Only for files of your own.
@@ -124,13 +108,15 @@ def record(
         return record_network(
             network,
             inputs,
-            RunOptions(device, precision, batch, timeout, trust_code, scale, limit, allow_nonfinite),
+            RunOptions(device, precision, batch, timeout, trust_code, scale, limit, allow_nonfinite, skip_bad),
             backend=backend,
             live=live,
             layers=layers,
             out=out,
             resume=resume,
             overwrite=overwrite,
+            reduce=reduce,
+            store=store,
             progress=tell,
         )
 
@@ -146,6 +132,8 @@ def record_network(
     out: str | os.PathLike[str] | None = None,
     resume: bool = True,
     overwrite: bool = False,
+    reduce: str | None = None,
+    store: str | None = None,
     progress: Callable[[int, int], object] | None = None,
     durable: bool = True,
 ) -> Recording:
@@ -154,51 +142,32 @@ def record_network(
     Args:
         durable: Whether the recording has to outlive this process, and so a power failure.
     """
-    batch = options.batch
-    if batch is not None and batch < 1:
-        raise CnnlensError(f"a batch holds at least one input, not {batch}")
-    spec = backend or (_default_backend(network) if live is None else backend_of(live))
-    refuse_unknown([] if live is not None else [spec])
-    stream = open_inputs(
-        network, inputs, scale=options.scale, limit=options.limit, allow_nonfinite=options.allow_nonfinite
-    )
-    tensors, notes = _tensors(network, None if layers is None else list(layers))
-    size = min(batch or _default_batch(network, tensors, stream), stream.count)
+    if reduce is not None:
+        check_reduction(reduce)
+    if store not in (None, "float16"):
+        raise CnnlensError(f"store '{printable(store)}': float16 was expected, or nothing for what the backend gives")
+    if store is not None and reduce is not None and reduce.startswith("topk"):
+        raise CnnlensError(f"{reduce} keeps positions, which float16 cannot count; leave float16 out")
+    what = plan(network, inputs, options, backend=backend, live=live, layers=layers)
+    # One whose axes the file does not say may have some: it counts as reduced, whatever there was to reduce.
+    shapes = {name: network.canonical_shape(network.tensors[name]) for name in what.computed}
+    by_input = [name for name in what.computed if network.batch_axis(network.tensors[name]) == 0]
+    reduced = tuple(name for name in by_input if (shape := shapes[name]) is None or len(shape) > 2)
     path = Path(tempfile.mkdtemp(prefix="cnnlens-")) if out is None else Path(out)
     try:
         if out is None:
             janitor.watch(path)
         with ExitStack() as stack:
-            if live is None:
-                runner: Runner = WorkerRunner(network, spec, options)
-            else:
-                runner = LiveRunner(network, spec, options, live)
-            stack.callback(runner.release)
-            description = Description(
-                model={
-                    "file": Path(network.source.path).name,
-                    "sha256": network.source.sha256,
-                    "network_hash": handover.network_hash(network),
-                },
-                sources=stream.sources,
-                input_notes=stream.notes,
-                backend=parse_spec(spec)[0],
-                versions=runner.versions,
-                device=runner.device,
-                precision=options.precision,
-                batch=size,
-                count=stream.count,
-                tensors=tensors,
-                inputs=stream.names,
-                weights=differing_weights(network, runner),
-                notes=notes,
+            runner = what.start(stack)
+            description = replace(
+                what.description(runner), reduction=reduce, reduced=reduced if reduce else (), store=store
             )
             writer = RecordingWriter(
                 path, description, resume=resume, overwrite=overwrite, durable=durable and out is not None
             )
             stack.callback(writer.close)
             stack.callback(runner.release)  # first of all, so that nothing writes any more when the lock goes
-            _Run(stream, runner, writer, progress).all()
+            writer.finish(run_batches(what.stream, runner, writer, progress))
         recording = Recording.open(path)
     except BaseException:
         if out is None:
@@ -207,207 +176,6 @@ def record_network(
     if out is None:
         weakref.finalize(recording, _remove, path)
     return recording
-
-
-class _Run:
-    """The loop over batches."""
-
-    def __init__(
-        self,
-        stream: InputStream,
-        runner: Runner,
-        writer: RecordingWriter,
-        progress: Callable[[int, int], object] | None,
-    ) -> None:
-        self._stream = stream
-        self._runner = runner
-        self._writer = writer
-        self._progress: Callable[[int, int], object] = progress or _say_nothing
-        self._description = writer.description
-        inputs = set(stream.names)
-        self._computed = [tensor for tensor in self._description.tensors if tensor not in inputs]
-        self._digest = _InputsDigest(stream.names)
-
-    def all(self) -> None:
-        self._check_recorded()
-        if not self._writer.finished:
-            self._record()
-        self._writer.finish(self._digest.hexdigest())
-
-    def _check_recorded(self) -> None:
-        """The inputs of batches that a run before has recorded must be these: they are read again and compared."""
-        with ThreadPoolExecutor(1, "cnnlens-inputs") as reader:
-            for batch, arrays in _ahead(reader, self._read, range(self._writer.done)):
-                for name, array in zip(self._stream.names, arrays, strict=True):
-                    if _chunk_crc32(array, self._description.batch) != self._writer.crc32(batch, name):
-                        start = batch * self._description.batch
-                        raise CnnlensError(
-                            f"{printable(self._writer.path, 300)}: it was recorded with other inputs (one of "
-                            f"{start} to {start + len(array) - 1} differs); use --overwrite to throw it away, "
-                            "or choose another place with -o"
-                        )
-                self._digest.add(arrays)
-
-    def _record(self) -> None:
-        count = self._description.count
-        outstanding: deque[tuple[int, dict[str, Part]]] = deque()
-        todo = range(self._writer.done, self._description.batches)
-        self._progress(min(self._writer.done * self._description.batch, count), count)
-        with ThreadPoolExecutor(1, "cnnlens-inputs") as reader:
-            coming = _ahead(reader, self._prepare, todo)
-            while True:
-                try:
-                    batch, (arrays, parts) = next(coming)
-                except StopIteration:
-                    break
-                except CnnlensError:  # inputs that cannot be read take nothing from those before them
-                    while outstanding:
-                        self._commit(*outstanding.popleft())
-                    raise
-                self._digest.add(arrays)
-                if outstanding and (len(outstanding) == _AT_ONCE or not self._writer.done):
-                    self._commit(*outstanding.popleft())  # before the first one, shapes are not known
-                self._begin(batch, parts)
-                outstanding.append((batch, parts))
-            while outstanding:
-                self._commit(*outstanding.popleft())
-
-    def _read(self, batch: int) -> list[Array]:
-        start = batch * self._description.batch
-        return self._stream.batch(start, start + self._description.samples(batch))
-
-    def _prepare(self, batch: int) -> tuple[list[Array], dict[str, Part]]:
-        """Read a batch of inputs and write it as the chunks that it will be."""
-        arrays = self._read(batch)
-        parts: dict[str, Part] = {}
-        for name, array in zip(self._stream.names, arrays, strict=True):
-            path = self._writer.part(name, batch)
-            try:
-                crc = write_chunk(path, [array], self._description.batch)
-            except OSError as error:
-                raise self._writer.trouble(error) from None
-            little = array.dtype.newbyteorder("<").str
-            parts[name] = Part(path, crc, (self._description.batch, *array.shape[1:]), little)
-        return arrays, parts
-
-    def _begin(self, batch: int, inputs: Mapping[str, Part]) -> None:
-        chunks = [Chunk(inputs[name].path, inputs[name].shape, inputs[name].dtype) for name in self._stream.names]
-        outputs: dict[str, Chunk] = {}
-        for tensor in self._computed:
-            shape, dtype = self._writer.shape(tensor) or (None, None)
-            outputs[tensor] = Chunk(self._writer.part(tensor, batch), shape, dtype)
-        self._runner.begin(chunks, outputs, self._description.samples(batch), f"batch {batch}")
-
-    def _commit(self, batch: int, inputs: Mapping[str, Part]) -> None:
-        try:
-            made = self._runner.finish()
-        except CnnlensError as error:
-            reason = is_disk_trouble(error)
-            if reason is not None:
-                raise self._writer.trouble(reason) from None
-            raise
-        self._writer.commit(batch, {**inputs, **made})
-        self._progress(min((batch + 1) * self._description.batch, self._description.count), self._description.count)
-
-
-def _say_nothing(done: int, count: int) -> None:
-    pass
-
-
-class _InputsDigest:
-    """SHA-256 of the canonical inputs, example by example, whatever the batch was."""
-
-    def __init__(self, names: Iterable[str]) -> None:
-        self._digests = [hashlib.sha256(name.encode()) for name in names]
-
-    def add(self, arrays: Iterable[Array]) -> None:
-        for digest, array in zip(self._digests, arrays, strict=True):
-            plain = array.astype(array.dtype.newbyteorder("<"), copy=False)
-            digest.update(plain.reshape(-1).view(np.uint8).data)
-
-    def hexdigest(self) -> str:
-        if len(self._digests) == 1:
-            return self._digests[0].hexdigest()
-        return hashlib.sha256(b"".join(one.digest() for one in self._digests)).hexdigest()
-
-
-def _ahead(reader: ThreadPoolExecutor, make: Callable[[int], T], numbers: Sequence[int]) -> Iterator[tuple[int, T]]:
-    """``make`` of each number, always one further than the caller is."""
-    coming: deque[Future[T]] = deque()
-    for position, number in enumerate(numbers):
-        if not coming:
-            coming.append(reader.submit(make, number))
-        made = coming.popleft().result()
-        if position + 1 < len(numbers):
-            coming.append(reader.submit(make, numbers[position + 1]))
-        yield number, made
-
-
-def _chunk_crc32(array: Array, rows: int) -> int:
-    """The CRC-32 of ``array`` as a chunk of ``rows`` rows."""
-    plain = array.astype(array.dtype.newbyteorder("<"), copy=False)
-    crc = zlib.crc32(plain.reshape(-1).view(np.uint8).data)
-    return zeros_crc32((rows - len(array)) * math.prod(array.shape[1:]) * array.dtype.itemsize, crc)
-
-
-def _default_backend(network: Network) -> str:
-    """Keras runs on three frameworks, none of them the obvious one; a model of PyTorch has one home."""
-    return suited("torch")[0] if network.source.framework == "torch" else "reference"
-
-
-def _tensors(network: Network, layers: Sequence[str | int] | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Which tensors are recorded, inputs first, then in the network's order; and remarks."""
-    inputs = [ref.name for ref in network.inputs]
-    wanted: set[str] = set()
-    notes: list[str] = []
-    for layer in layers or ():
-        if isinstance(layer, str) and layer in network.tensors and layer not in network.by_name:
-            wanted.add(layer)
-            continue
-        found = network[layer]
-        uses = [call for call in network.calls if call.layer is found]
-        if not uses:
-            raise CnnlensError(f"layer '{printable(found.name)}' is never called, so it has no feature map to record")
-        wanted.update(
-            f"{call.name}[{index}]" if index else call.name for call in uses for index in range(len(call.shapes))
-        )
-    if layers is not None and wanted <= set(inputs):
-        raise CnnlensError(f"no layer that computes anything is asked for; {nearest('', network.by_name)}")
-    tensors: list[str] = []
-    for name, ref in network.tensors.items():
-        if name in inputs or (layers is not None and name not in wanted):
-            continue
-        if network.batch_axis(ref) is None:
-            text = (
-                f"'{printable(name)}' is {network.shape(ref)}, which has no row for each input, and cannot be recorded"
-            )
-            if layers is not None:
-                raise CnnlensError(f"{text}; leave it out")
-            notes.append(text)
-            continue
-        tensors.append(name)
-    if not tensors:
-        raise CnnlensError(
-            f"{printable(network.source.path, 300)}: nothing that it computes has a row for each input, so "
-            "that there is nothing to record"
-        )
-    return (*inputs, *tensors), tuple(notes)
-
-
-def _default_batch(network: Network, tensors: Iterable[str], stream: InputStream) -> int:
-    """As many inputs as make about 64 MB of feature maps."""
-    total = 0
-    for name in tensors:
-        ref = network.tensors[name]
-        shape = network.shape(ref)
-        if ref in network.inputs:
-            if shape and shape[0] is not None:
-                return shape[0]  # the file fixes it
-            shape = (None, *stream.shapes[name])
-        if shape is None or None in shape[1:]:
-            return _UNKNOWN_BATCH
-        total += 4 * math.prod(cast("tuple[int, ...]", shape[1:]))
-    return max(1, min(_BATCH_BYTES // max(total, 1), _MOST_BATCH))
 
 
 def runs_here(live: Any, backend: str) -> bool:

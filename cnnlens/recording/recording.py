@@ -189,6 +189,25 @@ class Recording(Result, Mapping[str, "Recorded"], listing="recording.listing", n
             f"{printable(info.backend)} on {printable(info.device)}>"
         )
 
+    def altered(self, name: str) -> str | None:
+        """Say why what is recorded of a tensor is not what the backend computed; None where it is.
+
+        >>> import cnnlens.sample
+        >>> images = cnnlens.sample.IMAGES
+        >>> recording = cnnlens.record(cnnlens.sample.MODEL, images, reduce="mean", layers=["conv2d", "dense_1"])
+        >>> recording["conv2d"].shape, recording.altered("conv2d")
+        ((10, 32), "'conv2d' is reduced to mean")
+        >>> recording["dense_1"].shape, recording.altered("dense_1")  # it has no axes to reduce
+        ((10, 10), None)
+        """
+        info = self.description
+        if name in info.inputs:
+            return None
+        if name in info.reduced:
+            return f"'{printable(name)}' is reduced to {printable(info.reduction)}"
+        stored = self[name].dtype.name
+        return None if info.store is None or stored != info.store else f"'{printable(name)}' is stored as {stored}"
+
     @property
     def verifiable(self) -> bool:
         """Tell whether the checksums are there that were logged when it was written."""

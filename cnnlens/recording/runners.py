@@ -7,7 +7,7 @@ otherwise than the network's file does.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import Any, Protocol
@@ -18,11 +18,13 @@ from numpy.typing import NDArray
 from cnnlens import janitor, layout
 from cnnlens.backend import handover
 from cnnlens.backend import seam as seam
-from cnnlens.backend.chunks import DTYPES, in_parallel, rows_first, write_chunk
+from cnnlens.backend.chunks import DTYPES, as_stored, in_parallel, rows_first, write_chunk
 from cnnlens.backend.options import RunOptions
+from cnnlens.backend.reductions import computed
 from cnnlens.backend.worker import Chunk, pool
 from cnnlens.errors import CnnlensError
 from cnnlens.network.network import Network
+from cnnlens.network.weight import to_bfloat16
 from cnnlens.recording.writer import Part
 from cnnlens.text import printable
 
@@ -97,9 +99,8 @@ class LiveRunner:
 
     def __init__(self, network: Network, name: str, options: RunOptions, live: Any) -> None:
         backend = seam.get(name)
-        seam.check_precision(options.precision)
-        self._session = backend.load(
-            network, options.device, options.precision, live=live, trust_code=options.trust_code
+        self._session = seam.load(
+            backend, network, options.device, options.precision, live=live, trust_code=options.trust_code
         )
         self._writer = ThreadPoolExecutor(1, "cnnlens-writer")
         self._writing: deque[Future[dict[str, Part]]] = deque()
@@ -114,13 +115,14 @@ class LiveRunner:
             else np.zeros((count, *(chunk.shape or ())[1:]), chunk.dtype)
             for chunk in inputs
         ]  # fmt: skip
-        maps = self._session.feature_maps(arrays, list(outputs))
+        wanted = {name: chunk.reduction for name, chunk in outputs.items()}
+        maps, later = computed(self._session, self._network, arrays, wanted)
         missing = [name for name in outputs if name not in maps]
         if missing:
             raise CnnlensError(f"{self._name}: it gave no feature map of '{printable(missing[0])}'")
         if self._writing:
             self._writing[-1].exception()  # waits, so that memory holds two batches at most
-        self._writing.append(self._writer.submit(self._write, rows_first(self._network, maps, count), outputs))
+        self._writing.append(self._writer.submit(self._write, dict(maps), later, outputs, count))
 
     def finish(self) -> dict[str, Part]:
         return self._writing.popleft().result()
@@ -135,28 +137,43 @@ class LiveRunner:
         self._writer.shutdown()
         self._session.close()
 
-    def _write(self, maps: dict[str, NDArray[Any]], outputs: Mapping[str, Chunk]) -> dict[str, Part]:
+    def _write(
+        self,
+        maps: dict[str, NDArray[Any]],
+        later: Mapping[str, Callable[[NDArray[Any]], NDArray[Any]]],
+        outputs: Mapping[str, Chunk],
+        count: int,
+    ) -> dict[str, Part]:
         def one(name: str) -> Part:
-            chunk, array = outputs[name], np.atleast_1d(maps.pop(name))
-            dtype = np.dtype(chunk.dtype or (array.dtype if array.dtype.name in DTYPES else np.float32))
+            chunk, array = outputs[name], maps.pop(name)
+            array = later[name](array) if name in later else array
+            array = np.atleast_1d(rows_first(self._network, {name: array}, count)[name])
+            if array.dtype.name not in DTYPES:
+                array = array.astype(np.float32)
             shape = chunk.shape or array.shape
             if (len(shape), shape[1:]) != (array.ndim, array.shape[1:]) or len(array) > shape[0]:
                 raise CnnlensError(f"'{printable(name)}' is {array.shape} and was {shape}; give inputs of one size")
+            array = as_stored(array, chunk.dtype, name)
             try:
-                crc = write_chunk(chunk.path, [array.astype(dtype, copy=False)], shape[0])
+                crc = write_chunk(chunk.path, [array], shape[0])
             except OSError as error:
                 raise CnnlensError(f"{printable(chunk.path, 300)}: it cannot be written ({error.strerror})") from None
-            return Part(chunk.path, crc, shape, dtype.newbyteorder("<").str)
+            return Part(chunk.path, crc, shape, array.dtype.newbyteorder("<").str)
 
         return dict(zip(outputs, in_parallel(one, outputs), strict=True))
 
 
-def differing_weights(network: Network, runner: Runner) -> tuple[str, ...]:
-    """List the arrays that the backend holds otherwise than the file, compared bit for bit in its layout."""
-    return tuple(_differences(network, runner.layout, runner.weights()))
+def differing_weights(network: Network, runner: Runner, precision: str) -> tuple[str, ...]:
+    """List the arrays that the backend holds otherwise than the file, compared bit for bit in its layout.
+
+    In ``bfloat16`` and ``float16`` it may hold the file's numbers, or those rounded to that format.
+    """
+    return tuple(_differences(network, runner.layout, runner.weights(), precision))
 
 
-def _differences(network: Network, framework: str, held: Mapping[str, Mapping[str, seam.Fingerprint]]) -> Iterator[str]:
+def _differences(
+    network: Network, framework: str, held: Mapping[str, Mapping[str, seam.Fingerprint]], precision: str
+) -> Iterator[str]:
     for layer in network.layers:
         for name, found in held.get(layer.name, {}).items():
             weight = layer.stored.get(name)
@@ -167,6 +184,15 @@ def _differences(network: Network, framework: str, held: Mapping[str, Mapping[st
                 array = layout.arrange(weight.kind, weight.role, weight.canonical(), framework, weight.geometry)
             expected = seam.fingerprint(array)
             if found == expected:
+                continue
+            if (
+                precision in seam.NARROW
+                and array.dtype.kind == "f"
+                and found
+                == seam.fingerprint(
+                    to_bfloat16(array.astype(np.float32)) if precision == "bfloat16" else array.astype(np.float16)
+                )
+            ):
                 continue
             what = f"{printable(layer.name)}/{printable(name)}"
             if (found.shape, found.dtype) != (expected.shape, expected.dtype):

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from cnnlens.backend.chunks import DTYPES
+from cnnlens.backend.worker import Chunk
 from cnnlens.errors import CnnlensError
 from cnnlens.recording.format import (
     LOG,
@@ -134,6 +135,11 @@ class RecordingWriter:
         if metadata is None:
             return None
         return (self.description.batch, *metadata["shape"][1:]), np.dtype(metadata["data_type"]).newbyteorder("<").str
+
+    def output(self, tensor: str, batch: int) -> Chunk:
+        """Say where a tensor of a batch is written and what is made of it before; its shape and dtype once known."""
+        shape, dtype = self.shape(tensor) or (None, "<f2" if self.description.store == "float16" else None)
+        return Chunk(self.part(tensor, batch), shape, dtype, self.description.reduction)
 
     def commit(self, batch: int, parts: Mapping[str, Part]) -> None:
         """Make the next batch part of the recording: its files go to their places, then the log says so.

@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 from cnnlens import layout
 from cnnlens.backend import handover
 from cnnlens.backend import seam as seam
+from cnnlens.backend.reductions import NumpyOps, reduced, summary_of
+from cnnlens.backend.summary import example_numbers, summary
 from cnnlens.backend.worker import Chunk, Worker, WorkerError, pool
 from cnnlens.errors import CnnlensError
 from cnnlens.janitor import temporary_folder
@@ -173,6 +175,32 @@ class BackendContract:
         for name in names:
             np.testing.assert_array_equal(first[name], second[name], name, strict=True)
 
+    @pytest.mark.parametrize("name", ["chain", "signal"])
+    @pytest.mark.parametrize("reduction", ["mean", "max", "moments", "topk:3", "down:2", summary_of(4)])
+    def test_what_is_reduced_is_what_core_makes_of_the_maps(
+        self, contract: Contract, name: str, reduction: str
+    ) -> None:
+        net = contract.load(name)
+        inputs = inputs_for(net, _COUNT)
+        names = [one for one, ref in net.tensors.items() if net.batch_axis(ref) == 0]
+        whole = contract.worker.feature_maps(inputs, names)
+        found = contract.worker.feature_maps(inputs, names, reduction)
+        assert list(found) == names
+        for one in names:
+            if reduction == summary_of(4):
+                wanted = summary(whole[one], example_numbers(inputs), 4)
+            else:
+                wanted = np.asarray(reduced(reduction, whole[one], NumpyOps))
+                assert found[one].dtype == np.float32
+            assert found[one].shape == wanted.shape
+            if reduction.startswith("topk") and whole[one].ndim > 2:  # of equal ones, any
+                maps = whole[one].reshape(*whole[one].shape[:2], -1)
+                there = np.take_along_axis(maps, found[one][..., 1].astype(np.int64), -1)
+                np.testing.assert_array_equal(there, found[one][..., 0])
+                found[one], wanted = found[one][..., 0], wanted[..., 0]
+            scale = np.abs(wanted).max()
+            assert np.abs(found[one] - wanted).max() <= contract.tolerance * scale, f"'{one}' by {reduction}"
+
     def test_files_are_filled_up_with_zeros(self, contract: Contract) -> None:
         net = contract.load("chain")
         (image,) = inputs_for(net, _COUNT)
@@ -184,6 +212,44 @@ class BackendContract:
         assert not found[4:].any()
         contract.hold({"first": found[:4].astype(np.float32)}, net, [image[:4]])
         assert list(report.crc32) == ["first"]
+
+    def test_a_batch_may_stay_where_it_is_computed(self, contract: Contract) -> None:
+        """What ``bench`` times; a session without ``compute`` gives its feature maps instead."""
+        net = contract.load("chain")
+        inputs = inputs_for(net, _COUNT)
+        chunks: list[Chunk] = []
+        for index, array in enumerate(inputs):
+            chunks.append(Chunk(contract.folder / f"input-{index}", array.shape, array.dtype.str))
+            array.tofile(chunks[-1].path)
+        names = list(net.tensors)
+        timing = contract.worker.bench(chunks, names, "device", seconds=60.0, most=2)
+        assert len(timing.seconds) == 2
+        assert all(seconds > 0 for seconds in timing.seconds)
+        assert timing.bytes == 0
+        contract.hold(contract.worker.feature_maps(inputs, names), net, inputs)
+        assert contract.worker.bench(chunks, names, "host").bytes >= sum(array.nbytes for array in inputs)
+
+    # -- its precisions ----------------------------------------------------------------------------------------------
+
+    def test_it_computes_in_each_precision_that_it_has_and_refuses_the_others(self, contract: Contract) -> None:
+        net = contract.load("chain")
+        inputs = inputs_for(net, _COUNT)
+        has = seam.precisions_of(seam.get(self.backend), self.device.partition(":")[0])
+        assert set(has) >= {"strict", "native"}
+        assert set(has) <= set(seam.PRECISIONS)
+        wanted = net.run(inputs, ["first"], dtype="float64")["first"]
+        for precision in seam.PRECISIONS[2:]:
+            with Worker.start(self.backend, self.device, precision, self.timeout) as worker:
+                if precision in has:
+                    worker.load(contract.folder / "chain")
+                    off = np.abs(worker.feature_maps(inputs, ["first"])["first"] - wanted).max()
+                    assert off <= 0.02 * np.abs(wanted).max(), f"{precision}: off by {off:.3g}"
+                    continue
+                with pytest.raises(CnnlensError) as caught:
+                    worker.load(contract.folder / "chain")
+                message = str(caught.value)
+                assert f"it has no precision '{precision}'" in message
+                assert "\n" not in message
 
     # -- its weights -------------------------------------------------------------------------------------------------
 

@@ -47,7 +47,6 @@ def test_a_round_trip(handed: Path, chain: Network) -> None:
         assert (loaded.device, loaded.layout) == ("cpu", "stored")
         agree(use(process, handed, chain), chain)
         assert process.weights()["norm"]["gamma"] == fingerprint(chain["norm"].weights["gamma"])
-        assert len(process.bench(inputs_for(chain, 5), ["head"], repeat=3)) == 3
         assert process.devices() == ["cpu"]
         assert folder.exists()
     assert not folder.exists()
@@ -55,6 +54,31 @@ def test_a_round_trip(handed: Path, chain: Network) -> None:
     with pytest.raises(WorkerError, match="reference: its process is over: it was closed"):
         process.devices()
     process.close()
+
+
+def test_runs_are_timed_as_far_as_they_are_asked_to_go(handed: Path, chain: Network, tmp_path: Path) -> None:
+    (image,) = inputs_for(chain, 5)
+    image.tofile(tmp_path / "image")
+    chunks = [Chunk(tmp_path / "image", image.shape)]
+    with Worker.start("reference") as process:
+        process.load(handed)
+        before = sorted(process.folder.iterdir())
+        timings = {
+            stage: process.bench(chunks, ["first", "head"], stage, seconds=60, most=3)
+            for stage in ("device", "host", "disk")
+        }
+        once = process.bench(chunks, ["head"])
+        assert sorted(process.folder.iterdir()) == before
+        agree(use(process, handed, chain), chain)
+    maps = chain.run([image], ["first", "head"], dtype="float32")
+    assert [one.bytes for one in timings.values()] == [0, *[sum(array.nbytes for array in maps.values())] * 2]
+    assert [len(one.seconds) for one in timings.values()] == [3, 3, 3]
+    assert len(once.seconds) == 1
+    assert once.bytes == maps["head"].nbytes
+    for one in (*timings.values(), once):
+        assert all(0 < seconds < 60 for seconds in one.seconds)
+        assert one.device_peak is None
+        assert one.host_peak is None or one.host_peak > 10 << 20
 
 
 def test_batches_go_through_files_and_may_be_collected_in_any_order(

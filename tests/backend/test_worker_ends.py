@@ -214,7 +214,7 @@ def test_a_file_that_is_no_program_is_one_line(tmp_path: Path) -> None:
     ("spec", "device", "precision", "said"),
     [
         ("refrence", "cpu", "native", "no backend is named 'refrence'; did you mean 'reference'?"),
-        ("reference", "cpu", "exact", "precision 'exact': strict or native was expected"),
+        ("reference", "cpu", "exact", "precision 'exact': strict, native, tf32, bfloat16 or float16 was expected"),
     ],
 )
 def test_what_cannot_be_started_is_one_line(spec: str, device: str, precision: str, said: str) -> None:

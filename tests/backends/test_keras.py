@@ -132,7 +132,7 @@ def test_what_is_not_keras_own_is_refused(ran: tuple[Path, dict[str, Any]], case
         ("no bias stored", "layer 'first' (Conv2D): the file has no array for its weight 'bias'"),
         ("no such weight", "layer 'first' (Conv2D): Keras' layer has no weight 'bias'"),
         ("no graph", "weights without a graph"),
-        ("precision", "'strict' or 'native', not 'exact'"),
+        ("precision", "bfloat16 or float16 was expected"),
         ("device", "it has no device 'gpu:7' here; it has cpu"),
         ("tensor", "did you mean 'head'?"),
         ("shape", "input 'photo': (N, 3, 11, 9) was expected, (1, 3, 11, 5) came"),

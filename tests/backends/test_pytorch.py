@@ -394,7 +394,7 @@ def test_weights_alone_cannot_be_run(tmp_path: Path) -> None:
     ("ask", "said"),
     [
         (lambda net: BACKEND.load(net, "gpu:7", "strict"), "it has no device 'gpu:7' here; it has cpu"),
-        (lambda net: BACKEND.load(net, "cpu", "exact"), "strict or native was expected"),
+        (lambda net: BACKEND.load(net, "cpu", "exact"), "bfloat16 or float16 was expected"),
         (lambda net: BACKEND.load(net, "cpu", "strict", live=torch.nn.Sequential(torch.nn.Linear(2, 2))), "other"),
         (lambda net: _maps(net, ["haed"]), "did you mean 'head'?"),
         (lambda net: _maps(net, ["head"], images(2, 3, 9, 11)), "(N, 3, 11, 9) was expected, (2, 3, 9, 11) came"),

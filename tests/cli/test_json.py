@@ -37,6 +37,9 @@ QUICK = {
     "check": ["check", MODEL, "-b", "reference,reference", "--repeat", "2"],
     "twins": ["check", MODEL, "--twin", MODEL, "-b", "reference"],
     "record": ["record", MODEL, "-i", IMAGE, "-b", "reference", "-o", "run.zarr"],
+    "stats": ["stats", MODEL, "-i", str(sample.IMAGES), "-l", "conv2d"],
+    "stats-comparison": ["stats", MODEL, "-i", str(sample.IMAGES), "-l", "conv2d", "--backends", "reference,reference"],
+    "bench": ["bench", MODEL, "-b", "reference", "--batch", "1,2", "--seconds", "0.2"],
     "error": ["summary", "nowhere"],
 }
 SLOW = {"convert": ["convert", MODEL, "-o", "shoes.py"], "transfer": ["convert", MODEL, "--into", MODEL]}

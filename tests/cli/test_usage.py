@@ -21,7 +21,7 @@ COMMANDS = tuple(
     for name in action.choices
 )
 # They start a framework, or ask each for its devices.
-SLOW = ("backends --devices", "check MODEL", "convert ", "record ", "diff MODEL MODEL --inputs")
+SLOW = ("backends --devices", "bench ", "check MODEL", "convert ", "record ", "diff MODEL MODEL --inputs")
 
 
 @pytest.fixture(autouse=True)
@@ -58,7 +58,7 @@ def test_the_examples_run_as_they_stand(command: str, capsys: pytest.CaptureFixt
 
 
 @pytest.mark.framework
-@pytest.mark.parametrize("command", ["backends", "check", "convert", "record", "diff"])
+@pytest.mark.parametrize("command", ["backends", "bench", "check", "convert", "record", "diff"])
 def test_the_examples_that_start_a_framework_run_as_they_stand(
     command: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -105,7 +105,7 @@ def precisions():
         "versions": dict(session.versions),
         "devices": BACKEND.devices(),
     }
-    with BACKEND.strict():
+    with BACKEND.switched("strict"):
         report["precisions"]["inside"] = switches()
 
 

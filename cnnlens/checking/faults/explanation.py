@@ -32,8 +32,10 @@ from cnnlens.checking.faults import (
 )
 from cnnlens.checking.faults.problem import Hypothesis, Problem, Trial, channels, excused
 from cnnlens.checking.finding import Cause
-from cnnlens.checking.noise.arithmetic import EXACT, Arithmetic
+from cnnlens.checking.noise.arithmetic import EXACT, Arithmetic, candidates
 from cnnlens.checking.noise.case import Array, Case
+from cnnlens.checking.noise.formats import BFLOAT16, FLOAT16
+from cnnlens.checking.noise.formats import fits as is_of
 from cnnlens.checking.noise.prediction import Prediction, predict
 from cnnlens.checking.noise.tally import Tally
 
@@ -102,12 +104,31 @@ def explain(evidence: Evidence) -> tuple[str, Cause]:
     with np.errstate(all="ignore"):
         # A narrow arithmetic may seem to explain a little of any fault: the plain one is asked first.
         said = _explain(evidence, EXACT, evidence.tally)
-        if evidence.base is EXACT or said[1] is not Cause.UNEXPLAINED:
+        if said[1] is not Cause.UNEXPLAINED:
             return said
+        if evidence.base is EXACT:
+            return _stored_narrow(evidence) or said
         text, cause = _explain(evidence, evidence.base, evidence.left)
         if cause is Cause.UNEXPLAINED and not _problem(evidence, evidence.base, evidence.left).narrow:
             return said
         return f"{text}, besides the rounding of {evidence.base.name}", cause
+
+
+def _stored_narrow(evidence: Evidence) -> tuple[str, Cause] | None:
+    """The fault of a layer whose results are all of a narrow format, where no channel is right that would tell which
+    arithmetic gave them: each is tried."""
+    parts = evidence.blocks.parts
+    halves = [half for half in (BFLOAT16, FLOAT16) if all(is_of(part.output, half) for _, part in parts())]
+    for arithmetic in candidates(halves) if halves else ():
+        if not arithmetic.stored or arithmetic.wide:
+            continue
+        left = Tally(evidence.tally.terms, step=arithmetic.step)
+        for first, part in parts():
+            left.add(part, predict(part, arithmetic), first)
+        text, cause = _explain(evidence, arithmetic, left)
+        if cause is not Cause.UNEXPLAINED:
+            return f"{text}, besides the rounding of {arithmetic.name}", cause
+    return None
 
 
 def inputs(numbers: Sequence[int]) -> str:

@@ -40,6 +40,8 @@ class Arithmetic:
         weights: Whether weights that are no product's operand (bias, batch-norm statistics) are rounded too.
         wide: Whether what comes after the product stays float32 although the product was stored: XLA leaves out
             roundings that a later float32 result would undo (``xla_allow_excess_precision``).
+        steps: Whether an activation is computed as JAX writes it, with each of its steps rounded: what is left of large
+            numbers when the largest is taken off has few digits, of which a softmax' ``exp`` makes much.
     """
 
     format: Format
@@ -48,6 +50,7 @@ class Arithmetic:
     stored: Stored | None = None
     weights: bool = True
     wide: bool = False
+    steps: bool = False
 
     @property
     def name(self) -> str:
@@ -68,6 +71,11 @@ class Arithmetic:
 
     def result(self, x: Array) -> Array:
         return to_format(x, self.format) if self.stored else x
+
+    def softmax(self, x: Array, axis: Any) -> Array:
+        """Compute a softmax step by step."""
+        raised = self.result(np.exp(self.result(x - x.max(axis, keepdims=True))))
+        return self.result(raised / self.result(raised.sum(axis, keepdims=True)))
 
     def band(
         self, product: Array, bias: Array | None, spread: Array, finish: Callable[[Array], tuple[Array, Array | None]]
@@ -92,7 +100,7 @@ class Arithmetic:
             # The activation is computed in float32 before its result is rounded.
             slack = np.abs(y) * (np.sign(shift) * _AFTER)
             if loss is not None:
-                slack += loss * (np.sign(shift) * _AFTER)
+                slack += loss * (np.sign(shift) * (self.step if self.steps else _AFTER))
             results.append(y + slack if self.wide else self.result(y + slack))
         low = np.minimum(np.minimum(results[0], results[1]), results[2])
         return low, np.maximum(np.maximum(results[0], results[1]), results[2], out=results[2])
@@ -113,6 +121,7 @@ def _halves(wanted: Format, *, results: bool) -> Iterator[Arithmetic]:
         for stored in ("result", "activation", "product"):
             yield Arithmetic(wanted, True, "even", stored, True)
         yield Arithmetic(wanted, True, "even", "result", False)
+        yield Arithmetic(wanted, True, "even", "product", True, steps=True)
     else:
         yield Arithmetic(wanted, True, "even", None, False)
         yield Arithmetic(wanted, True, "even", None, True)

@@ -16,7 +16,9 @@ from cnnlens.checking.noise.case import Array, Case, arrays_of, map_arrays, narr
 from cnnlens.checking.noise.condition import scale_of
 from cnnlens.checking.noise.linear import fan_in, product, winograd
 from cnnlens.checking.noise.nonfinite import ANYTHING, NEARLY, smeared
-from cnnlens.checking.noise.propagation import inner_loss, propagate
+from cnnlens.checking.noise.propagation import inner_loss, propagate, softmax_axis
+from cnnlens.reference.arithmetic.functions import Activation
+from cnnlens.reference.keras.activations import ActivationLayer
 from cnnlens.reference.operation import LinearOperation
 
 __all__ = [
@@ -25,6 +27,7 @@ __all__ = [
     "errors",
     "excused",
     "floor_of",
+    "has_steps",
     "predict",
     "ratios",
     "selected",
@@ -99,13 +102,29 @@ def _linear(case: Case, operation: LinearOperation, arithmetic: Arithmetic, spre
     activation = operation.activation
 
     def finish(x: Array) -> tuple[Array, Array | None]:
-        return (x, None) if activation is None else (activation.apply(x), inner_loss(activation.name, x))
+        if activation is None:
+            return x, None
+        return _applied(activation, x, arithmetic), inner_loss(activation.name, x)
 
     if arithmetic.stored == "product" and made.bias is not None:
         low, high = arithmetic.band(made.value - made.bias, made.bias, made.spread, finish)
     else:
         low, high = arithmetic.band(made.value, None, made.spread, finish)
     return Prediction(low, high, scale)
+
+
+def has_steps(case: Case) -> bool:
+    """Tell whether the activation is a formula of several steps, which a framework may round one by one."""
+    activation: Activation | None = getattr(case.operation, "activation", None)
+    if not isinstance(activation, Activation):
+        return False
+    return activation.name == "softmax" or inner_loss(activation.name, np.zeros(1)) is not None
+
+
+def _applied(activation: Activation, x: Array, arithmetic: Arithmetic) -> Array:
+    if arithmetic.steps and activation.name == "softmax":
+        return arithmetic.softmax(x, softmax_axis(activation))
+    return activation.apply(x)
 
 
 def _other(case: Case, arithmetic: Arithmetic) -> Prediction:
@@ -124,7 +143,11 @@ def _other(case: Case, arithmetic: Arithmetic) -> Prediction:
     args, kwargs = map_arrays(args, round_operand), map_arrays(kwargs, round_operand)
     if arithmetic.weights:
         weights = {name: round_operand(array) for name, array in weights.items()}
-    y = np.asarray(case.operation(weights, *args, **kwargs), np.float64)
+    activation = case.operation.activation if isinstance(case.operation, ActivationLayer) else None
+    if activation is not None and not kwargs:  # a mask is one
+        y = np.asarray(_applied(activation, cast("Array", args[0]), arithmetic), np.float64)
+    else:
+        y = np.asarray(case.operation(weights, *args, **kwargs), np.float64)
     if not arithmetic.stored:
         return Prediction(y, y, scale)
     low, high = arithmetic.result(y - _BAND * scale), arithmetic.result(y + _BAND * scale)

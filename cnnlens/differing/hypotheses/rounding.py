@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnlens.differing.proof import same, tiles
+from cnnlens.network.weight import to_bfloat16
 
 __all__ = ["FORMATS", "Quantised", "levels_of", "quantised", "representable", "rounded", "rounding_apart",
            "rounding_text", "rounds_to", "steplike"]  # fmt: skip
@@ -39,18 +40,12 @@ def _float16(x: Array) -> Array:
         return x.astype(np.float16).astype(x.dtype)
 
 
-def _bfloat16(x: Array) -> Array:
-    bits = np.ascontiguousarray(x, np.float32).view(np.uint32)
-    kept = (bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) & np.uint32(0xFFFF0000)
-    return np.where(np.isnan(x), x, kept.view(np.float32)).astype(x.dtype)
-
-
 def _float32(x: Array) -> Array:
     with np.errstate(over="ignore"):
         return x.astype(np.float32).astype(x.dtype)
 
 
-FORMATS: Mapping[str, Callable[[Array], Array]] = {"float16": _float16, "bfloat16": _bfloat16, "float32": _float32}
+FORMATS: Mapping[str, Callable[[Array], Array]] = {"float16": _float16, "bfloat16": to_bfloat16, "float32": _float32}
 _SLACK: Mapping[int, float] = {2: 2.0**-10, 4: 2.0**-21, 8: 2.0**-48}  # by bytes: one or two roundings, or four
 
 

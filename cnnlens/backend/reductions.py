@@ -1,0 +1,162 @@
+"""Feature maps made smaller before they leave the device: a full dump of a data set is rarely what people need.
+
+What each reduction computes stands here once, in operations that NumPy, Keras and PyTorch have under the same names. A
+session that has ``reduced`` applies it on its device; for all others core does, on the canonical arrays that they give.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnlens.backend.summary import example_numbers, summary
+from cnnlens.errors import CnnlensError
+from cnnlens.text import printable
+
+if TYPE_CHECKING:
+    from cnnlens.backend.seam import Session
+    from cnnlens.network.network import Network
+
+__all__ = ["AS_IT_LIES", "NumpyOps", "check_reduction", "computed", "reduced", "reduced_shape", "summary_of"]
+
+Array = NDArray[Any]
+
+AS_IT_LIES = "as-it-lies"  # no reduction: canonical axes over whatever order of memory the framework computed in
+_SUMMARY = "summary"
+_FORMS = {"mean": r"", "max": r"", "moments": r"", "topk": r":([1-9]\d{0,4})", "down": r":([2-9]|[1-9]\d{1,2})"}
+
+
+def check_reduction(text: str) -> None:
+    """Refuse what is no reduction.
+
+    Raises:
+        CnnlensError: it is none of mean, max, moments, topk:K and down:N.
+    """
+    _parsed(text)
+
+
+def _parsed(text: str) -> tuple[str, int]:
+    for kind, form in _FORMS.items():
+        match = re.fullmatch(kind + form, text)
+        if match is not None:
+            return kind, int(match[1]) if form else 0
+    raise CnnlensError(
+        f"no reduction '{printable(text)}': mean, max, moments, topk:K (the K largest and where) or down:2 (averages "
+        "of 2 x 2) was expected"
+    )
+
+
+def summary_of(drawn: int) -> str:
+    """Name the reduction that statistics are made of, which core alone computes: ``summary`` and so many values."""
+    return f"{_SUMMARY}:{drawn}"
+
+
+def reduced_shape(text: str, shape: Sequence[int]) -> tuple[int, ...]:
+    """Say what shape feature maps ``(N, C, *spatial)`` have when they are reduced; without spatial axes they stay."""
+    kind, number = _parsed(text)
+    whole = tuple(shape)
+    if len(whole) < 3:
+        return whole
+    if kind == "down":
+        return (*whole[:2], *(size // min(number, size) for size in whole[2:]))
+    return whole[:2] + {"moments": (2,), "topk": (min(number, math.prod(whole[2:])), 2)}.get(kind, ())
+
+
+def reduced(text: str, maps: Any, ops: Any, channels_last: bool = False) -> Any:
+    """Reduce a tensor of any framework over its spatial axes; one without them stays as it is.
+
+    Args:
+        text: ``mean`` and ``max``: ``(N, C)``. ``moments``: ``(N, C, 2)``, mean and variance. ``topk:K``:
+            ``(N, C, K, 2)``, the K largest values and the positions of each in the flattened map. ``down:2``: ``(N, C,
+            *spatial / 2)``, averages of 2 x 2; a last odd row or column is left out.
+        maps: ``(N, C, *spatial)``, or ``(N, *spatial, C)`` with ``channels_last``; of numbers, which become float32.
+        ops: The operations: those of `NumpyOps`, which ``keras.ops`` has too.
+    """
+    kind, number = _parsed(text)
+    if len(maps.shape) < 3:
+        return maps
+    maps = ops.cast(maps, "float32")
+    sizes = [int(size) for size in maps.shape]
+    if kind == "down":
+        for axis in range(1, len(sizes) - 1) if channels_last else range(2, len(sizes)):
+            window = min(number, sizes[axis])
+            kept = sizes[axis] // window
+            maps = maps[(*[slice(None)] * axis, slice(0, kept * window))]
+            maps = ops.mean(ops.reshape(maps, (*sizes[:axis], kept, window, *sizes[axis + 1 :])), axis=axis + 1)
+            sizes[axis] = kept
+        return ops.moveaxis(maps, -1, 1) if channels_last else maps
+    positions = math.prod(sizes[1:-1] if channels_last else sizes[2:])
+    axis = 1 if channels_last else 2
+    flat = (sizes[0], positions, sizes[-1]) if channels_last else (*sizes[:2], positions)
+    maps = ops.reshape(maps, flat)
+    if kind == "mean":
+        return ops.mean(maps, axis=axis)
+    if kind == "max":
+        return ops.max(maps, axis=axis)
+    if kind == "moments":
+        mean = ops.mean(maps, axis=axis, keepdims=True)
+        both = (ops.reshape(mean, (sizes[0], -1)), ops.mean(ops.square(maps - mean), axis=axis))
+        return ops.stack(both, axis=-1)
+    if positions >= 1 << 24:
+        raise CnnlensError(f"topk keeps positions as float32, which counts to 16,777,216, and a map has {positions:,}")
+    values, where = ops.top_k(ops.moveaxis(maps, 1, 2) if channels_last else maps, min(number, positions))
+    return ops.stack((values, ops.cast(where, "float32")), axis=-1)
+
+
+class NumpyOps:
+    """Holds what reductions are made of; ``keras.ops`` has the same under these names."""
+
+    mean, max, reshape, moveaxis, square, stack = np.mean, np.max, np.reshape, np.moveaxis, np.square, np.stack
+
+    @staticmethod
+    def cast(array: Array, dtype: str) -> Array:
+        return array.astype(dtype, copy=False)
+
+    @staticmethod
+    def top_k(array: Array, number: int) -> tuple[Array, Array]:
+        where = np.argsort(-array, axis=-1, kind="stable")[..., :number]
+        return np.take_along_axis(array, where, -1), where
+
+
+# -- where it is applied -----------------------------------------------------------------------------------------------
+
+
+def computed(
+    session: Session, network: Network, inputs: Sequence[Array], wanted: Mapping[str, str | None]
+) -> tuple[Mapping[str, Array], dict[str, Callable[[Array], Array]]]:
+    """Have a session compute tensors of a batch, reduced on its device where it can.
+
+    Args:
+        wanted: For each tensor its reduction, or None. One without a row for each input is not reduced.
+
+    Returns:
+        The tensors in canonical axes, and for some what core has to do with them yet, in the thread that writes them.
+    """
+    asked = {name: text for name, text in wanted.items() if text and network.batch_axis(network.tensors[name]) == 0}
+    if not asked:
+        return session.feature_maps(inputs, list(wanted)), {}
+    drawn = {name: int(text.partition(":")[2]) for name, text in asked.items() if text.startswith(_SUMMARY)}
+    rows = example_numbers(inputs) if drawn else np.zeros(0, np.uint32)
+    later: dict[str, Callable[[Array], Array]] = {name: partial(_summary, rows, many) for name, many in drawn.items()}
+    own = getattr(session, "reduced", None)
+    if own is not None and len(asked) == len(wanted):
+        found = dict(own(inputs, {name: AS_IT_LIES if name in drawn else text for name, text in asked.items()}))
+        for name, many in drawn.items():
+            if isinstance(found[name], tuple):
+                found[name], parts = found[name]
+                later[name] = partial(_summary, rows, many, parts=parts)
+        return found, later
+    others = {name: partial(reduced, text, ops=NumpyOps) for name, text in asked.items() if name not in drawn}
+    return session.feature_maps(inputs, list(wanted)), {**later, **others}
+
+
+def _summary(rows: NDArray[np.uint32], drawn: int, maps: Array, parts: Sequence[Array] | None = None) -> Array:
+    if len(maps) != len(rows):  # several windows an input: one more axis of space
+        return summary(np.moveaxis(maps.reshape(len(rows), -1, *maps.shape[1:]), 1, 2), rows, drawn)
+    return summary(maps, rows, drawn, parts)

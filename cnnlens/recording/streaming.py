@@ -1,0 +1,371 @@
+"""Inputs streamed through a backend, a batch at a time, to whatever takes what it gives: a recording, or statistics.
+
+Three things happen at once: the next batch is read and written as the input's own chunks, the backend's process
+computes this one out of those files, and its thread writes the one before. What crosses the border are files of the
+one who takes them, so nothing is copied twice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import zlib
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, TypeVar, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnlens.backend import handover, suited
+from cnnlens.backend.chunks import write_chunk, zeros_crc32
+from cnnlens.backend.options import RunOptions
+from cnnlens.backend.process import parse_spec, refuse_unknown
+from cnnlens.backend.worker import Chunk
+from cnnlens.errors import CnnlensError
+from cnnlens.inputs.stream import InputStream, open_inputs
+from cnnlens.network.network import Network
+from cnnlens.opening.live import backend_of
+from cnnlens.recording.format import Description
+from cnnlens.recording.runners import LiveRunner, Runner, WorkerRunner, differing_weights
+from cnnlens.recording.writer import Part, is_disk_trouble
+from cnnlens.text import nearest, printable
+
+__all__ = ["Plan", "Sink", "plan", "recorded_tensors", "run_batches"]
+
+Array = NDArray[Any]
+T = TypeVar("T")
+
+_BATCH_BYTES = 64 << 20  # of feature maps; two batches of them are in memory at once
+_MOST_BATCH = 256
+_UNKNOWN_BATCH = 16
+_AT_ONCE = 2  # batches that the backend has been given: one to compute, one to write
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Says what is to run: inputs opened, tensors chosen, the backend named; nothing is loaded yet.
+
+    Attributes:
+        stream: The inputs.
+        tensors: What is wanted, the network's inputs first, then in its order; ``notes``: remarks on them.
+        batch: How many inputs go through at once.
+        spec: The backend, as asked for or the one that suits the network.
+    """
+
+    network: Network
+    options: RunOptions
+    live: Any
+    stream: InputStream
+    tensors: tuple[str, ...]
+    notes: tuple[str, ...]
+    batch: int
+    spec: str
+
+    @property
+    def computed(self) -> tuple[str, ...]:
+        """Name the tensors that are no inputs."""
+        return tuple(name for name in self.tensors if name not in self.stream.names)
+
+    def start(self, stack: ExitStack, spec: str | None = None) -> Runner:
+        """Load the network; ``stack`` lets go of it, after whatever is put on the stack later."""
+        if self.live is None:
+            runner: Runner = WorkerRunner(self.network, spec or self.spec, self.options)
+        else:
+            runner = LiveRunner(self.network, spec or self.spec, self.options, self.live)
+        stack.callback(runner.release)
+        return runner
+
+    def description(self, runner: Runner, spec: str | None = None) -> Description:
+        """Say what runs, on what."""
+        return Description(
+            model={
+                "file": Path(self.network.source.path).name,
+                "sha256": self.network.source.sha256,
+                "network_hash": handover.network_hash(self.network),
+            },
+            sources=self.stream.sources,
+            input_notes=self.stream.notes,
+            backend=parse_spec(spec or self.spec)[0],
+            versions=runner.versions,
+            device=runner.device,
+            precision=self.options.precision,
+            batch=self.batch,
+            count=self.stream.count,
+            tensors=self.tensors,
+            inputs=self.stream.names,
+            weights=differing_weights(self.network, runner, self.options.precision),
+            notes=self.notes,
+        )
+
+
+def plan(
+    network: Network,
+    inputs: Any,
+    options: RunOptions,
+    *,
+    backend: str | None = None,
+    live: Any = None,
+    layers: Iterable[str | int] | None = None,
+) -> Plan:
+    """Open inputs and choose tensors and backend, as ``record`` takes them.
+
+    Raises:
+        CnnlensError: they do not fit, or there is no such layer; one line.
+    """
+    if options.batch is not None and options.batch < 1:
+        raise CnnlensError(f"a batch holds at least one input, not {options.batch}")
+    spec = backend or (_default_backend(network) if live is None else backend_of(live))
+    refuse_unknown([] if live is not None else [spec])
+    stream = open_inputs(
+        network,
+        inputs,
+        scale=options.scale,
+        limit=options.limit,
+        allow_nonfinite=options.allow_nonfinite,
+        skip_bad=options.skip_bad,
+    )
+    tensors, notes = recorded_tensors(network, None if layers is None else list(layers))
+    size = min(options.batch or _default_batch(network, tensors, stream), stream.count)
+    return Plan(network, options, live, stream, tensors, notes, size, spec)
+
+
+class Sink(Protocol):
+    """Takes what a run gives, batch after batch, as ``RecordingWriter`` does."""
+
+    path: Path
+    description: Description
+
+    @property
+    def done(self) -> int:
+        """Count the batches that need not run, for they are here."""
+        ...
+
+    def crc32(self, batch: int, tensor: str) -> int | None:
+        """Give the checksum of what is here of a batch, to be held against what is read again."""
+        ...
+
+    def part(self, tensor: str, batch: int) -> Path:
+        """Say where a file of a batch is written."""
+        ...
+
+    def output(self, tensor: str, batch: int) -> Chunk:
+        """Say what is wanted of a tensor, and where."""
+        ...
+
+    def commit(self, batch: int, parts: Mapping[str, Part]) -> None:
+        """Take a whole batch."""
+        ...
+
+    def trouble(self, error: OSError | str) -> CnnlensError:
+        """Make the error for trouble with the disk."""
+        ...
+
+
+def run_batches(
+    stream: InputStream, runner: Runner, sink: Sink, progress: Callable[[int, int], object] | None = None
+) -> str:
+    """Run all batches that ``sink`` has not yet, and give the SHA-256 of the inputs.
+
+    Raises:
+        CnnlensError: inputs that cannot be read, a backend that fails, a full disk; the batches before are taken.
+    """
+    return _Run(stream, runner, sink, progress).all()
+
+
+class _Run:
+    """The loop over batches."""
+
+    def __init__(
+        self, stream: InputStream, runner: Runner, sink: Sink, progress: Callable[[int, int], object] | None
+    ) -> None:
+        self._stream = stream
+        self._runner = runner
+        self._sink = sink
+        self._progress: Callable[[int, int], object] = progress or _say_nothing
+        self._description = sink.description
+        inputs = set(stream.names)
+        self._computed = [tensor for tensor in self._description.tensors if tensor not in inputs]
+        self._digest = _InputsDigest(stream.names)
+
+    def all(self) -> str:
+        self._check_recorded()
+        if self._sink.done < self._description.batches:
+            self._record()
+        return self._digest.hexdigest()
+
+    def _check_recorded(self) -> None:
+        """The inputs of batches that a run before has recorded must be these: they are read again and compared."""
+        with ThreadPoolExecutor(1, "cnnlens-inputs") as reader:
+            for batch, arrays in _ahead(reader, self._read, range(self._sink.done)):
+                for name, array in zip(self._stream.names, arrays, strict=True):
+                    if _chunk_crc32(array, self._description.batch) != self._sink.crc32(batch, name):
+                        start = batch * self._description.batch
+                        raise CnnlensError(
+                            f"{printable(self._sink.path, 300)}: it was recorded with other inputs (one of "
+                            f"{start} to {start + len(array) - 1} differs); use --overwrite to throw it away, "
+                            "or choose another place with -o"
+                        )
+                self._digest.add(arrays)
+
+    def _record(self) -> None:
+        count = self._description.count
+        outstanding: deque[tuple[int, dict[str, Part]]] = deque()
+        todo = range(self._sink.done, self._description.batches)
+        self._progress(min(self._sink.done * self._description.batch, count), count)
+        with ThreadPoolExecutor(1, "cnnlens-inputs") as reader:
+            coming = _ahead(reader, self._prepare, todo)
+            while True:
+                try:
+                    batch, (arrays, parts) = next(coming)
+                except StopIteration:
+                    break
+                except CnnlensError:  # inputs that cannot be read take nothing from those before them
+                    while outstanding:
+                        self._commit(*outstanding.popleft())
+                    raise
+                self._digest.add(arrays)
+                if outstanding and (len(outstanding) == _AT_ONCE or not self._sink.done):
+                    self._commit(*outstanding.popleft())  # before the first one, shapes are not known
+                self._begin(batch, parts)
+                outstanding.append((batch, parts))
+            while outstanding:
+                self._commit(*outstanding.popleft())
+
+    def _read(self, batch: int) -> list[Array]:
+        start = batch * self._description.batch
+        return self._stream.batch(start, start + self._description.samples(batch))
+
+    def _prepare(self, batch: int) -> tuple[list[Array], dict[str, Part]]:
+        """Read a batch of inputs and write it as the chunks that it will be."""
+        arrays = self._read(batch)
+        parts: dict[str, Part] = {}
+        for name, array in zip(self._stream.names, arrays, strict=True):
+            path = self._sink.part(name, batch)
+            try:
+                crc = write_chunk(path, [array], self._description.batch)
+            except OSError as error:
+                raise self._sink.trouble(error) from None
+            little = array.dtype.newbyteorder("<").str
+            parts[name] = Part(path, crc, (self._description.batch, *array.shape[1:]), little)
+        return arrays, parts
+
+    def _begin(self, batch: int, inputs: Mapping[str, Part]) -> None:
+        chunks = [Chunk(inputs[name].path, inputs[name].shape, inputs[name].dtype) for name in self._stream.names]
+        outputs = {tensor: self._sink.output(tensor, batch) for tensor in self._computed}
+        self._runner.begin(chunks, outputs, self._description.samples(batch), f"batch {batch}")
+
+    def _commit(self, batch: int, inputs: Mapping[str, Part]) -> None:
+        try:
+            made = self._runner.finish()
+        except CnnlensError as error:
+            reason = is_disk_trouble(error)
+            if reason is not None:
+                raise self._sink.trouble(reason) from None
+            raise
+        self._sink.commit(batch, {**inputs, **made})
+        self._progress(min((batch + 1) * self._description.batch, self._description.count), self._description.count)
+
+
+def _say_nothing(done: int, count: int) -> None:
+    pass
+
+
+class _InputsDigest:
+    """SHA-256 of the canonical inputs, example by example, whatever the batch was."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._digests = [hashlib.sha256(name.encode()) for name in names]
+
+    def add(self, arrays: Iterable[Array]) -> None:
+        for digest, array in zip(self._digests, arrays, strict=True):
+            plain = array.astype(array.dtype.newbyteorder("<"), copy=False)
+            digest.update(plain.reshape(-1).view(np.uint8).data)
+
+    def hexdigest(self) -> str:
+        if len(self._digests) == 1:
+            return self._digests[0].hexdigest()
+        return hashlib.sha256(b"".join(one.digest() for one in self._digests)).hexdigest()
+
+
+def _ahead(reader: ThreadPoolExecutor, make: Callable[[int], T], numbers: Sequence[int]) -> Iterator[tuple[int, T]]:
+    """``make`` of each number, always one further than the caller is."""
+    coming: deque[Future[T]] = deque()
+    for position, number in enumerate(numbers):
+        if not coming:
+            coming.append(reader.submit(make, number))
+        made = coming.popleft().result()
+        if position + 1 < len(numbers):
+            coming.append(reader.submit(make, numbers[position + 1]))
+        yield number, made
+
+
+def _chunk_crc32(array: Array, rows: int) -> int:
+    """The CRC-32 of ``array`` as a chunk of ``rows`` rows."""
+    plain = array.astype(array.dtype.newbyteorder("<"), copy=False)
+    crc = zlib.crc32(plain.reshape(-1).view(np.uint8).data)
+    return zeros_crc32((rows - len(array)) * math.prod(array.shape[1:]) * array.dtype.itemsize, crc)
+
+
+def _default_backend(network: Network) -> str:
+    """Keras runs on three frameworks, none of them the obvious one; a model of PyTorch has one home."""
+    return suited("torch")[0] if network.source.framework == "torch" else "reference"
+
+
+def recorded_tensors(network: Network, layers: Sequence[str | int] | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Which tensors are recorded, inputs first, then in the network's order; and remarks."""
+    inputs = [ref.name for ref in network.inputs]
+    wanted: set[str] = set()
+    notes: list[str] = []
+    for layer in layers or ():
+        if isinstance(layer, str) and layer in network.tensors and layer not in network.by_name:
+            wanted.add(layer)
+            continue
+        found = network[layer]
+        uses = [call for call in network.calls if call.layer is found]
+        if not uses:
+            raise CnnlensError(f"layer '{printable(found.name)}' is never called, so it has no feature map to record")
+        wanted.update(
+            f"{call.name}[{index}]" if index else call.name for call in uses for index in range(len(call.shapes))
+        )
+    if layers is not None and wanted <= set(inputs):
+        raise CnnlensError(f"no layer that computes anything is asked for; {nearest('', network.by_name)}")
+    tensors: list[str] = []
+    for name, ref in network.tensors.items():
+        if name in inputs or (layers is not None and name not in wanted):
+            continue
+        if network.batch_axis(ref) is None:
+            text = (
+                f"'{printable(name)}' is {network.shape(ref)}, which has no row for each input, and cannot be recorded"
+            )
+            if layers is not None:
+                raise CnnlensError(f"{text}; leave it out")
+            notes.append(text)
+            continue
+        tensors.append(name)
+    if not tensors:
+        raise CnnlensError(
+            f"{printable(network.source.path, 300)}: nothing that it computes has a row for each input, so "
+            "that there is nothing to record"
+        )
+    return (*inputs, *tensors), tuple(notes)
+
+
+def _default_batch(network: Network, tensors: Iterable[str], stream: InputStream) -> int:
+    """As many inputs as make about 64 MB of feature maps."""
+    total = 0
+    for name in tensors:
+        ref = network.tensors[name]
+        shape = network.shape(ref)
+        if ref in network.inputs:
+            if shape and shape[0] is not None:
+                return shape[0]  # the file fixes it
+            shape = (None, *stream.shapes[name])
+        if shape is None or None in shape[1:]:
+            return _UNKNOWN_BATCH
+        total += 4 * math.prod(cast("tuple[int, ...]", shape[1:]))
+    return max(1, min(_BATCH_BYTES // max(total, 1), _MOST_BATCH))
