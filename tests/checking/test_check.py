@@ -280,7 +280,7 @@ def test_a_sample_of_the_inputs_is_said_everywhere(tmp_path: Path, capsys: pytes
     assert main([*given, "--sample", "4"]) == 0
     table = capsys.readouterr().out
     assert "inputs: the inputs given; 4 of 9 inputs audited" in table
-    assert "agrees on the 4 of 9 inputs that were audited" in table
+    assert "is within rounding on the 4 of 9 inputs that were audited" in table
     assert main([*given, "--sample", "4", "--json"]) == 0
     run = json.loads(capsys.readouterr().out)["runs"][0]
     assert (run["inputs"], run["audited_inputs"]) == (9, 4)
