@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from cnnlens.cli.arguments import (
     add_inputs,
@@ -130,7 +130,7 @@ def _print(options: argparse.Namespace, found: Stats | StatsComparison) -> None:
             wrote["picture"] = str(save(found.draw(), options.output))
     except CnnlensError:
         if not options.json:  # the error is the one object that is printed then
-            output_text(as_page(found))
+            output_text(as_page(cast("Any", found)))
         raise
     output_made(
         options,
