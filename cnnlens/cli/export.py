@@ -38,11 +38,14 @@ def add(commands: Any) -> None:
 
 
 def _export(options: argparse.Namespace) -> None:
+    from pathlib import Path
+
     from cnnlens.conversion import exporting
-    from cnnlens.output import file_name, stem_of
+    from cnnlens.output import file_name, refuse_taken, stem_of
 
     network = network_of(options)
     wanted = layers_listed(options.layers, network.by_name)
     layers = None if wanted is None else [network[one] for one in wanted]
     path = options.output if options.output is not None else file_name(stem_of(network.source.path), "weights") + ".npz"
+    refuse_taken([Path(path)] if options.output is None else [], False, [network.source.path])
     output_made(options, exporting.export(network, path, layers, options.layout), exporting.as_json, exporting.as_page)

@@ -109,6 +109,7 @@ def main(arguments: Sequence[str] | None = None, interrupted: Sequence[int] = ()
             if options.command is None:
                 parser.print_help()
                 return 0
+            _refuse_own_input(options)
             return int(options.command(options) or 0)
     except CnnlensError as error:
         if interrupted:
@@ -121,6 +122,23 @@ def main(arguments: Sequence[str] | None = None, interrupted: Sequence[int] = ()
     except KeyboardInterrupt:
         tell("cnnlens: interrupted")
         return 128 + signal.SIGINT
+
+
+def _refuse_own_input(options: argparse.Namespace) -> None:
+    """Refuse to write over one of the files that the command reads, whichever option names it."""
+    output = getattr(options, "output", None)
+    if not isinstance(output, str) or not os.path.isfile(output):
+        return
+    for name, value in vars(options).items():
+        given: list[Any] = value if isinstance(value, list) else [value]
+        for one in [one for one in given if isinstance(one, str) and name not in ("output", "name")]:
+            # Also what follows NAME=, and the archive of ARCHIVE::MEMBER.
+            for path in (one, one.partition("=")[2], one.partition("::")[0]):
+                if os.path.isfile(path) and os.path.samefile(path, output):
+                    raise CnnlensError(
+                        f"-o {printable(output, 300)}: that is a file which this command reads, and it would be lost; "
+                        "name another"
+                    )
 
 
 def _refused(error: CnnlensError, given: Sequence[str]) -> int:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from cnnlens.errors import CnnlensError
 from cnnlens.page import Code, Page, Table, Tone, Toned
-from cnnlens.text import harmless
+from cnnlens.text import harmless, printable
 
 if TYPE_CHECKING:
     from rich.console import Console, Group
@@ -60,6 +60,12 @@ def output_text(text: str | Page, path: str | None = None) -> None:
 
     A page fits the terminal's width there, with colours where the terminal has them and NO_COLOR does not ask for none.
     """
+    if path is None and cast(Any, sys.stdout) is None:  # `>&-`
+        raise CnnlensError("standard output is closed, so nothing can be printed; write to a file with -o")
+    if path is not None and os.path.exists(path) and path.lower().endswith(_NO_TEXT):
+        raise CnnlensError(
+            f"-o {printable(path, 300)}: a model or arrays by its name, which text would replace; name a .txt or .json"
+        )
     if path is not None or not sys.stdout.isatty():
         written = harmless(str(text), keep="\n")
     elif isinstance(text, Page):
@@ -82,6 +88,7 @@ def output_text(text: str | Page, path: str | None = None) -> None:
         raise CnnlensError(f"the output cannot be written ({error.strerror}); choose another place with -o") from None
 
 
+_NO_TEXT = (".keras", ".h5", ".hdf5", ".pt", ".pth", ".pt2", ".ckpt", ".safetensors", ".npz", ".npy")
 _SIGNS = str.maketrans({"×": "x", "…": "~", "·": "-", "–": "-", "−": "-", "≥": ">", "≤": "<", "≈": "~",
     "←": "<", "±": "+-",
 })  # fmt: skip

@@ -86,6 +86,7 @@ class Side:
         strides: In elements, of the array in C order, as it lies in memory and in a file.
         pattern: The axes as the steps are derived from them.
         gates: The order of a recurrent layer's gates in this framework's letters, or empty.
+        second: An array that it adds to this one, or empty.
     """
 
     framework: str
@@ -96,6 +97,7 @@ class Side:
     strides: tuple[int, ...]
     pattern: Pattern
     gates: str = ""
+    second: str = ""
 
     @property
     def flipped(self) -> tuple[str, ...]:
@@ -332,8 +334,9 @@ def _crossing(
     canonical = "".join(pattern_of(row, CANONICAL, spatial, groups).letters)
     names = (_name(row, weight, source), _name(row, weight, target))
     lacks = {each: row.lacks[each] for each in (target, source) if each in row.lacks}
+    second = row.second.get(source, ""), row.second.get(target, "")
     return _worked(
-        kind, weight, condition, (source, target), names, (before, after), shape, known, canonical, lacks
+        kind, weight, condition, (source, target), names, (before, after), shape, known, canonical, lacks, second
     )  # fmt: skip
 
 
@@ -348,6 +351,7 @@ def _worked(
     known: Mapping[str, int],
     canonical: str,
     lacks: Mapping[str, str] | None = None,
+    second: tuple[str, str] = ("", ""),
 ) -> Crossing:
     """A crossing between two patterns, with the numbers of a shape."""
     before, after = patterns
@@ -366,14 +370,17 @@ def _worked(
     here = _element(before, shape, by_letter)
     there, view = _followed(todo, shape, sizes, here)
     sides: list[Side] = []
-    for framework, name, pattern, size in zip(frameworks, names, patterns, (tuple(shape), after_shape), strict=True):
+    shapes = tuple(shape), after_shape
+    for framework, name, pattern, size, more in zip(frameworks, names, patterns, shapes, second, strict=True):
         gates = gates_as_called(framework, pattern.gates[1])
         axes = _axes(pattern, size, gates, weight == "recurrent_kernel")
         variable = _variable(name, weight)
-        sides.append(Side(framework, name, variable, str(pattern), axes, _strides(size), pattern, gates))
+        sides.append(Side(framework, name, variable, str(pattern), axes, _strides(size), pattern, gates, more))
     source, target = sides
-    line = f"{target.variable} = {expression(todo, source.variable, sizes)}"
-    pattern_line = f"{target.variable} = {rearrangement(before, after, source.variable, {**by_letter, **sizes})}"
+    read = f"{source.variable} + {source.second}" if source.second and not target.second else source.variable
+    read = f"({read})" if todo and read != source.variable else read
+    line = f"{target.variable} = {expression(todo, read, sizes)}"
+    pattern_line = f"{target.variable} = {rearrangement(before, after, read, {**by_letter, **sizes})}"
     every = {**sizes, **by_letter}
     letters = "".join(letter for letter in canonical if letter in before.letters and letter in after.letters)
     return Crossing(

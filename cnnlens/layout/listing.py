@@ -317,7 +317,10 @@ def _paragraph(group: Sequence[Crossing]) -> list[str]:
     rows = [[*row, _meanings(side)] for row, side in zip(rows, (source, target), strict=True)]
     lines = [head, *("  " + line for line in _bare_columns(rows))]
     if not one.steps and len(source.axes) == 1:
-        return [*lines, "  one axis on both sides: nothing to do"]
+        if source.second and not target.second:
+            return [*lines, f"  NumPy    {one.numpy}"]
+        zeros = f"; {target.second} is zeros" if target.second and not source.second else ""
+        return [*lines, f"  one axis on both sides: nothing to do{zeros}"]
     return [*lines, f"  NumPy    {one.numpy}", f"  einops   {one.einops}", f"  element  {_element(one)}", *_memory(one)]
 
 

@@ -72,8 +72,8 @@ class Step:
 
     ``reshape`` has ``axes`` (letters of each new axis); ``transpose`` has ``numbers`` (the permutation); ``take`` has
     ``axis`` and ``numbers`` (the entries, in their new order); ``flip`` has ``numbers`` (the axes); ``extend`` appends
-    zeros along ``axis`` up to ``numbers[0]`` entries (of ``numbers[1]`` axes) and ``shrink`` keeps the first, the
-    others being zeros.
+    zeros along ``axis`` up to ``numbers[0]`` entries (of ``numbers[1]`` axes) and ``shrink`` adds them up:
+    a layer with one bias has the sum of two.
 
     >>> import cnnlens
     >>> cnnlens.layout.convention("Conv2D", "kernel", "torch").from_keras
@@ -248,11 +248,7 @@ def _sizes_of(axes: Sequence[Axis], sizes: Mapping[str, int]) -> tuple[int, ...]
 
 
 def apply(todo: Sequence[Step], array: NDArray[np.generic], sizes: Mapping[str, int]) -> NDArray[np.generic]:
-    """Run all steps on an array: a view of the input wherever NumPy can make one, in the input's dtype.
-
-    Raises:
-        CnnlensError: ``shrink`` would drop entries that are not zero.
-    """
+    """Run all steps on an array: a view of the input wherever NumPy can make one, in the input's dtype."""
     for step in todo:
         match step.operation:
             case "reshape":
@@ -266,12 +262,7 @@ def apply(todo: Sequence[Step], array: NDArray[np.generic], sizes: Mapping[str, 
             case "extend":
                 array = np.pad(array, _padding(step))
             case "shrink":
-                first, rest = np.split(array, [1], axis=step.axis)
-                if np.any(rest):
-                    raise CnnlensError(
-                        "has a second half that is not zero, which one bias cannot hold; add the halves first"
-                    )
-                array = first
+                array = array.sum(axis=step.axis, keepdims=True, dtype=array.dtype)
     return array
 
 
@@ -322,7 +313,7 @@ def expression(todo: Sequence[Step], name: str, sizes: Mapping[str, int] | None 
             case "extend":
                 text = f"np.pad({text}, {_padding(step)})"
             case "shrink":
-                text += f"[{':, ' * step.axis}:1]"
+                text += f".sum({step.axis}, keepdims=True)"
     return text
 
 

@@ -70,6 +70,7 @@ class Row:
     sizes of which letters. ``gates`` orders the entries of Q, by framework. ``fill`` lists letters that a framework
     stores at a given size, with zeros after the first entry; ``fixed`` lists sizes that never vary. ``lacks``
     completes the error for a letter that a framework's pattern does not have, which is then possible at size 1 only.
+    ``second`` names an array that a framework adds to this one: zeros on the way there, added on the way back.
     ``flat`` marks the rows for weights behind a Flatten.
     """
 
@@ -87,6 +88,7 @@ class Row:
     fill: Mapping[str, Mapping[str, int]] = field(default_factory=dict[str, Mapping[str, int]])
     lacks: Mapping[str, str] = field(default_factory=dict[str, str])
     fixed: Mapping[str, int] = field(default_factory=dict[str, int])
+    second: Mapping[str, str] = field(default_factory=dict[str, str])
     flat: bool = False
     reset_after: bool | None = None
 
@@ -119,6 +121,7 @@ _NO_CONV_LSTM = Absent("no ConvLSTM layer; a hand-written cell takes (QU)I and t
 _NO_LOCAL = Absent("no locally connected layer; unfold the input and multiply position by position")
 _NO_NORMALIZATION = Absent("no such layer; its mean and variance become constants of a subtraction and a division")
 
+_SECOND_BIAS = {"torch": "bias_hh_l0"}
 _LSTM = {"canonical": "ifgo", "keras": "ifgo", "torch": "ifgo", "onnx": "iofg"}
 _GRU = {"canonical": "rzn", "keras": "zrn", "torch": "rzn", "onnx": "zrn"}
 _CONV_LSTM = {"canonical": "ifgo", "keras": "ifgo", "flax": "igfo"}
@@ -199,7 +202,7 @@ ROWS: tuple[Row, ...] = (
     Row(("LSTM",), ("recurrent_kernel",), "(QU)I", "I(QU)", "(QU)I", _ONE_ARRAY_A_GATE, "1(QU)I", _TFLITE_LOOP,
         {"torch": "weight_hh_l0", "onnx": "R"}, gates=_LSTM),
     Row(("LSTM",), ("bias",), "(QU)", "(QU)", "(QU)", _ONE_ARRAY_A_GATE, "1(BQU)", _TFLITE_LOOP,
-        {"torch": "bias_ih_l0", "onnx": "B"}, gates=_LSTM, fill={"onnx": {"B": 2}}),
+        {"torch": "bias_ih_l0", "onnx": "B"}, gates=_LSTM, fill={"onnx": {"B": 2}}, second=_SECOND_BIAS),
     Row(("GRU",), ("kernel",), "(QU)I", "I(QU)", "(QU)I", _GRU_GATE_BY_GATE, "1(QU)I", _TFLITE_LOOP,
         {"torch": "weight_ih_l0", "onnx": "W"}, gates=_GRU),
     Row(("GRU",), ("recurrent_kernel",), "(QU)I", "I(QU)", "(QU)I", _GRU_GATE_BY_GATE, "1(QU)I", _TFLITE_LOOP,
@@ -214,7 +217,7 @@ ROWS: tuple[Row, ...] = (
     Row(("SimpleRNN",), ("recurrent_kernel",), "UI", "IU", "UI", "IU", "1UI", _TFLITE_LOOP,
         {"torch": "weight_hh_l0", "flax": "h/kernel", "onnx": "R"}),
     Row(("SimpleRNN",), ("bias",), "U", "U", "U", "U", "1(BU)", _TFLITE_LOOP,
-        {"torch": "bias_ih_l0", "flax": "i/bias", "onnx": "B"}, fill={"onnx": {"B": 2}}),
+        {"torch": "bias_ih_l0", "flax": "i/bias", "onnx": "B"}, fill={"onnx": {"B": 2}}, second=_SECOND_BIAS),
     Row(_CONV_LSTMS, ("kernel",), "(QU)I*", "*I(QU)", _NO_CONV_LSTM, "*I(QU)", _NO_CONV_LSTM, _TFLITE_LOOP,
         {"flax": "ih/kernel"}, gates=_CONV_LSTM),
     Row(_CONV_LSTMS, ("recurrent_kernel",), "(QU)I*", "*I(QU)", _NO_CONV_LSTM, "*I(QU)", _NO_CONV_LSTM, _TFLITE_LOOP,

@@ -55,6 +55,10 @@ _EPSILON = (
     "Epsilon is 1e-3 in Keras, 1e-5 in PyTorch and ONNX, 1e-5 (batch norm) or 1e-6 (the others) in Flax: carry it "
     "over, it is a factor of 1.0005 at variance 1.",
 )
+_TWO_BIASES = (
+    "PyTorch and ONNX have two biases and add them (bias_ih_l0 and bias_hh_l0; the halves of B): Keras' is their sum, "
+    "and on the way there the second is zeros."
+)
 _TWO_FUNCTIONS = (
     "hard_sigmoid is relu6(x + 3)/6 in Keras 3 and PyTorch, and clip(0.2*x + 0.5) in Keras 2 and ONNX: a Keras 2 layer "
     "that used it was off by 0.09 with the new formula and by 1e-7 with its own.",
@@ -114,7 +118,7 @@ TRAPS: Mapping[str, tuple[str, ...]] = {
     ),
     "LSTM": (
         "Gates are i, f, c, o in Keras and i, f, g, o in PyTorch, where g is c: the same order. ONNX has i, o, f, c.",
-        "PyTorch has a second bias, bias_hh_l0: zeros.",
+        _TWO_BIASES,
         *_TWO_FUNCTIONS,
     ),
     "GRU": (
@@ -123,7 +127,7 @@ TRAPS: Mapping[str, tuple[str, ...]] = {
         "has no PyTorch layer.",
         "With reset_after=True the bias has two rows, PyTorch's bias_ih_l0 and bias_hh_l0; with reset_after=False one.",
     ),
-    "SimpleRNN": ("PyTorch has a second bias, bias_hh_l0: zeros.",),
+    "SimpleRNN": (_TWO_BIASES,),
     "ConvLSTM1D": _CONV_LSTM,
     "ConvLSTM2D": _CONV_LSTM,
     "ConvLSTM3D": _CONV_LSTM,

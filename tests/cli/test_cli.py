@@ -474,3 +474,54 @@ def test_maps_reads_one_image_of_sixty_thousand(capsys: pytest.CaptureFixture[st
     size = os.path.getsize("all.idx.gz")
     assert read_by_maps("all.idx.gz", 7) < few  # unpacked as far as that image
     assert size // 2 < read_by_maps("all.idx.gz", 30_000) < few + size // 2
+
+
+# -- nothing a user did is lost ----------------------------------------------------------------------------------------
+
+
+def test_no_command_writes_over_what_it_reads(capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copy(sample.MODEL, "net.keras")
+    shutil.copy(sample.PAIR, "other.keras")
+    shutil.copy(sample.IMAGES / "9-ankle-boot.png", "boot.png")
+    Path("labels.png").write_text("".join(f"{label}\n" for label in sample.LABELS))
+    os.symlink("net.keras", "link.txt")
+    for name, arguments in {
+        "net.keras": ["summary", "net.keras", "-o", "link.txt"],
+        "other.keras": ["diff", "net.keras", "other.keras", "-o", "other.keras"],
+        "boot.png": ["image", "boot.png", "-o", "boot.png"],
+        "labels.png": [
+            "maps",
+            "net.keras",
+            "-i",
+            "boot.png",
+            "-l",
+            "dense_1",
+            "--labels",
+            "labels.png",
+            "-o",
+            "labels.png",
+        ],
+    }.items():
+        before = Path(name).read_bytes()
+        assert "would be lost" in refusal(capsys, *arguments)
+        assert Path(name).read_bytes() == before
+    assert "which text would replace" in refusal(capsys, "layouts", "Conv2D", "-o", "other.keras")
+    assert Path("other.keras").read_bytes() == sample.PAIR.read_bytes()
+
+
+def test_export_overwrites_only_what_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copy(sample.AVERAGE, "net.keras")
+    Path("net-weights.npz").write_text("mine")
+    assert "it is there already" in refusal(capsys, "export", "net.keras")
+    assert Path("net-weights.npz").read_text() == "mine"
+    output(capsys, "export", "net.keras", "-o", "net-weights.npz")
+    assert "conv/kernel" in np.load("net-weights.npz")
+
+
+def test_a_closed_standard_output_is_a_line() -> None:
+    done = subprocess.run(
+        ["bash", "-c", f'"{sys.executable}" -m cnnlens summary "{sample.MODEL}" >&-'], capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "standard output is closed" in done.stderr

@@ -89,10 +89,13 @@ def test_line_element_and_strides_of_every_pair(kind: str) -> None:
         array = can_be_crossed(one, numbered(one.source.shape))
         variable, _, line = one.numpy.partition(" = ")
         assert variable == one.target.variable
-        result = eval(line, {"np": np, one.source.variable: array})
+        added = {one.source.second: np.zeros_like(array)} if one.source.second else {}  # a second bias
+        result = eval(line, {"np": np, one.source.variable: array, **added})
 
         np.testing.assert_array_equal(result, through_canonical(one, array))
-        arranged = eval(one.einops.partition(" = ")[2], {"np": np, "rearrange": rearrange, one.source.variable: array})
+        arranged = eval(
+            one.einops.partition(" = ")[2], {"np": np, "rearrange": rearrange, one.source.variable: array, **added}
+        )
         np.testing.assert_array_equal(arranged, result)
         np.testing.assert_array_equal(result, one.apply(array))
         assert result.shape == one.target.shape

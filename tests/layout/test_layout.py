@@ -22,7 +22,8 @@ from hypothesis import strategies as st
 
 from cnnlens import errors, layout
 from cnnlens.errors import CnnlensError
-from cnnlens.layout import FRAMEWORKS, KINDS, Description, Geometry
+from cnnlens.layout import FRAMEWORKS, KINDS, Description, Geometry, listing
+from cnnlens.layout.crossing import crossings
 from cnnlens.layout.lookup import pattern_of
 from cnnlens.layout.patterns import apply, solve, steps
 from cnnlens.layout.tables import ROWS, Row
@@ -452,8 +453,16 @@ def test_a_second_recurrent_bias_that_is_not_zero_is_not_dropped() -> None:
     assert not onnx[0, 20:].any()
     onnx = onnx.copy()
     onnx[0, 27] = 1
-    with pytest.raises(CnnlensError, match="second half"):
-        layout.canonicalise("LSTM", "bias", onnx, framework="onnx")
+    added = layout.canonicalise("LSTM", "bias", onnx, framework="onnx") - layout.canonicalise(
+        "LSTM", "bias", layout.arrange("LSTM", "bias", bias, "onnx"), framework="onnx"
+    )
+    assert sorted(added) == [0.0] * 19 + [1.0]
+    torch, keras = (
+        listing.crossing_text(crossings("LSTM", one, other), one, other)
+        for one, other in (("torch", "keras"), ("keras", "torch"))
+    )
+    assert "bias = bias_ih_l0 + bias_hh_l0" in torch
+    assert "bias_hh_l0 is zeros" in keras
 
 
 def test_both_gru_biases_are_found_by_their_axes_or_by_the_geometry() -> None:
