@@ -126,6 +126,9 @@ class Relabelled:
     def __getitem__(self, name: str) -> Any:
         return self.recording[name]
 
+    def altered(self, name: str) -> str | None:
+        return None
+
 
 def checked(network: Network, recording: Any) -> Check:
     audits = dict(audit_recording(network, recording))
