@@ -299,6 +299,7 @@ def test_a_backend_that_does_not_say_has_strict_and_native() -> None:
     ("precision", "passes"),
     {
         "strict": "exact float32",
+        "suspicious": "exact float32",  # what a recording may claim, and is no precision
         "tf32": "exact float32 tf32",
         "float16": "exact float32 tf32 float16",
         "bfloat16": "exact float32 tf32 float16 bfloat16",
