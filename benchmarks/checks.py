@@ -109,6 +109,9 @@ class _Some:
     def __getitem__(self, name: str) -> NDArray[Any]:
         return np.asarray(self._recording[name][self._first : self._first + _EACH])
 
+    def altered(self, name: str) -> str | None:
+        return None
+
 
 def networks(count: int = 500, backends: tuple[str, ...] = BACKENDS, first: int = 0) -> dict[str, Any]:
     """Audit random networks on inputs of each kind; every alarm is printed with its seed."""

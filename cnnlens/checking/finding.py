@@ -11,9 +11,6 @@ from enum import StrEnum
 __all__ = ["Cause", "Objection", "Verdict"]
 
 
-_LEAST = {"strict": "float32"}  # what a precision allows that is no verdict's name
-
-
 class Verdict(StrEnum):
     """Names what the audit of one output came to, from best to worst; what could not be audited stands apart."""
 
@@ -41,12 +38,18 @@ class Verdict(StrEnum):
         """Tell whether it is the rounding of an arithmetic narrower than float32."""
         return self in (Verdict.TF32, Verdict.FLOAT16, Verdict.BFLOAT16)
 
+    @classmethod
+    def asked(cls, precision: str) -> Verdict:
+        """Name the fewest bits that a precision asks for: float32's, unless it names a narrower arithmetic. A recording
+        may claim any precision: what is none is held to float32."""
+        return next((one for one in cls if one.narrow and one == precision), cls.FLOAT32)
+
     def passes(self, precision: str) -> bool:
         """Tell whether it is no fault of a run at this precision: strict takes float32's rounding, native any, and one
         that names an arithmetic takes all that have its bits."""
         if self.fault or self is Verdict.NOT_AUDITED:
             return not self.fault
-        return precision == "native" or self.rank <= Verdict(_LEAST.get(precision, precision)).rank
+        return precision == "native" or self.rank <= Verdict.asked(precision).rank
 
 
 class Cause(StrEnum):

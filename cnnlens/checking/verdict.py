@@ -130,7 +130,7 @@ def as_asked(found: Audit, precision: str) -> Audit:
     """
     if precision == "float16" and found.cause is Cause.UNDERFLOW:
         return replace(found, verdict=Verdict.FLOAT16)
-    if found.verdict.narrow and precision != "strict" and not found.verdict.passes(precision):
+    if found.verdict.narrow and Verdict.asked(precision).narrow and not found.verdict.passes(precision):
         text = f"computed in {found.verdict}, which has fewer bits than {precision}, which was asked for"
         return replace(found, cause=Cause.PRECISION, explanation=text)
     return found

@@ -117,8 +117,8 @@ def _print(options: argparse.Namespace, found: Stats | StatsComparison) -> None:
     from cnnlens.statistics.comparison import StatsComparison
 
     compared = isinstance(found, StatsComparison)
-    as_page: Callable[[Any], Page] = listing.comparison_page if compared else listing.as_page
-    as_json: Callable[[Any], dict[str, Any]] = listing.comparison_json if compared else listing.as_json
+    as_page = cast("Callable[[Any], Page]", listing.comparison_page if compared else listing.as_page)
+    as_json = cast("Callable[[Any], dict[str, Any]]", listing.comparison_json if compared else listing.as_json)
     wrote: dict[str, str] = {}
     try:
         if isinstance(found, StatsComparison):

@@ -76,6 +76,9 @@ def test_a_state_of_another_value_is_seen_where_it_is_read() -> None:
     class Changed(dict[str, Any]):
         info, count = recording.info, 4
 
+        def altered(self, name: str) -> str | None:
+            return None
+
     changed: Any = Changed(arrays)
     found = dict(audit_recording(network, changed))
     assert found["rnn"].verdict in ("wrong", "suspicious"), found["rnn"]

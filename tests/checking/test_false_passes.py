@@ -170,6 +170,9 @@ class Held:
     def __getitem__(self, name: str) -> Any:
         return _Tensor(self._arrays[name], self.read)
 
+    def altered(self, name: str) -> str | None:
+        return None
+
 
 class _Tensor:
     def __init__(self, array: Array, read: set[int]) -> None:

@@ -310,6 +310,9 @@ def test_a_mask_that_is_an_input_is_of_true_and_false() -> None:
     class Recorded(dict[str, Any]):
         info, count = {"precision": "strict"}, 3
 
+        def altered(self, name: str) -> str | None:
+            return None
+
     assert dict(audit_recording(network, Recorded({**given, output.name: wanted})))[output.name].verdict == "float32"
 
 

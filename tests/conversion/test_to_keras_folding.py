@@ -83,6 +83,9 @@ def test_another_kernel_than_the_weights_say_is_seen(factor: float) -> None:
     class Changed(dict[str, Any]):
         info, count = recording.info, 4
 
+        def altered(self, name: str) -> str | None:
+            return None
+
     changed: Any = Changed(arrays)
     assert dict(audit_recording(network, changed))["0.conv2d"].verdict in ("wrong", "suspicious")
 
