@@ -14,7 +14,7 @@ import re
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 from cnnlens.cli import backends, bench, check, convert, demo, diff, export, layouts, record, show, stats, verify
 from cnnlens.cli.printing import output_json, output_text, tell
@@ -130,7 +130,7 @@ def _refuse_own_input(options: argparse.Namespace) -> None:
     if not isinstance(output, str) or not os.path.isfile(output):
         return
     for name, value in vars(options).items():
-        given: list[Any] = value if isinstance(value, list) else [value]
+        given = cast("list[Any]", value if isinstance(value, list) else [value])
         for one in [one for one in given if isinstance(one, str) and name not in ("output", "name")]:
             # Also what follows NAME=, and the archive of ARCHIVE::MEMBER.
             for path in (one, one.partition("=")[2], one.partition("::")[0]):
