@@ -14,16 +14,16 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
+from matplotlib.markers import CARETDOWNBASE, CARETUPBASE
 from numpy.typing import ArrayLike, NDArray
 
 from cnnlens.errors import CnnlensError
 from cnnlens.plot.colours import ACTIVATIONS, INFINITE, NAN, WEIGHTS, colour_map, paint, scale_of
-from cnnlens.plot.grid import dress_plot, grid, heat, places
-from cnnlens.plot.sheet import PALE, RULE, families, plain, room, sheet
+from cnnlens.plot.grid import clipped_note, dress_plot, grid, heat, places, unmarked
+from cnnlens.plot.sheet import DPI, INK, PALE, RULE, families, plain, room, sheet
 from cnnlens.plot.tiles import columns_for, shrink
 from cnnlens.plot.values import (
     Floats,
-    Limits,
     Note,
     broken_notes,
     chosen,
@@ -41,6 +41,8 @@ from cnnlens.text import printable
 __all__ = ["AXES", "feature_maps", "one_example"]
 
 _BAR = "#6b2f8a"
+_ARROW = 4  # pixels: a narrower bar that goes on beyond an end has no arrow
+_OUTSIDE = 42  # pixels that arrow and number of a bar take outside the plot
 _SLICES = 8  # of a volume's depth that are drawn
 _MOST_NAMED = 40  # bars with a class name each; of more, the largest are drawn
 _LARGEST_NAMED = 20
@@ -146,7 +148,13 @@ def feature_maps(
                 "leave it out, or give vmin and vmax"
             )
         found = limits_of(values[None], weights=False, limits="shared", vmin=vmin, vmax=vmax)
-        return _bars(values, names, labels, found, title, [subtitle, said], notes, ax)
+        # Colours are even about 0, a plot need not be; and what was not asked for leaves room for the numbers.
+        low, high = float(found.low), float(found.high)
+        if found.signed and vmin is None and vmax is None:
+            low, high = min(float(lows.min()), 0.0), max(float(highs.max()), 0.0)
+        mirrored = found.signed and (vmin is not None or vmax is not None)
+        asked = vmin is not None or mirrored, vmax is not None or mirrored
+        return _bars(values, names, labels, (low, high), asked, title, [subtitle, said], notes, ax)
     level = [(name, low) for name, low, high in zip(names, lows, highs, strict=True) if low == high]
     if not whole:  # what holds no number is not 0
         broken = {name for name, one in zip(names, values, strict=True) if not np.isfinite(one).all()}
@@ -162,7 +170,12 @@ def feature_maps(
     if found.clipped.any():
         some = [name for name, one in zip(names, found.clipped.tolist(), strict=True) if one]
         notes.append((f"values beyond the ends of the colours in {len(some)} of {len(names)}: {few(some)}", None))
-    largest = (np.where(-lows > highs, lows, highs) if found.signed else highs).tolist() if found.each else None
+    largest = None
+    if found.each:
+        largest = (np.where(-lows > highs, lows, highs) if found.signed else highs).tolist()
+        for place in () if whole else range(len(values)):
+            if not np.isfinite(values[place]).any():
+                largest[place] = float(values[place].max())
     if values.ndim == 2:
         shown, low, high = normalised(values, found)
         if found.each:
@@ -212,14 +225,23 @@ def _bars(
     values: Floats,
     names: Sequence[int],
     labels: Sequence[str] | None,
-    limits: Limits,
+    ends: tuple[float, float],
+    asked: tuple[bool, bool],
     title: str,
     subtitle: Sequence[str],
     notes: Sequence[Note],
     ax: Axes | None,
 ) -> Figure:
-    """One bar a channel; with the numbers where there is room."""
+    """One bar a channel; with the numbers where there is room.
+
+    Args:
+        asked: Which of the ``ends`` were asked for: the plot ends there, and bars that go on end in an arrow.
+    """
     count = len(values)
+    low, high = ends
+    shown = np.where(np.isfinite(values), values, 0)
+    bad = ~np.isfinite(values)
+    beyond = np.where(bad, 0, (values > high).astype(np.int8) - (values < low)).astype(np.int8)
     across = 1080 if ax is None else max(room(ax)[0] - 110, 1)
     ticks = places(count, across) if labels is None else range(count)
     longest = max(4, int(across / count / 10))
@@ -227,33 +249,51 @@ def _bars(
     slanted = labels is not None and max(map(len, texts)) > longest
     shown_texts = [plain(text, 24 if slanted else longest) for text in texts]
     room_below = 34 + int(max(len(text) for text, _ in shown_texts) * 6.5) if slanted else 62
-    ax = sheet(
-        1080, 420, ax=ax, title=title, subtitle=subtitle, notes=notes, left=90, right=20, bottom=room_below,
-        stretch=True,
-    )  # fmt: skip
-    shown = np.where(np.isfinite(values), values, 0)
     width = 0.72 if count <= 130 else 1.0
+    wide = across / count * width  # pixels of a bar
+    if beyond.any():
+        note = clipped_note(beyond, "channels", names, "the ends")
+        notes = [*notes, *([note] if wide >= _ARROW else unmarked([note]))]
+    # What stands over or under a bar that goes to an end which was asked for stands outside.
+    over = _OUTSIDE * int(asked[1] and bool((shown > 0.94 * high).any()))
+    under = _OUTSIDE * int(asked[0] and bool((beyond < 0).any() or (shown < min(0.94 * low, 0.0)).any()))
+    ax = sheet(
+        1080, 420, ax=ax, title=title, subtitle=subtitle, notes=notes, left=90, right=20, top=over,
+        bottom=room_below + under, stretch=True,
+    )  # fmt: skip
     edges = np.arange(count)[:, None] + np.array([-width / 2, width / 2])
     # Bars and gaps as one outline: a thousand channels are as quick as ten.
     steps = np.stack([shown, np.zeros_like(shown)], axis=1).ravel()[: 2 * count - 1]
     ax.stairs(steps, edges.ravel(), fill=True, color=_BAR, linewidth=0)
-    for colour, bad in ((NAN, np.isnan(values)), (INFINITE, np.isinf(values))):
-        for place in np.flatnonzero(bad):
+    for colour, some in ((NAN, np.isnan(values)), (INFINITE, np.isinf(values))):
+        for place in np.flatnonzero(some):
             ax.axvspan(place - width / 2, place + width / 2, color=colour, linewidth=0)
     ax.axhline(0, color=RULE, linewidth=0.8)
     ax.set_xlim(-0.7, count - 0.3)
-    low, high = float(limits.low), float(limits.high)
-    if limits.signed and limits.extend == "neither":  # colours are even about 0, a plot need not be
-        low, high = min(float(shown.min()), 0.0), max(float(shown.max()), 0.0)
-    ax.set_ylim(low * 1.12, high * 1.12 if high > low else low + 1)
+    ax.set_ylim(low if asked[0] else low * 1.12, high if asked[1] else high * 1.12)
+    arrow = min(wide * 72 / DPI, 9.0)  # points
+    for sign, end, marker in ((1, high, CARETUPBASE), (-1, low, CARETDOWNBASE)):
+        some = np.flatnonzero(beyond == sign)
+        if len(some) and wide >= _ARROW:
+            ax.plot(
+                some, np.full(len(some), end), linestyle="none", marker=marker, markersize=arrow, color=_BAR,
+                markeredgewidth=0, clip_on=False,
+            )  # fmt: skip
     if across >= 44 * count:
-        for place, (value, text) in enumerate(zip(shown.tolist(), _digits(shown), strict=True)):
-            up = value >= 0
+        texts_over = [
+            number(value) if broken else text
+            for value, broken, text in zip(values.tolist(), bad.tolist(), _digits(shown), strict=True)
+        ]
+        for place, (value, text) in enumerate(zip(shown.tolist(), texts_over, strict=True)):
+            up = beyond[place] > 0 or (beyond[place] == 0 and value >= 0)
+            away = 3 + (arrow * 0.75 if beyond[place] else 0)
             ax.annotate(
-                text, (place, min(max(value, low), high)), (0, 3 if up else -3), textcoords="offset points",
-                ha="center", va="bottom" if up else "top", fontsize=7, color=PALE, family=families(),
+                text, (place, min(max(value, low), high)), (0, away if up else -away), textcoords="offset points",
+                ha="center", va="bottom" if up else "top", fontsize=7, color=INK if bad[place] else PALE,
+                family=families(),
             )  # fmt: skip
     dress_plot(ax, "" if labels else "channel", "activation")
+    ax.tick_params(axis="x", pad=3 + under * 72 / DPI)
     turned: dict[str, Any] = {"rotation": 35, "ha": "right", "rotation_mode": "anchor"} if slanted else {}
     ax.set_xticks(list(ticks), [text for text, _ in shown_texts], parse_math=False, **turned)
     for tick, (_, fonts) in zip(ax.get_xticklabels(), shown_texts, strict=True):

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from cnnlens.errors import CnnlensError
 from cnnlens.plot.colours import ACTIVATIONS, WEIGHTS, colour_map, paint, rgb, scale_of
-from cnnlens.plot.grid import grid
+from cnnlens.plot.grid import any_clipped, clipped_cells, clipped_note, grid
 from cnnlens.plot.sheet import INK, PALE, RULE, families, put, room, sheet, show
 from cnnlens.plot.tiles import mosaic
 from cnnlens.plot.values import Floats, broken_notes, limits_of, number, real_numbers, ticks
@@ -176,16 +176,19 @@ def image(
     values = values[None] if values.ndim == 2 else values
     count = len(values)
     notes = broken_notes(values, "channel")
+    found = limits_of(values.reshape(1, -1), weights=False, limits="shared", vmin=vmin, vmax=vmax)
+    beyond = clipped_cells(values, found)
+    if beyond is not None:
+        notes.append(clipped_note(beyond, "channels" if count > 1 else "", range(count)))
     if count == 3:
         if cmap is not None:
             raise CnnlensError(
                 "cmap colours one channel, and this image has three: it is drawn in its own; leave cmap out"
             )
-        found = limits_of(values.reshape(1, -1), weights=False, limits="shared", vmin=vmin, vmax=vmax)
         painted, bar = _in_colour(values, float(found.low), float(found.high))[None], None
         said = f"in colour, {number(float(found.low))} to {number(float(found.high))}"
+        beyond = None if beyond is None else any_clipped(beyond[None])
     else:
-        found = limits_of(values.reshape(1, -1), weights=False, limits="shared", vmin=vmin, vmax=vmax)
         low, high = float(found.low), float(found.high)
         colours = colour_map("gray" if cmap is None else cmap, ACTIVATIONS)
         painted, bar = paint(values, colours, low, high), scale_of(colours, low, high, found.extend)
@@ -193,7 +196,8 @@ def image(
     if max(painted.shape[1:3]) > 2000:
         step = math.ceil(max(painted.shape[1:3]) / 2000)
         painted, said = painted[:, ::step, ::step], f"{said}, every {step}th pixel".strip(", ")
-    return grid(painted, title, [subtitle, said], notes, bar, ax)
+        beyond = None if beyond is None else beyond[:, ::step, ::step]
+    return grid(painted, title, [subtitle, said], notes, bar, ax, clipped=beyond)
 
 
 def _rows(count: int, columns: int) -> tuple[int, int]:

@@ -5,9 +5,11 @@ The command line's options are the arguments here, under the same names, and its
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict, Unpack, overload
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
@@ -20,6 +22,7 @@ from cnnlens.network.network import Network
 from cnnlens.plot import activations, beside, distribution, of_models, weights
 from cnnlens.plot.distribution import Density
 from cnnlens.plot.of_models import drawn
+from cnnlens.text import printable
 
 __all__ = ["feature_maps", "histogram", "image", "kernel_and_map", "kernels"]
 
@@ -157,6 +160,7 @@ def kernels(
         "channels": channels, "limits": limits, "vmin": vmin, "vmax": vmax, "cmap": cmap, "columns": columns,
         "title": title, "subtitle": subtitle, "size": size, "dpi": dpi, "ax": ax,
     }  # fmt: skip
+    _typed({**look, "seed": seed})
     if isinstance(source, Layer):
         options: dict[str, Any] = {"weight": weight, "channel": channel, "untrained": untrained, "seed": seed}
         return of_models.kernels(source, **options, look=look)[0]
@@ -224,6 +228,7 @@ def histogram(
     cnnlens.errors.CnnlensError: weights: the array of shape (0,) has no values to draw
     """
     look = {"title": title, "subtitle": subtitle, "size": size, "dpi": dpi, "ax": ax}
+    _typed({**look, "bins": bins, "seed": seed})
     if isinstance(source, Layer):
         if density is not None:
             raise CnnlensError("density is for arrays; a layer's own is drawn with untrained=True")
@@ -281,7 +286,7 @@ def feature_maps(
             ``"CL"`` for signals (a row a channel).
         index: Which example, or which image of ``image``; without it there must be one.
         scale: As ``images.load`` takes it.
-        channels: Which channels, in this order, as numbers or as ``"0-15,20"``; None draws all.
+        channels: Which channels, in this order and each once, as numbers or as ``"0-15,20"``; None draws all.
         labels: What the channels of a ``(C,)`` mean, such as the classes of a classifier; of more than 40 the 20
             largest are drawn.
         limits: ``"each"`` (as None): every map from its smallest to its largest value, which is written over it; maps
@@ -316,6 +321,7 @@ def feature_maps(
         "channels": channels, "limits": limits, "vmin": vmin, "vmax": vmax, "cmap": cmap, "columns": columns,
         "title": title, "subtitle": subtitle, "size": size, "dpi": dpi, "ax": ax,
     }  # fmt: skip
+    _typed({**look, "index": index})
     if isinstance(source, Network):
         if axes is not None:
             raise CnnlensError("axes are those of an array; a network knows its own")
@@ -391,6 +397,7 @@ def kernel_and_map(
     'kernel-5.png'
     """
     look = {"cmap": cmap, "title": title, "subtitle": subtitle, "size": size, "dpi": dpi, "ax": ax}
+    _typed({**look, "kernel": kernel, "index": index, "bias": bias})
     if isinstance(source, Network):
         own = {"feature_map": feature_map, "bias": bias, "activation": activation}
         given = next((name for name, one in own.items() if one is not None), None)
@@ -442,6 +449,7 @@ def image(
     'boot.png'
     """
     look = {"vmin": vmin, "vmax": vmax, "cmap": cmap, "title": title, "subtitle": subtitle}
+    _typed({**look, "index": index, "size": size, "dpi": dpi, "ax": ax})
     return of_models.image(source, index=index, look={**look, "size": size, "dpi": dpi, "ax": ax})[0]
 
 
@@ -477,6 +485,50 @@ def _array(source: object) -> tuple[Any, dict[str, Any]]:
 
 def _given(look: Mapping[str, Any]) -> dict[str, Any]:
     return {name: one for name, one in look.items() if one is not None}
+
+
+_WHOLE = ("columns", "bins", "index", "seed", "kernel")
+_REAL = ("vmin", "vmax", "dpi", "bias")
+
+
+def _typed(options: Mapping[str, Any]) -> None:
+    """Refuse options of a type that no picture can be drawn with, before anything is read or drawn."""
+    for name, one in options.items():
+        if one is None:
+            continue
+        if name in _WHOLE and not _is_whole(one):
+            needed = "a whole number"
+        elif name in _REAL and not _is_real(one):
+            needed = "a number"
+        elif name == "size" and not (_is_whole(one) or (isinstance(one, tuple) and _is_pair(one))):
+            needed = "a width in whole pixels, or a tuple of width and height"
+        elif name == "cmap" and not isinstance(one, str | Colormap):
+            needed = "the name of a colour map, or a Colormap"
+        elif name == "ax" and not isinstance(one, Axes):
+            needed = "an Axes of matplotlib's"
+        else:
+            continue
+        raise CnnlensError(f"{name} must be {needed}, not {printable(repr(one), 60)}")
+
+
+def _is_whole(value: Any) -> bool:
+    try:
+        operator.index(value)
+    except TypeError:
+        return False
+    return not isinstance(value, bool | np.bool_)
+
+
+def _is_pair(value: Any) -> bool:
+    return len(value) == 2 and all(map(_is_whole, value))
+
+
+def _is_real(value: Any) -> bool:
+    try:
+        float(value)
+    except (TypeError, ValueError):
+        return False
+    return not isinstance(value, bool | np.bool_ | str | bytes)
 
 
 def _of_a_layer(options: Mapping[str, Any]) -> None:

@@ -19,13 +19,13 @@ from numpy.typing import NDArray
 
 from cnnlens.errors import CnnlensError
 from cnnlens.plot.colours import paint, rgb
-from cnnlens.plot.sheet import PALE, RULE, beside_image, decorate, families, free, sheet, show
+from cnnlens.plot.sheet import INK, PALE, RULE, beside_image, decorate, families, free, sheet, show
 from cnnlens.plot.tiles import Mosaic, columns_for, mosaic, shrink, strip
 from cnnlens.plot.values import Floats, Limits, Note, few, number, ticks
 
 __all__ = [
-    "MOST_PIXELS", "Clipped", "clipped_cells", "clipped_note", "dress_plot", "grid", "heat", "mark_cells", "places",
-    "refuse_too_many",
+    "MOST_PIXELS", "Clipped", "any_clipped", "clipped_cells", "clipped_note", "dress_plot", "grid", "heat",
+    "mark_cells", "places", "refuse_too_many", "unmarked",
 ]  # fmt: skip
 
 _LABELLED = 46  # pixels: a smaller tile does not carry its own number
@@ -33,6 +33,7 @@ _LABEL = 20  # pixels that the number over a tile takes
 _DIGIT = 8.8  # pixels of one digit of it
 _LARGEST_TILE, _LARGEST_ALONE, _LARGEST_OF_BOTH = 300, 560, 80
 _MARKED = 10  # pixels: a smaller cell carries no mark
+_UP, _DOWN = " (▲)", " (▼)"  # how a note names the marks
 _BETWEEN_SLICES = 2
 MOST_PIXELS = 6000  # a side; about what viewers still open
 
@@ -65,7 +66,8 @@ def grid(
         number_columns: The columns are what a person counts: label them from 0.
         rows_inside: The rows of cells inside a tile are what is counted at the left, by these numbers.
         clipped: Which cells lie beyond the colours, ``(K, [D,] H, W)``; they carry a mark.
-        largest: The largest value of each tile, which is written over it where there is room.
+        largest: The largest value of each tile, which is written over it where there is room; NaN or an infinity where
+            it holds nothing else.
     """
     count, *slices, height, width, _ = painted.shape
     depth = slices[0] if slices else 1
@@ -126,10 +128,11 @@ def grid(
     across = scale  # pixels of a cell; those of one-dimensional kernels need not be square
     if rows_inside:
         across = max(scale, min(5 * scale, int((space[0] / columns - gap) / width), round(640 / (columns * width))))
-    if largest is not None:
-        ends = f"from {number(min(largest))} to {number(max(largest))}"
+    finite = [one for one in largest or () if math.isfinite(one)]
+    if finite:
+        ends = f"from {number(min(finite))} to {number(max(finite))}"
         own, all_of = (
-            ("that value", "those values") if min(largest) < 0 else ("its largest value", "their largest values")
+            ("that value", "those values") if min(finite) < 0 else ("its largest value", "their largest values")
         )
         numbered = f"the number over it is {own}" if over else f"{all_of} are {ends}"
         subtitle = [*subtitle[:-1], f"{subtitle[-1]}; {numbered}"]
@@ -164,7 +167,7 @@ def grid(
         ax=ax,
         title=title,
         subtitle=subtitle,
-        notes=notes,
+        notes=notes if scale >= _MARKED or own_numbers else unmarked(notes),
         left=46 if labels_left else 0,
         top=(24 if labels_top else 0) + head,
         bar=bar,
@@ -176,7 +179,8 @@ def grid(
     beyond = clipped.reshape(count, -1) if clipped is not None and clipped.any() else None
     if beyond is not None and scale >= _MARKED:
         places, signs = _cells(laid, cast(Clipped, clipped).reshape(count, depth, height, width), scale, across)
-        mark_cells(ax, places, signs, scale)
+        column, row = places.astype(np.intp).T
+        mark_cells(ax, places, signs, scale, laid.image[row, column])
     small: dict[str, Any] = {"fontsize": 6.5, "color": PALE, "family": families(), "va": "baseline"}
     for place, (row, column, _, wide) in enumerate(boxes):
         mark = "" if beyond is None or scale >= _MARKED else " ▲" * bool((beyond[place] > 0).any())
@@ -203,13 +207,29 @@ def clipped_cells(values: Floats, limits: Limits) -> Clipped | None:
         return (((values > high) & finite).astype(np.int8) - ((values < low) & finite)).astype(np.int8)
 
 
-def clipped_note(clipped: Clipped, what: str, names: Sequence[int]) -> Note:
-    """Say how many values lie beyond the colours, and in which entries of the first axis."""
+def any_clipped(clipped: Clipped) -> Clipped:
+    """Which pixels in colour, ``(K, H, W)`` of ``(K, 3, H, W)``, have a channel beyond the ends."""
+    return np.where((clipped > 0).any(1), 1, -(clipped < 0).any(1).astype(np.int8)).astype(np.int8)
+
+
+def clipped_note(clipped: Clipped, what: str, names: Sequence[int], ends: str = "the colours") -> Note:
+    """Say how many values lie beyond the colours, and in which entries of the first axis where these have a name.
+
+    The signs in it are those of the marks; where none is drawn, `grid` and `heat` leave them out.
+    """
     flat = clipped.reshape(len(clipped), -1)
     hit = [names[place] for place in np.flatnonzero(flat.any(axis=1)).tolist()]
     above, below = int((flat > 0).sum()), int((flat < 0).sum())
-    sides = " and ".join(f"{count:,} {word}" for count, word in ((above, "above (▲)"), (below, "below (▼)")) if count)
-    return f"beyond the colours: {sides}, of {flat.size:,} values, in {what} {few(hit)}", None
+    sides = " and ".join(
+        f"{count:,} {word}" for count, word in ((above, f"above{_UP}"), (below, f"below{_DOWN}")) if count
+    )
+    where = f", in {what} {few(hit)}" if what else ""
+    return f"beyond {ends}: {sides}, of {flat.size:,} values{where}", None
+
+
+def unmarked(notes: Sequence[Note]) -> list[Note]:
+    """The notes of a picture in which what lies beyond the colours has no mark."""
+    return [(text.replace(_UP, "").replace(_DOWN, ""), colour) for text, colour in notes]
 
 
 def _cells(laid: Mosaic, clipped: Clipped, scale: int, across: int) -> tuple[NDArray[np.float64], NDArray[np.int8]]:
@@ -221,13 +241,15 @@ def _cells(laid: Mosaic, clipped: Clipped, scale: int, across: int) -> tuple[NDA
     return np.stack([x, y], axis=1), clipped[tile, piece, row, column]
 
 
-def mark_cells(ax: Axes, places: Floats, signs: NDArray[np.int8], cell: float) -> None:
-    """Draw a small triangle in each clipped cell."""
+def mark_cells(ax: Axes, places: Floats, signs: NDArray[np.int8], cell: float, painted: NDArray[np.uint8]) -> None:
+    """Draw a small triangle in each clipped cell, white or dark, whichever its colour ``(n, 3)`` lets be seen."""
     size = min(max(cell * 0.16, 3.0), 9.0)
+    dark = painted @ (0.299, 0.587, 0.114) < 140
     for sign, marker in ((1, "^"), (-1, "v")):
-        some = places[signs == sign]
-        if len(some):
-            ax.plot(some[:, 0], some[:, 1], marker, color="white", markersize=size, markeredgewidth=0, clip_on=False)
+        for color, behind in (("white", dark), (INK, ~dark)):
+            some = places[(signs == sign) & behind]
+            if len(some):
+                ax.plot(some[:, 0], some[:, 1], marker, color=color, markersize=size, markeredgewidth=0, clip_on=False)
 
 
 def refuse_too_many(rows: int, columns: int, height: int, width: int) -> None:
@@ -321,11 +343,13 @@ def heat(
     scale_down = max(1, min(space[1] // values.shape[0], 120))
     scale_down = min(scale_down, max(4 * scale_across, 16))
     scale_across = min(scale_across, max(4 * scale_down, 8, 480 // values.shape[1]))
-    image = paint(values, colours, low, high).repeat(scale_down, axis=0).repeat(scale_across, axis=1)
+    painted = paint(values, colours, low, high)
+    image = painted.repeat(scale_down, axis=0).repeat(scale_across, axis=1)
     height, width = image.shape[:2]
+    marked = down * across == 1 and min(scale_down, scale_across) >= _MARKED
     ax = sheet(
-        width, height, ax=ax, title=title, subtitle=said, notes=notes, left=left, right=right, bottom=bottom,
-        bar=bar, bar_ticks=bar_ticks,
+        width, height, ax=ax, title=title, subtitle=said, notes=notes if marked else unmarked(notes), left=left,
+        right=right, bottom=bottom, bar=bar, bar_ticks=bar_ticks,
     )  # fmt: skip
     show(ax, image, columns, rows)
     numbered = [(place, str(place if row_names is None else row_names[place])) for place in places(rows, height, 26)]
@@ -337,9 +361,10 @@ def heat(
     )
     if largest is not None:
         beside_image(ax, [(place + 0.5, number(largest[place])) for place, _ in numbered])
-    if clipped is not None and down * across == 1 and min(scale_down, scale_across) >= _MARKED:
+    if clipped is not None and marked:
         row, column = np.nonzero(clipped)
-        mark_cells(ax, np.stack([column, row], axis=1) + 0.5, clipped[row, column], min(scale_down, scale_across))
+        middles, cell = np.stack([column, row], axis=1) + 0.5, min(scale_down, scale_across)
+        mark_cells(ax, middles, clipped[row, column], cell, painted[row, column])
     ax.set_xlabel(names[0], fontsize=8, color=PALE, family=families())
     if height >= 70:
         ax.set_ylabel(names[1], fontsize=8, color=PALE, family=families())

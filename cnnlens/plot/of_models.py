@@ -151,7 +151,7 @@ def histograms(network: Network, *, bins: int | None = None, look: Look | None =
         stats = statistics(array)
         panels.append((layer.name if counts[layer.name] == 1 else f"{layer.name} {weight.name}", array))
         all_facts.append({"layer": layer.name, "weight": weight.name, "trained": _numbers(stats)})
-        numbers = (f"{one:.4g}" for one in (stats.mean, stats.std, stats.min, stats.max))
+        numbers = (f"{one + 0.0:.4g}" for one in (stats.mean, stats.std, stats.min, stats.max))
         rows.append([printable(layer.name, 40), printable(weight.name, 40), str(array.shape), *numbers])
     titles = {
         "title": f"{model_title(network)}: {len(panels)} kernels",
@@ -448,12 +448,13 @@ def _numbers(stats: Statistics) -> Facts:
 
 def _shown(stats: Statistics) -> str:
     broken = stats.count - stats.finite
-    text = f"mean {stats.mean:.6g}, std {stats.std:.6g}, min {stats.min:.6g}, max {stats.max:.6g}"
+    named = (("mean", stats.mean), ("std", stats.std), ("min", stats.min), ("max", stats.max))
+    text = ", ".join(f"{name} {one + 0.0:.6g}" for name, one in named)  # -0.0 + 0.0 is 0
     return text + (f", {broken:,} of {stats.count:,} not finite" if broken else "")
 
 
 def _short(value: float) -> str:
-    return minus(f"{value:.6g}")
+    return minus(f"{value + 0.0:.6g}")
 
 
 def minus(text: str) -> str:

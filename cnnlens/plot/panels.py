@@ -238,7 +238,7 @@ def panels(
         axes.set_yticks([])
         _dress(axes, one if beside else one._replace(said=""), width, lines, image, scale, size)
         if beyonds is not None:
-            _mark(axes, one, beyonds[0], scale)
+            _mark(axes, one, beyonds[0], scale, image)
     if free:
         left, top = (len(readings) % columns) * (width + _BETWEEN), sum(heights[:-1]) + (rows - 1) * _AFTER
         _write_aside(_inside(frame, left, top, width, heights[-1]), aside, width)
@@ -297,7 +297,7 @@ def _limits(weights: Sequence[Floats], limit: float | None) -> Limits:
     return limits_of(flat, weights=True, vmin=None if bound is None else -bound, vmax=bound)
 
 
-def _mark(axes: Axes, one: Panel, beyonds: Clipped, scale: tuple[int, int]) -> None:
+def _mark(axes: Axes, one: Panel, beyonds: Clipped, scale: tuple[int, int], image: NDArray[np.uint8]) -> None:
     """A triangle in each cell beyond the colours: over the number in its middle, or under it."""
     aside = 0.0 if one.numbers is None else 0.36
     cells = np.argwhere(beyonds)
@@ -306,7 +306,9 @@ def _mark(axes: Axes, one: Panel, beyonds: Clipped, scale: tuple[int, int]) -> N
         (left + (across + 0.5) * scale[1], top + (down + 0.5 - aside * sign) * scale[0])
         for (left, top), (_, _, down, across), sign in zip(corners, cells, beyonds[tuple(cells.T)], strict=True)
     ]
-    mark_cells(axes, np.array(places).reshape(-1, 2), beyonds[tuple(cells.T)], min(scale) * (0.6 - aside))
+    middles = np.array(places).reshape(-1, 2)
+    column, row = middles.astype(np.intp).T
+    mark_cells(axes, middles, beyonds[tuple(cells.T)], min(scale) * (0.6 - aside), image[row, column])
 
 
 def _corner(one: Panel, index: int, scale: tuple[int, int]) -> tuple[int, int]:

@@ -7,6 +7,7 @@ Which value gets the end of the colours is chosen in one place, `limits_of`.
 from __future__ import annotations
 
 import math
+import operator
 import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeAlias, cast
@@ -107,7 +108,7 @@ def limits_of(
     ([4.0, 2.0], 4.0)
     >>> weights = np.append(np.linspace(-1, 1, 199), 9.0)[None]
     >>> limits_of(weights, weights=True).said, limits_of(weights, weights=True).extend
-    ('full colour at ±0.99: 99 of 100 weights are no larger', 'max')
+    ('full colour at ±1: 99 of 100 weights are no larger', 'max')
     """
     if limits not in (None, "shared", "each"):
         raise CnnlensError(f"limits '{printable(limits)}' are not known; give 'shared' or 'each', or vmin and vmax")
@@ -208,12 +209,14 @@ def extremes(values: Floats) -> tuple[Floats, Floats]:
 def chosen(channels: Sequence[int] | str | None, total: int, what: str = "channel") -> list[int]:
     """Read which of ``total`` channels are wanted: numbers, or text such as ``"0-15,20"``; all where it is None.
 
+    One that is named twice is wanted once, at its first place.
+
     Raises:
-        CnnlensError: There is no such one, or none is named.
+        CnnlensError: There is no such one, none is named, or they are no whole numbers.
 
     >>> from cnnlens.plot.values import chosen
-    >>> chosen("0-3,7", 8)
-    [0, 1, 2, 3, 7]
+    >>> chosen("0-3,2-4,7", 8)
+    [0, 1, 2, 3, 4, 7]
     """
     if channels is None:
         return list(range(total))
@@ -231,15 +234,24 @@ def chosen(channels: Sequence[int] | str | None, total: int, what: str = "channe
             found += range(first, last + 1)
     else:
         try:
-            found = [int(one) if int(one) == one else total for one in channels]
-        except (TypeError, ValueError):
-            raise CnnlensError(f"channels {printable(channels)}: numbers were expected, or '0-15,20'") from None
+            given = list(channels)
+            masked = any(isinstance(one, bool | np.bool_) for one in given)
+            found = [] if masked else [operator.index(one) for one in given]
+        except TypeError:
+            raise CnnlensError(
+                f"channels {printable(channels, 60)}: whole numbers were expected, or '0-15,20'; {there}"
+            ) from None
+        if masked:
+            raise CnnlensError(
+                f"channels {printable(channels, 60)}: numbers were expected, not True and False; "
+                "np.flatnonzero gives those of a mask"
+            )
         wrong = next((one for one in found if not 0 <= one < total), None)
         if wrong is not None:
             raise CnnlensError(f"there is no {what} {wrong}; {there}")
     if not found:
         raise CnnlensError(f"no {what} was asked for; {there}")
-    return found
+    return list(dict.fromkeys(found))
 
 
 def broken_notes(values: Floats, what: str, names: Sequence[int] | None = None) -> list[Note]:
@@ -272,32 +284,48 @@ def joined(left: str, right: str, by: str = "  ·  ") -> str:
 
 
 def number(value: float, digits: int = 3) -> str:
-    """Write a few digits with a true minus sign."""
-    return f"{value:.{digits}g}".replace("-", "−")
+    """Write a few digits with a true minus sign, which 0 never has.
+
+    >>> from cnnlens.plot.values import number
+    >>> number(-0.25), number(-0.0), number(float("nan")), number(-float("inf"))
+    ('−0.25', '0', 'NaN', '−Inf')
+    """
+    text = f"{value + 0.0:.{digits}g}".replace("-", "−")
+    return text if math.isfinite(value) else text.replace("nan", "NaN").replace("inf", "Inf")
 
 
 def ticks(low: float, high: float, most: int = 5) -> list[tuple[float, str]]:
-    """Choose round numbers from ``low`` to ``high``, at most ``most``, and write them with as many decimals as differ.
+    """Choose round numbers from ``low`` to ``high``, at most ``most``, and write them with as many digits as differ.
+
+    There are two at least: where no round step gives so many, one or two more than ``most``, or the ends.
 
     >>> from cnnlens.plot.values import ticks
     >>> [text for _, text in ticks(-1.25, 1.25)], [text for _, text in ticks(0, 0.358, 3)]
     (['−1.0', '−0.5', '0', '0.5', '1.0'], ['0', '0.2'])
+    >>> [text for _, text in ticks(1 - 1e-7, 1 + 1e-7)]
+    ['0.99999995', '1', '1.00000005', '1.0000001']
     """
     width = high / most - low / most
     if not (width > 1e-300 and math.isfinite(width)):
         return [(low, number(low)), (high, number(high))]
     power = 10.0 ** math.floor(math.log10(width))
-    # The finest round step that does not make too many.
+    # The finest round step that does not make too many, or else the coarsest that makes two.
     steps = [one * power for one in (1, 2, 5, 10, 20, 50)]
-    step = next(
-        (one for one in steps if _multiples(low, high, one)[1] - _multiples(low, high, one)[0] < most), steps[-1]
-    )
+    made = [(last - first + 1, step) for step in steps for first, last in (_multiples(low, high, step),)]
+    made = [(count, step) for count, step in made if count > 1] or made[:1]
+    step = next((step for count, step in made if count <= most), made[-1][1])
     first, last = _multiples(low, high, step)
     places = [place * step for place in range(first, last + 1)]
     decimals = max(0, -math.floor(math.log10(step) + 1e-9))
-    if decimals > 4 or abs(places[-1] if places else high) >= 1e5:
-        return [(place, number(place)) for place in places]
-    return [(place, f"{place:.{decimals}f}".replace("-", "−") if place else "0") for place in places]
+    largest_place = max(map(abs, places), default=0.0)
+    if decimals > 4 or largest_place >= 1e5:
+        ahead = math.floor(math.log10(largest_place or step) + 1e-9) - math.floor(math.log10(step) + 1e-9)
+        named = [(place, number(place, min(max(3, ahead + 1), 17))) for place in places]
+    else:
+        named = [(place, f"{place:.{decimals}f}".replace("-", "−") if place else "0") for place in places]
+    if len({text for _, text in named}) < max(len(named), 2):  # the ends are next to each other as floats
+        return [(low, number(low, 17)), (high, number(high, 17))]
+    return named
 
 
 def _multiples(low: float, high: float, step: float) -> tuple[int, int]:

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike
 
 from cnnlens.errors import CnnlensError
 from cnnlens.plot.colours import WEIGHTS, colour_map, paint, paint_rgb, scale_of
-from cnnlens.plot.grid import clipped_cells, clipped_note, grid, heat, refuse_too_many
+from cnnlens.plot.grid import any_clipped, clipped_cells, clipped_note, grid, heat, refuse_too_many
 from cnnlens.plot.values import (
     Floats,
     Limits,
@@ -147,7 +147,7 @@ def kernels(
         else:
             painted, full = paint_rgb(normalised(values, found)[0], 1.0), "full colour ± its own largest magnitude"
         said = joined(said, f"RGB of 3 input channels: grey is 0, {full}")
-        some = None if marks is None else np.where((marks > 0).any(1), 1, -(marks < 0).any(1).astype(np.int8))
+        some = None if marks is None else any_clipped(marks)
         return grid(painted, title, [subtitle, said], notes, None, ax, columns=columns, names=names, clipped=some)
     shown, low, high = normalised(tiles, found)
     colours = colour_map(cmap, WEIGHTS)

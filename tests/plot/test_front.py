@@ -21,10 +21,12 @@ from PIL import Image
 import cnnlens
 from cnnlens import plot, sample
 from cnnlens.errors import CnnlensError
+from cnnlens.network.kernel import statistics
 from cnnlens.network.untrained import keras as initializers
+from cnnlens.plot import of_models
 from cnnlens.plot.colours import WEIGHTS
 from cnnlens.plot.distribution import bin_values
-from cnnlens.plot.values import chosen, limits_of
+from cnnlens.plot.values import chosen, limits_of, number, ticks
 from tests.plot.test_baseline import PICTURES
 from tests.plot.test_plot import cells, draw, image_of, legend, looked_up, steps, texts
 
@@ -435,3 +437,146 @@ def test_every_step_of_the_notebook_is_a_command_and_a_line(tmp_path: Path, monk
         assert main([word.strip('"') for word in said.split(" ")]) == 0
     drawn = [one for one in figures if isinstance(one, Figure)]
     assert len(drawn) == len(list(tmp_path.glob("*.png"))) == 9
+
+
+# ---------------------------------------------------------------------------- what was asked for, and what does not fit
+
+
+def bars(values: np.ndarray, **options: Any) -> tuple[Axes, dict[str, float]]:
+    """The axes of a bar chart, and where the numbers over its bars stand, in pixels above its lower end."""
+    figure = plot.feature_maps(values, **options)
+    draw(figure)
+    ax = figure.axes[0]
+    bottom = ax.get_window_extent().y0
+    return ax, {text.get_text(): text.get_window_extent().y0 - bottom for text in ax.texts}
+
+
+def test_bars_end_where_it_was_asked_for_and_say_what_goes_on() -> None:
+    ax, at = bars(np.array([0.25, 3.0, -0.5, -2.5, 2.0]), vmin=-1, vmax=2)
+    assert ax.get_ylim() == (-1, 2)
+    assert "beyond the ends: 1 above (▲) and 1 below (▼), of 5 values, in channels 1, 3" in at
+    assert {(*line.get_xdata(), *line.get_ydata()) for line in ax.lines if len(line.get_xdata()) == 1} == {
+        (1, 2),
+        (3, -1),
+    }
+    height = ax.get_window_extent().height
+    assert at["3.00"] >= height, "the number of a bar that goes on stands outside"
+    assert at["−2.50"] < 0
+    assert bars(np.array([0.25, -0.5]), vmin=-1, vmax=2)[0].get_ylim() == (-1, 2)
+    assert bars(np.array([0.25, -0.5]), vmax=2)[0].get_ylim() == (-2, 2)
+    low, high = bars(np.array([0.25, 0.5, 4]), vmin=0.375)[0].get_ylim()
+    assert (low, high > 4) == (0.375, True)
+    _, many = bars(RANDOM.normal(size=900), vmin=-1, vmax=1)
+    assert not any("▲" in text for text in many), "bars of a pixel have no arrow"
+    assert any(text.startswith("beyond the ends") for text in many)
+
+
+def test_what_holds_no_number_is_not_called_0() -> None:
+    _, at = bars(np.array([0.5, np.nan, np.inf, -np.inf]))
+    assert {"NaN", "Inf", "−Inf"} <= set(at)
+    assert "0" not in at
+    maps = RANDOM.uniform(0.5, 1, (3, 5, 4))
+    maps[1], maps[2] = np.nan, -np.inf
+    said = texts(plot.feature_maps(maps))
+    assert {"NaN", "−Inf"} <= set(said)
+    assert "0" in said, "the number of the first tile"
+    assert said.count("0") == 1
+    many = texts(plot.feature_maps(np.repeat(maps, 400, axis=0)))
+    assert any(f"from {maps[0].max():.3g} to {maps[0].max():.3g}" in text for text in many)
+    assert {"NaN", "−Inf"} <= set(texts(plot.feature_maps(maps[:, 0], axes="CL")))
+
+
+def test_a_channel_that_is_named_twice_is_one() -> None:
+    assert chosen("0-3,2-5,0", 8) == [0, 1, 2, 3, 4, 5]
+    assert chosen([2, 2, np.int64(0)], 8) == [2, 0]
+    values = RANDOM.normal(size=(32, 1, 3, 3))
+    assert any("6 of 32 kernels" in text for text in texts(plot.kernels(values, channels="0-3,2-5")))
+    assert any("1 of 32 channels" in text for text in texts(plot.feature_maps(values[:, 0], channels="0,0,0")))
+
+
+@pytest.mark.parametrize("channels", [[True, False], np.array([True, False, True]), [1.5], [math.inf], [math.nan], 3])
+def test_channels_that_are_no_whole_numbers_are_refused(channels: Any) -> None:
+    with pytest.raises(CnnlensError, match="numbers were expected") as caught:
+        plot.feature_maps(np.ones((3, 4, 5)), channels=channels)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("shape", [(7, 8), (1, 3, 7, 8)])
+def test_an_image_says_what_lies_beyond_its_ends(shape: tuple[int, ...]) -> None:
+    values = RANDOM.uniform(0.2, 0.7, shape)
+    values[..., 2, 3], values[..., 4, 5] = 0.9, 0.1
+    figure = plot.image(values, vmin=0.15, vmax=0.8)
+    count = values.size // 56
+    assert any(f"{count} above (▲) and {count} below (▼), of {values.size} values" in text for text in texts(figure))
+    assert {line.get_marker() for line in figure.axes[0].lines} == {"^", "v"}
+    assert not any("beyond" in text for text in texts(plot.image(values)))
+
+
+def test_a_mark_is_seen_in_its_cell() -> None:
+    values = RANDOM.uniform(-0.5, 0.5, (4, 3, 5, 5))
+    values[1, :, 2, 2], values[3, :, 1, 1] = 9, -9
+    figure = plot.kernels(values, vmax=1)
+    image = image_of(figure)
+    marks = {line.get_marker(): line for line in figure.axes[0].lines}
+    assert set(marks) == {"^", "v"}
+    for line in marks.values():
+        (x,), (y,) = line.get_data()
+        behind = image[int(y), int(x)].mean()
+        assert abs(np.array(mpl.colors.to_rgb(line.get_color())).mean() * 255 - behind) > 100
+
+
+def test_a_note_names_only_signs_that_are_drawn() -> None:
+    values = RANDOM.normal(size=(300, 1, 20, 20))
+    for small in (values, values[:, 0, 0], values.reshape(300, -1)):
+        said = " ".join(texts(plot.kernels(small, vmax=1)))
+        assert re.search(r"beyond the colours: [\d,]+ above and [\d,]+ below", said)
+    large = " ".join(texts(plot.kernels(values[:4], vmax=1)))
+    assert re.search(r"above \(▲\) and [\d,]+ below \(▼\)", large)
+
+
+@pytest.mark.parametrize(
+    "ends",
+    [(1 - 1e-7, 1 + 1e-7), (1, np.nextafter(1, 2)), (-0.9, 0.9), (123_410, 123_560), (1e17, 1e17 + 64), (0, 5e-324)],
+)
+def test_two_ticks_at_least_are_told_apart_and_true(ends: tuple[float, float]) -> None:
+    for most in (2, 3, 5, 7):
+        named = ticks(*ends, most)
+        assert len({text for _, text in named}) == len(named) >= 2
+        for place, text in named:
+            assert float(text.replace("−", "-")) == pytest.approx(place, rel=1e-14, abs=0) or ends[1] == 5e-324
+
+
+def test_no_zero_has_a_sign() -> None:
+    assert (number(-0.0), number(-0.0, 6), number(-0.5)) == ("0", "0", "−0.5")
+    assert any("all 72 values are 0" in text for text in legend(plot.histogram(np.full((8, 9), -0.0))))
+    assert not any("−0 " in f"{text} " for text in texts(plot.feature_maps(np.array([-0.0, 1.0]))))
+    assert "min 0," in of_models._shown(statistics(np.full(3, -0.0, np.float32)))  # pyright: ignore[reportPrivateUsage]
+
+
+@pytest.mark.parametrize(
+    ("draws", "options", "message"),
+    [
+        ("kernels", {"columns": 2.5}, "columns must be a whole number, not 2.5"),
+        ("kernels", {"columns": "3"}, "columns must be a whole number, not '3'"),
+        ("kernels", {"columns": True}, "columns must be a whole number, not True"),
+        ("kernels", {"size": "800"}, "size must be a width in whole pixels, or a tuple of width and height, not '800'"),
+        ("kernels", {"size": (800, 600, 3)}, "size must be"),
+        ("kernels", {"dpi": "a"}, "dpi must be a number, not 'a'"),
+        ("feature_maps", {"vmin": "a"}, "vmin must be a number, not 'a'"),
+        ("feature_maps", {"cmap": 3}, "cmap must be the name of a colour map, or a Colormap, not 3"),
+        ("feature_maps", {"index": "a"}, "index must be a whole number, not 'a'"),
+        ("image", {"index": "a"}, "index must be a whole number, not 'a'"),
+        ("image", {"vmax": [1]}, "vmax must be a number, not [1]"),
+        ("histogram", {"bins": "auto"}, "bins must be a whole number, not 'auto'"),
+        ("histogram", {"bins": 2.5}, "bins must be a whole number, not 2.5"),
+        ("histogram", {"ax": "here"}, "ax must be an Axes of matplotlib's, not 'here'"),
+    ],
+)
+def test_an_option_of_another_type_is_refused_in_one_line(draws: str, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(CnnlensError, match=re.escape(message)) as caught:
+        getattr(plot, draws)(RANDOM.uniform(size=(2, 1, 4, 5)), **options)
+    assert "\n" not in str(caught.value)
+    assert plot.kernels(KERNELS_OF_TWO, columns=np.int64(1), vmax=np.float32(2))
+
+
+KERNELS_OF_TWO = RANDOM.normal(size=(2, 1, 3, 4))

@@ -375,7 +375,7 @@ def test_weights_of_any_size_are_drawn(size: float) -> None:
         (np.zeros((4, 1, 3, 3)), {"cmap": "greyr"}, "no colour map 'greyr'; did you mean 'grey_r'"),
         (np.zeros((4, 1, 3, 3)), {"channels": "0-4"}, "no kernel 4; the layer has kernels 0 to 3"),
         (np.zeros((4, 1, 3, 3)), {"channels": "3-1"}, "numbers and ranges were expected, as in 0-15,20"),
-        (np.zeros((4, 1, 3, 3)), {"channels": [1.5]}, "no kernel"),
+        (np.zeros((4, 1, 3, 3)), {"channels": [1.5]}, "whole numbers were expected"),
         (np.zeros((4, 1, 3, 3)), {"channels": []}, "no kernel was asked for"),
         (np.zeros((4, 1, 3, 3)), {"weight": "kernel"}, "weight is for a layer"),
         (np.zeros((4, 1, 3, 3)), {"seed": 3}, "seed is for a layer"),
