@@ -148,10 +148,10 @@ def feature_maps(
                 "leave it out, or give vmin and vmax"
             )
         found = limits_of(values[None], weights=False, limits="shared", vmin=vmin, vmax=vmax)
-        # Colours are even about 0, a plot need not be; and what was not asked for leaves room for the numbers.
         low, high = float(found.low), float(found.high)
-        if found.signed and vmin is None and vmax is None:
+        if vmin is None and vmax is None:  # colours are even about 0, a plot need not be
             low, high = min(float(lows.min()), 0.0), max(float(highs.max()), 0.0)
+            high = high if high > low else 1.0
         mirrored = found.signed and (vmin is not None or vmax is not None)
         asked = vmin is not None or mirrored, vmax is not None or mirrored
         return _bars(values, names, labels, (low, high), asked, title, [subtitle, said], notes, ax)
@@ -253,7 +253,7 @@ def _bars(
     wide = across / count * width  # pixels of a bar
     if beyond.any():
         note = clipped_note(beyond, "channels", names, "the ends")
-        notes = [*notes, *([note] if wide >= _ARROW else unmarked([note]))]
+        notes = [*notes, *(unmarked([note], beyond if wide >= _ARROW else None))]
     # What stands over or under a bar that goes to an end which was asked for stands outside.
     over = _OUTSIDE * int(asked[1] and bool((shown > 0.94 * high).any()))
     under = _OUTSIDE * int(asked[0] and bool((beyond < 0).any() or (shown < min(0.94 * low, 0.0)).any()))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Mapping, Sequence
-from typing import Any, TypedDict, Unpack, overload
+from typing import Any, TypedDict, Unpack, cast, overload
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -500,7 +500,7 @@ def _typed(options: Mapping[str, Any]) -> None:
             needed = "a whole number"
         elif name in _REAL and not _is_real(one):
             needed = "a number"
-        elif name == "size" and not (_is_whole(one) or (isinstance(one, tuple) and _is_pair(one))):
+        elif name == "size" and not (_is_whole(one) or _is_pair(one)):
             needed = "a width in whole pixels, or a tuple of width and height"
         elif name == "cmap" and not isinstance(one, str | Colormap):
             needed = "the name of a colour map, or a Colormap"
@@ -520,7 +520,7 @@ def _is_whole(value: Any) -> bool:
 
 
 def _is_pair(value: Any) -> bool:
-    return len(value) == 2 and all(map(_is_whole, value))
+    return isinstance(value, tuple) and len(pair := cast(tuple[Any, ...], value)) == 2 and all(map(_is_whole, pair))
 
 
 def _is_real(value: Any) -> bool:

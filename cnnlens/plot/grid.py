@@ -167,7 +167,7 @@ def grid(
         ax=ax,
         title=title,
         subtitle=subtitle,
-        notes=notes if scale >= _MARKED or own_numbers else unmarked(notes),
+        notes=unmarked(notes, clipped if scale >= _MARKED or own_numbers else None),
         left=46 if labels_left else 0,
         top=(24 if labels_top else 0) + head,
         bar=bar,
@@ -227,9 +227,12 @@ def clipped_note(clipped: Clipped, what: str, names: Sequence[int], ends: str = 
     return f"beyond {ends}: {sides}, of {flat.size:,} values{where}", None
 
 
-def unmarked(notes: Sequence[Note]) -> list[Note]:
-    """The notes of a picture in which what lies beyond the colours has no mark."""
-    return [(text.replace(_UP, "").replace(_DOWN, ""), colour) for text, colour in notes]
+def unmarked(notes: Sequence[Note], drawn: Clipped | None) -> list[Note]:
+    """Leave out of notes the signs of marks that are not ``drawn``."""
+    signs = [sign for sign, side in ((_UP, 1), (_DOWN, -1)) if drawn is None or side not in drawn]
+    for sign in signs:
+        notes = [(text.replace(sign, ""), colour) for text, colour in notes]
+    return list(notes)
 
 
 def _cells(laid: Mosaic, clipped: Clipped, scale: int, across: int) -> tuple[NDArray[np.float64], NDArray[np.int8]]:
@@ -348,7 +351,7 @@ def heat(
     height, width = image.shape[:2]
     marked = down * across == 1 and min(scale_down, scale_across) >= _MARKED
     ax = sheet(
-        width, height, ax=ax, title=title, subtitle=said, notes=notes if marked else unmarked(notes), left=left,
+        width, height, ax=ax, title=title, subtitle=said, notes=unmarked(notes, clipped if marked else None), left=left,
         right=right, bottom=bottom, bar=bar, bar_ticks=bar_ticks,
     )  # fmt: skip
     show(ax, image, columns, rows)

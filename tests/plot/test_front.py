@@ -466,6 +466,8 @@ def test_bars_end_where_it_was_asked_for_and_say_what_goes_on() -> None:
     assert bars(np.array([0.25, -0.5]), vmax=2)[0].get_ylim() == (-2, 2)
     low, high = bars(np.array([0.25, 0.5, 4]), vmin=0.375)[0].get_ylim()
     assert (low, high > 4) == (0.375, True)
+    _, whole = bars(np.array([-1e-9, 2.0]))
+    assert not any("beyond" in text for text in whole), "nothing was asked for"
     _, many = bars(RANDOM.normal(size=900), vmin=-1, vmax=1)
     assert not any("▲" in text for text in many), "bars of a pixel have no arrow"
     assert any(text.startswith("beyond the ends") for text in many)
@@ -530,6 +532,9 @@ def test_a_note_names_only_signs_that_are_drawn() -> None:
     for small in (values, values[:, 0, 0], values.reshape(300, -1)):
         said = " ".join(texts(plot.kernels(small, vmax=1)))
         assert re.search(r"beyond the colours: [\d,]+ above and [\d,]+ below", said)
+    both = np.zeros((4, 3, 5, 5))
+    both[1, :2, 2, 2] = 9, -9  # one cell in colour has one mark
+    assert "1 above (▲) and 1 below, of" in " ".join(texts(plot.kernels(both, vmax=1)))
     large = " ".join(texts(plot.kernels(values[:4], vmax=1)))
     assert re.search(r"above \(▲\) and [\d,]+ below \(▼\)", large)
 
