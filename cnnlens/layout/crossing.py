@@ -378,6 +378,7 @@ def _worked(
         sides.append(Side(framework, name, variable, str(pattern), axes, _strides(size), pattern, gates, more))
     source, target = sides
     read = f"{source.variable} + {source.second}" if source.second and not target.second else source.variable
+    view = view if read == source.variable else None  # a sum is no view
     read = f"({read})" if todo and read != source.variable else read
     line = f"{target.variable} = {expression(todo, read, sizes)}"
     pattern_line = f"{target.variable} = {rearrangement(before, after, read, {**by_letter, **sizes})}"

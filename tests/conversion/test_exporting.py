@@ -123,7 +123,7 @@ def test_the_command_says_what_it_wrote_and_leaves_nothing_half_written(
     assert "wrote 8 arrays to fashion_mnist_cnn-weights.npz" in capsys_of(capsys, ["export", model])
     assert "no layer is named 'conf2d'; did you mean" in refused(model, "--layers", "conf2d", capsys=capsys)
     assert "end the name in one of the two, or give it no ending" in refused(model, "-o", "out.txt", capsys=capsys)
-    assert "have no array" in refused(model, "--layers", "flatten", capsys=capsys)
+    assert "have no array" in refused(model, "--layers", "flatten", "-o", "none.npz", capsys=capsys)
     assert "does not exist" in refused(model, "-o", "nowhere/out", capsys=capsys)
     assert "something already" in refused(model, "-o", ".", capsys=capsys)
 
