@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from cnnlens.checking.noise.arithmetic import EXACT, Arithmetic
 from cnnlens.checking.noise.case import Case
-from cnnlens.checking.noise.formats import BFLOAT16, FLOAT16, fits, to_format
+from cnnlens.checking.noise.formats import BFLOAT16, FLOAT16, Format, fits, to_format
 from cnnlens.checking.noise.prediction import predict
 from cnnlens.checking.noise.tally import Tally
 from cnnlens.network.graph import Call
@@ -84,6 +85,11 @@ class Evidence:
     def __post_init__(self) -> None:
         self.left = self.tally
         self.seen = self.tally.seen(self.floor)
+
+    @cached_property
+    def halves(self) -> list[Format]:
+        """List the 16-bit formats that every output is a number of."""
+        return [half for half in (BFLOAT16, FLOAT16) if all(fits(part.output, half) for _, part in self.blocks.parts())]
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import numpy as np
 from cnnlens.checking.evidence import Evidence
 from cnnlens.checking.noise.arithmetic import Arithmetic, candidates
 from cnnlens.checking.noise.case import arrays_of
-from cnnlens.checking.noise.formats import BFLOAT16, FLOAT16, TF32, Format, Rounding, fits, to_format
+from cnnlens.checking.noise.formats import BFLOAT16, FLOAT16, TF32, Format, Rounding, to_format
 from cnnlens.checking.noise.nonfinite import strays
 from cnnlens.checking.noise.prediction import has_steps, predict, selected, spread_of
 from cnnlens.checking.noise.tally import WORST, Tally, bits
@@ -50,7 +50,7 @@ def overflow(evidence: Evidence) -> str:
     """Whether infinities are float16's: what would be above 65,504 is infinite there, and the rest has its bits."""
     tally = evidence.tally
     finite = tally.count.sum() - tally.missed.sum()
-    if not all(fits(part.output, FLOAT16) for _, part in evidence.blocks.parts()):
+    if FLOAT16 not in evidence.halves:
         return ""
     with np.errstate(all="ignore"):
         squares = tally.squares - 256.0 * tally.missed  # those that stand for another kind of number
@@ -72,9 +72,8 @@ def narrower(evidence: Evidence) -> list[Format]:
     """
     tally, parts = evidence.tally, evidence.blocks.parts
     spread = spread_of(next(parts())[1])
-    halves = [half for half in (BFLOAT16, FLOAT16) if all(fits(part.output, half) for _, part in parts())]
     stepwise = has_steps(next(parts())[1])
-    for arithmetic in candidates(halves):
+    for arithmetic in candidates(evidence.halves):
         if arithmetic.steps and not stepwise:
             continue  # it is the arithmetic of one rounding once more
         trial = Tally(tally.terms, step=arithmetic.step)
@@ -97,7 +96,7 @@ def narrower(evidence: Evidence) -> list[Format]:
             evidence.doubt = evidence.doubt or arithmetic
         elif _median(trial) > _median(evidence.left) + 1:
             evidence.base, evidence.left = arithmetic, trial
-    for half in halves:
+    for half in evidence.halves:
         # Steps that no trial knows may leave more than it does; still, roundings are near, and up as often as down.
         least = half.level - 1.5
         if like_noise(evidence.left, least) and _rounds_to(evidence, half):

@@ -34,8 +34,6 @@ from cnnlens.checking.faults.problem import Hypothesis, Problem, Trial, channels
 from cnnlens.checking.finding import Cause
 from cnnlens.checking.noise.arithmetic import EXACT, Arithmetic, candidates
 from cnnlens.checking.noise.case import Array, Case
-from cnnlens.checking.noise.formats import BFLOAT16, FLOAT16
-from cnnlens.checking.noise.formats import fits as is_of
 from cnnlens.checking.noise.prediction import Prediction, predict
 from cnnlens.checking.noise.tally import Tally
 
@@ -118,8 +116,7 @@ def _stored_narrow(evidence: Evidence) -> tuple[str, Cause] | None:
     """The fault of a layer whose results are all of a narrow format, where no channel is right that would tell which
     arithmetic gave them: each is tried."""
     parts = evidence.blocks.parts
-    halves = [half for half in (BFLOAT16, FLOAT16) if all(is_of(part.output, half) for _, part in parts())]
-    for arithmetic in candidates(halves) if halves else ():
+    for arithmetic in candidates(evidence.halves) if evidence.halves else ():
         if not arithmetic.stored or arithmetic.wide:
             continue
         left = Tally(evidence.tally.terms, step=arithmetic.step)

@@ -48,7 +48,7 @@ SIGHT = 22.0
 
 _SAMPLE = 1 << 18  # outputs that a hypothesis is first tried on
 _FEW = 12  # channels that it is first tried on
-_REPEATED = 2.0  # bits that an output tells at most that is zero, an end of the activation or like another: saturated
+_REPEATED = 2.0  # bits that an output tells at most if it is zero, an end of the activation or equal to another
 _DULL = 0.25  # bits by which two explanations of one output may differ for no reason
 
 
