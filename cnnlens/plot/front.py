@@ -330,6 +330,9 @@ def feature_maps(
             raise CnnlensError("axes are those of an array; a network knows its own")
         return _run(source, image, layer, index or 0, scale, None, labels, look)
     _unfit(_OF_A_NETWORK, {"image": image, "layer": layer, "scale": None if scale == "auto" else scale})
+    if isinstance(source, Mapping):
+        name = printable(next(iter(cast("Mapping[str, Any]", source)), "conv2d"), 60)
+        raise CnnlensError(f"feature maps: those of one layer are drawn, and this holds them by name; give ['{name}']")
     one, said = activations.one_example(source, axes, index)
     return drawn(activations.feature_maps, {"subtitle": said}, look, one, labels=labels)
 

@@ -16,6 +16,7 @@ from cnnlens import janitor
 from cnnlens.backend.options import RunOptions
 from cnnlens.backend.reductions import check_reduction
 from cnnlens.errors import CnnlensError, in_one_line
+from cnnlens.network.graph import layers_asked
 from cnnlens.network.network import Network
 from cnnlens.opening.live import backend_of
 from cnnlens.opening.opener import network_given
@@ -148,7 +149,7 @@ def record_network(
         raise CnnlensError(f"store '{printable(store)}': float16 was expected, or nothing for what the backend gives")
     if store is not None and reduce is not None and reduce.startswith("topk"):
         raise CnnlensError(f"{reduce} keeps positions, which float16 cannot count; leave float16 out")
-    what = plan(network, inputs, options, backend=backend, live=live, layers=layers)
+    what = plan(network, inputs, options, backend=backend, live=live, layers=layers_asked(layers))
     # One whose axes the file does not say may have some: it counts as reduced, whatever there was to reduce.
     shapes = {name: network.canonical_shape(network.tensors[name]) for name in what.computed}
     by_input = [name for name in what.computed if network.batch_axis(network.tensors[name]) == 0]
