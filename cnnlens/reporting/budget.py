@@ -1,56 +1,86 @@
 """How large a page may become, and which arrays it holds exactly, as colours, or not at all.
 
-What was asked first has the room: an array is kept as it is while half of what is left holds it, as levels of colour
-where those fit, and else left out. The page says which.
+All that are drawn are levels of colour at first, in the order in which they came, as long as those fit. What room is
+left then makes exact numbers of some, in the same order. The page says which.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnlens.reporting.packing import Packer, levels
+from cnnlens.reporting.packing import Packed, Packer, levels, packed
 
 __all__ = ["Budget", "as_floats"]
 
-_TEXT = 4 / 3  # characters of base64 a byte
+_DENSEST = 0.25  # of their bytes, to which numbers that a network computes are deflated at best: what is larger is not tried
+
+
+class _Wanted(NamedTuple):
+    name: str
+    array: NDArray[Any]
+    low: NDArray[Any]
+    high: NDArray[Any]
+    row: dict[str, Any]
 
 
 class Budget:
     """Packs arrays as exactly as there is room for.
 
-    Attributes:
-        packer: What holds the arrays.
+    >>> import numpy as np
+    >>> from cnnlens.reporting.packing import Packer
+    >>> budget, rows = Budget(Packer(), 2700), [{}, {}, {}]
+    >>> for row, size in zip(rows, (100, 1000, 1000)):
+    ...     budget.add(row, f"a{len(budget)}", np.random.default_rng(0).random(size), np.array(0.0), np.array(1.0))
+    >>> budget.settle()
+    >>> rows
+    [{'array': 'a0', 'exact': True}, {'array': 'a1', 'exact': False}, {'array': None, 'exact': False}]
     """
 
     def __init__(self, packer: Packer, characters: int) -> None:
-        self.packer = packer
+        """Pack into ``packer``, whose block may have so many characters."""
+        self._packer = packer
         self._characters = characters
-
-    @property
-    def _left(self) -> float:
-        return self._characters - self.packer.size
+        self._wanted: list[_Wanted] = []
 
     def exact(self, name: str, array: NDArray[Any]) -> str:
         """Pack what a page cannot do without, however little room there is."""
-        return self.packer.add(name, array)
+        return self._packer.add(name, array)
 
-    def add(self, name: str, array: NDArray[Any], low: NDArray[Any], high: NDArray[Any]) -> dict[str, Any]:
-        """Pack an array as well as there is room for.
+    def add(self, row: dict[str, Any], name: str, array: NDArray[Any], low: NDArray[Any], high: NDArray[Any]) -> None:
+        """Note an array that ``settle`` packs as well as there is room for.
 
         Args:
+            row: Is told what became of it: its ``array`` is the name, or None where it was left out; it is ``exact``, or
+                levels.
             low, high: Which values have the ends of the colours, as ``levels`` takes them.
-
-        Returns:
-            ``{"array": name, "exact": bool}``: levels where that is false; the name is None where it is left out.
         """
-        if array.nbytes * _TEXT <= self._left / 2:
-            return {"array": self.packer.add(name, array), "exact": True}
-        if array.size * _TEXT <= self._left:
-            return {"array": self.packer.add(name, levels(array, low, high)), "exact": False}
-        return {"array": None, "exact": False}
+        row.update(array=None, exact=False)
+        self._wanted.append(_Wanted(name, array, low, high, row))
+
+    def __len__(self) -> int:
+        """Count the arrays that are noted."""
+        return len(self._wanted)
+
+    def settle(self) -> None:
+        """Pack what was added."""
+        left = self._characters - self._packer.size
+        chosen: list[tuple[_Wanted, Packed]] = []
+        for one in self._wanted:
+            coloured = packed(levels(one.array, one.low, one.high))
+            if coloured.characters <= left:
+                left -= coloured.characters
+                chosen.append((one, coloured))
+        for one, coloured in chosen:
+            best = coloured
+            if one.array.nbytes * _DENSEST * 4 / 3 <= left + coloured.characters:
+                exact = packed(one.array)
+                best = exact if exact.characters <= left + coloured.characters else coloured
+            left += coloured.characters - best.characters
+            one.row.update(array=self._packer.put(one.name, best), exact=best is not coloured)
+        self._wanted.clear()
 
 
 def as_floats(array: NDArray[Any]) -> NDArray[Any]:

@@ -23,7 +23,7 @@ from cnnlens.reporting.budget import Budget
 from cnnlens.reporting.lanes import lanes
 from cnnlens.reporting.maps import inputs_said, maps_said
 from cnnlens.reporting.packing import LEVELS, Packer
-from cnnlens.reporting.weights import weight_said
+from cnnlens.reporting.weights import add_weight
 
 __all__ = ["contents"]
 
@@ -67,12 +67,13 @@ def contents(
         if not row["shown"]:
             continue
         for number, (weight, one) in enumerate(zip(layer.stored.values(), row["weights"], strict=True)):
-            one.update(weight_said(budget, layer, weight, f"{place}.weight.{number}"))
+            add_weight(one, budget, layer, weight, f"{place}.weight.{number}")
     for place, (layer, row) in enumerate(zip(network.layers, layers, strict=True)):  # after all weights
         tensors = [Ref(call.name, index).name for call in network.calls_of(layer) for index in range(len(call.shapes))]
         for number, tensor in enumerate(tensors):
             if row["shown"] and tensor in maps:
                 row["maps"].append(maps_said(budget, tensor, maps[tensor], f"{place}.maps.{number}"))
+    budget.settle()
     return {
         "made_with": {
             "cnnlens": version("cnnlens"),

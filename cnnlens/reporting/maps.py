@@ -54,19 +54,18 @@ def maps_said(budget: Budget, tensor: str, maps: NDArray[Any], name: str) -> dic
     found = [_ends(one, None) for one in maps]
     limits = np.stack([ends for ends, _ in found])
     flat = maps.reshape(-1, *maps.shape[2:])
-    kept = budget.add(name, flat, limits[..., 0].reshape(-1), limits[..., 1].reshape(-1))
-    return {
-        **said,
-        **kept,
-        "view": _VIEWS[maps.ndim],
-        "limits": budget.exact(f"{name}.limits", limits),
-        "statistics": budget.exact(f"{name}.statistics", moments(flat).reshape(*maps.shape[:2], -1)),
-        "signed": [signed for _, signed in found],
-        "axes": {
+    budget.add(said, name, flat, limits[..., 0].reshape(-1), limits[..., 1].reshape(-1))
+    said.update(
+        view=_VIEWS[maps.ndim],
+        limits=budget.exact(f"{name}.limits", limits),
+        statistics=budget.exact(f"{name}.statistics", moments(flat).reshape(*maps.shape[:2], -1)),
+        signed=[signed for _, signed in found],
+        axes={
             framework: layout.feature_map_axes(maps.ndim, order)
             for framework, order in (("keras", "channels_last"), ("torch", "channels_first"))
         },
-    }
+    )
+    return said
 
 
 def _ends(maps: NDArray[Any], limits: str | None) -> tuple[NDArray[np.float64], bool]:

@@ -9,18 +9,41 @@ from __future__ import annotations
 
 import base64
 import zlib
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["LEVELS", "Packer", "levels"]
+__all__ = ["LEVELS", "Packed", "Packer", "levels", "packed"]
 
 LEVELS = 253
 """Where the last colour lies in an array of levels, whose first is 0; 254 is a value that is NaN, 255 an infinite one."""
 
 _NAN, _INFINITE = 254, 255
 _KINDS = {"f4": "float32", "f8": "float64", "u1": "uint8", "i4": "int32"}
+
+
+class Packed(NamedTuple):
+    """Holds an array deflated: what a page must know of it, and the bytes, a multiple of three."""
+
+    about: dict[str, Any]
+    bytes: bytes
+
+    @property
+    def characters(self) -> int:
+        """Count the characters that it is in base64."""
+        return len(self.bytes) // 3 * 4
+
+
+def packed(array: NDArray[Any]) -> Packed:
+    """Deflate an array in C order, little-endian, in its own dtype: float32, float64, uint8 or int32."""
+    kind = _KINDS[f"{array.dtype.kind}{array.dtype.itemsize}"]
+    flat = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
+    planes = flat.reshape(-1).view(np.uint8).reshape(-1, flat.itemsize).T
+    deflate = zlib.compressobj(6, zlib.DEFLATED, -15)
+    found = deflate.compress(np.ascontiguousarray(planes).tobytes()) + deflate.flush()
+    about = {"dtype": kind, "shape": list(array.shape), "bytes": len(found)}
+    return Packed(about, found.ljust(-(-len(found) // 3) * 3, b"\0"))
 
 
 class Packer:
@@ -34,8 +57,8 @@ class Packer:
     >>> packer = Packer()
     >>> packer.add("kernel", np.zeros((2, 3), np.float32))
     'kernel'
-    >>> packer.table["kernel"]["dtype"], packer.table["kernel"]["shape"]
-    ('float32', [2, 3])
+    >>> packer.table["kernel"]
+    {'dtype': 'float32', 'shape': [2, 3], 'bytes': 5, 'at': 0}
     """
 
     def __init__(self) -> None:
@@ -49,20 +72,14 @@ class Packer:
         return self._at // 3 * 4
 
     def add(self, name: str, array: NDArray[Any]) -> str:
-        """Pack ``array`` in C order, little-endian, in its own dtype; give back its name.
+        """Pack an array under a name that no other array of the page has; give back the name."""
+        return self.put(name, packed(array))
 
-        Args:
-            name: No other array of the page has it.
-            array: float32, float64, uint8 or int32, of any shape.
-        """
-        kind = _KINDS[f"{array.dtype.kind}{array.dtype.itemsize}"]
-        flat = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
-        planes = flat.reshape(-1).view(np.uint8).reshape(-1, flat.itemsize).T
-        deflate = zlib.compressobj(6, zlib.DEFLATED, -15)
-        packed = deflate.compress(np.ascontiguousarray(planes).tobytes()) + deflate.flush()
-        self.table[name] = {"dtype": kind, "shape": list(array.shape), "at": self._at, "bytes": len(packed)}
-        self._parts.append(packed.ljust(-(-len(packed) // 3) * 3, b"\0"))
-        self._at += len(self._parts[-1])
+    def put(self, name: str, one: Packed) -> str:
+        """Take what is packed already."""
+        self.table[name] = {**one.about, "at": self._at}
+        self._parts.append(one.bytes)
+        self._at += len(one.bytes)
         return name
 
     def block(self) -> str:

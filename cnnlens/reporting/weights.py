@@ -24,46 +24,45 @@ from cnnlens.plot.values import limits_of
 from cnnlens.reporting.budget import Budget, as_floats
 from cnnlens.text import finite_or_null
 
-__all__ = ["moments", "notations", "weight_said"]
+__all__ = ["add_weight", "moments", "notations"]
 
 _FRAMEWORKS = ("keras", "torch")
 _PLACES = 160  # of a law's curve
 
 
-def weight_said(budget: Budget, layer: Layer, weight: Weight, name: str) -> dict[str, Any]:
-    """Say what a page shows of one array beside its row of ``cnnlens summary --json``, and pack its numbers.
+def add_weight(row: dict[str, Any], budget: Budget, layer: Layer, weight: Weight, name: str) -> None:
+    """Add to an array's row of ``cnnlens summary --json`` what a page shows of it, and pack its numbers.
+
+    Added are ``view``: ``tiles``, of a kernel each, one ``matrix``, a ``vector``, or None where it is not drawn;
+    ``array`` (canonical) and whether it is ``exact``; ``notation``; and of what is drawn ``limits``, ``statistics``
+    and ``histogram``.
 
     Args:
         name: What its packed arrays are called.
-
-    Returns:
-        ``array`` (canonical), ``exact``, ``view``: ``tiles`` of a kernel each, one ``matrix``, a ``vector``, or None
-        where it is not drawn; ``limits`` and ``statistics`` of what is drawn, ``histogram``, ``notation``.
     """
-    if weight.stored.dtype.kind not in "fiubc":
-        return {"array": None, "exact": False, "view": None}
+    row.update(view=None, array=None, exact=False)
+    if weight.stored.dtype.kind not in "fiubc" or not math.prod(weight.stored.shape):
+        return
+    row["notation"] = notations(weight)
     array = as_floats(real(weight.canonical()))
-    said: dict[str, Any] = {"notation": notations(weight)}
-    if array.ndim < 2 or not (weight.is_kernel or weight.role.endswith("recurrent_kernel")) or not array.size:
-        low, high = np.array(0.0), np.array(1.0)
-        kept = budget.add(name, array, low, high) if array.ndim < 2 else {"array": None, "exact": False}
-        return {**said, **kept, "view": "vector" if array.ndim == 1 and array.size else None}
+    if array.ndim == 1:
+        row.update(view="vector", array=budget.exact(name, array), exact=True)
+    if array.ndim < 2 or not (weight.is_kernel or weight.role.endswith("recurrent_kernel")):
+        return
     tiled = array.ndim > 2 and not (math.prod(array.shape[2:]) == 1 and array.shape[1] > 1)
     whole = limits_of(array.reshape(1, -1), weights=True)
+    budget.add(row, name, array, whole.low, whole.high)
     each = [limits_of(array[:, one], weights=True) for one in range(array.shape[1])] if tiled else []
-    return {
-        **said,
-        **budget.add(name, array, whole.low, whole.high),
-        "view": "tiles" if tiled else "matrix",
-        "limits": {
+    ends = np.array([[one.low, one.high] for one in each])
+    row.update(
+        view="tiles" if tiled else "matrix",
+        limits={
             "all": [float(whole.low), float(whole.high)],
-            "inputs": budget.exact(f"{name}.limits", np.array([[one.low, one.high] for one in each]))
-            if tiled
-            else None,
+            "inputs": budget.exact(f"{name}.limits", ends) if tiled else None,
         },
-        "statistics": budget.exact(f"{name}.statistics", moments(array)),
-        "histogram": _histogram(layer, weight),
-    }
+        statistics=budget.exact(f"{name}.statistics", moments(array)),
+        histogram=_histogram(layer, weight),
+    )
 
 
 def moments(array: NDArray[Any]) -> NDArray[np.float64]:

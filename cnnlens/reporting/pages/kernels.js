@@ -43,7 +43,7 @@ export async function kernelsOf(weight, tell) {
       source: async () => ({ values: (await unpack(weight.array)).values, table: await colours("weights") }),
       show: (k) => { show(k); tell(k, input); },
     });
-    const relabel = () => scale.replaceChildren(scaleBar("weights", ...ends().map((end) => number(end))));
+    const relabel = () => scale.replaceChildren(scaleBar("weights", ...Array.from(ends(), (end) => number(end))));
     relabel();
     if (tiled && inputs > 1) {
       const choice = el("input", { type: "number", min: 0, max: inputs - 1, value: 0 });
