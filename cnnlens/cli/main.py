@@ -16,7 +16,21 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, cast
 
-from cnnlens.cli import backends, bench, check, convert, demo, diff, export, layouts, record, report, show, stats, verify
+from cnnlens.cli import (
+    backends,
+    bench,
+    check,
+    convert,
+    demo,
+    diff,
+    export,
+    layouts,
+    record,
+    report,
+    show,
+    stats,
+    verify,
+)
 from cnnlens.cli.printing import output_json, output_text, tell
 from cnnlens.errors import CnnlensError, in_one_line
 from cnnlens.text import nearest, printable

@@ -5,10 +5,20 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from cnnlens.cli.arguments import add_inputs, add_model, add_output, add_scale, inputs_of, network_of, whole_number
+from cnnlens.cli.arguments import (
+    add_inputs,
+    add_json,
+    add_model,
+    add_output,
+    add_scale,
+    inputs_of,
+    network_of,
+    whole_number,
+)
 from cnnlens.cli.layers import layers_listed
-from cnnlens.cli.printing import output_text
+from cnnlens.cli.printing import output_made
 from cnnlens.errors import CnnlensError
+from cnnlens.page import Page
 from cnnlens.reporting.words import LANGUAGES
 
 __all__ = ["add"]
@@ -36,13 +46,15 @@ def add(commands: Any) -> None:
     )
     add_scale(report, "said in the page")
     report.add_argument("--language", choices=LANGUAGES, default="en", help="of the page's words (default: en)")
+    add_json(report)
     add_output(report, "write the page to FILE.html")
 
 
 def _report(options: argparse.Namespace) -> None:
+    from cnnlens.reporting import listing
     from cnnlens.reporting.reporter import MOST_INPUTS, report
 
-    if options.output is None:
+    if options.output is None and not options.json:
         raise CnnlensError("a report is a page to open: name its file, as in -o report.html")
     network = network_of(options)
     made = report(
@@ -53,6 +65,12 @@ def _report(options: argparse.Namespace) -> None:
         limit=options.limit or MOST_INPUTS,
         scale=options.scale,
         language=options.language,
+        progress=not options.json,
     )
-    path = made.save(options.output)
-    output_text(f"wrote {path}\n")
+    wrote = {} if options.output is None else {"page": str(made.save(options.output))}
+    output_made(
+        options,
+        made,
+        lambda one: {**listing.as_json(one), **wrote},
+        lambda one: Page([*listing.as_page(one).parts, *(f"wrote {path}" for path in wrote.values())]),
+    )

@@ -15,7 +15,9 @@ from cnnlens.reporting.packing import Packed, Packer, levels, packed
 
 __all__ = ["Budget", "as_floats"]
 
-_DENSEST = 0.25  # of their bytes, to which numbers that a network computes are deflated at best: what is larger is not tried
+_DENSEST = (
+    0.25  # of their bytes, to which numbers that a network computes are deflated at best: what is larger is not tried
+)
 
 
 class _Wanted(NamedTuple):

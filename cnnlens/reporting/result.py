@@ -9,16 +9,20 @@ from pathlib import Path
 from typing import Any
 
 from cnnlens.output import write_text
+from cnnlens.page import Result
 from cnnlens.reporting.words import Words
 from cnnlens.text import printable
 
 __all__ = ["Report"]
 
-_FORMAT = "cnnlens.report/1"
 
+class Report(Result, listing="reporting.listing", name="report"):
+    """Holds what a report says, and writes the page that shows it; a notebook shows that page.
 
-class Report:
-    """Holds what a report says, and writes the page that shows it; a notebook shows the page itself.
+    Attributes:
+        data: What it says, as ``to_json`` gives it but for the format.
+        block: The arrays that ``data["arrays"]`` tells of, packed, as base64.
+        words: Those of the page.
 
     >>> import cnnlens.sample
     >>> made = cnnlens.report(cnnlens.sample.MODEL, layers=["conv2d"])
@@ -30,25 +34,21 @@ class Report:
 
     def __init__(self, data: Mapping[str, Any], block: str, words: Words) -> None:
         """Made by ``cnnlens.report``."""
-        self._data = {"format": _FORMAT, **data}
-        self._block = block
-        self._words = words
+        self.data = dict(data)
+        self.block = block
+        self.words = words
 
     def __repr__(self) -> str:
-        fed = self._data["inputs"]
+        fed = self.data["inputs"]
         inputs = "" if fed is None else f", {fed['count']:,} inputs"
-        file = printable(Path(self._data["model"]["file"]).name)
-        return f"<Report {file}: {len(self._data['layers']):,} layers{inputs}>"
-
-    def to_json(self) -> dict[str, Any]:
-        """Give its data as JSON can hold them, as the page has them; the packed arrays are in the page alone."""
-        return dict(self._data)
+        file = printable(Path(self.data["model"]["file"]).name)
+        return f"<Report {file}: {len(self.data['layers']):,} layers{inputs}>"
 
     def html(self) -> str:
-        """Write the page: one HTML document that loads nothing."""
+        """Write the page: one HTML document that loads nothing and runs nothing but its own script."""
         from cnnlens.reporting.writing import written
 
-        return written("report", self._data, self._block, self._words)
+        return written("report", self.to_json(), self.block, self.words)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the page to ``path``, whole or not at all.
@@ -60,5 +60,4 @@ class Report:
         return Path(path)
 
     def _repr_html_(self) -> str:
-        source = html.escape(self.html(), quote=True)
-        return f'<iframe srcdoc="{source}" width="100%" height="720" frameborder="0"></iframe>'
+        return f'<iframe srcdoc="{html.escape(self.html())}" width="100%" height="720"></iframe>'

@@ -143,5 +143,3 @@ def _histogram(layer: Layer, weight: Weight) -> dict[str, Any]:
             "atoms": [list(one) for one in density.atoms],
         }
     return {**found, "law": law, "why_no_law": why}
-
-

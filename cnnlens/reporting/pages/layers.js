@@ -1,5 +1,6 @@
 // A section a layer, filled when it comes near what is seen.
 
+import { terms } from "./about.js";
 import { besideOf } from "./beside.js";
 import { data, el, say, whenNear } from "./dom.js";
 import { whole } from "./format.js";
@@ -38,7 +39,7 @@ function facts(layer) {
     [say("parameters"), layer.parameters ? whole(layer.parameters) : say("no_weights")],
     [say("fed_by"), layer.inputs.join(", ")],
   ];
-  return el("dl", { className: "facts" }, ...rows.flatMap(([term, text]) => [el("dt", {}, term), el("dd", {}, text)]));
+  return terms(rows.filter(([, text]) => text));
 }
 
 async function fill(layer, body) {
