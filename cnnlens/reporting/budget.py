@@ -55,8 +55,7 @@ class Budget:
         """Note an array that ``settle`` packs as well as there is room for.
 
         Args:
-            row: Is told what became of it: its ``array`` is the name, or None where it was left out; it is ``exact``, or
-                levels.
+            row: Is told what became of it: ``array`` is the name, or None where it was left out; ``exact``, or levels.
             low, high: Which values have the ends of the colours, as ``levels`` takes them.
         """
         row.update(array=None, exact=False)

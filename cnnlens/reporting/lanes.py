@@ -42,10 +42,8 @@ def lanes(feeds: Sequence[Sequence[int]]) -> list[dict[str, Any]]:
         for lane in ended:
             held[lane] = None
         through = [lane for lane, holder in enumerate(held) if holder is not None]
-        if ended:
-            lane = ended[0]
-        else:
-            lane = next((free for free, holder in enumerate(held) if holder is None), len(held))
+        free = (number for number, holder in enumerate(held) if holder is None)
+        lane = ended[0] if ended else next(free, len(held))
         if call in last:
             held += [None] * (lane + 1 - len(held))
             held[lane] = call

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 __all__ = ["LEVELS", "Packed", "Packer", "levels", "packed"]
 
 LEVELS = 253
-"""Where the last colour lies in an array of levels, whose first is 0; 254 is a value that is NaN, 255 an infinite one."""
+"""The last colour in an array of levels, whose first is 0; 254 is a value that is NaN, 255 an infinite one."""
 
 _NAN, _INFINITE = 254, 255
 _KINDS = {"f4": "float32", "f8": "float64", "u1": "uint8", "i4": "int32"}

@@ -86,7 +86,8 @@ def notations(weight: Weight) -> list[dict[str, Any]]:
     shapes = {"canonical": weight.canonical_shape, **weight.layouts()}
     axes: dict[str, str] = {"canonical": weight.canonical_axes}
     names = {"canonical": weight.role, "keras": weight.role}
-    names |= {"torch": name for name, role in layout.roles_in("torch", weight.kind).items() if role == weight.role}
+    in_torch = {role: name for name, role in layout.roles_in("torch", weight.kind).items()}
+    names["torch"] = in_torch.get(weight.role, weight.role)
     for framework in _FRAMEWORKS:
         shape = shapes[framework]
         if shape is not None:
