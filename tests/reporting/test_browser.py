@@ -44,7 +44,8 @@ def test_it_is_shown_and_answers_the_keyboard(page: Any) -> None:
     page.locator("#layer-0").scroll_into_view_if_needed()
     kernels = page.locator("#layer-0 .kernels .mosaic")
     kernels.locator("canvas").first.wait_for()
-    page.wait_for_function("document.querySelector('#layer-0 .kernels canvas').width > 300")
+    one = "document.querySelector('#layer-0 .kernels canvas')"
+    page.wait_for_function(f"{one}.width === parseInt({one}.style.width)")  # painted, and no more 300 by 150
     kernels.focus()
     for _ in range(5):
         page.keyboard.press("ArrowRight")
