@@ -1,7 +1,7 @@
 """How large a page may become, and which arrays it holds exactly, as colours, or not at all.
 
-All that are drawn are levels of colour at first, in the order in which they came, as long as those fit. What room is
-left then makes exact numbers of some, in the same order. The page says which.
+All that are drawn are levels of colour at first, small ones before large ones, as long as those fit. What room is left
+then makes exact numbers of some, in the same order. The page says which.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Budget:
         """Pack what was added."""
         left = self._characters - self._packer.size
         chosen: list[tuple[_Wanted, Packed]] = []
-        for one in self._wanted:
+        for one in sorted(self._wanted, key=lambda wanted: wanted.array.size):
             coloured = packed(levels(one.array, one.low, one.high))
             if coloured.characters <= left:
                 left -= coloured.characters

@@ -18,7 +18,7 @@ export function drawLayers() {
     const body = el("div", { className: "body" });
     const section = el(
       "section", { id: sectionOf(layer.index), className: "layer" },
-      el("h3", {}, el("span", { className: "index" }, String(layer.index)), " ", layer.name),
+      el("h3", { title: layer.name }, el("span", { className: "index" }, String(layer.index)), " ", layer.name),
       el("p", { className: "kind" }, [layer.kind, layer.in_words].filter(Boolean).join(" ")),
       facts(layer), body,
     );

@@ -26,7 +26,7 @@ function rowOf(row, lanes) {
   const layer = row.layer === null ? null : data.layers[row.layer];
   const said = layer === null ? row.kind : [row.kind, layer.in_words].filter(Boolean).join(" ");
   const text = [
-    el("span", { className: "name" }, row.name),
+    el("span", { className: "name", title: row.name }, row.name),
     el("span", { className: "kind" }, said),
     el("span", { className: "shape" }, row.shapes.join(" ")),
   ];
@@ -48,9 +48,8 @@ export function markCurrent(id) {
   for (const one of list.querySelectorAll("a[aria-current]")) one.removeAttribute("aria-current");
   for (const one of list.querySelectorAll(`a[href="#${id}"]`)) {
     one.setAttribute("aria-current", "true");
-    const place = one.offsetTop - list.scrollTop;
-    if (list.scrollHeight > list.clientHeight && (place < 0 || place > list.clientHeight - 60)) {
-      list.scrollTop = one.offsetTop - list.clientHeight / 3;
-    }
+    const { offsetTop } = one.closest("li");
+    const place = offsetTop - list.scrollTop;
+    if (place < 0 || place > list.clientHeight - 60) list.scrollTop = offsetTop - list.clientHeight / 3;
   }
 }
