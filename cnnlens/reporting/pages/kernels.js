@@ -24,6 +24,7 @@ export async function kernelsOf(weight, tell) {
     title: says(k),
     notation: indices(weight.notation, letters(weight, tiled ? [k, input] : [k])),
     statistics: moments.values.subarray(k * 5, k * 5 + 5),
+    of: tiled && inputs > 1 ? say("over_all_inputs", { count: inputs }) : null,
   });
   const parts = [el("h4", {}, weight.name)];
   let mosaic = null;

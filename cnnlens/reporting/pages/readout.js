@@ -28,7 +28,7 @@ export function indices(notation, index) {
 // A block that says it, and is read aloud when it changes.
 export function readout() {
   const element = el("div", { className: "readout", attributes: { "aria-live": "polite" } });
-  const show = ({ title, notation = [], statistics = null }) => {
+  const show = ({ title, notation = [], statistics = null, of = null }) => {
     const lines = notation
       .filter(({ framework }) => framework !== "canonical")
       .map(({ framework, text }) => [el("dt", {}, NAMES[framework]), el("dd", {}, el("code", {}, text))]);
@@ -38,11 +38,12 @@ export function readout() {
     if (statistics !== null && statistics[4]) {
       facts.push([el("dt", {}, say("broken")), el("dd", { className: "number" }, String(statistics[4]))]);
     }
-    element.replaceChildren(
+    element.replaceChildren(...[
       el("p", { className: "title" }, title),
       el("dl", {}, ...lines.flat()),
       el("dl", {}, ...facts.flat()),
-    );
+      of === null ? null : el("p", { className: "of" }, of),
+    ].filter((part) => part !== null));
   };
   return { element, show };
 }
