@@ -89,7 +89,7 @@ def python_blocks(page: Path) -> list[str]:
 
 
 def run(one: Typed) -> tuple[int, str]:
-    """Type a line here: its exit code and what it printed, on both streams. A bench is as good in a third of a second."""
+    """Type a line here: its exit code and what it printed, on both streams. A bench takes a third of a second."""
     from cnnlens.cli.main import main
 
     stream = io.StringIO()
