@@ -169,7 +169,7 @@ def drawn(
 ) -> Figure | Axes:
     """Have ``draw`` draw ``arrays`` under our ``titles`` unless ``look`` says others, where and as large as its ``ax``,
     ``size`` and ``dpi`` say; what it has as None nobody asked for."""
-    said = {**titles, **{name: one for name, one in (look or {}).items() if one is not None}}
+    said: dict[str, Any] = {**titles, **{name: one for name, one in (look or {}).items() if one is not None}}
     where = {name: said.pop(name, None) for name in ("ax", "size", "dpi")}
     held = list(arrays)
     del arrays
