@@ -7,14 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from functools import cache, partial
 from importlib import import_module
 from typing import Any
 
 import numpy as np
 
 from cnnlens.backend import NARROW
-from cnnlens.backend.summary import parts
 from cnnlens_backends._keras import KerasBackend
 from cnnlens_backends._keras_walk import Array, Compiled, Walk, in_canonical_axes, turned
 
@@ -64,10 +62,6 @@ class _Jax(KerasBackend):
     def peak(self, device: str) -> int:
         return _device(device).memory_stats()["peak_bytes_in_use"]
 
-    def parts(self, maps: Array) -> list[Array] | None:
-        # Apart from the network, as the transpose is; the maps are in XLA's own memory and are not copied.
-        return [np.asarray(one) for one in _parts(import_module("jax"))(maps)]
-
     def gpus(self) -> list[str]:
         jax = import_module("jax")
         try:
@@ -83,11 +77,6 @@ class _Jax(KerasBackend):
 def _device(name: str) -> Any:
     kind, _, index = name.partition(":")
     return import_module("jax").devices(kind)[int(index or 0)]
-
-
-@cache
-def _parts(jax: Any) -> Any:
-    return jax.jit(partial(parts, ops=import_module("keras").ops))
 
 
 BACKEND = _Jax("jax", "jax", "jax>=0.6")

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
+import numpy as np
+
 from cnnlens_backends._keras import KerasBackend
 from cnnlens_backends._keras_walk import Array, Compiled, Walk, turned
 
@@ -32,7 +34,8 @@ class _TensorFlow(KerasBackend):
                 tf.test.experimental.sync_devices()
 
         def fetch(found: Sequence[Any]) -> list[Array]:
-            return [tensor.numpy() for tensor in found]
+            # ``numpy()`` copies even what lies in this memory; an array over a view keeps the tensor's memory.
+            return [np.asarray(memoryview(one)) if device == "cpu" else one.numpy() for one in found]
 
         return Compiled(compute, wait, fetch)
 

@@ -146,17 +146,12 @@ def computed(
     later: dict[str, Callable[[Array], Array]] = {name: partial(_summary, rows, many) for name, many in drawn.items()}
     own = getattr(session, "reduced", None)
     if own is not None and len(asked) == len(wanted):
-        found = dict(own(inputs, {name: AS_IT_LIES if name in drawn else text for name, text in asked.items()}))
-        for name, many in drawn.items():
-            if isinstance(found[name], tuple):
-                found[name], parts = found[name]
-                later[name] = partial(_summary, rows, many, parts=parts)
-        return found, later
+        return own(inputs, {name: AS_IT_LIES if name in drawn else text for name, text in asked.items()}), later
     others = {name: partial(reduced, text, ops=NumpyOps) for name, text in asked.items() if name not in drawn}
     return session.feature_maps(inputs, list(wanted)), {**later, **others}
 
 
-def _summary(rows: NDArray[np.uint32], drawn: int, maps: Array, parts: Sequence[Array] | None = None) -> Array:
+def _summary(rows: NDArray[np.uint32], drawn: int, maps: Array) -> Array:
     if len(maps) != len(rows):  # several windows an input: one more axis of space
-        return summary(np.moveaxis(maps.reshape(len(rows), -1, *maps.shape[1:]), 1, 2), rows, drawn)
-    return summary(maps, rows, drawn, parts)
+        maps = np.moveaxis(maps.reshape(len(rows), -1, *maps.shape[1:]), 1, 2)
+    return summary(maps, rows, drawn)
