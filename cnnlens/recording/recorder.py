@@ -158,7 +158,7 @@ def record_network(
         if out is None:
             janitor.watch(path)
         with ExitStack() as stack:
-            runner = what.start(stack)
+            runner = what.start(stack, progress=progress)
             description = replace(
                 what.description(runner), reduction=reduce, reduced=reduced if reduce else (), store=store
             )

@@ -21,7 +21,7 @@ import xarray
 import cnnlens
 from cnnlens.backend import worker
 from cnnlens.errors import CnnlensError
-from cnnlens.progress import Progress
+from cnnlens.progress import Progress, saying
 from cnnlens.recording.recorder import record
 from cnnlens.recording.recording import Recording
 from cnnlens.sample import MODEL
@@ -427,6 +427,20 @@ def test_the_bar_shows_the_rate_and_the_time_left_on_a_terminal_alone() -> None:
     assert bar.line(5000, 20000, 2500, 2.0) == "[=====               ] 5,000/20,000 images, 1,250/s, 12 s left"
     assert bar.line(30, 20000, 30, 60.0) == "[                    ] 30/20,000 images, 0.5/s, 11 h 06 min left"
     assert bar.line(100, 100, 50, 10.0).endswith("100/100 images, 5/s, in 10 s")
+
+
+def test_what_is_waited_for_is_said_until_something_is_counted() -> None:
+    terminal, counted = Terminal(), []
+    saying(lambda done, count: counted.append(done), "a caller's own function counts alone")
+    saying(None, "nobody hears it")
+    with Progress("images", terminal) as progress:
+        saying(progress, "starting a backend …")
+        saying(progress, "waiting for the first batch")
+        assert progress.line(0, 100, 0, 0.0).endswith("0/100 images, waiting for the first batch")
+        assert progress.line(32, 100, 32, 2.0).endswith("32/100 images, 16/s, 4 s left")
+    assert counted == []
+    assert terminal.getvalue().startswith("\rstarting a backend …")
+    assert not terminal.getvalue().endswith("\n")
 
 
 LIVE = """
