@@ -167,7 +167,7 @@ def record_network(
             )
             stack.callback(writer.close)
             stack.callback(runner.release)  # first of all, so that nothing writes any more when the lock goes
-            writer.finish(run_batches(what.stream, runner, writer, progress))
+            writer.finish(run_batches(what.stream, runner, writer, progress), runner.notes)
         recording = Recording.open(path)
     except BaseException:
         if out is None:

@@ -119,6 +119,6 @@ def stats(  # pyright: ignore[reportInconsistentOverload] - ``options`` are thes
                 run_batches(what.stream, runner, sink, tell)
         except BaseException:
             if on_stop is not None and sink.done:
-                on_stop(sink.result(made.notes, what.stream, shown))
+                on_stop(sink.result((*made.notes, *runner.notes), what.stream, shown))
             raise
-        return sink.result(made.notes, what.stream, shown)
+        return sink.result((*made.notes, *runner.notes), what.stream, shown)

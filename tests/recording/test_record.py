@@ -20,6 +20,7 @@ import xarray
 
 import cnnlens
 from cnnlens.backend import worker
+from cnnlens.cli.main import main
 from cnnlens.errors import CnnlensError
 from cnnlens.progress import Progress, saying
 from cnnlens.recording.recorder import record
@@ -482,3 +483,24 @@ def test_a_live_model_is_recorded_in_this_process(tmp_path: Path) -> None:
         [sys.executable, "-c", LIVE, str(tmp_path / "run.zarr")], capture_output=True, text=True, env=environment
     )
     assert done.returncode == 0, done.stderr[-3000:]
+
+
+@pytest.mark.usefixtures("plugins")
+def test_a_batch_that_memory_does_not_hold_is_halved_and_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CNNLENS_FAULT", "run:much")  # more than three at once are no memory there
+    given, said = images(19), "memory ran out of a batch: 2 inputs went through at once from there on"
+    np.save(tmp_path / "x.npy", given)
+    options = ["--layers", "max_pooling2d_1", "--backend", "faulty", "--batch", "8"]
+    assert main(["record", str(MODEL), "--inputs", str(tmp_path / "x.npy"), *options, "-o", str(tmp_path / "run")]) == 0
+    assert said in capsys.readouterr().out
+    recording = Recording.open(tmp_path / "run")
+    assert recording.info["notes"] == [said]
+    whole = record(MODEL, given, layers=["max_pooling2d_1"], batch=2)
+    assert np.array_equal(recording["max_pooling2d_1"], whole["max_pooling2d_1"])
+    assert recording.verify()
+    stats = cnnlens.stats(MODEL, given, layers=["max_pooling2d_1"], backend="faulty", batch=8, draw=None)
+    assert said in stats.notes
+    wanted = np.asarray(whole["max_pooling2d_1"], np.float64)
+    assert np.allclose(stats["max_pooling2d_1"].mean, wanted.mean((0, 2, 3)), rtol=1e-6)
