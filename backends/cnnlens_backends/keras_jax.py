@@ -14,7 +14,7 @@ import numpy as np
 
 from cnnlens.backend import NARROW
 from cnnlens_backends._keras import KerasBackend
-from cnnlens_backends._keras_walk import Array, Compiled, Walk, in_canonical_axes, turned
+from cnnlens_backends._keras_walk import Array, Compiled, Walk, in_canonical_axes, turned, widened
 
 
 class _Jax(KerasBackend):
@@ -54,8 +54,10 @@ class _Jax(KerasBackend):
 
         def fetch(found: Sequence[Any]) -> list[Array]:
             if target.platform == "cpu":
-                return [in_canonical_axes(np.asarray(one), move) for one, move in zip(found, moves, strict=True)]
-            return [np.asarray(one) for one in jax.device_get(transpose(found))]
+                host = [in_canonical_axes(np.asarray(one), move) for one, move in zip(found, moves, strict=True)]
+            else:
+                host = jax.device_get(transpose(found))  # begins all copies before it waits for the first
+            return [widened(np.asarray(one)) for one in host]
 
         return Compiled(compute, jax.block_until_ready, fetch)
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from cnnlens_backends._keras import KerasBackend
-from cnnlens_backends._keras_walk import Array, Compiled, Walk, turned
+from cnnlens_backends._keras_walk import Array, Compiled, Walk, turned, widened
 
 
 class _TensorFlow(KerasBackend):
@@ -35,7 +35,11 @@ class _TensorFlow(KerasBackend):
 
         def fetch(found: Sequence[Any]) -> list[Array]:
             # ``numpy()`` copies even what lies in this memory; an array over a view keeps the tensor's memory.
-            return [np.asarray(memoryview(one)) if device == "cpu" else one.numpy() for one in found]
+            here = [device == "cpu" and one.dtype != tf.bfloat16 for one in found]
+            return [
+                np.asarray(memoryview(one)) if view else widened(one.numpy())
+                for one, view in zip(found, here, strict=True)
+            ]
 
         return Compiled(compute, wait, fetch)
 
