@@ -30,6 +30,7 @@ from cnnlens.errors import CnnlensError
 from cnnlens.inputs.stream import InputStream, open_inputs
 from cnnlens.network.network import Network
 from cnnlens.opening.live import backend_of
+from cnnlens.progress import saying
 from cnnlens.recording.format import Description
 from cnnlens.recording.runners import LiveRunner, Runner, WorkerRunner, differing_weights
 from cnnlens.recording.writer import Part, is_disk_trouble
@@ -71,13 +72,16 @@ class Plan:
         """Name the tensors that are no inputs."""
         return tuple(name for name in self.tensors if name not in self.stream.names)
 
-    def start(self, stack: ExitStack, spec: str | None = None) -> Runner:
+    def start(self, stack: ExitStack, spec: str | None = None, progress: Callable[..., object] | None = None) -> Runner:
         """Load the network; ``stack`` lets go of it, after whatever is put on the stack later."""
+        # A cold worker imports its framework, which takes seconds, and the first batch of a size is compiled.
+        saying(progress, f"starting {printable(spec or self.spec, 60)} …")
         if self.live is None:
             runner: Runner = WorkerRunner(self.network, spec or self.spec, self.options)
         else:
             runner = LiveRunner(self.network, spec or self.spec, self.options, self.live)
         stack.callback(runner.release)
+        saying(progress, "waiting for the first batch")
         return runner
 
     def description(self, runner: Runner, spec: str | None = None) -> Description:
