@@ -25,7 +25,7 @@ from cnnlens.backend.worker import Chunk, pool
 from cnnlens.errors import CnnlensError
 from cnnlens.network.network import Network
 from cnnlens.network.weight import to_bfloat16
-from cnnlens.recording.writer import Part
+from cnnlens.recording.ledger import Part
 from cnnlens.text import printable
 
 __all__ = ["LiveRunner", "Runner", "WorkerRunner", "differing_weights"]
