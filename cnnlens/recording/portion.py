@@ -1,7 +1,7 @@
 """A worker of an engine, on whatever machine: it takes some batches of a run, and says where what they gave is.
 
-It runs the one loop over batches (``streaming.run_some``) on inputs that it opens itself, so that it reads, computes and
-writes at once as one machine does, and nothing goes through whoever started the run but a few numbers a batch.
+It runs the one loop over batches (``streaming.run_some``) on inputs that it opens itself, so that it reads, computes
+and writes at once as one machine does, and nothing goes through whoever started the run but a few numbers a batch.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from cnnlens.network.network import Network
 from cnnlens.opening.live import backend_of
 from cnnlens.opening.opener import network_given
 from cnnlens.progress import Counted, telling
-from cnnlens.recording.address import Address, place
+from cnnlens.recording.address import Address, is_address, place
 from cnnlens.recording.objects import ObjectWriter
 from cnnlens.recording.recording import Recording
 from cnnlens.recording.streaming import plan, run_batches
@@ -153,6 +153,10 @@ def record_network(
     Args:
         durable: Whether the recording has to outlive this process, and so a power failure.
     """
+    if out is not None and is_address(out) and options.engine is None:
+        raise CnnlensError(
+            f"{printable(out, 300)}: an address is written to by an engine: give engine ray, or a folder"
+        )
     if reduce is not None:
         check_reduction(reduce)
     if store not in (None, "float16"):
@@ -165,10 +169,6 @@ def record_network(
     by_input = [name for name in what.computed if network.batch_axis(network.tensors[name]) == 0]
     reduced = tuple(name for name in by_input if (shape := shapes[name]) is None or len(shape) > 2)
     path = Path(tempfile.mkdtemp(prefix="cnnlens-")) if out is None else place(out)
-    if isinstance(path, Address) and options.engine is None:
-        raise CnnlensError(
-            f"{printable(path, 300)}: an address is written to by an engine: give engine ray, or a folder"
-        )
     try:
         if isinstance(path, Path) and out is None:
             janitor.watch(path)

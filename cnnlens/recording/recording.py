@@ -7,6 +7,7 @@ in one line instead of being read as zeros.
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import stat
@@ -316,7 +317,7 @@ def _read_log(folder: Path | Address) -> tuple[Description | None, list[dict[str
         status = path.lstat()
         if not stat.S_ISREG(status.st_mode):
             raise FileRefusedError(folder, LOG, "is no plain file", _AGAIN)
-        with path.open() if isinstance(path, Address) else open(path, "rb") as stream:
+        with io.BytesIO(path.read_bytes()) if isinstance(path, Address) else open(path, "rb") as stream:
             return read_log(stream)
     except FileNotFoundError:
         return None
