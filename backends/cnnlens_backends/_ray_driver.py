@@ -13,6 +13,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from importlib import import_module
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -37,9 +38,8 @@ class _Actor:
         self._portion: Portion | None = None
 
     def __call__(self, table: Any) -> Any:
-        import pyarrow
-        import ray
-
+        pyarrow: Any = import_module("pyarrow")
+        ray: Any = import_module("ray")
         tasks: list[Task] = [pickle.loads(one) for one in table["item"].to_pylist()]
         try:
             self._portion = self._portion or Portion(ray.get(self._job))
@@ -108,9 +108,8 @@ def main(handle: int) -> None:
     with ExitStack() as stack:
         try:
             job, workers = pickle.loads(connection.recv_bytes())
-            import ray
-            import ray.data
-
+            ray: Any = import_module("ray")
+            import_module("ray.data")
             _connect(ray, workers, stack)
             count, each = _resources(ray, job.options.device, workers)
             doing = "loading the network"

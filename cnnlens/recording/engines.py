@@ -6,17 +6,17 @@ function that starts one. Core imports none, and what one machine does needs non
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib import metadata
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from cnnlens.backend import seam as seam
 from cnnlens.errors import CnnlensError
 from cnnlens.recording.ledger import Part
+from cnnlens.recording.runners import Loaded
 from cnnlens.text import nearest, printable
 
 if TYPE_CHECKING:
-    from cnnlens.recording.streaming import Plan, Sink
+    from cnnlens.recording.streaming import Plan, Sharing
 
 __all__ = ["GROUP", "Cluster", "engine"]
 
@@ -24,22 +24,11 @@ GROUP = "cnnlens.engines"
 
 
 @runtime_checkable
-class Cluster(Protocol):
+class Cluster(Loaded, Protocol):
     """Runs a network on workers that take batches by themselves, all with one framework on one kind of device."""
 
-    @property
-    def versions(self) -> Mapping[str, str]: ...
-    @property
-    def device(self) -> str: ...
-    @property
-    def layout(self) -> str: ...
-    def results(self, sink: Sink, batches: Sequence[int]) -> Iterator[dict[str, Part]]:
+    def results(self, sink: Sharing, batches: Sequence[int]) -> Iterator[dict[str, Part]]:
         """Have batches computed in whatever order, and give what ``sink`` wants of them in theirs."""
-        ...
-
-    def weights(self) -> Mapping[str, Mapping[str, seam.Fingerprint]]: ...
-    def release(self) -> None:
-        """End all that was started; doing so twice does nothing."""
         ...
 
 

@@ -16,7 +16,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, Protocol, TypeVar, cast, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,11 +33,11 @@ from cnnlens.opening.live import backend_of
 from cnnlens.recording.engines import Cluster, engine
 from cnnlens.recording.format import Description
 from cnnlens.recording.ledger import Part, Wanted
-from cnnlens.recording.runners import LiveRunner, Runner, WorkerRunner, differing_weights
+from cnnlens.recording.runners import LiveRunner, Loaded, Runner, WorkerRunner, differing_weights
 from cnnlens.recording.writer import is_disk_trouble
 from cnnlens.text import nearest, printable
 
-__all__ = ["Plan", "Sink", "plan", "recorded_tensors", "run_batches", "run_some"]
+__all__ = ["Plan", "Sharing", "Sink", "plan", "recorded_tensors", "run_batches", "run_some"]
 
 Array = NDArray[Any]
 T = TypeVar("T")
@@ -75,18 +75,24 @@ class Plan:
         """Name the tensors that are no inputs."""
         return tuple(name for name in self.tensors if name not in self.stream.names)
 
-    def start(self, stack: ExitStack, spec: str | None = None) -> Runner | Cluster:
-        """Load the network; ``stack`` lets go of it, after whatever is put on the stack later."""
-        if self.options.engine is not None:
-            runner: Runner | Cluster = engine(self.options.engine)(self)
-        elif self.live is None:
-            runner = WorkerRunner(self.network, spec or self.spec, self.options)
+    def start(self, stack: ExitStack) -> Runner | Cluster:
+        """Load the network, here or where the engine has it; ``stack`` lets go of it, after what is put on it later."""
+        if self.options.engine is None:
+            return self.start_here(stack)
+        cluster = engine(self.options.engine)(self)
+        stack.callback(cluster.release)
+        return cluster
+
+    def start_here(self, stack: ExitStack, spec: str | None = None) -> Runner:
+        """Load the network on this machine."""
+        if self.live is None:
+            runner: Runner = WorkerRunner(self.network, spec or self.spec, self.options)
         else:
             runner = LiveRunner(self.network, spec or self.spec, self.options, self.live)
         stack.callback(runner.release)
         return runner
 
-    def description(self, runner: Runner | Cluster, spec: str | None = None) -> Description:
+    def description(self, runner: Loaded, spec: str | None = None) -> Description:
         """Say what runs, on what."""
         return Description(
             model={
@@ -165,16 +171,21 @@ class Sink(Protocol):
         """Say what is wanted of a tensor, and where."""
         ...
 
-    def wanted(self, batch: int) -> Mapping[str, Wanted]:
-        """Say what of a batch that another machine computes has to come back, and where to."""
-        ...
-
     def commit(self, batch: int, parts: Mapping[str, Part]) -> None:
         """Take a whole batch."""
         ...
 
     def trouble(self, error: OSError | str) -> CnnlensError:
         """Make the error for trouble with the disk."""
+        ...
+
+
+@runtime_checkable
+class Sharing(Sink, Protocol):
+    """Takes batches that other machines compute."""
+
+    def wanted(self, batch: int) -> Mapping[str, Wanted]:
+        """Say what of a batch has to come, and where to."""
         ...
 
 
@@ -262,6 +273,7 @@ class _Run:
 
     def _gather(self, cluster: Cluster, todo: Sequence[int]) -> None:
         """Take what other machines make of these batches."""
+        assert isinstance(self._sink, Sharing)  # who has no use for an engine has refused it
         with self._disk_named():
             for batch, parts in zip(todo, cluster.results(self._sink, todo), strict=True):
                 inputs = [parts[name] for name in self._stream.names if name in parts]

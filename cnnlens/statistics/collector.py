@@ -113,7 +113,7 @@ def stats(  # pyright: ignore[reportInconsistentOverload] - ``options`` are thes
             runner = what.start(stack)
             sink: Folding | Comparing = Folding(folder, what.description(runner), made)
         else:
-            runners = [what.start(stack, spec) for spec in backends]
+            runners = [what.start_here(stack, spec) for spec in backends]
             sink = Comparing(folder, list(backends), [
                 what.description(one, spec) for one, spec in zip(runners, backends, strict=True)
             ], made, keep)  # fmt: skip

@@ -28,7 +28,7 @@ from cnnlens.recording.ledger import Part
 from cnnlens.recording.portion import Facts, Job, Portion, Task
 from cnnlens.recording.recorder import record
 from cnnlens.recording.recording import Recording
-from cnnlens.recording.streaming import Plan, Sink
+from cnnlens.recording.streaming import Plan, Sharing
 from cnnlens.sample import MODEL
 from tests.recording.test_record import images, tree
 from tests.support.plugins import Traces
@@ -52,7 +52,7 @@ class ByTurns:
         self._facts: Facts = self._portions[0].facts(weights=True)
         self.versions, self.device, self.layout = self._facts.versions, self._facts.device, self._facts.layout
 
-    def results(self, sink: Sink, batches: Sequence[int]) -> Iterator[dict[str, Part]]:
+    def results(self, sink: Sharing, batches: Sequence[int]) -> Iterator[dict[str, Part]]:
         for number, batch in enumerate(batches):
             if number == self.most:
                 raise CnnlensError("it gave up")
