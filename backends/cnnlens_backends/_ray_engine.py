@@ -26,7 +26,8 @@ from cnnlens.backend import Fingerprint, parse_device
 from cnnlens.errors import CnnlensError, refuse_without_posix
 from cnnlens.recording.ledger import Part
 from cnnlens.recording.portion import Facts, Job, Made, Task
-from cnnlens.recording.streaming import Plan, Sharing
+from cnnlens.recording.sinks import Sharing
+from cnnlens.recording.streaming import Plan
 from cnnlens.text import printable
 
 __all__ = ["start"]

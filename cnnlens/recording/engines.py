@@ -8,15 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from importlib import metadata
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from cnnlens.errors import CnnlensError
 from cnnlens.recording.ledger import Part
 from cnnlens.recording.runners import Loaded
+from cnnlens.recording.sinks import Sharing
 from cnnlens.text import nearest, printable
-
-if TYPE_CHECKING:
-    from cnnlens.recording.streaming import Plan, Sharing
 
 __all__ = ["GROUP", "Cluster", "engine"]
 
@@ -32,8 +30,8 @@ class Cluster(Loaded, Protocol):
         ...
 
 
-def engine(name: str) -> Callable[[Plan], Cluster]:
-    """Import what starts the engine of that name.
+def engine(name: str) -> Callable[[Any], Cluster]:
+    """Import what starts the engine of that name for a ``Plan``.
 
     Raises:
         CnnlensError: there is none; names the nearest.

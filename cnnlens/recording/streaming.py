@@ -16,7 +16,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar, cast, runtime_checkable
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,12 +32,13 @@ from cnnlens.network.network import Network
 from cnnlens.opening.live import backend_of
 from cnnlens.recording.engines import Cluster, engine
 from cnnlens.recording.format import Description
-from cnnlens.recording.ledger import Part, Wanted
+from cnnlens.recording.ledger import Part
 from cnnlens.recording.runners import LiveRunner, Loaded, Runner, WorkerRunner, differing_weights
+from cnnlens.recording.sinks import Sharing, Sink
 from cnnlens.recording.writer import is_disk_trouble
 from cnnlens.text import nearest, printable
 
-__all__ = ["Plan", "Sharing", "Sink", "plan", "recorded_tensors", "run_batches", "run_some"]
+__all__ = ["Plan", "plan", "recorded_tensors", "run_batches", "run_some"]
 
 Array = NDArray[Any]
 T = TypeVar("T")
@@ -146,47 +147,6 @@ def plan(
     tensors, notes = recorded_tensors(network, None if layers is None else list(layers))
     size = min(options.batch or _default_batch(network, tensors, stream), stream.count)
     return Plan(network, options, live, stream, tensors, notes, size, spec, inputs)
-
-
-class Sink(Protocol):
-    """Takes what a run gives, batch after batch, as ``RecordingWriter`` does."""
-
-    path: Path
-    description: Description
-
-    @property
-    def done(self) -> int:
-        """Count the batches that need not run, for they are here."""
-        ...
-
-    def crc32(self, batch: int, tensor: str) -> int | None:
-        """Give the checksum of what is here of a batch, to be held against what is read again."""
-        ...
-
-    def part(self, tensor: str, batch: int) -> Path:
-        """Say where a file of a batch is written."""
-        ...
-
-    def output(self, tensor: str, batch: int) -> Chunk:
-        """Say what is wanted of a tensor, and where."""
-        ...
-
-    def commit(self, batch: int, parts: Mapping[str, Part]) -> None:
-        """Take a whole batch."""
-        ...
-
-    def trouble(self, error: OSError | str) -> CnnlensError:
-        """Make the error for trouble with the disk."""
-        ...
-
-
-@runtime_checkable
-class Sharing(Sink, Protocol):
-    """Takes batches that other machines compute."""
-
-    def wanted(self, batch: int) -> Mapping[str, Wanted]:
-        """Say what of a batch has to come, and where to."""
-        ...
 
 
 def run_batches(

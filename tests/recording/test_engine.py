@@ -28,7 +28,8 @@ from cnnlens.recording.ledger import Part
 from cnnlens.recording.portion import Facts, Job, Portion, Task
 from cnnlens.recording.recorder import record
 from cnnlens.recording.recording import Recording
-from cnnlens.recording.streaming import Plan, Sharing
+from cnnlens.recording.sinks import Sharing
+from cnnlens.recording.streaming import Plan
 from cnnlens.sample import MODEL
 from tests.recording.test_record import images, tree
 from tests.support.plugins import Traces
