@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from cnnlens import janitor
+from cnnlens.backend.worker import close_all
 from cnnlens.errors import CnnlensError
 from cnnlens.recording.portion import Facts, Job, Portion, Task
 from cnnlens.text import printable
@@ -58,6 +59,7 @@ def _facts_of(job: Job) -> tuple[Facts | None, _Refusal | None]:
             return portion.facts(weights=True), None
         finally:
             portion.release()
+            close_all()  # an idle backend would keep its GPU from the actors
     except CnnlensError as error:
         return None, (error.without_backend, error.backend)
 
