@@ -6,20 +6,22 @@ the one that ``RAY_ADDRESS`` names, else one on this machine that ends with this
 
 from __future__ import annotations
 
+import asyncio
 import os
 import pickle
 import secrets
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import ExitStack
 from importlib import import_module
 from multiprocessing.connection import Connection
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 from cnnlens import janitor
-from cnnlens.backend.worker import close_all
 from cnnlens.errors import CnnlensError
 from cnnlens.recording.portion import Facts, Job, Portion, Task
 from cnnlens.text import printable
@@ -31,37 +33,58 @@ _LONGEST_FOLDER = 40  # characters; a socket in it has a name of its own, and al
 _Refusal = tuple[str, str | None]  # a line, and the backend whose it is
 
 
-class _Actor:
-    """What an actor of the pool does."""
+class _Gate:
+    """Where actors say what they run with, and wait to hear what is wanted: an actor that takes next to nothing."""
 
-    def __init__(self, job: Any) -> None:
-        self._job = job  # a reference: what an actor is made with is looked up where it runs
+    def __init__(self) -> None:
+        self._facts: Facts | None = None
+        self._tasks: Mapping[int, Task] = {}
+        self._told, self._opened = asyncio.Event(), asyncio.Event()
+
+    async def tell(self, facts: Facts) -> None:
+        self._facts = self._facts or facts
+        self._told.set()
+
+    async def facts(self) -> Facts | None:
+        """Wait for the first that is told."""
+        await self._told.wait()
+        return self._facts
+
+    async def open(self, tasks: Sequence[Task]) -> None:
+        self._tasks = {task.batch: task for task in tasks}
+        self._opened.set()
+
+    async def tasks(self) -> Mapping[int, Task]:
+        """Wait until it is open."""
+        await self._opened.wait()
+        return self._tasks
+
+
+class _Actor:
+    """What an actor of the pool does: it loads the network before anybody knows what is wanted of it."""
+
+    def __init__(self, job: Any, gate: Any) -> None:
+        self._job, self._gate = job, gate  # a reference, and a handle
         self._portion: Portion | None = None
+        self._tasks: Mapping[int, Task] = {}
 
     def __call__(self, table: Any) -> Any:
         pyarrow: Any = import_module("pyarrow")
-        ray: Any = import_module("ray")
-        tasks: list[Task] = [pickle.loads(one) for one in table["item"].to_pylist()]
         try:
-            self._portion = self._portion or Portion(ray.get(self._job))
-            facts = self._portion.facts()
-            rows = [((facts, made), made.error) for made in self._portion.run(tasks)]
+            portion = self._portion or self._begun()
+            facts = portion.facts()
+            tasks = [self._tasks[batch] for batch in table["item"].to_pylist() if batch in self._tasks]
+            rows = [((facts, made), made.error) for made in portion.run(tasks)]
         except CnnlensError as error:
             rows: list[tuple[Any, _Refusal | None]] = [(None, (error.without_backend, error.backend))]
         return pyarrow.table({"row": pyarrow.array([pickle.dumps(row) for row in rows], pyarrow.large_binary())})
 
-
-def _facts_of(job: Job) -> tuple[Facts | None, _Refusal | None]:
-    """What a worker runs with, or why it runs nothing."""
-    try:
-        portion = Portion(job)
-        try:
-            return portion.facts(weights=True), None
-        finally:
-            portion.release()
-            close_all()  # an idle backend would keep its GPU from the actors
-    except CnnlensError as error:
-        return None, (error.without_backend, error.backend)
+    def _begun(self) -> Portion:
+        ray: Any = import_module("ray")
+        self._portion = Portion(ray.get(self._job))
+        ray.get(self._gate.tell.remote(self._portion.facts(weights=True)))
+        self._tasks = ray.get(self._gate.tasks.remote())
+        return self._portion
 
 
 def _connect(ray: Any, workers: int | None, stack: ExitStack) -> None:
@@ -86,21 +109,37 @@ def _resources(ray: Any, device: str, workers: int | None) -> tuple[int, dict[st
     return wanted, {"num_cpus": 1, "num_gpus": int(kind == "GPU")}
 
 
-def _rows(ray: Any, job: Any, tasks: Sequence[Task], workers: int, each: dict[str, float]) -> Iterator[bytes]:
+def _rows(ray: Any, job: Job, gate: Any, workers: int, each: dict[str, float]) -> Iterator[bytes]:
+    """What the pool makes of all batches, in their order; of those that nothing is wanted of, nothing."""
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = context.print_on_execution_start = False
     context.execution_options.preserve_order = True
-    blocks = max(-(-len(tasks) // _BLOCK), min(workers, len(tasks)))
-    found = ray.data.from_items([pickle.dumps(task) for task in tasks], override_num_blocks=blocks).map_batches(
+    batches = -(-job.examples[0] // job.batch)
+    blocks = max(-(-batches // _BLOCK), min(workers, batches))
+    found = ray.data.from_items(list(range(batches)), override_num_blocks=blocks).map_batches(
         _Actor,
         batch_size=None,
         batch_format="pyarrow",
         compute=ray.data.ActorPoolStrategy(size=workers),
-        fn_constructor_args=(job,),
+        fn_constructor_args=(ray.put(job), gate),
         **each,
     )
     for row in found.iter_rows():
         yield row["row"]
+
+
+def _first(rows: Iterator[bytes]) -> Future[bytes | None]:
+    """The first row, which is asked for in a thread of its own: asking is what starts the pool."""
+    found = Future[bytes | None]()
+
+    def ask() -> None:
+        try:
+            found.set_result(next(rows, None))
+        except BaseException as error:
+            found.set_exception(error)
+
+    Thread(target=ask, daemon=True).start()  # nobody waits for it where the run is given up
+    return found
 
 
 def main(handle: int) -> None:
@@ -115,12 +154,19 @@ def main(handle: int) -> None:
             _connect(ray, workers, stack)
             count, each = _resources(ray, job.options.device, workers)
             doing = "loading the network"
-            kept = ray.put(job)
-            connection.send_bytes(pickle.dumps(ray.get(ray.remote(**each)(_facts_of).remote(kept))))
-            doing = "running"
-            tasks = pickle.loads(connection.recv_bytes())
-            for row in _rows(ray, kept, tasks, count, each):
+            gate = ray.remote(num_cpus=0)(_Gate).remote()
+            rows = _rows(ray, job, gate, count, each)
+            first, told = _first(rows), gate.facts.remote().future()
+            wait([first, told], return_when=FIRST_COMPLETED)
+            if not first.done():
+                connection.send_bytes(pickle.dumps((told.result(), None)))
+                tasks = pickle.loads(connection.recv_bytes())
+                doing = "running"
+                ray.get(gate.open.remote(tasks))
+            row = first.result()  # why nothing runs, where nobody told anything
+            while row is not None:
                 connection.send_bytes(row)
+                row = next(rows, None)
             connection.recv_bytes()  # until the other end is closed
         except (EOFError, BrokenPipeError, ConnectionResetError):
             return
@@ -136,9 +182,7 @@ def main(handle: int) -> None:
 
 if __name__ == "__main__":
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # nothing is sent anywhere
-    if not os.environ.get(
-        "RAY_ADDRESS"
-    ):  # a cluster of its own is its own alone, and leaves no token in the home folder
+    if not os.environ.get("RAY_ADDRESS"):  # nobody else gets into a cluster of its own, nor its token into a file
         os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
     from cnnlens_backends import _ray_driver
 

@@ -79,9 +79,9 @@ def record(
             and variance), ``topk:K`` (the K largest values and where they are), ``down:2`` (averages of 2 x 2). What is
             reduced cannot be audited by ``check``.
         store: ``float16`` keeps the values as float16, which ``check`` cannot audit either.
-        engine: ``ray`` runs the batches on workers, each with a backend of its own: those of the cluster that
-            ``RAY_ADDRESS`` names or this process is connected to, else of one on this machine. What it records is what
-            one machine would, as far as the machines are alike.
+        engine: ``ray`` runs the batches on workers, each with a backend of its own, of the cluster that the variable
+            ``RAY_ADDRESS`` names, else of one on this machine that ends with the call. What it records is what one
+            machine would, as far as the machines are alike.
         workers: With ``engine``: how many; None for one a GPU, or on CPUs one a machine.
         example: For a live PyTorch module, the inputs that it is exported with, as ``cnnlens.open`` takes them; None
             takes the first of ``inputs``, which must be arrays then, in the module's own axes.
