@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import pickle
+import re
 import secrets
 import sys
 import tempfile
@@ -173,7 +174,7 @@ def main(handle: int) -> None:
         except CnnlensError as error:
             connection.send_bytes(pickle.dumps((None, (str(error), None))))
         except Exception as error:
-            lines = [one.strip() for one in str(error).splitlines() if one.strip()]
+            lines = [one.strip() for one in re.sub(r"\x1b\[[0-9;]*m", "", str(error)).splitlines() if one.strip()]
             said = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
             line = f"ray: it failed while {doing} ({printable(said, 300)})"
             connection.send_bytes(pickle.dumps((None, (line, None))))
