@@ -73,9 +73,9 @@ class _Actor:
         pyarrow: Any = import_module("pyarrow")
         try:
             portion = self._portion or self._begun()
-            facts = portion.facts()
-            tasks = [self._tasks[batch] for batch in table["item"].to_pylist() if batch in self._tasks]
-            rows = [((facts, made), made.error) for made in portion.run(tasks)]
+            ran = portion.run([self._tasks[batch] for batch in table["item"].to_pylist() if batch in self._tasks])
+            facts = portion.facts()  # as it ran
+            rows = [((facts, made), made.error) for made in ran]
         except CnnlensError as error:
             rows: list[tuple[Any, _Refusal | None]] = [(None, (error.without_backend, error.backend))]
         return pyarrow.table({"row": pyarrow.array([pickle.dumps(row) for row in rows], pyarrow.large_binary())})

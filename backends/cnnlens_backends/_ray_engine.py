@@ -55,6 +55,7 @@ class _RayCluster:
 
     def __init__(self, plan: Plan, device: str) -> None:
         self._stack = ExitStack()
+        self.notes: list[str] = []
         try:
             job = Job.of(plan)
             self._folder = self._stack.enter_context(janitor.temporary_folder())
@@ -93,6 +94,7 @@ class _RayCluster:
                         f"ray: the workers differ: the {what} of one are {printable(mine, 200)} and of another "
                         f"{printable(its, 200)}; give it machines that are alike"
                     )
+            self.notes += [note for note in facts.notes if note not in self.notes]
             yield _received(sink, made)
 
     def release(self) -> None:

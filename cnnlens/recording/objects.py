@@ -11,7 +11,8 @@ import io
 import json
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -55,8 +56,8 @@ class ObjectWriter(Ledger):
         self, address: Address, folder: Path, description: Description, *, resume: bool = True, overwrite: bool = False
     ) -> None:
         super().__init__(printable(address, 300), description)
-        self.path = folder
-        self._address = address
+        self.path = address
+        self._folder = folder
         self._written = 0.0
         try:
             self._begin(resume, overwrite)
@@ -65,7 +66,7 @@ class ObjectWriter(Ledger):
 
     def part(self, tensor: str, batch: int) -> Path:
         """Say where an input that is sent back is kept until it is committed."""
-        return self.path / f"{self.description.tensors.index(tensor)}-{batch}"
+        return self._folder / f"{self.description.tensors.index(tensor)}-{batch}"
 
     def output(self, tensor: str, batch: int) -> Chunk:
         raise NotImplementedError("only workers compute what goes to an address")
@@ -75,7 +76,7 @@ class ObjectWriter(Ledger):
         info = self.description
         return {
             tensor: Wanted(
-                str(self._address / self._names[tensor]),
+                str(self.path / self._names[tensor]),
                 self.expected(tensor)[1],
                 None if tensor in info.inputs else info.reduction,
                 info.batch,
@@ -91,8 +92,8 @@ class ObjectWriter(Ledger):
             if not self._metadata:
                 self._metadata = self.arrays_of(parts)
                 for name, metadata in self._metadata.items():
-                    (self._address / name / METADATA).write_bytes(dumps(metadata))
-                (self._address / METADATA).write_bytes(dumps(group_metadata(self.description, self._metadata)))
+                    (self.path / name / METADATA).write_bytes(dumps(metadata))
+                (self.path / METADATA).write_bytes(dumps(group_metadata(self.description, self._metadata)))
             self.check(batch, parts)
             self._log.append({self._names[tensor]: part.crc32 for tensor, part in parts.items()})
             if time.monotonic() > self._written + _EVERY:
@@ -102,13 +103,14 @@ class ObjectWriter(Ledger):
         for tensor in self.description.inputs:
             parts[tensor].path.unlink()
 
-    def finish(self, inputs_sha256: str) -> None:
-        """Say that it is complete."""
+    def finish(self, inputs_sha256: str, notes: Sequence[str] = ()) -> None:
+        """Say that it is complete; ``notes`` are remarks on how it ran."""
         if not self.description.complete:
             finished = self.description.finished(inputs_sha256)
+            finished = replace(finished, notes=(*finished.notes, *notes))
             try:
                 self._write_log()
-                (self._address / METADATA).write_bytes(dumps(group_metadata(finished, self._metadata)))
+                (self.path / METADATA).write_bytes(dumps(group_metadata(finished, self._metadata)))
             except OSError as error:
                 raise self.trouble(error) from None
             self.description = finished
@@ -123,9 +125,9 @@ class ObjectWriter(Ledger):
 
     def _begin(self, resume: bool, overwrite: bool) -> None:
         try:
-            content = (self._address / LOG).read_bytes()
+            content = (self.path / LOG).read_bytes()
         except FileNotFoundError:
-            if self._address.exists():
+            if self.path.exists():
                 raise CnnlensError(
                     f"{self._shown}: it exists and is no recording that record made; {ELSEWHERE}"
                 ) from None
@@ -138,20 +140,20 @@ class ObjectWriter(Ledger):
             self.refuse_other(before, resume)
             self._resume(log)
         elif content:
-            with self._address.reached():
-                self._address.filesystem.rm(self._address.url, recursive=True)
+            with self.path.reached():
+                self.path.filesystem.rm(self.path.url, recursive=True)
         self._write_log()
 
     def _resume(self, log: list[dict[str, int]]) -> None:
         """Take over what is recorded: an object that is there with its size is whole."""
         try:
-            group = json.loads((self._address / METADATA).read_bytes())
+            group = json.loads((self.path / METADATA).read_bytes())
             self._metadata = group["consolidated_metadata"]["metadata"]
             described = Description.from_json(group["attributes"]["cnnlens"])
         except (FileNotFoundError, ValueError, LookupError, TypeError):
             return
-        with self._address.reached():
-            found = cast("dict[str, Any]", self._address.filesystem.find(self._address.url, detail=True))
+        with self.path.reached():
+            found = cast("dict[str, Any]", self.path.filesystem.find(self.path.url, detail=True))
         sizes = {tuple(path.rsplit("/", 2)[-2:]): one["size"] for path, one in found.items()}
         for batch, checksums in enumerate(log):
             for name, metadata in self._metadata.items():
@@ -165,5 +167,5 @@ class ObjectWriter(Ledger):
 
     def _write_log(self) -> None:
         lines = [log_line(batch, checksums) for batch, checksums in enumerate(self._log)]
-        (self._address / LOG).write_bytes(header_line(self.description) + b"".join(lines))
+        (self.path / LOG).write_bytes(header_line(self.description) + b"".join(lines))
         self._written = time.monotonic()

@@ -75,11 +75,12 @@ class Task:
 
 @dataclass(frozen=True)
 class Facts:
-    """Says what a worker runs with; ``weights`` are as its framework holds them."""
+    """Says what a worker runs with; ``weights`` are as its framework holds them, ``notes`` remarks on how it ran."""
 
     versions: Mapping[str, str]
     device: str
     layout: str
+    notes: tuple[str, ...] = ()
     weights: Mapping[str, Mapping[str, seam.Fingerprint]] = field(default_factory=dict[str, Any])
 
 
@@ -135,7 +136,8 @@ class Portion:
     def facts(self, weights: bool = False) -> Facts:
         """Say what runs here."""
         runner = self._runner
-        return Facts(runner.versions, runner.device, runner.layout, runner.weights() if weights else {})
+        held = runner.weights() if weights else {}
+        return Facts(runner.versions, runner.device, runner.layout, tuple(runner.notes), held)
 
     def run(self, tasks: Sequence[Task]) -> list[Made]:
         """Run the batches of some tasks; a backend's process that dies is started again, once."""

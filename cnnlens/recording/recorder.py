@@ -173,7 +173,7 @@ def record_network(
         if isinstance(path, Path) and out is None:
             janitor.watch(path)
         with ExitStack() as stack:
-            runner = what.start(stack)
+            runner = what.start(stack, progress=progress)
             description = replace(
                 what.description(runner), reduction=reduce, reduced=reduced if reduce else (), store=store
             )
@@ -186,7 +186,7 @@ def record_network(
                 )
             stack.callback(writer.close)
             stack.callback(runner.release)  # first of all, so that nothing writes any more when the lock goes
-            writer.finish(run_batches(what.stream, runner, writer, progress))
+            writer.finish(run_batches(what.stream, runner, writer, progress), runner.notes)
         recording = Recording.open(path)
     except BaseException:
         if isinstance(path, Path) and out is None:

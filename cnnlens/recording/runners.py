@@ -19,8 +19,8 @@ from cnnlens import janitor, layout
 from cnnlens.backend import handover
 from cnnlens.backend import seam as seam
 from cnnlens.backend.chunks import DTYPES, as_stored, in_parallel, rows_first, write_chunk
+from cnnlens.backend.halving import Halving
 from cnnlens.backend.options import RunOptions
-from cnnlens.backend.reductions import computed
 from cnnlens.backend.worker import Chunk, pool
 from cnnlens.errors import CnnlensError
 from cnnlens.network.network import Network
@@ -42,6 +42,11 @@ class Loaded(Protocol):
     def device(self) -> str: ...
     @property
     def layout(self) -> str: ...
+    @property
+    def notes(self) -> Sequence[str]:
+        """Say what a person should know of how it ran."""
+        ...
+
     def weights(self) -> Mapping[str, Mapping[str, seam.Fingerprint]]: ...
     def release(self) -> None:
         """End, or be idle for the next who needs it; doing so twice does nothing."""
@@ -65,6 +70,7 @@ class WorkerRunner:
 
     def __init__(self, network: Network, spec: str, options: RunOptions) -> None:
         self._tickets: deque[tuple[int, Mapping[str, Chunk]]] = deque()
+        self._most: int | None = None
         self._stack = ExitStack()
         try:
             self._worker = self._stack.enter_context(
@@ -83,9 +89,14 @@ class WorkerRunner:
     def begin(self, inputs: Sequence[Chunk], outputs: Mapping[str, Chunk], count: int, label: str) -> None:
         self._tickets.append((self._worker.submit(inputs, outputs, count, label), outputs))
 
+    @property
+    def notes(self) -> Sequence[str]:
+        return _halved(self._most)
+
     def finish(self) -> dict[str, Part]:
         ticket, outputs = self._tickets.popleft()
         report = self._worker.collect(ticket)
+        self._most = report.most
         return {
             name: Part(chunk.path, report.crc32[name], report.shapes[name], report.dtypes[name])
             for name, chunk in outputs.items()
@@ -108,7 +119,7 @@ class LiveRunner:
         )
         self._writer = ThreadPoolExecutor(1, "cnnlens-writer")
         self._writing: deque[Future[dict[str, Part]]] = deque()
-        self._network, self._name = network, name
+        self._network, self._name, self._halving = network, name, Halving(network)
         self.versions = dict(self._session.versions)
         self.device = self._session.device
         self.layout = backend.layout
@@ -120,13 +131,17 @@ class LiveRunner:
             for chunk in inputs
         ]  # fmt: skip
         wanted = {name: chunk.reduction for name, chunk in outputs.items()}
-        maps, later = computed(self._session, self._network, arrays, wanted)
+        maps, later = self._halving.computed(self._session, arrays, wanted)
         missing = [name for name in outputs if name not in maps]
         if missing:
             raise CnnlensError(f"{self._name}: it gave no feature map of '{printable(missing[0])}'")
         if self._writing:
             self._writing[-1].exception()  # waits, so that memory holds two batches at most
         self._writing.append(self._writer.submit(self._write, dict(maps), later, outputs, count))
+
+    @property
+    def notes(self) -> Sequence[str]:
+        return _halved(self._halving.most)
 
     def finish(self) -> dict[str, Part]:
         return self._writing.popleft().result()
@@ -165,6 +180,13 @@ class LiveRunner:
             return Part(chunk.path, crc, shape, array.dtype.newbyteorder("<").str)
 
         return dict(zip(outputs, in_parallel(one, outputs), strict=True))
+
+
+def _halved(most: int | None) -> Sequence[str]:
+    if most is None:
+        return ()
+    number = f"{most:,} inputs" if most > 1 else "one input"
+    return (f"memory ran out of a batch: {number} went through at once from there on",)
 
 
 def differing_weights(network: Network, runner: Loaded, precision: str) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from typing import Protocol, runtime_checkable
 
 from cnnlens.backend.worker import Chunk
 from cnnlens.errors import CnnlensError
+from cnnlens.recording.address import Address
 from cnnlens.recording.format import Description
 from cnnlens.recording.ledger import Part, Wanted
 
@@ -17,8 +18,12 @@ __all__ = ["Sharing", "Sink"]
 class Sink(Protocol):
     """Takes what a run gives, batch after batch, as ``RecordingWriter`` does."""
 
-    path: Path
     description: Description
+
+    @property
+    def path(self) -> Path | Address:
+        """Say where what it takes is kept."""
+        ...
 
     @property
     def done(self) -> int:

@@ -30,6 +30,7 @@ from cnnlens.errors import CnnlensError
 from cnnlens.inputs.stream import InputStream, open_inputs
 from cnnlens.network.network import Network
 from cnnlens.opening.live import backend_of
+from cnnlens.progress import saying
 from cnnlens.recording.engines import Cluster, engine
 from cnnlens.recording.format import Description
 from cnnlens.recording.ledger import Part
@@ -76,21 +77,28 @@ class Plan:
         """Name the tensors that are no inputs."""
         return tuple(name for name in self.tensors if name not in self.stream.names)
 
-    def start(self, stack: ExitStack) -> Runner | Cluster:
+    def start(self, stack: ExitStack, progress: Callable[..., object] | None = None) -> Runner | Cluster:
         """Load the network, here or where the engine has it; ``stack`` lets go of it, after what is put on it later."""
         if self.options.engine is None:
-            return self.start_here(stack)
+            return self.start_here(stack, progress=progress)
+        saying(progress, f"starting {printable(self.options.engine, 60)} …")
         cluster = engine(self.options.engine)(self)
         stack.callback(cluster.release)
+        saying(progress, "waiting for the first batch")
         return cluster
 
-    def start_here(self, stack: ExitStack, spec: str | None = None) -> Runner:
+    def start_here(
+        self, stack: ExitStack, spec: str | None = None, progress: Callable[..., object] | None = None
+    ) -> Runner:
         """Load the network on this machine."""
+        # A cold worker imports its framework, which takes seconds, and the first batch of a size is compiled.
+        saying(progress, f"starting {printable(spec or self.spec, 60)} …")
         if self.live is None:
             runner: Runner = WorkerRunner(self.network, spec or self.spec, self.options)
         else:
             runner = LiveRunner(self.network, spec or self.spec, self.options, self.live)
         stack.callback(runner.release)
+        saying(progress, "waiting for the first batch")
         return runner
 
     def description(self, runner: Loaded, spec: str | None = None) -> Description:

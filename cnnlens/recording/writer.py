@@ -14,8 +14,9 @@ import math
 import os
 import shutil
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -138,10 +139,14 @@ class RecordingWriter(Ledger):
         except OSError as error:
             raise self.trouble(error) from None
 
-    def finish(self, inputs_sha256: str) -> None:
-        """Say that it is complete, once all of it is on the disk: in a power failure zeros would pass for numbers."""
+    def finish(self, inputs_sha256: str, notes: Sequence[str] = ()) -> None:
+        """Say that it is complete, once all of it is on the disk: in a power failure zeros would pass for numbers.
+
+        ``notes`` are remarks on how it ran.
+        """
         if not self.description.complete:
             finished = self.description.finished(inputs_sha256)
+            finished = replace(finished, notes=(*finished.notes, *notes))
             try:
                 if self._syncing is not None:
                     self._syncing.result()

@@ -109,20 +109,22 @@ def stats(  # pyright: ignore[reportInconsistentOverload] - ``options`` are thes
     made = Maker(what, top, by)
     with ExitStack() as stack:
         folder = stack.enter_context(temporary_folder())
+        bar = stack.enter_context(ExitStack())
+        tell = bar.enter_context(telling(progress, "inputs"))
         if backends is None:
-            runner = what.start(stack)
+            runner = what.start(stack, progress=tell)
             sink: Folding | Comparing = Folding(folder, what.description(runner), made)
         else:
-            runners = [what.start_here(stack, spec) for spec in backends]
+            runners = [what.start_here(stack, spec, tell) for spec in backends]
             sink = Comparing(folder, list(backends), [
                 what.description(one, spec) for one, spec in zip(runners, backends, strict=True)
             ], made, keep)  # fmt: skip
             runner = sink.beside(runners)
         try:
-            with telling(progress, "inputs") as tell:
+            with bar:
                 run_batches(what.stream, runner, sink, tell)
         except BaseException:
             if on_stop is not None and sink.done:
-                on_stop(sink.result(made.notes, what.stream, shown))
+                on_stop(sink.result((*made.notes, *runner.notes), what.stream, shown))
             raise
-        return sink.result(made.notes, what.stream, shown)
+        return sink.result((*made.notes, *runner.notes), what.stream, shown)

@@ -168,6 +168,10 @@ class _Beside:
         self._runners = runners
         self.versions, self.device, self.layout = runners[0].versions, runners[0].device, runners[0].layout
 
+    @property
+    def notes(self) -> Sequence[str]:
+        return [note for runner in self._runners for note in runner.notes]
+
     def begin(self, inputs: Sequence[Chunk], outputs: Mapping[str, Chunk], count: int, label: str) -> None:
         for number, runner in enumerate(self._runners):
             own = {

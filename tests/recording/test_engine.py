@@ -52,6 +52,7 @@ class ByTurns:
             self._stack.callback(one.release)
         self._facts: Facts = self._portions[0].facts(weights=True)
         self.versions, self.device, self.layout = self._facts.versions, self._facts.device, self._facts.layout
+        self.notes = self._facts.notes
 
     def results(self, sink: Sharing, batches: Sequence[int]) -> Iterator[dict[str, Part]]:
         for number, batch in enumerate(batches):
@@ -144,6 +145,8 @@ def test_an_address_holds_what_a_folder_would(tmp_path: Path, monkeypatch: pytes
     assert Recording.open(there["out"]).recorded == 6
     with pytest.raises(CnnlensError, match="6 of 11 inputs are recorded"):
         Recording.open(there["out"])["dense_1"][:]
+    with pytest.raises(CnnlensError, match="memory://bucket/run.zarr: it was recorded with other inputs"):
+        record(MODEL, images(11, seed=1), **there)
     with pytest.raises(CnnlensError, match="a recording is there"):
         record(MODEL, images(11), resume=False, **there)
     two = record(MODEL, images(11), **there)

@@ -169,6 +169,8 @@ class FaultySession:
 
     def feature_maps(self, inputs: Any, tensors: Any) -> Any:
         what = do("run")
+        if what == "much" and len(inputs[0]) > 3:
+            np.ones(1 << 55)
         maps = self._session.feature_maps(inputs, tensors)
         return LIES[what](maps) if what in LIES else maps
 
