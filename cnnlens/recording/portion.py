@@ -136,8 +136,8 @@ class Portion:
     def facts(self, weights: bool = False) -> Facts:
         """Say what runs here."""
         runner = self._runner
-        held = runner.weights() if weights else {}
-        return Facts(runner.versions, runner.device, runner.layout, tuple(runner.notes), held)
+        facts = Facts(runner.versions, runner.device, runner.layout, tuple(runner.notes))
+        return replace(facts, weights=runner.weights()) if weights else facts
 
     def run(self, tasks: Sequence[Task]) -> list[Made]:
         """Run the batches of some tasks; a backend's process that dies is started again, once."""
