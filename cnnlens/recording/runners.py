@@ -25,16 +25,16 @@ from cnnlens.backend.worker import Chunk, pool
 from cnnlens.errors import CnnlensError
 from cnnlens.network.network import Network
 from cnnlens.network.weight import to_bfloat16
-from cnnlens.recording.writer import Part
+from cnnlens.recording.ledger import Part
 from cnnlens.text import printable
 
-__all__ = ["LiveRunner", "Runner", "WorkerRunner", "differing_weights"]
+__all__ = ["LiveRunner", "Loaded", "Runner", "WorkerRunner", "differing_weights"]
 
 _TIMEOUT = 600.0
 
 
-class Runner(Protocol):
-    """Runs a network that is loaded somewhere. ``device`` is the one that it really runs on."""
+class Loaded(Protocol):
+    """Says what a network that is loaded somewhere runs with. ``device`` is the one that it really runs on."""
 
     @property
     def versions(self) -> Mapping[str, str]: ...
@@ -47,17 +47,21 @@ class Runner(Protocol):
         """Say what a person should know of how it ran."""
         ...
 
+    def weights(self) -> Mapping[str, Mapping[str, seam.Fingerprint]]: ...
+    def release(self) -> None:
+        """End, or be idle for the next who needs it; doing so twice does nothing."""
+        ...
+
+
+class Runner(Loaded, Protocol):
+    """Runs a network, a batch after the other."""
+
     def begin(self, inputs: Sequence[Chunk], outputs: Mapping[str, Chunk], count: int, label: str) -> None:
         """Have a batch computed and written."""
         ...
 
     def finish(self) -> dict[str, Part]:
         """Wait for the oldest batch begun: its output files by tensor name."""
-        ...
-
-    def weights(self) -> Mapping[str, Mapping[str, seam.Fingerprint]]: ...
-    def release(self) -> None:
-        """End, or be idle for the next who needs it; doing so twice does nothing."""
         ...
 
 
@@ -185,7 +189,7 @@ def _halved(most: int | None) -> Sequence[str]:
     return (f"memory ran out of a batch: {number} went through at once from there on",)
 
 
-def differing_weights(network: Network, runner: Runner, precision: str) -> tuple[str, ...]:
+def differing_weights(network: Network, runner: Loaded, precision: str) -> tuple[str, ...]:
     """List the arrays that the backend holds otherwise than the file, compared bit for bit in its layout.
 
     In ``bfloat16`` and ``float16`` it may hold the file's numbers, or those rounded to that format.

@@ -21,8 +21,8 @@ from cnnlens.backend.worker import Chunk
 from cnnlens.inputs.stream import InputStream
 from cnnlens.page import Result
 from cnnlens.recording.format import Description
+from cnnlens.recording.ledger import Part
 from cnnlens.recording.runners import Runner
-from cnnlens.recording.writer import Part
 from cnnlens.statistics.apart import Apart
 from cnnlens.statistics.folding import Folding, Maker, named
 from cnnlens.statistics.layer import drawn
