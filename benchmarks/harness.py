@@ -13,6 +13,7 @@ import platform
 import statistics
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -77,7 +78,7 @@ class Row:
         spread = "" if self.spread is None else f"{self.spread[0]:.3f}..{self.spread[1]:.3f}"
         goal = "" if self.goal is None else f"{'>=' if self.unit in RATES else '<='} {self.goal:.3g}"
         return (
-            f"{self.name:66} {self.ours:10.4g} {self.peer:10.4g} {self.unit:9} {self.ratio:7.3f} {spread:>14} "
+            f"{self.name:80} {self.ours:10.4g} {self.peer:10.4g} {self.unit:9} {self.ratio:7.3f} {spread:>14} "
             f"{goal:>8} {self.verdict}"
         )
 
@@ -85,7 +86,7 @@ class Row:
         return {**asdict(self), "bound": "at least" if self.unit in RATES else "at most", "verdict": self.verdict}
 
 
-HEADING = f"{'':66} {'cnnlens':>10} {'peer':>10} {'unit':9} {'ratio':>7} {'spread':>14} {'goal':>8} verdict"
+HEADING = f"{'':80} {'cnnlens':>10} {'peer':>10} {'unit':9} {'ratio':>7} {'spread':>14} {'goal':>8} verdict"
 
 
 @dataclass(frozen=True)
@@ -214,9 +215,11 @@ class Side:
 
     def __init__(self, command: Sequence[str], backend: str = "keras-tensorflow") -> None:
         self._command = command
+        self._said = tempfile.TemporaryFile("w+")  # noqa: SIM115
         self._process = subprocess.Popen(
-            command, cwd=ROOT, env=environment(backend), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
+            command, cwd=ROOT, env=environment(backend), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            stderr=self._said, text=True,
+        )  # fmt: skip
         self.ready: Any = json.loads(self._answer())
 
     def __enter__(self) -> Side:
@@ -235,11 +238,14 @@ class Side:
     def close(self) -> None:
         cast("IO[str]", self._process.stdin).close()
         self._process.wait()
+        self._said.close()
 
     def _answer(self) -> str:
         line = cast("IO[str]", self._process.stdout).readline()
         if not line:
-            raise RuntimeError(f"{' '.join(self._command[1:6])} …: exit code {self._process.wait()}")
+            code = self._process.wait()
+            self._said.seek(0)
+            raise RuntimeError(f"{' '.join(self._command[1:6])} …: exit code {code}\n{self._said.read()[-2000:]}")
         return line
 
 
