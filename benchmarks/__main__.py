@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import time
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -68,12 +69,14 @@ def main() -> int:
         given = Options(names, options.device, options.small, options.mutants, options.seed, options.json)
         try:
             PARTS[part].run(given, report)
-        finally:
-            # Other work beside it makes every rate lower, and rows that were measured are kept if the next one fails.
-            loads = [round(load, 2), round(os.getloadavg()[0], 2)]
-            found[part] = {**report.to_json(), "seconds": round(time.perf_counter() - began, 1), "load": loads}
-            if options.json is not None:
-                options.json.write_text(json.dumps(found, indent=2) + "\n")
+        except Exception:  # what was measured before is kept, and the other parts go on
+            traceback.print_exc()
+            report.error = traceback.format_exc(limit=-1)
+            report.good = False
+        loads = [round(load, 2), round(os.getloadavg()[0], 2)]  # other work beside it makes every rate lower
+        found[part] = {**report.to_json(), "seconds": round(time.perf_counter() - began, 1), "load": loads}
+        if options.json is not None:
+            options.json.write_text(json.dumps(found, indent=2) + "\n")
         good &= report.good
     return 0 if good else 1
 

@@ -25,7 +25,7 @@ def run(options: Options, report: Report) -> None:
     with tempfile.TemporaryDirectory(prefix="cnnlens-bench-") as folder:
         for name in options.names or CASES:
             one = case(name, 2 if options.small else _COUNTS[name], Path(folder))
-            given = [one.model, "--inputs", one.images, "--scale", "0..1"]
+            given = [one.model, "--inputs", one.images]
             runs = {backend: Path(folder, f"{name}-{backend}.zarr") for backend in BACKENDS}
 
             def recorded(backend: str, given: list[object] = given, runs: dict[str, Path] = runs) -> float:

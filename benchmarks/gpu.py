@@ -26,8 +26,8 @@ from benchmarks import pytorch
 from benchmarks.harness import ROOT, Options, Report, Row, output, peer
 from cnnlens import CnnlensError, sample
 from cnnlens import open as open_model
-from cnnlens.backend import PRECISIONS, worker
 from cnnlens.backend import seam as backend
+from cnnlens.backend import worker
 from cnnlens.benching import Bench, BenchRow, bench
 from cnnlens.checking import checker as checking
 from cnnlens.checking import listing as check_listing
@@ -36,6 +36,7 @@ from cnnlens.recording.recorder import record
 LIMIT = 240.0  # s for all steps together
 _LEAST = 15.0  # s, or a step is not begun
 _BACKENDS = ("keras-torch", "keras-jax", "pytorch", "keras-tensorflow")
+_PRECISIONS = ("strict", "tf32", "bfloat16", "float16")
 _CAPTURE, _COPY = 0.95, 0.85
 # Layers that are captured, by model: some early, some late.
 _LAYERS = {
@@ -95,13 +96,13 @@ def speed(model: str, name: str, step: Step) -> None:
     else:
         path = step.folder / f"{model}.keras"
         if not path.exists():
-            output(peer("keras_loops", "save", model, 224, step.folder), name)
+            output(peer("keras_loops", "save", model, 64 if step.small else 224, step.folder), name)
     network = open_model(path)
     shape = network.canonical_shape(network.inputs[0]) or ()
     images = np.random.default_rng(0).random((1, *(int(size or 1) for size in shape[1:])), np.float32)
     found = bench(
-        network, images, backends=[name], devices=[step.device], precisions=PRECISIONS, layers=_LAYERS[model],
-        batches=[2 if step.small else 64], seconds=1 if step.small else 15, progress=None,
+        network, images, backends=[name], devices=[step.device], precisions=_PRECISIONS, layers=_LAYERS[model],
+        batches=[2 if step.small else 64], seconds=1 if step.small else 10, progress=None,
     )  # fmt: skip
     print(found, flush=True)
     rates = _seen(step)["copy_gb_s"]

@@ -31,7 +31,7 @@ RESULTS = ROOT / "benchmarks" / "results"
 PEERS = "benchmarks.peers"
 BACKENDS = ("keras-tensorflow", "keras-jax", "keras-torch")
 RATES = ("images/s", "GB/s")  # the more, the better; of all other units less is better
-_SAMPLED = 0.05  # s between two looks at a process's memory
+_SAMPLED = 0.1  # s between two looks at a process's memory
 
 
 @dataclass(frozen=True)
@@ -108,6 +108,7 @@ class Report:
     rows: list[Row] = field(default_factory=list[Row])
     found: Any = None
     good: bool = True
+    error: str | None = None
 
     def row(self, row: Row) -> None:
         if not self.rows:
@@ -118,7 +119,8 @@ class Report:
 
     def to_json(self) -> dict[str, Any]:
         rows = {"rows": [row.to_json() for row in self.rows]} if self.rows else {}
-        return {"good": self.good, **rows, **({} if self.found is None else {"found": self.found})}
+        others = {"found": self.found, "error": self.error}
+        return {"good": self.good, **rows, **{name: one for name, one in others.items() if one is not None}}
 
 
 @dataclass(frozen=True)
@@ -167,7 +169,7 @@ def seconds(command: Sequence[str], backend: str = "keras-tensorflow", codes: It
 
 
 def watched(command: Sequence[str], backend: str = "keras-tensorflow", codes: Iterable[int] = (0,)) -> Ran:
-    """Run a command with an eye on its memory and that of its children, twenty times a second."""
+    """Run a command with an eye on its memory and that of its children, ten times a second."""
     import psutil
 
     peaks, over = [0, 0], threading.Event()
@@ -268,7 +270,7 @@ def machine() -> dict[str, Any]:
     commit = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True)
     return {
         "python": platform.python_version(),
-        "system": platform.platform(terse=True),
+        "system": platform.system(),
         "machine": platform.machine(),
         **_processor(),
         "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),

@@ -34,7 +34,7 @@ def _viewing(command: str, folder: Path) -> list[str]:
 
 def _running(command: str, one: Case, folder: Path) -> dict[str, tuple[list[str], tuple[str, ...]]]:
     """What is run, and which frameworks it runs at once."""
-    given: list[object] = [one.model, "--inputs", one.images, "--scale", "0..1"]
+    given: list[object] = [one.model, "--inputs", one.images]
     three = ("--backends", ",".join(BACKENDS))
     if command == "check":
         return {"check": (cnnlens("check", *given, *three), BACKENDS)}
