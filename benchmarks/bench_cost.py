@@ -43,7 +43,7 @@ def run(options: Options, report: Report) -> None:
             with Side(peer("keras_dataset", "timed", *one.by_hand), backend) as hand:
 
                 def timed(hand: Side = hand) -> dict[str, float]:
-                    return {way: min(hand.ask(way) for _ in range(3)) for way in hand.ready}
+                    return {way: statistics.median(hand.ask(way) for _ in range(3)) for way in hand.ready}
 
                 taken = in_turn({"bench": lambda backend=backend: said(backend), "hand": timed}, rounds, warm=False)
                 ways = [way for way in hand.ready if way != "forward" and "Keras" not in way]

@@ -2,7 +2,7 @@
 
 Times are of calls in a process whose worker is warm and has compiled, so that starting a framework is not in them; of
 images, what a call takes with one image is taken off besides. Width is the number of a convolution's filters: what it
-reads stays, so that its arithmetic and its feature maps grow as its filters do. ``memory`` holds whole commands with
+reads stays, so that its arithmetic and its feature maps grow as its filters do. ``peak`` holds whole commands with
 one and sixteen times the images side by side.
 """
 
@@ -28,7 +28,7 @@ from cnnlens.benching.rows import interval
 
 Array = NDArray[np.float32]
 
-GROWTHS = ("images", "layers", "width", "memory")
+GROWTHS = ("images", "layers", "width", "peak")
 GOAL, _MEMORY = 1.05, 1.1
 _BACKEND, _ROUNDS = "keras-jax", 5
 _FACTORS = {"images": (1, 4, 16), "layers": (1, 4, 16), "width": (1, 2, 4)}
@@ -41,7 +41,7 @@ def run(options: Options, report: Report) -> None:
     with tempfile.TemporaryDirectory(prefix="cnnlens-bench-") as name:
         folder = Path(name)
         for growth in options.names or GROWTHS:
-            if growth == "memory":
+            if growth == "peak":
                 _memory(folder, options.small, report)
                 continue
             for command, images in _IMAGES.items():
@@ -76,7 +76,7 @@ def _grown(growth: str, command: str, images: int, rounds: int, folder: Path) ->
         runs["one image"] = _COMMANDS[command](cnnlens.open(_model(growth, 1, folder)), inputs[:1])
     taken = in_turn(runs, rounds)
     start = taken.get("one image", [0.0] * rounds)
-    net = [[taken[str(factor)][turn] - start[turn] for factor in factors] for turn in range(rounds)]
+    net = [[max(taken[str(factor)][turn] - start[turn], 1e-6) for factor in factors] for turn in range(rounds)]
     logs = np.log(factors)
     middle = np.log([statistics.median(column) for column in zip(*net, strict=True)])
     return {

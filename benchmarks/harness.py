@@ -31,7 +31,7 @@ RESULTS = ROOT / "benchmarks" / "results"
 PEERS = "benchmarks.peers"
 BACKENDS = ("keras-tensorflow", "keras-jax", "keras-torch")
 RATES = ("images/s", "GB/s")  # the more, the better; of all other units less is better
-_SAMPLED = 0.1  # s between two looks at a process's memory
+_SAMPLED = 0.05  # s between two looks at a process's memory
 
 
 @dataclass(frozen=True)
@@ -169,7 +169,7 @@ def seconds(command: Sequence[str], backend: str = "keras-tensorflow", codes: It
 
 
 def watched(command: Sequence[str], backend: str = "keras-tensorflow", codes: Iterable[int] = (0,)) -> Ran:
-    """Run a command with an eye on its memory and that of its children, ten times a second."""
+    """Run a command with an eye on its memory and that of its children, twenty times a second."""
     import psutil
 
     peaks, over = [0, 0], threading.Event()
