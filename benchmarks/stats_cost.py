@@ -21,7 +21,7 @@ from benchmarks.harness import BACKENDS, Options, Report, Row, Side, in_turn, pe
 from cnnlens.statistics.layer import QUANTILES
 
 GOAL = 1.1
-_EXACT, _COUNT, _STORED, _ROUNDS = 1e-6, 20_000, 2_000, 7
+_EXACT, _COUNT, _STORED, _ROUNDS = 1e-6, 10_000, 2_000, 6
 
 
 def run(options: Options, report: Report) -> None:
