@@ -66,6 +66,14 @@ def main() -> int:
     for part, names in parts.items():
         print(f"{part}: {PARTS[part].asks}", flush=True)
         report, began, load = Report(), time.perf_counter(), os.getloadavg()[0]
+
+        def keep(part: str = part, report: Report = report, began: float = began, load: float = load) -> None:
+            loads = [round(load, 2), round(os.getloadavg()[0], 2)]  # other work beside it makes every rate lower
+            found[part] = {**report.to_json(), "seconds": round(time.perf_counter() - began, 1), "load": loads}
+            if options.json is not None:
+                options.json.write_text(json.dumps(found, indent=2) + "\n")
+
+        report.keep = keep
         given = Options(names, options.device, options.small, options.mutants, options.seed, options.json)
         try:
             PARTS[part].run(given, report)
@@ -73,10 +81,7 @@ def main() -> int:
             traceback.print_exc()
             report.error = traceback.format_exc(limit=-1)
             report.good = False
-        loads = [round(load, 2), round(os.getloadavg()[0], 2)]  # other work beside it makes every rate lower
-        found[part] = {**report.to_json(), "seconds": round(time.perf_counter() - began, 1), "load": loads}
-        if options.json is not None:
-            options.json.write_text(json.dumps(found, indent=2) + "\n")
+        keep()
         good &= report.good
     return 0 if good else 1
 

@@ -109,6 +109,7 @@ class Report:
     found: Any = None
     good: bool = True
     error: str | None = None
+    keep: Callable[[], object] = lambda: None
 
     def row(self, row: Row) -> None:
         if not self.rows:
@@ -116,6 +117,7 @@ class Report:
         print(row, flush=True)
         self.rows.append(row)
         self.good &= row.good
+        self.keep()  # a part that is cut short loses no row that it had
 
     def to_json(self) -> dict[str, Any]:
         rows = {"rows": [row.to_json() for row in self.rows]} if self.rows else {}

@@ -24,7 +24,8 @@ from benchmarks.cases import NAMES, Case, case
 from benchmarks.harness import BACKENDS, Options, Ran, Report, Row, cnnlens, in_turn, output, peer, watched
 from cnnlens.recording.recording import Recording
 
-CASES = (*NAMES, *BACKENDS)
+_PLACES = ("in-memory", "on-disk")
+CASES = (*NAMES, *BACKENDS, *_PLACES)
 GOAL = 0.8
 _MEMORY = 1.5  # GB over the framework's own
 _ROOM = 4 << 30  # bytes of memory that the frameworks need besides
@@ -38,6 +39,7 @@ def run(options: Options, report: Report) -> None:
     report.found = {}
     cases = [name for name in NAMES if name in options.names] or NAMES
     backends = [name for name in BACKENDS if name in options.names] or BACKENDS
+    places = [name for name in _PLACES if name in options.names] or _PLACES
     rounds = 1 if options.small else _ROUNDS
     with tempfile.TemporaryDirectory(prefix="cnnlens-bench-") as folder:
         for name in cases:
@@ -49,10 +51,12 @@ def run(options: Options, report: Report) -> None:
                     loops = [loop for loop in loops if _keras_own(loop)]
                 floor = watched(peer("keras_dataset", "first", *one.by_hand), backend)
                 for where, (place, count) in _places(one.count, each).items():
+                    if where not in places:
+                        continue
                     some = case(name, count, Path(folder))
                     with tempfile.TemporaryDirectory(prefix="cnnlens-bench-", dir=place) as room:
                         taken = _taken(some, backend, loops, count * each, Path(room), rounds)
-                    title = f"{backend}, {name} x {count:,}, {where}"
+                    title = f"{backend}, {name} x {count:,}, {where.replace('-', ' ')}"
                     loops = _rows(title, taken, floor, count * each, report)
                     report.found[title] = {
                         "bytes": count * each,
@@ -72,7 +76,7 @@ def _places(count: int, each: int) -> dict[str, tuple[str, int]]:
     memory = Path("/dev/shm")
     free = min(shutil.disk_usage(memory).free, psutil.virtual_memory().available) if memory.is_dir() else 0
     fitting = next((some for some in (count, count // 5) if some and some * each + _ROOM < free), 0)
-    return {**({"in memory": ("/dev/shm", fitting)} if fitting else {}), "on disk": (tempfile.gettempdir(), count)}
+    return {**({"in-memory": ("/dev/shm", fitting)} if fitting else {}), "on-disk": (tempfile.gettempdir(), count)}
 
 
 def _bytes(one: Case) -> int:
