@@ -59,7 +59,7 @@ class Row:
     @classmethod
     def limit(cls, name: str, ours: float, limit: float, unit: str) -> Row:
         """Make a row of one figure and what it may be at most."""
-        return cls(name, ours, limit, unit, ours / limit, 1)
+        return cls(name, float(ours), limit, unit, float(ours) / limit, 1)
 
     @property
     def good(self) -> bool:

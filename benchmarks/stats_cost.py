@@ -79,7 +79,7 @@ def _exact(one: Case, backend: str) -> list[Row]:
         for share in QUANTILES:
             for channel, value in zip(ordered, found[name].quantile(share), strict=True):
                 low, high = (np.searchsorted(channel, value, side) / channel.size for side in ("left", "right"))
-                beyond += max(low - share, share - high) > found[name].rank_error + 1 / channel.size
+                beyond += int(max(low - share, share - high) > found[name].rank_error + 1 / channel.size)
                 count += 1
     return [
         Row.limit(f"{backend}: furthest from NumPy on {one.count:,} stored maps", apart, _EXACT, "relative"),
