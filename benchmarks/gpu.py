@@ -92,16 +92,17 @@ def _seen(step: Step) -> dict[str, Any]:
 def speed(model: str, name: str, step: Step) -> None:
     """Time a model under a backend in every precision, and audit it: rows of rates, and a table of bits."""
     if model == "native":
-        path = pytorch.saved("MobileNetV2", step.folder / "native.pt2")
+        path = pytorch.saved("Small" if step.small else "MobileNetV2", step.folder / "native.pt2")
     else:
         path = step.folder / f"{model}.keras"
         if not path.exists():
-            output(peer("keras_loops", "save", model, 64 if step.small else 224, step.folder), name)
+            output(peer("keras_loops", "save", model, 32 if step.small else 224, step.folder), name)
     network = open_model(path)
+    layers = ["conv1", "conv2"] if model == "native" and step.small else _LAYERS[model]
     shape = network.canonical_shape(network.inputs[0]) or ()
     images = np.random.default_rng(0).random((1, *(int(size or 1) for size in shape[1:])), np.float32)
     found = bench(
-        network, images, backends=[name], devices=[step.device], precisions=_PRECISIONS, layers=_LAYERS[model],
+        network, images, backends=[name], devices=[step.device], precisions=_PRECISIONS, layers=layers,
         batches=[2 if step.small else 64], seconds=1 if step.small else 10, progress=None,
     )  # fmt: skip
     print(found, flush=True)

@@ -133,7 +133,6 @@ class Ran:
     seconds: float
     peak: float
     private: float
-    output: str
 
 
 def environment(backend: str = "keras-tensorflow") -> dict[str, str]:
@@ -193,13 +192,13 @@ def watched(command: Sequence[str], backend: str = "keras-tensorflow", codes: It
     ) as process:
         eye = threading.Thread(target=look, args=(psutil.Process(process.pid),), daemon=True)
         eye.start()
-        printed, said = process.communicate()
+        _, said = process.communicate()
         over.set()
         eye.join()
     took = time.perf_counter() - start
     if process.returncode not in codes:
         raise RuntimeError(f"{' '.join(command[1:6])} …: exit code {process.returncode}\n{said[-2000:]}")
-    return Ran(took, peaks[0] / 1e9, peaks[1] / 1e9, printed)
+    return Ran(took, peaks[0] / 1e9, peaks[1] / 1e9)
 
 
 def in_turn(sides: Mapping[str, Callable[[], T]], rounds: int, *, warm: bool = True) -> dict[str, list[T]]:

@@ -30,7 +30,7 @@ GOAL = 0.8
 _MEMORY = 1.5  # GB over the framework's own
 _ROOM = 4 << 30  # bytes of memory that the frameworks need besides
 _COUNTS = {"sample": 60_000, "MobileNetV2": 2_000}
-_ROUNDS = 2
+_ROUNDS = 3
 _OURS, _BARE = "cnnlens", "a bare write"
 
 
