@@ -28,11 +28,13 @@ if TYPE_CHECKING:
     from cnnlens.recording.recording import Recording
     from cnnlens.statistics.collector import stats
     from cnnlens.statistics.result import Stats
+    from cnnlens.surveying.result import Atlas
+    from cnnlens.surveying.surveyor import atlas
 
 __all__ = [
-    "Bench", "Call", "Check", "CnnlensError", "Conversion", "Diff", "FileRefusedError", "Kernel", "Layer", "Network",
-    "Recording", "Statistics", "Stats", "UnsupportedLayerError", "__version__", "bench", "check", "convert", "diff",
-    "images", "layout", "plot", "record", "stats",
+    "Atlas", "Bench", "Call", "Check", "CnnlensError", "Conversion", "Diff", "FileRefusedError", "Kernel", "Layer",
+    "Network", "Recording", "Statistics", "Stats", "UnsupportedLayerError", "__version__", "atlas", "bench", "check",
+    "convert", "diff", "images", "layout", "plot", "record", "stats",
 ]  # fmt: skip
 # Public as well, and not in the list: ``from cnnlens import *`` leaves Python's own ``open`` alone.
 _MORE = ("open",)
@@ -40,12 +42,12 @@ _MORE = ("open",)
 __version__: str  # from the distribution's metadata, when it is asked for
 
 _HOME = {
-    "Bench": "benching.result", "Call": "network.graph", "Check": "checking.result", "CnnlensError": "errors",
-    "Conversion": "conversion", "Diff": "differing.result", "FileRefusedError": "errors", "Kernel": "network.kernel",
+    "Atlas": "surveying.result", "Bench": "benching.result", "Call": "network.graph", "Check": "checking.result",
+    "CnnlensError": "errors", "Conversion": "conversion", "Diff": "differing.result", "FileRefusedError": "errors", "Kernel": "network.kernel",
     "Layer": "network.graph", "Network": "network.network", "Recording": "recording.recording",
     "Statistics": "network.kernel", "Stats": "statistics.result", "UnsupportedLayerError": "errors",
-    "bench": "benching.bencher", "check": "checking.checker", "convert": "conversion", "diff": "differing.differ",
-    "open": "opening.opener", "record": "recording.recorder", "stats": "statistics.collector",
+    "atlas": "surveying.surveyor", "bench": "benching.bencher", "check": "checking.checker",
+    "convert": "conversion", "diff": "differing.differ", "open": "opening.opener", "record": "recording.recorder", "stats": "statistics.collector",
 }  # fmt: skip
 _MODULES = {"images": "inputs.images", "layout": "layout", "plot": "plot"}
 

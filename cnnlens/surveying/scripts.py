@@ -1,0 +1,182 @@
+"""A disagreement as a script for the framework alone: it computes one small case and prints both numbers.
+
+Where what is expected is a sum of products of the input it is written out so, for anybody to add up by hand; else it is
+the number that float64 gives. Each script is run before it is shown, in the backend's own Python.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnlens.backend.worker import parse_spec
+from cnnlens.reference.keras.names import snake_case
+from cnnlens.surveying.networks import arrays_of, network_of
+from cnnlens.surveying.setting import Called, Setting
+from cnnlens.surveying.shrinking import Numbers
+
+__all__ = ["proved"]
+
+_SECONDS = 120.0
+_SAYS = re.compile(r"^computed (\S+), expected (\S+)$", re.MULTILINE)
+_MOST_TERMS = 12
+_COMPILED = {"tensorflow": ("import tensorflow as tf\n", "tf.function({})"), "jax": ("import jax\n", "jax.jit({})")}
+
+
+def proved(setting: Setting, found: Numbers, backend: str, versions: Mapping[str, str], text: str) -> tuple[str, bool]:
+    """Write the script, and say whether it showed the fault when it was run."""
+    first = ""
+    for compiled, times in ((False, 1), (True, 1), (True, 2)):  # what is compiled, and for more than one example
+        script = _script(setting, found, backend, versions, text, compiled, times)
+        if _shows(script, backend, found):
+            return script, True
+        first = first or script
+        if setting.family.framework == "torch":
+            break
+    return first, False
+
+
+def _script(
+    setting: Setting, found: Numbers, backend: str, versions: Mapping[str, str], text: str, compiled: bool, times: int
+) -> str:
+    name, _ = parse_spec(backend)
+    shown = ", ".join(f"{one} {version}" for one, version in versions.items())
+    head = f"# {setting.call.name}: {text}\n# Found with {shown}.\n"
+    operands = [f"x{place}" if len(found.inputs) > 1 else "x" for place in range(len(found.inputs))]
+    again = f".repeat({times}, axis=0)" if times > 1 else ""
+    lines = [f"{one} = {_array(array)}{again}" for one, array in zip(operands, found.inputs, strict=True)]
+    if setting.family.framework == "torch":
+        imports = "import numpy as np\nimport torch\n"
+        lines += [f"y = {_aten(setting, operands)}.numpy()"]
+    else:
+        framework = name.rpartition("-")[2]
+        extra, wrap = _COMPILED.get(framework, ("", "{}")) if compiled else ("", "{}")
+        imports = (
+            f'import os\n\nos.environ["KERAS_BACKEND"] = "{framework}"\n\nimport keras\nimport numpy as np\n{extra}'
+        )
+        lines += _keras(setting, operands, wrap)
+    place = ", ".join(map(str, found.place))
+    lines += [
+        f"computed = float(y[{place}])",
+        f"expected = {_by_hand(setting, found)}",
+        'print(f"computed {computed!r}, expected {expected!r}")',
+    ]
+    return f"{head}{imports}\n" + "\n".join(lines) + "\n"
+
+
+def _keras(setting: Setting, operands: list[str], wrap: str) -> list[str]:
+    call = setting.call
+    args = ", ".join(operands)
+    args = f"[{args}]" if call.listed else args
+    tail = "".join(f", {one!r}" for one in call.extra) + "".join(f", {k}={v!r}" for k, v in call.named.items())
+    config = ", ".join(f"{name}={value!r}" for name, value in call.config.items())
+    if call.module != "keras.layers":
+        lines = [f"layer = lambda *x: keras.ops.{snake_case(call.name)}(*x{', ' * bool(config)}{config}{tail})"]
+        tail = ""
+    else:
+        lines = [f"layer = keras.layers.{call.name}({config})"]
+        lines += [f"layer({args}{tail})", *_weights(setting)] if call.weights else []
+    return [*lines, f"y = keras.ops.convert_to_numpy({wrap.format('layer')}({args}{tail}))"]
+
+
+def _weights(setting: Setting) -> list[str]:
+    arrays = arrays_of(setting)
+    return [
+        f"arrays = {{{', '.join(f'{role!r}: {_array(array)}' for role, array in arrays.items())}}}",
+        "for weight in layer.weights:",
+        "    weight.assign(next(a for role, a in arrays.items() if weight.path.endswith(role)))",
+    ]
+
+
+def _aten(setting: Setting, operands: list[str]) -> str:
+    call: Called = setting.call
+    values = {f"{role}": f"torch.from_numpy({_array(array)})" for role, array in arrays_of(setting).items()}
+    tensors = [f"torch.from_numpy({one})" for one in operands]
+    named = [f"{role}={value}" for role, value in values.items()]
+    named += [f"{key}={value!r}" for key, value in call.config.items()]
+    return f"torch.ops.aten.{call.name}({', '.join([*tensors, *named])})"
+
+
+def _array(array: NDArray[Any]) -> str:
+    shape = tuple(map(int, array.shape))
+    if array.size and (array == 1).all():
+        return f'np.ones({shape}, "{array.dtype}")'
+    values = ", ".join(_number(one) for one in array.reshape(-1).tolist())
+    return f'np.array([{values}], "{array.dtype}").reshape({shape})'
+
+
+def _number(value: float | bool) -> str:
+    if isinstance(value, bool | int):
+        return repr(value)
+    if not np.isfinite(value):
+        return "np.nan" if np.isnan(value) else "np.inf" if value > 0 else "-np.inf"
+    return (
+        str(int(value))
+        if value == int(value) and abs(value) < 1e6 and not (value == 0 and np.signbit(value))
+        else repr(value)
+    )
+
+
+def _by_hand(setting: Setting, found: Numbers) -> str:
+    """What is expected: the sum of products that it is, where it is one of few terms; else the number."""
+    terms = _terms(setting, found) if len(found.inputs) == 1 and found.inputs[0].size <= 64 else None
+    number = _number(found.expected)
+    if not terms:
+        return f"{number}  # in float64"
+    return f"{' + '.join(terms)}  # {number}"
+
+
+def _terms(setting: Setting, found: Numbers) -> list[str] | None:
+    """The output at the place as factors of the input's numbers, where it is that."""
+    (x,) = found.inputs
+    if x.dtype.kind != "f" or not np.isfinite(x).all():
+        return None
+    network = network_of([setting])
+    (ref,) = network.inputs
+    call = network.calls_by_name[network.outputs[0].call]
+    basis = np.concatenate([np.zeros_like(x), *np.eye(x.size).reshape(x.size, *x.shape)])
+    weights = {name: array.astype(np.float64) for name, array in call.layer.computing_weights().items()}
+    try:
+        with np.errstate(all="ignore"):
+            made = np.asarray(
+                call.layer.operation(weights, basis.astype(np.float64), *call.args[1:], **call.operand_kwargs)
+            )
+    except (TypeError, ValueError):
+        return None
+    at = made[(slice(None), *found.place[1:])]
+    bias, factors = float(at[0]), at[1:] - at[0]
+    values = x.reshape(-1).astype(np.float64)
+    if not np.isclose(bias + factors @ values, found.expected, rtol=1e-9, atol=0):
+        return None
+    terms = [
+        f"{_number(float(round(f, 12)))} * {_number(float(v))}" for f, v in zip(factors, values, strict=True) if f and v
+    ]
+    return [*terms, *([_number(bias)] if bias else [])][: _MOST_TERMS + 1] if len(terms) <= _MOST_TERMS else None
+
+
+def _shows(script: str, backend: str, found: Numbers) -> bool:
+    """Whether the script, run by the backend's own Python, prints the number that the sweep saw."""
+    name, interpreter = parse_spec(backend)
+    try:
+        ran = subprocess.run(
+            [interpreter or sys.executable, "-c", script], capture_output=True, text=True, timeout=_SECONDS, check=False,
+            env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu"},
+        )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    said = _SAYS.search(ran.stdout)
+    if said is None:
+        return False
+    room = abs(found.computed - found.expected) * 1e-3
+    return _same(float(said[1]), found.computed, room) and _same(float(said[2]), found.expected, room)
+
+
+def _same(one: float, other: float, room: float) -> bool:
+    return one == other or bool(np.isnan(one) and np.isnan(other)) or abs(one - other) <= room

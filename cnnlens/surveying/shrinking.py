@@ -1,0 +1,209 @@
+"""A disagreement made small: the plainest setting, the smallest sizes and the plainest input that still show it.
+
+Candidates are tried many at once, as branches of one network. Options become plain in all ways together, so that two
+of which each would do alone are told from two that are needed; then values become plainer, then sizes smaller.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations, product
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnlens.checking.auditing import audit_recording
+from cnnlens.surveying.drawing import CLASSES, draw, rows_of
+from cnnlens.surveying.networks import branch, network_of
+from cnnlens.surveying.running import Kept, Outcome, Under, computed, run
+from cnnlens.surveying.setting import Setting
+
+__all__ = ["Numbers", "numbers", "shrink", "size"]
+
+Array = NDArray[Any]
+
+_MOST = 64  # candidates of one disagreement in one network
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """Holds what one small setting makes of one small input, and where it is farthest from what it should be.
+
+    Attributes:
+        inputs: One example of each operand, in the call's own axes, with the batch.
+        place: Where the two are farthest apart, in the output's own axes, with the batch.
+        computed, expected: The two numbers there.
+        output: What the reference gives of all, in the output's own axes.
+    """
+
+    inputs: tuple[Array, ...]
+    place: tuple[int, ...]
+    computed: float
+    expected: float
+    output: Array
+
+
+def shrink(found: Mapping[Setting, Outcome], under: Under) -> dict[Setting, tuple[Setting, Outcome]]:
+    """Make each disagreeing setting as small as it goes under a backend while it shows a fault of the same sort."""
+    small = {one: (one, outcome) for one, outcome in found.items()}
+    for step in (_plainer, _simpler, _fewer, _smaller):
+        candidates = {one: list(_distinct(step(now), now)) for one, (now, _) in small.items()}
+        wanted = list(dict.fromkeys(each for several in candidates.values() for each in several))
+        outcomes = run(wanted, under)
+        for one, several in candidates.items():
+            showing = [each for each in several if outcomes[each].fault == found[one].fault]
+            if showing:
+                best = min(showing, key=size)
+                if size(best) < size(small[one][0]):
+                    small[one] = best, outcomes[best]
+    return small
+
+
+def size(setting: Setting) -> tuple[float, ...]:
+    """Order settings: options that are not plain, how far down their tables, then the numbers in and out."""
+    plain = setting.unlike_plain
+    down = sum(_down(setting, name) for name in plain)
+    sizes = [math.prod(one.shape) for one in setting.call.operands]
+    own = [
+        math.prod(v) if isinstance(v, tuple) else v
+        for name, v in setting.options.items()
+        if name in setting.family.sizes
+    ]
+    weights = sum(map(math.prod, setting.call.weights.values()))
+    return len(plain) + (not setting.ones and bool(weights)), down, sum(sizes), sum(own), weights
+
+
+def _down(setting: Setting, name: str) -> int:
+    values = list(setting.family.options[name])
+    return values.index(setting.options[name]) if setting.options[name] in values else len(values)
+
+
+def _distinct(candidates: Iterable[Setting | None], now: Setting) -> Iterator[Setting]:
+    yield from list(dict.fromkeys(each for each in candidates if each is not None and each != now))[:_MOST]
+
+
+def _plainer(now: Setting) -> Iterator[Setting | None]:
+    """With options at their plainest value, the most of them first."""
+    plain = {name: now.family.options[name][0] for name in now.unlike_plain}
+    for count in range(len(plain), 0, -1):
+        for some in combinations(plain, count):
+            changed = now.changed(**{name: plain[name] for name in some})
+            yield changed
+            if count >= len(plain) - 1 and now.call.weights and changed is not None:
+                yield replace(changed, ones=True)
+
+
+def _simpler(now: Setting) -> Iterator[Setting | None]:
+    """With plainer values of the options that are left, and arrays of ones."""
+    if now.call.weights:
+        yield replace(now, ones=True)
+    ways = [(name, now.family.options[name][: _down(now, name) + 1]) for name in now.unlike_plain]
+    for values in product(*(several for _, several in ways)):
+        changed = now.changed(**dict(zip((name for name, _ in ways), values, strict=True)))
+        yield changed
+        if changed is not None and changed.call.weights:
+            yield replace(changed, ones=True)
+
+
+def _fewer(now: Setting) -> Iterator[Setting | None]:
+    """With windows that are long along one axis alone, and one channel."""
+    few = {name: 1 for name, value in now.options.items() if name in now.family.sizes and isinstance(value, int)}
+    yield now.changed(**few)
+    yield from (now.changed(**{name: 1}) for name in few)
+    long = [name for name, value in now.options.items() if isinstance(value, tuple) and name not in now.family.sizes]
+    for axis in range(len(now.options.get("size", ()))):
+        for few_ in ({}, few):
+            changes = {name: _only(now.options[name], axis) for name in long if len(now.options[name]) > axis}
+            size = _only(now.options["size"], axis)
+            yield now.changed(**few_, **changes)
+            yield now.changed(**few_, **changes, size=size)
+
+
+def _only(values: tuple[Any, ...], axis: int) -> tuple[Any, ...]:
+    return tuple(value if place == axis or not isinstance(value, int) else 1 for place, value in enumerate(values))
+
+
+def _smaller(now: Setting) -> Iterator[Setting | None]:
+    """With smaller sizes, the smallest first."""
+    names = [name for name in now.family.options if name in now.family.sizes]
+    ranges: list[list[Any]] = []
+    for name in names:
+        value = now.options[name]
+        ranges.append(
+            list(product(*(range(1, one + 1) for one in value))) if isinstance(value, tuple) else [*range(1, value + 1)]
+        )
+    every = sorted(
+        product(*ranges), key=lambda values: sum(math.prod(v) if isinstance(v, tuple) else v for v in values)
+    )
+    valid = (now.changed(**dict(zip(names, values, strict=True))) for values in every)
+    yield from (one for one in valid if one is not None)
+
+
+def numbers(setting: Setting, outcome: Outcome, under: Under) -> Numbers | None:
+    """Find a plain input that shows a setting's fault, and the two numbers; None where a run of it alone shows none."""
+    network = network_of([setting])
+    name, ends = branch(0, setting), network.outputs[0]
+    best: tuple[int, Kept, int] | None = None
+    kept = computed(network, under, _plain_inputs(draw(network), outcome, setting))
+    for row in range(kept.count):
+        audit = dict(audit_recording(network, replace(kept, rows=(row, row + 1))))[name]
+        if not audit.verdict.passes(under.precision):
+            best = row, kept, row
+            break
+    if best is None:
+        return None
+    row = best[0]
+    inputs = {ref.name: np.asarray(kept.maps[ref.name][row : row + 1]) for ref in network.inputs}
+    given = {one: array.astype(np.float64) if array.dtype.kind == "f" else array for one, array in inputs.items()}
+    with np.errstate(all="ignore"):
+        expected = network.own_axes(ends, _reference(network, given, name))
+    came = network.own_axes(ends, np.asarray(kept.maps[name][row : row + 1]))
+    if came.shape != expected.shape:
+        return None
+    place = tuple(map(int, np.unravel_index(int(_apart(came, expected).argmax()), came.shape)))
+    return Numbers(
+        tuple(network.own_axes(ref, inputs[ref.name]) for ref in network.inputs), place, float(came[place]),
+        float(expected[place]), expected,
+    )  # fmt: skip
+
+
+def _reference(network: Any, given: Mapping[str, Array], name: str) -> Array:
+    return np.asarray(network.run(given, [name])[name])
+
+
+def _apart(came: Array, expected: Array) -> NDArray[np.float64]:
+    """How far two outputs are apart, NaN and infinity in one of them alone being farthest."""
+    with np.errstate(all="ignore"):
+        apart = np.abs(came.astype(np.float64) - expected.astype(np.float64)) / (np.abs(expected) + 1e-30)
+    apart[(came == expected) | (np.isnan(came) & np.isnan(expected))] = 0
+    apart[np.isfinite(came) != np.isfinite(expected)] = np.inf
+    return np.nan_to_num(apart, nan=np.finfo(np.float64).max, posinf=np.inf)
+
+
+def _plain_inputs(drawn: Sequence[Array], outcome: Outcome, setting: Setting) -> list[Array]:
+    """Candidates for each input, the plainest first: counted numbers, ones, one 1, and those that showed it."""
+    starts = [rows_of(one) for one in outcome.inputs] or [(0, sum(count for count, _ in CLASSES.values()))]
+    rows = [row for start, stop in starts for row in range(start, stop)]
+    return [_candidates(one, rows) for one in drawn]
+
+
+def _candidates(drawn: Array, rows: Sequence[int]) -> Array:
+    kept = drawn[rows]
+    if drawn.dtype.kind != "f":
+        return kept
+    shape = drawn.shape[1:]
+    odd = ~np.isfinite(kept)
+    plain = [np.arange(1, math.prod(shape) + 1, dtype=np.float32).reshape(shape), np.ones(shape, np.float32)]
+    if odd.any():
+        return np.stack(
+            [
+                *(np.where(o, x, f) for f in (0 * plain[1], *plain) for x, o in zip(kept, odd, strict=True) if o.any()),
+                *kept,
+            ]
+        )
+    with np.errstate(all="ignore"):
+        whole = [np.rint(np.clip(x * 4, -9, 9)) for x in kept]
+    return np.stack([*plain, *whole, *kept]).astype(np.float32)
