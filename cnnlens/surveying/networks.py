@@ -53,6 +53,7 @@ def network_of(settings: Sequence[Setting]) -> Network:
         tensors = [keras.tensor(inputs[one, place]) for place, one in enumerate(call.operands)]
         args = [tensors] if call.listed else tensors
         entry = keras.layer_entry(call.name, name, **call.config)
+        del entry["config"]["trainable"]  # which some layers do not take, and every layer has by itself
         if call.module != "keras.layers":
             entry |= {"module": call.module, "registered_name": call.name, "config": {"name": name, **call.config}}
         entries.append({**entry, "inbound_nodes": [{"args": [*args, *call.extra], "kwargs": dict(call.named)}]})
@@ -86,7 +87,7 @@ def _inputs(settings: Sequence[Setting]) -> dict[tuple[Operand, int], str]:
     found: dict[tuple[Operand, int], str] = {}
     for setting in settings:
         for place, one in enumerate(setting.call.operands):
-            found.setdefault((one, place), f"input_{len(found)}")
+            found.setdefault((one, place), f"index_{len(found)}_{one.below}" if one.below else f"input_{len(found)}")
     return found
 
 

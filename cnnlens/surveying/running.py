@@ -26,7 +26,7 @@ from cnnlens.surveying.drawing import CLASSES, draw, rows_of
 from cnnlens.surveying.networks import branch, network_of
 from cnnlens.surveying.setting import Setting
 
-__all__ = ["Kept", "Outcome", "Under", "run"]
+__all__ = ["Kept", "Outcome", "Under", "computed", "run"]
 
 AT_ONCE = 96  # settings in one network: what they share is paid once, and a failure costs no more than these again
 

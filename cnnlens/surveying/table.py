@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from cnnlens.surveying import windows
+from cnnlens.surveying import layers, operations, operators, sequences, windows
 from cnnlens.surveying.setting import Family
 
 __all__ = ["FAMILIES", "UNSWEPT"]
 
-FAMILIES: tuple[Family, ...] = (*windows.families(),)
+FAMILIES: tuple[Family, ...] = (
+    *windows.families(),
+    *layers.families(),
+    *sequences.families(),
+    *operations.families(),
+    *operators.families(),
+)
 """All tables, in the order of the sweep."""
 
 UNSWEPT: dict[str, str] = {}

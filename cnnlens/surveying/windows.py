@@ -88,7 +88,7 @@ def _conv(rank: int) -> Family:
         weights = _bias(options, (filters,), kernel=(*kernel, channels // groups, filters))
         return Called(f"Conv{rank}D", config, (image(options),), weights)
 
-    return Family(f"Conv{rank}D", _of(rank, filters=(4, 6, 1), groups=(1, 2)), make, _LIKE_SIZES)
+    return Family(f"Conv{rank}D", _of(rank, filters=(4, 1), groups=(1, 2)), make, _LIKE_SIZES)
 
 
 def _transposed(rank: int) -> Family:

@@ -64,6 +64,7 @@ class TorchGraph:
         tensors: Sequence[Ref],
         shape: Sizes | None,
         weights: Mapping[str, Sizes | NDArray[Any]] | None = None,
+        /,
         **settings: Any,
     ) -> Ref:
         """Call a new layer, or again one that is there.
@@ -74,7 +75,7 @@ class TorchGraph:
             tensors: What it takes: its first argument, or all of a list named ``tensors`` or ``other``.
             shape: What it gives, without the batch; None for what the reference makes of these shapes.
             weights: Its arrays by argument name, or shapes of arrays that are drawn.
-            settings: Its other arguments.
+            settings: Its other arguments; or all, a tensor of ``tensors`` being ``{"tensor": 0}`` and so on.
         """
         if name not in self.layers:
             self.layers[name] = self._layer(name, kind, target, tensors, weights or {}, settings)
@@ -118,6 +119,12 @@ class TorchGraph:
         operands: dict[str, Any] = (
             {first: numbered} if first == "tensors" else dict(zip((first, "other"), numbered, strict=False))
         )
+        if any(
+            one in (value, *(value if isinstance(value, list) else []))
+            for value in settings.values()
+            for one in numbered
+        ):
+            operands = {}  # the settings say where each tensor goes
         arguments = {**operands, **{one: {"weight": one} for one in weights}, **settings}
         full = target if target.count(".") > 1 else f"aten.{target}"
         kinds, geometry = argument_kinds(op, arguments), geometry_of_entry(arguments, None)
