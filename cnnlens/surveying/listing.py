@@ -94,7 +94,7 @@ def _value(value: Any) -> str:
 
 def _said(one: Finding) -> str:
     numbers = "" if one.computed is None else f"; {one.computed:.9g} where {one.expected:.9g} is right"
-    ours = "; all backends that run it do so, which speaks against the reference" * (one.everywhere and one.disagrees)
+    ours = "; all backends that run it do so: what they share does it, or the reference is wrong" * one.shared
     plural = "s" * (one.settings != 1)
     return f"{printable(one.text, 400)}{numbers} ({one.settings} setting{plural}){ours}"
 

@@ -35,9 +35,10 @@ _MODULES = {
 def _op(kind: str, table: Mapping[str, Sequence[Any]], operands: int = 1, **more: Any) -> Family:
     """An operation whose options other than ``shape`` are its settings.
 
-    Args: ``listed``, ``extra``: as ``Called`` has them; ``valid``: whether it takes a choice; ``fixed``: more settings.
+    Args: ``listed``, ``extra``: as ``Called`` has them; ``below``: as ``Operand`` has it; ``valid``: whether it takes a
+        choice; ``fixed``: more settings.
     """
-    listed, extra = more.pop("listed", False), more.pop("extra", ())
+    listed, extra, below = more.pop("listed", False), more.pop("extra", ()), more.pop("below", 0)
     valid = more.pop("valid", _has_axis)
     fixed: Mapping[str, Any] = more.pop("fixed", {})
     home = KINDS[kind].home
@@ -46,7 +47,7 @@ def _op(kind: str, table: Mapping[str, Sequence[Any]], operands: int = 1, **more
         if not valid(options):
             return None
         config = {name: list(v) if isinstance(v, tuple) else v for name, v in options.items() if name != "shape"}
-        inputs = (Operand(options["shape"]),) * operands
+        inputs = (Operand(options["shape"], below),) * operands
         return Called(kind, {**fixed, **config}, inputs, {}, f"keras.src.ops.{home}", listed, extra)
 
     return Family(kind, table, make, _SIZES)
@@ -134,7 +135,7 @@ def _others() -> Iterator[Family]:
     yield _op("Cumsum", {"shape": _MAPS, "axis": (-1, 1)})
     yield _op("Round", {"shape": VECTORS, "decimals": (0, 1)})
     yield _op("Clip", {"shape": VECTORS, "x_min": (-0.5, 0.1), "x_max": (0.9, 0.1)}, valid=_clip)
-    yield _op("Cast", {"shape": VECTORS, "dtype": ("float32", "int32", "bool")})
+    yield _op("Cast", {"shape": VECTORS, "dtype": ("float32", "bool")})  # whole numbers of NaN are whatever comes
     yield _op("Flip", {"shape": _MAPS, "axis": (-1, 1)})
     yield _op("Roll", {"shape": _MAPS, "shift": (1, -2), "axis": (-1, 1)})
     yield _op("Transpose", {"shape": ((6, 5, 4),), "axes": ((0, 3, 1, 2), (0, 2, 1, 3), (0, 1, 2, 3))})
@@ -148,7 +149,7 @@ def _others() -> Iterator[Family]:
     yield _op("Take", {"shape": _MAPS, "axis": (-1, 1)}, extra=(0,))
     yield _op("Pad", {"shape": ((6, 5, 4),), "mode": ("constant", "reflect", "symmetric")},
               fixed={"pad_width": [[0, 0], [1, 2], [3, 0], [0, 1]]})  # fmt: skip
-    yield _op("OneHot", {"shape": ((5,),), "num_classes": (4, 1), "axis": (-1, 1)})
+    yield _op("OneHot", {"shape": ((5,), (1,)), "num_classes": (4, 9), "axis": (-1, 1)}, below=4)
     yield _op("Matmul", {"shape": ((5, 5), (3, 4, 4), (1, 1))}, 2)
     yield _op("Einsum", {"shape": ((6, 5, 4), (1, 1, 1))}, 2, fixed={"subscripts": "nhwc,nhwc->nhc"})
     yield _op("Where", {"shape": VECTORS}, 3)

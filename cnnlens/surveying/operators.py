@@ -15,7 +15,8 @@ __all__ = ["families"]
 _SIZES = frozenset({"shape", "size", "channels", "filters"})
 _MAPS: tuple[Shape, ...] = ((6, 5, 4), (1, 3), (3, 1, 7))
 _BATCHED = {1: ((9,), (8,), (2,)), 2: ((7, 9), (6, 8), (2, 3)), 3: ((5, 4, 7), (2, 3, 2))}
-_PLAIN = ("shape", "second")
+_PLAIN = ("shape", "units")  # options that are no arguments
+_NO_ATEN = ("softsign", "tanhshrink")  # which torch itself writes with other operators
 Weights = Callable[[Options], Mapping[str, Shape] | None]
 
 
@@ -63,10 +64,10 @@ _VALUES: Mapping[str, Sequence[Any]] = {
 def _single() -> Iterator[Family]:
     """Functions of single numbers, and of two."""
     of_two = {name: f"{name}.default" for name in "maximum minimum fmax fmin atan2 hypot logaddexp logical_and logical_or "
-              "logical_xor".split()}  # fmt: skip
+              "logical_xor floor_divide".split()}  # fmt: skip
     for row in OPERATIONS:
         name = row.aten[0] if row.aten else ""
-        if not name:
+        if not name or name in _NO_ATEN:
             continue
         if row.activation and name not in ("softmax", "log_softmax", "glu", "gelu"):
             asked = {one: _VALUES[one] for one, _, _ in row.arguments if one in _VALUES}
@@ -273,7 +274,7 @@ def _moves() -> Iterator[Family]:
     yield _op("Flip", "flip.default", {"shape": shape, "dims": ((1,), (2, 3))})
     yield _op("Roll", "roll.default", {"shape": shape, "shifts": ((1,), (-2,)), "dims": ((1,), (-1,))})
     yield _op("Tile", "repeat.default", {"shape": shape, "repeats": ((1, 1, 1, 1), (1, 2, 3, 1))})
-    yield _op("Pad", "pad.default", {"shape": shape, "pad": ((1, 1), (1, 0, 0, 1)), "mode": ("constant", "reflect",
+    yield _op("Pad", "pad.default", {"shape": shape, "pad": ((1, 1, 1, 1), (1, 0, 0, 1)), "mode": ("constant", "reflect",
                                                                                           "replicate")})  # fmt: skip
     yield _op("ExpandDims", "unsqueeze.default", {"shape": shape, "dim": (1, -1)})
     yield _op("Moveaxis", "movedim.int", {"shape": shape, "source": (1,), "destination": (3, 2)})

@@ -64,7 +64,7 @@ class Finding:
         computed, expected: The two numbers that the script prints; None where there is no script.
         script: For the framework alone; empty where none could be written.
         shown: Whether the script, run in the backend's own Python, printed these numbers.
-        everywhere: Whether all backends that run the kind show it, which speaks against the reference.
+        everywhere: Whether all backends that run the kind show it.
     """
 
     kind: str
@@ -86,6 +86,11 @@ class Finding:
     def disagrees(self) -> bool:
         """Tell whether numbers came that are not the reference's."""
         return self.fault not in ("refused", "crashed", "hung")
+
+    @property
+    def shared(self) -> bool:
+        """Tell whether it is a fault of what all backends share (Keras' own code above them), or of the reference."""
+        return self.everywhere and self.disagrees
 
 
 @dataclass(frozen=True, repr=False)

@@ -28,7 +28,7 @@ from cnnlens.surveying.setting import Setting
 
 __all__ = ["Kept", "Outcome", "Under", "computed", "run"]
 
-AT_ONCE = 96  # settings in one network: what they share is paid once, and a failure costs no more than these again
+AT_ONCE = 16  # settings in one network: a failure costs these again, and XLA more than twice as long for twice as many
 
 
 @dataclass(frozen=True)

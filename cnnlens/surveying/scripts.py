@@ -33,25 +33,38 @@ _COMPILED = {"tensorflow": ("import tensorflow as tf\n", "tf.function({})"), "ja
 def proved(setting: Setting, found: Numbers, backend: str, versions: Mapping[str, str], text: str) -> tuple[str, bool]:
     """Write the script, and say whether it showed the fault when it was run."""
     first = ""
-    for compiled, times in ((False, 1), (True, 1), (True, 2)):  # what is compiled, and for more than one example
-        script = _script(setting, found, backend, versions, text, compiled, times)
+    # As it is, compiled, compiled for more than one example, and beside the examples that it was found among.
+    for compiled, examples in (
+        (False, 1),
+        (True, 1),
+        (True, 2),
+        (False, len(found.batch[0])),
+        (True, len(found.batch[0])),
+    ):
+        script = _script(setting, found, backend, versions, text, compiled, examples)
         if _shows(script, backend, found):
             return script, True
         first = first or script
-        if setting.family.framework == "torch":
-            break
     return first, False
 
 
 def _script(
-    setting: Setting, found: Numbers, backend: str, versions: Mapping[str, str], text: str, compiled: bool, times: int
+    setting: Setting,
+    found: Numbers,
+    backend: str,
+    versions: Mapping[str, str],
+    text: str,
+    compiled: bool,
+    examples: int,
 ) -> str:
     name, _ = parse_spec(backend)
     shown = ", ".join(f"{one} {version}" for one, version in versions.items())
     head = f"# {setting.call.name}: {text}\n# Found with {shown}.\n"
     operands = [f"x{place}" if len(found.inputs) > 1 else "x" for place in range(len(found.inputs))]
-    again = f".repeat({times}, axis=0)" if times > 1 else ""
-    lines = [f"{one} = {_array(array)}{again}" for one, array in zip(operands, found.inputs, strict=True)]
+    among = examples > 2
+    again = ".repeat(2, axis=0)" if examples == 2 else ""
+    given = found.batch if among else found.inputs
+    lines = [f"{one} = {_array(array)}{again}" for one, array in zip(operands, given, strict=True)]
     if setting.family.framework == "torch":
         imports = "import numpy as np\nimport torch\n"
         lines += [f"y = {_aten(setting, operands)}.numpy()"]
@@ -62,7 +75,7 @@ def _script(
             f'import os\n\nos.environ["KERAS_BACKEND"] = "{framework}"\n\nimport keras\nimport numpy as np\n{extra}'
         )
         lines += _keras(setting, operands, wrap)
-    place = ", ".join(map(str, found.place))
+    place = ", ".join(map(str, (found.row if among else 0, *found.place)))
     lines += [
         f"computed = float(y[{place}])",
         f"expected = {_by_hand(setting, found)}",
@@ -150,7 +163,7 @@ def _terms(setting: Setting, found: Numbers) -> list[str] | None:
             )
     except (TypeError, ValueError):
         return None
-    at = made[(slice(None), *found.place[1:])]
+    at = made[(slice(None), *found.place)]
     bias, factors = float(at[0]), at[1:] - at[0]
     values = x.reshape(-1).astype(np.float64)
     if not np.isclose(bias + factors @ values, found.expected, rtol=1e-9, atol=0):

@@ -16,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnlens.checking.auditing import audit_recording
+from cnnlens.network.graph import Ref
+from cnnlens.network.network import Network
 from cnnlens.surveying.drawing import CLASSES, draw, rows_of
 from cnnlens.surveying.networks import branch, network_of
 from cnnlens.surveying.running import Kept, Outcome, Under, computed, run
@@ -33,17 +35,18 @@ class Numbers:
     """Holds what one small setting makes of one small input, and where it is farthest from what it should be.
 
     Attributes:
-        inputs: One example of each operand, in the call's own axes, with the batch.
-        place: Where the two are farthest apart, in the output's own axes, with the batch.
+        inputs: One example of each operand, in the call's own axes, with the batch; ``batch``: the examples among which
+            it was computed, at ``row``.
+        place: Where the two are farthest apart, in the output's own axes, the batch being left out.
         computed, expected: The two numbers there.
-        output: What the reference gives of all, in the output's own axes.
     """
 
     inputs: tuple[Array, ...]
+    batch: tuple[Array, ...]
+    row: int
     place: tuple[int, ...]
     computed: float
     expected: float
-    output: Array
 
 
 def shrink(found: Mapping[Setting, Outcome], under: Under) -> dict[Setting, tuple[Setting, Outcome]]:
@@ -143,35 +146,34 @@ def _smaller(now: Setting) -> Iterator[Setting | None]:
 
 
 def numbers(setting: Setting, outcome: Outcome, under: Under) -> Numbers | None:
-    """Find a plain input that shows a setting's fault, and the two numbers; None where a run of it alone shows none."""
+    """Find a plain input that shows a setting's fault, and the two numbers; None where none shows it again.
+
+    The batch is as large as those of the sweep: some faults hang on that.
+    """
     network = network_of([setting])
-    name, ends = branch(0, setting), network.outputs[0]
-    best: tuple[int, Kept, int] | None = None
-    kept = computed(network, under, _plain_inputs(draw(network), outcome, setting))
-    for row in range(kept.count):
-        audit = dict(audit_recording(network, replace(kept, rows=(row, row + 1))))[name]
-        if not audit.verdict.passes(under.precision):
-            best = row, kept, row
-            break
-    if best is None:
-        return None
-    row = best[0]
-    inputs = {ref.name: np.asarray(kept.maps[ref.name][row : row + 1]) for ref in network.inputs}
-    given = {one: array.astype(np.float64) if array.dtype.kind == "f" else array for one, array in inputs.items()}
+    name, ends, drawn = branch(0, setting), network.outputs[0], draw(network)
+    for given in (_plain_inputs(drawn, outcome), drawn):
+        kept = computed(network, under, given)
+        for row in range(kept.count):
+            audit = dict(audit_recording(network, replace(kept, rows=(row, row + 1))))[name]
+            if not audit.verdict.passes(under.precision):
+                return _numbers(network, kept, row, name, ends)
+    return None
+
+
+def _numbers(network: Network, kept: Kept, row: int, name: str, ends: Ref) -> Numbers | None:
+    batch = {ref.name: np.asarray(kept.maps[ref.name]) for ref in network.inputs}
+    wide = {one: array.astype(np.float64) if array.dtype.kind == "f" else array for one, array in batch.items()}
     with np.errstate(all="ignore"):
-        expected = network.own_axes(ends, _reference(network, given, name))
-    came = network.own_axes(ends, np.asarray(kept.maps[name][row : row + 1]))
+        given = {one: array[row : row + 1] for one, array in wide.items()}
+        expected = network.own_axes(ends, np.asarray(network.run(given, [name])[name]))[0]
+    came = network.own_axes(ends, np.asarray(kept.maps[name]))[row]
     if came.shape != expected.shape:
         return None
     place = tuple(map(int, np.unravel_index(int(_apart(came, expected).argmax()), came.shape)))
-    return Numbers(
-        tuple(network.own_axes(ref, inputs[ref.name]) for ref in network.inputs), place, float(came[place]),
-        float(expected[place]), expected,
-    )  # fmt: skip
-
-
-def _reference(network: Any, given: Mapping[str, Array], name: str) -> Array:
-    return np.asarray(network.run(given, [name])[name])
+    whole = tuple(network.own_axes(ref, batch[ref.name]) for ref in network.inputs)
+    one = tuple(array[row : row + 1] for array in whole)
+    return Numbers(one, whole, row, place, float(came[place]), float(expected[place]))
 
 
 def _apart(came: Array, expected: Array) -> NDArray[np.float64]:
@@ -183,11 +185,13 @@ def _apart(came: Array, expected: Array) -> NDArray[np.float64]:
     return np.nan_to_num(apart, nan=np.finfo(np.float64).max, posinf=np.inf)
 
 
-def _plain_inputs(drawn: Sequence[Array], outcome: Outcome, setting: Setting) -> list[Array]:
-    """Candidates for each input, the plainest first: counted numbers, ones, one 1, and those that showed it."""
-    starts = [rows_of(one) for one in outcome.inputs] or [(0, sum(count for count, _ in CLASSES.values()))]
+def _plain_inputs(drawn: Sequence[Array], outcome: Outcome) -> list[Array]:
+    """Candidates for each input, the plainest first: counted numbers, ones, and those that showed it; as many as were
+    drawn."""
+    total = sum(count for count, _ in CLASSES.values())
+    starts = [rows_of(one) for one in outcome.inputs] or [(0, total)]
     rows = [row for start, stop in starts for row in range(start, stop)]
-    return [_candidates(one, rows) for one in drawn]
+    return [np.resize(_candidates(one, rows), (total, *one.shape[1:])) for one in drawn]
 
 
 def _candidates(drawn: Array, rows: Sequence[int]) -> Array:
@@ -198,12 +202,8 @@ def _candidates(drawn: Array, rows: Sequence[int]) -> Array:
     odd = ~np.isfinite(kept)
     plain = [np.arange(1, math.prod(shape) + 1, dtype=np.float32).reshape(shape), np.ones(shape, np.float32)]
     if odd.any():
-        return np.stack(
-            [
-                *(np.where(o, x, f) for f in (0 * plain[1], *plain) for x, o in zip(kept, odd, strict=True) if o.any()),
-                *kept,
-            ]
-        )
+        among = [(x, o) for x, o in zip(kept, odd, strict=True) if o.any()]
+        return np.stack([np.where(o, x, one) for one in (0 * plain[1], *plain) for x, o in among])
     with np.errstate(all="ignore"):
         whole = [np.rint(np.clip(x * 4, -9, 9)) for x in kept]
     return np.stack([*plain, *whole, *kept]).astype(np.float32)
