@@ -14,7 +14,7 @@ __all__ = ["VECTORS", "families", "plain"]
 SIZES = frozenset({"shape", "units", "second"})
 
 # Lengths below, at and beyond a vector register's, and its tail.
-VECTORS: tuple[Shape, ...] = ((6, 5), (1,), (3, 1, 7), (64,), (2, 17))
+VECTORS: tuple[Shape, ...] = ((6, 5), (1,), (64,))
 _MAPS: tuple[Shape, ...] = ((6, 5, 4), (1, 1, 6), (3, 2), (7, 2, 12))
 
 

@@ -86,7 +86,6 @@ def _single() -> Iterator[Family]:
     yield _op("Lerp", "lerp.Scalar", {"shape": VECTORS, "weight": (0.3, 1.0)}, ("self", "end"))
     yield _op("Addcmul", "addcmul.default", {"shape": VECTORS, "value": (1.0, 0.7)}, ("self", "tensor1", "tensor2"))
     yield _op("Clip", "clamp.default", {"shape": VECTORS, "min": (-0.5, 0.1), "max": (0.9, 0.1)})
-    yield _op("Positive", "positive.default", {"shape": VECTORS})
 
 
 def _reductions() -> Iterator[Family]:
@@ -223,6 +222,7 @@ def _poolings(rank: int) -> Iterator[Family]:
             "size": _BATCHED[rank],
             "channels": (3, 1),
             "output_size": _each(rank, 4, 1, 13),
+            "mode": (method,),
         }
         names = ["output_size"]
         if method != "nearest":

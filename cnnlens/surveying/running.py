@@ -95,19 +95,29 @@ class Kept:
 
 
 def run(
-    settings: Sequence[Setting], under: Under, said: Callable[[Setting, Outcome], object] | None = None
+    settings: Sequence[Setting],
+    under: Under,
+    said: Callable[[Setting, Outcome], object] | None = None,
+    only: Mapping[Setting, str] | None = None,
 ) -> dict[Setting, Outcome]:
-    """Run settings of one framework under a backend, and audit each."""
+    """Run settings of one framework under a backend, and audit each.
+
+    Args:
+        said: Called with each outcome when it is there.
+        only: The one class of inputs that a setting is audited on; None for all, and what is wrong on each by itself.
+    """
     found: dict[Setting, Outcome] = {}
     for start in range(0, len(settings), AT_ONCE):
-        for setting, outcome in _outcomes(settings[start : start + AT_ONCE], under):
+        for setting, outcome in _outcomes(settings[start : start + AT_ONCE], under, only):
             found[setting] = outcome
             if said is not None:
                 said(setting, outcome)
     return found
 
 
-def _outcomes(settings: Sequence[Setting], under: Under) -> Iterator[tuple[Setting, Outcome]]:
+def _outcomes(
+    settings: Sequence[Setting], under: Under, only: Mapping[Setting, str] | None
+) -> Iterator[tuple[Setting, Outcome]]:
     """What became of each; on a failure of those that it names alone, or of each half."""
     if not settings:
         return
@@ -124,10 +134,21 @@ def _outcomes(settings: Sequence[Setting], under: Under) -> Iterator[tuple[Setti
             first, rest = named, [one for one in settings if one not in named]
         else:
             first, rest = settings[: len(settings) // 2], settings[len(settings) // 2 :]
-        yield from _outcomes(first, under)
-        yield from _outcomes(rest, under)
+        yield from _outcomes(first, under, only)
+        yield from _outcomes(rest, under, only)
         return
-    yield from zip(settings, audited(network, kept, settings), strict=True)
+    names = {branch(number, one): one for number, one in enumerate(settings)}
+    if only is None:
+        yield from zip(settings, _audited(network, kept, list(names)), strict=True)
+        return
+    for inputs in dict.fromkeys(only[one] for one in settings):
+        some = {name: one for name, one in names.items() if only[one] == inputs}
+        for name, audit in audit_recording(network.part(some), _rows(kept, inputs)):
+            yield some[name], _outcome(audit, (inputs,) if inputs else (), under.precision)
+
+
+def _rows(kept: Kept, inputs: str) -> Kept:
+    return replace(kept, rows=rows_of(inputs)) if inputs else kept
 
 
 def computed(network: Network, under: Under, inputs: Sequence[NDArray[Any]] | None = None) -> Kept:
@@ -146,46 +167,44 @@ def computed(network: Network, under: Under, inputs: Sequence[NDArray[Any]] | No
     return Kept({**dict(zip((ref.name for ref in network.inputs), given, strict=True)), **maps}, info)
 
 
-def audited(network: Network, kept: Kept, settings: Sequence[Setting]) -> list[Outcome]:
+def _audited(network: Network, kept: Kept, names: Sequence[str]) -> list[Outcome]:
     """Say of each branch what became of it: audited on all inputs at once, and where that is a fault on each class."""
-    names = [branch(number, one) for number, one in enumerate(settings)]
     audits = dict(audit_recording(network, kept))
     precision = str(kept.info["precision"])
     bad = [name for name in names if not audits[name].verdict.passes(precision)]
-    if not bad or kept.count != sum(count for count, _ in CLASSES.values()):
-        return [_outcome(audits[name], ()) for name in names]
-    part = network.part(bad)
     shown: dict[str, dict[str, Audit]] = {name: {} for name in bad}
-    for one in CLASSES:
-        for name, audit in audit_recording(part, replace(kept, rows=rows_of(one))):
-            if name in shown and not audit.verdict.passes(precision):
+    for one in CLASSES if bad else ():
+        for name, audit in audit_recording(network.part(bad), _rows(kept, one)):
+            if not audit.verdict.passes(precision):
                 shown[name][one] = audit
-    return [
-        _outcome(
-            min(shown[name].values(), key=_plainness) if shown.get(name) else audits[name], tuple(shown.get(name, ()))
-        )
-        for name in names
-    ]
+    made: list[Outcome] = []
+    for name in names:
+        classes = shown.get(name) or {}
+        audit = min(classes.values(), key=_unclear) if classes else audits[name]
+        made.append(_outcome(audit, tuple(classes), precision))
+    return made
 
 
-def _plainness(audit: Audit) -> tuple[bool, float]:
-    return audit.cause is Cause.UNEXPLAINED, -audit.bits if np.isfinite(audit.bits) else 0.0
+def _unclear(audit: Audit) -> tuple[bool, bool]:
+    """Orders audits: what finite inputs show says more, and what has a name."""
+    return audit.cause in (Cause.NONFINITE, Cause.OVERFLOW), audit.cause is Cause.UNEXPLAINED
 
 
-def _outcome(audit: Audit, inputs: tuple[str, ...]) -> Outcome:
+def _outcome(audit: Audit, inputs: tuple[str, ...], precision: str) -> Outcome:
     if audit.verdict is Verdict.NOT_AUDITED:
         return Outcome("not audited", audit.reason)
-    if audit.verdict.passes("strict"):
+    if audit.verdict.passes(precision):
         return Outcome(bits=audit.bits)
     cause = audit.cause or Cause.UNEXPLAINED
     lost = cause is Cause.UNEXPLAINED and min(audit.bits, audit.channel_bits) > _LOST
-    return Outcome(
-        "lost precision" if lost else _FAULTS.get(cause, "wrong value"), audit.explanation, inputs, audit.bits
-    )
+    fault = "lost precision" if lost else _FAULTS.get(cause, "wrong value")
+    return Outcome(fault, audit.explanation, inputs, audit.bits)
 
 
 def _failed(error: CnnlensError) -> Outcome:
+    """A framework that raises has refused, whatever became of its process afterwards."""
     text = error.without_backend
-    if not isinstance(error, WorkerError):
+    if not isinstance(error, WorkerError) or text.startswith("failed while"):
         return Outcome("refused", text)
-    return Outcome("hung" if "did not answer" in text else "crashed", text)
+    silent = text.startswith(("gave no answer", "took no request"))
+    return Outcome("hung" if silent else "crashed", text)

@@ -27,11 +27,14 @@ __all__ = ["proved"]
 _SECONDS = 120.0
 _SAYS = re.compile(r"^computed (\S+), expected (\S+)$", re.MULTILINE)
 _MOST_TERMS = 12
+_KERAS = ("keras-tensorflow", "keras-jax", "keras-torch")
 _COMPILED = {"tensorflow": ("import tensorflow as tf\n", "tf.function({})"), "jax": ("import jax\n", "jax.jit({})")}
 
 
 def proved(setting: Setting, found: Numbers, backend: str, versions: Mapping[str, str], text: str) -> tuple[str, bool]:
     """Write the script, and say whether it showed the fault when it was run."""
+    if setting.family.framework == "keras" and parse_spec(backend)[0] not in _KERAS:
+        return "", False  # a backend of somebody's own, whose framework is not known here
     first = ""
     # As it is, compiled, compiled for more than one example, and beside the examples that it was found among.
     for compiled, examples in (

@@ -27,7 +27,8 @@ __all__ = ["Numbers", "numbers", "shrink", "size"]
 
 Array = NDArray[Any]
 
-_MOST = 64  # candidates of one disagreement in one network
+_MOST = 64  # candidates of one disagreement at a step
+_FEW = 12  # of one failure, which costs a run of its own
 
 
 @dataclass(frozen=True)
@@ -51,18 +52,21 @@ class Numbers:
 
 def shrink(found: Mapping[Setting, Outcome], under: Under) -> dict[Setting, tuple[Setting, Outcome]]:
     """Make each disagreeing setting as small as it goes under a backend while it shows a fault of the same sort."""
-    small = {one: (one, outcome) for one, outcome in found.items()}
+    small = dict(zip(found, found, strict=True))
     for step in (_plainer, _simpler, _fewer, _smaller):
-        candidates = {one: list(_distinct(step(now), now)) for one, (now, _) in small.items()}
-        wanted = list(dict.fromkeys(each for several in candidates.values() for each in several))
-        outcomes = run(wanted, under)
+        only: dict[Setting, str] = {}
+        candidates: dict[Setting, list[Setting]] = {}
+        for one, now in small.items():
+            outcome = found[one]
+            most = _MOST if outcome.disagrees else _FEW
+            candidates[one] = list(_distinct(step(now), now))[:most]
+            only.update(dict.fromkeys(candidates[one], outcome.inputs[0] if outcome.inputs else ""))
+        outcomes = run(list(only), under, only=only)
         for one, several in candidates.items():
             showing = [each for each in several if outcomes[each].fault == found[one].fault]
-            if showing:
-                best = min(showing, key=size)
-                if size(best) < size(small[one][0]):
-                    small[one] = best, outcomes[best]
-    return small
+            small[one] = min([small[one], *showing], key=size)
+    ends = run(list(dict.fromkeys(small.values())), under)
+    return {one: (now, ends[now]) if ends[now].fault else (one, found[one]) for one, now in small.items()}
 
 
 def size(setting: Setting) -> tuple[float, ...]:
@@ -85,7 +89,7 @@ def _down(setting: Setting, name: str) -> int:
 
 
 def _distinct(candidates: Iterable[Setting | None], now: Setting) -> Iterator[Setting]:
-    yield from list(dict.fromkeys(each for each in candidates if each is not None and each != now))[:_MOST]
+    yield from dict.fromkeys(each for each in candidates if each is not None and each != now)
 
 
 def _plainer(now: Setting) -> Iterator[Setting | None]:
@@ -189,7 +193,8 @@ def _plain_inputs(drawn: Sequence[Array], outcome: Outcome) -> list[Array]:
     """Candidates for each input, the plainest first: counted numbers, ones, and those that showed it; as many as were
     drawn."""
     total = sum(count for count, _ in CLASSES.values())
-    starts = [rows_of(one) for one in outcome.inputs] or [(0, total)]
+    finite = [one for one in outcome.inputs if not one.startswith("one ")] or outcome.inputs
+    starts = [rows_of(one) for one in finite] or [(0, total)]
     rows = [row for start, stop in starts for row in range(start, stop)]
     return [np.resize(_candidates(one, rows), (total, *one.shape[1:])) for one in drawn]
 

@@ -14,8 +14,8 @@ __all__ = ["families", "image"]
 
 # Odd, even and prime, no two axes alike; and one smaller than the larger kernels.
 _SIZES: Mapping[int, tuple[Shape, ...]] = {
-    1: ((9,), (8,), (13,), (2,)),
-    2: ((7, 9), (6, 8), (5, 13), (2, 3)),
+    1: ((9,), (8,), (2,)),
+    2: ((7, 9), (6, 8), (2, 3)),
     3: ((5, 4, 7), (4, 6, 5), (2, 3, 2)),
 }
 _FORMATS = ("channels_last", "channels_first")
@@ -64,7 +64,7 @@ def _of(rank: int, **more: Any) -> dict[str, Any]:
     return {
         "size": _SIZES[rank],
         "channels": (4, 1, 6),
-        "kernel_size": _each(rank, 1, 3, (3, 2, 4), 4),
+        "kernel_size": _each(rank, 1, 3, (4, 2, 3)),
         "strides": _each(rank, 1, 2, (1, 3, 2)),
         "padding": ("valid", "same", *(["causal"] if rank == 1 else [])),
         "dilation_rate": _each(rank, 1, 2),
@@ -145,7 +145,7 @@ def _pooling(kind: str, rank: int) -> Family:
         return Called(f"{kind}{rank}D", config, (image(options),))
 
     table = {
-        "size": _SIZES[rank], "channels": (3, 1), "pool_size": _each(rank, 2, 3, (3, 2, 4), 5),
+        "size": _SIZES[rank], "channels": (3, 1), "pool_size": _each(rank, 2, 3, (4, 2, 3)),
         "strides": (None, *_each(rank, 1, 2, (1, 3, 2))), "padding": ("valid", "same"), "data_format": _FORMATS,
     }  # fmt: skip
     return Family(f"{kind}{rank}D", table, make, _LIKE_SIZES)
@@ -165,8 +165,8 @@ def _adaptive(kind: str, rank: int) -> Family:
             return None
         return Called(f"{kind}{rank}D", _config(options, "output_size", "data_format"), (image(options),))
 
-    sizes = _each(rank, 1, 2, (3, 4, 2), 5)
-    table = {"size": _SIZES[rank][:3], "channels": (3, 1), "output_size": sizes, "data_format": _FORMATS}
+    sizes = _each(rank, 1, 2, (3, 4, 2))
+    table = {"size": _SIZES[rank], "channels": (3, 1), "output_size": sizes, "data_format": _FORMATS}
     return Family(f"{kind}{rank}D", table, make, _LIKE_SIZES)
 
 
@@ -214,7 +214,7 @@ def _resizing() -> Family:
         return Called("Resizing", {"height": height, "width": width, **config, **more}, (image(options),))
 
     table = {
-        "size": _SIZES[2], "channels": (3, 1), "wanted": ((8, 11), (4, 5), (14, 18), (7, 9), (1, 1)),
+        "size": _SIZES[2], "channels": (3, 1), "wanted": ((8, 11), (4, 5), (7, 9), (1, 1)),
         "interpolation": ("nearest", "bilinear", "bicubic", "lanczos3", "lanczos5"), "antialias": (False, True),
         "aspect": (None, "crop", "pad"), "data_format": _FORMATS,
     }  # fmt: skip
@@ -229,7 +229,7 @@ def _center_crop() -> Family:
 
     wanted = ((2, 3), (4, 5), (5, 4), (8, 3), (1, 1))
     return Family(
-        "CenterCrop", {"size": _SIZES[2][:3], "channels": (3, 1), "wanted": wanted, "data_format": _FORMATS}, make,
+        "CenterCrop", {"size": _SIZES[2], "channels": (3, 1), "wanted": wanted, "data_format": _FORMATS}, make,
         _LIKE_SIZES,
     )  # fmt: skip
 
