@@ -43,11 +43,13 @@ __version__: str  # from the distribution's metadata, when it is asked for
 
 _HOME = {
     "Atlas": "surveying.result", "Bench": "benching.result", "Call": "network.graph", "Check": "checking.result",
-    "CnnlensError": "errors", "Conversion": "conversion", "Diff": "differing.result", "FileRefusedError": "errors", "Kernel": "network.kernel",
+    "CnnlensError": "errors", "Conversion": "conversion", "Diff": "differing.result", "FileRefusedError": "errors",
+    "Kernel": "network.kernel",
     "Layer": "network.graph", "Network": "network.network", "Recording": "recording.recording",
     "Statistics": "network.kernel", "Stats": "statistics.result", "UnsupportedLayerError": "errors",
     "atlas": "surveying.surveyor", "bench": "benching.bencher", "check": "checking.checker",
-    "convert": "conversion", "diff": "differing.differ", "open": "opening.opener", "record": "recording.recorder", "stats": "statistics.collector",
+    "convert": "conversion", "diff": "differing.differ", "open": "opening.opener", "record": "recording.recorder",
+    "stats": "statistics.collector",
 }  # fmt: skip
 _MODULES = {"images": "inputs.images", "layout": "layout", "plot": "plot"}
 

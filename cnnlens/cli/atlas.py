@@ -64,7 +64,7 @@ def _atlas(options: argparse.Namespace) -> int:
     changed = None if old is None else comparing.compared(old, listing.as_json(made))
     suffix = Path(path).suffix.lower() if path is not None else ""
     if options.json or suffix == ".json":
-        output_json("atlas", {**listing.as_json(made), **({} if changed is None else {"changed": changed})}, path)
+        output_json("atlas", {**listing.as_json(made), "changed": changed}, path)
     elif suffix == ".md":
         output_text(listing.as_markdown(made), path)
     elif suffix in (".html", ".htm"):

@@ -1,4 +1,4 @@
-"""What is tried of Keras' other layers: products, normalisation, activations, merges, shapes, and what is the identity."""
+"""What is tried of Keras' other layers: products, normalisation, activations, merges, shapes, identities."""
 
 from __future__ import annotations
 
@@ -242,10 +242,10 @@ def _shapes() -> Iterator[Family]:
 
 # What the layers that compute nothing at inference need to be made; the others need nothing.
 _NEEDED: dict[str, dict[str, Any]] = {
-    **dict.fromkeys(("Dropout", "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D", "GaussianDropout",
-                     "AlphaDropout"), {"rate": 0.4}),
-    **dict.fromkeys(("RandomBrightness", "RandomColorDegeneration", "RandomContrast", "RandomHue", "RandomRotation",
-                     "RandomSaturation", "RandomSharpness"), {"factor": 0.3}),
+    **{kind: {"rate": 0.4} for kind in "Dropout SpatialDropout1D SpatialDropout2D SpatialDropout3D GaussianDropout "
+       "AlphaDropout".split()},
+    **{kind: {"factor": 0.3} for kind in "RandomBrightness RandomColorDegeneration RandomContrast RandomHue "
+       "RandomRotation RandomSaturation RandomSharpness".split()},
     "GaussianNoise": {"stddev": 0.4}, "ActivityRegularization": {"l2": 0.1}, "RandomPosterization": {"factor": 4},
     "RandomColorJitter": {"brightness_factor": 0.3}, "RandomZoom": {"height_factor": 0.2},
     "RandomTranslation": {"height_factor": 0.2, "width_factor": 0.3},

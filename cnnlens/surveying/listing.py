@@ -44,7 +44,8 @@ def _head(made: Atlas) -> Iterator[str]:
         if side.error:
             yield Toned(f"{side.label}: {side.error}", Tone.BAD)
         else:
-            yield f"{side.label} on {side.device}: {', '.join(f'{one} {version}' for one, version in side.versions.items())}"
+            versions = ", ".join(f"{one} {version}" for one, version in side.versions.items())
+            yield f"{side.label} on {side.device}: {versions}"
 
 
 def _table(made: Atlas) -> Table:
@@ -103,8 +104,8 @@ def as_json(made: Atlas) -> dict[str, Any]:
     """Give it as plain data.
 
     ``{"level", "made", "seconds", "machine": {"cpu", "features", "system", "python"}, "settings", "audits", "covered",
-    "agree", "sides": [{"label", "backend", "precision", "framework", "versions", "device", "error"}], "cells": [{"kind",
-    "side", "settings", "unaudited", "faults"}], "findings": [{"kind", "sides", "fault", "text", "settings", "example",
+    "agree", "sides": [{"label", "backend", "precision", "framework", "versions", "device", "error"}],
+    "cells": [{"kind", "side", "settings", "unaudited", "faults"}], "findings": [{"kind", "sides", "fault", "text", "settings", "example",
     "small", "options", "inputs", "computed", "expected", "script", "shown", "everywhere"}], "unswept"}``. Numbers that
     are NaN or infinite are text.
     """

@@ -1,4 +1,4 @@
-"""What is tried of PyTorch's operators, which the backend ``pytorch`` runs: the kinds of ``cnnlens.kinds`` as ATen has them."""
+"""What is tried of PyTorch's operators, which the backend ``pytorch`` runs: the kinds as ATen has them."""
 
 from __future__ import annotations
 
@@ -63,7 +63,8 @@ _VALUES: Mapping[str, Sequence[Any]] = {
 
 def _single() -> Iterator[Family]:
     """Functions of single numbers, and of two."""
-    of_two = {name: f"{name}.default" for name in "maximum minimum fmax fmin atan2 hypot logaddexp logical_and logical_or "
+    of_two = {name: f"{name}.default" for name in "maximum minimum fmax fmin atan2 hypot logaddexp logical_and "
+              "logical_or "
               "logical_xor floor_divide".split()}  # fmt: skip
     for row in OPERATIONS:
         name = row.aten[0] if row.aten else ""
@@ -123,7 +124,8 @@ def _image(options: Options) -> Operand:
 
 
 def _windowed(
-    kind: str, target: str, table: Mapping[str, Sequence[Any]], first: str, made: Callable[[Options], Mapping[str, Any] | None],
+    kind: str, target: str, table: Mapping[str, Sequence[Any]], first: str,
+    made: Callable[[Options], Mapping[str, Any] | None],
     weights: Weights | None = None,
 ) -> Family:  # fmt: skip
     def make(options: Options) -> Called | None:
@@ -154,7 +156,8 @@ def _long_enough(options: Options, dilation: str | None = "dilation") -> bool:
 def _convolutions(rank: int) -> Iterator[Family]:
     shared = {
         "size": _BATCHED[rank], "channels": (4, 1), "filters": (4, 1), "kernel_size": _each(rank, 1, 3, 2),
-        "stride": _each(rank, 1, 2, 3), "padding": _each(rank, 0, 1, 2), "dilation": _each(rank, 1, 2), "bias": (False, True),
+        "stride": _each(rank, 1, 2, 3), "padding": _each(rank, 0, 1, 2), "dilation": _each(rank, 1, 2),
+        "bias": (False, True),
     }  # fmt: skip
 
     def bias(options: Options) -> dict[str, Shape]:
@@ -177,8 +180,8 @@ def _convolutions(rank: int) -> Iterator[Family]:
             return None
         if any(m and m >= max(s, d) for m, s, d in zip(more, options["stride"], options["dilation"], strict=True)):
             return None
-        sizes = zip(options["size"], options["stride"], options["padding"], options["kernel_size"], options["dilation"], more,
-                    strict=True)  # fmt: skip
+        sizes = zip(options["size"], options["stride"], options["padding"], options["kernel_size"], options["dilation"],
+                    more, strict=True)  # fmt: skip
         if any((n - 1) * s - 2 * p + d * (k - 1) + m + 1 < 1 for n, s, p, k, d, m in sizes):
             return None
         return _lists(options, "stride", "padding", "output_padding", "groups", "dilation")
@@ -237,12 +240,12 @@ def _normalizations() -> Iterator[Family]:
     off: dict[str, Any] = {"cudnn_enabled": False}
 
     def channels(*roles: str) -> Weights:
-        return lambda o: {role: (o["shape"][0],) for role in roles}
+        return lambda o: dict.fromkeys(roles, (o["shape"][0],))
 
     yield _op("BatchNormalization", "batch_norm.default", {"shape": shapes, "eps": epsilon}, "input",
               channels("weight", "bias", "running_mean", "running_var"), training=False, momentum=0.1, **off)  # fmt: skip
-    yield _op("GroupNormalization", "group_norm.default", {"shape": shapes, "num_groups": (1, 2), "eps": epsilon}, "input",
-              channels("weight", "bias"), lambda o: o["shape"][0] % o["num_groups"] == 0, **off)  # fmt: skip
+    yield _op("GroupNormalization", "group_norm.default", {"shape": shapes, "num_groups": (1, 2), "eps": epsilon},
+              "input", channels("weight", "bias"), lambda o: o["shape"][0] % o["num_groups"] == 0, **off)  # fmt: skip
 
     def layer(*roles: str) -> Weights:
         def found(options: Options) -> Mapping[str, Shape] | None:
@@ -274,7 +277,8 @@ def _moves() -> Iterator[Family]:
     yield _op("Flip", "flip.default", {"shape": shape, "dims": ((1,), (2, 3))})
     yield _op("Roll", "roll.default", {"shape": shape, "shifts": ((1,), (-2,)), "dims": ((1,), (-1,))})
     yield _op("Tile", "repeat.default", {"shape": shape, "repeats": ((1, 1, 1, 1), (1, 2, 3, 1))})
-    yield _op("Pad", "pad.default", {"shape": shape, "pad": ((1, 1, 1, 1), (1, 0, 0, 1)), "mode": ("constant", "reflect",
+    yield _op("Pad", "pad.default", {"shape": shape, "pad": ((1, 1, 1, 1), (1, 0, 0, 1)), "mode": ("constant",
+                                                                                          "reflect",
                                                                                           "replicate")})  # fmt: skip
     yield _op("ExpandDims", "unsqueeze.default", {"shape": shape, "dim": (1, -1)})
     yield _op("Moveaxis", "movedim.int", {"shape": shape, "source": (1,), "destination": (3, 2)})

@@ -1,4 +1,4 @@
-"""What a survey found, as it is handed out: which backends ran on what machine, a cell a kind, and each disagreement."""
+"""What a survey found, as it is handed out: what ran on what machine, a cell a kind, and each disagreement."""
 
 from __future__ import annotations
 
@@ -35,8 +35,9 @@ class Cell:
 
     Attributes:
         kind: The kind; ``side``: the label of the column.
-        settings: How many were run; ``unaudited``: of how many nothing could be said; ``faults``: how many show which
-            fault: ``wrong value``, ``lost precision``, ``NaN or infinity``, ``shape``, ``refused``, ``crashed``, ``hung``.
+        settings: How many were run; ``unaudited``: of how many nothing could be said.
+        faults: How many show which fault: ``wrong value``, ``lost precision``, ``NaN or infinity``, ``shape``,
+            ``refused``, ``crashed``, ``hung``.
     """
 
     kind: str

@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from cnnlens.backend import handover
@@ -69,6 +68,7 @@ _FAULTS = {
     Cause.NONFINITE: "NaN or infinity", Cause.OVERFLOW: "NaN or infinity", Cause.PRECISION: "lost precision",
     Cause.UNDERFLOW: "lost precision", Cause.SHAPE: "shape",
 }  # fmt: skip
+_ENDED = ("it was closed", "it was interrupted")
 _LOST = 12.0  # with more effective bits than this and no name, it is digits that were lost
 
 
@@ -125,6 +125,8 @@ def _outcomes(
     try:
         kept = computed(network, under)
     except CnnlensError as error:
+        if str(error).endswith(_ENDED):
+            raise  # it was ended from here, because somebody interrupted the sweep
         if len(settings) == 1:
             yield settings[0], _failed(error)
             return

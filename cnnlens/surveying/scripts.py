@@ -155,7 +155,6 @@ def _terms(setting: Setting, found: Numbers) -> list[str] | None:
     if x.dtype.kind != "f" or not np.isfinite(x).all():
         return None
     network = network_of([setting])
-    (ref,) = network.inputs
     call = network.calls_by_name[network.outputs[0].call]
     basis = np.concatenate([np.zeros_like(x), *np.eye(x.size).reshape(x.size, *x.shape)])
     weights = {name: array.astype(np.float64) for name, array in call.layer.computing_weights().items()}
@@ -179,10 +178,11 @@ def _terms(setting: Setting, found: Numbers) -> list[str] | None:
 
 def _shows(script: str, backend: str, found: Numbers) -> bool:
     """Whether the script, run by the backend's own Python, prints the number that the sweep saw."""
-    name, interpreter = parse_spec(backend)
+    _, interpreter = parse_spec(backend)
     try:
         ran = subprocess.run(
-            [interpreter or sys.executable, "-c", script], capture_output=True, text=True, timeout=_SECONDS, check=False,
+            [interpreter or sys.executable, "-c", script], capture_output=True, text=True, timeout=_SECONDS,
+            check=False,
             env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu"},
         )  # fmt: skip
     except (OSError, subprocess.TimeoutExpired):

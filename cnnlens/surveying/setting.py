@@ -1,8 +1,8 @@
 """What is tried of a kind: its options, the calls that they make, and which of their combinations cover all pairs.
 
 A family is a table: each option with its values, the plainest first, and a function that makes the call of one choice,
-or nothing where the framework refuses that choice. Settings are chosen so that any two values that can stand together do
-so in one of them (a covering array), found greedily over all choices, of which a family has few enough to list.
+or nothing where the framework refuses that choice. Settings are chosen so that any two values that can stand together
+do so in one of them (a covering array), found greedily over all choices, of which a family has few enough to list.
 """
 
 from __future__ import annotations

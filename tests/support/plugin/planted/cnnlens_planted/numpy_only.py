@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from cnnlens.backend.reference import ReferenceBackend, ReferenceSession
 
 
