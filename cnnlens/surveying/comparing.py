@@ -33,7 +33,7 @@ def read(path: str | Path) -> Plain:
         raise CnnlensError(f"{shown}: this is no atlas of format cnnlens.atlas/1; write one with cnnlens atlas --json")
     old = cast("Plain", found)
     try:
-        _cells(old), _versions(old), old["machine"]["cpu"], old["level"]
+        compared(old, old)
     except (KeyError, TypeError, AttributeError):
         raise CnnlensError(f"{shown}: it is cut short or changed: an atlas has sides, cells and a machine") from None
     return old

@@ -36,7 +36,7 @@ def _one_hot(random: np.random.Generator, shape: tuple[int, ...]) -> Array:
 
 
 def _zeros(random: np.random.Generator, shape: tuple[int, ...]) -> Array:
-    return np.where(random.random(shape) < 0.5, np.float32(0), np.float32(-0.0))
+    return np.copysign(np.zeros(shape, np.float32), _normal(random, shape))
 
 
 def _subnormal(random: np.random.Generator, shape: tuple[int, ...]) -> Array:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from cnnlens.kinds import ACTIVATIONS, LAYERS
-from cnnlens.surveying.setting import Called, Family, Operand, Options, Shape
+from cnnlens.surveying.setting import Called, Family, Operand, Options, Shape, as_json, each
 
 __all__ = ["VECTORS", "families", "plain"]
 
@@ -31,9 +31,7 @@ def plain(kind: str, options: Mapping[str, Sequence[Any]], **more: Any) -> Famil
         arrays = weights(options)
         if arrays is None:
             return None
-        config = {
-            name: list(v) if isinstance(v, tuple) else v for name, v in options.items() if name not in ("shape", *named)
-        }
+        config = {name: as_json(v) for name, v in options.items() if name not in ("shape", *named)}
         called = {name: options[name] for name in named if options[name] is not None}
         return Called(kind, {**fixed, **config}, (Operand(options["shape"], below),), arrays, module, named=called)
 
@@ -46,7 +44,7 @@ def _none(options: Options) -> dict[str, Shape]:
 
 def _axes(options: Options, name: str = "axis") -> list[int] | None:
     """The axes that are meant, the batch being 0; None where one is not there or stands twice."""
-    axes = options[name] if isinstance(options[name], tuple) else (options[name],)
+    axes = each(options[name])
     rank = len(options["shape"]) + 1
     found = [axis % rank for axis in axes if -rank <= axis < rank]
     return sorted(found) if len(set(found)) == len(axes) and 0 not in found else None
@@ -63,6 +61,14 @@ def _of_axes(options: Options, *roles: tuple[str, str]) -> dict[str, Shape] | No
 
 _AFFINE = (("gamma", "scale"), ("beta", "center"))
 _BOTH: dict[str, Any] = {"scale": (False, True), "center": (False, True)}
+
+
+def _affine(options: Options) -> dict[str, Shape] | None:
+    return _of_axes(options, *_AFFINE)
+
+
+def _embedding(options: Options) -> dict[str, Shape]:
+    return {"embeddings": (9, options["output_dim"])}
 
 
 def _batch_norm(options: Options) -> dict[str, Shape] | None:
@@ -112,7 +118,7 @@ def _normalizations() -> Iterator[Family]:
     several = (-1, 1, (1, 2), (1, 2, 3), (2, 3))
     yield plain(
         "LayerNormalization", {"shape": _MAPS, "axis": several, "epsilon": epsilon, **_BOTH},
-        weights=lambda options: _of_axes(options, *_AFFINE),
+        weights=_affine,
     )  # fmt: skip
     yield plain(
         "GroupNormalization", {"shape": _MAPS, "groups": (1, 2, -1), "axis": axes, "epsilon": epsilon, **_BOTH},
@@ -159,14 +165,8 @@ def _dense() -> Iterator[Family]:
     def einsum(options: Options) -> Called | None:
         equation, output, axes, shape, kernel = next(one for one in equations if one[0] == options["equation"])
         letters = equation.partition("->")[2].replace("...", "")
-        sizes = dict(
-            zip(
-                letters[1:] if "." not in equation else letters,
-                output if isinstance(output, tuple) else (output,),
-                strict=False,
-            )
-        )
-        config = {"equation": equation, "output_shape": list(output) if isinstance(output, tuple) else output,
+        sizes = dict(zip(letters[1:] if "." not in equation else letters, each(output), strict=False))
+        config = {"equation": equation, "output_shape": as_json(output),
                   "bias_axes": axes if options["bias"] else None, "activation": options["activation"]}  # fmt: skip
         bias = {"bias": _bias_shape(letters, axes, sizes)} if options["bias"] else {}
         return Called("EinsumDense", config, (Operand(shape),), {"kernel": kernel, **bias})
@@ -176,7 +176,7 @@ def _dense() -> Iterator[Family]:
 
     def dot(options: Options) -> Called | None:
         first, second, axes = options["operands"]
-        config = {"axes": list(axes) if isinstance(axes, tuple) else axes, "normalize": options["normalize"]}
+        config = {"axes": as_json(axes), "normalize": options["normalize"]}
         return Called("Dot", config, (Operand(first), Operand(second)), listed=True)
 
     operands = (
@@ -237,7 +237,7 @@ def _shapes() -> Iterator[Family]:
     yield plain("RepeatVector", {"shape": ((5,), (1,)), "n": (1, 4)})
     yield plain("Masking", {"shape": ((6, 5), (1, 1)), "mask_value": (0.0, 0.7)})
     yield plain("Embedding", {"shape": ((5,), (1,), (3, 4)), "output_dim": (4, 1)}, below=9, fixed={"input_dim": 9},
-                weights=lambda options: {"embeddings": (9, options["output_dim"])})  # fmt: skip
+                weights=_embedding)  # fmt: skip
 
 
 # What the layers that compute nothing at inference need to be made; the others need nothing.

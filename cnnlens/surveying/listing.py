@@ -7,6 +7,8 @@ from typing import Any
 
 from cnnlens.page import Page, Table, Tone, Toned
 from cnnlens.surveying.result import Atlas, Cell, Finding
+from cnnlens.surveying.setting import as_json as as_plain
+from cnnlens.surveying.setting import each
 from cnnlens.text import finite_or_null, printable
 
 __all__ = ["as_json", "as_markdown", "as_page", "scripts"]
@@ -90,7 +92,7 @@ def _case(one: Finding) -> str:
 
 
 def _value(value: Any) -> str:
-    return "×".join(map(str, value)) if isinstance(value, tuple | list) and value else str(value)
+    return "×".join(map(str, each(value))) or str(value)
 
 
 def _said(one: Finding) -> str:
@@ -105,9 +107,9 @@ def as_json(made: Atlas) -> dict[str, Any]:
 
     ``{"level", "made", "seconds", "machine": {"cpu", "features", "system", "python"}, "settings", "audits", "covered",
     "agree", "sides": [{"label", "backend", "precision", "framework", "versions", "device", "error"}],
-    "cells": [{"kind", "side", "settings", "unaudited", "faults"}], "findings": [{"kind", "sides", "fault", "text", "settings", "example",
-    "small", "options", "inputs", "computed", "expected", "script", "shown", "everywhere"}], "unswept"}``. Numbers that
-    are NaN or infinite are text.
+    "cells": [{"kind", "side", "settings", "unaudited", "faults"}],
+    "findings": [{"kind", "sides", "fault", "text", "settings", "example", "small", "options", "inputs",
+    "computed", "expected", "script", "shown", "everywhere"}], "unswept"}``. Numbers that are NaN or infinite are text.
     """
     return {
         "level": made.level,
@@ -125,9 +127,7 @@ def as_json(made: Atlas) -> dict[str, Any]:
                 **vars(one),
                 "sides": list(one.sides),
                 "inputs": list(one.inputs),
-                "options": {
-                    name: list(value) if isinstance(value, tuple) else value for name, value in one.options.items()
-                },
+                "options": {name: as_plain(value) for name, value in one.options.items()},
                 "computed": _number(one.computed),
                 "expected": _number(one.expected),
             }

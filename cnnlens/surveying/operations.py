@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from cnnlens.kinds import KINDS, OPERATIONS, Kind
 from cnnlens.reference.bare.table import BINARY, UNARY
 from cnnlens.surveying.layers import VECTORS
-from cnnlens.surveying.setting import Called, Family, Operand, Options, Shape
+from cnnlens.surveying.setting import Called, Family, Operand, Options, Shape, as_json, each
 
 __all__ = ["families"]
 
@@ -46,7 +45,7 @@ def _op(kind: str, table: Mapping[str, Sequence[Any]], operands: int = 1, **more
     def make(options: Options) -> Called | None:
         if not valid(options):
             return None
-        config = {name: list(v) if isinstance(v, tuple) else v for name, v in options.items() if name != "shape"}
+        config = {name: as_json(v) for name, v in options.items() if name != "shape"}
         inputs = (Operand(options["shape"], below),) * operands
         return Called(kind, {**fixed, **config}, inputs, {}, f"keras.src.ops.{home}", listed, extra)
 
@@ -58,7 +57,7 @@ def _has_axis(options: Options) -> bool:
     rank = len(options["shape"]) + 1
     for name in ("axis", "axis1", "axis2", "source", "destination"):
         axes = options.get(name)
-        for axis in axes if isinstance(axes, tuple) else () if axes is None else (axes,):
+        for axis in () if axes is None else each(axes):
             if not -rank < axis < rank or axis == 0:
                 return False
     return True
@@ -93,11 +92,6 @@ def _of_two(row: Kind) -> Family:
 
 def _clip(options: Options) -> bool:
     return options["x_min"] <= options["x_max"]
-
-
-def _fits(options: Options) -> bool:
-    known = math.prod(n for n in options["newshape"][1:] if n > 0)
-    return math.prod(options["shape"]) % known == 0
 
 
 def _pool(kind: str) -> Family:

@@ -8,7 +8,7 @@ from typing import Any
 from cnnlens.kinds import LAYERS, OPERATIONS
 from cnnlens.reference.bare.table import BINARY, UNARY
 from cnnlens.surveying.layers import VECTORS
-from cnnlens.surveying.setting import Called, Family, Operand, Options, Shape
+from cnnlens.surveying.setting import Called, Family, Operand, Options, Shape, as_json, each
 
 __all__ = ["families"]
 
@@ -38,10 +38,10 @@ def _op(
     names = [first] if isinstance(first, str) else list(first)
 
     def make(options: Options) -> Called | None:
-        arrays = {} if weights is None else weights(options)
+        arrays: Mapping[str, Shape] | None = {} if weights is None else weights(options)
         if arrays is None or (valid is not None and not valid(options)):
             return None
-        given = {name: list(v) if isinstance(v, tuple) else v for name, v in options.items() if name not in _PLAIN}
+        given = {name: as_json(v) for name, v in options.items() if name not in _PLAIN}
         tensors: dict[str, Any] = {name: {"tensor": place} for place, name in enumerate(names)}
         operands = (Operand(options["shape"], channel_axis=1),) * len(names)
         return Called(target, {**tensors, **fixed, **given}, operands, arrays, "torch")
@@ -50,7 +50,7 @@ def _op(
 
 
 def _axes_there(options: Options) -> bool:
-    axes = options["dim"] if isinstance(options["dim"], tuple) else (options["dim"],)
+    axes = each(options["dim"])
     rank = len(options["shape"]) + 1
     return all(-rank < axis < rank and axis != 0 for axis in axes) and len({one % rank for one in axes}) == len(axes)
 
@@ -72,7 +72,7 @@ def _single() -> Iterator[Family]:
             continue
         if row.activation and name not in ("softmax", "log_softmax", "glu", "gelu"):
             asked = {one: _VALUES[one] for one, _, _ in row.arguments if one in _VALUES}
-            fixed = {"value": 2.0} if name == "threshold" else {}
+            fixed: dict[str, Any] = {"value": 2.0} if name == "threshold" else {}
             yield _op(row.name, f"{name}.default", {"shape": VECTORS, **asked}, **fixed)
         elif row.name in UNARY and name not in ("clone",):
             yield _op(row.name, f"{name}.default", {"shape": VECTORS})
@@ -95,7 +95,7 @@ def _reductions() -> Iterator[Family]:
         ("Mean", "mean.dim"), ("Sum", "sum.dim_IntList"), ("Amax", "amax.default"), ("Amin", "amin.default"),
         ("Logsumexp", "logsumexp.default"),
     ):  # fmt: skip
-        yield _op(kind, target, {"shape": _MAPS, "dim": [one if isinstance(one, tuple) else (one,) for one in several],
+        yield _op(kind, target, {"shape": _MAPS, "dim": list(map(each, several)),
                                  "keepdim": (False, True)}, valid=_axes_there)  # fmt: skip
     for kind in ("Var", "Std"):
         table = {
@@ -130,7 +130,7 @@ def _windowed(
 ) -> Family:  # fmt: skip
     def make(options: Options) -> Called | None:
         arguments = made(options)
-        arrays = {} if weights is None else weights(options)
+        arrays: Mapping[str, Shape] | None = {} if weights is None else weights(options)
         if arguments is None or arrays is None:
             return None
         return Called(target, {first: {"tensor": 0}, **arguments}, (_image(options),), arrays, "torch")
@@ -139,7 +139,7 @@ def _windowed(
 
 
 def _lists(options: Options, *names: str) -> dict[str, Any]:
-    return {name: list(options[name]) if isinstance(options[name], tuple) else options[name] for name in names}
+    return {name: as_json(options[name]) for name in names}
 
 
 def _each(rank: int, *values: int) -> list[Shape]:
@@ -245,11 +245,12 @@ def _normalizations() -> Iterator[Family]:
     yield _op("BatchNormalization", "batch_norm.default", {"shape": shapes, "eps": epsilon}, "input",
               channels("weight", "bias", "running_mean", "running_var"), training=False, momentum=0.1, **off)  # fmt: skip
     yield _op("GroupNormalization", "group_norm.default", {"shape": shapes, "num_groups": (1, 2), "eps": epsilon},
-              "input", channels("weight", "bias"), lambda o: o["shape"][0] % o["num_groups"] == 0, **off)  # fmt: skip
+              "input", channels("weight", "bias"), lambda o: o["shape"][0] % o["num_groups"] == 0,
+              **off)  # fmt: skip
 
     def layer(*roles: str) -> Weights:
         def found(options: Options) -> Mapping[str, Shape] | None:
-            over = options["normalized_shape"]
+            over: Shape = options["normalized_shape"]
             return dict.fromkeys(roles, over) if options["shape"][-len(over) :] == over else None
 
         return found

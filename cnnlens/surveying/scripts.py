@@ -128,16 +128,12 @@ def _array(array: NDArray[Any]) -> str:
     return f'np.array([{values}], "{array.dtype}").reshape({shape})'
 
 
-def _number(value: float | bool) -> str:
-    if isinstance(value, bool | int):
-        return repr(value)
+def _number(value: float) -> str:
+    """A number as Python reads it: whole ones without a point, but for the zero that has a sign."""
     if not np.isfinite(value):
         return "np.nan" if np.isnan(value) else "np.inf" if value > 0 else "-np.inf"
-    return (
-        str(int(value))
-        if value == int(value) and abs(value) < 1e6 and not (value == 0 and np.signbit(value))
-        else repr(value)
-    )
+    whole = float(value).is_integer() and abs(value) < 1e6 and str(value) != "-0.0"
+    return str(int(value)) if whole else repr(value)
 
 
 def _by_hand(setting: Setting, found: Numbers) -> str:

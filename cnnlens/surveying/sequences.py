@@ -72,7 +72,7 @@ def _bidirectional() -> Family:
         return Called("Bidirectional", config, (Operand(options["shape"]),), weights)
 
     table = {
-        "shape": ((7, 5), (1, 1)), "units": (3, 1), "layer": tuple(_GATES), 
+        "shape": ((7, 5), (1, 1)), "units": (3, 1), "layer": tuple(_GATES),
         "merge_mode": ("concat", "sum", "ave", "mul"), "return_sequences": (False, True),
     }  # fmt: skip
     return Family("Bidirectional", table, make, _SIZES)

@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import combinations, product
-from typing import Any
+from typing import Any, cast
 
-__all__ = ["Called", "Family", "Operand", "Options", "Setting", "Shape", "cover"]
+__all__ = ["Called", "Family", "Operand", "Options", "Setting", "Shape", "as_json", "cover", "each"]
 
 Options = Mapping[str, Any]
 Shape = tuple[int, ...]
@@ -138,8 +138,18 @@ class Setting:
         ]
 
 
+def each(value: Any) -> tuple[Any, ...]:
+    """Give a value's parts, where it has several; else itself alone."""
+    return cast("tuple[Any, ...]", value) if isinstance(value, tuple) else (value,)
+
+
+def as_json(value: Any) -> Any:
+    """Give a value as JSON has it."""
+    return list(each(value)) if isinstance(value, tuple) else value
+
+
 def _plain(value: Any) -> str:
-    return "x".join(map(str, value)) if isinstance(value, tuple) and value else str(value)
+    return "x".join(map(str, each(value))) or str(value)
 
 
 def cover(choices: Sequence[Options], strength: int = 2) -> tuple[list[Options], int]:

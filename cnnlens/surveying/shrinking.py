@@ -21,7 +21,7 @@ from cnnlens.network.network import Network
 from cnnlens.surveying.drawing import CLASSES, draw, rows_of
 from cnnlens.surveying.networks import branch, network_of
 from cnnlens.surveying.running import Kept, Outcome, Under, computed, run
-from cnnlens.surveying.setting import Setting
+from cnnlens.surveying.setting import Setting, each
 
 __all__ = ["Numbers", "numbers", "shrink", "size"]
 
@@ -74,11 +74,7 @@ def size(setting: Setting) -> tuple[float, ...]:
     plain = setting.unlike_plain
     down = sum(_down(setting, name) for name in plain)
     sizes = [math.prod(one.shape) for one in setting.call.operands]
-    own = [
-        math.prod(v) if isinstance(v, tuple) else v
-        for name, v in setting.options.items()
-        if name in setting.family.sizes
-    ]
+    own = [math.prod(each(v)) for name, v in setting.options.items() if name in setting.family.sizes]
     weights = sum(map(math.prod, setting.call.weights.values()))
     return len(plain) + (not setting.ones and bool(weights)), down, sum(sizes), sum(own), weights
 
@@ -140,11 +136,11 @@ def _smaller(now: Setting) -> Iterator[Setting | None]:
     for name in names:
         value = now.options[name]
         ranges.append(
-            list(product(*(range(1, one + 1) for one in value))) if isinstance(value, tuple) else [*range(1, value + 1)]
+            list(product(*(range(1, one + 1) for one in each(value))))
+            if isinstance(value, tuple)
+            else [*range(1, value + 1)]
         )
-    every = sorted(
-        product(*ranges), key=lambda values: sum(math.prod(v) if isinstance(v, tuple) else v for v in values)
-    )
+    every = sorted(product(*ranges), key=lambda values: sum(math.prod(each(v)) for v in values))
     valid = (now.changed(**dict(zip(names, values, strict=True))) for values in every)
     yield from (one for one in valid if one is not None)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from cnnlens.surveying.setting import Called, Family, Operand, Options, Shape
+from cnnlens.surveying.setting import Called, Family, Operand, Options, Shape, as_json
 
 __all__ = ["families", "image"]
 
@@ -49,7 +49,7 @@ def _steps_once(options: Options) -> bool:
 
 
 def _config(options: Options, *names: str, **more: Any) -> dict[str, Any]:
-    return {**{one: list(v) if isinstance(v := options[one], tuple) else v for one in names}, **more}
+    return {**{one: as_json(options[one]) for one in names}, **more}
 
 
 def _bias(options: Options, shape: Shape, **weights: Shape) -> dict[str, Shape]:

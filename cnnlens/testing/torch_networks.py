@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,8 +86,9 @@ class TorchGraph:
         except UnsupportedLayerError:
             args = tuple(tensors)
         if shape is None:
-            made = layer.operation.output_shape(*map_refs(args, self.shapes.__getitem__))
-            return self._called(layer, args, made[0] if isinstance(made, list) else made)
+            made: Any = layer.operation.output_shape(*map_refs(args, self.shapes.__getitem__))
+            first = cast("list[Shape]", made)[0] if isinstance(made, list) else cast("Shape", made)
+            return self._called(layer, args, first)
         return self._called(layer, args, (None, *shape))
 
     def container(self, name: str, kind: str, x: Ref) -> Ref:

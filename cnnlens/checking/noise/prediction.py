@@ -145,8 +145,8 @@ def _other(case: Case, arithmetic: Arithmetic) -> Prediction:
     scale = scale_of(case.operation, weights, args, kwargs, y)
     if (unknown := ~np.isfinite(scale) & np.isfinite(y)).any():
         # Beside infinities that gates have turned into numbers the others move as they do beside large ones.
-        near = map_arrays((args, kwargs), _without_infinity)
-        scale = np.where(unknown, scale_of(case.operation, weights, *near, y), scale)
+        near, named = map_arrays(args, _without_infinity), map_arrays(kwargs, _without_infinity)
+        scale = np.where(unknown, scale_of(case.operation, weights, near, named, y), scale)
     if np.any(lost := _lost(case, y)):
         scale = np.where(lost, ANYTHING, scale)
     if not arithmetic.operands:

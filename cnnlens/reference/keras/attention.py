@@ -71,11 +71,8 @@ def _taken(
         scores = np.where(np.triu(np.ones(scores.shape[-2:], np.bool_), 1), none, scores)
     for one in masks:
         scores = np.where(one, scores, none) if one.dtype == np.bool_ else scores + one
-    barred = np.isneginf(scores).all(axis=-1, keepdims=True)
-    if causal or masks:
-        barred &= ~np.isneginf(all_scores).all(axis=-1, keepdims=True)
-    else:  # scores of their own that are infinite give NaN
-        barred[...] = False
+    # Scores that are infinite of their own give NaN.
+    barred: Array = np.logical_and(_nothing(scores), np.logical_not(_nothing(all_scores)))
     if alone is not None:
         scores = np.where(barred, alone(all_scores), scores)
     top = scores.max(axis=-1, keepdims=True)
@@ -84,6 +81,10 @@ def _taken(
     # A row that may look at nothing gives zeros.
     shares = rounding.function(_SOFTMAX, scores, shares / np.where(total == 0, 1, total))
     return rounding.average(shares, value, np.matmul(shares, value)), shares
+
+
+def _nothing(scores: Array) -> Array:
+    return np.asarray(np.isneginf(scores).all(axis=-1, keepdims=True))
 
 
 def _lowered(scores: Array) -> Array:
