@@ -31,6 +31,10 @@ _EXAMPLES = {
         "bench MODEL --backends reference --precision strict --batch 1,8 --seconds 2",
     ),
     "diff": ("diff MODEL MODEL", "diff MODEL MODEL --inputs random"),
+    "report": (
+        "report MODEL --inputs IMAGES -o report.html",
+        "report MODEL --layers conv2d --language ko -o report.html",
+    ),
     "convert": ("convert MODEL -o shoes.py", "convert MODEL --into MODEL -o filled.keras"),
     "export": ("export MODEL --layers conv2d --layout torch -o kernels.npz", "export MODEL -o weights.safetensors"),
     "demo": ("demo", "demo -o pictures"),

@@ -16,7 +16,22 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, cast
 
-from cnnlens.cli import atlas, backends, bench, check, convert, demo, diff, export, layouts, record, show, stats, verify
+from cnnlens.cli import (
+    atlas,
+    backends,
+    bench,
+    check,
+    convert,
+    demo,
+    diff,
+    export,
+    layouts,
+    record,
+    report,
+    show,
+    stats,
+    verify,
+)
 from cnnlens.cli.printing import output_json, output_text, tell
 from cnnlens.errors import CnnlensError, in_one_line
 from cnnlens.text import nearest, printable
@@ -165,7 +180,22 @@ def parser_of_all() -> argparse.ArgumentParser:
     )
     parser.set_defaults(command=None)
     commands = _Commands(parser.add_subparsers(title="commands", metavar="COMMAND"))
-    for module in (show, verify, layouts, check, atlas, backends, record, stats, bench, diff, convert, export, demo):
+    for module in (
+        show,
+        verify,
+        layouts,
+        check,
+        atlas,
+        backends,
+        record,
+        stats,
+        bench,
+        diff,
+        report,
+        convert,
+        export,
+        demo,
+    ):
         module.add(commands)
     return parser
 

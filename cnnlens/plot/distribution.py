@@ -28,7 +28,7 @@ from cnnlens.plot.tiles import columns_for
 from cnnlens.plot.values import Note, joined, number, real_numbers
 from cnnlens.text import printable
 
-__all__ = ["MINUS", "Binned", "Density", "bin_values", "histogram", "histograms"]
+__all__ = ["MINUS", "Binned", "Density", "bin_values", "finite_values", "histogram", "histograms", "law_curve"]
 
 _PANEL, _BETWEEN, _HEAD, _BODY, _FOOT = 230, 30, 40, 92, 40  # pixels of one of many histograms
 _BROKEN = "#c4261d"
@@ -194,7 +194,7 @@ def histogram(
     scale = float(len(drawn[last]) * np.diff(binned[last].edges).min()) if counts else 1.0
     law = None
     if density is not None:
-        law = _law(density, left, right, scale)
+        law = law_curve(density, left, right, scale)
         top = max(top, float(np.max(law[1], where=np.isfinite(law[1]), initial=0.0)))
 
     ax = sheet(
@@ -324,9 +324,19 @@ def _write(ax: Axes, text: str, x: float, y: float, size: float, color: str, lim
     )  # fmt: skip
 
 
-def _law(density: Density, left: float, right: float, scale: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The initializer's density over what is drawn, times ``scale``."""
-    x = np.linspace(left, right, 2000)
+def law_curve(
+    density: Density, left: float, right: float, scale: float = 1.0, places: int = 2000
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Compute an initializer's density at about so many places from ``left`` to ``right``, times ``scale``.
+
+    >>> import numpy as np
+    >>> from cnnlens.network.untrained import keras as initializers
+    >>> law = initializers.density("glorot_uniform", (3, 3, 1, 32))
+    >>> x, y = law_curve(law, -1, 1, places=3)
+    >>> len(x), float(y.max()) == 1 / (law.support[1] - law.support[0])
+    (9, True)
+    """
+    x = np.linspace(left, right, places)
     # Where the support ends, a density may jump: one place on each side makes the edge upright.
     ends = [end for end in density.support if left < end < right]
     x = np.sort(np.concatenate([x, *(np.nextafter(end, [-np.inf, end, np.inf]) for end in ends)]))

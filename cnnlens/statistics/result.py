@@ -93,7 +93,7 @@ class Stats(Result, Mapping[str, LayerStats], listing="statistics.listing", name
 
         >>> import cnnlens.sample
         >>> model, images = cnnlens.sample.MODEL, sorted(cnnlens.sample.IMAGES.iterdir())
-        >>> one, two, whole = (cnnlens.stats(model, some) for some in (images[:4], images[4:], images))
+        >>> one, two, whole = (cnnlens.stats(model, some, batch=2) for some in (images[:4], images[4:], images))
         >>> merged = one.merge(two)
         >>> merged.count, all((merged[name].variance == whole[name].variance).all() for name in whole)
         (10, True)

@@ -243,7 +243,8 @@ def _normalizations() -> Iterator[Family]:
         return lambda o: dict.fromkeys(roles, (o["shape"][0],))
 
     yield _op("BatchNormalization", "batch_norm.default", {"shape": shapes, "eps": epsilon}, "input",
-              channels("weight", "bias", "running_mean", "running_var"), training=False, momentum=0.1, **off)  # fmt: skip
+              channels("weight", "bias", "running_mean", "running_var"), training=False, momentum=0.1,
+              **off)  # fmt: skip
     yield _op("GroupNormalization", "group_norm.default", {"shape": shapes, "num_groups": (1, 2), "eps": epsilon},
               "input", channels("weight", "bias"), lambda o: o["shape"][0] % o["num_groups"] == 0,
               **off)  # fmt: skip

@@ -1,0 +1,127 @@
+"""What a report says, as plain data: the network, what it makes of some inputs, and what a check found.
+
+It is that of ``cnnlens summary --json`` and the other commands, with more beside it; the page shows these numbers and
+makes none but of the packed arrays.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Collection, Mapping
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnlens.inputs.stream import InputStream
+from cnnlens.network.graph import Call, Ref, shown_shape
+from cnnlens.network.network import Network
+from cnnlens.network.summary import as_json
+from cnnlens.plot.colours import ACTIVATIONS, INFINITE, NAN, WEIGHTS, paint
+from cnnlens.reporting.budget import Budget
+from cnnlens.reporting.lanes import lanes
+from cnnlens.reporting.maps import inputs_said, maps_said
+from cnnlens.reporting.packing import LEVELS, Packer
+from cnnlens.reporting.weights import add_weight
+
+__all__ = ["contents"]
+
+
+def contents(
+    network: Network,
+    stream: InputStream | None,
+    maps: Mapping[str, NDArray[Any]],
+    *,
+    shown: Collection[str],
+    check: Mapping[str, Any] | None = None,
+    notes: Collection[str] = (),
+    characters: int,
+) -> tuple[dict[str, Any], str]:
+    """Put together what a page says, and pack its arrays.
+
+    Args:
+        network: The model.
+        stream: What went into it; None where nothing did.
+        maps: Feature maps by tensor, canonical ``(N, C, *spatial)``.
+        shown: The layers whose arrays and maps the page has.
+        check: What a check found, as ``Check.to_json`` gives it.
+        notes: What the reader must know.
+        characters: How long the packed arrays may become.
+
+    Returns:
+        The data (``docs/json.md``), without its format; and the block of packed arrays.
+    """
+    packer = Packer()
+    budget = Budget(packer, characters)
+    said = as_json(network)
+    _colours(packer)
+    fed = None
+    if stream is not None:
+        arrays = dict(zip(stream.names, stream.batch(0, stream.count), strict=True))
+        fed = inputs_said(budget, stream, arrays)
+    layers: list[dict[str, Any]] = said["layers"]
+    for place, (layer, row) in enumerate(zip(network.layers, layers, strict=True)):
+        row["shown"] = layer.name in shown
+        row["maps"] = []
+        if not row["shown"]:
+            continue
+        for number, (weight, one) in enumerate(zip(layer.stored.values(), row["weights"], strict=True)):
+            add_weight(one, budget, layer, weight, f"{place}.weight.{number}")
+    for place, (layer, row) in enumerate(zip(network.layers, layers, strict=True)):  # after all weights
+        tensors = [Ref(call.name, index).name for call in network.calls_of(layer) for index in range(len(call.shapes))]
+        for number, tensor in enumerate(tensors):
+            if row["shown"] and tensor in maps:
+                row["maps"].append(maps_said(budget, tensor, maps[tensor], f"{place}.maps.{number}"))
+    budget.settle()
+    return {
+        "made_with": {
+            "cnnlens": version("cnnlens"),
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+            "platform": platform.platform(),
+        },
+        **said,
+        "notes": list(notes),
+        "graph": _graph(network),
+        "inputs": fed,
+        "check": check,
+        "diff": None,
+        "colours": {"levels": LEVELS, "nan": NAN, "infinite": INFINITE},
+        "arrays": packer.table,
+    }, packer.block()
+
+
+def _colours(packer: Packer) -> None:
+    """The colours of pictures, 256 of each: those that the commands draw with."""
+    steps = np.linspace(0, 1, 256)
+    for name, table in (("weights", WEIGHTS), ("activations", ACTIVATIONS), ("grey", "gray")):
+        packer.add(f"colours.{name}", paint(steps, table, 0, 1))
+
+
+def _graph(network: Network) -> list[dict[str, Any]]:
+    """A row a call: its name, its layer's place in ``layers`` (None of an input that is no layer there), where its lane
+    is. Where there is no graph the layers stand below each other and nothing runs between them."""
+    places = {layer.name: place for place, layer in enumerate(network.layers)}
+    if not network.calls:
+        return [
+            {"name": layer.name, "layer": place, "kind": layer.shown_kind, "shapes": [], "feeds": [], **row}
+            for (place, layer), row in zip(enumerate(network.layers), lanes([()] * len(network.layers)), strict=True)
+        ]
+    rows = {call.name: row for row, call in enumerate(network.calls)}
+    feeds = [list(dict.fromkeys(rows[ref.call] for ref in call.refs)) for call in network.calls]
+    return [
+        {
+            "name": call.name,
+            "layer": places.get(call.layer.name),
+            "kind": call.layer.shown_kind,
+            "shapes": _shapes(network, call),
+            "feeds": sources,
+            **row,
+        }
+        for call, sources, row in zip(network.calls, feeds, lanes(feeds), strict=True)
+    ]
+
+
+def _shapes(network: Network, call: Call) -> list[str]:
+    return [shown_shape(network.canonical_shape(Ref(call.name, index))) for index in range(len(call.shapes))]

@@ -1,0 +1,15 @@
+// Draws the report: each part by its own module.
+
+import { drawAbout } from "./about.js";
+import { drawCheck } from "./check.js";
+import { drawInputs } from "./inputs.js";
+import { drawLayers } from "./layers.js";
+import { drawNetwork } from "./network.js";
+import { startTheme } from "./theme.js";
+
+startTheme();
+drawNetwork();
+drawInputs();
+drawCheck();
+drawLayers();
+drawAbout();
