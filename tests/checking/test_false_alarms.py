@@ -399,3 +399,12 @@ def test_attention_over_infinite_scores_is_no_number() -> None:
         assert np.isnan(attend(query, key[:, 1:2], value[:, :1], 1.0)[0]).all()
         masked = attend(query, key[:, :1], value[:, :1], 1.0, masks=[np.zeros((1, 2, 1), np.bool_)])[0]
     assert not masked.any(), "what may look at nothing gives zeros"
+
+
+def test_gates_beside_an_infinity_keep_the_noise_of_the_others() -> None:
+    for seed in range(6):
+        layer = Audited("GRU", (3, 7, 5), seed, units=3, reset_after=True)
+        layer.inputs = [layer.x.copy()]
+        layer.x[1, 2, 3] = -np.inf
+        assert layer.check(layer.honest).verdict == "float32"
+        assert layer.check(layer.honest + np.float32(1e-3)).verdict == "wrong"

@@ -41,7 +41,6 @@ __all__ = [
 _TINY = 2.0**-126
 _LARGE = 2.0**40  # numbers below have squares and cubes that float32 has too
 _PRODUCTS = ("Multiply", "Prod")  # of many operands: some of them may be lost though all together are not
-_AS_INFINITE = 1e4  # of which every gate is what it is of infinity
 # What may have rounded to infinity in float32.
 _LAST = 3.4028234663852886e38 * (1 - 2.0**-16)
 # What Winograd's algorithm may cost below the floor of a plain sum: F(4 x 4, 3 x 3) over 512 channels has 18.1 bits.
@@ -143,10 +142,6 @@ def _other(case: Case, arithmetic: Arithmetic) -> Prediction:
 
     y = np.asarray(case.operation(weights, *args, **kwargs), np.float64)
     scale = scale_of(case.operation, weights, args, kwargs, y)
-    if (unknown := ~np.isfinite(scale) & np.isfinite(y)).any():
-        # Beside infinities that gates have turned into numbers the others move as they do beside large ones.
-        near, named = map_arrays(args, _without_infinity), map_arrays(kwargs, _without_infinity)
-        scale = np.where(unknown, scale_of(case.operation, weights, near, named, y), scale)
     if np.any(lost := _lost(case, y)):
         scale = np.where(lost, ANYTHING, scale)
     if not arithmetic.operands:
@@ -168,10 +163,6 @@ def _other(case: Case, arithmetic: Arithmetic) -> Prediction:
         return Prediction(y, y, scale)
     low, high = arithmetic.result(y - _BAND * scale), arithmetic.result(y + _BAND * scale)
     return Prediction(low, high, scale)
-
-
-def _without_infinity(x: Array) -> Array:
-    return np.clip(x, -_AS_INFINITE, _AS_INFINITE) if x.dtype.kind == "f" else x
 
 
 def has_subnormal(case: Case) -> bool:
