@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cnnlens.cli.arguments import add_json, add_output, seconds
 from cnnlens.cli.printing import output_json, output_text
 from cnnlens.errors import CnnlensError
 from cnnlens.text import printable
-
-if TYPE_CHECKING:
-    from cnnlens.surveying.result import Atlas
 
 __all__ = ["add"]
 
@@ -75,12 +72,6 @@ def _atlas(options: argparse.Namespace) -> int:
         output_text(comparing.as_page(changed))
     if log is not None:
         log.unlink(missing_ok=True)
-    return _code(made)
-
-
-def _code(made: Atlas) -> int:
-    if all(side.error for side in made.sides):
-        return 2
     return 0 if made.agree else 1
 
 

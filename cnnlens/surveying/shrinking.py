@@ -27,8 +27,9 @@ __all__ = ["Numbers", "numbers", "shrink", "size"]
 
 Array = NDArray[Any]
 
-_MOST = 64  # candidates of one disagreement at a step
-_FEW = 12  # of one failure, which costs a run of its own
+_MOST = 48  # candidates of one disagreement at a step
+_FEW = 6  # of one failure, each of which costs a run of its own
+_WAVE = 6  # tried together
 
 
 @dataclass(frozen=True)
@@ -51,20 +52,25 @@ class Numbers:
 
 
 def shrink(found: Mapping[Setting, Outcome], under: Under) -> dict[Setting, tuple[Setting, Outcome]]:
-    """Make each disagreeing setting as small as it goes under a backend while it shows a fault of the same sort."""
+    """Make each disagreeing setting as small as it goes under a backend while it shows a fault of the same sort.
+
+    At each step the smallest candidates are tried first, a few of each disagreement together; most do.
+    """
     small = dict(zip(found, found, strict=True))
     for step in (_plainer, _simpler, _fewer, _smaller):
-        only: dict[Setting, str] = {}
-        candidates: dict[Setting, list[Setting]] = {}
-        for one, now in small.items():
-            outcome = found[one]
-            most = _MOST if outcome.disagrees else _FEW
-            candidates[one] = list(_distinct(step(now), now))[:most]
-            only.update(dict.fromkeys(candidates[one], outcome.inputs[0] if outcome.inputs else ""))
-        outcomes = run(list(only), under, only=only)
-        for one, several in candidates.items():
-            showing = [each for each in several if outcomes[each].fault == found[one].fault]
-            small[one] = min([small[one], *showing], key=size)
+        left = {
+            one: sorted(_distinct(step(now), now), key=size)[: _MOST if found[one].disagrees else _FEW]
+            for one, now in small.items()
+        }
+        while any(left.values()):
+            wave = {one: several[:_WAVE] for one, several in left.items()}
+            only = {each: (found[one].inputs or ("",))[0] for one, several in wave.items() for each in several}
+            outcomes = run(list(only), under, only=only)
+            for one, several in wave.items():
+                showing = [each for each in several if outcomes[each].fault == found[one].fault]
+                if showing and size(showing[0]) < size(small[one]):
+                    small[one] = showing[0]
+                left[one] = [] if showing else left[one][_WAVE:]
     ends = run(list(dict.fromkeys(small.values())), under)
     return {one: (now, ends[now]) if ends[now].fault else (one, found[one]) for one, now in small.items()}
 

@@ -67,8 +67,8 @@ def atlas(
         A cell for each kind under each backend, and each disagreement with its smallest case and its script.
 
     Raises:
-        CnnlensError: no such kind, level or backend, or none that runs any of the kinds. A backend that fails is no
-            exception: its ``Side`` says why.
+        CnnlensError: no such kind, level or backend, none that runs any of the kinds, or all of them fail. One that
+            fails beside others is no exception: its ``Side`` says why.
 
     >>> result = cnnlens.atlas(["AveragePooling2D"], backends=["reference"])
     >>> result.agree, len(result.findings)
@@ -88,6 +88,8 @@ def atlas(
             unders = [Under(one.backend, one.precision, device, timeout or 120.0) for one in sides]
             driving += [lent.submit(swept.side, one, under) for one, under in zip(sides, unders, strict=True)]
             found = [one.result() for one in driving]
+    if all(one.side.error for one in found):
+        raise CnnlensError(f"nothing was swept: {found[0].side.label}: {found[0].side.error}")
     ran = [each for one in found for each in one.findings]
     outcomes = sum(len(one.outcomes) for one in found)
     return Atlas(
@@ -196,8 +198,11 @@ class _Sweep:
 
 
 def _alike(text: str) -> str:
-    """A sentence without the numbers in it."""
-    return re.sub(r"[\d.,+-]+(?: and [\d.,+-]+)*", "#", text)[:120]
+    """What a sentence says of the fault, without its numbers: those of one kind that are alike are made small once."""
+    for phrase in ("which the backend hides", "which the backend makes", "outputs differ", "off by up to"):
+        if phrase in text:
+            return phrase
+    return re.sub(r"[\d.,+-]+", "#", text)[:60]
 
 
 def _warm(framework: str) -> list[Any]:
@@ -247,9 +252,8 @@ def _sides(backends: Sequence[str] | None, precisions: Sequence[str], families: 
             one.name for one in installed() if one.problem is None and not one.missing and one.name != "reference"
         ]
         if not backends:
-            raise CnnlensError(
-                "no backend is installed that could be compared; cnnlens backends says what installs one"
-            )
+            commands = dict.fromkeys(one.backend.install for one in installed() if one.problem is None and one.missing)
+            raise CnnlensError(f"nothing was swept: no backend of a framework is installed; {' or '.join(commands)}")
     refuse_unknown(backends)
     wanted = dict.fromkeys(family.framework for family in families)
     sides = [
