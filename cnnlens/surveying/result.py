@@ -125,7 +125,7 @@ class Atlas(Result, listing="surveying.listing", name="atlas"):
         wrong = sum(one.disagrees for one in self.findings)
         kinds = len({cell.kind for cell in self.cells})
         return (
-            f"<Atlas {self.level}: {kinds} kinds, {self.settings:,} settings under "
+            f"<Atlas {self.level}: {kinds} kind{'s' * (kinds != 1)}, {self.settings:,} settings under "
             f"{', '.join(side.label for side in self.sides)}; {wrong} disagreement{'s' * (wrong != 1)}>"
         )
 

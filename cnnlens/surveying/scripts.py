@@ -6,12 +6,13 @@ the number that float64 gives. Each script is run before it is shown, in the bac
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
 import sys
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,49 +23,89 @@ from cnnlens.surveying.networks import arrays_of, network_of
 from cnnlens.surveying.setting import Called, Setting
 from cnnlens.surveying.shrinking import Numbers
 
-__all__ = ["proved"]
+__all__ = ["Case", "proved"]
 
-_SECONDS = 120.0
+_SECONDS, _EACH = 120.0, 10.0  # that all may take, and for each
 _SAYS = re.compile(r"^computed (\S+), expected (\S+)$", re.MULTILINE)
 _MOST_TERMS = 12
 _KERAS = ("keras-tensorflow", "keras-jax", "keras-torch")
 _COMPILED = {"tensorflow": ("import tensorflow as tf\n", "tf.function({})"), "jax": ("import jax\n", "jax.jit({})")}
 
 
-def proved(setting: Setting, found: Numbers, backend: str, versions: Mapping[str, str], text: str) -> tuple[str, bool]:
-    """Write the script, and say whether it showed the fault when it was run."""
-    if setting.family.framework == "keras" and parse_spec(backend)[0] not in _KERAS:
-        return "", False  # a backend of somebody's own, whose framework is not known here
-    first = ""
+class Case(NamedTuple):
+    """Holds what a script shows: a setting, its numbers, and what is wrong in words."""
+
+    setting: Setting
+    numbers: Numbers
+    text: str
+
+
+_DRIVER = """
+import contextlib, io, json, sys
+for number, several in enumerate(json.load(sys.stdin)):
+    said = []
+    for script in several:
+        out = io.StringIO()
+        try:
+            with contextlib.redirect_stdout(out):
+                exec(compile(script, "script", "exec"), {"__name__": "__main__"})
+        except Exception as error:
+            out.write(repr(error))
+        said.append(out.getvalue())
+    print(json.dumps([number, said]), flush=True)
+"""
+
+
+def proved(cases: Sequence[Case], backend: str, versions: Mapping[str, str]) -> list[tuple[str, bool]]:
+    """Write the script of each case, and say whether it showed the fault when it was run.
+
+    All are run by the backend's own Python in one process, each in a namespace of its own: one import is enough.
+    """
+    if any(case.setting.family.framework == "keras" for case in cases) and parse_spec(backend)[0] not in _KERAS:
+        return [("", False)] * len(cases)  # a backend of somebody's own, whose framework is not known here
     # As it is, compiled, compiled for more than one example, and beside the examples that it was found among.
-    for compiled, examples in (
-        (False, 1),
-        (True, 1),
-        (True, 2),
-        (False, len(found.batch[0])),
-        (True, len(found.batch[0])),
-    ):
-        script = _script(setting, found, backend, versions, text, compiled, examples)
-        if _shows(script, backend, found):
-            return script, True
-        first = first or script
-    return first, False
+    ways = ((False, 1), (True, 1), (True, 2), (False, 0), (True, 0))
+    written = [
+        list(dict.fromkeys(_script(case, backend, versions, compiled, examples) for compiled, examples in ways))
+        for case in cases
+    ]
+    said = _run(written, backend) if cases else {}
+    made: list[tuple[str, bool]] = []
+    for number, (case, several) in enumerate(zip(cases, written, strict=True)):
+        showing = [one for one, text in zip(several, said.get(number, ()), strict=False) if _shows(text, case.numbers)]
+        made.append((showing[0], True) if showing else (several[0], False))
+    return made
 
 
-def _script(
-    setting: Setting,
-    found: Numbers,
-    backend: str,
-    versions: Mapping[str, str],
-    text: str,
-    compiled: bool,
-    examples: int,
-) -> str:
+def _run(written: Sequence[Sequence[str]], backend: str) -> dict[int, list[str]]:
+    """What each script printed, by the number of its case; those behind one that ended the process said nothing."""
+    _, interpreter = parse_spec(backend)
+    quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu"}
+    try:
+        ran = subprocess.run(
+            [interpreter or sys.executable, "-c", _DRIVER], input=json.dumps(written), capture_output=True, text=True,
+            timeout=_SECONDS + _EACH * len(written), check=False, env={**os.environ, **quiet},
+        )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired):
+        return {}
+    found: dict[int, list[str]] = {}
+    for line in ran.stdout.splitlines():
+        try:
+            number, said = json.loads(line)
+            found[int(number)] = list(map(str, said))
+        except (ValueError, TypeError):
+            continue  # a framework's own words
+    return found
+
+
+def _script(case: Case, backend: str, versions: Mapping[str, str], compiled: bool, examples: int) -> str:
+    """Write one way to show a case: ``examples`` of it, or 0 for the batch that it was found in."""
+    setting, found, text = case
     name, _ = parse_spec(backend)
     shown = ", ".join(f"{one} {version}" for one, version in versions.items())
     head = f"# {setting.call.name}: {text}\n# Found with {shown}.\n"
     operands = [f"x{place}" if len(found.inputs) > 1 else "x" for place in range(len(found.inputs))]
-    among = examples > 2
+    among = not examples
     again = ".repeat(2, axis=0)" if examples == 2 else ""
     given = found.batch if among else found.inputs
     lines = [f"{one} = {_array(array)}{again}" for one, array in zip(operands, given, strict=True)]
@@ -172,18 +213,9 @@ def _terms(setting: Setting, found: Numbers) -> list[str] | None:
     return [*terms, *([_number(bias)] if bias else [])][: _MOST_TERMS + 1] if len(terms) <= _MOST_TERMS else None
 
 
-def _shows(script: str, backend: str, found: Numbers) -> bool:
-    """Whether the script, run by the backend's own Python, prints the number that the sweep saw."""
-    _, interpreter = parse_spec(backend)
-    try:
-        ran = subprocess.run(
-            [interpreter or sys.executable, "-c", script], capture_output=True, text=True, timeout=_SECONDS,
-            check=False,
-            env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu"},
-        )  # fmt: skip
-    except (OSError, subprocess.TimeoutExpired):
-        return False
-    said = _SAYS.search(ran.stdout)
+def _shows(printed: str, found: Numbers) -> bool:
+    """Whether a script printed the numbers that the sweep saw."""
+    said = _SAYS.search(printed)
     if said is None:
         return False
     room = abs(found.computed - found.expected) * 1e-3

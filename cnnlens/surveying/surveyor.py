@@ -80,6 +80,7 @@ def atlas(
         raise CnnlensError(f"level '{printable(level)}': {' or '.join(LEVELS)} was expected")
     families = _chosen(kinds)
     sides = _sides(backends, precisions or LEVELS[level][1], families)
+    families = [family for family in families if family.framework in {side.framework for side in sides}]
     began = time.monotonic()
     with telling(progress) as tell:
         swept = _Sweep(families, LEVELS[level][0], Log(None if log is None else Path(log)), tell or silent)
@@ -175,26 +176,35 @@ class _Sweep:
         for one, (case, outcome) in small.items():
             by_case[case, outcome.fault].append(one)
         found: list[Finding] = []
+        cases: dict[int, scripts.Case] = {}
         for (case, fault), examples in by_case.items():
             said = min((outcomes[one].text for one in examples), key=len)
-            first = Finding(
-                case.family.kind, (side.label,), fault, said, sum(len(plainest[one]) for one in examples),
-                examples[0].key, case.key, dict(case.options), small[examples[0]][1].inputs,
+            outcome = small[examples[0]][1]
+            numbers = _numbers(case, outcome, under) if outcome.disagrees else None
+            if numbers is not None:
+                cases[len(found)] = scripts.Case(case, numbers, said)
+            settings = sum(len(plainest[one]) for one in examples)
+            found.append(
+                Finding(
+                    case.family.kind, (side.label,), fault, said, settings, examples[0].key, case.key,
+                    dict(case.options), outcome.inputs,
+                )
             )  # fmt: skip
-            found.append(self._written(first, case, small[examples[0]][1], side, under))
+        self._tell(f"{side.label}: running {len(cases)} scripts")
+        proofs = scripts.proved(list(cases.values()), under.backend, side.versions)
+        for (place, case), (script, shown) in zip(cases.items(), proofs, strict=True):
+            numbers = case.numbers
+            found[place] = replace(
+                found[place], computed=numbers.computed, expected=numbers.expected, script=script, shown=shown
+            )
         return found
 
-    def _written(self, finding: Finding, case: Setting, outcome: Outcome, side: Side, under: Under) -> Finding:
-        if not finding.disagrees:
-            return finding
-        try:
-            numbers = shrinking.numbers(case, outcome, under)
-        except CnnlensError:
-            return finding
-        if numbers is None:
-            return finding
-        script, shown = scripts.proved(case, numbers, under.backend, side.versions, finding.text)
-        return replace(finding, computed=numbers.computed, expected=numbers.expected, script=script, shown=shown)
+
+def _numbers(case: Setting, outcome: Outcome, under: Under) -> shrinking.Numbers | None:
+    try:
+        return shrinking.numbers(case, outcome, under)
+    except CnnlensError:
+        return None
 
 
 def _alike(text: str) -> str:
