@@ -37,7 +37,8 @@ def as_page(made: Atlas) -> Page:
 
 def _head(made: Atlas) -> Iterator[str]:
     kinds = len({cell.kind for cell in made.cells})
-    yield f"{kinds} kind{'s' * (kinds != 1)}, {made.settings:,} settings, {made.audits:,} outputs audited in {made.seconds:,.0f} s"
+    plural = "s" * (kinds != 1)
+    yield f"{kinds} kind{plural}, {made.settings:,} settings, {made.audits:,} outputs audited in {made.seconds:,.0f} s"
     together = "pairs" if made.level == "quick" else "triples"
     yield f"{made.level}, {made.made}: all {made.covered:,} {together} of options' values that can stand together do so"
     features = " ".join(made.machine["features"]) or "no features known"

@@ -39,15 +39,21 @@ class Log:
         if self._path is None:
             return
         line = [_owner(under, versions), setting.key, outcome.fault, outcome.text, outcome.inputs, outcome.bits]
+        self._write(self._path, json.dumps(line) + "\n")
+
+    def _write(self, path: Path, text: str) -> None:
         try:
-            with self._lock, open(self._path, "a", encoding="utf-8") as file:
-                file.write(json.dumps(line) + "\n")
+            with self._lock, open(path, "a", encoding="utf-8") as file:
+                file.write(text)
         except OSError as error:
-            shown = printable(self._path, 300)
+            shown = printable(path, 300)
             raise CnnlensError(f"{shown}: it cannot be written ({error.strerror}); choose another place") from None
 
     def _read(self, path: Path) -> None:
-        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        text = path.read_text(encoding="utf-8", errors="replace")
+        if text and not text.endswith("\n"):
+            self._write(path, "\n")  # so that half a line spoils no other
+        for line in text.splitlines():
             try:
                 owner, key, fault, text, inputs, bits = json.loads(line)
                 outcome = Outcome(str(fault), str(text), tuple(map(str, inputs)), float(bits))

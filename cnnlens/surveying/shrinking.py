@@ -123,7 +123,7 @@ def _fewer(now: Setting) -> Iterator[Setting | None]:
     yield now.changed(**few)
     yield from (now.changed(**{name: 1}) for name in few)
     long = [name for name, value in now.options.items() if isinstance(value, tuple) and name not in now.family.sizes]
-    for axis in range(len(now.options.get("size", ()))):
+    for axis in range(len(now.options["size"]) if "size" in now.options and "size" in now.family.sizes else 0):
         for few_ in ({}, few):
             changes = {name: _only(now.options[name], axis) for name in long if len(now.options[name]) > axis}
             size = _only(now.options["size"], axis)

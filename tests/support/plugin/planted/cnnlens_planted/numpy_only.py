@@ -33,7 +33,8 @@ class PlantedSession(ReferenceSession):
                     os.abort()
                 if planted == "hang":
                     ctypes.PyDLL(None).sleep(1000)
-                found[name] = np.roll(found[name], 1, axis=-1)
+                if planted == "shift":
+                    found[name] = np.roll(found[name], 1, axis=-1)
         return found
 
 
