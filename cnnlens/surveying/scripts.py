@@ -12,7 +12,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from cnnlens.backend.worker import parse_spec
 from cnnlens.reference.keras.names import snake_case
 from cnnlens.surveying.networks import arrays_of, network_of
-from cnnlens.surveying.setting import Called, Setting
+from cnnlens.surveying.setting import Setting
 from cnnlens.surveying.shrinking import Numbers
 
 __all__ = ["Case", "proved"]
@@ -135,7 +135,8 @@ def _keras(setting: Setting, operands: list[str], wrap: str) -> list[str]:
     tail = "".join(f", {one!r}" for one in call.extra) + "".join(f", {k}={v!r}" for k, v in call.named.items())
     config = ", ".join(f"{name}={value!r}" for name, value in call.config.items())
     if call.module != "keras.layers":
-        lines = [f"layer = lambda *x: keras.ops.{snake_case(call.name)}(*x{', ' * bool(config)}{config}{tail})"]
+        home = "keras.ops.image" if call.module.endswith(".image") else "keras.ops"
+        lines = [f"layer = lambda *x: {home}.{snake_case(call.name)}(*x{', ' * bool(config)}{config}{tail})"]
         tail = ""
     else:
         lines = [f"layer = keras.layers.{call.name}({config})"]
@@ -153,12 +154,17 @@ def _weights(setting: Setting) -> list[str]:
 
 
 def _aten(setting: Setting, operands: list[str]) -> str:
-    call: Called = setting.call
-    values = {f"{role}": f"torch.from_numpy({_array(array)})" for role, array in arrays_of(setting).items()}
-    tensors = [f"torch.from_numpy({one})" for one in operands]
-    named = [f"{role}={value}" for role, value in values.items()]
-    named += [f"{key}={value!r}" for key, value in call.config.items()]
-    return f"torch.ops.aten.{call.name}({', '.join([*tensors, *named])})"
+    def shown(value: Any) -> str:
+        if isinstance(value, Mapping):  # a tensor's place
+            return f"torch.from_numpy({operands[cast('Mapping[str, int]', value)['tensor']]})"
+        several = cast("list[Any]", value) if isinstance(value, list) else None
+        return repr(value) if several is None else f"[{', '.join(map(shown, several))}]"
+
+    arrays = {role: f"torch.from_numpy({_array(array)})" for role, array in arrays_of(setting).items()}
+    given = {**{name: shown(value) for name, value in setting.call.config.items()}, **arrays}
+    # By name, and what is called self by place, as Python's own first argument is.
+    first = [given.pop("self")] if "self" in given else []
+    return f"torch.ops.aten.{setting.call.name}({', '.join([*first, *(f'{k}={v}' for k, v in given.items())])})"
 
 
 def _array(array: NDArray[Any]) -> str:
