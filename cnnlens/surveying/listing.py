@@ -38,7 +38,9 @@ def as_page(made: Atlas) -> Page:
 def _head(made: Atlas) -> Iterator[str]:
     kinds = len({cell.kind for cell in made.cells})
     plural = "s" * (kinds != 1)
-    yield f"{kinds} kind{plural}, {made.settings:,} settings, {made.audits:,} outputs audited in {made.seconds:,.0f} s"
+    before = f", {made.resumed:,} of them by a sweep that was cut short" if made.resumed else ""
+    audits = f"{made.audits:,} outputs audited in {made.seconds:,.0f} s{before}"
+    yield f"{kinds} kind{plural}, {made.settings:,} settings, {audits}"
     together = "pairs" if made.level == "quick" else "triples"
     yield f"{made.level}, {made.made}: all {made.covered:,} {together} of options' values that can stand together do so"
     features = " ".join(made.machine["features"]) or "no features known"
@@ -106,8 +108,8 @@ def _said(one: Finding) -> str:
 def as_json(made: Atlas) -> dict[str, Any]:
     """Give it as plain data.
 
-    ``{"level", "made", "seconds", "machine": {"cpu", "features", "system", "python"}, "settings", "audits", "covered",
-    "agree", "sides": [{"label", "backend", "precision", "framework", "versions", "device", "error"}],
+    ``{"level", "made", "seconds", "machine": {"cpu", "features", "system", "python"}, "settings", "audits", "resumed",
+    "covered", "agree", "sides": [{"label", "backend", "precision", "framework", "versions", "device", "error"}],
     "cells": [{"kind", "side", "settings", "unaudited", "faults"}],
     "findings": [{"kind", "sides", "fault", "text", "settings", "example", "small", "options", "inputs",
     "computed", "expected", "script", "shown", "everywhere"}], "unswept"}``. Numbers that are NaN or infinite are text.
@@ -119,6 +121,7 @@ def as_json(made: Atlas) -> dict[str, Any]:
         "machine": dict(made.machine),
         "settings": made.settings,
         "audits": made.audits,
+        "resumed": made.resumed,
         "covered": made.covered,
         "agree": made.agree,
         "sides": [{**vars(side), "versions": dict(side.versions)} for side in made.sides],

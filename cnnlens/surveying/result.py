@@ -104,7 +104,8 @@ class Atlas(Result, listing="surveying.listing", name="atlas"):
         sides: The columns.
         cells: A kind under a backend each.
         findings: The disagreements, then what was refused, crashed or hung.
-        settings: How many settings there are; ``audits``: how many outputs were audited; ``covered``: how many pairs
+        settings: How many settings there are; ``audits``: how many outputs were audited; ``resumed``: how many of these
+            by a sweep before, whose log was there; ``covered``: how many pairs
             (triples in ``full``) of options' values stand together in one of them, which are all that can.
         unswept: Why a kind is not in the sweep, by kind.
     """
@@ -118,6 +119,7 @@ class Atlas(Result, listing="surveying.listing", name="atlas"):
     findings: tuple[Finding, ...]
     settings: int
     audits: int
+    resumed: int
     covered: int
     unswept: Mapping[str, str]
 

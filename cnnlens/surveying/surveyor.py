@@ -103,6 +103,7 @@ def atlas(
         tuple(_merged(ran, [one.side for one in found if not one.side.error])),
         sum(len(settings) for settings in swept.settings.values()),
         outcomes,
+        sum(one.resumed for one in found),
         swept.covered,
         {} if kinds is not None else dict(UNSWEPT),
     )
@@ -115,6 +116,7 @@ class _Swept:
     side: Side
     outcomes: Mapping[Setting, Outcome]
     findings: Sequence[Finding]
+    resumed: int = 0
 
     def cells(self) -> Iterable[Cell]:
         by_kind: dict[str, list[Outcome]] = defaultdict(list)
@@ -160,7 +162,7 @@ class _Sweep:
 
         run(left, under, said)
         outcomes = {one: outcomes[one] for one in settings}
-        return _Swept(side, outcomes, self._findings(side, under, outcomes))
+        return _Swept(side, outcomes, self._findings(side, under, outcomes), len(settings) - len(left))
 
     def _findings(self, side: Side, under: Under, outcomes: Mapping[Setting, Outcome]) -> list[Finding]:
         """Each disagreement once, made small, with its script."""
