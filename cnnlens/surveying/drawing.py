@@ -36,7 +36,9 @@ def _one_hot(random: np.random.Generator, shape: tuple[int, ...]) -> Array:
 
 
 def _zeros(random: np.random.Generator, shape: tuple[int, ...]) -> Array:
-    return np.copysign(np.zeros(shape, np.float32), _normal(random, shape))
+    x = np.zeros(shape, np.float32)
+    x[random.random(shape) < 0.5] = -0.0
+    return x
 
 
 def _subnormal(random: np.random.Generator, shape: tuple[int, ...]) -> Array:

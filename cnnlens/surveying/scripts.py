@@ -157,8 +157,9 @@ def _aten(setting: Setting, operands: list[str]) -> str:
     def shown(value: Any) -> str:
         if isinstance(value, Mapping):  # a tensor's place
             return f"torch.from_numpy({operands[cast('Mapping[str, int]', value)['tensor']]})"
-        several = cast("list[Any]", value) if isinstance(value, list) else None
-        return repr(value) if several is None else f"[{', '.join(map(shown, several))}]"
+        if isinstance(value, list):
+            return f"[{', '.join(shown(one) for one in cast('list[Any]', value))}]"
+        return repr(value)
 
     arrays = {role: f"torch.from_numpy({_array(array)})" for role, array in arrays_of(setting).items()}
     given = {**{name: shown(value) for name, value in setting.call.config.items()}, **arrays}
