@@ -73,7 +73,7 @@ class _Noise(Rounding):
 
 
 def _without_infinity(x: Array) -> Array:
-    return np.clip(x, -_AS_INFINITE, _AS_INFINITE) if x.dtype.kind == "f" else x
+    return np.where(np.isinf(x), np.copysign(_AS_INFINITE, x), x) if x.dtype.kind == "f" else x
 
 
 def step_by_step(
