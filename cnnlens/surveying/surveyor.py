@@ -70,10 +70,11 @@ def atlas(
         CnnlensError: no such kind, level or backend, none that runs any of the kinds, or all of them fail. One that
             fails beside others is no exception: its ``Side`` says why.
 
+    >>> import cnnlens
     >>> result = cnnlens.atlas(["AveragePooling2D"], backends=["reference"])
     >>> result.agree, len(result.findings)
     (True, 0)
-    >>> cnnlens.atlas(["AveragePool2D"], backends=["reference"]).cells[0].kind
+    >>> cnnlens.atlas(["AvgPool2D"], backends=["reference"]).cells[0].kind
     'AveragePooling2D'
     """
     if level not in LEVELS:
