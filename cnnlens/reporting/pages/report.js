@@ -5,9 +5,11 @@ import { drawCheck } from "./check.js";
 import { drawInputs } from "./inputs.js";
 import { drawLayers } from "./layers.js";
 import { drawNetwork } from "./network.js";
+import { startPrint } from "./print.js";
 import { startTheme } from "./theme.js";
 
 startTheme();
+startPrint();
 drawNetwork();
 drawInputs();
 drawCheck();
