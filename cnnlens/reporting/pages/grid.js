@@ -17,7 +17,7 @@ export function grid({ caption, values, shape, table, low, high, chosen = -1, he
     for (let y = 0; y < height; y++) {
       const cells = Array.from({ length: width }, (_, x) => cell((slice * height + y) * width + x));
       const head = heads ? [el("th", { scope: "row" }, slices > 1 ? `${slice}, ${y}` : String(y))] : [];
-      rows.push(el("tr", { className: slice && !y ? "slice" : "" }, ...head, ...cells));
+      rows.push(el("tr", slice && !y ? { className: "slice" } : {}, ...head, ...cells));
     }
   }
   const top = Array.from({ length: width }, (_, x) => el("th", { scope: "col" }, String(x)));
@@ -30,7 +30,7 @@ export function grid({ caption, values, shape, table, low, high, chosen = -1, he
     const value = values[place];
     if (value === null) return el("td", { className: "padding", title: say("padding") }, written ? "0" : "");
     const text = number(value);
-    const made = el("td", { className: place === chosen ? "chosen" : "" }, written ? text : "");
+    const made = el("td", place === chosen ? { className: "chosen" } : {}, written ? text : "");
     made.title = [text, of === null ? "" : of(place)].filter(Boolean).join("\n");
     paint(made, [value]);
     return made;
@@ -41,6 +41,12 @@ export function grid({ caption, values, shape, table, low, high, chosen = -1, he
     if (at < 0) return;
     const [red, green, blue] = table.subarray(at * 3, at * 3 + 3);
     made.style.background = `rgb(${red} ${green} ${blue})`;
-    made.style.color = red * 0.299 + green * 0.587 + blue * 0.114 > 140 ? "#000" : "#fff";
+    made.style.color = 0.2126 * linear(red) + 0.7152 * linear(green) + 0.0722 * linear(blue) > 0.179 ? "#000" : "#fff";
   }
+}
+
+// How much light an sRGB value is (WCAG): black is read best on more than 0.179, white on less.
+function linear(value) {
+  const part = value / 255;
+  return part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4;
 }

@@ -100,7 +100,7 @@ function pooling(working, source) {
 }
 
 function dense(working) {
-  const numbers = el("div", { className: "wide" });
+  const numbers = el("div", { className: "wide", tabIndex: 0, attributes: { role: "group", "aria-label": say("products") } });
   return {
     window: null, numbers, below: null,
     compute: (have, state) => {

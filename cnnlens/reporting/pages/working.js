@@ -74,7 +74,7 @@ export function workingOf(layer, tensor, tell) {
   const note = why === null ? null : el("p", { className: "note" }, why);
   return {
     element: !flow.length && method === null ? note : el(
-      "section", { className: "working", attributes: { "aria-label": say("working") } },
+      "section", { className: "working" },
       el("h4", { className: "part" }, say("working")),
       el("div", { className: "flow" }, ...flow), method && method.numbers, sum, method && method.below,
       note,
