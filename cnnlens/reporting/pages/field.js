@@ -3,24 +3,25 @@
 import { data, el, say } from "./dom.js";
 import { boxesOf, Enlarged } from "./enlarged.js";
 import { pictureOf } from "./inputs.js";
-import { chosen, follow } from "./state.js";
+import { chosen } from "./state.js";
 
 // `element`, the input with the field on it, or what is said of it alone; show(index): of the number there.
 export function fieldOf({ sees }) {
   if (typeof sees === "string") return { element: el("p", { className: "of" }, say("field_unknown", { reason: sees })), show: () => {} };
   const pictured = Object.keys(sees).find((name) => data.inputs.arrays[name]?.view === "picture");
   const said = el(pictured === undefined ? "p" : "figcaption", { className: "of" });
-  let drawn = null;
+  let [drawn, painted] = [null, -1];
   if (pictured !== undefined) {
     const [, , height, width] = data.arrays[data.inputs.arrays[pictured].array].shape;
     drawn = new Enlarged({ slices: 1, height, width });
-    const paint = async () => drawn.put(await pictureOf(pictured, chosen.example));
-    follow(paint);
-    paint();
   }
   return {
     element: drawn ? el("figure", {}, drawn.element, said) : said,
     show: (index) => {
+      if (drawn && painted !== chosen.example) {
+        painted = chosen.example;
+        pictureOf(pictured, painted).then((image) => drawn.put(image));
+      }
       if (drawn) drawn.mark("field", boxesOf(...endsAt(sees[pictured], index)), true);
       said.textContent = Object.entries(sees).filter(([, axes]) => axes.length).map(([name, axes]) => inWords(name, ...endsAt(axes, index))).join(" ");
     },

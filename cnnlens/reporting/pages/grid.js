@@ -4,7 +4,7 @@ import { placeOf } from "./colour.js";
 import { el, say } from "./dom.js";
 import { number } from "./format.js";
 
-const MOST_WRITTEN = 7; // columns of which the numbers are written: of more there are colours
+const MOST_WRITTEN = 5; // columns of which the numbers are written: of more there are colours
 
 //   values: in C order, null where there is none (padding); shape: { slices, height, width }
 //   table, low, high: their colours; chosen: the place of one that is marked; heads: whether rows and columns are numbered

@@ -66,6 +66,7 @@ async function fill(layer, body) {
       working = workingOf(layer, tensor, tell(() => working));
       body.append(working.element);
       links.push(working);
+      await working.ready;
     }
     maps = await mapsOf(tensor, tell(() => maps));
     body.append(el("section", {}, el("h4", { className: "part" }, say(tensor.view === "bars" ? "activations" : "maps")), maps.element));

@@ -3,7 +3,7 @@
 
 import { unravelled } from "./arithmetic.js";
 import { colours } from "./colour.js";
-import { data, el, say } from "./dom.js";
+import { data, el, say, whenNear } from "./dom.js";
 import { boxesOf, Enlarged } from "./enlarged.js";
 import { fieldOf } from "./field.js";
 import { number } from "./format.js";
@@ -15,7 +15,8 @@ import { sumOf } from "./sum.js";
 import { numbersOf, tensorNamed } from "./tensors.js";
 import { unpack } from "./unpack.js";
 
-// What draws it for one tensor of a layer; show(k, c): of map k and, where it is given, of input channel c.
+// What draws it for one tensor of a layer, once it is `ready`; show(k, c): of map k and, where it is given, of input
+// channel c.
 //   tell(k, c): is called when an input channel is chosen here
 export function workingOf(layer, tensor, tell) {
   const { working } = tensor;
@@ -25,10 +26,10 @@ export function workingOf(layer, tensor, tell) {
   const state = { k: 0, c: 0, place: -1 };
   let have = null; // the numbers of the chosen input
 
-  const at = () => have.map.start + state.k * have.map.cells + Math.max(state.place, 0);
+  const at = (place) => have.map.start + state.k * have.map.cells + place;
   const map = spatial.length === 0 ? null : new Enlarged(tileShape(spatial), {
     label: `${say("pixel")}: ${say("arrow_keys")}`,
-    says: (place) => placeSaid(spatial, place),
+    says: (place) => `${placeSaid(spatial, place)}${have && tensor.exact ? `: ${number(have.map.values[at(place)], 6)}` : ""}`,
     show: (place) => { state.place = place; draw(); },
   });
   const [mapSaid, scale] = [el("figcaption"), el("div")];
@@ -52,33 +53,34 @@ export function workingOf(layer, tensor, tell) {
     if (have === null) return;
     const index = unravelled(Math.max(state.place, 0), spatial);
     if (map) {
-      map.paint(have.map.values, have.map.table, have.map.start + state.k * have.map.cells, ...have.map.ends(state.k));
+      map.paint(have.map.values, have.map.table, at(0), ...have.map.ends(state.k));
       map.mark("cursor", boxesOf(index, index));
       scale.replaceChildren(scaleBar(have.map.colours, have.map.ends(state.k), have.map.moments(state.k)));
       map.picker.set(state.place);
       mapSaid.textContent = `${tensor.tensor}, ${placeSaid(spatial, state.place)}`;
       field.show(index);
     }
-    const reference = tensor.exact ? have.map.values[at()] : null;
+    const reference = tensor.exact ? have.map.values[at(Math.max(state.place, 0))] : null;
     if (method) sum.replaceChildren(...sumOf(method.compute(have, state, index), working.activation ?? null, state.k, reference));
     else if (tensor.exact) sum.replaceChildren(el("p", { className: "terms" }, el("b", {}, number(reference, 6))));
   }
 
-  follow(load);
-  load();
   const windowed = method && Object.hasOwn(data.inputs.arrays, working.of); // the window is then what it sees
   const flow = [
     field && !windowed && field.element, method && method.window,
     map && el("figure", {}, map.element, scale, mapSaid),
   ].filter(Boolean);
   const note = why === null ? null : el("p", { className: "note" }, why);
+  const element = !flow.length && method === null ? note : el(
+    "section", { className: "working" },
+    el("h4", { className: "part" }, say("working")),
+    el("div", { className: "flow" }, ...flow), method && method.numbers, sum, method && method.below,
+    note,
+  );
+  follow(() => whenNear(element, load));
   return {
-    element: !flow.length && method === null ? note : el(
-      "section", { className: "working" },
-      el("h4", { className: "part" }, say("working")),
-      el("div", { className: "flow" }, ...flow), method && method.numbers, sum, method && method.below,
-      note,
-    ),
+    element,
+    ready: load(),
     show: (k, c = state.c) => {
       if (k >= tensor.shape[1]) return;
       Object.assign(state, { k, c });
