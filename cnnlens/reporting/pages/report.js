@@ -2,6 +2,7 @@
 
 import { drawAbout } from "./about.js";
 import { drawCheck } from "./check.js";
+import { drawDiff } from "./diff.js";
 import { drawInputs } from "./inputs.js";
 import { drawLayers } from "./layers.js";
 import { drawNetwork } from "./network.js";
@@ -11,5 +12,6 @@ startTheme();
 drawNetwork();
 drawInputs();
 drawCheck();
+drawDiff();
 drawLayers();
 drawAbout();
