@@ -5,10 +5,12 @@ import { drawCheck } from "./check.js";
 import { drawDiff } from "./diff.js";
 import { drawInputs } from "./inputs.js";
 import { drawLayers } from "./layers.js";
+import { startLinks } from "./links.js";
 import { drawNetwork } from "./network.js";
 import { startTheme } from "./theme.js";
 
 startTheme();
+startLinks();
 drawNetwork();
 drawInputs();
 drawCheck();
