@@ -61,7 +61,7 @@ def test_where_bits_are_lost_is_where_the_fault_is(sample: Network) -> None:
     assert lost is not None
     assert lost.shape == (64, 14, 14)
     assert lost[8, 9, 1] == np.inf
-    assert lost[3, 7, 5] > 20 > lost[6, 2, 4] > 5
+    assert min(lost[3, 7, 5], lost[6, 2, 4]) > 9
     lost[[3, 6, 8], [7, 2, 9], [5, 4, 1]] = 0
     assert lost.max() < 4  # what is left is float32's rounding
 
