@@ -1,6 +1,6 @@
 """The pages of ``docs`` that a static host can show as they are, and the screenshots of them that the README has.
 
-``python -m tests.support.pages`` makes all of them anew. It needs the three frameworks that the sample is checked under,
+``python -m tests.support.pages`` makes all of them anew. It needs the three frameworks that check the sample,
 and a browser for the screenshots.
 """
 
