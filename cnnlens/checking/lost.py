@@ -22,9 +22,9 @@ def lost_bits(blocks: Blocks, terms: int) -> Array | None:
 
     Returns:
         Float32 ``(C, *spatial)``, canonical: ``FULL`` less the effective bits of the place, the logarithm of the root
-        mean square of its errors in units of the noise's scale; from 0, where it has them all, to ``FULL``. NaN where nothing could be
-        compared, infinite where NaN or infinity stands for a number or the other way round. None where blocks of the
-        output have different sizes, so that it has no places.
+        mean square of its errors in units of the noise's scale; from 0, where it has them all, to ``FULL``. NaN where
+        nothing could be compared, infinite where NaN or infinity stands for a number or the other way round. None
+        where blocks of the output have different sizes, so that it has no places.
     """
     squares: Array | None = None
     count = strayed = np.zeros(0)

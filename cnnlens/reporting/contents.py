@@ -22,12 +22,14 @@ from cnnlens.network.graph import Call, Ref, shown_shape
 from cnnlens.network.network import Network
 from cnnlens.network.summary import as_json
 from cnnlens.plot.colours import ACTIVATIONS, INFINITE, NAN, WEIGHTS, paint
+from cnnlens.reference.receptive import receptive_fields
 from cnnlens.reporting.budget import Budget
 from cnnlens.reporting.found import check_said, diff_said, twins_said
 from cnnlens.reporting.lanes import lanes
 from cnnlens.reporting.maps import inputs_said, maps_said
 from cnnlens.reporting.packing import LEVELS, Packer
 from cnnlens.reporting.weights import add_weight
+from cnnlens.reporting.working import field_said, working_said
 
 __all__ = ["Fed", "contents"]
 
@@ -71,6 +73,7 @@ def contents(
     said = as_json(network)
     _colours(packer)
     inputs = None if fed is None else inputs_said(budget, fed.stream, fed.arrays)
+    arrays = {} if fed is None else dict(fed.arrays)
     layers: list[dict[str, Any]] = said["layers"]
     for place, (layer, row) in enumerate(zip(network.layers, layers, strict=True)):
         row["shown"] = layer.name in shown
@@ -79,11 +82,16 @@ def contents(
             continue
         for number, (weight, one) in enumerate(zip(layer.stored.values(), row["weights"], strict=True)):
             add_weight(one, budget, layer, weight, f"{place}.weight.{number}")
+    known = {**maps, **arrays}
+    fields = receptive_fields(network, {name: array.shape for name, array in arrays.items()}) if maps else {}
     for place, (layer, row) in enumerate(zip(network.layers, layers, strict=True)):  # after all weights
-        tensors = [Ref(call.name, index).name for call in network.calls_of(layer) for index in range(len(call.shapes))]
-        for number, tensor in enumerate(tensors):
-            if row["shown"] and tensor in maps:
-                row["maps"].append(maps_said(budget, tensor, maps[tensor], f"{place}.maps.{number}"))
+        refs = [Ref(call.name, index) for call in network.calls_of(layer) for index in range(len(call.shapes))]
+        for number, ref in enumerate(refs):
+            if row["shown"] and ref.name in maps:
+                one = maps_said(budget, ref.name, maps[ref.name], f"{place}.maps.{number}")
+                one["working"] = working_said(network, network.calls_by_name[ref.call], known)
+                one["sees"] = field_said(fields[ref.name])
+                row["maps"].append(one)
     found = {
         "check": None if check is None else check_said(budget, check, "check"),
         "twins": None if twins is None else twins_said(budget, twins),

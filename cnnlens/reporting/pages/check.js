@@ -126,7 +126,7 @@ async function lostOf({ lost, worst_channel: worst }) {
   }
   picture.show(worst ?? 0);
   show(worst ?? 0);
-  return [el("h5", {}, say("lost")), picture.element, scaleBar("activations", "0", String(lost.full)), line];
+  return [el("h5", {}, say("lost")), picture.element, scaleBar("activations", [0, lost.full]), line];
 }
 
 const level = (value, full) => (value === 254 ? NaN : value === 255 ? Infinity : (value / data.colours.levels) * full);

@@ -101,7 +101,7 @@ async function picture(title, { array, shape, limits: [low, high] }, show, pictu
     });
   }
   pictures.push(made);
-  const scale = shape.length === 1 ? null : scaleBar("weights", number(low), number(high));
+  const scale = shape.length === 1 ? null : scaleBar("weights", [low, high]);
   return el("figure", {}, caption, made.element, scale);
 }
 

@@ -55,6 +55,7 @@ export class Mosaic {
     this.pitchY = height * this.down + this.gap;
     this.columns = this.joined ? 1 : Math.max(1, Math.min(this.count, Math.floor((room + this.gap) / this.pitchX)));
     const rows = Math.ceil(this.count / this.columns);
+    this.element.classList.toggle("long", rows * this.pitchY > innerHeight / 2);
     const rowsInBand = Math.max(1, Math.floor(BAND / this.pitchY));
     this.bands.replaceChildren();
     for (let row = 0; row < rows; row += rowsInBand) {

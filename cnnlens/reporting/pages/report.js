@@ -7,10 +7,12 @@ import { drawInputs } from "./inputs.js";
 import { drawLayers } from "./layers.js";
 import { startLinks } from "./links.js";
 import { drawNetwork } from "./network.js";
+import { startPrint } from "./print.js";
 import { startTheme } from "./theme.js";
 
 startTheme();
 startLinks();
+startPrint();
 drawNetwork();
 drawInputs();
 drawCheck();
