@@ -18,6 +18,9 @@ export function el(tag, { attributes = {}, ...properties } = {}, ...children) {
   return made;
 }
 
+// What the package says in its own words, which are English on every page.
+export const said = (text) => el("span", document.documentElement.lang === "en" ? {} : { lang: "en" }, text);
+
 // The same of an SVG's element, whose all is attributes.
 export function svg(tag, attributes = {}, ...children) {
   const made = document.createElementNS("http://www.w3.org/2000/svg", tag);
