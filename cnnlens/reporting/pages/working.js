@@ -78,7 +78,11 @@ export function workingOf(layer, tensor, tell) {
     el("div", { className: "flow" }, ...flow), method && method.numbers, sum, method && method.below,
     note,
   );
-  follow(() => whenNear(element, load));
+  follow(() => {
+    have = null;
+    sum.replaceChildren(); // no sum of another input stands there meanwhile
+    whenNear(element, load);
+  });
   return {
     element,
     ready: load(),
