@@ -15,9 +15,11 @@ export class Enlarged {
     this.marks = el("div", { className: "marks" });
     this.element = el("div", { className: "enlarged" }, this.canvas, this.veil, this.marks);
     const across = shape.width * shape.slices;
-    const scale = SIDE / Math.max(across / shape.slices, shape.height);
+    const scale = SIDE / Math.sqrt(shape.slices) / Math.max(shape.width, shape.height);
     this.element.style.width = `${across * scale}px`;
     this.element.style.aspectRatio = `${across} / ${shape.height}`;
+    const bounds = { top: 0, left: 0, bottom: shape.height, right: shape.width };
+    if (shape.slices > 1) this.mark("slice", Array.from({ length: shape.slices }, (_, slice) => ({ slice, ...bounds })));
     if (pick === null) return;
     this.element.classList.add("pick");
     this.picker = picker(this.element, {

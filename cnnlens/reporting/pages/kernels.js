@@ -2,7 +2,7 @@
 
 import { unravelled } from "./arithmetic.js";
 import { colours } from "./colour.js";
-import { el, say } from "./dom.js";
+import { data, el, say } from "./dom.js";
 import { grid } from "./grid.js";
 import { Mosaic } from "./mosaic.js";
 import { indices, readout, written } from "./readout.js";
@@ -40,8 +40,10 @@ export async function kernelsOf(weight, tell) {
   const parts = [el("h4", {}, weight.name)];
   let [mosaic, choice] = [null, null];
   const scale = el("div");
-  const whole = [weight.mean, weight.std, weight.min, weight.max, weight.nan + weight.posinf + weight.neginf];
-  const relabel = () => scale.replaceChildren(scaleBar("weights", ends(), whole));
+  const relabel = () => {
+    const shown = (run) => { for (let k = 0; k < count; k++) run(startOf(k), startOf(k) + (tiled ? cells : inputs * cells)); };
+    scale.replaceChildren(scaleBar("weights", ends(), extent(held.values, shown)));
+  };
   const choose = (wanted) => {
     if (choice === null || !Number.isInteger(wanted) || wanted < 0 || wanted >= inputs || wanted === input) return;
     input = wanted;
@@ -89,6 +91,20 @@ export async function kernelsOf(weight, tell) {
       show(k);
     },
   };
+}
+
+// Of what is drawn the smallest and the largest number and how many are none, as a scale takes them; of levels the last.
+function extent(values, shown) {
+  let [low, high, broken] = [Infinity, -Infinity, 0];
+  const isLevels = values instanceof Uint8Array;
+  shown((from, to) => {
+    for (let at = from; at < to; at++) {
+      const value = values[at];
+      if (isLevels ? value > data.colours.levels : !Number.isFinite(value)) broken++;
+      else [low, high] = [Math.min(low, value), Math.max(high, value)];
+    }
+  });
+  return [NaN, NaN, ...(isLevels ? [NaN, NaN] : [low, high]), broken];
 }
 
 // The index along the letters of the first canonical axes; of an axis that holds several letters, that of each.

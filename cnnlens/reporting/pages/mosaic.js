@@ -48,7 +48,7 @@ export class Mosaic {
     this.laid = room;
     const { height, width, slices = 1 } = this.shape;
     this.gap = this.joined ? 0 : GAP;
-    const scale = Math.max(1, Math.round(TILE / (width * slices)));
+    const scale = Math.max(1, Math.round(TILE / (width * Math.sqrt(slices))));
     this.across = this.joined ? Math.max(1, Math.min(12, Math.floor(room / width))) : scale;
     this.down = this.joined ? Math.max(1, Math.min(12, Math.round(260 / this.count))) : scale;
     this.pitchX = width * slices * this.across + this.gap;

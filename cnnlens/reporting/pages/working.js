@@ -74,10 +74,15 @@ export function workingOf(layer, tensor, tell) {
   const element = !flow.length && method === null ? note : el(
     "section", { className: "working" },
     el("h4", { className: "part" }, say("working")),
+    map && el("p", { className: "of" }, say("working_help")),
     el("div", { className: "flow" }, ...flow), method && method.numbers, sum, method && method.below,
     note,
   );
-  follow(() => whenNear(element, load));
+  follow(() => {
+    have = null;
+    sum.replaceChildren(); // no sum of another input stands there meanwhile
+    whenNear(element, load);
+  });
   return {
     element,
     ready: load(),
