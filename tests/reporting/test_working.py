@@ -123,8 +123,8 @@ def test_ten_numbers_of_each_layer_are_those_of_the_reference(browser: Any, name
         maps: NDArray[Any] = truth[layer.name][1]
         for _ in range(NUMBERS):
             k = int(random.integers(len(maps)))
-            height, width = (1, 1, *maps.shape[1:])[-2:]
-            at = int(random.integers(maps[k].size))
+            depth, height, width = (1, 1, 1, *maps.shape[1:])[-3:]
+            at = int(random.integers(height * width * depth))
             computed, reference = section.evaluate(CHOOSE, [k, at, width, height])
             true: Any = maps[k].reshape(-1)[at]
             assert abs(reference - true) <= 1e-7 * np.abs(maps).max()
