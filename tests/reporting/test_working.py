@@ -22,6 +22,7 @@ __all__ = ["browser"]
 
 NUMBERS = 10  # of each layer, that are computed
 
+NORMAL = ("gamma", "beta", "moving_mean", "moving_variance")
 FIRST = {"data_format": "channels_first"}
 MODELS: Mapping[str, tuple[tuple[int, ...], list[tuple[str, dict[str, Any], dict[str, tuple[int, ...]]]]]] = {
     "strided, dilated, grouped, channels first": (
@@ -39,7 +40,9 @@ MODELS: Mapping[str, tuple[tuple[int, ...], list[tuple[str, dict[str, Any], dict
         [
             ("DepthwiseConv2D", {"kernel_size": [3, 2], "strides": [2, 2], "padding": "same", "depth_multiplier": 3,
                                  "activation": "selu"}, {"kernel": (3, 2, 2, 3), "bias": (6,)}),
+            ("BatchNormalization", {"epsilon": 1e-3}, dict.fromkeys(NORMAL, (6,))),
             ("PReLU", {"shared_axes": [1, 2]}, {"alpha": (1, 1, 6)}),
+            ("ReLU", {}, {}),
             ("Conv2DTranspose", {"filters": 5, "kernel_size": [3, 4], "strides": [2, 3], "padding": "same",
                                  "activation": "tanh"}, {"kernel": (3, 4, 5, 6), "bias": (5,)}),
             ("AveragePooling2D", {"pool_size": [3, 4], "strides": [2, 3], "padding": "same"}, {}),
@@ -72,6 +75,8 @@ def made(name: str) -> Network:
             {"module": "keras.layers", "class_name": kind, "config": {"name": of, "dtype": "float32", **config}}
         )
         arrays[of,] = {role: random.normal(0, 0.5, size).astype(np.float32) for role, size in shapes.items()}
+        if "moving_variance" in shapes:
+            arrays[of,]["moving_variance"] **= 2
     config = {"class_name": "Sequential", "config": {"name": "made", "layers": entries}}
     return keras_network(MemoryModel(config, arrays))  # type: ignore[arg-type]
 
@@ -102,7 +107,8 @@ def test_ten_numbers_of_each_layer_are_those_of_the_reference(browser: Any, name
     net = cnnlens.open(MODEL) if name == "sample" else made(name)
     inputs: Any = IMAGES if name == "sample" else inputs_for(net, 2)[0]
     path = cnnlens.report(net, inputs=inputs, progress=False).save(tmp_path / "report.html")
-    truth, random = net.run(inputs), np.random.default_rng(3)
+    truth: dict[str, NDArray[Any]] = net.run(inputs)
+    random = np.random.default_rng(3)
     page = browser.new_page(viewport={"width": 1000, "height": 800})
     page.goto(path.as_uri())
     page.locator("#inputs button").nth(1).click()
@@ -111,16 +117,16 @@ def test_ten_numbers_of_each_layer_are_those_of_the_reference(browser: Any, name
         section = page.locator(f"#layer-{place}")
         section.scroll_into_view_if_needed()
         if layer.kind in ("Flatten", "Dropout", "PReLU"):
-            section.get_by_text("not computed here").wait_for()
+            section.get_by_text("not computed here").wait_for()  # said in a line
             continue
         section.locator(".computed").wait_for()
-        maps = truth[layer.name][1]
+        maps: NDArray[Any] = truth[layer.name][1]
         for _ in range(NUMBERS):
             k = int(random.integers(len(maps)))
-            *_, height, width = (1, 1, *maps.shape[1:])
-            at = int(random.integers(height * width))
+            height, width = (1, 1, *maps.shape[1:])[-2:]
+            at = int(random.integers(maps[k].size))
             computed, reference = section.evaluate(CHOOSE, [k, at, width, height])
-            true = maps[k].reshape(-1)[at]
+            true: Any = maps[k].reshape(-1)[at]
             assert abs(reference - true) <= 1e-7 * np.abs(maps).max()
             assert abs(computed - true) <= 1e-6 * np.abs(maps).max(), (layer, k, at)
             held += 1
