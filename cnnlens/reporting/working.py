@@ -156,15 +156,29 @@ def _activation(call: Call, operation: Operation) -> dict[str, Any] | None:
     return {"name": name, "in_page": plain}
 
 
-def field_said(fields: Fields) -> dict[str, Any] | str | None:
-    """Say a receptive field as data: by input the first and the last cell on each axis; the reason where unknown."""
+def field_said(fields: Fields) -> dict[str, Any] | str:
+    """Say a receptive field as data: by input what is seen on each axis (``docs/json.md``), or why it is not known."""
     if isinstance(fields, str):
         return fields
     return {
-        name: [_ends(first, last) for first, last in zip(field.first, field.last, strict=True)]
+        name: [_axis_said(first, last) for first, last in zip(field.first, field.last, strict=True)]
         for name, field in fields.items()
     }
 
 
-def _ends(first: NDArray[np.int64], last: NDArray[np.int64]) -> Mapping[str, list[int]]:
-    return {"first": np.where(last < first, 0, first).tolist(), "last": np.where(last < first, -1, last).tolist()}
+def _axis_said(first: NDArray[np.int64], last: NDArray[np.int64]) -> dict[str, Any]:
+    """``size``, ``stride`` and ``offset`` where these say it all, as far as the input reaches; else every position."""
+    if (first == first[0]).all() and (last == last[0]).all():
+        first, last = first[:1], last[:1]
+    seen = last >= first
+    edge = int(last.max())
+    inner = np.flatnonzero((first > 0) & (last < edge) & seen)
+    if len(inner) > 1 and seen.all():
+        place = inner[0]
+        stride, size = int(first[inner[1]] - first[place]), int(last[place] - first[place]) + 1
+        offset = int(first[place] - stride * place)
+        begin = offset + stride * np.arange(len(first))
+        ends = np.maximum(begin, 0), np.minimum(begin + size - 1, edge)
+        if inner[1] == place + 1 and (ends[0] == first).all() and (ends[1] == last).all():
+            return {"size": size, "stride": stride, "offset": offset, "edge": edge}
+    return {"first": np.where(seen, first, 0).tolist(), "last": np.where(seen, last, -1).tolist()}
