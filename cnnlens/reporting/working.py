@@ -20,6 +20,7 @@ from cnnlens.reference.arithmetic.functions import Activation, find_activation
 from cnnlens.reference.keras.activations import ActivationLayer
 from cnnlens.reference.keras.convolution import Convolution, DepthwiseConvolution, TransposedConvolution
 from cnnlens.reference.keras.dense import Dense
+from cnnlens.reference.keras.merging import Merge
 from cnnlens.reference.keras.normalization import BatchNormalization
 from cnnlens.reference.keras.pooling import Pooling
 from cnnlens.reference.operation import Operation
@@ -41,20 +42,25 @@ def working_said(network: Network, call: Call, maps: Mapping[str, NDArray[Any]])
         maps: The tensors that were computed, canonical, by name.
 
     Returns:
-        ``how`` (``convolution``, ``transposed``, ``maximum``, ``mean``, ``dense``, ``normalisation``, ``activation``),
-        ``of``, the tensor that it takes, ``axes``: ``taps``, ``stride``, ``gap`` and ``before`` of its windows on each;
-        ``groups``; ``kernel`` and ``bias``, or ``gamma``, ``beta``, ``moving_mean`` and ``moving_variance``: the places
-        of its arrays among the layer's weights; ``epsilon``; ``flatten``: ``(*spatial, C)`` where that tensor is flat
-        in that order and the canonical kernel's inputs are in the order ``(C, *spatial)``; ``activation``, and whether
-        the page has its formula.
+        ``how`` (``convolution``, ``transposed``, ``maximum``, ``mean``, ``dense``, ``normalisation``, ``activation``,
+        ``sum``), ``of``, the tensor that it takes (of a sum the list of them), ``axes``: ``taps``, ``stride``, ``gap``
+        and ``before`` of its windows on each; ``groups``; ``kernel`` and ``bias``, or ``gamma``, ``beta``,
+        ``moving_mean`` and ``moving_variance``: the places of its arrays among the layer's weights; ``epsilon``;
+        ``flatten``: ``(*spatial, C)`` where that tensor is flat in that order and the canonical kernel's inputs are in
+        the order ``(C, *spatial)``; ``activation``, and whether the page has its formula.
     """
     refs = list(find_refs((call.args, dict(call.kwargs))))
-    if len(refs) != 1 or call.masks:
+    if not refs or call.masks:
+        return None
+    operation, shapes = call.layer.operation, {network.canonical_shape(ref) for ref in refs}
+    if isinstance(operation, Merge) and operation.kind == "Add" and len(shapes) == 1:
+        return {"how": "sum", "of": [ref.name for ref in refs], "axes": []}
+    if len(refs) > 1:
         return None
     taken = maps[refs[0].name].shape if refs[0].name in maps else network.canonical_shape(refs[0])
     if taken is None or None in taken[2:]:
         return None
-    found = _working(call, call.layer.operation, tuple(size for size in taken[2:] if size is not None))
+    found = _working(call, operation, tuple(size for size in taken[2:] if size is not None))
     return None if found is None else {"of": refs[0].name, **found}
 
 
@@ -156,15 +162,29 @@ def _activation(call: Call, operation: Operation) -> dict[str, Any] | None:
     return {"name": name, "in_page": plain}
 
 
-def field_said(fields: Fields) -> dict[str, Any] | str | None:
-    """Say a receptive field as data: by input the first and the last cell on each axis; the reason where unknown."""
+def field_said(fields: Fields) -> dict[str, Any] | str:
+    """Say a receptive field as data: by input what is seen on each axis (``docs/json.md``), or why it is not known."""
     if isinstance(fields, str):
         return fields
     return {
-        name: [_ends(first, last) for first, last in zip(field.first, field.last, strict=True)]
+        name: [_axis_said(first, last) for first, last in zip(field.first, field.last, strict=True)]
         for name, field in fields.items()
     }
 
 
-def _ends(first: NDArray[np.int64], last: NDArray[np.int64]) -> Mapping[str, list[int]]:
-    return {"first": np.where(last < first, 0, first).tolist(), "last": np.where(last < first, -1, last).tolist()}
+def _axis_said(first: NDArray[np.int64], last: NDArray[np.int64]) -> dict[str, Any]:
+    """``size``, ``stride`` and ``offset`` where these say it all, as far as the input reaches; else every position."""
+    if (first == first[0]).all() and (last == last[0]).all():
+        first, last = first[:1], last[:1]
+    seen = last >= first
+    edge = int(last.max())
+    inner = np.flatnonzero((first > 0) & (last < edge) & seen)
+    if len(inner) > 1 and seen.all():
+        place = inner[0]
+        stride, size = int(first[inner[1]] - first[place]), int(last[place] - first[place]) + 1
+        offset = int(first[place] - stride * place)
+        begin = offset + stride * np.arange(len(first))
+        ends = np.maximum(begin, 0), np.minimum(begin + size - 1, edge)
+        if inner[1] == place + 1 and (ends[0] == first).all() and (ends[1] == last).all():
+            return {"size": size, "stride": stride, "offset": offset, "edge": edge}
+    return {"first": np.where(seen, first, 0).tolist(), "last": np.where(seen, last, -1).tolist()}

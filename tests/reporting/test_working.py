@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 import cnnlens
 from cnnlens.files.keras.network import keras_network
 from cnnlens.network.network import Network
-from cnnlens.reporting.working import working_said
+from cnnlens.reference.receptive import receptive_fields
+from cnnlens.reporting.working import field_said, working_said
 from cnnlens.sample import IMAGES, MODEL
 from cnnlens.testing import MemoryModel, inputs_for, network
 from tests.support.browser import browser
+from tests.support.random_networks import random_network
 
 __all__ = ["browser"]
 
@@ -123,8 +125,8 @@ def test_ten_numbers_of_each_layer_are_those_of_the_reference(browser: Any, name
         maps: NDArray[Any] = truth[layer.name][1]
         for _ in range(NUMBERS):
             k = int(random.integers(len(maps)))
-            height, width = (1, 1, *maps.shape[1:])[-2:]
-            at = int(random.integers(maps[k].size))
+            depth, height, width = (1, 1, 1, *maps.shape[1:])[-3:]
+            at = int(random.integers(height * width * depth))
             computed, reference = section.evaluate(CHOOSE, [k, at, width, height])
             true: Any = maps[k].reshape(-1)[at]
             assert abs(reference - true) <= 1e-7 * np.abs(maps).max()
@@ -140,3 +142,25 @@ def test_a_kernel_is_found_in_each_framework_and_rank(name: str) -> None:
         net = network(name, framework)
         found = [working_said(net, call, {}) for call in net.calls]
         assert any(one is not None and one.get("kernel") == 0 for one in found), framework
+    branches = network("branches")
+    found = [working_said(branches, call, {}) for call in branches.calls]
+    assert {"how": "sum", "of": ["left", "right"], "axes": []} in found
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_field_is_said_in_full(seed: int) -> None:
+    """By size, stride and offset or by every position: what is said is what was worked out."""
+    for fields in receptive_fields(random_network(seed)).values():
+        said = field_said(fields)
+        assert isinstance(fields, dict)
+        assert isinstance(said, dict)
+        for name, field in fields.items():
+            for axis, first, last in zip(said[name], field.first, field.last, strict=True):
+                if "size" in axis:
+                    begin = axis["offset"] + axis["stride"] * np.arange(len(first))
+                    assert (np.maximum(begin, 0) == first).all()
+                    assert (np.minimum(begin + axis["size"] - 1, axis["edge"]) == last).all()
+                else:
+                    seen = last >= first
+                    assert (np.where(seen, first, 0) == axis["first"]).all()
+                    assert (np.where(seen, last, -1) == axis["last"]).all()
