@@ -158,6 +158,8 @@ def _audit(
         found = audit_blocks(call, call.layer.computing_weights(), blocks, strict, proved)
     except UnsupportedLayerError as error:
         return Audit(call.name, call.layer.kind, Verdict.NOT_AUDITED, reason=str(error))
+    if network.batch_axis(outputs[0]) != 0:  # its first axis is a place in it, and no example
+        found = replace(found, lost=None)
     if found.worst_position and len(inputs) < recording.count:
         first, *rest = found.worst_position
         rows = rows_of(recorded_ref(network, outputs[0]))
