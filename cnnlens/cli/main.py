@@ -25,6 +25,7 @@ from cnnlens.cli import (
     diff,
     export,
     layouts,
+    lesson,
     record,
     report,
     show,
@@ -179,7 +180,9 @@ def parser_of_all() -> argparse.ArgumentParser:
     )
     parser.set_defaults(command=None)
     commands = _Commands(parser.add_subparsers(title="commands", metavar="COMMAND"))
-    for module in (show, verify, layouts, check, backends, record, stats, bench, diff, report, convert, export, demo):
+    for module in (
+        *(show, verify, layouts, check, backends, record, stats, bench, diff, report, lesson, convert, export, demo),
+    ):
         module.add(commands)
     return parser
 

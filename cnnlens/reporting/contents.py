@@ -25,7 +25,10 @@ from cnnlens.reporting.maps import inputs_said, maps_said
 from cnnlens.reporting.packing import LEVELS, Packer
 from cnnlens.reporting.weights import add_weight
 
-__all__ = ["contents"]
+__all__ = ["COLOURS", "add_colours", "contents"]
+
+COLOURS = {"levels": LEVELS, "nan": NAN, "infinite": INFINITE}
+"""What a page must know of an array of levels, and of values that are no numbers."""
 
 
 def contents(
@@ -55,7 +58,7 @@ def contents(
     packer = Packer()
     budget = Budget(packer, characters)
     said = as_json(network)
-    _colours(packer)
+    add_colours(packer)
     fed = None
     if stream is not None:
         arrays = dict(zip(stream.names, stream.batch(0, stream.count), strict=True))
@@ -87,13 +90,13 @@ def contents(
         "inputs": fed,
         "check": check,
         "diff": None,
-        "colours": {"levels": LEVELS, "nan": NAN, "infinite": INFINITE},
+        "colours": COLOURS,
         "arrays": packer.table,
     }, packer.block()
 
 
-def _colours(packer: Packer) -> None:
-    """The colours of pictures, 256 of each: those that the commands draw with."""
+def add_colours(packer: Packer) -> None:
+    """Pack the colours of pictures, 256 of each: those that the commands draw with."""
     steps = np.linspace(0, 1, 256)
     for name, table in (("weights", WEIGHTS), ("activations", ACTIVATIONS), ("grey", "gray")):
         packer.add(f"colours.{name}", paint(steps, table, 0, 1))
