@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cnnlens import sample
 from cnnlens.inputs.stream import open_inputs
@@ -35,6 +36,7 @@ CHAPTERS = ("kernel", "memory", "maps", "mistakes", "flatten", "padding", "untra
 
 PICTURES = (9, 0, 5, 8)  # of the sample's images, those with much to see: boot, T-shirt, sandal, bag
 _FIRST, _SECOND = "conv2d", "conv2d_1"
+_MOST = 95  # per cent of the weights that have a colour of their own
 
 
 def course() -> tuple[dict[str, Any], str]:
@@ -58,7 +60,8 @@ def course() -> tuple[dict[str, Any], str]:
         rows: list[dict[str, Any]] = [{} for _ in network[name].stored]
         for place, (row, weight) in enumerate(zip(rows, network[name].stored.values(), strict=True)):
             add_weight(row, budget, network[name], weight, f"{name}.weight.{place}")
-        layers[name] = {"weights": rows, "maps": maps_said(budget, name, maps[name], f"{name}.maps")}
+        layers[name] = {"weights": rows, "maps": maps_said(budget, name, maps[name], f"{name}.maps"),
+            "ends": _ends(network[name].stored["kernel"].read())}  # fmt: skip
     budget.settle()
     chapters = {
         "kernel": edges(network[_FIRST]),
@@ -80,6 +83,12 @@ def course() -> tuple[dict[str, Any], str]:
         "colours": COLOURS,
         "arrays": packer.table,
     }, packer.block()
+
+
+def _ends(kernel: NDArray[Any]) -> list[float]:
+    """One scale for all pictures of a layer's kernels, so that right and wrong readings compare; some are beyond it."""
+    end = float(np.percentile(np.abs(kernel), _MOST))
+    return [-end, end]
 
 
 def _joined(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:

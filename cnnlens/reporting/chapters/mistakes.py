@@ -62,7 +62,7 @@ def kernel_mistakes(packer: Packer, network: Network, layers: Sequence[str], pic
     return {
         "readings": rows,
         "of": sum(kernel.size for kernel in stored.values()),
-        "limits": _ends(stored[first]),
+        "layer": first,
         "places": {
             "mistakes": str(len(rows) - 1),
             "right": str(rows[0]["right"]),
@@ -126,9 +126,3 @@ def _predicted(network: Network, kernels: Mapping[str, Array], pictures: Sequenc
         "right": int((guesses == np.arange(len(x))).sum()),  # the images are in the order of their classes
         "says": [x[place].tolist() for place in pictures],
     }
-
-
-def _ends(kernel: Array) -> list[list[float]]:
-    """One scale for all kernels, so that pictures of right and wrong readings compare."""
-    end = float(np.percentile(np.abs(kernel), 99))
-    return [[-end, end]]

@@ -9,7 +9,7 @@ import { kernelChapter } from "./lesson_kernel.js";
 import { mapsChapter, memoryChapter } from "./lesson_memory.js";
 import { mistakesChapter } from "./lesson_mistakes.js";
 import { paddingChapter } from "./lesson_padding.js";
-import { prose, sayer } from "./lesson_prose.js";
+import { inline, prose, sayer } from "./lesson_prose.js";
 import { roundingChapter } from "./lesson_rounding.js";
 import { untrainedChapter } from "./lesson_untrained.js";
 import { startTheme } from "./theme.js";
@@ -34,12 +34,12 @@ markProgress();
 function sectionOf(name, chapter, number) {
   const tell = sayer(name);
   const { figures, tasks } = chapter(tell, data.chapters[name]);
-  const title = el("h2", { id: `${name}-title` }, el("span", { className: "number" }, String(number)), " ", tell("title"));
+  const title = el("h2", { id: `${name}-title` }, el("span", { className: "number" }, String(number)), " ", ...inline(tell("title")));
   exercises[name] = Object.entries(tasks).map(([task, ask], place) => {
     const id = `${name}-${task}`;
     return exercise(id, place + 1, ask, number * 100 + place, () => { solved.add(id); markProgress(); });
   });
-  const link = el("a", { href: `#${name}` }, tell("title"), el("span", { className: "marks", id: `marks-${name}` }));
+  const link = el("a", { href: `#${name}` }, el("span", {}, ...inline(tell("title"))), el("span", { className: "marks", id: `marks-${name}` }));
   document.getElementById("chapters").append(el("li", {}, link));
   return el(
     "section", { id: name, className: "chapter", attributes: { "aria-labelledby": title.id } },

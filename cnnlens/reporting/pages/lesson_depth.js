@@ -13,9 +13,10 @@ import { unpack } from "./unpack.js";
 const PICTURE = 28;
 
 export function depthChapter(tell, { layers }) {
+  const edge = data.chapters.kernel.edges.vertical.kernel;
   return {
     figures: [{
-      element: el("div", {}, pictureSwitch(), ...layers.map((layer) => eyeOf(tell, layer))), caption: tell("caption"),
+      element: el("div", {}, pictureSwitch(), eyeOf(tell, layers[0], edge), eyeOf(tell, layers[1])), caption: tell("caption"),
     }],
     tasks: { which: (random) => whichTask(tell, layers[0], random), field: (random) => fieldTask(tell, random) },
   };
@@ -27,14 +28,14 @@ const mapsOf = (name) => {
   return { maps, count, side: width, cells: height * width };
 };
 
-function eyeOf(tell, { name, field, step }) {
+function eyeOf(tell, { name, field, step }, first) {
   const { maps, count, side, cells } = mapsOf(name);
   const picture = framed(PICTURE);
   const canvas = el("canvas", { width: side, height: side, attributes: { "aria-hidden": "true" } });
   const spot = el("div", { className: "frame" });
   const big = el("div", { className: "framed map" }, canvas, spot);
   const said = el("p", { className: "label", attributes: { "aria-live": "polite" } });
-  const state = { map: 0, place: Math.floor(side * side * 0.52) };
+  const state = { map: 0, place: 0 };
   let numbers = null;
   const at = (k) => chosen.example * count + k;
   const ends = (k) => ({ low: numbers.limits[at(k) * 2], high: numbers.limits[at(k) * 2 + 1] });
@@ -72,7 +73,9 @@ function eyeOf(tell, { name, field, step }) {
   });
   const ready = Promise.all([unpack(maps.array), unpack(maps.limits)]).then(([values, limits]) => {
     numbers = { values: values.values, limits: limits.values };
-    state.map = loudest(numbers.values, count, cells);
+    state.map = first ?? liveliest(numbers.values, count, cells);
+    const map = numbers.values.subarray(at(state.map) * cells, (at(state.map) + 1) * cells);
+    state.place = map.indexOf(Math.max(...map));
     mosaic.show(state.map);
     draw();
   });
@@ -83,10 +86,14 @@ function eyeOf(tell, { name, field, step }) {
   );
 }
 
-// The map of the first picture with the largest sum: one with something to see.
-function loudest(values, count, cells) {
-  const sums = Array.from({ length: count }, (_, k) => values.subarray(k * cells, (k + 1) * cells).reduce((sum, one) => sum + one, 0));
-  return sums.indexOf(Math.max(...sums));
+// The map of the first picture whose numbers differ most: one with something to see.
+function liveliest(values, count, cells) {
+  const spread = Array.from({ length: count }, (_, k) => {
+    const map = values.subarray(k * cells, (k + 1) * cells);
+    const mean = map.reduce((sum, one) => sum + one, 0) / cells;
+    return map.reduce((sum, one) => sum + (one - mean) ** 2, 0);
+  });
+  return spread.indexOf(Math.max(...spread));
 }
 
 function whichTask(tell, { name }, random) {
@@ -109,7 +116,7 @@ function whichTask(tell, { name }, random) {
       labelled(tile(map(made), 0, [side, side], ends, "activations", 140), "which.map"),
       labelled(tile(inputs.values, example * PICTURE ** 2, [PICTURE, PICTURE], data.inputs.arrays[inputName()].limits[example], "grey", 140), "which.picture"),
     );
-    some.forEach((k, place) => kernels[place].append(tile(weights.values, k * 9, [3, 3], weight.limits.all, "weights", 48)));
+    some.forEach((k, place) => kernels[place].append(tile(weights.values, k * 9, [3, 3], data.layers[name].ends, "weights", 48)));
   });
   return {
     again: true,

@@ -26,7 +26,7 @@ function slide(tell, first) {
   const sums = el("dl", { className: "sums" });
   const map = el("canvas", { width: SIDE, height: SIDE, attributes: { "aria-hidden": "true" } });
   const at = el("div", { className: "frame" });
-  const name = el("p", { className: "name" });
+  const name = el("p", { className: "label" });
   const state = { kernel: first, place: 9 * SIDE + 13, done: new Set(), timer: null };
   let numbers = null;
   let pick = null;
@@ -98,7 +98,7 @@ function slide(tell, first) {
   whole.addEventListener("click", fill);
 
   const [weight, bias] = data.layers[LAYER].weights;
-  const count = weight.statistics ? data.arrays[weight.array].shape[0] : 0;
+  const [count] = data.arrays[weight.array].shape;
   pick = picker(picture.element, {
     label: tell("caption"), count: SIDE * SIDE, columns: () => SIDE, says,
     at: (x, y) => {
@@ -118,38 +118,43 @@ function slide(tell, first) {
   const again = () => { stop(); state.done.clear(); draw(); };
   follow(again);
   const ready = Promise.all([
-    unpack(data.inputs.arrays[inputName()].array), unpack(weight.array), unpack(bias.array), unpack(weight.limits.inputs),
-    unpack(data.layers[LAYER].maps.limits), colours("grey"), colours("weights"), colours("activations"),
-  ]).then(([shown, kernels, biases, inputs, limits, grey, weights, maps]) => {
+    unpack(data.inputs.arrays[inputName()].array), unpack(weight.array), unpack(bias.array),
+    unpack(data.layers[LAYER].maps.limits), unpack(data.layers[LAYER].maps.array), colours("grey"), colours("weights"),
+    colours("activations"),
+  ]).then(([shown, kernels, biases, limits, made, grey, weights, maps]) => {
     numbers = {
-      picture: shown.values, kernels: kernels.values, bias: biases.values, ends: [...inputs.values], limits: limits.values,
+      picture: shown.values, kernels: kernels.values, bias: biases.values, ends: data.layers[LAYER].ends, limits: limits.values,
       count, grey, weights, maps,
     };
     mosaic.show(first);
+    state.place = largestOf(made.values.subarray(first * SIDE * SIDE, (first + 1) * SIDE * SIDE));
+    for (let place = 0; place < state.place; place++) state.done.add(place); // as if it had come so far
     draw();
   });
   const sign = (text) => el("span", { className: "sign", attributes: { "aria-hidden": "true" } }, text);
   return el(
     "div", { className: "slide" }, pictureSwitch(),
     el(
-      "div", { className: "three" }, el("div", { className: "pane" }, picture.element),
-      el(
-        "div", { className: "worked" }, name,
-        el("div", { className: "grids" }, grids[0].element, sign("\u00d7"), grids[1].element, sign("="), grids[2].element),
-        sums,
-      ),
+      "div", { className: "pair" }, el("div", { className: "pane" }, picture.element),
       el("div", { className: "pane" }, el("div", { className: "framed map" }, map, at), el("p", { className: "label" }, tell("map"))),
     ),
-    el("p", { className: "buttons" }, play, whole), mosaic.element,
+    el("p", { className: "buttons" }, play, whole),
+    el(
+      "div", { className: "worked" },
+      el("div", { className: "grids" }, grids[0].element, sign("\u00d7"), grids[1].element, sign("="), grids[2].element), sums,
+    ),
+    name, mosaic.element,
   );
 }
+
+const largestOf = (values) => values.indexOf(Math.max(...values));
 
 // Nine numbers with their colours.
 function gridOf(label) {
   const cells = Array.from({ length: 9 }, () => el("span"));
   const element = el("div", { className: "nine" }, el("div", { className: "cells" }, ...cells), el("p", { className: "label" }, label));
   const show = (values, table, low, high) => values.forEach((value, tap) => {
-    cells[tap].textContent = number(value, 2);
+    cells[tap].textContent = Number.isInteger(value) ? number(value) : value.toFixed(2).replace("-", "\u2212");
     if (table) tint(cells[tap], table, placeOf([value], 0, low, high));
   });
   return { element, show };

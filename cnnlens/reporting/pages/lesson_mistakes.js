@@ -1,30 +1,33 @@
 // What each wrong transpose draws, and what the network says with it.
 
 import { colours } from "./colour.js";
-import { data, el } from "./dom.js";
+import { data, el, say } from "./dom.js";
 import { options } from "./lesson_exercise.js";
 import { pictureSwitch, switchOf, tile } from "./lesson_parts.js";
 import { saysOf } from "./lesson_says.js";
 import { Mosaic } from "./mosaic.js";
 import { unpack } from "./unpack.js";
 
-export function mistakesChapter(tell, { readings, of, limits: [ends] }) {
+export function mistakesChapter(tell, { readings, of, layer }) {
   const count = data.arrays[readings[0].kernels].shape[0];
+  const { ends } = data.layers[layer];
   let reading = readings[0];
+  const says = (k) => say("kernel_of", { index: k, count });
+  const label = el("p", { className: "label" }, says(0));
   const mosaic = new Mosaic({
-    label: tell("kernels"), count, shape: { height: 3, width: 3 }, says: (k) => `${k}`, show: () => {},
+    label: tell("kernels"), count, shape: { height: 3, width: 3 }, says, show: (k) => { label.textContent = says(k); },
     tile: (k) => ({ start: k * 9, low: ends[0], high: ends[1] }),
     source: async () => ({ values: (await unpack(reading.kernels)).values, table: await colours("weights") }),
   });
-  const says = saysOf(readings, of, tell);
+  const answers = saysOf(readings, of, tell);
   const choice = switchOf(tell("reading"), readings.map(({ key }) => tell(`name.${key}`)), 0, (place) => {
     reading = readings[place];
     mosaic.repaint();
-    says.show(place);
+    answers.show(place);
   });
   return {
     figures: [{
-      element: el("div", {}, pictureSwitch(), choice.element, el("div", { className: "columns" }, mosaic.element, says.element)),
+      element: el("div", {}, pictureSwitch(), choice.element, el("div", { className: "columns" }, el("div", {}, mosaic.element, label), answers.element)),
       caption: tell("caption"),
     }],
     tasks: {

@@ -1,7 +1,7 @@
 // Kernels and weights, trained and untrained.
 
 import { colours } from "./colour.js";
-import { data, el } from "./dom.js";
+import { data, el, say } from "./dom.js";
 import { number } from "./format.js";
 import { histogram } from "./histogram.js";
 import { options, typed } from "./lesson_exercise.js";
@@ -9,6 +9,7 @@ import { tile } from "./lesson_parts.js";
 import { Mosaic } from "./mosaic.js";
 import { unpack } from "./unpack.js";
 
+const SHOWN = 32; // kernels of a layer
 const ENOUGH = 0.006; // of the answer, which is asked with three digits
 
 export function untrainedChapter(tell, { layers, limits }) {
@@ -22,20 +23,25 @@ export function untrainedChapter(tell, { layers, limits }) {
 function trainedOf(name) {
   const weight = data.layers[name].weights[0];
   const [count, inputs] = data.arrays[weight.array].shape;
-  return { weight, count, start: (k) => k * inputs * 9 };
+  return { weight, count, ends: data.layers[name].ends, start: (k) => k * inputs * 9 };
 }
 
 function figureOf(tell, { name, kernels, limits }) {
-  const { weight, count, start } = trainedOf(name);
-  const mosaicOf = (key, array, from, ends) => el("div", {}, el("p", { className: "label" }, tell(key)), new Mosaic({
-    label: tell(key), count, shape: { height: 3, width: 3 }, says: (k) => `${k}`, show: () => {},
-    tile: (k) => ({ start: from(k), low: ends[0], high: ends[1] }),
-    source: async () => ({ values: (await unpack(array)).values, table: await colours("weights") }),
-  }).element);
+  const { weight, count, ends: trained, start } = trainedOf(name);
+  const says = (k) => say("kernel_of", { index: k, count });
+  const mosaicOf = (key, array, from, ends) => {
+    const label = el("p", { className: "label" }, says(0));
+    const mosaic = new Mosaic({
+      label: tell(key), count: Math.min(count, SHOWN), shape: { height: 3, width: 3 }, says, show: (k) => { label.textContent = says(k); },
+      tile: (k) => ({ start: from(k), low: ends[0], high: ends[1] }),
+      source: async () => ({ values: (await unpack(array)).values, table: await colours("weights") }),
+    });
+    return el("div", {}, el("h3", {}, tell(key)), mosaic.element, label);
+  };
   return el(
     "div", {},
     el(
-      "div", { className: "columns" }, mosaicOf("trained", weight.array, start, weight.limits.all),
+      "div", { className: "columns" }, mosaicOf("trained", weight.array, start, trained),
       mosaicOf("drawn", kernels, (k) => k * 9, limits),
     ),
     histogram(weight.histogram),
@@ -44,10 +50,10 @@ function figureOf(tell, { name, kernels, limits }) {
 
 function whichTask(tell, layers, random) {
   const { name, kernels, limits } = layers[0];
-  const { weight, count, start } = trainedOf(name);
+  const { weight, count, ends: trained, start } = trainedOf(name);
   const trainedFirst = random.whole(0, 1) === 1;
   const some = random.shuffled([...Array(count).keys()]).slice(0, 9);
-  const sides = [[weight.array, start, weight.limits.all], [kernels, (k) => k * 9, limits]];
+  const sides = [[weight.array, start, trained], [kernels, (k) => k * 9, limits]];
   if (!trainedFirst) sides.reverse();
   const drawn = sides.map(([array, from, ends], side) => {
     const tiles = el("div", { className: "tiles three-across" });
