@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from cnnlens.cli.arguments import add_output
-from cnnlens.cli.printing import output_text
+from cnnlens.cli.arguments import add_json, add_output
+from cnnlens.cli.printing import output_made
 from cnnlens.errors import CnnlensError
+from cnnlens.page import Page
 from cnnlens.reporting.words import LANGUAGES
-from cnnlens.text import printable
 
 __all__ = ["add"]
 
@@ -25,12 +25,21 @@ def add(commands: Any) -> None:
         "install or a network.",
     )
     lesson.add_argument("--language", choices=LANGUAGES, default="en", help="of the page's words (default: en)")
+    add_json(lesson)
     add_output(lesson, "write the page to FILE.html")
 
 
 def _lesson(options: argparse.Namespace) -> None:
+    from cnnlens.reporting import listing
     from cnnlens.reporting.lesson import lesson
 
-    if options.output is None:
+    if options.output is None and not options.json:
         raise CnnlensError("a lesson is a page to open: name its file, as in -o lesson.html")
-    output_text(f"wrote {printable(lesson(options.language).save(options.output), 300)}\n")
+    made = lesson(options.language)
+    wrote = {} if options.output is None else {"page": str(made.save(options.output))}
+    output_made(
+        options,
+        made,
+        lambda one: {**listing.lesson_json(one), **wrote},
+        lambda one: Page([*listing.lesson_page(one).parts, *(f"wrote {path}" for path in wrote.values())]),
+    )

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import html
-import os
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
-
 from cnnlens.errors import in_one_line
-from cnnlens.output import write_text
-from cnnlens.reporting.words import Words, language_named
+from cnnlens.reporting.result import Report
+from cnnlens.reporting.words import language_named
 
 __all__ = ["Lesson", "lesson"]
 
 
-class Lesson:
+class Lesson(Report, listing="reporting.listing", of="lesson", name="lesson"):
     """Holds the lesson's data, and writes the page that teaches it; a notebook shows that page.
 
     Attributes:
@@ -27,15 +21,9 @@ class Lesson:
     >>> made = cnnlens.lesson("ko")
     >>> made
     <Lesson in ko: 9 chapters>
-    >>> made.html()[:15]
-    '<!DOCTYPE html>'
+    >>> made.to_json()["format"], made.save("lesson.html").name
+    ('cnnlens.lesson/1', 'lesson.html')
     """
-
-    def __init__(self, data: Mapping[str, Any], block: str, words: Words) -> None:
-        """Made by ``cnnlens.lesson``."""
-        self.data = dict(data)
-        self.block = block
-        self.words = words
 
     def __repr__(self) -> str:
         return f"<Lesson in {self.words.language}: {len(self.data['chapters'])} chapters>"
@@ -44,19 +32,7 @@ class Lesson:
         """Write the page: one HTML document that loads nothing and runs nothing but its own script."""
         from cnnlens.reporting.writing import written
 
-        return written("lesson", self.data, self.block, self.words)
-
-    def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write the page to ``path``, whole or not at all.
-
-        Raises:
-            CnnlensError: it cannot be written there; one line.
-        """
-        write_text(path, self.html())
-        return Path(path)
-
-    def _repr_html_(self) -> str:
-        return f'<iframe srcdoc="{html.escape(self.html())}" width="100%" height="720"></iframe>'
+        return written("lesson", self.to_json(), self.block, self.words)
 
 
 @in_one_line()

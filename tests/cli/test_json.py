@@ -41,6 +41,7 @@ QUICK = {
     "stats-comparison": ["stats", MODEL, "-i", str(sample.IMAGES), "-l", "conv2d", "--backends", "reference,reference"],
     "bench": ["bench", MODEL, "-b", "reference", "--batch", "1,2", "--seconds", "0.2"],
     "report": ["report", MODEL, "-i", IMAGE, "-b", "reference", "-o", "report.html"],
+    "lesson": ["lesson", "-o", "lesson.html"],
     "error": ["summary", "nowhere"],
 }
 SLOW = {"convert": ["convert", MODEL, "-o", "shoes.py"], "transfer": ["convert", MODEL, "--into", MODEL]}

@@ -152,7 +152,7 @@ def test_each_tensor_has_a_lane_of_its_own_to_the_last_that_takes_it(feeds: Sequ
 
 
 def test_the_languages_have_the_same_words() -> None:
-    tables = [language_named(language).table for language in LANGUAGES]
+    tables = [language_named(language, "lesson").table for language in LANGUAGES]
     for table in tables:
         assert table.keys() == tables[0].keys()
         for key, text in table.items():

@@ -9,8 +9,7 @@ import { randomOf } from "./lesson_random.js";
 export function exercise(id, number, ask, seed, solved) {
   const random = randomOf(seed);
   const body = el("div");
-  const title = el("h3", { id: `${id}-title` }, say("lesson.exercise", { number }));
-  const element = el("section", { id, className: "exercise", attributes: { "aria-labelledby": title.id } }, title, body);
+  const element = el("section", { id, className: "exercise" }, el("h3", {}, say("lesson.exercise", { number })), body);
   const pose = () => {
     const { question, figure = null, input, check, again = false } = ask(random);
     const said = el("div", { className: "said", attributes: { role: "status" } });

@@ -65,7 +65,7 @@ export function mapsChapter(tell, chapter) {
 }
 
 function mapsRead({ code, array }, limits) {
-  const row = el("div", { className: "tiles" });
+  const row = el("div", { className: "tiles trio" });
   unpack(array).then(({ values, shape: [, height, width] }) => row.append(
     ...limits.map((ends, channel) => tile(values, channel * height * width, [height, width], ends, "activations", 112)),
   ));

@@ -24,7 +24,7 @@ export function paddingChapter(tell, { axis, cases, maps }) {
   const first = axis.findIndex(({ size }) => size === 8);
   show(first);
   const choice = switchOf(tell("size"), axis.map(({ size }) => String(size)), first, show);
-  const tiles = el("div", { className: "tiles" });
+  const tiles = el("div", { className: "tiles trio" });
   Promise.all(maps.map(({ array }) => unpack(array))).then((found) => tiles.append(...found.map(({ values, shape }, place) => {
     const { name, ends } = maps[place];
     const canvas = tile(values, 0, shape, ends, name === "difference" ? "weights" : "activations", 154);

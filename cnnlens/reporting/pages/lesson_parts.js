@@ -9,7 +9,7 @@ import { choose, chosen, follow } from "./state.js";
 export function tile(values, start, [height, width], [low, high], name, side = 72) {
   const canvas = el("canvas", { className: "tile", width, height, attributes: { "aria-hidden": "true" } });
   canvas.style.width = `${side}px`;
-  canvas.style.height = `${(side * height) / width}px`;
+  canvas.style.aspectRatio = `${width} / ${height}`;
   colours(name).then((table) => canvas.getContext("2d").putImageData(
     painted(values, table, 0, 1, { height, width }, () => ({ start, low, high })), 0, 0,
   ));

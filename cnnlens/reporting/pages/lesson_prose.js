@@ -14,7 +14,7 @@ export const prose = (text, className = "") =>
 export function inline(text) {
   const found = [];
   let from = 0;
-  text = text.replace(/(\d) × (?=\d)/g, "$1\u00a0×\u00a0"); // no line breaks in 28 × 28
+  text = text.replace(/(\d)( ×|,) (?=\d)/g, "$1$2\u00a0").replace(/ ×\u00a0/g, "\u00a0×\u00a0"); // 28 × 28, (3, 3) stay whole
   for (const match of text.matchAll(MARKS)) {
     found.push(text.slice(from, match.index));
     const [, code, strong, stressed] = match;
