@@ -54,7 +54,8 @@ _CODE: Mapping[str, tuple[str, ...]] = {
         """
         maps = np.moveaxis(net.run(images, layers=["max_pooling2d"])["max_pooling2d"][9:, 13:16], 1, -1)
         right, wrong = maps.transpose(0, 3, 1, 2), maps.reshape(1, 3, 14, 14)
-        assert right.shape == wrong.shape and not np.array_equal(right, wrong)
+        assert right.shape == wrong.shape
+        assert not np.array_equal(right, wrong)
         cnnlens.plot.feature_maps(wrong)
         """,
     ),

@@ -87,6 +87,7 @@ function slide(tell, first) {
     if (state.timer !== null) { stop(); return; }
     if (matchMedia("(prefers-reduced-motion: reduce)").matches) { fill(); return; }
     play.textContent = tell("stop");
+    state.done.clear();
     state.place = 0;
     state.timer = setInterval(() => {
       for (let step = 0; step < 3 && state.place < SIDE * SIDE - 1; step++) state.done.add(++state.place);
@@ -115,7 +116,7 @@ function slide(tell, first) {
     source: async () => { await ready; return { values: numbers.kernels, table: numbers.weights }; },
     show: (k) => { state.kernel = k; again(); },
   });
-  const again = () => { stop(); state.done.clear(); draw(); };
+  const again = () => { stop(); draw(); };
   follow(again);
   const ready = Promise.all([
     unpack(data.inputs.arrays[inputName()].array), unpack(weight.array), unpack(bias.array),
