@@ -17,7 +17,8 @@ MAY_IMPORT = {
     "cli": "backend benching checking cnnlens conversion differing errors inputs layout network opening output plot "
     "page progress recording reporting sample statistics text",
     "benching": "backend checking errors inputs janitor network opening output page plot progress recording text",
-    "reporting": "checking errors inputs layout network opening output page plot progress reference sample text",
+    "reporting": "backend checking differing errors inputs layout network opening output page plot progress reference "
+    "sample text",
     "conversion": "backend checking differing errors files janitor kinds layout network opening output page progress "
     "reference text",
     "differing": "checking errors inputs kinds layout network opening output page progress reference text",

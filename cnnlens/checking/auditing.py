@@ -157,6 +157,8 @@ def _audit(
     except UnsupportedLayerError as error:
         return Audit(call.name, call.layer.kind, Verdict.NOT_AUDITED, reason=str(error))
     found = as_asked(found, precision)
+    if network.batch_axis(outputs[0]) != 0:  # its first axis is a place in it, and no example
+        found = replace(found, lost=None)
     if found.worst_position and len(inputs) < recording.count:
         first, *rest = found.worst_position
         rows = rows_of(recorded_ref(network, outputs[0]))

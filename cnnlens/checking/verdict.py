@@ -9,7 +9,7 @@ remains is a fault, and ``cnnlens.checking.faults.explanation`` is asked which.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from cnnlens.checking.evidence import Block, Blocks, Evidence, Finite
 from cnnlens.checking.finding import Cause, Verdict
+from cnnlens.checking.lost import lost_bits
 from cnnlens.checking.narrower import has_bits, like_noise, narrower, overflow, rounded_to, small
 from cnnlens.checking.noise.case import HUGE, wide
 from cnnlens.checking.noise.condition import rounds_once, selects
@@ -51,6 +52,7 @@ class Audit:
         cause: What it does otherwise; None for rounding.
         explanation: The same in one sentence.
         reason: Why it was not audited.
+        lost: Of what is no float32, how many bits each place has lost, ``(C, *spatial)``; see ``lost_bits``.
     """
 
     name: str
@@ -65,6 +67,7 @@ class Audit:
     reason: str = ""
     cause: Cause | None = None
     sees: float = float("nan")
+    lost: Array | None = field(default=None, repr=False, compare=False)
 
 
 def audit(
@@ -176,7 +179,12 @@ def _output(
         found = _nonfinite(found, odd, total)
     if (exact and stray is None) or found.verdict is Verdict.NOT_AUDITED:
         return found
-    return _judged(Evidence(recorded, case, tally, floor_of(case), proved), found, stray, strict)
+    found = _judged(Evidence(recorded, case, tally, floor_of(case), proved), found, stray, strict)
+    return (
+        found
+        if found.verdict.passes("strict" if strict else "native")
+        else replace(found, lost=lost_bits(recorded, tally.terms))
+    )
 
 
 def _nonfinite(found: Audit, odd: int, total: int) -> Audit:

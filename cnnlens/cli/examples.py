@@ -18,7 +18,7 @@ _EXAMPLES = {
     "image": ("image IMAGE --cmap gray_r", "image IMAGES --index 3 -o input.png"),
     "verify": ("verify MODEL", "verify FOLDER --json"),
     "layouts": ("layouts Conv2DTranspose", "layouts --from keras --to torch Conv2D --shape 3,3,1,32 -o layouts.png"),
-    "check": ("check MODEL", "check MODEL --inputs IMAGES --backends reference"),
+    "check": ("check MODEL", "check MODEL --inputs IMAGES --backends reference -o check.html"),
     "backends": ("backends", "backends --devices"),
     "record": (
         "record MODEL --inputs IMAGES -o run.zarr",
@@ -31,7 +31,7 @@ _EXAMPLES = {
     ),
     "diff": ("diff MODEL MODEL", "diff MODEL MODEL --inputs random"),
     "report": (
-        "report MODEL --inputs IMAGES -o report.html",
+        "report MODEL --inputs IMAGES --backends reference --against MODEL -o report.html",
         "report MODEL --layers conv2d --language ko -o report.html",
     ),
     "lesson": ("lesson -o lesson.html", "lesson --language ko -o lesson.html"),

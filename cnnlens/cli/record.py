@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cnnlens.cli.arguments import (
     add_inputs,
@@ -18,6 +18,12 @@ from cnnlens.cli.arguments import (
 )
 from cnnlens.cli.layers import layers_listed
 from cnnlens.cli.printing import output_made
+from cnnlens.cli.report import add_page, refuse_no_page, save_page
+from cnnlens.errors import CnnlensError
+
+if TYPE_CHECKING:
+    from cnnlens.network.network import Network
+    from cnnlens.recording.recording import Recording
 
 __all__ = ["add"]
 
@@ -48,6 +54,7 @@ def add(commands: Any) -> None:
     )
     add_run(record, "native", "default: native, as the framework comes")
     record.add_argument("-o", "--output", required=True, metavar="RUN.zarr", help="the recording's folder")
+    add_page(record)
     record.add_argument("--overwrite", action="store_true", help="throw away a recording that is there")
     add_json(record)
 
@@ -57,6 +64,12 @@ def _record(options: argparse.Namespace) -> None:
     from cnnlens.recording import listing
     from cnnlens.recording.recorder import record
 
+    if options.page is not None:
+        refuse_no_page(options.page, "--report")
+        if options.reduce is not None or options.store is not None:
+            raise CnnlensError(
+                "--report audits what is recorded, which reduced maps and float16 do not allow; leave --report out"
+            )
     network = network_of(options)
     with Progress("inputs") as progress:
         recording = record(
@@ -72,4 +85,16 @@ def _record(options: argparse.Namespace) -> None:
             **streamed_of(options),
             **run_of(options),
         )
+    if options.page is not None:
+        _save_page(options, network, recording)
     output_made(options, recording, listing.as_json, listing.as_page)
+
+
+def _save_page(options: argparse.Namespace, network: Network, recording: Recording) -> None:
+    from cnnlens.checking.checker import check
+    from cnnlens.inputs.stream import open_inputs
+
+    streamed = {name: value for name, value in streamed_of(options).items() if name != "batch"}
+    inputs = open_inputs(network, inputs_of(options, network), allow_nonfinite=options.allow_nonfinite, **streamed)
+    found = check(network, recordings=[recording], progress=not options.json)
+    save_page(options.page, network, inputs, options, check=found)

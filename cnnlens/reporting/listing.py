@@ -27,6 +27,11 @@ def as_page(report: Report) -> Page:
         + ("no inputs" if fed is None else f"{fed['count']:,} input{'s' * (fed['count'] != 1)}"),
         *data["notes"],
     ]
+    if fed is not None and fed["count"] < fed["of"]:
+        lines.append(f"feature maps are of the first {fed['count']:,} of {fed['of']:,} inputs")
+    for check in [data["check"]] if data["check"] else (data["twins"] or {}).get("checks", []):
+        lines += [Toned(one["text"], Tone(one["tone"])) if one["tone"] else one["text"] for one in check["said"]]
+    lines += [Toned(one, Tone.STRONG) for one in (data["diff"] or {}).get("verdict", [])]
     drawn = [one for row in data["layers"] for one in (*row["weights"], *row["maps"]) if one.get("view")]
     coloured = sum(one["array"] is not None and not one["exact"] for one in drawn)
     missing = sum(one["array"] is None for one in drawn)

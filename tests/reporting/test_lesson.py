@@ -70,7 +70,7 @@ def test_a_pixel_depends_on_the_patch_that_is_said(lesson: cnnlens.Lesson) -> No
     for row in lesson.data["chapters"]["depth"]["layers"]:
         before = net.run(picture, layers=[row["name"]])[row["name"]]
         place = before.shape[-1] // 2
-        first = place * row["step"] - (row["field"] - row["step"]) // 2
+        first = place * row["step"] + row["before"]
         for column in (first - 1, first, first + row["field"] - 1, first + row["field"]):
             changed = picture.copy()
             changed[..., column] += 100.0

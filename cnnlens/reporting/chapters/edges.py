@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from cnnlens.network.graph import Layer
 from cnnlens.network.network import Network
+from cnnlens.reference.receptive import receptive_fields
 
 __all__ = ["depth", "edges"]
 
@@ -48,23 +49,23 @@ def depth(
 
     Returns:
         For each of ``layers``: ``likeness``, the mean over maps and pictures of the absolute correlation of a map with
-        the picture made as small; ``zero``, the share of zeros; ``field`` and ``step``, the side of the patch, and how
-        many pixels of the picture one step in the map is.
+        the picture made as small; ``zero``, the share of zeros; ``field``, the side of the patch; ``step``, how many
+        pixels of the picture one step in the map is; ``before``, where the patch of the first pixel begins.
     """
     rows: list[dict[str, Any]] = []
-    field, step = 1, 1
-    for call in network.calls:
-        config = call.layer.config
-        size = config.get("kernel_size") or config.get("pool_size")
-        if size:
-            field += (int(size[0]) - 1) * step
-            step *= int(config["strides"][0])
-        if call.name in layers:
-            seen = maps[call.name]
-            rows.append({
-                "name": call.name, "likeness": _likeness(seen, _shrunk(picture, seen.shape[-1])),
-                "zero": float((seen == 0).mean()), "field": field, "step": step,
-            })  # fmt: skip
+    fields = receptive_fields(network)
+    for name in layers:
+        seen = maps[name]
+        found = fields[name]
+        assert not isinstance(found, str)
+        field = found[network.inputs[0].call]
+        middle = seen.shape[-1] // 2  # where no padding is in sight
+        first, after = (int(field.first[-1][place]) for place in (middle, middle + 1))
+        rows.append({
+            "name": name, "likeness": _likeness(seen, _shrunk(picture, seen.shape[-1])), "zero": float((seen == 0).mean()),
+            "field": int(field.last[-1][middle]) + 1 - first, "step": after - first,
+            "before": first - middle * (after - first),
+        })  # fmt: skip
     first, second = rows
     return {
         "layers": rows,

@@ -18,7 +18,10 @@ export function drawInputs() {
     const button = el("button", { type: "button", attributes: { role: "radio" } });
     const canvas = el("canvas", { attributes: { "aria-hidden": "true" } });
     if (first.view === "picture") {
-      paintPicture(canvas, name, example);
+      pictureOf(name, example).then((image) => {
+        Object.assign(canvas, { width: image.width, height: image.height });
+        canvas.getContext("2d").putImageData(image, 0, 0);
+      });
       button.append(canvas);
     }
     button.append(el("span", {}, labels[example] ?? String(example)));
@@ -42,15 +45,13 @@ export function drawInputs() {
   section.append(group, ...notes.map((note) => el("p", { className: "note" }, note)));
 }
 
-// Paints one example of an input as a picture, a pixel a number: grey, in colour where it has three channels.
-export async function paintPicture(canvas, name, example) {
+// One example of an input as a picture, a pixel a number: grey, in colour where it has three channels.
+export async function pictureOf(name, example) {
   const { array, limits } = data.inputs.arrays[name];
   const [{ values, shape }, table] = await Promise.all([unpack(array), colours("grey")]);
   const [, channels, height, width] = shape;
   const [low, high] = limits[example];
   const start = example * channels * height * width;
-  canvas.width = width;
-  canvas.height = height;
   let image = painted(values, table, 0, 1, { height, width }, () => ({ start, low, high }));
   if (channels === 3) {
     image = new ImageData(width, height);
@@ -60,5 +61,5 @@ export async function paintPicture(canvas, name, example) {
       if (Math.min(...rgb) >= 0) rgb.forEach((place, c) => { image.data[pixel * 4 + c] = table[place * 3]; });
     }
   }
-  canvas.getContext("2d").putImageData(image, 0, 0);
+  return image;
 }

@@ -12,6 +12,7 @@ import { paddingChapter } from "./lesson_padding.js";
 import { inline, prose, sayer } from "./lesson_prose.js";
 import { roundingChapter } from "./lesson_rounding.js";
 import { untrainedChapter } from "./lesson_untrained.js";
+import { startPrint } from "./print.js";
 import { startTheme } from "./theme.js";
 
 const CHAPTERS = {
@@ -22,6 +23,7 @@ const solved = new Set();
 const exercises = {};
 
 startTheme();
+startPrint();
 document.title = `${say("lesson.title")} \u2013 cnnlens`;
 const main = document.getElementById("main");
 document.getElementById("top").append(...prose(say("lesson.sample", { parameters: whole(data.model.parameters) }), "note"));

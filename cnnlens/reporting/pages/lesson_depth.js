@@ -28,7 +28,7 @@ const mapsOf = (name) => {
   return { maps, count, side: width, cells: height * width };
 };
 
-function eyeOf(tell, { name, field, step }, first) {
+function eyeOf(tell, { name, field, step, before }, first) {
   const { maps, count, side, cells } = mapsOf(name);
   const picture = framed(PICTURE);
   const canvas = el("canvas", { width: side, height: side, attributes: { "aria-hidden": "true" } });
@@ -51,7 +51,7 @@ function eyeOf(tell, { name, field, step }, first) {
     const [row, column] = [Math.floor(state.place / side), state.place % side];
     const part = (pixels) => `${(pixels / side) * 100}%`;
     Object.assign(spot.style, { left: part(column), top: part(row), width: part(1), height: part(1) });
-    picture.frame(row * step - (field - step) / 2, column * step - (field - step) / 2, field);
+    picture.frame(row * step + before, column * step + before, field);
     said.textContent = `${tell("map", { index: state.map, count })} \u00b7 ${says(state.place)}`;
     pick.set(state.place);
   };
