@@ -61,11 +61,16 @@ def depth(
         field = found[network.inputs[0].call]
         middle = seen.shape[-1] // 2  # where no padding is in sight
         first, after = (int(field.first[-1][place]) for place in (middle, middle + 1))
-        rows.append({
-            "name": name, "likeness": _likeness(seen, _shrunk(picture, seen.shape[-1])), "zero": float((seen == 0).mean()),
-            "field": int(field.last[-1][middle]) + 1 - first, "step": after - first,
-            "before": first - middle * (after - first),
-        })  # fmt: skip
+        rows.append(
+            {
+                "name": name,
+                "likeness": _likeness(seen, _shrunk(picture, seen.shape[-1])),
+                "zero": float((seen == 0).mean()),
+                "field": int(field.last[-1][middle]) + 1 - first,
+                "step": after - first,
+                "before": first - middle * (after - first),
+            }
+        )
     first, second = rows
     return {
         "layers": rows,

@@ -74,8 +74,7 @@ function eyeOf(tell, { name, field, step, before }, first) {
   const ready = Promise.all([unpack(maps.array), unpack(maps.limits)]).then(([values, limits]) => {
     numbers = { values: values.values, limits: limits.values };
     state.map = first ?? liveliest(numbers.values, count, cells);
-    const map = numbers.values.subarray(at(state.map) * cells, (at(state.map) + 1) * cells);
-    state.place = map.indexOf(Math.max(...map));
+    state.place = brightest(numbers.values.subarray(at(state.map) * cells, (at(state.map) + 1) * cells), side);
     mosaic.show(state.map);
     draw();
   });
@@ -94,6 +93,12 @@ function liveliest(values, count, cells) {
     return map.reduce((sum, one) => sum + (one - mean) ** 2, 0);
   });
   return spread.indexOf(Math.max(...spread));
+}
+
+// The largest number of a map that is not near its border, so that the frame is in the picture.
+function brightest(map, side) {
+  const inside = (place) => [Math.floor(place / side), place % side].every((one) => one > 2 && one < side - 3);
+  return map.reduce((best, value, place) => (inside(place) && value > map[best] ? place : best), side * 3 + 3);
 }
 
 function whichTask(tell, { name }, random) {

@@ -2,7 +2,7 @@
 
 import { colours, painted } from "./colour.js";
 import { data, el, say } from "./dom.js";
-import { paintPicture } from "./inputs.js";
+import { pictureOf } from "./inputs.js";
 import { choose, chosen, follow } from "./state.js";
 
 // A canvas with a pixel a number, enlarged by CSS: `values` from `start`, between `ends`, in the colours of `name`.
@@ -35,11 +35,17 @@ export function switchOf(label, options, first, pick) {
 
 export const inputName = () => Object.keys(data.inputs.arrays)[0];
 
+async function paintPicture(canvas, example) {
+  const image = await pictureOf(inputName(), example);
+  Object.assign(canvas, { width: image.width, height: image.height });
+  canvas.getContext("2d").putImageData(image, 0, 0);
+}
+
 // The choice of a picture, which all chapters share.
 export function pictureSwitch() {
   const options = data.inputs.labels.map((label, example) => {
     const canvas = el("canvas", { attributes: { "aria-hidden": "true" } });
-    paintPicture(canvas, inputName(), example);
+    paintPicture(canvas, example);
     return [canvas, label];
   });
   const made = switchOf(say("lesson.picture"), options, chosen.example, choose);
@@ -53,7 +59,7 @@ export function framed(size) {
   const canvas = el("canvas", { attributes: { "aria-hidden": "true" } });
   const frame = el("div", { className: "frame" });
   const element = el("div", { className: "framed" }, canvas, frame);
-  const paint = () => paintPicture(canvas, inputName(), chosen.example);
+  const paint = () => paintPicture(canvas, chosen.example);
   paint();
   follow(paint);
   return {
