@@ -6,7 +6,7 @@ import argparse
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any
 
 from cnnlens.backend import PRECISIONS
 from cnnlens.errors import CnnlensError
@@ -125,13 +125,9 @@ def inputs_given(paths: list[str], names: list[str]) -> Any:
     return named or (paths[0] if len(paths) == 1 else paths)
 
 
-@overload
-def listed(text: str) -> list[str]: ...
-@overload
-def listed(text: str | None) -> list[str] | None: ...
-def listed(text: str | None) -> list[str] | None:
-    """Read what stands between commas; None where nothing was given."""
-    return None if text is None else [one for one in map(str.strip, text.split(",")) if one]
+def listed(text: str) -> list[str]:
+    """Read what stands between commas."""
+    return [one for one in map(str.strip, text.split(",")) if one]
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:

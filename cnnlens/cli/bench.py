@@ -79,7 +79,7 @@ def _bench(options: argparse.Namespace) -> int:
     result = bench(
         network,
         inputs_of(options, network),
-        backends=listed(options.backends),
+        backends=None if options.backends is None else listed(options.backends),
         devices=listed(options.devices),
         batches=batches,
         precisions=listed(options.precision),

@@ -70,7 +70,7 @@ def _check(options: argparse.Namespace) -> int:
 
     shared: dict[str, Any] = {
         **run_of(options),
-        "backends": listed(options.backends),
+        "backends": None if options.backends is None else listed(options.backends),
         "sample": options.sample,
         "progress": not options.json,
     }

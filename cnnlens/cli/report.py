@@ -83,7 +83,7 @@ def _report(options: argparse.Namespace) -> None:
     made = report(
         network,
         inputs=inputs_of(options, network),
-        backends=listed(options.backends),
+        backends=None if options.backends is None else listed(options.backends),
         recordings=options.recordings,
         against=against,
         layers=layers_listed(options.layers, network.by_name),

@@ -131,15 +131,20 @@ def _shapes(
     network: Graph, call: Call, known: Mapping[Ref, Any], sizes: Mapping[str, tuple[int, ...]]
 ) -> list[tuple[int, ...] | None]:
     """The shapes of a call's outputs in the file's own axes, of one example; None where a size is open."""
-    made: Any = call.shapes
+    made: list[Any] = list(call.shapes)
     if call.layer.kind == "InputLayer" and call.name in sizes:
         batch, channels, *spatial = sizes[call.name]
         moved = call.channel_axis != 1
         made = [(batch, *spatial, channels) if moved else (batch, channels, *spatial)]
     elif any(shape is not None and None in shape[1:] for shape in made):
-        made = call.layer.operation.output_shape(*map_refs(call.args, known.__getitem__))
-        made = made if isinstance(made, list) else [made]
+        worked_out: Any = call.layer.operation.output_shape(*map_refs(call.args, known.__getitem__))
+        made = cast("list[Any]", worked_out) if isinstance(worked_out, list) else [worked_out]
     return [None if shape is None or None in shape[1:] else (1, *shape[1:]) for shape in made]
+
+
+def _first(count: int) -> NDArray[np.int64]:
+    """The first so many cells of an axis."""
+    return np.arange(count, dtype=np.int64)
 
 
 def _places(shape: Sequence[int], channel_axis: int) -> tuple[int, ...]:
@@ -152,7 +157,7 @@ def _places(shape: Sequence[int], channel_axis: int) -> tuple[int, ...]:
 def _fields(network: Graph, call: Call, shapes: Mapping[Ref, Any], found: Mapping[Ref, Fields]) -> Fields:
     if call.layer.kind == "InputLayer":
         shape = shapes[Ref(call.name)]
-        axes = tuple(np.arange(shape[place]) for place in _places(shape, call.channel_axis))
+        axes = tuple(_first(shape[place]) for place in _places(shape, call.channel_axis))
         return {call.name: Field(axes, axes)}
     if call.masks:
         return _unknown(call)
@@ -180,12 +185,12 @@ def _cells(
     places = _places(taken, network.calls_by_name[refs[number].call].channel_axis)
     outputs = _places(made, call.channel_axis)
     sizes, counts = [taken[place] for place in places], [made[place] for place in outputs]
-    every = [np.arange(size)[None] for size in sizes]
+    every = [_first(size)[None] for size in sizes]
     if isinstance(operation, _ALL) or not places:
         return every
     if len(places) != len(outputs):
         return None
-    own = [np.arange(count)[:, None] for count in counts]
+    own = [_first(count)[:, None] for count in counts]
     windows = windows_of(operation, sizes)
     if windows is not None:
         cells = [one.cells(size, count) for one, size, count in zip(windows, sizes, counts, strict=True)]

@@ -29,9 +29,11 @@ def as_page(report: Report) -> Page:
     ]
     if fed is not None and fed["count"] < fed["of"]:
         lines.append(f"feature maps are of the first {fed['count']:,} of {fed['of']:,} inputs")
-    for check in [data["check"]] if data["check"] else (data["twins"] or {}).get("checks", []):
+    checks: list[Any] = [data["check"]] if data["twins"] is None else data["twins"]["checks"]
+    for check in filter(None, checks):
         lines += [Toned(one["text"], Tone(one["tone"])) if one["tone"] else one["text"] for one in check["said"]]
-    lines += [Toned(one, Tone.STRONG) for one in (data["diff"] or {}).get("verdict", [])]
+    if data["diff"] is not None:
+        lines += [Toned(one, Tone.STRONG) for one in data["diff"]["verdict"]]
     drawn = [one for row in data["layers"] for one in (*row["weights"], *row["maps"]) if one.get("view")]
     coloured = sum(one["array"] is not None and not one["exact"] for one in drawn)
     missing = sum(one["array"] is None for one in drawn)

@@ -34,7 +34,7 @@ def inputs_said(budget: Budget, stream: InputStream, arrays: Mapping[str, NDArra
         "arrays": {
             name: {
                 "array": budget.exact(f"input.{place}", array.astype(np.float32)),
-                "sha256": sha256(np.ascontiguousarray(array, "<f4")).hexdigest(),
+                "sha256": sha256(array.astype("<f4").tobytes()).hexdigest(),
                 # as a picture is drawn: over its own range, all of its channels alike
                 "limits": [_ends(one.reshape(1, -1), "shared")[0][0].tolist() for one in array.astype(np.float32)],
                 "view": "picture" if array.ndim == 4 else _VIEWS.get(array.ndim),

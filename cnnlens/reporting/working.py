@@ -16,10 +16,13 @@ from numpy.typing import NDArray
 from cnnlens.network.graph import Call, Layer, find_refs
 from cnnlens.network.network import Network
 from cnnlens.network.weight import real
+from cnnlens.reference.arithmetic.functions import Activation, find_activation
+from cnnlens.reference.keras.activations import ActivationLayer
 from cnnlens.reference.keras.convolution import Convolution, DepthwiseConvolution, TransposedConvolution
 from cnnlens.reference.keras.dense import Dense
+from cnnlens.reference.keras.normalization import BatchNormalization
 from cnnlens.reference.keras.pooling import Pooling
-from cnnlens.reference.operation import LinearOperation, Operation
+from cnnlens.reference.operation import Operation
 from cnnlens.reference.receptive import Fields
 from cnnlens.reference.windows import windows_of
 
@@ -38,11 +41,12 @@ def working_said(network: Network, call: Call, maps: Mapping[str, NDArray[Any]])
         maps: The tensors that were computed, canonical, by name.
 
     Returns:
-        ``how`` (``convolution``, ``transposed``, ``maximum``, ``mean``, ``dense``), ``of``, the tensor that it takes,
-        ``axes``: ``taps``, ``stride``, ``gap`` and ``before`` of its windows on each; ``groups``; ``kernel`` and
-        ``bias``: the places of its arrays among the layer's weights; ``flatten``: ``(*spatial, C)`` where that tensor
-        is flat in that order and the canonical kernel's inputs are in the order ``(C, *spatial)``; ``activation``, and
-        whether the page has its formula.
+        ``how`` (``convolution``, ``transposed``, ``maximum``, ``mean``, ``dense``, ``normalisation``, ``activation``),
+        ``of``, the tensor that it takes, ``axes``: ``taps``, ``stride``, ``gap`` and ``before`` of its windows on each;
+        ``groups``; ``kernel`` and ``bias``, or ``gamma``, ``beta``, ``moving_mean`` and ``moving_variance``: the places
+        of its arrays among the layer's weights; ``epsilon``; ``flatten``: ``(*spatial, C)`` where that tensor is flat
+        in that order and the canonical kernel's inputs are in the order ``(C, *spatial)``; ``activation``, and whether
+        the page has its formula.
     """
     refs = list(find_refs((call.args, dict(call.kwargs))))
     if len(refs) != 1 or call.masks:
@@ -50,11 +54,12 @@ def working_said(network: Network, call: Call, maps: Mapping[str, NDArray[Any]])
     taken = maps[refs[0].name].shape if refs[0].name in maps else network.canonical_shape(refs[0])
     if taken is None or None in taken[2:]:
         return None
-    found = _working(call.layer, call.layer.operation, tuple(size for size in taken[2:] if size is not None))
+    found = _working(call, call.layer.operation, tuple(size for size in taken[2:] if size is not None))
     return None if found is None else {"of": refs[0].name, **found}
 
 
-def _working(layer: Layer, operation: Operation, sizes: tuple[int, ...]) -> dict[str, Any] | None:
+def _working(call: Call, operation: Operation, sizes: tuple[int, ...]) -> dict[str, Any] | None:
+    layer = call.layer
     windows = [
         {"taps": one.taps, "stride": one.stride, "gap": one.gap, "before": one.before}
         for one in windows_of(operation, sizes) or ()
@@ -62,6 +67,11 @@ def _working(layer: Layer, operation: Operation, sizes: tuple[int, ...]) -> dict
     if isinstance(operation, Pooling):
         plain = operation.maximum or (operation.divisor is None and not operation.counts_padding)
         return {"how": "maximum" if operation.maximum else "mean", "axes": windows} if plain else None
+    if isinstance(operation, (ActivationLayer, BatchNormalization)):
+        alone = [{"taps": 1, "stride": 1, "gap": 1, "before": 0} for _ in sizes]
+        if isinstance(operation, ActivationLayer):
+            return {"how": "activation", "axes": alone, "activation": _activation(call, operation)}
+        return _normalisation(call, operation, alone)
     if isinstance(operation, (Convolution, DepthwiseConvolution, TransposedConvolution)):
         how = "transposed" if isinstance(operation, TransposedConvolution) else "convolution"
     elif isinstance(operation, Dense) and not sizes:
@@ -90,7 +100,7 @@ def _working(layer: Layer, operation: Operation, sizes: tuple[int, ...]) -> dict
         "kernel": place,
         "bias": bias,
         "flatten": None if flatten is None else list(flatten),
-        "activation": _activation(operation),
+        "activation": _activation(call, operation),
     }
 
 
@@ -105,33 +115,70 @@ def _canonical(kernel: NDArray[Any], operation: Operation, groups: int) -> NDArr
     return np.moveaxis(kernel, (-1, -2), (0, 1))
 
 
-def _place(layer: Layer, wanted: NDArray[Any]) -> int | None:
-    """Which of the layer's arrays this one is, number for number."""
-    for place, weight in enumerate(layer.stored.values()):
-        if math.prod(weight.canonical_shape) == wanted.size and weight.canonical_shape == wanted.shape:
-            if np.array_equal(real(weight.canonical()), wanted, equal_nan=True):
-                return place
+def _place(layer: Layer, wanted: NDArray[Any], role: str | None = None) -> int | None:
+    """Which of the layer's arrays this one is, number for number; of equal ones that of the role."""
+    for place, weight in sorted(enumerate(layer.stored.values()), key=lambda one: one[1].role != role):
+        fits = weight.canonical_shape == wanted.shape
+        if fits and np.array_equal(real(weight.canonical()), wanted, equal_nan=True):
+            return place
     return None
 
 
-def _activation(operation: LinearOperation | Operation) -> dict[str, Any] | None:
-    activation = getattr(operation, "activation", None)
+def _normalisation(call: Call, operation: BatchNormalization, axes: list[dict[str, int]]) -> dict[str, Any] | None:
+    """How a batch norm of channels computes a number."""
+    arrays = call.layer.computing_weights()
+    roles = ["moving_mean", "moving_variance", *["gamma"] * operation.scale, *["beta"] * operation.center]
+    places = {role: _place(call.layer, arrays[role], role) for role in roles}
+    if None in places.values() or not _is_channel(call, operation.axis):
+        return None
+    return {"how": "normalisation", "axes": axes, "epsilon": operation.epsilon, "gamma": None, "beta": None, **places}
+
+
+def _is_channel(call: Call, axis: Any) -> bool:
+    """Whether an axis of a call's output is that of its channels."""
+    rank = len(call.shapes[0] or ())
+    channel = rank - 1 if call.channel_axis != 1 and rank > 2 else 1
+    return isinstance(axis, int) and -rank <= axis < rank and axis % rank == channel
+
+
+def _activation(call: Call, operation: Operation) -> dict[str, Any] | None:
+    activation: Activation | None = getattr(operation, "activation", None)
     if activation is None:
         return None
-    plain = activation.name in _IN_PAGE and isinstance(operation.config.get("activation"), str)
-    last = activation.elementwise or not getattr(operation, "channels_first", False)
-    return {"name": activation.name, "in_page": plain and last}
+    name = activation.name
+    if activation.elementwise:
+        default = find_activation(name, (3,)) if name in _IN_PAGE else None
+        plain = default is not None and default.function is activation.function
+        plain |= name == "elu" and operation.config.get("activation") == "elu" and "alpha" not in operation.config
+    else:
+        keywords: Mapping[str, Any] = getattr(activation.function, "keywords", {})
+        plain = name == "softmax" and _is_channel(call, keywords.get("axis"))
+    return {"name": name, "in_page": plain}
 
 
-def field_said(fields: Fields) -> dict[str, Any] | str | None:
-    """Say a receptive field as data: by input the first and the last cell on each axis; the reason where unknown."""
+def field_said(fields: Fields) -> dict[str, Any] | str:
+    """Say a receptive field as data: by input what is seen on each axis (``docs/json.md``), or why it is not known."""
     if isinstance(fields, str):
         return fields
     return {
-        name: [_ends(first, last) for first, last in zip(field.first, field.last, strict=True)]
+        name: [_axis_said(first, last) for first, last in zip(field.first, field.last, strict=True)]
         for name, field in fields.items()
     }
 
 
-def _ends(first: NDArray[np.int64], last: NDArray[np.int64]) -> Mapping[str, list[int]]:
-    return {"first": np.where(last < first, 0, first).tolist(), "last": np.where(last < first, -1, last).tolist()}
+def _axis_said(first: NDArray[np.int64], last: NDArray[np.int64]) -> dict[str, Any]:
+    """``size``, ``stride`` and ``offset`` where these say it all, as far as the input reaches; else every position."""
+    if (first == first[0]).all() and (last == last[0]).all():
+        first, last = first[:1], last[:1]
+    seen = last >= first
+    edge = int(last.max())
+    inner = np.flatnonzero((first > 0) & (last < edge) & seen)
+    if len(inner) > 1 and seen.all():
+        place = inner[0]
+        stride, size = int(first[inner[1]] - first[place]), int(last[place] - first[place]) + 1
+        offset = int(first[place] - stride * place)
+        begin = offset + stride * np.arange(len(first))
+        ends = np.maximum(begin, 0), np.minimum(begin + size - 1, edge)
+        if inner[1] == place + 1 and (ends[0] == first).all() and (ends[1] == last).all():
+            return {"size": size, "stride": stride, "offset": offset, "edge": edge}
+    return {"first": np.where(seen, first, 0).tolist(), "last": np.where(seen, last, -1).tolist()}

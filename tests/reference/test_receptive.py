@@ -37,7 +37,7 @@ def seen_is_true(net: Network) -> int:
                 spatial = array.ndim == given.ndim
                 if spatial:
                     broken = np.moveaxis(broken, axis + 2, 1)
-                reached = broken.reshape(size, broken.shape[1] if spatial else 1, -1).any(axis=-1)
+                reached: Any = broken.reshape(size, broken.shape[1] if spatial else 1, -1).any(axis=-1)
                 for position in range(reached.shape[1]):
                     cells = np.flatnonzero(reached[:, position])
                     place = min(position, len(first) - 1)

@@ -27,11 +27,16 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def page(browser: Any, path: Path, request: pytest.FixtureRequest) -> Iterator[Any]:
     """The page, opened; nothing is said on its console."""
     width, theme = request.param
-    context = browser.new_context(viewport={"width": width, "height": 800}, color_scheme=theme, offline=True)
+    size = {"width": width, "height": 800}
+    context = browser.new_context(viewport=size, color_scheme=theme, offline=True, has_touch=width < 600)
     opened = context.new_page()
     said: list[str] = []
-    opened.on("console", lambda message: said.append(message.text))
-    opened.on("pageerror", lambda error: said.append(str(error)))
+
+    def heard(one: Any) -> None:
+        said.append(str(getattr(one, "text", one)))
+
+    opened.on("console", heard)
+    opened.on("pageerror", heard)
     opened.goto(path.as_uri())
     yield opened
     context.close()
@@ -103,6 +108,14 @@ def test_the_numbers_of_a_kernel_and_of_a_map_by_the_keyboard_alone(page: Any) -
     true = cnnlens.open(MODEL).run(IMAGES, layers=["conv2d_1"])["conv2d_1"]
     assert abs(value - true[0, 0, 1, 1]) <= 1e-6 * abs(true).max()
     assert "rows 0\u20136, columns 0\u20136" in section.locator(".working .flow").inner_text()
+    pixels.scroll_into_view_if_needed()
+    box = pixels.bounding_box()
+    place = box["x"] + box["width"] * 4.5 / 14, box["y"] + box["height"] * 9.5 / 14
+    if page.evaluate("navigator.maxTouchPoints"):
+        page.touchscreen.tap(*place)
+    else:
+        page.mouse.move(*place)
+    assert pixels.get_attribute("aria-valuetext").startswith("row 9, column 4: ")
 
 
 def test_all_is_drawn_before_it_is_printed_and_axe_finds_nothing(page: Any) -> None:

@@ -67,6 +67,14 @@ function canonicalOf(flatten, index) {
   return (index % channels) * positions + Math.floor(index / channels);
 }
 
+// What a batch norm makes of a number of channel k: { terms, total }, each term with what it is.
+export function normalised(working, have, k, value) {
+  const factor = (have.gamma ? have.gamma.values[k] : 1) / Math.sqrt(have.moving_variance.values[k] + working.epsilon);
+  const terms = [[value * factor, "scaled"], [-have.moving_mean.values[k] * factor, "mean_scaled"]];
+  if (have.beta) terms.push([have.beta.values[k], "beta"]);
+  return { terms, total: terms.reduce((sum, [term]) => sum + term, 0) };
+}
+
 // The largest or the mean of the values under a window, padding left out: { value, winner, count }, `winner` being the
 // tap of the largest.
 export function pooled(working, values) {

@@ -29,9 +29,8 @@ export function drawDiff() {
       el("td", { className: STANDINGS[one.standing] ?? "" }, say(`standing_${one.standing}`))));
     section.append(el("p", {}, said(diff.activations.says)), table(say("maps"), ["A", "B", ""], rows));
   }
-  for (const row of diff.rows) {
-    for (const one of row.arrays.filter(({ drawn }) => drawn)) section.append(drawnOf(row, one));
-  }
+  const drawn = diff.rows.flatMap((row) => row.arrays.filter((one) => one.drawn).map((one) => drawnOf(row, one)));
+  if (drawn.length) section.append(el("h3", {}, say("differing")), ...drawn);
 }
 
 function table(caption, heads, rows) {

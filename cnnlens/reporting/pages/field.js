@@ -28,9 +28,15 @@ export function fieldOf({ sees }) {
   };
 }
 
-// The first and the last cell on each axis that the number at `index` sees; an axis may have one entry for all.
+// The first and the last cell on each axis that the number at `index` sees.
 function endsAt(axes, index) {
-  return ["first", "last"].map((end) => axes.map((axis, number) => axis[end][Math.min(index[number] ?? 0, axis[end].length - 1)]));
+  const ends = axes.map((axis, number) => {
+    const at = index[number] ?? 0;
+    if ("first" in axis) return [axis.first, axis.last].map((all) => all[Math.min(at, all.length - 1)]); // one entry stands for all
+    const begin = axis.offset + at * axis.stride;
+    return [Math.max(begin, 0), Math.min(begin + axis.size - 1, axis.edge)];
+  });
+  return [0, 1].map((end) => ends.map((one) => one[end]));
 }
 
 function inWords(name, first, last) {

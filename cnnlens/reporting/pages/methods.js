@@ -1,9 +1,10 @@
-// What is drawn of each way to compute a number: of a convolution, a pooling, a dense layer. Each has the `window` on its
+// What is drawn of each way to compute a number: of a convolution, a pooling, a dense layer, a batch norm, an activation.
+// Each has the `window` on its
 // input, `numbers`, what stands `below` the sum, and compute(have, state, index), which draws all of them for the number at
 // `index` and gives the sum:
 // { terms: [[value, what it is]], total, totals(): the sums of all channels }.
 
-import { convolved, multiplied, placesOf, pooled, unravelled } from "./arithmetic.js";
+import { convolved, multiplied, normalised, placesOf, pooled, unravelled } from "./arithmetic.js";
 import { Bars } from "./bars.js";
 import { el, say } from "./dom.js";
 import { boxesOf, Enlarged } from "./enlarged.js";
@@ -14,9 +15,11 @@ import { tileShape } from "./kernels.js";
 const TERMS = 8; // of a dense layer that are listed
 
 export function methodOf(layer, tensor, source, choose) {
-  const { how } = tensor.working;
-  if (how === "dense") return dense(tensor.working);
-  return how === "convolution" || how === "transposed" ? convolution(tensor.working, source, choose) : pooling(tensor.working, source);
+  const { working } = tensor;
+  const made = {
+    convolution, transposed: convolution, maximum: pooling, mean: pooling, dense, normalisation: pointwise, activation: pointwise,
+  };
+  return made[working.how](working, source, choose);
 }
 
 // The window on the layer's input, and its numbers.
@@ -95,6 +98,26 @@ function pooling(working, source) {
       const { value, winner, count } = pooled(working, patch);
       numbers.replaceChildren(grid({ ...drawn, chosen: winner }));
       return { terms: [[value, say(working.how === "mean" ? "mean_of" : "largest_of", { count })]], total: value, totals: null };
+    },
+  };
+}
+
+// A number of one number: a batch norm's, which scales and shifts it, or an activation's.
+function pointwise(working, source) {
+  const window = working.axes.length ? windowOf(working, source) : null;
+  const valueAt = ({ input }, k, [place]) => input.values[input.start + k * input.cells + place];
+  return {
+    window: window && window.figure, numbers: null, below: null,
+    compute: (have, state, index) => {
+      if (window) window.show(have.input, state.k, index);
+      const places = placesOf(working, index, source.shape.slice(2));
+      const value = valueAt(have, state.k, places);
+      if (working.how === "activation") {
+        const totals = () => Array.from({ length: have.input.count }, (_, k) => valueAt(have, k, places));
+        return { terms: [[value, say("input_value")]], total: value, totals };
+      }
+      const { terms, total } = normalised(working, have, state.k, value);
+      return { terms: terms.map(([term, key]) => [term, say(key)]), total, totals: null };
     },
   };
 }

@@ -15,6 +15,8 @@ import { sumOf } from "./sum.js";
 import { numbersOf, tensorNamed } from "./tensors.js";
 import { unpack } from "./unpack.js";
 
+const ARRAYS = ["kernel", "bias", "gamma", "beta", "moving_mean", "moving_variance"];
+
 // What draws it for one tensor of a layer, once it is `ready`; show(k, c): of map k and, where it is given, of input
 // channel c.
 //   tell(k, c): is called when an input channel is chosen here
@@ -39,12 +41,12 @@ export function workingOf(layer, tensor, tell) {
 
   async function load() {
     const { example } = chosen;
-    const arrays = [working?.kernel, working?.bias].map((place) => (Number.isInteger(place) ? layer.weights[place].array : null));
+    const arrays = ARRAYS.map((name) => (method && Number.isInteger(working[name]) ? unpack(layer.weights[working[name]].array) : null));
     const [mapped, input, diverging, ...weights] = await Promise.all([
-      numbersOf(tensor), method && numbersOf(source), colours("weights"), ...arrays.map((name) => method && name && unpack(name)),
+      numbersOf(tensor), method && numbersOf(source), colours("weights"), ...arrays,
     ]);
     if (example !== chosen.example) return;
-    have = { map: mapped, input, diverging, kernel: weights[0], bias: weights[1] };
+    have = { map: mapped, input, diverging, ...Object.fromEntries(ARRAYS.map((name, at) => [name, weights[at]])) };
     if (state.place < 0 && map) state.place = largest(have.map);
     draw();
   }
