@@ -49,7 +49,8 @@ def refuse_beyond(needed: int, what: str, way_out: str) -> None:
         CnnlensError: names ``what``, both sizes and the way out.
     """
     if needed > 1 << 26 and needed > (there := available()):  # looking costs more than small arrays do
-        raise CnnlensError(f"{what} takes {_size(needed)} of memory, and {_size(there)} are available; {way_out}")
+        said = f"{what} takes {_size(needed)} of memory, and {_size(there)} are available; {way_out}"
+        raise CnnlensError(said) from MemoryError()
 
 
 def _size(count: int) -> str:

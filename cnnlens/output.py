@@ -9,13 +9,23 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from pathlib import Path
 
 from cnnlens.errors import CnnlensError
 from cnnlens.text import printable
 
-__all__ = ["file_name", "free_path", "new_folder", "refuse_taken", "replacing", "silent", "stem_of", "write_text"]
+__all__ = [
+    "file_name",
+    "free_path",
+    "new_folder",
+    "refuse_read",
+    "refuse_taken",
+    "replacing",
+    "silent",
+    "stem_of",
+    "write_text",
+]
 
 _LONGEST = 200  # bytes; file systems take 255, and a suffix or a number may follow
 _DEVICES = {"CON", "PRN", "AUX", "NUL", *(f"{port}{number}" for port in ("COM", "LPT") for number in range(10))}
@@ -131,20 +141,28 @@ def free_path(path: Path, taken: Callable[[Path], bool]) -> Path:
     return found
 
 
-def refuse_taken(paths: Iterable[Path], named: bool, models: Iterable[str | os.PathLike[str]]) -> None:
+def refuse_taken(paths: Iterable[Path], named: bool, models: Sequence[str | os.PathLike[str]]) -> None:
     """Refuse to write over a file that nobody ``named``, and over one of the ``models`` that are read, named or not.
 
     Raises:
         CnnlensError: such a file is there; says which.
     """
-    there = [path for path in paths if os.path.lexists(path)]
-    for path in there:
-        if any(os.path.exists(one) and path.exists() and os.path.samefile(one, path) for one in models):
-            raise CnnlensError(f"{printable(path, 300)}: that is the model itself; name another file with -o")
-        if not named:
+    for path in paths:
+        refuse_read(path, models)
+        if not named and os.path.lexists(path):
             raise CnnlensError(
                 f"{printable(path, 300)}: it is there already; name another file with -o, or the same to overwrite it"
             )
+
+
+def refuse_read(path: str | os.PathLike[str], read: Iterable[str | os.PathLike[str]]) -> None:
+    """Refuse to write over one of the files that are ``read``, by whatever name.
+
+    Raises:
+        CnnlensError: it is one.
+    """
+    if os.path.isfile(path) and any(os.path.isfile(one) and os.path.samefile(one, path) for one in read):
+        raise CnnlensError(f"{printable(path, 300)}: it is read here, and would be lost; name another file with -o")
 
 
 def silent(line: str) -> None:

@@ -1,6 +1,6 @@
 """What a command or an object says, before it is known where it is shown: lines and tables, some of them in a tone.
 
-The same page is plain text in a pipe or a file (``str``), fits a terminal's width there (``cnnlens.cli.printing``), and
+The same page is plain text in a pipe or a file (``str``), fits a terminal's width there (``cnnlens.cli.terminal``), and
 is HTML in a notebook. Cells and lines may hold what a stranger's file says: each of the three makes it harmless.
 What has a page is ``Shown``: it says itself wherever a person meets it, and its class writes none of that.
 """

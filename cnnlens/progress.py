@@ -14,7 +14,7 @@ from typing import Any, TextIO, TypeAlias
 
 from cnnlens.text import harmless
 
-__all__ = ["Counted", "Progress", "Told", "telling"]
+__all__ = ["Counted", "Progress", "Told", "saying", "telling"]
 
 Counted: TypeAlias = Callable[[int, int], object] | bool | None
 """Whom a call that counts tells how far it is. True: whoever waits, in a terminal or a notebook; False or None: nobody;
@@ -30,7 +30,8 @@ _AFTER = 0.5  # s that a call may take in silence where nobody asked to hear of 
 class Progress:
     """Call it with what is done and all there is, or with a line, as often as you like, in a ``with``.
 
-    What was counted stays to be read when it is over; a line that only said what came next goes.
+    What was counted stays to be read when it is over; a line that only said what came next goes, or stands behind the
+    first count.
 
     Args:
         unit: What is counted, such as ``images``.
@@ -124,7 +125,7 @@ class Progress:
         bar = "=" * (20 * done // max(count, 1))
         text = f"[{bar:<20}] {done:,}/{count:,} {self._unit}"
         if recently <= 0 or seconds <= 0:
-            return text
+            return f"{text}, {self._waiting}" if self._waiting and done < count else text
         rate = recently / seconds
         shown = f"{rate:,.0f}/s" if rate >= 10 else f"{rate:.2g}/s"
         left = f"{_duration((count - done) / rate)} left" if done < count else f"in {_duration(seconds)}"
@@ -139,6 +140,12 @@ def telling(asked: Callable[..., object] | bool | None, unit: str = "") -> Gener
             yield progress
     else:
         yield asked or None
+
+
+def saying(tell: Callable[..., object] | None, line: str) -> None:
+    """Say what is waited for, where whoever is told can read; a caller's own function counts alone."""
+    if isinstance(tell, Progress):
+        tell(line)
 
 
 def _notebook() -> Any:

@@ -33,9 +33,18 @@ FRAMEWORKS = ("keras", "tensorflow", "torch", "jax")
 _AT_THE_TOP = re.compile(rf"""^\w+ = pytest\.importorskip\("({"|".join(FRAMEWORKS)})"\)""", re.MULTILINE)
 
 
+_ALL_SLOW = re.compile(r"^pytestmark = .*\bpytest\.mark\.(slow|framework)\b", re.MULTILINE)
+
+
 @cache
 def imports_a_framework(path: Path) -> bool:
     return path.suffix == ".py" and bool(_AT_THE_TOP.search(path.read_text(encoding="utf-8")))
+
+
+def is_all_slow(path: Path) -> bool:
+    return imports_a_framework(path) or (
+        path.suffix == ".py" and bool(_ALL_SLOW.search(path.read_text(encoding="utf-8")))
+    )
 
 
 def without_slow_tests(config: pytest.Config) -> bool:
@@ -44,7 +53,7 @@ def without_slow_tests(config: pytest.Config) -> bool:
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """Leave out a file whose tests are all slow: pytest would import it, and a framework with it, to deselect them."""
-    return True if without_slow_tests(config) and imports_a_framework(collection_path) else None
+    return True if without_slow_tests(config) and is_all_slow(collection_path) else None
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 import cnnlens
 
-FRAMEWORKS = ("keras", "tensorflow", "torch", "jax", "flax", "h5py", "tf_keras")
+FRAMEWORKS = ("keras", "tensorflow", "torch", "jax", "flax", "h5py", "tf_keras", "ray", "pyarrow")
 HEAVY = (*FRAMEWORKS, "matplotlib", "PIL")
 PACKAGE = Path(cnnlens.__file__).parent
 

@@ -14,14 +14,14 @@ import pytest
 from PIL import Image
 
 from tests.support import ROOT
-from tests.support.readme import PAGES, PICTURES, Typed, demo_folder, make_pictures, python_blocks, run, typed
+from tests.support.readme import PAGES, PICTURES, Typed, demo_folder, python_blocks, run, typed
 
 # What ends with 1 and says so: two models that differ, a backend that computes something else.
 _DIFFERING = ("cnnlens diff fashion_mnist_cnn.keras ported.safetensors", "cnnlens check average.keras")
 
-# Frameworks cannot be found, as where they are not installed; then all lines in turn, in one process.
-_BARE = """
-import importlib.abc, importlib.metadata, json, sys
+# Frameworks cannot be found, as where they are not installed: of each Python that is started with this on its path.
+_WITHOUT = """
+import importlib.abc, importlib.metadata, sys
 
 HIDDEN = ("keras", "tensorflow", "tensorflow_cpu", "torch", "jax", "jaxlib", "h5py", "zarr", "xarray")
 
@@ -37,7 +37,10 @@ def distribution(name):
         raise importlib.metadata.PackageNotFoundError(name)
     return found(name)
 importlib.metadata.distribution = distribution
-
+"""
+# All lines in turn, in one process.
+_BARE = """
+import json
 from tests.support.readme import PAGES, demo_folder, run, typed
 with demo_folder():
     print(json.dumps([(one.line, *run(one)) for page in PAGES for one in typed(page)]))
@@ -71,40 +74,47 @@ def test_the_pages_have_lines_to_type() -> None:
             assert any(one.picture == Path(name).name for one in lines), f"no line makes {name}"
 
 
-def test_every_line_runs_without_a_framework_or_says_what_to_install() -> None:
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), *sys.path]))}
+@pytest.mark.slow
+def test_every_line_runs_without_a_framework_or_says_what_to_install(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(_WITHOUT)
+    places = [str(tmp_path), str(ROOT), *sys.path]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, places))}
     done = subprocess.run([sys.executable, "-c", _BARE], env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     lines = {one.line: one for page in PAGES for one in typed(page)}
     for line, code, printed in json.loads(done.stdout.splitlines()[-1]):
         one = lines[line]
         if one.frameworks and code == 2:
-            assert len(printed.splitlines()) == 1 or "nothing was compared" in printed, (line, printed)
+            in_rows = one.arguments[0] in ("bench", "check")  # each says it of its backend
+            assert in_rows or len(printed.splitlines()) == 1 or "nothing was compared" in printed, (line, printed)
             assert "pip install" in printed or "run.zarr" in printed or "shoes" in printed, (line, printed)
         else:
             assert code == line.startswith(_DIFFERING), (line, code, printed)
             assert_shown(one, printed)
 
 
+def assert_drawn(picture: Path) -> None:
+    """The picture of this name that a page shows is the one that was drawn."""
+    old, new = (np.asarray(Image.open(path).convert("RGB"), np.int16) for path in (PICTURES / picture.name, picture))
+    assert old.shape == new.shape, f"{picture.name}: python -m tests.support.readme"
+    # Fonts are matplotlib's own; what is left is a number's last digit.
+    assert np.mean(np.abs(old - new).max(axis=2) > 8) < 0.01, f"{picture.name}: python -m tests.support.readme"
+
+
 @pytest.mark.framework
-def test_every_line_and_block_of_python_runs() -> None:
+def test_every_line_and_block_of_python_runs_and_draws_what_the_pages_show() -> None:
+    shown = {path.name for path in PICTURES.glob("*.png")}
+    drawn: set[str] = set()
     with demo_folder():
         for one in [one for page in PAGES for one in typed(page)]:
             code, printed = run(one)
             assert code == one.line.startswith(_DIFFERING), (one.line, code, printed)
             assert_shown(one, printed)
+            if one.picture in shown:
+                assert_drawn(Path(one.picture))
+                drawn.add(one.picture)
         for page in PAGES:
             names: dict[str, object] = {"__name__": "readme"}
             for block in python_blocks(page):
                 exec(compile(block, str(page), "exec"), names)
-
-
-@pytest.mark.slow
-def test_the_pictures_of_the_pages_are_what_their_lines_draw(tmp_path: Path) -> None:
-    made = make_pictures(tmp_path)
-    assert sorted(made) == sorted(path.name for path in PICTURES.glob("*.png")), "python -m tests.support.readme"
-    for name in made:
-        old, new = (np.asarray(Image.open(folder / name).convert("RGB"), np.int16) for folder in (PICTURES, tmp_path))
-        assert old.shape == new.shape, f"{name}: python -m tests.support.readme"
-        # Fonts are matplotlib's own; what is left is a number's last digit.
-        assert np.mean(np.abs(old - new).max(axis=2) > 8) < 0.01, f"{name}: python -m tests.support.readme"
+    assert drawn == shown, "python -m tests.support.readme"

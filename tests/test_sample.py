@@ -75,6 +75,7 @@ def test_the_images_are_the_first_of_each_class() -> None:
 
 
 @needs_data
+@pytest.mark.slow
 def test_the_accuracy_is_the_readmes() -> None:
     import gzip
 

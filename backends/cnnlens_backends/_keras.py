@@ -7,7 +7,6 @@ file. The framework's own file adds how to compile that walk, its precision swit
 
 from __future__ import annotations
 
-import math
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -19,7 +18,6 @@ import numpy as np
 
 from cnnlens.backend import NARROW, check_precision
 from cnnlens.backend.reductions import AS_IT_LIES
-from cnnlens.backend.summary import parts_of
 from cnnlens.errors import CnnlensError
 from cnnlens.network.network import Network
 from cnnlens_backends._keras_errors import first_line
@@ -62,10 +60,6 @@ class KerasBackend(ABC):
             device: Such as ``cpu`` and ``gpu:0``.
             precision: For what differs beyond ``switched`` and the layers' own dtype policies.
         """
-
-    def parts(self, maps: Array) -> list[Array] | None:
-        """Make ``cnnlens.backend.summary.parts`` of maps ``(N, P, C)`` in one pass; None where it would take many."""
-        return None
 
     @abstractmethod
     def peak(self, device: str) -> int:
@@ -174,7 +168,7 @@ class KerasSession:
         """
         return self.reduced(inputs, dict.fromkeys(tensors, ""))
 
-    def reduced(self, inputs: Sequence[Array], reductions: Mapping[str, str]) -> dict[str, Any]:
+    def reduced(self, inputs: Sequence[Array], reductions: Mapping[str, str]) -> dict[str, Array]:
         """Run one batch, and reduce what it gives on the device; see ``cnnlens.backend.seam.Reducing``."""
         results = self._on_batch(inputs, reductions, CompiledWalk.run)
         return {
@@ -237,15 +231,9 @@ class KerasSession:
             else:
                 yield
 
-    def _as_it_lies(self, name: str, array: Array) -> Array | tuple[Array, list[Array]]:
+    def _as_it_lies(self, name: str, array: Array) -> Array:
         last = self._network.calls_by_name[self._network.tensors[name].call].channel_axis != 1
-        if not last or array.ndim < 3:
-            return array
-        maps = np.moveaxis(array, -1, 1)
-        positions = math.prod(array.shape[1:-1])
-        whole = array.dtype == np.float32 and array.flags.c_contiguous and parts_of(positions) > 1
-        parts = self._backend.parts(array.reshape(len(array), positions, -1)) if whole else None
-        return maps if parts is None else (maps, parts)
+        return np.moveaxis(array, -1, 1) if last and array.ndim > 2 else array
 
     def _plan(self, reductions: Mapping[str, str], stored: Sequence[bool]) -> CompiledWalk:
         wanted = wanted_refs(self._network, list(reductions))

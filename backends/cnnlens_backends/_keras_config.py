@@ -192,7 +192,8 @@ class Cleaner:
             elif allowed:
                 version = import_module("keras").__version__
                 raise UnsupportedLayerError(f"Keras {version} cannot do {name}={printable(config[name], 60)}")
-        return config
+        # Keras' defaults draw too, which XLA compiles anew for each shape.
+        return dict.fromkeys((name for name in taken if name.endswith("_initializer")), self.blank) | config
 
 
 def _model_class() -> Any:

@@ -24,7 +24,7 @@ from cnnlens.text import printable
 __all__ = [
     "Array", "Compiled", "CompiledWalk", "LayerCall", "Walk", "in_canonical_axes", "is_stored_order", "reducing",
     "turned",
-    "walk_of",
+    "walk_of", "widened",
 ]  # fmt: skip
 
 Array = NDArray[Any]
@@ -126,7 +126,7 @@ def walk_of(network: Network, steps: Sequence[LayerCall], wanted: Sequence[Ref],
             values[ref] = ops.moveaxis(tensor, 1, -1) if moves else tensor
         for step in steps:
             step(values)
-        return [_exact(values[ref], ops) for ref in wanted]
+        return [values[ref] for ref in wanted]
 
     return walk
 
@@ -144,10 +144,9 @@ def reducing(walk: Walk, reductions: Sequence[str], channels_last: Sequence[bool
     return both
 
 
-def _exact(tensor: Any, ops: Any) -> Any:
-    """bfloat16, which NumPy has not, widened to float32."""
-    dtype = import_module("keras").backend.standardize_dtype(tensor.dtype)
-    return ops.cast(tensor, "float32") if dtype == "bfloat16" else tensor
+def widened(array: Array) -> Array:
+    """Widen bfloat16, which is no type of NumPy's own, to float32: here, so that it was copied in half the bytes."""
+    return array.astype(np.float32) if array.dtype.name == "bfloat16" else array
 
 
 def turned(tensors: Sequence[Any], moves: Sequence[bool]) -> list[Any]:

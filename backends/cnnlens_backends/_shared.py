@@ -33,7 +33,7 @@ def device_named(backend: str, wanted: str, listed: Sequence[str]) -> tuple[str,
     named = {one.split(" ", 1)[0]: one for one in listed}
     found = "gpu:0" if wanted == "gpu" else wanted
     if found not in named:
-        raise CnnlensError(f"{backend}: it has no device '{printable(wanted)}' here; it has {', '.join(listed)}")
+        raise CnnlensError(f"it has no device '{printable(wanted)}' here; it has {', '.join(listed)}", backend)
     return found, named[found]
 
 

@@ -7,16 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from functools import cache, partial
 from importlib import import_module
 from typing import Any
 
 import numpy as np
 
 from cnnlens.backend import NARROW
-from cnnlens.backend.summary import parts
 from cnnlens_backends._keras import KerasBackend
-from cnnlens_backends._keras_walk import Array, Compiled, Walk, in_canonical_axes, turned
+from cnnlens_backends._keras_walk import Array, Compiled, Walk, in_canonical_axes, turned, widened
 
 
 class _Jax(KerasBackend):
@@ -56,17 +54,15 @@ class _Jax(KerasBackend):
 
         def fetch(found: Sequence[Any]) -> list[Array]:
             if target.platform == "cpu":
-                return [in_canonical_axes(np.asarray(one), move) for one, move in zip(found, moves, strict=True)]
-            return [np.asarray(one) for one in jax.device_get(transpose(found))]
+                host = [in_canonical_axes(np.asarray(one), move) for one, move in zip(found, moves, strict=True)]
+            else:
+                host = jax.device_get(transpose(found))  # begins all copies before it waits for the first
+            return [widened(np.asarray(one)) for one in host]
 
         return Compiled(compute, jax.block_until_ready, fetch)
 
     def peak(self, device: str) -> int:
         return _device(device).memory_stats()["peak_bytes_in_use"]
-
-    def parts(self, maps: Array) -> list[Array] | None:
-        # Apart from the network, as the transpose is; the maps are in XLA's own memory and are not copied.
-        return [np.asarray(one) for one in _parts(import_module("jax"))(maps)]
 
     def gpus(self) -> list[str]:
         jax = import_module("jax")
@@ -83,11 +79,6 @@ class _Jax(KerasBackend):
 def _device(name: str) -> Any:
     kind, _, index = name.partition(":")
     return import_module("jax").devices(kind)[int(index or 0)]
-
-
-@cache
-def _parts(jax: Any) -> Any:
-    return jax.jit(partial(parts, ops=import_module("keras").ops))
 
 
 BACKEND = _Jax("jax", "jax", "jax>=0.6")

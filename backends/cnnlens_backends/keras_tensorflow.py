@@ -8,8 +8,10 @@ from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
+import numpy as np
+
 from cnnlens_backends._keras import KerasBackend
-from cnnlens_backends._keras_walk import Array, Compiled, Walk, turned
+from cnnlens_backends._keras_walk import Array, Compiled, Walk, turned, widened
 
 
 class _TensorFlow(KerasBackend):
@@ -32,7 +34,12 @@ class _TensorFlow(KerasBackend):
                 tf.test.experimental.sync_devices()
 
         def fetch(found: Sequence[Any]) -> list[Array]:
-            return [tensor.numpy() for tensor in found]
+            # ``numpy()`` copies even what lies in this memory; an array over a view keeps the tensor's memory.
+            here = [device == "cpu" and one.dtype != tf.bfloat16 for one in found]
+            return [
+                np.asarray(memoryview(one)) if view else widened(one.numpy())
+                for one, view in zip(found, here, strict=True)
+            ]
 
         return Compiled(compute, wait, fetch)
 

@@ -12,6 +12,7 @@ import numpy as np
 from cnnlens_backends._keras import KerasBackend
 from cnnlens_backends._keras_walk import Array, Compiled, Walk, turned
 from cnnlens_backends._torch_graph import captured
+from cnnlens_backends._torch_host import to_host
 from cnnlens_backends._torch_precision import first_calls, gpus, peak, switched, wait
 
 
@@ -44,7 +45,7 @@ class _Torch(KerasBackend):
 
         def fetch(found: Sequence[Any]) -> list[Array]:
             with torch.inference_mode():
-                return [tensor.contiguous().cpu().numpy() for tensor in found]
+                return to_host([tensor.contiguous() for tensor in found])
 
         def computed(_: Sequence[Any]) -> None:
             wait(target)

@@ -24,6 +24,7 @@ from cnnlens_backends._keras_errors import first_line
 from cnnlens_backends._pytorch_graph import WeightKey, graph_of, run_noting_types
 from cnnlens_backends._shared import Array, checked_inputs, device_named, precisions_on, runnable, versions, wanted_refs
 from cnnlens_backends._torch_graph import write_in_place
+from cnnlens_backends._torch_host import to_host
 from cnnlens_backends._torch_precision import first_calls, gpus, peak, switched, wait
 
 __all__ = ["BACKEND"]
@@ -96,11 +97,11 @@ class PytorchSession:
         """One batch, with what it gives reduced on the device; see ``cnnlens.backend.seam.Reducing``."""
 
         def finish(found: list[Any]) -> dict[str, Array]:
-            return {
-                name: _host(tensor) if not how else _in_order(tensor).cpu().numpy() if how == AS_IT_LIES
-                else _host(reduced(how, tensor, _ops()))
-                for (name, how), tensor in zip(reductions.items(), found, strict=True)
-            }  # fmt: skip
+            tensors = [
+                tensor if how == AS_IT_LIES else (reduced(how, tensor, _ops()) if how else tensor).contiguous()
+                for how, tensor in zip(reductions.values(), found, strict=True)
+            ]
+            return dict(zip(reductions, to_host(tensors), strict=True))
 
         return self._on_batch(inputs, list(reductions), finish)
 
@@ -124,7 +125,7 @@ class PytorchSession:
         """The arrays that torch holds: layer name to weight name to array, in torch's layout."""
         found: dict[str, dict[str, Array]] = {}
         for (layer, name), tensor in self._weights.items():
-            found.setdefault(layer, {})[name] = _host(tensor.detach())
+            found.setdefault(layer, {})[name] = to_host([tensor.detach().contiguous()])[0]
         return found
 
     def close(self) -> None:
@@ -275,16 +276,6 @@ def _ops() -> SimpleNamespace:
         mean=torch.mean, max=torch.amax, reshape=torch.reshape, moveaxis=torch.moveaxis, square=torch.square,
         stack=torch.stack, top_k=torch.topk, cast=cast,
     )  # fmt: skip
-
-
-def _in_order(tensor: Any) -> Any:
-    """A tensor as it lies; bfloat16, which NumPy has not, widened to float32."""
-    return tensor.float() if tensor.dtype == import_module("torch").bfloat16 else tensor
-
-
-def _host(tensor: Any) -> Array:
-    """A tensor as a contiguous array."""
-    return _in_order(tensor).contiguous().cpu().numpy()
 
 
 BACKEND = PytorchBackend()

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from cnnlens.backend.halving import Halving
     from cnnlens.backend.seam import Backend, Session
     from cnnlens.network.network import Network
 
@@ -83,6 +84,7 @@ class _Child:
         self._backend: Backend | None = None
         self._network: Network | None = None
         self._session: Session | None = None
+        self._halving: Halving | None = None
         # One thread, one batch waiting at most: memory holds two batches of feature maps, never more.
         self._writer = ThreadPoolExecutor(1, "cnnlens-writer")
         self._writing: Future[None] | None = None
@@ -138,6 +140,7 @@ class _Child:
 
     def _load(self, request: Message) -> Message:
         from cnnlens.backend import handover, seam
+        from cnnlens.backend.halving import Halving
 
         assert self._backend is not None
         self._finish_writing()
@@ -149,7 +152,7 @@ class _Child:
         session = seam.load(
             self._backend, network, request["device"], request["precision"], trust_code=bool(request["trust_code"])
         )
-        self._network, self._session = network, session
+        self._network, self._session, self._halving = network, session, Halving(network)
         return {
             "versions": {str(name): str(version) for name, version in session.versions.items()},
             "device": str(session.device),
@@ -161,13 +164,15 @@ class _Child:
         from cnnlens.backend.chunks import in_parallel, rows_first
 
         network = self._network
+        halving = self._halving
         assert network is not None
+        assert halving is not None
         count: int = request["count"]
         inputs = [_mapped(chunk)[:count] for chunk in request["inputs"]]
         outputs: Mapping[str, Message] = request["outputs"]
         start = time.perf_counter()
         found, later = self._computed(inputs, {name: one["reduction"] for name, one in outputs.items()}, count)
-        seconds = time.perf_counter() - start
+        seconds, most = time.perf_counter() - start, halving.most
         self._finish_writing()
 
         def one(name: str) -> Message:
@@ -177,7 +182,7 @@ class _Child:
 
         def write() -> Message:
             written = in_parallel(one, outputs)
-            return {"outputs": dict(zip(outputs, written, strict=True)), "seconds": seconds}
+            return {"outputs": dict(zip(outputs, written, strict=True)), "seconds": seconds, "most": most}
 
         def work() -> None:
             answer = self._guarded(request["id"], write)
@@ -255,11 +260,12 @@ class _Child:
         """What the backend gives, held against what it promised; and what core has to do with it yet."""
         import numpy as np
 
-        from cnnlens.backend.reductions import computed, reduced_shape
+        from cnnlens.backend.reductions import reduced_shape
 
         session = self._ready()
         assert self._network is not None
-        found, later = computed(session, self._network, inputs, wanted)
+        assert self._halving is not None
+        found, later = self._halving.computed(session, inputs, wanted)
         checked: dict[str, NDArray[Any]] = {}
         for name, reduction in wanted.items():
             if name not in found:

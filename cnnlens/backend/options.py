@@ -20,3 +20,5 @@ class RunOptions:
     limit: int | None = None
     allow_nonfinite: bool = False
     skip_bad: bool = False
+    engine: str | None = None
+    workers: int | None = None

@@ -23,7 +23,16 @@ if TYPE_CHECKING:
     from cnnlens.backend.seam import Session
     from cnnlens.network.network import Network
 
-__all__ = ["AS_IT_LIES", "NumpyOps", "check_reduction", "computed", "reduced", "reduced_shape", "summary_of"]
+__all__ = [
+    "AS_IT_LIES",
+    "NumpyOps",
+    "check_reduction",
+    "computed",
+    "reduced",
+    "reduced_shape",
+    "remaining",
+    "summary_of",
+]
 
 Array = NDArray[Any]
 
@@ -129,34 +138,44 @@ class NumpyOps:
 
 def computed(
     session: Session, network: Network, inputs: Sequence[Array], wanted: Mapping[str, str | None]
-) -> tuple[Mapping[str, Array], dict[str, Callable[[Array], Array]]]:
-    """Have a session compute tensors of a batch, reduced on its device where it can.
+) -> Mapping[str, Array]:
+    """Have a session compute tensors of a batch in canonical axes, reduced on its device where it can.
 
     Args:
         wanted: For each tensor its reduction, or None. One without a row for each input is not reduced.
-
-    Returns:
-        The tensors in canonical axes, and for some what core has to do with them yet, in the thread that writes them.
     """
-    asked = {name: text for name, text in wanted.items() if text and network.batch_axis(network.tensors[name]) == 0}
-    if not asked:
-        return session.feature_maps(inputs, list(wanted)), {}
+    asked = _asked(network, wanted)
+    own = _own(session, asked, wanted)
+    if own is None:
+        return session.feature_maps(inputs, list(wanted))
+    return own(inputs, {name: AS_IT_LIES if text.startswith(_SUMMARY) else text for name, text in asked.items()})
+
+
+def remaining(
+    session: Session, network: Network, inputs: Sequence[Array], wanted: Mapping[str, str | None]
+) -> dict[str, Callable[[Array], Array]]:
+    """Say what core has to do yet with some of what ``computed`` gives, in the thread that writes them."""
+    asked = _asked(network, wanted)
     drawn = {name: int(text.partition(":")[2]) for name, text in asked.items() if text.startswith(_SUMMARY)}
     rows = example_numbers(inputs) if drawn else np.zeros(0, np.uint32)
     later: dict[str, Callable[[Array], Array]] = {name: partial(_summary, rows, many) for name, many in drawn.items()}
-    own = getattr(session, "reduced", None)
-    if own is not None and len(asked) == len(wanted):
-        found = dict(own(inputs, {name: AS_IT_LIES if name in drawn else text for name, text in asked.items()}))
-        for name, many in drawn.items():
-            if isinstance(found[name], tuple):
-                found[name], parts = found[name]
-                later[name] = partial(_summary, rows, many, parts=parts)
-        return found, later
-    others = {name: partial(reduced, text, ops=NumpyOps) for name, text in asked.items() if name not in drawn}
-    return session.feature_maps(inputs, list(wanted)), {**later, **others}
+    if _own(session, asked, wanted) is None:
+        later |= {name: partial(reduced, text, ops=NumpyOps) for name, text in asked.items() if name not in drawn}
+    return later
 
 
-def _summary(rows: NDArray[np.uint32], drawn: int, maps: Array, parts: Sequence[Array] | None = None) -> Array:
+def _asked(network: Network, wanted: Mapping[str, str | None]) -> dict[str, str]:
+    return {name: text for name, text in wanted.items() if text and network.batch_axis(network.tensors[name]) == 0}
+
+
+def _own(
+    session: Session, asked: Mapping[str, str], wanted: Mapping[str, str | None]
+) -> Callable[..., Mapping[str, Array]] | None:
+    """The session's own ``reduced``, where it has it and all of the batch is for it."""
+    return getattr(session, "reduced", None) if asked and len(asked) == len(wanted) else None
+
+
+def _summary(rows: NDArray[np.uint32], drawn: int, maps: Array) -> Array:
     if len(maps) != len(rows):  # several windows an input: one more axis of space
-        return summary(np.moveaxis(maps.reshape(len(rows), -1, *maps.shape[1:]), 1, 2), rows, drawn)
-    return summary(maps, rows, drawn, parts)
+        maps = np.moveaxis(maps.reshape(len(rows), -1, *maps.shape[1:]), 1, 2)
+    return summary(maps, rows, drawn)

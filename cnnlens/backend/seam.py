@@ -103,7 +103,7 @@ class Reducing(Protocol):
     Core asks for it with ``getattr``; for a session without it, core reduces what ``feature_maps`` gives.
     """
 
-    def reduced(self, inputs: Sequence[NDArray[Any]], reductions: Mapping[str, str]) -> Mapping[str, Any]:
+    def reduced(self, inputs: Sequence[NDArray[Any]], reductions: Mapping[str, str]) -> Mapping[str, NDArray[Any]]:
         """Compute tensors of one batch as ``Session.feature_maps`` does, each reduced.
 
         Args:
@@ -113,8 +113,7 @@ class Reducing(Protocol):
                 of its numbers, in canonical axes over whatever order of memory they are in, so that nothing is turned.
 
         Returns:
-            For each name its array; for ``AS_IT_LIES`` the array or, where a compiler makes them in the same pass, the
-            pair of it and of its ``cnnlens.backend.summary.parts``.
+            For each name its array.
         """
         ...
 

@@ -1,8 +1,8 @@
 """What statistics need of a batch of feature maps: a few numbers an example and channel, made in one pass over them.
 
 It runs inside the worker, under an interpreter that may have NumPy and one framework alone, so that maps are neither
-turned nor written nor sent. Data are read as they are and added up in float64, a cache-sized block at a time. Each row
-is a function of its own example alone, whatever batch that came in: this is why runs can be merged exactly.
+turned nor written nor sent. Data are read as they are, a cache-sized block at a time. Each row is a function of its own
+example alone, whatever batch that came in: this is why runs can be merged exactly.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["COLUMNS", "example_numbers", "parts", "parts_of", "places", "summary"]
+__all__ = ["COLUMNS", "example_numbers", "places", "summary"]
 
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
@@ -24,11 +24,14 @@ Floats = NDArray[np.float64]
 # mean, how many are 0, how many there are; how many others; and the example's number.
 COLUMNS = ("max", "min", "sum", "squares", "zeros", "finite", "nan", "inf", "-inf", "number")
 _MEASURED = len(COLUMNS) - 1
-_BLOCK = 1 << 17  # numbers: 0.5 MB in float32, and 1 MB beside it in float64
-_INFINITY = 0x7F800000  # float32's, as a whole number
-_PARTS = 16
-_LOST_OF_PARTS = 1e2  # the same of sums of float32
-_LOST = 1e6  # how often the squares of the mean may hold those around it, before these are summed by themselves
+_BLOCK, _GROUP = 1 << 17, 1 << 20  # numbers: 0.5 MB in float32, and how many of them are finished at once
+# How many numbers are added in their own type before float64 takes over: one after the other, or along a contiguous
+# axis, which NumPy does in several sums at once.
+_ADDED, _ADDED_AT_ONCE = 16, 128
+# How often the squares of the mean may hold those around it, by bytes a number, before these are summed by themselves:
+# 16 sums of float32 may be off by 2e-7 of what they hold, always in the same way where a map is of one colour.
+_LOST = {4: 4.0, 8: 1e6}
+_AT_ONCE = 1 << 20  # numbers of such maps
 
 
 def example_numbers(inputs: Sequence[Array]) -> NDArray[np.uint32]:
@@ -51,45 +54,21 @@ def places(rows: NDArray[np.uint32], positions: int, wanted: int) -> NDArray[np.
     return (rows[:, None] + np.arange(min(wanted, positions), dtype=np.int64) * step) % positions
 
 
-def parts_of(positions: int) -> int:
-    """Say into how many parts ``parts`` takes maps apart; 1 where it is not worth it."""
-    return max(part for part in range(1, _PARTS + 1) if positions % part == 0) if positions >= 4 * _PARTS else 1
-
-
-def parts(maps: Any, ops: Any) -> list[Any]:
-    """Put the parts of each map ``(N, P, C)`` upon each other: largest, smallest, sum, sum of squares and zeros.
-
-    Each is float32 ``(N, P / parts, C)``. A compiler that fuses makes all of them in one pass over the maps.
-
-    Args:
-        maps: A framework's tensor of float32; ``parts_of(P)`` is more than 1.
-        ops: Operations with the names that ``keras.ops`` has.
-    """
-    size = int(maps.shape[1]) // parts_of(int(maps.shape[1]))
-    first, *others = (maps[:, at : at + size] for at in range(0, int(maps.shape[1]), size))
-    high = low = total = first
-    squares, zeros = first * first, ops.cast(ops.equal(first, 0), "float32")
-    for part in others:
-        high, low = ops.maximum(high, part), ops.minimum(low, part)
-        total, squares = total + part, squares + part * part
-        zeros = zeros + ops.cast(ops.equal(part, 0), "float32")
-    return [high, low, total, squares, zeros]
-
-
-def summary(maps: Array, rows: NDArray[np.uint32], wanted: int, made: Sequence[Array] | None = None) -> Floats:
+def summary(maps: Array, rows: NDArray[np.uint32], wanted: int) -> Floats:
     """Reduce feature maps ``(N, C, *spatial)``, in any order of memory, to ``(N, C, len(COLUMNS) + drawn)``.
+
+    Extremes and counts are exact. Sums are made of sums of a few numbers in the maps' own type, added up in float64:
+    off by less than a millionth of what was added, and those of squares by as little of themselves.
 
     Args:
         maps: Real numbers.
         rows: Of ``example_numbers``.
         wanted: How many values of each map are drawn, behind the columns: all of them where there are no more.
-        made: What ``parts`` made of float32 maps. Sums of few float32 numbers, added up in float64, are good for ten
-            digits, or for less where much of them cancels: there the maps themselves are looked at.
     """
     maps = maps[:, None] if maps.ndim == 1 else maps
     count, channels = maps.shape[:2]
     positions = math.prod(maps.shape[2:])
-    if maps.dtype.kind != "f" or maps.dtype.itemsize < 4:
+    if maps.dtype.kind != "f" or maps.dtype.itemsize not in _LOST:
         maps = maps.astype(np.float32 if maps.dtype.itemsize < 3 else np.float64)
     turned = np.moveaxis(maps, 1, -1)
     last = maps.ndim > 2 and turned.flags.c_contiguous
@@ -99,30 +78,20 @@ def summary(maps: Array, rows: NDArray[np.uint32], wanted: int, made: Sequence[A
     if not result.size or not positions:
         result[:] = 0
         return result
-    step = min(max(1, _BLOCK // (positions * channels)), count)
-    deep = min(max(1, _BLOCK // (step * channels)), positions)
-    if made is not None and last:
-        again = _from_parts(result, positions, made)
-        result[again, :, :_MEASURED] = summary(maps[again], rows[again], 0)[..., :_MEASURED]
-    axis, space = 1 if last else 2, np.empty(step * deep * channels)
-    for start in range(0, count, step) if made is None or not last else ():
-        rows_here = flat[start : start + step]
-        pieces = [
-            _piece(rows_here[:, at : at + deep] if last else rows_here[:, :, at : at + deep], axis, space)
-            for at in range(0, positions, deep)
-        ]
-        highs, lows, sums, squares, zeros = (np.stack(one) for one in zip(*pieces, strict=True))
-        here = result[start : start + step]
-        here[..., 0], here[..., 1] = highs.max(0), lows.min(0)
-        here[..., 2], here[..., 4] = sums.sum(0), zeros.sum(0)
-        here[..., 5:_MEASURED] = (positions, 0, 0, 0)
-        with np.errstate(invalid="ignore", over="ignore"):
-            of_mean = here[..., 2] ** 2 / positions
-            here[..., 3] = squares.sum(0) - of_mean
-            doubtful = ~np.isfinite(here[..., 2] + here[..., 3]) | (of_mean > _LOST * np.abs(here[..., 3]))
-        for one, channel in np.argwhere(doubtful):
-            values = rows_here[one, :, channel] if last else rows_here[one, channel]
-            here[one, channel, :_MEASURED] = _carefully(values.astype(np.float64))
+    result[..., 5:_MEASURED] = (positions, 0, 0, 0)
+    with np.errstate(invalid="ignore", over="ignore"):
+        if last:
+            _measure(flat, result)
+        else:
+            _measure(flat.reshape(-1, positions, 1), result.reshape(-1, 1, result.shape[2]))
+        of_mean = result[..., 2] ** 2 / positions
+        result[..., 3] -= of_mean
+        good = np.isfinite(result[..., 3]) & (of_mean <= _LOST[flat.itemsize] * result[..., 3])
+    again = np.argwhere(~good)
+    each = max(_AT_ONCE // positions, 1)
+    for example, channel in (again[at : at + each].T for at in range(0, len(again), each)):
+        values = (flat[example, :, channel] if last else flat[example, channel]).astype(np.float64)
+        result[example, channel, :_MEASURED] = _carefully(values)
     every = np.arange(count, dtype=np.int64)[:, None]
     taken = flat[every, drawn] if last else flat[every, :, drawn]  # (N, drawn, C) either way
     result[..., _MEASURED] = rows[:, None]
@@ -130,68 +99,59 @@ def summary(maps: Array, rows: NDArray[np.uint32], wanted: int, made: Sequence[A
     return result
 
 
-def _piece(block: Array, axis: int, space: Floats) -> tuple[Array, Array, Floats, Floats, Array]:
-    """Largest, smallest, sum, sum of squares and zeros along ``axis`` of a block that the cache holds.
+def _measure(flat: Array, into: Floats) -> None:
+    """Fill the first columns of maps ``(N, P, C)``: a few numbers each are made one of their own type, a block at a
+    time that the cache holds, and then these. Where a map is not finite, its sums are not."""
+    count, positions, channels = flat.shape
+    many = max(_GROUP // (positions * channels), 1)
+    if count > many:  # space of its size is at hand again and again, where more would be the system's, page by page
+        for start in range(0, count, many):
+            _measure(flat[start : start + many], into[start : start + many])
+        return
+    most, letters, axis = (_ADDED, "nkq", 1) if channels > 1 else (_ADDED_AT_ONCE, "nqk", 2)
+    each = min(range(most // 2, most + 1), key=lambda one: positions // one + positions % one)
+    made = positions // each
+    rest, width = flat[:, made * each :], made * channels
+    found = [np.empty((count, made + rest.shape[1], channels), flat.dtype) for _ in range(4)]
+    zeros = np.empty(found[0].shape, np.uint8)
+    for array, last in zip((*found, zeros), (rest, rest, rest, rest * rest, rest == 0), strict=True):
+        array[:, made:] = last
+    main = flat.reshape(count, -1)[:, : each * width].reshape(count, *((each, width) if axis == 1 else (width, each)))
+    high, low, sums, squares, none = (array.reshape(count, -1)[:, :width] for array in (*found, zeros))
+    step = min(max(_BLOCK // (positions * channels), 1), count)
+    wide = max(_BLOCK // (step * each * channels), 1) * channels
+    starts = ((row, column) for row in range(0, count, step) for column in range(0, width, wide))
+    for here in ((slice(row, row + step), slice(column, column + wide)) for row, column in starts):
+        block = main[here[0], :, here[1]] if axis == 1 else main[here]
+        np.einsum(f"{letters}->nq", (block == 0).view(np.uint8), out=none[here])
+        np.einsum(f"{letters}->nq", block, out=sums[here])
+        np.einsum(f"{letters},{letters}->nq", block, block, out=squares[here])
+        high[here], low[here] = _extremes(block, axis, none[here], channels)
+    into[..., 0], into[..., 1] = np.fmax.reduce(found[0], 1), np.fmin.reduce(found[1], 1)
+    for column, array in enumerate((*found[2:], zeros), 2):
+        into[..., column] = np.einsum("npc->nc", array.astype(np.float64))
 
-    ``space`` is for the block in float64. einsum adds along any axis at the speed of the cache, ``sum`` along a
-    contiguous one alone.
-    """
-    letters, wide = "npc" if axis == 1 else "ncp", space[: block.size].reshape(block.shape)
-    np.copyto(wide, block)
-    ones, zeros = (block == 0).view(np.uint8), np.zeros((len(block), block.shape[3 - axis]), np.int64)
-    for at in range(0, block.shape[axis], 255):  # as many as a byte can count
-        zeros += np.einsum(f"{letters}->nc", ones[:, at : at + 255] if axis == 1 else ones[:, :, at : at + 255])
-    with np.errstate(invalid="ignore", over="ignore"):
-        return (
-            *_extremes(block, axis, bool(zeros.all())),
-            np.einsum(f"{letters}->nc", wide),
-            np.einsum(f"{letters},{letters}->nc", wide, wide),
-            zeros,
-        )
 
-
-def _from_parts(result: Floats, positions: int, made: Sequence[Array]) -> NDArray[np.int64]:
-    """Fill the columns of finite maps from their parts; give the examples for which that is not good enough."""
-    high, low, total, squares, zeros = made
-    result[..., 0], result[..., 1] = _most(high, np.maximum, 1), _most(low, np.minimum, 1)
-    with np.errstate(invalid="ignore", over="ignore"):
-        result[..., 2] = np.einsum("npc->nc", total.astype(np.float64))
-        of_mean = result[..., 2] ** 2 / positions
-        result[..., 3] = np.einsum("npc->nc", squares.astype(np.float64)) - of_mean
-        result[..., 4], result[..., 5:_MEASURED] = np.einsum("npc->nc", zeros.astype(np.float64)), (positions, 0, 0, 0)
-        good = np.isfinite(result[..., 2] + result[..., 3]) & (of_mean <= _LOST_OF_PARTS * np.abs(result[..., 3]))
-    return np.flatnonzero(~good.all(axis=1))
-
-
-def _extremes(block: Array, axis: int, has_zeros: bool) -> tuple[Array, Array]:
+def _extremes(block: Array, axis: int, zeros: Array, channels: int) -> tuple[Array, Array | float]:
     """The largest and the smallest. What a ReLU leaves, 0 and more, needs one pass: read as whole numbers such floats
     keep their order, and one that is negative, -0.0 or NaN is larger than all of them."""
-    if has_zeros and block.dtype == np.float32:
-        found = _most(block.view(np.uint32), np.maximum, axis)
-        if found.max(initial=0) <= _INFINITY:
-            return found.view(np.float32), np.zeros(found.shape, np.float32)
-    return _most(block, np.maximum, axis), _most(block, np.minimum, axis)
+    if np.maximum.reduce(zeros.reshape(len(zeros), -1, channels), 1).all():
+        whole = np.dtype(f"u{block.itemsize}")
+        found = np.maximum.reduce(block.view(whole), axis)
+        if found.max(initial=0) <= np.array(np.inf, block.dtype).view(whole):
+            return found.view(block.dtype), 0.0
+    return np.fmax.reduce(block, axis), np.fmin.reduce(block, axis)
 
 
-def _most(block: Array, operation: np.ufunc, axis: int) -> Array:
-    """``operation.reduce``: along an axis that is not contiguous, one half put upon the other again and again."""
-    while axis == 1 and block.shape[1] > 8:
-        half = block.shape[1] // 2
-        folded = operation(block[:, :half], block[:, half : 2 * half])
-        if block.shape[1] % 2:
-            operation(folded[:, 0], block[:, -1], out=folded[:, 0])
-        block = folded
-    return operation.reduce(block, axis=axis)
-
-
-def _carefully(values: Floats) -> tuple[float, ...]:
-    """The columns of one map that holds what is not finite, or numbers far from 0 and close to each other."""
-    finite = values[np.isfinite(values)]
-    others = (np.isnan(values).sum(), np.isposinf(values).sum(), np.isneginf(values).sum())
-    if not finite.size:
-        return (-math.inf, math.inf, 0, 0, 0, 0, *others)
-    total = math.fsum(finite)
+def _carefully(maps: Floats) -> Floats:
+    """The columns of maps ``(N, P)`` that hold what is not finite, or numbers far from 0 and close to each other."""
+    finite = np.isfinite(maps)
+    counts = finite.sum(1)
+    known = np.where(finite, maps, 0.0)
     with np.errstate(over="ignore", invalid="ignore"):
-        apart = finite - total / finite.size
-        squares = max(float((apart**2).sum() - apart.sum() ** 2 / finite.size), 0.0)
-    return (finite.max(), finite.min(), total, squares, (finite == 0).sum(), finite.size, *others)
+        total = known.sum(1)
+        apart = np.where(finite, known - (total / np.maximum(counts, 1))[:, None], 0.0)
+        squares = (apart**2).sum(1) - apart.sum(1) ** 2 / np.maximum(counts, 1)
+    others = (np.isnan(maps).sum(1), np.isposinf(maps).sum(1), np.isneginf(maps).sum(1))
+    high, low = np.where(finite, maps, -np.inf).max(1), np.where(finite, maps, np.inf).min(1)
+    return np.stack((high, low, total, np.maximum(squares, 0.0), (maps == 0).sum(1), counts, *others), axis=1)

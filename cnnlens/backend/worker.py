@@ -92,12 +92,17 @@ class Timing:
 @dataclass(frozen=True)
 class Report:
     """Says what was written for a batch: CRC-32, shape and dtype of each whole output file by tensor, and seconds of
-    computing."""
+    computing.
+
+    Attributes:
+        most: How many inputs went through at once, where memory ran out of the whole batch; None: all did.
+    """
 
     crc32: dict[str, int]
     seconds: float
     shapes: dict[str, tuple[int, ...]]
     dtypes: dict[str, str]
+    most: int | None = None
 
 
 class Worker(Process):
@@ -178,6 +183,7 @@ class Worker(Process):
             answer["seconds"],
             {name: tuple(one["shape"]) for name, one in written.items()},
             {name: one["dtype"] for name, one in written.items()},
+            answer["most"],
         )
 
     def run(self, inputs: Sequence[Chunk], outputs: Mapping[str, Chunk], count: int, label: str = "a batch") -> Report:

@@ -99,11 +99,19 @@ def add_streamed(parser: argparse.ArgumentParser) -> None:
         "--skip-bad", action="store_true", help="leave out and count pictures that cannot be read or differ in size"
     )
     add_scale(parser, "said in what is printed")
+    parser.add_argument(
+        "--engine",
+        metavar="NAME",
+        help="ray: on the workers of a Ray cluster, that of RAY_ADDRESS or else one on this machine",
+    )
+    parser.add_argument(
+        "--workers", type=whole_number(1), metavar="N", help="with --engine (default: one a GPU, or a machine's CPU)"
+    )
 
 
 def streamed_of(options: argparse.Namespace) -> dict[str, Any]:
     """Name what ``add_streamed`` added, but backend and layers, as the arguments that ``record`` and ``stats`` take."""
-    return {name: getattr(options, name) for name in ("batch", "limit", "skip_bad", "scale")}
+    return {name: getattr(options, name) for name in ("batch", "limit", "skip_bad", "scale", "engine", "workers")}
 
 
 def inputs_of(options: argparse.Namespace, network: Network) -> Any:

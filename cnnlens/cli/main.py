@@ -142,18 +142,14 @@ def main(arguments: Sequence[str] | None = None, interrupted: Sequence[int] = ()
 def _refuse_own_input(options: argparse.Namespace) -> None:
     """Refuse to write over one of the files that the command reads, whichever option names it."""
     output = getattr(options, "output", None)
-    if not isinstance(output, str) or not os.path.isfile(output):
-        return
-    for name, value in vars(options).items():
-        given = cast("list[Any]", value if isinstance(value, list) else [value])
-        for one in [one for one in given if isinstance(one, str) and name not in ("output", "name")]:
-            # Also what follows NAME=, and the archive of ARCHIVE::MEMBER.
-            for path in (one, one.partition("=")[2], one.partition("::")[0]):
-                if os.path.isfile(path) and os.path.samefile(path, output):
-                    raise CnnlensError(
-                        f"-o {printable(output, 300)}: that is a file which this command reads, and it would be lost; "
-                        "name another"
-                    )
+    if isinstance(output, str):
+        from cnnlens.output import refuse_read
+
+        values = [value for name, value in vars(options).items() if name not in ("output", "name")]
+        listed = [one for value in values for one in cast("list[Any]", value if isinstance(value, list) else [value])]
+        given = [one for one in listed if isinstance(one, str)]
+        # Also what follows NAME=, and the archive of ARCHIVE::MEMBER.
+        refuse_read(output, [path for one in given for path in (one, one.partition("=")[2], one.partition("::")[0])])
 
 
 def _refused(error: CnnlensError, given: Sequence[str]) -> int:

@@ -53,7 +53,12 @@ def add(commands: Any) -> None:
         "--store", choices=["float16"], help="keep the values as float16, which check cannot audit either"
     )
     add_run(record, "native", "default: native, as the framework comes")
-    record.add_argument("-o", "--output", required=True, metavar="RUN.zarr", help="the recording's folder")
+    record.add_argument(
+        *("-o", "--output"),
+        required=True,
+        metavar="RUN.zarr",
+        help="the recording's folder, or with --engine its address: s3://bucket/run.zarr",
+    )
     add_page(record)
     record.add_argument("--overwrite", action="store_true", help="throw away a recording that is there")
     add_json(record)

@@ -229,7 +229,8 @@ def _maps(options: argparse.Namespace) -> None:
     network = network_of(options)
     labels = None if options.labels is None else _labels(options.labels)
     image = inputs_given(options.image, [ref.name for ref in network.inputs])
-    wanted = [network[one] for one in layers_listed(options.layer, network.by_name) or []]
+    named = [network[one] for one in layers_listed(options.layer, network.by_name) or []]
+    wanted = list({layer.name: layer for layer in named}.values())  # one named twice is drawn once
     if not wanted:
         found = convolutions(network)
         if isinstance(image, dict):  # those that the inputs given are enough for

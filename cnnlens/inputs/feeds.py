@@ -134,7 +134,7 @@ class _Pictures:
 
     def _each(self, work: Callable[[Path], T], paths: Sequence[Path]) -> Iterator[T]:
         if self._pool is None:  # Pillow decodes outside Python's lock
-            self._pool = ThreadPoolExecutor(min(4, os.cpu_count() or 1), "cnnlens-picture")
+            self._pool = ThreadPoolExecutor(min(16, os.cpu_count() or 1), "cnnlens-picture")
         return self._pool.map(work, paths)
 
     def _good(self, paths: Sequence[Path], notes: Sequence[str]) -> tuple[Sequence[Path], Sequence[str]]:

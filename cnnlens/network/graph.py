@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CONFIG_ERRORS", "OPEN_SIZE", "Call", "Extra", "Graph", "Layer", "Ref", "Shape", "Source", "canonical_axes",
-    "convolutions", "find_refs", "fits", "map_refs", "shown_shape", "without_graph",
+    "convolutions", "find_refs", "fits", "layers_asked", "map_refs", "shown_shape", "without_graph",
 ]  # fmt: skip
 
 Shape = tuple[int | None, ...]
@@ -568,6 +568,17 @@ class Graph:
         """Give a tensor's shape in canonical axes ``(N, C, *spatial)``, or None where it is not known."""
         shape = self.shape(ref)
         return None if shape is None else canonical_axes(shape, self.calls_by_name[ref.call].channel_axis)
+
+
+def layers_asked(layers: Iterable[str | int] | None) -> list[str | int] | None:
+    """List the names or indices of layers that a person gave; None where there were none.
+
+    Raises:
+        CnnlensError: it is one name, whose letters would be taken for names.
+    """
+    if isinstance(layers, str):
+        raise CnnlensError(f"layers: a list of names was expected, as ['{printable(layers, 60)}'], and a text came")
+    return None if layers is None else list(layers)
 
 
 def without_graph(network: Graph) -> UnsupportedLayerError:

@@ -7,6 +7,7 @@ statistics live here too, once, for kernels and for any other weight.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NewType
@@ -210,10 +211,13 @@ def statistics(array: NDArray[Any]) -> Statistics:
         return Statistics(np.nan, np.nan, np.nan, np.nan, count, nan, posinf, neginf)
     low, high = flat.min(), flat.max()
     small = array.dtype.kind == "f" and array.dtype.itemsize <= 4
-    # Large float32 values overflow float32 sums of squares; they are rare enough to pay for a second pass.
-    mean, std = _moments(flat, np.dtype(np.float32 if small else np.float64))
-    if small and not (np.isfinite(mean) and np.isfinite(std)):
-        mean, std = _moments(flat, np.dtype(np.float64))
+    used = np.finfo(np.float32 if small else np.float64)
+    mean, std = _moments(flat, used.dtype)
+    if not (np.isfinite(mean) and np.isfinite(std)) or (low < high and std < np.sqrt(used.tiny / used.eps)):
+        # Squares that overflow or vanish: rare enough to pay for a second pass, in units of a power of two.
+        unit = math.frexp(max(abs(float(low)), abs(float(high))))[1]
+        scaled = _moments(np.ldexp(flat.astype(np.float64), -unit), np.dtype(np.float64))
+        mean, std = (np.ldexp(value, unit) for value in scaled)
     dtype = array.dtype if array.dtype.kind == "f" else np.dtype(np.float64)
     shortest = [_shortest(value, dtype) for value in (mean, std, low, high)]
     return Statistics(shortest[0], shortest[1], shortest[2], shortest[3], count, nan, posinf, neginf)

@@ -6,14 +6,14 @@ into, whatever framework made it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
 from cnnlens.errors import in_one_line
-from cnnlens.network.graph import Graph, Ref
+from cnnlens.network.graph import Graph, Ref, layers_asked
 from cnnlens.page import Page, Shown
 
 if TYPE_CHECKING:
@@ -136,6 +136,5 @@ class Network(Graph, Shown, listing="network.summary"):
         """
         from cnnlens.reference.executor import Executor
 
-        wanted: Sequence[str | int] | None = None if layers is None else list(layers)
-        executor = Executor(self, dtype=dtype, layers=wanted)  # refuses before anything is read
+        executor = Executor(self, dtype=dtype, layers=layers_asked(layers))  # refuses before anything is read
         return executor.run(self.read(inputs).arrays, batch=batch)

@@ -28,6 +28,9 @@ __all__ = ["feature_maps", "histogram", "image", "kernel_and_map", "kernels"]
 
 Size = int | tuple[int, int] | None
 
+_OF_A_LAYER = "is for a layer, as net['conv2d']; an array is drawn as it is"
+_OF_A_NETWORK = "is for a network, which is run; an array is drawn as it is"
+
 
 class _Look(TypedDict, total=False):
     title: str | None
@@ -164,9 +167,9 @@ def kernels(
     if isinstance(source, Layer):
         options: dict[str, Any] = {"weight": weight, "channel": channel, "untrained": untrained, "seed": seed}
         return of_models.kernels(source, **options, look=look)[0]
-    _of_a_layer({"weight": weight, "untrained": untrained or None, "seed": seed})
+    _unfit(_OF_A_LAYER, {"weight": weight, "untrained": untrained or None, "seed": seed})
     array, said = _array(source)
-    return drawn(weights.kernels, {**said, **_given(look)}, array, channel=channel)
+    return drawn(weights.kernels, said, look, array, channel=channel)
 
 
 @overload
@@ -234,7 +237,7 @@ def histogram(
             raise CnnlensError("density is for arrays; a layer's own is drawn with untrained=True")
         options: dict[str, Any] = {"weight": weight, "untrained": untrained, "seed": seed}
         return of_models.histogram(source, **options, bins=bins, counts=counts, look=look)[0]
-    _of_a_layer({"weight": weight, "untrained": untrained or None, "seed": seed})
+    _unfit(_OF_A_LAYER, {"weight": weight, "untrained": untrained or None, "seed": seed})
     if isinstance(source, Network):
         if counts or density is not None:
             raise CnnlensError("a page of all kernels has no scale for counts or a density; name one of its layers")
@@ -244,7 +247,7 @@ def histogram(
     else:
         arrays, said = _array(source)
     options = {"density": density, "bins": bins, "counts": counts}
-    return drawn(distribution.histogram, {**said, **_given(look)}, arrays, **options)
+    return drawn(distribution.histogram, said, look, arrays, **options)
 
 
 @overload
@@ -326,9 +329,12 @@ def feature_maps(
         if axes is not None:
             raise CnnlensError("axes are those of an array; a network knows its own")
         return _run(source, image, layer, index or 0, scale, None, labels, look)
-    _of_a_network({"image": image, "layer": layer, "scale": None if scale == "auto" else scale})
+    _unfit(_OF_A_NETWORK, {"image": image, "layer": layer, "scale": None if scale == "auto" else scale})
+    if isinstance(source, Mapping):
+        name = printable(next(iter(cast("Mapping[str, Any]", source)), "conv2d"), 60)
+        raise CnnlensError(f"feature maps: those of one layer are drawn, and this holds them by name; give ['{name}']")
     one, said = activations.one_example(source, axes, index)
-    return drawn(activations.feature_maps, {"subtitle": said, **_given(look)}, one, labels=labels)
+    return drawn(activations.feature_maps, {"subtitle": said}, look, one, labels=labels)
 
 
 @overload
@@ -400,14 +406,12 @@ def kernel_and_map(
     _typed({**look, "kernel": kernel, "index": index, "bias": bias})
     if isinstance(source, Network):
         own = {"feature_map": feature_map, "bias": bias, "activation": activation}
-        given = next((name for name, one in own.items() if one is not None), None)
-        if given:
-            raise CnnlensError(f"{given} is for arrays; a network computes its own")
+        _unfit("is for arrays; a network computes its own", own)
         return _run(source, image, layer, index, scale, kernel or 0, None, look)
-    _of_a_network({"layer": layer, "kernel": kernel, "scale": None if scale == "auto" else scale})
+    _unfit(_OF_A_NETWORK, {"layer": layer, "kernel": kernel, "scale": None if scale == "auto" else scale})
     if feature_map is None:
         raise CnnlensError("a kernel is drawn beside the map that it made; give it as the third argument")
-    return drawn(beside.kernel_and_map, look, source, image, feature_map, bias=bias, activation=activation)
+    return drawn(beside.kernel_and_map, {}, look, source, image, feature_map, bias=bias, activation=activation)
 
 
 @overload
@@ -483,10 +487,6 @@ def _array(source: object) -> tuple[Any, dict[str, Any]]:
     return source, {}
 
 
-def _given(look: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: one for name, one in look.items() if one is not None}
-
-
 _WHOLE = ("columns", "bins", "index", "seed", "kernel")
 _REAL = ("vmin", "vmax", "dpi", "bias")
 
@@ -531,13 +531,8 @@ def _is_real(value: Any) -> bool:
     return not isinstance(value, bool | np.bool_ | str | bytes)
 
 
-def _of_a_layer(options: Mapping[str, Any]) -> None:
+def _unfit(said: str, options: Mapping[str, Any]) -> None:
+    """Refuse an option that is not for such a source."""
     name = next((name for name, one in options.items() if one is not None), None)
     if name is not None:
-        raise CnnlensError(f"{name} is for a layer, as net['conv2d']; an array is drawn as it is")
-
-
-def _of_a_network(options: Mapping[str, Any]) -> None:
-    name = next((name for name, one in options.items() if one is not None), None)
-    if name is not None:
-        raise CnnlensError(f"{name} is for a network, which is run; an array is drawn as it is")
+        raise CnnlensError(f"{name} {said}")

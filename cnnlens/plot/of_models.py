@@ -75,7 +75,7 @@ def kernels(
         "title": f"{printable(layer.name)}: {what}" + (", untrained" if untrained else ""),
         "subtitle": " · ".join(filter(None, [_what(layer), facts["axes"], minus(origin), _source(layer)])),
     }
-    return drawn(weights.kernels, {**titles, **_said(look)}, array, channel=channel), facts
+    return drawn(weights.kernels, titles, look, array, channel=channel), facts
 
 
 def histogram(
@@ -122,7 +122,7 @@ def histogram(
     }
     found_bins: dict[str, distribution.Binned] = {}
     options: dict[str, Any] = {"density": density, "bins": bins, "counts": counts, "binned": found_bins}
-    figure = drawn(distribution.histogram, {**titles, **_said(look)}, arrays, **options)
+    figure = drawn(distribution.histogram, titles, look, arrays, **options)
     for one, binned in found_bins.items():
         facts[one]["histogram"] = _binned(binned)
     return figure, facts
@@ -158,15 +158,18 @@ def histograms(network: Network, *, bins: int | None = None, look: Look | None =
         "subtitle": "each over its own range, with a line at zero",
     }
     counted: list[distribution.Binned] = []
-    figure = drawn(distribution.histograms, {**titles, **_said(look)}, panels, bins=bins, binned=counted)
+    figure = drawn(distribution.histograms, titles, look, panels, bins=bins, binned=counted)
     for facts, binned in zip(all_facts, counted, strict=True):
         facts["trained"]["histogram"] = _binned(binned)
     return figure, {"layers": all_facts, "text": "\n".join(columns(rows, right=(3, 4, 5, 6)))}
 
 
-def drawn(draw: Callable[..., Figure], look: Look, *arrays: Any, **options: Any) -> Figure | Axes:
-    """Have ``draw`` draw ``arrays`` as ``look`` says, where and as large as its ``ax``, ``size`` and ``dpi`` say."""
-    said = _said(look)
+def drawn(
+    draw: Callable[..., Figure], titles: Mapping[str, str], look: Look | None, *arrays: Any, **options: Any
+) -> Figure | Axes:
+    """Have ``draw`` draw ``arrays`` under our ``titles`` unless ``look`` says others, where and as large as its ``ax``,
+    ``size`` and ``dpi`` say; what it has as None nobody asked for."""
+    said: dict[str, Any] = {**titles, **{name: one for name, one in (look or {}).items() if one is not None}}
     where = {name: said.pop(name, None) for name in ("ax", "size", "dpi")}
     held = list(arrays)
     del arrays
@@ -175,11 +178,6 @@ def drawn(draw: Callable[..., Figure], look: Look, *arrays: Any, **options: Any)
         return draw(*[held.pop(0) for _ in range(len(held))], ax=place, **options, **said)
 
     return placed(once, **where)
-
-
-def _said(look: Look | None) -> dict[str, Any]:
-    """What the caller asked for; titles that are None are ours."""
-    return {name: one for name, one in (look or {}).items() if one is not None}
 
 
 def _seed(untrained: bool, seed: int | None) -> int:
@@ -227,7 +225,7 @@ def feature_maps(
     labels: Sequence[str] | None = None,
     look: Look | None = None,
 ) -> list[tuple[Layer, Figure | Axes, Facts]]:
-    """Draw what ``layers`` make of an image: a figure each, and its facts.
+    """Draw what ``layers``, each named once, make of an image: a figure each, and its facts.
 
     Args:
         image: What ``images.load`` takes. A mapping of these by input name where several inputs stand in front of the
@@ -243,9 +241,9 @@ def feature_maps(
     """
     if not network.calls:
         raise without_graph(network)
-    look = _said(look)
     if kernel is not None:
-        other = next((name for name in ("channels", "columns", "limits", "vmin", "vmax") if name in look), None)
+        asked = {name for name, one in (look or {}).items() if one is not None}
+        other = next((name for name in ("channels", "columns", "limits", "vmin", "vmax") if name in asked), None)
         other = "labels" if labels is not None else other
         if other is not None:
             raise CnnlensError(f"kernel {kernel} is drawn beside its one map; leave {other} out, or kernel")
@@ -261,7 +259,7 @@ def feature_maps(
             + (f"draw layer '{printable(dense[-1])}'" if dense else "leave labels out")
         )
     results: list[tuple[Layer, Figure | Axes, Facts]] = []
-    for place, layer in enumerate(layers):
+    for layer in layers:
         shape = maps[layer.name].shape
         stats = statistics(maps[layer.name][0])
         facts: Facts = {
@@ -275,13 +273,13 @@ def feature_maps(
         }
         subtitle = f"{_what(layer)} · {shown_shape(shape)} of {printable(names)} · reference, float32"
         if kernel is None:
-            again = any(other is layer for other in layers[place + 1 :])
             what = "feature maps" if len(shape) > 2 else "activations"
             titles = {"title": f"{printable(layer.name)}: {what}", "subtitle": subtitle}
             figure = drawn(
                 activations.feature_maps,
-                {**titles, **look},
-                (maps[layer.name] if again else maps.pop(layer.name))[0],  # large, and nobody else's
+                titles,
+                look,
+                maps.pop(layer.name)[0],  # large, and nobody else's
                 labels=labels if len(shape) == 2 else None,
             )
         else:
@@ -313,7 +311,7 @@ def image(source: Any, *, index: int = 0, look: Look | None = None) -> tuple[Fig
     if array.ndim != 3:
         raise CnnlensError(f"{name}: a picture of (C, H, W) is drawn, and this is of {array.shape}")
     subtitle = " · ".join([shown_shape(array.shape), f"{_short(stats.min)} to {_short(stats.max)}"])
-    return drawn(beside.image, {"title": name, "subtitle": subtitle, **_said(look)}, array), facts
+    return drawn(beside.image, {"title": name, "subtitle": subtitle}, look, array), facts
 
 
 def inputs_needed(network: Network, layer: Layer) -> list[str]:
@@ -366,7 +364,7 @@ def _quoted(names: Sequence[str]) -> str:
 
 
 def _beside(
-    layer: Layer, index: int, seen: NDArray[Any], maps: NDArray[Any], subtitle: str, look: Look
+    layer: Layer, index: int, seen: NDArray[Any], maps: NDArray[Any], subtitle: str, look: Look | None
 ) -> Figure | Axes:
     kernel = layer.kernel
     if kernel is None or kernel.array.ndim != 4 or maps.ndim != 3 or len(maps) != len(kernel.array):
@@ -382,7 +380,8 @@ def _beside(
     titles = {"title": f"{printable(layer.name)}: kernel {index} and its map", "subtitle": subtitle}
     return drawn(
         beside.kernel_and_map,
-        {**titles, **look},
+        titles,
+        look,
         kernel.array[index],
         seen[first : first + kernel.array.shape[1]],
         maps[index],

@@ -351,8 +351,11 @@ def free(
     flat: bool = False,
 ) -> tuple[int, int]:
     """Measure width and height in pixels that are left in the caller's axes for a picture dressed like this."""
+    return _inside(ax, _margins(room(ax)[0], title, subtitle, notes, left, right, top, bottom, bar, flat))
+
+
+def _inside(ax: Axes, said: _Margins) -> tuple[int, int]:
     wide, high = room(ax)
-    said = _margins(wide, title, subtitle, notes, left, right, top, bottom, bar, flat)
     inside = int(wide - said.left - said.right), int(high - said.over - said.under)
     if min(inside) < _LEAST:
         needed = [round(have - got + 4 * _LEAST) for have, got in zip((wide, high), inside, strict=True)]
@@ -399,11 +402,11 @@ def sheet(
     """
     flat = width > 6 * height or (ax is None and height < _LOW)
     beside = _BAR_GAP + _BAR_WIDTH + _BAR_LABELS if bar is not None and not flat else 0
+    reach = max(width + right + beside, _NARROWEST - left) if ax is None else room(ax)[0]
+    said = _margins(reach, title, subtitle, notes, left, right, top, bottom, bar is not None, flat)
     x: float
     y: float
     if ax is None:
-        reach = max(width + right + beside, _NARROWEST - left)
-        said = _margins(reach, title, subtitle, notes, left, right, top, bottom, bar is not None, flat)
         whole_width = 2 * margin + left + reach
         whole_height = round(2 * margin + said.over + height + said.under)
         parent: Any = _new_figure(whole_width, whole_height)
@@ -413,13 +416,7 @@ def sheet(
         part = (1 / whole_width, 1 / whole_height)
     else:
         parent = ax.get_figure(root=False)
-        reach = room(ax)[0]
-        dressed: dict[str, Any] = {
-            "title": title, "subtitle": subtitle, "notes": notes, "left": left, "right": right, "top": top,
-            "bottom": bottom, "bar": bar is not None, "flat": flat,
-        }  # fmt: skip
-        inside = free(ax, **dressed)
-        said = _margins(reach, title, subtitle, notes, left, right, top, bottom, bar is not None, flat)
+        inside = _inside(ax, said)
         grown = min(inside[0] / width, inside[1] / height)
         wide, high = inside if stretch else (width * grown, height * grown)
         box = ax.get_position(original=True)

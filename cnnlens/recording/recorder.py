@@ -16,10 +16,13 @@ from cnnlens import janitor
 from cnnlens.backend.options import RunOptions
 from cnnlens.backend.reductions import check_reduction
 from cnnlens.errors import CnnlensError, in_one_line
+from cnnlens.network.graph import layers_asked
 from cnnlens.network.network import Network
 from cnnlens.opening.live import backend_of
 from cnnlens.opening.opener import network_given
 from cnnlens.progress import Counted, telling
+from cnnlens.recording.address import Address, is_address, place
+from cnnlens.recording.objects import ObjectWriter
 from cnnlens.recording.recording import Recording
 from cnnlens.recording.streaming import plan, run_batches
 from cnnlens.recording.writer import RecordingWriter
@@ -47,6 +50,8 @@ def record(
     skip_bad: bool = False,
     reduce: str | None = None,
     store: str | None = None,
+    engine: str | None = None,
+    workers: int | None = None,
     example: Any = None,
     trust_code: bool = False,
     timeout: float | None = None,
@@ -64,7 +69,8 @@ def record(
         precision: ``native`` as the framework comes; ``strict``: no reduced precision, deterministic kernels; ``tf32``,
             ``bfloat16`` or ``float16``: computed so, where backend and device have it. Feature maps of float16 are kept
             as such, those of bfloat16 as float32, which holds every number of it.
-        out: The recording's folder, best named ``….zarr``; None for a temporary one that lives as long as the
+        out: The recording's folder, best named ``….zarr``; with ``engine`` an address such as
+            ``s3://bucket/run.zarr`` too; None for a temporary one that lives as long as the
             ``Recording`` that is returned.
         batch: How many inputs go through at once, and into one chunk; None for about 64 MB of feature maps.
         resume: Go on with a recording of the same run that was cut short; without it one that is there is refused.
@@ -74,6 +80,10 @@ def record(
             and variance), ``topk:K`` (the K largest values and where they are), ``down:2`` (averages of 2 x 2). What is
             reduced cannot be audited by ``check``.
         store: ``float16`` keeps the values as float16, which ``check`` cannot audit either.
+        engine: ``ray`` runs the batches on workers, each with a backend of its own, of the cluster that the variable
+            ``RAY_ADDRESS`` names, else of one on this machine that ends with the call. What it records is what one
+            machine would, as far as the machines are alike.
+        workers: With ``engine``: how many; None for one a GPU, or on CPUs one a machine.
         example: For a live PyTorch module, the inputs that it is exported with, as ``cnnlens.open`` takes them; None
             takes the first of ``inputs``, which must be arrays then, in the module's own axes.
         trust_code: Run layers whose code comes with the file. Only for files of your own.
@@ -108,7 +118,9 @@ def record(
         return record_network(
             network,
             inputs,
-            RunOptions(device, precision, batch, timeout, trust_code, scale, limit, allow_nonfinite, skip_bad),
+            RunOptions(
+                device, precision, batch, timeout, trust_code, scale, limit, allow_nonfinite, skip_bad, engine, workers
+            ),
             backend=backend,
             live=live,
             layers=layers,
@@ -142,38 +154,46 @@ def record_network(
     Args:
         durable: Whether the recording has to outlive this process, and so a power failure.
     """
+    if out is not None and is_address(out) and options.engine is None:
+        raise CnnlensError(
+            f"{printable(out, 300)}: an address is written to by an engine: give engine ray, or a folder"
+        )
     if reduce is not None:
         check_reduction(reduce)
     if store not in (None, "float16"):
         raise CnnlensError(f"store '{printable(store)}': float16 was expected, or nothing for what the backend gives")
     if store is not None and reduce is not None and reduce.startswith("topk"):
         raise CnnlensError(f"{reduce} keeps positions, which float16 cannot count; leave float16 out")
-    what = plan(network, inputs, options, backend=backend, live=live, layers=layers)
+    what = plan(network, inputs, options, backend=backend, live=live, layers=layers_asked(layers))
     # One whose axes the file does not say may have some: it counts as reduced, whatever there was to reduce.
     shapes = {name: network.canonical_shape(network.tensors[name]) for name in what.computed}
     by_input = [name for name in what.computed if network.batch_axis(network.tensors[name]) == 0]
     reduced = tuple(name for name in by_input if (shape := shapes[name]) is None or len(shape) > 2)
-    path = Path(tempfile.mkdtemp(prefix="cnnlens-")) if out is None else Path(out)
+    path = Path(tempfile.mkdtemp(prefix="cnnlens-")) if out is None else place(out)
     try:
-        if out is None:
+        if isinstance(path, Path) and out is None:
             janitor.watch(path)
         with ExitStack() as stack:
-            runner = what.start(stack)
+            runner = what.start(stack, progress=progress)
             description = replace(
                 what.description(runner), reduction=reduce, reduced=reduced if reduce else (), store=store
             )
-            writer = RecordingWriter(
-                path, description, resume=resume, overwrite=overwrite, durable=durable and out is not None
-            )
+            if isinstance(path, Address):
+                folder = stack.enter_context(janitor.temporary_folder())
+                writer = ObjectWriter(path, folder, description, resume=resume, overwrite=overwrite)
+            else:
+                writer = RecordingWriter(
+                    path, description, resume=resume, overwrite=overwrite, durable=durable and out is not None
+                )
             stack.callback(writer.close)
             stack.callback(runner.release)  # first of all, so that nothing writes any more when the lock goes
-            writer.finish(run_batches(what.stream, runner, writer, progress))
+            writer.finish(run_batches(what.stream, runner, writer, progress), runner.notes)
         recording = Recording.open(path)
     except BaseException:
-        if out is None:
+        if isinstance(path, Path) and out is None:
             _remove(path)
         raise
-    if out is None:
+    if isinstance(path, Path) and out is None:
         weakref.finalize(recording, _remove, path)
     return recording
 

@@ -7,6 +7,7 @@ in one line instead of being read as zeros.
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import stat
@@ -16,6 +17,7 @@ from typing import Any, cast
 
 from cnnlens.errors import CnnlensError, FileRefusedError, in_one_line
 from cnnlens.page import Result
+from cnnlens.recording.address import Address, place
 from cnnlens.recording.format import LOG, METADATA, Description, read_log
 from cnnlens.recording.tensor import Recorded
 from cnnlens.text import nearest, printable
@@ -47,7 +49,11 @@ class Recording(Result, Mapping[str, "Recorded"], listing="recording.listing", n
     """
 
     def __init__(
-        self, path: Path, description: Description, log: list[dict[str, int]] | None, arrays: Mapping[str, Any]
+        self,
+        path: Path | Address,
+        description: Description,
+        log: list[dict[str, int]] | None,
+        arrays: Mapping[str, Any],
     ) -> None:
         """Use ``Recording.open``."""
         self.path = path
@@ -80,13 +86,13 @@ class Recording(Result, Mapping[str, "Recorded"], listing="recording.listing", n
             ...
         cnnlens.errors.FileRefusedError: nowhere.zarr: does not exist; check the name
         """
-        folder = Path(path)
-        if not folder.exists():
+        folder = place(path)
+        if not _asked(folder, folder.exists):
             raise FileRefusedError(folder, "", "does not exist", "check the name")
-        if not folder.is_dir():
+        if not _asked(folder, folder.is_dir):
             raise FileRefusedError(folder, "", "is no folder, as a recording is", "name the folder that record made")
         log = _read_log(folder)
-        if not (folder / METADATA).exists():
+        if not _asked(folder, (folder / METADATA).exists):
             if log is not None:
                 raise FileRefusedError(
                     folder, "", "was cut short before its first batch was recorded", "record it again"
@@ -253,7 +259,7 @@ class Recording(Result, Mapping[str, "Recorded"], listing="recording.listing", n
 # -- metadata that anybody may have written --------------------------------------------------------------------------
 
 
-def _listed(path: Path, arrays: Mapping[str, Any]) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+def _listed(path: Path | Address, arrays: Mapping[str, Any]) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
     for name, metadata in arrays.items():
         attributes: Any = metadata.get("attributes") if isinstance(metadata, dict) else None  # pyright: ignore
         tensor: Any = attributes.get("cnnlens_name") if isinstance(attributes, dict) else None  # pyright: ignore
@@ -263,14 +269,14 @@ def _listed(path: Path, arrays: Mapping[str, Any]) -> Iterator[tuple[str, str, M
             yield name, tensor, cast("dict[str, Any]", metadata)
 
 
-def _arrays(folder: Path, group: Mapping[str, Any], description: Description) -> Mapping[str, Any]:
+def _arrays(folder: Path | Address, group: Mapping[str, Any], description: Description) -> Mapping[str, Any]:
     """Each array's metadata: out of the group's, or from the arrays' own files where somebody left it out there."""
     consolidated: Any = group.get("consolidated_metadata")
     inside: Any = consolidated.get("metadata") if isinstance(consolidated, dict) else None  # pyright: ignore
     if isinstance(inside, dict):
         return cast("dict[str, Any]", inside)
     found: dict[str, Any] = {}
-    for entry in sorted(folder.iterdir()):
+    for entry in sorted(folder.iterdir(), key=str):
         if not entry.is_symlink() and (entry / METADATA).is_file():
             found[entry.name] = _read_json(folder, f"{entry.name}/{METADATA}")
             if len(found) > len(description.tensors) + 1000:
@@ -278,10 +284,17 @@ def _arrays(folder: Path, group: Mapping[str, Any], description: Description) ->
     return found
 
 
-def _read_json(folder: Path, name: str) -> dict[str, Any]:
+def _asked(folder: Path | Address, question: Callable[[], bool]) -> bool:
+    try:
+        return question()
+    except OSError as error:  # a network's, or a library's that reaches an address
+        raise FileRefusedError(folder, "", f"cannot be reached ({error.strerror})", "check the address") from None
+
+
+def _read_json(folder: Path | Address, name: str) -> dict[str, Any]:
     found: Any = None
     try:
-        status = os.lstat(folder / name)
+        status = (folder / name).lstat()
         if not stat.S_ISREG(status.st_mode):
             raise FileRefusedError(folder, name, "is no plain file", _AGAIN)
         if status.st_size > _LONGEST_METADATA:
@@ -298,13 +311,13 @@ def _read_json(folder: Path, name: str) -> dict[str, Any]:
     return cast("dict[str, Any]", found)
 
 
-def _read_log(folder: Path) -> tuple[Description | None, list[dict[str, int]], list[int]] | None:
+def _read_log(folder: Path | Address) -> tuple[Description | None, list[dict[str, int]], list[int]] | None:
     path = folder / LOG
     try:
-        status = os.lstat(path)
+        status = path.lstat()
         if not stat.S_ISREG(status.st_mode):
             raise FileRefusedError(folder, LOG, "is no plain file", _AGAIN)
-        with open(path, "rb") as stream:
+        with io.BytesIO(path.read_bytes()) if isinstance(path, Address) else open(path, "rb") as stream:
             return read_log(stream)
     except FileNotFoundError:
         return None

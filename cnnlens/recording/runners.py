@@ -19,22 +19,22 @@ from cnnlens import janitor, layout
 from cnnlens.backend import handover
 from cnnlens.backend import seam as seam
 from cnnlens.backend.chunks import DTYPES, as_stored, in_parallel, rows_first, write_chunk
+from cnnlens.backend.halving import Halving
 from cnnlens.backend.options import RunOptions
-from cnnlens.backend.reductions import computed
 from cnnlens.backend.worker import Chunk, pool
 from cnnlens.errors import CnnlensError
 from cnnlens.network.network import Network
 from cnnlens.network.weight import to_bfloat16
-from cnnlens.recording.writer import Part
+from cnnlens.recording.ledger import Part
 from cnnlens.text import printable
 
-__all__ = ["LiveRunner", "Runner", "WorkerRunner", "differing_weights"]
+__all__ = ["LiveRunner", "Loaded", "Runner", "WorkerRunner", "differing_weights"]
 
 _TIMEOUT = 600.0
 
 
-class Runner(Protocol):
-    """Runs a network that is loaded somewhere. ``device`` is the one that it really runs on."""
+class Loaded(Protocol):
+    """Says what a network that is loaded somewhere runs with. ``device`` is the one that it really runs on."""
 
     @property
     def versions(self) -> Mapping[str, str]: ...
@@ -42,12 +42,9 @@ class Runner(Protocol):
     def device(self) -> str: ...
     @property
     def layout(self) -> str: ...
-    def begin(self, inputs: Sequence[Chunk], outputs: Mapping[str, Chunk], count: int, label: str) -> None:
-        """Have a batch computed and written."""
-        ...
-
-    def finish(self) -> dict[str, Part]:
-        """Wait for the oldest batch begun: its output files by tensor name."""
+    @property
+    def notes(self) -> Sequence[str]:
+        """Say what a person should know of how it ran."""
         ...
 
     def weights(self) -> Mapping[str, Mapping[str, seam.Fingerprint]]: ...
@@ -56,11 +53,24 @@ class Runner(Protocol):
         ...
 
 
+class Runner(Loaded, Protocol):
+    """Runs a network, a batch after the other."""
+
+    def begin(self, inputs: Sequence[Chunk], outputs: Mapping[str, Chunk], count: int, label: str) -> None:
+        """Have a batch computed and written."""
+        ...
+
+    def finish(self) -> dict[str, Part]:
+        """Wait for the oldest batch begun: its output files by tensor name."""
+        ...
+
+
 class WorkerRunner:
     """Runs a backend in a process of its own, taken from the pool of those that are warm."""
 
     def __init__(self, network: Network, spec: str, options: RunOptions) -> None:
         self._tickets: deque[tuple[int, Mapping[str, Chunk]]] = deque()
+        self._most: int | None = None
         self._stack = ExitStack()
         try:
             self._worker = self._stack.enter_context(
@@ -79,9 +89,14 @@ class WorkerRunner:
     def begin(self, inputs: Sequence[Chunk], outputs: Mapping[str, Chunk], count: int, label: str) -> None:
         self._tickets.append((self._worker.submit(inputs, outputs, count, label), outputs))
 
+    @property
+    def notes(self) -> Sequence[str]:
+        return _halved(self._most)
+
     def finish(self) -> dict[str, Part]:
         ticket, outputs = self._tickets.popleft()
         report = self._worker.collect(ticket)
+        self._most = report.most
         return {
             name: Part(chunk.path, report.crc32[name], report.shapes[name], report.dtypes[name])
             for name, chunk in outputs.items()
@@ -104,7 +119,7 @@ class LiveRunner:
         )
         self._writer = ThreadPoolExecutor(1, "cnnlens-writer")
         self._writing: deque[Future[dict[str, Part]]] = deque()
-        self._network, self._name = network, name
+        self._network, self._name, self._halving = network, name, Halving(network)
         self.versions = dict(self._session.versions)
         self.device = self._session.device
         self.layout = backend.layout
@@ -116,13 +131,17 @@ class LiveRunner:
             for chunk in inputs
         ]  # fmt: skip
         wanted = {name: chunk.reduction for name, chunk in outputs.items()}
-        maps, later = computed(self._session, self._network, arrays, wanted)
+        maps, later = self._halving.computed(self._session, arrays, wanted)
         missing = [name for name in outputs if name not in maps]
         if missing:
             raise CnnlensError(f"{self._name}: it gave no feature map of '{printable(missing[0])}'")
         if self._writing:
             self._writing[-1].exception()  # waits, so that memory holds two batches at most
         self._writing.append(self._writer.submit(self._write, dict(maps), later, outputs, count))
+
+    @property
+    def notes(self) -> Sequence[str]:
+        return _halved(self._halving.most)
 
     def finish(self) -> dict[str, Part]:
         return self._writing.popleft().result()
@@ -163,7 +182,14 @@ class LiveRunner:
         return dict(zip(outputs, in_parallel(one, outputs), strict=True))
 
 
-def differing_weights(network: Network, runner: Runner, precision: str) -> tuple[str, ...]:
+def _halved(most: int | None) -> Sequence[str]:
+    if most is None:
+        return ()
+    number = f"{most:,} inputs" if most > 1 else "one input"
+    return (f"memory ran out of a batch: {number} went through at once from there on",)
+
+
+def differing_weights(network: Network, runner: Loaded, precision: str) -> tuple[str, ...]:
     """List the arrays that the backend holds otherwise than the file, compared bit for bit in its layout.
 
     In ``bfloat16`` and ``float16`` it may hold the file's numbers, or those rounded to that format.

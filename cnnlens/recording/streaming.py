@@ -11,12 +11,12 @@ import hashlib
 import math
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,12 +30,16 @@ from cnnlens.errors import CnnlensError
 from cnnlens.inputs.stream import InputStream, open_inputs
 from cnnlens.network.network import Network
 from cnnlens.opening.live import backend_of
+from cnnlens.progress import saying
+from cnnlens.recording.engines import Cluster, engine
 from cnnlens.recording.format import Description
-from cnnlens.recording.runners import LiveRunner, Runner, WorkerRunner, differing_weights
-from cnnlens.recording.writer import Part, is_disk_trouble
+from cnnlens.recording.ledger import Part
+from cnnlens.recording.runners import LiveRunner, Loaded, Runner, WorkerRunner, differing_weights
+from cnnlens.recording.sinks import Sharing, Sink
+from cnnlens.recording.writer import is_disk_trouble
 from cnnlens.text import nearest, printable
 
-__all__ = ["Plan", "Sink", "plan", "recorded_tensors", "run_batches"]
+__all__ = ["Plan", "plan", "recorded_tensors", "run_batches", "run_some"]
 
 Array = NDArray[Any]
 T = TypeVar("T")
@@ -55,6 +59,7 @@ class Plan:
         tensors: What is wanted, the network's inputs first, then in its order; ``notes``: remarks on them.
         batch: How many inputs go through at once.
         spec: The backend, as asked for or the one that suits the network.
+        inputs: What ``stream`` was opened from.
     """
 
     network: Network
@@ -65,22 +70,38 @@ class Plan:
     notes: tuple[str, ...]
     batch: int
     spec: str
+    inputs: Any = None
 
     @property
     def computed(self) -> tuple[str, ...]:
         """Name the tensors that are no inputs."""
         return tuple(name for name in self.tensors if name not in self.stream.names)
 
-    def start(self, stack: ExitStack, spec: str | None = None) -> Runner:
-        """Load the network; ``stack`` lets go of it, after whatever is put on the stack later."""
+    def start(self, stack: ExitStack, progress: Callable[..., object] | None = None) -> Runner | Cluster:
+        """Load the network, here or where the engine has it; ``stack`` lets go of it, after what is put on it later."""
+        if self.options.engine is None:
+            return self.start_here(stack, progress=progress)
+        saying(progress, f"starting {printable(self.options.engine, 60)} …")
+        cluster = engine(self.options.engine)(self)
+        stack.callback(cluster.release)
+        saying(progress, "waiting for the first batch")
+        return cluster
+
+    def start_here(
+        self, stack: ExitStack, spec: str | None = None, progress: Callable[..., object] | None = None
+    ) -> Runner:
+        """Load the network on this machine."""
+        # A cold worker imports its framework, which takes seconds, and the first batch of a size is compiled.
+        saying(progress, f"starting {printable(spec or self.spec, 60)} …")
         if self.live is None:
             runner: Runner = WorkerRunner(self.network, spec or self.spec, self.options)
         else:
             runner = LiveRunner(self.network, spec or self.spec, self.options, self.live)
         stack.callback(runner.release)
+        saying(progress, "waiting for the first batch")
         return runner
 
-    def description(self, runner: Runner, spec: str | None = None) -> Description:
+    def description(self, runner: Loaded, spec: str | None = None) -> Description:
         """Say what runs, on what."""
         return Description(
             model={
@@ -119,6 +140,8 @@ def plan(
     """
     if options.batch is not None and options.batch < 1:
         raise CnnlensError(f"a batch holds at least one input, not {options.batch}")
+    if live is not None and options.engine is not None:
+        raise CnnlensError("a live model runs in this process alone; give its file to run it on other machines")
     spec = backend or (_default_backend(network) if live is None else backend_of(live))
     refuse_unknown([] if live is not None else [spec])
     stream = open_inputs(
@@ -131,43 +154,11 @@ def plan(
     )
     tensors, notes = recorded_tensors(network, None if layers is None else list(layers))
     size = min(options.batch or _default_batch(network, tensors, stream), stream.count)
-    return Plan(network, options, live, stream, tensors, notes, size, spec)
-
-
-class Sink(Protocol):
-    """Takes what a run gives, batch after batch, as ``RecordingWriter`` does."""
-
-    path: Path
-    description: Description
-
-    @property
-    def done(self) -> int:
-        """Count the batches that need not run, for they are here."""
-        ...
-
-    def crc32(self, batch: int, tensor: str) -> int | None:
-        """Give the checksum of what is here of a batch, to be held against what is read again."""
-        ...
-
-    def part(self, tensor: str, batch: int) -> Path:
-        """Say where a file of a batch is written."""
-        ...
-
-    def output(self, tensor: str, batch: int) -> Chunk:
-        """Say what is wanted of a tensor, and where."""
-        ...
-
-    def commit(self, batch: int, parts: Mapping[str, Part]) -> None:
-        """Take a whole batch."""
-        ...
-
-    def trouble(self, error: OSError | str) -> CnnlensError:
-        """Make the error for trouble with the disk."""
-        ...
+    return Plan(network, options, live, stream, tensors, notes, size, spec, inputs)
 
 
 def run_batches(
-    stream: InputStream, runner: Runner, sink: Sink, progress: Callable[[int, int], object] | None = None
+    stream: InputStream, runner: Runner | Cluster, sink: Sink, progress: Callable[[int, int], object] | None = None
 ) -> str:
     """Run all batches that ``sink`` has not yet, and give the SHA-256 of the inputs.
 
@@ -177,11 +168,20 @@ def run_batches(
     return _Run(stream, runner, sink, progress).all()
 
 
+def run_some(stream: InputStream, runner: Runner, sink: Sink, batches: Sequence[int]) -> None:
+    """Run these batches, one after the other, for a machine that has a part of a run.
+
+    Raises:
+        CnnlensError: as ``run_batches`` does.
+    """
+    _Run(stream, runner, sink, None).compute(runner, batches)
+
+
 class _Run:
     """The loop over batches."""
 
     def __init__(
-        self, stream: InputStream, runner: Runner, sink: Sink, progress: Callable[[int, int], object] | None
+        self, stream: InputStream, runner: Runner | Cluster, sink: Sink, progress: Callable[[int, int], object] | None
     ) -> None:
         self._stream = stream
         self._runner = runner
@@ -194,8 +194,13 @@ class _Run:
 
     def all(self) -> str:
         self._check_recorded()
-        if self._sink.done < self._description.batches:
-            self._record()
+        todo = range(self._sink.done, self._description.batches)
+        if todo:
+            self._progress(min(todo.start * self._description.batch, self._description.count), self._description.count)
+            if isinstance(self._runner, Cluster):
+                self._gather(self._runner, todo)
+            else:
+                self.compute(self._runner, todo)
         return self._digest.hexdigest()
 
     def _check_recorded(self) -> None:
@@ -212,11 +217,9 @@ class _Run:
                         )
                 self._digest.add(arrays)
 
-    def _record(self) -> None:
-        count = self._description.count
+    def compute(self, runner: Runner, todo: Sequence[int]) -> None:
+        """Run these batches here."""
         outstanding: deque[tuple[int, dict[str, Part]]] = deque()
-        todo = range(self._sink.done, self._description.batches)
-        self._progress(min(self._sink.done * self._description.batch, count), count)
         with ThreadPoolExecutor(1, "cnnlens-inputs") as reader:
             coming = _ahead(reader, self._prepare, todo)
             while True:
@@ -226,15 +229,26 @@ class _Run:
                     break
                 except CnnlensError:  # inputs that cannot be read take nothing from those before them
                     while outstanding:
-                        self._commit(*outstanding.popleft())
+                        self._finish(runner, *outstanding.popleft())
                     raise
                 self._digest.add(arrays)
                 if outstanding and (len(outstanding) == _AT_ONCE or not self._sink.done):
-                    self._commit(*outstanding.popleft())  # before the first one, shapes are not known
-                self._begin(batch, parts)
+                    self._finish(runner, *outstanding.popleft())  # before the first one, shapes are not known
+                self._begin(runner, batch, parts)
                 outstanding.append((batch, parts))
             while outstanding:
-                self._commit(*outstanding.popleft())
+                self._finish(runner, *outstanding.popleft())
+
+    def _gather(self, cluster: Cluster, todo: Sequence[int]) -> None:
+        """Take what other machines make of these batches."""
+        assert isinstance(self._sink, Sharing)  # who has no use for an engine has refused it
+        with self._disk_named():
+            for batch, parts in zip(todo, cluster.results(self._sink, todo), strict=True):
+                inputs = [parts[name] for name in self._stream.names if name in parts]
+                if inputs:
+                    count = self._description.samples(batch)
+                    self._digest.add([np.fromfile(one.path, one.dtype).reshape(one.shape)[:count] for one in inputs])
+                self._commit(batch, parts)
 
     def _read(self, batch: int) -> list[Array]:
         start = batch * self._description.batch
@@ -254,20 +268,29 @@ class _Run:
             parts[name] = Part(path, crc, (self._description.batch, *array.shape[1:]), little)
         return arrays, parts
 
-    def _begin(self, batch: int, inputs: Mapping[str, Part]) -> None:
+    def _begin(self, runner: Runner, batch: int, inputs: Mapping[str, Part]) -> None:
         chunks = [Chunk(inputs[name].path, inputs[name].shape, inputs[name].dtype) for name in self._stream.names]
         outputs = {tensor: self._sink.output(tensor, batch) for tensor in self._computed}
-        self._runner.begin(chunks, outputs, self._description.samples(batch), f"batch {batch}")
+        runner.begin(chunks, outputs, self._description.samples(batch), f"batch {batch}")
 
-    def _commit(self, batch: int, inputs: Mapping[str, Part]) -> None:
+    def _finish(self, runner: Runner, batch: int, inputs: Mapping[str, Part]) -> None:
+        with self._disk_named():
+            made = runner.finish()
+        self._commit(batch, {**inputs, **made})
+
+    @contextmanager
+    def _disk_named(self) -> Generator[None]:
+        """Where something cannot be written, the disk is the reason."""
         try:
-            made = self._runner.finish()
+            yield
         except CnnlensError as error:
             reason = is_disk_trouble(error)
             if reason is not None:
                 raise self._sink.trouble(reason) from None
             raise
-        self._sink.commit(batch, {**inputs, **made})
+
+    def _commit(self, batch: int, parts: Mapping[str, Part]) -> None:
+        self._sink.commit(batch, parts)
         self._progress(min((batch + 1) * self._description.batch, self._description.count), self._description.count)
 
 

@@ -14,13 +14,14 @@ import zlib
 from collections.abc import Callable, Mapping
 from io import FileIO
 from pathlib import Path
-from typing import Any, cast
+from typing import IO, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cnnlens.backend.chunks import DTYPES
 from cnnlens.errors import CnnlensError, FileRefusedError
+from cnnlens.recording.address import Address
 from cnnlens.recording.format import METADATA, chunk_name
 from cnnlens.text import printable
 
@@ -45,7 +46,7 @@ class Recorded:
         array_name: str,
         metadata: Mapping[str, Any],
         *,
-        path: Path,
+        path: Path | Address,
         count: int,
         batch: int,
         need: Callable[[int, str], None],
@@ -130,7 +131,7 @@ class Recorded:
             (number, max(start - number * batch, 0), min(stop - number * batch, batch))
             for number in range(start // batch, -(-stop // batch))
         ]
-        opened: list[FileIO] = []
+        opened: list[IO[bytes] | FileIO] = []
         try:
             # All of them are there, and whole, before memory is taken for what they are said to hold.
             if len(pieces) <= 64:
@@ -152,7 +153,7 @@ class Recorded:
                 chunk.close()
         return space
 
-    def _fill(self, chunk: FileIO, number: int, offset: int, space: memoryview) -> None:
+    def _fill(self, chunk: Any, number: int, offset: int, space: memoryview) -> None:
         chunk.seek(offset)
         while space:
             count = chunk.readinto(space)
@@ -160,20 +161,25 @@ class Recorded:
                 raise self._damaged(number, "it became shorter while it was read")
             space = space[count:]
 
-    def _opened(self, number: int) -> FileIO:
+    def _opened(self, number: int) -> IO[bytes] | FileIO:
         """A chunk that is a plain file of the right size, opened for this one reader."""
         folder = self._path / self.array_name
         path = folder / (self._plain_key or chunk_name)(number, self.ndim)
         try:
             # A link could lead to a foreign file, and a pipe would never end.
-            if folder.is_symlink() or not stat.S_ISREG(os.lstat(path).st_mode):
+            status = path.lstat()
+            if folder.is_symlink() or not stat.S_ISREG(status.st_mode):
                 raise self._damaged(number, "it is no plain file")
-            chunk = FileIO(path, opener=_not_followed)
+            if isinstance(path, Address):
+                chunk = path.open()
+            else:
+                chunk = FileIO(path, opener=_not_followed)
+                status = os.fstat(chunk.fileno())
         except FileNotFoundError:
             raise self._damaged(number, "it is missing") from None
         except OSError as error:
             raise self._damaged(number, f"it cannot be read ({error.strerror})") from None
-        size, wanted = os.fstat(chunk.fileno()).st_size, self._batch * self._row
+        size, wanted = status.st_size, self._batch * self._row
         if size != wanted:
             chunk.close()
             raise self._damaged(number, f"it holds {size:,} bytes instead of {wanted:,}")
@@ -208,7 +214,7 @@ class Recorded:
                 'install it with: pip install "zarr>=3"',
             ) from None
         try:
-            store = LocalStore(self._path, read_only=True)
+            store: Any = self._path.url if isinstance(self._path, Address) else LocalStore(self._path, read_only=True)
             array: Any = zarr.open_array(store, path=self.array_name, mode="r", zarr_format=3)
             if array.nchunks_initialized != array.nchunks:
                 raise FileRefusedError(self._path, f"'{printable(self.name)}'", "chunks of it are missing", _AGAIN)

@@ -14,15 +14,14 @@ import math
 import os
 import shutil
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from cnnlens.backend.chunks import DTYPES
 from cnnlens.backend.worker import Chunk
 from cnnlens.errors import CnnlensError
 from cnnlens.recording.format import (
@@ -31,7 +30,6 @@ from cnnlens.recording.format import (
     PARTS,
     Description,
     array_metadata,
-    array_names,
     chunk_name,
     dumps,
     group_metadata,
@@ -39,6 +37,7 @@ from cnnlens.recording.format import (
     log_line,
     read_log,
 )
+from cnnlens.recording.ledger import ELSEWHERE, Ledger, Part, Wanted
 from cnnlens.text import printable
 
 try:
@@ -46,23 +45,12 @@ try:
 except ImportError:  # not POSIX; two processes on one recording are then the person's care
     fcntl = None
 
-__all__ = ["Part", "RecordingWriter", "is_disk_trouble"]
+__all__ = ["RecordingWriter", "is_disk_trouble"]
 
-_ELSEWHERE = "choose another place with -o"
 _PIECE = 8 << 20
 
 
-@dataclass(frozen=True)
-class Part:
-    """Names a whole chunk in a temporary file: its path, CRC-32, shape of the chunk, and dtype."""
-
-    path: Path
-    crc32: int
-    shape: tuple[int, ...]
-    dtype: str
-
-
-class RecordingWriter:
+class RecordingWriter(Ledger):
     """Writes a recording, batch by batch.
 
     Args:
@@ -72,9 +60,6 @@ class RecordingWriter:
         overwrite: Throw away a recording that is there.
         durable: Bring it to the disk while it is made, and call it complete only when it is there. A recording that is
             gone with this process needs none of that.
-
-    Attributes:
-        done: How many batches are recorded.
 
     Raises:
         CnnlensError: something else is there, another run's recording is, or another process is writing it.
@@ -89,12 +74,8 @@ class RecordingWriter:
         overwrite: bool = False,
         durable: bool = True,
     ) -> None:
+        super().__init__(printable(path, 300), description)
         self.path = path
-        self.description = description
-        self._shown = printable(path, 300)
-        self._names = array_names(description.tensors)
-        self._metadata: dict[str, dict[str, Any]] = {}
-        self._log: list[dict[str, int]] = []
         self._handle = -1
         self._fresh = False
         self._sync = ThreadPoolExecutor(1, "cnnlens-sync") if durable else None
@@ -112,34 +93,22 @@ class RecordingWriter:
             self.close()
             raise
 
-    @property
-    def done(self) -> int:
-        return len(self._log)
-
-    @property
-    def finished(self) -> bool:
-        """Tell whether it was complete when it was opened."""
-        return self.description.complete
-
-    def crc32(self, batch: int, tensor: str) -> int | None:
-        """Give the logged checksum of a recorded chunk."""
-        return self._log[batch].get(self._names[tensor])
-
     def part(self, tensor: str, batch: int) -> Path:
         """Say where a chunk is written before it is committed."""
         return self._parts / f"{self.description.tensors.index(tensor)}-{batch}"
 
-    def shape(self, tensor: str) -> tuple[tuple[int, ...], str] | None:
-        """Give chunk shape and dtype of a tensor, known once its first batch is there."""
-        metadata = self._metadata.get(self._names[tensor])
-        if metadata is None:
-            return None
-        return (self.description.batch, *metadata["shape"][1:]), np.dtype(metadata["data_type"]).newbyteorder("<").str
-
     def output(self, tensor: str, batch: int) -> Chunk:
         """Say where a tensor of a batch is written and what is made of it before; its shape and dtype once known."""
-        shape, dtype = self.shape(tensor) or (None, "<f2" if self.description.store == "float16" else None)
+        shape, dtype = self.expected(tensor)
         return Chunk(self.part(tensor, batch), shape, dtype, self.description.reduction)
+
+    def wanted(self, batch: int) -> dict[str, Wanted]:
+        """Say where another machine writes the chunks of a batch, before they are committed."""
+        chunks = {tensor: self.output(tensor, batch) for tensor in self.description.tensors}
+        return {
+            tensor: Wanted(str(chunk.path.absolute()), chunk.dtype, chunk.reduction, self.description.batch)
+            for tensor, chunk in chunks.items()
+        }
 
     def commit(self, batch: int, parts: Mapping[str, Part]) -> None:
         """Make the next batch part of the recording: its files go to their places, then the log says so.
@@ -151,14 +120,8 @@ class RecordingWriter:
         assert set(parts) == set(self.description.tensors)
         try:
             if not self._metadata:
-                self._create(parts)
-            for tensor, part in parts.items():
-                expected = self.shape(tensor)
-                if (part.shape, np.dtype(part.dtype).newbyteorder("<").str) != expected:
-                    raise CnnlensError(
-                        f"{self._shown}: '{printable(tensor)}' was {expected} and batch {batch} is "
-                        f"{(part.shape, part.dtype)}; inputs of one size are needed"
-                    )
+                self._create(self.arrays_of(parts))
+            self.check(batch, parts)
             checksums: dict[str, int] = {}
             for tensor, part in parts.items():
                 name = self._names[tensor]
@@ -176,10 +139,14 @@ class RecordingWriter:
         except OSError as error:
             raise self.trouble(error) from None
 
-    def finish(self, inputs_sha256: str) -> None:
-        """Say that it is complete, once all of it is on the disk: in a power failure zeros would pass for numbers."""
+    def finish(self, inputs_sha256: str, notes: Sequence[str] = ()) -> None:
+        """Say that it is complete, once all of it is on the disk: in a power failure zeros would pass for numbers.
+
+        ``notes`` are remarks on how it ran.
+        """
         if not self.description.complete:
             finished = self.description.finished(inputs_sha256)
+            finished = replace(finished, notes=(*finished.notes, *notes))
             try:
                 if self._syncing is not None:
                     self._syncing.result()
@@ -203,22 +170,11 @@ class RecordingWriter:
             os.close(self._handle)
             self._handle = -1
 
-    def trouble(self, error: OSError | str) -> CnnlensError:
-        """Make the error for trouble with the disk: one line, with what is safe and what to do."""
-        reason = error if isinstance(error, str) else (error.strerror or str(error))
-        if not self._log:
-            return CnnlensError(f"{self._shown}: it cannot be written ({reason}); make space, or {_ELSEWHERE}")
-        inputs = min(self.done * self.description.batch, self.description.count)
-        return CnnlensError(
-            f"{self._shown}: it cannot be written ({reason}); {inputs:,} of {self.description.count:,} inputs are "
-            "recorded: make space and give the same command again, and it goes on from there"
-        )
-
     # -- beginning ---------------------------------------------------------------------------------------------------
 
     def _open_log(self) -> None:
         if self.path.is_symlink() or (self.path.exists() and not self.path.is_dir()):
-            raise CnnlensError(f"{self._shown}: it exists and is no folder; {_ELSEWHERE}")
+            raise CnnlensError(f"{self._shown}: it exists and is no folder; {ELSEWHERE}")
         if not self.path.parent.is_dir():
             raise CnnlensError(
                 f"{self._shown}: the folder {printable(self.path.parent, 300)} does not exist; make it first"
@@ -227,7 +183,7 @@ class RecordingWriter:
         entries = os.listdir(self.path)
         log = self.path / LOG
         if (entries and LOG not in entries) or log.is_symlink():
-            raise CnnlensError(f"{self._shown}: it exists and is no recording that record made; {_ELSEWHERE}")
+            raise CnnlensError(f"{self._shown}: it exists and is no recording that record made; {ELSEWHERE}")
         flags = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)  # of POSIX, and of Windows
         self._handle = os.open(log, os.O_RDWR | os.O_CREAT | flags, 0o666)
         if fcntl is not None:
@@ -237,7 +193,7 @@ class RecordingWriter:
                 if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
                     os.close(self._handle)
                     self._handle = -1  # the parts are the other's
-                    raise CnnlensError(f"{self._shown}: another process is recording to it; {_ELSEWHERE}") from None
+                    raise CnnlensError(f"{self._shown}: another process is recording to it; {ELSEWHERE}") from None
                 # Some network file systems know no locks.
 
     def _begin(self, resume: bool, overwrite: bool) -> None:
@@ -246,15 +202,11 @@ class RecordingWriter:
             with open(self._handle, "rb", closefd=False) as stream:
                 before, log, ends = read_log(stream)
         except (ValueError, TypeError, LookupError, AttributeError) as error:
-            raise CnnlensError(f"{self._shown}: its log cannot be read ({printable(error)}); {_ELSEWHERE}") from None
+            raise CnnlensError(f"{self._shown}: its log cannot be read ({printable(error)}); {ELSEWHERE}") from None
         if before is None and len(os.listdir(self.path)) > 1:
-            raise CnnlensError(f"{self._shown}: it exists and is no recording that record made; {_ELSEWHERE}")
+            raise CnnlensError(f"{self._shown}: it exists and is no recording that record made; {ELSEWHERE}")
         if before is not None and not overwrite:
-            if not resume:
-                raise CnnlensError(f"{self._shown}: a recording is there; use --overwrite, or {_ELSEWHERE}")
-            different = before.difference(self.description)
-            if different is not None:
-                raise CnnlensError(f"{self._shown}: {different}; use --overwrite to throw it away, or {_ELSEWHERE}")
+            self.refuse_other(before, resume)
             if self._resume(log, ends):
                 return
         self._clear()
@@ -317,21 +269,8 @@ class RecordingWriter:
             else:
                 entry.unlink()
 
-    def _create(self, parts: Mapping[str, Part]) -> None:
+    def _create(self, arrays: dict[str, dict[str, Any]]) -> None:
         """The metadata, once the first batch has shown shapes and dtypes; the group's comes last and makes it one."""
-        arrays: dict[str, dict[str, Any]] = {}
-        for tensor in self.description.tensors:
-            part, name = parts[tensor], self._names[tensor]
-            dtype = np.dtype(part.dtype)
-            if dtype.name not in DTYPES:
-                raise CnnlensError(f"{self._shown}: '{printable(tensor)}' is {dtype}, which cannot be recorded")
-            if not part.shape or part.shape[0] != self.description.batch:
-                raise CnnlensError(
-                    f"{self._shown}: '{printable(tensor)}' is {part.shape} for {self.description.batch} inputs, and "
-                    "only what has a row for each input is recorded; leave it out with --layers"
-                )
-            shape = (self.description.count, *part.shape[1:])
-            arrays[name] = array_metadata(name, tensor, shape, self.description.batch, dtype)
         for name, metadata in arrays.items():
             (self.path / name).mkdir(exist_ok=True)
             self._write(f"{name}/{METADATA}", metadata)

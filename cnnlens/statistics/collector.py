@@ -48,6 +48,8 @@ def stats(  # pyright: ignore[reportInconsistentOverload] - ``options`` are thes
     limit: int | None = None,
     allow_nonfinite: bool = False,
     skip_bad: bool = False,
+    engine: str | None = None,
+    workers: int | None = None,
     example: Any = None,
     trust_code: bool = False,
     timeout: float | None = None,
@@ -60,8 +62,8 @@ def stats(  # pyright: ignore[reportInconsistentOverload] - ``options`` are thes
     inputs excite it most. No map is kept.
 
     Args:
-        model, inputs, backend, layers, device, precision, batch, example, trust_code, timeout, progress: As ``record``
-            takes them.
+        model, inputs, backend, layers, device, precision, batch, engine, workers, example, trust_code, timeout,
+            progress: As ``record`` takes them.
         scale, limit, allow_nonfinite, skip_bad: As ``open_inputs`` takes them.
         backends: Two or more, to be compared on the same inputs instead: each gives its statistics, the first is held
             against the others, and the maps of the inputs on which they differ most are kept.
@@ -95,7 +97,11 @@ def stats(  # pyright: ignore[reportInconsistentOverload] - ``options`` are thes
         raise CnnlensError("backends: two or more are compared; name one alone as backend")
     refuse_unknown(backends or ())
     network, live = network_given(model, inputs, example)
-    options = RunOptions(device, precision, batch, timeout, trust_code, scale, limit, allow_nonfinite, skip_bad)
+    if backends is not None and engine is not None:
+        raise CnnlensError("an engine runs one backend; compare backends without it, or run one after the other")
+    options = RunOptions(
+        device, precision, batch, timeout, trust_code, scale, limit, allow_nonfinite, skip_bad, engine, workers
+    )
     what = plan(network, inputs, options, backend=backend, live=live, layers=layers)
     if backends is not None and live is not None:
         raise CnnlensError("a live model runs in the framework it lives in; give its file to compare backends")
@@ -103,20 +109,22 @@ def stats(  # pyright: ignore[reportInconsistentOverload] - ``options`` are thes
     made = Maker(what, top, by)
     with ExitStack() as stack:
         folder = stack.enter_context(temporary_folder())
+        bar = stack.enter_context(ExitStack())
+        tell = bar.enter_context(telling(progress, "inputs"))
         if backends is None:
-            runner = what.start(stack)
+            runner = what.start(stack, progress=tell)
             sink: Folding | Comparing = Folding(folder, what.description(runner), made)
         else:
-            runners = [what.start(stack, spec) for spec in backends]
+            runners = [what.start_here(stack, spec, tell) for spec in backends]
             sink = Comparing(folder, list(backends), [
                 what.description(one, spec) for one, spec in zip(runners, backends, strict=True)
             ], made, keep)  # fmt: skip
             runner = sink.beside(runners)
         try:
-            with telling(progress, "inputs") as tell:
+            with bar:
                 run_batches(what.stream, runner, sink, tell)
         except BaseException:
             if on_stop is not None and sink.done:
-                on_stop(sink.result(made.notes, what.stream, shown))
+                on_stop(sink.result((*made.notes, *runner.notes), what.stream, shown))
             raise
-        return sink.result(made.notes, what.stream, shown)
+        return sink.result((*made.notes, *runner.notes), what.stream, shown)

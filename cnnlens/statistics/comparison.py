@@ -21,8 +21,8 @@ from cnnlens.backend.worker import Chunk
 from cnnlens.inputs.stream import InputStream
 from cnnlens.page import Result
 from cnnlens.recording.format import Description
+from cnnlens.recording.ledger import Part
 from cnnlens.recording.runners import Runner
-from cnnlens.recording.writer import Part
 from cnnlens.statistics.apart import Apart
 from cnnlens.statistics.folding import Folding, Maker, named
 from cnnlens.statistics.layer import drawn
@@ -167,6 +167,10 @@ class _Beside:
     def __init__(self, runners: Sequence[Runner]) -> None:
         self._runners = runners
         self.versions, self.device, self.layout = runners[0].versions, runners[0].device, runners[0].layout
+
+    @property
+    def notes(self) -> Sequence[str]:
+        return [note for runner in self._runners for note in runner.notes]
 
     def begin(self, inputs: Sequence[Chunk], outputs: Mapping[str, Chunk], count: int, label: str) -> None:
         for number, runner in enumerate(self._runners):

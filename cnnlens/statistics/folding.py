@@ -15,8 +15,8 @@ from cnnlens.backend.worker import Chunk
 from cnnlens.errors import CnnlensError
 from cnnlens.inputs.stream import InputStream
 from cnnlens.recording.format import Description
+from cnnlens.recording.ledger import Part, Wanted
 from cnnlens.recording.streaming import Plan
-from cnnlens.recording.writer import Part
 from cnnlens.statistics.layer import LayerStats, drawn
 from cnnlens.statistics.result import Stats
 from cnnlens.text import nearest, printable
@@ -96,6 +96,11 @@ class Folding:
         known = self._layers.get(tensor)
         positions = self._made.positions(tensor) if known is None else known.positions
         return Chunk(self.part(tensor, batch), None, None, summary_of(drawn(count, positions, self._made.most)[0]))
+
+    def wanted(self, batch: int) -> dict[str, Wanted]:
+        return {
+            tensor: Wanted(reduction=self.output(tensor, batch).reduction, back=True) for tensor in self._made.tensors
+        }
 
     def commit(self, batch: int, parts: Mapping[str, Part]) -> None:
         for tensor, part in parts.items():

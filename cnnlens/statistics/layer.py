@@ -103,17 +103,15 @@ class LayerStats:
 
     def add(self, rows: Floats) -> None:
         """Add examples, as ``cnnlens.backend.summary.summary`` made them of their feature maps."""
-        sums, finite = rows[..., _AT["sum"]], rows[..., _AT["finite"]]
-        self._max = np.maximum(self._max, rows[..., _AT["max"]].max(0))
-        self._min = np.minimum(self._min, rows[..., _AT["min"]].min(0))
+        columns = np.ascontiguousarray(np.moveaxis(rows[..., : len(COLUMNS)], 2, 0))
+        most, least, sums, squares, finite = (columns[_AT[one]] for one in ("max", "min", "sum", "squares", "finite"))
+        self._max, self._min = np.maximum(self._max, most.max(0)), np.minimum(self._min, least.min(0))
         for name, counts in self._counts.items():
-            counts += rows[..., _AT[name]].sum(0).astype(np.int64)
+            counts += columns[_AT[name]].sum(0).astype(np.int64)
         self._sums.add(sums)
-        self._squares.add(rows[..., _AT["squares"]])
-        for part in square_over(sums, np.maximum(finite, 1)):
-            self._squares.add(part)
+        self._squares.add(np.concatenate((squares, *square_over(sums, np.maximum(finite, 1)))))
         with np.errstate(invalid="ignore"):
-            score = rows[..., _AT["max"]] if self.by == "max" else np.where(finite > 0, sums / finite, -np.inf)
+            score = most if self.by == "max" else np.where(finite > 0, sums / finite, -np.inf)
         self._rank(score, np.arange(self.count, self.count + len(rows)))
         self.count += len(rows)
         self._sample.append((rows[:, 0, _AT["number"]].astype(np.int64), rows[..., len(COLUMNS) :]))

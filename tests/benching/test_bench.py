@@ -33,6 +33,7 @@ def ran() -> Bench:
     )
 
 
+@pytest.mark.slow
 def test_a_row_says_what_it_took_and_how_exact_it_was(ran: Bench) -> None:
     assert [(row.precision, row.batch) for row in ran.rows] == [
         ("strict", 2), ("strict", 13), ("bfloat16", 2), ("bfloat16", 13)
@@ -58,6 +59,7 @@ def test_a_row_says_what_it_took_and_how_exact_it_was(ran: Bench) -> None:
     assert "repeated to fill a batch" in ran.inputs
 
 
+@pytest.mark.slow
 def test_what_cannot_run_says_so_in_its_row(ran: Bench) -> None:
     for row in ran.rows[2:]:
         assert row.error == "it has no precision 'bfloat16' on the device 'cpu'; it has strict, native"
@@ -91,6 +93,7 @@ def test_bad_input_is_told_before_anything_starts(
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_the_rounds_and_keeps_what_there_is() -> None:
     said: list[str] = []
 
@@ -115,6 +118,7 @@ def test_ctrl_c_before_anything_was_measured_is_what_it_is() -> None:
         cnnlens.bench(cnnlens.sample.MODEL, backends=["reference"], batches=[2], progress=at_once)
 
 
+@pytest.mark.slow
 def test_the_command_prints_a_table_and_draws_a_figure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model, picture = str(cnnlens.sample.MODEL), tmp_path / "bench.png"
     arguments = ["bench", model, "-b", "reference", "--batch", "2", "--precision", "strict", "--seconds", "0.2"]
@@ -157,7 +161,7 @@ def test_where_nothing_runs_the_exit_code_is_two(capsys: pytest.CaptureFixture[s
 def test_a_framework_is_timed_and_audited_in_each_precision(backend: str) -> None:
     needs("keras", *(["torch"] if backend == "keras-torch" else [backend.removeprefix("keras-")]))
     result = cnnlens.bench(
-        cnnlens.sample.MODEL, backends=[backend], precisions=["native", "bfloat16", "tf32"], batches=[3], seconds=1
+        cnnlens.sample.MODEL, backends=[backend], precisions=["native", "bfloat16", "tf32"], batches=[3], seconds=0.3
     )
     native, brain, tensor = result.rows
     for row, verdict, bits in ((native, Verdict.FLOAT32, 22), (brain, Verdict.BFLOAT16, 8.5)):

@@ -89,8 +89,8 @@ def test_values_beyond_float16_make_nothing_float16(kind: str, size: float, faul
     layer = Audited(name, (3, 7) if name == "Dense" else (3, 8, 6, 4), **config)
     layer.inputs = [(layer.x * np.float32(size)).astype(np.float32)]
     wrong = FAULTS[fault](layer.honest.astype(np.float64), np.random.default_rng(3)).astype(np.float32)
-    found = layer.check(wrong, strict=strict)
-    assert found.verdict in ("wrong", "suspicious"), found
+    found = layer.check(wrong, strict=strict, explained=False)
+    assert found.verdict.fault, found
     assert layer.check(layer.honest, strict=strict).verdict in ("exact", "float32")
 
 
@@ -101,7 +101,7 @@ def test_a_scale_without_a_number_excuses_nothing(activation: str) -> None:
     layer.inputs = [np.where(np.arange(80).reshape(2, 40) % 2 == 0, np.inf, layer.x).astype(np.float32)]
     honest = np.where(np.isinf(layer.x), 1, layer.run()).astype(np.float32)
     wrong = np.where(np.isinf(layer.x), 0.3, honest).astype(np.float32)
-    assert layer.check(wrong).verdict in ("wrong", "suspicious")
+    assert layer.check(wrong, explained=False).verdict.fault
 
 
 # -- the bits that a format has --------------------------------------------------------------------------------------
@@ -140,8 +140,8 @@ def test_a_head_of_one_output_off_by_a_factor_is_no_narrow_arithmetic(factor: fl
     """A dozen arithmetics are tried, and one number is near to what one of them gives by chance: one in five was."""
     for seed in range(60):
         layer = Audited("Dense", (examples, 33), seed, units=1)
-        found = layer.check(layer.honest * np.float32(factor), strict=False)
-        assert found.verdict in ("wrong", "suspicious"), (seed, found)
+        found = layer.check(layer.honest * np.float32(factor), strict=False, explained=False)
+        assert found.verdict.fault, (seed, found)
 
 
 @pytest.mark.slow
@@ -332,7 +332,7 @@ def test_what_an_audit_says_it_would_have_seen_it_sees(
         for sign in (1, -1):
             output = honest.astype(np.float64)
             output[..., channel] *= 1 + sign * sees
-            assert layer.check(output.astype(np.float32)).verdict.fault, (channel, sign, sees)
+            assert layer.check(output.astype(np.float32), explained=False).verdict.fault, (channel, sign, sees)
 
 
 def test_a_column_of_a_large_softmax_is_seen_beside_the_others() -> None:
@@ -344,7 +344,7 @@ def test_a_column_of_a_large_softmax_is_seen_beside_the_others() -> None:
     for channel in range(0, 1000, 199):
         wrong = honest.copy()
         wrong[0, channel] *= np.float32(1 + 2.0**-18.2)
-        found = layer.check(wrong)
+        found = layer.check(wrong, explained=False)
         assert found.worst_channel == channel
         assert found.verdict.fault
     assert not layer.check(honest).verdict.fault
@@ -365,7 +365,7 @@ def test_a_sum_of_terms_beyond_float32_may_be_anything_that_is_no_number() -> No
         assert layer.check(output).verdict == "wrong"
     output = honest.copy()
     output[1, 0] *= np.float32(1.01)
-    assert layer.check(output).verdict.fault
+    assert layer.check(output, explained=False).verdict.fault
 
 
 @pytest.mark.parametrize("kind", ["LayerNormalization", "GroupNormalization", "RMSNormalization", "UnitNormalization"])
@@ -394,7 +394,7 @@ def test_one_output_of_many_is_enough() -> None:
     assert not layer.check(honest).verdict.fault
     output = honest.copy()
     output[2, 11, 7, 3] += np.float32(size * 2.0**-12)
-    found = layer.check(output)
+    found = layer.check(output, explained=False)
     assert found.verdict.fault
     assert found.worst_position == (2, 3, 11, 7)
     assert found.channel_bits > 18
@@ -403,7 +403,7 @@ def test_one_output_of_many_is_enough() -> None:
 def test_a_factor_that_every_output_has_is_found_below_the_floor() -> None:
     """2^-18 is less than the rounding that Winograd's algorithm may leave; that all outputs share it gives it away."""
     layer = Audited("Conv2D", (4, 20, 18, 32), filters=8, kernel_size=3, use_bias=False)
-    found = layer.check((layer.honest.astype(np.float64) * (1 + 2.0**-18)).astype(np.float32))
+    found = layer.check((layer.honest.astype(np.float64) * (1 + 2.0**-18)).astype(np.float32), explained=False)
     assert found.verdict.fault
     assert found.bits > 18.25
 
@@ -439,11 +439,11 @@ def test_a_constant_is_no_narrow_mean(value: float) -> None:
     """It is one of bfloat16's numbers, and far within what equal terms may lose; no trial of bfloat16 gives it."""
     layer = Audited("GlobalAveragePooling2D", (2, 112, 112, 3))
     layer.inputs = [np.full((2, 112, 112, 3), 0.7, np.float32)]
-    assert layer.check(np.full((2, 3), value, np.float32), strict=False).verdict.fault
+    assert layer.check(np.full((2, 3), value, np.float32), strict=False, explained=False).verdict.fault
 
 
 def test_a_rescaling_by_another_number_is_no_narrow_arithmetic() -> None:
     """x / 256 in the place of x / 255 has nine bits and is one of bfloat16's numbers."""
     layer = Audited("Rescaling", (2, 9, 8, 3), scale=1 / 255, offset=0.0)
     layer.inputs = [np.random.default_rng(1).integers(0, 256, (2, 9, 8, 3)).astype(np.float32)]
-    assert layer.check(layer.x / np.float32(256), strict=False).verdict.fault
+    assert layer.check(layer.x / np.float32(256), strict=False, explained=False).verdict.fault

@@ -103,8 +103,7 @@ def test_a_faulty_channel_does_not_hide_in_a_narrower_format(name: str, wanted: 
     output[..., 5] *= np.float32(factor)
     if wanted is not TF32:
         output = rounded(output, wanted)
-    found = layer.check(output)
-    assert found.verdict in ("wrong", "suspicious"), found
+    assert layer.check(output, explained=False).verdict.fault
 
 
 @pytest.mark.parametrize("wanted", [BFLOAT16, FLOAT16], ids=lambda one: one.name)
@@ -178,29 +177,29 @@ def test_a_fault_is_found_beside_the_rounding_of_a_format(name: str, wanted: For
     for place in places[:: max(len(places) // 5, 1)]:
         wrong = output.copy()
         wrong[tuple(place)] *= 1.3
-        assert layer.check(stored(wrong), strict=False).verdict.fault, place
+        assert layer.check(stored(wrong), strict=False, explained=False).verdict.fault, place
     for factor in (1.03, 0.97):
         wrong = output.copy()
         wrong[3] *= factor
-        assert layer.check(stored(wrong), strict=False).verdict.fault or name == "one", factor
+        assert layer.check(stored(wrong), strict=False, explained=False).verdict.fault or name == "one", factor
     for channel in range(output.shape[-1])[::4]:
         for sign in (1, -1):
             wrong = output.copy()
             wrong[..., channel] *= 1 + sign * found.sees
-            assert layer.check(stored(wrong), strict=False).verdict.fault, (channel, found.sees)
+            assert layer.check(stored(wrong), strict=False, explained=False).verdict.fault, (channel, found.sees)
 
 
 @pytest.mark.parametrize("name", ["dense", "convolution", "head"])
 def test_a_factor_that_all_outputs_share_is_no_rounding_of_operands(name: str) -> None:
     layer = MADE[name]()
     output = narrow(layer, TF32, "away").astype("float64")
-    assert layer.check((output * (1 + 4e-5)).astype("float32"), strict=False).verdict.fault
+    assert layer.check((output * (1 + 4e-5)).astype("float32"), strict=False, explained=False).verdict.fault
 
 
 def test_a_mean_that_is_always_rounded_down_is_no_bfloat16() -> None:
     layer = Audited("AveragePooling2D", (3, 8, 6, 4), pool_size=2, strides=2)
     layer.inputs = [np.random.default_rng(0).integers(0, 256, (3, 8, 6, 4)).astype(np.float32)]
-    assert layer.check(np.floor(layer.honest), strict=False).verdict.fault
+    assert layer.check(np.floor(layer.honest), strict=False, explained=False).verdict.fault
 
 
 # --- a real framework ------------------------------------------------------------------------------------------------

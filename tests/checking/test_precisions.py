@@ -84,7 +84,7 @@ torch.export.save(torch.export.export(module, (torch.rand(2, 3, 13, 11),), dynam
 
 
 def make(framework: str, folder: Path) -> None:
-    environment = {**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
+    environment = {**os.environ, "KERAS_BACKEND": "numpy"}  # which compiles nothing, and saves the same file
     command = [sys.executable, "-c", _MAKE[framework], str(folder)]
     subprocess.run(command, check=True, capture_output=True, env=environment, timeout=600)
 

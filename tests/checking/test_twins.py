@@ -66,7 +66,7 @@ def pair(framework_files: Files) -> Path:
         for plant in PLANTS:
             np.savez(folder / f"{plant}.npz", **arrays(module, plant))
         command = [sys.executable, str(SUPPORT / "make_twin.py"), str(folder), *PLANTS]
-        subprocess.run(command, env={**os.environ, "KERAS_BACKEND": "jax"}, check=True, capture_output=True)
+        subprocess.run(command, env={**os.environ, "KERAS_BACKEND": "numpy"}, check=True, capture_output=True)
 
     return framework_files("twins", make)
 

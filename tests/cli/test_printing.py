@@ -91,10 +91,10 @@ def pages() -> dict[str, Page]:
 
 @pytest.mark.parametrize("columns", [60, 80, 120])
 def test_every_page_fits_and_no_word_is_broken(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    from cnnlens.cli import printing
+    from cnnlens.cli.terminal import on_terminal
 
     for name, page in pages().items():
-        text = _COLOUR.sub("", printing._on_terminal(page, columns))  # pyright: ignore[reportPrivateUsage]
+        text = _COLOUR.sub("", on_terminal(page, columns))
         digest = next((line for line in text.splitlines() if re.fullmatch(r" *(sha256 )?[0-9a-f]{64}", line)), "")
         assert max(len(line) for line in text.splitlines() if line != digest) <= columns, (name, text)
         rules = {word for word in words(str(page)) if set(word) == {"-"}}

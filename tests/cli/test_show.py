@@ -51,7 +51,7 @@ def test_the_command_and_the_line_of_python_make_one_picture(capsys: pytest.Capt
 
 
 def test_layers_are_listed_by_commas(capsys: pytest.CaptureFixture[str]) -> None:
-    output(capsys, *MAPS, "0,conv2d_1", "-l", "-1", "-o", "x.png")
+    output(capsys, *MAPS, "0,conv2d_1,2", "-l", "-1", "-o", "x.png")
     assert sorted(os.listdir()) == ["x-conv2d.png", "x-conv2d_1.png", "x-dense_1.png"]
 
 

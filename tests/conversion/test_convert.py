@@ -320,9 +320,9 @@ def test_weights_go_over_a_file_that_is_named_and_over_neither_model(
         Path(name).write_bytes(sample.MODEL.read_bytes())
     Path("linked.keras").symlink_to("b.keras")
     for out, said in (
-        ("a.keras", "-o a.keras: that is a file which this command reads, and it would be lost"),
-        ("b.keras", "-o b.keras: that is a file which this command reads, and it would be lost"),
-        ("linked.keras", "-o linked.keras: that is a file which this command reads, and it would be lost"),
+        ("a.keras", "a.keras: it is read here, and would be lost"),
+        ("b.keras", "b.keras: it is read here, and would be lost"),
+        ("linked.keras", "linked.keras: it is read here, and would be lost"),
         (None, "b-filled.keras: it is there already"),
     ):
         Path("b-filled.keras").write_text("somebody's own work")

@@ -15,6 +15,7 @@ import pytest
 
 from cnnlens.errors import CnnlensError, FileRefusedError
 from cnnlens.files import read
+from tests.support import files_hostile_makers
 from tests.support.files_hostile_makers import (
     DENSE,
     MAKERS,
@@ -31,9 +32,8 @@ from tests.support.hostile_process import (
     Outcomes,
     assert_refused_in_one_line,
     assert_the_cap_on_memory_is_one,
-    make_and_open,
+    made_and_opened,
 )
-from tests.support.once import once
 
 _OPENER = """
 from cnnlens.files import read
@@ -46,8 +46,7 @@ def opened(path):
 @pytest.fixture(scope="session")
 def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Outcomes:
     """What opening each hostile file led to."""
-    folder = once(tmp_path_factory, "hostile-files", lambda folder: make_and_open(folder, MAKERS, _OPENER))
-    return json.loads((folder / "found.json").read_text())
+    return made_and_opened(tmp_path_factory, files_hostile_makers, _OPENER)[1]
 
 
 @pytest.mark.slow

@@ -16,6 +16,7 @@ import cnnlens
 from cnnlens import files
 from cnnlens.cli.main import main
 from cnnlens.files.torch.pickle_vocabulary import CALLS, CONSTANTS
+from tests.support import files_torch_hostile_makers
 from tests.support.files_torch_hostile_makers import (
     FORWARD,
     MAKERS,
@@ -39,9 +40,8 @@ from tests.support.hostile_process import (
     Outcomes,
     assert_refused_in_one_line,
     assert_the_cap_on_memory_is_one,
-    make_and_open,
+    made_and_opened,
 )
-from tests.support.once import once
 
 # Reads every array too.
 _OPENER = """
@@ -55,14 +55,14 @@ def opened(path):
 
 
 @pytest.fixture(scope="session")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def found(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Outcomes]:
     """Every hostile file in a folder of its own, and what opening it led to."""
-    return once(tmp_path_factory, "hostile-torch-files", lambda folder: make_and_open(folder, MAKERS, _OPENER))
+    return made_and_opened(tmp_path_factory, files_torch_hostile_makers, _OPENER)
 
 
 @pytest.fixture(scope="session")
-def outcomes(folder: Path) -> Outcomes:
-    return json.loads((folder / "found.json").read_text())
+def outcomes(found: tuple[Path, Outcomes]) -> Outcomes:
+    return found[1]
 
 
 @pytest.mark.slow
@@ -72,9 +72,9 @@ def test_refused_in_one_line(outcomes: Outcomes, name: str) -> None:
 
 
 @pytest.mark.slow
-def test_nothing_ran(folder: Path, outcomes: Outcomes) -> None:
+def test_nothing_ran(found: tuple[Path, Outcomes], outcomes: Outcomes) -> None:
     assert len(outcomes) > 150
-    assert list(folder.rglob("canary")) == []
+    assert list(found[0].rglob("canary")) == []
     assert "torch" not in outcomes["modules"][0].split()
 
 

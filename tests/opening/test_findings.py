@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
+from types import ModuleType
 
 import pytest
 
 from tests.support import files_hostile_makers, files_torch_hostile_makers
-from tests.support.hostile_process import SECONDS, make_and_open
-from tests.support.once import once
+from tests.support.hostile_process import SECONDS, made_and_opened
 
 _OPENER = """
 from cnnlens.opening.findings import examine
@@ -22,11 +21,8 @@ def opened(path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("makers", [files_hostile_makers, files_torch_hostile_makers], ids=["keras", "torch"])
-def test_every_hostile_file_has_a_report(tmp_path_factory: pytest.TempPathFactory, makers: object) -> None:
-    name = f"examined-{makers.__name__}"  # type: ignore[attr-defined]
-    made = makers.MAKERS  # type: ignore[attr-defined]
-    folder = once(tmp_path_factory, name, lambda folder: make_and_open(folder, made, _OPENER))
-    outcomes = json.loads((folder / "found.json").read_text())
-    assert set(made) <= set(outcomes)
+def test_every_hostile_file_has_a_report(tmp_path_factory: pytest.TempPathFactory, makers: ModuleType) -> None:
+    _, outcomes = made_and_opened(tmp_path_factory, makers, _OPENER)
+    assert set(makers.MAKERS) <= set(outcomes)
     assert not {name: found for name, (found, *_) in outcomes.items() if found.startswith("ESCAPED") or "\n" in found}
     assert max(seconds for _, seconds, _ in outcomes.values()) < SECONDS

@@ -584,4 +584,12 @@ def test_an_option_of_another_type_is_refused_in_one_line(draws: str, options: d
     assert plot.kernels(KERNELS_OF_TWO, columns=np.int64(1), vmax=np.float32(2))
 
 
+def test_one_name_for_a_list_and_a_mapping_for_an_array_are_said_to_be_that() -> None:
+    net = cnnlens.open(sample.MODEL)
+    with pytest.raises(CnnlensError, match=re.escape("a list of names was expected, as ['conv2d'], and a text came")):
+        net.run(sample.IMAGES, layers="conv2d")
+    with pytest.raises(CnnlensError, match=re.escape("this holds them by name; give ['conv2d']")):
+        plot.feature_maps({"conv2d": np.zeros((3, 4, 5))})  # type: ignore[arg-type]
+
+
 KERNELS_OF_TWO = RANDOM.normal(size=(2, 1, 3, 4))

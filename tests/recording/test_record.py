@@ -20,8 +20,9 @@ import xarray
 
 import cnnlens
 from cnnlens.backend import worker
+from cnnlens.cli.main import main
 from cnnlens.errors import CnnlensError
-from cnnlens.progress import Progress
+from cnnlens.progress import Progress, saying
 from cnnlens.recording.recorder import record
 from cnnlens.recording.recording import Recording
 from cnnlens.sample import MODEL
@@ -429,6 +430,20 @@ def test_the_bar_shows_the_rate_and_the_time_left_on_a_terminal_alone() -> None:
     assert bar.line(100, 100, 50, 10.0).endswith("100/100 images, 5/s, in 10 s")
 
 
+def test_what_is_waited_for_is_said_until_something_is_counted() -> None:
+    terminal, counted = Terminal(), []
+    saying(lambda done, count: counted.append(done), "a caller's own function counts alone")
+    saying(None, "nobody hears it")
+    with Progress("images", terminal) as progress:
+        saying(progress, "starting a backend …")
+        saying(progress, "waiting for the first batch")
+        assert progress.line(0, 100, 0, 0.0).endswith("0/100 images, waiting for the first batch")
+        assert progress.line(32, 100, 32, 2.0).endswith("32/100 images, 16/s, 4 s left")
+    assert counted == []
+    assert terminal.getvalue().startswith("\rstarting a backend …")
+    assert not terminal.getvalue().endswith("\n")
+
+
 LIVE = """
 import sys, warnings
 import numpy as np, keras
@@ -468,3 +483,24 @@ def test_a_live_model_is_recorded_in_this_process(tmp_path: Path) -> None:
         [sys.executable, "-c", LIVE, str(tmp_path / "run.zarr")], capture_output=True, text=True, env=environment
     )
     assert done.returncode == 0, done.stderr[-3000:]
+
+
+@pytest.mark.usefixtures("plugins")
+def test_a_batch_that_memory_does_not_hold_is_halved_and_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CNNLENS_FAULT", "run:much")  # more than three at once are no memory there
+    given, said = images(19), "memory ran out of a batch: 2 inputs went through at once from there on"
+    np.save(tmp_path / "x.npy", given)
+    options = ["--layers", "max_pooling2d_1", "--backend", "faulty", "--batch", "8"]
+    assert main(["record", str(MODEL), "--inputs", str(tmp_path / "x.npy"), *options, "-o", str(tmp_path / "run")]) == 0
+    assert said in capsys.readouterr().out
+    recording = Recording.open(tmp_path / "run")
+    assert recording.info["notes"] == [said]
+    whole = record(MODEL, given, layers=["max_pooling2d_1"], batch=2)
+    assert np.array_equal(recording["max_pooling2d_1"], whole["max_pooling2d_1"])
+    assert recording.verify()
+    stats = cnnlens.stats(MODEL, given, layers=["max_pooling2d_1"], backend="faulty", batch=8, draw=None)
+    assert said in stats.notes
+    wanted = np.asarray(whole["max_pooling2d_1"], np.float64)
+    assert np.allclose(stats["max_pooling2d_1"].mean, wanted.mean((0, 2, 3)), rtol=1e-6)

@@ -26,8 +26,9 @@ import cnnlens.sample
 from cnnlens.backend.chunks import DTYPES, write_chunk
 from cnnlens.errors import CnnlensError
 from cnnlens.recording.format import Description, array_names, dimension_names, dumps, header_line, log_line, read_log
+from cnnlens.recording.ledger import Part
 from cnnlens.recording.recording import Recording
-from cnnlens.recording.writer import Part, RecordingWriter
+from cnnlens.recording.writer import RecordingWriter
 
 COUNT, BATCH = 7, 3
 ARRAYS = {

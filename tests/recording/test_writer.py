@@ -14,10 +14,12 @@ import pytest
 
 from cnnlens.backend.chunks import write_chunk
 from cnnlens.errors import CnnlensError
+from cnnlens.recording import ledger
 from cnnlens.recording import writer as writers
 from cnnlens.recording.format import Description, read_log
+from cnnlens.recording.ledger import Part
 from cnnlens.recording.recording import Recording
-from cnnlens.recording.writer import Part, RecordingWriter, is_disk_trouble
+from cnnlens.recording.writer import RecordingWriter, is_disk_trouble
 from tests.recording.test_recording import ARRAYS, BATCH, COUNT, description, tree, write
 
 
@@ -52,7 +54,7 @@ def failing(number: int, when: Callable[..., bool] = lambda *_: True) -> Callabl
 
 def test_what_is_known_of_tensors_and_chunks(tmp_path: Path) -> None:
     writer = RecordingWriter(tmp_path / "run.zarr", description())
-    assert (writer.done, writer.finished, writer.shape("image")) == (0, False, None)
+    assert (writer.done, writer.finished, writer.expected("image")) == (0, False, (None, None))
     places = {writer.part(name, batch) for name in ARRAYS for batch in range(3)}
     assert len(places) == 3 * len(ARRAYS)
     assert {place.parent.parent for place in places} == {tmp_path / "run.zarr"}
@@ -60,7 +62,7 @@ def test_what_is_known_of_tensors_and_chunks(tmp_path: Path) -> None:
     writer.commit(0, first)
     assert writer.done == 1
     for name, array in ARRAYS.items():
-        assert writer.shape(name) == ((BATCH, *array.shape[1:]), array.dtype.str)
+        assert writer.expected(name) == ((BATCH, *array.shape[1:]), array.dtype.str)
         assert writer.crc32(0, name) == first[name].crc32
         assert not first[name].path.exists()
     writer.close()
@@ -76,7 +78,7 @@ def test_little_endian_is_what_is_said_of_big_endian(tmp_path: Path) -> None:
     writer = RecordingWriter(tmp_path / "r.zarr", small())
     for batch in range(2):
         writer.commit(batch, part(writer, batch, np.full((2, 3), batch + 0.5, ">f4")))
-    assert writer.shape("x") == ((2, 3), "<f4")
+    assert writer.expected("x") == ((2, 3), "<f4")
     writer.close()
     assert Recording.open(tmp_path / "r.zarr")["x"][:4, 0].tolist() == [0.5, 0.5, 1.5, 1.5]
 
@@ -189,7 +191,7 @@ def test_metadata_that_is_gone_is_begun_again(path: Path) -> None:
 
 def test_arrays_of_other_names_are_not_gone_on_with(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another version may name arrays otherwise: its chunks would not be found."""
-    monkeypatch.setattr(writers, "array_names", lambda tensors: {name: f"a.{name[:3]}" for name in tensors})
+    monkeypatch.setattr(ledger, "array_names", lambda tensors: {name: f"a.{name[:3]}" for name in tensors})
     with pytest.raises(CnnlensError, match="other names than expected; use --overwrite"):
         RecordingWriter(path, description())
 

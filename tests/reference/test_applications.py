@@ -12,6 +12,8 @@ import pytest
 from benchmarks import applications
 from tests.support.once import Files
 
+pytestmark = pytest.mark.framework
+
 
 @pytest.fixture(scope="session")
 def saved(framework_files: Files) -> Path:

@@ -23,6 +23,8 @@ from tests.support.once import Files, needs
 from tests.support.reference_cases import LAYERS, LayerCase
 from tests.support.reference_ops import OPS, OpCase
 
+pytestmark = pytest.mark.framework
+
 # Relative to the largest value of the layer; float32 sums in another order differ by a few units in the last place.
 FLOAT32 = 1e-5
 # Keras computes these in float32 on a CPU alone.

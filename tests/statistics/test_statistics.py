@@ -14,8 +14,7 @@ import pytest
 from PIL import Image
 
 import cnnlens
-from cnnlens.backend.reductions import NumpyOps
-from cnnlens.backend.summary import COLUMNS, example_numbers, parts, parts_of, places, summary
+from cnnlens.backend.summary import COLUMNS, example_numbers, places, summary
 from cnnlens.cli.main import main
 from cnnlens.errors import CnnlensError
 from cnnlens.sample import IMAGES, MODEL
@@ -97,15 +96,15 @@ def test_they_are_numpys_on_the_maps_in_any_order_of_memory(shape: tuple[int, ..
         maps = np.moveaxis(np.ascontiguousarray(np.moveaxis(maps, 1, -1)), -1, 1)
     layer = folded(maps, [4])
     flat = maps.astype(np.float64).reshape(len(maps), shape[1], -1).swapaxes(0, 1).reshape(shape[1], -1)
-    assert np.allclose(layer.mean, flat.mean(1), rtol=1e-12)
-    assert np.allclose(layer.variance, flat.var(1), rtol=1e-12)
+    assert np.allclose(layer.mean, flat.mean(1), rtol=1e-6)
+    assert np.allclose(layer.variance, flat.var(1), rtol=1e-6)
     assert np.array_equal(layer.min, flat.min(1))
     assert np.array_equal(layer.max, flat.max(1))
     assert np.array_equal(layer.zeros, (flat == 0).mean(1))
     if layer.rank_error == 0:
         assert np.allclose(layer.quantile(0.3), np.quantile(flat, 0.3, axis=1))
-    assert math.isclose(layer.all_mean, flat.mean(), rel_tol=1e-12)
-    assert math.isclose(layer.all_std, flat.std(), rel_tol=1e-12)
+    assert math.isclose(layer.all_mean, flat.mean(), rel_tol=1e-6)
+    assert math.isclose(layer.all_std, flat.std(), rel_tol=1e-6)
 
 
 def test_a_small_deviation_far_from_zero_is_kept(maps: np.ndarray) -> None:
@@ -141,7 +140,7 @@ def test_what_is_not_finite_is_counted_apart(maps: np.ndarray) -> None:
     assert layer.nan.tolist() == [5, 0, 1400]
     assert layer.infinite.tolist() == [0, 2, 0]
     kept = maps[:, 1][np.isfinite(maps[:, 1])].astype(np.float64)
-    assert math.isclose(layer.variance[1], kept.var(), rel_tol=1e-12)
+    assert math.isclose(layer.variance[1], kept.var(), rel_tol=1e-6)
     assert math.isclose(layer.quantile(0.5)[1], float(np.median(kept)), rel_tol=1e-12)
     assert np.isnan([layer.mean[2], layer.max[2], layer.quantile(0.5)[2]]).all()
     assert layer.exciting[2] == []
@@ -193,34 +192,40 @@ def test_the_memory_does_not_grow_with_the_examples() -> None:
     assert layer.count == 256 * 64
 
 
-class Ops(NumpyOps):
-    """What ``parts`` asks for beside; NumPy stands in for a compiler that fuses."""
-
-    equal, maximum, minimum = np.equal, np.maximum, np.minimum
-
-
-def test_parts_that_a_device_made_give_the_same_statistics() -> None:
-    maps = np.random.default_rng(4).standard_normal((9, 10, 8, 3), np.float32)  # channels last
-    maps[:, :4, :4] = 0
-    maps[2, ..., 1] += 1e4  # float32 sums of squares would keep nothing of its deviation
-    maps[3, 0, 5, 0], maps[4, 1, 5, 2], maps[5, ..., 1] = np.nan, np.inf, 7
-    turned, numbers = np.moveaxis(maps, -1, 1), np.arange(9, dtype=np.uint32)
-    made = parts(maps.reshape(9, 80, 3), Ops)
-    assert parts_of(80) == 16
-    assert [one.shape for one in made] == [(9, 5, 3)] * 5
-    found, wanted = summary(turned, numbers, 4, made), summary(turned, numbers, 4)
-    sums = [COLUMNS.index("sum"), COLUMNS.index("squares")]
-    others = [place for place in range(wanted.shape[2]) if place not in sums]
-    np.testing.assert_array_equal(found[..., others], wanted[..., others])
-    np.testing.assert_allclose(found[..., sums[1]], wanted[..., sums[1]], rtol=1e-6)
-    scale = np.nanmax(np.abs(np.where(np.isfinite(turned), turned, 0)), axis=(2, 3)) * 80
-    assert (np.abs(found[..., sums[0]] - wanted[..., sums[0]]) <= 1e-7 * scale).all()
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize("space", [(20, 20), (5, 3), (149,), (131, 71)])
+def test_sums_of_a_few_numbers_in_float32_are_good_for_a_millionth(space: tuple[int, ...], last: bool) -> None:
+    shape = (9, 6, math.prod(space))
+    maps = np.random.default_rng(4).standard_normal(shape, np.float32)
+    maps[:, 1] = np.maximum(maps[:, 1], 0)
+    maps[:, 2, : shape[2] // 2] = 0.1  # float32 sums of it round in one direction
+    maps[:, 3] = 0.7 + maps[:, 3] * 0.3
+    maps[2, 4] += 1e4  # float32 sums of squares would keep nothing of its deviation
+    maps[5, 5] = 7
+    flat = maps.astype(np.float64)
+    wanted = flat.max(2), flat.min(2), flat.sum(2), flat.var(2) * shape[2], (flat == 0).sum(2)
+    maps[3, 0, 5], maps[4, 1, 6], maps[6, 5, 7] = np.nan, np.inf, -np.inf
+    odd = ~np.isfinite(maps).all(2)
+    maps, numbers = maps.reshape(*shape[:2], *space), np.arange(9, dtype=np.uint32)
+    if last:
+        maps = np.moveaxis(np.ascontiguousarray(np.moveaxis(maps, 1, -1)), -1, 1)
+    found = summary(maps, numbers, 4)
+    for column, values in enumerate(wanted):
+        mine, its = found[..., column][~odd], values[~odd]
+        if column == 2:
+            assert (np.abs(mine - its) <= 1e-6 * np.sqrt(shape[2] * (wanted[3] + its_square(flat)))[~odd]).all()
+        else:
+            np.testing.assert_allclose(mine, its, rtol=1e-6 if column == 3 else 0)
+    assert found[..., 6:9][odd].tolist() == [[1, 0, 0], [0, 1, 0], [0, 0, 1]]
+    assert (found[..., 5] == shape[2] - odd).all()
     for cut in (1, 5):  # of an example alone, whatever batch it came in
-        halves = [
-            summary(turned[some], numbers[some], 4, parts(maps[some].reshape(-1, 80, 3), Ops))
-            for some in (slice(0, cut), slice(cut, 9))
-        ]
+        halves = [summary(maps[some], numbers[some], 4) for some in (slice(0, cut), slice(cut, 9))]
         np.testing.assert_array_equal(np.concatenate(halves), found)
+
+
+def its_square(flat: np.ndarray) -> np.ndarray:
+    """The squares of the mean, at every place."""
+    return flat.mean(2) ** 2 * flat.shape[2]
 
 
 # -- a run -----------------------------------------------------------------------------------------------------------
@@ -289,7 +294,7 @@ def test_backends_beside_each_other_agree_with_themselves(given: np.ndarray) -> 
     assert "none differs" in str(found)
     alone = cnnlens.stats(MODEL, given[:20], layers=LAYERS, batch=8)
     for name in LAYERS:
-        np.testing.assert_allclose(found.stats["reference"][name].variance, alone[name].variance, rtol=1e-12)
+        np.testing.assert_allclose(found.stats["reference"][name].variance, alone[name].variance, rtol=1e-6)
 
 
 @pytest.mark.framework

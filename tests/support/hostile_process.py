@@ -6,11 +6,16 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+import zlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
+
+import pytest
 
 from tests.support import ROOT
+from tests.support.once import once
 
 MEGABYTES = 700
 # No measure of speed: a file that sends the reader round in circles takes minutes or for ever.
@@ -131,13 +136,26 @@ def run_all(
     return [Ended(*one) for one in json.loads(done.stdout)]
 
 
-def make_and_open(folder: Path, makers: Mapping[str, Callable[[Path], Path]], opener: str) -> None:
-    """Make each file in a folder of its own, open them all, and leave in ``found.json`` what it led to."""
-    paths: dict[str, str] = {}
-    for at, (name, maker) in enumerate(makers.items()):
-        (folder / str(at)).mkdir()
-        paths[name] = str(maker(folder / str(at)))
-    (folder / "found.json").write_text(json.dumps(open_all(paths, opener)))
+def made_and_opened(factory: pytest.TempPathFactory, makers: ModuleType, opener: str) -> tuple[Path, Outcomes]:
+    """Where every file of ``makers.MAKERS`` lies, each in a folder of its own, and what opening them led to; the files
+    are made once, and opened once by each ``opener``."""
+    name = f"hostile-{makers.__name__.rpartition('.')[2]}"
+
+    def make(folder: Path) -> None:
+        paths: dict[str, str] = {}
+        for at, (case, maker) in enumerate(makers.MAKERS.items()):
+            (folder / str(at)).mkdir()
+            paths[case] = str(maker(folder / str(at)))
+        (folder / "paths.json").write_text(json.dumps(paths))
+
+    files = once(factory, name, make)
+
+    def look(folder: Path) -> None:
+        paths = json.loads((files / "paths.json").read_text())
+        (folder / "found.json").write_text(json.dumps(open_all(paths, opener)))
+
+    found = once(factory, f"{name}-{zlib.crc32(opener.encode())}", look)
+    return files, json.loads((found / "found.json").read_text())
 
 
 def assert_refused_in_one_line(outcome: tuple[str, float, str], reason: str) -> None:

@@ -191,7 +191,7 @@ def call_outputs(top: keras.Model):
 
 def main(folder: Path) -> None:
     for number, (name, build) in enumerate(_MODELS.items()):
-        keras.backend.clear_session()
+        keras.utils.clear_session(free_memory=False)
         keras.utils.set_random_seed(number)
         made = build()
         generator = np.random.default_rng(number)

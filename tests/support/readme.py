@@ -89,13 +89,16 @@ def python_blocks(page: Path) -> list[str]:
 
 
 def run(one: Typed) -> tuple[int, str]:
-    """Type a line here: its exit code and what it printed, on both streams."""
+    """Type a line here: its exit code and what it printed, on both streams. A bench takes a third of a second."""
     from cnnlens.cli.main import main
 
     stream = io.StringIO()
+    words = one.arguments
+    if "--seconds" in words:
+        words[words.index("--seconds") + 1] = "0.3"
     with contextlib.redirect_stdout(stream), contextlib.redirect_stderr(stream):
         try:
-            code = main(one.arguments)
+            code = main(words)
         except SystemExit as end:
             code = int(end.code or 0)
     return code, stream.getvalue()

@@ -297,14 +297,15 @@ def main() -> None:
     import keras
 
     folder = Path(sys.argv[1])
+    # Sessions are cleared for the names of layers: to collect garbage would take a quarter of the time.
     for seed, (name, make) in enumerate(MODELS.items()):
-        keras.utils.clear_session()
+        keras.utils.clear_session(free_memory=False)
         keras.backend.set_floatx("float32")
         plain = make(keras)
         randomise(plain, seed)
         plain.save(folder / f"{name}.keras")
         plain.save(folder / f"{name}.h5")
-        keras.utils.clear_session()
+        keras.utils.clear_session(free_memory=False)
         keras.backend.set_floatx("float64")
         exact = make(keras)
         exact.set_weights(plain.get_weights())
@@ -314,9 +315,11 @@ def main() -> None:
         outputs = {f"y{n}": np.array(y) for n, y in enumerate(made if isinstance(made, (list, tuple)) else [made])}
         arrays: dict[str, Any] = {f"x{n}": x for n, x in enumerate(inputs)} | outputs
         np.savez(folder / f"{name}.npz", **arrays)
-    supports = {name: one for name in dir(keras.layers) if (one := supports_masks(keras, name)) is not None}
+    # TorchModuleWrapper is made of a module alone, and imports PyTorch's compiler to say so.
+    names = [name for name in dir(keras.layers) if name != "TorchModuleWrapper"]
+    supports = {name: one for name in names if (one := supports_masks(keras, name)) is not None}
     (folder / "supports_masks.json").write_text(json.dumps(supports))
-    keras.utils.clear_session()
+    keras.utils.clear_session(free_memory=False)
     keras.backend.set_floatx("float32")
     wide = audited(keras)
     wide.set_weights([w + np.float32(0.1) * (w.ndim == 1 or len(w) == 2) for w in wide.get_weights()])

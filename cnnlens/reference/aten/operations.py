@@ -15,9 +15,9 @@ import numpy as np
 from cnnlens.reference.arithmetic.functions import Activation
 from cnnlens.reference.aten.arguments import Arguments, Batch, Tensor, Translation, WeightName, as_stored, markers
 from cnnlens.reference.bare.ops import BareOperation
-from cnnlens.reference.bare.rules import Rule, same, shape_of
+from cnnlens.reference.bare.rules import Rule, agreed, nothing, same, shape_of
 from cnnlens.reference.keras.activations import ActivationLayer
-from cnnlens.reference.operation import Array, Operation, Shape, Weights
+from cnnlens.reference.operation import Array, Operation, Weights
 
 __all__ = ["BY_RUNNING", "AtenActivation", "AtenOperation", "Function", "ShapeRule", "bare", "layer", "unary"]
 
@@ -72,25 +72,22 @@ class AtenOperation(BareOperation):
     def output_shape(self, *args: Any, **kwargs: Any) -> Any:
         if self.rule.shape is not BY_RUNNING:
             return self.rule.shape(self.settings, *[self._fill(value, args, self.shapes) for value in self.template])
-        first, second = self._guessed(args)
-        if isinstance(first, list | tuple):
-            return [_agreed(a, b) for a, b in zip(cast("Sequence[Any]", first), second, strict=True)]
-        return _agreed(first, second)
+        return agreed(*self._guessed(args))
 
     def _guessed(self, args: Sequence[Any]) -> tuple[Any, Any]:
         """Results for two guesses of the unknown sizes: the first two that can be cut as the function wants them."""
         *others, last = _GUESSES
         for pair in others:
             try:
-                return self._run_on_nothing(args, pair[0]), self._run_on_nothing(args, pair[1])
+                return self._run_onnothing(args, pair[0]), self._run_onnothing(args, pair[1])
             except ValueError:
                 continue
-        return self._run_on_nothing(args, last[0]), self._run_on_nothing(args, last[1])
+        return self._run_onnothing(args, last[0]), self._run_onnothing(args, last[1])
 
-    def _run_on_nothing(self, args: Sequence[Any], guess: int) -> Any:
+    def _run_onnothing(self, args: Sequence[Any], guess: int) -> Any:
         """The function on arrays of bytes without memory of their own, unknown sizes being ``guess``."""
-        weights = {name: _nothing(shape, guess) for name, shape in self.shapes.items()}
-        tensors = [_nothing(shape, guess) for shape in args]
+        weights = {name: nothing(shape, guess) for name, shape in self.shapes.items()}
+        tensors = [nothing(shape, guess) for shape in args]
         return self.rule.function(self.settings, *[self._fill(value, tensors, weights) for value in self.template])
 
     def __call__(self, weights: Weights, *args: Any, **kwargs: Any) -> Any:
@@ -106,15 +103,6 @@ class AtenOperation(BareOperation):
 def BY_RUNNING(settings: Any, *operands: Any) -> Any:  # noqa: N802
     """Work out a shape as involved as its function by running that on two guesses of the unknown sizes."""
     raise NotImplementedError
-
-
-def _nothing(shape: Shape, guess: int) -> Array:
-    return np.broadcast_to(np.zeros((), np.int8), [guess if size is None else size for size in shape])
-
-
-def _agreed(first: Any, second: Any) -> Shape:
-    """What changes between two guesses is unknown."""
-    return tuple(a if a == b else None for a, b in zip(np.shape(first), np.shape(second), strict=True))
 
 
 def _narrow(value: Any, wide: bool) -> Array:

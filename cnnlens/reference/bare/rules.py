@@ -15,9 +15,22 @@ import numpy as np
 
 from cnnlens.errors import UnsupportedLayerError
 from cnnlens.reference.keras.merging import broadcast_shape
-from cnnlens.reference.operation import Shape
+from cnnlens.reference.operation import Array, Shape
 
-__all__ = ["Rule", "Settings", "axes_of", "broadcast", "is_shape", "matmul", "probed", "reduced", "same", "shape_of"]
+__all__ = [
+    "Rule",
+    "Settings",
+    "agreed",
+    "axes_of",
+    "broadcast",
+    "is_shape",
+    "matmul",
+    "nothing",
+    "probed",
+    "reduced",
+    "same",
+    "shape_of",
+]
 
 Settings = Mapping[str, Any]
 
@@ -96,21 +109,26 @@ def probed(function: Callable[..., Any]) -> Callable[..., Any]:
 
     def rule(settings: Settings, *operands: Any) -> Any:
         first, second = (function(settings, *[_probe(value, guess) for value in operands]) for guess in (2, 3))
-        if isinstance(first, list | tuple):
-            return [_agreed(a, b) for a, b in zip(cast("Sequence[Any]", first), second, strict=True)]
-        return _agreed(first, second)
+        return agreed(first, second)
 
     return rule
 
 
 def _probe(value: Any, guess: int) -> Any:
     if is_shape(value):
-        sizes = [guess if size is None else size for size in cast("Shape", value)]
-        return np.broadcast_to(np.zeros((), np.int8), sizes)
+        return nothing(cast("Shape", value), guess)
     if isinstance(value, list) and any(is_shape(item) for item in cast("list[Any]", value)):
         return [_probe(item, guess) for item in cast("list[Any]", value)]
     return cast("Any", value)
 
 
-def _agreed(first: Any, second: Any) -> Shape:
+def nothing(shape: Shape, guess: int) -> Array:
+    """Make an array of bytes without memory of its own, of this shape where unknown sizes are ``guess``."""
+    return np.broadcast_to(np.zeros((), np.int8), [guess if size is None else size for size in shape])
+
+
+def agreed(first: Any, second: Any) -> Any:
+    """Give the shape, or the shapes, of what came of two guesses: what changes between them is unknown."""
+    if isinstance(first, list | tuple):
+        return [agreed(a, b) for a, b in zip(cast("Sequence[Any]", first), second, strict=True)]
     return tuple(a if a == b else None for a, b in zip(np.shape(first), np.shape(second), strict=True))

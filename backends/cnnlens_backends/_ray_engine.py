@@ -1,0 +1,172 @@
+"""The engine ``ray``, as the process sees it that records: another one drives the cluster, and says what comes of it.
+
+Ray ends the process that is connected to a cluster where the cluster goes away, prints, and takes signals. So that
+process is one of its own (``_ray_driver``), and all that can become of it is a line here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from importlib.util import find_spec
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from cnnlens import janitor
+from cnnlens.backend import Fingerprint, parse_device
+from cnnlens.errors import CnnlensError, refuse_without_posix
+from cnnlens.recording.ledger import Part
+from cnnlens.recording.portion import Facts, Job, Made, Task
+from cnnlens.recording.sinks import Sharing
+from cnnlens.recording.streaming import Plan
+from cnnlens.text import printable
+
+__all__ = ["start"]
+
+_GOODBYE = 10.0  # s that the driver gets to end its cluster
+
+
+def start(plan: Plan) -> _RayCluster:
+    """Connect to a cluster or start one, and load the network on a worker of it.
+
+    Raises:
+        CnnlensError: Ray is not installed, the cluster is not there or has no such device, or the backend refuses.
+    """
+    refuse_without_posix("the engine ray")
+    device, number = parse_device(plan.options.device)
+    if number:
+        raise CnnlensError(f"device '{plan.options.device}': Ray chooses which GPU; give gpu, and how many as workers")
+    if find_spec("ray") is None or find_spec("pyarrow") is None:
+        raise CnnlensError('the engine ray needs Ray Data; install it with: pip install "cnnlens[ray]"')
+    return _RayCluster(plan, device)
+
+
+class _RayCluster:
+    """Runs a plan's network on a cluster; ``cnnlens.recording.engines.Cluster`` says what it is asked."""
+
+    def __init__(self, plan: Plan, device: str) -> None:
+        self._stack = ExitStack()
+        self.notes: list[str] = []
+        try:
+            job = Job.of(plan)
+            self._folder = self._stack.enter_context(janitor.temporary_folder())
+            self._launch()
+            self._say((replace(job, options=replace(job.options, device=device)), plan.options.workers))
+            self._facts: Facts = self._hear("loading the network")
+        except BaseException:
+            self.release()
+            raise
+
+    @property
+    def versions(self) -> Mapping[str, str]:
+        return self._facts.versions
+
+    @property
+    def device(self) -> str:
+        return self._facts.device
+
+    @property
+    def layout(self) -> str:
+        return self._facts.layout
+
+    def weights(self) -> Mapping[str, Mapping[str, Fingerprint]]:
+        return self._facts.weights
+
+    def results(self, sink: Sharing, batches: Sequence[int]) -> Iterator[dict[str, Part]]:
+        """Have batches computed by the cluster, and give what came of them in their order."""
+        self._say([Task(batch, sink.wanted(batch)) for batch in batches])
+        for batch in batches:
+            facts, made = self._hear(f"running batch {batch}")
+            assert made.batch == batch
+            for what in ("versions", "device"):
+                mine, its = getattr(self._facts, what), getattr(facts, what)
+                if mine != its:
+                    raise CnnlensError(
+                        f"ray: the workers differ: the {what} of one are {printable(mine, 200)} and of another "
+                        f"{printable(its, 200)}; give it machines that are alike"
+                    )
+            self.notes += [note for note in facts.notes if note not in self.notes]
+            yield _received(sink, made)
+
+    def release(self) -> None:
+        """End the driver: kindly, but where something went wrong."""
+        if sys.exception() is not None and hasattr(self, "_process"):
+            self._kill()
+        self._stack.close()
+
+    # -- the driver --------------------------------------------------------------------------------------------------
+
+    def _launch(self) -> None:
+        mine, its = socket.socketpair()
+        path = os.pathsep.join(str(Path(part or ".").absolute()) for part in sys.path)
+        with its, open(self._folder / "log", "wb") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "cnnlens_backends._ray_driver", str(its.fileno())],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, "PYTHONPATH": path},
+                pass_fds=[its.fileno()],
+                start_new_session=True,  # Ctrl-C at the terminal is for this process alone, which ends the other
+            )
+        janitor.watch(self._process.pid)
+        self._connection = Connection(mine.detach())
+        self._stack.callback(self._end)
+
+    def _say(self, what: Any) -> None:
+        try:
+            self._connection.send_bytes(pickle.dumps(what))
+        except OSError:
+            raise self._lost("starting") from None
+
+    def _hear(self, doing: str) -> Any:
+        try:
+            found, error = pickle.loads(self._connection.recv_bytes())
+        except (EOFError, OSError):
+            raise self._lost(doing) from None
+        if error is not None:
+            raise CnnlensError(*error)
+        return found
+
+    def _lost(self, doing: str) -> CnnlensError:
+        lost = f"ray: the cluster, or the process that drives it, went away while {doing}"
+        if hasattr(self, "_facts"):
+            return CnnlensError(lost)
+        lines = (self._folder / "log").read_text(errors="replace").splitlines()
+        said = [line.strip() for line in lines if any(char.isalpha() for char in line)]
+        return CnnlensError(f"{lost}; the last it printed: {printable(said[-1], 200)}" if said else lost)
+
+    def _kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+
+    def _end(self) -> None:
+        self._connection.close()
+        try:
+            self._process.wait(_GOODBYE)
+        except subprocess.TimeoutExpired:
+            self._kill()
+            self._process.wait()
+        janitor.forget(self._process.pid)
+
+
+def _received(sink: Sharing, made: Made) -> dict[str, Part]:
+    """The parts of a batch, those that were sent back as files of the sink's."""
+    parts = dict(made.parts)
+    for tensor, content in made.contents.items():
+        path = sink.part(tensor, made.batch)
+        try:
+            path.write_bytes(content)
+        except OSError as error:
+            raise sink.trouble(error) from None
+        parts[tensor] = replace(parts[tensor], path=path)
+    return parts
