@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from cnnlens.cli.arguments import (
@@ -18,7 +19,7 @@ from cnnlens.cli.arguments import (
     run_of,
     whole_number,
 )
-from cnnlens.cli.report import PAGE_OR_FILE, output_found
+from cnnlens.cli.report import PAGE_OR_FILE, output_found, page_of
 from cnnlens.errors import CnnlensError
 
 if TYPE_CHECKING:
@@ -80,12 +81,14 @@ def _check(options: argparse.Namespace) -> int:
         one, other = networks_of(options, [options.model, options.twin])
         inputs = inputs_of(options, one)
         twins = check_twins(one, other, inputs, **shared)
-        output_found(options, twins, listing.twins_json, listing.twins_page, one, inputs, "twins", twins=twins)
+        page = partial(page_of, options, one, inputs, twins=twins)
+        output_found(options, twins, listing.twins_json, listing.twins_page, page, options.output, "twins")
         return _code(twins)
     network = network_of(options)
     inputs = inputs_of(options, network)
     result = check(network, inputs, recordings=options.recordings, repeat=options.repeat, **shared)
-    output_found(options, result, listing.as_json, listing.as_page, network, inputs, check=result)
+    page = partial(page_of, options, network, inputs, check=result)
+    output_found(options, result, listing.as_json, listing.as_page, page, options.output)
     return _code(result)
 
 

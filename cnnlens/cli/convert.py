@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from cnnlens.cli.arguments import (
@@ -16,7 +17,7 @@ from cnnlens.cli.arguments import (
     seconds,
 )
 from cnnlens.cli.printing import output_made
-from cnnlens.cli.report import add_page, refuse_no_page, save_page
+from cnnlens.cli.report import add_page, output_found, page_of, refuse_no_page
 from cnnlens.errors import CnnlensError
 
 if TYPE_CHECKING:
@@ -81,9 +82,8 @@ def _convert(options: argparse.Namespace) -> None:
         timeout=options.timeout,
         progress=not options.json,
     )
-    if options.page is not None:
-        save_page(options.page, network, inputs, options, twins=made.twins)
-    output_made(options, made, listing.as_json, listing.as_page)
+    page = partial(page_of, options, network, inputs, twins=made.twins)
+    output_found(options, made, listing.as_json, listing.as_page, page, options.page)
 
 
 def _source(options: argparse.Namespace) -> Network:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from cnnlens.cli.arguments import (
@@ -17,13 +18,13 @@ from cnnlens.cli.arguments import (
     streamed_of,
 )
 from cnnlens.cli.layers import layers_listed
-from cnnlens.cli.printing import output_made
-from cnnlens.cli.report import add_page, refuse_no_page, save_page
+from cnnlens.cli.report import add_page, output_found, page_of, refuse_no_page
 from cnnlens.errors import CnnlensError
 
 if TYPE_CHECKING:
     from cnnlens.network.network import Network
     from cnnlens.recording.recording import Recording
+    from cnnlens.reporting.result import Report
 
 __all__ = ["add"]
 
@@ -90,16 +91,15 @@ def _record(options: argparse.Namespace) -> None:
             **streamed_of(options),
             **run_of(options),
         )
-    if options.page is not None:
-        _save_page(options, network, recording)
-    output_made(options, recording, listing.as_json, listing.as_page)
+    page = partial(_page, options, network, recording)
+    output_found(options, recording, listing.as_json, listing.as_page, page, options.page)
 
 
-def _save_page(options: argparse.Namespace, network: Network, recording: Recording) -> None:
+def _page(options: argparse.Namespace, network: Network, recording: Recording) -> Report:
     from cnnlens.checking.checker import check
     from cnnlens.inputs.stream import open_inputs
 
     streamed = {name: value for name, value in streamed_of(options).items() if name != "batch"}
     inputs = open_inputs(network, inputs_of(options, network), allow_nonfinite=options.allow_nonfinite, **streamed)
     found = check(network, recordings=[recording], progress=not options.json)
-    save_page(options.page, network, inputs, options, check=found)
+    return page_of(options, network, inputs, check=found)

@@ -28,8 +28,9 @@ from cnnlens.reporting.words import LANGUAGES
 
 if TYPE_CHECKING:
     from cnnlens.network.network import Network
+    from cnnlens.reporting.result import Report
 
-__all__ = ["PAGE_OR_FILE", "add", "add_page", "is_page", "output_found", "refuse_no_page", "save_page"]
+__all__ = ["PAGE_OR_FILE", "add", "add_page", "is_page", "output_found", "page_of", "refuse_no_page"]
 
 PAGE_OR_FILE = "write to FILE instead of the terminal; to a .html file as a page: see cnnlens report"
 
@@ -131,36 +132,35 @@ def output_found(
     made: Any,
     as_json: Callable[[Any], dict[str, Any]],
     as_page: Callable[[Any], Page],
-    network: Network,
-    inputs: Any,
+    page: Callable[[], Report],
+    path: str | None,
     name: str | None = None,
-    **found: Any,
 ) -> None:
-    """Print what a command found out about a model, or write it to ``-o``: as text or JSON, or as the page of that
-    model with what was found in it. Beside a page the terminal is told the same.
+    """Print what a command ``made``, or write it, as ``output_made`` does; where ``path`` is that of a page, that is
+    written, and the terminal told of it.
 
     Args:
-        network, inputs, found: As ``report_network`` takes them; ``name``: as ``output_made`` does.
+        page: Makes the page; not called where there is no path of one.
     """
-    if not is_page(options.output):
-        output_made(options, made, as_json, as_page, options.output, name)
+    if not is_page(path):
+        output_made(options, made, as_json, as_page, path, name)
         return
-    save_page(options.output, network, inputs, options, **found)
+    page().save(str(path))
     output_made(
         options,
         made,
-        lambda one: {**as_json(one), "page": options.output},
-        lambda one: Page([*as_page(one).parts, f"wrote {options.output}"]),
+        lambda one: {**as_json(one), "page": path},
+        lambda one: Page([*as_page(one).parts, f"wrote {path}"]),
         name=name,
     )
 
 
-def save_page(path: str, network: Network, inputs: Any, options: argparse.Namespace, **found: Any) -> None:
-    """Write the page of a model with what a command found out about it, as ``report_network`` takes it."""
+def page_of(options: argparse.Namespace, network: Network, inputs: Any, **found: Any) -> Report:
+    """Make the page of a model with what a command found out about it; as ``report_network`` takes it."""
     from cnnlens.output import silent
     from cnnlens.progress import telling
     from cnnlens.reporting.reporter import report_network
 
     given = {one: value for one in ("scale", "allow_nonfinite") if (value := getattr(options, one, None)) is not None}
     with telling(not options.json) as tell:
-        report_network(network, inputs, tell=tell or silent, **given, **found).save(path)
+        return report_network(network, inputs, tell=tell or silent, **given, **found)

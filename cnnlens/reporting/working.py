@@ -20,6 +20,7 @@ from cnnlens.reference.arithmetic.functions import Activation, find_activation
 from cnnlens.reference.keras.activations import ActivationLayer
 from cnnlens.reference.keras.convolution import Convolution, DepthwiseConvolution, TransposedConvolution
 from cnnlens.reference.keras.dense import Dense
+from cnnlens.reference.keras.merging import Merge
 from cnnlens.reference.keras.normalization import BatchNormalization
 from cnnlens.reference.keras.pooling import Pooling
 from cnnlens.reference.operation import Operation
@@ -41,20 +42,25 @@ def working_said(network: Network, call: Call, maps: Mapping[str, NDArray[Any]])
         maps: The tensors that were computed, canonical, by name.
 
     Returns:
-        ``how`` (``convolution``, ``transposed``, ``maximum``, ``mean``, ``dense``, ``normalisation``, ``activation``),
-        ``of``, the tensor that it takes, ``axes``: ``taps``, ``stride``, ``gap`` and ``before`` of its windows on each;
-        ``groups``; ``kernel`` and ``bias``, or ``gamma``, ``beta``, ``moving_mean`` and ``moving_variance``: the places
-        of its arrays among the layer's weights; ``epsilon``; ``flatten``: ``(*spatial, C)`` where that tensor is flat
-        in that order and the canonical kernel's inputs are in the order ``(C, *spatial)``; ``activation``, and whether
-        the page has its formula.
+        ``how`` (``convolution``, ``transposed``, ``maximum``, ``mean``, ``dense``, ``normalisation``, ``activation``,
+        ``sum``), ``of``, the tensor that it takes (of a sum the list of them), ``axes``: ``taps``, ``stride``, ``gap``
+        and ``before`` of its windows on each; ``groups``; ``kernel`` and ``bias``, or ``gamma``, ``beta``,
+        ``moving_mean`` and ``moving_variance``: the places of its arrays among the layer's weights; ``epsilon``;
+        ``flatten``: ``(*spatial, C)`` where that tensor is flat in that order and the canonical kernel's inputs are in
+        the order ``(C, *spatial)``; ``activation``, and whether the page has its formula.
     """
     refs = list(find_refs((call.args, dict(call.kwargs))))
-    if len(refs) != 1 or call.masks:
+    if not refs or call.masks:
+        return None
+    operation, shapes = call.layer.operation, {network.canonical_shape(ref) for ref in refs}
+    if isinstance(operation, Merge) and operation.kind == "Add" and len(shapes) == 1:
+        return {"how": "sum", "of": [ref.name for ref in refs], "axes": []}
+    if len(refs) > 1:
         return None
     taken = maps[refs[0].name].shape if refs[0].name in maps else network.canonical_shape(refs[0])
     if taken is None or None in taken[2:]:
         return None
-    found = _working(call, call.layer.operation, tuple(size for size in taken[2:] if size is not None))
+    found = _working(call, operation, tuple(size for size in taken[2:] if size is not None))
     return None if found is None else {"of": refs[0].name, **found}
 
 

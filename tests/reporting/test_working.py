@@ -142,6 +142,9 @@ def test_a_kernel_is_found_in_each_framework_and_rank(name: str) -> None:
         net = network(name, framework)
         found = [working_said(net, call, {}) for call in net.calls]
         assert any(one is not None and one.get("kernel") == 0 for one in found), framework
+    branches = network("branches")
+    found = [working_said(branches, call, {}) for call in branches.calls]
+    assert {"how": "sum", "of": ["left", "right"], "axes": []} in found
 
 
 @pytest.mark.parametrize("seed", range(20))

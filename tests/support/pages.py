@@ -16,7 +16,7 @@ from tests.support import ROOT
 from tests.support.browser import chromium
 from tests.support.readme import demo_folder
 
-__all__ = ["DOCS", "MADE", "make_pages", "make_screenshots", "sample_report"]
+__all__ = ["DOCS", "MADE", "make_pages", "sample_report"]
 
 DOCS = ROOT / "docs"
 
@@ -37,27 +37,33 @@ def sample_report(backends: list[str] | None) -> Any:
 MADE: Mapping[str, Callable[[], Any]] = {"report.html": lambda: sample_report(_BACKENDS)}
 """By the name of each page what makes it."""
 
+_SHOWN: Mapping[str, Callable[[], Any]] = {
+    "average.html": lambda: cnnlens.report("average.keras", backends=_BACKENDS[1:], progress=False)
+}
+"""The same of pages that only a screenshot shows."""
+
 # By the name of a screenshot: the page, what is at its top, how wide and how high it is, and in which theme.
 _SCREENSHOTS = {
     "report.png": ("report.html", "#layer-0", 1280, 860, "light"),
-    "report-check.png": ("report.html", "#check", 1280, 760, "light"),
+    "report-check.png": ("average.html", "#check", 1280, 900, "light"),
 }
 
 
 def make_pages(target: Path) -> list[Path]:
-    """Make every page."""
-    with demo_folder():
-        return [make().save(target / name) for name, make in MADE.items()]
+    """Make every page, and in the folder ``screenshots`` below every screenshot."""
+    with demo_folder() as folder:
+        pages = [make().save(target / name) for name, make in MADE.items()]
+        shown = [make().save(folder / name) for name, make in _SHOWN.items()]
+        return [*pages, *_screenshots({page.name: page for page in (*pages, *shown)}, target / "screenshots")]
 
 
-def make_screenshots(pages: Path, target: Path) -> list[Path]:
-    """Make every screenshot, of the pages in a folder."""
+def _screenshots(pages: Mapping[str, Path], target: Path) -> list[Path]:
     target.mkdir(parents=True, exist_ok=True)
     with chromium() as browser:
         for name, (page, place, width, height, theme) in _SCREENSHOTS.items():
             context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=theme, offline=True)
             opened = context.new_page()
-            opened.goto((pages / page).as_uri())
+            opened.goto(pages[page].resolve().as_uri())
             opened.locator("#made dl").wait_for()
             opened.evaluate("place => document.querySelector(place).scrollIntoView()", place)
             opened.wait_for_timeout(1500)  # until what came into sight is painted
@@ -67,6 +73,6 @@ def make_screenshots(pages: Path, target: Path) -> list[Path]:
 
 
 if __name__ == "__main__":
-    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else DOCS
-    for made in (*make_pages(folder), *make_screenshots(folder, folder / "screenshots")):
+    folder = Path(sys.argv[1]).resolve() if len(sys.argv) > 1 else DOCS
+    for made in make_pages(folder):
         print(f"{made} {made.stat().st_size:,} bytes")

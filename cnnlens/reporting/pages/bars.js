@@ -55,6 +55,7 @@ export class Bars {
       bars.push(box(least, most, (from + gap) * pitch, pitch * each * (1 - 2 * gap)));
     }
     this.drawing.replaceChildren(
+      svg("path", { class: "at", d: `M${(this.chosen + 0.5) * pitch} 0V${HEIGHT}` }),
       svg("path", { class: "bar", d: bars.join("") }), svg("path", { class: "bar broken", d: broken.join("") }),
       svg("path", { class: "bar chosen", d: Number.isFinite(values[this.chosen]) ? bar(this.chosen, Math.max(pitch * (1 - 2 * gap), 2)) : "" }),
       svg("path", { class: "zero", d: `M0 ${y(0)}H${WIDTH}` }),

@@ -14,10 +14,10 @@ import { tileShape } from "./kernels.js";
 
 const TERMS = 8; // of a dense layer that are listed
 
-export function methodOf(layer, tensor, source, choose) {
-  const { working } = tensor;
+export function methodOf({ working }, source, choose) {
   const made = {
     convolution, transposed: convolution, maximum: pooling, mean: pooling, dense, normalisation: pointwise, activation: pointwise,
+    sum: added,
   };
   return made[working.how](working, source, choose);
 }
@@ -118,6 +118,17 @@ function pointwise(working, source) {
       }
       const { terms, total } = normalised(working, have, state.k, value);
       return { terms: terms.map(([term, key]) => [term, say(key)]), total, totals: null };
+    },
+  };
+}
+
+// A sum of tensors: their numbers at the same place.
+function added(working) {
+  return {
+    window: null, numbers: null, below: null,
+    compute: ({ inputs }, state) => {
+      const terms = inputs.map(({ values, start, cells }, at) => [values[start + state.k * cells + Math.max(state.place, 0)], working.of[at]]);
+      return { terms, total: terms.reduce((sum, [term]) => sum + term, 0), totals: null };
     },
   };
 }

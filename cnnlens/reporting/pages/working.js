@@ -23,8 +23,8 @@ const ARRAYS = ["kernel", "bias", "gamma", "beta", "moving_mean", "moving_varian
 export function workingOf(layer, tensor, tell) {
   const { working } = tensor;
   const spatial = tensor.shape.slice(2);
-  const source = working === null ? null : tensorNamed(working.of);
-  const why = reason(layer, tensor, source);
+  const sources = working === null ? [] : [working.of].flat().map(tensorNamed);
+  const why = reason(layer, tensor, sources);
   const state = { k: 0, c: 0, place: -1 };
   let have = null; // the numbers of the chosen input
 
@@ -36,17 +36,17 @@ export function workingOf(layer, tensor, tell) {
   });
   const [mapSaid, scale] = [el("figcaption"), el("div")];
   const field = map && fieldOf(tensor);
-  const method = why === null ? methodOf(layer, tensor, source, (c) => { state.c = c; draw(); tell(state.k, c); }) : null;
+  const method = why === null ? methodOf(tensor, sources[0], (c) => { state.c = c; draw(); tell(state.k, c); }) : null;
   const sum = el("div", { className: "sum" });
 
   async function load() {
     const { example } = chosen;
     const arrays = ARRAYS.map((name) => (method && Number.isInteger(working[name]) ? unpack(layer.weights[working[name]].array) : null));
-    const [mapped, input, diverging, ...weights] = await Promise.all([
-      numbersOf(tensor), method && numbersOf(source), colours("weights"), ...arrays,
+    const [mapped, inputs, diverging, ...weights] = await Promise.all([
+      numbersOf(tensor), Promise.all(method ? sources.map(numbersOf) : []), colours("weights"), ...arrays,
     ]);
     if (example !== chosen.example) return;
-    have = { map: mapped, input, diverging, ...Object.fromEntries(ARRAYS.map((name, at) => [name, weights[at]])) };
+    have = { map: mapped, input: inputs[0], inputs, diverging, ...Object.fromEntries(ARRAYS.map((name, at) => [name, weights[at]])) };
     if (state.place < 0 && map) state.place = largest(have.map);
     draw();
   }
@@ -67,7 +67,7 @@ export function workingOf(layer, tensor, tell) {
     else if (tensor.exact) sum.replaceChildren(el("p", { className: "terms" }, el("b", {}, number(reference, 6))));
   }
 
-  const windowed = method && Object.hasOwn(data.inputs.arrays, working.of); // the window is then what it sees
+  const windowed = method && method.window && Object.hasOwn(data.inputs.arrays, working.of); // the window is then what it sees
   const flow = [
     field && !windowed && field.element, method && method.window,
     map && el("figure", {}, map.element, scale, mapSaid),
@@ -97,12 +97,15 @@ export function workingOf(layer, tensor, tell) {
 }
 
 // Why no sum is computed; null where one is.
-function reason(layer, { working }, source) {
+function reason(layer, { working }, sources) {
   if (working === null) return say("no_working");
-  if (source.array === null) return say("working_absent", { name: working.of });
+  const names = [working.of].flat();
+  const absent = names.find((_, at) => sources[at].array === null);
+  if (absent !== undefined) return say("working_absent", { name: absent });
   const weight = Number.isInteger(working.kernel) ? layer.weights[working.kernel] : null;
   if (weight !== null && weight.array === null) return say("working_absent", { name: weight.name });
-  if (!source.exact) return say("working_levels", { name: working.of });
+  const coloured = names.find((_, at) => !sources[at].exact);
+  if (coloured !== undefined) return say("working_levels", { name: coloured });
   return weight !== null && !weight.exact ? say("working_levels", { name: weight.name }) : null;
 }
 
