@@ -31,14 +31,16 @@ def lost_bits(blocks: Blocks, terms: int) -> Array | None:
     axis = 0
     for _, part in blocks.parts():
         prediction = predict(part)
-        error = np.atleast_1d(errors(part, prediction))
+        error = errors(part, prediction)
         ratio = ratios(error, prediction.scale, terms)
-        compared = ~np.isnan(ratio)
+        places = error.shape[1:] or (1,)  # a number an example has one
         if squares is None:
-            squares, count, strayed = (np.zeros(error.shape[1:]) for _ in range(3))
+            squares, count, strayed = (np.zeros(places) for _ in range(3))
             axis = max(part.channel(error) - 1, 0)
-        elif squares.shape != error.shape[1:]:
+        elif squares.shape != places:
             return None
+        error, ratio = error.reshape(-1, *places), ratio.reshape(-1, *places)
+        compared = ~np.isnan(ratio)
         squares += np.where(compared, np.square(ratio), 0.0).sum(axis=0)
         count += compared.sum(axis=0)
         strayed += np.isinf(error).sum(axis=0)
@@ -47,4 +49,4 @@ def lost_bits(blocks: Blocks, terms: int) -> Array | None:
     with np.errstate(all="ignore"):
         lost = np.clip(FULL + 0.5 * np.log2(squares / count), 0.0, FULL)
     lost[strayed > 0] = np.inf
-    return np.moveaxis(np.atleast_1d(lost), axis, 0).astype(np.float32)
+    return np.moveaxis(lost, axis, 0).astype(np.float32)

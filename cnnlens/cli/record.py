@@ -99,7 +99,7 @@ def _page(options: argparse.Namespace, network: Network, recording: Recording) -
     from cnnlens.checking.checker import check
     from cnnlens.inputs.stream import open_inputs
 
-    streamed = {name: value for name, value in streamed_of(options).items() if name != "batch"}
-    inputs = open_inputs(network, inputs_of(options, network), allow_nonfinite=options.allow_nonfinite, **streamed)
+    how = {name: getattr(options, name) for name in ("scale", "limit", "skip_bad", "allow_nonfinite")}
+    inputs = open_inputs(network, inputs_of(options, network), **how)
     found = check(network, recordings=[recording], progress=not options.json)
     return page_of(options, network, inputs, check=found)

@@ -49,7 +49,7 @@ _SHOWN: Mapping[str, Callable[[], Any]] = {
 # By the name of a screenshot: the page, what is at its top, how wide and how high it is, and in which theme.
 _SCREENSHOTS = {
     "report.png": ("report.html", "#layer-0", 1280, 860, "light"),
-    "report-check.png": ("average.html", "#check", 1280, 900, "light"),
+    "report-check.png": ("average.html", "#check", 1280, 1080, "light"),
     "lesson.png": ("lesson.html", "#kernel .shown", 1280, 800, "light"),
 }
 

@@ -33,17 +33,22 @@ export function unravelled(index, sizes) {
   return found;
 }
 
+// What stands for padding: zeros, which are multiplied too and make NaN of infinities, or nothing.
+export const paddingOf = ({ how }) => (how === "convolution" ? 0 : null);
+
 // What each input channel adds to output channel k: { first, sums, bias, total }, `first` being the first of them.
 //   input: { values, start, cells }, where the example's channels begin and how long one is; kernel: { values, shape }
 export function convolved(working, { input, kernel, bias }, k, places) {
   const [outputs, channels] = kernel.shape;
   const first = Math.floor((k * working.groups) / outputs) * channels;
   const sums = new Float64Array(channels);
+  const padding = paddingOf(working);
   for (let c = 0; c < channels; c++) {
     const from = input.start + (first + c) * input.cells;
     const taps = (k * channels + c) * places.length;
     for (let tap = 0; tap < places.length; tap++) {
-      if (places[tap] >= 0) sums[c] += input.values[from + places[tap]] * kernel.values[taps + tap];
+      const value = places[tap] < 0 ? padding : input.values[from + places[tap]];
+      if (value !== null) sums[c] += value * kernel.values[taps + tap];
     }
   }
   const added = bias === null ? 0 : bias.values[k];

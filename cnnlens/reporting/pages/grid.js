@@ -1,7 +1,7 @@
 // Numbers as a small table, each on the colour that it has in the pictures.
 
 import { placeOf } from "./colour.js";
-import { el, say } from "./dom.js";
+import { data, el, say } from "./dom.js";
 import { number } from "./format.js";
 
 const MOST_WRITTEN = 5; // columns of which the numbers are written: of more there are colours
@@ -38,7 +38,11 @@ export function grid({ caption, values, shape, table, low, high, chosen = -1, he
 
   function paint(made, one) {
     const at = placeOf(one, 0, low, high);
-    if (at < 0) return;
+    if (at < 0) {
+      made.style.background = at === -1 ? data.colours.nan : data.colours.infinite;
+      made.style.color = "#000";
+      return;
+    }
     const [red, green, blue] = table.subarray(at * 3, at * 3 + 3);
     made.style.background = `rgb(${red} ${green} ${blue})`;
     made.style.color = 0.2126 * linear(red) + 0.7152 * linear(green) + 0.0722 * linear(blue) > 0.179 ? "#000" : "#fff";

@@ -4,7 +4,7 @@
 // `index` and gives the sum:
 // { terms: [[value, what it is]], total, totals(): the sums of all channels }.
 
-import { convolved, multiplied, normalised, placesOf, pooled, unravelled } from "./arithmetic.js";
+import { convolved, multiplied, normalised, paddingOf, placesOf, pooled, unravelled } from "./arithmetic.js";
 import { Bars } from "./bars.js";
 import { el, say } from "./dom.js";
 import { boxesOf, Enlarged } from "./enlarged.js";
@@ -68,9 +68,12 @@ function convolution(working, source, choose) {
       const { places, patch, drawn } = window.show(have.input, first + c, index);
       const { sums, bias, total } = convolved(working, have, state.k, places);
       const taps = [...have.kernel.values.subarray((state.k * inputs + c) * places.length, (state.k * inputs + c + 1) * places.length)];
-      const products = taps.map((tap, at) => (patch[at] === null ? null : tap * patch[at]));
+      const products = taps.map((tap, at) => {
+        if (patch[at] !== null) return tap * patch[at];
+        return paddingOf(working) === null || Number.isFinite(tap) ? null : NaN;
+      });
       const coloured = (caption, values) => {
-        const most = values.reduce((found, one) => Math.max(found, Math.abs(one ?? 0)), 1e-30);
+        const most = values.reduce((found, one) => (Number.isFinite(one) ? Math.max(found, Math.abs(one)) : found), 1e-30);
         return grid({ caption, values, shape: drawn.shape, table: have.diverging, low: -most, high: most });
       };
       numbers.replaceChildren(
