@@ -29,8 +29,8 @@ from cnnlens.checking.auditing import audit_recording, audited_calls
 from cnnlens.checking.result import Check, LayerCheck, Run
 from cnnlens.checking.verdict import Audit
 from cnnlens.errors import CnnlensError, in_one_line
-from cnnlens.inputs.drawn import INPUT_NUMBERS, default_inputs
-from cnnlens.inputs.stream import CanonicalStream, InputStream, open_inputs, without_graph
+from cnnlens.inputs.drawn import INPUT_NUMBERS, drawn_stream
+from cnnlens.inputs.stream import InputStream, open_inputs, without_graph
 from cnnlens.janitor import temporary_folder
 from cnnlens.network.network import Network
 from cnnlens.output import silent
@@ -128,9 +128,7 @@ def bench(
     own = [ref.name for ref in network.inputs]
     wanted = [name for name in tensors if name not in own]
     if inputs is None:
-        drawn = default_inputs(network)
-        shapes = ", ".join(str(array.shape) for array in drawn.values())
-        stream: InputStream = CanonicalStream(drawn, f"{shapes} drawn from seed 0")
+        stream: InputStream = drawn_stream(network)
     else:
         stream = open_inputs(network, inputs, scale=scale, allow_nonfinite=allow_nonfinite)
     arrays = stream.batch(0, min(stream.count, sizes[-1]))

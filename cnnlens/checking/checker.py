@@ -22,8 +22,8 @@ from cnnlens.checking.pairs import Comparison, pairwise
 from cnnlens.checking.result import Check, LayerCheck, Run
 from cnnlens.checking.verdict import Audit
 from cnnlens.errors import CnnlensError, in_one_line
-from cnnlens.inputs.drawn import default_inputs
-from cnnlens.inputs.stream import CanonicalStream, without_graph
+from cnnlens.inputs.drawn import drawn_stream
+from cnnlens.inputs.stream import without_graph
 from cnnlens.janitor import temporary_folder
 from cnnlens.network.network import Network
 from cnnlens.opening.live import backend_of
@@ -338,7 +338,5 @@ def _inputs(network: Network, inputs: Any) -> tuple[str, Any]:
         raise without_graph(network)
     if inputs is not None:
         return "the inputs given", inputs
-    drawn = default_inputs(network)
-    shapes = ", ".join(str(array.shape) for array in drawn.values())
-    described = f"{shapes} drawn from seed 0"
-    return described, CanonicalStream(drawn, described)
+    drawn = drawn_stream(network)
+    return drawn.notes[0], drawn

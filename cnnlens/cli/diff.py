@@ -37,7 +37,7 @@ def _diff(options: argparse.Namespace) -> int:
     one, other = networks_of(options, [options.a, options.b])
     inputs = "random" if options.inputs in (["random"], ["drawn"]) else inputs_of(options, one)
     result = diff(one, other, inputs, progress=not options.json)
-    page = partial(page_of, options, one, None if inputs == "random" else inputs, diff=result)
+    page = partial(page_of, options, one, inputs if one.calls else None, diff=result)  # weights alone have no maps
     output_found(options, result, listing.as_json, listing.as_page, page, options.output)
     if result.equal and result.activations is not None and not result.activations.compared:
         return 2  # that was asked, and could not be told

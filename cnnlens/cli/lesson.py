@@ -7,6 +7,7 @@ from typing import Any
 
 from cnnlens.cli.arguments import add_json, add_output
 from cnnlens.cli.printing import output_made
+from cnnlens.cli.report import refuse_no_page
 from cnnlens.errors import CnnlensError
 from cnnlens.page import Page
 from cnnlens.reporting.words import LANGUAGES
@@ -35,6 +36,8 @@ def _lesson(options: argparse.Namespace) -> None:
 
     if options.output is None and not options.json:
         raise CnnlensError("a lesson is a page to open: name its file, as in -o lesson.html")
+    if options.output is not None:
+        refuse_no_page(options.output, "-o", "lesson")
     made = lesson(options.language)
     wrote = {} if options.output is None else {"page": str(made.save(options.output))}
     output_made(

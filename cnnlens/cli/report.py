@@ -47,7 +47,12 @@ def add(commands: Any) -> None:
     )
     add_model(report)
     report.add_argument("recordings", nargs="*", metavar="RUN.zarr", help="recordings of the model, which are checked")
-    add_inputs(report, "PNG/JPEG, .npy, .npz, IDX or a folder; with NAME= for each input of several (default: no maps)")
+    add_inputs(
+        report,
+        "PNG/JPEG, .npy, .npz, IDX or a folder; with NAME= for each input of several; 'random' draws a few (default: no "
+        "maps)",
+        "|random",
+    )
     report.add_argument("--backends", "-b", metavar="A,B,…", help="check these backends, too (default: none)")
     report.add_argument("--against", metavar="MODEL", help="say why this one differs, and draw what differs")
     report.add_argument(
@@ -119,12 +124,12 @@ def is_page(path: str | None) -> bool:
     return path is not None and path.lower().endswith(_PAGES)
 
 
-def refuse_no_page(path: str, option: str) -> None:
+def refuse_no_page(path: str, option: str, what: str = "report") -> None:
     """Refuse a file for a page that no browser would open, before anything is computed."""
     from cnnlens.text import printable
 
     if not is_page(path):
-        raise CnnlensError(f"{option} {printable(path, 300)}: a report is an HTML page; name a .html file")
+        raise CnnlensError(f"{option} {printable(path, 300)}: a {what} is an HTML page; name a .html file")
 
 
 def output_found(

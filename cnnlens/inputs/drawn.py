@@ -9,11 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnlens.errors import CnnlensError
+from cnnlens.inputs.stream import CanonicalStream
 from cnnlens.memory import refuse_beyond
+from cnnlens.network.graph import without_graph
 from cnnlens.network.network import Network
 from cnnlens.text import printable
 
-__all__ = ["INPUT_NUMBERS", "default_inputs"]
+__all__ = ["INPUT_NUMBERS", "default_inputs", "drawn_stream"]
 
 # Inputs that the audit looks at are so many that this many numbers go into the network, and at least one.
 INPUT_NUMBERS = 200_000
@@ -68,3 +70,17 @@ def default_inputs(network: Network) -> dict[str, NDArray[Any]]:
             values = np.where(steps, np.float32(masks[0].config.get("mask_value") or 0), values)
         drawn[ref.name] = values
     return drawn
+
+
+def drawn_stream(network: Network) -> CanonicalStream:
+    """Give the inputs that ``default_inputs`` draws as a stream that says so.
+
+    Raises:
+        CnnlensError: the file leaves the rank of an input open, or has no graph.
+    """
+    if not network.calls:
+        raise without_graph(network)
+    drawn = default_inputs(network)
+    return CanonicalStream(
+        drawn, f"{', '.join(str(array.shape) for array in drawn.values())} drawn from seed 0", "random"
+    )

@@ -79,11 +79,12 @@ class InputStream:
 class CanonicalStream(InputStream):
     """Gives arrays that are known to be canonical ``(N, C, *spatial)``, by input name: nothing is guessed."""
 
-    def __init__(self, arrays: Mapping[str, Array], note: str) -> None:
+    def __init__(self, arrays: Mapping[str, Array], note: str, source: str | None = None) -> None:
+        """Take the arrays, a ``note`` that says what they are, and where they come from, if that is not the same."""
         self._arrays = dict(arrays)
         self.names = tuple(arrays)
         self.count = min(len(array) for array in arrays.values())
-        self.sources = dict.fromkeys(arrays, ((note, self.count),))
+        self.sources = dict.fromkeys(arrays, ((source or note, self.count),))
         self.shapes = {name: array.shape[1:] for name, array in arrays.items()}
         self.dtypes = {name: array.dtype for name, array in arrays.items()}
         self.notes = (note,)

@@ -40,7 +40,8 @@ def as_page(report: Report) -> Page:
     if coloured:
         lines.append(f"{coloured:,} of {len(drawn):,} arrays are 8-bit colours: there is no room for all exact numbers")
     if missing:
-        lines.append(f"{missing:,} of {len(drawn):,} arrays are left out: there is no room for them")
+        lines.append(f"{missing:,} of {len(drawn):,} arrays are left out: there is no room for them; fewer layers or "
+                     "inputs (--layers, --limit) make some")  # fmt: skip
     return Page(lines)
 
 

@@ -14,7 +14,8 @@ from cnnlens.checking.twins import Twins
 from cnnlens.differing.differ import diff as compared
 from cnnlens.differing.result import Diff
 from cnnlens.errors import CnnlensError, UnsupportedLayerError, in_one_line
-from cnnlens.inputs.stream import open_inputs
+from cnnlens.inputs.drawn import drawn_stream
+from cnnlens.inputs.stream import InputStream, open_inputs
 from cnnlens.network.graph import Graph
 from cnnlens.network.network import Network
 from cnnlens.opening.opener import network_given
@@ -58,7 +59,7 @@ def report(
 
     Args:
         model: A path, an open ``Network``, or a live framework model.
-        inputs: What ``record`` takes; None shows no feature maps.
+        inputs: What ``record`` takes, or ``"random"``, a few from a fixed seed; None shows no feature maps.
         backends: Those that are checked, on all of the inputs, as ``check`` takes them; None checks none.
         recordings: Recordings of the model that are checked, as ``check`` takes them.
         against: Another model, as ``diff`` takes it: the page says why it differs, and draws what differs.
@@ -88,11 +89,11 @@ def report(
     with telling(progress) as tell:
         given = None
         if inputs is not None:
-            given = open_inputs(network, inputs, scale=scale, allow_nonfinite=allow_nonfinite)
+            given = _opened(network, inputs, scale, allow_nonfinite)
         found = None
         if backends is not None or recordings:
             found = check_network(
-                network, given, options, live=live, backends=backends, recordings=recordings, sample=sample,
+                network, None if _random(inputs) else given, options, live=live, backends=backends, recordings=recordings, sample=sample,
                 progress=tell,
             )  # fmt: skip
         return report_network(
@@ -134,7 +135,7 @@ def report_network(
     shown = [network[one].name for one in layers] if layers is not None else [one.name for one in network.layers]
     fed, maps, notes = None, dict[str, NDArray[Any]](), list[str]()
     if inputs is not None:
-        stream = open_inputs(network, inputs, scale=scale, allow_nonfinite=allow_nonfinite)
+        stream = _opened(network, inputs, scale, allow_nonfinite)
         fed = Fed(stream, dict(zip(stream.names, stream.batch(0, min(limit, stream.count)), strict=True)))
         tell("feature maps")
         maps, notes = _maps(network, fed.arrays, set(shown))
@@ -151,6 +152,17 @@ def report_network(
         characters=_CHARACTERS[network.parameters <= _SMALL],
     )
     return Report(data, block, words)
+
+
+def _random(inputs: Any) -> bool:
+    return isinstance(inputs, str) and inputs == "random"
+
+
+def _opened(network: Network, inputs: Any, scale: str, allow_nonfinite: bool) -> InputStream:
+    """What goes in; ``"random"`` is what a check draws where it is given nothing."""
+    if _random(inputs):
+        return drawn_stream(network)
+    return open_inputs(network, inputs, scale=scale, allow_nonfinite=allow_nonfinite)
 
 
 def _maps(

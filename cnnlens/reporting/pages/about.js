@@ -1,15 +1,15 @@
 // What the model is, and what the page was made with.
 
-import { data, el, said, say } from "./dom.js";
+import { data, el, harmless, said, say } from "./dom.js";
 import { whole } from "./format.js";
 
 export function drawAbout() {
   const { model } = data;
   const file = model.file.split(/[\\/]/).at(-1);
-  document.title = `${file} \u2013 cnnlens`;
+  document.title = `${harmless(file)} \u2013 cnnlens`;
   document.getElementById("top").append(
     el("p", { className: "lead" }, `${model.kind} \u00b7 ${model.framework}`),
-    el("h1", {}, file),
+    el("h1", {}, ...file.split(/(?<=[-_.])/).flatMap((part) => [part, el("wbr")])),
     terms([
       [say("layers"), whole(data.layers.length)],
       [say("parameters"), whole(model.parameters)],

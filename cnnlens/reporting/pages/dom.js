@@ -5,16 +5,25 @@ const read = (id) => JSON.parse(document.getElementById(id).textContent);
 export const data = read("data");
 export const words = read("words");
 
+// What would be obeyed or not be seen, such as a name's order to write from right to left, as the commands print it.
+const HIDDEN = /(?![\n\t])[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu;
+export const harmless = (text) => text.replace(HIDDEN, (hidden) => {
+  const code = hidden.codePointAt(0);
+  const [letter, digits] = code < 0x100 ? ["x", 2] : code < 0x10000 ? ["u", 4] : ["U", 8];
+  return `\\${letter}${code.toString(16).padStart(digits, "0")}`;
+});
+
 // The page's words for a key, with its {places} filled in.
 export function say(key, places = {}) {
-  return words[key].replace(/\{(\w+)\}/g, (_, name) => String(places[name]));
+  return words[key].replace(/\{(\w+)\}/g, (_, name) => harmless(String(places[name])));
 }
 
 // An element with properties, attributes (in `attributes`) and children: elements, or text.
 export function el(tag, { attributes = {}, ...properties } = {}, ...children) {
   const made = Object.assign(document.createElement(tag), properties);
   for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
-  made.append(...children.filter((child) => child !== null && child !== undefined));
+  const there = children.filter((child) => child !== null && child !== undefined);
+  made.append(...there.map((child) => (typeof child === "string" ? harmless(child) : child)));
   return made;
 }
 

@@ -1,8 +1,9 @@
 // A layer's kernels as a mosaic, with what is chosen of them.
 
 import { unravelled } from "./arithmetic.js";
-import { colours } from "./colour.js";
+import { colours, thinned } from "./colour.js";
 import { data, el, say } from "./dom.js";
+import { whole } from "./format.js";
 import { grid } from "./grid.js";
 import { Mosaic } from "./mosaic.js";
 import { indices, readout, written } from "./readout.js";
@@ -78,6 +79,7 @@ export async function kernelsOf(weight, tell) {
       parts.push(el("label", { className: "choice" }, say("input_channel"), choice, el("span", { className: "of" }, say("to", { last: inputs - 1 }))));
     }
     parts.push(mosaic.element, scale);
+    if (!tiled) parts.push(thinNote(inputs * cells));
     if (!weight.exact) parts.push(el("p", { className: "note" }, say("levels_only")));
   }
   show(0);
@@ -92,6 +94,10 @@ export async function kernelsOf(weight, tell) {
     },
   };
 }
+
+// What is said under lines of more numbers than a browser draws.
+export const thinNote = (count) =>
+  (thinned(count) > 1 ? el("p", { className: "note" }, say("thinned", { count: whole(count), step: thinned(count) })) : "");
 
 // Of what is drawn the smallest and the largest number and how many are none, as a scale takes them; of levels the last.
 function extent(values, shown) {

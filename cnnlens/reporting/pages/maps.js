@@ -3,7 +3,7 @@
 import { Bars } from "./bars.js";
 import { colours } from "./colour.js";
 import { el, say } from "./dom.js";
-import { tileShape } from "./kernels.js";
+import { thinNote, tileShape } from "./kernels.js";
 import { Mosaic } from "./mosaic.js";
 import { readout } from "./readout.js";
 import { chosen, follow } from "./state.js";
@@ -58,6 +58,7 @@ export async function mapsOf(maps, tell) {
     redraw = () => picture.repaint();
   }
   if (picture) parts.push(picture.element);
+  if (maps.array && maps.view === "rows") parts.push(thinNote(cells));
   if (!maps.exact && maps.array) parts.push(el("p", { className: "note" }, say("levels_only")));
   await redraw();
   show(0);

@@ -1,12 +1,13 @@
 // Many tiles as one picture, in bands of rows that are painted when they come near what is seen.
 
 import { el, whenNear } from "./dom.js";
-import { painted } from "./colour.js";
+import { painted, thinned } from "./colour.js";
 import { picker } from "./picker.js";
 
 const GAP = 3;
 const BAND = 480; // pixels of a band, about
 const TILE = 46; // pixels that a tile is enlarged to, where it is smaller
+const LOWEST = 12; // pixels that a tile is high at least: a line is to be seen, too
 
 // A mosaic of `count` tiles.
 //   shape: { height, width, slices } of a tile; joined: whether they are the rows of one matrix
@@ -50,7 +51,7 @@ export class Mosaic {
     this.gap = this.joined ? 0 : GAP;
     const scale = Math.max(1, Math.round(TILE / (width * Math.sqrt(slices))));
     this.across = this.joined ? Math.max(1, Math.min(12, Math.floor(room / width))) : scale;
-    this.down = this.joined ? Math.max(1, Math.min(12, Math.round(260 / this.count))) : scale;
+    this.down = this.joined ? Math.max(1, Math.min(12, Math.round(260 / this.count))) : Math.max(scale, Math.ceil(LOWEST / height));
     this.pitchX = width * slices * this.across + this.gap;
     this.pitchY = height * this.down + this.gap;
     this.columns = this.joined ? 1 : Math.max(1, Math.min(this.count, Math.floor((room + this.gap) / this.pitchX)));
@@ -73,7 +74,8 @@ export class Mosaic {
     const { values, table } = await this.source();
     if (!band.isConnected) return;
     const { height, width, slices = 1 } = this.shape;
-    const density = Math.max(1, Math.round(devicePixelRatio));
+    const sharp = Math.max(1, Math.round(devicePixelRatio));
+    const density = sharp / thinned(this.columns * this.pitchX * sharp);
     const rows = Math.ceil((last - first) / this.columns);
     band.width = (this.columns * this.pitchX - this.gap) * density;
     band.height = rows * this.pitchY * density;
@@ -85,10 +87,10 @@ export class Mosaic {
       const image = painted(values, table, from, to, this.shape, this.tile);
       const small = new OffscreenCanvas(image.width, image.height);
       small.getContext("2d").putImageData(image, 0, 0);
-      const wide = width * slices;
+      const [wide, held] = [width * slices, image.width / (to - from)];
       for (let k = from; k < to; k++) {
         context.drawImage(
-          small, (k - from) * wide, 0, wide, height, (k - from) * this.pitchX * density, row * this.pitchY * density,
+          small, (k - from) * held, 0, held, height, (k - from) * this.pitchX * density, row * this.pitchY * density,
           wide * this.across * density, height * this.down * density,
         );
       }

@@ -9,8 +9,9 @@ const named = new Map(data.layers.flatMap((layer) => layer.maps.map((maps) => [m
 
 // What the page has of it: { array, exact, shape }, `array` null where it has no numbers of it.
 export function tensorNamed(name) {
-  const input = data.inputs === null ? undefined : data.inputs.arrays[name];
-  if (input !== undefined) return { array: input.array, exact: true, shape: data.arrays[input.array].shape, limits: input.limits };
+  const inputs = data.inputs === null ? {} : data.inputs.arrays;
+  const input = Object.hasOwn(inputs, name) ? inputs[name] : null; // no layer called `constructor`
+  if (input !== null) return { array: input.array, exact: true, shape: data.arrays[input.array].shape, limits: input.limits };
   return named.get(name) ?? { array: null, exact: false, shape: null };
 }
 

@@ -3,7 +3,7 @@
 
 import { unravelled } from "./arithmetic.js";
 import { colours } from "./colour.js";
-import { data, el, say, whenNear } from "./dom.js";
+import { data, el, harmless, say, whenNear } from "./dom.js";
 import { boxesOf, Enlarged } from "./enlarged.js";
 import { fieldOf } from "./field.js";
 import { number } from "./format.js";
@@ -59,7 +59,7 @@ export function workingOf(layer, tensor, tell) {
       map.mark("cursor", boxesOf(index, index));
       scale.replaceChildren(scaleBar(have.map.colours, have.map.ends(state.k), have.map.moments(state.k)));
       map.picker.set(state.place);
-      mapSaid.textContent = `${tensor.tensor}, ${placeSaid(spatial, state.place)}`;
+      mapSaid.textContent = `${harmless(tensor.tensor)}, ${placeSaid(spatial, state.place)}`;
       field.show(index);
     }
     const reference = tensor.exact ? have.map.values[at(Math.max(state.place, 0))] : null;
