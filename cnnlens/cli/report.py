@@ -49,8 +49,8 @@ def add(commands: Any) -> None:
     report.add_argument("recordings", nargs="*", metavar="RUN.zarr", help="recordings of the model, which are checked")
     add_inputs(
         report,
-        "PNG/JPEG, .npy, .npz, IDX or a folder; with NAME= for each input of several; 'random' draws a few (default: no "
-        "maps)",
+        "PNG/JPEG, .npy, .npz, IDX or a folder; with NAME= for each input of several; 'random' draws a few "
+        "(default: no maps)",
         "|random",
     )
     report.add_argument("--backends", "-b", metavar="A,B,…", help="check these backends, too (default: none)")

@@ -81,6 +81,5 @@ def drawn_stream(network: Network) -> CanonicalStream:
     if not network.calls:
         raise without_graph(network)
     drawn = default_inputs(network)
-    return CanonicalStream(
-        drawn, f"{', '.join(str(array.shape) for array in drawn.values())} drawn from seed 0", "random"
-    )
+    shapes = ", ".join(str(array.shape) for array in drawn.values())
+    return CanonicalStream(drawn, f"{shapes} drawn from seed 0", "random")

@@ -93,8 +93,8 @@ def report(
         found = None
         if backends is not None or recordings:
             found = check_network(
-                network, None if _random(inputs) else given, options, live=live, backends=backends, recordings=recordings, sample=sample,
-                progress=tell,
+                network, None if _random(inputs) else given, options, live=live, backends=backends,
+                recordings=recordings, sample=sample, progress=tell,
             )  # fmt: skip
         return report_network(
             network,
