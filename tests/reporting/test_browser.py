@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import cnnlens
+from cnnlens.files.keras.network import keras_network
 from cnnlens.sample import IMAGES, MODEL
+from cnnlens.testing import MemoryModel
 from tests.support.browser import browser
 
 __all__ = ["browser"]
@@ -130,3 +134,40 @@ def test_all_is_drawn_before_it_is_printed_and_axe_finds_nothing(page: Any) -> N
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe-playwright-python")
     found = axe.Axe().run(page).response["violations"]
     assert not found, [(one["id"], [node["html"] for node in one["nodes"]]) for one in found]
+
+
+def test_hostile_names_are_text_and_a_line_longer_than_a_canvas_is_drawn(browser: Any, tmp_path: Path) -> None:
+    names, units = ["constructor", "__proto__", "\u202e{{ 7 }}</script>\x1b"], [40_000, 3, 4, 2]
+    random = np.random.default_rng(5)
+    arrays = {
+        (name,): {"kernel": random.normal(size=size).astype(np.float32)}
+        for name, size in zip(names, pairwise(units), strict=True)
+    }
+    dense = [{"name": name, "units": count, "use_bias": False} for name, count in zip(names, units[1:], strict=True)]
+    layers = [
+        {"module": "keras.layers", "class_name": kind, "config": config}
+        for kind, config in [
+            ("InputLayer", {"batch_shape": [None, units[0]], "name": "x"}),
+            *(("Dense", one) for one in dense),
+        ]
+    ]
+    model = {"class_name": "Sequential", "config": {"name": "made", "layers": layers}}
+    net = keras_network(MemoryModel(model, arrays))  # type: ignore[arg-type]
+    path = cnnlens.report(net, inputs="random", progress=False).save(tmp_path / "report.html")
+    page = browser.new_page(viewport={"width": 1000, "height": 800}, device_scale_factor=2)
+    said: list[str] = []
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.goto(path.as_uri())
+    for place in range(3):
+        page.locator(f"#layer-{place}").scroll_into_view_if_needed()
+        page.locator(f"#layer-{place} .computed").wait_for()
+    assert "\\u202e{{ 7 }}</script>\\x1b" in page.locator("#layer-2 h3").inner_text()
+    page.locator("#layer-0").scroll_into_view_if_needed()
+    drawn = page.wait_for_function("""() => {
+      const canvas = document.querySelector("#layer-0 .bands canvas");
+      const row = canvas.getContext("2d").getImageData(0, 0, canvas.width, 1).data;
+      return canvas.width > 300 && row.every((value, at) => at % 4 < 3 || value === 255) && canvas.width;
+    }""").json_value()
+    assert 8_192 <= drawn <= 16_384
+    page.close()
+    assert not said

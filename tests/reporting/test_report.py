@@ -177,3 +177,35 @@ def test_what_cannot_be_made_is_a_line_and_writes_nothing(tmp_path: Path, capsys
     assert main(["report", str(MODEL), "-l", "conv", "-o", str(tmp_path / "report.html")]) == 2
     assert len(capsys.readouterr().err.splitlines()) == 3
     assert not list(tmp_path.iterdir())
+
+
+def test_a_page_is_written_over_nothing_that_is_read_and_is_named_as_one(tmp_path: Path) -> None:
+    model = tmp_path / "model.html"
+    model.write_bytes(MODEL.read_bytes())
+    given = [str(model), "--inputs", str(IMAGES), "--backend", "reference", "--report", str(model)]
+    assert main(["record", *given, "-o", str(tmp_path / "run.zarr")]) == 2
+    assert main(["report", str(model), "-o", str(model)]) == 2
+    other = tmp_path / "model.keras"
+    other.write_bytes(MODEL.read_bytes())
+    assert main(["lesson", "-o", str(other)]) == 2
+    assert model.read_bytes() == other.read_bytes() == MODEL.read_bytes()
+    assert {one.name for one in tmp_path.iterdir()} == {"model.html", "model.keras"}
+
+
+def test_inputs_may_be_drawn() -> None:
+    made = cnnlens.report(MODEL, inputs="random", layers=[0], backends=["reference"], progress=False)
+    assert made.data["inputs"]["labels"][0] == "random [0]"
+    assert made.data["inputs"]["notes"] == ["(8, 1, 28, 28) drawn from seed 0"]
+    assert made.data["layers"][0]["maps"][0]["shape"] == [8, 32, 28, 28]
+    assert any("(8, 1, 28, 28) drawn from seed 0" in one["text"] for one in made.data["check"]["said"])
+
+
+def test_weights_without_a_graph_have_a_page_of_their_difference(tmp_path: Path) -> None:
+    from safetensors.numpy import save_file
+
+    net = cnnlens.open(MODEL)
+    save_file({"conv.weight": net["conv2d"].kernel.to("torch").copy()}, tmp_path / "a.safetensors")
+    page = tmp_path / "diff.html"
+    given = ["diff", str(tmp_path / "a.safetensors"), str(MODEL), "--inputs", str(IMAGES), "-o", str(page)]
+    assert main(given) == 1
+    assert "they need a graph, and A holds weights alone" in page.read_text(encoding="utf-8")

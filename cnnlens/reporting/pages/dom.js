@@ -38,29 +38,31 @@ export function svg(tag, attributes = {}, ...children) {
   return made;
 }
 
-const waiting = new Map(); // what runs when an element comes near, by the element
+const waiting = new Map(); // what begins when an element comes near, by the element
+const running = new Set(); // what has begun: promises
 
 // Calls `run` once, when the element comes near what is seen.
 export function whenNear(element, run, margin = "600px 0px") {
+  const begin = () => {
+    observer.disconnect();
+    waiting.delete(element);
+    if (!element.isConnected) return;
+    const done = Promise.resolve(run()).finally(() => running.delete(done));
+    running.add(done);
+  };
   const observer = new IntersectionObserver((entries) => {
-    if (entries.some((entry) => entry.isIntersecting)) {
-      observer.disconnect();
-      waiting.delete(element);
-      run();
-    }
+    if (entries.some((entry) => entry.isIntersecting)) begin();
   }, { rootMargin: margin });
   observer.observe(element);
-  waiting.set(element, { observer, run });
+  waiting.set(element, begin);
 }
 
 // Does now all that waits to come near, and what that in turn has waiting.
 export async function drawAll() {
-  for (let idle = 0; idle < 2;) {
+  for (let idle = 0; idle < 3;) {
     await new Promise(requestAnimationFrame);
-    const some = [...waiting];
-    waiting.clear();
-    idle = some.length ? 0 : idle + 1;
-    for (const [, { observer }] of some) observer.disconnect();
-    await Promise.all(some.map(([element, { run }]) => element.isConnected && run()));
+    [...waiting.values()].forEach((begin) => begin());
+    idle = running.size ? 0 : idle + 1;
+    await Promise.allSettled(running);
   }
 }
