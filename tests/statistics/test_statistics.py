@@ -223,6 +223,23 @@ def test_sums_of_a_few_numbers_in_float32_are_good_for_a_millionth(space: tuple[
         np.testing.assert_array_equal(np.concatenate(halves), found)
 
 
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize("two", [(1.37, 0.42), (1.09, 4.6), (1.7, 1.69), (3e-22, -3e-22), (3e22, 1e22)])
+def test_maps_of_two_colours_of_any_size_keep_their_squares(two: tuple[float, float], last: bool) -> None:
+    maps = np.full((3, 9, 20, 29), two[0], np.float32)  # whose sums of float32 round always in one direction
+    for channel in range(9):
+        maps[:, channel, : channel + 1] = two[1]
+    maps[1] = two[0]
+    flat = maps.astype(np.float64).reshape(3, 9, -1)
+    if last:
+        maps = np.moveaxis(np.ascontiguousarray(np.moveaxis(maps, 1, -1)), -1, 1)
+    found = summary(maps, np.arange(3, dtype=np.uint32), 4)
+    np.testing.assert_allclose(found[..., 2], flat.sum(2), rtol=1e-6, atol=1e-6 * np.abs(flat).sum(2).max())
+    np.testing.assert_allclose(found[::2, :, 3], flat[::2].var(2) * flat.shape[2], rtol=1e-6)
+    assert not found[1, :, 3].any()
+    np.testing.assert_array_equal(summary(maps[1:2], np.ones(1, np.uint32), 4), found[1:2])
+
+
 def its_square(flat: np.ndarray) -> np.ndarray:
     """The squares of the mean, at every place."""
     return flat.mean(2) ** 2 * flat.shape[2]
