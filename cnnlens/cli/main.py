@@ -140,11 +140,11 @@ def main(arguments: Sequence[str] | None = None, interrupted: Sequence[int] = ()
 
 def _refuse_own_input(options: argparse.Namespace) -> None:
     """Refuse to write over one of the files that the command reads, whichever option names it."""
-    output = getattr(options, "output", None)
-    if isinstance(output, str):
+    written = [one for one in (getattr(options, name, None) for name in ("output", "keep")) if isinstance(one, str)]
+    for output in written:
         from cnnlens.output import refuse_read
 
-        values = [value for name, value in vars(options).items() if name not in ("output", "name")]
+        values = [value for name, value in vars(options).items() if name not in ("output", "keep", "name")]
         listed = [one for value in values for one in cast("list[Any]", value if isinstance(value, list) else [value])]
         given = [one for one in listed if isinstance(one, str)]
         # Also what follows NAME=, and the archive of ARCHIVE::MEMBER.
