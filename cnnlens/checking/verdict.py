@@ -48,6 +48,7 @@ class Audit:
         bits: Effective bits of the layer against exact arithmetic; infinite where it is bit-equal, NaN if not audited.
         worst_channel: The channel with the fewest bits, None where there is none; ``channel_bits``: its bits.
         sees: What factor less one on the outputs of any channel would have been found; NaN where nothing is rounded.
+        alike: The other formats whose rounding the outputs may be as well as that of the verdict.
         worst_position: Canonical index ``(N, C, *spatial)`` of the worst output; ``worst_error``: its error.
         cause: What it does otherwise; None for rounding.
         explanation: The same in one sentence.
@@ -68,6 +69,15 @@ class Audit:
     cause: Cause | None = None
     sees: float = float("nan")
     lost: Array | None = field(default=None, repr=False, compare=False)
+    alike: tuple[Verdict, ...] = ()
+
+    def among(self, wanted: Collection[Verdict]) -> Audit:
+        """Give the verdict the name that is wanted, where its outputs cannot tell that from its own."""
+        other = None if self.verdict in wanted else next((one for one in self.alike if one in wanted), None)
+        if other is None:
+            return self
+        rest = tuple(one for one in (self.verdict, *self.alike) if one is not other)
+        return replace(self, verdict=other, alike=rest)
 
 
 def audit(
@@ -128,10 +138,14 @@ def audit_blocks(
 def as_asked(found: Audit, precision: str) -> Audit:
     """Say of an audit what it is in a run that was asked for ``precision``.
 
-    Few digits of what is below float16's normal numbers are float16's own rounding to whoever asked for it: that is
-    noted, and no fault. What has fewer bits than were asked for is said.
+    Where its outputs cannot tell formats apart, the one that was asked for is meant. Few digits of what is below
+    float16's normal numbers are float16's own rounding to whoever asked for it: that is noted, and no fault; where
+    nothing is left but zeros, nothing can be told. What has fewer bits than were asked for is said.
     """
+    found = found.among([Verdict.asked(precision)])
     if precision == "float16" and found.cause is Cause.UNDERFLOW:
+        if found.verdict is Verdict.SUSPICIOUS:
+            return Audit(found.name, found.kind, Verdict.NOT_AUDITED, reason=found.explanation, cause=found.cause)
         return replace(found, verdict=Verdict.FLOAT16)
     if found.verdict.narrow and Verdict.asked(precision).narrow and not found.verdict.passes(precision):
         text = f"computed in {found.verdict}, which has fewer bits than {precision}, which was asked for"
@@ -244,7 +258,8 @@ def _narrow(evidence: Evidence, found: Audit, formats: Sequence[Format], strict:
         least = 2.0**wanted.lowest
         text = f"computed in {wanted.name}, which keeps few digits of numbers below {least:.2g}, or none"
         return replace(found, verdict=Verdict.WRONG, cause=Cause.UNDERFLOW, explanation=text)
-    found = replace(found, verdict=Verdict(wanted.name), sees=evidence.seen)
+    alike = tuple(Verdict(one.name) for one in formats if one != wanted and has_bits(evidence.tally, one))
+    found = replace(found, verdict=Verdict(wanted.name), sees=evidence.seen, alike=alike)
     names = " or ".join(one.name for one in formats)
     apart = "" if len(formats) == 1 else " (these cannot be told apart here)"
     text = f"computed in {names}{apart}, where strict precision means float32"
@@ -256,9 +271,13 @@ def _fault(evidence: Evidence, found: Audit) -> Audit:
     from cnnlens.checking.faults.explanation import explain
 
     if evidence.doubt is not None:
+        name = evidence.doubt.name
+        if not any(part.output.any() for _, part in evidence.blocks.parts()):
+            text = f"all outputs are 0, as {name} would make numbers so small, or a fault: zeros may have any cause"
+            return replace(found, verdict=Verdict.SUSPICIOUS, cause=Cause.UNDERFLOW, explanation=text)
         outputs = int(evidence.tally.count.sum())
         shown = "one output is" if outputs == 1 else f"{outputs} outputs are"
-        text = f"the rounding of {evidence.doubt.name} would explain it, or a fault: {shown} too few to tell them apart"
+        text = f"the rounding of {name} would explain it, or a fault: {shown} too few to tell them apart"
         return replace(found, verdict=Verdict.SUSPICIOUS, cause=Cause.UNEXPLAINED, explanation=text)
     try:
         text, cause = explain(evidence)
