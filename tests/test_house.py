@@ -15,7 +15,8 @@ from tests.support.house import arrows, floors, imports, module_circles, room
 MAY_IMPORT = {
     "__main__": "cli",
     "cli": "backend benching checking cnnlens conversion differing errors inputs layout network opening output plot "
-    "page progress recording reporting sample statistics text",
+    "page progress recording reporting sample statistics surveying text",
+    "surveying": "backend checking errors files janitor kinds network output page progress reference testing text",
     "benching": "backend checking errors inputs janitor network opening output page plot progress recording text",
     "reporting": "backend checking differing errors inputs layout network opening output page plot progress reference "
     "text",

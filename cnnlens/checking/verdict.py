@@ -23,7 +23,7 @@ from cnnlens.checking.noise.case import HUGE, wide
 from cnnlens.checking.noise.condition import rounds_once, selects
 from cnnlens.checking.noise.formats import Format
 from cnnlens.checking.noise.nonfinite import NEARLY, Strays, nonfinite_weights, strays
-from cnnlens.checking.noise.prediction import excused, floor_of, predict, selected, terms_of
+from cnnlens.checking.noise.prediction import excused, floor_of, flushes, has_subnormal, predict, selected, terms_of
 from cnnlens.checking.noise.tally import Tally
 from cnnlens.errors import CnnlensError, UnsupportedLayerError
 from cnnlens.network.graph import CONFIG_ERRORS, Call
@@ -35,6 +35,7 @@ __all__ = ["Audit", "as_asked", "audit", "audit_blocks"]
 
 Array = NDArray[Any]
 
+_FLUSHED = "numbers below 2^-126 are taken for zero, as many a library has it; all others are equal"
 _GROSS = 12.0  # fewer effective bits than this, unexplained, is no small matter
 
 
@@ -68,8 +69,8 @@ class Audit:
     reason: str = ""
     cause: Cause | None = None
     sees: float = float("nan")
-    lost: Array | None = field(default=None, repr=False, compare=False)
     alike: tuple[Verdict, ...] = ()
+    lost: Array | None = field(default=None, repr=False, compare=False)
 
     def among(self, wanted: Collection[Verdict]) -> Audit:
         """Give the verdict the name that is wanted, where its outputs cannot tell that from its own."""
@@ -168,7 +169,7 @@ def _output(
         return found
     stray: Strays | None = None
     tally = Tally(terms_of(case))
-    exact = True
+    exact, flushed = True, False
     odd = total = 0
     for first, part in recorded.parts():
         total += part.output.size
@@ -177,6 +178,9 @@ def _output(
             if np.array_equal(expected, part.output, equal_nan=expected.dtype.kind == "f"):
                 if not selects(part.operation):  # an infinity that is only moved, or made, is no overflow
                     odd += part.output.size - int(np.isfinite(part.output).sum())
+                continue
+            if has_subnormal(part) and flushes(part, expected):
+                flushed = True
                 continue
         prediction = predict(part)
         if prediction.low.shape != part.output.shape:
@@ -192,6 +196,8 @@ def _output(
     if odd and stray is None:
         found = _nonfinite(found, odd, total)
     if (exact and stray is None) or found.verdict is Verdict.NOT_AUDITED:
+        if flushed and found.verdict is Verdict.EXACT:
+            return replace(found, verdict=Verdict.FLOAT32, explanation=found.explanation or _FLUSHED)
         return found
     found = _judged(Evidence(recorded, case, tally, floor_of(case), proved), found, stray, strict)
     return (

@@ -19,6 +19,7 @@ _EXAMPLES = {
     "verify": ("verify MODEL", "verify FOLDER --json"),
     "layouts": ("layouts Conv2DTranspose", "layouts --from keras --to torch Conv2D --shape 3,3,1,32 -o layouts.png"),
     "check": ("check MODEL", "check MODEL --inputs IMAGES --backends reference -o check.html"),
+    "atlas": ("atlas AveragePooling2D -o averages.html", "atlas Dense --backends reference --json"),
     "backends": ("backends", "backends --devices"),
     "record": (
         "record MODEL --inputs IMAGES -o run.zarr",

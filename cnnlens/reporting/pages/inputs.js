@@ -1,4 +1,4 @@
-// The inputs whose feature maps the page has, and the switch between them.
+// The inputs whose feature maps the page has, and the switch between them, which the bar on top has too.
 
 import { colours, painted, placeOf, put } from "./colour.js";
 import { data, el, say } from "./dom.js";
@@ -36,10 +36,17 @@ export function drawInputs() {
     choose((chosen.example + step + count) % count);
     choices[chosen.example].focus();
   });
-  const mark = () => choices.forEach((button, example) => {
-    button.setAttribute("aria-checked", example === chosen.example);
-    button.tabIndex = example === chosen.example ? 0 : -1;
-  });
+  const named = labels.slice(0, count).map((label, value) => el("option", { value }, label));
+  const switcher = el("select", { attributes: { "aria-label": say("input") } }, ...named);
+  switcher.addEventListener("change", () => choose(Number(switcher.value)));
+  if (count > 1) document.querySelector(".bar .what").after(el("label", { className: "example" }, el("span", {}, say("input")), switcher));
+  const mark = () => {
+    switcher.value = chosen.example;
+    choices.forEach((button, example) => {
+      button.setAttribute("aria-checked", example === chosen.example);
+      button.tabIndex = example === chosen.example ? 0 : -1;
+    });
+  };
   mark();
   follow(mark);
   section.append(group, ...notes.map((note) => el("p", { className: "note" }, note)));
