@@ -19,7 +19,7 @@ MAY_IMPORT = {
     "surveying": "backend checking errors files janitor kinds network output page progress reference testing text",
     "benching": "backend checking errors inputs janitor network opening output page plot progress recording text",
     "reporting": "backend checking differing errors inputs layout network opening output page plot progress reference "
-    "text",
+    "sample text",
     "conversion": "backend checking differing errors files janitor kinds layout network opening output page progress "
     "reference text",
     "differing": "checking errors inputs kinds layout network opening output page progress reference text",

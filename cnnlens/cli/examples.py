@@ -35,6 +35,7 @@ _EXAMPLES = {
         "report MODEL --inputs IMAGES --backends reference --against MODEL -o report.html",
         "report MODEL --layers conv2d --language ko -o report.html",
     ),
+    "lesson": ("lesson -o lesson.html", "lesson --language ko -o lesson.html"),
     "convert": ("convert MODEL -o shoes.py", "convert MODEL --into MODEL -o filled.keras"),
     "export": ("export MODEL --layers conv2d --layout torch -o kernels.npz", "export MODEL -o weights.safetensors"),
     "demo": ("demo", "demo -o pictures"),

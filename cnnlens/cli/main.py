@@ -26,6 +26,7 @@ from cnnlens.cli import (
     diff,
     export,
     layouts,
+    lesson,
     record,
     report,
     show,
@@ -177,19 +178,7 @@ def parser_of_all() -> argparse.ArgumentParser:
     parser.set_defaults(command=None)
     commands = _Commands(parser.add_subparsers(title="commands", metavar="COMMAND"))
     for module in (
-        show,
-        verify,
-        layouts,
-        check,
-        atlas,
-        backends,
-        record,
-        stats,
-        bench,
-        diff,
-        report,
-        convert,
-        export,
+        *(show, verify, layouts, check, atlas, backends, record, stats, bench, diff, report, lesson, convert, export),
         demo,
     ):
         module.add(commands)

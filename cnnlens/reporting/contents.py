@@ -31,7 +31,10 @@ from cnnlens.reporting.packing import LEVELS, Packer
 from cnnlens.reporting.weights import add_weight
 from cnnlens.reporting.working import field_said, working_said
 
-__all__ = ["Fed", "contents"]
+__all__ = ["COLOURS", "Fed", "add_colours", "contents"]
+
+COLOURS = {"levels": LEVELS, "nan": NAN, "infinite": INFINITE}
+"""What a page must know of an array of levels, and of values that are no numbers."""
 
 
 class Fed(NamedTuple):
@@ -71,7 +74,7 @@ def contents(
     packer = Packer()
     budget = Budget(packer, characters)
     said = as_json(network)
-    _colours(packer)
+    add_colours(packer)
     inputs = None if fed is None else inputs_said(budget, fed.stream, fed.arrays)
     arrays = {} if fed is None else dict(fed.arrays)
     layers: list[dict[str, Any]] = said["layers"]
@@ -110,13 +113,13 @@ def contents(
         "graph": _graph(network),
         "inputs": inputs,
         **found,
-        "colours": {"levels": LEVELS, "nan": NAN, "infinite": INFINITE},
+        "colours": COLOURS,
         "arrays": packer.table,
     }, packer.block()
 
 
-def _colours(packer: Packer) -> None:
-    """The colours of pictures, 256 of each: those that the commands draw with."""
+def add_colours(packer: Packer) -> None:
+    """Pack the colours of pictures, 256 of each: those that the commands draw with."""
     steps = np.linspace(0, 1, 256)
     for name, table in (("weights", WEIGHTS), ("activations", ACTIVATIONS), ("grey", "gray")):
         packer.add(f"colours.{name}", paint(steps, table, 0, 1))

@@ -1,14 +1,15 @@
-"""What a report says of itself to whoever made it: what it shows, and what had no room in it."""
+"""What a report or a lesson says of itself to whoever made it: what it shows, and what had no room in it."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from cnnlens.page import Page, Tone, Toned
+from cnnlens.reporting.lesson import Lesson
 from cnnlens.reporting.result import Report
 from cnnlens.text import printable
 
-__all__ = ["as_json", "as_page"]
+__all__ = ["as_json", "as_page", "lesson_json", "lesson_page"]
 
 
 def as_json(report: Report) -> dict[str, Any]:
@@ -41,3 +42,17 @@ def as_page(report: Report) -> Page:
     if missing:
         lines.append(f"{missing:,} of {len(drawn):,} arrays are left out: there is no room for them")
     return Page(lines)
+
+
+def lesson_json(lesson: Lesson) -> dict[str, Any]:
+    """Give the lesson's data; the packed arrays that ``arrays`` tells of are in its page alone."""
+    return lesson.data
+
+
+def lesson_page(lesson: Lesson) -> Page:
+    """Say which chapters the lesson has."""
+    words = lesson.words.table
+    titles = [words[f"lesson.{name}.title"].replace("`", "") for name in lesson.data["chapters"]]
+    return Page([
+        Toned(words["lesson.title"], Tone.STRONG), *(f"{place}  {title}" for place, title in enumerate(titles, 1)),
+    ])  # fmt: skip

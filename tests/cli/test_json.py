@@ -42,6 +42,7 @@ QUICK = {
     "atlas": ["atlas", "Dense", "-b", "reference"],
     "bench": ["bench", MODEL, "-b", "reference", "--batch", "1,2", "--seconds", "0.2"],
     "report": ["report", MODEL, "-i", IMAGE, "-b", "reference", "-o", "report.html"],
+    "lesson": ["lesson", "-o", "lesson.html"],
     "error": ["summary", "nowhere"],
 }
 SLOW = {"convert": ["convert", MODEL, "-o", "shoes.py"], "transfer": ["convert", MODEL, "--into", MODEL]}

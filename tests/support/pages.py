@@ -34,7 +34,11 @@ def sample_report(backends: list[str] | None) -> Any:
     return made
 
 
-MADE: Mapping[str, Callable[[], Any]] = {"report.html": lambda: sample_report(_BACKENDS)}
+MADE: Mapping[str, Callable[[], Any]] = {
+    "report.html": lambda: sample_report(_BACKENDS),
+    "lesson.html": lambda: cnnlens.lesson("en"),
+    "lesson.ko.html": lambda: cnnlens.lesson("ko"),
+}
 """By the name of each page what makes it."""
 
 _SHOWN: Mapping[str, Callable[[], Any]] = {
@@ -46,6 +50,7 @@ _SHOWN: Mapping[str, Callable[[], Any]] = {
 _SCREENSHOTS = {
     "report.png": ("report.html", "#layer-0", 1280, 860, "light"),
     "report-check.png": ("average.html", "#check", 1280, 1080, "light"),
+    "lesson.png": ("lesson.html", "#kernel .shown", 1280, 800, "light"),
 }
 
 
@@ -64,7 +69,7 @@ def _screenshots(pages: Mapping[str, Path], target: Path) -> list[Path]:
             context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=theme, offline=True)
             opened = context.new_page()
             opened.goto(pages[page].resolve().as_uri())
-            opened.locator("#made dl").wait_for()
+            opened.locator("#made dl, #further").wait_for()
             opened.evaluate("place => document.querySelector(place).scrollIntoView()", place)
             opened.wait_for_timeout(1500)  # until what came into sight is painted
             opened.screenshot(path=target / name)
