@@ -7,18 +7,16 @@ leaves room for in networks this deep.
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
 import cnnlens
+from benchmarks.harness import Options, Report, output, peer
 
 NAMES = (
     "MobileNetV2 MobileNetV3Small EfficientNetB0 EfficientNetV2B0 ResNet50 ResNet50V2 DenseNet121 Xception "
@@ -41,11 +39,7 @@ class Agreement:
 
 def write_models(folder: Path, names: list[str], backend: str = "tensorflow") -> None:
     """Have Keras save the models and its own feature maps, in a process of its own."""
-    environment = {**os.environ, "KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"}
-    command = [sys.executable, "-m", "benchmarks.peers.keras_applications", str(folder), *names]
-    done = subprocess.run(command, env=environment, cwd=Path(__file__).parent.parent, capture_output=True, text=True)
-    if done.returncode:
-        raise RuntimeError(f"Keras could not make the models:\n{done.stderr[-3000:]}")
+    output(peer("keras_applications", folder, *names), backend)
 
 
 def compare(folder: Path, name: str, dtype: str = "float32") -> Agreement:
@@ -70,10 +64,10 @@ def compare(folder: Path, name: str, dtype: str = "float32") -> Agreement:
     return Agreement(name, len(names), worst, worst_layer, seconds)
 
 
-def run(names: list[str]) -> list[Agreement]:
-    """Compare each of ``names``, one at a time so that the disk holds one model's feature maps alone."""
+def run(options: Options, report: Report) -> None:
+    """Compare each, one at a time so that the disk holds one model's feature maps alone."""
     results: list[Agreement] = []
-    for name in names:
+    for name in options.names or (SMALL if options.small else NAMES):
         folder = Path(tempfile.mkdtemp(prefix="cnnlens-bench-"))
         try:
             write_models(folder, [name])
@@ -87,4 +81,5 @@ def run(names: list[str]) -> list[Agreement]:
             f"{found.seconds:6.2f} s   {verdict}",
             flush=True,
         )
-    return results
+    report.found = [asdict(one) for one in results]
+    report.good &= all(one.worst <= LIMIT for one in results)

@@ -9,11 +9,7 @@ framework starts once.
 
 from __future__ import annotations
 
-import json
 import shutil
-import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -22,8 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.applications import NAMES, write_models
-from benchmarks.speed import ROOT, Row
+from benchmarks.applications import NAMES, SMALL, write_models
+from benchmarks.harness import BACKENDS, Options, Report, Row, cnnlens, in_turn, seconds
 from cnnlens import sample
 from cnnlens.backend.options import RunOptions
 from cnnlens.checking import checker as checking
@@ -33,8 +29,6 @@ from cnnlens.errors import CnnlensError
 from cnnlens.inputs.stream import CanonicalStream
 from cnnlens.recording.recorder import record_network
 
-BACKENDS = ("keras-tensorflow", "keras-jax", "keras-torch")
-
 # Alarms that are true. Seed 164: oneDNN on AVX-512 (TensorFlow 2.21, torch 2.13) convolves (8, 1, 10, 5) in
 # channels-last order with a 2 x 4 kernel at strides (1, 3) and reads memory that is not the input's: other numbers each
 # time, up to infinity. torch.backends.mkldnn.flags(enabled=False) gives the right ones, as does channels-first order.
@@ -42,16 +36,16 @@ BACKENDS = ("keras-tensorflow", "keras-jax", "keras-torch")
 FRAMEWORK_FAULTS = {(164, "keras-tensorflow"), (164, "keras-torch"), (401, "keras-tensorflow")}
 
 
-def applications(names: list[str] | None = None, backends: tuple[str, ...] = BACKENDS) -> list[dict[str, Any]]:
+def applications(options: Options, report: Report) -> None:
     """Check each model; a row a model and backend: verdicts, the lowest bits, the first fault."""
     results: list[dict[str, Any]] = []
-    for name in names or NAMES:
+    for name in options.names or (SMALL if options.small else NAMES):
         folder = Path(tempfile.mkdtemp(prefix="cnnlens-bench-"))
         try:
             write_models(folder, [name])
             started = time.perf_counter()
-            found = checking.check(folder / f"{name}.keras", str(folder / f"{name}.canonical.npy"), backends=backends)
-            seconds = time.perf_counter() - started
+            found = checking.check(folder / f"{name}.keras", str(folder / f"{name}.canonical.npy"), backends=BACKENDS)
+            took = time.perf_counter() - started
         finally:
             shutil.rmtree(folder, ignore_errors=True)
         for run in found.runs:
@@ -68,13 +62,14 @@ def applications(names: list[str] | None = None, backends: tuple[str, ...] = BAC
                     "lowest_layer": None if worst is None else worst.name,
                     "not_audited": sum(audit.verdict == "not audited" for audit in audits),
                     "says": check_listing.sentence(found, run),
-                    "seconds": seconds,
+                    "seconds": took,
                 }
             )
             bits = "" if worst is None else f"lowest {worst.bits:4.1f} bits at {worst.name:32}"
             verdict = "agrees" if results[-1]["agrees"] else f"DISAGREES: {results[-1]['says']}"
             print(f"{name:18} {run.label:17} {len(audits):4} layers  {bits} {verdict}", flush=True)
-    return results
+    report.found = results
+    report.good &= all(one["agrees"] for one in results)
 
 
 _EACH = 2  # inputs of a kind
@@ -113,20 +108,20 @@ class _Some:
         return None
 
 
-def networks(count: int = 500, backends: tuple[str, ...] = BACKENDS, first: int = 0) -> dict[str, Any]:
+def networks(options: Options, report: Report) -> None:
     """Audit random networks on inputs of each kind; every alarm is printed with its seed."""
     from tests.support.random_networks import random_network
 
     alarms: list[dict[str, Any]] = []
     faults: list[dict[str, Any]] = []
-    audits = 0
-    for seed in range(first, first + count):
+    audits, count = 0, 5 if options.small else 500
+    for seed in range(count):
         network = random_network(seed)
         ref = network.inputs[0]
         shape = tuple(int(size or 1) for size in (network.canonical_shape(ref) or ())[1:])
         kinds = distributions(shape, seed)
         inputs = CanonicalStream({ref.name: np.concatenate(list(kinds.values()))}, "inputs of every kind")
-        for backend in backends:
+        for backend in BACKENDS:
             with tempfile.TemporaryDirectory(prefix="cnnlens-bench-") as folder:
                 try:
                     run = record_network(
@@ -154,27 +149,20 @@ def networks(count: int = 500, backends: tuple[str, ...] = BACKENDS, first: int 
                         print(*alarm.values(), flush=True)
         if seed % 20 == 19:
             counted = f"{len(alarms)} false alarms, {len(faults)} of a framework's faults"
-            print(f"{seed - first + 1} networks, {audits:,} audits, {counted}", flush=True)
-    return {
+            print(f"{seed + 1} networks, {audits:,} audits, {counted}", flush=True)
+    report.found = {
         "networks": count, "kinds_of_inputs": 9, "audits": audits, "alarms": alarms, "framework_faults": faults,
     }  # fmt: skip
+    report.good &= not alarms
 
 
-def side_by_side(runs: int = 3) -> Row:
+def side_by_side(options: Options, report: Report) -> None:
     """Seconds of a check with all three backends, against 1.3 times the slowest alone and a second more."""
-    command = [sys.executable, "-m", "cnnlens", "check", str(sample.MODEL), "--backends"]
-    kinds = (*BACKENDS, ",".join(BACKENDS))
-    taken: dict[str, list[float]] = {kind: [] for kind in kinds}
-    for _ in range(runs + 1):
-        for kind in kinds:
-            started = time.perf_counter()
-            subprocess.run([*command, kind], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
-            taken[kind].append(time.perf_counter() - started)
-    medians = {kind: statistics.median(seconds[1:]) for kind, seconds in taken.items()}  # the first one warms the disk
-    together = medians.pop(kinds[-1])
-    allowed = 1.3 * max(medians.values()) + 1
-    return Row("three backends together against 1.3 x the slowest + 1 s", together, allowed, "s", allowed / together, 1)
-
-
-if __name__ == "__main__":
-    print(json.dumps({"networks": networks(int(sys.argv[1]) if len(sys.argv) > 1 else 500)}, indent=2))
+    together = ",".join(BACKENDS)
+    sides = {
+        kind: lambda kind=kind: seconds(cnnlens("check", sample.MODEL, "--backends", kind))
+        for kind in (*BACKENDS, together)
+    }
+    taken = in_turn(sides, 1 if options.small else 3)
+    allowed = [1.3 * max(taken[one][turn] for one in BACKENDS) + 1 for turn in range(len(taken[together]))]
+    report.row(Row.of("three backends together against 1.3 x the slowest + 1 s", taken[together], allowed, "s", 1))

@@ -10,7 +10,6 @@ import json
 import re
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 import venv
@@ -22,10 +21,11 @@ from pathlib import Path
 import numpy as np
 
 import cnnlens
-from benchmarks.applications import LIMIT, NAMES, write_models
+from benchmarks.applications import LIMIT, NAMES, SMALL, write_models
+from benchmarks.harness import RESULTS, Options, Report, keep_figures
 from cnnlens.conversion import to_torch
 
-RESULTS = Path(__file__).parent / "results" / "conversion-cpu.json"
+RESULT = RESULTS / "conversion-cpu.json"
 CHILD = Path(__file__).parent / "peers" / "converted.py"
 
 
@@ -125,13 +125,13 @@ def _apart(ours: np.ndarray, theirs: np.ndarray) -> float:
     return float(np.abs(ours.astype(np.float64) - theirs).max() / max(np.abs(theirs).max(), 1e-30))
 
 
-def run(names: list[str] | None = None, results: Path | None = RESULTS) -> list[Converted]:
-    """Convert each application, one at a time, and print a row each; what was found is kept in ``results``."""
+def run(options: Options, report: Report) -> None:
+    """Convert each application, one at a time, and print a line each; what was found is kept in ``RESULT``."""
     found: list[Converted] = []
     home = Path(tempfile.mkdtemp(prefix="cnnlens-bench-"))
     try:
         python = environment(home / "environment")
-        for name in names or NAMES:
+        for name in options.names or (SMALL if options.small else NAMES):
             folder = home / name
             folder.mkdir()
             write_models(folder, [name])
@@ -145,12 +145,6 @@ def run(names: list[str] | None = None, results: Path | None = RESULTS) -> list[
             )
     finally:
         shutil.rmtree(home, ignore_errors=True)
-    if results is not None:
-        kept = {row["name"]: row for row in json.loads(results.read_text())} if results.exists() else {}
-        kept.update({one.name: asdict(one) for one in found})
-        results.write_text(json.dumps([kept[name] for name in NAMES if name in kept], indent=2) + "\n")
-    return found
-
-
-if __name__ == "__main__":
-    raise SystemExit(0 if all(one.good for one in run(sys.argv[1:])) else 1)
+    report.found = {one.name: asdict(one) for one in found}
+    report.good &= all(one.good for one in found)
+    keep_figures(RESULT, report.found, NAMES)

@@ -7,8 +7,6 @@ training, a fine-tuned one. Both sides run in turn in one process, so that a mac
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -17,11 +15,11 @@ from pathlib import Path
 import numpy as np
 
 import cnnlens
-from benchmarks.speed import PEERS, ROOT, Row, environment, in_turn
+from benchmarks.harness import Options, Report, Row, in_turn, output, peer
 
 _TORCH = {"kernel": "weight", "gamma": "weight", "beta": "bias", "moving_mean": "running_mean",
           "moving_variance": "running_var"}  # fmt: skip
-_LIMIT = 3  # times reading both
+_GOAL = 3  # times reading both
 
 Change = Callable[[np.ndarray], np.ndarray]
 
@@ -50,23 +48,21 @@ CASES: dict[str, tuple[Change, str]] = {
 }
 
 
-def run(runs: int = 5) -> list[Row]:
-    """A row a pair of models; ``ratio`` is the time of reading both by that of ``diff``, and one third is the goal."""
-    rows: list[Row] = []
+def run(options: Options, report: Report) -> None:
+    """A row a pair of models."""
+    runs = 1 if options.small else 5
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         models = [_keras(folder / f"{seed}.keras", seed) for seed in (0, 1)]
-        rows.append(_row("two Keras files, equal", models[0], _copy(models[0], folder), "equal", runs))
-        rows.append(_row("two Keras files, another training", models[0], models[1], "another model", runs))
+        report.row(_row("two Keras files, equal", models[0], _copy(models[0], folder), "equal", runs))
+        report.row(_row("two Keras files, another training", models[0], models[1], "another model", runs))
         for case, (change, expected) in CASES.items():
             other = _torch(models[0], folder / "other.safetensors", change)
-            rows.append(_row(f"Keras and safetensors, {case}", models[0], other, expected, runs))
-    return rows
+            report.row(_row(f"Keras and safetensors, {case}", models[0], other, expected, runs))
 
 
 def _keras(path: Path, seed: int) -> Path:
-    command = [sys.executable, "-m", f"{PEERS}.keras_diff_models", str(path), str(seed)]
-    subprocess.run(command, env=environment(), cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+    output(peer("keras_diff_models", path, seed))
     return path
 
 
@@ -100,7 +96,7 @@ def _row(name: str, a: Path, b: Path, expected: str, runs: int) -> Row:
             raise AssertionError(f"{name}: {expected} was expected, {found.verdict} came")
         return seconds
 
-    def peer() -> float:
+    def read() -> float:
         start = time.perf_counter()
         for path in (a, b):
             for layer in cnnlens.open(path).layers:
@@ -108,5 +104,5 @@ def _row(name: str, a: Path, b: Path, expected: str, runs: int) -> Row:
                     np.asarray(array, np.float32).sum()
         return time.perf_counter() - start
 
-    took, reading = in_turn(ours, peer, runs)
-    return Row(f"diff: {name}", took, reading, "s", reading / took, 1 / _LIMIT)
+    taken = in_turn({"diff": ours, "read": read}, runs)
+    return Row.of(f"diff: {name}", taken["diff"], taken["read"], "s", _GOAL)

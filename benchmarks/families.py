@@ -14,10 +14,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.harness import Options, Report
 from benchmarks.peers.torch_families import SIZES
 
 NAMES = tuple(SIZES)
@@ -100,15 +100,15 @@ def good(row: dict[str, Any]) -> bool:
     return row.get("check", {}).get("agrees", False) and near and peer.get("spread", 0.0) >= SPREAD
 
 
-def run(names: Sequence[str] = NAMES, kept: Path | None = None) -> dict[str, dict[str, Any]]:
+def run(options: Options, report: Report) -> None:
     """Every family, one at a time; a line each as it comes.
 
-    Args:
-        kept: A file of figures as ``--json`` writes it: the families in it that are not run now are handed on.
+    The families in the file of ``--json`` that are not run now are handed on.
     """
-    before: dict[str, Any] = json.loads(kept.read_text())["families"] if kept is not None and kept.exists() else {}
+    kept = options.json
+    before = json.loads(kept.read_text())["families"]["found"] if kept is not None and kept.exists() else {}
     found: dict[str, dict[str, Any]] = {}
-    for name in names:
+    for name in options.names or NAMES[: 1 if options.small else None]:
         with tempfile.TemporaryDirectory(prefix="cnnlens-bench-") as folder:
             row = _python(["-m", "benchmarks.families", name, folder], TIMEOUT)
             path = Path(folder) / "model.keras"
@@ -125,7 +125,8 @@ def run(names: Sequence[str] = NAMES, kept: Path | None = None) -> dict[str, dic
             flush=True,
         )
     both = {**before, **found}
-    return {name: both[name] for name in NAMES if name in both}
+    report.found = {name: both[name] for name in NAMES if name in both}
+    report.good &= all(map(good, report.found.values()))
 
 
 def floor(network: Any) -> float:

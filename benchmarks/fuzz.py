@@ -9,17 +9,14 @@ the tests run for ever after.
 
 from __future__ import annotations
 
-import json
 import time
 from collections import Counter
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
-RESULT = ROOT / "benchmarks" / "results" / "fuzz-cpu.json"
+from benchmarks.harness import RESULTS, Options, Report, keep_figures
+
+RESULT = RESULTS / "fuzz-cpu.json"
 MUTANTS = 10_000
-SEED = 10
 
 
 def formats() -> tuple[str, ...]:
@@ -29,18 +26,17 @@ def formats() -> tuple[str, ...]:
     return (*SEEDS, "pt2")
 
 
-def run(names: Sequence[str], count: int = MUTANTS, seed: int = SEED) -> dict[str, Any]:
+def run(options: Options, report: Report) -> None:
     """Fuzz some formats, or all; print what failed, and keep it.
 
-    Returns:
-        For each format: how many mutants opened, were refused and failed, each kind of failure, the dearest one.
+    Found of each format: how many mutants opened, were refused and failed, each kind of failure, the dearest one.
     """
     from tests.support.fuzzing import fuzz, keep, small_case
     from tests.support.honest_files import seeds
 
-    found: dict[str, Any] = json.loads(RESULT.read_text()) if RESULT.exists() else {}
-    tried: dict[str, Any] = {}
-    for name in names or formats():
+    count, seed = options.mutants or (20 if options.small else MUTANTS), options.seed
+    report.found = tried = dict[str, Any]()
+    for name in options.names or formats():
         began = time.monotonic()
         given = {name: seeds(name, by_torch=True)}
         score = fuzz(given, count, seed)[name]
@@ -50,7 +46,7 @@ def run(names: Sequence[str], count: int = MUTANTS, seed: int = SEED) -> dict[st
             print(f"  {kinds[kind]:,} times, first {failure.number}: {failure.why}", flush=True)
             print(f"  kept in {keep(small_case(given, failure, seed), failure)}", flush=True)
         took = round(time.monotonic() - began)
-        tried[name] = found[name] = {
+        tried[name] = {
             "mutants": count, "seed": seed, "honest_files": len(given[name]), "opened": score.opened,
             "refused": score.refused, "failed": len(score.failures), "kinds": dict(kinds),
             "dearest_cpu_seconds": round(score.seconds, 2), "dearest_megabytes": round(score.megabytes),
@@ -61,5 +57,6 @@ def run(names: Sequence[str], count: int = MUTANTS, seed: int = SEED) -> dict[st
             f"{len(score.failures):,} failed; the dearest took {score.seconds:.2f} s",
             flush=True,
         )
-        RESULT.write_text(json.dumps({each: found[each] for each in formats() if each in found}, indent=2) + "\n")
-    return tried
+        report.good &= not score.failures
+        if not options.small:
+            keep_figures(RESULT, tried, formats())

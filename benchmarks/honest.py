@@ -19,15 +19,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
+from benchmarks.harness import Options, Report
+
+_LEAST = 150  # files, or something was not written
 
 
-def run() -> dict[str, Any]:
+def run(options: Options, report: Report) -> None:
     """Open them all.
 
-    Returns:
-        How many files there were of each origin, what was refused with the reason, which need more than the framework
-        to run, and how many notes there were.
+    Found: how many files there were of each origin, what was refused with the reason, which need more than the
+    framework to run, and how many notes there were.
     """
     import cnnlens
     from cnnlens.errors import CnnlensError
@@ -62,7 +63,8 @@ def run() -> dict[str, Any]:
                 print(f"refused: {origin}: {name}: {error}", flush=True)
     total = sum(counts.values())
     print(f"{total} files in {time.monotonic() - began:.0f} s: {len(refused)} refused, {notes} notes; {dict(counts)}")
-    return {"files": total, "of": dict(counts), "refused": refused, "need_more_to_run": needs, "notes": notes}
+    report.found = {"files": total, "of": dict(counts), "refused": refused, "need_more_to_run": needs, "notes": notes}
+    report.good &= not refused and total >= _LEAST
 
 
 def _files(folder: Path) -> Iterator[tuple[str, str, str]]:

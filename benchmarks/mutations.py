@@ -18,7 +18,6 @@ import contextlib
 import copy
 import hashlib
 import importlib
-import json
 import os
 import re
 import shutil
@@ -35,8 +34,9 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
-RESULT = ROOT / "benchmarks" / "results" / "mutations-cpu.json"
+from benchmarks.harness import RESULTS, ROOT, Options, Report, keep_figures
+
+RESULT = RESULTS / "mutations-cpu.json"
 SEED = 9
 MUTANTS = 60
 GOAL = 0.9
@@ -620,18 +620,19 @@ def _is_equivalent(mutation: Mutation) -> bool:
 # -- the command -----------------------------------------------------------------------------------------------------
 
 
-def run(names: Sequence[str], count: int = MUTANTS, jobs: int | None = None) -> dict[str, Score]:
+def run(options: Options, report: Report) -> None:
     """Mutate rooms, print each survivor, and keep the scores."""
     scores: dict[str, Score] = {}
+    count = options.mutants or (2 if options.small else MUTANTS)
     measured: dict[Any, Tests] = {}
     began = time.monotonic()
-    jobs = jobs or len(os.sched_getaffinity(0))
+    jobs = len(os.sched_getaffinity(0))
     with tempfile.TemporaryDirectory(prefix="cnnlens-mutations-") as place:
         folders: SimpleQueue[Path] = SimpleQueue()
         first = _tree(Path(place) / "0")
         for number in range(jobs):
             folders.put(first if number == 0 else _tree(Path(place) / str(number)))
-        chosen = {name: sample(ROOMS[name], count) for name in names or ROOMS}  # of what was copied
+        chosen = {name: sample(ROOMS[name], count) for name in options.names or ROOMS}  # of what was copied
         for name, changes in chosen.items():
             room, score = ROOMS[name], scores.setdefault(name, Score())
             key = (room.tests, room.marks)
@@ -661,14 +662,13 @@ def run(names: Sequence[str], count: int = MUTANTS, jobs: int | None = None) -> 
                 f"{len(score.survived)} survived, {score.equivalent} equivalent), {time.monotonic() - began:.0f} s",
                 flush=True,
             )
-    _keep(scores, count)
-    return scores
-
-
-def _keep(scores: Mapping[str, Score], count: int) -> None:
-    """Write the rooms that were measured over those of before."""
-    kept: dict[str, Any] = json.loads(RESULT.read_text()) if RESULT.exists() else {}
-    for name, score in scores.items():
-        figures = {name: getattr(score, name) for name in ("killed", "timeout", "equivalent", "survived")}
-        kept[name] = {"noticed": round(score.share, 3), "mutants": count, "seed": SEED, **figures}
-    RESULT.write_text(json.dumps({name: kept[name] for name in ROOMS if name in kept}, indent=2) + "\n")
+    report.found = {
+        name: {
+            "noticed": round(score.share, 3), "mutants": count, "seed": SEED,
+            **{what: getattr(score, what) for what in ("killed", "timeout", "equivalent", "survived")},
+        }
+        for name, score in scores.items()
+    }  # fmt: skip
+    report.good &= all(score.share >= GOAL for score in scores.values())
+    if not options.small:
+        keep_figures(RESULT, report.found, ROOMS)

@@ -15,10 +15,12 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+
+from benchmarks.harness import Options, Report
 
 __all__ = ["FOLDER", "VERSIONS", "Version", "run"]
 
@@ -107,10 +109,9 @@ def write(name: str, folder: Path = FOLDER) -> Path:
     return packed
 
 
-def run(names: Iterable[str]) -> dict[str, int]:
-    """Write the files of each of ``names`` anew, one at a time, and print what they take."""
-    found: dict[str, int] = {}
-    for name in names:
+def run(options: Options, report: Report) -> None:
+    """Write the files of each version anew, one at a time, and print what they take."""
+    report.found = found = dict[str, int]()
+    for name in options.names or VERSIONS:
         found[name] = write(name).stat().st_size
         print(f"{name}: {found[name]:,} bytes", flush=True)
-    return found

@@ -1,85 +1,45 @@
-"""Whole commands and the reference's throughput against the usual way with Keras, both sides in turn, as ratios.
-
-Every figure is the median of several runs, A B A B …, so that a machine whose speed drifts moves both sides.
-"""
+"""Whole commands and the reference's throughput against the usual way with Keras."""
 
 from __future__ import annotations
 
 import json
-import os
 import resource
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks.harness import Options, Report, Row, cnnlens, in_turn, output, peer, seconds
 from cnnlens import sample
 
-ROOT = Path(__file__).parent.parent
-PEERS = "benchmarks.peers"
+_COUNT = 10_000  # images
 
 
-@dataclass(frozen=True)
-class Row:
-    """One measurement: ``ratio`` is how many times better cnnlens is than its peer; ``goal`` what it should reach."""
-
-    name: str
-    ours: float
-    peer: float
-    unit: str
-    ratio: float
-    goal: float
-
-    def __str__(self) -> str:
-        verdict = "ok" if self.ratio >= self.goal else "SHORT"
-        return (
-            f"{self.name:58} {self.ours:10.3f} {self.peer:10.3f} {self.unit:9} ratio {self.ratio:7.2f}  "
-            f"(goal {self.goal:g}) {verdict}"
-        )
-
-
-def environment() -> dict[str, str]:
-    return {**os.environ, "KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}
-
-
-def _seconds(command: Sequence[str]) -> float:
-    start = time.perf_counter()
-    subprocess.run(
-        command, env=environment(), cwd=ROOT, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    return time.perf_counter() - start
-
-
-def in_turn(ours: Callable[[], float], peer: Callable[[], float], runs: int) -> tuple[float, float]:
-    ours(), peer()  # warm: files in the page cache, byte code compiled
-    pairs = [(ours(), peer()) for _ in range(runs)]
-    return statistics.median(a for a, _ in pairs), statistics.median(b for _, b in pairs)
-
-
-def summary(model: Path, runs: int = 5) -> Row:
+def summary(runs: int) -> Row:
     """``cnnlens summary`` against load_model and printing the same, cold processes."""
-    ours = [sys.executable, "-m", "cnnlens", "summary", str(model)]
-    peer = [sys.executable, "-m", f"{PEERS}.keras_summary", str(model)]
-    a, b = in_turn(lambda: _seconds(ours), lambda: _seconds(peer), runs)
-    return Row(f"summary of {model.name}, whole process", a, b, "s", b / a, 10)
+    sides = {
+        "ours": lambda: seconds(cnnlens("summary", sample.MODEL)),
+        "peer": lambda: seconds(peer("keras_summary", sample.MODEL)),
+    }
+    taken = in_turn(sides, runs)
+    return Row.of(f"summary of {sample.MODEL.name}, whole process", taken["ours"], taken["peer"], "s", 1 / 10)
 
 
-def kernels(model: Path, runs: int = 5) -> Row:
+def kernels(runs: int) -> Row:
     """``cnnlens kernels`` against the notebook recipe, cold processes."""
     with tempfile.TemporaryDirectory() as folder:
-        ours = [sys.executable, "-m", "cnnlens", "kernels", str(model), "-o", f"{folder}/a.png"]
-        peer = [sys.executable, "-m", f"{PEERS}.keras_kernels", str(model), f"{folder}/b.png"]
-        a, b = in_turn(lambda: _seconds(ours), lambda: _seconds(peer), runs)
-    return Row(f"kernels of {model.name}, whole process", a, b, "s", b / a, 4)
+        sides = {
+            "ours": lambda: seconds(cnnlens("kernels", sample.MODEL, "-o", f"{folder}/a.png")),
+            "peer": lambda: seconds(peer("keras_kernels", sample.MODEL, f"{folder}/b.png")),
+        }
+        taken = in_turn(sides, runs)
+    return Row.of(f"kernels of {sample.MODEL.name}, whole process", taken["ours"], taken["peer"], "s", 1 / 4)
 
 
-def grid(tiles: int = 512, runs: int = 5) -> Row:
+def grid(runs: int, tiles: int = 512) -> Row:
     """One mosaic against one ``plt.subplots`` axes a tile, saved as PNG."""
     import matplotlib as mpl
 
@@ -96,7 +56,7 @@ def grid(tiles: int = 512, runs: int = 5) -> Row:
             plot.save(plot.kernels(array), Path(folder) / "a.png")
             return time.perf_counter() - start
 
-        def peer() -> float:
+        def subplots() -> float:
             start = time.perf_counter()
             figure, axes = pyplot.subplots(16, tiles // 16, figsize=(tiles / 32, 8))
             for index, ax in enumerate(axes.flat):
@@ -106,39 +66,25 @@ def grid(tiles: int = 512, runs: int = 5) -> Row:
             pyplot.close(figure)
             return time.perf_counter() - start
 
-        a, b = in_turn(ours, peer, runs)
-    return Row(f"a grid of {tiles} tiles", a, b, "s", b / a, 5)
+        taken = in_turn({"ours": ours, "peer": subplots}, runs)
+    return Row.of(f"a grid of {tiles} tiles", taken["ours"], taken["peer"], "s", 1 / 5)
 
 
-def extraction(images: Path | None = None, count: int = 10_000, runs: int = 3) -> list[Row]:
+def extraction(batch: int, count: int) -> Row:
     """Both convolutions of the sample for many images: the reference in float32 against ``Model.predict`` under TF."""
-    array = _images(images, count)
-    layers = "conv2d,conv2d_1"
-    rows: list[Row] = []
+    from benchmarks.cases import fashion
+
     with tempfile.TemporaryDirectory() as folder:
-        np.save(f"{folder}/images.npy", array)
-
-        def rate(command: list[str]) -> float:
-            done = subprocess.run(command, env=environment(), cwd=ROOT, check=True, capture_output=True, text=True)
-            return statistics.median(float(line) for line in done.stdout.split())
-
-        for batch in (32, 256):
-            common = [str(sample.MODEL), f"{folder}/images.npy", layers, str(batch), str(runs)]
-            ours = [sys.executable, "-m", "benchmarks.speed", "extract", *common]
-            peer = [sys.executable, "-m", f"{PEERS}.keras_predict", *common]
-            a, b = in_turn(lambda: rate(ours), lambda: rate(peer), 2)  # noqa: B023
-            rows.append(Row(f"{count:,} images, two convolutions, predict batch {batch}", a, b, "images/s", a / b, 1))
-    return rows
-
-
-def _images(path: Path | None, count: int) -> np.ndarray:
-    """``(N, 28, 28, 1)`` float32: Fashion-MNIST's test images where they are, else noise of the same size."""
-    debian = Path("/usr/share/datasets/fashion-mnist/t10k-images-idx3-ubyte.gz")
-    if path is None and not debian.exists():
-        return np.random.default_rng(0).random((count, 28, 28, 1), np.float32)
-    from cnnlens.inputs import images
-
-    return np.ascontiguousarray(np.moveaxis(images.load(path or debian, shape=(1, 28, 28)).array[:count], 1, -1))
+        np.save(f"{folder}/images.npy", fashion("t10k", count)[..., None].astype(np.float32) / 255)
+        common = [sample.MODEL, f"{folder}/images.npy", "conv2d,conv2d_1", batch, 3]
+        ours = [sys.executable, "-m", "benchmarks.speed", "extract", *map(str, common)]
+        sides = {
+            "ours": lambda: statistics.median(map(float, output(ours).split())),
+            "peer": lambda: statistics.median(map(float, output(peer("keras_predict", *common)).split())),
+        }
+        taken = in_turn(sides, 2)
+    name = f"{count:,} images, two convolutions, predict batch {batch}"
+    return Row.of(name, taken["ours"], taken["peer"], "images/s", 1)
 
 
 def extract(model: str, images: str, layers: str, batch: str, repeats: str) -> None:
@@ -162,10 +108,8 @@ def memory() -> Row:
 
     with tempfile.TemporaryDirectory() as folder:
         write_models(Path(folder), ["ResNet50"])
-        command = [sys.executable, "-m", "benchmarks.speed", "resnet", folder]
-        done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
-    peak, seconds = json.loads(done.stdout)
-    return Row(f"ResNet50 float64, all layers kept ({seconds:.1f} s)", peak, 4.0, "GB", 4.0 / peak, 1)
+        peak, took = json.loads(output([sys.executable, "-m", "benchmarks.speed", "resnet", folder]))
+    return Row.limit(f"ResNet50 float64, all layers kept ({took:.1f} s)", peak, 4.0, "GB")
 
 
 def resnet(folder: str) -> None:
@@ -176,25 +120,19 @@ def resnet(folder: str) -> None:
     image = np.load(Path(folder) / "ResNet50.input.npy")
     start = time.perf_counter()
     maps = network.run(np.moveaxis(image, -1, 1))
-    seconds = time.perf_counter() - start
+    took = time.perf_counter() - start
     assert len(maps) == len(network.layers)
-    print(json.dumps([resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, seconds]))
+    print(json.dumps([resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, took]))
 
 
-def run() -> list[Row]:
-    """Every row, printed as it is measured."""
-    rows: list[Row] = []
-    for make in (
-        lambda: [summary(sample.MODEL)],
-        lambda: [kernels(sample.MODEL)],
-        lambda: [grid()],
-        extraction,
-        lambda: [memory()],
-    ):
-        for row in make():
-            print(row, flush=True)
-            rows.append(row)
-    return rows
+def run(options: Options, report: Report) -> None:
+    """Every row."""
+    runs, count = (1, 256) if options.small else (5, _COUNT)
+    for make in (summary, kernels, grid):
+        report.row(make(runs))
+    for batch in (32, 256):
+        report.row(extraction(batch, count))
+    report.row(memory())
 
 
 if __name__ == "__main__":

@@ -26,15 +26,18 @@ if TYPE_CHECKING:
     from cnnlens.opening.opener import open as open
     from cnnlens.recording.recorder import record
     from cnnlens.recording.recording import Recording
+    from cnnlens.reporting.lesson import Lesson, lesson
     from cnnlens.reporting.reporter import report
     from cnnlens.reporting.result import Report
     from cnnlens.statistics.collector import stats
     from cnnlens.statistics.result import Stats
+    from cnnlens.surveying.result import Atlas
+    from cnnlens.surveying.surveyor import atlas
 
 __all__ = [
-    "Bench", "Call", "Check", "CnnlensError", "Conversion", "Diff", "FileRefusedError", "Kernel", "Layer", "Network",
-    "Recording", "Report", "Statistics", "Stats", "UnsupportedLayerError", "__version__", "bench", "check", "convert",
-    "diff", "images", "layout", "plot", "record", "report", "stats",
+    "Atlas", "Bench", "Call", "Check", "CnnlensError", "Conversion", "Diff", "FileRefusedError", "Kernel", "Layer",
+    "Lesson", "Network", "Recording", "Report", "Statistics", "Stats", "UnsupportedLayerError", "__version__", "atlas",
+    "bench", "check", "convert", "diff", "images", "layout", "lesson", "plot", "record", "report", "stats",
 ]  # fmt: skip
 # Public as well, and not in the list: ``from cnnlens import *`` leaves Python's own ``open`` alone.
 _MORE = ("open",)
@@ -42,14 +45,14 @@ _MORE = ("open",)
 __version__: str  # from the distribution's metadata, when it is asked for
 
 _HOME = {
-    "Bench": "benching.result", "Call": "network.graph", "Check": "checking.result", "CnnlensError": "errors",
-    "Conversion": "conversion", "Diff": "differing.result", "FileRefusedError": "errors", "Kernel": "network.kernel",
-    "Layer": "network.graph", "Network": "network.network", "Recording": "recording.recording",
-    "Report": "reporting.result", "Statistics": "network.kernel", "Stats": "statistics.result",
-    "UnsupportedLayerError": "errors",
-    "bench": "benching.bencher", "check": "checking.checker", "convert": "conversion", "diff": "differing.differ",
-    "open": "opening.opener", "record": "recording.recorder", "report": "reporting.reporter",
-    "stats": "statistics.collector",
+    "Atlas": "surveying.result", "Bench": "benching.result", "Call": "network.graph", "Check": "checking.result",
+    "CnnlensError": "errors", "Conversion": "conversion", "Diff": "differing.result", "FileRefusedError": "errors",
+    "Kernel": "network.kernel", "Layer": "network.graph", "Lesson": "reporting.lesson", "Network": "network.network",
+    "Recording": "recording.recording", "Report": "reporting.result", "Statistics": "network.kernel",
+    "Stats": "statistics.result", "UnsupportedLayerError": "errors",
+    "atlas": "surveying.surveyor", "bench": "benching.bencher", "check": "checking.checker", "convert": "conversion",
+    "diff": "differing.differ", "lesson": "reporting.lesson", "open": "opening.opener", "record": "recording.recorder",
+    "report": "reporting.reporter", "stats": "statistics.collector",
 }  # fmt: skip
 _MODULES = {"images": "inputs.images", "layout": "layout", "plot": "plot"}
 

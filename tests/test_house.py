@@ -15,9 +15,11 @@ from tests.support.house import arrows, floors, imports, module_circles, room
 MAY_IMPORT = {
     "__main__": "cli",
     "cli": "backend benching checking cnnlens conversion differing errors inputs layout network opening output plot "
-    "page progress recording reporting sample statistics text",
+    "page progress recording reporting sample statistics surveying text",
+    "surveying": "backend checking errors files janitor kinds network output page progress reference testing text",
     "benching": "backend checking errors inputs janitor network opening output page plot progress recording text",
-    "reporting": "checking errors inputs layout network opening output page plot progress text",
+    "reporting": "backend checking differing errors inputs layout network opening output page plot progress reference "
+    "sample text",
     "conversion": "backend checking differing errors files janitor kinds layout network opening output page progress "
     "reference text",
     "differing": "checking errors inputs kinds layout network opening output page progress reference text",

@@ -17,7 +17,10 @@ from tests.support import ROOT
 from tests.support.readme import PAGES, PICTURES, Typed, demo_folder, python_blocks, run, typed
 
 # What ends with 1 and says so: two models that differ, a backend that computes something else.
-_DIFFERING = ("cnnlens diff fashion_mnist_cnn.keras ported.safetensors", "cnnlens check average.keras")
+_DIFFERING = (
+    "cnnlens diff fashion_mnist_cnn.keras ported.safetensors", "cnnlens check average.keras",
+    "cnnlens atlas AveragePooling2D",
+)  # fmt: skip
 
 # Frameworks cannot be found, as where they are not installed: of each Python that is started with this on its path.
 _WITHOUT = """

@@ -62,12 +62,13 @@ def audit_recording(
     """
     inputs = audited_inputs(recording.count, sample)
     precision = str(recording.info["precision"])
+    strict = precision == "strict"
     calls = audited_calls(network)
     found: list[Audit] = []
     began = said = time.monotonic()
 
     def audited(call: Call) -> Audit:
-        return _audit(network, call, recording, inputs, precision, frozenset())
+        return _audit(network, call, recording, inputs, strict, frozenset())
 
     # The limit stands for all of them, and is set by one thread: OpenBLAS may not hear a second one that lifts it.
     with one_blas_thread(), threads(min(_THREADS, os.cpu_count() or 1), []) as pool:
@@ -78,11 +79,12 @@ def audit_recording(
                 said, left = now, (now - began) * (len(calls) - len(found)) / len(found)
                 shown = f"{len(inputs):,} input{'s' * (len(inputs) != 1)}"
                 progress(f"audited {len(found)} of {len(calls)} layers on {shown}, about {left:.0f} s left")
-    proved = frozenset(one.verdict for one in found if one.verdict.narrow)
+    proved = frozenset(one.verdict for one in found if one.verdict.narrow and not one.alike)
     for call, one in zip(calls, found, strict=True):
         # What a few outputs cannot tell by themselves, the arithmetic of the other layers may.
         doubtful = proved and one.verdict is Verdict.SUSPICIOUS
-        yield call.name, _audit(network, call, recording, inputs, precision, proved) if doubtful else one
+        again = _audit(network, call, recording, inputs, strict, proved) if doubtful else one
+        yield call.name, as_asked(again.among(proved), precision)
 
 
 def audited_inputs(count: int, sample: int | None) -> NDArray[np.int64]:
@@ -97,7 +99,7 @@ def _audit(
     call: Call,
     recording: Recorded,
     inputs: NDArray[np.int64],
-    precision: str,
+    strict: bool,
     proved: frozenset[Verdict],
 ) -> Audit:
     outputs = [Ref(call.name, index) for index in range(len(call.shapes))]
@@ -153,10 +155,11 @@ def _audit(
             yield Block(start, args, kwargs, results if several else results[0])
 
     try:
-        found = audit_blocks(call, call.layer.computing_weights(), blocks, precision == "strict", proved)
+        found = audit_blocks(call, call.layer.computing_weights(), blocks, strict, proved)
     except UnsupportedLayerError as error:
         return Audit(call.name, call.layer.kind, Verdict.NOT_AUDITED, reason=str(error))
-    found = as_asked(found, precision)
+    if network.batch_axis(outputs[0]) != 0:  # its first axis is a place in it, and no example
+        found = replace(found, lost=None)
     if found.worst_position and len(inputs) < recording.count:
         first, *rest = found.worst_position
         rows = rows_of(recorded_ref(network, outputs[0]))

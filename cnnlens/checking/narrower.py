@@ -65,17 +65,21 @@ def overflow(evidence: Evidence) -> str:
 
 
 def narrower(evidence: Evidence) -> list[Format]:
-    """Find the narrower arithmetic that explains the errors; empty without one, and ``evidence.base`` is then what most
-    channels fit best.
+    """Find the narrower arithmetic that explains the errors: two where every output is a number of both and the outputs
+    cannot tell them apart, as those below float16's normal numbers; empty without one, and ``evidence.base`` is then
+    what most channels fit best.
 
     ``evidence.seen`` is then what factor on one channel's outputs the arithmetic does not explain.
     """
+    found: list[Format] = []
     tally, parts = evidence.tally, evidence.blocks.parts
     spread = spread_of(next(parts())[1])
     stepwise = has_steps(next(parts())[1])
     for arithmetic in candidates(evidence.halves):
         if arithmetic.steps and not stepwise:
             continue  # it is the arithmetic of one rounding once more
+        if found and (arithmetic.format in found or not arithmetic.stored or arithmetic.wide):
+            continue  # only the other format that the outputs are stored in may be meant as well
         trial = Tally(tally.terms, step=arithmetic.step)
         for number, (first, part) in enumerate(parts()):
             trial.add(part, predict(part, arithmetic, None if number else spread), first)
@@ -86,16 +90,23 @@ def narrower(evidence: Evidence) -> list[Format]:
             continue
         if trial.bits >= tally.bits + _JUMP and _explained(arithmetic, trial, least):
             if _proof(arithmetic, trial, tally) >= (_PROOF_AGAIN if arithmetic.name in evidence.proved else _PROOF):
-                evidence.base, evidence.left = arithmetic, trial
-                evidence.seen = trial.seen(least, arithmetic.step)
+                seen = trial.seen(least, arithmetic.step)
                 if arithmetic.step:  # what no trial explains has still to be told from steps that none knows
-                    evidence.seen = max(evidence.seen, _rounded_seen(tally, arithmetic.format))
+                    seen = max(seen, _rounded_seen(tally, arithmetic.format))
                     if stepwise:  # and from what these steps would explain
-                        evidence.seen = max(evidence.seen, _STEPWISE * arithmetic.step)
-                return [arithmetic.format]
-            evidence.doubt = evidence.doubt or arithmetic
-        elif _median(trial) > _median(evidence.left) + 1:
+                        seen = max(seen, _STEPWISE * arithmetic.step)
+                if not found:
+                    evidence.base, evidence.left, evidence.seen = arithmetic, trial, seen
+                evidence.seen = max(evidence.seen, seen)
+                found.append(arithmetic.format)
+                if len(found) >= len(evidence.halves):
+                    return found
+            elif not found:
+                evidence.doubt = evidence.doubt or arithmetic
+        elif not found and _median(trial) > _median(evidence.left) + 1:
             evidence.base, evidence.left = arithmetic, trial
+    if found:
+        return found
     for half in evidence.halves:
         # Steps that no trial knows may leave more than it does; still, roundings are near, and up as often as down.
         least = half.level - 1.5

@@ -9,7 +9,7 @@ remains is a fault, and ``cnnlens.checking.faults.explanation`` is asked which.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -17,12 +17,13 @@ from numpy.typing import NDArray
 
 from cnnlens.checking.evidence import Block, Blocks, Evidence, Finite
 from cnnlens.checking.finding import Cause, Verdict
+from cnnlens.checking.lost import lost_bits
 from cnnlens.checking.narrower import has_bits, like_noise, narrower, overflow, rounded_to, small
 from cnnlens.checking.noise.case import HUGE, wide
 from cnnlens.checking.noise.condition import rounds_once, selects
 from cnnlens.checking.noise.formats import Format
 from cnnlens.checking.noise.nonfinite import NEARLY, Strays, nonfinite_weights, strays
-from cnnlens.checking.noise.prediction import excused, floor_of, predict, selected, terms_of
+from cnnlens.checking.noise.prediction import excused, floor_of, flushes, has_subnormal, predict, selected, terms_of
 from cnnlens.checking.noise.tally import Tally
 from cnnlens.errors import CnnlensError, UnsupportedLayerError
 from cnnlens.network.graph import CONFIG_ERRORS, Call
@@ -34,6 +35,7 @@ __all__ = ["Audit", "as_asked", "audit", "audit_blocks"]
 
 Array = NDArray[Any]
 
+_FLUSHED = "numbers below 2^-126 are taken for zero, as many a library has it; all others are equal"
 _GROSS = 12.0  # fewer effective bits than this, unexplained, is no small matter
 
 
@@ -47,10 +49,12 @@ class Audit:
         bits: Effective bits of the layer against exact arithmetic; infinite where it is bit-equal, NaN if not audited.
         worst_channel: The channel with the fewest bits, None where there is none; ``channel_bits``: its bits.
         sees: What factor less one on the outputs of any channel would have been found; NaN where nothing is rounded.
+        alike: The other formats whose rounding the outputs may be as well as that of the verdict.
         worst_position: Canonical index ``(N, C, *spatial)`` of the worst output; ``worst_error``: its error.
         cause: What it does otherwise; None for rounding.
         explanation: The same in one sentence.
         reason: Why it was not audited.
+        lost: Of what is no float32, how many bits each place has lost, ``(C, *spatial)``; see ``lost_bits``.
     """
 
     name: str
@@ -65,6 +69,16 @@ class Audit:
     reason: str = ""
     cause: Cause | None = None
     sees: float = float("nan")
+    alike: tuple[Verdict, ...] = ()
+    lost: Array | None = field(default=None, repr=False, compare=False)
+
+    def among(self, wanted: Collection[Verdict]) -> Audit:
+        """Give the verdict the name that is wanted, where its outputs cannot tell that from its own."""
+        other = None if self.verdict in wanted else next((one for one in self.alike if one in wanted), None)
+        if other is None:
+            return self
+        rest = tuple(one for one in (self.verdict, *self.alike) if one is not other)
+        return replace(self, verdict=other, alike=rest)
 
 
 def audit(
@@ -125,10 +139,14 @@ def audit_blocks(
 def as_asked(found: Audit, precision: str) -> Audit:
     """Say of an audit what it is in a run that was asked for ``precision``.
 
-    Few digits of what is below float16's normal numbers are float16's own rounding to whoever asked for it: that is
-    noted, and no fault. What has fewer bits than were asked for is said.
+    Where its outputs cannot tell formats apart, the one that was asked for is meant. Few digits of what is below
+    float16's normal numbers are float16's own rounding to whoever asked for it: that is noted, and no fault; where
+    nothing is left but zeros, nothing can be told. What has fewer bits than were asked for is said.
     """
+    found = found.among([Verdict.asked(precision)])
     if precision == "float16" and found.cause is Cause.UNDERFLOW:
+        if found.verdict is Verdict.SUSPICIOUS:
+            return Audit(found.name, found.kind, Verdict.NOT_AUDITED, reason=found.explanation, cause=found.cause)
         return replace(found, verdict=Verdict.FLOAT16)
     if found.verdict.narrow and Verdict.asked(precision).narrow and not found.verdict.passes(precision):
         text = f"computed in {found.verdict}, which has fewer bits than {precision}, which was asked for"
@@ -151,7 +169,7 @@ def _output(
         return found
     stray: Strays | None = None
     tally = Tally(terms_of(case))
-    exact = True
+    exact, flushed = True, False
     odd = total = 0
     for first, part in recorded.parts():
         total += part.output.size
@@ -160,6 +178,9 @@ def _output(
             if np.array_equal(expected, part.output, equal_nan=expected.dtype.kind == "f"):
                 if not selects(part.operation):  # an infinity that is only moved, or made, is no overflow
                     odd += part.output.size - int(np.isfinite(part.output).sum())
+                continue
+            if has_subnormal(part) and flushes(part, expected):
+                flushed = True
                 continue
         prediction = predict(part)
         if prediction.low.shape != part.output.shape:
@@ -175,8 +196,15 @@ def _output(
     if odd and stray is None:
         found = _nonfinite(found, odd, total)
     if (exact and stray is None) or found.verdict is Verdict.NOT_AUDITED:
+        if flushed and found.verdict is Verdict.EXACT:
+            return replace(found, verdict=Verdict.FLOAT32, explanation=found.explanation or _FLUSHED)
         return found
-    return _judged(Evidence(recorded, case, tally, floor_of(case), proved), found, stray, strict)
+    found = _judged(Evidence(recorded, case, tally, floor_of(case), proved), found, stray, strict)
+    return (
+        found
+        if found.verdict.passes("strict" if strict else "native")
+        else replace(found, lost=lost_bits(recorded, tally.terms))
+    )
 
 
 def _nonfinite(found: Audit, odd: int, total: int) -> Audit:
@@ -236,7 +264,8 @@ def _narrow(evidence: Evidence, found: Audit, formats: Sequence[Format], strict:
         least = 2.0**wanted.lowest
         text = f"computed in {wanted.name}, which keeps few digits of numbers below {least:.2g}, or none"
         return replace(found, verdict=Verdict.WRONG, cause=Cause.UNDERFLOW, explanation=text)
-    found = replace(found, verdict=Verdict(wanted.name), sees=evidence.seen)
+    alike = tuple(Verdict(one.name) for one in formats if one != wanted and has_bits(evidence.tally, one))
+    found = replace(found, verdict=Verdict(wanted.name), sees=evidence.seen, alike=alike)
     names = " or ".join(one.name for one in formats)
     apart = "" if len(formats) == 1 else " (these cannot be told apart here)"
     text = f"computed in {names}{apart}, where strict precision means float32"
@@ -248,9 +277,13 @@ def _fault(evidence: Evidence, found: Audit) -> Audit:
     from cnnlens.checking.faults.explanation import explain
 
     if evidence.doubt is not None:
+        name = evidence.doubt.name
+        if not any(part.output.any() for _, part in evidence.blocks.parts()):
+            text = f"all outputs are 0, as {name} would make numbers so small, or a fault: zeros may have any cause"
+            return replace(found, verdict=Verdict.SUSPICIOUS, cause=Cause.UNDERFLOW, explanation=text)
         outputs = int(evidence.tally.count.sum())
         shown = "one output is" if outputs == 1 else f"{outputs} outputs are"
-        text = f"the rounding of {evidence.doubt.name} would explain it, or a fault: {shown} too few to tell them apart"
+        text = f"the rounding of {name} would explain it, or a fault: {shown} too few to tell them apart"
         return replace(found, verdict=Verdict.SUSPICIOUS, cause=Cause.UNEXPLAINED, explanation=text)
     try:
         text, cause = explain(evidence)

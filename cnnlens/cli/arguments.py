@@ -18,9 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "add_architecture", "add_inputs", "add_json", "add_model", "add_output", "add_run", "add_scale", "add_streamed",
-    "add_trust", "inputs_given", "inputs_of", "network_of", "networks_of", "parse_shapes", "run_of", "seconds",
-    "streamed_of",
-    "whole_number",
+    "add_trust", "inputs_given", "inputs_of", "listed", "network_of", "networks_of", "parse_shapes", "run_of",
+    "seconds", "streamed_of", "whole_number",
 ]  # fmt: skip
 
 
@@ -134,6 +133,11 @@ def inputs_given(paths: list[str], names: list[str]) -> Any:
     if named and len(named) < len(paths):
         raise CnnlensError("name every input as NAME=PATH, or none")
     return named or (paths[0] if len(paths) == 1 else paths)
+
+
+def listed(text: str) -> list[str]:
+    """Read what stands between commas."""
+    return [one for one in map(str.strip, text.split(",")) if one]
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:

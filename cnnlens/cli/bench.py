@@ -14,6 +14,7 @@ from cnnlens.cli.arguments import (
     add_scale,
     add_trust,
     inputs_of,
+    listed,
     network_of,
     seconds,
 )
@@ -73,15 +74,15 @@ def _bench(options: argparse.Namespace) -> int:
 
     if options.output is not None:
         plot.check_target(options.output)
-    batches = [_whole(one) for one in _listed(options.batch)]
+    batches = [_whole(one) for one in listed(options.batch)]
     network = network_of(options)
     result = bench(
         network,
         inputs_of(options, network),
-        backends=None if options.backends is None else _listed(options.backends),
-        devices=_listed(options.devices),
+        backends=None if options.backends is None else listed(options.backends),
+        devices=listed(options.devices),
         batches=batches,
-        precisions=_listed(options.precision),
+        precisions=listed(options.precision),
         layers=layers_listed(options.layers, network.tensors),
         seconds=options.seconds,
         scale=options.scale,
@@ -101,10 +102,6 @@ def _bench(options: argparse.Namespace) -> int:
     if result.interrupted:
         return 128 + signal.SIGINT
     return 2 if not result.ran else 0 if result.agree else 1
-
-
-def _listed(text: str) -> list[str]:
-    return [one for one in (part.strip() for part in text.split(",")) if one]
 
 
 def _whole(text: str) -> int:

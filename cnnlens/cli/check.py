@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from cnnlens.cli.arguments import (
@@ -12,12 +13,13 @@ from cnnlens.cli.arguments import (
     add_output,
     add_run,
     inputs_of,
+    listed,
     network_of,
     networks_of,
     run_of,
     whole_number,
 )
-from cnnlens.cli.printing import output_made
+from cnnlens.cli.report import PAGE_OR_FILE, output_found, page_of
 from cnnlens.errors import CnnlensError
 
 if TYPE_CHECKING:
@@ -59,7 +61,7 @@ def add(commands: Any) -> None:
         help="audit N of the inputs, spread evenly (default: all, in float64: as long as a few plain runs)",
     )
     add_json(check)
-    add_output(check)
+    add_output(check, PAGE_OR_FILE)
 
 
 def _check(options: argparse.Namespace) -> int:
@@ -69,7 +71,7 @@ def _check(options: argparse.Namespace) -> int:
 
     shared: dict[str, Any] = {
         **run_of(options),
-        "backends": _chosen(options),
+        "backends": None if options.backends is None else listed(options.backends),
         "sample": options.sample,
         "progress": not options.json,
     }
@@ -77,12 +79,16 @@ def _check(options: argparse.Namespace) -> int:
         if options.recordings or options.repeat > 1:
             raise CnnlensError("--twin runs both models itself, once; leave recordings and --repeat out")
         one, other = networks_of(options, [options.model, options.twin])
-        twins = check_twins(one, other, inputs_of(options, one), **shared)
-        output_made(options, twins, listing.twins_json, listing.twins_page, options.output, "twins")
+        inputs = inputs_of(options, one)
+        twins = check_twins(one, other, inputs, **shared)
+        page = partial(page_of, options, one, inputs, twins=twins)
+        output_found(options, twins, listing.twins_json, listing.twins_page, page, options.output, "twins")
         return _code(twins)
     network = network_of(options)
-    result = check(network, inputs_of(options, network), recordings=options.recordings, repeat=options.repeat, **shared)
-    output_made(options, result, listing.as_json, listing.as_page, options.output)
+    inputs = inputs_of(options, network)
+    result = check(network, inputs, recordings=options.recordings, repeat=options.repeat, **shared)
+    page = partial(page_of, options, network, inputs, check=result)
+    output_found(options, result, listing.as_json, listing.as_page, page, options.output)
     return _code(result)
 
 
@@ -90,10 +96,3 @@ def _code(result: Check | Twins) -> int:
     if not result.could_check:
         return 2
     return 0 if result.agree else 1
-
-
-def _chosen(options: argparse.Namespace) -> list[str] | None:
-    """The backends asked for; None for those that suit the model."""
-    if options.backends is None:
-        return None
-    return [name for name in (part.strip() for part in options.backends.split(",")) if name]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from cnnlens.cli.arguments import (
@@ -16,6 +17,8 @@ from cnnlens.cli.arguments import (
     seconds,
 )
 from cnnlens.cli.printing import output_made
+from cnnlens.cli.report import add_page, output_found, page_of, refuse_no_page
+from cnnlens.errors import CnnlensError
 
 if TYPE_CHECKING:
     from cnnlens.network.network import Network
@@ -54,26 +57,33 @@ def add(commands: Any) -> None:
     convert.add_argument("--backend", "-b", metavar="NAME", help="what runs the result (default: the first installed)")
     convert.add_argument("--timeout", type=seconds, metavar="SECONDS", help="how long the backend may be silent")
     add_output(convert, _OUTPUT)
+    add_page(convert)
     add_json(convert)
 
 
 def _convert(options: argparse.Namespace) -> None:
     from cnnlens.conversion import convert, listing
 
+    if options.page is not None:
+        refuse_no_page(options.page, "--report")
+        if options.into is not None:
+            raise CnnlensError("--report shows a conversion; of a copy made with --into, cnnlens check -o FILE.html")
     if options.into is not None:
         _into(options, _source(options))
         return
     network = network_of(options)
+    inputs = inputs_of(options, network)
     made = convert(
         network,
         options.to,
         options.output,
-        inputs=inputs_of(options, network),
+        inputs=inputs,
         backend=options.backend,
         timeout=options.timeout,
         progress=not options.json,
     )
-    output_made(options, made, listing.as_json, listing.as_page)
+    page = partial(page_of, options, network, inputs, twins=made.twins)
+    output_found(options, made, listing.as_json, listing.as_page, page, options.page)
 
 
 def _source(options: argparse.Namespace) -> Network:

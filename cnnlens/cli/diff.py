@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from typing import Any
 
 from cnnlens.cli.arguments import add_architecture, add_inputs, add_json, add_output, inputs_of, networks_of
-from cnnlens.cli.printing import output_made
+from cnnlens.cli.report import PAGE_OR_FILE, output_found, page_of
 
 __all__ = ["add"]
 
@@ -26,7 +27,7 @@ def add(commands: Any) -> None:
     add_architecture(one, "A or B")
     add_inputs(one, "compare feature maps too: PNG/JPEG, .npy, .npz, IDX or a folder; 'random' draws a few", "|random")
     add_json(one)
-    add_output(one)
+    add_output(one, PAGE_OR_FILE)
 
 
 def _diff(options: argparse.Namespace) -> int:
@@ -36,7 +37,8 @@ def _diff(options: argparse.Namespace) -> int:
     one, other = networks_of(options, [options.a, options.b])
     inputs = "random" if options.inputs in (["random"], ["drawn"]) else inputs_of(options, one)
     result = diff(one, other, inputs, progress=not options.json)
-    output_made(options, result, listing.as_json, listing.as_page, options.output)
+    page = partial(page_of, options, one, None if inputs == "random" else inputs, diff=result)
+    output_found(options, result, listing.as_json, listing.as_page, page, options.output)
     if result.equal and result.activations is not None and not result.activations.compared:
         return 2  # that was asked, and could not be told
     return 0 if result.equal else 1

@@ -18,7 +18,8 @@ _EXAMPLES = {
     "image": ("image IMAGE --cmap gray_r", "image IMAGES --index 3 -o input.png"),
     "verify": ("verify MODEL", "verify FOLDER --json"),
     "layouts": ("layouts Conv2DTranspose", "layouts --from keras --to torch Conv2D --shape 3,3,1,32 -o layouts.png"),
-    "check": ("check MODEL", "check MODEL --inputs IMAGES --backends reference"),
+    "check": ("check MODEL", "check MODEL --inputs IMAGES --backends reference -o check.html"),
+    "atlas": ("atlas AveragePooling2D -o averages.html", "atlas Dense --backends reference --json"),
     "backends": ("backends", "backends --devices"),
     "record": (
         "record MODEL --inputs IMAGES -o run.zarr",
@@ -31,9 +32,10 @@ _EXAMPLES = {
     ),
     "diff": ("diff MODEL MODEL", "diff MODEL MODEL --inputs random"),
     "report": (
-        "report MODEL --inputs IMAGES -o report.html",
+        "report MODEL --inputs IMAGES --backends reference --against MODEL -o report.html",
         "report MODEL --layers conv2d --language ko -o report.html",
     ),
+    "lesson": ("lesson -o lesson.html", "lesson --language ko -o lesson.html"),
     "convert": ("convert MODEL -o shoes.py", "convert MODEL --into MODEL -o filled.keras"),
     "export": ("export MODEL --layers conv2d --layout torch -o kernels.npz", "export MODEL -o weights.safetensors"),
     "demo": ("demo", "demo -o pictures"),

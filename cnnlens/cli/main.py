@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, cast
 
 from cnnlens.cli import (
+    atlas,
     backends,
     bench,
     check,
@@ -25,6 +26,7 @@ from cnnlens.cli import (
     diff,
     export,
     layouts,
+    lesson,
     record,
     report,
     show,
@@ -175,7 +177,10 @@ def parser_of_all() -> argparse.ArgumentParser:
     )
     parser.set_defaults(command=None)
     commands = _Commands(parser.add_subparsers(title="commands", metavar="COMMAND"))
-    for module in (show, verify, layouts, check, backends, record, stats, bench, diff, report, convert, export, demo):
+    for module in (
+        *(show, verify, layouts, check, atlas, backends, record, stats, bench, diff, report, lesson, convert, export),
+        demo,
+    ):
         module.add(commands)
     return parser
 

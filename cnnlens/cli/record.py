@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from cnnlens.cli.arguments import (
     add_inputs,
@@ -17,7 +18,13 @@ from cnnlens.cli.arguments import (
     streamed_of,
 )
 from cnnlens.cli.layers import layers_listed
-from cnnlens.cli.printing import output_made
+from cnnlens.cli.report import add_page, output_found, page_of, refuse_no_page
+from cnnlens.errors import CnnlensError
+
+if TYPE_CHECKING:
+    from cnnlens.network.network import Network
+    from cnnlens.recording.recording import Recording
+    from cnnlens.reporting.result import Report
 
 __all__ = ["add"]
 
@@ -53,6 +60,7 @@ def add(commands: Any) -> None:
         metavar="RUN.zarr",
         help="the recording's folder, or with --engine its address: s3://bucket/run.zarr",
     )
+    add_page(record)
     record.add_argument("--overwrite", action="store_true", help="throw away a recording that is there")
     add_json(record)
 
@@ -62,6 +70,12 @@ def _record(options: argparse.Namespace) -> None:
     from cnnlens.recording import listing
     from cnnlens.recording.recorder import record
 
+    if options.page is not None:
+        refuse_no_page(options.page, "--report")
+        if options.reduce is not None or options.store is not None:
+            raise CnnlensError(
+                "--report audits what is recorded, which reduced maps and float16 do not allow; leave --report out"
+            )
     network = network_of(options)
     with Progress("inputs") as progress:
         recording = record(
@@ -77,4 +91,15 @@ def _record(options: argparse.Namespace) -> None:
             **streamed_of(options),
             **run_of(options),
         )
-    output_made(options, recording, listing.as_json, listing.as_page)
+    page = partial(_page, options, network, recording)
+    output_found(options, recording, listing.as_json, listing.as_page, page, options.page)
+
+
+def _page(options: argparse.Namespace, network: Network, recording: Recording) -> Report:
+    from cnnlens.checking.checker import check
+    from cnnlens.inputs.stream import open_inputs
+
+    how = {name: getattr(options, name) for name in ("scale", "limit", "skip_bad", "allow_nonfinite")}
+    inputs = open_inputs(network, inputs_of(options, network), **how)
+    found = check(network, recordings=[recording], progress=not options.json)
+    return page_of(options, network, inputs, check=found)

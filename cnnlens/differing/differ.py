@@ -117,6 +117,8 @@ def _array(one: Compared) -> ArrayDiff:
         axes(one.b),
         one.finding,
         listing.explanation(one),
+        None if one.a is None else one.a.weight,
+        None if one.b is None else one.b.weight,
     )
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from cnnlens.differing.cause import Status
 from cnnlens.differing.finding import STATUSES, Finding
 from cnnlens.differing.proof import Line
+from cnnlens.network.weight import Weight
 from cnnlens.text import printable
 
 __all__ = ["ArrayDiff", "LayerDiff"]
@@ -21,6 +22,7 @@ class ArrayDiff:
         a, b: Its name in each layer; None where one has no such array.
         shape_a, shape_b: As each file stores it; ``axes_a``, ``axes_b``: the letters of those axes.
         finding: What explains it; ``explanation``: the same for people.
+        weight_a, weight_b: The arrays themselves, to be read.
     """
 
     role: str
@@ -32,6 +34,8 @@ class ArrayDiff:
     axes_b: str
     finding: Finding
     explanation: str
+    weight_a: Weight | None = field(default=None, compare=False)
+    weight_b: Weight | None = field(default=None, compare=False)
 
     def __repr__(self) -> str:
         return f"<ArrayDiff {printable(self.role)}: {printable(self.explanation, 200)}>"

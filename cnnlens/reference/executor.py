@@ -143,7 +143,8 @@ class Executor:
         at_once = count <= chunk or self._whole_batch
         self._need(count, count if at_once else chunk, [step.call for step in self._steps])
         stored = self.stored(arrays) if at_once else self._chunked(arrays, count, chunk)
-        return {name: self._canonical(name, array) for name, array in stored.items()}
+        calls = {ref.name: self.network.calls_by_name[ref.call] for ref in self.wanted}
+        return {name: _canonical(calls[name], array) for name, array in stored.items()}
 
     def stored(self, arrays: Sequence[Array]) -> dict[str, Array]:
         """Run one batch: wanted arrays by name, in the file's own axes. ``arrays`` is in them too."""
@@ -265,11 +266,9 @@ class Executor:
             raise CnnlensError(f"input '{printable(ref.name)}': numbers were expected, {array.dtype} came")
         return self.network.own_axes(ref, array)
 
-    def _canonical(self, name: str, array: Array) -> Array:
-        call = self.network.calls_by_name[next(ref.call for ref in self.wanted if ref.name == name)]
-        if array.ndim < 3 or call.channel_axis == 1:
-            return array
-        return np.moveaxis(array, -1, 1)
+
+def _canonical(call: Call, array: Array) -> Array:
+    return array if array.ndim < 3 or call.channel_axis == 1 else np.moveaxis(array, -1, 1)
 
 
 def _constants(calls: Sequence[Call]) -> set[str]:

@@ -9,32 +9,51 @@ from __future__ import annotations
 import platform
 from collections.abc import Collection, Mapping
 from importlib.metadata import version
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cnnlens.checking.result import Check
+from cnnlens.checking.twins import Twins
+from cnnlens.differing.result import Diff
 from cnnlens.inputs.stream import InputStream
 from cnnlens.network.graph import Call, Ref, shown_shape
 from cnnlens.network.network import Network
 from cnnlens.network.summary import as_json
 from cnnlens.plot.colours import ACTIVATIONS, INFINITE, NAN, WEIGHTS, paint
+from cnnlens.reference.receptive import receptive_fields
 from cnnlens.reporting.budget import Budget
+from cnnlens.reporting.found import check_said, diff_said, twins_said
 from cnnlens.reporting.lanes import lanes
 from cnnlens.reporting.maps import inputs_said, maps_said
 from cnnlens.reporting.packing import LEVELS, Packer
 from cnnlens.reporting.weights import add_weight
+from cnnlens.reporting.working import field_said, working_said
 
-__all__ = ["contents"]
+__all__ = ["COLOURS", "Fed", "add_colours", "contents"]
+
+COLOURS = {"levels": LEVELS, "nan": NAN, "infinite": INFINITE}
+"""What a page must know of an array of levels, and of values that are no numbers."""
+
+
+class Fed(NamedTuple):
+    """Holds what was given to the network: all of it, and by input name the first examples, canonical, which a page
+    shows."""
+
+    stream: InputStream
+    arrays: Mapping[str, NDArray[Any]]
 
 
 def contents(
     network: Network,
-    stream: InputStream | None,
+    fed: Fed | None,
     maps: Mapping[str, NDArray[Any]],
     *,
     shown: Collection[str],
-    check: Mapping[str, Any] | None = None,
+    check: Check | None = None,
+    twins: Twins | None = None,
+    diff: Diff | None = None,
     notes: Collection[str] = (),
     characters: int,
 ) -> tuple[dict[str, Any], str]:
@@ -42,10 +61,10 @@ def contents(
 
     Args:
         network: The model.
-        stream: What went into it; None where nothing did.
+        fed: What went into it; None where nothing did.
         maps: Feature maps by tensor, canonical ``(N, C, *spatial)``.
         shown: The layers whose arrays and maps the page has.
-        check: What a check found, as ``Check.to_json`` gives it.
+        check, twins, diff: What was found out about it and another model.
         notes: What the reader must know.
         characters: How long the packed arrays may become.
 
@@ -55,11 +74,9 @@ def contents(
     packer = Packer()
     budget = Budget(packer, characters)
     said = as_json(network)
-    _colours(packer)
-    fed = None
-    if stream is not None:
-        arrays = dict(zip(stream.names, stream.batch(0, stream.count), strict=True))
-        fed = inputs_said(budget, stream, arrays)
+    add_colours(packer)
+    inputs = None if fed is None else inputs_said(budget, fed.stream, fed.arrays)
+    arrays = {} if fed is None else dict(fed.arrays)
     layers: list[dict[str, Any]] = said["layers"]
     for place, (layer, row) in enumerate(zip(network.layers, layers, strict=True)):
         row["shown"] = layer.name in shown
@@ -68,11 +85,21 @@ def contents(
             continue
         for number, (weight, one) in enumerate(zip(layer.stored.values(), row["weights"], strict=True)):
             add_weight(one, budget, layer, weight, f"{place}.weight.{number}")
+    known = {**maps, **arrays}
+    fields = receptive_fields(network, {name: array.shape for name, array in arrays.items()}) if maps else {}
     for place, (layer, row) in enumerate(zip(network.layers, layers, strict=True)):  # after all weights
-        tensors = [Ref(call.name, index).name for call in network.calls_of(layer) for index in range(len(call.shapes))]
-        for number, tensor in enumerate(tensors):
-            if row["shown"] and tensor in maps:
-                row["maps"].append(maps_said(budget, tensor, maps[tensor], f"{place}.maps.{number}"))
+        refs = [Ref(call.name, index) for call in network.calls_of(layer) for index in range(len(call.shapes))]
+        for number, ref in enumerate(refs):
+            if row["shown"] and ref.name in maps:
+                one = maps_said(budget, ref.name, maps[ref.name], f"{place}.maps.{number}")
+                one["working"] = working_said(network, network.calls_by_name[ref.call], known)
+                one["sees"] = field_said(fields[ref.name])
+                row["maps"].append(one)
+    found = {
+        "check": None if check is None else check_said(budget, check, "check"),
+        "twins": None if twins is None else twins_said(budget, twins),
+        "diff": None if diff is None else diff_said(budget, diff),
+    }
     budget.settle()
     return {
         "made_with": {
@@ -84,16 +111,15 @@ def contents(
         **said,
         "notes": list(notes),
         "graph": _graph(network),
-        "inputs": fed,
-        "check": check,
-        "diff": None,
-        "colours": {"levels": LEVELS, "nan": NAN, "infinite": INFINITE},
+        "inputs": inputs,
+        **found,
+        "colours": COLOURS,
         "arrays": packer.table,
     }, packer.block()
 
 
-def _colours(packer: Packer) -> None:
-    """The colours of pictures, 256 of each: those that the commands draw with."""
+def add_colours(packer: Packer) -> None:
+    """Pack the colours of pictures, 256 of each: those that the commands draw with."""
     steps = np.linspace(0, 1, 256)
     for name, table in (("weights", WEIGHTS), ("activations", ACTIVATIONS), ("grey", "gray")):
         packer.add(f"colours.{name}", paint(steps, table, 0, 1))

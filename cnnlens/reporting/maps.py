@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from hashlib import sha256
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -22,14 +24,17 @@ _VIEWS = {2: "bars", 3: "rows", 4: "tiles", 5: "tiles"}
 def inputs_said(budget: Budget, stream: InputStream, arrays: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
     """Say what went in, and pack it: the examples' names, what was done to them, and each input's pictures."""
     first = stream.sources[stream.names[0]]
-    labels = [source if count == 1 else f"{source} [{one}]" for source, count in first for one in range(count)]
+    count = len(next(iter(arrays.values())))
+    labels = (source if several == 1 else f"{source} [{one}]" for source, several in first for one in range(several))
     return {
-        "count": stream.count,
-        "labels": labels[: stream.count],
+        "count": count,
+        "of": stream.count,
+        "labels": list(islice(labels, count)),
         "notes": list(stream.notes),
         "arrays": {
             name: {
                 "array": budget.exact(f"input.{place}", array.astype(np.float32)),
+                "sha256": sha256(array.astype("<f4").tobytes()).hexdigest(),
                 # as a picture is drawn: over its own range, all of its channels alike
                 "limits": [_ends(one.reshape(1, -1), "shared")[0][0].tolist() for one in array.astype(np.float32)],
                 "view": "picture" if array.ndim == 4 else _VIEWS.get(array.ndim),

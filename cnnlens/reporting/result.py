@@ -60,4 +60,4 @@ class Report(Result, listing="reporting.listing", name="report"):
         return Path(path)
 
     def _repr_html_(self) -> str:
-        return f'<iframe srcdoc="{html.escape(self.html())}" width="100%" height="720"></iframe>'
+        return f'<iframe title="cnnlens" srcdoc="{html.escape(self.html())}" width="100%" height="720"></iframe>'

@@ -22,8 +22,8 @@ class Words:
     table: dict[str, str]
 
 
-def language_named(name: str) -> Words:
-    """Read the words of a language.
+def language_named(name: str, *more: str) -> Words:
+    """Read the words of a language: those of every page, and those of the pages named (``lesson``).
 
     Raises:
         CnnlensError: there are none.
@@ -33,5 +33,8 @@ def language_named(name: str) -> Words:
     """
     if name not in LANGUAGES:
         raise CnnlensError(f"there are no pages in '{printable(name)}'; {nearest(name, LANGUAGES)}")
-    text = (files("cnnlens.reporting") / "languages" / f"{name}.json").read_text(encoding="utf-8")
-    return Words(name, json.loads(text))
+    table: dict[str, str] = {}
+    for part in ("", *(f"{page}." for page in more)):
+        text = (files("cnnlens.reporting") / "languages" / f"{part}{name}.json").read_text(encoding="utf-8")
+        table |= json.loads(text)
+    return Words(name, table)

@@ -35,13 +35,13 @@ def written(page: str, data: Mapping[str, Any], block: str, words: Words) -> str
 
     Args:
         page: Which: the template ``pages/{page}.html.j2``, the script ``pages/{page}.js`` with what it imports, and the
-            style ``pages/{page}.css`` after that of every page.
+            style ``pages/{page}.css`` after that of every page and of their parts.
         data: What it says.
         block: Its packed arrays, base64.
         words: In which language.
     """
     script = joined_modules(page)
-    style = "\n".join(_part(name) for name in ("shell.css", f"{page}.css"))
+    style = "\n".join(_part(name) for name in ("shell.css", "parts.css", f"{page}.css"))
     if "</script" in script or "</style" in style:
         raise ValueError("a part of a page would end it")
     return _templates().get_template(f"{page}.html.j2").render(

@@ -17,7 +17,10 @@ from cnnlens.files.memory import MemoryModel
 from cnnlens.network.network import Network
 from cnnlens.testing.torch_networks import torch_network
 
-__all__ = ["NETWORKS", "REFUSED", "MemoryModel", "inputs_for", "network"]
+__all__ = [
+    "NETWORKS", "REFUSED", "MemoryModel", "conv_entry", "functional", "input_entry", "inputs_for", "layer_entry",
+    "network", "sequential", "tensor",
+]  # fmt: skip
 
 Entry = dict[str, Any]
 
@@ -25,7 +28,8 @@ Entry = dict[str, Any]
 # -- configs ---------------------------------------------------------------------------------------------------------
 
 
-def _layer(kind: str, name: str, **config: Any) -> Entry:
+def layer_entry(kind: str, name: str, **config: Any) -> Entry:
+    """Write a layer as a config of Keras holds it."""
     return {
         "module": "keras.layers",
         "class_name": kind,
@@ -35,15 +39,18 @@ def _layer(kind: str, name: str, **config: Any) -> Entry:
     }
 
 
-def _input(name: str, *shape: int) -> Entry:
-    entry = _layer("InputLayer", name, batch_shape=[None, *shape], sparse=False)
+def input_entry(name: str, *shape: int, dtype: str = "float32") -> Entry:
+    """Write an input of ``shape`` without its batch."""
+    entry = layer_entry("InputLayer", name, batch_shape=[None, *shape], sparse=False)
+    entry["config"]["dtype"] = dtype
     del entry["config"]["trainable"]
     return {**entry, "inbound_nodes": []}
 
 
-def _conv(kind: str, name: str, size: Sequence[int], **config: Any) -> Entry:
+def conv_entry(kind: str, name: str, size: Sequence[int], **config: Any) -> Entry:
+    """Write a convolution as a config has it; ``size`` is its kernel's."""
     ones = [1] * len(size)
-    return _layer(
+    return layer_entry(
         kind,
         name,
         **{
@@ -59,7 +66,8 @@ def _conv(kind: str, name: str, size: Sequence[int], **config: Any) -> Entry:
     )
 
 
-def _tensor(name: str, node: int = 0, index: int = 0) -> Entry:
+def tensor(name: str, node: int = 0, index: int = 0) -> Entry:
+    """Write what a layer gave where another one takes it."""
     return {
         "class_name": "__keras_tensor__",
         "config": {"shape": None, "dtype": "float32", "keras_history": [name, node, index]},
@@ -71,7 +79,8 @@ def _called(entry: Entry, *calls: Any) -> Entry:
     return {**entry, "inbound_nodes": [{"args": [call], "kwargs": {}} for call in calls]}
 
 
-def _functional(name: str, layers: Sequence[Entry], inputs: Sequence[str], outputs: Sequence[Sequence[Any]]) -> Entry:
+def functional(name: str, layers: Sequence[Entry], inputs: Sequence[str], outputs: Sequence[Sequence[Any]]) -> Entry:
+    """Write a functional model, its outputs as ``[layer, node, index]``."""
     return {
         "module": "keras.src.models.functional",
         "class_name": "Functional",
@@ -87,7 +96,8 @@ def _functional(name: str, layers: Sequence[Entry], inputs: Sequence[str], outpu
     }
 
 
-def _sequential(name: str, layers: Sequence[Entry]) -> Entry:
+def sequential(name: str, layers: Sequence[Entry]) -> Entry:
+    """Write a Sequential model as a config has it."""
     return {
         "module": "keras",
         "class_name": "Sequential",
@@ -109,15 +119,17 @@ def _batch_norm(channels: int) -> dict[str, tuple[int, ...]]:
 def _chain() -> tuple[Entry, Shapes]:
     """Layers in a row, with ``same`` padding on sizes that it pads unevenly, and a Flatten that sees the axis order."""
     layers = [
-        _input("photo", 11, 9, 3),
-        _conv("Conv2D", "first", (3, 2), filters=5, padding="same", groups=1, activation="relu"),
-        _layer("MaxPooling2D", "pool", pool_size=[2, 3], strides=[2, 3], padding="valid", data_format="channels_last"),
-        _conv("Conv2D", "second", (3, 3), filters=7, strides=[2, 2], padding="same", groups=1, use_bias=False),
-        _layer("BatchNormalization", "norm", axis=-1, momentum=0.99, epsilon=0.002, center=True, scale=True),
-        _layer("ReLU", "relu"),
-        _layer("Flatten", "flat", data_format="channels_last"),
-        _layer("Dropout", "drop", rate=0.5),
-        _layer("Dense", "head", units=4, activation="softmax", use_bias=True),
+        input_entry("photo", 11, 9, 3),
+        conv_entry("Conv2D", "first", (3, 2), filters=5, padding="same", groups=1, activation="relu"),
+        layer_entry(
+            "MaxPooling2D", "pool", pool_size=[2, 3], strides=[2, 3], padding="valid", data_format="channels_last"
+        ),
+        conv_entry("Conv2D", "second", (3, 3), filters=7, strides=[2, 2], padding="same", groups=1, use_bias=False),
+        layer_entry("BatchNormalization", "norm", axis=-1, momentum=0.99, epsilon=0.002, center=True, scale=True),
+        layer_entry("ReLU", "relu"),
+        layer_entry("Flatten", "flat", data_format="channels_last"),
+        layer_entry("Dropout", "drop", rate=0.5),
+        layer_entry("Dense", "head", units=4, activation="softmax", use_bias=True),
     ]
     shapes = {
         "first": {"kernel": (3, 2, 3, 5), "bias": (5,)},
@@ -125,24 +137,25 @@ def _chain() -> tuple[Entry, Shapes]:
         "norm": _batch_norm(7),
         "head": {"kernel": (3 * 2 * 7, 4), "bias": (4,)},
     }
-    return _sequential("chain", layers), shapes
+    return sequential("chain", layers), shapes
 
 
 def _branches() -> tuple[Entry, Shapes]:
     """Two inputs and two outputs, neither in the order in which they were made."""
-    image = _tensor("image")
+    image = tensor("image")
     layers = [
-        _input("image", 9, 8, 2),
-        _input("extra", 5),
-        _called(_conv("Conv2D", "left", (3, 3), filters=4, padding="same", groups=1), image),
-        _called(_conv("Conv2D", "right", (1, 1), filters=4, groups=1), image),
-        _called(_layer("Add", "joined"), [_tensor("left"), _tensor("right")]),
+        input_entry("image", 9, 8, 2),
+        input_entry("extra", 5),
+        _called(conv_entry("Conv2D", "left", (3, 3), filters=4, padding="same", groups=1), image),
+        _called(conv_entry("Conv2D", "right", (1, 1), filters=4, groups=1), image),
+        _called(layer_entry("Add", "joined"), [tensor("left"), tensor("right")]),
         _called(
-            _layer("GlobalAveragePooling2D", "pooled", data_format="channels_last", keepdims=False), _tensor("joined")
+            layer_entry("GlobalAveragePooling2D", "pooled", data_format="channels_last", keepdims=False),
+            tensor("joined"),
         ),
-        _called(_layer("Concatenate", "both", axis=-1), [_tensor("extra"), _tensor("pooled")]),
-        _called(_layer("Dense", "z_first", units=3, activation="tanh", use_bias=True), _tensor("both")),
-        _called(_layer("Dense", "a_second", units=6, activation="linear", use_bias=True), _tensor("pooled")),
+        _called(layer_entry("Concatenate", "both", axis=-1), [tensor("extra"), tensor("pooled")]),
+        _called(layer_entry("Dense", "z_first", units=3, activation="tanh", use_bias=True), tensor("both")),
+        _called(layer_entry("Dense", "a_second", units=6, activation="linear", use_bias=True), tensor("pooled")),
     ]
     shapes = {
         "left": {"kernel": (3, 3, 2, 4), "bias": (4,)},
@@ -151,47 +164,47 @@ def _branches() -> tuple[Entry, Shapes]:
         "a_second": {"kernel": (4, 6), "bias": (6,)},
     }
     outputs = [["a_second", 0, 0], ["z_first", 0, 0]]
-    return _functional("branches", layers, ["extra", "image"], outputs), shapes
+    return functional("branches", layers, ["extra", "image"], outputs), shapes
 
 
 def _shared() -> tuple[Entry, Shapes]:
     """One layer used twice."""
-    conv = _conv("Conv2D", "conv", (3, 2), filters=3, padding="same", groups=1, activation="tanh")
+    conv = conv_entry("Conv2D", "conv", (3, 2), filters=3, padding="same", groups=1, activation="tanh")
     layers = [
-        _input("image", 8, 6, 3),
-        _called(conv, _tensor("image"), _tensor("conv", 0)),
-        _called(_layer("Subtract", "difference"), [_tensor("conv", 1), _tensor("conv", 0)]),
+        input_entry("image", 8, 6, 3),
+        _called(conv, tensor("image"), tensor("conv", 0)),
+        _called(layer_entry("Subtract", "difference"), [tensor("conv", 1), tensor("conv", 0)]),
     ]
-    return _functional("shared", layers, ["image"], [["difference", 0, 0]]), {
+    return functional("shared", layers, ["image"], [["difference", 0, 0]]), {
         "conv": {"kernel": (3, 2, 3, 3), "bias": (3,)}
     }
 
 
 def _nested() -> tuple[Entry, Shapes]:
     """A model used twice inside another, beside a second one with a layer of the same name."""
-    inner = _functional(
+    inner = functional(
         "inner",
         [
-            _input("inner_input", 7, 5, 2),
-            _called(_conv("Conv2D", "conv", (3, 3), filters=2, padding="same", groups=1), _tensor("inner_input")),
+            input_entry("inner_input", 7, 5, 2),
+            _called(conv_entry("Conv2D", "conv", (3, 3), filters=2, padding="same", groups=1), tensor("inner_input")),
         ],
         ["inner_input"],
         [["conv", 0, 0]],
     )
-    block = _sequential(
+    block = sequential(
         "block",
         [
-            _input("block_input", 7, 5, 4),
-            _conv("DepthwiseConv2D", "conv", (2, 3), depth_multiplier=2, activation="relu"),
+            input_entry("block_input", 7, 5, 4),
+            conv_entry("DepthwiseConv2D", "conv", (2, 3), depth_multiplier=2, activation="relu"),
         ],
     )
     layers = [
-        _input("image", 7, 5, 2),
-        _called(inner, _tensor("image"), _tensor("inner", 0)),
-        _called(_layer("Concatenate", "pair", axis=-1), [_tensor("inner", 0), _tensor("inner", 1)]),
-        _called(block, _tensor("pair")),
+        input_entry("image", 7, 5, 2),
+        _called(inner, tensor("image"), tensor("inner", 0)),
+        _called(layer_entry("Concatenate", "pair", axis=-1), [tensor("inner", 0), tensor("inner", 1)]),
+        _called(block, tensor("pair")),
     ]
-    return _functional("nested", layers, ["image"], [["block", 0, 0]]), {
+    return functional("nested", layers, ["image"], [["block", 0, 0]]), {
         "inner/conv": {"kernel": (3, 3, 2, 2), "bias": (2,)},
         "block/conv": {"kernel": (2, 3, 4, 2), "bias": (8,)},
     }
@@ -200,11 +213,11 @@ def _nested() -> tuple[Entry, Shapes]:
 def _signal() -> tuple[Entry, Shapes]:
     """One spatial axis."""
     layers = [
-        _input("wave", 19, 3),
-        _conv("Conv1D", "coarse", (4,), filters=5, strides=[3], padding="same", groups=1, activation="relu"),
-        _conv("Conv1D", "fine", (2,), filters=6, groups=1),
+        input_entry("wave", 19, 3),
+        conv_entry("Conv1D", "coarse", (4,), filters=5, strides=[3], padding="same", groups=1, activation="relu"),
+        conv_entry("Conv1D", "fine", (2,), filters=6, groups=1),
     ]
-    return _sequential("signal", layers), {
+    return sequential("signal", layers), {
         "coarse": {"kernel": (4, 3, 5), "bias": (5,)},
         "fine": {"kernel": (2, 5, 6), "bias": (6,)},
     }
@@ -213,24 +226,24 @@ def _signal() -> tuple[Entry, Shapes]:
 def _volume() -> tuple[Entry, Shapes]:
     """Three spatial axes."""
     layers = [
-        _input("scan", 6, 5, 4, 2),
-        _conv("Conv3D", "conv", (2, 3, 1), filters=3, padding="same", groups=1, activation="relu"),
+        input_entry("scan", 6, 5, 4, 2),
+        conv_entry("Conv3D", "conv", (2, 3, 1), filters=3, padding="same", groups=1, activation="relu"),
     ]
-    return _sequential("volume", layers), {"conv": {"kernel": (2, 3, 1, 2, 3), "bias": (3,)}}
+    return sequential("volume", layers), {"conv": {"kernel": (2, 3, 1, 2, 3), "bias": (3,)}}
 
 
 def _unknown() -> tuple[Entry, Shapes]:
     """A class that its author wrote and nobody else has."""
-    entry = _called(_layer("MyOwnAttention", "attention", heads=2), _tensor("image"))
+    entry = _called(layer_entry("MyOwnAttention", "attention", heads=2), tensor("image"))
     entry["module"], entry["registered_name"] = "mymodule", "Custom>MyOwnAttention"
-    return _functional("unknown", [_input("image", 6, 5, 2), entry], ["image"], [["attention", 0, 0]]), {}
+    return functional("unknown", [input_entry("image", 6, 5, 2), entry], ["image"], [["attention", 0, 0]]), {}
 
 
 def _lambda() -> tuple[Entry, Shapes]:
     """Code out of a file."""
     function = {"class_name": "__lambda__", "config": {"code": "4wEAAAA=\n", "defaults": None, "closure": None}}
-    entry = _called(_layer("Lambda", "anything", function=function, arguments={}), _tensor("image"))
-    return _functional("lambda", [_input("image", 6, 5, 2), entry], ["image"], [["anything", 0, 0]]), {}
+    entry = _called(layer_entry("Lambda", "anything", function=function, arguments={}), tensor("image"))
+    return functional("lambda", [input_entry("image", 6, 5, 2), entry], ["image"], [["anything", 0, 0]]), {}
 
 
 Maker = Callable[[], tuple[Entry, Shapes]]

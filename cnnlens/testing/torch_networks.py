@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,11 +19,11 @@ from cnnlens.errors import UnsupportedLayerError
 from cnnlens.files import StoredArray
 from cnnlens.files.torch.operations import call_arguments, equip, translated
 from cnnlens.files.torch.weights import argument_kinds, geometry_of_entry, torch_weight
-from cnnlens.network.graph import Call, Layer, Ref, Shape
+from cnnlens.network.graph import Call, Layer, Ref, Shape, map_refs
 from cnnlens.network.network import Network
 from cnnlens.network.weight import Weight
 
-__all__ = ["NETWORKS", "REFUSED", "torch_network"]
+__all__ = ["NETWORKS", "REFUSED", "TorchGraph", "torch_network"]
 
 Sizes = Sequence[int]
 
@@ -40,8 +40,8 @@ class _Source:
     size: int = 0
 
 
-class _Graph:
-    """A network in the making: one line a call."""
+class TorchGraph:
+    """Builds a network of PyTorch's operators: one line a call."""
 
     def __init__(self, name: str, seed: int) -> None:
         self.name = name
@@ -51,6 +51,7 @@ class _Graph:
         self.shapes: dict[Ref, Shape] = {}
 
     def input(self, name: str, *shape: int) -> Ref:
+        """Give it an input of ``shape`` without its batch."""
         entry: dict[str, Any] = {"target": "input", "arguments": {}}
         config = {"batch_shape": [None, *shape], "dtype": "float32"}
         return self._called(Layer(name, "InputLayer", config, "torch", entry, path=(name,)), (), (None, *shape))
@@ -61,19 +62,20 @@ class _Graph:
         kind: str,
         target: str,
         tensors: Sequence[Ref],
-        shape: Sizes,
-        weights: Mapping[str, Sizes] | None = None,
+        shape: Sizes | None,
+        weights: Mapping[str, Sizes | NDArray[Any]] | None = None,
+        /,
         **settings: Any,
     ) -> Ref:
-        """A call of a new layer, or again of one that is there.
+        """Call a new layer, or again one that is there.
 
         Args:
             name: The layer's; ``kind``: its class.
             target: The operator, without ``aten.`` where it is ATen's.
             tensors: What it takes: its first argument, or all of a list named ``tensors`` or ``other``.
-            shape: What it gives, without the batch.
-            weights: Its arrays by argument name; their shapes.
-            settings: Its other arguments.
+            shape: What it gives, without the batch; None for what the reference makes of these shapes.
+            weights: Its arrays by argument name, or shapes of arrays that are drawn.
+            settings: Its other arguments; or all, a tensor of ``tensors`` being ``{"tensor": 0}`` and so on.
         """
         if name not in self.layers:
             self.layers[name] = self._layer(name, kind, target, tensors, weights or {}, settings)
@@ -83,6 +85,10 @@ class _Graph:
             args = call_arguments(translated(layer.entry, shapes, [self.shapes[ref] for ref in tensors]), tensors)
         except UnsupportedLayerError:
             args = tuple(tensors)
+        if shape is None:
+            made: Any = layer.operation.output_shape(*map_refs(args, self.shapes.__getitem__))
+            first = cast("list[Shape]", made)[0] if isinstance(made, list) else cast("Shape", made)
+            return self._called(layer, args, first)
         return self._called(layer, args, (None, *shape))
 
     def container(self, name: str, kind: str, x: Ref) -> Ref:
@@ -105,7 +111,7 @@ class _Graph:
         kind: str,
         target: str,
         tensors: Sequence[Ref],
-        weights: Mapping[str, Sizes],
+        weights: Mapping[str, Sizes | NDArray[Any]],
         settings: Mapping[str, Any],
     ) -> Layer:
         op = target.split(".", 1)[0]
@@ -114,14 +120,19 @@ class _Graph:
         operands: dict[str, Any] = (
             {first: numbered} if first == "tensors" else dict(zip((first, "other"), numbered, strict=False))
         )
+        if any(
+            one in (value, *(value if isinstance(value, list) else []))
+            for value in settings.values()
+            for one in numbered
+        ):
+            operands = {}  # the settings say where each tensor goes
         arguments = {**operands, **{one: {"weight": one} for one in weights}, **settings}
         full = target if target.count(".") > 1 else f"aten.{target}"
         kinds, geometry = argument_kinds(op, arguments), geometry_of_entry(arguments, None)
         stored: dict[str, Weight] = {}
-        for one, shape in weights.items():
-            array = StoredArray(
-                tuple(shape), np.dtype(np.float32), "float32", f"{name}.{one}", self._numbers(one, shape)
-            )
+        for one, given in weights.items():
+            drawn = given if isinstance(given, np.ndarray) else self._numbers(one, given)
+            array = StoredArray(drawn.shape, drawn.dtype, drawn.dtype.name, f"{name}.{one}", drawn.view)
             stored[one] = torch_weight(one, [kinds[one]] if one in kinds else [], array, geometry, settings)
         module = f"torch.nn.{kind}" if kind[0].isupper() else "torch.ops.aten"
         entry = {"target": full, "arguments": arguments}
@@ -143,13 +154,11 @@ class _Graph:
         self.shapes[ref] = shape
         return ref
 
-    def _numbers(self, role: str, shape: Sizes) -> Callable[[], NDArray[Any]]:
+    def _numbers(self, role: str, shape: Sizes) -> NDArray[np.float32]:
         if role == "running_var" or (role == "weight" and len(shape) == 1):
-            array = self.generator.uniform(0.5, 2.0, shape).astype(np.float32)  # not 1, so that leaving it out shows
-        else:
-            fan_in = int(np.prod(shape[1:])) if len(shape) > 1 else 4
-            array = self.generator.normal(0, fan_in**-0.5, shape).astype(np.float32)
-        return array.view
+            return self.generator.uniform(0.5, 2.0, shape).astype(np.float32)  # not 1, so that leaving it out shows
+        fan_in = int(np.prod(shape[1:])) if len(shape) > 1 else 4
+        return self.generator.normal(0, fan_in**-0.5, shape).astype(np.float32)
 
 
 # What an operator calls its first tensor, where that is not ``input``.
@@ -160,7 +169,7 @@ _FIRST = {
 _NORM: dict[str, Any] = {"training": False, "momentum": 0.1, "cudnn_enabled": True}
 
 
-def _chain(g: _Graph) -> Network:
+def _chain(g: TorchGraph) -> Network:
     """Layers in a row, one of them written in place, with paddings and strides that differ by axis."""
     x = photo = g.input("photo", 3, 11, 9)
     conv = {"weight": (5, 3, 3, 5), "bias": (5,)}
@@ -180,7 +189,7 @@ def _chain(g: _Graph) -> Network:
     return g.network([photo], [x])
 
 
-def _branches(g: _Graph) -> Network:
+def _branches(g: TorchGraph) -> Network:
     """Two inputs and two outputs, neither in the order in which they were made."""
     image, extra = g.input("image", 2, 9, 8), g.input("extra", 5)
     left = {"weight": (4, 2, 3, 3), "bias": (4,)}
@@ -195,7 +204,7 @@ def _branches(g: _Graph) -> Network:
     return g.network([extra, image], [second, first])
 
 
-def _shared(g: _Graph) -> Network:
+def _shared(g: TorchGraph) -> Network:
     """One layer used twice, and something before it wanted behind it."""
     image = g.input("image", 3, 8, 6)
     conv = {"weight": (3, 3, 3, 5), "bias": (3,)}
@@ -205,7 +214,7 @@ def _shared(g: _Graph) -> Network:
     return g.network([image], [g.call("difference", "sub", "sub.Tensor", [z, x], (3, 8, 6))])
 
 
-def _nested(g: _Graph) -> Network:
+def _nested(g: TorchGraph) -> Network:
     """A module used twice inside another, beside a second one with a layer of the same name."""
     x = image = g.input("image", 2, 7, 5)
     handed: list[Ref] = []
@@ -221,7 +230,7 @@ def _nested(g: _Graph) -> Network:
     return g.network([image], [g.container("block", "Block", x)])
 
 
-def _signal(g: _Graph) -> Network:
+def _signal(g: TorchGraph) -> Network:
     """One spatial axis."""
     wave = g.input("wave", 3, 19)
     coarse = {"weight": (5, 3, 4), "bias": (5,)}
@@ -231,7 +240,7 @@ def _signal(g: _Graph) -> Network:
     )
 
 
-def _volume(g: _Graph) -> Network:
+def _volume(g: TorchGraph) -> Network:
     """Three spatial axes."""
     scan = g.input("scan", 2, 6, 5, 4)
     conv = {"weight": (3, 2, 2, 3, 1), "bias": (3,)}
@@ -239,14 +248,14 @@ def _volume(g: _Graph) -> Network:
     return g.network([scan], [g.call("act", "ReLU", "relu_.default", [x], (3, 5, 5, 4))])
 
 
-def _unknown(g: _Graph) -> Network:
+def _unknown(g: TorchGraph) -> Network:
     """An operator that its author registered and nobody else has."""
     image = g.input("image", 2, 6, 5)
     x = g.call("attention", "Attention", "mymodule.attention.default", [image], (2, 6, 5), heads=2)
     return g.network([image], [x])
 
 
-def _file(g: _Graph) -> Network:
+def _file(g: TorchGraph) -> Network:
     """An operator that makes a file."""
     image = g.input("image", 2, 6, 5)
     settings: dict[str, Any] = {"filename": "in-memory", "shared": True, "size": 60}
@@ -254,7 +263,7 @@ def _file(g: _Graph) -> Network:
     return g.network([image], [x])
 
 
-Maker = Callable[[_Graph], Network]
+Maker = Callable[[TorchGraph], Network]
 
 NETWORKS: dict[str, Maker] = {
     "chain": _chain, "branches": _branches, "shared": _shared, "nested": _nested, "signal": _signal,
@@ -266,4 +275,4 @@ REFUSED: dict[str, Maker] = {"unknown": _unknown, "lambda": _file}
 def torch_network(name: str) -> Network:
     """Build one of ``NETWORKS`` or ``REFUSED``, with arrays that are the same every time."""
     makers = {**NETWORKS, **REFUSED}
-    return makers[name](_Graph(name, sorted(makers).index(name)))
+    return makers[name](TorchGraph(name, sorted(makers).index(name)))

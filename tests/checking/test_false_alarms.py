@@ -338,3 +338,73 @@ def test_attention_to_equal_tokens(masked: bool) -> None:
     output = np.repeat(total, 4, axis=2)
     assert audit(call, {}, args, {}, output).verdict in ("exact", "float32")
     assert audit(call, {}, args, {}, output * np.float32(1.003)).verdict.fault
+
+
+# -- what the atlas met: subnormal numbers, windows, NaN beside what is large ------------------------------------------
+
+_TINY = np.float32(2.0**-126)
+
+
+def _flushed(x: np.ndarray) -> np.ndarray:
+    return np.where(np.abs(x) < _TINY, np.float32(0), x)
+
+
+@pytest.mark.parametrize(
+    ("kind", "shape", "config"),
+    [
+        ("MaxPooling2D", (3, 6, 8, 5), {"pool_size": 2}),
+        ("ReLU", (3, 7, 5), {}),
+        ("Masking", (3, 6, 5), {}),
+        ("LayerNormalization", (3, 4, 5), {"epsilon": 1e-6, "center": False}),
+        ("UnitNormalization", (3, 4, 5), {}),
+    ],
+)
+def test_a_library_may_take_subnormal_numbers_for_zero(kind: str, shape: tuple[int, ...], config: Any) -> None:
+    layer = Audited(kind, shape, **config)
+    layer.inputs = [layer.x.copy()]
+    layer.x[1] *= _TINY / 8
+    given = layer.run(x=_flushed(layer.x))
+    assert not np.array_equal(given, layer.honest)
+    found = layer.check(given)
+    assert (found.verdict, "float16" in found.explanation) == ("float32", False), found
+    assert layer.check(given + np.float32(1)).verdict == "wrong", "numbers that are none of both are seen"
+
+
+@pytest.mark.parametrize("method", ["lanczos3", "lanczos5"])
+def test_weights_of_a_window_that_cancel_leave_their_rounding(method: str) -> None:
+    layer = Audited("UpSampling2D", (2, 9, 11, 3), size=(2, 3), interpolation=method)
+    layer.inputs = [np.zeros_like(layer.x)]
+    layer.x[0, 4, 5, 1] = 1
+    given = layer.run()
+    given[0, 4:14, 9:24, 1] += np.float32(1.5e-8)  # as far as float32's weights are off where they should add up to 0
+    assert layer.check(given).verdict == "float32"
+    assert layer.check(given + np.float32(1e-3)).verdict == "wrong"
+
+
+def test_a_nan_beside_large_numbers_does_not_hide_that_they_are_lost() -> None:
+    layer = Audited("Activation", (3, 7), activation="sparsemax")
+    layer.inputs = [layer.x.copy()]
+    layer.x[1] *= np.float32(1e15)  # beside which float32 has no 1
+    layer.x[2, 3] = np.nan
+    assert layer.check(layer.honest).verdict == "float32"
+
+
+def test_attention_over_infinite_scores_is_no_number() -> None:
+    from cnnlens.reference.keras.attention import attend
+
+    query, value = np.ones((1, 2, 1)), np.array([[[1.0], [2.0], [3.0]]])
+    key = np.array([[[0.0], [-np.inf], [np.inf]]])
+    with np.errstate(all="ignore"):
+        assert np.isnan(attend(query, key, value, 1.0)[0]).all()
+        assert np.isnan(attend(query, key[:, 1:2], value[:, :1], 1.0)[0]).all()
+        masked = attend(query, key[:, :1], value[:, :1], 1.0, masks=[np.zeros((1, 2, 1), np.bool_)])[0]
+    assert not masked.any(), "what may look at nothing gives zeros"
+
+
+def test_gates_beside_an_infinity_keep_the_noise_of_the_others() -> None:
+    for seed in range(6):
+        layer = Audited("GRU", (3, 7, 5), seed, units=3, reset_after=True)
+        layer.inputs = [layer.x.copy()]
+        layer.x[1, 2, 3] = -np.inf
+        assert layer.check(layer.honest).verdict == "float32"
+        assert layer.check(layer.honest + np.float32(1e-3)).verdict == "wrong"

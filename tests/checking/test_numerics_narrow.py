@@ -13,8 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cnnlens.checking import audit
+from cnnlens.checking.finding import Verdict
 from cnnlens.checking.noise.formats import BFLOAT16, FLOAT16, TF32, Format, Rounding, to_format
 from cnnlens.checking.noise.prediction import FLOOR
+from cnnlens.checking.verdict import as_asked
 from cnnlens.reference.operation import LinearOperation
 from tests.support import SUPPORT
 from tests.support.audited import Array, Audited
@@ -128,6 +131,33 @@ def test_other_layers_in_half_precision(make: Callable[[], Audited], wanted: For
     layer.inputs = exact
     found = layer.check(output)
     assert found.verdict == wanted.name, found
+
+
+def test_formats_that_outputs_cannot_tell_apart_are_the_one_that_was_asked_for() -> None:
+    """Below float16's normal numbers few bits are left, which bfloat16 has too: a factor of 0.9995 is lost in both."""
+    layer = Audited("BatchNormalization", (5, 7, 6, 3), epsilon=1e-3)
+    layer.weights.update({name: np.full(3, name in ("gamma", "moving_variance"), "float32") for name in layer.weights})
+    x = (layer.generator.integers(1, 60, (5, 7, 6, 3)) * 2.0**-24).astype("float32")
+    layer.inputs = [x]
+    found = layer.check(x)
+    assert "computed in bfloat16 or float16 (these cannot be told apart here)" in found.explanation
+    for name in ("bfloat16", "float16"):
+        asked = as_asked(audit(layer.call, layer.weights, layer.args, {}, x, False), name)
+        assert (asked.verdict, asked.explanation) == (name, "")
+
+
+def test_zeros_alone_tell_nothing_of_float16() -> None:
+    layer = Audited("DepthwiseConv2D", (5, 7, 6, 3), kernel_size=(3, 2), use_bias=False)
+    layer.inputs = [(layer.generator.integers(0, 2, (5, 7, 6, 3)) * 2.0**-24).astype("float32")]
+    layer.weights["kernel"] = layer.weights["kernel"] * np.float32(1e-3)
+    found = layer.check(np.zeros_like(layer.run()))
+    assert found.verdict is Verdict.SUSPICIOUS
+    assert (
+        found.explanation
+        == "all outputs are 0, as float16 would make numbers so small, or a fault: zeros may have any cause"
+    )
+    assert (as_asked(found, "float16").verdict, as_asked(found, "float16").reason) == ("not audited", found.explanation)
+    assert as_asked(found, "bfloat16").verdict is Verdict.SUSPICIOUS
 
 
 def test_float16_that_overflows_is_named() -> None:

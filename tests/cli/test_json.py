@@ -39,8 +39,10 @@ QUICK = {
     "record": ["record", MODEL, "-i", IMAGE, "-b", "reference", "-o", "run.zarr"],
     "stats": ["stats", MODEL, "-i", str(sample.IMAGES), "-l", "conv2d"],
     "stats-comparison": ["stats", MODEL, "-i", str(sample.IMAGES), "-l", "conv2d", "--backends", "reference,reference"],
+    "atlas": ["atlas", "Dense", "-b", "reference"],
     "bench": ["bench", MODEL, "-b", "reference", "--batch", "1,2", "--seconds", "0.2"],
     "report": ["report", MODEL, "-i", IMAGE, "-b", "reference", "-o", "report.html"],
+    "lesson": ["lesson", "-o", "lesson.html"],
     "error": ["summary", "nowhere"],
 }
 SLOW = {"convert": ["convert", MODEL, "-o", "shoes.py"], "transfer": ["convert", MODEL, "--into", MODEL]}

@@ -22,7 +22,15 @@ COMMANDS = tuple(
     for name in action.choices
 )
 # They start a framework, or ask each for its devices.
-SLOW = ("backends --devices", "bench ", "check MODEL", "convert ", "record ", "diff MODEL MODEL --inputs")
+SLOW = (
+    "backends --devices",
+    "bench ",
+    "atlas AveragePooling2D",
+    "check MODEL",
+    "convert ",
+    "record ",
+    "diff MODEL MODEL --inputs",
+)
 
 
 @pytest.fixture(autouse=True)

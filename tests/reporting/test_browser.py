@@ -27,11 +27,16 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def page(browser: Any, path: Path, request: pytest.FixtureRequest) -> Iterator[Any]:
     """The page, opened; nothing is said on its console."""
     width, theme = request.param
-    context = browser.new_context(viewport={"width": width, "height": 800}, color_scheme=theme, offline=True)
+    size = {"width": width, "height": 800}
+    context = browser.new_context(viewport=size, color_scheme=theme, offline=True, has_touch=width < 600)
     opened = context.new_page()
     said: list[str] = []
-    opened.on("console", lambda message: said.append(message.text))
-    opened.on("pageerror", lambda error: said.append(str(error)))
+
+    def heard(one: Any) -> None:
+        said.append(str(getattr(one, "text", one)))
+
+    opened.on("console", heard)
+    opened.on("pageerror", heard)
     opened.goto(path.as_uri())
     yield opened
     context.close()
@@ -75,3 +80,53 @@ def test_another_input_has_other_maps_and_the_theme_can_be_chosen(page: Any) -> 
         if page.locator("#theme").select_option(theme)
     ]
     assert colours[0] != colours[1]
+
+
+def test_the_numbers_of_a_kernel_and_of_a_map_by_the_keyboard_alone(page: Any) -> None:
+    page.locator("#layer-2").scroll_into_view_if_needed()
+    section = page.locator("#layer-2")
+    section.locator(".computed").wait_for()
+    array = cnnlens.open(MODEL)["conv2d_1"].kernel
+    assert array is not None
+    channels = section.locator(".working .bars-plot")
+    channels.focus()
+    for _ in range(3):
+        page.keyboard.press("ArrowRight")
+    assert channels.get_attribute("aria-valuetext").startswith("input channel 3: ")
+    assert section.locator(".choice input").input_value() == "3"  # the kernels are those of the same input channel
+    shown = [one.replace("\u2212", "-") for one in section.locator(".readout .grid tbody td").all_inner_texts()]
+    assert shown == [f"{value:.3g}" for value in array.array[0, 3].reshape(-1)]
+    addresses = section.locator(".readout .grid tbody td").nth(5).get_attribute("title").splitlines()
+    assert addresses[1:] == ["Keras kernel[1, 2, 3, 0]", "PyTorch weight[0, 3, 1, 2]"]
+    pixels = section.locator(".working .pick")
+    pixels.focus()
+    page.keyboard.press("Home")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowRight")
+    assert pixels.get_attribute("aria-valuetext").startswith("row 1, column 1: ")
+    value = float(section.locator(".working .computed").get_attribute("value"))
+    true = cnnlens.open(MODEL).run(IMAGES, layers=["conv2d_1"])["conv2d_1"]
+    assert abs(value - true[0, 0, 1, 1]) <= 1e-6 * abs(true).max()
+    assert "rows 0\u20136, columns 0\u20136" in section.locator(".working .flow").inner_text()
+    pixels.scroll_into_view_if_needed()
+    box = pixels.bounding_box()
+    place = box["x"] + box["width"] * 4.5 / 14, box["y"] + box["height"] * 9.5 / 14
+    if page.evaluate("navigator.maxTouchPoints"):
+        page.touchscreen.tap(*place)
+    else:
+        page.mouse.move(*place)
+    assert pixels.get_attribute("aria-valuetext").startswith("row 9, column 4: ")
+
+
+def test_all_is_drawn_before_it_is_printed_and_axe_finds_nothing(page: Any) -> None:
+    page.evaluate("window.print = () => { window.printed = document.documentElement.className; }")
+    page.locator(".bar .print").click()
+    assert page.wait_for_function("() => window.printed").json_value() == "printing"
+    assert page.locator(".layer .body:empty").count() == 0
+    blank = "[...document.querySelectorAll('.bands canvas')].filter((one) => one.width === 300 && one.height === 150)"
+    assert page.evaluate(f"{blank}.length") == 0
+    assert page.evaluate("document.querySelector('main').scrollWidth <= 704")
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe-playwright-python")
+    found = axe.Axe().run(page).response["violations"]
+    assert not found, [(one["id"], [node["html"] for node in one["nodes"]]) for one in found]

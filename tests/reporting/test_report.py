@@ -8,6 +8,7 @@ import re
 import zlib
 from collections.abc import Sequence
 from html.parser import HTMLParser
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -151,8 +152,17 @@ def test_each_tensor_has_a_lane_of_its_own_to_the_last_that_takes_it(feeds: Sequ
         assert row["lane"] not in row["through"]
 
 
+def test_what_a_script_imports_is_exported() -> None:
+    folder = files("cnnlens.reporting") / "pages"
+    scripts = {one.name: one.read_text(encoding="utf-8") for one in folder.iterdir() if one.name.endswith(".js")}
+    for name, text in scripts.items():
+        for wanted, other in re.findall(r'^import \{(.*?)\} from "\./(\w+\.js)";$', text, re.MULTILINE):
+            given = re.findall(r"^export (?:async )?(?:function|class|const) (\w+)", scripts[other], re.MULTILINE)
+            assert {one.strip() for one in wanted.split(",")} <= set(given), (name, other)
+
+
 def test_the_languages_have_the_same_words() -> None:
-    tables = [language_named(language).table for language in LANGUAGES]
+    tables = [language_named(language, "lesson").table for language in LANGUAGES]
     for table in tables:
         assert table.keys() == tables[0].keys()
         for key, text in table.items():

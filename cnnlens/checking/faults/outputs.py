@@ -157,6 +157,8 @@ def channel_order(problem: Problem) -> Iterator[Hypothesis]:
     places = list(range(count))
     for channel in problem.faulty:
         given = np.isfinite(output[:, channel])
+        if not given.any():
+            continue
         apart = np.square(output[given, channel : channel + 1] - expected[given]).mean(axis=0) * np.square(weight)
         places[int(channel)] = int(np.nan_to_num(apart, nan=np.inf).argmin())
     found = np.array(places)

@@ -26,7 +26,7 @@ from cnnlens.reference.bare.ops import BareOperation, KerasTwoOperation
 from cnnlens.reference.keras.activations import ActivationLayer
 from cnnlens.reference.keras.merging import Dot, Merge
 from cnnlens.reference.keras.normalization import BatchNormalization, GroupNormalization, LayerNormalization
-from cnnlens.reference.keras.resizing import Resizing, UpSampling
+from cnnlens.reference.keras.resizing import CenterCrop, Resizing, UpSampling
 from cnnlens.reference.operation import Operation, normalise_axis
 from cnnlens.reference.stepwise import Stepwise
 from cnnlens.reference.wrappers import Container, ModelOperation
@@ -36,6 +36,7 @@ __all__ = ["bilinear", "rounds_once", "scale_of", "selects"]
 Array = NDArray[Any]
 
 _ROOTS = ("Norm", "Std")  # of sums of squares
+_REACH = {"lanczos3": 3, "lanczos5": 5}  # places to either side that a window reaches; 2 of all others
 _STEP = 2.0**-24
 _DRAWS = 6
 
@@ -113,8 +114,11 @@ def scale_of(
         total += np.square(fast_variance(operation, operands, operands["x"], y))
     if isinstance(operation, NORMS) or kind == "Normalize":
         total += np.square(over_squares(operation, cast("Array", first), y))
-    if isinstance(operation, Resizing | UpSampling) or kind == "Resize":
-        total += positions(cast("Array", first), y, 2 if getattr(operation, "channels_first", False) else 1)
+    if isinstance(operation, Resizing | CenterCrop | UpSampling) or kind == "Resize":
+        axis = 2 if getattr(operation, "channels_first", False) else 1
+        total += positions(
+            cast("Array", first), y, axis, reach=_REACH.get(str(operation.config.get("interpolation")), 2)
+        )
     if isinstance(operation, Interpolation):
         total += positions(cast("Array", first), y, 2, operation.rank)
     if kind in _ROOTS:

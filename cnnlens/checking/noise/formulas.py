@@ -129,12 +129,13 @@ def root_of_squares(operation: Operation, x: Array, y: Array) -> Array:
         return np.where(np.square(y) * terms >= NEARLY, ANYTHING, found)
 
 
-def positions(x: Array, y: Array, first: int, count: int = 2) -> Array:
+def positions(x: Array, y: Array, first: int, count: int = 2, reach: int = 2) -> Array:
     """Compute what sampling positions in float32 lose, squared: they are off by a part of the position, which moves
     the output by the slope of the operand there.
 
     Args:
         x: The operand; ``y``: the output; axes ``first`` to ``first + count`` of both are resized.
+        reach: How many places the windows reach to either side.
     """
     total = np.zeros_like(y)
     axes = [axis for axis in range(first, first + count) if axis < min(x.ndim, y.ndim)]
@@ -146,8 +147,8 @@ def positions(x: Array, y: Array, first: int, count: int = 2) -> Array:
         slope = np.maximum(
             np.take(steps, [0, *range(steps.shape[axis])], axis), np.take(steps, [*range(steps.shape[axis]), -1], axis)
         )
-        for other in axes:  # what bicubic windows reach, and where each output lies
-            slope = _reached(slope, other)
+        for other in axes:  # what windows reach, and where each output lies
+            slope = _reached(slope, other, reach)
             slope = np.take(slope, _nearest(x.shape[other], y.shape[other]), axis=other)
         shape = [1] * y.ndim
         shape[axis] = -1
@@ -156,11 +157,11 @@ def positions(x: Array, y: Array, first: int, count: int = 2) -> Array:
     return total
 
 
-def _reached(slope: Array, axis: int) -> Array:
-    """The largest within two places along an axis."""
+def _reached(slope: Array, axis: int, reach: int) -> Array:
+    """The largest within so many places along an axis."""
     size = slope.shape[axis]
     places: Array = np.arange(size, dtype=np.int64)
-    near = [np.take(slope, np.clip(places + shift, 0, size - 1), axis) for shift in (-2, -1, 0, 1, 2)]
+    near = [np.take(slope, np.clip(places + shift, 0, size - 1), axis) for shift in range(-reach, reach + 1)]
     return np.max(near, axis=0)
 
 

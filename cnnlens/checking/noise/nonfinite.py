@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from cnnlens.checking.noise.case import Case, arrays_of
 from cnnlens.network.graph import Layer
 from cnnlens.reference.arithmetic.interpolation import Interpolation
-from cnnlens.reference.keras.resizing import Resizing, UpSampling
+from cnnlens.reference.keras.resizing import CenterCrop, Resizing, UpSampling
 
 __all__ = ["ANYTHING", "NEARLY", "Strays", "nonfinite_weights", "smeared", "strays"]
 
@@ -101,9 +101,12 @@ def strays(case: Case, expected: Array, first: int = 0, excused: Array | None = 
 def smeared(case: Case) -> Array | bool:
     """Find outputs that may be NaN because of another place's: JAX resizes by multiplying whole rows and columns of an
     example's channel with weights that are mostly 0."""
-    if not isinstance(case.operation, Resizing | UpSampling | Interpolation):
+    resizes = isinstance(case.operation, Resizing | CenterCrop | UpSampling | Interpolation)
+    if not resizes and case.operation.kind != "Resize":
         return False
     x = np.asarray(case.args[0])
+    if isinstance(case.operation, CenterCrop) and all(a <= b for a, b in zip(case.output.shape, x.shape, strict=True)):
+        return False  # it only cuts
     axis = case.channel(x)
     spatial = tuple(place for place in range(1, x.ndim) if place != axis)
     return np.asarray(~np.isfinite(x).all(axis=spatial, keepdims=True))

@@ -7,7 +7,7 @@ faults about changed weights, inputs, activations or operations.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 
@@ -27,7 +27,9 @@ __all__ = [
     "errors",
     "excused",
     "floor_of",
+    "flushes",
     "has_steps",
+    "has_subnormal",
     "predict",
     "ratios",
     "selected",
@@ -49,11 +51,15 @@ _BAND = 2.0**-18
 
 @dataclass(frozen=True)
 class Prediction:
-    """Holds the lowest and the highest honest result (one array if nothing is rounded), and the noise's scale."""
+    """Holds the lowest and the highest honest result (one array if nothing is rounded), and the noise's scale.
+
+    ``odd``: where an honest result may be NaN or infinite as well.
+    """
 
     low: Array
     high: Array
     scale: Array
+    odd: Array | bool = False
 
 
 def predict(case: Case, arithmetic: Arithmetic = EXACT, spread: Array | None = None) -> Prediction:
@@ -139,7 +145,12 @@ def _other(case: Case, arithmetic: Arithmetic) -> Prediction:
     if np.any(lost := _lost(case, y)):
         scale = np.where(lost, ANYTHING, scale)
     if not arithmetic.operands:
-        return Prediction(y, y, scale)
+        if not has_subnormal(case):
+            return Prediction(y, y, scale)
+        flushed = np.asarray(_without_subnormal(replace(case, weights=weights, args=args, kwargs=kwargs)), np.float64)
+        some, odd = np.isfinite(flushed), np.isfinite(flushed) != np.isfinite(y)
+        one, other = np.where(some, flushed, y), np.where(np.isfinite(y), y, flushed)
+        return Prediction(np.fmin(one, other), np.fmax(one, other), scale, odd)
     args, kwargs = map_arrays(args, round_operand), map_arrays(kwargs, round_operand)
     if arithmetic.weights:
         weights = {name: round_operand(array) for name, array in weights.items()}
@@ -154,11 +165,44 @@ def _other(case: Case, arithmetic: Arithmetic) -> Prediction:
     return Prediction(low, high, scale)
 
 
+def has_subnormal(case: Case) -> bool:
+    """Tell whether float32's subnormal numbers are among the operands, which many a library takes for zero."""
+    inputs = arrays_of((case.args, dict(case.kwargs)))
+    return any(bool(((np.abs(x) < _TINY) & (x != 0)).any()) for x in inputs if x.dtype.kind == "f")
+
+
+def flushes(case: Case, expected: Array) -> bool:
+    """Tell whether each output is what it must be, or what comes where subnormal numbers are taken for zero.
+
+    Args:
+        expected: ``selected(case)``.
+    """
+    with np.errstate(all="ignore"):
+        other = np.asarray(_without_subnormal(case)).astype(case.output.dtype, copy=False)
+        if other.shape != case.output.shape or expected.shape != case.output.shape:
+            return False
+        same = (case.output == expected) | (case.output == other)
+        if expected.dtype.kind == "f":
+            # Numbers that are all taken for zero are alike to a maximum, which may hand on any of them.
+            same |= (np.abs(expected) < _TINY) & (np.abs(case.output) < _TINY)
+            same |= np.isnan(case.output) & (np.isnan(expected) | np.isnan(other))
+    return bool(same.all())
+
+
+def _without_subnormal(case: Case) -> Any:
+    def flushed(x: Array) -> Array:
+        return np.where(np.abs(x) < _TINY, np.copysign(x.dtype.type(0), x), x) if x.dtype.kind == "f" else x
+
+    args, kwargs = map_arrays((case.args, dict(case.kwargs)), flushed)
+    return case.operation(case.weights, *args, **kwargs)
+
+
 def _lost(case: Case, y: Array) -> Array | bool:
     """Where float32 loses a number on the way that it has in the end: a square, a product of three."""
     inputs = [x for x in arrays_of((case.args, dict(case.kwargs))) if x.dtype.kind == "f" and x.size]
     product = case.operation.kind in _PRODUCTS
-    if not inputs or not (product or max(float(np.abs(x).max()) for x in inputs) >= _LARGE):
+    largest = (float(np.fmax.reduce(np.abs(x), axis=None)) for x in inputs)  # beside a NaN others are still large
+    if not inputs or not (product or any(one >= _LARGE for one in largest)):
         return False
     weights, args, kwargs = map_arrays((dict(case.weights), case.args, dict(case.kwargs)), narrow)
     made = np.asarray(case.operation(weights, *args, **kwargs))
@@ -185,8 +229,8 @@ def errors(case: Case, prediction: Prediction) -> Array:
 def excused(case: Case, prediction: Prediction) -> Array:
     """Find outputs that may honestly be infinite or NaN whatever the reference has: those whose terms are as large as
     float32's last number (an honest sum of those may be infinite whatever it comes to, or NaN, where infinities of
-    both signs meet), and those that a NaN elsewhere reaches."""
-    return (prediction.scale >= NEARLY) | smeared(case)
+    both signs meet), those that a NaN elsewhere reaches, and those of which one honest result is no number."""
+    return (prediction.scale >= NEARLY) | smeared(case) | prediction.odd
 
 
 def _odd(output: Array, low: Array, high: Array, anything: Array) -> Array:

@@ -49,6 +49,8 @@ _INNER_LOSS: dict[str, Callable[[Array], Array]] = {
     "mish": lambda x: 0.5 * np.abs(x),
     "log_sigmoid": lambda x: np.exp(-np.abs(x)),
     "softplus": lambda x: np.exp(-np.abs(x)),
+    # The logarithm of a sum that holds a 1, of which float32 has no part below 2^-24.
+    "log_softmax": np.ones_like,
     "sparse_plus": lambda x: np.where(np.abs(x) < 1, 0.5 * np.abs(x + 1), 0.0),
     "sparse_sigmoid": lambda x: np.where(np.abs(x) < 1.1, 0.5, 0.0),
     # (x + sqrt(x^2 + b)) / 2 cancels for negative x, and float32 has not every square.

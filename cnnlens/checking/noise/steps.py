@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnlens.checking.noise.case import Picked
+from cnnlens.checking.noise.case import Picked, arrays_of, map_arrays
 from cnnlens.checking.noise.propagation import inner_loss, propagate
 from cnnlens.checking.noise.summation import averages_alike, products_alike
 from cnnlens.reference.arithmetic.functions import Activation
@@ -27,6 +27,7 @@ Array = NDArray[Any]
 
 _STEP = 2.0**-24
 _DRAWS = 8
+_AS_INFINITE = 1e4  # of which every gate is what it is of infinity
 
 
 class _Noise(Rounding):
@@ -71,6 +72,10 @@ class _Noise(Rounding):
         return self._moved(y, y if loss is None else np.hypot(y, loss))
 
 
+def _without_infinity(x: Array) -> Array:
+    return np.where(np.isinf(x), np.copysign(_AS_INFINITE, x), x) if x.dtype.kind == "f" else x
+
+
 def step_by_step(
     operation: Operation,
     stepwise: Stepwise,
@@ -82,6 +87,10 @@ def step_by_step(
     """Compute the noise's scale at each output ``y`` of ``operation``: ``stepwise``, or one of its outputs."""
     generator = np.random.default_rng(7)
     total = np.square(y)
+    if any(np.isinf(x).any() for x in arrays_of((args, kwargs)) if x.dtype.kind == "f"):
+        # Beside infinities that gates have turned into numbers the others move as they do beside large ones.
+        args, kwargs = map_arrays(args, _without_infinity), map_arrays(kwargs, _without_infinity)
+        y = np.asarray(operation(weights, *args, **kwargs))
     for _ in range(_DRAWS):
         moved = stepwise.rounded(_Noise(generator, stepwise.alike), weights, *args, **kwargs)
         if isinstance(operation, Picked):

@@ -345,6 +345,7 @@ def sparsemax(x: Array, out: Array, axis: int = -1) -> None:
     count = support.sum(axis=axis, keepdims=True, dtype=x.dtype)
     threshold = (np.where(support, total, x.dtype.type(0)).sum(axis=axis, keepdims=True) - 1) / count
     np.maximum(x - threshold, 0, out=out)
+    out[np.broadcast_to(np.isnan(x).any(axis=axis, keepdims=True), out.shape)] = np.nan
 
 
 def _glu(x: Array, axis: int) -> Array:

@@ -71,14 +71,20 @@ def _taken(
         scores = np.where(np.triu(np.ones(scores.shape[-2:], np.bool_), 1), none, scores)
     for one in masks:
         scores = np.where(one, scores, none) if one.dtype == np.bool_ else scores + one
+    # Scores that are infinite of their own give NaN.
+    barred: Array = np.logical_and(_nothing(scores), np.logical_not(_nothing(all_scores)))
     if alone is not None:
-        scores = np.where(np.isneginf(scores).all(axis=-1, keepdims=True), alone(all_scores), scores)
+        scores = np.where(barred, alone(all_scores), scores)
     top = scores.max(axis=-1, keepdims=True)
-    shares = np.exp(scores - np.where(np.isfinite(top), top, 0))
+    shares = np.exp(scores - np.where(barred & np.isneginf(top), 0, top))
     total = shares.sum(axis=-1, keepdims=True)
     # A row that may look at nothing gives zeros.
-    shares = rounding.function(_SOFTMAX, scores, shares / np.where(total > 0, total, 1))
+    shares = rounding.function(_SOFTMAX, scores, shares / np.where(total == 0, 1, total))
     return rounding.average(shares, value, np.matmul(shares, value)), shares
+
+
+def _nothing(scores: Array) -> Array:
+    return np.asarray(np.isneginf(scores).all(axis=-1, keepdims=True))
 
 
 def _lowered(scores: Array) -> Array:

@@ -27,14 +27,22 @@ export function histogram({ trained, untrained, law, why_no_law: why }) {
     parts.push(svg("path", { class: "law", d: `M${points.join("L")}` }));
     for (const [place] of law.atoms) parts.push(svg("path", { class: "law atom", d: `M${x(place)} 0V${HEIGHT}` }));
   }
-  const ends = [[low, "start", 0], [high, "end", WIDTH]];
-  if (low < 0 && high > 0) ends.push([0, "middle", x(0)]);
-  for (const [value, anchor, place] of ends) {
-    parts.push(svg("text", { x: place, y: HEIGHT + FLOOR - 5, "text-anchor": anchor }, number(value)));
+  for (const value of ticks(low, high)) {
+    parts.push(svg("path", { class: "tick", d: `M${x(value)} ${HEIGHT}v4` }));
+    parts.push(svg("text", { x: x(value), y: HEIGHT + FLOOR - 4, "text-anchor": "middle" }, number(value)));
   }
   const key = drawn.map(([name, { of }]) => el("li", { className: name }, `${say(name)} (${whole(of)})`));
   if (law) key.push(el("li", { className: "law" }, `${say("law")}: ${law.name} ${law.parameters}`));
   if (why) key.push(el("li", { className: "why" }, why));
   const label = { role: "img", "aria-label": say("histogram"), viewBox: `0 0 ${WIDTH} ${HEIGHT + FLOOR}` };
   return el("figure", { className: "histogram" }, svg("svg", label, ...parts), el("ul", { className: "key" }, ...key));
+}
+
+// Round numbers between the ends, four to nine of them.
+function ticks(low, high) {
+  const rough = (high - low) / 8;
+  const power = 10 ** Math.floor(Math.log10(rough));
+  const step = [1, 2, 5, 10].map((factor) => factor * power).find((one) => one >= rough);
+  const first = Math.ceil(low / step);
+  return Array.from({ length: Math.floor(high / step) - first + 1 }, (_, place) => (first + place) * step);
 }

@@ -1,4 +1,4 @@
-// The inputs whose feature maps the page has, and the switch between them.
+// The inputs whose feature maps the page has, and the switch between them, which the bar on top has too.
 
 import { colours, painted, placeOf, put } from "./colour.js";
 import { data, el, say } from "./dom.js";
@@ -18,7 +18,10 @@ export function drawInputs() {
     const button = el("button", { type: "button", attributes: { role: "radio" } });
     const canvas = el("canvas", { attributes: { "aria-hidden": "true" } });
     if (first.view === "picture") {
-      paintPicture(canvas, name, example);
+      pictureOf(name, example).then((image) => {
+        Object.assign(canvas, { width: image.width, height: image.height });
+        canvas.getContext("2d").putImageData(image, 0, 0);
+      });
       button.append(canvas);
     }
     button.append(el("span", {}, labels[example] ?? String(example)));
@@ -33,24 +36,29 @@ export function drawInputs() {
     choose((chosen.example + step + count) % count);
     choices[chosen.example].focus();
   });
-  const mark = () => choices.forEach((button, example) => {
-    button.setAttribute("aria-checked", example === chosen.example);
-    button.tabIndex = example === chosen.example ? 0 : -1;
-  });
+  const named = labels.slice(0, count).map((label, value) => el("option", { value }, label));
+  const switcher = el("select", { attributes: { "aria-label": say("input") } }, ...named);
+  switcher.addEventListener("change", () => choose(Number(switcher.value)));
+  if (count > 1) document.querySelector(".bar .what").after(el("label", { className: "example" }, el("span", {}, say("input")), switcher));
+  const mark = () => {
+    switcher.value = chosen.example;
+    choices.forEach((button, example) => {
+      button.setAttribute("aria-checked", example === chosen.example);
+      button.tabIndex = example === chosen.example ? 0 : -1;
+    });
+  };
   mark();
   follow(mark);
   section.append(group, ...notes.map((note) => el("p", { className: "note" }, note)));
 }
 
-// Paints one example of an input as a picture, a pixel a number: grey, in colour where it has three channels.
-export async function paintPicture(canvas, name, example) {
+// One example of an input as a picture, a pixel a number: grey, in colour where it has three channels.
+export async function pictureOf(name, example) {
   const { array, limits } = data.inputs.arrays[name];
   const [{ values, shape }, table] = await Promise.all([unpack(array), colours("grey")]);
   const [, channels, height, width] = shape;
   const [low, high] = limits[example];
   const start = example * channels * height * width;
-  canvas.width = width;
-  canvas.height = height;
   let image = painted(values, table, 0, 1, { height, width }, () => ({ start, low, high }));
   if (channels === 3) {
     image = new ImageData(width, height);
@@ -60,5 +68,5 @@ export async function paintPicture(canvas, name, example) {
       if (Math.min(...rgb) >= 0) rgb.forEach((place, c) => { image.data[pixel * 4 + c] = table[place * 3]; });
     }
   }
-  canvas.getContext("2d").putImageData(image, 0, 0);
+  return image;
 }

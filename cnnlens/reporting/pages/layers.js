@@ -1,13 +1,13 @@
 // A section a layer, filled when it comes near what is seen.
 
 import { terms } from "./about.js";
-import { besideOf } from "./beside.js";
 import { data, el, say, whenNear } from "./dom.js";
 import { whole } from "./format.js";
 import { histogram } from "./histogram.js";
 import { kernelsOf } from "./kernels.js";
 import { mapsOf } from "./maps.js";
 import { markCurrent, sectionOf } from "./network.js";
+import { workingOf } from "./working.js";
 
 export function drawLayers() {
   const near = new IntersectionObserver((entries) => {
@@ -42,9 +42,10 @@ function facts(layer) {
   return terms(rows.filter(([, text]) => text));
 }
 
+// What is chosen in one part is chosen in those of the same channels: tell(one)(k, c) shows it in the others.
 async function fill(layer, body) {
   const links = [];
-  const tell = (from) => (k) => links.forEach((one) => one !== from() && one.show(k));
+  const tell = (from) => (k, c) => links.forEach((one) => one !== from() && one.show(k, c));
   const weights = layer.weights.filter(({ view }) => view === "tiles" || view === "matrix");
   const drawn = [];
   for (const weight of weights) {
@@ -56,17 +57,20 @@ async function fill(layer, body) {
     if (bars) kernels.element.append(el("h4", {}, say("histogram")), bars);
   }
   for (const tensor of layer.maps.filter(({ view }) => view !== null)) {
-    let maps = null;
-    maps = await mapsOf(tensor, tell(() => maps));
-    const part = el("section", {}, el("h4", { className: "part" }, say(tensor.view === "bars" ? "activations" : "maps")), maps.element);
-    body.append(part);
-    const weight = weights[0];
-    const paired = weights.length === 1 && tensor.shape[1] === weight.canonical_shape[0];
-    if (paired && weight.view === "tiles" && tensor.view === "tiles" && weight.array && tensor.array) {
-      const beside = besideOf(weight, drawn[0], maps, tensor);
-      body.insertBefore(beside.element, part);
-      links.push(beside);
+    if (Object.hasOwn(data.inputs.arrays, tensor.tensor)) {
+      body.append(el("p", { className: "note" }, say("is_input")));
+      continue;
     }
-    if (paired) links.push(maps, drawn[0]);
+    let [maps, working] = [null, null];
+    if (tensor.array !== null) {
+      working = workingOf(layer, tensor, tell(() => working));
+      body.append(working.element);
+      links.push(working);
+      await working.ready;
+    }
+    maps = await mapsOf(tensor, tell(() => maps));
+    body.append(el("section", {}, el("h4", { className: "part" }, say(tensor.view === "bars" ? "activations" : "maps")), maps.element));
+    links.push(maps);
   }
+  if (weights.length === 1 && layer.maps.some(({ shape }) => shape[1] === weights[0].canonical_shape[0])) links.push(drawn[0]);
 }

@@ -22,6 +22,7 @@ export async function mapsOf(maps, tell) {
     title: says(k),
     notation: Object.entries(maps.axes).map(([framework, axes]) => ({ framework, text: indexed(axes, k) })),
     statistics: moments.values.subarray(place(k) * 5, place(k) * 5 + 5),
+    alone: cells === 1,
   });
   const parts = [el("h4", {}, maps.tensor)];
   const common = {
@@ -65,8 +66,6 @@ export async function mapsOf(maps, tell) {
   return {
     element: el("div", { className: "maps" }, ...parts),
     show: (k) => { if (picture && k < count) { picture.show(k); show(k); } },
-    tile: (k) => ({ start: place(k) * cells, ends: ends(k) }),
-    shape: tileShape(spatial),
   };
 }
 

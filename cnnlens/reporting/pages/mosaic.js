@@ -48,13 +48,14 @@ export class Mosaic {
     this.laid = room;
     const { height, width, slices = 1 } = this.shape;
     this.gap = this.joined ? 0 : GAP;
-    const scale = Math.max(1, Math.round(TILE / (width * slices)));
+    const scale = Math.max(1, Math.round(TILE / (width * Math.sqrt(slices))));
     this.across = this.joined ? Math.max(1, Math.min(12, Math.floor(room / width))) : scale;
     this.down = this.joined ? Math.max(1, Math.min(12, Math.round(260 / this.count))) : scale;
     this.pitchX = width * slices * this.across + this.gap;
     this.pitchY = height * this.down + this.gap;
     this.columns = this.joined ? 1 : Math.max(1, Math.min(this.count, Math.floor((room + this.gap) / this.pitchX)));
     const rows = Math.ceil(this.count / this.columns);
+    this.element.classList.toggle("long", rows * this.pitchY > innerHeight / 2);
     const rowsInBand = Math.max(1, Math.floor(BAND / this.pitchY));
     this.bands.replaceChildren();
     for (let row = 0; row < rows; row += rowsInBand) {

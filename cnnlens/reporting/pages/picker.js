@@ -3,8 +3,8 @@
 
 // Makes `element` such a slider.
 //   count: how many; columns(): how many stand in a row now; at(x, y): which lies there, or -1
-//   says(index): what it is; show(index): marks it and tells the others
-export function picker(element, { label, count, columns, at, says, show }) {
+//   says(index): what it is; show(index): marks it and tells the others; hover: whether a mouse chooses without a click
+export function picker(element, { label, count, columns, at, says, show, hover = true }) {
   let chosen = 0;
   const choose = (index) => {
     if (index < 0 || index >= count || index === chosen) return;
@@ -36,6 +36,6 @@ export function picker(element, { label, count, columns, at, says, show }) {
     choose(at(event.clientX - box.left + element.scrollLeft, event.clientY - box.top + element.scrollTop));
   };
   element.addEventListener("pointerdown", point);
-  element.addEventListener("pointermove", (event) => event.pointerType === "mouse" && point(event));
+  element.addEventListener("pointermove", (event) => hover && event.pointerType === "mouse" && point(event));
   return { set };
 }

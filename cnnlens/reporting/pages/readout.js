@@ -25,14 +25,21 @@ export function indices(notation, index) {
   });
 }
 
-// A block that says it, and is read aloud when it changes.
+// Those that a framework has, a line each: `Keras kernel[0, 1, 0, 5]`.
+export const written = (notation) => notation
+  .filter(({ framework }) => framework !== "canonical")
+  .map(({ framework, text }) => `${NAMES[framework]} ${text}`)
+  .join("\n");
+
+// A block that says it, with what is given `beside` it. What is read aloud is the slider's own value.
 export function readout() {
-  const element = el("div", { className: "readout", attributes: { "aria-live": "polite" } });
-  const show = ({ title, notation = [], statistics = null, of = null }) => {
+  const element = el("div", { className: "readout" });
+  const show = ({ title, notation = [], statistics = null, of = null, beside = null, alone = false }) => {
     const lines = notation
       .filter(({ framework }) => framework !== "canonical")
       .map(({ framework, text }) => [el("dt", {}, NAMES[framework]), el("dd", {}, el("code", {}, text))]);
-    const facts = statistics === null ? [] : STATISTICS.map((key, place) => [
+    const keys = statistics === null ? [] : alone ? ["value"] : STATISTICS; // of a number alone the mean is the number
+    const facts = keys.map((key, place) => [
       el("dt", {}, say(key)), el("dd", { className: "number" }, number(statistics[place])),
     ]);
     if (statistics !== null && statistics[4]) {
@@ -40,8 +47,7 @@ export function readout() {
     }
     element.replaceChildren(...[
       el("p", { className: "title" }, title),
-      el("dl", {}, ...lines.flat()),
-      el("dl", {}, ...facts.flat()),
+      el("div", { className: "columns" }, beside, el("dl", {}, ...lines.flat()), el("dl", { className: "statistics" }, ...facts.flat())),
       of === null ? null : el("p", { className: "of" }, of),
     ].filter((part) => part !== null));
   };

@@ -14,10 +14,18 @@ export function unpack(name) {
 async function decode({ dtype, shape, at, bytes }) {
   const characters = document.getElementById("block").firstChild.data;
   const text = characters.slice((at / 3) * 4, (Math.ceil((at + bytes) / 3)) * 4);
-  const packed = Uint8Array.from(atob(text), (character) => character.charCodeAt(0)).subarray(0, bytes);
+  const packed = fromBase64(text).subarray(0, bytes);
   const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate-raw"));
   const planes = new Uint8Array(await new Response(stream).arrayBuffer());
   return { values: fromPlanes(planes, KINDS[dtype]), shape };
+}
+
+function fromBase64(text) {
+  if (Uint8Array.fromBase64) return Uint8Array.fromBase64(text);
+  const characters = atob(text);
+  const bytes = new Uint8Array(characters.length);
+  for (let index = 0; index < bytes.length; index++) bytes[index] = characters.charCodeAt(index);
+  return bytes;
 }
 
 // The bytes lie plane by plane: the first bytes of all numbers, then the second ones.

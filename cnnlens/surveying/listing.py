@@ -1,0 +1,186 @@
+"""An atlas as a table of kinds and backends, as plain data and as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from cnnlens.page import Page, Table, Tone, Toned
+from cnnlens.surveying.result import Atlas, Cell, Finding
+from cnnlens.surveying.setting import as_json as as_plain
+from cnnlens.surveying.setting import each
+from cnnlens.text import finite_or_null, printable
+
+__all__ = ["as_json", "as_markdown", "as_page", "scripts"]
+
+
+def as_page(made: Atlas) -> Page:
+    """Write it for people: what ran, a row a kind, and each disagreement with its script."""
+    numbered = list(enumerate(made.findings, 1))
+    wrong = [(number, one) for number, one in numbered if one.disagrees]
+    failed = [(number, one) for number, one in numbered if not one.disagrees]
+    parts: list[str | Table] = [*_head(made), "", _table(made), ""]
+    parts += [f"{kind}: not swept: {why}" for kind, why in made.unswept.items()]
+    if made.unswept:
+        parts.append("")
+    if wrong:
+        parts += [Toned("disagreements, each as small as it became", Tone.STRONG), _findings(wrong), ""]
+    if failed:
+        parts += [Toned("refused, crashed or hung", Tone.STRONG), _findings(failed), ""]
+    for number, one in wrong:
+        if one.script:
+            proof = "" if one.shown else " (run alone, it did not show it)"
+            parts += [Toned(f"{number}. {one.kind} under {', '.join(one.sides)}{proof}", Tone.STRONG)]
+            parts += [*one.script.rstrip("\n").split("\n"), ""]
+    return Page(parts[:-1] if parts[-1] == "" else parts)
+
+
+def _head(made: Atlas) -> Iterator[str]:
+    kinds = len({cell.kind for cell in made.cells})
+    plural = "s" * (kinds != 1)
+    before = f", {made.resumed:,} of them by a sweep that was cut short" if made.resumed else ""
+    audits = f"{made.audits:,} outputs audited in {made.seconds:,.0f} s{before}"
+    yield f"{kinds} kind{plural}, {made.settings:,} settings, {audits}"
+    together = "pairs" if made.level == "quick" else "triples"
+    yield f"{made.level}, {made.made}: all {made.covered:,} {together} of options' values that can stand together do so"
+    features = " ".join(made.machine["features"]) or "no features known"
+    yield f"{made.machine['cpu']} ({features}), {made.machine['system']}, Python {made.machine['python']}"
+    for side in made.sides:
+        if side.error:
+            yield Toned(f"{side.label}: {side.error}", Tone.BAD)
+        else:
+            versions = ", ".join(f"{one} {version}" for one, version in side.versions.items())
+            yield f"{side.label} on {side.device}: {versions}"
+
+
+def _table(made: Atlas) -> Table:
+    labels = [side.label for side in made.sides]
+    numbers: dict[tuple[str, str], list[int]] = {}
+    for number, one in enumerate(made.findings, 1):
+        for label in one.sides:
+            numbers.setdefault((one.kind, label), []).append(number)
+    by_place = {(cell.kind, cell.side): cell for cell in made.cells}
+    kinds = dict.fromkeys(cell.kind for cell in made.cells)
+    rows = [
+        [kind, *(_cell(by_place.get((kind, label)), numbers.get((kind, label), [])) for label in labels)]
+        for kind in kinds
+    ]
+    return Table([["kind", *labels], *rows], unpivot=1, fold=range(1, 1 + len(labels)))
+
+
+def _cell(cell: Cell | None, numbers: Sequence[int]) -> str:
+    if cell is None:
+        return ""
+    if not cell.faults:
+        if cell.unaudited == cell.settings:
+            return Toned("not audited", Tone.PALE)
+        some = f", {cell.unaudited} not audited" if cell.unaudited else ""
+        return Toned(f"{cell.settings} agree{some}", Tone.GOOD)
+    said = ", ".join(f"{count} {fault}" for fault, count in cell.faults.items())
+    which = f" [{', '.join(map(str, numbers))}]" if numbers else ""
+    return Toned(f"{said} of {cell.settings}{which}", Tone.BAD if cell.disagrees else Tone.DOUBT)
+
+
+def _findings(numbered: Sequence[tuple[int, Finding]]) -> Table:
+    rows = [["#", "kind", "backends", "fault", "smallest case", "what is otherwise"]]
+    for number, one in numbered:
+        rows.append([str(number), one.kind, ", ".join(one.sides), one.fault, _case(one), _said(one)])
+    return Table(rows, right=[0], fold=(2, 4, 5), give_way=[(5, 4)])
+
+
+def _case(one: Finding) -> str:
+    shown = ", ".join(f"{name} {_value(value)}" for name, value in one.options.items())
+    inputs = f"; inputs: {', '.join(one.inputs)}" if one.inputs else ""
+    return f"{shown or 'no options'}{inputs}"
+
+
+def _value(value: Any) -> str:
+    return "×".join(map(str, each(value))) or str(value)
+
+
+def _said(one: Finding) -> str:
+    numbers = "" if one.computed is None else f"; {one.computed:.9g} where {one.expected:.9g} is right"
+    ours = "; all backends that run it do so: what they share does it, or the reference is wrong" * one.shared
+    plural = "s" * (one.settings != 1)
+    return f"{printable(one.text, 400)}{numbers} ({one.settings} setting{plural}){ours}"
+
+
+def as_json(made: Atlas) -> dict[str, Any]:
+    """Give it as plain data.
+
+    ``{"level", "made", "seconds", "machine": {"cpu", "features", "system", "python"}, "settings", "audits", "resumed",
+    "covered", "agree", "sides": [{"label", "backend", "precision", "framework", "versions", "device", "error"}],
+    "cells": [{"kind", "side", "settings", "unaudited", "faults"}],
+    "findings": [{"kind", "sides", "fault", "text", "settings", "example", "small", "options", "inputs",
+    "computed", "expected", "script", "shown", "everywhere"}], "unswept"}``. Numbers that are NaN or infinite are text.
+    """
+    return {
+        "level": made.level,
+        "made": made.made,
+        "seconds": made.seconds,
+        "machine": dict(made.machine),
+        "settings": made.settings,
+        "audits": made.audits,
+        "resumed": made.resumed,
+        "covered": made.covered,
+        "agree": made.agree,
+        "sides": [{**vars(side), "versions": dict(side.versions)} for side in made.sides],
+        "cells": [{**vars(cell), "faults": dict(cell.faults)} for cell in made.cells],
+        "findings": [
+            {
+                **vars(one),
+                "sides": list(one.sides),
+                "inputs": list(one.inputs),
+                "options": {name: as_plain(value) for name, value in one.options.items()},
+                "computed": _number(one.computed),
+                "expected": _number(one.expected),
+            }
+            for one in made.findings
+        ],
+        "unswept": dict(made.unswept),
+    }
+
+
+def _number(value: float | None) -> float | str | None:
+    return None if value is None else str(value) if finite_or_null(value) is None else value
+
+
+def scripts(made: Atlas) -> Mapping[int, str]:
+    """Give the scripts by the numbers of their findings."""
+    return {number: one.script for number, one in enumerate(made.findings, 1) if one.script}
+
+
+def as_markdown(made: Atlas) -> str:
+    """Write it as Markdown: the table, then a section a disagreement."""
+    lines: list[str] = []
+    for line in _head(made):
+        lines += [f"- {line}"]
+    lines += ["", *_markdown_table(_table(made)), ""]
+    for number, one in enumerate(made.findings, 1):
+        lines += [
+            f"## {number}. {one.kind} under {', '.join(one.sides)}: {one.fault}",
+            "",
+            _said(one),
+            "",
+            _case(one),
+            "",
+        ]
+        if one.script:
+            proof = (
+                "Run alone in the backend's own Python, it prints these numbers."
+                if one.shown
+                else ("Run alone in the backend's own Python, it did not show the fault.")
+            )
+            lines += [proof, "", "```python", *one.script.rstrip("\n").split("\n"), "```", ""]
+    if made.unswept:
+        lines += ["## Not swept", "", "| kind | why |", "| --- | --- |"]
+        lines += [f"| {kind} | {why} |" for kind, why in made.unswept.items()]
+    return "\n".join(lines).rstrip("\n") + "\n"
+
+
+def _markdown_table(table: Table) -> Iterator[str]:
+    head, *rows = table.rows
+    yield f"| {' | '.join(head)} |"
+    yield "| --- " * len(head) + "|"
+    for row in rows:
+        yield f"| {' | '.join(cell.replace('|', '/') for cell in row)} |"

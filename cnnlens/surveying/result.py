@@ -1,0 +1,137 @@
+"""What a survey found, as it is handed out: what ran on what machine, a cell a kind, and each disagreement."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from cnnlens.page import Result
+
+__all__ = ["Atlas", "Cell", "Finding", "Side"]
+
+
+@dataclass(frozen=True)
+class Side:
+    """Says what a column of the table is: a backend in a precision, what it ran with, and why not if it did not.
+
+    Attributes:
+        framework: Whose kinds it runs: ``keras`` or ``torch``.
+        interpreter: The Python it ran in where that is not this one.
+    """
+
+    label: str
+    backend: str
+    precision: str
+    framework: str
+    versions: Mapping[str, str] = field(default_factory=dict[str, str])
+    device: str = ""
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Counts what became of a kind's settings under one backend.
+
+    Attributes:
+        kind: The kind; ``side``: the label of the column.
+        settings: How many were run; ``unaudited``: of how many nothing could be said.
+        faults: How many show which fault: ``wrong value``, ``lost precision``, ``NaN or infinity``, ``shape``,
+            ``refused``, ``crashed``, ``hung``.
+    """
+
+    kind: str
+    side: str
+    settings: int
+    unaudited: int
+    faults: Mapping[str, int]
+
+    @property
+    def disagrees(self) -> bool:
+        """Tell whether numbers came that are not the reference's."""
+        return any(one not in ("refused", "crashed", "hung") for one in self.faults)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Holds one disagreement, as small as it became.
+
+    Attributes:
+        kind: The kind; ``sides``: the columns in which the same small case shows it.
+        fault: As a cell names it; ``text``: what the backend does otherwise, or its own words where it refused.
+        settings: How many settings of the sweep show it; ``example``: one of them, as it stood in the sweep.
+        small: The smallest setting that still shows it; ``options``: its options.
+        inputs: The classes of inputs that show it.
+        computed, expected: The two numbers that the script prints; None where there is no script.
+        script: For the framework alone; empty where none could be written.
+        shown: Whether the script, run in the backend's own Python, printed these numbers.
+        everywhere: Whether all backends that run the kind show it.
+    """
+
+    kind: str
+    sides: tuple[str, ...]
+    fault: str
+    text: str
+    settings: int
+    example: str
+    small: str
+    options: Mapping[str, Any]
+    inputs: tuple[str, ...]
+    computed: float | None = None
+    expected: float | None = None
+    script: str = ""
+    shown: bool = False
+    everywhere: bool = False
+
+    @property
+    def disagrees(self) -> bool:
+        """Tell whether numbers came that are not the reference's."""
+        return self.fault not in ("refused", "crashed", "hung")
+
+    @property
+    def shared(self) -> bool:
+        """Tell whether it is a fault of what all backends share (Keras' own code above them), or of the reference."""
+        return self.everywhere and self.disagrees
+
+
+@dataclass(frozen=True, repr=False)
+class Atlas(Result, listing="surveying.listing", name="atlas"):
+    """Holds what a survey found: printed, it is a table of kinds and backends, and each disagreement below it.
+
+    Attributes:
+        level: ``quick`` or ``full``; ``made``: when, as an ISO date; ``seconds``: how long it took.
+        machine: Processor, its features that change arithmetic, system, and Python.
+        sides: The columns.
+        cells: A kind under a backend each.
+        findings: The disagreements, then what was refused, crashed or hung.
+        settings: How many settings there are; ``audits``: how many outputs were audited; ``resumed``: how many of these
+            by a sweep before, whose log was there; ``covered``: how many pairs
+            (triples in ``full``) of options' values stand together in one of them, which are all that can.
+        unswept: Why a kind is not in the sweep, by kind.
+    """
+
+    level: str
+    made: str
+    seconds: float
+    machine: Mapping[str, Any]
+    sides: tuple[Side, ...]
+    cells: tuple[Cell, ...]
+    findings: tuple[Finding, ...]
+    settings: int
+    audits: int
+    resumed: int
+    covered: int
+    unswept: Mapping[str, str]
+
+    def __repr__(self) -> str:
+        wrong = sum(one.disagrees for one in self.findings)
+        kinds = len({cell.kind for cell in self.cells})
+        return (
+            f"<Atlas {self.level}: {kinds} kind{'s' * (kinds != 1)}, {self.settings:,} settings under "
+            f"{', '.join(side.label for side in self.sides)}; {wrong} disagreement{'s' * (wrong != 1)}>"
+        )
+
+    @property
+    def agree(self) -> bool:
+        """Tell whether every number that came is the reference's, to rounding."""
+        return not any(one.disagrees for one in self.findings)

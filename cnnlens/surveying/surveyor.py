@@ -1,0 +1,288 @@
+"""Sweeps every kind of layer under every backend, and makes each disagreement small enough to be reported."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from cnnlens.backend import get, installed
+from cnnlens.backend.process import parse_spec, refuse_unknown
+from cnnlens.backend.worker import threads
+from cnnlens.errors import CnnlensError, in_one_line
+from cnnlens.kinds import KINDS
+from cnnlens.output import silent
+from cnnlens.progress import Told, telling
+from cnnlens.surveying import scripts, shrinking
+from cnnlens.surveying.log import Log
+from cnnlens.surveying.machine import machine
+from cnnlens.surveying.result import Atlas, Cell, Finding, Side
+from cnnlens.surveying.running import Outcome, Under, computed, run
+from cnnlens.surveying.setting import Family, Setting
+from cnnlens.surveying.table import FAMILIES, UNSWEPT
+from cnnlens.testing.networks import network
+from cnnlens.text import nearest, printable
+
+__all__ = ["LEVELS", "atlas"]
+
+LEVELS = {"quick": (2, ("strict",)), "full": (3, ("strict", "native"))}
+"""Of each level how many values must stand together in a setting, and the precisions."""
+
+Tell = Callable[[str], object]
+
+
+@in_one_line()
+def atlas(
+    kinds: Iterable[str] | None = None,
+    *,
+    backends: Sequence[str] | None = None,
+    level: str = "quick",
+    precisions: Sequence[str] | None = None,
+    device: str = "cpu",
+    timeout: float | None = None,
+    log: str | Path | None = None,
+    progress: Told = True,
+) -> Atlas:
+    """Sweep kinds of layers over their settings under backends, audit each alone, and shrink what disagrees.
+
+    Args:
+        kinds: Names of kinds, as ``docs/kinds.md`` lists them; None for all that can be swept.
+        backends: Names as ``cnnlens backends`` lists them, or ``name@interpreter``; None for all that are installed.
+        level: ``quick``: settings that cover all pairs of options' values, in strict precision; ``full``: all triples,
+            in strict and native precision.
+        precisions: In place of the level's own: see ``record``.
+        device: As ``record`` takes it.
+        timeout: Seconds that a backend may be silent before it is ended, and the setting found; None for 120.
+        log: A file that outcomes are kept in while the sweep goes on; the same call goes on from there after an
+            interruption, and whoever has the result removes it.
+        progress: As ``check`` takes it.
+
+    Returns:
+        A cell for each kind under each backend, and each disagreement with its smallest case and its script.
+
+    Raises:
+        CnnlensError: no such kind, level or backend, none that runs any of the kinds, or all of them fail. One that
+            fails beside others is no exception: its ``Side`` says why.
+
+    >>> import cnnlens
+    >>> result = cnnlens.atlas(["AveragePooling2D"], backends=["reference"])
+    >>> result.agree, len(result.findings)
+    (True, 0)
+    >>> cnnlens.atlas(["AvgPool2D"], backends=["reference"]).cells[0].kind
+    'AveragePooling2D'
+    """
+    if level not in LEVELS:
+        raise CnnlensError(f"level '{printable(level)}': {' or '.join(LEVELS)} was expected")
+    families = _chosen(kinds)
+    sides = _sides(backends, precisions or LEVELS[level][1], families)
+    families = [family for family in families if family.framework in {side.framework for side in sides}]
+    began = time.monotonic()
+    with telling(progress) as tell:
+        swept = _Sweep(families, LEVELS[level][0], Log(None if log is None else Path(log)), tell or silent)
+        driving: list[Future[_Swept]] = []
+        with threads(max(len({one.backend for one in sides}), 1), driving) as lent:
+            unders = [Under(one.backend, one.precision, device, timeout or 120.0) for one in sides]
+            driving += [lent.submit(swept.side, one, under) for one, under in zip(sides, unders, strict=True)]
+            found = [one.result() for one in driving]
+    if all(one.side.error for one in found):
+        raise CnnlensError(f"nothing was swept: {found[0].side.label}: {found[0].side.error}")
+    ran = [each for one in found for each in one.findings]
+    outcomes = sum(len(one.outcomes) for one in found)
+    return Atlas(
+        level,
+        date.today().isoformat(),
+        time.monotonic() - began,
+        machine(),
+        tuple(one.side for one in found),
+        tuple(cell for one in found for cell in one.cells()),
+        tuple(_merged(ran, [one.side for one in found if not one.side.error])),
+        sum(len(settings) for settings in swept.settings.values()),
+        outcomes,
+        sum(one.resumed for one in found),
+        swept.covered,
+        {} if kinds is not None else dict(UNSWEPT),
+    )
+
+
+@dataclass(frozen=True)
+class _Swept:
+    """What one backend gave."""
+
+    side: Side
+    outcomes: Mapping[Setting, Outcome]
+    findings: Sequence[Finding]
+    resumed: int = 0
+
+    def cells(self) -> Iterable[Cell]:
+        by_kind: dict[str, list[Outcome]] = defaultdict(list)
+        for setting, outcome in self.outcomes.items():
+            by_kind[setting.family.kind].append(outcome)
+        for kind, several in by_kind.items():
+            faults = Counter(one.fault for one in several if one.fault and one.fault != "not audited")
+            unaudited = sum(one.fault == "not audited" for one in several)
+            yield Cell(kind, self.side.label, len(several), unaudited, dict(faults))
+
+
+class _Sweep:
+    """The settings, and one backend's way through them."""
+
+    def __init__(self, families: Sequence[Family], strength: int, log: Log, tell: Tell) -> None:
+        self.settings: dict[str, list[Setting]] = defaultdict(list)
+        self.covered = 0
+        for family in families:
+            chosen, covered = family.settings(strength)
+            self.settings[family.framework] += chosen
+            self.covered += covered
+        self.log, self._tell = log, tell
+
+    def side(self, side: Side, under: Under) -> _Swept:
+        """Run everything that a backend can run."""
+        self._tell(f"{side.label}: starting")
+        try:
+            info = computed(network("signal", side.framework), under, _warm(side.framework)).info
+        except CnnlensError as error:
+            return _Swept(replace(side, error=error.without_backend), {}, [])
+        side = replace(side, versions=info["versions"], device=str(info["device"]))
+        settings = self.settings[side.framework]
+        known = self.log.known(under, side.versions)
+        outcomes = {one: known[one.key] for one in settings if one.key in known}
+        left = [one for one in settings if one not in outcomes]
+
+        def said(setting: Setting, outcome: Outcome) -> None:
+            self.log.add(under, side.versions, setting, outcome)
+            done = len(outcomes) + 1
+            outcomes[setting] = outcome
+            if done % 50 == 0:
+                self._tell(f"{side.label}: {done:,} of {len(settings):,} settings")
+
+        run(left, under, said)
+        outcomes = {one: outcomes[one] for one in settings}
+        return _Swept(side, outcomes, self._findings(side, under, outcomes), len(settings) - len(left))
+
+    def _findings(self, side: Side, under: Under, outcomes: Mapping[Setting, Outcome]) -> list[Finding]:
+        """Each disagreement once, made small, with its script."""
+        groups: dict[tuple[str, str, str], list[Setting]] = defaultdict(list)
+        for setting, outcome in outcomes.items():
+            if outcome.fault and outcome.fault != "not audited":
+                groups[setting.family.kind, outcome.fault, _alike(outcome.text)].append(setting)
+        plainest = {min(some, key=shrinking.size): some for some in groups.values()}
+        if plainest:
+            self._tell(f"{side.label}: making {len(plainest)} disagreements small")
+        small = shrinking.shrink({one: outcomes[one] for one in plainest}, under)
+        by_case: dict[tuple[Setting, str], list[Setting]] = defaultdict(list)
+        for one, (case, outcome) in small.items():
+            by_case[case, outcome.fault].append(one)
+        found: list[Finding] = []
+        cases: dict[int, scripts.Case] = {}
+        for (case, fault), examples in by_case.items():
+            said = min((outcomes[one].text for one in examples), key=len)
+            outcome = small[examples[0]][1]
+            numbers = _numbers(case, outcome, under) if outcome.disagrees else None
+            if numbers is not None:
+                cases[len(found)] = scripts.Case(case, numbers, said)
+            settings = sum(len(plainest[one]) for one in examples)
+            found.append(
+                Finding(
+                    case.family.kind, (side.label,), fault, said, settings, examples[0].key, case.key,
+                    dict(case.options), outcome.inputs,
+                )
+            )  # fmt: skip
+        self._tell(f"{side.label}: running {len(cases)} scripts")
+        proofs = scripts.proved(list(cases.values()), under.backend, side.versions)
+        for (place, case), (script, shown) in zip(cases.items(), proofs, strict=True):
+            numbers = case.numbers
+            found[place] = replace(
+                found[place], computed=numbers.computed, expected=numbers.expected, script=script, shown=shown
+            )
+        return found
+
+
+def _numbers(case: Setting, outcome: Outcome, under: Under) -> shrinking.Numbers | None:
+    try:
+        return shrinking.numbers(case, outcome, under)
+    except CnnlensError:
+        return None
+
+
+def _alike(text: str) -> str:
+    """What a sentence says of the fault, without its numbers: those of one kind that are alike are made small once."""
+    for phrase in ("which the backend hides", "which the backend makes", "outputs differ", "off by up to"):
+        if phrase in text:
+            return phrase
+    return re.sub(r"[\d.,+-]+", "#", text)[:60]
+
+
+def _warm(framework: str) -> list[Any]:
+    from cnnlens.testing.networks import inputs_for
+
+    return inputs_for(network("signal", framework), 2)
+
+
+def _merged(findings: Sequence[Finding], sides: Sequence[Side]) -> list[Finding]:
+    """The same small case under several backends as one finding."""
+    together: dict[tuple[str, str], list[Finding]] = defaultdict(list)
+    for one in findings:
+        together[one.small, one.fault].append(one)
+    frameworks = {side.label: side.framework for side in sides}
+    alike = Counter(frameworks.values())
+    made: list[Finding] = []
+    for several in together.values():
+        labels = tuple(label for one in several for label in one.sides)
+        best = max(several, key=lambda one: (one.shown, bool(one.script)))
+        count = alike[frameworks[labels[0]]]
+        made.append(
+            replace(
+                best, sides=labels, everywhere=len(labels) == count > 1, settings=max(one.settings for one in several)
+            )
+        )
+    return sorted(made, key=lambda one: (not one.disagrees, one.kind, one.sides))
+
+
+def _chosen(kinds: Iterable[str] | None) -> list[Family]:
+    if kinds is None:
+        return [*FAMILIES]
+    known = {family.kind: None for family in FAMILIES}
+    chosen: dict[str, None] = {}
+    for kind in kinds:
+        name = KINDS[kind].name if kind in KINDS else kind
+        if name in UNSWEPT:
+            raise CnnlensError(f"{name}: it is not in the sweep: {UNSWEPT[name]}")
+        if name not in known:
+            raise CnnlensError(f"no kind is named '{printable(kind)}'; {nearest(kind, known)}")
+        chosen[name] = None
+    return [family for family in FAMILIES if family.kind in chosen]
+
+
+def _sides(backends: Sequence[str] | None, precisions: Sequence[str], families: Sequence[Family]) -> list[Side]:
+    if backends is None:
+        backends = [
+            one.name for one in installed() if one.problem is None and not one.missing and one.name != "reference"
+        ]
+        if not backends:
+            commands = dict.fromkeys(one.backend.install for one in installed() if one.problem is None and one.missing)
+            raise CnnlensError(f"nothing was swept: no backend of a framework is installed; {' or '.join(commands)}")
+    refuse_unknown(backends)
+    wanted = dict.fromkeys(family.framework for family in families)
+    sides = [
+        Side(" ".join([spec, *runs[1:], *([] if precision == "strict" else [precision])]), spec, precision, runs[0])
+        for spec in backends
+        for runs in _runs(spec)
+        if runs[0] in wanted
+        for precision in precisions
+    ]
+    if not sides:
+        named = ", ".join(dict.fromkeys(family.kind for family in families))
+        raise CnnlensError(f"no backend of {', '.join(map(printable, backends))} runs {printable(named, 200)}")
+    return sides
+
+
+def _runs(spec: str) -> list[tuple[str, ...]]:
+    """Which framework's kinds a backend runs; the reference runs all, PyTorch's in a column of their own."""
+    layout = get(parse_spec(spec)[0]).layout
+    return [(layout,)] if layout in ("keras", "torch") else [("keras",), ("torch", "torch")]

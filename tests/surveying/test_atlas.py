@@ -1,0 +1,181 @@
+"""The atlas: what it covers, that a planted fault is found and made small, and that no backend can end it."""
+
+from __future__ import annotations
+
+import json
+from itertools import combinations
+from pathlib import Path
+
+import pytest
+
+import cnnlens
+from cnnlens.cli.main import main
+from cnnlens.errors import CnnlensError
+from cnnlens.kinds import LAYERS, OPERATIONS
+from cnnlens.surveying import comparing, listing
+from cnnlens.surveying.drawing import CLASSES
+from cnnlens.surveying.networks import branch, network_of
+from cnnlens.surveying.setting import Family, Setting
+from cnnlens.surveying.table import FAMILIES, UNSWEPT
+
+SWEPT = {family.kind for family in FAMILIES}
+
+
+# -- what is tried ---------------------------------------------------------------------------------------------------
+
+
+def test_every_kind_is_swept_or_says_why_not() -> None:
+    kinds = {row.name for row in (*LAYERS, *OPERATIONS)}
+    assert kinds - SWEPT == set(UNSWEPT)
+    assert not SWEPT - kinds
+
+
+def _pairs(choice: dict[str, object]) -> set[tuple[tuple[str, str], ...]]:
+    return set(combinations([(name, repr(value)) for name, value in choice.items()], 2))
+
+
+@pytest.mark.parametrize("kind", ["Conv2D", "Conv2DTranspose", "LSTM", "Resizing", "GroupNormalization"])
+def test_any_two_values_that_can_stand_together_do_so(kind: str) -> None:
+    family = next(one for one in FAMILIES if one.kind == kind)
+    valid = family.valid()
+    settings, count = family.settings()
+    can = set().union(*map(_pairs, valid))
+    assert can == set().union(*(_pairs(dict(one.options)) for one in settings))
+    assert count == len(can)
+    assert len(settings) < len(valid) / 10
+
+
+def test_what_keras_refuses_is_no_setting() -> None:
+    family = next(one for one in FAMILIES if one.kind == "Conv2D")
+    assert not [one for one in family.valid() if set(one["strides"]) != {1} and set(one["dilation_rate"]) != {1}]
+    assert not [one for one in family.valid() if one["channels"] % one["groups"]]
+
+
+@pytest.mark.slow
+def test_all_settings_are_networks_and_no_two_have_one_key() -> None:
+    settings = [one for family in FAMILIES for one in family.settings()[0]]
+    assert len({one.key for one in settings}) == len(settings)
+    for framework in ("keras", "torch"):
+        some = [one for one in settings if one.family.framework == framework]
+        calls = network_of(some).calls_by_name
+        assert all(branch(number, one) in calls for number, one in enumerate(some))
+
+
+# -- what is found ---------------------------------------------------------------------------------------------------
+
+
+def test_a_planted_fault_is_found_and_made_as_small_as_it_is(plant: Path) -> None:
+    plant.write_text("shift")
+    made = cnnlens.atlas(["Conv1D", "Conv2D", "Dense"], backends=["planted-reference"], progress=False)
+    assert {one.kind for one in made.findings} == {"Conv1D", "Conv2D"}
+    for one in made.findings:
+        assert (one.fault, one.sides, one.everywhere) == ("wrong value", ("planted-reference",), False)
+        odd = {name for name, value in one.options.items() if value != _plainest(one.kind)[name]}
+        assert odd - {"size", "channels", "filters"} == {"kernel_size", "padding", "dilation_rate"}
+        assert one.options["kernel_size"][-1] % 2 == 0
+        assert one.options["channels"] == one.options["filters"] == 1
+        assert one.computed != one.expected
+        assert one.script == "", "nobody knows how a backend of somebody's own is called"
+    cells = {cell.kind: cell for cell in made.cells}
+    assert cells["Dense"].faults == {}
+    assert cells["Conv2D"].faults == {"wrong value": made.findings[1].settings}
+    assert "Conv2D" in str(made)
+    assert json.loads(json.dumps(made.to_json()))["format"] == "cnnlens.atlas/1"
+
+
+def _plainest(kind: str) -> dict[str, object]:
+    family = next(one for one in FAMILIES if one.kind == kind)
+    return {name: values[0] for name, values in family.options.items()}
+
+
+@pytest.mark.parametrize(("planted", "fault"), [("crash", "crashed"), ("hang", "hung")])
+@pytest.mark.slow
+def test_a_backend_that_crashes_or_hangs_at_a_setting_is_a_cell(plant: Path, planted: str, fault: str) -> None:
+    plant.write_text(planted)
+    made = cnnlens.atlas(["SeparableConv1D"], backends=["planted-reference"], timeout=2, progress=False)
+    (cell,) = made.cells
+    assert set(cell.faults) == {fault}
+    assert 0 < cell.faults[fault] < cell.settings / 2
+    assert made.agree, "no number came that is wrong"
+
+
+def test_all_inputs_of_a_class_stand_where_it_is_said() -> None:
+    from cnnlens.surveying.drawing import draw, rows_of
+
+    family = next(one for one in FAMILIES if one.kind == "ReLU")
+    (x,) = draw(network_of(family.settings()[0][:1]))
+    import numpy as np
+
+    assert len(x) == sum(count for count, _ in CLASSES.values())
+    assert np.isnan(x).any(axis=tuple(range(1, x.ndim))).nonzero()[0].tolist() == [rows_of("one NaN")[0]]
+
+
+# -- goes on, compares, refuses --------------------------------------------------------------------------------------
+
+
+def test_what_was_found_is_not_run_again(plant: Path, tmp_path: Path) -> None:
+    log = tmp_path / "atlas.log"
+    plant.write_text("shift")
+    first = cnnlens.atlas(["Conv1D"], backends=["planted-reference"], log=log, progress=False)
+    lines = log.read_text().splitlines()
+    assert len(lines) == first.settings
+    last = [line for line in lines if "wrong value" not in line][-3:]
+    log.write_text("\n".join(line for line in lines if line not in last) + '\n["cut off')
+    plant.write_text("")  # whatever is run from now on agrees
+    again = cnnlens.atlas(["Conv1D"], backends=["planted-reference"], log=log, progress=False)
+    assert len(log.read_text().splitlines()) == len(lines) + 1
+    assert again.cells[0].faults["wrong value"] == first.cells[0].faults["wrong value"], "as the log says"
+
+
+def test_two_atlases_are_compared(plant: Path, tmp_path: Path) -> None:
+    plant.write_text("shift")
+    old, new = tmp_path / "old.json", tmp_path / "new.json"
+    arguments = ["atlas", "Conv1D", "-b", "planted-reference"]
+    assert main([*arguments, "-o", str(old)]) == 1
+    changed = json.loads(old.read_text())
+    changed["sides"][0]["versions"]["numpy"] = "1.0"
+    old.write_text(json.dumps(changed))
+    plant.write_text("")
+    assert main([*arguments, "--compare", str(old), "-o", str(new)]) == 0
+    found = json.loads(new.read_text())["changed"]
+    assert [one[:3] for one in found["versions"]] == [["planted-reference", "numpy", "1.0"]]
+    assert [one[0] for one in found["cells"]] == ["Conv1D"]
+    assert "numpy 1.0 then" in str(comparing.as_page(found))
+    assert not list(tmp_path.glob("*.log"))
+
+
+def test_it_is_written_as_a_page_and_as_markdown(tmp_path: Path) -> None:
+    made = cnnlens.atlas(["Dense", "Relu"], backends=["reference"], progress=False)
+    assert "| Dense |" in listing.as_markdown(made)
+    assert "<td>Dense</td>" in made.html()
+    assert repr(made).startswith("<Atlas quick: 2 kinds, ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["Conv9D"], "no kind is named 'Conv9D'; did you mean"),
+        (["Lambda"], "Lambda: it is not in the sweep: it holds its author's own code"),
+        (["--level", "deep"], "level 'deep': quick or full was expected"),
+        (["Conv2D", "-b", "pytorch9"], "no backend is named 'pytorch9'"),
+        (["AdditiveAttention", "-b", "pytorch"], "no backend of pytorch runs AdditiveAttention"),
+        (["Conv2D", "--compare", "nowhere.json"], "nowhere.json: it cannot be read"),
+    ],
+)
+def test_what_cannot_be_is_said_in_one_line(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["atlas", *arguments]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_file_that_is_no_atlas_is_refused(tmp_path: Path) -> None:
+    for text in ("", "[]", '{"format": "cnnlens.bench/1"}', '{"format": "cnnlens.atlas/1"}'):
+        (tmp_path / "old.json").write_text(text)
+        with pytest.raises(CnnlensError, match=r"old\.json: (this is no atlas|it is cut short)"):
+            comparing.read(tmp_path / "old.json")
+
+
+def test_a_setting_says_itself() -> None:
+    family = Family("ReLU", {"shape": ((3,), (5,)), "threshold": (0.0, 0.3)}, FAMILIES[0].make)
+    assert Setting(family, {"shape": (5,), "threshold": 0.3}).unlike_plain == ["shape", "threshold"]
