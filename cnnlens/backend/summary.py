@@ -29,7 +29,7 @@ _BLOCK, _GROUP = 1 << 17, 1 << 20  # numbers: 0.5 MB in float32, and how many of
 # axis, which NumPy does in several sums at once.
 _ADDED, _ADDED_AT_ONCE = 8, 96
 # How often the squares of the mean may hold those around it, by bytes a number, before these are summed by themselves:
-# eight float32 added up may be off by 2e-7 of their sum, always in the same way where a map is of few colours.
+# eight float32 added up may be off by 3e-7 of their sum, always in the same way where a map is of few colours.
 _LOST = {4: 1.0, 8: 1e6}
 _FEW = 8  # one channel of so many, or fewer, is taken out of an example to be summed again
 
