@@ -75,7 +75,7 @@ def _taken(
     barred: Array = np.logical_and(_nothing(scores), np.logical_not(_nothing(all_scores)))
     if alone is not None:
         scores = np.where(barred, alone(all_scores), scores)
-    top = scores.max(axis=-1, keepdims=True)
+    top: Array = np.asarray(scores.max(axis=-1, keepdims=True))
     none_at_all: Array = np.logical_and(barred, np.isneginf(top))
     shares = np.exp(scores - np.where(none_at_all, 0, top))
     total = shares.sum(axis=-1, keepdims=True)
