@@ -28,6 +28,7 @@ __all__ = [
 ]
 
 _LONGEST = 200  # bytes; file systems take 255, and a suffix or a number may follow
+_PICTURES = (".png", ".jpg", ".jpeg")  # of a folder that is read, these are
 _DEVICES = {"CON", "PRN", "AUX", "NUL", *(f"{port}{number}" for port in ("COM", "LPT") for number in range(10))}
 
 
@@ -156,12 +157,15 @@ def refuse_taken(paths: Iterable[Path], named: bool, models: Sequence[str | os.P
 
 
 def refuse_read(path: str | os.PathLike[str], read: Iterable[str | os.PathLike[str]]) -> None:
-    """Refuse to write over one of the files that are ``read``, by whatever name.
+    """Refuse to write over one of the files that are ``read``, by whatever name, or a picture of a folder that is.
 
     Raises:
         CnnlensError: it is one.
     """
-    if os.path.isfile(path) and any(os.path.isfile(one) and os.path.samefile(one, path) for one in read):
+    if not os.path.isfile(path):
+        return
+    taken = [path, Path(path).parent] if Path(path).suffix.lower() in _PICTURES else [path]
+    if any(os.path.exists(one) and os.path.samefile(one, mine) for one in read for mine in taken):
         raise CnnlensError(f"{printable(path, 300)}: it is read here, and would be lost; name another file with -o")
 
 

@@ -152,6 +152,8 @@ def main(handle: int) -> None:
             job, workers = pickle.loads(connection.recv_bytes())
             ray: Any = import_module("ray")
             import_module("ray.data")
+            if os.environ.get("RAY_ADDRESS"):
+                doing = "connecting to the cluster that RAY_ADDRESS names"
             _connect(ray, workers, stack)
             count, each = _resources(ray, job.options.device, workers)
             doing = "loading the network"
@@ -183,7 +185,9 @@ def main(handle: int) -> None:
 
 if __name__ == "__main__":
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # nothing is sent anywhere
-    if not os.environ.get("RAY_ADDRESS"):  # nobody else gets into a cluster of its own, nor its token into a file
+    if os.environ.get("RAY_ADDRESS"):  # where nothing answers, Ray asks 20 times, 40 s each
+        os.environ.setdefault("RAY_gcs_server_port_wait_time_s", "1")
+    else:  # nobody else gets into a cluster of its own, nor its token into a file
         os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
     from cnnlens_backends import _ray_driver
 

@@ -27,11 +27,11 @@ _MEASURED = len(COLUMNS) - 1
 _BLOCK, _GROUP = 1 << 17, 1 << 20  # numbers: 0.5 MB in float32, and how many of them are finished at once
 # How many numbers are added in their own type before float64 takes over: one after the other, or along a contiguous
 # axis, which NumPy does in several sums at once.
-_ADDED, _ADDED_AT_ONCE = 16, 128
+_ADDED, _ADDED_AT_ONCE = 8, 96
 # How often the squares of the mean may hold those around it, by bytes a number, before these are summed by themselves:
-# 16 sums of float32 may be off by 2e-7 of what they hold, always in the same way where a map is of one colour.
-_LOST = {4: 4.0, 8: 1e6}
-_AT_ONCE = 1 << 20  # numbers of such maps
+# eight float32 added up may be off by 3e-7 of their sum, always in the same way where a map is of few colours.
+_LOST = {4: 1.0, 8: 1e6}
+_FEW = 8  # one channel of so many, or fewer, is taken out of an example to be summed again
 
 
 def example_numbers(inputs: Sequence[Array]) -> NDArray[np.uint32]:
@@ -81,22 +81,49 @@ def summary(maps: Array, rows: NDArray[np.uint32], wanted: int) -> Floats:
     result[..., 5:_MEASURED] = (positions, 0, 0, 0)
     with np.errstate(invalid="ignore", over="ignore"):
         if last:
-            _measure(flat, result)
+            _fill(flat, result)
         else:
-            _measure(flat.reshape(-1, positions, 1), result.reshape(-1, 1, result.shape[2]))
-        of_mean = result[..., 2] ** 2 / positions
-        result[..., 3] -= of_mean
-        good = np.isfinite(result[..., 3]) & (of_mean <= _LOST[flat.itemsize] * result[..., 3])
-    again = np.argwhere(~good)
-    each = max(_AT_ONCE // positions, 1)
-    for example, channel in (again[at : at + each].T for at in range(0, len(again), each)):
-        values = (flat[example, :, channel] if last else flat[example, channel]).astype(np.float64)
-        result[example, channel, :_MEASURED] = _carefully(values)
+            _fill(flat.reshape(-1, positions, 1), result.reshape(-1, 1, result.shape[2]))
     every = np.arange(count, dtype=np.int64)[:, None]
     taken = flat[every, drawn] if last else flat[every, :, drawn]  # (N, drawn, C) either way
     result[..., _MEASURED] = rows[:, None]
     result[..., len(COLUMNS) :] = np.moveaxis(taken, 1, 2)
     return result
+
+
+def _fill(flat: Array, into: Floats) -> None:
+    """Fill the columns that are measured of maps ``(N, P, C)``: at once where that keeps enough of the squares around
+    the mean, else around a number close to it, else in float64."""
+    positions, channels = flat.shape[1:]
+    _measure(flat, into)
+    good = _settled(into, positions, flat.dtype)
+    off = np.isfinite(into[..., 2]) & ~good
+    rows = np.flatnonzero(off.sum(1) * _FEW >= channels)
+    each = max(_GROUP // (positions * channels), 1)
+    for here in (rows[at : at + each] for at in range(0, len(rows), each)):
+        close = np.clip(into[here, :, 2] / positions, into[here, :, 1], into[here, :, 0]).astype(flat.dtype)
+        apart = np.empty((len(here), channels, _MEASURED))
+        _measure(flat[here] - close[:, None], apart)
+        known = _settled(apart, positions, flat.dtype) & off[here]
+        sums = apart[..., 2] + close.astype(np.float64) * positions
+        for column, found in ((2, sums), (3, apart[..., 3])):
+            into[here, :, column] = np.where(known, found, into[here, :, column])
+        good[here] |= known
+    again = np.argwhere(~good)
+    each = max(_GROUP // positions, 1)
+    for example, channel in (again[at : at + each].T for at in range(0, len(again), each)):
+        into[example, channel, :_MEASURED] = _carefully(flat[example, :, channel].astype(np.float64))
+
+
+def _settled(into: Floats, positions: int, dtype: np.dtype[Any]) -> NDArray[np.bool_]:
+    """Make sums of squares those around the mean, and tell which of them enough is left of: not where they are small
+    beside the mean's, or too small for the maps' own type. Of maps that hold one value everything is known."""
+    of_mean = into[..., 2] ** 2 / positions
+    one_value = np.isfinite(into[..., 2]) & (into[..., 0] == into[..., 1])
+    into[..., 2] = np.where(one_value, into[..., 0] * positions, into[..., 2])
+    left = into[..., 3] = np.where(one_value, 0.0, into[..., 3] - of_mean)
+    normal = positions * float(np.finfo(dtype).tiny / np.finfo(dtype).eps)
+    return one_value | (np.isfinite(left) & (of_mean <= _LOST[dtype.itemsize] * left) & (left >= normal))
 
 
 def _measure(flat: Array, into: Floats) -> None:

@@ -135,7 +135,8 @@ def _audits(bench: Measurements) -> list[str]:
 
 def _noise(bench: Measurements) -> list[str]:
     """Which rows are too near for this machine, or the rounds too few."""
-    if not bench.ran:
+    batches = [row.batch for row in bench.rows if row.stages]
+    if len(set(batches)) == len(batches):  # no two of one batch
         return []
     rule = [
         "rule: two rows of one batch are told apart where the 95 % interval of the median of their times' ratio, round "

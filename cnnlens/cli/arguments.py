@@ -96,7 +96,9 @@ def add_streamed(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N inputs")
     parser.add_argument(
-        "--skip-bad", action="store_true", help="leave out and count pictures that cannot be read or differ in size"
+        "--skip-bad",
+        action="store_true",
+        help="leave out and count pictures that cannot be read, or differ in size where the model takes any",
     )
     add_scale(parser, "said in what is printed")
     parser.add_argument(

@@ -141,9 +141,9 @@ def main(arguments: Sequence[str] | None = None, interrupted: Sequence[int] = ()
 
 
 def _refuse_own_input(options: argparse.Namespace) -> None:
-    """Refuse to write over one of the files that the command reads, or over its other output, whichever option names
+    """Refuse to write over one of the files that the command reads, or over another of its own, whichever option names
     it."""
-    for own in ("output", "page"):
+    for own in ("output", "keep", "page"):
         output = getattr(options, own, None)
         if not isinstance(output, str):
             continue

@@ -13,6 +13,7 @@ import numpy as np
 
 from cnnlens.errors import FileRefusedError
 from cnnlens.inputs.array_files import BROKEN, Part, Pixels, first_bytes, read_array, short
+from cnnlens.text import printable
 
 __all__ = ["is_picture", "read_folder", "read_images"]
 
@@ -55,14 +56,14 @@ def read_folder(folder: Path, limit: int | None) -> tuple[list[Path], tuple[str,
     try:
         entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
         pictures: list[Path] = []
-        skipped = 0
+        skipped: list[Path] = []
         for entry in entries:
             if limit is not None and len(pictures) == limit:
                 break
             if entry.is_file() and is_picture(entry):
                 pictures.append(entry)
             else:
-                skipped += 1
+                skipped.append(entry)
     except OSError as error:
         raise FileRefusedError(folder, "", f"cannot be read ({error.strerror or error})", "check the folder") from error
     if not pictures:
@@ -70,8 +71,11 @@ def read_folder(folder: Path, limit: int | None) -> tuple[list[Path], tuple[str,
         raise FileRefusedError(
             folder, "", f"a folder with {inside} and no PNG or JPEG", "name a folder whose files are pictures"
         )
-    notes = (f"{skipped} of {len(entries)} entries in the folder are no PNG or JPEG: left out",) if skipped else ()
-    return pictures, notes
+    if not skipped:
+        return pictures, ()
+    named = [printable(entry.name, 40) for entry in skipped if entry.suffix.lower() in (".png", ".jpg", ".jpeg")]
+    few = f", among them {', '.join(named[:3])}{', …' if len(named) > 3 else ''}" if named else ""
+    return pictures, (f"{len(skipped)} of {len(entries)} entries in the folder are no PNG or JPEG: left out{few}",)
 
 
 def is_picture(path: Path) -> bool:

@@ -166,8 +166,8 @@ def open_inputs(
         scale: As ``images.load`` takes it. With ``auto``, what is no picture (vectors, sequences) is never scaled.
         limit: At most so many examples.
         allow_nonfinite: Keep NaN and infinities instead of refusing them.
-        skip_bad: Leave pictures out that cannot be read or are of another size than the first; a note counts them. They
-            are looked for beforehand, which takes as long as decoding them all.
+        skip_bad: Leave pictures out that cannot be read or, where the network takes any size, are of another than the
+            first; a note counts them. They are looked for beforehand, which takes as long as decoding them all.
 
     Raises:
         CnnlensError: they do not fit; one line.

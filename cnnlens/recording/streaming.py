@@ -140,6 +140,8 @@ def plan(
     """
     if options.batch is not None and options.batch < 1:
         raise CnnlensError(f"a batch holds at least one input, not {options.batch}")
+    if options.workers is not None and options.engine is None:
+        raise CnnlensError(f"workers: {options.workers} came, and no engine has them; give engine ray, or leave it out")
     if live is not None and options.engine is not None:
         raise CnnlensError("a live model runs in this process alone; give its file to run it on other machines")
     spec = backend or (_default_backend(network) if live is None else backend_of(live))

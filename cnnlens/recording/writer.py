@@ -174,7 +174,9 @@ class RecordingWriter(Ledger):
 
     def _open_log(self) -> None:
         if self.path.is_symlink() or (self.path.exists() and not self.path.is_dir()):
-            raise CnnlensError(f"{self._shown}: it exists and is no folder; {ELSEWHERE}")
+            raise CnnlensError(
+                f"{self._shown}: it exists and is {'a link' if self.path.is_symlink() else 'no folder'}; {ELSEWHERE}"
+            )
         if not self.path.parent.is_dir():
             raise CnnlensError(
                 f"{self._shown}: the folder {printable(self.path.parent, 300)} does not exist; make it first"

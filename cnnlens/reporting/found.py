@@ -36,9 +36,11 @@ def check_said(budget: Budget, check: Check, name: str) -> dict[str, Any]:
         name: What its packed arrays begin with.
     """
     found = check.to_json()
+    runs = {run.label: run for run in check.runs}
     for place, (row, said) in enumerate(zip(check.rows, found["layers"], strict=True)):
         for number, (label, audit) in enumerate(row.audits.items()):
-            if audit.lost is not None and audit.lost.size:
+            passes = check.is_rounding(runs[label], row, audit)
+            if audit.lost is not None and audit.lost.size and not passes:
                 said["runs"][label]["lost"] = _lost_said(budget, audit.lost, f"{name}.{place}.{number}")
     return {**found, "said": _lines(checking_listing.as_page(check))[2:]}  # the file and its hash are said already
 

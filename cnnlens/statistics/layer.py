@@ -260,7 +260,7 @@ class LayerStats:
     @cached_property
     def _values(self) -> Floats:
         """The sample, ``(values, C)``, sorted; what is not finite is NaN and behind."""
-        if not self._sample:
+        if not any(len(values) for _, values in self._sample):
             return np.full((1, len(self._max)), np.nan)
         found = np.concatenate([values.transpose(0, 2, 1).reshape(-1, len(self._max)) for _, values in self._sample])
         return np.sort(np.where(np.isfinite(found), found, np.nan).astype(np.float64), axis=0)
@@ -281,10 +281,17 @@ class LayerStats:
 
     @property
     def rank_error(self) -> float:
-        """Say how far off a quantile's rank may be, a share of the values, in 99 of 100 cases; 0: all were taken."""
+        """Say how far off a quantile's rank may be, a share of the values, in 99 of 100 cases; 0: all were taken.
+
+        Of equal inputs the same places are drawn, so that they tell no more than one of them would; 1: none was drawn.
+        """
         if len(self._values) == self.values.max(initial=0):
             return 0.0
-        return _CONFIDENCE / math.sqrt(len(self._values))
+        alike = np.unique(np.concatenate([numbers for numbers, _ in self._sample]), return_counts=True)[1]
+        if not alike.size:
+            return 1.0
+        once = len(self._values) * (float(alike.sum()) / float((alike**2).sum()))  # as many as count (L. Kish, 1965)
+        return min(_CONFIDENCE / math.sqrt(once), 1.0)
 
     @property
     def all_mean(self) -> float:

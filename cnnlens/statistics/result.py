@@ -54,9 +54,9 @@ class Stats(Result, Mapping[str, LayerStats], listing="statistics.listing", name
         drawn: str | None = None,
     ) -> None:
         """Made by ``cnnlens.stats``."""
-        self.info: dict[str, Any] = description.to_json()
         self.wanted = description.count
         self.count = layers[0].count if layers else 0
+        self.info: dict[str, Any] = {**description.to_json(), "complete": self.count == self.wanted}
         self.notes = tuple(notes)
         self.pictures = dict(pictures or {})
         self._drawn = drawn
@@ -121,7 +121,7 @@ class Stats(Result, Mapping[str, LayerStats], listing="statistics.listing", name
                 for name, found in self.info["inputs"]["sources"].items()
             },
         }
-        whole.info = {**self.info, "count": whole.wanted, "inputs": inputs}
+        whole.info = {**self.info, "count": whole.wanted, "complete": whole.count == whole.wanted, "inputs": inputs}
         return whole
 
     def to_xarray(self) -> Any:

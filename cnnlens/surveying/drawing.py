@@ -42,7 +42,7 @@ def _zeros(random: np.random.Generator, shape: tuple[int, ...]) -> Array:
 
 
 def _subnormal(random: np.random.Generator, shape: tuple[int, ...]) -> Array:
-    return _normal(random, shape) * _TINY / 8
+    return _normal(random, shape) * np.float32(_TINY / 8)
 
 
 def _large(random: np.random.Generator, shape: tuple[int, ...]) -> Array:

@@ -18,7 +18,8 @@ from cnnlens.network.network import Network
 from cnnlens.testing.torch_networks import torch_network
 
 __all__ = [
-    "NETWORKS", "REFUSED", "MemoryModel", "functional", "input_entry", "inputs_for", "layer_entry", "network", "tensor",
+    "NETWORKS", "REFUSED", "MemoryModel", "conv_entry", "functional", "input_entry", "inputs_for", "layer_entry",
+    "network", "sequential", "tensor",
 ]  # fmt: skip
 
 Entry = dict[str, Any]
@@ -46,7 +47,8 @@ def input_entry(name: str, *shape: int, dtype: str = "float32") -> Entry:
     return {**entry, "inbound_nodes": []}
 
 
-def _conv(kind: str, name: str, size: Sequence[int], **config: Any) -> Entry:
+def conv_entry(kind: str, name: str, size: Sequence[int], **config: Any) -> Entry:
+    """Write a convolution as a config has it; ``size`` is its kernel's."""
     ones = [1] * len(size)
     return layer_entry(
         kind,
@@ -94,7 +96,8 @@ def functional(name: str, layers: Sequence[Entry], inputs: Sequence[str], output
     }
 
 
-def _sequential(name: str, layers: Sequence[Entry]) -> Entry:
+def sequential(name: str, layers: Sequence[Entry]) -> Entry:
+    """Write a Sequential model as a config has it."""
     return {
         "module": "keras",
         "class_name": "Sequential",
@@ -117,11 +120,11 @@ def _chain() -> tuple[Entry, Shapes]:
     """Layers in a row, with ``same`` padding on sizes that it pads unevenly, and a Flatten that sees the axis order."""
     layers = [
         input_entry("photo", 11, 9, 3),
-        _conv("Conv2D", "first", (3, 2), filters=5, padding="same", groups=1, activation="relu"),
+        conv_entry("Conv2D", "first", (3, 2), filters=5, padding="same", groups=1, activation="relu"),
         layer_entry(
             "MaxPooling2D", "pool", pool_size=[2, 3], strides=[2, 3], padding="valid", data_format="channels_last"
         ),
-        _conv("Conv2D", "second", (3, 3), filters=7, strides=[2, 2], padding="same", groups=1, use_bias=False),
+        conv_entry("Conv2D", "second", (3, 3), filters=7, strides=[2, 2], padding="same", groups=1, use_bias=False),
         layer_entry("BatchNormalization", "norm", axis=-1, momentum=0.99, epsilon=0.002, center=True, scale=True),
         layer_entry("ReLU", "relu"),
         layer_entry("Flatten", "flat", data_format="channels_last"),
@@ -134,7 +137,7 @@ def _chain() -> tuple[Entry, Shapes]:
         "norm": _batch_norm(7),
         "head": {"kernel": (3 * 2 * 7, 4), "bias": (4,)},
     }
-    return _sequential("chain", layers), shapes
+    return sequential("chain", layers), shapes
 
 
 def _branches() -> tuple[Entry, Shapes]:
@@ -143,8 +146,8 @@ def _branches() -> tuple[Entry, Shapes]:
     layers = [
         input_entry("image", 9, 8, 2),
         input_entry("extra", 5),
-        _called(_conv("Conv2D", "left", (3, 3), filters=4, padding="same", groups=1), image),
-        _called(_conv("Conv2D", "right", (1, 1), filters=4, groups=1), image),
+        _called(conv_entry("Conv2D", "left", (3, 3), filters=4, padding="same", groups=1), image),
+        _called(conv_entry("Conv2D", "right", (1, 1), filters=4, groups=1), image),
         _called(layer_entry("Add", "joined"), [tensor("left"), tensor("right")]),
         _called(
             layer_entry("GlobalAveragePooling2D", "pooled", data_format="channels_last", keepdims=False),
@@ -166,7 +169,7 @@ def _branches() -> tuple[Entry, Shapes]:
 
 def _shared() -> tuple[Entry, Shapes]:
     """One layer used twice."""
-    conv = _conv("Conv2D", "conv", (3, 2), filters=3, padding="same", groups=1, activation="tanh")
+    conv = conv_entry("Conv2D", "conv", (3, 2), filters=3, padding="same", groups=1, activation="tanh")
     layers = [
         input_entry("image", 8, 6, 3),
         _called(conv, tensor("image"), tensor("conv", 0)),
@@ -183,16 +186,16 @@ def _nested() -> tuple[Entry, Shapes]:
         "inner",
         [
             input_entry("inner_input", 7, 5, 2),
-            _called(_conv("Conv2D", "conv", (3, 3), filters=2, padding="same", groups=1), tensor("inner_input")),
+            _called(conv_entry("Conv2D", "conv", (3, 3), filters=2, padding="same", groups=1), tensor("inner_input")),
         ],
         ["inner_input"],
         [["conv", 0, 0]],
     )
-    block = _sequential(
+    block = sequential(
         "block",
         [
             input_entry("block_input", 7, 5, 4),
-            _conv("DepthwiseConv2D", "conv", (2, 3), depth_multiplier=2, activation="relu"),
+            conv_entry("DepthwiseConv2D", "conv", (2, 3), depth_multiplier=2, activation="relu"),
         ],
     )
     layers = [
@@ -211,10 +214,10 @@ def _signal() -> tuple[Entry, Shapes]:
     """One spatial axis."""
     layers = [
         input_entry("wave", 19, 3),
-        _conv("Conv1D", "coarse", (4,), filters=5, strides=[3], padding="same", groups=1, activation="relu"),
-        _conv("Conv1D", "fine", (2,), filters=6, groups=1),
+        conv_entry("Conv1D", "coarse", (4,), filters=5, strides=[3], padding="same", groups=1, activation="relu"),
+        conv_entry("Conv1D", "fine", (2,), filters=6, groups=1),
     ]
-    return _sequential("signal", layers), {
+    return sequential("signal", layers), {
         "coarse": {"kernel": (4, 3, 5), "bias": (5,)},
         "fine": {"kernel": (2, 5, 6), "bias": (6,)},
     }
@@ -224,9 +227,9 @@ def _volume() -> tuple[Entry, Shapes]:
     """Three spatial axes."""
     layers = [
         input_entry("scan", 6, 5, 4, 2),
-        _conv("Conv3D", "conv", (2, 3, 1), filters=3, padding="same", groups=1, activation="relu"),
+        conv_entry("Conv3D", "conv", (2, 3, 1), filters=3, padding="same", groups=1, activation="relu"),
     ]
-    return _sequential("volume", layers), {"conv": {"kernel": (2, 3, 1, 2, 3), "bias": (3,)}}
+    return sequential("volume", layers), {"conv": {"kernel": (2, 3, 1, 2, 3), "bias": (3,)}}
 
 
 def _unknown() -> tuple[Entry, Shapes]:

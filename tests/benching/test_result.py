@@ -98,6 +98,7 @@ def test_few_rounds_tell_nothing_apart() -> None:
     few = bench(a, b, rounds=LEAST - 1)
     assert len(few.undecided("forward")) == 1
     assert "no two rows can be told apart" in str(few)
+    assert "told apart" not in str(replace(few, rows=few.rows[:1]))  # where there is but one
     assert bench(row("a strict", [1.0] * LEAST), row("b strict", [9.0] * LEAST)).undecided("forward") == []
 
 

@@ -485,7 +485,12 @@ def test_no_command_writes_over_what_it_reads(capsys: pytest.CaptureFixture[str]
     shutil.copy(sample.IMAGES / "9-ankle-boot.png", "boot.png")
     Path("labels.png").write_text("".join(f"{label}\n" for label in sample.LABELS))
     os.symlink("net.keras", "link.txt")
+    shutil.copytree(sample.IMAGES, "pictures")
+    np.savez("pixels.npz", np.zeros((2, 28, 28), np.uint8))
+    compared = ["--backends", "reference,reference", "--keep", "pixels.npz"]
     for name, arguments in {
+        "pictures/7-sneaker.png": ["stats", "net.keras", "-i", "pictures", "-l", "0", "-o", "pictures/7-sneaker.png"],
+        "pixels.npz": ["stats", "net.keras", "-i", "pixels.npz", "-l", "0", *compared],
         "net.keras": ["summary", "net.keras", "-o", "link.txt"],
         "other.keras": ["diff", "net.keras", "other.keras", "-o", "other.keras"],
         "boot.png": ["image", "boot.png", "-o", "boot.png"],

@@ -291,7 +291,8 @@ def test_a_folder_is_read_in_the_order_of_names_and_says_what_it_left_out(tmp_pa
     loaded = images.load(tmp_path, shape=(1, 6, 5))
     np.testing.assert_array_equal(loaded.array[:, 0], GREY[:3].astype(np.float32) / 255)
     assert loaded.names == ("0", "1", "2")
-    assert "4 of 7 entries in the folder are no PNG or JPEG: left out" in loaded.notes
+    few = "a folder.png, notes.png, pipe.png"
+    assert f"4 of 7 entries in the folder are no PNG or JPEG: left out, among them {few}" in loaded.notes
     assert "grey 6 × 5 (3 files)" in loaded.notes
     assert images.load(tmp_path, limit=2).array.shape == (2, 1, 6, 5)
 

@@ -115,7 +115,7 @@ def path(tmp_path: Path) -> Path:
 
 def test_links_are_not_followed(tmp_path: Path, path: Path) -> None:
     (tmp_path / "link.zarr").symlink_to(path)
-    with pytest.raises(CnnlensError, match="is no folder"):
+    with pytest.raises(CnnlensError, match="it exists and is a link"):
         RecordingWriter(tmp_path / "link.zarr", description())
     log = tmp_path / "elsewhere"
     shutil.copy(path / "log.jsonl", log)

@@ -173,11 +173,26 @@ def test_quantiles_are_within_the_error_that_they_state(most: int) -> None:
             assert abs(rank - share) <= layer.rank_error
 
 
+def test_inputs_that_repeat_tell_no_more_of_quantiles_than_one_of_them() -> None:
+    one = np.arange(100, dtype=np.float32).reshape(1, 1, 10, 10)
+    wide = folded(np.repeat(one, 50, 0), [30], 512).rank_error  # eight places of one map, 50 times
+    assert wide == folded(one, [], 8).rank_error
+    for value in range(4):  # 300 times one input: all or none of it is in a sample of 64
+        layer = folded(np.full((300, 1, 5), value, np.float32), [150], 64)
+        assert layer.rank_error == 1
+        assert layer.quantile(0.5)[0] == value or np.isnan(layer.quantile(0.5)[0])
+
+
 def test_the_places_of_fewer_are_the_first_of_more_and_all_are_all() -> None:
     numbers = np.array([0, 5, 2**32 - 1], np.uint32)
     more = places(numbers, 84, 200)
     assert np.array_equal(np.sort(more, axis=1), np.tile(np.arange(84), (3, 1)))
     assert np.array_equal(places(numbers, 84, 8), more[:, :8])
+
+
+def test_workers_without_an_engine_are_refused(given: np.ndarray) -> None:
+    with pytest.raises(CnnlensError, match="no engine has them"):
+        cnnlens.stats(MODEL, given[:2], workers=2)
 
 
 def test_the_memory_does_not_grow_with_the_examples() -> None:
@@ -221,6 +236,23 @@ def test_sums_of_a_few_numbers_in_float32_are_good_for_a_millionth(space: tuple[
     for cut in (1, 5):  # of an example alone, whatever batch it came in
         halves = [summary(maps[some], numbers[some], 4) for some in (slice(0, cut), slice(cut, 9))]
         np.testing.assert_array_equal(np.concatenate(halves), found)
+
+
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize("two", [(1.37, 0.42), (1.09, 4.6), (1.7, 1.69), (3e-22, -3e-22), (3e22, 1e22)])
+def test_maps_of_two_colours_of_any_size_keep_their_squares(two: tuple[float, float], last: bool) -> None:
+    maps = np.full((3, 9, 20, 29), two[0], np.float32)  # whose sums of float32 round always in one direction
+    for channel in range(9):
+        maps[:, channel, : channel + 1] = two[1]
+    maps[1] = two[0]
+    flat = maps.astype(np.float64).reshape(3, 9, -1)
+    if last:
+        maps = np.moveaxis(np.ascontiguousarray(np.moveaxis(maps, 1, -1)), -1, 1)
+    found = summary(maps, np.arange(3, dtype=np.uint32), 4)
+    np.testing.assert_allclose(found[..., 2], flat.sum(2), rtol=1e-6, atol=1e-6 * np.abs(flat).sum(2).max())
+    np.testing.assert_allclose(found[::2, :, 3], flat[::2].var(2) * flat.shape[2], rtol=1e-6)
+    assert not found[1, :, 3].any()
+    np.testing.assert_array_equal(summary(maps[1:2], np.ones(1, np.uint32), 4), found[1:2])
 
 
 def its_square(flat: np.ndarray) -> np.ndarray:
@@ -276,6 +308,7 @@ def test_it_says_itself_in_three_lines_a_table_json_and_xarray(whole: cnnlens.St
     assert whole._repr_html_().startswith('<div class="cnnlens">')
     found = json.loads(json.dumps(whole.to_json(), allow_nan=False))
     assert found["complete"]
+    assert found["run"]["complete"]
     assert found["layers"][0]["channels"]["mean"] == whole["conv2d"].mean.tolist()
     assert whole.to_xarray()["dense_1"].sel(statistic="max").values.tolist() == whole["dense_1"].max.tolist()
 

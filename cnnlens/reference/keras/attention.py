@@ -75,8 +75,9 @@ def _taken(
     barred: Array = np.logical_and(_nothing(scores), np.logical_not(_nothing(all_scores)))
     if alone is not None:
         scores = np.where(barred, alone(all_scores), scores)
-    top = scores.max(axis=-1, keepdims=True)
-    shares = np.exp(scores - np.where(barred & np.isneginf(top), 0, top))
+    top: Array = np.asarray(scores.max(axis=-1, keepdims=True))
+    none_at_all: Array = np.logical_and(barred, np.isneginf(top))
+    shares = np.exp(scores - np.where(none_at_all, 0, top))
     total = shares.sum(axis=-1, keepdims=True)
     # A row that may look at nothing gives zeros.
     shares = rounding.function(_SOFTMAX, scores, shares / np.where(total == 0, 1, total))
