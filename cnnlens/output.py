@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import tempfile
 from collections.abc import Callable, Generator, Iterable, Sequence
 from pathlib import Path
@@ -48,6 +49,8 @@ def replacing(path: str | os.PathLike[str]) -> Generator[Path]:
     if target.is_dir():
         raise CnnlensError(f"{shown}: a file name was expected, this is a folder; name a file in it")
     if not target.parent.is_dir():
+        if re.match(r"[a-z][a-z0-9+.-]+:/", shown):  # a drive of Windows has one letter
+            raise CnnlensError(f"{shown}: a file on this machine was expected, this is an address; name a file with -o")
         raise CnnlensError(f"{shown}: the folder {printable(target.parent, 300)} does not exist; make it first")
     try:
         handle, name = tempfile.mkstemp(prefix=".cnnlens-", suffix=target.suffix, dir=target.parent)

@@ -174,8 +174,11 @@ def test_the_languages_have_the_same_words() -> None:
 def test_what_cannot_be_made_is_a_line_and_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["report", str(MODEL)]) == 2
     assert main(["report", str(MODEL), "-o", str(tmp_path / "x" / "report.html")]) == 2
+    assert main(["report", str(MODEL), "-o", "s3://bucket/report.html"]) == 2
+    assert "this is an address" in (said := capsys.readouterr().err)
+    assert len(said.splitlines()) == 3
     assert main(["report", str(MODEL), "-l", "conv", "-o", str(tmp_path / "report.html")]) == 2
-    assert len(capsys.readouterr().err.splitlines()) == 3
+    assert len(capsys.readouterr().err.splitlines()) == 1
     assert not list(tmp_path.iterdir())
 
 

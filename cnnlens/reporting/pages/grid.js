@@ -5,6 +5,7 @@ import { data, el, say } from "./dom.js";
 import { number } from "./format.js";
 
 const MOST_WRITTEN = 5; // columns of which the numbers are written: of more there are colours
+const MOST_ACROSS = 16; // columns that a phone has room for: of more it scrolls
 
 //   values: in C order, null where there is none (padding); shape: { slices, height, width }
 //   table, low, high: their colours; chosen: the place of one that is marked; heads: whether rows and columns are numbered
@@ -21,10 +22,11 @@ export function grid({ caption, values, shape, table, low, high, chosen = -1, he
     }
   }
   const top = Array.from({ length: width }, (_, x) => el("th", { scope: "col" }, String(x)));
-  return el(
+  const made = el(
     "table", { className: written ? "grid" : "grid small" }, el("caption", {}, caption),
     heads ? el("thead", {}, el("tr", {}, el("td"), ...top)) : null, el("tbody", {}, ...rows),
   );
+  return width <= MOST_ACROSS ? made : el("div", { className: "wide", tabIndex: 0, attributes: { role: "group", "aria-label": caption } }, made);
 
   function cell(place) {
     const value = values[place];
