@@ -210,12 +210,6 @@ EQUIVALENT: Sequence[Equivalent] = (
         "True",
         "a copy has the same numbers",
     ),
-    Equivalent(
-        "cnnlens/checking/auditing.py",
-        "proved = frozenset(one.verdict for one in found if one.verdict.narrow)",
-        "True",
-        "only names of narrow arithmetics are ever looked up in it; a doubtful layer is audited twice to the same end",
-    ),
 )
 
 

@@ -97,7 +97,15 @@ def _connect(ray: Any, workers: int | None, stack: ExitStack) -> None:
     folder = Path(tempfile.mkdtemp(prefix="cnnlens-", dir=None if short else "/tmp"))
     janitor.watch(folder)  # which removes it at the end of this process, whose cluster writes into it until then
     cpus = max(os.cpu_count() or 1, workers or 1)
-    ray.init("local", num_cpus=cpus, include_dashboard=False, log_to_driver=False, _temp_dir=str(folder))
+    ray.init(
+        "local",
+        num_cpus=cpus,
+        include_dashboard=False,
+        log_to_driver=False,
+        _temp_dir=str(folder),
+        # An actor that ends would kill its janitor before that has removed the actor's folders.
+        _system_config={"kill_child_processes_on_worker_exit": False},
+    )
 
 
 def _resources(ray: Any, device: str, workers: int | None) -> tuple[int, dict[str, float]]:

@@ -108,6 +108,10 @@ class Atlas(Result, listing="surveying.listing", name="atlas"):
             by a sweep before, whose log was there; ``covered``: how many pairs
             (triples in ``full``) of options' values stand together in one of them, which are all that can.
         unswept: Why a kind is not in the sweep, by kind.
+
+    >>> import cnnlens
+    >>> cnnlens.atlas(["Dense"], backends=["reference"]).agree
+    True
     """
 
     level: str

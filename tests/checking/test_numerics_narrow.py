@@ -14,11 +14,14 @@ import numpy as np
 import pytest
 
 from cnnlens.checking import audit
+from cnnlens.checking.auditing import audit_recording
 from cnnlens.checking.finding import Verdict
 from cnnlens.checking.noise.formats import BFLOAT16, FLOAT16, TF32, Format, Rounding, to_format
 from cnnlens.checking.noise.prediction import FLOOR
 from cnnlens.checking.verdict import as_asked
+from cnnlens.files.keras.network import keras_network
 from cnnlens.reference.operation import LinearOperation
+from cnnlens.testing.networks import Entry, MemoryModel, conv_entry, functional, input_entry, layer_entry, tensor
 from tests.support import SUPPORT
 from tests.support.audited import Array, Audited
 from tests.support.numerics_frameworks import CASES, FORMATS, POOLING
@@ -144,6 +147,37 @@ def test_formats_that_outputs_cannot_tell_apart_are_the_one_that_was_asked_for()
     for name in ("bfloat16", "float16"):
         asked = as_asked(audit(layer.call, layer.weights, layer.args, {}, x, False), name)
         assert (asked.verdict, asked.explanation) == (name, "")
+
+
+def test_formats_that_outputs_cannot_tell_apart_are_the_one_that_other_layers_are_in() -> None:
+    def fed(entry: Entry, name: str) -> Entry:
+        return {**entry, "inbound_nodes": [{"args": [tensor(name)], "kwargs": {}}]}
+
+    layers = [
+        input_entry("photo", 11, 9, 3),
+        input_entry("tiny", 7, 6, 3),
+        fed(conv_entry("Conv2D", "conv", (3, 2), filters=5, use_bias=False), "photo"),
+        fed(layer_entry("BatchNormalization", "norm", axis=-1, epsilon=1e-3, center=True, scale=True), "tiny"),
+    ]
+    config = functional("two", layers, ["photo", "tiny"], [["conv", 0, 0], ["norm", 0, 0]])
+    random = np.random.default_rng(3)
+    ones, zeros = np.ones(3, "float32"), np.zeros(3, "float32")
+    network = keras_network(MemoryModel(config, {
+        ("conv",): {"kernel": rounded(random.normal(0, 0.3, (3, 2, 3, 5)), FLOAT16)},
+        ("norm",): {"gamma": ones, "beta": zeros, "moving_mean": zeros, "moving_variance": ones},
+    }))  # fmt: skip
+    photo = rounded(random.normal(0, 1, (5, 3, 11, 9)), FLOAT16)
+    tiny = (random.integers(1, 60, (5, 3, 7, 6)) * 2.0**-24).astype("float32")
+    conv = network.run({"photo": photo, "tiny": tiny}, ["conv"], dtype="float64")["conv"]
+
+    class Recorded(dict[str, Array]):
+        info, count = {"precision": "native"}, 5
+
+        def altered(self, name: str) -> str | None:
+            return None
+
+    run = Recorded(photo=photo, tiny=tiny, conv=rounded(conv, FLOAT16), norm=tiny)
+    assert {name: one.verdict for name, one in audit_recording(network, run)} == {"conv": "float16", "norm": "float16"}
 
 
 def test_zeros_alone_tell_nothing_of_float16() -> None:

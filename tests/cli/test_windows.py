@@ -119,6 +119,7 @@ def test_no_name_of_posix_is_used_where_it_is_not_asked_for_first() -> None:
         "cnnlens/backend/child.py": "runs in the worker alone",
         "cnnlens/backend/process.py": "runs behind refuse_unknown",
         "cnnlens/opening/architecture.py": "runs behind refuse_without_posix",
+        "backends/cnnlens_backends/_ray_engine.py": "runs behind refuse_without_posix",
         "cnnlens/janitor.py": "is told of process groups by the two before alone",
     }
     found: dict[str, set[str]] = {}

@@ -268,18 +268,25 @@ def test_a_backend_that_is_killed_changes_nothing_of_statistics(cluster: Path) -
     assert two.to_json() == one.to_json()
 
 
-def test_a_cluster_that_goes_away_leaves_what_was_done_and_nothing_else(traces: Traces, tmp_path: Path) -> None:
-    """It is of this machine here, and its scheduler is killed; the same command then goes on, with a new one."""
+def test_a_cluster_that_goes_away_leaves_what_was_done_and_nothing_else(
+    traces: Traces, plugin_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is of this machine here, and its scheduler is killed while its workers wait in a batch; the same command then
+    goes on, with a new one."""
     pytest.importorskip("ray")
+    monkeypatch.syspath_prepend(str(plugin_folder))
+    path = os.pathsep.join([str(plugin_folder), os.environ.get("PYTHONPATH", "")])
+    monkeypatch.setenv("PYTHONPATH", path)
     np.save(tmp_path / "x.npy", images(801))
-    record(MODEL, tmp_path / "x.npy", layers=LAYERS, batch=8, out=tmp_path / "one.zarr")
+    record(MODEL, tmp_path / "x.npy", backend="faulty", layers=LAYERS, batch=8, out=tmp_path / "one.zarr")
     worker.close_all()
     arguments = [
         *(sys.executable, "-m", "cnnlens", "record", str(MODEL), "--inputs", "x.npy", "--layers", ",".join(LAYERS)),
-        *("--batch", "8", "-o", "two.zarr", "--engine", "ray", "--workers", "2"),
+        *("--backend", "faulty", "--batch", "8", "-o", "two.zarr", "--engine", "ray", "--workers", "2"),
     ]
+    held = {**traces.environment, "CNNLENS_FAULT": "run:hold"}
     process = subprocess.Popen(
-        arguments, cwd=tmp_path, env=traces.environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        arguments, cwd=tmp_path, env=held, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     log = tmp_path / "two.zarr" / "log.jsonl"
     while process.poll() is None and not (log.exists() and log.read_bytes().count(b"\n") > 20):
@@ -295,5 +302,5 @@ def test_a_cluster_that_goes_away_leaves_what_was_done_and_nothing_else(traces: 
     assert 20 < log.read_bytes().count(b"\n") < 102
     done = subprocess.run(arguments, cwd=tmp_path, env=traces.environment, capture_output=True, text=True, check=True)
     assert done.stderr == ""
-    assert "801 inputs through reference on cpu" in done.stdout
+    assert "801 inputs through faulty on cpu" in done.stdout
     assert tree(tmp_path / "two.zarr") == tree(tmp_path / "one.zarr")
