@@ -109,7 +109,7 @@ def file_name(*parts: str) -> str:
     A long name is cut in its middle, where a digest of it stands, and what Windows takes for a device gets a ``_``.
 
     >>> file_name("모델", "outer/conv", "kernels"), file_name("CON"), len(file_name("신발" * 500).encode())
-    ('모델-outer_conv-kernels', 'CON_', 198)
+    ('모델-outer_conv-kernels', 'CON_', 196)
     """
     import hashlib
     import unicodedata

@@ -87,7 +87,9 @@ def _fitting(network: Network, arrays: Sequence[Array]) -> list[Array]:
     """The inputs as the network takes them: PyTorch keeps the features of a sequence last, canonical axes do not."""
     shapes = [network.canonical_shape(ref) for ref in network.inputs]
     if len(shapes) != len(arrays):
-        raise CnnlensError(f"A takes {len(arrays)} inputs and B {len(shapes)}; their feature maps cannot be compared")
+        raise CnnlensError(
+            f"the number of inputs is {len(arrays)} in A and {len(shapes)} in B; their feature maps cannot be compared"
+        )
     found: list[Array] = []
     for shape, array in zip(shapes, arrays, strict=True):
         fitting = [view for view in views(array) if fits(view.shape, shape)]
