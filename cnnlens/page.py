@@ -188,7 +188,7 @@ class Page:
     model.keras
     <BLANKLINE>
     layer  kind
-    ------------
+    -------------
     conv   Conv2D
     1 layer
     >>> Page(["<b>"]).fragment()

@@ -1,13 +1,14 @@
-"""The examples in the docstrings of the public names: each runs as it stands, and no public name is without one.
+"""The examples in docstrings: each runs as it stands, and no public name is without one.
 
-They need no framework but where ``_NEEDS`` says so, and run in an empty folder with an empty namespace, so that what a
-person copies from a docstring runs by itself.
+They need no framework but where ``_NEEDS`` says so. Those of public names run in an empty folder with an empty
+namespace, so that what a person copies from a docstring runs by itself; the others in the namespace of their module.
 """
 
 from __future__ import annotations
 
 import doctest
 import inspect
+import pkgutil
 from collections.abc import Iterator
 from importlib import import_module
 from importlib.util import find_spec
@@ -72,3 +73,24 @@ def test_examples_run_as_they_stand(name: str, tmp_path: Path, monkeypatch: pyte
         said: list[str] = []
         runner.run(test, out=said.append)
         assert not said, "".join(said)
+
+
+@pytest.mark.slow
+def test_examples_of_what_is_not_public_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    public = {(inspect.getmodule(one), getattr(one, "__qualname__", "")) for one in PUBLIC.values()}
+    runner, said, count = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS), list[str](), 0
+    for found in pkgutil.walk_packages(cnnlens.__path__, "cnnlens."):
+        if found.name == "cnnlens.__main__":
+            continue
+        module = import_module(found.name)
+        for test in doctest.DocTestFinder(exclude_empty=True).find(module):
+            name = test.name.removeprefix(f"{found.name}.")
+            if not test.examples or any((module, ".".join(name.split(".")[:depth])) in public for depth in (1, 2)):
+                continue
+            folder = tmp_path / str(count)
+            folder.mkdir()
+            monkeypatch.chdir(folder)
+            runner.run(test, out=said.append)
+            count += 1
+    assert not said, "".join(said)
+    assert count > 50

@@ -113,7 +113,7 @@ def stretches(points: Iterable[int], size: int, cells: int) -> list[range]:
     A gap between two stretches takes the room of a cell.
 
     >>> stretches([1, 32, 96], 288, 24)
-    [range(0, 14), range(31, 34), range(95, 98)]
+    [range(0, 16), range(31, 34), range(95, 98)]
     >>> stretches([1, 3, 9], 27, 40)
     [range(0, 27)]
     """

@@ -69,6 +69,7 @@ def speed_against_bits(
     Raises:
         CnnlensError: There is nothing to draw.
 
+    >>> import cnnlens
     >>> from cnnlens.plot.tradeoff import Speed, Track, speed_against_bits
     >>> speeds = [Speed("1", 210.0, 200.0, 230.0), Speed("32", 900.0, 880.0, 930.0)]
     >>> figure = speed_against_bits([Track("jax strict", "jax", "float32", 22.8, speeds)])
