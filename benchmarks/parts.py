@@ -62,6 +62,7 @@ PARTS: Mapping[str, Part] = {
     "memory": Part("peak memory of each command", "memory.run", "memory.COMMANDS"),
     "growth": Part("how costs grow with images, layers and width", "growth.run", "growth.GROWTHS"),
     "ray": Part("record and stats on a local cluster against one machine", "ray_cost.run", "ray_cost.COMMANDS"),
+    "pages": Part("a report's page: made in how long, how large, how smooth to scroll", "pages.run", "pages.PAGES"),
     "checks": Part("keras.applications audited under every backend", "checks.applications", "applications.NAMES"),
     "networks": Part("random networks audited: any alarm is false", "checks.networks"),
     "side-by-side": Part("three backends together against the slowest alone", "checks.side_by_side"),
