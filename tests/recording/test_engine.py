@@ -277,6 +277,8 @@ def test_a_cluster_that_goes_away_leaves_what_was_done_and_nothing_else(
     monkeypatch.syspath_prepend(str(plugin_folder))
     path = os.pathsep.join([str(plugin_folder), os.environ.get("PYTHONPATH", "")])
     monkeypatch.setenv("PYTHONPATH", path)
+    for name in ("RAY_ADDRESS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN"):  # the other tests' cluster may still be there
+        monkeypatch.delenv(name, raising=False)
     np.save(tmp_path / "x.npy", images(801))
     record(MODEL, tmp_path / "x.npy", backend="faulty", layers=LAYERS, batch=8, out=tmp_path / "one.zarr")
     worker.close_all()

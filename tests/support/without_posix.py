@@ -7,12 +7,14 @@ and ``sys.platform`` stay, for pathlib and libraries choose by them what another
 
 from __future__ import annotations
 
+import asyncio  # noqa: F401 - asks Linux for a limit
 import contextlib
 import io
 import json
 import os
 import runpy
 import select
+import shutil
 import signal
 import socket
 import subprocess  # noqa: F401 - needs some of these names to define itself
@@ -47,6 +49,7 @@ def strip() -> None:
             if hasattr(module, name):
                 delattr(module, name)
     tempfile._O_TMPFILE_WORKS = False  # type: ignore[attr-defined]
+    shutil._use_fd_functions = False  # type: ignore[attr-defined]
 
 
 def run(arguments: list[str]) -> tuple[int | str | None, str, str]:
