@@ -5,12 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from cnnlens.cli.arguments import add_json, add_output
-from cnnlens.cli.printing import output_made
-from cnnlens.cli.report import refuse_no_page
+from cnnlens.cli.report import add_page_output, output_page, refuse_no_page
 from cnnlens.errors import CnnlensError
-from cnnlens.page import Page
-from cnnlens.reporting.words import LANGUAGES
 
 __all__ = ["add"]
 
@@ -25,9 +21,7 @@ def add(commands: Any) -> None:
         "stride 2, trained against untrained, edges and parts, rounding against bugs. It opens from disk, without an "
         "install or a network.",
     )
-    lesson.add_argument("--language", choices=LANGUAGES, default="en", help="of the page's words (default: en)")
-    add_json(lesson)
-    add_output(lesson, "write the page to FILE.html")
+    add_page_output(lesson)
 
 
 def _lesson(options: argparse.Namespace) -> None:
@@ -39,10 +33,4 @@ def _lesson(options: argparse.Namespace) -> None:
     if options.output is not None:
         refuse_no_page(options.output, "-o", "lesson")
     made = lesson(options.language)
-    wrote = {} if options.output is None else {"page": str(made.save(options.output))}
-    output_made(
-        options,
-        made,
-        lambda one: {**listing.lesson_json(one), **wrote},
-        lambda one: Page([*listing.lesson_page(one).parts, *(f"wrote {path}" for path in wrote.values())]),
-    )
+    output_page(options, made, listing.lesson_json, listing.lesson_page)

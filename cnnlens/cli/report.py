@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from cnnlens.cli.arguments import (
     add_inputs,
@@ -28,9 +28,22 @@ from cnnlens.reporting.words import LANGUAGES
 
 if TYPE_CHECKING:
     from cnnlens.network.network import Network
+    from cnnlens.reporting.lesson import Lesson
     from cnnlens.reporting.result import Report
 
-__all__ = ["PAGE_OR_FILE", "add", "add_page", "is_page", "output_found", "page_of", "refuse_no_page"]
+Made = TypeVar("Made", bound="Report | Lesson")
+
+__all__ = [
+    "PAGE_OR_FILE",
+    "add",
+    "add_page",
+    "add_page_output",
+    "is_page",
+    "output_found",
+    "output_page",
+    "page_of",
+    "refuse_no_page",
+]
 
 PAGE_OR_FILE = "write to FILE instead of the terminal; to a .html file as a page: see cnnlens report"
 
@@ -69,9 +82,27 @@ def add(commands: Any) -> None:
     )
     add_scale(report, "said in the page")
     add_run(report, "strict", "of the check (default: strict)")
-    report.add_argument("--language", choices=LANGUAGES, default="en", help="of the page's words (default: en)")
-    add_json(report)
-    add_output(report, "write the page to FILE.html")
+    add_page_output(report)
+
+
+def add_page_output(parser: argparse.ArgumentParser) -> None:
+    """Add what a command takes that makes a page: its language, ``-o`` and ``--json``."""
+    parser.add_argument("--language", choices=LANGUAGES, default="en", help="of the page's words (default: en)")
+    add_json(parser)
+    add_output(parser, "write the page to FILE.html")
+
+
+def output_page(
+    options: argparse.Namespace, made: Made, as_json: Callable[[Made], dict[str, Any]], as_page: Callable[[Made], Page]
+) -> None:
+    """Save a page where a file is named, and say what it holds and where it is."""
+    wrote = {} if options.output is None else {"page": str(made.save(options.output))}
+    output_made(
+        options,
+        made,
+        lambda one: {**as_json(one), **wrote},
+        lambda one: Page([*as_page(one).parts, *(f"wrote {path}" for path in wrote.values())]),
+    )
 
 
 def _report(options: argparse.Namespace) -> None:
@@ -100,13 +131,7 @@ def _report(options: argparse.Namespace) -> None:
         progress=not options.json,
         **run_of(options),
     )
-    wrote = {} if options.output is None else {"page": str(made.save(options.output))}
-    output_made(
-        options,
-        made,
-        lambda one: {**listing.as_json(one), **wrote},
-        lambda one: Page([*listing.as_page(one).parts, *(f"wrote {path}" for path in wrote.values())]),
-    )
+    output_page(options, made, listing.as_json, listing.as_page)
 
 
 # -- the page of another command -------------------------------------------------------------------------------------

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from importlib.resources import files
 
 from cnnlens.errors import CnnlensError
 from cnnlens.text import nearest, printable
@@ -31,6 +30,8 @@ def language_named(name: str, *more: str) -> Words:
     >>> language_named("ko").table["layers"]
     '층'
     """
+    from importlib.resources import files  # which every command would wait for
+
     if name not in LANGUAGES:
         raise CnnlensError(f"there are no pages in '{printable(name)}'; {nearest(name, LANGUAGES)}")
     table: dict[str, str] = {}
