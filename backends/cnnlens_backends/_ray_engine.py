@@ -26,7 +26,7 @@ from cnnlens.backend import Fingerprint, parse_device
 from cnnlens.errors import CnnlensError, refuse_without_posix
 from cnnlens.recording.ledger import Part
 from cnnlens.recording.portion import Facts, Job, Made, Task
-from cnnlens.recording.sinks import Sharing
+from cnnlens.recording.sinks import Sink
 from cnnlens.recording.streaming import Plan
 from cnnlens.text import printable
 
@@ -81,7 +81,7 @@ class _RayCluster:
     def weights(self) -> Mapping[str, Mapping[str, Fingerprint]]:
         return self._facts.weights
 
-    def results(self, sink: Sharing, batches: Sequence[int]) -> Iterator[dict[str, Part]]:
+    def results(self, sink: Sink, batches: Sequence[int]) -> Iterator[dict[str, Part]]:
         """Have batches computed by the cluster, and give what came of them in their order."""
         self._say([Task(batch, sink.wanted(batch)) for batch in batches])
         for batch in batches:
@@ -159,7 +159,7 @@ class _RayCluster:
         janitor.forget(self._process.pid)
 
 
-def _received(sink: Sharing, made: Made) -> dict[str, Part]:
+def _received(sink: Sink, made: Made) -> dict[str, Part]:
     """The parts of a batch, those that were sent back as files of the sink's."""
     parts = dict(made.parts)
     for tensor, content in made.contents.items():

@@ -13,7 +13,7 @@ from typing import Any, Protocol, runtime_checkable
 from cnnlens.errors import CnnlensError
 from cnnlens.recording.ledger import Part
 from cnnlens.recording.runners import Loaded
-from cnnlens.recording.sinks import Sharing
+from cnnlens.recording.sinks import Sink
 from cnnlens.text import nearest, printable
 
 __all__ = ["GROUP", "Cluster", "engine"]
@@ -25,7 +25,7 @@ GROUP = "cnnlens.engines"
 class Cluster(Loaded, Protocol):
     """Runs a network on workers that take batches by themselves, all with one framework on one kind of device."""
 
-    def results(self, sink: Sharing, batches: Sequence[int]) -> Iterator[dict[str, Part]]:
+    def results(self, sink: Sink, batches: Sequence[int]) -> Iterator[dict[str, Part]]:
         """Have batches computed in whatever order, and give what ``sink`` wants of them in theirs."""
         ...
 

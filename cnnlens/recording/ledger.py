@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
 from cnnlens.backend.chunks import DTYPES
 from cnnlens.errors import CnnlensError
-from cnnlens.recording.format import Description, array_metadata, array_names
+from cnnlens.recording.format import Description, array_metadata, array_names, chunk_name, read_log
 from cnnlens.text import printable
 
 __all__ = ["ELSEWHERE", "Ledger", "Part", "Wanted"]
@@ -31,12 +32,12 @@ class Part:
 
 @dataclass(frozen=True)
 class Wanted:
-    """Says what another machine has to make of a tensor of a batch, and where to.
+    """Says what has to be made of a tensor of a batch, and where another machine puts it.
 
     Attributes:
         to: A path that all machines share, to which each adds what makes it its own; or an array's address in an object
             store; None: nowhere.
-        dtype, reduction: As of a ``Chunk``.
+        dtype, reduction, shape: As of a ``Chunk``.
         rows: How many rows the chunk has, those behind the batch's zeros; None for no more than there are.
         back: Whether its bytes are sent back.
     """
@@ -46,6 +47,7 @@ class Wanted:
     reduction: str | None = None
     rows: int | None = None
     back: bool = False
+    shape: tuple[int, ...] | None = None
 
 
 class Ledger:
@@ -82,6 +84,12 @@ class Ledger:
             return None, "<f2" if self.description.store == "float16" else None
         return (self.description.batch, *metadata["shape"][1:]), np.dtype(metadata["data_type"]).newbyteorder("<").str
 
+    def want(self, tensor: str, to: str) -> Wanted:
+        """Say what is made of a tensor: its shape and dtype once known, reduced where it is computed."""
+        shape, dtype = self.expected(tensor)
+        reduction = None if tensor in self.description.inputs else self.description.reduction
+        return Wanted(to, dtype, reduction, self.description.batch, shape=shape)
+
     def arrays_of(self, parts: Mapping[str, Part]) -> dict[str, dict[str, Any]]:
         """Make the arrays' metadata of the first batch.
 
@@ -113,13 +121,35 @@ class Ledger:
                     f"{(part.shape, part.dtype)}; inputs of one size are needed"
                 )
 
-    def refuse_other(self, before: Description, resume: bool) -> None:
-        """Refuse a recording that is there, where this is not to go on with it, or cannot."""
-        if not resume:
-            raise CnnlensError(f"{self._shown}: a recording is there; use --overwrite, or {ELSEWHERE}")
-        different = before.difference(self.description)
-        if different is not None:
-            raise CnnlensError(f"{self._shown}: {different}; use --overwrite to throw it away, or {ELSEWHERE}")
+    def before(
+        self, stream: IO[bytes], resume: bool, overwrite: bool
+    ) -> tuple[Description | None, list[dict[str, int]], list[int]]:
+        """Read the log that is there, as ``read_log`` does.
+
+        Raises:
+            CnnlensError: it is none, or of a recording that this is not to go on with, or cannot.
+        """
+        try:
+            found = read_log(stream)
+        except (ValueError, TypeError, LookupError, AttributeError) as error:
+            raise CnnlensError(f"{self._shown}: its log cannot be read ({printable(error)}); {ELSEWHERE}") from None
+        if found[0] is not None and not overwrite:
+            if not resume:
+                raise CnnlensError(f"{self._shown}: a recording is there; use --overwrite, or {ELSEWHERE}")
+            different = found[0].difference(self.description)
+            if different is not None:
+                raise CnnlensError(f"{self._shown}: {different}; use --overwrite to throw it away, or {ELSEWHERE}")
+        return found
+
+    def no_recording(self) -> CnnlensError:
+        """Make the error for something else that is there."""
+        return CnnlensError(f"{self._shown}: it exists and is no recording that record made; {ELSEWHERE}")
+
+    def chunks(self, batch: int) -> Iterator[tuple[str, str, int]]:
+        """Give each array's name, and the name and bytes that its chunk of a batch has."""
+        for name, metadata in self._metadata.items():
+            row = math.prod(metadata["shape"][1:]) * np.dtype(metadata["data_type"]).itemsize
+            yield name, chunk_name(batch, len(metadata["shape"])), row * self.description.batch
 
     def trouble(self, error: OSError | str) -> CnnlensError:
         """Make the error for trouble with the disk: one line, with what is safe and what to do."""

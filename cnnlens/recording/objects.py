@@ -9,30 +9,15 @@ from __future__ import annotations
 
 import io
 import json
-import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
-
-from cnnlens.backend.worker import Chunk
-from cnnlens.errors import CnnlensError
 from cnnlens.recording.address import Address
-from cnnlens.recording.format import (
-    LOG,
-    METADATA,
-    Description,
-    chunk_name,
-    dumps,
-    group_metadata,
-    header_line,
-    log_line,
-    read_log,
-)
-from cnnlens.recording.ledger import ELSEWHERE, Ledger, Part, Wanted
+from cnnlens.recording.format import LOG, METADATA, Description, dumps, group_metadata, header_line, log_line
+from cnnlens.recording.ledger import Ledger, Part, Wanted
 from cnnlens.text import printable
 
 __all__ = ["ObjectWriter"]
@@ -68,21 +53,11 @@ class ObjectWriter(Ledger):
         """Say where an input that is sent back is kept until it is committed."""
         return self._folder / f"{self.description.tensors.index(tensor)}-{batch}"
 
-    def output(self, tensor: str, batch: int) -> Chunk:
-        raise NotImplementedError("only workers compute what goes to an address")
-
     def wanted(self, batch: int) -> dict[str, Wanted]:
-        """Say where a worker puts the chunks of a batch."""
-        info = self.description
+        """Say where a worker puts the chunks of a batch; inputs are sent back too."""
         return {
-            tensor: Wanted(
-                str(self.path / self._names[tensor]),
-                self.expected(tensor)[1],
-                None if tensor in info.inputs else info.reduction,
-                info.batch,
-                back=tensor in info.inputs,
-            )
-            for tensor in info.tensors
+            tensor: replace(self.want(tensor, str(self.path / name)), back=tensor in self.description.inputs)
+            for tensor, name in self._names.items()
         }
 
     def commit(self, batch: int, parts: Mapping[str, Part]) -> None:
@@ -128,16 +103,10 @@ class ObjectWriter(Ledger):
             content = (self.path / LOG).read_bytes()
         except FileNotFoundError:
             if self.path.exists():
-                raise CnnlensError(
-                    f"{self._shown}: it exists and is no recording that record made; {ELSEWHERE}"
-                ) from None
+                raise self.no_recording() from None
             content = b""
-        try:
-            before, log, _ = read_log(io.BytesIO(content))
-        except (ValueError, TypeError, LookupError, AttributeError) as error:
-            raise CnnlensError(f"{self._shown}: its log cannot be read ({printable(error)}); {ELSEWHERE}") from None
+        before, log, _ = self.before(io.BytesIO(content), resume, overwrite)
         if before is not None and not overwrite:
-            self.refuse_other(before, resume)
             self._resume(log)
         elif content:
             with self.path.reached():
@@ -156,11 +125,8 @@ class ObjectWriter(Ledger):
             found = cast("dict[str, Any]", self.path.filesystem.find(self.path.url, detail=True))
         sizes = {tuple(path.rsplit("/", 2)[-2:]): one["size"] for path, one in found.items()}
         for batch, checksums in enumerate(log):
-            for name, metadata in self._metadata.items():
-                row = math.prod(metadata["shape"][1:]) * np.dtype(metadata["data_type"]).itemsize
-                chunk = chunk_name(batch, len(metadata["shape"]))
-                if sizes.get((name, chunk)) != row * self.description.batch:
-                    return
+            if any(sizes.get((name, chunk)) != size for name, chunk, size in self.chunks(batch)):
+                return
             self._log.append(checksums)
         if described.complete and self.done == described.batches:
             self.description = described

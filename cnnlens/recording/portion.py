@@ -22,7 +22,6 @@ from cnnlens.backend import seam as seam
 from cnnlens.backend.chunks import zeros_crc32
 from cnnlens.backend.options import RunOptions
 from cnnlens.backend.process import WorkerError
-from cnnlens.backend.worker import Chunk
 from cnnlens.errors import CnnlensError
 from cnnlens.inputs.stream import open_inputs
 from cnnlens.recording.address import Address, is_address
@@ -172,9 +171,7 @@ class _Desk:
     """Takes batches and sends them where they are wanted; a ``Sink``."""
 
     def __init__(self, path: Path, description: Description, wanted: Mapping[int, Mapping[str, Wanted]]) -> None:
-        self.path, self.wanted_of, self.made = path, wanted, list[Made]()
-        computed = {tensor for one in wanted.values() for tensor in one} | set(description.inputs)
-        self.description = replace(description, tensors=tuple(name for name in description.tensors if name in computed))
+        self.path, self.description, self.wanted_of, self.made = path, description, wanted, list[Made]()
         self._own = uuid.uuid4().hex  # whatever a worker that was given up still writes, it writes it elsewhere
 
     @property
@@ -195,10 +192,6 @@ class _Desk:
                 "machines share, or to an address such as s3://bucket/run.zarr"
             )
         return path
-
-    def output(self, tensor: str, batch: int) -> Chunk:
-        wanted = self.wanted_of[batch][tensor]
-        return Chunk(self.part(tensor, batch), None, wanted.dtype, wanted.reduction)
 
     def wanted(self, batch: int) -> Mapping[str, Wanted]:
         return self.wanted_of[batch]

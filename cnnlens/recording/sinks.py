@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
-from cnnlens.backend.worker import Chunk
 from cnnlens.errors import CnnlensError
 from cnnlens.recording.address import Address
 from cnnlens.recording.format import Description
 from cnnlens.recording.ledger import Part, Wanted
 
-__all__ = ["Sharing", "Sink"]
+__all__ = ["Sink"]
 
 
 class Sink(Protocol):
@@ -38,8 +37,8 @@ class Sink(Protocol):
         """Say where a file of a batch is written."""
         ...
 
-    def output(self, tensor: str, batch: int) -> Chunk:
-        """Say what is wanted of a tensor, and where."""
+    def wanted(self, batch: int) -> Mapping[str, Wanted]:
+        """Say what of a batch has to come, and where another machine puts it; here it comes as files of ``part``."""
         ...
 
     def commit(self, batch: int, parts: Mapping[str, Part]) -> None:
@@ -48,13 +47,4 @@ class Sink(Protocol):
 
     def trouble(self, error: OSError | str) -> CnnlensError:
         """Make the error for trouble with the disk."""
-        ...
-
-
-@runtime_checkable
-class Sharing(Sink, Protocol):
-    """Takes batches that other machines compute."""
-
-    def wanted(self, batch: int) -> Mapping[str, Wanted]:
-        """Say what of a batch has to come, and where to."""
         ...

@@ -35,7 +35,7 @@ from cnnlens.recording.engines import Cluster, engine
 from cnnlens.recording.format import Description
 from cnnlens.recording.ledger import Part
 from cnnlens.recording.runners import LiveRunner, Loaded, Runner, WorkerRunner, differing_weights
-from cnnlens.recording.sinks import Sharing, Sink
+from cnnlens.recording.sinks import Sink
 from cnnlens.recording.writer import is_disk_trouble
 from cnnlens.text import nearest, printable
 
@@ -190,8 +190,6 @@ class _Run:
         self._sink = sink
         self._progress: Callable[[int, int], object] = progress or _say_nothing
         self._description = sink.description
-        inputs = set(stream.names)
-        self._computed = [tensor for tensor in self._description.tensors if tensor not in inputs]
         self._digest = _InputsDigest(stream.names)
 
     def all(self) -> str:
@@ -243,7 +241,6 @@ class _Run:
 
     def _gather(self, cluster: Cluster, todo: Sequence[int]) -> None:
         """Take what other machines make of these batches."""
-        assert isinstance(self._sink, Sharing)  # who has no use for an engine has refused it
         with self._disk_named():
             for batch, parts in zip(todo, cluster.results(self._sink, todo), strict=True):
                 inputs = [parts[name] for name in self._stream.names if name in parts]
@@ -272,7 +269,11 @@ class _Run:
 
     def _begin(self, runner: Runner, batch: int, inputs: Mapping[str, Part]) -> None:
         chunks = [Chunk(inputs[name].path, inputs[name].shape, inputs[name].dtype) for name in self._stream.names]
-        outputs = {tensor: self._sink.output(tensor, batch) for tensor in self._computed}
+        outputs = {
+            tensor: Chunk(self._sink.part(tensor, batch), one.shape, one.dtype, one.reduction)
+            for tensor, one in self._sink.wanted(batch).items()
+            if tensor not in inputs
+        }
         runner.begin(chunks, outputs, self._description.samples(batch), f"batch {batch}")
 
     def _finish(self, runner: Runner, batch: int, inputs: Mapping[str, Part]) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
-import math
 import os
 import shutil
 import zlib
@@ -20,9 +19,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from cnnlens.backend.worker import Chunk
 from cnnlens.errors import CnnlensError
 from cnnlens.recording.format import (
     LOG,
@@ -35,7 +31,6 @@ from cnnlens.recording.format import (
     group_metadata,
     header_line,
     log_line,
-    read_log,
 )
 from cnnlens.recording.ledger import ELSEWHERE, Ledger, Part, Wanted
 from cnnlens.text import printable
@@ -97,18 +92,9 @@ class RecordingWriter(Ledger):
         """Say where a chunk is written before it is committed."""
         return self._parts / f"{self.description.tensors.index(tensor)}-{batch}"
 
-    def output(self, tensor: str, batch: int) -> Chunk:
-        """Say where a tensor of a batch is written and what is made of it before; its shape and dtype once known."""
-        shape, dtype = self.expected(tensor)
-        return Chunk(self.part(tensor, batch), shape, dtype, self.description.reduction)
-
     def wanted(self, batch: int) -> dict[str, Wanted]:
-        """Say where another machine writes the chunks of a batch, before they are committed."""
-        chunks = {tensor: self.output(tensor, batch) for tensor in self.description.tensors}
-        return {
-            tensor: Wanted(str(chunk.path.absolute()), chunk.dtype, chunk.reduction, self.description.batch)
-            for tensor, chunk in chunks.items()
-        }
+        """Say what is made of the tensors of a batch, and where another machine writes their chunks."""
+        return {tensor: self.want(tensor, str(self.part(tensor, batch).absolute())) for tensor in self._names}
 
     def commit(self, batch: int, parts: Mapping[str, Part]) -> None:
         """Make the next batch part of the recording: its files go to their places, then the log says so.
@@ -185,7 +171,7 @@ class RecordingWriter(Ledger):
         entries = os.listdir(self.path)
         log = self.path / LOG
         if (entries and LOG not in entries) or log.is_symlink():
-            raise CnnlensError(f"{self._shown}: it exists and is no recording that record made; {ELSEWHERE}")
+            raise self.no_recording()
         flags = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)  # of POSIX, and of Windows
         self._handle = os.open(log, os.O_RDWR | os.O_CREAT | flags, 0o666)
         if fcntl is not None:
@@ -200,17 +186,12 @@ class RecordingWriter(Ledger):
 
     def _begin(self, resume: bool, overwrite: bool) -> None:
         os.lseek(self._handle, 0, os.SEEK_SET)
-        try:
-            with open(self._handle, "rb", closefd=False) as stream:
-                before, log, ends = read_log(stream)
-        except (ValueError, TypeError, LookupError, AttributeError) as error:
-            raise CnnlensError(f"{self._shown}: its log cannot be read ({printable(error)}); {ELSEWHERE}") from None
+        with open(self._handle, "rb", closefd=False) as stream:
+            before, log, ends = self.before(stream, resume, overwrite)
         if before is None and len(os.listdir(self.path)) > 1:
-            raise CnnlensError(f"{self._shown}: it exists and is no recording that record made; {ELSEWHERE}")
-        if before is not None and not overwrite:
-            self.refuse_other(before, resume)
-            if self._resume(log, ends):
-                return
+            raise self.no_recording()
+        if before is not None and not overwrite and self._resume(log, ends):
+            return
         self._clear()
         self._fresh = True  # from here on: what is refused keeps its log
         os.ftruncate(self._handle, 0)
@@ -245,10 +226,9 @@ class RecordingWriter(Ledger):
         """How many of the logged batches, from the first on, are there. All are read again: after a power failure a
         file may have its size and not its bytes, and nothing says how long it was in memory alone."""
         for batch, checksums in enumerate(log):
-            for name, metadata in self._metadata.items():
-                path = self.path / name / chunk_name(batch, len(metadata["shape"]))
-                row = math.prod(metadata["shape"][1:]) * np.dtype(metadata["data_type"]).itemsize
-                if not path.is_file() or path.is_symlink() or path.stat().st_size != row * self.description.batch:
+            for name, chunk, size in self.chunks(batch):
+                path = self.path / name / chunk
+                if not path.is_file() or path.is_symlink() or path.stat().st_size != size:
                     return batch
                 if _crc32(path) != checksums.get(name):
                     return batch

@@ -21,7 +21,7 @@ from cnnlens.backend.worker import Chunk
 from cnnlens.inputs.stream import InputStream
 from cnnlens.page import Result
 from cnnlens.recording.format import Description
-from cnnlens.recording.ledger import Part
+from cnnlens.recording.ledger import Part, Wanted
 from cnnlens.recording.runners import Runner
 from cnnlens.statistics.apart import Apart
 from cnnlens.statistics.folding import Folding, Maker, named
@@ -114,8 +114,8 @@ class Comparing:
     def part(self, tensor: str, batch: int) -> Path:
         return self._foldings[0].part(tensor, batch)
 
-    def output(self, tensor: str, batch: int) -> Chunk:
-        return Chunk(self.part(tensor, batch), None, None)
+    def wanted(self, batch: int) -> dict[str, Wanted]:
+        return {tensor: Wanted() for tensor in self._made.tensors}
 
     def trouble(self, error: OSError | str) -> Any:
         return self._foldings[0].trouble(error)

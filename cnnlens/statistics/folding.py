@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from cnnlens.backend.reductions import summary_of
 from cnnlens.backend.summary import COLUMNS
-from cnnlens.backend.worker import Chunk
 from cnnlens.errors import CnnlensError
 from cnnlens.inputs.stream import InputStream
 from cnnlens.recording.format import Description
@@ -89,18 +88,15 @@ class Folding:
     def part(self, tensor: str, batch: int) -> Path:
         return self.path / f"{self.description.tensors.index(tensor)}-{batch}"
 
-    def output(self, tensor: str, batch: int) -> Chunk:
-        if tensor not in self._made.tensors:
-            return Chunk(self.part(tensor, batch), None, None)
-        count = min((batch + 1) * self.description.batch, self.description.count)
-        known = self._layers.get(tensor)
-        positions = self._made.positions(tensor) if known is None else known.positions
-        return Chunk(self.part(tensor, batch), None, None, summary_of(drawn(count, positions, self._made.most)[0]))
-
     def wanted(self, batch: int) -> dict[str, Wanted]:
-        return {
-            tensor: Wanted(reduction=self.output(tensor, batch).reduction, back=True) for tensor in self._made.tensors
-        }
+        count = min((batch + 1) * self.description.batch, self.description.count)
+        wanted: dict[str, Wanted] = {}
+        for tensor in self._made.tensors:
+            known = self._layers.get(tensor)
+            positions = self._made.positions(tensor) if known is None else known.positions
+            many = drawn(count, positions, self._made.most)[0]
+            wanted[tensor] = Wanted(reduction=summary_of(many), back=True)
+        return wanted
 
     def commit(self, batch: int, parts: Mapping[str, Part]) -> None:
         for tensor, part in parts.items():

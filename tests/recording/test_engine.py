@@ -29,7 +29,7 @@ from cnnlens.recording.ledger import Part
 from cnnlens.recording.portion import Facts, Job, Portion, Task
 from cnnlens.recording.recorder import record
 from cnnlens.recording.recording import Recording
-from cnnlens.recording.sinks import Sharing
+from cnnlens.recording.sinks import Sink
 from cnnlens.recording.streaming import Plan
 from cnnlens.sample import MODEL
 from tests.recording.test_record import images, tree
@@ -55,7 +55,7 @@ class ByTurns:
         self.versions, self.device, self.layout = self._facts.versions, self._facts.device, self._facts.layout
         self.notes = self._facts.notes
 
-    def results(self, sink: Sharing, batches: Sequence[int]) -> Iterator[dict[str, Part]]:
+    def results(self, sink: Sink, batches: Sequence[int]) -> Iterator[dict[str, Part]]:
         for number, batch in enumerate(batches):
             if number == self.most:
                 raise CnnlensError("it gave up")
