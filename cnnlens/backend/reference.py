@@ -68,7 +68,7 @@ class ReferenceBackend:
     ) -> ReferenceSession:
         check_precision(precision)  # both mean float32, which NumPy never reduces
         if parse_device(device)[0] != "cpu":
-            raise CnnlensError(f"device '{device}': the reference runs on the cpu alone; leave --device out")
+            raise CnnlensError(f"device '{device}': the reference runs on the cpu alone; ask for cpu")
         return ReferenceSession(network)
 
 

@@ -10,7 +10,10 @@ from cnnlens.page import Page, Table, Tone, Toned
 from cnnlens.text import finite_or_null, printable
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from cnnlens.plot.front import Look
 
 __all__ = ["as_figure", "as_json", "as_page"]
 
@@ -232,7 +235,7 @@ def _row(row: BenchRow) -> dict[str, Any]:
     }
 
 
-def as_figure(bench: Measurements) -> Figure:
+def as_figure(bench: Measurements, ax: Axes | None, look: Look) -> Figure | Axes:
     """Draw a row a configuration: images a second with all feature maps on the host, by effective bits."""
     from cnnlens.plot.tradeoff import Speed, Track, speed_against_bits
 
@@ -250,12 +253,11 @@ def as_figure(bench: Measurements) -> Figure:
     where = "" if shown else f" on {bench.rows[0].ran_on or bench.rows[0].device}"
     return speed_against_bits(
         tracks,
-        title="speed against exactness",
-        subtitle=[
-            f"{bench.model}{where}",
-            f"feature maps of {maps} on the host; under a point its batch, around it the 95 % interval; "
-            "effective bits of the worst layer",
-        ],
+        f"{bench.model}{where}",
+        f"feature maps of {maps} on the host; under a point its batch, around it the 95 % interval; effective bits of "
+        "the worst layer",
+        ax=ax,
+        **look,
     )
 
 

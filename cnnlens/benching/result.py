@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack, overload
 
 from cnnlens.benching.rows import Measurements
 from cnnlens.page import Result
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from cnnlens.plot.front import Look
 
 __all__ = ["Bench"]
 
@@ -28,15 +31,22 @@ class Bench(Result, Measurements, listing="benching.listing", name="bench"):
     (<Verdict.FLOAT32: 'float32'>, ['capture', 'copy', 'forward', 'write'])
     """
 
-    def figure(self) -> Figure:
+    @overload
+    def figure(self, *, ax: Axes, **look: Unpack[Look]) -> Axes: ...
+    @overload
+    def figure(self, *, ax: None = None, **look: Unpack[Look]) -> Figure: ...
+    def figure(self, *, ax: Axes | None = None, **look: Unpack[Look]) -> Figure | Axes:
         """Draw how fast each configuration gives its feature maps on the host, the most exact ones first.
+
+        Args:
+            ax, look: As ``cnnlens.plot.kernels`` takes them.
 
         Raises:
             CnnlensError: nothing was measured.
         """
         from cnnlens.benching.listing import as_figure
 
-        return as_figure(self)
+        return as_figure(self, ax, look)
 
     def __repr__(self) -> str:
         ran = [row for row in self.rows if row.stages]

@@ -282,7 +282,7 @@ def _bars(
     if across >= 44 * count:
         texts_over = [
             number(value) if broken else text
-            for value, broken, text in zip(values.tolist(), bad.tolist(), _digits(shown), strict=True)
+            for value, broken, text in zip(values.tolist(), bad.tolist(), digits(shown), strict=True)
         ]
         for place, (value, text) in enumerate(zip(shown.tolist(), texts_over, strict=True)):
             up = beyond[place] > 0 or (beyond[place] == 0 and value >= 0)
@@ -301,13 +301,13 @@ def _bars(
     return cast(Figure, ax.get_figure(root=True))
 
 
-def _digits(values: NDArray[np.floating[Any]]) -> list[str]:
+def digits(values: NDArray[np.floating[Any]]) -> list[str]:
     """Write numbers with as many decimals as tell the largest, and none as 0 or 1 that is less or more.
 
     >>> import numpy as np
-    >>> _digits(np.array([0.99987, 0.00013, 0.0, 1.0]))
+    >>> digits(np.array([0.99987, 0.00013, 0.0, 1.0]))
     ['>0.999', '<0.001', '0', '1']
-    >>> _digits(np.array([12.0, -0.003]))
+    >>> digits(np.array([12.0, -0.003]))
     ['12.0', '>−0.1']
     """
     most = float(np.abs(values).max()) or 1.0

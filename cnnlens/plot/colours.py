@@ -29,8 +29,9 @@ ACTIVATIONS = "magma"
 NAN, INFINITE = "#27e833", "#00d5ff"
 """Colours of what is not a number and of what is not finite; in neither colour map."""
 
-MOST = 1e300
-"""Larger magnitudes are drawn as this one: float64 ends at 1.8e308, and matplotlib adds to the ends of its axes."""
+MOST = 1e280
+"""Larger magnitudes are drawn as this one, and said to be larger: float64 ends at 1.8e308, matplotlib adds to the ends
+of its axes, and draws no density smaller than that of values so far apart."""
 
 
 _AT_ONCE = 1 << 16  # values that are on their way to a colour, in float64

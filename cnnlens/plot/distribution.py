@@ -140,6 +140,12 @@ def finite_values(array: ArrayLike, name: str) -> tuple[NDArray[np.float64], int
     return np.clip(values[np.isfinite(values)].astype(np.float64), -MOST, MOST), values.size
 
 
+def _beyond(finite: NDArray[np.float64]) -> list[str]:
+    """Of what ``finite_values`` gave, that some is larger than it is drawn."""
+    beyond = int((np.abs(finite) >= MOST).sum())
+    return [f"{beyond:,} of {len(finite):,} values are ±{MOST:g} or beyond, drawn there"] if beyond else []
+
+
 def histogram(
     array: ArrayLike | Mapping[str, ArrayLike],
     *,
@@ -159,6 +165,7 @@ def histogram(
     notes: list[Note] = []
     for name, one in named.items():
         finite[name], size = finite_values(one, name or "weights")
+        notes += [(joined(name, note, ": "), None) for note in _beyond(finite[name])]
         if size > len(finite[name]):
             broken = f"{size - len(finite[name]):,} of {size:,} values are NaN or infinite, left out"
             notes.append((joined(name, broken, ": "), None))
@@ -286,7 +293,9 @@ def histograms(
         left, top = index % columns * (_PANEL + _BETWEEN), index // columns * (_HEAD + _BODY + _FOOT)
         floor = top + _HEAD + _BODY
         shape, broken = np.asarray(array).shape, size - len(finite)
-        said = " × ".join(map(str, shape)) + (f" · std {number(float(finite.std()))}" if len(finite) else "")
+        said = " × ".join(map(str, shape)) + (
+            f" · std {number(statistics(np.asarray(array)).std)}" if len(finite) else ""
+        )
         _write(ax, name, left, top + 15, 8, INK, 25)
         _write(ax, said, left, top + 33, 6.5, PALE, 40)
         if broken:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import cast
+from functools import partial
+from typing import Unpack, cast, overload
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
 from cnnlens.errors import CnnlensError
+from cnnlens.plot.activations import digits
+from cnnlens.plot.front import Look, Size, typed
 from cnnlens.plot.grid import MOST_PIXELS
-from cnnlens.plot.sheet import PALE, put, sheet, show
+from cnnlens.plot.sheet import PALE, placed, put, room, sheet, show
 from cnnlens.plot.tiles import shrink
 from cnnlens.plot.values import few
 
@@ -26,23 +30,36 @@ _LEFT = 40  # for a channel's number
 _APART = 26  # between two columns of channels
 
 
+class _Exciting(Look, total=False):
+    silent: Sequence[int]
+
+
+@overload
+def exciting(rows: Sequence[Sequence[tuple[ArrayLike, float]]], *, ax: Axes, **options: Unpack[_Exciting]) -> Axes: ...
+@overload
+def exciting(
+    rows: Sequence[Sequence[tuple[ArrayLike, float]]], *, ax: None = None, **options: Unpack[_Exciting]
+) -> Figure: ...
 def exciting(
     rows: Sequence[Sequence[tuple[ArrayLike, float]]],
     *,
-    title: str = "exciting inputs",
-    subtitle: str = "",
     silent: Sequence[int] = (),
-) -> Figure:
+    title: str | None = None,
+    subtitle: str | None = None,
+    size: Size = None,
+    dpi: float | None = None,
+    ax: Axes | None = None,
+) -> Figure | Axes:
     """Draw for each channel of a layer the inputs that excite it most, the most first, with their activations.
 
     Args:
         rows: For each channel its inputs: a picture ``(C, H, W)`` with one channel or three, of any range, and the
             activation. All are drawn over one range, from the lowest value of all pictures to the highest.
-        title, subtitle: As in `kernels`.
         silent: Channels that answered to nothing: they are named in a note and not drawn.
+        title, subtitle, size, dpi, ax: As in `kernels`.
 
     Returns:
-        The figure; channels stand in as many columns as make it about as wide as high.
+        The figure, or ``ax``; channels stand in as many columns as make it about as wide as high.
 
     Raises:
         CnnlensError: no picture, no pictures of one size, or more than fit into one.
@@ -56,6 +73,14 @@ def exciting(
         ...
     cnnlens.errors.CnnlensError: there is no input to draw
     """
+    typed({"title": title, "subtitle": subtitle, "size": size, "dpi": dpi, "ax": ax})
+    drawn = partial(_drawn, rows, silent, "exciting inputs" if title is None else title, subtitle or "")
+    return placed(drawn, ax=ax, size=size, dpi=dpi)
+
+
+def _drawn(
+    rows: Sequence[Sequence[tuple[ArrayLike, float]]], silent: Sequence[int], title: str, subtitle: str, ax: Axes | None
+) -> Figure:
     shown = [channel for channel in range(len(rows)) if channel not in set(silent) and len(rows[channel])]
     if not shown:
         raise CnnlensError("there is no input to draw")
@@ -75,33 +100,33 @@ def exciting(
     image = np.full((whole_height, whole_width, 3), 255, np.uint8)
     labels: list[tuple[str, int, int, bool]] = []
     taken = 0
-    largest = max(abs(value) for channel in shown for _, value in rows[channel])
-    decimals = min(max(2 - math.floor(math.log10(largest)), 0), 8) if largest > 0 else 0
+    said = iter(digits(np.array([value for channel in shown for _, value in rows[channel]], np.float64)))
     for place, channel in enumerate(shown):
         column, line = divmod(place, lines)
         left, top = column * (across + _APART) + _LEFT, line * down
         labels.append((str(channel), left - 8, top + height // 2, True))
-        for at, (_, value) in enumerate(rows[channel]):
+        for at in range(len(rows[channel])):
             x = left + at * (width + _BETWEEN)
             image[top : top + height, x : x + width] = painted[taken].repeat(scale, axis=0).repeat(scale, axis=1)
-            labels.append((f"{value:.{decimals}f}".replace("-", "−"), x, top + height + 4, False))
+            labels.append((next(said), x, top + height + 4, False))
             taken += 1
     alike = [channel for channel in shown if len({value for _, value in rows[channel]}) == 1 < len(rows[channel])]
     notes = [
-        (f"{said}: channel{'s' * (len(found) > 1)} {few(found)}", None)
-        for said, found in (("alike to all that are shown", alike), ("never above 0, and not drawn", silent))
+        (f"{what}: channel{'s' * (len(found) > 1)} {few(found)}", None)
+        for what, found in (("alike to all that are shown", alike), ("never above 0, and not drawn", silent))
         if found
     ]
     ax = sheet(
-        whole_width, whole_height, ax=None, title=title,
+        whole_width, whole_height, ax=ax, title=title,
         subtitle=[subtitle, "a row a channel, the most exciting input first; under each its activation"], notes=notes,
         top=10,
     )  # fmt: skip
     show(ax, image)
     ax.set_axis_off()
+    smaller = min(room(ax)[0] / whole_width, 1.0)  # in the caller's axes
     for text, x, y, is_channel in labels:
         put(
-            ax, text, at=(x / whole_width, 1 - y / whole_height), size=8.5 if is_channel else 6.5,
+            ax, text, at=(x / whole_width, 1 - y / whole_height), size=smaller * (8.5 if is_channel else 6.5),
             color=PALE, ha="right" if is_channel else "left", va="center" if is_channel else "top",
         )  # fmt: skip
     return cast(Figure, ax.get_figure(root=True))
@@ -119,6 +144,7 @@ def _painted(pictures: Sequence[NDArray[np.float64]]) -> tuple[NDArray[np.uint8]
         values = shrink(values, factor, factor, "mean")
     finite = values[np.isfinite(values)]
     low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
-    unit = np.nan_to_num((values - low) / (high - low if high > low else 1.0)).clip(0, 1)
+    half = high / 2 - low / 2  # the whole may be more than float64 holds
+    unit = np.nan_to_num((values / 2 - low / 2) / (half if half > 0 else 1.0)).clip(0, 1)
     colours = np.rint(unit * 255).astype(np.uint8).transpose(0, 2, 3, 1)
     return np.broadcast_to(colours, (*colours.shape[:3], 3)).copy(), max(1, round(_TILE / max(values.shape[2:])))

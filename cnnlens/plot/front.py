@@ -24,7 +24,7 @@ from cnnlens.plot.distribution import Density
 from cnnlens.plot.of_models import drawn
 from cnnlens.text import printable
 
-__all__ = ["feature_maps", "histogram", "image", "kernel_and_map", "kernels"]
+__all__ = ["Look", "Size", "feature_maps", "histogram", "image", "kernel_and_map", "kernels", "typed"]
 
 Size = int | tuple[int, int] | None
 
@@ -32,14 +32,16 @@ _OF_A_LAYER = "is for a layer, as net['conv2d']; an array is drawn as it is"
 _OF_A_NETWORK = "is for a network, which is run; an array is drawn as it is"
 
 
-class _Look(TypedDict, total=False):
+class Look(TypedDict, total=False):
+    """Holds what every picture takes: its texts, and how large it is."""
+
     title: str | None
     subtitle: str | None
     size: Size
     dpi: float | None
 
 
-class _Coloured(_Look, total=False):
+class _Coloured(Look, total=False):
     vmin: float | None
     vmax: float | None
     cmap: str | Colormap | None
@@ -58,7 +60,7 @@ class _Kernels(_Tiles, total=False):
     seed: int | None
 
 
-class _Histogram(_Look, total=False):
+class _Histogram(Look, total=False):
     weight: str | None
     untrained: bool
     seed: int | None
@@ -75,7 +77,7 @@ class _Maps(_Tiles, total=False):
     labels: Sequence[str] | None
 
 
-class _Beside(_Look, total=False):
+class _Beside(Look, total=False):
     layer: str | int | None
     kernel: int | None
     index: int
@@ -163,7 +165,7 @@ def kernels(
         "channels": channels, "limits": limits, "vmin": vmin, "vmax": vmax, "cmap": cmap, "columns": columns,
         "title": title, "subtitle": subtitle, "size": size, "dpi": dpi, "ax": ax,
     }  # fmt: skip
-    _typed({**look, "seed": seed})
+    typed({**look, "seed": seed})
     if isinstance(source, Layer):
         options: dict[str, Any] = {"weight": weight, "channel": channel, "untrained": untrained, "seed": seed}
         return of_models.kernels(source, **options, look=look)[0]
@@ -231,7 +233,7 @@ def histogram(
     cnnlens.errors.CnnlensError: weights: the array of shape (0,) has no values to draw
     """
     look = {"title": title, "subtitle": subtitle, "size": size, "dpi": dpi, "ax": ax}
-    _typed({**look, "bins": bins, "seed": seed})
+    typed({**look, "bins": bins, "seed": seed})
     if isinstance(source, Layer):
         if density is not None:
             raise CnnlensError("density is for arrays; a layer's own is drawn with untrained=True")
@@ -324,7 +326,7 @@ def feature_maps(
         "channels": channels, "limits": limits, "vmin": vmin, "vmax": vmax, "cmap": cmap, "columns": columns,
         "title": title, "subtitle": subtitle, "size": size, "dpi": dpi, "ax": ax,
     }  # fmt: skip
-    _typed({**look, "index": index})
+    typed({**look, "index": index})
     if isinstance(source, Network):
         if axes is not None:
             raise CnnlensError("axes are those of an array; a network knows its own")
@@ -403,7 +405,7 @@ def kernel_and_map(
     'kernel-5.png'
     """
     look = {"cmap": cmap, "title": title, "subtitle": subtitle, "size": size, "dpi": dpi, "ax": ax}
-    _typed({**look, "kernel": kernel, "index": index, "bias": bias})
+    typed({**look, "kernel": kernel, "index": index, "bias": bias})
     if isinstance(source, Network):
         own = {"feature_map": feature_map, "bias": bias, "activation": activation}
         _unfit("is for arrays; a network computes its own", own)
@@ -453,7 +455,7 @@ def image(
     'boot.png'
     """
     look = {"vmin": vmin, "vmax": vmax, "cmap": cmap, "title": title, "subtitle": subtitle}
-    _typed({**look, "index": index, "size": size, "dpi": dpi, "ax": ax})
+    typed({**look, "index": index, "size": size, "dpi": dpi, "ax": ax})
     return of_models.image(source, index=index, look={**look, "size": size, "dpi": dpi, "ax": ax})[0]
 
 
@@ -491,7 +493,7 @@ _WHOLE = ("columns", "bins", "index", "seed", "kernel")
 _REAL = ("vmin", "vmax", "dpi", "bias")
 
 
-def _typed(options: Mapping[str, Any]) -> None:
+def typed(options: Mapping[str, Any]) -> None:
     """Refuse options of a type that no picture can be drawn with, before anything is read or drawn."""
     for name, one in options.items():
         if one is None:

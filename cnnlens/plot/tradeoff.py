@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from cnnlens.errors import CnnlensError
-from cnnlens.plot.sheet import INK, PALE, RULE, SMALL, plain, sheet
+from cnnlens.plot.front import Size, typed
+from cnnlens.plot.sheet import INK, PALE, RULE, SMALL, placed, plain, room, sheet
 
 __all__ = ["Speed", "Track", "speed_against_bits"]
 
@@ -55,16 +57,24 @@ class Track:
 
 
 def speed_against_bits(
-    tracks: Sequence[Track], *, title: str = "speed against exactness", subtitle: Sequence[str] = ()
-) -> Figure:
+    tracks: Sequence[Track],
+    *about: str,
+    title: str | None = None,
+    subtitle: str | None = None,
+    size: Size = None,
+    dpi: float | None = None,
+    ax: Axes | None = None,
+) -> Figure | Axes:
     """Draw how fast each of several was and how exact: the most exact group first, in each the fastest first.
 
     Args:
         tracks: What was measured, at least one.
-        title, subtitle: As in `kernels`.
+        about: Lines under the title, where no ``subtitle`` is given.
+        title, subtitle, size, dpi, ax: As in `kernels`.
 
     Returns:
-        The figure: images a second to the right, by powers of ten, with intervals; names and bits at the left.
+        The figure, or ``ax``: images a second to the right, by powers of ten, with intervals; names and bits at the
+        left.
 
     Raises:
         CnnlensError: There is nothing to draw.
@@ -76,6 +86,13 @@ def speed_against_bits(
     >>> cnnlens.plot.save(figure, "speed.png").name
     'speed.png'
     """
+    typed({"title": title, "subtitle": subtitle, "size": size, "dpi": dpi, "ax": ax})
+    said = about if subtitle is None else (subtitle,)
+    drawn = partial(_drawn, tracks, "speed against exactness" if title is None else title, said)
+    return placed(drawn, ax=ax, size=size, dpi=dpi)
+
+
+def _drawn(tracks: Sequence[Track], title: str, subtitle: Sequence[str], ax: Axes | None) -> Figure:
     tracks = [track for track in tracks if track.speeds]
     if not tracks:
         raise CnnlensError("nothing was both timed and audited, so there is nothing to draw")
@@ -91,7 +108,7 @@ def speed_against_bits(
     def place(speed: float) -> float:
         return left + _SPEEDS * math.log(speed / low) / math.log(high / low)
 
-    ax = sheet(width, height, ax=None, title=title, subtitle=subtitle, top=14, bottom=52)
+    ax = sheet(width, height, ax=ax, title=title, subtitle=subtitle, top=14, bottom=52)
     ax.set_xlim(0, width)
     ax.set_ylim(height, 0)
     ax.set_axis_off()
@@ -154,7 +171,8 @@ def _write(
     ax: Axes, text: str, x: float, y: float, color: str = PALE, size: float = SMALL, limit: int = 60, **how: Any
 ) -> None:
     shown, families = plain(text, limit)
+    smaller = min(room(ax)[0] / (ax.get_xlim()[1] - ax.get_xlim()[0]), 1.0)  # in the caller's axes
     ax.text(
-        x, y, shown, fontsize=size, color=color, va="center_baseline", family=families, parse_math=False, usetex=False,
-        clip_on=False, **how,
+        x, y, shown, fontsize=smaller * size, color=color, va="center_baseline", family=families, parse_math=False,
+        usetex=False, clip_on=False, **how,
     )  # fmt: skip

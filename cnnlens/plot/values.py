@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cnnlens.errors import CnnlensError
-from cnnlens.plot.colours import INFINITE, NAN
+from cnnlens.plot.colours import INFINITE, MOST, NAN
 from cnnlens.text import printable
 
 __all__ = [
@@ -113,9 +113,9 @@ def limits_of(
     if limits not in (None, "shared", "each"):
         raise CnnlensError(f"limits '{printable(limits)}' are not known; give 'shared' or 'each', or vmin and vmax")
     given = {name: end for name, end in (("vmin", vmin), ("vmax", vmax)) if end is not None}
-    wrong = next((name for name, end in given.items() if not math.isfinite(end)), None)
+    wrong = next((name for name, end in given.items() if not abs(end) <= MOST), None)
     if wrong:
-        raise CnnlensError(f"{wrong} must be a finite number, not {given[wrong]}")
+        raise CnnlensError(f"{wrong} must be a finite number of at most {MOST:g} in size, not {given[wrong]:g}")
     if given and limits == "each":
         raise CnnlensError(f"limits 'each' and {' and '.join(given)} contradict each other; leave one of them out")
     lows, highs = extremes(values) if ends is None else ends
@@ -140,12 +140,14 @@ def limits_of(
         bound = most or 1.0
         if limits is None and weights:
             usual = _usual(values)
-            if usual > 0 and most > _FAR * usual:
+            if 0 < usual < MOST and most > _FAR * usual:
                 bound = usual
                 said = f"full colour at ±{bound:.3g}: {_SHARE * 100:.0f} of 100 weights are no larger"
         low, high = np.array(-bound), np.array(bound)
     else:
         low, high = np.array(0.0), np.array(most or 1.0)
+    if low.ndim == 0:
+        low, high = np.clip(low, -MOST, MOST), np.clip(high, -MOST, MOST)
     under, over = lows < low, highs > high
     extend = ("neither", "min", "max", "both")[int(under.any()) + 2 * int(over.any())]
     return Limits(low, high, low.ndim > 0, signed, under | over, extend, said)

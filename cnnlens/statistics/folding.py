@@ -13,6 +13,7 @@ from cnnlens.backend.reductions import summary_of
 from cnnlens.backend.summary import COLUMNS
 from cnnlens.errors import CnnlensError
 from cnnlens.inputs.stream import InputStream
+from cnnlens.memory import refuse_beyond
 from cnnlens.recording.format import Description
 from cnnlens.recording.ledger import Part, Wanted
 from cnnlens.recording.streaming import Plan
@@ -50,6 +51,12 @@ class Maker:
         )
         shapes = [network.canonical_shape(network.tensors[name]) for name in self.tensors]
         channels = sum(shape[1] or 1 for shape in shapes if shape is not None and len(shape) > 1)
+        kept = min(top, what.stream.count)
+        refuse_beyond(
+            32 * kept * channels,  # a score and whose it is, and both again while a batch is ranked
+            f"keeping {kept:,} exciting inputs of each of {channels:,} channels",
+            "ask for fewer with --top (in Python: top=N)",
+        )
         fitting = 1 << (max(_SAMPLES // max(channels, 1), 1).bit_length() - 1)
         self.most = min(max(fitting, _LEAST_SAMPLE), _SAMPLE)
 

@@ -31,6 +31,7 @@ QUANTILES = (0.01, 0.25, 0.5, 0.75, 0.99)
 _AT = {name: place for place, name in enumerate(COLUMNS)}
 _COUNTED = ("zeros", "finite", "nan", "inf", "-inf")
 _BLOCKS = 16  # of a sample, before they are made one
+_FEW = 16  # exciting inputs that are looked for one after the other
 # The rank of a quantile of n values drawn evenly is off by more than this over the root of n once in a hundred times
 # (Dvoretzky, Kiefer, Wolfowitz; Massart's constant).
 _CONFIDENCE = math.sqrt(math.log(2 / 0.01) / 2)
@@ -95,8 +96,9 @@ class LayerStats:
         self._max, self._min = np.full(channels, -np.inf), np.full(channels, np.inf)
         self._counts: dict[str, NDArray[np.int64]] = {name: np.zeros(channels, np.int64) for name in _COUNTED}
         self._sums, self._squares = ExactSums(channels), ExactSums(channels)
-        self._top = np.full((top, channels), -np.inf)
-        self._where = np.zeros((top, channels), np.int64)
+        # Of each channel the ``_kept`` best, or as many as came: scores, and whose they are.
+        self._kept, self._top = top, np.zeros((0, channels))
+        self._where = np.zeros((0, channels), np.int64)
         # A sample: of blocks of examples, their numbers and values (N, C, drawn).
         self._sample: list[tuple[NDArray[np.int64], Array]] = []
         self._drawn = drawn(1, self.positions, most)
@@ -125,7 +127,7 @@ class LayerStats:
             CnnlensError: they are of another layer or were made otherwise.
         """
         mine, its = (
-            {"layer": one.name, "kind": one.kind, "channels": len(one._max), "top": len(one._top), "by": one.by,
+            {"layer": one.name, "kind": one.kind, "channels": len(one._max), "top": one._kept, "by": one.by,
              "sample": one._most, "positions": one.positions}
             for one in (self, other)
         )  # fmt: skip
@@ -141,8 +143,7 @@ class LayerStats:
             counts += other._counts[name]
         whole._sums.merge(other._sums)
         whole._squares.merge(other._squares)
-        for score, where in zip(other._top, other._where, strict=True):
-            whole._rank(score[None], where[None] + self.count)
+        whole._rank(other._top, other._where + self.count)
         whole.names |= {index + self.count: name for index, name in other.names.items()}
         whole.count += other.count
         kept = set(whole._where.ravel().tolist())
@@ -156,8 +157,14 @@ class LayerStats:
         """Keep the best; of equal ones, those that came first."""
         scores = np.concatenate([self._top, score])
         places = np.concatenate([self._where, np.broadcast_to(where.reshape(len(score), -1), score.shape)])
+        if self._kept > _FEW:
+            best = np.argsort(-scores, axis=0, kind="stable")[: self._kept]
+            self._top, self._where = np.take_along_axis(scores, best, 0), np.take_along_axis(places, best, 0)
+            return
         every = np.arange(scores.shape[1], dtype=np.int64)
-        for place in range(len(self._top)):
+        kept = min(self._kept, len(scores))
+        self._top, self._where = np.empty((kept, len(every))), np.empty((kept, len(every)), np.int64)
+        for place in range(kept):  # faster than to sort all
             best = scores.argmax(axis=0)
             self._top[place], self._where[place] = scores[best, every], places[best, every]
             scores[best, every] = -np.inf

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack, cast, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +15,10 @@ from cnnlens.statistics.layer import QUANTILES, LayerStats
 from cnnlens.text import nearest, printable
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from cnnlens.plot.front import Look
     from cnnlens.recording.format import Description
 
 __all__ = ["Stats"]
@@ -154,8 +156,12 @@ class Stats(Result, Mapping[str, LayerStats], listing="statistics.listing", name
         }  # fmt: skip
         return xarray.Dataset(arrays, coords={"statistic": names})
 
-    def draw(self) -> Figure:
-        """Draw the inputs that excite the layer named by ``stats(draw=…)`` most: a row a channel.
+    @overload
+    def draw(self, *, ax: Axes, **look: Unpack[Look]) -> Axes: ...
+    @overload
+    def draw(self, *, ax: None = None, **look: Unpack[Look]) -> Figure: ...
+    def draw(self, *, ax: Axes | None = None, **look: Unpack[Look]) -> Figure | Axes:
+        """Draw the inputs that excite the layer named by ``stats(draw=…)`` most, a row a channel, as ``plot.exciting``.
 
         Raises:
             CnnlensError: no layer was named, or the inputs are no pictures.
@@ -172,9 +178,13 @@ class Stats(Result, Mapping[str, LayerStats], listing="statistics.listing", name
         layer = self[self._drawn]
         file = printable(self.info["model"]["file"], 40)
         of = "largest activation" if layer.by == "max" else "mean activation"
+        said: dict[str, Any] = {
+            "title": f"{printable(layer.name, 40)}: the inputs that excite each channel most",
+            "subtitle": f"{printable(layer.kind)} · by {of} · {self.count:,} inputs · {file}",
+        }
         return exciting(
             [[(self.pictures[one.index], one.value) for one in found] for found in layer.exciting],
-            title=f"{printable(layer.name, 40)}: the inputs that excite each channel most",
-            subtitle=f"{printable(layer.kind)} · by {of} · {self.count:,} inputs · {file}",
             silent=[int(channel) for channel in np.flatnonzero(layer.dead)],
+            ax=cast("Any", ax),
+            **{**said, **look},
         )

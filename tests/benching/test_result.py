@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 
 from cnnlens.benching import STAGES, Bench, BenchRow, Exactness, Timed
 from cnnlens.benching.rows import LEAST, interval
@@ -196,6 +197,14 @@ def test_the_figure_has_a_row_a_configuration_the_exact_ones_first() -> None:
     slopes = np.diff(places_of_points) / np.diff(np.log(rates))
     np.testing.assert_allclose(slopes, slopes[0], rtol=1e-6)
     assert slopes[0] > 0
+
+
+def test_the_figure_is_drawn_where_and_as_large_as_is_asked() -> None:
+    figure = full().figure(size=700, title="mine")
+    assert round(figure.get_size_inches()[0] * figure.dpi) == 700
+    ax = Figure(figsize=(8, 5)).subplots()
+    assert full().figure(ax=ax) is ax
+    assert "jax strict" in {text.get_text() for text in ax.texts}
 
 
 def test_a_figure_of_nothing_is_refused() -> None:

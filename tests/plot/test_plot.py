@@ -352,6 +352,31 @@ def test_weights_of_any_size_are_drawn(size: float) -> None:
     draw(plot.histogram(np.array([size, -size, size / 2])))
 
 
+def test_what_is_larger_than_can_be_drawn_is_said_to_be() -> None:
+    bar = plot.kernels(np.array([1e308, -1.0]).reshape(2, 1, 1, 1)).axes[1]
+    assert bar.get_yticklabels()[-1].get_text() == "1e+280"
+    assert plot.values.limits_of(np.array([[1e308], [-1.0]]), weights=True).extend == "max"
+    figure = plot.histogram(np.array([1e308, -1e300, 5.0]))
+    draw(figure)
+    assert "2 of 3 values are ±1e+280 or beyond, drawn there" in texts(figure)
+    low, high = figure.axes[0].get_ylim()
+    assert (low, 0 < high < 1e-200) == (0.0, True)
+
+
+def test_exciting_inputs_are_drawn_where_and_as_large_as_is_asked() -> None:
+    pictures = RANDOM.random((3, 1, 28, 28))
+    pictures[0, 0, 0, :2] = 1e308, -1e308
+    rows = [[(pictures[0], 3e38), (pictures[1], 3.0)], [(pictures[2], 1.5)]]
+    figure = plot.exciting(rows, size=(700, 500))
+    assert draw(figure).shape[:2] == (500, 700)
+    assert {"0", "1", "3e+38", "3", "1.5"} <= set(texts(figure))
+    assert plot.exciting(rows, dpi=300).dpi == 300
+    ax = Figure(figsize=(8, 5)).subplots()
+    assert plot.exciting(rows, ax=ax, title="mine") is ax
+    with pytest.raises(CnnlensError, match="size must be a width in whole pixels"):
+        plot.exciting(rows, size="large")  # pyright: ignore
+
+
 @pytest.mark.parametrize(
     ("array", "options", "message"),
     [
@@ -372,6 +397,7 @@ def test_weights_of_any_size_are_drawn(size: float) -> None:
         (np.zeros((4, 1, 3, 3)), {"limits": "both"}, "'both' are not known; give 'shared' or 'each'"),
         (np.zeros((4, 1, 3, 3)), {"vmin": 2, "vmax": 1}, "vmin must be below vmax"),
         (np.zeros((4, 1, 3, 3)), {"vmax": math.nan}, "vmax must be a finite number"),
+        (np.zeros((4, 1, 3, 3)), {"vmax": 1e308}, "at most 1e+280 in size, not 1e+308"),
         (np.zeros((4, 1, 3, 3)), {"cmap": "greyr"}, "no colour map 'greyr'; did you mean 'grey_r'"),
         (np.zeros((4, 1, 3, 3)), {"channels": "0-4"}, "no kernel 4; the layer has kernels 0 to 3"),
         (np.zeros((4, 1, 3, 3)), {"channels": "3-1"}, "numbers and ranges were expected, as in 0-15,20"),

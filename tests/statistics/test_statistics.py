@@ -157,6 +157,30 @@ def test_dead_channels_and_exciting_inputs(maps: np.ndarray) -> None:
     assert folded(maps, [11], by="mean").exciting[1][0].index == means.argmax()
 
 
+@pytest.mark.parametrize("top", [17, 10**12])
+def test_many_exciting_inputs_take_no_more_room_than_there_are_inputs(maps: np.ndarray, top: int) -> None:
+    layer = folded(maps, [7, 19], top=top)
+    peaks = maps[:, 1].reshape(40, -1).max(1)
+    order = np.argsort(-peaks, kind="stable")[:top].tolist()
+    assert [one.index for one in layer.exciting[1]] == order
+    merged = folded(maps[:23], [5], top=top).merge(folded(maps[23:], [], top=top))
+    assert merged.exciting == layer.exciting
+    few = folded(maps, [7, 19], top=16)  # looked for one after the other
+    assert few.exciting == [found[:16] for found in layer.exciting]
+
+
+def test_more_exciting_inputs_than_memory_holds_are_refused_before_anything_runs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr("cnnlens.memory.available", lambda: 1 << 26)
+    np.save(tmp_path / "many.npy", np.zeros((70_000, 28, 28), np.uint8))
+    assert run("-i", tmp_path / "many.npy", "--layers", "conv2d", "--top", 10**9) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "keeping 70,000 exciting inputs of each of 32 channels takes 0.1 GB of memory" in said
+    assert "ask for fewer with --top" in said
+
+
 @pytest.mark.parametrize("most", [256, 2048])
 def test_quantiles_are_within_the_error_that_they_state(most: int) -> None:
     generator = np.random.default_rng(3)
