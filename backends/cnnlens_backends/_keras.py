@@ -108,6 +108,8 @@ class KerasBackend(ABC):
     ) -> KerasSession:
         """Make the network's layers with Keras and give them the file's arrays, or take those of a ``live`` model.
 
+        A live model's layers compute as their own dtype policies say: in a narrow precision they are made again.
+
         Raises:
             UnsupportedLayerError: a layer is not Keras' own (without ``trust_code``), or this Keras has no such layer.
             CnnlensError: no such device; Keras runs on another framework in this process; arrays and layers differ.
@@ -121,14 +123,10 @@ class KerasBackend(ABC):
                 self.name,
             )
         check_precision(precision)
-        if live is not None and precision in NARROW:
-            raise CnnlensError(
-                f"a live model computes as its own dtype policies say, not in {precision}; save it, and give the file",
-                self.name,
-            )
         place, described = device_named(self.name, device, self.devices())
         with import_module("keras").device(place):
-            layers = live_layers(live, network) if live is not None else make_layers(network, trust_code, precision)
+            own = live is not None and precision not in NARROW
+            layers = live_layers(live, network) if own else make_layers(network, trust_code, precision)
         return KerasSession(self, network, layers, place, described, precision)
 
 

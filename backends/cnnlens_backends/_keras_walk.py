@@ -56,17 +56,23 @@ class CompiledWalk:
         count = len(arrays[0])
         larger = min((size for size in self._compiled if size > count), default=None)
         if not self._pads or larger is None or count in self._compiled or count in self._seen:
-            self._compiled.add(count)
-            return self._fetch(self._compute(arrays))
+            return self._ran(arrays)
         self._seen.add(count)
         # Copies of the last input, not zeros: whatever a layer does with them, it has done with the others.
         filled = [np.concatenate([array, np.repeat(array[-1:], larger - count, axis=0)]) for array in arrays]
-        return [array[:count] for array in self._fetch(self._compute(filled))]
+        return [array[:count] for array in self._ran(filled)]
+
+    def _ran(self, arrays: Sequence[Array]) -> list[Array]:
+        size = len(arrays[0])
+        self._compiled.discard(size)  # until it has run: to what memory does not hold, nothing is filled up
+        found = self._fetch(self._compute(arrays))
+        self._compiled.add(size)
+        return found
 
     def compute(self, arrays: Sequence[Array]) -> None:
         """Compute what ``run`` gives, wait for it and leave it on the device."""
-        self._compiled.add(len(arrays[0]))
         self._wait(self._compute(arrays))
+        self._compiled.add(len(arrays[0]))
 
 
 class LayerCall:

@@ -10,6 +10,7 @@ import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, cast
@@ -52,7 +53,7 @@ class How:
     scale: str
     rescales: Rescaled
     allow_nonfinite: bool
-    skip_bad: bool = False
+    skip_bad: bool | None = None
 
     @property
     def readable(self) -> bool:
@@ -130,7 +131,19 @@ class _Pictures:
         self.sources = [(printable(path.stem), 1) for path in self._paths]
 
     def take(self, start: int, stop: int) -> Iterator[Array]:
-        yield from self._each(self._decoded, self._paths[start:stop])
+        with self._way_out():
+            yield from self._each(self._decoded, self._paths[start:stop])
+
+    @contextmanager
+    def _way_out(self) -> Iterator[None]:
+        """Where pictures may be left out, who is refused for one of several hears of it."""
+        try:
+            yield
+        except CnnlensError as error:
+            if self._how.skip_bad is None or self.count == 1:
+                raise
+            way_out = "leave out what cannot be read with --skip-bad (in Python: skip_bad=True)"
+            raise CnnlensError(f"{error}, or {way_out}") from error
 
     def _each(self, work: Callable[[Path], T], paths: Sequence[Path]) -> Iterator[T]:
         if self._pool is None:  # Pillow decodes outside Python's lock
@@ -158,7 +171,8 @@ class _Pictures:
             return error
 
     def first(self) -> tuple[Array, Sequence[str]]:
-        array, notes = self._picture(self._paths[0])
+        with self._way_out():
+            array, notes = self._picture(self._paths[0])
         counted = [*self._notes, f"{self.count:,} pictures", *(f"{printable(self._paths[0].name)}: {n}" for n in notes)]
         return array, counted if self.count > 1 else [*self._notes, *notes]
 

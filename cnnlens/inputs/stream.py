@@ -154,7 +154,7 @@ def open_inputs(
     scale: str = "auto",
     limit: int | None = None,
     allow_nonfinite: bool = False,
-    skip_bad: bool = False,
+    skip_bad: bool | None = None,
 ) -> InputStream:
     """Make ready to read inputs; the first example of each is read.
 
@@ -167,7 +167,8 @@ def open_inputs(
         limit: At most so many examples.
         allow_nonfinite: Keep NaN and infinities instead of refusing them.
         skip_bad: Leave pictures out that cannot be read or, where the network takes any size, are of another than the
-            first; a note counts them. They are looked for beforehand, which takes as long as decoding them all.
+            first; a note counts them. They are looked for beforehand, which takes as long as decoding them all. None:
+            False, and the caller has no such choice, which a refusal would name.
 
     Raises:
         CnnlensError: they do not fit; one line.
@@ -195,10 +196,13 @@ def _stream(
     scale: str,
     limit: int | None,
     allow_nonfinite: bool,
-    skip_bad: bool = False,
+    skip_bad: bool | None = None,
 ) -> InputStream:
-    if skip_bad and len(network.inputs) > 1:
-        raise CnnlensError("skip-bad is for networks of one input: of several, what belongs together would come apart")
+    if len(network.inputs) > 1:
+        if skip_bad:
+            said = "skip-bad is for networks of one input: of several, what belongs together would come apart"
+            raise CnnlensError(said)
+        skip_bad = None
     from cnnlens.network.rescaling import rescaled
 
     feeds: dict[str, Feed] = {}

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
 import pytest
+from cnnlens_backends._keras_walk import Array, Compiled, CompiledWalk
 
 from cnnlens.backend.halving import ran_out_of_memory
 from cnnlens.errors import CnnlensError
@@ -35,3 +39,22 @@ def test_what_the_reference_refuses_for_its_size_is_that_too() -> None:
         refuse_beyond(1 << 60, "an array", "give fewer inputs")
     assert ran_out_of_memory(caught.value)
     assert not ran_out_of_memory(CnnlensError("a layer is not known"))
+
+
+def test_a_batch_is_not_filled_up_to_one_that_memory_did_not_hold() -> None:
+    """Where a framework compiles for a size, a smaller batch takes that size once: not where that never ran."""
+    ran: list[int] = []
+
+    def compute(arrays: Sequence[Array]) -> list[Array]:
+        ran.append(len(arrays[0]))
+        if len(arrays[0]) > 3:
+            raise MemoryError
+        return [arrays[0] + 1]
+
+    walk = CompiledWalk(Compiled(compute, lambda tensors: None, list), pads=True)
+    for size in (8, 4):
+        with pytest.raises(MemoryError):
+            walk.run([np.zeros((size, 5))])
+    assert walk.run([np.zeros((3, 5))])[0].tolist() == np.ones((3, 5)).tolist()
+    assert walk.run([np.zeros((2, 5))])[0].shape == (2, 5)
+    assert ran == [8, 4, 3, 3]
