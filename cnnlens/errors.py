@@ -6,6 +6,7 @@ escapes is a bug of ours and keeps its traceback.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -13,8 +14,12 @@ from typing import Any
 
 from cnnlens.text import harmless, printable
 
-__all__ = ["CnnlensError", "FileRefusedError", "ForeignFileError", "UnsupportedLayerError", "in_one_line",
+__all__ = ["MAKE_SPACE", "CnnlensError", "FileRefusedError", "ForeignFileError", "UnsupportedLayerError", "in_one_line",
            "refuse_without_posix"]  # fmt: skip
+
+MAKE_SPACE = "make space, or set TMPDIR"
+"""The way out where there is no room for a temporary file."""
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
 class CnnlensError(Exception):
@@ -122,7 +127,7 @@ def refuse_without_posix(what: str) -> None:
 
 @contextmanager
 def in_one_line() -> Generator[None]:
-    """Turn memory, numbers and nesting that Python has no more room for into a ``CnnlensError``; also a decorator.
+    """Turn memory, disk, numbers and nesting that there is no more room for into a ``CnnlensError``; also a decorator.
 
     What can be foreseen is refused where it is foreseen, with its place; this is for the rest, around all that is
     public.
@@ -137,5 +142,11 @@ def in_one_line() -> Generator[None]:
             f"a number is too large to compute with ({printable(error, 200)}); look for it in the sizes that the model "
             "states (cnnlens summary) and that were given"
         ) from None
+    except OSError as error:
+        said = error.strerror or str(error)
+        if error.errno not in _NO_ROOM and not said.startswith("No usable temporary directory"):
+            raise
+        where = f"{printable(error.filename, 300)}: " if isinstance(error.filename, str) else ""
+        raise CnnlensError(f"{where}it cannot be written ({printable(said, 300)}); {MAKE_SPACE}") from None
     except RecursionError:
         raise CnnlensError("it is nested deeper than Python can follow; save it with fewer levels") from None

@@ -69,7 +69,9 @@ def write_chunk(path: Path, parts: Sequence[NDArray[Any]], rows: int) -> int:
                 os.ftruncate(handle, rows * row_bytes)
         finally:
             os.close(handle)
-    except BaseException:
+    except BaseException as error:
+        if isinstance(error, OSError):
+            error.filename = str(path)
         path.unlink(missing_ok=True)
         raise
     return zeros_crc32(missing * row_bytes, crc)

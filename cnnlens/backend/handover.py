@@ -19,7 +19,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnlens.errors import CnnlensError
+from cnnlens.errors import MAKE_SPACE, CnnlensError
 from cnnlens.files.keras.network import operation_of_entry
 from cnnlens.files.keras.operations import refusing, unpacker
 from cnnlens.files.torch.operations import equip
@@ -90,7 +90,8 @@ def write(network: Network, folder: Path) -> None:
         data = {**_structure(network), "layers": layers, "source": _source(network)}
         (folder / "network.json").write_text(json.dumps(data), encoding="utf-8")
     except OSError as error:
-        raise CnnlensError(f"{printable(folder, 300)}: the network cannot be handed over ({error.strerror})") from None
+        said = f"the network cannot be handed over ({error.strerror}); {MAKE_SPACE}"
+        raise CnnlensError(f"{printable(folder, 300)}: {said}") from None
 
 
 def load(folder: Path) -> Network:

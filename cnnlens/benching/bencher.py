@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnlens.backend import check_precision, handover, parse_device, suited
+from cnnlens.backend.chunks import write_chunk
 from cnnlens.backend.process import refuse_unknown
 from cnnlens.backend.worker import Chunk, Loaded, Timing, Worker, WorkerError
 from cnnlens.benching.result import Bench
@@ -171,7 +172,7 @@ def _chunks(arrays: Sequence[Array], size: int, folder: Path) -> list[Chunk]:
     for position, array in enumerate(arrays):
         path = folder / f"{size}-{position}"
         filled = array[np.arange(size) % len(array)]
-        filled.tofile(path)
+        write_chunk(path, [filled], size)
         chunks.append(Chunk(path, filled.shape, filled.dtype.str))
     return chunks
 

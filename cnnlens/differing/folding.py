@@ -26,7 +26,6 @@ __all__ = ["Folded", "unfold"]
 Array: TypeAlias = NDArray[Any]
 
 _ALLOWED = 2e-5  # relative error of a factor: float32's rounding of a kernel's few elements, and of the fold itself
-_ROUNDING = 2e-6
 _VECTORS = ("gamma", "beta", "moving_mean", "moving_variance")
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from cnnlens.backend.reductions import summary_of
 from cnnlens.backend.summary import COLUMNS
-from cnnlens.errors import CnnlensError
+from cnnlens.errors import MAKE_SPACE, CnnlensError
 from cnnlens.inputs.stream import InputStream
 from cnnlens.memory import refuse_beyond
 from cnnlens.recording.format import Description
@@ -120,7 +120,7 @@ class Folding:
 
     def trouble(self, error: OSError | str) -> CnnlensError:
         reason = error if isinstance(error, str) else (error.strerror or str(error))
-        return CnnlensError(f"{printable(self.path, 300)}: it cannot be written ({reason}); make space, or set TMPDIR")
+        return CnnlensError(f"{printable(self.path, 300)}: it cannot be written ({reason}); {MAKE_SPACE}")
 
     def result(self, notes: Sequence[str], stream: InputStream, shown: str | None) -> Stats:
         """Give what there is so far."""

@@ -150,6 +150,21 @@ def test_a_misspelt_argument_is_one_line(capsys: pytest.CaptureFixture[str], arg
     assert printed.err.count("\n") == 1
 
 
+def test_a_disk_without_room_for_the_inputs_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    resource = pytest.importorskip("resource")  # POSIX
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2 << 20, limits[1]))  # the network is smaller, 1,024 inputs are larger
+    try:
+        code = main(
+            ["bench", str(cnnlens.sample.MODEL), "--backends", "reference", "--batch", "1024", "--seconds", "0.1"]
+        )
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    said = capsys.readouterr().err
+    assert (code, said.count("\n")) == (2, 1), said
+    assert "it cannot be written (File too large); make space, or set TMPDIR" in said
+
+
 def test_where_nothing_runs_the_exit_code_is_two(capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["bench", str(cnnlens.sample.MODEL), "-b", "reference", "--devices", "gpu", "--batch", "2"]
     assert main(arguments) == 2

@@ -15,7 +15,7 @@ from tests.support.attention_models import CASES, Case, inputs_of, network_of, t
 from tests.support.audited import unexplained
 
 MANY = {
-    "tokens": Case("MultiHeadAttention", {"num_heads": 3, "key_dim": 8}, (40, 21)),
+    "tokens": Case("MultiHeadAttention", {"num_heads": 3, "key_dim": 8}, (23, 17)),
     "tokens of a map": Case("MultiHeadAttention", {"num_heads": 2, "key_dim": 9}, (8, 6, 13)),
     "many grouped": Case(
         "GroupQueryAttention", {"head_dim": 7, "num_query_heads": 4, "num_key_value_heads": 2}, (40, 21)

@@ -16,7 +16,7 @@ from cnnlens.network.graph import Call, Layer, Ref
 from cnnlens.network.network import Network
 from cnnlens.reference.aten import translate
 from cnnlens.testing import MemoryModel
-from tests.support.audited import Audited
+from tests.support.audited import Audited, unexplained
 
 KERAS = ["keras-tensorflow", "keras-jax", "keras-torch"]
 
@@ -73,7 +73,7 @@ def test_a_fault_in_a_mean_of_a_constant_map_is_found() -> None:
     exact = layer.x[:, 0, 0].copy()
     assert layer.check(exact).verdict in ("exact", "float32")
     for factor in (1.001, 1 + 1 / 784, 0.9999):
-        assert layer.check(exact * np.float32(factor)).verdict.fault
+        assert layer.check(exact * np.float32(factor), explained=False).verdict.fault
 
 
 @pytest.mark.framework
@@ -136,7 +136,7 @@ def test_sums_of_equal_products_are_rounding(kind: str, shape: tuple[int, ...], 
     output = np.full_like(layer.honest, drifted)
     found = layer.check(output)
     assert found.verdict == "float32", found
-    assert layer.check(output * np.float32(1.01)).verdict.fault
+    assert layer.check(output * np.float32(1.01), explained=False).verdict.fault
 
 
 @pytest.mark.framework
@@ -169,9 +169,9 @@ def test_what_looks_at_one_value_many_times(which: str) -> None:
 
 @pytest.mark.parametrize(("kind", "shape", "size", "config"), [
     ("GlobalAveragePooling2D", (2, 40, 41, 3), 1e36, {}),
-    ("LayerNormalization", (2, 5, 4096), 2e18, {}),
+    pytest.param("LayerNormalization", (2, 5, 4096), 2e18, {}, marks=pytest.mark.slow),
     ("RMSNormalization", (2, 5, 4096), 2e18, {}),
-    ("GroupNormalization", (2, 40, 41, 6), 1e18, {"groups": 2}),
+    pytest.param("GroupNormalization", (2, 40, 41, 6), 1e18, {"groups": 2}, marks=pytest.mark.slow),
     ("Activation", (2, 60), 1e24, {"activation": "squareplus"}),
     ("Dense", (2, 60), 1e24, {"units": 7, "activation": "squareplus"}),
 ])  # fmt: skip
@@ -223,7 +223,7 @@ def test_a_masked_logarithm_of_a_softmax() -> None:
     assert not layer.check(honest).verdict.fault
     wrong = honest.copy()
     wrong[:, 3] *= np.float32(1.0001)
-    assert layer.check(wrong).verdict.fault
+    assert layer.check(wrong, explained=False).verdict.fault
 
 
 @pytest.mark.framework
@@ -264,7 +264,7 @@ def test_a_fault_in_a_tail_is_found_where_it_is_larger_than_what_is_flushed(acti
     layer = Audited("Activation", (3, 50), activation=activation)
     layer.inputs = [np.linspace(0.5, 9, 150, dtype=np.float32).reshape(3, 50)]
     assert not layer.check(layer.honest).verdict.fault
-    assert layer.check(layer.honest * np.float32(1.0001)).verdict.fault
+    assert layer.check(layer.honest * np.float32(1.0001), explained=False).verdict.fault
 
 
 # -- samples ---------------------------------------------------------------------------------------------------------
@@ -337,7 +337,8 @@ def test_attention_to_equal_tokens(masked: bool) -> None:
     total = np.add.accumulate(token[:, :, :seen], axis=2, dtype=np.float32)[:, :, -1:] / np.float32(seen)
     output = np.repeat(total, 4, axis=2)
     assert audit(call, {}, args, {}, output).verdict in ("exact", "float32")
-    assert audit(call, {}, args, {}, output * np.float32(1.003)).verdict.fault
+    with unexplained():
+        assert audit(call, {}, args, {}, output * np.float32(1.003)).verdict.fault
 
 
 # -- what the atlas met: subnormal numbers, windows, NaN beside what is large ------------------------------------------
@@ -401,6 +402,7 @@ def test_attention_over_infinite_scores_is_no_number() -> None:
     assert not masked.any(), "what may look at nothing gives zeros"
 
 
+@pytest.mark.slow
 def test_gates_beside_an_infinity_keep_the_noise_of_the_others() -> None:
     for seed in range(6):
         layer = Audited("GRU", (3, 7, 5), seed, units=3, reset_after=True)

@@ -282,7 +282,7 @@ def test_positive_numbers_are_handed_on_as_they_are(activation: str, size: float
     layer = Audited("Activation", (2, 9, 7, 8), activation=activation)
     layer.inputs = [np.abs(layer.x) * np.float32(size)]
     assert layer.check(layer.honest, strict=False).verdict in ("exact", "float32")
-    assert layer.check(layer.honest * np.float32(factor), strict=False).verdict not in PASSES
+    assert layer.check(layer.honest * np.float32(factor), strict=False, explained=False).verdict not in PASSES
 
 
 # -- nothing to compare ----------------------------------------------------------------------------------------------
@@ -314,7 +314,7 @@ def test_what_overflowed_in_part_is_said() -> None:
 @pytest.mark.parametrize(
     ("kind", "shape", "config"),
     [
-        ("Dense", (1664,), {"units": 90, "activation": "softmax"}),
+        pytest.param("Dense", (1664,), {"units": 90, "activation": "softmax"}, marks=pytest.mark.slow),
         ("Dense", (40,), {"units": 7}),
         ("Conv2D", (9, 8, 5), {"filters": 6, "kernel_size": 3, "activation": "relu"}),
         ("BatchNormalization", (6, 5, 7), {}),
@@ -335,6 +335,7 @@ def test_what_an_audit_says_it_would_have_seen_it_sees(
             assert layer.check(output.astype(np.float32), explained=False).verdict.fault, (channel, sign, sees)
 
 
+@pytest.mark.slow
 def test_a_column_of_a_large_softmax_is_seen_beside_the_others() -> None:
     """Alone, 1.0001 of small logits is within the floor of a sum of 1,664 terms; a thousand columns say it is not."""
     layer = Audited("Dense", (1, 1664), units=1000, activation="softmax")

@@ -22,7 +22,7 @@ from tests.support.audited import Array, Audited, expect
 CONVOLUTIONS: dict[str, Callable[[], Audited]] = {
     "square": lambda: Audited("Conv2D", (2, 9, 9, 8), filters=8, kernel_size=3, padding="same", activation="relu"),
     "wide": lambda: Audited("Conv2D", (2, 7, 8, 64), filters=64, kernel_size=5, activation="gelu"),
-    "deep": lambda: Audited("Conv2D", (2, 7, 7, 512), filters=24, kernel_size=3, padding="same", positive=True),
+    "deep": lambda: Audited("Conv2D", (2, 7, 7, 160), filters=24, kernel_size=3, padding="same", positive=True),
     "grouped": lambda: Audited("Conv2D", (3, 10, 9, 12), filters=24, kernel_size=3, groups=4, padding="same"),
     "strided": lambda: Audited("Conv2D", (2, 14, 14, 6), filters=12, kernel_size=3, strides=2, padding="same"),
     "depthwise": lambda: Audited(
@@ -73,6 +73,7 @@ def test_one_channel_scaled(name: str, factor: float) -> None:
     assert f"{factor:g} times" in found.explanation, found
 
 
+@pytest.mark.slow
 def test_one_channel_scaled_at_the_largest_fan_in() -> None:
     layer = Audited("Conv2D", (1, 14, 14, 512), filters=32, kernel_size=3, padding="same", activation="relu")
     found = layer.check(layer.run({"kernel": scaled(layer, 17, 1.0001)}))

@@ -422,6 +422,7 @@ def test_as_many_numbers_as_outputs_are_not_even_possible(rows: int) -> None:
     assert found.explanation.endswith(f"{2 * rows} wrong outputs cannot tell causes apart")
 
 
+@pytest.mark.slow
 def test_no_sentence_speaks_of_no_outputs() -> None:
     layer = Audited("Dense", (1, 40), units=1)
     said = [layer.check(layer.honest * np.float32(1 + 2.0**-step)).explanation for step in range(2, 23)]
