@@ -157,27 +157,33 @@ class Description:
         """Say how many examples batch number ``batch`` has: the last may have fewer."""
         return min(self.batch, self.count - batch * self.batch)
 
-    def difference(self, other: Description) -> str | None:
-        """Say why a run described by ``other`` cannot go on with this one; None where it can."""
+    def difference(self, other: Description, done: int = 0) -> str | None:
+        """Say why a run described by ``other`` cannot go on with this one; None where it can.
+
+        Args:
+            done: Where that many batches are recorded, and more were to be, other inputs may follow than would have.
+        """
         if self.model["network_hash"] != other.model["network_hash"]:
             mine, its = self.model["network_hash"][:12], other.model["network_hash"][:12]
             return f"another model was recorded (its hash is {mine}…, this one's is {its}…)"
+        head = done * self.batch
+        alike = 0 < head < min(self.count, other.count) and _head(self.sources, head) == _head(other.sources, head)
         rows = (
             ("the backend", self.backend, other.backend),
             ("the versions", _shown(self.versions), _shown(other.versions)),
             ("the device", self.device, other.device),
             ("the precision", self.precision, other.precision),
-            ("the number of inputs", self.count, other.count),
+            ("the number of inputs", *((0, 0) if alike else (self.count, other.count))),
             ("the batch", self.batch, other.batch),
             ("the reduction", self.reduction or "none", other.reduction or "none"),
             ("what is stored", self.store or "as it comes", other.store or "as it comes"),
             ("the recorded layers", _few(self.tensors), _few(other.tensors)),
-            ("the inputs", _few(_names(self.sources)), _few(_names(other.sources))),
+            ("the inputs", *(("", "") if alike else (_few(_names(self.sources)), _few(_names(other.sources))))),
         )
         for what, mine, its in rows:
             if mine != its:
                 return f"{what} then: {printable(mine, 200)}; now: {printable(its, 200)}"
-        if (self.tensors, self.inputs) != (other.tensors, other.inputs) or self.sources != other.sources:
+        if (self.tensors, self.inputs) != (other.tensors, other.inputs) or not (alike or self.sources == other.sources):
             return "other layers or other inputs were recorded"
         return None
 
@@ -206,6 +212,18 @@ def _shown(versions: Mapping[str, str]) -> str:
 
 def _names(sources: Mapping[str, Sequence[tuple[str, int]]]) -> list[str]:
     return [name if count == 1 else f"{name} ({count:,})" for found in sources.values() for name, count in found]
+
+
+def _head(sources: Mapping[str, Sequence[tuple[str, int]]], count: int) -> dict[str, list[tuple[str, int]]]:
+    """Where the first ``count`` inputs came from."""
+    found: dict[str, list[tuple[str, int]]] = {}
+    for tensor, entries in sources.items():
+        left, found[tensor] = count, []
+        for name, number in entries:
+            if left > 0:
+                found[tensor].append((name, min(number, left)))
+            left -= number
+    return found
 
 
 def _few(names: Sequence[str]) -> str:

@@ -122,9 +122,12 @@ class Ledger:
                 )
 
     def before(
-        self, stream: IO[bytes], resume: bool, overwrite: bool
+        self, stream: IO[bytes], resume: bool, overwrite: bool, *, open_end: bool = False
     ) -> tuple[Description | None, list[dict[str, int]], list[int]]:
         """Read the log that is there, as ``read_log`` does.
+
+        Args:
+            open_end: Whether other inputs may follow those that are recorded than would have.
 
         Raises:
             CnnlensError: it is none, or of a recording that this is not to go on with, or cannot.
@@ -136,7 +139,7 @@ class Ledger:
         if found[0] is not None and not overwrite:
             if not resume:
                 raise CnnlensError(f"{self._shown}: a recording is there; use --overwrite, or {ELSEWHERE}")
-            different = found[0].difference(self.description)
+            different = found[0].difference(self.description, len(found[1]) if open_end else 0)
             if different is not None:
                 raise CnnlensError(f"{self._shown}: {different}; use --overwrite to throw it away, or {ELSEWHERE}")
         return found

@@ -72,7 +72,7 @@ class RecordingWriter(Ledger):
         super().__init__(printable(path, 300), description)
         self.path = path
         self._handle = -1
-        self._fresh = False
+        self._fresh = self._stale = False
         self._sync = ThreadPoolExecutor(1, "cnnlens-sync") if durable else None
         self._syncing: Future[None] | None = None
         try:
@@ -108,6 +108,8 @@ class RecordingWriter(Ledger):
             if not self._metadata:
                 self._create(self.arrays_of(parts))
             self.check(batch, parts)
+            if self._stale:
+                self._renew()
             checksums: dict[str, int] = {}
             for tensor, part in parts.items():
                 name = self._names[tensor]
@@ -169,11 +171,13 @@ class RecordingWriter(Ledger):
             )
         self.path.mkdir(exist_ok=True)
         entries = os.listdir(self.path)
-        log = self.path / LOG
-        if (entries and LOG not in entries) or log.is_symlink():
+        if (entries and LOG not in entries) or (self.path / LOG).is_symlink():
             raise self.no_recording()
+        self._lock()
+
+    def _lock(self) -> None:
         flags = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)  # of POSIX, and of Windows
-        self._handle = os.open(log, os.O_RDWR | os.O_CREAT | flags, 0o666)
+        self._handle = os.open(self.path / LOG, os.O_RDWR | os.O_CREAT | flags, 0o666)
         if fcntl is not None:
             try:
                 fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -187,10 +191,11 @@ class RecordingWriter(Ledger):
     def _begin(self, resume: bool, overwrite: bool) -> None:
         os.lseek(self._handle, 0, os.SEEK_SET)
         with open(self._handle, "rb", closefd=False) as stream:
-            before, log, ends = self.before(stream, resume, overwrite)
+            before, log, ends = self.before(stream, resume, overwrite, open_end=True)
         if before is None and len(os.listdir(self.path)) > 1:
             raise self.no_recording()
         if before is not None and not overwrite and self._resume(log, ends):
+            self._stale |= (before.count, before.sources) != (self.description.count, self.description.sources)
             return
         self._clear()
         self._fresh = True  # from here on: what is refused keeps its log
@@ -208,9 +213,12 @@ class RecordingWriter(Ledger):
         if set(names) != set(self._names.values()):
             raise CnnlensError(f"{self._shown}: its arrays have other names than expected; use --overwrite")
         self._metadata = {
-            name: array_metadata(name, array.name, array.shape, self.description.batch, array.dtype)
+            name: array_metadata(
+                name, array.name, (self.description.count, *array.shape[1:]), self.description.batch, array.dtype
+            )
             for name, array in names.items()
         }
+        self._stale = recording.description.count != self.description.count
         good = self._whole(log)
         if os.fstat(self._handle).st_size != ends[good]:
             os.ftruncate(self._handle, ends[good])
@@ -259,17 +267,29 @@ class RecordingWriter(Ledger):
         self._write(METADATA, group_metadata(self.description, arrays))
         self._metadata = arrays
 
+    def _renew(self) -> None:
+        """Say what the inputs are, which others have begun to follow than would have."""
+        self._create(self._metadata)
+        lines = b"".join(log_line(batch, checksums) for batch, checksums in enumerate(self._log))
+        self._write(LOG, header_line(self.description) + lines, release=True)
+        self._stale = False
+
     # -- the disk ----------------------------------------------------------------------------------------------------
 
-    def _write(self, name: str, data: Mapping[str, Any]) -> None:
-        """A small file, whole or not at all, on the disk when this returns."""
+    def _write(self, name: str, data: Mapping[str, Any] | bytes, release: bool = False) -> None:
+        """A small file, whole or not at all, on the disk when this returns; ``release``: it is the one that is held."""
         part = self.path / PARTS / name.replace("/", "-")
         part.parent.mkdir(exist_ok=True)
         with open(part, "wb") as stream:
-            stream.write(dumps(data))
+            stream.write(data if isinstance(data, bytes) else dumps(data))
             stream.flush()
             os.fsync(stream.fileno())
+        if release:  # Windows replaces no open file
+            os.close(self._handle)
+            self._handle = -1
         part.replace(self.path / name)
+        if release:
+            self._lock()
 
     def _append(self, line: bytes) -> None:
         end = os.lseek(self._handle, 0, os.SEEK_END)

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import xarray
+from PIL import Image
 
 import cnnlens
 from cnnlens.backend import worker
@@ -68,6 +69,47 @@ def test_every_tensor_is_recorded_as_the_reference_computes_it(tmp_path: Path) -
     with xarray.open_zarr(tmp_path / "run.zarr") as dataset:
         assert dataset["conv2d"].dims == ("sample", "conv2d_channel", "conv2d_height", "conv2d_width")
         assert np.array_equal(dataset["conv2d"].values, recording["conv2d"])
+
+
+def test_a_run_that_a_bad_picture_ended_goes_on_without_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder, out = tmp_path / "pictures", tmp_path / "run.zarr"
+    folder.mkdir()
+    for number, one in enumerate(images(11)):
+        Image.fromarray(one).save(folder / f"{number:02}.png")
+    whole = (folder / "07.png").read_bytes()
+    (folder / "07.png").write_bytes(whole[:80])
+    options = ["-i", str(folder), "--layers", "dense_1", "--batch", "3", "-o", str(out)]
+    assert main(["record", str(MODEL), *options]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "07.png" in said
+    assert "--skip-bad" in said
+    before = tree(out)
+    log = before["log.jsonl"]
+    assert log.count(b"\n") == 3  # what it is, and two batches
+
+    (folder / "01.png").write_bytes((folder / "02.png").read_bytes())
+    assert main(["record", str(MODEL), *options, "--skip-bad"]) == 2
+    assert "recorded with other inputs (one of 0 to 2 differs)" in capsys.readouterr().err
+    assert tree(out) == before
+    Image.fromarray(images(11)[1]).save(folder / "01.png")
+
+    assert main(["record", str(MODEL), *options, "--skip-bad"]) == 0
+    assert "1 of 11 pictures" in capsys.readouterr().out
+    after = tree(out)
+    assert all(after[name] == one for name, one in before.items() if name.rsplit("/", 1)[-1].startswith("c."))
+    recording = Recording.open(out)
+    assert (recording.count, recording.complete, recording.names[7]) == (10, True, "08")
+    assert recording.verify()
+    fresh = record(MODEL, folder, layers=["dense_1"], batch=3, skip_bad=True)
+    assert np.array_equal(recording["dense_1"], fresh["dense_1"])
+    assert recording.info["inputs"] == fresh.info["inputs"]
+    with xarray.open_zarr(out) as dataset:
+        assert dataset["dense_1"].shape == (10, 10)
+
+    (folder / "07.png").write_bytes(whole)  # what is complete, no other inputs follow
+    assert main(["record", str(MODEL), *options]) == 2
+    assert "the number of inputs then: 10; now: 11" in capsys.readouterr().err
 
 
 def test_it_says_what_made_it(tmp_path: Path) -> None:
