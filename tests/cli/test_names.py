@@ -62,6 +62,7 @@ def drawn(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[str]:
     return [line.removeprefix("wrote ") for line in capsys.readouterr().out.splitlines() if line.startswith("wrote ")]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("folder")
 def test_pictures_are_named_after_their_models_in_every_script(capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("모델", "신발", "net.v1", "net.v2"):
@@ -71,6 +72,7 @@ def test_pictures_are_named_after_their_models_in_every_script(capsys: pytest.Ca
     assert drawn(capsys, "kernels", nfd)[0].startswith("모델-conv2d-kernels")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("folder")
 def test_no_picture_replaces_that_of_another_model(capsys: pytest.CaptureFixture[str]) -> None:
     first, second = "net-conv2d-hist.png", "net-conv2d-hist-2.png"
@@ -86,6 +88,7 @@ def test_no_picture_replaces_that_of_another_model(capsys: pytest.CaptureFixture
     assert drawn(capsys, "kernels", "two/net.keras", "-o", first) == [first]  # who names a file means it
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("folder")
 def test_layers_whose_names_become_one_get_a_picture_each(capsys: pytest.CaptureFixture[str]) -> None:
     with zipfile.ZipFile(sample.MODEL) as archive:

@@ -33,6 +33,7 @@ def test_ten_bins_count_as_numpy_does(capsys: pytest.CaptureFixture[str]) -> Non
     assert [len(one["trained"]["histogram"]["counts"]) for one in said["layers"]] == [7] * 4
 
 
+@pytest.mark.slow
 def test_the_command_and_the_line_of_python_make_one_picture(capsys: pytest.CaptureFixture[str]) -> None:
     net, conv = cnnlens.open(MODEL), cnnlens.open(MODEL)["conv2d"]
     ends = ("--columns", "16", "--vmin", "-0.5", "--vmax", "0.5")
@@ -50,6 +51,7 @@ def test_the_command_and_the_line_of_python_make_one_picture(capsys: pytest.Capt
         assert np.array_equal(picture("command.png"), picture("python.png")), arguments
 
 
+@pytest.mark.slow
 def test_layers_are_listed_by_commas(capsys: pytest.CaptureFixture[str]) -> None:
     output(capsys, *MAPS, "0,conv2d_1,2", "-l", "-1", "-o", "x.png")
     assert sorted(os.listdir()) == ["x-conv2d.png", "x-conv2d_1.png", "x-dense_1.png"]
@@ -102,6 +104,7 @@ def test_options_that_do_not_fit_are_one_line_with_the_way_out(
     assert said in refusal(capsys, *arguments)
 
 
+@pytest.mark.slow
 def test_models_of_nothing_and_layers_of_ten_thousand(capsys: pytest.CaptureFixture[str]) -> None:
     save_file({"norm.weight": np.ones(4, np.float32)}, "norm.safetensors")
     assert "no layer has a kernel; name a layer and a weight" in refusal(capsys, "kernels", "norm.safetensors")
@@ -122,6 +125,7 @@ def test_bars_carry_the_names_in_a_file(capsys: pytest.CaptureFixture[str]) -> N
     assert np.array_equal(picture("command.png"), picture("python.png"))
 
 
+@pytest.mark.slow
 def test_size_and_dpi_are_those_of_the_file(capsys: pytest.CaptureFixture[str]) -> None:
     for size, dpi, expected in (("640", None, 640), ("640x480", None, 640), ("1001x503", "97", 1001)):
         dots = () if dpi is None else ("--dpi", dpi)

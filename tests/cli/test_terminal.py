@@ -180,6 +180,7 @@ def safetensors(path: Path, header: dict[str, Any], data: bytes) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_every_string_of_a_safetensors_header(run: Runner, tmp_path: Path) -> None:
     header = {
         "__metadata__": {"format": "pt"},

@@ -32,6 +32,8 @@ SLOW = (
     "diff MODEL MODEL --inputs",
 )
 
+DRAWS = ("demo", "layouts", "lesson", "report", "stats")  # figures and pages, which takes a second or more
+
 
 @pytest.fixture(autouse=True)
 def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,7 +60,9 @@ def test_help_ends_with_two_examples_of_the_command(command: str, capsys: pytest
         parser_of_all().parse_args(shlex.split(line)[1:])
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize(
+    "command", [pytest.param(one, marks=pytest.mark.slow) if one in DRAWS else one for one in COMMANDS]
+)
 def test_the_examples_run_as_they_stand(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     for line in examples(capsys, command):
         if not is_slow(line):

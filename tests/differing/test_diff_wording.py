@@ -90,6 +90,7 @@ def reword(monkeypatch: pytest.MonkeyPatch) -> None:
     assert differ.listing is listing
 
 
+@pytest.mark.slow
 def test_reworded_sentences_change_no_finding(monkeypatch: pytest.MonkeyPatch) -> None:
     models = [(keras_model(OF, a), torch_model(b)) for a, b in pairs()]
     before = [diff(a, b) for a, b in models]
