@@ -334,6 +334,7 @@ def test_a_hostile_archive_is_refused_in_a_line(
     assert sorted(tmp_path.iterdir()) == before
 
 
+@pytest.mark.slow
 def test_one_large_member_does_not_hide_the_others(tmp_path: Path) -> None:
     """What is not read is not held against the one that is."""
     members = {"log.txt": bytes(LIMITS.inflate_free_bytes + (90 << 20)), "a.pt": STATE}

@@ -303,6 +303,7 @@ def test_too_much_code_is_not_read(tmp_path: Path) -> None:
     assert any("code of 30 MB, 16.8 MB at most" in note for note in network.notes)
 
 
+@pytest.mark.slow
 def test_code_that_unpacks_to_100_megabytes(tmp_path: Path) -> None:
     with pytest.raises(cnnlens.FileRefusedError, match=r"members that unpack to 100 MB"):
         cnnlens.open(script(forward() + "#" * 100_000_000, compress=True)(tmp_path))

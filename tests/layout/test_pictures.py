@@ -68,6 +68,7 @@ READINGS: dict[str, tuple[str | None, str, str, dict[str, Any]]] = {
     "signals": (None, "NCW", "NWC", {}),
     "volumes": (None, "NDHWC", "NCDHW", {}),
 }
+MANY_CELLS = ("conv_of_colours", "conv_11", "transposed", "lstm", "norm_flat")  # a second or more to draw
 MEMORY: dict[str, tuple[str | None, str, list[str], dict[str, Any]]] = {
     "conv": ("Conv2D", "keras", ["torch"], {"shape": (3, 3, 1, 32)}),
     "conv_of_all": ("Conv2D", "keras", ["torch", "flax", "onnx", "tflite"], {}),
@@ -118,7 +119,9 @@ def addresses(axes: Axes) -> list[int]:
     return [each[0] for each in cells(axes)]
 
 
-@pytest.mark.parametrize("name", READINGS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(one, marks=pytest.mark.slow) if one in MANY_CELLS else one for one in READINGS]
+)
 def test_every_cell_has_the_address_of_its_value_and_no_two_panels_are_alike(name: str) -> None:
     """The numbers of each panel are those of its reading, in one selection of tiles and cells for all."""
     kind, source, target, options = READINGS[name]
@@ -171,7 +174,10 @@ def empty(figure: Figure, tmp_path: Path) -> float:
     return float((squares == 1).all(axis=(1, 3, 4)).mean())
 
 
-@pytest.mark.parametrize("name", ["conv", "conv_of_colours", "conv_1d", "dense", "flatten", "gru", "maps"])
+@pytest.mark.parametrize(
+    "name",
+    ["conv", pytest.param("conv_of_colours", marks=pytest.mark.slow), "conv_1d", "dense", "flatten", "gru", "maps"],
+)
 def test_a_fifth_of_a_picture_is_empty_at_most(name: str, tmp_path: Path) -> None:
     assert empty(seen_once(name), tmp_path) < 0.2
 
