@@ -176,7 +176,10 @@ def empty(figure: Figure, tmp_path: Path) -> float:
 
 @pytest.mark.parametrize(
     "name",
-    ["conv", pytest.param("conv_of_colours", marks=pytest.mark.slow), "conv_1d", "dense", "flatten", "gru", "maps"],
+    [
+        *("conv_1d", "dense"),
+        *(pytest.param(one, marks=pytest.mark.slow) for one in ("conv", "conv_of_colours", "flatten", "gru", "maps")),
+    ],
 )
 def test_a_fifth_of_a_picture_is_empty_at_most(name: str, tmp_path: Path) -> None:
     assert empty(seen_once(name), tmp_path) < 0.2
@@ -309,7 +312,8 @@ def _compared(name: str, make: Callable[[], Figure]) -> Callable[[], Figure]:
     mark = pytest.mark.mpl_image_compare(
         baseline_dir=str(BASELINE), filename=f"{name}.png", tolerance=1.0, savefig_kwargs={"dpi": 30}, style="default"
     )
-    return mark(test)
+    many = name in ("readings_conv", "readings_flatten", "readings_gru", "readings_maps")
+    return pytest.mark.slow(mark(test)) if many else mark(test)
 
 
 for _name, _make in COMPARED.items():
