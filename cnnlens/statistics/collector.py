@@ -97,14 +97,14 @@ def stats(  # pyright: ignore[reportInconsistentOverload] - ``options`` are thes
         raise CnnlensError("backends: two or more are compared; name one alone as backend")
     refuse_unknown(backends or ())
     network, live = network_given(model, inputs, example)
+    if backends is not None and live is not None:
+        raise CnnlensError("a live model runs in the framework it lives in; give its file to compare backends")
     if backends is not None and engine is not None:
         raise CnnlensError("an engine runs one backend; compare backends without it, or run one after the other")
     options = RunOptions(
         device, precision, batch, timeout, trust_code, scale, limit, allow_nonfinite, skip_bad, engine, workers
     )
     what = plan(network, inputs, options, backend=backend, live=live, layers=layers)
-    if backends is not None and live is not None:
-        raise CnnlensError("a live model runs in the framework it lives in; give its file to compare backends")
     shown = None if draw is None else drawable(what, draw)
     made = Maker(what, top, by)
     with ExitStack() as stack:
