@@ -73,7 +73,8 @@ def record(
             ``s3://bucket/run.zarr`` too; None for a temporary one that lives as long as the
             ``Recording`` that is returned.
         batch: How many inputs go through at once, and into one chunk; None for about 64 MB of feature maps.
-        resume: Go on with a recording of the same run that was cut short; without it one that is there is refused.
+        resume: Go on with a recording of the same run that was cut short, also with other inputs behind those that are
+            recorded, which are read again and compared; without it one that is there is refused.
         overwrite: Throw away a recording that is there.
         scale, limit, allow_nonfinite, skip_bad: As ``open_inputs`` takes them.
         reduce: Keep less of every map, made on the device: ``mean`` or ``max`` over the spatial axes, ``moments`` (mean
