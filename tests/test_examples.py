@@ -24,6 +24,7 @@ _SEAMS = (
     *("cnnlens.backend.seam.Backend", "cnnlens.backend.seam.Session", "cnnlens.testing.BackendContract"),
     *("cnnlens.statistics.layer.LayerStats", "cnnlens.statistics.comparison.StatsComparison"),  # what stats gives
 )
+_STARTS = ("cnnlens.Bench", "cnnlens.Check")  # processes
 _NEEDS = {"cnnlens.convert": "torch", "cnnlens.Conversion": "torch"}
 
 
@@ -59,7 +60,13 @@ def test_every_public_name_has_an_example() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.framework if name in _NEEDS else ()) for name in PUBLIC]
+    "name",
+    [
+        pytest.param(
+            name, marks=pytest.mark.framework if name in _NEEDS else pytest.mark.slow if name in _STARTS else ()
+        )
+        for name in PUBLIC
+    ],
 )
 def test_examples_run_as_they_stand(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     framework = _NEEDS.get(name)

@@ -25,6 +25,8 @@ from tests.support.old_files import COMMANDS, Old, Opened
 from tests.support.once import needs
 
 OLD = old_files.files()
+# The oldest and the newest version of each file: the others are slow, for they are many.
+ENDS = {one for old in OLD for same in [[each for each in OLD if each.file == old.file]] for one in (same[0], same[-1])}
 
 
 def shown(old: Old) -> str:
@@ -36,7 +38,9 @@ def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return old_files.unpack(tmp_path_factory.mktemp("old"))
 
 
-@pytest.mark.parametrize("old", OLD, ids=shown)
+@pytest.mark.parametrize(
+    "old", [one if one in ENDS else pytest.param(one, marks=pytest.mark.slow) for one in OLD], ids=shown
+)
 def test_every_command_does_with_a_file_what_the_page_says(old: Old, unpacked: Path, tmp_path: Path) -> None:
     one = Opened(old, unpacked)
     found = {command: old_files.cell(command, one, tmp_path) for command in COMMANDS}

@@ -123,6 +123,7 @@ def test_there_are_never_more_columns_than_tiles(count: int, height: int, width:
     assert 1 <= columns_for(count, tile_height=height, tile_width=width) <= count
 
 
+@pytest.mark.slow
 def test_a_picture_on_disk_has_the_pixels_of_the_mosaic(tmp_path: Path) -> None:
     figure = plot.feature_maps(RANDOM.random((1, 17, 23)), axes="CHW")  # one: no numbers are written into it
     mosaic = image_of(figure)
@@ -140,6 +141,7 @@ def test_a_picture_on_disk_has_the_pixels_of_the_mosaic(tmp_path: Path) -> None:
     assert {tuple(colour) for colour in inside.reshape(-1, 3).tolist()} <= colours
 
 
+@pytest.mark.slow
 def test_large_maps_take_little_more_than_themselves(tmp_path: Path) -> None:
     maps = RANDOM.random((273, 743, 24), np.float32).transpose(2, 0, 1)  # as the reference leaves them: channels last
     figure = plot.feature_maps(maps[:2])

@@ -171,6 +171,7 @@ def test_what_is_hard_to_show_is_shown(name: str) -> None:
 # -- from other commands -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_check_and_a_diff_become_pages(
     ported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

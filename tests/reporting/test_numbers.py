@@ -60,6 +60,7 @@ def said(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
     return json.loads(capsys.readouterr().out)
 
 
+@pytest.mark.slow
 def test_the_data_are_those_of_the_commands(made: Report, capsys: pytest.CaptureFixture[str]) -> None:
     page, data = made.html(), json.loads(json.dumps(made.to_json()))
     summary = said(capsys, "summary", str(MODEL))
