@@ -225,35 +225,39 @@ def test_channels_that_are_nearly_exchanged_are_not_called_so() -> None:
 # --- what has a name -------------------------------------------------------------------------------------------------
 
 
+NAMED: list[tuple[str, Any, dict[str, Any], str, str]] = [
+    ("Conv2D", (2, 11, 12, 3), {"filters": 5, "kernel_size": 3, "dilation_rate": 2, "padding": "same"},
+     "no dilation", "the dilation is left out where the model says 2"),
+    ("Conv2D", (2, 11, 12, 3), {"filters": 5, "kernel_size": 3}, "clipped", "the outputs are clipped above at "),
+    ("Conv2D", (2, 12, 13, 3), {"filters": 5, "kernel_size": 3}, "only the border",
+     "only within 2 rows and columns of the border"),
+    ("UpSampling2D", (2, 5, 6, 3), {"size": 2}, "up-sampling off by one",
+     "samples are off by one output position along the height and the width, towards the back"),
+    ("Add", [(3, 5, 6, 4)] * 2, {}, "second input times 0.5", "input 2 of 2 is 0.5 times what it should be"),
+    ("Maximum", [(3, 5, 6, 4)] * 2, {}, "first input times 1.01", "input 1 of 2 is 1.01 times what it should be"),
+    ("Dense", (30, 26), {"units": 9, "activation": "softmax"}, "kernel times 1.0003",
+     "the kernel or the input is 1.0003 times what it should be"),
+    ("Dense", (30, 26), {"units": 9, "activation": "softmax"}, "one weight", "kernel[1, 2] is "),
+    ("LSTM", (4, 6, 5), {"units": 3, "return_sequences": True}, "gates exchanged",
+     "the gates i and f are exchanged, where the model has i, f, c, o"),
+    ("LSTM", (4, 6, 5), {"units": 3, "return_sequences": True}, "no bias", "the bias was dropped"),
+    ("LSTM", (4, 6, 5), {"units": 3}, "backwards", "the sequence is gone through in the other direction"),
+    ("GRU", (4, 6, 5), {"units": 3, "reset_after": True}, "gates of PyTorch",
+     "the gates z and r are exchanged, where the model has z, r, h"),
+    ("GRU", (4, 6, 5), {"units": 3, "reset_after": True}, "no recurrent bias",
+     "the bias of the recurrent product was dropped"),
+    ("GRU", (4, 6, 5), {"units": 3, "reset_after": True}, "the other reset",
+     "the reset gate multiplies the state before its product, where the model says after (reset_after)"),
+    ("GRU", (4, 6, 5), {"units": 3, "reset_after": False}, "the other reset",
+     "the reset gate multiplies the state after its product, where the model says before (reset_after)"),
+]  # fmt: skip
+
+
+# A recurrent layer is gone through step by step, for each cause that is tried.
 @pytest.mark.parametrize(
     ("kind", "shape", "config", "fault", "said"),
-    [
-        ("Conv2D", (2, 11, 12, 3), {"filters": 5, "kernel_size": 3, "dilation_rate": 2, "padding": "same"},
-         "no dilation", "the dilation is left out where the model says 2"),
-        ("Conv2D", (2, 11, 12, 3), {"filters": 5, "kernel_size": 3}, "clipped", "the outputs are clipped above at "),
-        ("Conv2D", (2, 12, 13, 3), {"filters": 5, "kernel_size": 3}, "only the border",
-         "only within 2 rows and columns of the border"),
-        ("UpSampling2D", (2, 5, 6, 3), {"size": 2}, "up-sampling off by one",
-         "samples are off by one output position along the height and the width, towards the back"),
-        ("Add", [(3, 5, 6, 4)] * 2, {}, "second input times 0.5", "input 2 of 2 is 0.5 times what it should be"),
-        ("Maximum", [(3, 5, 6, 4)] * 2, {}, "first input times 1.01", "input 1 of 2 is 1.01 times what it should be"),
-        ("Dense", (30, 26), {"units": 9, "activation": "softmax"}, "kernel times 1.0003",
-         "the kernel or the input is 1.0003 times what it should be"),
-        ("Dense", (30, 26), {"units": 9, "activation": "softmax"}, "one weight", "kernel[1, 2] is "),
-        ("LSTM", (4, 6, 5), {"units": 3, "return_sequences": True}, "gates exchanged",
-         "the gates i and f are exchanged, where the model has i, f, c, o"),
-        ("LSTM", (4, 6, 5), {"units": 3, "return_sequences": True}, "no bias", "the bias was dropped"),
-        ("LSTM", (4, 6, 5), {"units": 3}, "backwards", "the sequence is gone through in the other direction"),
-        ("GRU", (4, 6, 5), {"units": 3, "reset_after": True}, "gates of PyTorch",
-         "the gates z and r are exchanged, where the model has z, r, h"),
-        ("GRU", (4, 6, 5), {"units": 3, "reset_after": True}, "no recurrent bias",
-         "the bias of the recurrent product was dropped"),
-        ("GRU", (4, 6, 5), {"units": 3, "reset_after": True}, "the other reset",
-         "the reset gate multiplies the state before its product, where the model says after (reset_after)"),
-        ("GRU", (4, 6, 5), {"units": 3, "reset_after": False}, "the other reset",
-         "the reset gate multiplies the state after its product, where the model says before (reset_after)"),
-    ],
-)  # fmt: skip
+    [row if row[0] not in ("LSTM", "GRU") else pytest.param(*row, marks=pytest.mark.slow) for row in NAMED],
+)
 def test_faults_by_their_names(kind: str, shape: Any, config: dict[str, Any], fault: str, said: str) -> None:
     found = planted(Audited(kind, shape, **config), fault)
     assert found.verdict == "wrong", found
