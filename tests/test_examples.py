@@ -24,7 +24,8 @@ _SEAMS = (
     *("cnnlens.backend.seam.Backend", "cnnlens.backend.seam.Session", "cnnlens.testing.BackendContract"),
     *("cnnlens.statistics.layer.LayerStats", "cnnlens.statistics.comparison.StatsComparison"),  # what stats gives
 )
-_STARTS = ("cnnlens.Bench", "cnnlens.Check")  # processes
+# They start processes, or make a page of all lessons.
+_LONG = ("cnnlens.Bench", "cnnlens.Check", "cnnlens.Lesson", "cnnlens.bench", "cnnlens.lesson")
 _NEEDS = {"cnnlens.convert": "torch", "cnnlens.Conversion": "torch"}
 
 
@@ -62,9 +63,7 @@ def test_every_public_name_has_an_example() -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(
-            name, marks=pytest.mark.framework if name in _NEEDS else pytest.mark.slow if name in _STARTS else ()
-        )
+        pytest.param(name, marks=pytest.mark.framework if name in _NEEDS else pytest.mark.slow if name in _LONG else ())
         for name in PUBLIC
     ],
 )
