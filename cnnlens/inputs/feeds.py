@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -135,7 +135,7 @@ class _Pictures:
             yield from self._each(self._decoded, self._paths[start:stop])
 
     @contextmanager
-    def _way_out(self) -> Iterator[None]:
+    def _way_out(self) -> Generator[None]:
         """Where pictures may be left out, who is refused for one of several hears of it."""
         try:
             yield

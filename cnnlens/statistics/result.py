@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Unpack, cast, overload
+from typing import TYPE_CHECKING, Any, Unpack, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -178,13 +178,14 @@ class Stats(Result, Mapping[str, LayerStats], listing="statistics.listing", name
         layer = self[self._drawn]
         file = printable(self.info["model"]["file"], 40)
         of = "largest activation" if layer.by == "max" else "mean activation"
-        said: dict[str, Any] = {
+        options: dict[str, Any] = {
             "title": f"{printable(layer.name, 40)}: the inputs that excite each channel most",
             "subtitle": f"{printable(layer.kind)} · by {of} · {self.count:,} inputs · {file}",
+            **look,
+            "ax": ax,
         }
         return exciting(
             [[(self.pictures[one.index], one.value) for one in found] for found in layer.exciting],
             silent=[int(channel) for channel in np.flatnonzero(layer.dead)],
-            ax=cast("Any", ax),
-            **{**said, **look},
+            **options,
         )
