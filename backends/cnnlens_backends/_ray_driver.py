@@ -90,6 +90,8 @@ def _connect(ray: Any, workers: int | None, stack: ExitStack) -> None:
             "kill_child_processes_on_worker_exit": False,
             # A process for each CPU, before anybody knows how many actors there will be.
             "prestart_worker_first_driver": False,
+            # Ray would let everything else on the machine go before them.
+            "worker_niceness": 0,
         },
     )
 
