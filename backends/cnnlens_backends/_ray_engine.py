@@ -24,7 +24,7 @@ from typing import Any
 from cnnlens import janitor
 from cnnlens.backend import Fingerprint, parse_device
 from cnnlens.errors import CnnlensError, refuse_without_posix
-from cnnlens.recording.ledger import Part
+from cnnlens.recording.ledger import Part, Wanted
 from cnnlens.recording.portion import Facts, Job, Made, Task
 from cnnlens.recording.sinks import Sharing
 from cnnlens.recording.streaming import Plan
@@ -88,7 +88,7 @@ class _RayCluster:
 
     def results(self, sink: Sharing, batches: Sequence[int]) -> Iterator[dict[str, Part]]:
         """Have batches computed by the cluster, and give what came of them in their order."""
-        tasks = [Task(batch, sink.wanted(batch)) for batch in batches]
+        tasks = [Task(batch, _wanted(sink, batch)) for batch in batches]
         size = max(1, min(_BLOCK, len(tasks) // self._workers))
         self._say([pickle.dumps(tasks[start : start + size]) for start in range(0, len(tasks), size)])
         for batch in batches:
@@ -174,6 +174,17 @@ def _read(said: bytes) -> Any:
     if error is not None:
         raise CnnlensError(*error)
     return found
+
+
+def _wanted(sink: Sharing, batch: int) -> Mapping[str, Wanted]:
+    """What is wanted of a batch; a cluster of this machine's own sends no bytes back, but writes where they belong."""
+    wanted = sink.wanted(batch)
+    if os.environ.get("RAY_ADDRESS"):
+        return wanted
+    return {
+        tensor: replace(one, to=str(sink.part(tensor, batch)), back=False) if one.back and one.to is None else one
+        for tensor, one in wanted.items()
+    }
 
 
 def _received(sink: Sharing, made: Made) -> dict[str, Part]:
