@@ -67,6 +67,10 @@ class _Actor:
         return self._portion
 
 
+def _given(actor: Any, block: bytes) -> Any:
+    return actor.run.remote(block)
+
+
 def _refusal(error: CnnlensError) -> bytes:
     return pickle.dumps((None, (error.without_backend, error.backend)))
 
@@ -126,7 +130,7 @@ def main(handle: int) -> None:
             blocks = pickle.loads(connection.recv_bytes())
             doing = "running"
             pool = import_module("ray.util").ActorPool(actors * _AT_ONCE)
-            for rows in pool.map(lambda actor, block: actor.run.remote(block), blocks):
+            for rows in pool.map(_given, blocks):
                 for row in rows:
                     connection.send_bytes(row)
             connection.recv_bytes()  # until the other end is closed
