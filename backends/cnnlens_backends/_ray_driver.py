@@ -1,91 +1,78 @@
-"""The process that drives a Ray cluster: Ray Data gives the batches of a run to a pool of actors, one a device.
+"""The process that drives a Ray cluster: the batches of a run go in blocks to a pool of actors, one a device.
 
-Which actor takes what, what happens to the work of one that died, and how far they may run ahead is Ray's. A cluster is
-the one that ``RAY_ADDRESS`` names, else one on this machine that ends with this process.
+Where an actor runs, and that one which died is there again and does its work anew, is Ray's; that who is done gets the
+next block, its ``ActorPool``'s. Ray Data, which could do the same, costs as much again as Ray itself before anything
+runs: it is imported by everybody, and has two actors of its own. A cluster is the one that ``RAY_ADDRESS`` names, else
+one on this machine that ends with this process.
 """
 
 from __future__ import annotations
 
-import asyncio
 import os
 import pickle
 import re
 import secrets
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+from collections.abc import Sequence
 from contextlib import ExitStack
 from importlib import import_module
 from multiprocessing.connection import Connection
 from pathlib import Path
-from threading import Thread
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cnnlens import janitor
 from cnnlens.errors import CnnlensError
-from cnnlens.recording.portion import Facts, Job, Portion, Task
 from cnnlens.text import printable
+
+if TYPE_CHECKING:
+    from cnnlens.recording.portion import Portion
 
 __all__ = ["main"]
 
-_BLOCK = 8  # batches that an actor takes at once: it reads, computes and writes them at the same time
 _LONGEST_FOLDER = 40  # characters; a socket in it has a name of its own, and all of it 107
-_Refusal = tuple[str, str | None]  # a line, and the backend whose it is
-
-
-class _Gate:
-    """Where actors say what they run with, and wait to hear what is wanted: an actor that takes next to nothing."""
-
-    def __init__(self) -> None:
-        self._facts: Facts | None = None
-        self._tasks: Mapping[int, Task] = {}
-        self._told, self._opened = asyncio.Event(), asyncio.Event()
-
-    async def tell(self, facts: Facts) -> None:
-        self._facts = self._facts or facts
-        self._told.set()
-
-    async def facts(self) -> Facts | None:
-        """Wait for the first that is told."""
-        await self._told.wait()
-        return self._facts
-
-    async def open(self, tasks: Sequence[Task]) -> None:
-        self._tasks = {task.batch: task for task in tasks}
-        self._opened.set()
-
-    async def tasks(self) -> Mapping[int, Task]:
-        """Wait until it is open."""
-        await self._opened.wait()
-        return self._tasks
+_AT_ONCE = 2  # blocks that an actor has been given: one to run, one to go on with
+_AGAIN = 3  # times that what an actor died of is tried again
 
 
 class _Actor:
-    """What an actor of the pool does: it loads the network before anybody knows what is wanted of it."""
+    """What an actor of the pool does; it answers in rows, each what came and why nothing did, as whoever records
+    reads them."""
 
-    def __init__(self, job: Any, gate: Any) -> None:
-        self._job, self._gate = job, gate  # a reference, and a handle
+    def __init__(self, job: Sequence[Any]) -> None:
+        self._job = job  # a reference to a pickled one: who is started again has to load it anew
         self._portion: Portion | None = None
-        self._tasks: Mapping[int, Task] = {}
 
-    def __call__(self, table: Any) -> Any:
-        pyarrow: Any = import_module("pyarrow")
+    def load(self) -> bytes:
         try:
-            portion = self._portion or self._begun()
-            ran = portion.run([self._tasks[batch] for batch in table["item"].to_pylist() if batch in self._tasks])
-            facts = portion.facts()  # as it ran
-            rows = [((facts, made), made.error) for made in ran]
+            return pickle.dumps((self._loaded().facts(weights=True), None))
         except CnnlensError as error:
-            rows: list[tuple[Any, _Refusal | None]] = [(None, (error.without_backend, error.backend))]
-        return pyarrow.table({"row": pyarrow.array([pickle.dumps(row) for row in rows], pyarrow.large_binary())})
+            return _refusal(error)
 
-    def _begun(self) -> Portion:
-        ray: Any = import_module("ray")
-        self._portion = Portion(ray.get(self._job))
-        ray.get(self._gate.tell.remote(self._portion.facts(weights=True)))
-        self._tasks = ray.get(self._gate.tasks.remote())
+    def run(self, block: bytes) -> list[bytes]:
+        try:
+            portion = self._loaded()
+            ran = portion.run(pickle.loads(block))
+            facts = portion.facts()  # as it ran
+            return [pickle.dumps(((facts, made), made.error)) for made in ran]
+        except CnnlensError as error:
+            return [_refusal(error)]
+
+    def _loaded(self) -> Portion:
+        if self._portion is None:
+            ray: Any = import_module("ray")
+            from cnnlens.recording.portion import Portion  # which the driver itself has no use for
+
+            self._portion = Portion(pickle.loads(ray.get(self._job[0])))
         return self._portion
+
+
+def _given(actor: Any, block: bytes) -> Any:
+    return actor.run.remote(block)
+
+
+def _refusal(error: CnnlensError) -> bytes:
+    return pickle.dumps((None, (error.without_backend, error.backend)))
 
 
 def _connect(ray: Any, workers: int | None, stack: ExitStack) -> None:
@@ -96,15 +83,20 @@ def _connect(ray: Any, workers: int | None, stack: ExitStack) -> None:
     short = len(tempfile.gettempdir()) <= _LONGEST_FOLDER
     folder = Path(tempfile.mkdtemp(prefix="cnnlens-", dir=None if short else "/tmp"))
     janitor.watch(folder)  # which removes it at the end of this process, whose cluster writes into it until then
-    cpus = max(os.cpu_count() or 1, workers or 1)
     ray.init(
         "local",
-        num_cpus=cpus,
+        num_cpus=max(os.cpu_count() or 1, workers or 1),
         include_dashboard=False,
         log_to_driver=False,
         _temp_dir=str(folder),
-        # An actor that ends would kill its janitor before that has removed the actor's folders.
-        _system_config={"kill_child_processes_on_worker_exit": False},
+        _system_config={
+            # An actor that ends would kill its janitor before that has removed the actor's folders.
+            "kill_child_processes_on_worker_exit": False,
+            # A process for each CPU, before anybody knows how many actors there will be.
+            "prestart_worker_first_driver": False,
+            # Ray would let everything else on the machine go before them.
+            "worker_niceness": 0,
+        },
     )
 
 
@@ -118,66 +110,29 @@ def _resources(ray: Any, device: str, workers: int | None) -> tuple[int, dict[st
     return wanted, {"num_cpus": 1, "num_gpus": int(kind == "GPU")}
 
 
-def _rows(ray: Any, job: Job, gate: Any, workers: int, each: dict[str, float]) -> Iterator[bytes]:
-    """What the pool makes of all batches, in their order; of those that nothing is wanted of, nothing."""
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = context.print_on_execution_start = False
-    context.execution_options.preserve_order = True
-    batches = -(-job.examples[0] // job.batch)
-    blocks = max(-(-batches // _BLOCK), min(workers, batches))
-    found = ray.data.from_items(list(range(batches)), override_num_blocks=blocks).map_batches(
-        _Actor,
-        batch_size=None,
-        batch_format="pyarrow",
-        compute=ray.data.ActorPoolStrategy(size=workers),
-        fn_constructor_args=(ray.put(job), gate),
-        **each,
-    )
-    for row in found.iter_rows():
-        yield row["row"]
-
-
-def _first(rows: Iterator[bytes]) -> Future[bytes | None]:
-    """The first row, which is asked for in a thread of its own: asking is what starts the pool."""
-    found = Future[bytes | None]()
-
-    def ask() -> None:
-        try:
-            found.set_result(next(rows, None))
-        except BaseException as error:
-            found.set_exception(error)
-
-    Thread(target=ask, daemon=True).start()  # nobody waits for it where the run is given up
-    return found
-
-
 def main(handle: int) -> None:
-    """Do what comes over a socket: load a job, then run its tasks, until it is closed."""
+    """Do what comes over a socket: load a job, then run its blocks of tasks, until it is closed."""
     connection = Connection(handle)
     doing = "starting"
     with ExitStack() as stack:
         try:
-            job, workers = pickle.loads(connection.recv_bytes())
-            ray: Any = import_module("ray")
-            import_module("ray.data")
+            ray: Any = import_module("ray")  # while the other end still makes the job
+            job, device, workers = pickle.loads(connection.recv_bytes())
             if os.environ.get("RAY_ADDRESS"):
                 doing = "connecting to the cluster that RAY_ADDRESS names"
             _connect(ray, workers, stack)
-            count, each = _resources(ray, job.options.device, workers)
+            count, each = _resources(ray, device, workers)
             doing = "loading the network"
-            gate = ray.remote(num_cpus=0)(_Gate).remote()
-            rows = _rows(ray, job, gate, count, each)
-            first, told = _first(rows), gate.facts.remote().future()
-            wait([first, told], return_when=FIRST_COMPLETED)
-            if not first.done():
-                connection.send_bytes(pickle.dumps((told.result(), None)))
-                tasks = pickle.loads(connection.recv_bytes())
-                doing = "running"
-                ray.get(gate.open.remote(tasks))
-            row = first.result()  # why nothing runs, where nobody told anything
-            while row is not None:
-                connection.send_bytes(row)
-                row = next(rows, None)
+            held = [ray.put(job)]
+            made = ray.remote(max_restarts=-1, max_task_retries=_AGAIN, **each)(_Actor)
+            actors = [made.remote(held) for _ in range(count)]
+            connection.send_bytes(pickle.dumps((ray.get([one.load.remote() for one in actors]), None)))
+            blocks = pickle.loads(connection.recv_bytes())
+            doing = "running"
+            pool = import_module("ray.util").ActorPool(actors * _AT_ONCE)
+            for rows in pool.map(_given, blocks):
+                for row in rows:
+                    connection.send_bytes(row)
             connection.recv_bytes()  # until the other end is closed
         except (EOFError, BrokenPipeError, ConnectionResetError):
             return

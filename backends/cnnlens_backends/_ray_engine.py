@@ -24,7 +24,7 @@ from typing import Any
 from cnnlens import janitor
 from cnnlens.backend import Fingerprint, parse_device
 from cnnlens.errors import CnnlensError, refuse_without_posix
-from cnnlens.recording.ledger import Part
+from cnnlens.recording.ledger import Part, Wanted
 from cnnlens.recording.portion import Facts, Job, Made, Task
 from cnnlens.recording.sinks import Sink
 from cnnlens.recording.streaming import Plan
@@ -32,6 +32,7 @@ from cnnlens.text import printable
 
 __all__ = ["start"]
 
+_BLOCK = 8  # batches that a worker takes at once: it reads, computes and writes them at the same time
 _GOODBYE = 10.0  # s that the driver gets to end its cluster
 
 
@@ -45,8 +46,8 @@ def start(plan: Plan) -> _RayCluster:
     device, number = parse_device(plan.options.device)
     if number:
         raise CnnlensError(f"device '{plan.options.device}': Ray chooses which GPU; give gpu, and how many as workers")
-    if find_spec("ray") is None or find_spec("pyarrow") is None:
-        raise CnnlensError('the engine ray needs Ray Data; install it with: pip install "cnnlens[ray]"')
+    if find_spec("ray") is None:
+        raise CnnlensError('the engine ray needs Ray; install it with: pip install "cnnlens[ray]"')
     return _RayCluster(plan, device)
 
 
@@ -57,11 +58,15 @@ class _RayCluster:
         self._stack = ExitStack()
         self.notes: list[str] = []
         try:
-            job = Job.of(plan)
             self._folder = self._stack.enter_context(janitor.temporary_folder())
             self._launch()
-            self._say((replace(job, options=replace(job.options, device=device)), plan.options.workers))
-            self._facts: Facts = self._hear("loading the network")
+            job = Job.of(plan)
+            job = replace(job, options=replace(job.options, device=device))
+            self._say((pickle.dumps(job), device, plan.options.workers))
+            every: list[Facts] = [_read(one) for one in self._hear("loading the network")]
+            self._facts, self._workers = every[0], len(every)
+            for one in every:
+                self._compare(one)
         except BaseException:
             self.release()
             raise
@@ -83,19 +88,25 @@ class _RayCluster:
 
     def results(self, sink: Sink, batches: Sequence[int]) -> Iterator[dict[str, Part]]:
         """Have batches computed by the cluster, and give what came of them in their order."""
-        self._say([Task(batch, sink.wanted(batch)) for batch in batches])
+        tasks = [Task(batch, _wanted(sink, batch)) for batch in batches]
+        size = max(1, min(_BLOCK, len(tasks) // self._workers))
+        self._say([pickle.dumps(tasks[start : start + size]) for start in range(0, len(tasks), size)])
         for batch in batches:
             facts, made = self._hear(f"running batch {batch}")
             assert made.batch == batch
-            for what in ("versions", "device"):
-                mine, its = getattr(self._facts, what), getattr(facts, what)
-                if mine != its:
-                    raise CnnlensError(
-                        f"ray: the workers differ: the {what} of one are {printable(mine, 200)} and of another "
-                        f"{printable(its, 200)}; give it machines that are alike"
-                    )
+            self._compare(facts)
             self.notes += [note for note in facts.notes if note not in self.notes]
             yield _received(sink, made)
+        self._connection.close()  # the cluster ends while the last is put away
+
+    def _compare(self, facts: Facts) -> None:
+        for what in ("versions", "device"):
+            mine, its = getattr(self._facts, what), getattr(facts, what)
+            if mine != its:
+                raise CnnlensError(
+                    f"ray: the workers differ: the {what} of one are {printable(mine, 200)} and of another "
+                    f"{printable(its, 200)}; give it machines that are alike"
+                )
 
     def release(self) -> None:
         """End the driver: kindly, but where something went wrong."""
@@ -130,12 +141,10 @@ class _RayCluster:
 
     def _hear(self, doing: str) -> Any:
         try:
-            found, error = pickle.loads(self._connection.recv_bytes())
+            said = self._connection.recv_bytes()
         except (EOFError, OSError):
             raise self._lost(doing) from None
-        if error is not None:
-            raise CnnlensError(*error)
-        return found
+        return _read(said)
 
     def _lost(self, doing: str) -> CnnlensError:
         lost = f"ray: the cluster, or the process that drives it, went away while {doing}"
@@ -157,6 +166,25 @@ class _RayCluster:
             self._kill()
             self._process.wait()
         janitor.forget(self._process.pid)
+
+
+def _read(said: bytes) -> Any:
+    """What came over, or why nothing did."""
+    found, error = pickle.loads(said)
+    if error is not None:
+        raise CnnlensError(*error)
+    return found
+
+
+def _wanted(sink: Sink, batch: int) -> Mapping[str, Wanted]:
+    """What is wanted of a batch; a cluster of this machine's own sends no bytes back, but writes where they belong."""
+    wanted = sink.wanted(batch)
+    if os.environ.get("RAY_ADDRESS"):
+        return wanted
+    return {
+        tensor: replace(one, to=str(sink.part(tensor, batch)), back=False) if one.back and one.to is None else one
+        for tensor, one in wanted.items()
+    }
 
 
 def _received(sink: Sink, made: Made) -> dict[str, Part]:

@@ -268,6 +268,15 @@ def test_a_backend_that_is_killed_changes_nothing_of_statistics(cluster: Path) -
     assert two.to_json() == one.to_json()
 
 
+def test_a_worker_that_dies_of_a_batch_again_and_again_ends_the_run(cluster: Path) -> None:
+    cluster.write_text("always")
+    given: dict[str, Any] = {"backend": "faulty", "layers": ["conv2d"], "batch": 2, "progress": False}
+    with pytest.raises(CnnlensError, match="ray: it failed while running ") as caught:
+        cnnlens.stats(MODEL, images(3), engine="ray", workers=1, **given)
+    assert "\n" not in str(caught.value)
+    cluster.unlink()
+
+
 def test_a_cluster_that_goes_away_leaves_what_was_done_and_nothing_else(
     traces: Traces, plugin_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
