@@ -31,6 +31,8 @@ __all__ = ["KerasBackend", "KerasSession"]
 
 T = TypeVar("T")
 
+_KEPT = 4  # sets of tensors whose compiled walks outlive a run
+
 
 class KerasBackend(ABC):
     """Runs networks in one framework under Keras; see ``cnnlens.backend.seam.Backend`` for what core asks of it."""
@@ -214,6 +216,12 @@ class KerasSession:
             if arrays:
                 found[name] = arrays
         return found
+
+    def renew(self) -> None:
+        """Be as just loaded; see ``cnnlens.backend.seam.Renewing``."""
+        self._plans = dict(list(self._plans.items())[-_KEPT:])
+        for plan in self._plans.values():
+            plan.renew()
 
     def close(self) -> None:
         """Let go of layers and compiled functions."""

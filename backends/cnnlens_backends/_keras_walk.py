@@ -63,6 +63,11 @@ class CompiledWalk:
         filled = [np.concatenate([array, np.repeat(array[-1:], larger - count, axis=0)]) for array in arrays]
         return [array[:count] for array in self._fetch(self._compute(filled))]
 
+    def renew(self) -> None:
+        """Fill batches up as if none had run before, though what is compiled stays so."""
+        self._compiled.clear()
+        self._seen.clear()
+
     def compute(self, arrays: Sequence[Array]) -> None:
         """Compute what ``run`` gives, wait for it and leave it on the device."""
         self._compiled.add(len(arrays[0]))

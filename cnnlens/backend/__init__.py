@@ -11,6 +11,7 @@ from cnnlens.backend.seam import (
     Fingerprint,
     Found,
     Reducing,
+    Renewing,
     Session,
     check_precision,
     compute,
@@ -26,7 +27,7 @@ from cnnlens.backend.seam import (
 )
 
 __all__ = [
-    "GROUP", "NARROW", "PRECISIONS", "STORED", "Backend", "Fingerprint", "Found", "Reducing", "Session",
+    "GROUP", "NARROW", "PRECISIONS", "STORED", "Backend", "Fingerprint", "Found", "Reducing", "Renewing", "Session",
     "check_precision", "compute", "find", "fingerprint", "get", "installed", "load", "parse_device", "precisions_of",
     "resolve", "suited",
 ]  # fmt: skip

@@ -71,6 +71,12 @@ def test_sums_are_those_of_fractions_in_any_order_and_any_parts() -> None:
     assert [float(total) for total in two.totals()] == [math.fsum(column) for column in values.T]
 
 
+def test_sums_of_more_rows_than_a_float_counts_are_exact_too() -> None:
+    sums, count = ExactSums(1), (1 << 23) + (1 << 20) + 1
+    sums.add(np.broadcast_to(1 - 2.0**-53, (count, 1)))  # all of its 53 bits are ones
+    assert sums.totals() == [count * (1 - Fraction(1, 1 << 53))]
+
+
 def test_a_number_that_is_not_finite_leaves_its_own_sum_alone_infinite() -> None:
     sums = ExactSums(2)
     sums.add(np.array([[1.0, np.inf], [2.0, 1.0]]))
