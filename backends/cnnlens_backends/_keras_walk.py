@@ -33,11 +33,13 @@ Walk = Callable[[Sequence[Any]], "list[Any]"]  # the framework's tensors in, the
 
 class Compiled(NamedTuple):
     """Is a walk that a framework has compiled: ``compute`` gives its tensors on the device, at once or when ``wait``
-    returns, and ``fetch`` waits for them and copies them to the host, in canonical axes."""
+    returns; ``send`` begins to copy them, where that goes on by itself, and ``fetch`` waits for what it gives and has
+    it on the host, in canonical axes."""
 
     compute: Callable[[Sequence[Array]], Sequence[Any]]
     wait: Callable[[Sequence[Any]], object]
-    fetch: Callable[[Sequence[Any]], list[Array]]
+    send: Callable[[Sequence[Any]], Any]
+    fetch: Callable[[Any], list[Array]]
 
 
 class CompiledWalk:
@@ -47,21 +49,27 @@ class CompiledWalk:
     """
 
     def __init__(self, compiled: Compiled, pads: bool) -> None:
-        self._compute, self._wait, self._fetch = compiled
+        self._compute, self._wait, self._send, self._fetch = compiled
         self._pads = pads
         self._compiled: set[int] = set()
         self._seen: set[int] = set()
 
     def run(self, arrays: Sequence[Array]) -> list[Array]:
+        return self.begin(arrays)()
+
+    def begin(self, arrays: Sequence[Array]) -> Callable[[], list[Array]]:
+        """Begin what ``run`` gives, and give what waits for it."""
         count = len(arrays[0])
         larger = min((size for size in self._compiled if size > count), default=None)
         if not self._pads or larger is None or count in self._compiled or count in self._seen:
             self._compiled.add(count)
-            return self._fetch(self._compute(arrays))
+            sent = self._send(self._compute(arrays))
+            return lambda: self._fetch(sent)
         self._seen.add(count)
         # Copies of the last input, not zeros: whatever a layer does with them, it has done with the others.
         filled = [np.concatenate([array, np.repeat(array[-1:], larger - count, axis=0)]) for array in arrays]
-        return [array[:count] for array in self._fetch(self._compute(filled))]
+        sent = self._send(self._compute(filled))
+        return lambda: [array[:count] for array in self._fetch(sent)]
 
     def renew(self) -> None:
         """Fill batches up as if none had run before, though what is compiled stays so."""

@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from cnnlens.network.network import Network
 
 __all__ = [
-    "GROUP", "NARROW", "PRECISIONS", "STORED", "Backend", "Fingerprint", "Found", "Reducing", "Renewing", "Session",
-    "check_precision", "compute", "find", "fingerprint", "get", "installed", "load", "parse_device", "precisions_of",
-    "resolve", "suited",
+    "GROUP", "NARROW", "PRECISIONS", "STORED", "Backend", "Beginning", "Fingerprint", "Found", "Reducing", "Renewing",
+    "Session", "check_precision", "compute", "find", "fingerprint", "get", "installed", "load", "parse_device",
+    "precisions_of", "resolve", "suited",
 ]  # fmt: skip
 
 GROUP = "cnnlens.backends"
@@ -116,6 +116,27 @@ class Reducing(Protocol):
 
         Returns:
             For each name its array.
+        """
+        ...
+
+
+class Beginning(Protocol):
+    """Is what a session may have beside ``Session``: the next batch is computed while this one is copied to the host.
+
+    Core asks for it with ``getattr``. Two batches are begun at most; each is waited for in its turn, or let go of.
+    """
+
+    def begin(
+        self, inputs: Sequence[NDArray[Any]], reductions: Mapping[str, str]
+    ) -> Callable[[], Mapping[str, NDArray[Any]]] | None:
+        """Have one batch computed and copied, and give what waits for it; None where nothing goes on meanwhile.
+
+        Args:
+            inputs: As ``Session.feature_maps`` takes them.
+            reductions: As ``Reducing.reduced`` takes them, or of every tensor ``""`` for all of it in canonical axes.
+
+        Returns:
+            What gives for each name its array, and raises what went wrong with the batch.
         """
         ...
 

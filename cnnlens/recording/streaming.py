@@ -47,7 +47,6 @@ T = TypeVar("T")
 _BATCH_BYTES = 64 << 20  # of feature maps; two batches of them are in memory at once
 _MOST_BATCH = 256
 _UNKNOWN_BATCH = 16
-_AT_ONCE = 3  # batches that the backend has been given: one to write, one to compute, one to begin at once then
 
 
 @dataclass(frozen=True)
@@ -244,7 +243,7 @@ class _Run:
                     raise
                 if self._digest is not None:
                     self._digest.add(arrays)
-                if outstanding and (len(outstanding) == _AT_ONCE or not self._sink.done):
+                if outstanding and (len(outstanding) == runner.at_once or not self._sink.done):
                     self._finish(runner, *outstanding.popleft())  # before the first one, shapes are not known
                 self._begin(runner, batch, parts)
                 outstanding.append((batch, parts))
