@@ -201,6 +201,8 @@ class _Run:
         inputs = set(stream.names)
         self._computed = [tensor for tensor in self._description.tensors if tensor not in inputs]
         self._digest = digest
+        # Some sinks learn from the first batch what they want of the others, such as its shape.
+        self._first_alone: bool = getattr(sink, "first_alone", False)
 
     def all(self) -> None:
         self._check_recorded()
@@ -243,8 +245,8 @@ class _Run:
                     raise
                 if self._digest is not None:
                     self._digest.add(arrays)
-                if outstanding and (len(outstanding) == runner.at_once or not self._sink.done):
-                    self._finish(runner, *outstanding.popleft())  # before the first one, shapes are not known
+                if outstanding and (len(outstanding) == runner.at_once or (self._first_alone and not self._sink.done)):
+                    self._finish(runner, *outstanding.popleft())
                 self._begin(runner, batch, parts)
                 outstanding.append((batch, parts))
             while outstanding:

@@ -51,7 +51,7 @@ class ExactSums:
             values = np.where(finite, values, 0.0)
         fraction, power = np.frexp(values)
         counter = power >> 3
-        whole = np.ldexp(fraction, 53).astype(np.int64) << (power & (_OCTAVES - 1))
+        whole = (fraction * 2.0**53).astype(np.int64) << (power & (_OCTAVES - 1))
         self._reach(int(counter.min(initial=0)), int(counter.max(initial=0)))
         _, columns, counters = self._counters.shape
         key = (counter - self._first + np.arange(columns, dtype=np.int64) * counters).ravel()
