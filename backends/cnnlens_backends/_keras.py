@@ -31,12 +31,15 @@ __all__ = ["KerasBackend", "KerasSession"]
 
 T = TypeVar("T")
 
+_KEPT = 4  # sets of tensors whose compiled walks outlive a run
+
 
 class KerasBackend(ABC):
     """Runs networks in one framework under Keras; see ``cnnlens.backend.seam.Backend`` for what core asks of it."""
 
     layout = "keras"
     compiles = True  # whether a new batch shape costs a compilation
+    copies_beside = True  # whether a GPU computes while it copies what it computed before
 
     def __init__(self, framework: str, distributions: str, needed: str) -> None:
         self.name = f"keras-{framework}"
@@ -168,7 +171,21 @@ class KerasSession:
 
     def reduced(self, inputs: Sequence[Array], reductions: Mapping[str, str]) -> dict[str, Array]:
         """Run one batch, and reduce what it gives on the device; see ``cnnlens.backend.seam.Reducing``."""
-        results = self._on_batch(inputs, reductions, CompiledWalk.run)
+        return self._named(reductions, self._on_batch(inputs, reductions, CompiledWalk.run))
+
+    def begin(self, inputs: Sequence[Array], reductions: Mapping[str, str]) -> Callable[[], dict[str, Array]] | None:
+        """Begin what ``reduced`` gives, on a GPU; see ``cnnlens.backend.seam.Beginning``."""
+        if self._place == "cpu" or not self._backend.copies_beside:
+            return None
+        fetch, count = self._on_batch(inputs, reductions, CompiledWalk.begin), len(inputs[0])
+
+        def finish() -> dict[str, Array]:
+            with self._failing(count):
+                return self._named(reductions, fetch())
+
+        return finish
+
+    def _named(self, reductions: Mapping[str, str], results: Sequence[Array]) -> dict[str, Array]:
         return {
             name: self._as_it_lies(name, array) if how == AS_IT_LIES else array
             for (name, how), array in zip(reductions.items(), results, strict=True)
@@ -192,14 +209,8 @@ class KerasSession:
             key = (tuple(reductions.items()), stored)
             if key not in self._plans:
                 self._plans[key] = self._plan(reductions, stored)
-            plan = self._plans[key]
-            try:
-                return run(plan, arrays)
-            except CnnlensError:
-                raise
-            except Exception as error:  # each framework has its own words for "out of memory", and for all else
-                said = f"it failed on a batch of {len(arrays[0])} ({first_line(error)})"
-                raise CnnlensError(said, self._backend.name) from error
+            with self._failing(len(arrays[0])):
+                return run(self._plans[key], arrays)
 
     def weights(self) -> Mapping[str, Mapping[str, Array]]:
         """Give the arrays that the framework holds: layer name to weight name to array, in Keras' layout."""
@@ -213,12 +224,28 @@ class KerasSession:
                 found[name] = arrays
         return found
 
+    def renew(self) -> None:
+        """Be as just loaded; see ``cnnlens.backend.seam.Renewing``."""
+        self._plans = dict(list(self._plans.items())[-_KEPT:])
+        for plan in self._plans.values():
+            plan.renew()
+
     def close(self) -> None:
         """Let go of layers and compiled functions."""
         self._plans.clear()
         self._layers = {}
 
     # -- how it runs ---------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _failing(self, count: int) -> Generator[None]:
+        try:
+            yield
+        except CnnlensError:
+            raise
+        except Exception as error:  # each framework has its own words for "out of memory", and for all else
+            said = f"it failed on a batch of {count} ({first_line(error)})"
+            raise CnnlensError(said, self._backend.name) from error
 
     @contextmanager
     def _scope(self) -> Generator[None]:

@@ -7,8 +7,9 @@ each set of wanted tensors, and handed to the framework to compile.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Any, NamedTuple, cast
 
@@ -33,11 +34,13 @@ Walk = Callable[[Sequence[Any]], "list[Any]"]  # the framework's tensors in, the
 
 class Compiled(NamedTuple):
     """Is a walk that a framework has compiled: ``compute`` gives its tensors on the device, at once or when ``wait``
-    returns, and ``fetch`` waits for them and copies them to the host, in canonical axes."""
+    returns; ``send`` begins to copy them, where that goes on by itself, and ``fetch`` waits for what it gives and has
+    it on the host, in canonical axes."""
 
     compute: Callable[[Sequence[Array]], Sequence[Any]]
     wait: Callable[[Sequence[Any]], object]
-    fetch: Callable[[Sequence[Any]], list[Array]]
+    send: Callable[[Sequence[Any]], Any]
+    fetch: Callable[[Any], list[Array]]
 
 
 class CompiledWalk:
@@ -47,27 +50,50 @@ class CompiledWalk:
     """
 
     def __init__(self, compiled: Compiled, pads: bool) -> None:
-        self._compute, self._wait, self._fetch = compiled
+        self._compute, self._wait, self._send, self._fetch = compiled
         self._pads = pads
         self._compiled: set[int] = set()
         self._seen: set[int] = set()
 
     def run(self, arrays: Sequence[Array]) -> list[Array]:
+        return self.begin(arrays)()
+
+    def begin(self, arrays: Sequence[Array]) -> Callable[[], list[Array]]:
+        """Begin what ``run`` gives, and give what waits for it."""
         count = len(arrays[0])
         larger = min((size for size in self._compiled if size > count), default=None)
         if not self._pads or larger is None or count in self._compiled or count in self._seen:
-            return self._ran(arrays)
+            return self._begun(arrays)
         self._seen.add(count)
         # Copies of the last input, not zeros: whatever a layer does with them, it has done with the others.
-        filled = [np.concatenate([array, np.repeat(array[-1:], larger - count, axis=0)]) for array in arrays]
-        return [array[:count] for array in self._ran(filled)]
+        fetch = self._begun([np.concatenate([array, np.repeat(array[-1:], larger - count, axis=0)]) for array in arrays])
+        return lambda: [array[:count] for array in fetch()]
 
-    def _ran(self, arrays: Sequence[Array]) -> list[Array]:
+    def _begun(self, arrays: Sequence[Array]) -> Callable[[], list[Array]]:
         size = len(arrays[0])
-        self._compiled.discard(size)  # until it has run: to what memory does not hold, nothing is filled up
-        found = self._fetch(self._compute(arrays))
         self._compiled.add(size)
-        return found
+        with self._fitting(size):
+            sent = self._send(self._compute(arrays))
+
+        def fetch() -> list[Array]:
+            with self._fitting(size):
+                return self._fetch(sent)
+
+        return fetch
+
+    @contextmanager
+    def _fitting(self, size: int) -> Generator[None]:
+        """To what fails, as where memory does not hold it, nothing is filled up."""
+        try:
+            yield
+        except BaseException:
+            self._compiled.discard(size)
+            raise
+
+    def renew(self) -> None:
+        """Fill batches up as if none had run before, though what is compiled stays so."""
+        self._compiled.clear()
+        self._seen.clear()
 
     def compute(self, arrays: Sequence[Array]) -> None:
         """Compute what ``run`` gives, wait for it and leave it on the device."""

@@ -1,31 +1,54 @@
-"""PyTorch's tensors as host arrays: all of a batch at once, from a GPU into memory that it writes to by itself."""
+"""PyTorch's tensors as host arrays: all of a batch at once, from a GPU into memory that it writes to by itself, on a
+stream of its own, so that it computes the next batch meanwhile."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 from importlib import import_module
 from typing import Any
 
 from cnnlens_backends._shared import Array
 
-__all__ = ["to_host"]
+__all__ = ["send", "to_host"]
 
 
 def to_host(tensors: Sequence[Any]) -> list[Array]:
-    """Bring tensors to the host, in the order of memory that they have, and wait for them once.
+    """Bring tensors to the host, in the order of memory that they have.
 
     bfloat16, which NumPy has not, crosses as it is and is widened to float32 here.
     """
+    return send(tensors)()
+
+
+def send(tensors: Sequence[Any]) -> Callable[[], list[Array]]:
+    """Begin what ``to_host`` does, behind all that was computed so far, and give what waits for it."""
     torch = import_module("torch")
+    devices = {tensor.device for tensor in tensors if tensor.is_cuda}
+    for device in devices:
+        _copying(device).wait_stream(torch.cuda.current_stream(device))
     found = [_begun(tensor) for tensor in tensors]
-    for device in {tensor.device for tensor in tensors if tensor.is_cuda}:
-        torch.cuda.synchronize(device)
-    return [(one.float() if one.dtype == torch.bfloat16 else one).numpy() for one in found]
+    events = [_copying(device).record_event() for device in devices]
+
+    def wait() -> list[Array]:
+        for event in events:
+            event.synchronize()
+        return [(one.float() if one.dtype == torch.bfloat16 else one).numpy() for one in found]
+
+    return wait
+
+
+@cache
+def _copying(device: Any) -> Any:
+    return import_module("torch").cuda.Stream(device)
 
 
 def _begun(tensor: Any) -> Any:
     """A tensor on the host; of a GPU's, a copy that may not be there yet, in pinned memory that torch lends again."""
     if not tensor.is_cuda:
         return tensor
-    host = import_module("torch").empty_like(tensor, device="cpu", pin_memory=True)
-    return host.copy_(tensor, non_blocking=True)
+    torch, stream = import_module("torch"), _copying(tensor.device)
+    with torch.cuda.stream(stream):
+        host = torch.empty_like(tensor, device="cpu", pin_memory=True).copy_(tensor, non_blocking=True)
+    tensor.record_stream(stream)  # its memory is no other tensor's before it is read
+    return host

@@ -52,14 +52,21 @@ class _Jax(KerasBackend):
             values = [on_device(variable) for variable in variables]
             return function(values, jax.device_put(list(arrays), target))
 
-        def fetch(found: Sequence[Any]) -> list[Array]:
+        def send(found: Sequence[Any]) -> Sequence[Any]:
             if target.platform == "cpu":
-                host = [in_canonical_axes(np.asarray(one), move) for one, move in zip(found, moves, strict=True)]
-            else:
-                host = jax.device_get(transpose(found))  # begins all copies before it waits for the first
-            return [widened(np.asarray(one)) for one in host]
+                return found
+            there = transpose(found)
+            for one in there:
+                one.copy_to_host_async()
+            return there
 
-        return Compiled(compute, jax.block_until_ready, fetch)
+        def fetch(sent: Sequence[Any]) -> list[Array]:
+            host = [np.asarray(one) for one in sent]
+            if target.platform == "cpu":
+                host = [in_canonical_axes(one, move) for one, move in zip(host, moves, strict=True)]
+            return [widened(one) for one in host]
+
+        return Compiled(compute, jax.block_until_ready, send, fetch)
 
     def peak(self, device: str) -> int:
         return _device(device).memory_stats()["peak_bytes_in_use"]

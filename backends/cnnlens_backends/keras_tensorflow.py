@@ -15,6 +15,8 @@ from cnnlens_backends._keras_walk import Array, Compiled, Walk, turned, widened
 
 
 class _TensorFlow(KerasBackend):
+    copies_beside = False  # a copy waits for all that the GPU has been given
+
     def compiled(
         self, walk: Walk, moves: Sequence[bool], variables: Sequence[Any], device: str, precision: str
     ) -> Compiled:
@@ -41,7 +43,7 @@ class _TensorFlow(KerasBackend):
                 for one, view in zip(found, here, strict=True)
             ]
 
-        return Compiled(compute, wait, fetch)
+        return Compiled(compute, wait, list, fetch)
 
     def peak(self, device: str) -> int:
         return import_module("tensorflow").config.experimental.get_memory_info(device.upper())["peak"]

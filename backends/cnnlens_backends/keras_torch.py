@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from importlib import import_module
 from typing import Any
@@ -12,7 +12,7 @@ import numpy as np
 from cnnlens_backends._keras import KerasBackend
 from cnnlens_backends._keras_walk import Array, Compiled, Walk, turned
 from cnnlens_backends._torch_graph import captured
-from cnnlens_backends._torch_host import to_host
+from cnnlens_backends._torch_host import send
 from cnnlens_backends._torch_precision import first_calls, gpus, peak, switched, wait
 
 
@@ -43,14 +43,18 @@ class _Torch(KerasBackend):
                 tensors = [torch.from_numpy(np.require(array, requirements="W")).to(target) for array in arrays]
                 return turned(results(tensors), moves)
 
-        def fetch(found: Sequence[Any]) -> list[Array]:
+        def begin(found: Sequence[Any]) -> Callable[[], list[Array]]:
             with torch.inference_mode():
-                return to_host([tensor.contiguous() for tensor in found])
+                return send([tensor.contiguous() for tensor in found])
+
+        def fetch(wait: Callable[[], list[Array]]) -> list[Array]:
+            with torch.inference_mode():
+                return wait()
 
         def computed(_: Sequence[Any]) -> None:
             wait(target)
 
-        return Compiled(compute, computed, fetch)
+        return Compiled(compute, computed, begin, fetch)
 
     def peak(self, device: str) -> int:
         return peak(device.replace("gpu", "cuda"))

@@ -6,7 +6,8 @@ those asked for is not computed, and memory is let go as soon as its last reader
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from types import SimpleNamespace
 from typing import Any, TypeVar, cast
@@ -24,7 +25,7 @@ from cnnlens_backends._keras_errors import first_line
 from cnnlens_backends._pytorch_graph import WeightKey, graph_of, run_noting_types
 from cnnlens_backends._shared import Array, checked_inputs, device_named, precisions_on, runnable, versions, wanted_refs
 from cnnlens_backends._torch_graph import write_in_place
-from cnnlens_backends._torch_host import to_host
+from cnnlens_backends._torch_host import send, to_host
 from cnnlens_backends._torch_precision import first_calls, gpus, peak, switched, wait
 
 __all__ = ["BACKEND"]
@@ -95,15 +96,26 @@ class PytorchSession:
 
     def reduced(self, inputs: Sequence[Array], reductions: Mapping[str, str]) -> dict[str, Array]:
         """One batch, with what it gives reduced on the device; see ``cnnlens.backend.seam.Reducing``."""
+        return self._begun(inputs, reductions)()
 
-        def finish(found: list[Any]) -> dict[str, Array]:
-            tensors = [
+    def begin(self, inputs: Sequence[Array], reductions: Mapping[str, str]) -> Callable[[], dict[str, Array]] | None:
+        """What ``reduced`` gives, begun, on a GPU; see ``cnnlens.backend.seam.Beginning``."""
+        return None if self._target == "cpu" else self._begun(inputs, reductions)
+
+    def _begun(self, inputs: Sequence[Array], reductions: Mapping[str, str]) -> Callable[[], dict[str, Array]]:
+        def sent(found: list[Any]) -> Callable[[], list[Array]]:
+            return send([
                 tensor if how == AS_IT_LIES else (reduced(how, tensor, _ops()) if how else tensor).contiguous()
                 for how, tensor in zip(reductions.values(), found, strict=True)
-            ]
-            return dict(zip(reductions, to_host(tensors), strict=True))
+            ])  # fmt: skip
 
-        return self._on_batch(inputs, list(reductions), finish)
+        fetch, count = self._on_batch(inputs, list(reductions), sent), len(inputs[0])
+
+        def finish() -> dict[str, Array]:
+            with _failing(count):
+                return dict(zip(reductions, fetch(), strict=True))
+
+        return finish
 
     def compute(self, inputs: Sequence[Array], tensors: Sequence[str]) -> int | None:
         """Run one batch and leave it on the device; see ``cnnlens.backend.compute``."""
@@ -114,12 +126,8 @@ class PytorchSession:
         torch = import_module("torch")
         arrays = checked_inputs(self._network, inputs, _input_dtype)
         plan = self._plan(tensors)
-        try:
-            with torch.inference_mode(), switched(self._precision):
-                return finish(plan([self._input(index, array) for index, array in enumerate(arrays)]))
-        except Exception as error:  # torch has many words for "out of memory", and for all else
-            said = f"it failed on a batch of {len(arrays[0])} ({first_line(error)})"
-            raise CnnlensError(said, PytorchBackend.name) from error
+        with _failing(len(arrays[0])), torch.inference_mode(), switched(self._precision):
+            return finish(plan([self._input(index, array) for index, array in enumerate(arrays)]))
 
     def weights(self) -> Mapping[str, Mapping[str, Array]]:
         """The arrays that torch holds: layer name to weight name to array, in torch's layout."""
@@ -176,6 +184,15 @@ class PytorchSession:
 
     def _narrowed(self, tensor: Any) -> Any:
         return tensor if self._narrow is None or not tensor.is_floating_point() else tensor.to(self._narrow)
+
+
+@contextmanager
+def _failing(count: int) -> Generator[None]:
+    try:
+        yield
+    except Exception as error:  # torch has many words for "out of memory", and for all else
+        said = f"it failed on a batch of {count} ({first_line(error)})"
+        raise CnnlensError(said, PytorchBackend.name) from error
 
 
 class _GraphRunner:

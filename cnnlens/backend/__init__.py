@@ -8,9 +8,11 @@ from cnnlens.backend.seam import (
     PRECISIONS,
     STORED,
     Backend,
+    Beginning,
     Fingerprint,
     Found,
     Reducing,
+    Renewing,
     Session,
     check_precision,
     compute,
@@ -26,7 +28,7 @@ from cnnlens.backend.seam import (
 )
 
 __all__ = [
-    "GROUP", "NARROW", "PRECISIONS", "STORED", "Backend", "Fingerprint", "Found", "Reducing", "Session",
-    "check_precision", "compute", "find", "fingerprint", "get", "installed", "load", "parse_device", "precisions_of",
-    "resolve", "suited",
+    "GROUP", "NARROW", "PRECISIONS", "STORED", "Backend", "Beginning", "Fingerprint", "Found", "Reducing", "Renewing",
+    "Session", "check_precision", "compute", "find", "fingerprint", "get", "installed", "load", "parse_device",
+    "precisions_of", "resolve", "suited",
 ]  # fmt: skip

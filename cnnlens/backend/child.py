@@ -84,10 +84,14 @@ class _Child:
         self._backend: Backend | None = None
         self._network: Network | None = None
         self._session: Session | None = None
+        # What was asked for when it was loaded, what came of it, and the answer.
+        self._loaded: tuple[tuple[Any, ...], Network, Message] | None = None
         self._halving: Halving | None = None
         # One thread, one batch waiting at most: memory holds two batches of feature maps, never more.
         self._writer = ThreadPoolExecutor(1, "cnnlens-writer")
         self._writing: Future[None] | None = None
+        # A batch that the device computes, and what fetches it: the next one is begun before.
+        self._begun: tuple[int, Callable[[], None]] | None = None
         self._commands: dict[str, Callable[[Message], Message | None]] = {
             "hello": self._hello, "devices": self._devices, "load": self._load, "run": self._run,
             "weights": self._weights, "bench": self._bench, "close": self._close,
@@ -95,7 +99,7 @@ class _Child:
 
     def serve(self) -> None:
         while True:
-            request = self._channel.requests.get()
+            request = self._next()
             answer = self._guarded(request["id"], lambda request=request: self._commands[request["do"]](request))
             if answer is not None:
                 self._channel.reply(answer)
@@ -103,6 +107,13 @@ class _Child:
                 # Not sys.exit: frameworks have been seen to hang or crash in their own finalisers.
                 sys.stdout.flush()
                 os._exit(0)
+
+    def _next(self) -> Message:
+        try:
+            return self._channel.requests.get_nowait()
+        except queue.Empty:
+            self._finish_begun()
+            return self._channel.requests.get()
 
     def _guarded(self, identity: int, work: Callable[[], Message | None]) -> Message | None:
         try:
@@ -143,42 +154,75 @@ class _Child:
         from cnnlens.backend.halving import Halving
 
         assert self._backend is not None
-        self._finish_writing()
-        if self._session is not None:
-            session, self._session = self._session, None
-            session.close()
+        self._finish_all()
         start = time.perf_counter()
-        network = handover.load(Path(request["folder"]))
-        session = seam.load(
-            self._backend, network, request["device"], request["precision"], trust_code=bool(request["trust_code"])
-        )
-        self._network, self._session, self._halving = network, session, Halving(network)
-        return {
-            "versions": {str(name): str(version) for name, version in session.versions.items()},
-            "device": str(session.device),
-            "layout": self._backend.layout,
-            "seconds": time.perf_counter() - start,
-        }
+        folder, trust_code = Path(request["folder"]), bool(request["trust_code"])
+        asked = handover.folder_hash(folder), request["device"], request["precision"]
+        before, self._loaded = self._loaded, None
+        renew: Callable[[], None] | None = getattr(self._session, "renew", None)
+        if before is not None and before[0] == asked and renew is not None and not trust_code:
+            renew()
+            _, network, answer = before
+        else:
+            if self._session is not None:
+                session, self._session = self._session, None
+                session.close()
+            network = handover.load(folder)
+            session = self._session = seam.load(
+                self._backend, network, request["device"], request["precision"], trust_code=trust_code
+            )
+            answer = {
+                "versions": {str(name): str(version) for name, version in session.versions.items()},
+                "device": str(session.device),
+                "layout": self._backend.layout,
+            }
+        self._network, self._halving = network, Halving(network)
+        if not trust_code:  # code of a file's own may remember what it did
+            self._loaded = asked, network, answer
+        return {**answer, "seconds": time.perf_counter() - start}
 
     def _run(self, request: Message) -> Message | None:
-        from cnnlens.backend.chunks import in_parallel, rows_first
-
-        network = self._network
-        halving = self._halving
-        assert network is not None
+        halving, session = self._halving, self._ready()
         assert halving is not None
         count: int = request["count"]
         inputs = [_mapped(chunk)[:count] for chunk in request["inputs"]]
         outputs: Mapping[str, Message] = request["outputs"]
+        wanted: dict[str, str | None] = {name: one["reduction"] for name, one in outputs.items()}
         start = time.perf_counter()
-        found, later = self._computed(inputs, {name: one["reduction"] for name, one in outputs.items()}, count)
-        seconds, most = time.perf_counter() - start, halving.most
+        begun = halving.begin(session, inputs, wanted)
+
+        def fetch() -> None:
+            found, later = begun() if begun is not None else halving.computed(session, inputs, wanted)
+            maps = self._checked(found, later, wanted, count)
+            self._hand_over(request, maps, later, time.perf_counter() - start)
+
+        self._finish_begun()
+        if begun is None:
+            fetch()
+        else:
+            self._begun = request["id"], fetch
+        return None
+
+    def _hand_over(
+        self,
+        request: Message,
+        maps: dict[str, NDArray[Any]],
+        later: Mapping[str, Callable[[NDArray[Any]], NDArray[Any]]],
+        seconds: float,
+    ) -> None:
+        """Have the thread write a batch, once it has written the one before, and answer."""
+        from cnnlens.backend.chunks import in_parallel, rows_first
+
+        network, halving, outputs = self._network, self._halving, request["outputs"]
+        assert network is not None
+        assert halving is not None
+        most = halving.most
         self._finish_writing()
 
         def one(name: str) -> Message:
-            array = found.pop(name)
+            array = maps.pop(name)
             array = later[name](array) if name in later else array
-            return _write(rows_first(network, {name: array}, count)[name], outputs[name], name)
+            return _write(rows_first(network, {name: array}, request["count"])[name], outputs[name], name)
 
         def write() -> Message:
             written = in_parallel(one, outputs)
@@ -190,7 +234,6 @@ class _Child:
             self._channel.reply(answer)
 
         self._writing = self._writer.submit(work)
-        return None
 
     def _bench(self, request: Message) -> Message:
         import numpy as np
@@ -198,7 +241,7 @@ class _Child:
         from cnnlens.backend.chunks import in_parallel
         from cnnlens.backend.seam import compute
 
-        self._finish_writing()
+        self._finish_all()
         inputs = [np.array(_mapped(chunk)) for chunk in request["inputs"]]
         session, stage, wanted = self._ready(), request["stage"], request["tensors"]
         files = {name: os.path.join(self._folder, f"bench-{index}") for index, name in enumerate(wanted)}
@@ -227,6 +270,7 @@ class _Child:
     def _weights(self, request: Message) -> Message:
         from cnnlens.backend.seam import fingerprint
 
+        self._finish_begun()
         return {
             "weights": {
                 layer: {name: asdict(fingerprint(array)) for name, array in arrays.items()}
@@ -235,7 +279,7 @@ class _Child:
         }
 
     def _close(self, request: Message) -> Message:
-        self._finish_writing()
+        self._finish_all()
         if self._session is not None:
             self._session.close()
         return {}
@@ -249,23 +293,35 @@ class _Child:
             raise CnnlensError("no network is loaded; load one first")
         return self._session
 
+    def _finish_begun(self) -> None:
+        begun, self._begun = self._begun, None
+        if begun is not None:
+            answer = self._guarded(*begun)
+            if answer is not None:
+                self._channel.reply(answer)
+
     def _finish_writing(self) -> None:
         writing, self._writing = self._writing, None
         if writing is not None:
             writing.result()
 
-    def _computed(
-        self, inputs: Sequence[NDArray[Any]], wanted: Mapping[str, str | None], count: int
-    ) -> tuple[dict[str, NDArray[Any]], dict[str, Callable[[NDArray[Any]], NDArray[Any]]]]:
-        """What the backend gives, held against what it promised; and what core has to do with it yet."""
+    def _finish_all(self) -> None:
+        self._finish_begun()
+        self._finish_writing()
+
+    def _checked(
+        self,
+        found: Mapping[str, NDArray[Any]],
+        later: Mapping[str, Callable[[NDArray[Any]], NDArray[Any]]],
+        wanted: Mapping[str, str | None],
+        count: int,
+    ) -> dict[str, NDArray[Any]]:
+        """What the backend gives, held against what it promised."""
         import numpy as np
 
         from cnnlens.backend.reductions import reduced_shape
 
-        session = self._ready()
         assert self._network is not None
-        assert self._halving is not None
-        found, later = self._halving.computed(session, inputs, wanted)
         checked: dict[str, NDArray[Any]] = {}
         for name, reduction in wanted.items():
             if name not in found:
@@ -290,7 +346,7 @@ class _Child:
                 shape = tuple(whole or ())[1:]
                 raise _BrokenPromiseError(f"gave {array.shape} for '{name}', where {(count, *shape)} was expected")
             checked[name] = array
-        return checked, later
+        return checked
 
 
 def host_peak() -> int | None:

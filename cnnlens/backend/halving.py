@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnlens.backend.reductions import computed, remaining
+from cnnlens.backend.reductions import begun, computed, remaining
 
 if TYPE_CHECKING:
     from cnnlens.backend.seam import Session
@@ -52,6 +52,7 @@ class Halving:
 
     def __init__(self, network: Network) -> None:
         self.most: int | None = None
+        self._beside = True  # whether a batch is begun before the one before is here
         self._network = network
 
     def computed(
@@ -66,6 +67,33 @@ class Halving:
                 if size < 2 or not ran_out_of_memory(error) or not self._divides(wanted):
                     raise
             self.most = (size + 1) // 2  # behind the handler, which holds on to what the failed batch took
+
+    def begin(
+        self, session: Session, inputs: Sequence[Array], wanted: Mapping[str, str | None]
+    ) -> Callable[[], tuple[Mapping[str, Array], dict[str, Callable[[Array], Array]]]] | None:
+        """Begin what ``computed`` gives, and give what waits for it; None where it is to be computed by itself: where
+        the session begins nothing, and since memory did not hold two batches."""
+        waiting: Callable[[], Mapping[str, Array]] | None = None
+        try:
+            waiting = begun(session, self._network, inputs, wanted) if self._beside else None
+        except Exception as error:
+            if not ran_out_of_memory(error):
+                raise
+        self._beside = waiting is not None
+        if waiting is None:
+            return None
+        held = [waiting]  # let go of before the batch is computed once more
+
+        def finish() -> tuple[Mapping[str, Array], dict[str, Callable[[Array], Array]]]:
+            try:
+                return held.pop()(), remaining(session, self._network, inputs, wanted)
+            except Exception as error:
+                if not ran_out_of_memory(error):
+                    raise
+            self._beside = False
+            return self.computed(session, inputs, wanted)
+
+        return finish
 
     def _in_parts(
         self, session: Session, inputs: Sequence[Array], wanted: Mapping[str, str | None]

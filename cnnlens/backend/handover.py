@@ -30,7 +30,7 @@ from cnnlens.network.network import Network
 from cnnlens.network.weight import Weight
 from cnnlens.text import printable
 
-__all__ = ["load", "network_hash", "write"]
+__all__ = ["folder_hash", "load", "network_hash", "write"]
 
 _ALIGNMENT = 64  # bytes; what every framework's kernels like to read from
 _VERSION = 1
@@ -137,6 +137,15 @@ def load(folder: Path) -> Network:
         outputs=tuple(Ref(*one) for one in data["outputs"]),
         notes=tuple(data["notes"]),
     )
+
+
+def folder_hash(folder: Path) -> str:
+    """Compute SHA-256 over what ``write`` wrote, by which a worker knows a network that it holds."""
+    digest = hashlib.sha256()
+    for name in ("network.json", "weights.bin"):
+        with open(folder / name, "rb") as stream:
+            digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()
 
 
 def network_hash(network: Network) -> str:

@@ -42,6 +42,13 @@ _UNWANTED = frozenset(
 )
 
 
+# Where glibc gives memory back, a worker asks for two batches' worth of it again with each batch, page by page: a tenth
+# of all that it computes. Set here, one batch's maps lie where those of the one before the last did.
+_MALLOC = {
+    "MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(256 << 20),
+}  # fmt: skip
+
+
 class WorkerError(CnnlensError):
     """Is raised where a backend's process crashed, hung, or could not start; it is over then.
 
@@ -163,6 +170,7 @@ class Process:
                 str(Path(part or ".").absolute()) for part in os.environ.get("PYTHONPATH", "").split(os.pathsep) if part
             ]
         return {
+            **_MALLOC,
             **environment,
             "PYTHONPATH": os.pathsep.join(path),
             "PYTHONSAFEPATH": "1",  # the working directory is no place to import from

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AS_IT_LIES",
     "NumpyOps",
+    "begun",
     "check_reduction",
     "computed",
     "reduced",
@@ -146,9 +147,19 @@ def computed(
     """
     asked = _asked(network, wanted)
     own = _own(session, asked, wanted)
-    if own is None:
-        return session.feature_maps(inputs, list(wanted))
-    return own(inputs, {name: AS_IT_LIES if text.startswith(_SUMMARY) else text for name, text in asked.items()})
+    return session.feature_maps(inputs, list(wanted)) if own is None else own(inputs, _on_device(asked))
+
+
+def begun(
+    session: Session, network: Network, inputs: Sequence[Array], wanted: Mapping[str, str | None]
+) -> Callable[[], Mapping[str, Array]] | None:
+    """Have a session begin what ``computed`` gives, and give what waits for it; None where it cannot."""
+    begin: Callable[..., Callable[[], Mapping[str, Array]] | None] | None = getattr(session, "begin", None)
+    if begin is None:
+        return None
+    asked = _asked(network, wanted)
+    own = _own(session, asked, wanted)
+    return begin(inputs, dict.fromkeys(wanted, "") if own is None else _on_device(asked))
 
 
 def remaining(
@@ -166,6 +177,10 @@ def remaining(
 
 def _asked(network: Network, wanted: Mapping[str, str | None]) -> dict[str, str]:
     return {name: text for name, text in wanted.items() if text and network.batch_axis(network.tensors[name]) == 0}
+
+
+def _on_device(asked: Mapping[str, str]) -> dict[str, str]:
+    return {name: AS_IT_LIES if text.startswith(_SUMMARY) else text for name, text in asked.items()}
 
 
 def _own(

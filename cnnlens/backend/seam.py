@@ -8,10 +8,12 @@ nothing, a broken plugin is reported and skipped, and none can take the name of 
 from __future__ import annotations
 
 import hashlib
+import os
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -24,9 +26,9 @@ if TYPE_CHECKING:
     from cnnlens.network.network import Network
 
 __all__ = [
-    "GROUP", "NARROW", "PRECISIONS", "STORED", "Backend", "Fingerprint", "Found", "Reducing", "Session",
-    "check_precision", "compute", "find", "fingerprint", "get", "installed", "load", "parse_device", "precisions_of",
-    "resolve", "suited",
+    "GROUP", "NARROW", "PRECISIONS", "STORED", "Backend", "Beginning", "Fingerprint", "Found", "Reducing", "Renewing",
+    "Session", "check_precision", "compute", "find", "fingerprint", "get", "installed", "load", "parse_device",
+    "precisions_of", "resolve", "suited",
 ]  # fmt: skip
 
 GROUP = "cnnlens.backends"
@@ -115,6 +117,38 @@ class Reducing(Protocol):
         Returns:
             For each name its array.
         """
+        ...
+
+
+class Beginning(Protocol):
+    """Is what a session may have beside ``Session``: the next batch is computed while this one is copied to the host.
+
+    Core asks for it with ``getattr``. Two batches are begun at most; each is waited for in its turn, or let go of.
+    """
+
+    def begin(
+        self, inputs: Sequence[NDArray[Any]], reductions: Mapping[str, str]
+    ) -> Callable[[], Mapping[str, NDArray[Any]]] | None:
+        """Have one batch computed and copied, and give what waits for it; None where nothing goes on meanwhile.
+
+        Args:
+            inputs: As ``Session.feature_maps`` takes them.
+            reductions: As ``Reducing.reduced`` takes them, or of every tensor ``""`` for all of it in canonical axes.
+
+        Returns:
+            What gives for each name its array, and raises what went wrong with the batch.
+        """
+        ...
+
+
+class Renewing(Protocol):
+    """Is what a session may have beside ``Session``: it serves again where the network that it holds is loaded again.
+
+    Core asks for it with ``getattr``; a session without it is closed, and another one loaded.
+    """
+
+    def renew(self) -> None:
+        """Be as one that was just loaded, whatever ran before: it gives the same numbers. What is compiled is kept."""
         ...
 
 
@@ -260,14 +294,10 @@ def installed() -> list[Found]:
 
     Read from metadata; nothing is imported. One that cannot be used has ``refused`` set.
     """
-    from importlib import metadata  # here: whoever only names a precision does not wait for it
-
     home: list[Found] = []
     others: list[Found] = []
-    for point in metadata.entry_points(group=GROUP):
-        distribution = point.dist.name if point.dist is not None else "?"
-        version = point.dist.version if point.dist is not None else "?"
-        found = Found(point.name, point.value, distribution, version)
+    for declared in _declared(tuple((path, _changed(path)) for path in sys.path)):
+        found = Found(*declared)
         (home if found.built_in else others).append(found)
     built_in = {found.name for found in home}
     owners: dict[str, set[str]] = {}
@@ -276,6 +306,27 @@ def installed() -> list[Found]:
     checked = [_refuse(found, built_in, owners[found.name]) for found in others]
     home.sort(key=lambda found: (found.name != "reference", found.name))  # what is always there comes first
     return home + sorted(checked, key=lambda found: (found.name, found.distribution))
+
+
+@lru_cache(maxsize=1)
+def _declared(folders: tuple[tuple[str, int | None], ...]) -> tuple[tuple[str, str, str, str], ...]:
+    """What stands in metadata, which takes 0.1 s to read: name, value, distribution and version of each backend.
+
+    ``folders`` are where it is, and when something was added to them or taken out.
+    """
+    from importlib import metadata  # here: whoever only names a precision does not wait for it
+
+    return tuple(
+        (point.name, point.value, *(("?", "?") if point.dist is None else (point.dist.name, point.dist.version)))
+        for point in metadata.entry_points(group=GROUP)
+    )
+
+
+def _changed(folder: str) -> int | None:
+    try:
+        return os.stat(folder or ".").st_mtime_ns
+    except OSError:
+        return None
 
 
 def _refuse(found: Found, built_in: set[str], owners: set[str]) -> Found:

@@ -148,26 +148,53 @@ def _measure(flat: Array, into: Floats) -> None:
     step = min(max(_BLOCK // (positions * channels), 1), count)
     wide = max(_BLOCK // (step * each * channels), 1) * channels
     starts = ((row, column) for row in range(0, count, step) for column in range(0, width, wide))
+    bare, postponed = _bare(rest), list[tuple[slice, slice]]()
     for here in ((slice(row, row + step), slice(column, column + wide)) for row, column in starts):
         block = main[here[0], :, here[1]] if axis == 1 else main[here]
         np.einsum(f"{letters}->nq", (block == 0).view(np.uint8), out=none[here])
         np.einsum(f"{letters}->nq", block, out=sums[here])
         np.einsum(f"{letters},{letters}->nq", block, block, out=squares[here])
-        high[here], low[here] = _extremes(block, axis, none[here], channels)
-    into[..., 0], into[..., 1] = np.fmax.reduce(found[0], 1), np.fmin.reduce(found[1], 1)
-    for column, array in enumerate((*found[2:], zeros), 2):
-        into[..., column] = np.einsum("npc->nc", array.astype(np.float64))
+        if bare:
+            # What a ReLU leaves, 0 and more, keeps its order as whole numbers, and a block of it tells in one pass that
+            # it is such: one that is negative, -0.0 or NaN is larger than all of these.
+            whole = np.maximum.reduce(block.view(f"u{block.itemsize}"), axis).view(block.dtype)
+            bare = _bare(whole)
+            if bare:
+                high[here] = whole
+                postponed.append(here)
+                continue
+        np.fmax.reduce(block, axis, out=high[here])
+        np.fmin.reduce(block, axis, out=low[here])
+    into[..., 4] = _narrowed(np.add, zeros, 255 // each)
+    into[..., 0] = _narrowed(np.fmax, found[0])
+    if bare and into[..., 4].all():
+        into[..., 1] = 0
+    else:
+        for here in postponed:
+            np.fmin.reduce(main[here[0], :, here[1]] if axis == 1 else main[here], axis, out=low[here])
+        into[..., 1] = _narrowed(np.fmin, found[1])
+    for column, array in enumerate(found[2:], 2):
+        into[..., column] = np.einsum("npc->nc", array, dtype=np.float64, casting="safe")
 
 
-def _extremes(block: Array, axis: int, zeros: Array, channels: int) -> tuple[Array, Array | float]:
-    """The largest and the smallest. What a ReLU leaves, 0 and more, needs one pass: read as whole numbers such floats
-    keep their order, and one that is negative, -0.0 or NaN is larger than all of them."""
-    if np.maximum.reduce(zeros.reshape(len(zeros), -1, channels), 1).all():
-        whole = np.dtype(f"u{block.itemsize}")
-        found = np.maximum.reduce(block.view(whole), axis)
-        if found.max(initial=0) <= np.array(np.inf, block.dtype).view(whole):
-            return found.view(block.dtype), 0.0
-    return np.fmax.reduce(block, axis), np.fmin.reduce(block, axis)
+def _bare(values: Array) -> bool:
+    """Whether all are 0 and more, infinity too, and none is -0.0."""
+    whole = f"u{values.itemsize}"
+    return bool(values.view(whole).max(initial=0) <= np.array(np.inf, values.dtype).view(whole))
+
+
+def _narrowed(function: np.ufunc, values: Array, at_once: int = 8) -> Array:
+    """Reduce ``(N, P, C)`` to ``(N, C)`` by what no order matters to, first ``at_once`` rows that are long, so that
+    little is lost between them; small whole numbers to float64."""
+    count, rows, channels = values.shape
+    many = rows // at_once
+    parts = [values[:, many * at_once :]]
+    if many:
+        head = values[:, : many * at_once].reshape(count, at_once, many * channels)
+        parts.append(function.reduce(head, 1, dtype=values.dtype).reshape(count, many, channels))
+    wide = np.float64 if values.dtype == np.uint8 else values.dtype
+    found = [function.reduce(part, 1, dtype=wide) for part in parts if part.shape[1]]
+    return found[0] if len(found) == 1 else function(*found)
 
 
 def _carefully(maps: Floats) -> Floats:

@@ -55,7 +55,10 @@ class Ledger:
 
     Attributes:
         done: How many batches are recorded.
+        first_alone: The shapes of the first batch are those of all others.
     """
+
+    first_alone = True
 
     def __init__(self, shown: str, description: Description) -> None:
         self.description = description

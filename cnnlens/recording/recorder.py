@@ -24,7 +24,7 @@ from cnnlens.progress import Counted, telling
 from cnnlens.recording.address import Address, is_address, place
 from cnnlens.recording.objects import ObjectWriter
 from cnnlens.recording.recording import Recording
-from cnnlens.recording.streaming import plan, run_batches
+from cnnlens.recording.streaming import InputsDigest, plan, run_batches
 from cnnlens.recording.writer import RecordingWriter
 from cnnlens.text import printable
 
@@ -188,7 +188,9 @@ def record_network(
                 )
             stack.callback(writer.close)
             stack.callback(runner.release)  # first of all, so that nothing writes any more when the lock goes
-            writer.finish(run_batches(what.stream, runner, writer, progress), runner.notes)
+            digest = InputsDigest(what.stream.names)
+            run_batches(what.stream, runner, writer, progress, digest)
+            writer.finish(digest.hexdigest(), runner.notes)
         recording = Recording.open(path)
     except BaseException:
         if isinstance(path, Path) and out is None:

@@ -56,6 +56,11 @@ class Loaded(Protocol):
 class Runner(Loaded, Protocol):
     """Runs a network, a batch after the other."""
 
+    @property
+    def at_once(self) -> int:
+        """Say how many batches it is given, at most, before the oldest of them is finished."""
+        ...
+
     def begin(self, inputs: Sequence[Chunk], outputs: Mapping[str, Chunk], count: int, label: str) -> None:
         """Have a batch computed and written."""
         ...
@@ -67,6 +72,8 @@ class Runner(Loaded, Protocol):
 
 class WorkerRunner:
     """Runs a backend in a process of its own, taken from the pool of those that are warm."""
+
+    at_once = 4  # one to write, two to compute where they overlap, and one that is there as soon as these are
 
     def __init__(self, network: Network, spec: str, options: RunOptions) -> None:
         self._tickets: deque[tuple[int, Mapping[str, Chunk]]] = deque()
@@ -111,6 +118,8 @@ class WorkerRunner:
 
 class LiveRunner:
     """Runs a backend in this process, on the live model that the caller holds."""
+
+    at_once = 2  # one to compute, one to write
 
     def __init__(self, network: Network, name: str, options: RunOptions, live: Any) -> None:
         backend = seam.get(name)

@@ -39,7 +39,7 @@ from cnnlens.recording.sinks import Sink
 from cnnlens.recording.writer import is_disk_trouble
 from cnnlens.text import nearest, printable
 
-__all__ = ["Plan", "plan", "recorded_tensors", "run_batches", "run_some"]
+__all__ = ["InputsDigest", "Plan", "plan", "recorded_tensors", "run_batches", "run_some"]
 
 Array = NDArray[Any]
 T = TypeVar("T")
@@ -47,7 +47,6 @@ T = TypeVar("T")
 _BATCH_BYTES = 64 << 20  # of feature maps; two batches of them are in memory at once
 _MOST_BATCH = 256
 _UNKNOWN_BATCH = 16
-_AT_ONCE = 2  # batches that the backend has been given: one to compute, one to write
 
 
 @dataclass(frozen=True)
@@ -160,14 +159,18 @@ def plan(
 
 
 def run_batches(
-    stream: InputStream, runner: Runner | Cluster, sink: Sink, progress: Callable[[int, int], object] | None = None
-) -> str:
-    """Run all batches that ``sink`` has not yet, and give the SHA-256 of the inputs.
+    stream: InputStream,
+    runner: Runner | Cluster,
+    sink: Sink,
+    progress: Callable[[int, int], object] | None = None,
+    digest: InputsDigest | None = None,
+) -> None:
+    """Run all batches that ``sink`` has not yet; ``digest``, where it is given, takes all inputs.
 
     Raises:
         CnnlensError: inputs that cannot be read, a backend that fails, a full disk; the batches before are taken.
     """
-    return _Run(stream, runner, sink, progress).all()
+    _Run(stream, runner, sink, progress, digest).all()
 
 
 def run_some(stream: InputStream, runner: Runner, sink: Sink, batches: Sequence[int]) -> None:
@@ -176,23 +179,30 @@ def run_some(stream: InputStream, runner: Runner, sink: Sink, batches: Sequence[
     Raises:
         CnnlensError: as ``run_batches`` does.
     """
-    _Run(stream, runner, sink, None).compute(runner, batches)
+    _Run(stream, runner, sink).compute(runner, batches)
 
 
 class _Run:
     """The loop over batches."""
 
     def __init__(
-        self, stream: InputStream, runner: Runner | Cluster, sink: Sink, progress: Callable[[int, int], object] | None
+        self,
+        stream: InputStream,
+        runner: Runner | Cluster,
+        sink: Sink,
+        progress: Callable[[int, int], object] | None = None,
+        digest: InputsDigest | None = None,
     ) -> None:
         self._stream = stream
         self._runner = runner
         self._sink = sink
         self._progress: Callable[[int, int], object] = progress or _say_nothing
         self._description = sink.description
-        self._digest = _InputsDigest(stream.names)
+        self._digest = digest
+        # Some sinks learn from the first batch what they want of the others, such as its shape.
+        self._first_alone: bool = getattr(sink, "first_alone", False)
 
-    def all(self) -> str:
+    def all(self) -> None:
         self._check_recorded()
         todo = range(self._sink.done, self._description.batches)
         if todo:
@@ -201,7 +211,6 @@ class _Run:
                 self._gather(self._runner, todo)
             else:
                 self.compute(self._runner, todo)
-        return self._digest.hexdigest()
 
     def _check_recorded(self) -> None:
         """The inputs of batches that a run before has recorded must be these: they are read again and compared."""
@@ -215,7 +224,8 @@ class _Run:
                             f"{start} to {start + len(array) - 1} differs); use --overwrite to throw it away, "
                             "or choose another place with -o"
                         )
-                self._digest.add(arrays)
+                if self._digest is not None:
+                    self._digest.add(arrays)
 
     def compute(self, runner: Runner, todo: Sequence[int]) -> None:
         """Run these batches here."""
@@ -231,9 +241,10 @@ class _Run:
                     while outstanding:
                         self._finish(runner, *outstanding.popleft())
                     raise
-                self._digest.add(arrays)
-                if outstanding and (len(outstanding) == _AT_ONCE or not self._sink.done):
-                    self._finish(runner, *outstanding.popleft())  # before the first one, shapes are not known
+                if self._digest is not None:
+                    self._digest.add(arrays)
+                if outstanding and (len(outstanding) == runner.at_once or (self._first_alone and not self._sink.done)):
+                    self._finish(runner, *outstanding.popleft())
                 self._begin(runner, batch, parts)
                 outstanding.append((batch, parts))
             while outstanding:
@@ -244,7 +255,7 @@ class _Run:
         with self._disk_named():
             for batch, parts in zip(todo, cluster.results(self._sink, todo), strict=True):
                 inputs = [parts[name] for name in self._stream.names if name in parts]
-                if inputs:
+                if inputs and self._digest is not None:
                     count = self._description.samples(batch)
                     self._digest.add([np.fromfile(one.path, one.dtype).reshape(one.shape)[:count] for one in inputs])
                 self._commit(batch, parts)
@@ -301,8 +312,8 @@ def _say_nothing(done: int, count: int) -> None:
     pass
 
 
-class _InputsDigest:
-    """SHA-256 of the canonical inputs, example by example, whatever the batch was."""
+class InputsDigest:
+    """Takes the canonical inputs, example by example, and gives their SHA-256, whatever the batch was."""
 
     def __init__(self, names: Iterable[str]) -> None:
         self._digests = [hashlib.sha256(name.encode()) for name in names]

@@ -164,6 +164,8 @@ class Comparing:
 class _Beside:
     """Runs each batch under several backends; what comes is named ``NUMBER/TENSOR``."""
 
+    at_once = 2
+
     def __init__(self, runners: Sequence[Runner]) -> None:
         self._runners = runners
         self.versions, self.device, self.layout = runners[0].versions, runners[0].device, runners[0].layout

@@ -19,6 +19,7 @@ Floats = NDArray[np.float64]
 
 _OCTAVES = 8  # powers of two that share a counter
 _LOW = 30  # bits of a number's lower half: of 60, for its 53 are moved up by less than eight
+_ROWS = 1 << 22  # that are added in float64 before integers take over
 _SPLIT = 134217729.0  # 2 ** 27 + 1: halves a float64 (T. J. Dekker, 1971)
 
 
@@ -40,18 +41,22 @@ class ExactSums:
 
     def add(self, values: Floats) -> None:
         """Add numbers ``(N, columns)``; a sum that one of them does not leave finite stays infinite."""
+        for start in range(0, len(values), _ROWS):
+            self._add(values[start : start + _ROWS])
+
+    def _add(self, values: Floats) -> None:
         finite = np.isfinite(values)
         if not finite.all():
             self._infinite |= ~finite.all(axis=0)
             values = np.where(finite, values, 0.0)
         fraction, power = np.frexp(values)
         counter = power >> 3
-        whole = np.ldexp(fraction, 53).astype(np.int64) << (power & (_OCTAVES - 1))
+        whole = (fraction * 2.0**53).astype(np.int64) << (power & (_OCTAVES - 1))
         self._reach(int(counter.min(initial=0)), int(counter.max(initial=0)))
         _, columns, counters = self._counters.shape
         key = (counter - self._first + np.arange(columns, dtype=np.int64) * counters).ravel()
         for half, part in enumerate((whole >> _LOW, whole & ((1 << _LOW) - 1))):
-            found = np.bincount(key, part.ravel(), columns * counters)  # exact: 30 bits, and 2 ** 23 rows at most
+            found = np.bincount(key, part.ravel(), columns * counters)  # exact: 30 bits, and 22 for the rows
             self._counters[half] += found.astype(np.int64).reshape(columns, counters)
 
     def merge(self, other: ExactSums) -> None:

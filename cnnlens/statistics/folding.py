@@ -74,6 +74,10 @@ class Maker:
         known = self._shape(tensor)
         return _OPEN if known is None else math.prod(known[1:])
 
+    def open(self, tensor: str) -> bool:
+        """Tell whether the file leaves the size of its maps open."""
+        return self._shape(tensor) is None
+
     def _shape(self, tensor: str) -> tuple[int, ...] | None:
         shape = self._network.canonical_shape(self._network.tensors[tensor])
         sizes = [size for size in (shape or ())[1:] if size is not None]
@@ -88,6 +92,11 @@ class Folding:
         self.done = 0
         self._made = made
         self._layers: dict[str, LayerStats] = {}
+
+    @property
+    def first_alone(self) -> bool:
+        """Tell whether a first batch has to say how large its maps are, for the file does not."""
+        return any(self._made.open(tensor) for tensor in self._made.tensors)
 
     def crc32(self, batch: int, tensor: str) -> int | None:
         return None

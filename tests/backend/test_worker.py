@@ -81,6 +81,56 @@ def test_runs_are_timed_as_far_as_they_are_asked_to_go(handed: Path, chain: Netw
         assert one.host_peak is None or one.host_peak > 10 << 20
 
 
+@pytest.mark.parametrize("what", ["well", "late_refusal", "late_memory"])
+def test_the_next_batch_is_begun_before_one_is_fetched(
+    handed: Path, chain: Network, tmp_path: Path, plugins: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """What goes wrong late is said of its own batch, and where memory holds one batch alone, none is begun any more."""
+    fault(monkeypatch, f"begin:{what}")
+    (images,) = inputs_for(chain, 20)
+    expected = chain.run([images], ["first"], dtype="float32")["first"]
+    with Worker.start("faulty") as process:
+        process.load(handed)
+        os.kill(process.pid, signal.SIGSTOP)  # so that all batches are there when it looks
+        tickets: list[int] = []
+        for index in range(4):
+            images[index * 5 : index * 5 + 5].tofile(tmp_path / f"in-{index}")
+            chunk = Chunk(tmp_path / f"in-{index}", (5, *images.shape[1:]))
+            tickets.append(process.submit([chunk], {"first": Chunk(tmp_path / f"out-{index}", None, None)}, 5))
+        os.kill(process.pid, signal.SIGCONT)
+        for index, ticket in enumerate(tickets):
+            if (what, index) == ("late_refusal", 1):
+                with pytest.raises(CnnlensError, match="faulty: it cannot do this"):
+                    process.collect(ticket)
+                continue
+            assert process.collect(ticket).most is None  # each alone is no more than memory holds
+            found = np.fromfile(tmp_path / f"out-{index}", "<f4").reshape(SHAPE)
+            np.testing.assert_array_equal(found, expected[index * 5 : index * 5 + 5])
+        said = [line for line in (process.folder / "log").read_text().splitlines() if line[:5] in ("begin", "fetch")]
+    order = ["begin 1", "begin 2", "fetch 1", "begin 3", "fetch 2", "begin 4", "fetch 3", "fetch 4"]
+    assert said == ([*order[:5], "fetch 3"] if what == "late_memory" else order)
+
+
+def test_a_network_that_is_loaded_again_is_as_new_and_compiled(
+    handed: Path, chain: Network, tmp_path: Path, plugins: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fault(monkeypatch, "renew:said")
+    again = tmp_path / "again"
+    again.mkdir()
+    handover.write(chain, again)
+    with Worker.start("faulty") as process:
+        loaded = process.load(handed)
+        agree(use(process, handed, chain), chain)  # which loads it once more
+        assert process.load(again).versions == loaded.versions
+        assert (process.folder / "log").read_text().count("renewed") == 2
+        process.load(again, trust_code=True)
+        process.load(again)  # the code of a file may have left something behind
+        assert (process.folder / "log").read_text().count("renewed") == 2
+        process.load(again)
+        assert (process.folder / "log").read_text().count("renewed") == 3
+        agree(use(process, again, chain), chain)
+
+
 def test_batches_go_through_files_and_may_be_collected_in_any_order(
     handed: Path, chain: Network, tmp_path: Path
 ) -> None:

@@ -71,6 +71,12 @@ def test_sums_are_those_of_fractions_in_any_order_and_any_parts() -> None:
     assert [float(total) for total in two.totals()] == [math.fsum(column) for column in values.T]
 
 
+def test_sums_of_more_rows_than_a_float_counts_are_exact_too() -> None:
+    sums, count = ExactSums(1), (1 << 23) + (1 << 20) + 1
+    sums.add(np.broadcast_to(1 - 2.0**-53, (count, 1)))  # all of its 53 bits are ones
+    assert sums.totals() == [count * (1 - Fraction(1, 1 << 53))]
+
+
 def test_a_number_that_is_not_finite_leaves_its_own_sum_alone_infinite() -> None:
     sums = ExactSums(2)
     sums.add(np.array([[1.0, np.inf], [2.0, 1.0]]))
@@ -277,6 +283,28 @@ def test_maps_of_two_colours_of_any_size_keep_their_squares(two: tuple[float, fl
     np.testing.assert_allclose(found[::2, :, 3], flat[::2].var(2) * flat.shape[2], rtol=1e-6)
     assert not found[1, :, 3].any()
     np.testing.assert_array_equal(summary(maps[1:2], np.ones(1, np.uint32), 4), found[1:2])
+
+
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize("kind", ["of a ReLU", "above 0 in one channel", "below 0 in the end", "-0.0", "infinite"])
+def test_extremes_and_zeros_are_numpys_whatever_a_first_block_is_like(kind: str, last: bool) -> None:
+    maps = np.maximum(np.random.default_rng(6).standard_normal((70, 8, 29, 40), np.float32), 0)  # four blocks and more
+    if kind == "above 0 in one channel":
+        maps[66, 5] += 1
+    elif kind == "below 0 in the end":
+        maps[69, 7, 28, 39] = -3
+    elif kind == "-0.0":
+        maps[3, 2] = -0.0
+    elif kind == "infinite":
+        maps[2, 1, 4, 4] = np.inf
+    flat = maps.reshape(70, 8, -1)
+    known = np.where(np.isfinite(flat), flat, 0)
+    wanted = known.max(2), flat.min(2), (flat == 0).sum(2)
+    if last:
+        maps = np.moveaxis(np.ascontiguousarray(np.moveaxis(maps, 1, -1)), -1, 1)
+    found = summary(maps, np.arange(70, dtype=np.uint32), 0)
+    for column, values in zip((0, 1, 4), wanted, strict=True):
+        np.testing.assert_array_equal(found[..., column], values)
 
 
 def its_square(flat: np.ndarray) -> np.ndarray:

@@ -90,7 +90,17 @@ def batches():
         ),
         "read only": same(session.feature_maps([frozen], wanted), whole),
         "order": list(session.feature_maps([images], ["head", "first", "pool"])),
+        "renewed": renewed(session, network, images[:2], wanted),
     }
+
+
+def renewed(session, network, few, wanted):
+    """Whether a session that has run larger batches is, renewed, as one that has run none."""
+    new = load(network)
+    alone = new.feature_maps([few], wanted)
+    new.close()
+    session.renew()
+    return same(session.feature_maps([few], wanted), alone)
 
 
 def precisions():

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +125,7 @@ def first_batch_again(maps: dict[str, Any]) -> dict[str, Any]:
 
 
 _seen: dict[str, Any] = {}
+_device = ThreadPoolExecutor(1)
 
 
 def pairs_swapped(maps: dict[str, Any]) -> dict[str, Any]:
@@ -177,7 +179,7 @@ def do(moment: str) -> str:
 
 class FaultySession:
     def __init__(self, session: Any) -> None:
-        self._session = session
+        self._session, self._begun = session, 0
         self.versions = session.versions
         self.device = session.device
 
@@ -187,6 +189,31 @@ class FaultySession:
             np.ones(1 << 55)
         maps = self._session.feature_maps(inputs, tensors)
         return LIES[what](maps) if what in LIES else maps
+
+    def begin(self, inputs: Any, reductions: Any) -> Any:
+        """Computes in a thread, as a GPU does beside its CPU, and says what happens in which order."""
+        what = do("begin")
+        if not what:
+            return None
+        self._begun += 1
+        number = self._begun
+        print(f"begin {number}", flush=True)
+        array = np.array(inputs[0])
+        coming = _device.submit(self._session.feature_maps, [array], list(reductions))
+
+        def fetch() -> Any:
+            print(f"fetch {number}", flush=True)
+            if what == "late_refusal" and number == 2:
+                refuse()
+            if what == "late_memory" and number == 2:
+                raise MemoryError("of the device")
+            return coming.result()
+
+        return fetch
+
+    @property
+    def renew(self) -> Any:
+        return (lambda: print("renewed", flush=True)) if do("renew") else None
 
     def weights(self) -> Any:
         return other_weights(do("weights"), self._session.weights())
