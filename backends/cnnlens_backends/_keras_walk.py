@@ -66,7 +66,8 @@ class CompiledWalk:
             return self._begun(arrays)
         self._seen.add(count)
         # Copies of the last input, not zeros: whatever a layer does with them, it has done with the others.
-        fetch = self._begun([np.concatenate([array, np.repeat(array[-1:], larger - count, axis=0)]) for array in arrays])
+        filled = [np.concatenate([array, np.repeat(array[-1:], larger - count, axis=0)]) for array in arrays]
+        fetch = self._begun(filled)
         return lambda: [array[:count] for array in fetch()]
 
     def _begun(self, arrays: Sequence[Array]) -> Callable[[], list[Array]]:
