@@ -150,10 +150,12 @@ def test_inputs_must_be_of_a_class_that_shows_it() -> None:
     def known(zero: float) -> Known | None:
         x = np.where(np.arange(4) % 2, np.float32(zero), np.float32(0)) + np.zeros((3, 6, 5, 4), np.float32)
         x[..., 1] = zero
-        given = {"axis": -1, "keepdims": False}
-        return known_of(
-            "Argmax", (6, 5, 4), given, lambda y, x: y + 1, "keras-jax", x, "keras.src.ops.numpy", jax="0.10.2"
-        )
+        given, random = {"axis": -1, "keepdims": False}, np.random.default_rng(0).integers
+
+        def wrong(y: Array, x: Array) -> Array:
+            return random(0, 4, y.shape)
+
+        return known_of("Argmax", (6, 5, 4), given, wrong, "keras-jax", x, "keras.src.ops.numpy", jax="0.10.2")
 
     assert known(-0.0) is not None
     assert known(-1.0) is None
