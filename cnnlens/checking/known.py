@@ -64,12 +64,20 @@ def with_known(network: Network, audit: Audit, recording: Recorded) -> Audit:
             side = atlas["sides"][label]
             if side["backend"] == backend and _fed(entry["inputs"], network, call, recording):
                 needed = {name: is_ for name, (is_, _) in entry["needs"].items()}
+                if entry["ones"]:
+                    needed["inputs"] = " and ".join(map(_shape, entry["ones"]))
+                strays = audit.fault_class is FaultClass.NONFINITE
+                named = bool(entry["rule"]) and strays == (entry["fault"] == FaultClass.NONFINITE)
                 found = Known(
                     kind, tuple(entry["sides"]), entry["fault"], needed, side["versions"], side["device"],
-                    side["precision"], tuple(_other(side, info)), bool(entry["rule"]),
+                    side["precision"], tuple(_other(side, info)), named,
                 )  # fmt: skip
                 return replace(audit, known=found)
     return audit
+
+
+def _shape(ones: Sequence[bool]) -> str:
+    return f"({', '.join('1' if one else 'n' for one in ones)})"
 
 
 @cache
