@@ -13,7 +13,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
 from multiprocessing import get_context
 from typing import Any
@@ -37,7 +37,7 @@ from cnnlens.surveying.table import FAMILIES
 from tests.support.audited import Audited
 from tests.support.planted import Fault, Planting, faults_of, judged, relative, visible
 
-__all__ = ["SIGHT", "swept"]
+__all__ = ["MISTAKES", "SIGHT", "swept", "unseen"]
 
 Array = NDArray[Any]
 
@@ -135,9 +135,11 @@ def _fitting(layer: Swept) -> Iterator[Fault]:
         yield from (fault for fault in faults_of(layer.kind) if fault.name not in _OWN)
 
 
-def _chunk(settings: Sequence[Setting], kept: Mapping[str, Kept]) -> list[dict[str, Any]]:
-    """The honest outputs of settings as rows, and the faults planted in each."""
+def _chunk(chosen: Sequence[tuple[int, Mapping[str, Any]]], kept: Mapping[str, Kept]) -> list[dict[str, Any]]:
+    """The honest outputs of settings as rows, and the faults planted in each; by their families' places, for a family
+    crosses to no other process."""
     np.seterr(all="ignore")
+    settings = [Setting(FAMILIES[place], options) for place, options in chosen]
     network = network_of(settings)
     names = [branch(number, one) for number, one in enumerate(settings)]
     given = draw(network)
@@ -190,36 +192,53 @@ def drawn(each: int, seed: int, families: int | None = None) -> list[list[Settin
     ]
 
 
+def _places(settings: Sequence[Setting]) -> list[tuple[int, Mapping[str, Any]]]:
+    return [(FAMILIES.index(one.family), one.options) for one in settings]
+
+
 def swept(options: Options) -> dict[str, Any]:
     """Audit and plant; give counts, and every mistake."""
     started = time.perf_counter()
     chunks = drawn(options.mutants or _EACH, options.seed, 4 if options.small else None)
     os.environ["OMP_NUM_THREADS"] = "1"
+    rows: list[dict[str, Any]] = []
     with ProcessPoolExecutor(os.cpu_count(), get_context("spawn")) as pool:
-        pending = [pool.submit(_chunk, *some) for chunk in chunks for some in _by_backend(chunk)]
+        pending = [pool.submit(_chunk, _places(some), kept) for chunk in chunks for some, kept in _by_backend(chunk)]
         close_all()
-        rows = [row for one in pending for row in one.result()]
+        for one in as_completed(pending):
+            for row in one.result():
+                rows.append(row)
+                if name := mistake(row):
+                    print(name.replace("_", " "), shown(row), flush=True)
     honest, faults = ([row for row in rows if (row["fault"] is None) == plain] for plain in (True, False))
-    alarms = [row for row in honest if Verdict(row["verdict"]).fault]
-    seen = [row for row in faults if Verdict(row["verdict"]).fault]
-    missed = [row for row in faults if not Verdict(row["verdict"]).fault]
     return {
         "settings": sum(map(len, chunks)),
         "honest": dict(Counter(row["arithmetic"] for row in honest)),
-        "known_to_the_atlas": dict(Counter(row["known"] for row in alarms if row["known"])),
-        "false_alarms": [row for row in alarms if not row["known"]],
+        "known_to_the_atlas": dict(Counter(row["known"] for row in honest if row["known"])),
         "planted": len(faults),
-        "seen": len(seen),
-        "below_sight": sum(map(unseen, missed)),
-        "false_passes": [row for row in missed if not unseen(row)],
-        "sentences": dict(Counter(row["judged"] for row in seen)),
-        "false_sentences": [row for row in seen if row["judged"] == "false"],
+        "seen": sum(Verdict(row["verdict"]).fault for row in faults),
+        "below_sight": sum(not Verdict(row["verdict"]).fault and unseen(row) for row in faults),
+        "sentences": dict(Counter(row["judged"] for row in faults if row["judged"])),
+        **{name: [row for row in rows if mistake(row) == name] for name in MISTAKES},
         "by_fault": {
             name: dict(Counter(row["judged"] or "not seen" for row in faults if row["fault"] == name))
             for name in dict.fromkeys(row["fault"] for row in faults)
         },
         "seconds": time.perf_counter() - started,
     }
+
+
+MISTAKES = ("false_passes", "false_alarms", "false_sentences")
+
+
+def mistake(row: Mapping[str, Any]) -> str:
+    """Say which mistake a row is, if any."""
+    fault = Verdict(row["verdict"]).fault
+    if row["fault"] is None:
+        return "false_alarms" if fault and not row["known"] else ""
+    if not fault:
+        return "" if unseen(row) else "false_passes"
+    return "false_sentences" if row["judged"] == "false" else ""
 
 
 def unseen(row: Mapping[str, Any]) -> bool:
@@ -236,5 +255,5 @@ if __name__ == "__main__":
     for family in FAMILIES:
         for one in family.settings()[0] if sys.argv[1].startswith(f"{family.framework} {family.kind}(") else ():
             if one.key == sys.argv[1]:
-                for row in _chunk([one], next(_by_backend([one]))[1]):
+                for row in _chunk(_places([one]), next(_by_backend([one]))[1]):
                     print(shown(row), row.get("judged"), row.get("known"))

@@ -15,7 +15,7 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from typing import Any
@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.harness import Options, Report
-from benchmarks.swept import shown, swept, unseen
+from benchmarks.swept import MISTAKES, swept, unseen
 from cnnlens.checking.finding import Verdict
 from tests.support.audited import Audited
 from tests.support.planted import (
@@ -193,7 +193,10 @@ def run(options: Options, report: Report) -> None:
     names = options.names or SECTIONS
     if "layers" in names:
         found["planted"] = planted(layers=range(2) if options.small else None)
-        _print(found["planted"], _shown)
+        for name in MISTAKES:
+            for row in found["planted"][name]:
+                print(name.replace("_", " "), _shown(row), flush=True)
+        _print(found["planted"])
     if "factors" in names:
         found["smallest_factors"] = smallest_factors()
         for row in found["smallest_factors"]:
@@ -201,17 +204,11 @@ def run(options: Options, report: Report) -> None:
                   f"one channel 2^{row['one channel']}")  # fmt: skip
     if "swept" in names:
         found["swept"] = swept(options)
-        _print(found["swept"], shown)
+        _print(found["swept"])
     report.good &= good(found)
 
 
-_MISTAKES = ("false_passes", "false_alarms", "false_sentences")
-
-
-def _print(section: Mapping[str, Any], shown: Callable[[Mapping[str, Any]], str]) -> None:
-    for name in _MISTAKES:
-        for row in section[name]:
-            print(name.replace("_", " "), shown(row), flush=True)
+def _print(section: Mapping[str, Any]) -> None:
     for name, value in section.items():
         if name not in ("by_fault", "slowest"):
             print(f"{name.replace('_', ' '):18} {len(value) if isinstance(value, list) else value}", flush=True)
@@ -220,7 +217,7 @@ def _print(section: Mapping[str, Any], shown: Callable[[Mapping[str, Any]], str]
 def good(found: Mapping[str, Any]) -> bool:
     """Tell whether nothing passed, nothing false was said, and sight is as it was."""
     sharp = all(row["whole kernel"] <= TODAY[row["fan_in"]] for row in found.get("smallest_factors", ()))
-    return sharp and not any(found[one][name] for one in ("planted", "swept") if one in found for name in _MISTAKES)
+    return sharp and not any(found[one][name] for one in ("planted", "swept") if one in found for name in MISTAKES)
 
 
 def _shown(row: Mapping[str, Any]) -> str:
