@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
@@ -15,7 +16,9 @@ from cnnlens.kinds import LAYERS, OPERATIONS
 from cnnlens.surveying import comparing, listing
 from cnnlens.surveying.drawing import CLASSES
 from cnnlens.surveying.networks import branch, network_of
+from cnnlens.surveying.result import Finding, Side
 from cnnlens.surveying.setting import Family, Setting
+from cnnlens.surveying.surveyor import _merged
 from cnnlens.surveying.table import FAMILIES, UNSWEPT
 
 SWEPT = {family.kind for family in FAMILIES}
@@ -179,3 +182,16 @@ def test_a_file_that_is_no_atlas_is_refused(tmp_path: Path) -> None:
 def test_a_setting_says_itself() -> None:
     family = Family("ReLU", {"shape": ((3,), (5,)), "threshold": (0.0, 0.3)}, FAMILIES[0].make)
     assert Setting(family, {"shape": (5,), "threshold": 0.3}).unlike_plain == ["shape", "threshold"]
+
+
+def test_one_small_case_of_two_backends_is_one_finding_where_both_do_the_same() -> None:
+    sides = [Side("a", "a", "strict", "keras"), Side("b", "b", "strict", "keras")]
+    texts = ("bicubic weights computed with a = -0.5 and weights of the edge scaled to one",
+             "bicubic weights computed with a = -0.75 and the edge repeated")  # fmt: skip
+    one, other = (
+        Finding("Resizing", (side.label,), "wrong value", text, 2, "", "small", {}, ())
+        for side, text in zip(sides, texts, strict=True)
+    )
+    assert [each.text for each in _merged([one, other], sides)] == list(texts)
+    (both,) = _merged([one, replace(other, text=texts[0])], sides)
+    assert both.sides == ("a", "b")
