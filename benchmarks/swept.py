@@ -2,7 +2,7 @@
 
 Of each family some settings (``--mutants N`` of each, other ones with another ``--seed``), on all classes of inputs:
 what the reference gives in float32, and Keras under PyTorch and PyTorch itself, must pass, but for what the atlas knows
-of these; and the faults of ``truth`` that fit any setting, planted in what the reference gives on each ordinary class,
+of these; and the faults of ``truth`` that fit any setting, planted in what the reference gives on an ordinary class,
 must be seen and truly named. ``python -m benchmarks.swept KEY`` does one setting alone, by its key.
 """
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -103,30 +104,30 @@ def as_float(array: Array, dtype: Any) -> Array:
 
 
 def planted_in(setting: Setting) -> Iterator[dict[str, Any]]:
-    """Plant every fault that fits: a row each."""
-    for inputs in PLANTED_ON:
-        layer = Swept(setting, inputs)
-        honest = layer.float32()
-        if honest.dtype != np.float32 or setting.call.operands[0].below:
-            return  # indices, and what is true or false
-        bench, exact = Planting(layer, layer.float32, honest), layer.exact()
-        for fault in _fitting(layer):
-            try:
-                output = fault.make(bench)
-            except _NOT_SO:
-                continue
-            if output is None or output.shape != honest.shape:
-                continue
-            above = visible(honest, exact, output)
-            if not above > 0:
-                continue  # it changes nothing here
-            audit = layer.check(np.ascontiguousarray(output, np.float32))
-            yield {
-                "setting": setting.key, "kind": setting.family.kind, "inputs": inputs, "fault": fault.name,
-                "above": round(above, 1), "verdict": str(audit.verdict), "relative": relative(exact, output),
-                "sees": audit.sees, "judged": judged(fault, audit) if audit.verdict.fault else None,
-                "says": audit.explanation,
-            }  # fmt: skip
+    """Plant every fault that fits, on inputs of one class: a row each."""
+    inputs = PLANTED_ON[zlib.crc32(setting.key.encode()) % len(PLANTED_ON)]
+    layer = Swept(setting, inputs)
+    honest = layer.float32()
+    if honest.dtype != np.float32 or setting.call.operands[0].below:
+        return  # indices, and what is true or false
+    bench, exact = Planting(layer, layer.float32, honest), layer.exact()
+    for fault in _fitting(layer):
+        try:
+            output = fault.make(bench)
+        except _NOT_SO:
+            continue
+        if output is None or output.shape != honest.shape:
+            continue
+        above = visible(honest, exact, output)
+        if not above > 0:
+            continue  # it changes nothing here
+        audit = layer.check(np.ascontiguousarray(output, np.float32))
+        yield {
+            "setting": setting.key, "kind": setting.family.kind, "inputs": inputs, "fault": fault.name,
+            "above": round(above, 1), "verdict": str(audit.verdict), "relative": relative(exact, output),
+            "sees": audit.sees, "judged": judged(fault, audit) if audit.verdict.fault else None,
+            "says": audit.explanation,
+        }  # fmt: skip
 
 
 def _fitting(layer: Swept) -> Iterator[Fault]:
