@@ -56,12 +56,16 @@ def with_known(network: Network, audit: Audit, recording: Recorded) -> Audit:
     backend = str(info["backend"]).partition("@")[0]  # whatever Python it ran in, maybe on another machine
     call = network.calls_by_name[audit.name]
     kind = KINDS[call.layer.kind].name if call.layer.kind in KINDS else call.layer.kind
-    atlas = _atlas()
+    atlas, versions = _atlas(), public_versions(info["versions"])
     for entry in atlas["faults"]:
         if entry["kind"] != kind or not _looks_alike(entry, audit, precision) or not _set_alike(entry, network, call):
             continue
         for label in entry["sides"]:
             side = atlas["sides"][label]
+            shown = [shows for other, swept, shows in entry["older"] if (other, swept) == (backend, versions)]
+            if shown == [False]:
+                continue  # these versions were swept too, and have no such fault
+            side = {**side, "versions": versions} if shown else side
             if side["backend"] == backend and _fed(entry["inputs"], network, call, recording):
                 needed = {name: is_ for name, (is_, _) in entry["needs"].items()}
                 if entry["ones"]:

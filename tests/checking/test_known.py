@@ -22,6 +22,7 @@ from cnnlens.surveying.networks import network_of
 from cnnlens.surveying.running import Kept
 from cnnlens.surveying.setting import Called, Family, Operand
 from tests.support import ROOT
+from tests.support.known import known as atlas_known
 from tests.support.known import written
 
 Array = np.ndarray[Any, Any]
@@ -34,6 +35,20 @@ def test_it_is_what_the_atlas_says() -> None:
     found = json.loads(written())
     assert found["faults"]
     assert all(one["kind"] in KINDS and set(one["sides"]) <= set(found["sides"]) for one in found["faults"])
+
+
+def test_older_sweeps_say_whether_they_show_it_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    versions = {"python": "3.11.7", "numpy": "2.4.6", "keras": "3.10.0", "torch": "2.13.0+cpu"}
+    side = {"label": "keras-torch@/env/python", "backend": "keras-torch@/env/python", "versions": versions}
+    kinds = ("AveragePooling1D", "AveragePooling2D")
+    findings = [{"kind": kinds[1], "fault": "lost precision", "sides": [side["label"]]}]
+    cells = [{"kind": kind, "side": side["label"]} for kind in kinds]
+    (tmp_path / "keras.json").write_text(json.dumps({"sides": [side], "cells": cells, "findings": findings}))
+    monkeypatch.setattr("tests.support.known.OLDER", tmp_path)
+    found = {one["kind"]: one["older"] for one in atlas_known()["faults"] if one["older"]}
+    assert found == {
+        kind: [["keras-torch", {"keras": "3.10.0", "torch": "2.13.0"}, kind == kinds[1]]] for kind in kinds
+    }
 
 
 def known_of(
@@ -84,6 +99,20 @@ def test_other_versions_than_the_atlas_had_are_said() -> None:
     assert found is not None
     assert "keras 3.15.1" in known_sentence(found)
     assert known_sentence(found).endswith("; other than there, this run has keras 3.14.0")
+
+
+def test_versions_that_were_swept_too_are_as_they_were_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    def known(shows: bool) -> Known | None:
+        atlas = json.loads(FILE.read_text(encoding="utf-8"))
+        for one in atlas["faults"]:
+            one["older"] = [["keras-torch", {"keras": "3.10.0", "torch": "2.13.0"}, shows]]
+        monkeypatch.setattr("cnnlens.checking.known._atlas", lambda: atlas)
+        return known_of("AveragePooling2D", (10, 8, 4), _AVERAGED, edges_counted, keras="3.10.0")
+
+    found = known(True)
+    assert found is not None
+    assert (found.versions["keras"], found.other) == ("3.10.0", ())
+    assert known(False) is None
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,8 @@
 """What ``check`` knows of the atlas: ``python -m tests.support.known > cnnlens/checking/known.json`` makes it anew.
 
 It is read from ``docs/atlas.md`` as ``cnnlens atlas -o atlas.md`` writes it; what is needed of a smallest case are the
-settings that are not the plainest of their table, each with the plain value, which does not show the fault.
+settings that are not the plainest of their table, each with the plain value, which does not show the fault. Of each
+older release that was swept (``python -m benchmarks older-atlas`` keeps what it found) it says whether it shows it too.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from cnnlens.surveying.setting import Setting, as_json
 from cnnlens.surveying.table import FAMILIES
 from tests.support import ROOT
 
+OLDER = ROOT / "benchmarks" / "results" / "older-atlas"
 _SIDE = re.compile(r"^- (\S+)(.*) on (\S+): (python .+)$", re.MULTILINE)
 _SECTION = re.compile(r"^## \d+\. (.+) under (.+): (.+)\n\n(.+)\n\n(.+)$", re.MULTILINE)
 _NUMBERS = re.compile(r"(; \S+ where \S+ is right)? \([\d,]+ settings?\)(; all backends .+)?$")
@@ -26,12 +28,16 @@ _NUMBERS = re.compile(r"(; \S+ where \S+ is right)? \([\d,]+ settings?\)(; all b
 def known() -> dict[str, Any]:
     """Read docs/atlas.md."""
     text = (ROOT / "docs" / "atlas.md").read_text(encoding="utf-8")
-    sides = {name + more: _side(name, more, device, said) for name, more, device, said in _SIDE.findall(text)}
+    head = text.partition("\n## ")[0]
+    sides = {name + more: _side(name, more, device, said) for name, more, device, said in _SIDE.findall(head)}
+    older = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(OLDER.glob("*.json"))]
     faults = [
-        _fault(kind, list(labels.split(", ")), fault, _NUMBERS.sub("", says), case, sides)
+        _fault(kind, labels.split(", "), fault, _NUMBERS.sub("", says), case, sides)
         for kind, labels, fault, says, case in _SECTION.findall(text)
         if fault in tuple(FaultClass)
     ]
+    for one in faults:
+        one["older"] = [found for atlas in older for found in _older(one, sides, atlas)]
     return {"made": "python -m tests.support.known, of docs/atlas.md", "sides": sides, "faults": faults}
 
 
@@ -52,6 +58,19 @@ def _fault(kind: str, labels: list[str], fault: str, says: str, case: str, sides
         "needs": _needs(setting), "inputs": inputs.split(", "),
         "ones": [[size == 1 for size in shape] for shape in shapes] if len(set(shapes)) > 1 else [],
     }  # fmt: skip
+
+
+def _older(fault: dict[str, Any], sides: dict[str, Any], atlas: dict[str, Any]) -> Iterator[list[Any]]:
+    """The versions of another release, and whether it shows a fault, where it has the kind; by backend."""
+    kind, numbers = fault["kind"], {FaultClass.WRONG, FaultClass.LOST}
+    alike = numbers if fault["fault"] in numbers else {fault["fault"]}
+    for side in atlas["sides"]:
+        label, backend, versions = side["label"], side["backend"].partition("@")[0], public_versions(side["versions"])
+        today = [one["versions"] for name, one in sides.items() if name in fault["sides"] and one["backend"] == backend]
+        swept = any((cell["kind"], cell["side"]) == (kind, label) for cell in atlas["cells"])
+        if today and swept and versions not in today:
+            found = [one for one in atlas["findings"] if one["kind"] == kind and label in one["sides"]]
+            yield [backend, versions, any(one["fault"] in alike for one in found)]
 
 
 def _settings(kind: str, framework: str, text: str) -> Iterator[Setting]:
