@@ -195,3 +195,24 @@ def test_one_small_case_of_two_backends_is_one_finding_where_both_do_the_same() 
     assert [each.text for each in _merged([one, other], sides)] == list(texts)
     (both,) = _merged([one, replace(other, text=texts[0])], sides)
     assert both.sides == ("a", "b")
+
+
+# -- what the sweep draws, as false alarms and planted faults (python -m benchmarks truth swept) ---------------------
+
+
+@pytest.mark.slow
+def test_honest_outputs_of_settings_pass_and_planted_faults_are_named() -> None:
+    from benchmarks.swept import _chunk, _places, mistake
+
+    kinds = ("Conv2D", "LayerNormalization", "Add", "Cumsum")
+    families = [next(one for one in FAMILIES if (one.kind, one.framework) == (kind, "keras")) for kind in kinds]
+    rows = _chunk(_places([family.settings()[0][3] for family in families]), {})
+    assert not [row for row in rows if mistake(row)]
+    honest = [row for row in rows if row["fault"] is None]
+    assert len(honest) == len(kinds) * (1 + len(CLASSES))
+    planted = {row["kind"]: row["fault"] for row in rows if row["fault"] is not None and row["judged"] != "described"}
+    assert set(planted) == set(kinds)
+    assert mistake({**honest[0], "verdict": "wrong"}) == "false_alarms"
+    seen = next(row for row in rows if row["judged"] == "named" and row["above"] > 15)
+    assert mistake({**seen, "verdict": "float32", "sees": None}) == "false_passes"
+    assert mistake({**seen, "judged": "false"}) == "false_sentences"
