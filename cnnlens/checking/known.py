@@ -9,6 +9,7 @@ found to be needed, and the sort of input, must be there. What has no name may b
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -130,7 +131,7 @@ def _set_alike(entry: Mapping[str, Any], network: Network, call: Call) -> bool:
 
 def _holds(has: Any, needed: Any, plain: Any) -> bool:
     """Whether a setting is as the fault needs it: the same word, or a number that is not the plain one either."""
-    has = list(has) if isinstance(has, tuple) else has
+    has = list(cast("tuple[Any, ...]", has)) if isinstance(has, tuple) else cast("Any", has)
     if isinstance(needed, list) and isinstance(has, int):
         has = [has] * len(cast("list[Any]", needed))
     if isinstance(needed, list) and isinstance(plain, int | float):
@@ -153,7 +154,7 @@ def _fed(classes: Sequence[str], network: Network, call: Call, recording: Record
         if name not in recording:
             continue
         array = recording[name]
-        step = max(_BLOCK // max(int(np.prod(array.shape[1:])), 1), 1)
+        step = max(_BLOCK // max(math.prod(array.shape[1:]), 1), 1)
         for start in range(0, array.shape[0], step):
             some = np.asarray(array[start : start + step])
             if some.dtype.kind == "f" and any(_HAS[one](some).any() for one in classes):
