@@ -164,7 +164,7 @@ def _fed(classes: Sequence[str], network: Network, call: Call, recording: Record
 
 def public_versions(versions: Mapping[str, str]) -> dict[str, str]:
     """Give the versions of what computes, as their packages are numbered everywhere: without ``+cpu``."""
-    return {name: one.partition("+")[0] for name, one in versions.items() if name not in ("python", "numpy")}
+    return {name: str(one).partition("+")[0] for name, one in versions.items() if name not in ("python", "numpy")}
 
 
 def _other(side: Mapping[str, Any], info: Mapping[str, Any]) -> list[str]:

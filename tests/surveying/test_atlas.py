@@ -206,7 +206,8 @@ def test_honest_outputs_of_settings_pass_and_planted_faults_are_named() -> None:
 
     kinds = ("Conv2D", "LayerNormalization", "Add", "Cumsum")
     families = [next(one for one in FAMILIES if (one.kind, one.framework) == (kind, "keras")) for kind in kinds]
-    rows = _chunk(_places([family.settings()[0][3] for family in families]), {})
+    last = [[one for one in family.settings()[0] if one.call.operands[0].channel_axis == -1] for family in families]
+    rows = _chunk(_places([several[3] for several in last]), {})
     assert not [row for row in rows if mistake(row)]
     honest = [row for row in rows if row["fault"] is None]
     assert len(honest) == len(kinds) * (1 + len(CLASSES))
