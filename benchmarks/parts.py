@@ -76,7 +76,7 @@ PARTS: Mapping[str, Part] = {
     "families": Part(
         "torchvision's and timm's models checked, converted and held against torch", "families.run", "families.NAMES"
     ),
-    "truth": Part("planted faults: whether each is seen, and what is said of it true", "truth.run"),
+    "truth": Part("planted faults: whether each is seen, and what is said of it true", "truth.run", "truth.SECTIONS"),
     "mutations": Part(
         "changes of the code that proofs rest on: how many a test sees", "mutations.run", "mutations.ROOMS"
     ),

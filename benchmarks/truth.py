@@ -2,9 +2,10 @@
 
 ``planted`` plants every fault of ``tests.support.planted`` in every layer that can have it, at several sizes of the
 data and of the output, in two float32 arithmetics: the reference's own and Keras under PyTorch. A fault that stands
-less than ``SIGHT`` bits above the honest rounding of the same arithmetic is counted apart, as no audit can promise it,
-and so is one below what the audit says that it sees (``Audit.sees``).
-``smallest_factors`` finds the smallest fault of scale that is seen. Each mistake has what makes it again alone:
+less than ``swept.SIGHT`` bits above the honest rounding of the same arithmetic is counted apart, as no audit can
+promise it, and so is one below what the audit says that it sees (``Audit.sees``).
+``smallest_factors`` finds the smallest fault of scale that is seen. ``swept`` asks the same of what the atlas' sweep
+draws (``benchmarks/swept.py``). Each mistake has what makes it again alone:
 ``python -m benchmarks.truth LAYER SIZE MAGNITUDE ARITHMETIC FAULT``.
 """
 
@@ -23,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.harness import Options, Report
+from benchmarks.swept import MISTAKES, swept, unseen
 from cnnlens.checking.finding import Verdict
 from tests.support.audited import Audited
 from tests.support.planted import (
@@ -42,9 +44,7 @@ Array = NDArray[Any]
 
 MAGNITUDES = (1e-20, 1e-6, 1.0, 1e4, 1e8)
 ARITHMETICS: dict[str, tuple[float, ...]] = {"reference": MAGNITUDES, "keras-torch": (1.0, 1e4)}
-SIGHT = 10.0
-"""Bits above the honest rounding from which a fault must be seen: what convolutions by Winograd's algorithm, sums in
-another order and few outputs may cost an honest backend lies below."""
+SECTIONS = ("layers", "factors", "swept")
 # Keras under PyTorch repeats the edge before it takes a mean, which counts it several times (Keras 3.15): a true alarm.
 FRAMEWORK_FAULTS = {("AveragePooling2D", "same", "keras-torch")}
 FAN_INS = {9: 1, 288: 32, 4608: 512}
@@ -155,8 +155,8 @@ def planted(workers: int | None = None, layers: Sequence[int] | None = None) -> 
     return {
         "planted": len(faults),
         "seen": len(seen),
-        "below_sight": sum(_unseen(row) for row in missed),
-        "false_passes": [row for row in missed if not _unseen(row)],
+        "below_sight": sum(unseen(row) for row in missed),
+        "false_passes": [row for row in missed if not unseen(row)],
         "false_alarms": [row for row in rows if row["fault"] is None and Verdict(row["verdict"]).fault],
         "sentences": dict(Counter(row["judged"] for row in seen)),
         "false_sentences": false,
@@ -167,11 +167,6 @@ def planted(workers: int | None = None, layers: Sequence[int] | None = None) -> 
         "slowest": sorted((row["seconds"], row["kind"], row["fault"]) for row in faults)[-3:],
         "seconds": time.perf_counter() - started,
     }
-
-
-def _unseen(row: Mapping[str, Any]) -> bool:
-    """Whether a fault is near honest rounding, or smaller than what the audit itself says that it sees."""
-    return row["above"] < SIGHT or (row["sees"] is not None and row["relative"] < row["sees"])
 
 
 def smallest_factors() -> list[dict[str, Any]]:
@@ -193,27 +188,36 @@ def smallest_factors() -> list[dict[str, Any]]:
 
 
 def run(options: Options, report: Report) -> None:
-    """Run every section and print what they found."""
-    layers = range(2) if options.small else None
-    report.found = found = {"planted": planted(layers=layers), "smallest_factors": smallest_factors()}
-    section = found["planted"]
-    for name in ("false_passes", "false_alarms", "false_sentences"):
-        for row in section[name]:
-            print(name.replace("_", " "), _shown(row), flush=True)
-    counts = {name: len(value) if isinstance(value, list) else value for name, value in section.items()}
-    for name in ("planted", "seen", "below_sight", "false_passes", "false_alarms", "sentences", "seconds"):
-        print(f"{name.replace('_', ' '):16} {counts[name]}")
-    for row in found["smallest_factors"]:
-        print(f"fan-in {row['fan_in']:5} {row['arithmetic']:12} whole kernel 2^{row['whole kernel']}, "
-              f"one channel 2^{row['one channel']}")  # fmt: skip
+    """Run every section, or those that are named, and print what they found."""
+    report.found = found = dict[str, Any]()
+    names = options.names or SECTIONS
+    if "layers" in names:
+        found["planted"] = planted(layers=range(2) if options.small else None)
+        for name in MISTAKES:
+            for row in found["planted"][name]:
+                print(name.replace("_", " "), _shown(row), flush=True)
+        _print(found["planted"])
+    if "factors" in names:
+        found["smallest_factors"] = smallest_factors()
+        for row in found["smallest_factors"]:
+            print(f"fan-in {row['fan_in']:5} {row['arithmetic']:12} whole kernel 2^{row['whole kernel']}, "
+                  f"one channel 2^{row['one channel']}")  # fmt: skip
+    if "swept" in names:
+        found["swept"] = swept(options)
+        _print(found["swept"])
     report.good &= good(found)
+
+
+def _print(section: Mapping[str, Any]) -> None:
+    for name, value in section.items():
+        if name not in ("by_fault", "slowest"):
+            print(f"{name.replace('_', ' '):18} {len(value) if isinstance(value, list) else value}", flush=True)
 
 
 def good(found: Mapping[str, Any]) -> bool:
     """Tell whether nothing passed, nothing false was said, and sight is as it was."""
-    section = found["planted"]
-    sharp = all(row["whole kernel"] <= TODAY[row["fan_in"]] for row in found["smallest_factors"])
-    return sharp and not (section["false_passes"] or section["false_sentences"] or section["false_alarms"])
+    sharp = all(row["whole kernel"] <= TODAY[row["fan_in"]] for row in found.get("smallest_factors", ()))
+    return sharp and not any(found[one][name] for one in ("planted", "swept") if one in found for name in MISTAKES)
 
 
 def _shown(row: Mapping[str, Any]) -> str:

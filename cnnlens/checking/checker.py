@@ -18,6 +18,7 @@ from cnnlens.backend.handover import network_hash
 from cnnlens.backend.options import RunOptions
 from cnnlens.backend.process import refuse_unknown
 from cnnlens.checking.auditing import Recorded, audit_recording, audited_calls, audited_inputs
+from cnnlens.checking.known import with_known
 from cnnlens.checking.pairs import Comparison, pairwise
 from cnnlens.checking.result import Check, LayerCheck, Run
 from cnnlens.checking.verdict import Audit
@@ -163,7 +164,7 @@ def check_network(
             }
             for label, recording in zip(labels[len(backends) :], taken, strict=True):
                 runs[label], kept[label] = _run_of(label, recording, sample), recording
-                audits[label] = dict(audit_recording(network, recording, sample, _teller(say, label)))
+                audits[label] = _audited(network, recording, sample, _teller(say, label))
             try:
                 for done in as_completed(pending):
                     label = pending[done]
@@ -174,7 +175,7 @@ def check_network(
                         say(f"{label}: failed")
                         continue
                     say(f"{label}: ran, auditing")
-                    audits[label] = dict(audit_recording(network, kept[label], sample, _teller(say, label)))
+                    audits[label] = _audited(network, kept[label], sample, _teller(say, label))
             except BaseException:
                 for future in pending:
                     future.cancel()
@@ -262,6 +263,13 @@ def _run_of(label: str, recording: Recorded, sample: int | None) -> Run:
         inputs=recording.count,
         audited=len(audited_inputs(recording.count, sample)),
     )
+
+
+def _audited(
+    network: Network, recording: Recorded, sample: int | None, progress: Callable[[str], object]
+) -> dict[str, Audit]:
+    found = audit_recording(network, recording, sample, progress)
+    return {name: with_known(network, audit, recording) for name, audit in found}
 
 
 def _teller(say: Callable[[str], object], label: str) -> Callable[[str], object]:

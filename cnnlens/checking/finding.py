@@ -6,9 +6,12 @@ hypotheses that explain a fault.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
-__all__ = ["Cause", "Objection", "Verdict"]
+__all__ = ["Cause", "FaultClass", "Known", "Objection", "Verdict"]
 
 
 class Verdict(StrEnum):
@@ -73,6 +76,44 @@ class Cause(StrEnum):
     GATES = "gates"
     AMBIGUOUS = "ambiguous"
     UNEXPLAINED = "unexplained"
+
+
+class FaultClass(StrEnum):
+    """Names what sort of fault a layer has, as a cell of the atlas does."""
+
+    WRONG = "wrong value"
+    LOST = "lost precision"
+    NONFINITE = "NaN or infinity"
+    SHAPE = "shape"
+
+
+@dataclass(frozen=True)
+class Known:
+    """Says which disagreement of the atlas a wrong layer looks like: of its kind, at such settings.
+
+    Attributes:
+        kind: The kind of layer; ``sides``: the columns of the atlas that show it, as its heading has them.
+        fault: As a cell of the atlas names it.
+        settings: Those of its smallest case that are needed for it to show.
+        versions, device, precision: What it was found with.
+        other: What is not so in this run: versions, device, precision.
+        named: Whether the audit gives both faults one name; else it may be another of the same class.
+    """
+
+    kind: str
+    sides: tuple[str, ...]
+    fault: str
+    settings: Mapping[str, Any]
+    versions: Mapping[str, str]
+    device: str
+    precision: str
+    other: tuple[str, ...]
+    named: bool
+
+    @property
+    def see(self) -> str:
+        """Say where to read on."""
+        return f"docs/atlas.md, {self.kind} under {', '.join(self.sides)}"
 
 
 class Objection(StrEnum):

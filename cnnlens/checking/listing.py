@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from cnnlens.backend import NARROW
 from cnnlens.checking.auditing import recorded_ref
-from cnnlens.checking.finding import Cause, Objection, Verdict
+from cnnlens.checking.finding import Cause, Known, Objection, Verdict
 from cnnlens.checking.result import Check, Problem, Run
 from cnnlens.checking.twins import LIMIT, Twins
 from cnnlens.checking.verdict import Audit
@@ -16,8 +16,8 @@ from cnnlens.page import Page, Table, Tone, Toned
 from cnnlens.text import finite_or_null, printable
 
 __all__ = [
-    "as_json", "as_page", "objection", "sentence", "sentences", "twins_json", "twins_page", "why_failed",
-    "why_not",
+    "as_json", "as_page", "known_sentence", "objection", "sentence", "sentences", "twins_json", "twins_page",
+    "why_failed", "why_not",
 ]  # fmt: skip
 
 
@@ -104,6 +104,18 @@ def _audit(audit: Audit) -> dict[str, Any]:
         "cause": audit.cause,
         "explanation": audit.explanation or None,
         "reason": audit.reason or None,
+        "known": None if audit.known is None else _known(audit.known),
+    }
+
+
+def _known(known: Known) -> dict[str, Any]:
+    plain = {one: getattr(known, one) for one in ("kind", "fault", "device", "precision", "named", "see")}
+    return {
+        **plain,
+        "settings": dict(known.settings),
+        "versions": dict(known.versions),
+        "other": list(known.other),
+        "says": known_sentence(known),
     }
 
 
@@ -209,17 +221,40 @@ def sentences(check: Check) -> list[str]:
         and (audit.verdict.passes("strict") or (audit.cause is Cause.UNDERFLOW and not audit.verdict.fault))
     }
     lines += remarks
+    lookalikes: dict[str, list[str]] = {}
+    for row in check.rows:
+        for run in check.runs:
+            audit = row.audits.get(run.label)
+            if audit is not None and audit.known is not None and not check.is_rounding(run, row, audit):
+                lookalikes.setdefault(f"under {run.label}: {known_sentence(audit.known)}", []).append(row.name)
+    lines += [f"note: {_few(names)} {said}" for said, names in lookalikes.items()]
     reasons: dict[str, list[str]] = {}
     for row in check.rows:
         for audit in row.audits.values():
             if audit.verdict is Verdict.NOT_AUDITED and row.name not in reasons.setdefault(audit.reason, []):
                 reasons[audit.reason].append(row.name)
     for reason, names in reasons.items():
-        few = ", ".join(printable(name, 40) for name in names[:4]) + (
-            f" and {len(names) - 4} more" if len(names) > 4 else ""
-        )
-        lines.append(f"not audited: {few}: {printable(reason, 200)}")
+        lines.append(f"not audited: {_few(names)}: {printable(reason, 200)}")
     return lines
+
+
+def _few(names: Sequence[str]) -> str:
+    shown = ", ".join(printable(name, 40) for name in names[:4])
+    return shown + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+
+
+def known_sentence(known: Known) -> str:
+    """Say which disagreement of the atlas a wrong layer looks like, what is other there, and where to read on."""
+    made = " with ".join(f"{name} {version}" for name, version in known.versions.items())
+    settings = [f"{name} {_setting(value)}" for name, value in known.settings.items()]
+    at = f", at {' and '.join(settings)}" if settings else ""
+    other = f"; other than there, this run has {', '.join(map(printable, known.other))}" if known.other else ""
+    doubt = "" if known.named else "; whether it is this one cannot be told"
+    return f"the atlas knows such a fault of {known.kind} in {made}{at} ({known.see}){other}{doubt}"
+
+
+def _setting(value: Any) -> str:
+    return "×".join(map(str, cast("list[Any]", value))) if isinstance(value, list) else str(value)
 
 
 def sentence(check: Check, run: Run) -> str:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnlens.checking.evidence import Block, Blocks, Evidence, Finite
-from cnnlens.checking.finding import Cause, Verdict
+from cnnlens.checking.finding import Cause, FaultClass, Known, Verdict
 from cnnlens.checking.lost import lost_bits
 from cnnlens.checking.narrower import has_bits, like_noise, narrower, overflow, rounded_to, small
 from cnnlens.checking.noise.case import HUGE, wide
@@ -37,6 +37,10 @@ Array = NDArray[Any]
 
 _FLUSHED = "numbers below 2^-126 are taken for zero, as many a library has it; all others are equal"
 _GROSS = 12.0  # fewer effective bits than this, unexplained, is no small matter
+_CLASSES = {
+    Cause.NONFINITE: FaultClass.NONFINITE, Cause.OVERFLOW: FaultClass.NONFINITE, Cause.PRECISION: FaultClass.LOST,
+    Cause.UNDERFLOW: FaultClass.LOST, Cause.SHAPE: FaultClass.SHAPE,
+}  # fmt: skip
 
 
 @dataclass
@@ -55,6 +59,7 @@ class Audit:
         explanation: The same in one sentence.
         reason: Why it was not audited.
         lost: Of what is no float32, how many bits each place has lost, ``(C, *spatial)``; see ``lost_bits``.
+        known: The disagreement of the atlas that it looks like, where ``check`` found one; it changes no verdict.
     """
 
     name: str
@@ -71,6 +76,16 @@ class Audit:
     sees: float = float("nan")
     alike: tuple[Verdict, ...] = ()
     lost: Array | None = field(default=None, repr=False, compare=False)
+    known: Known | None = None
+
+    @property
+    def fault_class(self) -> FaultClass | None:
+        """Name the sort of fault that it is; None where it is none. Unexplained with many bits, digits were lost."""
+        if self.verdict.passes("strict") or self.verdict is Verdict.NOT_AUDITED:
+            return None
+        if self.cause in (None, Cause.UNEXPLAINED):
+            return FaultClass.LOST if min(self.bits, self.channel_bits) > _GROSS else FaultClass.WRONG
+        return _CLASSES.get(self.cause, FaultClass.WRONG)
 
     def among(self, wanted: Collection[Verdict]) -> Audit:
         """Give the verdict the name that is wanted, where its outputs cannot tell that from its own."""

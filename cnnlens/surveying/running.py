@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from cnnlens.backend import handover
 from cnnlens.backend.worker import WorkerError, pool
 from cnnlens.checking.auditing import audit_recording
-from cnnlens.checking.finding import Cause, Verdict
+from cnnlens.checking.finding import Cause, FaultClass, Verdict
 from cnnlens.checking.verdict import Audit
 from cnnlens.errors import CnnlensError
 from cnnlens.janitor import temporary_folder
@@ -60,16 +60,10 @@ class Outcome:
     @property
     def disagrees(self) -> bool:
         """Tell whether numbers came that are not the reference's."""
-        return self.fault in _NUMBERS
+        return self.fault in tuple(FaultClass)
 
 
-_NUMBERS = ("wrong value", "lost precision", "NaN or infinity", "shape")
-_FAULTS = {
-    Cause.NONFINITE: "NaN or infinity", Cause.OVERFLOW: "NaN or infinity", Cause.PRECISION: "lost precision",
-    Cause.UNDERFLOW: "lost precision", Cause.SHAPE: "shape",
-}  # fmt: skip
 _ENDED = ("it was closed", "it was interrupted")
-_LOST = 12.0  # with more effective bits than this and no name, it is digits that were lost
 
 
 @dataclass(frozen=True)
@@ -197,10 +191,7 @@ def _outcome(audit: Audit, inputs: tuple[str, ...], precision: str) -> Outcome:
         return Outcome("not audited", audit.reason)
     if audit.verdict.passes(precision):
         return Outcome(bits=audit.bits)
-    cause = audit.cause or Cause.UNEXPLAINED
-    lost = cause is Cause.UNEXPLAINED and min(audit.bits, audit.channel_bits) > _LOST
-    fault = "lost precision" if lost else _FAULTS.get(cause, "wrong value")
-    return Outcome(fault, audit.explanation, inputs, audit.bits)
+    return Outcome(str(audit.fault_class), audit.explanation, inputs, audit.bits)
 
 
 def _failed(error: CnnlensError) -> Outcome:

@@ -225,10 +225,10 @@ def _warm(framework: str) -> list[Any]:
 
 
 def _merged(findings: Sequence[Finding], sides: Sequence[Side]) -> list[Finding]:
-    """The same small case under several backends as one finding."""
-    together: dict[tuple[str, str], list[Finding]] = defaultdict(list)
+    """The same small case under several backends as one finding, where what is said of it is the same."""
+    together: dict[tuple[str, str, str], list[Finding]] = defaultdict(list)
     for one in findings:
-        together[one.small, one.fault].append(one)
+        together[one.small, one.fault, _alike(one.text)].append(one)
     frameworks = {side.label: side.framework for side in sides}
     alike = Counter(frameworks.values())
     made: list[Finding] = []

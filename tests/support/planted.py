@@ -233,7 +233,9 @@ def _one(array: Array, place: int, change: Callable[[Any], Any]) -> Array:
 
 _SCALED = (r"times (the reference|what it should be|the file's)", "zero", r"where the file says", "left out")
 _SHIFTED = ("the reference plus", "where the file says", *_SCALED)
-_ORDER = ("exchanged", "repeats", "reverse order", "permuted", "rotated", "interleaved", "copies")
+_ORDER = (
+    "exchanged", "repeats", "reverse order", "permuted", "rotated", "interleaved", "copies", "its output is its input",
+)  # fmt: skip
 
 
 def _bias(change: Callable[[Array], Array]) -> Make:
@@ -356,8 +358,10 @@ FAULTS: tuple[Fault, ...] = (
     Fault("one gamma", _NORMS, lambda p: _normalised(p, {"gamma": lambda g: _one(g, 2, lambda v: v * 1.5)}),
           ("gamma of output channel 2", "outputs are 1.5 times")),
     Fault("every gamma", _NORMS,
-          lambda p: _normalised(p, {"gamma": lambda g: g * np.linspace(0.5, 2, g.size, dtype=np.float32)}), ("gamma",)),
-    Fault("gamma left out", _NORMS, lambda p: _normalised(p, {"gamma": np.ones_like}), ("gamma",)),
+          lambda p: _normalised(p, {"gamma": lambda g: g * np.linspace(0.5, 2, g.size, dtype=np.float32)}),
+          ("gamma", "times the reference")),
+    Fault("gamma left out", _NORMS, lambda p: _normalised(p, {"gamma": np.ones_like}),
+          ("gamma", "times the reference")),
     Fault("beta left out", _NORMS, lambda p: _normalised(p, {"beta": np.zeros_like}), ("beta",)),
     Fault("variance times 1.1", _NORMS,
           lambda p: _normalised(p, {"moving_variance": lambda v: v * np.float32(1.1)}), ("moving variance is 1.1",)),
@@ -375,7 +379,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault("the padding counts", ("AveragePooling2D",), lambda p: _counted(p), ("counts the padding",)),
     Fault("first input times 1.01", _MERGES, _operand(0, 1.01), ("input 1 of . is 1.01 times", "times the reference")),
     Fault("second input times 0.5", _MERGES, _operand(1, 0.5), ("input 2 of . is 0.5 times", "times the reference")),
-    Fault("second input left out", ("Add", "Subtract"), _operand(1, 0.0), ("input 2 of 2", "its input 1")),
+    Fault("second input left out", ("Add", "Subtract"), _operand(1, 0.0), ("input 2 of .", "its input 1")),
     Fault("inputs exchanged", ("Subtract", "Concatenate"), lambda p: p.run(None, p.layer.inputs[::-1]),
           ("in the order", "-1 times", "rotated", "permuted", "exchanged")),
     Fault("up-sampling off by one", ("UpSampling2D",), _upsampled(1), ("off by one output position", "rounded")),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
@@ -15,7 +16,9 @@ from cnnlens.kinds import LAYERS, OPERATIONS
 from cnnlens.surveying import comparing, listing
 from cnnlens.surveying.drawing import CLASSES
 from cnnlens.surveying.networks import branch, network_of
+from cnnlens.surveying.result import Finding, Side
 from cnnlens.surveying.setting import Family, Setting
+from cnnlens.surveying.surveyor import _merged
 from cnnlens.surveying.table import FAMILIES, UNSWEPT
 
 SWEPT = {family.kind for family in FAMILIES}
@@ -179,3 +182,38 @@ def test_a_file_that_is_no_atlas_is_refused(tmp_path: Path) -> None:
 def test_a_setting_says_itself() -> None:
     family = Family("ReLU", {"shape": ((3,), (5,)), "threshold": (0.0, 0.3)}, FAMILIES[0].make)
     assert Setting(family, {"shape": (5,), "threshold": 0.3}).unlike_plain == ["shape", "threshold"]
+
+
+def test_one_small_case_of_two_backends_is_one_finding_where_both_do_the_same() -> None:
+    sides = [Side("a", "a", "strict", "keras"), Side("b", "b", "strict", "keras")]
+    texts = ("bicubic weights computed with a = -0.5 and weights of the edge scaled to one",
+             "bicubic weights computed with a = -0.75 and the edge repeated")  # fmt: skip
+    one, other = (
+        Finding("Resizing", (side.label,), "wrong value", text, 2, "", "small", {}, ())
+        for side, text in zip(sides, texts, strict=True)
+    )
+    assert [each.text for each in _merged([one, other], sides)] == list(texts)
+    (both,) = _merged([one, replace(other, text=texts[0])], sides)
+    assert both.sides == ("a", "b")
+
+
+# -- what the sweep draws, as false alarms and planted faults (python -m benchmarks truth swept) ---------------------
+
+
+@pytest.mark.slow
+def test_honest_outputs_of_settings_pass_and_planted_faults_are_named() -> None:
+    from benchmarks.swept import _chunk, _places, mistake
+
+    kinds = ("Conv2D", "LayerNormalization", "Add", "Cumsum")
+    families = [next(one for one in FAMILIES if (one.kind, one.framework) == (kind, "keras")) for kind in kinds]
+    last = [[one for one in family.settings()[0] if one.call.operands[0].channel_axis == -1] for family in families]
+    rows = _chunk(_places([several[3] for several in last]), {})
+    assert not [row for row in rows if mistake(row)]
+    honest = [row for row in rows if row["fault"] is None]
+    assert len(honest) == len(kinds) * (1 + len(CLASSES))
+    planted = {row["kind"]: row["fault"] for row in rows if row["fault"] is not None and row["judged"] != "described"}
+    assert set(planted) == set(kinds)
+    assert mistake({**honest[0], "verdict": "wrong"}) == "false_alarms"
+    seen = next(row for row in rows if row["judged"] == "named" and row["above"] > 15)
+    assert mistake({**seen, "verdict": "float32", "sees": None}) == "false_passes"
+    assert mistake({**seen, "judged": "false"}) == "false_sentences"
