@@ -109,10 +109,10 @@ class PytorchSession:
                 for how, tensor in zip(reductions.values(), found, strict=True)
             ])  # fmt: skip
 
-        fetch, count = self._on_batch(inputs, list(reductions), sent), len(inputs[0])
+        fetch = self._on_batch(inputs, list(reductions), sent)
 
         def finish() -> dict[str, Array]:
-            with _failing(count):
+            with _failing(inputs):
                 return dict(zip(reductions, fetch(), strict=True))
 
         return finish
@@ -126,7 +126,7 @@ class PytorchSession:
         torch = import_module("torch")
         arrays = checked_inputs(self._network, inputs, _input_dtype)
         plan = self._plan(tensors)
-        with _failing(len(arrays[0])), torch.inference_mode(), switched(self._precision):
+        with _failing(arrays), torch.inference_mode(), switched(self._precision):
             return finish(plan([self._input(index, array) for index, array in enumerate(arrays)]))
 
     def weights(self) -> Mapping[str, Mapping[str, Array]]:
@@ -187,12 +187,12 @@ class PytorchSession:
 
 
 @contextmanager
-def _failing(count: int) -> Generator[None]:
+def _failing(inputs: Sequence[Array]) -> Generator[None]:
     try:
         yield
     except Exception as error:  # torch has many words for "out of memory", and for all else
-        said = f"it failed on a batch of {count} ({first_line(error)})"
-        raise CnnlensError(said, PytorchBackend.name) from error
+        batch = f" on a batch of {len(inputs[0])}" if inputs else ""
+        raise CnnlensError(f"it failed{batch} ({first_line(error)})", PytorchBackend.name) from error
 
 
 class _GraphRunner:

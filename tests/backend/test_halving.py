@@ -51,7 +51,7 @@ def test_a_batch_is_not_filled_up_to_one_that_memory_did_not_hold() -> None:
             raise MemoryError
         return [arrays[0] + 1]
 
-    walk = CompiledWalk(Compiled(compute, lambda tensors: None, list), pads=True)
+    walk = CompiledWalk(Compiled(compute, lambda tensors: None, list, list), pads=True)
     for size in (8, 4):
         with pytest.raises(MemoryError):
             walk.run([np.zeros((size, 5))])
