@@ -16,7 +16,7 @@ from cnnlens_backends._keras_walk import Array, Compiled, Walk, turned, widened
 
 class _TensorFlow(KerasBackend):
     def compiled(
-        self, walk: Walk, moves: Sequence[bool], variables: Sequence[Any], device: str, precision: str
+        self, walk: Walk, moves: Sequence[bool], variables: Sequence[Any], device: str, precision: str, chained: bool
     ) -> Compiled:
         tf = import_module("tensorflow")
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gc
 import json
 import os
 import platform
@@ -147,6 +148,11 @@ class _Child:
         if self._session is not None:
             session, self._session = self._session, None
             session.close()
+            del session
+            if not gc.get_freeze_count():  # what came with the framework stays: Python need not look through it again
+                self._network = self._halving = None
+                gc.collect()
+                gc.freeze()
         start = time.perf_counter()
         network = handover.load(Path(request["folder"]))
         session = seam.load(

@@ -25,7 +25,7 @@ from cnnlens.surveying.drawing import CLASSES, draw, rows_of
 from cnnlens.surveying.networks import branch, network_of
 from cnnlens.surveying.setting import Setting
 
-__all__ = ["Kept", "Outcome", "Under", "computed", "run"]
+__all__ = ["AT_ONCE", "Kept", "Outcome", "Under", "computed", "run"]
 
 AT_ONCE = 16  # settings in one network: a failure costs these again, and XLA more than twice as long for twice as many
 
