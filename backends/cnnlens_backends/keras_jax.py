@@ -32,8 +32,8 @@ class _Jax(KerasBackend):
             return turned(tensors, moves)
 
         # The transpose stands apart: in one function with it, XLA lays convolutions out for it, at half their speed.
-        # Fused, a layer may compute again what it reads, rounded otherwise than what is recorded of that. Where none reads
-        # what another computes, that cannot be, and XLA compiles in half of the time.
+        # Fused, a layer may compute again what it reads, rounded otherwise than what is recorded of that. Where none
+        # reads what another computes, that cannot be, and XLA compiles in half of the time.
         options: dict[str, Any] = {}
         if chained and precision == "strict" and target.platform == "cpu":
             options["xla_disable_hlo_passes"] = "fusion"

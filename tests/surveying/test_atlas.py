@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
@@ -12,9 +15,10 @@ import cnnlens
 from cnnlens.cli.main import main
 from cnnlens.errors import CnnlensError
 from cnnlens.kinds import LAYERS, OPERATIONS
-from cnnlens.surveying import comparing, listing
+from cnnlens.surveying import comparing, listing, surveyor
 from cnnlens.surveying.drawing import CLASSES
 from cnnlens.surveying.networks import branch, network_of
+from cnnlens.surveying.running import Under
 from cnnlens.surveying.setting import Family, Setting
 from cnnlens.surveying.table import FAMILIES, UNSWEPT
 
@@ -88,15 +92,44 @@ def _plainest(kind: str) -> dict[str, object]:
     return {name: values[0] for name, values in family.options.items()}
 
 
-@pytest.mark.parametrize(("planted", "fault"), [("crash", "crashed"), ("hang", "hung")])
+@pytest.mark.parametrize(("planted", "fault", "timeout"), [("crash", "crashed", 60), ("hang", "hung", 6)])
 @pytest.mark.slow
-def test_a_backend_that_crashes_or_hangs_at_a_setting_is_a_cell(plant: Path, planted: str, fault: str) -> None:
+def test_a_backend_that_crashes_or_hangs_at_a_setting_is_a_cell(
+    plant: Path, planted: str, fault: str, timeout: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    family = next(one for one in FAMILIES if one.kind == "SeparableConv1D")
+    # Few: a worker that hangs is waited for, and each that ends is started again.
+    table = {name: values[:1] for name, values in family.options.items()}
+    table |= {"kernel_size": ((4,),), "padding": ("valid", "same"), "dilation_rate": ((1,), (2,))}
+    monkeypatch.setattr(surveyor, "FAMILIES", (replace(family, options=table, sizes=frozenset()),))
     plant.write_text(planted)
-    made = cnnlens.atlas(["SeparableConv1D"], backends=["planted-reference"], timeout=2, progress=False)
+    made = cnnlens.atlas(["SeparableConv1D"], backends=["planted-reference"], timeout=timeout, progress=False)
     (cell,) = made.cells
-    assert set(cell.faults) == {fault}
-    assert 0 < cell.faults[fault] < cell.settings / 2
+    assert (cell.faults, cell.settings) == ({fault: 1}, 4)
+    (found,) = made.findings
+    assert (found.options["padding"], found.options["dilation_rate"]) == ("same", (2,))
     assert made.agree, "no number came that is wrong"
+
+
+def test_those_who_help_run_each_setting_once_and_end_together() -> None:
+    settings = [one for family in FAMILIES if family.kind in ("Relu", "Tanh", "Add") for one in family.settings()[0]]
+    settings = [one for one in settings if one.family.framework == "keras"] * 9
+    said: list[Setting] = []
+    share = surveyor._Share(settings, Under("reference"), lambda one, _: said.append(one))
+    with ThreadPoolExecutor(2) as two:
+        list(two.map(lambda _: share.work(), range(2)))
+    share.wait()
+    assert Counter(said) == Counter(settings)
+
+    def full(_: Setting, outcome: object) -> None:
+        raise CnnlensError("atlas.log: it cannot be written")
+
+    share = surveyor._Share(settings, Under("reference"), full)
+    with pytest.raises(CnnlensError, match="cannot be written"):
+        share.work()
+    assert share.wants == 0, "nobody else begins"
+    with pytest.raises(CnnlensError, match="cannot be written"):
+        share.wait()
 
 
 def test_all_inputs_of_a_class_stand_where_it_is_said() -> None:
