@@ -25,7 +25,7 @@ from cnnlens.surveying import scripts, shrinking
 from cnnlens.surveying.log import Log
 from cnnlens.surveying.machine import machine
 from cnnlens.surveying.result import Atlas, Cell, Finding, Side
-from cnnlens.surveying.running import AT_ONCE, Outcome, Under, computed, run
+from cnnlens.surveying.running import AT_ONCE, Outcome, Under, computed, run, together
 from cnnlens.surveying.setting import Family, Setting
 from cnnlens.surveying.table import FAMILIES, UNSWEPT
 from cnnlens.testing.networks import network
@@ -96,6 +96,7 @@ def atlas(
             swept_by = [lent.submit(swept.side, one, under) for one, under in zip(sides, unders, strict=True)]
             driving += [*swept_by, *(lent.submit(swept.help) for _ in range(count))]  # who has no side any more helps
             found = [one.result() for one in swept_by]
+    together.cache_clear()
     if all(one.side.error for one in found):
         raise CnnlensError(f"nothing was swept: {found[0].side.label}: {found[0].side.error}")
     ran = [each for one in found for each in one.findings]

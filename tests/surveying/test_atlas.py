@@ -9,16 +9,19 @@ from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import cnnlens
+from cnnlens.checking.auditing import audit_recording
+from cnnlens.checking.evidence import Predictions
 from cnnlens.cli.main import main
 from cnnlens.errors import CnnlensError
 from cnnlens.kinds import LAYERS, OPERATIONS
 from cnnlens.surveying import comparing, listing, surveyor
 from cnnlens.surveying.drawing import CLASSES
 from cnnlens.surveying.networks import branch, network_of
-from cnnlens.surveying.running import Under
+from cnnlens.surveying.running import Kept, Under, together
 from cnnlens.surveying.setting import Family, Setting
 from cnnlens.surveying.table import FAMILIES, UNSWEPT
 
@@ -137,10 +140,27 @@ def test_all_inputs_of_a_class_stand_where_it_is_said() -> None:
 
     family = next(one for one in FAMILIES if one.kind == "ReLU")
     (x,) = draw(network_of(family.settings()[0][:1]))
-    import numpy as np
-
     assert len(x) == sum(count for count, _ in CLASSES.values())
     assert np.isnan(x).any(axis=tuple(range(1, x.ndim))).nonzero()[0].tolist() == [rows_of("one NaN")[0]]
+
+
+def test_what_a_network_must_give_is_computed_once_and_hides_nothing() -> None:
+    kinds = ("Conv1D", "LSTM", "MaxPooling2D", "Gelu")
+    some = [one for family in FAMILIES if family.kind in kinds for one in family.settings()[0][:2]]
+    network, inputs, _ = together(tuple(one for one in some if one.family.framework == "keras"))
+    names = [ref.name for ref in network.outputs]
+    with np.errstate(all="ignore"):
+        maps = {name: np.float32(array) for name, array in network.run(inputs, names).items()}
+    given = dict(zip((ref.name for ref in network.inputs), inputs, strict=True))
+    honest = Kept({**given, **maps}, {"precision": "strict"})
+    known: Predictions = {}
+    first = dict(audit_recording(network, honest, known=known))
+    assert {name for name, *_ in known} == {name for name in names if "MaxPooling" not in name}
+    off = Kept({**given, **{name: array * np.float32(1.01) for name, array in maps.items()}}, honest.info)
+    for kept in (honest, off):
+        again, plain = (dict(audit_recording(network, kept, known=one)) for one in (known, None))
+        assert repr(again) == repr(plain)  # NaN is unlike itself
+    assert all(one.verdict.passes("strict") for one in first.values())
 
 
 # -- goes on, compares, refuses --------------------------------------------------------------------------------------
