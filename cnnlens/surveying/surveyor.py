@@ -36,7 +36,7 @@ __all__ = ["LEVELS", "atlas"]
 LEVELS = {"quick": (2, ("strict",)), "full": (3, ("strict", "native"))}
 """Of each level how many values must stand together in a setting, and the precisions."""
 
-_WORTH = 6  # networks that are left where one more worker, which imports its framework first, ends sooner
+_WORTH = 20.0  # seconds that are left where one more worker, which imports its framework first, ends sooner
 
 Tell = Callable[[str], object]
 
@@ -143,13 +143,15 @@ class _Share:
         self._left = deque(settings[start : start + AT_ONCE] for start in range(0, len(settings), AT_ONCE))
         self._under, self._said = under, said
         self._changed = threading.Condition()
-        self._busy = 0
+        self._busy = self._done = 0
+        self._seconds = 0.0
         self._error: BaseException | None = None
 
     @property
-    def wants(self) -> int:
-        """Count what is left; 0 where more workers of this backend would wait for the cores."""
-        return len(self._left) if self._busy < (os.cpu_count() or 1) else 0
+    def wants(self) -> float:
+        """Estimate the seconds that what is left takes; 0 where one more worker would wait for the cores."""
+        each = self._seconds / max(self._done, 1)
+        return each * len(self._left) if self._busy < (os.cpu_count() or 1) else 0.0
 
     def work(self) -> None:
         """Run what is left, with a worker of its own."""
@@ -159,7 +161,10 @@ class _Share:
             while self._left:
                 with self._changed:
                     some = self._left.popleft() if self._left else ()
+                began = time.monotonic()
                 run(some, self._under, self._said)
+                with self._changed:
+                    self._done, self._seconds = self._done + 1, self._seconds + time.monotonic() - began
         except BaseException as error:
             self._left.clear()
             self._error = error
@@ -191,7 +196,7 @@ class _Sweep:
         self._shares: list[_Share] = []
 
     def help(self) -> None:
-        """Run settings of the backend that has most left, until none has many."""
+        """Run settings of the backend that needs most time yet, until none needs much."""
         while (share := max(self._shares, key=lambda one: one.wants, default=None)) and share.wants > _WORTH:
             share.work()
 
