@@ -52,7 +52,7 @@ class KerasBackend(ABC):
 
     @abstractmethod
     def compiled(
-        self, walk: Walk, moves: Sequence[bool], variables: Sequence[Any], device: str, precision: str
+        self, walk: Walk, moves: Sequence[bool], variables: Sequence[Any], device: str, precision: str, chained: bool
     ) -> Compiled:
         """Compile ``walk``, from NumPy to NumPy in canonical axes, in one pass and one copy back.
 
@@ -62,6 +62,7 @@ class KerasBackend(ABC):
             variables: Those that it reads.
             device: Such as ``cpu`` and ``gpu:0``.
             precision: For what differs beyond ``switched`` and the layers' own dtype policies.
+            chained: Whether a layer reads what another one computes.
         """
 
     @abstractmethod
@@ -272,7 +273,9 @@ class KerasSession:
         moves = [flag and not how for flag, how in zip(last, reductions.values(), strict=True)]
         variables = {id(one): one for step in steps for one in getattr(step.operation, "variables", ())}
         whole = any(shape is None or not shape or shape[0] is not None for step in steps for shape in step.call.shapes)
-        run = self._backend.compiled(walk, moves, list(variables.values()), self._place, self._precision)
+        made = {step.call.name for step in steps}
+        chained = any(ref.call in made for step in steps for ref in step.call.refs)
+        run = self._backend.compiled(walk, moves, list(variables.values()), self._place, self._precision, chained)
         return CompiledWalk(run, pads=self._backend.compiles and not whole)
 
 

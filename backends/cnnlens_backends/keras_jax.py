@@ -19,7 +19,7 @@ from cnnlens_backends._keras_walk import Array, Compiled, Walk, in_canonical_axe
 
 class _Jax(KerasBackend):
     def compiled(
-        self, walk: Walk, moves: Sequence[bool], variables: Sequence[Any], device: str, precision: str
+        self, walk: Walk, moves: Sequence[bool], variables: Sequence[Any], device: str, precision: str, chained: bool
     ) -> Compiled:
         jax, keras = import_module("jax"), import_module("keras")
         target = _device(device)
@@ -32,9 +32,10 @@ class _Jax(KerasBackend):
             return turned(tensors, moves)
 
         # The transpose stands apart: in one function with it, XLA lays convolutions out for it, at half their speed.
-        # Fused, a layer may compute again what it reads, rounded otherwise than what is recorded of that.
+        # Fused, a layer may compute again what it reads, rounded otherwise than what is recorded of that. Where none
+        # reads what another computes, that cannot be, and XLA compiles in half of the time.
         options: dict[str, Any] = {}
-        if precision == "strict" and target.platform == "cpu":
+        if chained and precision == "strict" and target.platform == "cpu":
             options["xla_disable_hlo_passes"] = "fusion"
         if precision in NARROW:  # else XLA leaves out what is asked for: roundings between operations that it fuses
             options["xla_allow_excess_precision"] = False

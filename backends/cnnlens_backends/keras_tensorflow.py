@@ -18,7 +18,7 @@ class _TensorFlow(KerasBackend):
     copies_beside = False  # a copy waits for all that the GPU has been given
 
     def compiled(
-        self, walk: Walk, moves: Sequence[bool], variables: Sequence[Any], device: str, precision: str
+        self, walk: Walk, moves: Sequence[bool], variables: Sequence[Any], device: str, precision: str, chained: bool
     ) -> Compiled:
         tf = import_module("tensorflow")
 

@@ -20,7 +20,7 @@ class _Torch(KerasBackend):
     compiles = False  # of a new batch shape, nothing is; of one that comes again, copies are left out
 
     def compiled(
-        self, walk: Walk, moves: Sequence[bool], variables: Sequence[Any], device: str, precision: str
+        self, walk: Walk, moves: Sequence[bool], variables: Sequence[Any], device: str, precision: str, chained: bool
     ) -> Compiled:
         torch = import_module("torch")
         target = device.replace("gpu", "cuda")

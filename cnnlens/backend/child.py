@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gc
 import json
 import os
 import platform
@@ -167,6 +168,13 @@ class _Child:
             if self._session is not None:
                 session, self._session = self._session, None
                 session.close()
+                del session
+                if (
+                    not gc.get_freeze_count()
+                ):  # what came with the framework stays, and need not be looked through again
+                    before = self._network = self._halving = None
+                    gc.collect()
+                    gc.freeze()
             network = handover.load(folder)
             session = self._session = seam.load(
                 self._backend, network, request["device"], request["precision"], trust_code=trust_code

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnlens.backend.worker import threads
-from cnnlens.checking.evidence import Block
+from cnnlens.checking.evidence import Block, Predictions
 from cnnlens.checking.finding import Verdict
 from cnnlens.checking.noise.condition import selects
 from cnnlens.checking.verdict import Audit, as_asked, audit_blocks
@@ -53,12 +53,18 @@ def audited_calls(network: Network) -> list[Call]:
 
 
 def audit_recording(
-    network: Network, recording: Recorded, sample: int | None = None, progress: Callable[[str], object] | None = None
+    network: Network,
+    recording: Recorded,
+    sample: int | None = None,
+    progress: Callable[[str], object] | None = None,
+    known: Predictions | None = None,
 ) -> Iterator[tuple[str, Audit]]:
     """Audit each call, on all inputs that the recording holds, or on ``sample`` of them from the first to the last.
 
     Args:
         progress: Called with a line of text now and then, with the time that is left.
+        known: Empty at first, and given again with other recordings of the same network in which each call read the
+            very same numbers: what they must give is then computed once.
     """
     inputs = audited_inputs(recording.count, sample)
     precision = str(recording.info["precision"])
@@ -68,7 +74,7 @@ def audit_recording(
     began = said = time.monotonic()
 
     def audited(call: Call) -> Audit:
-        return _audit(network, call, recording, inputs, strict, frozenset())
+        return _audit(network, call, recording, inputs, strict, frozenset(), known)
 
     # The limit stands for all of them, and is set by one thread: OpenBLAS may not hear a second one that lifts it.
     with one_blas_thread(), threads(min(_THREADS, os.cpu_count() or 1), []) as pool:
@@ -83,7 +89,7 @@ def audit_recording(
     for call, one in zip(calls, found, strict=True):
         # What a few outputs cannot tell by themselves, the arithmetic of the other layers may.
         doubtful = proved and one.verdict is Verdict.SUSPICIOUS
-        again = _audit(network, call, recording, inputs, strict, proved) if doubtful else one
+        again = _audit(network, call, recording, inputs, strict, proved, known) if doubtful else one
         yield call.name, as_asked(again.among(proved), precision)
 
 
@@ -101,6 +107,7 @@ def _audit(
     inputs: NDArray[np.int64],
     strict: bool,
     proved: frozenset[Verdict],
+    known: Predictions | None,
 ) -> Audit:
     outputs = [Ref(call.name, index) for index in range(len(call.shapes))]
     # Beside the sum of a whole kernel, the last bits of each of its numbers are lost.
@@ -155,7 +162,7 @@ def _audit(
             yield Block(start, args, kwargs, results if several else results[0])
 
     try:
-        found = audit_blocks(call, call.layer.computing_weights(), blocks, strict, proved)
+        found = audit_blocks(call, call.layer.computing_weights(), blocks, strict, proved, known)
     except UnsupportedLayerError as error:
         return Audit(call.name, call.layer.kind, Verdict.NOT_AUDITED, reason=str(error))
     if network.batch_axis(outputs[0]) != 0:  # its first axis is a place in it, and no example

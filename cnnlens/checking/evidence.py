@@ -18,13 +18,14 @@ from numpy.typing import NDArray
 from cnnlens.checking.noise.arithmetic import EXACT, Arithmetic
 from cnnlens.checking.noise.case import Case
 from cnnlens.checking.noise.formats import BFLOAT16, FLOAT16, Format, fits, to_format
-from cnnlens.checking.noise.prediction import predict
+from cnnlens.checking.noise.prediction import Prediction, predict
 from cnnlens.checking.noise.tally import Tally
 from cnnlens.network.graph import Call
 
-__all__ = ["Beside", "Block", "Blocks", "Evidence", "Finite"]
+__all__ = ["Beside", "Block", "Blocks", "Evidence", "Finite", "Predictions"]
 
 Array = NDArray[Any]
+Predictions = dict[tuple[Any, ...], Prediction]
 
 
 class Block(NamedTuple):
@@ -39,12 +40,25 @@ class Block(NamedTuple):
 
 @dataclass(frozen=True)
 class Blocks:
-    """One output of a call, as cases of some inputs each; ``index`` where the call has several."""
+    """One output of a call, as cases of some inputs each; ``index`` where the call has several.
+
+    ``known`` keeps predictions for other recordings of the same call on the same inputs; None where there are none.
+    """
 
     call: Call
     weights: Mapping[str, Array]
     blocks: Callable[[], Iterable[Block]]
     index: int | None
+    known: Predictions | None = None
+
+    def predicted(self, first: int, part: Case) -> Prediction:
+        """Predict a part in exact arithmetic."""
+        if self.known is None:
+            return predict(part)
+        key = (self.call.name, self.index, first, part.count)
+        if key not in self.known:
+            self.known[key] = predict(part)
+        return self.known[key]
 
     def cases(self) -> Iterator[tuple[int, Case]]:
         """Each block as a case, with the number of its first example."""

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnlens.checking.evidence import Block, Blocks, Evidence, Finite
+from cnnlens.checking.evidence import Block, Blocks, Evidence, Finite, Predictions
 from cnnlens.checking.finding import Cause, FaultClass, Known, Verdict
 from cnnlens.checking.lost import lost_bits
 from cnnlens.checking.narrower import has_bits, like_noise, narrower, overflow, rounded_to, small
@@ -127,12 +127,14 @@ def audit_blocks(
     blocks: Callable[[], Iterable[Block]],
     strict: bool = True,
     proved: Collection[Verdict] = (),
+    known: Predictions | None = None,
 ) -> Audit:
     """Audit one call as ``audit`` does, its inputs some at a time.
 
     Args:
         blocks: Gives the inputs from the first to the last, each time it is called.
         proved: Narrow arithmetics that other layers of the same run were proved to be in.
+        known: Predictions of this call on these inputs, which are used and added to.
     """
     name, kind = call.name, call.layer.kind
     try:
@@ -140,7 +142,7 @@ def audit_blocks(
         first = next(iter(blocks()))
         several = len(first.output) if isinstance(first.output, (list, tuple)) else 0
         audits = [
-            _output(call, weights, Blocks(call, weights, blocks, index), strict, proved)
+            _output(call, weights, Blocks(call, weights, blocks, index, known), strict, proved)
             for index in (range(several) if several else [None])
         ]
         return max(audits, key=lambda one: (one.verdict.rank, -one.channel_bits))
@@ -197,7 +199,7 @@ def _output(
             if has_subnormal(part) and flushes(part, expected):
                 flushed = True
                 continue
-        prediction = predict(part)
+        prediction = recorded.predicted(first, part)
         if prediction.low.shape != part.output.shape:
             shapes = f"{tuple(part.output.shape)} where the reference gives {tuple(prediction.low.shape)}"
             found = replace(found, verdict=Verdict.WRONG, bits=0.0, channel_bits=0.0)

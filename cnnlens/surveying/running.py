@@ -6,16 +6,19 @@ in two until the setting stands alone, and that is what is said of it.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
 
 from cnnlens.backend import handover
 from cnnlens.backend.worker import WorkerError, pool
 from cnnlens.checking.auditing import audit_recording
+from cnnlens.checking.evidence import Predictions
 from cnnlens.checking.finding import Cause, FaultClass, Verdict
 from cnnlens.checking.verdict import Audit
 from cnnlens.errors import CnnlensError
@@ -25,7 +28,7 @@ from cnnlens.surveying.drawing import CLASSES, draw, rows_of
 from cnnlens.surveying.networks import branch, network_of
 from cnnlens.surveying.setting import Setting
 
-__all__ = ["Kept", "Outcome", "Under", "computed", "run"]
+__all__ = ["AT_ONCE", "Kept", "Outcome", "Under", "computed", "run", "together"]
 
 AT_ONCE = 16  # settings in one network: a failure costs these again, and XLA more than twice as long for twice as many
 
@@ -88,6 +91,21 @@ class Kept:
         return self.maps[name][slice(*self.rows)]
 
 
+class Together(NamedTuple):
+    """Holds what settings are under every backend: a network, its inputs, and by class of these what it must give."""
+
+    network: Network
+    inputs: Sequence[NDArray[Any]]
+    known: Mapping[str, Predictions]
+
+
+@lru_cache(maxsize=128)
+def together(settings: tuple[Setting, ...]) -> Together:
+    """Make the network of settings; the same one again for the backends that come later, while there is room."""
+    network = network_of(settings)
+    return Together(network, draw(network), defaultdict(dict))
+
+
 def run(
     settings: Sequence[Setting],
     under: Under,
@@ -115,9 +133,10 @@ def _outcomes(
     """What became of each; on a failure of those that it names alone, or of each half."""
     if not settings:
         return
-    network = network_of(settings)
+    shared = together(tuple(settings))
+    network = shared.network
     try:
-        kept = computed(network, under)
+        kept = computed(network, under, shared.inputs)
     except CnnlensError as error:
         if str(error).endswith(_ENDED):
             raise  # it was ended from here, because somebody interrupted the sweep
@@ -135,7 +154,7 @@ def _outcomes(
         return
     names = {branch(number, one): one for number, one in enumerate(settings)}
     if only is None:
-        yield from zip(settings, _audited(network, kept, list(names)), strict=True)
+        yield from zip(settings, _audited(shared, kept, list(names)), strict=True)
         return
     for inputs in dict.fromkeys(only[one] for one in settings):
         some = {name: one for name, one in names.items() if only[one] == inputs}
@@ -163,14 +182,15 @@ def computed(network: Network, under: Under, inputs: Sequence[NDArray[Any]] | No
     return Kept({**dict(zip((ref.name for ref in network.inputs), given, strict=True)), **maps}, info)
 
 
-def _audited(network: Network, kept: Kept, names: Sequence[str]) -> list[Outcome]:
+def _audited(shared: Together, kept: Kept, names: Sequence[str]) -> list[Outcome]:
     """Say of each branch what became of it: audited on all inputs at once, and where that is a fault on each class."""
-    audits = dict(audit_recording(network, kept))
+    network, known = shared.network, shared.known
+    audits = dict(audit_recording(network, kept, known=known[""]))
     precision = str(kept.info["precision"])
     bad = [name for name in names if not audits[name].verdict.passes(precision)]
     shown: dict[str, dict[str, Audit]] = {name: {} for name in bad}
     for one in CLASSES if bad else ():
-        for name, audit in audit_recording(network.part(bad), _rows(kept, one)):
+        for name, audit in audit_recording(network.part(bad), _rows(kept, one), known=known[one]):
             if not audit.verdict.passes(precision):
                 shown[name][one] = audit
     made: list[Outcome] = []

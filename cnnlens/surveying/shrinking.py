@@ -29,7 +29,7 @@ Array = NDArray[Any]
 
 _MOST = 48  # candidates of one disagreement at a step
 _FEW = 6  # of one failure, each of which costs a run of its own
-_WAVE = 6  # tried together
+_WAVE = 6  # tried together, of one disagreement
 
 
 @dataclass(frozen=True)
@@ -63,16 +63,28 @@ def shrink(found: Mapping[Setting, Outcome], under: Under) -> dict[Setting, tupl
             for one, now in small.items()
         }
         while any(left.values()):
-            wave = {one: several[:_WAVE] for one, several in left.items()}
+            wave = {one: several[: _WAVE if found[one].disagrees else 1] for one, several in left.items()}
             only = {each: (found[one].inputs or ("",))[0] for one, several in wave.items() for each in several}
-            outcomes = run(list(only), under, only=only)
+            alone = [each for one, several in wave.items() if not found[one].disagrees for each in several]
+            outcomes = _tried(only, alone, under, only)
             for one, several in wave.items():
                 showing = [each for each in several if outcomes[each].fault == found[one].fault]
                 if showing and size(showing[0]) < size(small[one]):
                     small[one] = showing[0]
-                left[one] = [] if showing else left[one][_WAVE:]
-    ends = run(list(dict.fromkeys(small.values())), under)
+                left[one] = [] if showing else left[one][len(several) :]
+    ends = _tried(small.values(), [now for one, now in small.items() if not found[one].disagrees], under, None)
     return {one: (now, ends[now]) if ends[now].fault else (one, found[one]) for one, now in small.items()}
+
+
+def _tried(
+    settings: Iterable[Setting], alone: Iterable[Setting], under: Under, only: Mapping[Setting, str] | None
+) -> dict[Setting, Outcome]:
+    """Run settings; each of ``alone``, which is likely to fail, by itself: it would take others with it."""
+    single = dict.fromkeys(alone)
+    outcomes = run([one for one in dict.fromkeys(settings) if one not in single], under, only=only)
+    for one in single:
+        outcomes |= run([one], under, only=only)
+    return outcomes
 
 
 def size(setting: Setting) -> tuple[float, ...]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
+import threading
 import time
-from collections import Counter, defaultdict
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
@@ -23,7 +25,7 @@ from cnnlens.surveying import scripts, shrinking
 from cnnlens.surveying.log import Log
 from cnnlens.surveying.machine import machine
 from cnnlens.surveying.result import Atlas, Cell, Finding, Side
-from cnnlens.surveying.running import Outcome, Under, computed, run
+from cnnlens.surveying.running import AT_ONCE, Outcome, Under, computed, run, together
 from cnnlens.surveying.setting import Family, Setting
 from cnnlens.surveying.table import FAMILIES, UNSWEPT
 from cnnlens.testing.networks import network
@@ -33,6 +35,8 @@ __all__ = ["LEVELS", "atlas"]
 
 LEVELS = {"quick": (2, ("strict",)), "full": (3, ("strict", "native"))}
 """Of each level how many values must stand together in a setting, and the precisions."""
+
+_WORTH = 20.0  # seconds that are left where one more worker, which imports its framework first, ends sooner
 
 Tell = Callable[[str], object]
 
@@ -83,13 +87,16 @@ def atlas(
     sides = _sides(backends, precisions or LEVELS[level][1], families)
     families = [family for family in families if family.framework in {side.framework for side in sides}]
     began = time.monotonic()
+    count = max(len({one.backend for one in sides}), 1)
     with telling(progress) as tell:
         swept = _Sweep(families, LEVELS[level][0], Log(None if log is None else Path(log)), tell or silent)
-        driving: list[Future[_Swept]] = []
-        with threads(max(len({one.backend for one in sides}), 1), driving) as lent:
+        driving: list[Future[Any]] = []
+        with threads(count, driving) as lent:
             unders = [Under(one.backend, one.precision, device, timeout or 120.0) for one in sides]
-            driving += [lent.submit(swept.side, one, under) for one, under in zip(sides, unders, strict=True)]
-            found = [one.result() for one in driving]
+            swept_by = [lent.submit(swept.side, one, under) for one, under in zip(sides, unders, strict=True)]
+            driving += [*swept_by, *(lent.submit(swept.help) for _ in range(count))]  # who has no side any more helps
+            found = [one.result() for one in swept_by]
+    together.cache_clear()
     if all(one.side.error for one in found):
         raise CnnlensError(f"nothing was swept: {found[0].side.label}: {found[0].side.error}")
     ran = [each for one in found for each in one.findings]
@@ -129,6 +136,52 @@ class _Swept:
             yield Cell(kind, self.side.label, len(several), unaudited, dict(faults))
 
 
+class _Share:
+    """The settings of one backend that are left, and those who run them: its own thread, and others that have ended."""
+
+    def __init__(self, settings: Sequence[Setting], under: Under, said: Callable[[Setting, Outcome], object]) -> None:
+        self._left = deque(settings[start : start + AT_ONCE] for start in range(0, len(settings), AT_ONCE))
+        self._under, self._said = under, said
+        self._changed = threading.Condition()
+        self._busy = self._done = 0
+        self._seconds = 0.0
+        self._error: BaseException | None = None
+
+    @property
+    def wants(self) -> float:
+        """Estimate the seconds that what is left takes; 0 where one more worker would wait for the cores."""
+        each = self._seconds / max(self._done, 1)
+        return each * len(self._left) if self._busy < (os.cpu_count() or 1) else 0.0
+
+    def work(self) -> None:
+        """Run what is left, with a worker of its own."""
+        with self._changed:
+            self._busy += 1
+        try:
+            while self._left:
+                with self._changed:
+                    some = self._left.popleft() if self._left else ()
+                began = time.monotonic()
+                run(some, self._under, self._said)
+                with self._changed:
+                    self._done, self._seconds = self._done + 1, self._seconds + time.monotonic() - began
+        except BaseException as error:
+            self._left.clear()
+            self._error = error
+            raise
+        finally:
+            with self._changed:
+                self._busy -= 1
+                self._changed.notify_all()
+
+    def wait(self) -> None:
+        """Wait for those who help."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._busy)
+        if self._error is not None:
+            raise self._error
+
+
 class _Sweep:
     """The settings, and one backend's way through them."""
 
@@ -140,6 +193,12 @@ class _Sweep:
             self.settings[family.framework] += chosen
             self.covered += covered
         self.log, self._tell = log, tell
+        self._shares: list[_Share] = []
+
+    def help(self) -> None:
+        """Run settings of the backend that needs most time yet, until none needs much."""
+        while (share := max(self._shares, key=lambda one: one.wants, default=None)) and share.wants > _WORTH:
+            share.work()
 
     def side(self, side: Side, under: Under) -> _Swept:
         """Run everything that a backend can run."""
@@ -161,7 +220,10 @@ class _Sweep:
             if done % 50 == 0:
                 self._tell(f"{side.label}: {done:,} of {len(settings):,} settings")
 
-        run(left, under, said)
+        share = _Share(left, under, said)
+        self._shares.append(share)
+        share.work()
+        share.wait()
         outcomes = {one: outcomes[one] for one in settings}
         return _Swept(side, outcomes, self._findings(side, under, outcomes), len(settings) - len(left))
 

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import cnnlens
+from cnnlens.checking.auditing import audit_recording
+from cnnlens.checking.evidence import Predictions
 from cnnlens.cli.main import main
 from cnnlens.errors import CnnlensError
 from cnnlens.kinds import LAYERS, OPERATIONS
-from cnnlens.surveying import comparing, listing
+from cnnlens.surveying import comparing, listing, surveyor
 from cnnlens.surveying.drawing import CLASSES
 from cnnlens.surveying.networks import branch, network_of
 from cnnlens.surveying.result import Finding, Side
+from cnnlens.surveying.running import Kept, Under, together
 from cnnlens.surveying.setting import Family, Setting
 from cnnlens.surveying.surveyor import _merged
 from cnnlens.surveying.table import FAMILIES, UNSWEPT
@@ -91,15 +97,44 @@ def _plainest(kind: str) -> dict[str, object]:
     return {name: values[0] for name, values in family.options.items()}
 
 
-@pytest.mark.parametrize(("planted", "fault"), [("crash", "crashed"), ("hang", "hung")])
+@pytest.mark.parametrize(("planted", "fault", "timeout"), [("crash", "crashed", 60), ("hang", "hung", 6)])
 @pytest.mark.slow
-def test_a_backend_that_crashes_or_hangs_at_a_setting_is_a_cell(plant: Path, planted: str, fault: str) -> None:
+def test_a_backend_that_crashes_or_hangs_at_a_setting_is_a_cell(
+    plant: Path, planted: str, fault: str, timeout: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    family = next(one for one in FAMILIES if one.kind == "SeparableConv1D")
+    # Few: a worker that hangs is waited for, and each that ends is started again.
+    table = {name: values[:1] for name, values in family.options.items()}
+    table |= {"kernel_size": ((4,),), "padding": ("valid", "same"), "dilation_rate": ((1,), (2,))}
+    monkeypatch.setattr(surveyor, "FAMILIES", (replace(family, options=table, sizes=frozenset()),))
     plant.write_text(planted)
-    made = cnnlens.atlas(["SeparableConv1D"], backends=["planted-reference"], timeout=2, progress=False)
+    made = cnnlens.atlas(["SeparableConv1D"], backends=["planted-reference"], timeout=timeout, progress=False)
     (cell,) = made.cells
-    assert set(cell.faults) == {fault}
-    assert 0 < cell.faults[fault] < cell.settings / 2
+    assert (cell.faults, cell.settings) == ({fault: 1}, 4)
+    (found,) = made.findings
+    assert (found.options["padding"], found.options["dilation_rate"]) == ("same", (2,))
     assert made.agree, "no number came that is wrong"
+
+
+def test_those_who_help_run_each_setting_once_and_end_together() -> None:
+    settings = [one for family in FAMILIES if family.kind in ("Relu", "Tanh", "Add") for one in family.settings()[0]]
+    settings = [one for one in settings if one.family.framework == "keras"] * 9
+    said: list[Setting] = []
+    share = surveyor._Share(settings, Under("reference"), lambda one, _: said.append(one))
+    with ThreadPoolExecutor(2) as two:
+        list(two.map(lambda _: share.work(), range(2)))
+    share.wait()
+    assert Counter(said) == Counter(settings)
+
+    def full(_: Setting, outcome: object) -> None:
+        raise CnnlensError("atlas.log: it cannot be written")
+
+    share = surveyor._Share(settings, Under("reference"), full)
+    with pytest.raises(CnnlensError, match="cannot be written"):
+        share.work()
+    assert share.wants == 0, "nobody else begins"
+    with pytest.raises(CnnlensError, match="cannot be written"):
+        share.wait()
 
 
 def test_all_inputs_of_a_class_stand_where_it_is_said() -> None:
@@ -107,10 +142,27 @@ def test_all_inputs_of_a_class_stand_where_it_is_said() -> None:
 
     family = next(one for one in FAMILIES if one.kind == "ReLU")
     (x,) = draw(network_of(family.settings()[0][:1]))
-    import numpy as np
-
     assert len(x) == sum(count for count, _ in CLASSES.values())
     assert np.isnan(x).any(axis=tuple(range(1, x.ndim))).nonzero()[0].tolist() == [rows_of("one NaN")[0]]
+
+
+def test_what_a_network_must_give_is_computed_once_and_hides_nothing() -> None:
+    kinds = ("Conv1D", "LSTM", "MaxPooling2D", "Gelu")
+    some = [one for family in FAMILIES if family.kind in kinds for one in family.settings()[0][:2]]
+    network, inputs, _ = together(tuple(one for one in some if one.family.framework == "keras"))
+    names = [ref.name for ref in network.outputs]
+    with np.errstate(all="ignore"):
+        maps = {name: np.float32(array) for name, array in network.run(inputs, names).items()}
+    given = dict(zip((ref.name for ref in network.inputs), inputs, strict=True))
+    honest = Kept({**given, **maps}, {"precision": "strict"})
+    known: Predictions = {}
+    first = dict(audit_recording(network, honest, known=known))
+    assert {name for name, *_ in known} == {name for name in names if "MaxPooling" not in name}
+    off = Kept({**given, **{name: array * np.float32(1.01) for name, array in maps.items()}}, honest.info)
+    for kept in (honest, off):
+        again, plain = (dict(audit_recording(network, kept, known=one)) for one in (known, None))
+        assert repr(again) == repr(plain)  # NaN is unlike itself
+    assert all(one.verdict.passes("strict") for one in first.values())
 
 
 # -- goes on, compares, refuses --------------------------------------------------------------------------------------
