@@ -233,8 +233,8 @@ def release_tables(found: Plain) -> Iterator[str]:
             count = one["counts"][place - 1]
             yield (
                 f"- **{column['title']}**: {swept}. Of the faults in kinds that both have, {count['both']} are in "
-                f"both, {count['new']} in the newest alone, {count['gone']} in this one alone; {count['absent']} kinds are "
-                "not in it."
+                f"both, {count['new']} in the newest alone, {count['gone']} in this one alone; "
+                f"{count['absent']} kinds are not in it."
             )
         titles = [column["title"] for column in one["columns"]]
         yield from ("", f"| kind | fault | what | {' | '.join(titles)} |", "| --- " * (3 + len(titles)) + "|")
