@@ -38,6 +38,9 @@ _MODULES = {"tensorflow": ("tensorflow as tf", "tf"), "jax": ("jax", "jax"), "to
 _COMPILERS = {"tensorflow": "tf.function", "jax": "jax.jit"}
 
 
+_HOLE = "<options>"
+
+
 class Case(NamedTuple):
     """Holds what a script shows: a setting, its numbers (None where the framework refuses it), and what is wrong."""
 
@@ -48,16 +51,17 @@ class Case(NamedTuple):
 
 class _Way(NamedTuple):
     """How a case is shown: compiled or not, as so many examples (0: those of the batch that it was found in), with
-    sequences as lists, and, of an operator of PyTorch, by the name of which function."""
+    sequences as lists, in a model, and, of an operator of PyTorch, by the name of which function."""
 
     compiled: bool = False
     examples: int = 1
     lists: bool = False
+    model: bool = False
     function: str = ""
 
 
 # Its input is a list of cases, each a list of [script, what says the defaults, [option, its value, as it is written]];
-# a script has @ where the options that are not the default are to stand.
+# a script has a hole where the options that are not the default are to stand.
 _DRIVER = """
 import contextlib, inspect, io, json, re, sys
 
@@ -89,7 +93,7 @@ for number, several in enumerate(json.load(sys.stdin)):
         except Exception:
             known = {}
         left = [text for name, value, text in options if name not in known or same(known[name]) != same(value)]
-        script = script.replace("@", ", ".join(left), 1) if left else re.sub("(, )?@", "", script, count=1)
+        script = re.sub("<options>" if left else "(, )?<options>", lambda _: ", ".join(left), script, count=1)
         try:
             with contextlib.redirect_stdout(out):
                 exec(compile(script, "script", "exec"), {"__name__": "__main__"})
@@ -116,7 +120,7 @@ def proved(cases: Sequence[Case], backend: str, versions: Mapping[str, str]) -> 
         several = said.get(number, [])
         showing = [script for script, text in several if _shows(text, case)]
         whole = written[number][0]
-        spare = several[0][0] if several else whole[0].replace("@", ", ".join(text for *_, text in whole[2]), 1)
+        spare = several[0][0] if several else whole[0].replace(_HOLE, ", ".join(text for *_, text in whole[2]), 1)
         made.append((showing[0], True) if showing else ("" if case.numbers is None else spare, False))
     return made
 
@@ -131,7 +135,7 @@ def _ways(case: Case, framework: str) -> list[_Way]:
         ways = list[_Way]()
     ways += [_Way(one) for one in compiled]
     if case.numbers is None:
-        return [*ways, *(_Way(one, lists=True) for one in compiled)]
+        return [*ways, *(_Way(one, lists=True) for one in compiled), *(_Way(one, model=True) for one in compiled)]
     return [*ways, *(_Way(one, examples) for examples in (2, len(case.numbers.batch[0]), 0) for one in compiled)]
 
 
@@ -234,14 +238,20 @@ def _keras(setting: Setting, operands: list[str], framework: str, way: _Way) -> 
     compiler = _COMPILERS.get(framework, "")
     home, lines = _home(setting), list[str]()
     if call.module == "keras.layers":
-        lines.append(f"layer = {home}(@)")
+        lines.append(f"layer = {home}({_HOLE})")
         if call.weights:
             lines += [f"layer({passed})", *_weights(setting)]
         made = f"layer({passed})"
         if way.compiled and passed == args:
             return f"keras {home}", options, [*lines, f"y = keras.ops.convert_to_numpy({compiler}(layer)({args}))"]
     else:
-        made = f"{home}({passed}, @)"
+        made = f"{home}({passed}, {_HOLE})"
+    if way.model and args == "x":
+        lines += [
+            "inputs = keras.Input(x.shape[1:])",
+            f"model = keras.Model(inputs, {made.replace('(x', '(inputs', 1)})",
+        ]
+        made = "model(x)"
     if way.compiled:
         lines += ["", "", f"@{compiler}", f"def computed_by({args}):", f"    return {made}", "", ""]
         made = f"computed_by({args})"
@@ -281,11 +291,12 @@ def _aten(setting: Setting, operands: list[str], framework: str, way: _Way) -> t
     arrays = list(arrays_of(setting))
     if way.function:
         passed = ", ".join([*tensors, *arrays])
-        call = f"{way.function}({passed}, @)"
+        call = f"{way.function}({passed}, {_HOLE})"
     else:
         # By name, and what is called self by place, as Python's own first argument is.
         named = [text if name == "self" else f"{name}={text}" for name, _, text in given if text in tensors]
-        call = f"torch.ops.aten.{setting.call.name}({', '.join([*named, *(f'{one}={one}' for one in arrays)])}, @)"
+        passed = ", ".join([*named, *(f"{one}={one}" for one in arrays)])
+        call = f"torch.ops.aten.{setting.call.name}({passed}, {_HOLE})"
     return f"aten {setting.call.name}", rest, [*lines, f"y = {call}"]
 
 
