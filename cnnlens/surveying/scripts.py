@@ -113,14 +113,17 @@ def proved(cases: Sequence[Case], backend: str, versions: Mapping[str, str]) -> 
     if any(case.setting.family.framework == "keras" for case in cases) and name not in _KERAS:
         return [("", False)] * len(cases)  # a backend of somebody's own, whose framework is not known here
     framework = name.rpartition("-")[2] if name in _KERAS else "torch"
-    written = [[_written(case, framework, versions, way) for way in _ways(case, framework)] for case in cases]
+    ways = [_ways(case, framework) for case in cases]
+    written = [
+        [_written(case, framework, versions, way) for way in some] for case, some in zip(cases, ways, strict=True)
+    ]
     said = _run(written, backend, framework) if cases else {}
     made: list[tuple[str, bool]] = []
     for number, case in enumerate(cases):
-        several = said.get(number, [])
+        several, plain = said.get(number, []), ways[number].index(_Way())
         showing = [script for script, text in several if _shows(text, case)]
-        whole = written[number][0]
-        spare = several[0][0] if several else whole[0].replace(_HOLE, ", ".join(text for *_, text in whole[2]), 1)
+        whole = written[number][plain]
+        spare = several[plain][0] if several else whole[0].replace(_HOLE, ", ".join(text for *_, text in whole[2]), 1)
         made.append((showing[0], True) if showing else ("" if case.numbers is None else spare, False))
     return made
 
