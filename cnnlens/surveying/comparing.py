@@ -110,16 +110,20 @@ def _faults(faults: Mapping[str, int]) -> str:
 
 
 def _cells(atlas: Plain) -> dict[tuple[str, str], dict[str, int]]:
-    return {(one["kind"], _side(one["side"])): {**one["faults"], "settings": one["settings"]} for one in atlas["cells"]}
+    names = _names(atlas)
+    return {(one["kind"], names[one["side"]]): {**one["faults"], "settings": one["settings"]} for one in atlas["cells"]}
 
 
 def _versions(atlas: Plain) -> dict[str, dict[str, str]]:
-    return {_side(side["label"]): dict(side["versions"]) for side in atlas["sides"]}
+    names = _names(atlas)
+    return {names[side["label"]]: dict(side["versions"]) for side in atlas["sides"]}
 
 
-def _side(label: str) -> str:
-    """What a column is, whichever Python ran it."""
-    return re.sub(r"@\S+", "", label)
+def _names(atlas: Plain) -> dict[str, str]:
+    """The columns by what they are, whichever Python ran them; by their labels where that would be two of one name."""
+    bare = {side["label"]: re.sub(r"@\S+", "", side["label"]) for side in atlas["sides"]}
+    counts = Counter(bare.values())
+    return {label: name if counts[name] == 1 else label for label, name in bare.items()}
 
 
 # -- several releases ------------------------------------------------------------------------------------------------
@@ -139,7 +143,9 @@ def by_release(atlases: Sequence[Plain]) -> dict[str, Any]:
         that this release has no such kind, or nothing where it was not swept. Counts are of each older column: faults
         that both have, that the newest alone has, that the older alone has, and kinds that the older has not.
     """
-    backends = dict.fromkeys(_side(side["label"]) for one in atlases for side in one["sides"] if not side["error"])
+    backends = dict.fromkeys(
+        _names(one)[side["label"]] for one in atlases for side in one["sides"] if not side["error"]
+    )
     return {backend: _column_by_column(backend, [one for one in atlases if backend in _versions(one)])
             for backend in backends}  # fmt: skip
 
@@ -163,7 +169,7 @@ def _column_by_column(backend: str, atlases: Sequence[Plain]) -> dict[str, Any]:
         )  # fmt: skip
         faults, missing = Counter[tuple[str, str, str]](), set[str]()
         for finding in one["findings"]:
-            if backend not in map(_side, finding["sides"]):
+            if backend not in map(_names(one).get, finding["sides"]):
                 continue
             if _ABSENT.search(finding["text"]):
                 missing.add(finding["kind"])
