@@ -11,7 +11,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from tests.support import ROOT
 
@@ -23,8 +23,7 @@ _NUMBERS = re.compile(r"; (\S+) where (\S+) is right")
 _SAYS = re.compile(r"^computed (\S+), expected (\S+)$", re.MULTILINE)
 
 
-@dataclass(frozen=True)
-class Script:
+class Script(NamedTuple):
     """Is a script of the page, by its section's number: ``numbers`` are what it is to print; none where it raises."""
 
     number: str

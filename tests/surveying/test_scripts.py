@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from cnnlens.surveying.scripts import Case, proved
 from cnnlens.surveying.setting import Setting
 from cnnlens.surveying.shrinking import Numbers
 from cnnlens.surveying.table import FAMILIES
+from tests.support import atlas_scripts
 
 VERSIONS = {"keras": "3.15.1", "torch": "2.13.0"}
 
@@ -89,3 +91,27 @@ def test_a_script_is_short_and_says_its_versions() -> None:
     assert 'print("keras", keras.__version__, "torch", torch.__version__)' in pooled
     assert 'x_max=float("inf")' in clipped
     assert re.search(r"# \(1, .*\) is expected$", raising, re.MULTILINE)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["keras-torch", "pytorch"])
+def test_a_script_of_the_page_shows_its_fault_where_cnnlens_is_not(backend: str) -> None:
+    script = next(one for one in atlas_scripts.scripts() if one.shown and f" under {backend}:" in one.title)
+    assert atlas_scripts.run(script, sys.executable) == ""
+    other = re.sub(r"^computed = .*$", "computed = 77.0", script.text, flags=re.MULTILINE)
+    assert atlas_scripts.run(script._replace(text=other), sys.executable).startswith("it printed 77.0")
+
+
+def test_scripts_are_read_from_a_page() -> None:
+    page = (
+        "## 1. Pad under keras-torch: wrong value\n\n1 where 2 is right\n\n"
+        "## 2. Sign under pytorch: NaN or infinity\n\na NaN; 0 where nan is right (3 settings)\n\n"
+        "Run alone, it did not show the fault.\n\n```python\nprint(1)\n```\n\n"
+        "### full 1. Conv2D under keras-jax: refused\n\nno (1 setting)\n\n```python\nraise ValueError\n```\n"
+    )
+    first, second = atlas_scripts.scripts(page)
+    assert (first.number, first.shown, first.text) == ("2", False, "print(1)\n")
+    assert first.numbers is not None
+    assert first.numbers[0] == 0
+    assert np.isnan(first.numbers[1])
+    assert (second.number, second.shown, second.numbers) == ("full 1", True, None)
