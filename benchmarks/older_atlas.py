@@ -1,8 +1,8 @@
 """The atlas of older releases, each swept in an environment of its own, and ``docs/atlas-older.md`` of them.
 
-One thing is changed at a time: an environment holds the versions of ``constraints.txt`` but for its own release. Of
-PyTorch only builds without CUDA are taken (PyTorch's own index of CPU wheels, where ``PIP_EXTRA_INDEX_URL`` names it):
-what the registry has besides pulls gigabytes of libraries for a GPU. What pip says where there is none is kept.
+One thing is changed at a time: an environment holds the versions of ``constraints.txt`` but for its own release. Of an
+older PyTorch only builds without CUDA are taken (from PyTorch's own index of CPU wheels, where ``PIP_EXTRA_INDEX_URL``
+names it): others pull gigabytes of libraries for a GPU. What pip says where there is none is kept.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def run(options: Options, report: Report) -> None:
             found[f"{name} {backend}"] = made.seconds
             print(f"{name} {backend}: {made!r}", flush=True)
             if not options.small:
-                _kept(name, backend).write_text(json.dumps(made.to_json()) + "\n")
+                _kept(name, backend).write_text(json.dumps(made.to_json()).replace(f"@{python}", "") + "\n")
         shutil.rmtree(place)
     if not options.small:
         PAGE.write_text(page())
@@ -126,7 +126,7 @@ def page() -> str:
         comparing.read(path)
         for name in RELEASES
         for backend in RELEASES[name].backends
-        if (path := _kept(name, backend)).exists()
+        if (path := _kept(name, backend)).exists() and _kept("today", backend).exists()
     ]
     found = comparing.by_release(atlases)
     lines = [_HEAD, *_machines(atlases)]
