@@ -64,7 +64,7 @@ class Finding:
         inputs: The classes of inputs that show it.
         computed, expected: The two numbers that the script prints; None without a script, and where it raises.
         script: For the framework alone; empty where none could be written.
-        shown: Whether the script, run in the backend's own Python, printed these numbers, or raised what it refused with.
+        shown: Whether the script, run in the backend's own Python, printed these numbers, or raised what was refused.
         everywhere: Whether all backends that run the kind show it.
     """
 
