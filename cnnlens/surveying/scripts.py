@@ -270,8 +270,9 @@ def _home(setting: Setting) -> str:
 
 
 def _weights(setting: Setting) -> list[str]:
-    """Arrays in the order of the layer's own list, which is that of their roles."""
-    written = [_array(array, "np", "") for array in arrays_of(setting).values()]
+    """Arrays in the order of Keras' list, which is that of their roles, a layer's own in front of those inside it."""
+    arrays = sorted(arrays_of(setting).items(), key=lambda one: "/" in one[0])
+    written = [_array(array, "np", "") for _, array in arrays]
     if sum(map(len, written)) < 60:
         return [f"layer.set_weights([{', '.join(written)}])"]
     return ["layer.set_weights([", *(textwrap.indent(f"{one},", "    ") for one in written), "])"]
