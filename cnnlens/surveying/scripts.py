@@ -13,7 +13,7 @@ import re
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -51,12 +51,13 @@ class Case(NamedTuple):
 
 class _Way(NamedTuple):
     """How a case is shown: compiled or not, as so many examples (0: those of the batch that it was found in), with
-    sequences as lists, in a model, and, of an operator of PyTorch, by the name of which function."""
+    sequences as lists, in a model, its arrays by their names, and, of an operator of PyTorch, by the name of which function."""
 
     compiled: bool = False
     examples: int = 1
     lists: bool = False
     model: bool = False
+    named: bool = False
     function: str = ""
 
 
@@ -139,7 +140,8 @@ def _ways(case: Case, framework: str) -> list[_Way]:
     ways += [_Way(one) for one in compiled]
     if case.numbers is None:
         return [*ways, *(_Way(one, lists=True) for one in compiled), *(_Way(one, model=True) for one in compiled)]
-    return [*ways, *(_Way(one, examples) for examples in (2, len(case.numbers.batch[0]), 0) for one in compiled)]
+    ways += [_Way(one, examples) for examples in (2, len(case.numbers.batch[0]), 0) for one in compiled]
+    return [*ways, *(_Way(one, named=True) for one in compiled if len(case.setting.call.weights) > 1)]
 
 
 def _run(written: Sequence[Sequence[Any]], backend: str, framework: str) -> dict[int, list[tuple[str, str]]]:
@@ -243,7 +245,7 @@ def _keras(setting: Setting, operands: list[str], framework: str, way: _Way) -> 
     if call.module == "keras.layers":
         lines.append(f"layer = {home}({_HOLE})")
         if call.weights:
-            lines += [f"layer({passed})", *_weights(setting)]
+            lines += [f"layer({passed})", *_weights(setting, way.named)]
         made = f"layer({passed})"
         if way.compiled and passed == args:
             return f"keras {home}", options, [*lines, f"y = keras.ops.convert_to_numpy({compiler}(layer)({args}))"]
@@ -269,13 +271,20 @@ def _home(setting: Setting) -> str:
     return f"keras.ops.{'image.' * call.module.endswith('.image')}{snake_case(call.name)}"
 
 
-def _weights(setting: Setting) -> list[str]:
-    """Arrays in the order of Keras' list, which is that of their roles, a layer's own in front of those inside it."""
-    arrays = sorted(arrays_of(setting).items(), key=lambda one: "/" in one[0])
-    written = [_array(array, "np", "") for _, array in arrays]
+def _weights(setting: Setting, named: bool) -> list[str]:
+    """Arrays in the order of the layer's own list, which most often is that of their roles, or each by its name."""
+    if named:
+        items = [f'"{role.rpartition("/")[2]}": {_array(one, "np", "")},' for role, one in arrays_of(setting).items()]
+        assign = '    weight.assign(arrays[weight.path.rpartition("/")[2]])'
+        return ["arrays = {", *_indented(items), "}", "for weight in layer.weights:", assign]
+    written = [_array(array, "np", "") for array in arrays_of(setting).values()]
     if sum(map(len, written)) < 60:
         return [f"layer.set_weights([{', '.join(written)}])"]
-    return ["layer.set_weights([", *(textwrap.indent(f"{one},", "    ") for one in written), "])"]
+    return ["layer.set_weights([", *_indented(f"{one}," for one in written), "])"]
+
+
+def _indented(lines: Iterable[str]) -> list[str]:
+    return [textwrap.indent(one, "    ") for one in lines]
 
 
 def _aten(setting: Setting, operands: list[str], framework: str, way: _Way) -> tuple[str, list[Any], list[str]]:
