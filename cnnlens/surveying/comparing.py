@@ -137,7 +137,7 @@ def by_release(atlases: Sequence[Plain]) -> dict[str, Any]:
     """Hold several atlases beside each other, the newest first, each backend by itself.
 
     Returns:
-        For each backend ``{"columns": [{"title", "versions", "made", "machine", "settings", "kinds"}], "rows": [[kind,
+        For each backend ``{"columns": [{"title", "versions", "made", "machine", "settings", "kinds", "absent"}], "rows": [[kind,
         fault, what, cell, …]], "counts": [{"both", "new", "gone", "absent"}]}``: a column is titled by
         what differs from the newest; a cell says of how many settings how many show the fault, that none does (``0``),
         that this release has no such kind, or nothing where it was not swept. Counts are of each older column: faults
@@ -178,6 +178,7 @@ def _column_by_column(backend: str, atlases: Sequence[Plain]) -> dict[str, Any]:
         found.append(dict(faults))
         kinds.append(cells)
         absent.append(missing)
+        columns[-1]["absent"] = sorted(missing)
     rows = [
         [*fault, *(_at(fault, *column) for column in zip(found, kinds, absent, strict=True))]
         for fault in sorted({fault for one in found for fault in one})
@@ -240,7 +241,7 @@ def release_tables(found: Plain) -> Iterator[str]:
             yield (
                 f"- **{column['title']}**: {swept}. Of the faults in kinds that both have, {count['both']} are in "
                 f"both, {count['new']} in the newest alone, {count['gone']} in this one alone; "
-                f"{count['absent']} kinds are not in it."
+                f"{count['absent']} kinds are not in it{': ' * bool(count['absent'])}{', '.join(column['absent'])}."
             )
         titles = [column["title"] for column in one["columns"]]
         yield from ("", f"| kind | fault | what | {' | '.join(titles)} |", "| --- " * (3 + len(titles)) + "|")

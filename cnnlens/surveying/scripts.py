@@ -51,7 +51,7 @@ class Case(NamedTuple):
 
 class _Way(NamedTuple):
     """How a case is shown: compiled or not, as so many examples (0: those of the batch that it was found in), with
-    sequences as lists, in a model, its arrays by their names, and, of an operator of PyTorch, by the name of which function."""
+    sequences as lists, in a model, its arrays by their names; an operator of PyTorch by the name of which function."""
 
     compiled: bool = False
     examples: int = 1
