@@ -139,9 +139,9 @@ def by_release(atlases: Sequence[Plain]) -> dict[str, Any]:
     Returns:
         For each backend ``{"columns": [{"title", "versions", "made", "machine", "settings", "kinds", "absent"}],
         "rows": [[kind, fault, what, cell, …]], "counts": [{"both", "new", "gone", "absent"}]}``: a column is titled by
-        what differs from the newest; a cell says at how many of how many settings the fault shows, that this release has no
-        such kind, or nothing where it was not swept. Counts are of each older column: faults that both have, that the
-        newest alone has, that the older alone has, and kinds that the older has not.
+        what differs from the newest; a cell says at how many of how many settings the fault shows, that this release
+        has no such kind, or nothing where it was not swept. Counts are of each older column: faults that both have,
+        that the newest alone has, that the older alone has, and kinds that the older has not.
     """
     backends = dict.fromkeys(
         _names(one)[side["label"]] for one in atlases for side in one["sides"] if not side["error"]
