@@ -85,4 +85,9 @@ PARTS: Mapping[str, Part] = {
     "old-versions": Part(
         "measures nothing: old Keras and PyTorch write tests/data/old anew", "old_versions.run", "old_versions.VERSIONS"
     ),
+    "older-atlas": Part(
+        "measures no time: the atlas of older releases, and docs/atlas-older.md",
+        "older_atlas.run",
+        "older_atlas.RELEASES",
+    ),
 }

@@ -164,7 +164,10 @@ class Cleaner:
         known = bare_operation(module, kind)
         if known is None:
             raise UntrustedError(f"Keras {import_module('keras').__version__} has no operation of this name")
-        return known, {key: self.value(value, key) for key, value in config.items()}
+        cleaned = {key: self.value(value, key) for key, value in config.items()}
+        if not {"name", "kwargs"} & set(inspect.signature(known.__init__).parameters):  # Keras 3.10's take no name
+            cleaned.pop("name", None)
+        return known, cleaned
 
     def _arguments(self, known: Any, config: dict[str, Any]) -> dict[str, Any]:
         """``config`` without what the class does not take any more."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,7 +13,7 @@ from cnnlens.errors import CnnlensError
 from cnnlens.page import Page, Table, Tone, Toned
 from cnnlens.text import printable
 
-__all__ = ["as_page", "compared", "read"]
+__all__ = ["as_page", "by_release", "compared", "fault_of", "read", "release_tables"]
 
 Plain = Mapping[str, Any]
 
@@ -108,8 +110,141 @@ def _faults(faults: Mapping[str, int]) -> str:
 
 
 def _cells(atlas: Plain) -> dict[tuple[str, str], dict[str, int]]:
-    return {(one["kind"], one["side"]): {**one["faults"], "settings": one["settings"]} for one in atlas["cells"]}
+    names = _names(atlas)
+    return {(one["kind"], names[one["side"]]): {**one["faults"], "settings": one["settings"]} for one in atlas["cells"]}
 
 
 def _versions(atlas: Plain) -> dict[str, dict[str, str]]:
-    return {side["label"]: dict(side["versions"]) for side in atlas["sides"]}
+    names = _names(atlas)
+    return {names[side["label"]]: dict(side["versions"]) for side in atlas["sides"]}
+
+
+def _names(atlas: Plain) -> dict[str, str]:
+    """The columns by what they are, whichever Python ran them; by their labels where that would be two of one name."""
+    bare = {side["label"]: re.sub(r"@\S+", "", side["label"]) for side in atlas["sides"]}
+    counts = Counter(bare.values())
+    return {label: name if counts[name] == 1 else label for label, name in bare.items()}
+
+
+# -- several releases ------------------------------------------------------------------------------------------------
+
+ABSENT = "not in it"
+_ABSENT = re.compile(r" has no (layer of this class|operation of this name)")
+_NUMBER = re.compile(r"-?\d[\d.,e+-]*")
+
+
+def by_release(atlases: Sequence[Plain]) -> dict[str, Any]:
+    """Hold several atlases beside each other, the newest first, each backend by itself.
+
+    Returns:
+        For each backend ``{"columns": [{"title", "versions", "made", "machine", "settings", "kinds", "absent"}],
+        "rows": [[kind, fault, what, cell, …]], "counts": [{"both", "new", "gone", "absent"}]}``: a column is titled by
+        what differs from the newest; a cell says at how many of how many settings the fault shows, that this release
+        has no such kind, or nothing where it was not swept. Counts are of each older column: faults that both have,
+        that the newest alone has, that the older alone has, and kinds that the older has not.
+    """
+    backends = dict.fromkeys(
+        _names(one)[side["label"]] for one in atlases for side in one["sides"] if not side["error"]
+    )
+    return {backend: _column_by_column(backend, [one for one in atlases if backend in _versions(one)])
+            for backend in backends}  # fmt: skip
+
+
+def _column_by_column(backend: str, atlases: Sequence[Plain]) -> dict[str, Any]:
+    newest = _versions(atlases[0])[backend]
+    columns: list[dict[str, Any]] = []
+    found: list[dict[tuple[str, str, str], int]] = []
+    kinds: list[dict[str, int]] = []
+    absent: list[set[str]] = []
+    for one in atlases:
+        versions = _versions(one)[backend]
+        unlike = [f"{name} {version}" for name, version in versions.items() if newest.get(name) != version]
+        cells = {kind: cell["settings"] for (kind, side), cell in _cells(one).items() if side == backend}
+        columns.append(
+            {
+                "title": ", ".join(unlike) or ", ".join(f"{n} {v}" for n, v in newest.items() if n not in _BASE),
+                "versions": versions, "made": one["made"], "machine": one["machine"],
+                "settings": sum(cells.values()), "kinds": len(cells),
+            }
+        )  # fmt: skip
+        faults, missing = Counter[tuple[str, str, str]](), set[str]()
+        for finding in one["findings"]:
+            if backend not in map(_names(one).get, finding["sides"]):
+                continue
+            if _ABSENT.search(finding["text"]):
+                missing.add(finding["kind"])
+            else:
+                faults[fault_of(finding)] += finding["settings"]
+        found.append(dict(faults))
+        kinds.append(cells)
+        absent.append(missing)
+        columns[-1]["absent"] = sorted(missing)
+    rows = [
+        [*fault, *(_at(fault, *column) for column in zip(found, kinds, absent, strict=True))]
+        for fault in sorted({fault for one in found for fault in one})
+    ]
+    counts = [_counted(found[0], kinds[0], found[place], kinds[place], absent[place])
+              for place in range(1, len(atlases))]  # fmt: skip
+    return {"columns": columns, "rows": rows, "counts": counts}
+
+
+_BASE = ("python", "numpy")
+
+
+def _at(fault: tuple[str, str, str], found: Mapping[Any, int], kinds: Mapping[str, int], absent: set[str]) -> str:
+    if fault[0] in absent:
+        return ABSENT
+    return f"{found.get(fault, 0)} of {kinds[fault[0]]}" if fault[0] in kinds else ""
+
+
+def _counted(
+    new: Mapping[tuple[str, str, str], int],
+    swept: Mapping[str, int],
+    old: Mapping[tuple[str, str, str], int],
+    kinds: Mapping[str, int],
+    absent: set[str],
+) -> dict[str, int]:
+    """Of the kinds that both have."""
+    now = {fault for fault in new if fault[0] in kinds and fault[0] not in absent}
+    was = {fault for fault in old if fault[0] in swept}
+    return {"both": len(now & was), "new": len(now - was), "gone": len(was - now), "absent": len(absent & swept.keys())}
+
+
+def fault_of(finding: Plain) -> tuple[str, str, str]:
+    """Name a finding so that the same fault has the same name in another atlas: its kind, its fault, and what it is."""
+    return finding["kind"], finding["fault"], _said(finding["text"])
+
+
+def _said(text: str) -> str:
+    """What a sentence says of a fault whatever the example was: of which sort it is, or the framework's own words."""
+    lost = re.search(r"(NaN|\S*infinity)\b.*?, which the backend (\w+)", text)
+    if lost is not None:
+        return f"{lost[1]}: {lost[2]} it"
+    if re.match(r"[\d.]+ % of the outputs", text):
+        return "another number"
+    own = re.search(r"(?:batch of \d+|cannot [^(]*) \((.+)\)", text)
+    words = re.sub(r"#(,? #)+", "#", _NUMBER.sub("#", own[1].partition(" for '{{")[0])) if own else text
+    return words if len(words) <= 100 else f"{words[:99]}…"
+
+
+def release_tables(found: Plain) -> Iterator[str]:
+    """Write what ``by_release`` gives as Markdown: of each backend what ran, and a table of the faults."""
+    for backend, one in found.items():
+        yield from (f"## {backend}", "")
+        for place, column in enumerate(one["columns"]):
+            versions = ", ".join(f"{name} {version}" for name, version in column["versions"].items())
+            swept = f"{column['kinds']} kinds, {column['settings']:,} settings, {column['made']}; {versions}"
+            if not place:
+                yield f"- **{column['title']}**, the newest: {swept}"
+                continue
+            count = one["counts"][place - 1]
+            yield (
+                f"- **{column['title']}**: {swept}. Of the faults in kinds that both have, {count['both']} are in "
+                f"both, {count['new']} in the newest alone, {count['gone']} in this one alone; "
+                f"{count['absent']} kinds are not in it{': ' * bool(count['absent'])}{', '.join(column['absent'])}."
+            )
+        titles = [column["title"] for column in one["columns"]]
+        yield from ("", f"| kind | fault | what | {' | '.join(titles)} |", "| --- " * (3 + len(titles)) + "|")
+        for row in one["rows"]:
+            yield f"| {' | '.join(printable(cell, 200).replace('|', '/') for cell in row)} |"
+        yield ""

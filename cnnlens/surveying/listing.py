@@ -27,7 +27,7 @@ def as_page(made: Atlas) -> Page:
         parts += [Toned("disagreements, each as small as it became", Tone.STRONG), _findings(wrong), ""]
     if failed:
         parts += [Toned("refused, crashed or hung", Tone.STRONG), _findings(failed), ""]
-    for number, one in wrong:
+    for number, one in numbered:
         if one.script:
             proof = "" if one.shown else " (run alone, it did not show it)"
             parts += [Toned(f"{number}. {one.kind} under {', '.join(one.sides)}{proof}", Tone.STRONG)]
@@ -165,17 +165,28 @@ def as_markdown(made: Atlas) -> str:
             _case(one),
             "",
         ]
+        lines += [_proof(one), ""]
         if one.script:
-            proof = (
-                "Run alone in the backend's own Python, it prints these numbers."
-                if one.shown
-                else ("Run alone in the backend's own Python, it did not show the fault.")
-            )
-            lines += [proof, "", "```python", *one.script.rstrip("\n").split("\n"), "```", ""]
+            lines += ["```python", *one.script.rstrip("\n").split("\n"), "```", ""]
     if made.unswept:
         lines += ["## Not swept", "", "| kind | why |", "| --- | --- |"]
         lines += [f"| {kind} | {why} |" for kind, why in made.unswept.items()]
     return "\n".join(lines).rstrip("\n") + "\n"
+
+
+def _proof(one: Finding) -> str:
+    """What became of the script, or why there is none."""
+    if one.script:
+        did = "prints these numbers" if one.disagrees else "raises this"
+        return f"Run alone in the backend's own Python, it {did if one.shown else _ELSE}."
+    if one.disagrees:
+        return "There is no script: alone, no input showed it again, or the backend's framework is not known."
+    if one.fault == "refused":
+        return "There is no script: called by itself, the framework takes it, or it has none such to call."
+    return "There is no script: it would end with its process."
+
+
+_ELSE = "did not show the fault: that hangs on what else is computed with it"
 
 
 def _markdown_table(table: Table) -> Iterator[str]:

@@ -62,9 +62,9 @@ class Finding:
         settings: How many settings of the sweep show it; ``example``: one of them, as it stood in the sweep.
         small: The smallest setting that still shows it; ``options``: its options.
         inputs: The classes of inputs that show it.
-        computed, expected: The two numbers that the script prints; None where there is no script.
+        computed, expected: The two numbers that the script prints; None without a script, and where it raises.
         script: For the framework alone; empty where none could be written.
-        shown: Whether the script, run in the backend's own Python, printed these numbers.
+        shown: Whether the script, run in the backend's own Python, printed these numbers, or raised what was refused.
         everywhere: Whether all backends that run the kind show it.
     """
 

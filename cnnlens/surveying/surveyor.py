@@ -246,8 +246,8 @@ class _Sweep:
             said = min((outcomes[one].text for one in examples), key=len)
             outcome = small[examples[0]][1]
             numbers = _numbers(case, outcome, under) if outcome.disagrees else None
-            if numbers is not None:
-                cases[len(found)] = scripts.Case(case, numbers, said)
+            if numbers is not None or fault == "refused":
+                cases[len(found)] = scripts.Case(case, numbers, outcome.text if numbers is None else said)
             settings = sum(len(plainest[one]) for one in examples)
             found.append(
                 Finding(
@@ -260,7 +260,11 @@ class _Sweep:
         for (place, case), (script, shown) in zip(cases.items(), proofs, strict=True):
             numbers = case.numbers
             found[place] = replace(
-                found[place], computed=numbers.computed, expected=numbers.expected, script=script, shown=shown
+                found[place],
+                computed=numbers and numbers.computed,
+                expected=numbers and numbers.expected,
+                script=script,
+                shown=shown,
             )
         return found
 

@@ -199,6 +199,36 @@ def test_two_atlases_are_compared(plant: Path, tmp_path: Path) -> None:
     assert not list(tmp_path.glob("*.log"))
 
 
+def test_several_releases_stand_beside_each_other(plant: Path) -> None:
+    plant.write_text("shift")
+    kinds = ["Conv1D", "Dense"]
+    old = cnnlens.atlas(kinds, backends=["planted-reference"], progress=False).to_json()
+    plant.write_text("")
+    new = cnnlens.atlas(["Dense", "Conv1D", "ReLU"], backends=["planted-reference"], progress=False).to_json()
+    old, new = json.loads(json.dumps(old)), json.loads(json.dumps(new))
+    label = "planted-reference@/elsewhere/bin/python"
+    old = json.loads(json.dumps(old).replace('"planted-reference"', json.dumps(label)))
+    old["sides"][0]["versions"]["keras"] = "3.12.4"
+    absent = {
+        "kind": "Dense",
+        "fault": "refused",
+        "text": "layer 'x': Keras 3.12.4 has no layer of this class; view it",
+    }
+    old["findings"].append({**old["findings"][0], **absent})
+    found = comparing.by_release([new, old])
+    assert list(found) == ["planted-reference"]
+    (row,) = found["planted-reference"]["rows"]
+    settings = next(cell["settings"] for cell in new["cells"] if cell["kind"] == "Conv1D")
+    assert row[:2] == ["Conv1D", "wrong value"]
+    assert row[3] == f"0 of {settings}"
+    assert row[4] == f"{old['findings'][0]['settings']} of {settings}"
+    assert found["planted-reference"]["counts"] == [{"both": 0, "new": 0, "gone": 1, "absent": 1}]
+    text = "\n".join(comparing.release_tables(found))
+    assert "- **keras 3.12.4**: 2 kinds" in text
+    assert "| Conv1D | wrong value |" in text
+    assert comparing.compared(old, new)["cells"], "the same backend, under another Python"
+
+
 def test_it_is_written_as_a_page_and_as_markdown(tmp_path: Path) -> None:
     made = cnnlens.atlas(["Dense", "Relu"], backends=["reference"], progress=False)
     assert "| Dense |" in listing.as_markdown(made)
