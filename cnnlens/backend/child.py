@@ -169,9 +169,7 @@ class _Child:
                 session, self._session = self._session, None
                 session.close()
                 del session
-                if (
-                    not gc.get_freeze_count()
-                ):  # what came with the framework stays, and need not be looked through again
+                if not gc.get_freeze_count():  # what came with the framework stays and is not looked through again
                     before = self._network = self._halving = None
                     gc.collect()
                     gc.freeze()
