@@ -62,11 +62,12 @@ def with_known(network: Network, audit: Audit, recording: Recorded) -> Audit:
         if entry["kind"] != kind or not _looks_alike(entry, audit, precision) or not _set_alike(entry, network, call):
             continue
         for label in entry["sides"]:
-            side = atlas["sides"][label]
+            side: Mapping[str, Any] = atlas["sides"][label]
             shown = [shows for other, swept, shows in entry["older"] if (other, swept) == (backend, versions)]
             if shown == [False]:
                 continue  # these versions were swept too, and have no such fault
-            side = {**side, "versions": versions} if shown else side
+            if shown:
+                side = {**side, "versions": versions}
             if side["backend"] == backend and _fed(entry["inputs"], network, call, recording):
                 needed = {name: is_ for name, (is_, _) in entry["needs"].items()}
                 if entry["ones"]:
@@ -131,7 +132,7 @@ def _set_alike(entry: Mapping[str, Any], network: Network, call: Call) -> bool:
 
 def _holds(has: Any, needed: Any, plain: Any) -> bool:
     """Whether a setting is as the fault needs it: the same word, or a number that is not the plain one either."""
-    has = list(cast("tuple[Any, ...]", has)) if isinstance(has, tuple) else cast("Any", has)
+    has = list(cast("tuple[Any, ...]", has)) if isinstance(has, tuple) else has
     if isinstance(needed, list) and isinstance(has, int):
         has = [has] * len(cast("list[Any]", needed))
     if isinstance(needed, list) and isinstance(plain, int | float):
