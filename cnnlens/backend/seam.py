@@ -316,9 +316,10 @@ def _declared(folders: tuple[tuple[str, int | None], ...]) -> tuple[tuple[str, s
     """
     from importlib import metadata  # here: whoever only names a precision does not wait for it
 
+    points = [(point, point.dist) for point in metadata.entry_points(group=GROUP)]
     return tuple(
-        (point.name, point.value, *(("?", "?") if point.dist is None else (point.dist.name, point.dist.version)))
-        for point in metadata.entry_points(group=GROUP)
+        (point.name, point.value, "?" if dist is None else dist.name, "?" if dist is None else dist.version)
+        for point, dist in points
     )
 
 
