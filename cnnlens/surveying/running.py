@@ -30,7 +30,7 @@ from cnnlens.surveying.setting import Setting
 
 __all__ = ["AT_ONCE", "Kept", "Outcome", "Under", "computed", "run", "together"]
 
-AT_ONCE = 16  # settings in one network: a failure costs these again, and XLA more than twice as long for twice as many
+AT_ONCE = 16  # settings in one network: a failure costs these again, and XLA makes fewer cost more
 
 
 @dataclass(frozen=True)
