@@ -309,7 +309,7 @@ def installed() -> list[Found]:
 
 
 @lru_cache(maxsize=1)
-def _declared(folders: tuple[tuple[str, int | None], ...]) -> tuple[tuple[str, str, str, str], ...]:
+def _declared(folders: tuple[tuple[str, int | None], ...]) -> list[tuple[str, str, str, str]]:
     """What stands in metadata, which takes 0.1 s to read: name, value, distribution and version of each backend.
 
     ``folders`` are where it is, and when something was added to them or taken out.
@@ -317,10 +317,10 @@ def _declared(folders: tuple[tuple[str, int | None], ...]) -> tuple[tuple[str, s
     from importlib import metadata  # here: whoever only names a precision does not wait for it
 
     points = [(point, point.dist) for point in metadata.entry_points(group=GROUP)]
-    return tuple(
+    return [
         (point.name, point.value, "?" if dist is None else dist.name, "?" if dist is None else dist.version)
         for point, dist in points
-    )
+    ]
 
 
 def _changed(folder: str) -> int | None:

@@ -184,8 +184,9 @@ class Stats(Result, Mapping[str, LayerStats], listing="statistics.listing", name
             **look,
             "ax": ax,
         }
-        return exciting(
+        drawn: Figure | Axes = exciting(
             [[(self.pictures[one.index], one.value) for one in found] for found in layer.exciting],
             silent=[int(channel) for channel in np.flatnonzero(layer.dead)],
             **options,
         )
+        return drawn
