@@ -184,7 +184,7 @@ class Stats(Result, Mapping[str, LayerStats], listing="statistics.listing", name
             **look,
             "ax": ax,
         }
-        drawn: Figure | Axes = exciting(
+        drawn: Any = exciting(  # pyright: ignore[reportUnknownVariableType] - ``options`` may be those of either overload
             [[(self.pictures[one.index], one.value) for one in found] for found in layer.exciting],
             silent=[int(channel) for channel in np.flatnonzero(layer.dead)],
             **options,
