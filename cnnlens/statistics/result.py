@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Unpack, overload
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Unpack, cast, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -178,15 +178,14 @@ class Stats(Result, Mapping[str, LayerStats], listing="statistics.listing", name
         layer = self[self._drawn]
         file = printable(self.info["model"]["file"], 40)
         of = "largest activation" if layer.by == "max" else "mean activation"
-        options: dict[str, Any] = {
+        said: dict[str, Any] = {
             "title": f"{printable(layer.name, 40)}: the inputs that excite each channel most",
             "subtitle": f"{printable(layer.kind)} · by {of} · {self.count:,} inputs · {file}",
-            **look,
-            "ax": ax,
         }
-        drawn: Any = exciting(  # pyright: ignore[reportUnknownVariableType] - ``options`` may be those of either overload
+        draw = cast("Callable[..., Figure | Axes]", exciting)
+        return draw(
             [[(self.pictures[one.index], one.value) for one in found] for found in layer.exciting],
             silent=[int(channel) for channel in np.flatnonzero(layer.dead)],
-            **options,
+            ax=ax,
+            **{**said, **look},
         )
-        return drawn
