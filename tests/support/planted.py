@@ -472,7 +472,7 @@ def judged(fault: Fault, audit: Audit) -> str:
     text = audit.explanation
     matched = any(re.search(pattern, text) for pattern in fault.true)
     if audit.cause in (Cause.UNEXPLAINED, Cause.NONFINITE, Cause.SHAPE, Cause.OVERFLOW) or text.startswith(
-        "every output is"
+        ("every output is", "all outputs are 0, as ")  # whatever has made them 0
     ):
         return "described"
     if not matched:
