@@ -10,7 +10,7 @@ from __future__ import annotations
 import ast
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from cnnlens.checking.finding import FaultClass
@@ -80,8 +80,13 @@ def _settings(kind: str, framework: str, text: str) -> Iterator[Setting]:
             pattern = ", ".join(f"{re.escape(name)} (.+?)" for name in family.options)
             found = re.fullmatch(pattern or "no options", text)
             if found is not None:
-                values = [_value(one) for one in found.groups()]
-                yield Setting(family, dict(zip(family.options, values, strict=True)))
+                yield Setting(
+                    family,
+                    {
+                        name: _one_axis(_value(one), known)
+                        for (name, known), one in zip(family.options.items(), found.groups(), strict=True)
+                    },
+                )
 
 
 def _value(text: str) -> Any:
@@ -92,6 +97,11 @@ def _value(text: str) -> Any:
         return _tuples(ast.literal_eval(text))
     except (ValueError, SyntaxError):
         return text
+
+
+def _one_axis(value: Any, known: Sequence[Any]) -> Any:
+    """A number as the sequence of one that all known values of its option are, which is shown without brackets."""
+    return (value,) if isinstance(value, int) and any(isinstance(one, tuple) for one in known) else value
 
 
 def _tuples(value: Any) -> Any:

@@ -7,6 +7,7 @@ does, since another precision may pick another pixel; weights of the smooth meth
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, cast
 
 import numpy as np
@@ -109,6 +110,7 @@ def _between(x: Array, axis: int, wanted: int) -> Array:
     return second
 
 
+@lru_cache(maxsize=16)  # an audit resizes in one way many times, and this took longer than the resizing
 def _sampling(size: int, wanted: int, method: str, *, antialias: bool) -> Array:
     """Weights ``(wanted, size)`` of every source pixel, a row's sum one; shrinking with antialias widens the kernel."""
     kernel, _ = _KERNELS[method]
@@ -119,6 +121,7 @@ def _sampling(size: int, wanted: int, method: str, *, antialias: bool) -> Array:
     return weights / weights.sum(axis=1, keepdims=True)
 
 
+@lru_cache(maxsize=16)
 def _cubic_table(size: int, wanted: int) -> Array:
     """Weights of ``tf.image``'s bicubic kernel: four taps, whose distance is rounded to a step of its table."""
     position = (np.arange(wanted, dtype=np.float32) + np.float32(0.5)) * (np.float32(size) / np.float32(wanted))
