@@ -32,6 +32,9 @@ _RULES = {
     "": "color: inherit; font-size: 13px; line-height: 1.5; max-width: 100%",
     " p": "margin: 0 0 .6em; white-space: pre-wrap; overflow-wrap: anywhere; text-align: left",
     " .wide": "overflow-x: auto; margin: 0 0 .6em",
+    " pre": "overflow-x: auto; margin: 0 0 1em; padding: .7em 1em; font: 12px/1.5 ui-monospace, SFMono-Regular, Menlo, "
+    "Consolas, 'DejaVu Sans Mono', monospace; white-space: pre; text-align: left; tab-size: 4; border: 0; "
+    "border-radius: 4px; color: inherit; background: color-mix(in srgb, currentColor 6%, transparent)",
     " table": "border-collapse: collapse; border: 0; margin: 0; table-layout: auto; font: 12px/1.5 ui-monospace, "
     "SFMono-Regular, Menlo, Consolas, 'DejaVu Sans Mono', monospace; font-variant-numeric: tabular-nums",
     " tr": "background: none; border: 0",
@@ -82,7 +85,8 @@ class Toned(str):
 
 
 class Code(str):
-    """Is a line of code: where it must be folded, then before a method's dot, and between arguments only at last.
+    """Is a line of code. In a cell, where it must be folded, then before a method's dot, and between arguments only at
+    last; by itself it stays one line, to be copied as it is.
 
     >>> Code("kernel.reshape(3, 4).T")
     'kernel.reshape(3, 4).T'
@@ -208,11 +212,11 @@ class Page:
     def fragment(self) -> str:
         """Write the page as HTML without a style of its own: ``p``, ``table`` and ``figure``, tones as classes."""
         pieces: list[str] = []
-        for kind, run in groupby(
-            self.parts, lambda part: "table" if isinstance(part, Table) else "line" if part else ""
-        ):
+        for kind, run in groupby(self.parts, _sort):
             if kind == "table":
                 pieces += [_table_html(one) for one in run if isinstance(one, Table)]
+            elif kind == "code":
+                pieces.append("<pre>" + "\n".join(_inline(line) for line in run if isinstance(line, str)) + "</pre>")
             elif kind == "line":
                 pieces.append("<p>" + "<br>".join(_inline(line) for line in run if isinstance(line, str)) + "</p>")
         picture = None if self.picture is None else self.picture()
@@ -260,6 +264,11 @@ class Page:
             for part in some:
                 parts += [part] if isinstance(part, str) else part.short()
         return replace(self, parts=parts)
+
+
+def _sort(part: str | Table) -> str:
+    """What stands together in HTML; an empty line ends a paragraph, and code holds some."""
+    return "table" if isinstance(part, Table) else "code" if isinstance(part, Code) else "line" if part else ""
 
 
 def _left_out(count: int, of: int, what: str) -> Toned:
