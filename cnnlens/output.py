@@ -42,7 +42,7 @@ def writable(path: str | os.PathLike[str]) -> Path:
     """
     target = Path(os.path.realpath(path))  # what a link points to is written, and the link stays
     shown = printable(path, 300)
-    if target.exists() and not target.is_file() and not target.is_dir():
+    if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):  # a pipe has no place of its own
         raise CnnlensError(
             f"{shown}: a device or a pipe is not written to; leave -o out and redirect the output instead"
         )

@@ -23,6 +23,7 @@ __all__ = ["Code", "Page", "Picture", "Result", "Rows", "Shown", "Table", "Tone"
 
 _T = TypeVar("_T")
 
+_SENTENCE = 60  # characters of a cell that HTML folds, where its column may be folded
 _MOST_ROWS = 60  # of a table, or lines in a row, that are shown to whoever did not ask for all
 
 # Every rule is for what is inside of a page's own div. Colours are mixed with the text's, which is dark on light and
@@ -46,6 +47,7 @@ _RULES = {
     " tbody tr:first-child td": "border-top-color: color-mix(in srgb, currentColor 45%, transparent)",
     " tbody tr.more td": "border-top-color: transparent",
     " :is(th, td).right": "text-align: right",
+    " td.fold": "white-space: pre-wrap; min-width: 28ch; overflow-wrap: anywhere",
     " .good": "color: #14863f; color: color-mix(in srgb, #1fa34f 72%, currentColor)",
     " .doubt": "color: #9a6700; color: color-mix(in srgb, #c98500 72%, currentColor)",
     " .bad": "color: #cf222e; color: color-mix(in srgb, #f0323c 76%, currentColor); font-weight: 600",
@@ -325,11 +327,14 @@ def _inline(text: str) -> str:
 
 
 def _table_html(table: Table) -> str:
+    def side(column: int, cell: str) -> str:
+        sentence = column in table.fold and len(cell) > _SENTENCE
+        return ' class="right"' if column in table.right else ' class="fold"' if sentence else ""
+
     def row(cells: Sequence[str], tag: str) -> str:
-        sides = (' class="right"' if column in table.right else "" for column in range(len(table.rows[0])))
         more = ' class="more"' if tag == "td" and not cells[0] else ""  # of what the row above is about
         return f"<tr{more}>" + "".join(
-            f"<{tag}{side}>{_inline(cell)}</{tag}>" for cell, side in zip(cells, sides, strict=True)
+            f"<{tag}{side(column, cell)}>{_inline(cell)}</{tag}>" for column, cell in enumerate(cells)
         ) + "</tr>"  # fmt: skip
 
     head, *body = table.rows

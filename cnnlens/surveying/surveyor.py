@@ -344,8 +344,9 @@ def _sides(backends: Sequence[str] | None, precisions: Sequence[str], families: 
         if runs[0] in wanted
         for precision in precisions
     ]
-    if not precisions:
-        raise CnnlensError("no precision is named; leave it out, or name one")
+    for what, named in (("kind", families), ("backend", backends), ("precision", precisions)):
+        if not named:
+            raise CnnlensError(f"no {what} is named; leave it out, or name one")
     if not sides:
         named = ", ".join(dict.fromkeys(family.kind for family in families))
         raise CnnlensError(f"no backend of {', '.join(map(printable, backends))} runs {printable(named, 200)}")

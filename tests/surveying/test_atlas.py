@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -19,6 +20,7 @@ from cnnlens.cli.main import main
 from cnnlens.cli.terminal import on_terminal
 from cnnlens.errors import CnnlensError
 from cnnlens.kinds import LAYERS, OPERATIONS
+from cnnlens.output import writable
 from cnnlens.surveying import comparing, listing, surveyor
 from cnnlens.surveying.drawing import CLASSES
 from cnnlens.surveying.log import Log
@@ -214,6 +216,11 @@ def test_where_nothing_can_be_written_nothing_is_swept(name: str, tmp_path: Path
     (tmp_path / "mine.keras").write_text("a model")
     assert main(["atlas", "Relu", "-b", "reference", "-o", str(tmp_path / name)]) == 2
     assert not list(tmp_path.rglob("*.log"))
+    ends = os.pipe()
+    for end in ends:
+        with pytest.raises(CnnlensError, match="a device or a pipe is not written to"):
+            writable(f"/dev/fd/{end}")  # as /dev/stdout is, in front of a pipe
+        os.close(end)
     assert (tmp_path / "mine.keras").read_text() == "a model"
 
 
@@ -300,6 +307,7 @@ def test_it_is_written_as_a_page_and_as_markdown(tmp_path: Path) -> None:
     )  # fmt: skip
     told = replace(made, findings=(finding,))
     assert "(an \\<i>object\\</i>, \\[\\*, 3\\] or \\[\\*, 4\\], \\_\\_init\\_\\_())" in listing.as_markdown(told)
+    assert '<td class="fold">it failed (an &lt;i&gt;' in told.html(), "no sentence is scrolled to"
     assert f"<pre>{finding.script.rstrip()}</pre>" in told.html(), "to be copied"
     assert finding.script in on_terminal(listing.as_page(told), 60)
     assert repr(made).startswith("<Atlas quick: 2 kinds, ")
@@ -312,6 +320,9 @@ def test_it_is_written_as_a_page_and_as_markdown(tmp_path: Path) -> None:
         (["Lambda"], "Lambda: it is not in the sweep: it holds its author's own code"),
         (["--level", "deep"], "level 'deep': quick or full was expected"),
         (["Conv2D", "-b", "pytorch9"], "no backend is named 'pytorch9'"),
+        (["Relu", "-b", ","], "no backend is named; leave it out, or name one"),
+        (["Relu", "-b", "reference", "--precision", ","], "no precision is named; leave it out, or name one"),
+        (["Relu", "-b", "reference", "--precision", "float8"], "precision 'float8': strict, native"),
         (["AdditiveAttention", "-b", "pytorch"], "no backend of pytorch runs AdditiveAttention"),
         (["Conv2D", "--compare", "nowhere.json"], "nowhere.json: it cannot be read"),
     ],
