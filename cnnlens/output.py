@@ -25,6 +25,7 @@ __all__ = [
     "replacing",
     "silent",
     "stem_of",
+    "writable",
     "write_text",
 ]
 
@@ -33,16 +34,15 @@ _PICTURES = (".png", ".jpg", ".jpeg")  # of a folder that is read, these are
 _DEVICES = {"CON", "PRN", "AUX", "NUL", *(f"{port}{number}" for port in ("COM", "LPT") for number in range(10))}
 
 
-@contextlib.contextmanager
-def replacing(path: str | os.PathLike[str]) -> Generator[Path]:
-    """Give a temporary path beside ``path`` to write to; move it there if the block ends well, else remove it.
+def writable(path: str | os.PathLike[str]) -> Path:
+    """Find where a file would be written, links followed; nothing is written.
 
     Raises:
-        CnnlensError: the folder is missing or the path cannot be written.
+        CnnlensError: it is a folder, a device or an address, or its folder is missing or may not be written to.
     """
     target = Path(os.path.realpath(path))  # what a link points to is written, and the link stays
     shown = printable(path, 300)
-    if target.exists() and not target.is_file() and not target.is_dir():
+    if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):  # a pipe has no place of its own
         raise CnnlensError(
             f"{shown}: a device or a pipe is not written to; leave -o out and redirect the output instead"
         )
@@ -52,6 +52,19 @@ def replacing(path: str | os.PathLike[str]) -> Generator[Path]:
         if re.match(r"[a-z][a-z0-9+.-]+:/", shown):  # a drive of Windows has one letter
             raise CnnlensError(f"{shown}: a file on this machine was expected, this is an address; name a file with -o")
         raise CnnlensError(f"{shown}: the folder {printable(target.parent, 300)} does not exist; make it first")
+    if not os.access(target.parent, os.W_OK):
+        raise CnnlensError(f"{shown}: it cannot be written (Permission denied); choose another place with -o")
+    return target
+
+
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike[str]) -> Generator[Path]:
+    """Give a temporary path beside ``path`` to write to; move it there if the block ends well, else remove it.
+
+    Raises:
+        CnnlensError: the folder is missing or the path cannot be written.
+    """
+    target, shown = writable(path), printable(path, 300)
     try:
         handle, name = tempfile.mkstemp(prefix=".cnnlens-", suffix=target.suffix, dir=target.parent)
     except OSError as error:

@@ -23,6 +23,7 @@ __all__ = ["Code", "Page", "Picture", "Result", "Rows", "Shown", "Table", "Tone"
 
 _T = TypeVar("_T")
 
+_SENTENCE = 60  # characters of a cell that HTML folds, where its column may be folded
 _MOST_ROWS = 60  # of a table, or lines in a row, that are shown to whoever did not ask for all
 
 # Every rule is for what is inside of a page's own div. Colours are mixed with the text's, which is dark on light and
@@ -32,6 +33,9 @@ _RULES = {
     "": "color: inherit; font-size: 13px; line-height: 1.5; max-width: 100%",
     " p": "margin: 0 0 .6em; white-space: pre-wrap; overflow-wrap: anywhere; text-align: left",
     " .wide": "overflow-x: auto; margin: 0 0 .6em",
+    " pre": "overflow-x: auto; margin: 0 0 1em; padding: .7em 1em; font: 12px/1.5 ui-monospace, SFMono-Regular, Menlo, "
+    "Consolas, 'DejaVu Sans Mono', monospace; white-space: pre; text-align: left; tab-size: 4; border: 0; "
+    "border-radius: 4px; color: inherit; background: color-mix(in srgb, currentColor 6%, transparent)",
     " table": "border-collapse: collapse; border: 0; margin: 0; table-layout: auto; font: 12px/1.5 ui-monospace, "
     "SFMono-Regular, Menlo, Consolas, 'DejaVu Sans Mono', monospace; font-variant-numeric: tabular-nums",
     " tr": "background: none; border: 0",
@@ -43,6 +47,7 @@ _RULES = {
     " tbody tr:first-child td": "border-top-color: color-mix(in srgb, currentColor 45%, transparent)",
     " tbody tr.more td": "border-top-color: transparent",
     " :is(th, td).right": "text-align: right",
+    " td.fold": "white-space: pre-wrap; min-width: 28ch; overflow-wrap: anywhere",
     " .good": "color: #14863f; color: color-mix(in srgb, #1fa34f 72%, currentColor)",
     " .doubt": "color: #9a6700; color: color-mix(in srgb, #c98500 72%, currentColor)",
     " .bad": "color: #cf222e; color: color-mix(in srgb, #f0323c 76%, currentColor); font-weight: 600",
@@ -82,7 +87,8 @@ class Toned(str):
 
 
 class Code(str):
-    """Is a line of code: where it must be folded, then before a method's dot, and between arguments only at last.
+    """Is a line of code. In a cell, where it must be folded, then before a method's dot, and between arguments only at
+    last; by itself it stays one line, to be copied as it is.
 
     >>> Code("kernel.reshape(3, 4).T")
     'kernel.reshape(3, 4).T'
@@ -208,11 +214,11 @@ class Page:
     def fragment(self) -> str:
         """Write the page as HTML without a style of its own: ``p``, ``table`` and ``figure``, tones as classes."""
         pieces: list[str] = []
-        for kind, run in groupby(
-            self.parts, lambda part: "table" if isinstance(part, Table) else "line" if part else ""
-        ):
+        for kind, run in groupby(self.parts, _sort):
             if kind == "table":
                 pieces += [_table_html(one) for one in run if isinstance(one, Table)]
+            elif kind == "code":
+                pieces.append("<pre>" + "\n".join(_inline(line) for line in run if isinstance(line, str)) + "</pre>")
             elif kind == "line":
                 pieces.append("<p>" + "<br>".join(_inline(line) for line in run if isinstance(line, str)) + "</p>")
         picture = None if self.picture is None else self.picture()
@@ -260,6 +266,11 @@ class Page:
             for part in some:
                 parts += [part] if isinstance(part, str) else part.short()
         return replace(self, parts=parts)
+
+
+def _sort(part: str | Table) -> str:
+    """What stands together in HTML; an empty line ends a paragraph, and code holds some."""
+    return "table" if isinstance(part, Table) else "code" if isinstance(part, Code) else "line" if part else ""
 
 
 def _left_out(count: int, of: int, what: str) -> Toned:
@@ -316,11 +327,14 @@ def _inline(text: str) -> str:
 
 
 def _table_html(table: Table) -> str:
+    def side(column: int, cell: str) -> str:
+        sentence = column in table.fold and len(cell) > _SENTENCE
+        return ' class="right"' if column in table.right else ' class="fold"' if sentence else ""
+
     def row(cells: Sequence[str], tag: str) -> str:
-        sides = (' class="right"' if column in table.right else "" for column in range(len(table.rows[0])))
         more = ' class="more"' if tag == "td" and not cells[0] else ""  # of what the row above is about
         return f"<tr{more}>" + "".join(
-            f"<{tag}{side}>{_inline(cell)}</{tag}>" for cell, side in zip(cells, sides, strict=True)
+            f"<{tag}{side(column, cell)}>{_inline(cell)}</{tag}>" for column, cell in enumerate(cells)
         ) + "</tr>"  # fmt: skip
 
     head, *body = table.rows

@@ -37,10 +37,12 @@ def whole_number(least: int) -> Callable[[str], int]:
 
 
 def seconds(text: str) -> float:
-    """Read an argument that is a time above zero."""
+    """Read an argument that is a time above zero, and one that can be waited for."""
     value = float(text)
     if not value > 0:
         raise argparse.ArgumentTypeError(f"more than 0 was expected, {value:g} came")
+    if value > 1e9:
+        raise argparse.ArgumentTypeError(f"a billion seconds at most were expected, {value:g} came")
     return value
 
 

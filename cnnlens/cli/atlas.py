@@ -6,10 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from cnnlens.cli.arguments import add_json, add_output, seconds
-from cnnlens.cli.printing import output_json, output_text
-from cnnlens.errors import CnnlensError
-from cnnlens.text import printable
+from cnnlens.cli.arguments import add_json, add_output, listed, seconds
+from cnnlens.cli.printing import check_output, output_json, output_text
 
 __all__ = ["add"]
 
@@ -46,13 +44,13 @@ def _atlas(options: argparse.Namespace) -> int:
     path = options.output
     old = None if options.compare is None else comparing.read(options.compare)
     log = None if path is None else Path(f"{path}.log")
-    if path is not None and not Path(path).absolute().parent.is_dir():
-        raise CnnlensError(f"{printable(path, 300)}: its folder does not exist; make it first")
+    if path is not None:
+        check_output(path)  # before minutes of work
     made = atlas(
         options.kinds or None,
-        backends=_listed(options.backends),
+        backends=None if options.backends is None else listed(options.backends),
         level=options.level,
-        precisions=_listed(options.precision),
+        precisions=None if options.precision is None else listed(options.precision),
         device=options.device,
         timeout=options.timeout,
         log=log,
@@ -73,7 +71,3 @@ def _atlas(options: argparse.Namespace) -> int:
     if log is not None:
         log.unlink(missing_ok=True)
     return 0 if made.agree else 1
-
-
-def _listed(text: str | None) -> list[str] | None:
-    return None if text is None else [one for one in (part.strip() for part in text.split(",")) if one]

@@ -15,7 +15,7 @@ from cnnlens.errors import CnnlensError
 from cnnlens.page import Page
 from cnnlens.text import harmless, printable
 
-__all__ = ["output_json", "output_made", "output_text", "tell"]
+__all__ = ["check_output", "output_json", "output_made", "output_text", "tell"]
 
 
 def output_made(
@@ -56,10 +56,8 @@ def output_text(text: str | Page, path: str | None = None) -> None:
     """
     if path is None and cast(Any, sys.stdout) is None:  # `>&-`
         raise CnnlensError("standard output is closed, so nothing can be printed; write to a file with -o")
-    if path is not None and os.path.exists(path) and path.lower().endswith(_NO_TEXT):
-        raise CnnlensError(
-            f"-o {printable(path, 300)}: a model or arrays by its name, which text would replace; name a .txt or .json"
-        )
+    if path is not None:
+        check_output(path)
     if path is not None or not sys.stdout.isatty():
         written = harmless(str(text), keep="\n")
     else:
@@ -84,6 +82,21 @@ def output_text(text: str | Page, path: str | None = None) -> None:
         # What is left in the buffer would fail again when Python ends, and loudly.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise CnnlensError(f"the output cannot be written ({error.strerror}); choose another place with -o") from None
+
+
+def check_output(path: str) -> None:
+    """Refuse a file that text cannot or should not be written to; nothing is written.
+
+    Raises:
+        CnnlensError: it is a model or arrays by its name, or no file can be written there.
+    """
+    if os.path.exists(path) and path.lower().endswith(_NO_TEXT):
+        raise CnnlensError(
+            f"-o {printable(path, 300)}: a model or arrays by its name, which text would replace; name a .txt or .json"
+        )
+    from cnnlens.output import writable
+
+    writable(path)
 
 
 _NARROWEST = 30

@@ -45,6 +45,8 @@ def on_terminal(page: Page, width: int) -> str:
             room = console.width - part.indent
             shown = _columns(part, room)
             console.print(Padding(_blocks(part, console, room) if shown is None else shown, (0, 0, 0, part.indent)))
+        elif isinstance(part, Code):
+            console.print(_text(part), soft_wrap=True)
         else:
             # Below what a word that is set off says, else two deeper than it began: a note stays one note to the eye.
             set_off = _SET_OFF.match(part)

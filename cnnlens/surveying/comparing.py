@@ -11,6 +11,7 @@ from typing import Any, cast
 
 from cnnlens.errors import CnnlensError
 from cnnlens.page import Page, Table, Tone, Toned
+from cnnlens.surveying.listing import escaped
 from cnnlens.text import printable
 
 __all__ = ["as_page", "by_release", "compared", "fault_of", "read", "release_tables"]
@@ -29,23 +30,27 @@ def read(path: str | Path) -> Plain:
         found: object = json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise CnnlensError(f"{shown}: it cannot be read ({error.strerror}); check the name") from None
-    except ValueError:
+    except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict) or cast("Plain", found).get("format") != "cnnlens.atlas/1":
         raise CnnlensError(f"{shown}: this is no atlas of format cnnlens.atlas/1; write one with cnnlens atlas --json")
     old = cast("Plain", found)
     try:
         compared(old, old)
-    except (KeyError, TypeError, AttributeError):
+    except (KeyError, TypeError, ValueError, AttributeError):
         raise CnnlensError(f"{shown}: it is cut short or changed: an atlas has sides, cells and a machine") from None
     return old
 
 
 def compared(old: Plain, new: Plain) -> dict[str, Any]:
     """Say what changed: ``{"versions": [[side, what, old, new]], "machine": [[what, old, new]], "cells": [[kind, side,
-    old, new]], "alone": [[side, "old" or "new"]], "levels": [old, new]}``; of kinds and sides that both have."""
+    old, new]], "shared": cells that both have, "faults": [[kind, side, fault, what, "old" or "new"]], "alone": [[side,
+    "old" or "new"]], "levels": [old, new]}``; of kinds and sides that both have. A fault that one of them alone has may
+    stand in a cell whose counts are the same."""
     before, after = _cells(old), _cells(new)
-    versions = {one: (_versions(old).get(one, {}), found) for one, found in _versions(new).items()}
+    shared = before.keys() & after.keys()
+    faults = {which: _faults_in(one) for which, one in (("old", old), ("new", new))}
+    versions = {one: (_ran(old).get(one, {}), found) for one, found in _ran(new).items()}
     sides = {side for _, side in before} & {side for _, side in after}
     return {
         "levels": [old["level"], new["level"]],
@@ -64,7 +69,14 @@ def compared(old: Plain, new: Plain) -> dict[str, Any]:
         "cells": [
             [kind, side, before[kind, side], after[kind, side]]
             for kind, side in after
-            if (kind, side) in before and before[kind, side] != after[kind, side]
+            if (kind, side) in shared and before[kind, side] != after[kind, side]
+        ],
+        "shared": len(shared),
+        "faults": [
+            [*fault, which]
+            for which, other in (("old", "new"), ("new", "old"))
+            for fault in sorted(faults[which] - faults[other])
+            if fault[:2] in shared
         ],
         "alone": [
             [side, which]
@@ -80,7 +92,8 @@ def as_page(changed: Plain) -> Page:
     parts: list[str | Table] = ["", Toned("since the older atlas", Tone.STRONG)]
     was, now = changed["levels"]
     if was != now:
-        parts.append(Toned(f"the older one is {was}, this one {now}: their settings are not the same", Tone.DOUBT))
+        levels = f"the older one is {printable(was)}, this one {printable(now)}: their settings are not the same"
+        parts.append(Toned(levels, Tone.DOUBT))
     for what, one, other in changed["machine"]:
         parts.append(Toned(f"another {what}: {_shown(one)} then, {_shown(other)} now", Tone.DOUBT))
     for side, what, one, other in changed["versions"]:
@@ -93,8 +106,14 @@ def as_page(changed: Plain) -> Page:
             for kind, side, one, other in changed["cells"]
         ]
         parts.append(Table([["kind", "backend", "then", "now"], *rows], fold=(2, 3)))
+    elif changed["shared"]:
+        parts.append(f"of {changed['shared']:,} cells that both have none changed")
     else:
-        parts.append("no cell changed")
+        parts.append(Toned("no kind under one backend is in both: nothing was compared", Tone.DOUBT))
+    if changed["faults"]:
+        where = {"old": "then alone", "new": "now alone"}
+        rows = [[*map(printable, one[:3]), printable(one[3], 200), where[one[4]]] for one in changed["faults"]]
+        parts += ["", Table([["kind", "backend", "fault", "what", "when"], *rows], fold=(1, 3))]
     return Page(parts)
 
 
@@ -111,7 +130,19 @@ def _faults(faults: Mapping[str, int]) -> str:
 
 def _cells(atlas: Plain) -> dict[tuple[str, str], dict[str, int]]:
     names = _names(atlas)
-    return {(one["kind"], names[one["side"]]): {**one["faults"], "settings": one["settings"]} for one in atlas["cells"]}
+    return {
+        (one["kind"], names[one["side"]]): {
+            **one["faults"],
+            **({"not audited": one["unaudited"]} if one["unaudited"] else {}),
+            "settings": one["settings"],
+        }
+        for one in atlas["cells"]
+    }
+
+
+def _faults_in(atlas: Plain) -> set[tuple[str, str, str, str]]:
+    names = _names(atlas)
+    return {(one["kind"], names[side], *fault_of(one)[1:]) for one in atlas["findings"] for side in one["sides"]}
 
 
 def _versions(atlas: Plain) -> dict[str, dict[str, str]]:
@@ -119,11 +150,22 @@ def _versions(atlas: Plain) -> dict[str, dict[str, str]]:
     return {names[side["label"]]: dict(side["versions"]) for side in atlas["sides"]}
 
 
+def _ran(atlas: Plain) -> dict[str, dict[str, str]]:
+    """What each column ran with: versions, and the device."""
+    names, versions = _names(atlas), _versions(atlas)
+    devices = {names[side["label"]]: side["device"] for side in atlas["sides"] if side["device"]}
+    return {name: found | ({"device": devices[name]} if name in devices else {}) for name, found in versions.items()}
+
+
 def _names(atlas: Plain) -> dict[str, str]:
     """The columns by what they are, whichever Python ran them; by their labels where that would be two of one name."""
-    bare = {side["label"]: re.sub(r"@\S+", "", side["label"]) for side in atlas["sides"]}
+    bare = {side["label"]: _bare(side["label"], side["backend"]) for side in atlas["sides"]}
     counts = Counter(bare.values())
     return {label: name if counts[name] == 1 else label for label, name in bare.items()}
+
+
+def _bare(label: str, backend: str) -> str:
+    return backend.partition("@")[0] + label.removeprefix(backend) if label.startswith(backend) else label
 
 
 # -- several releases ------------------------------------------------------------------------------------------------
@@ -131,6 +173,7 @@ def _names(atlas: Plain) -> dict[str, str]:
 ABSENT = "not in it"
 _ABSENT = re.compile(r" has no (layer of this class|operation of this name)")
 _NUMBER = re.compile(r"-?\d[\d.,e+-]*")
+_LONGEST = 2_000
 
 
 def by_release(atlases: Sequence[Plain]) -> dict[str, Any]:
@@ -217,6 +260,7 @@ def fault_of(finding: Plain) -> tuple[str, str, str]:
 
 def _said(text: str) -> str:
     """What a sentence says of a fault whatever the example was: of which sort it is, or the framework's own words."""
+    text = text[:_LONGEST]  # what is searched may be anybody's
     lost = re.search(r"(NaN|\S*infinity)\b.*?, which the backend (\w+)", text)
     if lost is not None:
         return f"{lost[1]}: {lost[2]} it"
@@ -246,5 +290,5 @@ def release_tables(found: Plain) -> Iterator[str]:
         titles = [column["title"] for column in one["columns"]]
         yield from ("", f"| kind | fault | what | {' | '.join(titles)} |", "| --- " * (3 + len(titles)) + "|")
         for row in one["rows"]:
-            yield f"| {' | '.join(printable(cell, 200).replace('|', '/') for cell in row)} |"
+            yield f"| {' | '.join(escaped(printable(cell, 200)).replace('|', '/') for cell in row)} |"
         yield ""

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from cnnlens.page import Page, Table, Tone, Toned
+from cnnlens.page import Code, Page, Table, Tone, Toned
 from cnnlens.surveying.result import Atlas, Cell, Finding
 from cnnlens.surveying.setting import as_json as as_plain
 from cnnlens.surveying.setting import each
-from cnnlens.text import finite_or_null, printable
+from cnnlens.text import finite_or_null, harmless, printable
 
-__all__ = ["as_json", "as_markdown", "as_page", "scripts"]
+__all__ = ["as_json", "as_markdown", "as_page", "escaped", "scripts", "unescaped"]
+
+_OBEYED = re.compile(
+    r"[\\<*`~\[\]]|(?<![A-Za-z0-9])_+|_+(?![A-Za-z0-9])"
+)  # an underscore in a word is none to Markdown
 
 
 def as_page(made: Atlas) -> Page:
@@ -31,7 +36,7 @@ def as_page(made: Atlas) -> Page:
         if one.script:
             proof = "" if one.shown else " (run alone, it did not show it)"
             parts += [Toned(f"{number}. {one.kind} under {', '.join(one.sides)}{proof}", Tone.STRONG)]
-            parts += [*one.script.rstrip("\n").split("\n"), ""]
+            parts += [*map(Code, one.script.rstrip("\n").split("\n")), ""]
     return Page(parts[:-1] if parts[-1] == "" else parts)
 
 
@@ -154,15 +159,15 @@ def as_markdown(made: Atlas) -> str:
     """Write it as Markdown: the table, then a section a disagreement."""
     lines: list[str] = []
     for line in _head(made):
-        lines += [f"- {line}"]
+        lines += [f"- {escaped(line)}"]
     lines += ["", *_markdown_table(_table(made)), ""]
     for number, one in enumerate(made.findings, 1):
         lines += [
-            f"## {number}. {one.kind} under {', '.join(one.sides)}: {one.fault}",
+            f"## {number}. {one.kind} under {escaped(', '.join(one.sides))}: {one.fault}",
             "",
-            _said(one),
+            escaped(_said(one)),
             "",
-            _case(one),
+            escaped(_case(one)),
             "",
         ]
         lines += [_proof(one), ""]
@@ -191,7 +196,23 @@ _ELSE = "did not show the fault: that hangs on what else is computed with it"
 
 def _markdown_table(table: Table) -> Iterator[str]:
     head, *rows = table.rows
-    yield f"| {' | '.join(head)} |"
+    yield f"| {' | '.join(map(escaped, head))} |"
     yield "| --- " * len(head) + "|"
     for row in rows:
         yield f"| {' | '.join(cell.replace('|', '/') for cell in row)} |"
+
+
+def escaped(text: str) -> str:
+    """Write a text so that Markdown shows it as it is: a framework's own words hold ``<class 'list'>`` and ``[*, 3]``.
+
+    >>> escaped("an object of type <class 'list'>, [-1] * 2, pool_size, __init__()")
+    "an object of type \\\\<class 'list'>, \\\\[-1\\\\] \\\\* 2, pool_size, \\\\_\\\\_init\\\\_\\\\_()"
+    >>> unescaped(escaped("[*, 3]"))
+    '[*, 3]'
+    """
+    return _OBEYED.sub(lambda found: "".join(f"\\{char}" for char in found[0]), harmless(text))
+
+
+def unescaped(text: str) -> str:
+    """Read what ``escaped`` wrote."""
+    return re.sub(r"\\([\\<*`~\[\]_])", r"\1", text)

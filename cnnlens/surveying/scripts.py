@@ -111,7 +111,7 @@ def proved(cases: Sequence[Case], backend: str, versions: Mapping[str, str]) -> 
     All are run by the backend's own Python in one process, each in a namespace of its own: one import is enough.
     """
     name, _ = parse_spec(backend)
-    if any(case.setting.family.framework == "keras" for case in cases) and name not in _KERAS:
+    if name not in (*_KERAS, "pytorch"):
         return [("", False)] * len(cases)  # a backend of somebody's own, whose framework is not known here
     framework = name.rpartition("-")[2] if name in _KERAS else "torch"
     ways = [_ways(case, framework) for case in cases]

@@ -14,7 +14,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from cnnlens.backend import get, installed
+from cnnlens.backend import check_precision, get, installed
 from cnnlens.backend.process import parse_spec, refuse_unknown
 from cnnlens.backend.worker import threads
 from cnnlens.errors import CnnlensError, in_one_line
@@ -84,7 +84,7 @@ def atlas(
     if level not in LEVELS:
         raise CnnlensError(f"level '{printable(level)}': {' or '.join(LEVELS)} was expected")
     families = _chosen(kinds)
-    sides = _sides(backends, precisions or LEVELS[level][1], families)
+    sides = _sides(backends, LEVELS[level][1] if precisions is None else precisions, families)
     families = [family for family in families if family.framework in {side.framework for side in sides}]
     began = time.monotonic()
     count = max(len({one.backend for one in sides}), 1)
@@ -295,18 +295,17 @@ def _merged(findings: Sequence[Finding], sides: Sequence[Side]) -> list[Finding]
     together: dict[tuple[str, str, str], list[Finding]] = defaultdict(list)
     for one in findings:
         together[one.small, one.fault, _alike(one.text)].append(one)
-    frameworks = {side.label: side.framework for side in sides}
-    alike = Counter(frameworks.values())
+    by_label = {side.label: side for side in sides}
     made: list[Finding] = []
     for several in together.values():
         labels = tuple(label for one in several for label in one.sides)
         best = max(several, key=lambda one: (one.shown, bool(one.script)))
-        count = alike[frameworks[labels[0]]]
-        made.append(
-            replace(
-                best, sides=labels, everywhere=len(labels) == count > 1, settings=max(one.settings for one in several)
-            )
-        )
+        framework = by_label[labels[0]].framework
+        every = len(labels) == sum(side.framework == framework for side in sides)
+        # One backend in several precisions, or under several Pythons, tells nothing of others.
+        others = len({by_label[label].backend.partition("@")[0] for label in labels}) > 1
+        settings = max(one.settings for one in several)
+        made.append(replace(best, sides=labels, everywhere=every and others, settings=settings))
     return sorted(made, key=lambda one: (not one.disagrees, one.kind, one.sides))
 
 
@@ -315,7 +314,7 @@ def _chosen(kinds: Iterable[str] | None) -> list[Family]:
         return [*FAMILIES]
     known = {family.kind: None for family in FAMILIES}
     chosen: dict[str, None] = {}
-    for kind in kinds:
+    for kind in [kinds] if isinstance(kinds, str) else kinds:
         name = KINDS[kind].name if kind in KINDS else kind
         if name in UNSWEPT:
             raise CnnlensError(f"{name}: it is not in the sweep: {UNSWEPT[name]}")
@@ -333,7 +332,10 @@ def _sides(backends: Sequence[str] | None, precisions: Sequence[str], families: 
         if not backends:
             commands = dict.fromkeys(one.backend.install for one in installed() if one.problem is None and one.missing)
             raise CnnlensError(f"nothing was swept: no backend of a framework is installed; {' or '.join(commands)}")
+    backends, precisions = list(dict.fromkeys(backends)), list(dict.fromkeys(precisions))
     refuse_unknown(backends)
+    for precision in precisions:
+        check_precision(precision)
     wanted = dict.fromkeys(family.framework for family in families)
     sides = [
         Side(" ".join([spec, *runs[1:], *([] if precision == "strict" else [precision])]), spec, precision, runs[0])
@@ -342,6 +344,9 @@ def _sides(backends: Sequence[str] | None, precisions: Sequence[str], families: 
         if runs[0] in wanted
         for precision in precisions
     ]
+    for what, named in (("kind", families), ("backend", backends), ("precision", precisions)):
+        if not named:
+            raise CnnlensError(f"no {what} is named; leave it out, or name one")
     if not sides:
         named = ", ".join(dict.fromkeys(family.kind for family in families))
         raise CnnlensError(f"no backend of {', '.join(map(printable, backends))} runs {printable(named, 200)}")

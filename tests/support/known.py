@@ -15,6 +15,7 @@ from typing import Any
 
 from cnnlens.checking.finding import FaultClass
 from cnnlens.checking.known import public_versions, rule_of
+from cnnlens.surveying.listing import unescaped
 from cnnlens.surveying.setting import Setting, as_json
 from cnnlens.surveying.table import FAMILIES
 from tests.support import ROOT
@@ -33,7 +34,7 @@ def known() -> dict[str, Any]:
     older = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(OLDER.glob("*.json"))]
     faults = [
         _fault(kind, labels.split(", "), fault, _NUMBERS.sub("", says), case, sides)
-        for kind, labels, fault, says, case in _SECTION.findall(text)
+        for kind, labels, fault, says, case in (map(unescaped, one) for one in _SECTION.findall(text))
         if fault in tuple(FaultClass)
     ]
     for one in faults:

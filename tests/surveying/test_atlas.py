@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -16,13 +17,16 @@ import cnnlens
 from cnnlens.checking.auditing import audit_recording
 from cnnlens.checking.evidence import Predictions
 from cnnlens.cli.main import main
+from cnnlens.cli.terminal import on_terminal
 from cnnlens.errors import CnnlensError
 from cnnlens.kinds import LAYERS, OPERATIONS
+from cnnlens.output import writable
 from cnnlens.surveying import comparing, listing, surveyor
 from cnnlens.surveying.drawing import CLASSES
+from cnnlens.surveying.log import Log
 from cnnlens.surveying.networks import branch, network_of
 from cnnlens.surveying.result import Finding, Side
-from cnnlens.surveying.running import Kept, Under, together
+from cnnlens.surveying.running import Kept, Outcome, Under, together
 from cnnlens.surveying.setting import Family, Setting
 from cnnlens.surveying.surveyor import _merged
 from cnnlens.surveying.table import FAMILIES, UNSWEPT
@@ -182,6 +186,70 @@ def test_what_was_found_is_not_run_again(plant: Path, tmp_path: Path) -> None:
     assert again.cells[0].faults["wrong value"] == first.cells[0].faults["wrong value"], "as the log says"
 
 
+def test_a_file_of_somebodys_own_is_no_log(tmp_path: Path) -> None:
+    """It would be written to, and removed at the end."""
+    own = tmp_path / "train.log"
+    own.write_text("epoch 1, loss 0.3\n")
+    assert main(["atlas", "Relu", "-b", "reference", "-o", str(tmp_path / "train")]) == 2
+    assert own.read_text() == "epoch 1, loss 0.3\n"
+    with pytest.raises(CnnlensError, match=r"(?s)it cannot be read"):
+        Log(tmp_path)
+
+
+def test_a_line_of_a_log_that_no_sweep_wrote_is_left_out(tmp_path: Path) -> None:
+    path, under = tmp_path / "atlas.log", Under("reference")
+    setting = next(one for one in FAMILIES if one.kind == "Relu").settings()[0][0]
+    Log(path).add(under, {}, setting, Outcome("wrong value", "so", ("normal",), 3.0))
+    (line,) = path.read_text().splitlines()
+    path.write_text(
+        line.replace("wrong value", "\\u001b[31mhacked") + "\n" + line.replace("normal", "odd") + "\n" + "[" * 99999
+    )
+    assert not Log(path).known(under, {})
+    path.write_text(line + "\n")
+    assert Log(path).known(under, {})[setting.key].inputs == ("normal",)
+    assert not Log(path).known(under, {"numpy": "1.0"})
+
+
+@pytest.mark.parametrize("name", ["a_folder", "mine.keras", "a_folder/nowhere/atlas.html"])
+def test_where_nothing_can_be_written_nothing_is_swept(name: str, tmp_path: Path) -> None:
+    (tmp_path / "a_folder").mkdir()
+    (tmp_path / "mine.keras").write_text("a model")
+    assert main(["atlas", "Relu", "-b", "reference", "-o", str(tmp_path / name)]) == 2
+    assert not list(tmp_path.rglob("*.log"))
+    ends = os.pipe()
+    for end in ends:
+        with pytest.raises(CnnlensError, match="a device or a pipe is not written to"):
+            writable(f"/dev/fd/{end}")  # as /dev/stdout is, in front of a pipe
+        os.close(end)
+    assert (tmp_path / "mine.keras").read_text() == "a model"
+
+
+def test_another_fault_in_a_cell_of_the_same_counts_is_a_change() -> None:
+    def made(text: str, device: str = "cpu", kind: str = "ReLU") -> dict[str, object]:
+        side = {"label": "k@/a b/python", "backend": "k@/a b/python", "versions": {"keras": "3"}, "device": device}
+        cell = {"kind": kind, "side": side["label"], "settings": 6, "unaudited": 0, "faults": {"NaN or infinity": 2}}
+        finding = {"kind": kind, "fault": "NaN or infinity", "sides": [side["label"]], "text": text}
+        return {"level": "quick", "machine": {}, "sides": [side], "cells": [cell], "findings": [finding]}
+
+    hides, makes = (f"NaN in output channel 0, which the backend {what} (1 output)" for what in ("hides", "makes"))
+    found = comparing.compared(made(makes), made(hides, "gpu"))
+    assert not found["cells"]
+    assert found["faults"] == [
+        ["ReLU", "k", "NaN or infinity", "NaN: makes it", "old"],
+        ["ReLU", "k", "NaN or infinity", "NaN: hides it", "new"],
+    ]
+    assert found["versions"] == [["k", "device", "cpu", "gpu"]]
+    assert "of 1 cells that both have none changed" in str(comparing.as_page(found))
+    same = comparing.compared(made(hides), made(hides))
+    assert not same["faults"]
+    assert not same["versions"]
+    other = comparing.compared(made(hides), made(hides, kind="ELU"))
+    assert "nothing was compared" in str(comparing.as_page(other))
+    unsaid = made(hides)
+    unsaid["cells"][0]["unaudited"] = 4  # type: ignore[index]
+    assert comparing.compared(made(hides), unsaid)["cells"]
+
+
 def test_two_atlases_are_compared(plant: Path, tmp_path: Path) -> None:
     plant.write_text("shift")
     old, new = tmp_path / "old.json", tmp_path / "new.json"
@@ -233,6 +301,15 @@ def test_it_is_written_as_a_page_and_as_markdown(tmp_path: Path) -> None:
     made = cnnlens.atlas(["Dense", "Relu"], backends=["reference"], progress=False)
     assert "| Dense |" in listing.as_markdown(made)
     assert "<td>Dense</td>" in made.html()
+    finding = Finding(
+        "Dense", ("a",), "refused", "it failed (an <i>object</i>, [*, 3] or [*, 4], __init__())", 1, "", "", {}, (),
+        script="x = 1\n\n" + "y = " + "1 + " * 60 + "x\n",
+    )  # fmt: skip
+    told = replace(made, findings=(finding,))
+    assert "(an \\<i>object\\</i>, \\[\\*, 3\\] or \\[\\*, 4\\], \\_\\_init\\_\\_())" in listing.as_markdown(told)
+    assert '<td class="fold">it failed (an &lt;i&gt;' in told.html(), "no sentence is scrolled to"
+    assert f"<pre>{finding.script.rstrip()}</pre>" in told.html(), "to be copied"
+    assert finding.script in on_terminal(listing.as_page(told), 60)
     assert repr(made).startswith("<Atlas quick: 2 kinds, ")
 
 
@@ -243,6 +320,9 @@ def test_it_is_written_as_a_page_and_as_markdown(tmp_path: Path) -> None:
         (["Lambda"], "Lambda: it is not in the sweep: it holds its author's own code"),
         (["--level", "deep"], "level 'deep': quick or full was expected"),
         (["Conv2D", "-b", "pytorch9"], "no backend is named 'pytorch9'"),
+        (["Relu", "-b", ","], "no backend is named; leave it out, or name one"),
+        (["Relu", "-b", "reference", "--precision", ","], "no precision is named; leave it out, or name one"),
+        (["Relu", "-b", "reference", "--precision", "float8"], "precision 'float8': strict, native"),
         (["AdditiveAttention", "-b", "pytorch"], "no backend of pytorch runs AdditiveAttention"),
         (["Conv2D", "--compare", "nowhere.json"], "nowhere.json: it cannot be read"),
     ],
@@ -255,7 +335,15 @@ def test_what_cannot_be_is_said_in_one_line(
 
 
 def test_a_file_that_is_no_atlas_is_refused(tmp_path: Path) -> None:
-    for text in ("", "[]", '{"format": "cnnlens.bench/1"}', '{"format": "cnnlens.atlas/1"}'):
+    cut = {"format": "cnnlens.atlas/1", "sides": [{"label": "a", "backend": "a", "versions": ["x"]}]}
+    for text in (
+        "",
+        "[]",
+        '{"format": "cnnlens.bench/1"}',
+        '{"format": "cnnlens.atlas/1"}',
+        "[" * 99_999,
+        json.dumps(cut),
+    ):
         (tmp_path / "old.json").write_text(text)
         with pytest.raises(CnnlensError, match=r"old\.json: (this is no atlas|it is cut short)"):
             comparing.read(tmp_path / "old.json")
@@ -276,7 +364,10 @@ def test_one_small_case_of_two_backends_is_one_finding_where_both_do_the_same() 
     )
     assert [each.text for each in _merged([one, other], sides)] == list(texts)
     (both,) = _merged([one, replace(other, text=texts[0])], sides)
-    assert both.sides == ("a", "b")
+    assert (both.sides, both.everywhere) == (("a", "b"), True)
+    twice = [sides[0], replace(sides[1], backend="a@/elsewhere/python", precision="native")]
+    (both,) = _merged([one, replace(other, text=texts[0])], twice)
+    assert (both.sides, both.everywhere) == (("a", "b"), False), "one backend tells nothing of others"
 
 
 # -- what the sweep draws, as false alarms and planted faults (python -m benchmarks truth swept) ---------------------

@@ -104,6 +104,13 @@ def test_a_script_of_the_page_shows_its_fault_where_cnnlens_is_not(backend: str)
     assert atlas_scripts.run(script._replace(text=other), sys.executable).startswith("it printed 77.0")
 
 
+def test_a_fault_of_somebodys_own_backend_is_not_laid_to_pytorch() -> None:
+    sign = _setting("Sign", "torch")
+    assert proved([Case(sign, _numbers(sign), "33 % of the outputs differ")], "planted-torch", VERSIONS) == [
+        ("", False)
+    ]
+
+
 def test_scripts_are_read_from_a_page() -> None:
     page = (
         "## 1. Pad under keras-torch: wrong value\n\n1 where 2 is right\n\n"
