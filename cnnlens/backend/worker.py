@@ -364,8 +364,10 @@ def close_all(pending: Collection[Future[Any]] = ()) -> None:
     until they give up."""
     while True:
         _close_all()
-        if not wait(pending, 0.05).not_done:
+        left = [one for one in pending if not one.done()]  # what was cancelled before it began, ``wait`` waits for
+        if not left:
             return
+        wait(left, 0.05)
 
 
 @contextlib.contextmanager

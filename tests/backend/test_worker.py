@@ -11,8 +11,9 @@ import sys
 import threading
 import time
 import zlib
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -438,3 +439,11 @@ def test_a_file_that_cannot_be_written_whole_is_not_written(handed: Path, chain:
         resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
         process.run(source, {"first": Chunk(tmp_path / "maps", SHAPE)}, 5)
         agree({"first": np.fromfile(tmp_path / "maps", "<f4").reshape(SHAPE)}, chain)
+
+
+def test_what_never_began_is_not_waited_for_after_an_interruption() -> None:
+    driving: list[Future[Any]] = []
+    with pytest.raises(KeyboardInterrupt), worker.threads(1, driving) as lent:
+        driving += [lent.submit(time.sleep, 0.2), lent.submit(time.sleep, 0.2)]
+        raise KeyboardInterrupt
+    assert driving[1].cancelled()
