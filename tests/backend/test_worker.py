@@ -443,7 +443,12 @@ def test_a_file_that_cannot_be_written_whole_is_not_written(handed: Path, chain:
 
 def test_what_never_began_is_not_waited_for_after_an_interruption() -> None:
     driving: list[Future[Any]] = []
-    with pytest.raises(KeyboardInterrupt), worker.threads(1, driving) as lent:
-        driving += [lent.submit(time.sleep, 0.2), lent.submit(time.sleep, 0.2)]
-        raise KeyboardInterrupt
+
+    def interrupted() -> None:
+        with worker.threads(1, driving) as lent:
+            driving.extend([lent.submit(time.sleep, 0.2), lent.submit(time.sleep, 0.2)])
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert driving[1].cancelled()
