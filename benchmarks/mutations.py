@@ -185,7 +185,7 @@ EQUIVALENT: Sequence[Equivalent] = (
     ),
     Equivalent(
         "cnnlens/recording/writer.py",
-        "if not path.is_file() or path.is_symlink() or path.stat().st_size != row * self.description.batch:",
+        "if not path.is_file() or path.is_symlink() or path.stat().st_size != size:",
         "not path.is_file() or path.is_symlink()",
         "a file of another size has another CRC-32, which is asked next; the size only saves reading it",
     ),

@@ -113,7 +113,7 @@ def limits_of(
     if limits not in (None, "shared", "each"):
         raise CnnlensError(f"limits '{printable(limits)}' are not known; give 'shared' or 'each', or vmin and vmax")
     given = {name: end for name, end in (("vmin", vmin), ("vmax", vmax)) if end is not None}
-    wrong = next((name for name, end in given.items() if not abs(end) <= MOST), None)
+    wrong = next((name for name, end in given.items() if not abs(float(end)) <= MOST), None)
     if wrong:
         raise CnnlensError(f"{wrong} must be a finite number of at most {MOST:g} in size, not {given[wrong]:g}")
     if given and limits == "each":

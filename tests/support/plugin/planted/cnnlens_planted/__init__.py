@@ -117,6 +117,7 @@ def planted(backend: Any) -> Any:
             layer, _, fault = Path(os.environ["CNNLENS_PLANT"]).read_text().partition(":")
             if fault:
                 FAULTS[fault](session._layers[layer])
+            session.renew = None  # another fault may be planted in the same network
             return session
 
     made = Planted(backend.framework, backend.requires[1], backend.framework)
