@@ -68,7 +68,8 @@ class CompiledWalk:
         # Copies of the last input, not zeros: whatever a layer does with them, it has done with the others.
         filled = [np.concatenate([array, np.repeat(array[-1:], larger - count, axis=0)]) for array in arrays]
         fetch = self._begun(filled)
-        return lambda: [array[:count] for array in fetch()]
+        # Several rows an input are what a model makes that takes its maps apart into windows.
+        return lambda: [array[: len(array) * count // larger] for array in fetch()]
 
     def _begun(self, arrays: Sequence[Array]) -> Callable[[], list[Array]]:
         size = len(arrays[0])

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnlens.backend.summary import example_numbers, summary
+from cnnlens.backend.summary import drawn, example_numbers, summary
 from cnnlens.errors import CnnlensError
 from cnnlens.text import printable
 
@@ -62,9 +62,10 @@ def _parsed(text: str) -> tuple[str, int]:
     )
 
 
-def summary_of(drawn: int) -> str:
-    """Name the reduction that statistics are made of, which core alone computes: ``summary`` and so many values."""
-    return f"{_SUMMARY}:{drawn}"
+def summary_of(count: int, most: int) -> str:
+    """Name the reduction that statistics are made of, which core alone computes: ``summary``, and as many values of
+    each map as ``count`` examples have in a sample of ``most``; how large a map is shows where it is computed."""
+    return f"{_SUMMARY}:{count}:{most}"
 
 
 def reduced_shape(text: str, shape: Sequence[int]) -> tuple[int, ...]:
@@ -167,11 +168,11 @@ def remaining(
 ) -> dict[str, Callable[[Array], Array]]:
     """Say what core has to do yet with some of what ``computed`` gives, in the thread that writes them."""
     asked = _asked(network, wanted)
-    drawn = {name: int(text.partition(":")[2]) for name, text in asked.items() if text.startswith(_SUMMARY)}
-    rows = example_numbers(inputs) if drawn else np.zeros(0, np.uint32)
-    later: dict[str, Callable[[Array], Array]] = {name: partial(_summary, rows, many) for name, many in drawn.items()}
+    folded = {name: text for name, text in asked.items() if text.startswith(_SUMMARY)}
+    rows = example_numbers(inputs) if folded else np.zeros(0, np.uint32)
+    later: dict[str, Callable[[Array], Array]] = {name: partial(_summary, rows, text) for name, text in folded.items()}
     if _own(session, asked, wanted) is None:
-        later |= {name: partial(reduced, text, ops=NumpyOps) for name, text in asked.items() if name not in drawn}
+        later |= {name: partial(reduced, text, ops=NumpyOps) for name, text in asked.items() if name not in folded}
     return later
 
 
@@ -190,7 +191,8 @@ def _own(
     return getattr(session, "reduced", None) if asked and len(asked) == len(wanted) else None
 
 
-def _summary(rows: NDArray[np.uint32], drawn: int, maps: Array) -> Array:
+def _summary(rows: NDArray[np.uint32], text: str, maps: Array) -> Array:
     if len(maps) != len(rows):  # several windows an input: one more axis of space
         maps = np.moveaxis(maps.reshape(len(rows), -1, *maps.shape[1:]), 1, 2)
-    return summary(maps, rows, drawn)
+    count, most = map(int, text.split(":")[1:])
+    return summary(maps, rows, drawn(count, math.prod(maps.shape[2:]), most)[0])

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["COLUMNS", "example_numbers", "places", "summary"]
+__all__ = ["COLUMNS", "drawn", "example_numbers", "places", "summary"]
 
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
@@ -41,6 +41,18 @@ def example_numbers(inputs: Sequence[Array]) -> NDArray[np.uint32]:
         plain = np.ascontiguousarray(array).reshape(len(found), -1).view(np.uint8)
         found[:] = [zlib.crc32(row.data, int(before)) for row, before in zip(plain, found, strict=True)]
     return found
+
+
+def drawn(count: int, positions: int, most: int) -> tuple[int, int]:
+    """Say how many values of each map, of one example in how many, make a sample of ``most`` values or fewer.
+
+    Each is a part of what fewer examples would have had, so that samples shrink to that of more.
+    """
+    if count * positions <= most:
+        return positions, 1
+    if count <= most:
+        return min(1 << int(math.log2(most // count)), positions), 1
+    return 1, 1 << math.ceil(math.log2(count / most))
 
 
 def places(rows: NDArray[np.uint32], positions: int, wanted: int) -> NDArray[np.int64]:

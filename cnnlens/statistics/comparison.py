@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnlens.backend import seam as seam
-from cnnlens.backend.summary import example_numbers, summary
+from cnnlens.backend.summary import drawn, example_numbers, summary
 from cnnlens.backend.worker import Chunk
 from cnnlens.inputs.stream import InputStream
 from cnnlens.page import Result
@@ -25,7 +25,6 @@ from cnnlens.recording.ledger import Part, Wanted
 from cnnlens.recording.runners import Runner
 from cnnlens.statistics.apart import Apart
 from cnnlens.statistics.folding import Folding, Maker, named
-from cnnlens.statistics.layer import drawn
 from cnnlens.statistics.result import Stats
 from cnnlens.text import printable
 

@@ -17,7 +17,7 @@ from cnnlens.memory import refuse_beyond
 from cnnlens.recording.format import Description
 from cnnlens.recording.ledger import Part, Wanted
 from cnnlens.recording.streaming import Plan
-from cnnlens.statistics.layer import LayerStats, drawn
+from cnnlens.statistics.layer import LayerStats
 from cnnlens.statistics.result import Stats
 from cnnlens.text import nearest, printable
 
@@ -26,7 +26,6 @@ __all__ = ["Folding", "Maker", "drawable", "named"]
 _SAMPLE = 1 << 14  # values of a channel that quantiles are taken from, at most
 _SAMPLES = 1 << 25  # of all channels together: 128 MB
 _LEAST_SAMPLE = 1 << 9
-_OPEN = 1 << 20  # positions of maps whose size the file leaves open, until one is there
 _OTHERS = [COLUMNS.index(one) for one in ("finite", "nan", "inf", "-inf")]
 
 
@@ -69,15 +68,6 @@ class Maker:
         kind = self._network.calls_by_name[self._network.tensors[tensor].call].layer.shown_kind
         return LayerStats(tensor, kind, known, top=self._top, by=self._by, most=self.most)
 
-    def positions(self, tensor: str) -> int:
-        """Count the positions of one of its maps, as far as the file says."""
-        known = self._shape(tensor)
-        return _OPEN if known is None else math.prod(known[1:])
-
-    def open(self, tensor: str) -> bool:
-        """Tell whether the file leaves the size of its maps open."""
-        return self._shape(tensor) is None
-
     def _shape(self, tensor: str) -> tuple[int, ...] | None:
         shape = self._network.canonical_shape(self._network.tensors[tensor])
         sizes = [size for size in (shape or ())[1:] if size is not None]
@@ -93,11 +83,6 @@ class Folding:
         self._made = made
         self._layers: dict[str, LayerStats] = {}
 
-    @property
-    def first_alone(self) -> bool:
-        """Tell whether a first batch has to say how large its maps are, for the file does not."""
-        return any(self._made.open(tensor) for tensor in self._made.tensors)
-
     def crc32(self, batch: int, tensor: str) -> int | None:
         return None
 
@@ -106,13 +91,8 @@ class Folding:
 
     def wanted(self, batch: int) -> dict[str, Wanted]:
         count = min((batch + 1) * self.description.batch, self.description.count)
-        wanted: dict[str, Wanted] = {}
-        for tensor in self._made.tensors:
-            known = self._layers.get(tensor)
-            positions = self._made.positions(tensor) if known is None else known.positions
-            many = drawn(count, positions, self._made.most)[0]
-            wanted[tensor] = Wanted(reduction=summary_of(many), back=True)
-        return wanted
+        reduction = summary_of(count, self._made.most)
+        return {tensor: Wanted(reduction=reduction, back=True) for tensor in self._made.tensors}
 
     def commit(self, batch: int, parts: Mapping[str, Part]) -> None:
         for tensor, part in parts.items():

@@ -17,12 +17,12 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnlens.backend.summary import COLUMNS
+from cnnlens.backend.summary import COLUMNS, drawn
 from cnnlens.errors import CnnlensError
 from cnnlens.statistics.exact import ExactSums, square_over
 from cnnlens.text import printable
 
-__all__ = ["QUANTILES", "Exciting", "LayerStats", "drawn"]
+__all__ = ["QUANTILES", "Exciting", "LayerStats"]
 
 Floats = NDArray[np.float64]
 Array = NDArray[Any]
@@ -35,18 +35,6 @@ _FEW = 16  # exciting inputs that are looked for one after the other
 # The rank of a quantile of n values drawn evenly is off by more than this over the root of n once in a hundred times
 # (Dvoretzky, Kiefer, Wolfowitz; Massart's constant).
 _CONFIDENCE = math.sqrt(math.log(2 / 0.01) / 2)
-
-
-def drawn(count: int, positions: int, most: int) -> tuple[int, int]:
-    """Say how many values of each map, of one example in how many, make a sample of ``most`` values or fewer.
-
-    Each is a part of what fewer examples would have had, so that samples shrink to that of more.
-    """
-    if count * positions <= most:
-        return positions, 1
-    if count <= most:
-        return min(1 << int(math.log2(most // count)), positions), 1
-    return 1, 1 << math.ceil(math.log2(count / most))
 
 
 @dataclass(frozen=True)

@@ -58,3 +58,18 @@ def test_a_batch_is_not_filled_up_to_one_that_memory_did_not_hold() -> None:
     assert walk.run([np.zeros((3, 5))])[0].tolist() == np.ones((3, 5)).tolist()
     assert walk.run([np.zeros((2, 5))])[0].shape == (2, 5)
     assert ran == [8, 4, 3, 3]
+
+
+def test_a_batch_that_is_filled_up_is_cut_to_the_rows_of_its_inputs() -> None:
+    """Each input has one row, or several: windows that a map is taken apart into."""
+
+    def compute(arrays: Sequence[Array]) -> list[Array]:
+        return [arrays[0], arrays[0].reshape(-1, 2)]
+
+    walk = CompiledWalk(Compiled(compute, lambda tensors: None, list, list), pads=True)
+    given = np.arange(42.0).reshape(7, 6)
+    walk.run([given])
+    for count in (3, 3):  # filled up, and then in its own size
+        whole, windows = walk.run([given[:count]])
+        assert np.array_equal(whole, given[:count])
+        assert np.array_equal(windows, given[:count].reshape(-1, 2))

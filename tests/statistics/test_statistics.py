@@ -7,19 +7,21 @@ import math
 import pickle
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 from PIL import Image
 
 import cnnlens
-from cnnlens.backend.summary import COLUMNS, example_numbers, places, summary
+from cnnlens.backend.reductions import remaining, summary_of
+from cnnlens.backend.seam import Session
+from cnnlens.backend.summary import COLUMNS, drawn, example_numbers, places, summary
 from cnnlens.cli.main import main
 from cnnlens.errors import CnnlensError
 from cnnlens.sample import IMAGES, MODEL
 from cnnlens.statistics.exact import ExactSums, square_over
-from cnnlens.statistics.layer import LayerStats, drawn
+from cnnlens.statistics.layer import LayerStats
 
 LAYERS = ["conv2d", "dense_1"]
 
@@ -218,6 +220,24 @@ def test_the_places_of_fewer_are_the_first_of_more_and_all_are_all() -> None:
     more = places(numbers, 84, 200)
     assert np.array_equal(np.sort(more, axis=1), np.tile(np.arange(84), (3, 1)))
     assert np.array_equal(places(numbers, 84, 8), more[:, :8])
+
+
+@pytest.mark.parametrize("size", [1, 4, 7])
+def test_windows_of_a_map_are_drawn_from_alike_whatever_the_batch(size: int) -> None:
+    """A file does not say into how many windows a map is taken apart: here 28 x 28 places, and there 4 of 3 x 5."""
+    network, session = cnnlens.open(MODEL), cast(Session, object())
+    given = images(14)
+    maps = np.random.default_rng(1).standard_normal((14 * 4, 32, 3, 5)).astype(np.float32)
+    layer = LayerStats("conv2d", "Conv2D", (32, 60), most=512)
+    for start in range(0, 14, size):
+        stop = min(start + size, 14)
+        later = remaining(session, network, [given[start:stop]], {"conv2d": summary_of(stop, 512)})
+        layer.add(later["conv2d"](maps[start * 4 : stop * 4]))
+    turned = np.moveaxis(maps.reshape(14, 4, 32, 15), 1, 2).reshape(14, 32, 60)
+    whole = LayerStats("conv2d", "Conv2D", (32, 60), most=512)
+    whole.add(summary(turned, example_numbers([given]), drawn(14, 60, 512)[0]))
+    assert layer.rank_error == whole.rank_error
+    assert np.array_equal(layer.quantile(0.5), whole.quantile(0.5))
 
 
 def test_workers_without_an_engine_are_refused(given: np.ndarray) -> None:
