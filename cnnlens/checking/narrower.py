@@ -6,14 +6,25 @@ that chance would not have done that; and where the output has the bits that thi
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from cnnlens.checking.evidence import Evidence
 from cnnlens.checking.noise.arithmetic import Arithmetic, candidates
-from cnnlens.checking.noise.case import arrays_of
+from cnnlens.checking.noise.case import Array, arrays_of
 from cnnlens.checking.noise.formats import BFLOAT16, FLOAT16, TF32, Format, Rounding, to_format
 from cnnlens.checking.noise.nonfinite import strays
-from cnnlens.checking.noise.prediction import has_steps, predict, selected, spread_of
+from cnnlens.checking.noise.prediction import (
+    constant_off,
+    gated,
+    has_steps,
+    has_sum,
+    leans,
+    predict,
+    selected,
+    spread_of,
+)
 from cnnlens.checking.noise.tally import WORST, Tally, bits
 
 __all__ = ["has_bits", "like_noise", "narrower", "overflow", "rounded_to", "small"]
@@ -25,7 +36,7 @@ _JUMP = 3.0  # bits that rounding the operands must gain to count as a proof
 # times the dozen arithmetics that are tried. Where another layer of the run was proved to be in it, 2^-6 will do.
 _PROOF, _PROOF_AGAIN = 24.0, 6.0
 _STEPS = 2.0  # of the format's last bit, from what a trial allows: there is always a next number
-_STEPWISE = 3.5  # of the same: a factor that an activation computed in rounded steps does not explain
+_BESIDE = 3.0  # of the same: how far beside a band of results one of them is no rounding
 _FEW_STEPS = 12.0  # in units of the noise's scale: what steps that no trial knows may add up to in one output
 _BAND_BITS = 15.0  # how near a trial with a band of results is to what it predicts
 _BELOW = 2.0  # bits below what a format has that chance may leave a layer computed in it
@@ -37,13 +48,21 @@ def has_bits(tally: Tally, wanted: Format) -> bool:
 
 
 def small(evidence: Evidence, wanted: Format) -> bool:
-    """Whether numbers that the format has no normal ones for are among the operands or the results."""
-    return any(
-        bool(((array != 0) & (np.abs(array) < 2.0**wanted.lowest)).any())
-        for _, part in evidence.blocks.parts()
-        for array in (*arrays_of((part.args, dict(part.kwargs), dict(part.weights))), predict(part).low)
-        if array.dtype.kind == "f"
-    )
+    """Whether numbers that the format has no normal ones for are among the operands or the results, or were made on the
+    way to one."""
+
+    def any_below(array: Array, least: float) -> bool:
+        return array.dtype.kind == "f" and bool(((array != 0) & (np.abs(array) < least)).any())
+
+    least = 2.0**wanted.lowest
+    for _, part in evidence.blocks.parts():
+        low = predict(part).low
+        if any(any_below(x, least) for x in (*arrays_of((part.args, dict(part.kwargs), dict(part.weights))), low)):
+            return True
+        # A negative x whose gate, about exp(x), is below it has silu(x) = x exp(x) below -x times it.
+        if gated(part) and any_below(np.where(low < 0, low, 0), -np.log(least) * least):
+            return True
+    return False
 
 
 def overflow(evidence: Evidence) -> str:
@@ -74,13 +93,13 @@ def narrower(evidence: Evidence) -> list[Format]:
     found: list[Format] = []
     tally, parts = evidence.tally, evidence.blocks.parts
     spread = spread_of(next(parts())[1])
-    stepwise = has_steps(next(parts())[1])
+    stepwise, sums = has_steps(evidence.case), has_sum(evidence.case)
     for arithmetic in candidates(evidence.halves):
-        if arithmetic.steps and not stepwise:
+        if arithmetic.steps and not (sums if arithmetic.summed else stepwise):
             continue  # it is the arithmetic of one rounding once more
         if found and (arithmetic.format in found or not arithmetic.stored or arithmetic.wide):
             continue  # only the other format that the outputs are stored in may be meant as well
-        trial = Tally(tally.terms, step=arithmetic.step)
+        trial = Tally(tally.terms, step=arithmetic.step, quantum=arithmetic.quantum)
         for number, (first, part) in enumerate(parts()):
             trial.add(part, predict(part, arithmetic, None if number else spread), first)
             if not number and trial.bits < tally.bits + _JUMP and _median(trial) <= _median(evidence.left) + 1:
@@ -92,9 +111,10 @@ def narrower(evidence: Evidence) -> list[Format]:
             if _proof(arithmetic, trial, tally) >= (_PROOF_AGAIN if arithmetic.name in evidence.proved else _PROOF):
                 seen = trial.seen(least, arithmetic.step)
                 if arithmetic.step:  # what no trial explains has still to be told from steps that none knows
-                    seen = max(seen, _rounded_seen(tally, arithmetic.format))
+                    seen = max(seen, _rounded_seen(evidence, tally, arithmetic.format))
                     if stepwise:  # and from what these steps would explain
-                        seen = max(seen, _STEPWISE * arithmetic.step)
+                        steps = replace(arithmetic, stored="product", steps=True, summed=sums)
+                        seen = max(seen, _band(evidence, steps))
                 if not found:
                     evidence.base, evidence.left, evidence.seen = arithmetic, trial, seen
                 evidence.seen = max(evidence.seen, seen)
@@ -109,16 +129,40 @@ def narrower(evidence: Evidence) -> list[Format]:
         return found
     for half in evidence.halves:
         # Steps that no trial knows may leave more than it does; still, roundings are near, and up as often as down.
-        least = half.level - 1.5
-        if like_noise(evidence.left, least) and _rounds_to(evidence, half):
-            evidence.seen = _rounded_seen(evidence.left, half)
+        left, least = evidence.left, half.level - 1.5
+        noise = left.bits >= least and not left.below(least).any() and not left.apart().any()
+        alike = leans(evidence.case) or not left.outliers(least).any()
+        if noise and alike and _rounds_to(evidence, half):
+            evidence.seen = _rounded_seen(evidence, left, half)
             return [half]
     return []
 
 
-def _rounded_seen(tally: Tally, half: Format) -> float:
+def _band(evidence: Evidence, arithmetic: Arithmetic) -> float:
+    """What factor less one on all outputs of a channel takes one of them out of the band that an arithmetic allows."""
+    least: Array | None = None
+    for _, part in evidence.blocks.parts():
+        made = predict(part, arithmetic)
+        with np.errstate(all="ignore"):
+            width = np.asarray((made.high - made.low) / np.minimum(np.abs(made.low), np.abs(made.high)))
+        width[~np.isfinite(width) | (part.output == 0)] = np.inf
+        axis = part.channel(width)
+        each = width.min(tuple(one for one in range(width.ndim) if one != axis), initial=np.inf)
+        least = each if least is None else np.minimum(least, each)
+    widest = 0.0 if least is None else float(np.where(np.isfinite(least), least, 0).max(initial=0.0))
+    return widest + _BESIDE * arithmetic.step
+
+
+def _leaning(evidence: Evidence, half: Format) -> float:
+    """What factor less one on all outputs of a channel rounding may leave: where constants were rounded, theirs."""
+    return 2.0**-half.mantissa * (1.0 if leans(evidence.case) else 0.125) + constant_off(evidence.case, half)
+
+
+def _rounded_seen(evidence: Evidence, tally: Tally, half: Format) -> float:
     """What factor less one makes ``narrower`` refuse a format that results were stored in, whatever the steps."""
-    return min(tally.seen(half.level - 1.5, 0), tally.seen_leaning(2.0**-half.mantissa / 8))
+    # What is off by a factor was rounded once more, as what it is compared with was: a step may be lost by that.
+    lost = 2.0**-half.mantissa
+    return min(tally.seen(half.level - 1.5, 0), tally.seen_leaning(_leaning(evidence, half) + lost))
 
 
 def _rounds_to(evidence: Evidence, half: Format) -> bool:
@@ -126,8 +170,10 @@ def _rounds_to(evidence: Evidence, half: Format) -> bool:
     channel and no input is off by a factor: what is far away, or what all rounding would have had to favour, is no
     rounding however wide the scale of noise is."""
     left, step = evidence.left, 2.0**-half.mantissa
+    if left.leans(_leaning(evidence, half)) or left.worst > _FEW_STEPS * step:
+        return False
     # Of one input a single rounding, such as that of a norm's deviation, may be all of a factor.
-    if left.inputs_off(half.level - 1.5, step) or left.leans(step / 8) or left.worst > _FEW_STEPS * step:
+    if left.inputs_off(half.level - 1.5, step):
         return False
     near = total = 0
     for _, part in evidence.blocks.parts():

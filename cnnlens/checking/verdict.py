@@ -280,7 +280,7 @@ def _narrow(evidence: Evidence, found: Audit, formats: Sequence[Format], strict:
             return _fault(evidence, found)  # zeros alone may have any cause
         least = 2.0**wanted.lowest
         text = f"computed in {wanted.name}, which keeps few digits of numbers below {least:.2g}, or none"
-        return replace(found, verdict=Verdict.WRONG, cause=Cause.UNDERFLOW, explanation=text)
+        return replace(found, verdict=Verdict.WRONG, cause=Cause.UNDERFLOW, explanation=text, sees=evidence.seen)
     alike = tuple(Verdict(one.name) for one in formats if one != wanted and has_bits(evidence.tally, one))
     found = replace(found, verdict=Verdict(wanted.name), sees=evidence.seen, alike=alike)
     names = " or ".join(one.name for one in formats)

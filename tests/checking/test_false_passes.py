@@ -444,7 +444,11 @@ def test_a_constant_is_no_narrow_mean(value: float) -> None:
 
 
 def test_a_rescaling_by_another_number_is_no_narrow_arithmetic() -> None:
-    """x / 256 in the place of x / 255 has nine bits and is one of bfloat16's numbers."""
-    layer = Audited("Rescaling", (2, 9, 8, 3), scale=1 / 255, offset=0.0)
-    layer.inputs = [np.random.default_rng(1).integers(0, 256, (2, 9, 8, 3)).astype(np.float32)]
-    assert layer.check(layer.x / np.float32(256), strict=False, explained=False).verdict.fault
+    """x / 256 has nine bits of x / 255 and of x / 254, and is one of bfloat16's numbers. In bfloat16 1 / 255 is
+    1 / 256, and Keras computes that; 1 / 254 is not."""
+    images = np.random.default_rng(1).integers(0, 256, (2, 9, 8, 3)).astype(np.float32)
+    for divisor, right in ((255, True), (254, False)):
+        layer = Audited("Rescaling", (2, 9, 8, 3), scale=1 / divisor, offset=0.0)
+        layer.inputs = [images]
+        found = layer.check(images / np.float32(256), strict=False, explained=False).verdict
+        assert (found == "bfloat16", found.fault) == (right, not right)

@@ -5,6 +5,7 @@ TF32, bfloat16 and float16 are made by rounding operands and results; PyTorch on
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 from collections.abc import Callable
@@ -251,6 +252,64 @@ def test_a_fault_is_found_beside_the_rounding_of_a_format(name: str, wanted: For
             wrong = output.copy()
             wrong[..., channel] *= 1 + sign * found.sees
             assert layer.check(stored(wrong), strict=False, explained=False).verdict.fault, (channel, found.sees)
+
+
+Step = Callable[[Array], Array]
+
+
+def _summed(x: Array, r: Step) -> Array:
+    """A sum as Eigen has it in bfloat16: halves of halves, each sum rounded."""
+    while x.shape[-1] > 1:
+        even = x[..., : x.shape[-1] // 2 * 2]
+        x = np.concatenate([r(even[..., ::2] + even[..., 1::2]), x[..., even.shape[-1] :]], axis=-1)
+    return x
+
+
+def _exp(x: Array, r: Step) -> Array:
+    return r(np.exp(r(x - x.max(-1, keepdims=True))))
+
+
+def _expm1(x: Array, r: Step) -> Array:
+    return r(r(np.exp(np.minimum(x, 0))) - 1)
+
+
+# As TensorFlow, or Keras on top of it, writes them; ``r`` rounds each step.
+STEPWISE: dict[str, Callable[[Array, Step], Array]] = {
+    "gelu": lambda x, r: r(r(0.5 * x) * r(1 + r(_erf(r(x / r(np.array(2**0.5))))))),
+    "silu": lambda x, r: r(x * r(1 / r(1 + r(np.exp(-x))))),
+    "selu": lambda x, r: r(r(np.array(1.0507)) * np.where(x > 0, x, r(r(np.array(1.67326)) * _expm1(x, r)))),
+    "leaky_relu": lambda x, r: np.where(x > 0, x, r(r(np.array(0.2)) * x)),
+    "hard_silu": lambda x, r: r(x * r(np.clip(r(x + 3), 0, 6) * r(np.array(1 / 6)))),
+    "softplus": lambda x, r: np.where(x > 2.852, x, r(np.log1p(r(np.exp(x))))),
+    "tanh_shrink": lambda x, r: r(x - r(np.tanh(x))),
+    "softmax": lambda x, r: r(_exp(x, r) * r(1 / _summed(_exp(x, r), r))),
+    "log_softmax": lambda x, r: r(r(x - x.max(-1, keepdims=True)) - r(np.log(_summed(_exp(x, r), r)))),
+}  # fmt: skip
+
+
+def _erf(x: Array) -> Array:
+    return np.vectorize(math.erf)(x)
+
+
+@pytest.mark.parametrize("product", ["down", "even"])
+@pytest.mark.parametrize("activation", STEPWISE)
+def test_an_activation_may_be_rounded_step_by_step(activation: str, product: Rounding) -> None:
+    """TensorFlow does so in bfloat16 on processors without AVX-512, where it cuts the product before."""
+    layer = Audited("Dense", (60, 8), units=17, activation=activation)
+    weights = {role: rounded(array, BFLOAT16).astype("float64") for role, array in layer.weights.items()}
+    plain = to_format(rounded(layer.x, BFLOAT16).astype("float64") @ weights["kernel"], BFLOAT16, product)
+
+    def stored(y: Array) -> Array:
+        return to_format(y, BFLOAT16)
+
+    output = STEPWISE[activation](stored(plain + weights["bias"]), stored)
+    found = layer.check(output.astype("float32"), strict=False)
+    assert found.verdict == "bfloat16", found
+    assert 0 < found.sees < 0.06
+    for channel in (0, 5, 16):
+        wrong = output.copy()
+        wrong[:, channel] *= 1 + 1.5 * found.sees
+        assert layer.check(stored(wrong).astype("float32"), strict=False, explained=False).verdict.fault
 
 
 @pytest.mark.parametrize("name", ["dense", "convolution", "head"])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any, Literal
 
 import numpy as np
@@ -27,6 +28,7 @@ Stored = Literal["result", "activation", "product"]
 _BAND = 2.0**-16
 # The same after the activation, which adds up nothing.
 _AFTER = 2.0**-21
+_SUMS = 8  # half steps that a sum of rounded sums may be off; seen: 3
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,10 @@ class Arithmetic:
             roundings that a later float32 result would undo (``xla_allow_excess_precision``).
         steps: Whether an activation is computed as JAX writes it, with each of its steps rounded: what is left of large
             numbers when the largest is taken off has few digits, of which a softmax' ``exp`` makes much.
+        summed: Whether the sum in a softmax is rounded number by number as well, in an order that is not known, and so
+            is its inverse, which the numbers are then multiplied by (Eigen, which is TensorFlow without oneDNN).
+        cut: Whether a product is stored by leaving float32's last bits away, as TensorFlow's matrix product does in
+            bfloat16 on processors without AVX-512 (seen in 2.21); all else is rounded.
     """
 
     format: Format
@@ -51,6 +57,8 @@ class Arithmetic:
     weights: bool = True
     wide: bool = False
     steps: bool = False
+    summed: bool = False
+    cut: bool = False
 
     @property
     def name(self) -> str:
@@ -60,6 +68,16 @@ class Arithmetic:
     def step(self) -> float:
         """Give the last bit of the results, beside one; 0 where they are float32's."""
         return 2.0**-self.format.mantissa if self.stored and not self.wide else 0.0
+
+    @property
+    def quantum(self) -> float:
+        """Give the last bit of the smallest results, or float32's smallest normal number: what is less many a library
+        takes for zero. 0 where results are float32's."""
+        return max(self.step * 2.0**self.format.lowest, 2.0**-126) if self.step else 0.0
+
+    def lost(self, loss: Array) -> Array:
+        """Turn a loss in units of this format's last bit into numbers; what is made on the way may be very small."""
+        return loss * self.step + self.step * 2.0**self.format.lowest
 
     def operand(self, x: Array) -> Array:
         """Round ``x`` as a product sees it."""
@@ -72,38 +90,77 @@ class Arithmetic:
     def result(self, x: Array) -> Array:
         return to_format(x, self.format) if self.stored else x
 
-    def softmax(self, x: Array, axis: Any) -> Array:
-        """Compute a softmax step by step."""
-        raised = self.result(np.exp(self.result(x - x.max(axis, keepdims=True))))
-        return self.result(raised / self.result(raised.sum(axis, keepdims=True)))
+    def softmax(self, x: Array, axis: Any, output: Array, logarithm: bool) -> Array:
+        """Compute a softmax, or its logarithm, step by step.
+
+        Args:
+            output: What was recorded: where numbers are rounded as they are summed up, each row's sum is that near the
+                exact one which explains the most of it.
+        """
+        shifted = self.result(x - x.max(axis, keepdims=True))
+        raised = self.result(np.exp(shifted))
+        total = raised.sum(axis, keepdims=True)
+
+        def made(total: Array) -> Array:
+            if logarithm:
+                return self.result(shifted - self.result(np.log(total)))
+            if self.summed:
+                return self.result(raised * self.result(1 / total))
+            return self.result(raised / self.result(total))
+
+        best = made(total)
+        if not self.summed:
+            return best
+        least = np.abs(best - output).sum(axis, keepdims=True)
+        for steps in range(1, _SUMS + 1):
+            for side in (1, -1):
+                other = made(total * (1 + side * steps * self.step / 2))
+                left = np.abs(other - output).sum(axis, keepdims=True)
+                nearer = left < least
+                best, least = np.where(nearer, other, best), np.where(nearer, left, least)
+        return best
 
     def band(
-        self, product: Array, bias: Array | None, spread: Array, finish: Callable[[Array], tuple[Array, Array | None]]
+        self,
+        product: Array,
+        bias: Array | None,
+        spread: Array,
+        finish: Callable[[Array], tuple[Array, Array | None]],
+        axis: Any = None,
     ) -> tuple[Array, Array]:
         """Bound the results that honest accumulation gives, from below and above.
 
         Args:
             product: What is computed before ``finish``, without ``bias`` where that is given apart.
             spread: The scale of noise in ``product``.
-            finish: The activation, with what float32 loses inside it (``inner_loss``).
+            finish: The activation, with what it loses inside: in units of float32's last bit, or of this format's where
+                steps are rounded.
+            axis: That of a softmax, each of whose results hangs on the largest number too.
         """
-        results: list[Array] = []
-        for shift in (-_BAND, 0.0, _BAND):
+        values: list[tuple[int, Array]] = []
+        for side in (-1, 0, 1):
+            shift = side * _BAND
             value = product + shift * spread if shift else product
             if self.stored == "product":
-                value = self.result(value)
+                value = to_format(value, self.format, "down" if self.cut else "even")
             if bias is not None:
                 value = value + bias
             if self.stored in ("activation", "product") and not self.wide:
                 value = self.result(value)
+            values.append((side, value))
+        if axis is not None:  # the largest may have been rounded up where the others were rounded down
+            top = values[1][1] == values[1][1].max(axis, keepdims=True)
+            below, above = values[0][1], values[2][1]
+            values += [(-1, np.where(top, above, below)), (1, np.where(top, below, above))]
+        results: list[Array] = []
+        for side, value in values:
             y, loss = finish(value)
             # The activation is computed in float32 before its result is rounded.
-            slack = np.abs(y) * (np.sign(shift) * _AFTER)
+            slack = np.abs(y) * (side * _AFTER)
             if loss is not None:
-                slack += loss * (np.sign(shift) * (self.step if self.steps else _AFTER))
+                slack += side * (self.lost(loss) if self.steps else loss * _AFTER)
             results.append(y + slack if self.wide else self.result(y + slack))
-        low = np.minimum(np.minimum(results[0], results[1]), results[2])
-        return low, np.maximum(np.maximum(results[0], results[1]), results[2], out=results[2])
+        return reduce(np.minimum, results), reduce(np.maximum, results)
 
 
 #: Nothing is rounded: the reference itself.
@@ -121,7 +178,11 @@ def _halves(wanted: Format, *, results: bool) -> Iterator[Arithmetic]:
         for stored in ("result", "activation", "product"):
             yield Arithmetic(wanted, True, "even", stored, True)
         yield Arithmetic(wanted, True, "even", "result", False)
-        yield Arithmetic(wanted, True, "even", "product", True, steps=True)
+        for cut in (False, True) if wanted is BFLOAT16 else (False,):
+            if cut:
+                yield Arithmetic(wanted, True, "even", "product", True, cut=True)
+            yield Arithmetic(wanted, True, "even", "product", True, steps=True, cut=cut)
+            yield Arithmetic(wanted, True, "even", "product", True, steps=True, summed=True, cut=cut)
     else:
         yield Arithmetic(wanted, True, "even", None, False)
         yield Arithmetic(wanted, True, "even", None, True)

@@ -14,22 +14,28 @@ import numpy as np
 from cnnlens.checking.noise.arithmetic import EXACT, Arithmetic
 from cnnlens.checking.noise.case import Array, Case, arrays_of, map_arrays, narrow, wide
 from cnnlens.checking.noise.condition import scale_of
+from cnnlens.checking.noise.formats import Format, to_format
 from cnnlens.checking.noise.linear import fan_in, product, winograd
 from cnnlens.checking.noise.nonfinite import ANYTHING, NEARLY, smeared
-from cnnlens.checking.noise.propagation import inner_loss, propagate, softmax_axis
+from cnnlens.checking.noise.propagation import inner_loss, propagate, rounds_steps, softmax_axis, steps_lean, steps_loss
 from cnnlens.reference.arithmetic.functions import Activation
 from cnnlens.reference.keras.activations import ActivationLayer
+from cnnlens.reference.keras.normalization import constant
 from cnnlens.reference.operation import LinearOperation
 
 __all__ = [
     "FLOOR",
     "Prediction",
+    "constant_off",
     "errors",
     "excused",
     "floor_of",
     "flushes",
+    "gated",
     "has_steps",
     "has_subnormal",
+    "has_sum",
+    "leans",
     "predict",
     "ratios",
     "selected",
@@ -110,26 +116,63 @@ def _linear(case: Case, operation: LinearOperation, arithmetic: Arithmetic, spre
     def finish(x: Array) -> tuple[Array, Array | None]:
         if activation is None:
             return x, None
-        return _applied(activation, x, arithmetic), inner_loss(activation.name, x)
+        y = _applied(activation, x, arithmetic, case.output)
+        return y, steps_loss(activation, x, y, arithmetic.format) if arithmetic.steps else inner_loss(
+            activation.name, x
+        )
 
+    axis = None if activation is None else softmax_axis(activation)
     if arithmetic.stored == "product" and made.bias is not None:
-        low, high = arithmetic.band(made.value - made.bias, made.bias, made.spread, finish)
+        low, high = arithmetic.band(made.value - made.bias, made.bias, made.spread, finish, axis)
     else:
-        low, high = arithmetic.band(made.value, None, made.spread, finish)
+        low, high = arithmetic.band(made.value, None, made.spread, finish, axis)
     return Prediction(low, high, scale)
+
+
+def _activation(case: Case) -> Activation | None:
+    found = getattr(case.operation, "activation", None)
+    return found if isinstance(found, Activation) else None
 
 
 def has_steps(case: Case) -> bool:
     """Tell whether the activation is a formula of several steps, which a framework may round one by one."""
-    activation: Activation | None = getattr(case.operation, "activation", None)
-    if not isinstance(activation, Activation):
-        return False
-    return activation.name == "softmax" or inner_loss(activation.name, np.zeros(1)) is not None
+    activation = _activation(case)
+    return activation is not None and (activation.name == "softmax" or rounds_steps(activation.name))
 
 
-def _applied(activation: Activation, x: Array, arithmetic: Arithmetic) -> Array:
-    if arithmetic.steps and activation.name == "softmax":
-        return arithmetic.softmax(x, softmax_axis(activation))
+def gated(case: Case) -> bool:
+    """Tell whether the activation is ``silu``, whose argument is multiplied by a number that may be far smaller."""
+    activation = _activation(case)
+    return activation is not None and activation.name == "silu"
+
+
+def has_sum(case: Case) -> bool:
+    """Tell whether the activation sums up numbers that it has made: a softmax or its logarithm."""
+    activation = _activation(case)
+    return activation is not None and softmax_axis(activation) is not None
+
+
+def leans(case: Case) -> bool:
+    """Tell whether the activation's steps lean one way where they are rounded: see ``steps_lean``."""
+    activation = _activation(case)
+    return activation is not None and steps_lean(activation.name)
+
+
+def constant_off(case: Case, wanted: Format) -> float:
+    """Give the factor less one by which a Rescaling's own number is off where it is rounded; 0 for other layers."""
+    if case.operation.kind != "Rescaling":
+        return 0.0
+    scale = np.asarray(constant(case.operation.config.get("scale", 1.0), np.dtype(np.float64)))
+    with np.errstate(all="ignore"):
+        off = np.abs(to_format(scale, wanted) / scale - 1)
+    return float(np.where(scale != 0, off, 0).max(initial=0))
+
+
+def _applied(activation: Activation, x: Array, arithmetic: Arithmetic, output: Array) -> Array:
+    axis = softmax_axis(activation)
+    logarithm = activation.name == "log_softmax"
+    if axis is not None and (arithmetic.summed or (arithmetic.steps and not logarithm)):
+        return arithmetic.softmax(x, axis, np.asarray(output, np.float64), logarithm)
     return activation.apply(x)
 
 
@@ -156,12 +199,16 @@ def _other(case: Case, arithmetic: Arithmetic) -> Prediction:
         weights = {name: round_operand(array) for name, array in weights.items()}
     activation = case.operation.activation if isinstance(case.operation, ActivationLayer) else None
     if activation is not None and not kwargs:  # a mask is one
-        y = np.asarray(_applied(activation, cast("Array", args[0]), arithmetic), np.float64)
+        y = np.asarray(_applied(activation, cast("Array", args[0]), arithmetic, case.output), np.float64)
     else:
         y = np.asarray(case.operation(weights, *args, **kwargs), np.float64)
     if not arithmetic.stored:
         return Prediction(y, y, scale)
-    low, high = arithmetic.result(y - _BAND * scale), arithmetic.result(y + _BAND * scale)
+    slack = _BAND * scale
+    if activation is not None and arithmetic.steps:
+        loss = steps_loss(activation, cast("Array", args[0]), y, arithmetic.format)
+        slack += 0.0 if loss is None else arithmetic.lost(loss)
+    low, high = arithmetic.result(y - slack), arithmetic.result(y + slack)
     return Prediction(low, high, scale)
 
 

@@ -33,6 +33,8 @@ _SUMMED = 2.0**-12  # of the noise's scale, what is no step of a format's
 _MOVED = 10.0  # so many results a step away are seen
 WORST = 4.5  #: bits that the worst of many outputs may be below a floor: errors 16 times as large as the mean one
 _LUCK = 4  # of the same: by how much chance may have leant to the other side
+_NEXT_TO_NONE = 0.02  # of all outputs
+_NO_CHANCE = 18.0  # nats
 _OVER = 1.1  # what noise may take from a fault at the limit
 _COLUMNS = 32  # so many columns say how large the rounding of one is
 
@@ -67,13 +69,14 @@ class Tally:
 
     Attributes:
         count, squares, along, size: A channel each: outputs, squared errors, errors times outputs, squared outputs
-            (errors and outputs in units of the noise's scale); ``missed``: outputs that are a number on one side alone.
+            (errors and outputs in units of the noise's scale); ``missed``: outputs that are a number on one side alone;
+            ``hits``: outputs with an error that shows.
         unknown: How many outputs are numbers that could be compared with nothing.
         worst: The largest ratio; ``position``: its index in the recorded (folded) output; ``error``: its error.
         alike: Whether channels are columns of one matrix product.
         examples: ``count, squares, along, size`` of each example of the batch, where examples are computed one by one.
-        step: The last bit of a number format beside one; ``steps`` is then the largest error in units of the output's
-            last bit, beside what sums lose.
+        step: The last bit of a number format beside one, ``quantum`` that of its smallest numbers; ``steps`` is then
+            the largest error in units of the output's last bit, beside what sums lose.
     """
 
     terms: int
@@ -82,6 +85,7 @@ class Tally:
     along: Array = field(default_factory=lambda: np.zeros(0))
     size: Array = field(default_factory=lambda: np.zeros(0))
     missed: Array = field(default_factory=lambda: np.zeros(0))
+    hits: Array = field(default_factory=lambda: np.zeros(0))
     unknown: int = 0
     worst: float = 0.0
     error: float = 0.0
@@ -89,6 +93,7 @@ class Tally:
     alike: bool = False
     examples: dict[int, Array] = field(default_factory=lambda: dict[int, Array]())
     step: float = 0.0
+    quantum: float = 0.0
     steps: float = 0.0
 
     def add(self, case: Case, prediction: Prediction, first: int = 0) -> None:
@@ -116,11 +121,13 @@ class Tally:
         if not self.count.size:
             sized = [np.zeros(np.atleast_1d(one).shape) for one in sums]
             self.count, self.squares, self.along, self.size, self.missed = sized
+            self.hits = np.zeros_like(self.count)
         self.count += sums[0]
         self.squares += sums[1]
         self.along += sums[2]
         self.size += sums[3]
         self.missed += sums[4]
+        self.hits += (np.abs(ratio) > _VISIBLE).sum(axis=others, dtype=np.float64)
         if case.splits and ratio.ndim:
             one, other = (each.reshape(ratio.shape[0], -1) for each in (ratio, relative))
             products = [np.einsum("ij,ij->i", a, b) for a, b in ((one, one), (one, other), (other, other))]
@@ -129,7 +136,8 @@ class Tally:
             self.examples.update((first + row, sums_each[row]) for row in range(len(sums_each)))
         if self.step:
             with np.errstate(all="ignore"):
-                steps = np.abs(error) / (np.abs(output) * self.step + prediction.scale * _SUMMED)
+                last = np.maximum(np.abs(output) * self.step, self.quantum)
+                steps = np.abs(error) / (last + prediction.scale * _SUMMED)
             self.steps = max(self.steps, float(np.where(counted, steps, 0.0).max(initial=0.0)))
         np.abs(ratio, out=ratio)
         place = int(ratio.argmax()) if ratio.size else 0
@@ -227,7 +235,9 @@ class Tally:
         used = self.count > 0
         with np.errstate(all="ignore"):
             chance = 2.0**-self.channel_bits / self._size / np.sqrt(np.maximum(self.count - 1, 1))
-        found = np.where(self.count > 8, _OVER * np.maximum(least, (_SURE + _LUCK) * chance), np.inf)
+        # What leans one way already has to be turned to the other.
+        found = _OVER * (np.abs(self.slopes[0]) + np.maximum(least, (_SURE + _LUCK) * chance))
+        found = np.where(self.count > 8, found, np.inf)
         return _seen(found[used])
 
     def leaning(self, least: float) -> Array:
@@ -264,6 +274,19 @@ class Tally:
         with np.errstate(all="ignore"):
             chance = np.where(sure > 0, np.abs(slope) / sure, np.inf)
         return low | ((own > 2.0**-16) & (own > 8 * chance) & (own * self._size > self._visible))
+
+    def apart(self) -> Array:
+        """Find channels with far more errors than chance gives one where the others have next to none: what explains
+        those does not explain these."""
+        hits, count = self.hits, self.count
+        with np.errstate(all="ignore"):
+            rest = (hits.sum() - hits + 1) / (count.sum() - count + 1)
+            share = hits / count
+            # Chernoff's bound on a binomial's tail, in nats.
+            sure = count * (
+                share * np.log(share / rest) + np.where(share < 1, (1 - share) * np.log((1 - share) / (1 - rest)), 0)
+            )
+        return (count > 0) & (rest < _NEXT_TO_NONE) & (share > rest) & (sure > _NO_CHANCE)
 
     def faulty(self, floor: float) -> Array:
         """Find channels that are not rounding of a format with at least ``floor`` bits."""
