@@ -89,21 +89,22 @@ def summary(maps: Array, rows: NDArray[np.uint32], wanted: int) -> Array:
     last = maps.ndim > 2 and turned.flags.c_contiguous
     flat = turned.reshape(count, positions, channels) if last else maps.reshape(count, channels, positions)
     drawn = places(rows, positions, wanted)
-    result = np.empty((count, channels, len(COLUMNS) + drawn.shape[1]))
+    # A column lies by itself in memory while it is filled, and beside the others in the end.
+    columns = np.empty((len(COLUMNS) + drawn.shape[1], count, channels))
+    result = np.moveaxis(columns, 0, 2)
     if not result.size or not positions:
-        result[:] = 0
-        return result
+        return np.zeros(result.shape)
     result[..., 5:_MEASURED] = (positions, 0, 0, 0)
     with np.errstate(invalid="ignore", over="ignore"):
         if last:
             _fill(flat, result)
         else:
-            _fill(flat.reshape(-1, positions, 1), result.reshape(-1, 1, result.shape[2]))
+            _fill(flat.reshape(-1, positions, 1), np.moveaxis(columns.reshape(len(columns), -1, 1), 0, 2))
     every = np.arange(count, dtype=np.int64)[:, None]
     taken = flat[every, drawn] if last else flat[every, :, drawn]  # (N, drawn, C) either way
     result[..., _MEASURED] = rows[:, None]
     result[..., len(COLUMNS) :] = np.moveaxis(taken, 1, 2)
-    return result
+    return np.ascontiguousarray(result)
 
 
 def _fill(flat: Array, into: Floats) -> None:
