@@ -20,18 +20,27 @@ from cnnlens.backend import NARROW, check_precision
 from cnnlens.backend.reductions import AS_IT_LIES
 from cnnlens.errors import CnnlensError
 from cnnlens.network.network import Network
-from cnnlens_backends._keras_errors import first_line
 from cnnlens_backends._keras_layers import input_dtype, make_layers
 from cnnlens_backends._keras_live import live_layers
 from cnnlens_backends._keras_variables import find, host
 from cnnlens_backends._keras_walk import Compiled, CompiledWalk, LayerCall, Walk, is_stored_order, reducing, walk_of
-from cnnlens_backends._shared import Array, checked_inputs, device_named, precisions_on, runnable, versions, wanted_refs
+from cnnlens_backends._shared import (
+    Array,
+    checked_inputs,
+    device_named,
+    failing,
+    precisions_on,
+    runnable,
+    versions,
+    wanted_refs,
+)
 
 __all__ = ["KerasBackend", "KerasSession"]
 
 T = TypeVar("T")
 
 _KEPT = 4  # sets of tensors whose compiled walks outlive a run
+_SHAPES = 8  # of inputs that such a walk is compiled for at most: each takes 2 to 3 MB under XLA
 
 
 class KerasBackend(ABC):
@@ -178,10 +187,10 @@ class KerasSession:
         """Begin what ``reduced`` gives, on a GPU; see ``cnnlens.backend.seam.Beginning``."""
         if self._place == "cpu" or not self._backend.copies_beside:
             return None
-        fetch, count = self._on_batch(inputs, reductions, CompiledWalk.begin), len(inputs[0])
+        fetch = self._on_batch(inputs, reductions, CompiledWalk.begin)
 
         def finish() -> dict[str, Array]:
-            with self._failing(count):
+            with failing(self._backend.name, inputs):
                 return self._named(reductions, fetch())
 
         return finish
@@ -210,7 +219,7 @@ class KerasSession:
             key = (tuple(reductions.items()), stored)
             if key not in self._plans:
                 self._plans[key] = self._plan(reductions, stored)
-            with self._failing(len(arrays[0])):
+            with failing(self._backend.name, arrays):
                 return run(self._plans[key], arrays)
 
     def weights(self) -> Mapping[str, Mapping[str, Array]]:
@@ -227,7 +236,8 @@ class KerasSession:
 
     def renew(self) -> None:
         """Be as just loaded; see ``cnnlens.backend.seam.Renewing``."""
-        self._plans = dict(list(self._plans.items())[-_KEPT:])
+        few = [(key, plan) for key, plan in self._plans.items() if len(plan.shapes) <= _SHAPES]
+        self._plans = dict(few[-_KEPT:])
         for plan in self._plans.values():
             plan.renew()
 
@@ -237,16 +247,6 @@ class KerasSession:
         self._layers = {}
 
     # -- how it runs ---------------------------------------------------------------------------------------------------
-
-    @contextmanager
-    def _failing(self, count: int) -> Generator[None]:
-        try:
-            yield
-        except CnnlensError:
-            raise
-        except Exception as error:  # each framework has its own words for "out of memory", and for all else
-            said = f"it failed on a batch of {count} ({first_line(error)})"
-            raise CnnlensError(said, self._backend.name) from error
 
     @contextmanager
     def _scope(self) -> Generator[None]:

@@ -54,6 +54,7 @@ class CompiledWalk:
         self._pads = pads
         self._compiled: set[int] = set()
         self._seen: set[int] = set()
+        self.shapes: set[tuple[tuple[int, ...], ...]] = set()  # for each of which the framework holds a compilation
 
     def run(self, arrays: Sequence[Array]) -> list[Array]:
         return self.begin(arrays)()
@@ -74,6 +75,7 @@ class CompiledWalk:
     def _begun(self, arrays: Sequence[Array]) -> Callable[[], list[Array]]:
         size = len(arrays[0])
         self._compiled.add(size)
+        self.shapes.add(tuple(array.shape for array in arrays))
         with self._fitting(size):
             sent = self._send(self._compute(arrays))
 
@@ -99,6 +101,7 @@ class CompiledWalk:
 
     def compute(self, arrays: Sequence[Array]) -> None:
         """Compute what ``run`` gives, wait for it and leave it on the device."""
+        self.shapes.add(tuple(array.shape for array in arrays))
         self._wait(self._compute(arrays))
         self._compiled.add(len(arrays[0]))
 

@@ -14,7 +14,8 @@ import re
 import secrets
 import sys
 import tempfile
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from importlib import import_module
 from multiprocessing.connection import Connection
@@ -33,6 +34,8 @@ __all__ = ["main"]
 _LONGEST_FOLDER = 40  # characters; a socket in it has a name of its own, and all of it 107
 _AT_ONCE = 2  # blocks that an actor has been given: one to run, one to go on with
 _AGAIN = 3  # times that what an actor died of is tried again
+_LOOK = 10.0  # s between two looks at a cluster that gives nothing
+_SHORT = 60.0  # s that it may have fewer devices than actors: a machine that comes back, or another one in its place
 
 
 class _Actor:
@@ -100,14 +103,37 @@ def _connect(ray: Any, workers: int | None, stack: ExitStack) -> None:
     )
 
 
-def _resources(ray: Any, device: str, workers: int | None) -> tuple[int, dict[str, float]]:
+def _resources(ray: Any, kind: str, workers: int | None) -> tuple[int, dict[str, float]]:
     """How many actors there are, and what each takes: a GPU, or without one as many as there are machines."""
-    kind = "CPU" if device == "cpu" else "GPU"
     there = ray.cluster_resources().get(kind, 0)
     wanted = workers or (sum(one["Alive"] for one in ray.nodes()) if kind == "CPU" else int(there) or 1)
     if wanted > there:
         raise CnnlensError(f"ray: {wanted} workers need a {kind} each, and the cluster has {there:g}")
     return wanted, {"num_cpus": 1, "num_gpus": int(kind == "GPU")}
+
+
+def _looking(ray: Any, connection: Connection, kind: str, count: int) -> Callable[[], None]:
+    """Make the look at a cluster that gives nothing: whoever records hears that it answers. Where it does not, neither
+    does this, and nothing is heard. An actor whose machine is gone waits for another one as long as there is none.
+
+    Raises:
+        CnnlensError: it has had too few devices for too long.
+    """
+    enough = time.monotonic()
+
+    def look() -> None:
+        nonlocal enough
+        there, now = ray.cluster_resources().get(kind, 0), time.monotonic()
+        if there >= count:
+            enough = now
+        elif now - enough > _SHORT:
+            raise CnnlensError(
+                f"ray: {count} workers need a {kind} each, and for {_SHORT:g} s the cluster had {there:g}: machines of "
+                "it went away; give the same command again when they are back, and a recording goes on from there"
+            )
+        connection.send_bytes(b"")
+
+    return look
 
 
 def main(handle: int) -> None:
@@ -121,16 +147,29 @@ def main(handle: int) -> None:
             if os.environ.get("RAY_ADDRESS"):
                 doing = "connecting to the cluster that RAY_ADDRESS names"
             _connect(ray, workers, stack)
-            count, each = _resources(ray, device, workers)
+            kind = "CPU" if device == "cpu" else "GPU"
+            count, each = _resources(ray, kind, workers)
+            look = _looking(ray, connection, kind, count)
+            look()
             doing = "loading the network"
             held = [ray.put(job)]
             made = ray.remote(max_restarts=-1, max_task_retries=_AGAIN, **each)(_Actor)
             actors = [made.remote(held) for _ in range(count)]
-            connection.send_bytes(pickle.dumps((ray.get([one.load.remote() for one in actors]), None)))
+            loaded = [one.load.remote() for one in actors]
+            while ray.wait(loaded, num_returns=count, timeout=_LOOK)[1]:
+                look()
+            connection.send_bytes(pickle.dumps((ray.get(loaded), None)))
             blocks = pickle.loads(connection.recv_bytes())
             doing = "running"
             pool = import_module("ray.util").ActorPool(actors * _AT_ONCE)
-            for rows in pool.map(_given, blocks):
+            for block in blocks:
+                pool.submit(_given, block)
+            while pool.has_next():
+                try:
+                    rows = pool.get_next(_LOOK)
+                except TimeoutError:
+                    look()
+                    continue
                 for row in rows:
                     connection.send_bytes(row)
             connection.recv_bytes()  # until the other end is closed

@@ -7,12 +7,14 @@ process is one of its own (``_ray_driver``), and all that can become of it is a 
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import pickle
 import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -34,6 +36,8 @@ __all__ = ["start"]
 
 _BLOCK = 8  # batches that a worker takes at once: it reads, computes and writes them at the same time
 _GOODBYE = 10.0  # s that the driver gets to end its cluster
+_SILENT = 120.0  # s without a word of it, which says every few that the cluster answers
+_BATCH = 600.0  # s that a backend may be silent, where nobody says
 
 
 def start(plan: Plan) -> _RayCluster:
@@ -57,6 +61,8 @@ class _RayCluster:
     def __init__(self, plan: Plan, device: str) -> None:
         self._stack = ExitStack()
         self.notes: list[str] = []
+        self._heard = False
+        self._timeout = plan.options.timeout or _BATCH
         try:
             self._folder = self._stack.enter_context(janitor.temporary_folder())
             self._launch()
@@ -92,7 +98,8 @@ class _RayCluster:
         size = max(1, min(_BLOCK, len(tasks) // self._workers))
         self._say([pickle.dumps(tasks[start : start + size]) for start in range(0, len(tasks), size)])
         for batch in batches:
-            facts, made = self._hear(f"running batch {batch}")
+            # The batches of a block come together, once the last of it is done; another one may be before it.
+            facts, made = self._hear(f"running batch {batch}", self._timeout * size * 2)
             assert made.batch == batch
             self._compare(facts)
             self.notes += [note for note in facts.notes if note not in self.notes]
@@ -139,12 +146,28 @@ class _RayCluster:
         except OSError:
             raise self._lost("starting") from None
 
-    def _hear(self, doing: str) -> Any:
-        try:
-            said = self._connection.recv_bytes()
-        except (EOFError, OSError):
-            raise self._lost(doing) from None
-        return _read(said)
+    def _hear(self, doing: str, most: float = math.inf) -> Any:
+        """What the driver says next, within ``most`` seconds; that its cluster answers, it says in between. While it
+        connects it says nothing, but ends by itself."""
+        began = time.monotonic()
+        while True:
+            try:
+                if self._heard and not self._connection.poll(_SILENT):
+                    raise self._hanging(f"the cluster did not answer for {_SILENT:g} s while {doing}")
+                said = self._connection.recv_bytes()
+            except (EOFError, OSError):
+                raise self._lost(doing) from None
+            self._heard = True
+            if said:
+                return _read(said)
+            if time.monotonic() - began > most:
+                raise self._hanging(f"nothing came for {most:,.0f} s while {doing}, though the cluster answers")
+
+    def _hanging(self, what: str) -> CnnlensError:
+        return CnnlensError(
+            f"ray: {what}; see what its machines do (ray status) and give the same command again, with which a "
+            "recording goes on from there"
+        )
 
     def _lost(self, doing: str) -> CnnlensError:
         lost = f"ray: the cluster, or the process that drives it, went away while {doing}"

@@ -6,7 +6,8 @@ Each is a question about the network or about what the caller asked, and has one
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -18,8 +19,9 @@ from cnnlens.errors import CnnlensError, UnsupportedLayerError
 from cnnlens.network.graph import Call, Ref, shown_shape, without_graph
 from cnnlens.network.network import Network
 from cnnlens.text import nearest, printable
+from cnnlens_backends._keras_errors import first_line
 
-__all__ = ["Array", "checked_inputs", "device_named", "precisions_on", "runnable", "versions", "wanted_refs"]
+__all__ = ["Array", "checked_inputs", "device_named", "failing", "precisions_on", "runnable", "versions", "wanted_refs"]
 
 Array = NDArray[Any]
 
@@ -80,6 +82,18 @@ def checked_inputs(network: Network, inputs: Sequence[Array], dtype_of: Callable
         dtype = dtype_of(network.calls_by_name[ref.call])
         arrays.append(array if dtype == "bfloat16" else array.astype(dtype, copy=False))
     return arrays
+
+
+@contextmanager
+def failing(backend: str, inputs: Sequence[Array]) -> Generator[None]:
+    """Say in one line what a framework raises on a batch: each has many words for "out of memory", and for all else."""
+    try:
+        yield
+    except CnnlensError:
+        raise
+    except Exception as error:
+        batch = f" on a batch of {len(inputs[0])}" if inputs else ""
+        raise CnnlensError(f"it failed{batch} ({first_line(error)})", backend) from error
 
 
 def wanted_refs(network: Network, tensors: Sequence[str]) -> list[Ref]:

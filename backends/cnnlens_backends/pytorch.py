@@ -6,8 +6,7 @@ those asked for is not computed, and memory is let go as soon as its last reader
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from types import SimpleNamespace
 from typing import Any, TypeVar, cast
@@ -21,9 +20,17 @@ from cnnlens.network.graph import Call
 from cnnlens.network.network import Network
 from cnnlens.network.weight import Weight
 from cnnlens.text import printable
-from cnnlens_backends._keras_errors import first_line
 from cnnlens_backends._pytorch_graph import WeightKey, graph_of, run_noting_types
-from cnnlens_backends._shared import Array, checked_inputs, device_named, precisions_on, runnable, versions, wanted_refs
+from cnnlens_backends._shared import (
+    Array,
+    checked_inputs,
+    device_named,
+    failing,
+    precisions_on,
+    runnable,
+    versions,
+    wanted_refs,
+)
 from cnnlens_backends._torch_graph import write_in_place
 from cnnlens_backends._torch_host import send, to_host
 from cnnlens_backends._torch_precision import first_calls, gpus, peak, switched, wait
@@ -105,14 +112,14 @@ class PytorchSession:
     def _begun(self, inputs: Sequence[Array], reductions: Mapping[str, str]) -> Callable[[], dict[str, Array]]:
         def sent(found: list[Any]) -> Callable[[], list[Array]]:
             return send([
-                tensor if how == AS_IT_LIES else (reduced(how, tensor, _ops()) if how else tensor).contiguous()
-                for how, tensor in zip(reductions.values(), found, strict=True)
+                tensor if how == AS_IT_LIES else _reduced(name, how, tensor).contiguous()
+                for (name, how), tensor in zip(reductions.items(), found, strict=True)
             ])  # fmt: skip
 
         fetch = self._on_batch(inputs, list(reductions), sent)
 
         def finish() -> dict[str, Array]:
-            with _failing(inputs):
+            with failing(PytorchBackend.name, inputs):
                 return dict(zip(reductions, fetch(), strict=True))
 
         return finish
@@ -126,7 +133,7 @@ class PytorchSession:
         torch = import_module("torch")
         arrays = checked_inputs(self._network, inputs, _input_dtype)
         plan = self._plan(tensors)
-        with _failing(arrays), torch.inference_mode(), switched(self._precision):
+        with failing(PytorchBackend.name, arrays), torch.inference_mode(), switched(self._precision):
             return finish(plan([self._input(index, array) for index, array in enumerate(arrays)]))
 
     def weights(self) -> Mapping[str, Mapping[str, Array]]:
@@ -184,15 +191,6 @@ class PytorchSession:
 
     def _narrowed(self, tensor: Any) -> Any:
         return tensor if self._narrow is None or not tensor.is_floating_point() else tensor.to(self._narrow)
-
-
-@contextmanager
-def _failing(inputs: Sequence[Array]) -> Generator[None]:
-    try:
-        yield
-    except Exception as error:  # torch has many words for "out of memory", and for all else
-        batch = f" on a batch of {len(inputs[0])}" if inputs else ""
-        raise CnnlensError(f"it failed{batch} ({first_line(error)})", PytorchBackend.name) from error
 
 
 class _GraphRunner:
@@ -280,6 +278,10 @@ def _tensor(weight: Weight, target: str) -> Any:
     torch = import_module("torch")
     tensor = torch.from_numpy(np.array(weight.read(), order="C"))  # the file's own is mapped, and not to be written to
     return tensor.to(target, torch.bfloat16 if weight.stored.stored_dtype == "bfloat16" else None)
+
+
+def _reduced(name: str, how: str, tensor: Any) -> Any:
+    return reduced(how, tensor, _ops(), name=name) if how else tensor
 
 
 def _ops() -> SimpleNamespace:

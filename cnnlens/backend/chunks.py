@@ -24,7 +24,7 @@ from cnnlens.text import printable
 if TYPE_CHECKING:
     from cnnlens.network.graph import Graph
 
-__all__ = ["DTYPES", "as_stored", "in_parallel", "rows_first", "write_chunk", "zeros_crc32"]
+__all__ = ["DTYPES", "as_float64", "as_stored", "in_parallel", "rows_first", "write_chunk", "zeros_crc32"]
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -100,6 +100,13 @@ def as_stored(array: NDArray[Any], wanted: str | None, name: str) -> NDArray[Any
             f"'{printable(name)}' holds {array[over].flat[0]:g}, and float16 ends at 65,504; store it as it comes"
         )
     return small
+
+
+def as_float64(*arrays: NDArray[Any]) -> list[NDArray[np.float64]]:
+    """Give copies of arrays in float64; where one is complex, real and imaginary parts on an axis more, behind."""
+    if any(map(np.iscomplexobj, arrays)):
+        return [np.array(one, np.complex128, order="C")[..., None].view(np.float64) for one in arrays]
+    return [one.astype(np.float64) for one in arrays]
 
 
 def rows_first(network: Graph, maps: Mapping[str, NDArray[Any]], count: int) -> dict[str, NDArray[Any]]:

@@ -79,7 +79,7 @@ def reduced_shape(text: str, shape: Sequence[int]) -> tuple[int, ...]:
     return whole[:2] + {"moments": (2,), "topk": (min(number, math.prod(whole[2:])), 2)}.get(kind, ())
 
 
-def reduced(text: str, maps: Any, ops: Any, channels_last: bool = False) -> Any:
+def reduced(text: str, maps: Any, ops: Any, channels_last: bool = False, name: str = "") -> Any:
     """Reduce a tensor of any framework over its spatial axes; one without them stays as it is.
 
     Args:
@@ -88,10 +88,19 @@ def reduced(text: str, maps: Any, ops: Any, channels_last: bool = False) -> Any:
             *spatial / 2)``, averages of 2 x 2; a last odd row or column is left out.
         maps: ``(N, C, *spatial)``, or ``(N, *spatial, C)`` with ``channels_last``; of numbers, which become float32.
         ops: The operations: those of `NumpyOps`, which ``keras.ops`` has too.
+        name: The tensor's.
+
+    Raises:
+        CnnlensError: the numbers are complex, which have no order and no float32.
     """
     kind, number = _parsed(text)
     if len(maps.shape) < 3:
         return maps
+    if "complex" in str(maps.dtype):
+        raise CnnlensError(
+            f"reduce {text}: '{printable(name)}' holds complex numbers, and real ones were expected; record it "
+            "unreduced, or leave it out with --layers"
+        )
     maps = ops.cast(maps, "float32")
     sizes = [int(size) for size in maps.shape]
     if kind == "down":
@@ -172,7 +181,9 @@ def remaining(
     rows = example_numbers(inputs) if folded else np.zeros(0, np.uint32)
     later: dict[str, Callable[[Array], Array]] = {name: partial(_summary, rows, text) for name, text in folded.items()}
     if _own(session, asked, wanted) is None:
-        later |= {name: partial(reduced, text, ops=NumpyOps) for name, text in asked.items() if name not in folded}
+        later |= {
+            name: partial(reduced, text, ops=NumpyOps, name=name) for name, text in asked.items() if name not in folded
+        }
     return later
 
 

@@ -296,7 +296,9 @@ def installed() -> list[Found]:
     """
     home: list[Found] = []
     others: list[Found] = []
-    for declared in _declared(tuple((path, _changed(path)) for path in sys.path)):
+    folders = [(path, _changed(path)) for path in sys.path]
+    files = [(file, _changed(file)) for folder in folders for file in _declaring(*folder)]
+    for declared in _declared((*folders, *files)):
         found = Found(*declared)
         (home if found.built_in else others).append(found)
     built_in = {found.name for found in home}
@@ -309,10 +311,11 @@ def installed() -> list[Found]:
 
 
 @lru_cache(maxsize=1)
-def _declared(folders: tuple[tuple[str, int | None], ...]) -> list[tuple[str, str, str, str]]:
+def _declared(places: tuple[tuple[str, int | None], ...]) -> list[tuple[str, str, str, str]]:
     """What stands in metadata, which takes 0.1 s to read: name, value, distribution and version of each backend.
 
-    ``folders`` are where it is, and when something was added to them or taken out.
+    ``places`` are the folders where it is, and when something was added to them or taken out; and the files in them
+    that declare something, and when they were changed.
     """
     from importlib import metadata  # here: whoever only names a precision does not wait for it
 
@@ -323,9 +326,20 @@ def _declared(folders: tuple[tuple[str, int | None], ...]) -> list[tuple[str, st
     ]
 
 
-def _changed(folder: str) -> int | None:
+@lru_cache(maxsize=64)
+def _declaring(folder: str, changed: int | None) -> list[str]:
+    """The files in a folder of distributions that may declare a backend, as they were when it was ``changed``."""
     try:
-        return os.stat(folder or ".").st_mtime_ns
+        with os.scandir(folder or ".") as entries:
+            found = [one.path for one in entries if one.name.endswith((".dist-info", ".egg-info"))]
+    except OSError:
+        return []
+    return [file for one in sorted(found) if os.path.isfile(file := os.path.join(one, "entry_points.txt"))]
+
+
+def _changed(path: str) -> int | None:
+    try:
+        return os.stat(path or ".").st_mtime_ns
     except OSError:
         return None
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -66,17 +66,20 @@ def places(rows: NDArray[np.uint32], positions: int, wanted: int) -> NDArray[np.
     return (rows[:, None] + np.arange(min(wanted, positions), dtype=np.int64) * step) % positions
 
 
-def summary(maps: Array, rows: NDArray[np.uint32], wanted: int) -> Floats:
+def summary(maps: Array, rows: NDArray[np.uint32], wanted: int) -> Array:
     """Reduce feature maps ``(N, C, *spatial)``, in any order of memory, to ``(N, C, len(COLUMNS) + drawn)``.
 
     Extremes and counts are exact. Sums are made of sums of a few numbers in the maps' own type, added up in float64:
     off by less than a millionth of what was added, and those of squares by as little of themselves.
 
     Args:
-        maps: Real numbers.
+        maps: Numbers. Complex ones are measured by their magnitudes, and what they become is complex too: with no
+            imaginary part, it says of what it was made.
         rows: Of ``example_numbers``.
         wanted: How many values of each map are drawn, behind the columns: all of them where there are no more.
     """
+    if maps.dtype.kind == "c":
+        return summary(np.abs(maps), rows, wanted).astype(np.complex128)
     maps = maps[:, None] if maps.ndim == 1 else maps
     count, channels = maps.shape[:2]
     positions = math.prod(maps.shape[2:])
@@ -86,21 +89,22 @@ def summary(maps: Array, rows: NDArray[np.uint32], wanted: int) -> Floats:
     last = maps.ndim > 2 and turned.flags.c_contiguous
     flat = turned.reshape(count, positions, channels) if last else maps.reshape(count, channels, positions)
     drawn = places(rows, positions, wanted)
-    result = np.empty((count, channels, len(COLUMNS) + drawn.shape[1]))
+    # A column lies by itself in memory while it is filled, and beside the others in the end.
+    columns = np.empty((len(COLUMNS) + drawn.shape[1], count, channels))
+    result = np.moveaxis(columns, 0, 2)
     if not result.size or not positions:
-        result[:] = 0
-        return result
+        return np.zeros(result.shape)
     result[..., 5:_MEASURED] = (positions, 0, 0, 0)
     with np.errstate(invalid="ignore", over="ignore"):
         if last:
             _fill(flat, result)
         else:
-            _fill(flat.reshape(-1, positions, 1), result.reshape(-1, 1, result.shape[2]))
+            _fill(flat.reshape(-1, positions, 1), np.moveaxis(columns.reshape(len(columns), -1, 1), 0, 2))
     every = np.arange(count, dtype=np.int64)[:, None]
     taken = flat[every, drawn] if last else flat[every, :, drawn]  # (N, drawn, C) either way
     result[..., _MEASURED] = rows[:, None]
     result[..., len(COLUMNS) :] = np.moveaxis(taken, 1, 2)
-    return result
+    return np.ascontiguousarray(result)
 
 
 def _fill(flat: Array, into: Floats) -> None:
@@ -142,57 +146,71 @@ def _measure(flat: Array, into: Floats) -> None:
     """Fill the first columns of maps ``(N, P, C)``: a few numbers each are made one of their own type, a block at a
     time that the cache holds, and then these. Where a map is not finite, its sums are not."""
     count, positions, channels = flat.shape
-    many = max(_GROUP // (positions * channels), 1)
-    if count > many:  # space of its size is at hand again and again, where more would be the system's, page by page
-        for start in range(0, count, many):
-            _measure(flat[start : start + many], into[start : start + many])
-        return
-    most, letters, axis = (_ADDED, "nkq", 1) if channels > 1 else (_ADDED_AT_ONCE, "nqk", 2)
+    many = min(max(_GROUP // (positions * channels), 1), count)
+    most, axis = (_ADDED, 1) if channels > 1 else (_ADDED_AT_ONCE, 2)
     each = min(range(most // 2, most + 1), key=lambda one: positions // one + positions % one)
-    made = positions // each
-    rest, width = flat[:, made * each :], made * channels
-    found = [np.empty((count, made + rest.shape[1], channels), flat.dtype) for _ in range(4)]
-    zeros = np.empty(found[0].shape, np.uint8)
+    rows = positions // each + positions % each
+    # Space that is at hand again and again, where more would be the system's, page by page.
+    space, zeros = np.empty((4, many, rows, channels), flat.dtype), np.empty((many, rows, channels), np.uint8)
+    step = min(max(_BLOCK // (positions * channels), 1), many)
+    wide = max(_BLOCK // (step * each * channels), 1) * channels
+    mask = np.empty(step * each * min(wide, rows * channels), np.bool_)
+    bare = True
+    for start in range(0, count, many):
+        stop = min(start + many, count)
+        parts = space[:, : stop - start], zeros[: stop - start], mask
+        bare = _measured(flat[start:stop], into[start:stop], parts, (each, axis, step, wide), bare)
+
+
+def _measured(
+    flat: Array, into: Floats, space: tuple[Array, Array, Array], sizes: tuple[int, int, int, int], bare: bool
+) -> bool:
+    """Fill them of so many maps as there is space for; give whether these are ``bare``, if those before were.
+
+    What a ReLU leaves, 0 and more and no -0.0, keeps its order as whole numbers, of which the largest tells that all
+    are such: one that is negative, -0.0 or NaN is larger than these.
+    """
+    count, positions, channels = flat.shape
+    (found, zeros, mask), (each, axis, step, wide) = space, sizes
+    made, letters = positions // each, "nkq" if axis == 1 else "nqk"
+    rest, width, whole = flat[:, made * each :], made * channels, np.dtype(f"u{flat.itemsize}")
     for array, last in zip((*found, zeros), (rest, rest, rest, rest * rest, rest == 0), strict=True):
         array[:, made:] = last
     main = flat.reshape(count, -1)[:, : each * width].reshape(count, *((each, width) if axis == 1 else (width, each)))
     high, low, sums, squares, none = (array.reshape(count, -1)[:, :width] for array in (*found, zeros))
-    step = min(max(_BLOCK // (positions * channels), 1), count)
-    wide = max(_BLOCK // (step * each * channels), 1) * channels
     starts = ((row, column) for row in range(0, count, step) for column in range(0, width, wide))
-    bare, postponed = _bare(rest), list[tuple[slice, slice]]()
-    for here in ((slice(row, row + step), slice(column, column + wide)) for row, column in starts):
-        block = main[here[0], :, here[1]] if axis == 1 else main[here]
-        np.einsum(f"{letters}->nq", (block == 0).view(np.uint8), out=none[here])
+    places = [(slice(row, row + step), slice(column, column + wide)) for row, column in starts]
+
+    def blocks() -> Iterator[tuple[tuple[slice, slice], Array]]:
+        return ((here, main[here[0], :, here[1]] if axis == 1 else main[here]) for here in places)
+
+    extremes = [] if bare else [(np.fmax, high), (np.fmin, low)]
+    for here, block in blocks():
+        np.equal(block, 0, out=(is_zero := mask[: block.size].reshape(block.shape)))
+        np.einsum(f"{letters}->nq", is_zero.view(np.uint8), out=none[here])
         np.einsum(f"{letters}->nq", block, out=sums[here])
         np.einsum(f"{letters},{letters}->nq", block, block, out=squares[here])
         if bare:
-            # What a ReLU leaves, 0 and more, keeps its order as whole numbers, and a block of it tells in one pass that
-            # it is such: one that is negative, -0.0 or NaN is larger than all of these.
-            whole = np.maximum.reduce(block.view(f"u{block.itemsize}"), axis).view(block.dtype)
-            bare = _bare(whole)
-            if bare:
-                high[here] = whole
-                postponed.append(here)
-                continue
-        np.fmax.reduce(block, axis, out=high[here])
-        np.fmin.reduce(block, axis, out=low[here])
+            np.maximum.reduce(block.view(whole), axis, out=high.view(whole)[here])
+        for function, out in extremes:
+            function.reduce(block, axis, out=out[here])
     into[..., 4] = _narrowed(np.add, zeros, 255 // each)
-    into[..., 0] = _narrowed(np.fmax, found[0])
-    if bare and into[..., 4].all():
-        into[..., 1] = 0
-    else:
-        for here in postponed:
-            np.fmin.reduce(main[here[0], :, here[1]] if axis == 1 else main[here], axis, out=low[here])
-        into[..., 1] = _narrowed(np.fmin, found[1])
+    if bare:
+        highest = _narrowed(np.maximum, found[0].view(whole))
+        into[..., 0] = highest.view(flat.dtype)
+        bare = bool(highest.max() <= np.array(np.inf, flat.dtype).view(whole))
+        extremes = (
+            [] if bare and into[..., 4].all() else [(np.fmin, low)] if bare else [(np.fmax, high), (np.fmin, low)]
+        )
+        for here, block in blocks() if extremes else ():
+            for function, out in extremes:
+                function.reduce(block, axis, out=out[here])
+    into[..., 1] = _narrowed(np.fmin, found[1]) if extremes else 0
+    if not bare:
+        into[..., 0] = _narrowed(np.fmax, found[0])
     for column, array in enumerate(found[2:], 2):
         into[..., column] = np.einsum("npc->nc", array, dtype=np.float64, casting="safe")
-
-
-def _bare(values: Array) -> bool:
-    """Whether all are 0 and more, infinity too, and none is -0.0."""
-    whole = f"u{values.itemsize}"
-    return bool(values.view(whole).max(initial=0) <= np.array(np.inf, values.dtype).view(whole))
+    return bare
 
 
 def _narrowed(function: np.ufunc, values: Array, at_once: int = 8) -> Array:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cnnlens.backend.chunks import as_float64
 from cnnlens.errors import CnnlensError
 
 __all__ = ["Comparison", "pairwise"]
@@ -53,7 +54,7 @@ def pairwise(a: Any, b: Any) -> Comparison:
     sums: Array = np.zeros(4)  # of squares: difference, a, b; of products; all over the square of top
     top, alike, examples = 0.0, 0, 0
     for one, two in _blocks(a, b):
-        x, y = one.astype(np.float64), two.astype(np.float64)
+        x, y = as_float64(one, two)
         if x.ndim == 2 and x.size:
             alike += int(np.equal(one.argmax(axis=1), two.argmax(axis=1)).sum())
             examples += len(x)

@@ -199,6 +199,9 @@ def _output(
             if has_subnormal(part) and flushes(part, expected):
                 flushed = True
                 continue
+        if any(map(np.iscomplexobj, (part.output, *part.args))):
+            reason = "it reads or gives complex numbers, and the arithmetic of real ones alone is known"
+            return Audit(found.name, found.kind, Verdict.NOT_AUDITED, reason=reason)
         prediction = recorded.predicted(first, part)
         if prediction.low.shape != part.output.shape:
             shapes = f"{tuple(part.output.shape)} where the reference gives {tuple(prediction.low.shape)}"

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from cnnlens.errors import CnnlensError
 from cnnlens.inputs.array_files import FileArray, Pixels
-from cnnlens.inputs.pixel_files import is_picture, read_folder, read_images
+from cnnlens.inputs.pixel_files import is_picture, picture_sizes, read_folder, read_images
 from cnnlens.inputs.reading import Reading, Span
 from cnnlens.network.graph import Shape, fits, shown_shape
 from cnnlens.network.rescaling import Rescaled
@@ -173,8 +173,24 @@ class _Pictures:
     def first(self) -> tuple[Array, Sequence[str]]:
         with self._way_out():
             array, notes = self._picture(self._paths[0])
-        counted = [*self._notes, f"{self.count:,} pictures", *(f"{printable(self._paths[0].name)}: {n}" for n in notes)]
-        return array, counted if self.count > 1 else [*self._notes, *notes]
+        if self.count == 1:
+            return array, [*self._notes, *notes]
+        named = [f"{printable(self._paths[0].name)}: {note}" for note in notes]
+        return array, [*self._notes, f"{self.count:,} pictures", *named, *self._resized()]
+
+    def _resized(self) -> Sequence[str]:
+        """How many are of another size than the model takes, and become of that."""
+        wanted = self._how.shape
+        if wanted is None or len(wanted) != 3 or None in wanted[1:]:
+            return []
+        found = picture_sizes(self._paths)
+        found.pop(cast("tuple[int, int]", wanted[1:]), None)
+        if not found:
+            return []
+        sizes = [f"{number:,} of {height} × {width}" for (height, width), number in found.most_common(3)]
+        few = ", ".join(sizes) + (", …" if len(found) > 3 else "")
+        model = f"{wanted[1]} × {wanted[2]}"
+        return [f"{found.total():,} of {self.count:,} pictures are resized to the model's {model}: {few}"]
 
     def _decoded(self, path: Path) -> Array:
         return self._picture(path)[0]

@@ -5,7 +5,10 @@ What a file is, its first bytes say, not its name.
 
 from __future__ import annotations
 
+import contextlib
 import warnings
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import cast
 
@@ -15,7 +18,7 @@ from cnnlens.errors import FileRefusedError
 from cnnlens.inputs.array_files import BROKEN, Part, Pixels, first_bytes, read_array, short
 from cnnlens.text import printable
 
-__all__ = ["is_picture", "read_folder", "read_images"]
+__all__ = ["is_picture", "picture_sizes", "read_folder", "read_images"]
 
 _SUFFIXES = "PNG, JPEG, .npy, .npz or IDX"
 # A picture of 33 Mpx, an 8K screen, may be of one colour; photographs decode to 5 to 20 times their bytes.
@@ -81,6 +84,24 @@ def read_folder(folder: Path, limit: int | None) -> tuple[list[Path], tuple[str,
 def is_picture(path: Path) -> bool:
     """Tell whether a file's first bytes are those of a PNG or a JPEG."""
     return first_bytes(path).startswith(_PICTURES)
+
+
+def picture_sizes(paths: Iterable[Path]) -> Counter[tuple[int, int]]:
+    """Count how high and wide PNG and JPEG files say that they are, upright; one that says nothing is left out."""
+    from PIL import Image
+
+    found: Counter[tuple[int, int]] = Counter()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for path in paths:
+            with (
+                contextlib.suppress(*BROKEN, Image.DecompressionBombError),
+                Image.open(path, formats=("PNG", "JPEG")) as opened,
+            ):
+                width, height = opened.size
+                turned = "exif" in opened.info and opened.getexif().get(0x0112, 1) > 4
+                found[(width, height) if turned else (height, width)] += 1
+    return found
 
 
 def _is_text(head: bytes) -> bool:

@@ -7,6 +7,7 @@ are no locks: two runs to one address are the person's care.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import time
@@ -44,6 +45,7 @@ class ObjectWriter(Ledger):
         self.path = address
         self._folder = folder
         self._written = 0.0
+        self._fresh = False
         try:
             self._begin(resume, overwrite)
         except OSError as error:
@@ -91,7 +93,10 @@ class ObjectWriter(Ledger):
             self.description = finished
 
     def close(self) -> None:
-        """Say in the log what was done."""
+        """Say in the log what was done; where that is nothing, and nothing was there, nothing stays."""
+        if self._fresh and not self._log:
+            with contextlib.suppress(OSError), self.path.reached():
+                self.path.filesystem.rm(self.path.url, recursive=True)
         if self._log and not self.description.complete:
             try:
                 self._write_log()
@@ -108,9 +113,11 @@ class ObjectWriter(Ledger):
         before, log, _ = self.before(io.BytesIO(content), resume, overwrite)
         if before is not None and not overwrite:
             self._resume(log)
-        elif content:
-            with self.path.reached():
-                self.path.filesystem.rm(self.path.url, recursive=True)
+        else:
+            self._fresh = True
+            if content:
+                with self.path.reached():
+                    self.path.filesystem.rm(self.path.url, recursive=True)
         self._write_log()
 
     def _resume(self, log: list[dict[str, int]]) -> None:

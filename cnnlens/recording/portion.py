@@ -170,6 +170,8 @@ class Portion:
 class _Desk:
     """Takes batches and sends them where they are wanted; a ``Sink``."""
 
+    first_alone = False  # whoever gave the tasks has
+
     def __init__(self, path: Path, description: Description, wanted: Mapping[int, Mapping[str, Wanted]]) -> None:
         self.path, self.description, self.wanted_of, self.made = path, description, wanted, list[Made]()
         self._own = uuid.uuid4().hex  # whatever a worker that was given up still writes, it writes it elsewhere

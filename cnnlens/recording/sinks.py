@@ -20,6 +20,11 @@ class Sink(Protocol):
     description: Description
 
     @property
+    def first_alone(self) -> bool:
+        """Tell whether it learns from the first batch what it wants of the others, such as their shape."""
+        ...
+
+    @property
     def path(self) -> Path | Address:
         """Say where what it takes is kept."""
         ...

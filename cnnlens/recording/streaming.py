@@ -199,8 +199,6 @@ class _Run:
         self._progress: Callable[[int, int], object] = progress or _say_nothing
         self._description = sink.description
         self._digest = digest
-        # Some sinks learn from the first batch what they want of the others, such as its shape.
-        self._first_alone: bool = getattr(sink, "first_alone", False)
 
     def all(self) -> None:
         self._check_recorded()
@@ -243,7 +241,8 @@ class _Run:
                     raise
                 if self._digest is not None:
                     self._digest.add(arrays)
-                if outstanding and (len(outstanding) == runner.at_once or (self._first_alone and not self._sink.done)):
+                alone = self._sink.first_alone and not self._sink.done
+                if outstanding and (alone or len(outstanding) == runner.at_once):
                     self._finish(runner, *outstanding.popleft())
                 self._begin(runner, batch, parts)
                 outstanding.append((batch, parts))

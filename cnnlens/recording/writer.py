@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import json
 import os
 import shutil
 import zlib
@@ -136,6 +137,8 @@ class RecordingWriter(Ledger):
             finished = self.description.finished(inputs_sha256)
             finished = replace(finished, notes=(*finished.notes, *notes))
             try:
+                if self._stale:
+                    self._renew()
                 if self._syncing is not None:
                     self._syncing.result()
                 if self._sync is not None:
@@ -218,7 +221,12 @@ class RecordingWriter(Ledger):
             )
             for name, array in names.items()
         }
-        self._stale = recording.description.count != self.description.count
+        # A kill while it was renewed may have left any of them as the inputs were to be, and the log as they are.
+        described = recording.description
+        self._stale = (described.count, described.sources) != (self.description.count, self.description.sources) or any(
+            json.loads((self.path / name / METADATA).read_bytes()) != json.loads(dumps(metadata))
+            for name, metadata in self._metadata.items()
+        )
         good = self._whole(log)
         if os.fstat(self._handle).st_size != ends[good]:
             os.ftruncate(self._handle, ends[good])

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cnnlens.backend.chunks import as_float64
+
 __all__ = ["Apart"]
 
 Array = NDArray[Any]
@@ -20,7 +22,8 @@ class Apart:
 
     Attributes:
         layer: Its name; ``backends``: the two, each held against the first that was named.
-        max_abs: The largest absolute difference; infinite where only one side is finite.
+        max_abs: The largest absolute difference; infinite where only one side is finite. Of complex numbers that of
+            their real and imaginary parts, which are numbers of their own here.
         worst: The index of the input with the largest difference, relative to its own maps; ``name``: its name.
     """
 
@@ -40,7 +43,7 @@ class Apart:
 
     def add(self, one: Array, other: Array, start: int) -> NDArray[np.float64]:
         """Add a batch of both, the first of them input ``start``; give how far apart each input is, relatively."""
-        x, y = (array.reshape(len(array), -1).astype(np.float64) for array in (one, other))
+        x, y = (array.reshape(len(array), -1) for array in as_float64(one, other))
         same = (x == y) | (np.isnan(x) & np.isnan(y))
         both = np.isfinite(x) & np.isfinite(y)
         x[~both] = y[~both] = 0

@@ -88,6 +88,8 @@ class StatsComparison(Result, listing="statistics.listing", of="comparison", nam
 class Comparing:
     """Takes the whole maps of several backends, batch after batch, and lets them go again; a ``Sink``."""
 
+    first_alone = False
+
     def __init__(
         self, path: Path, labels: Sequence[str], descriptions: Sequence[Description], made: Maker, keep: int
     ) -> None:
@@ -157,7 +159,8 @@ class Comparing:
             one.name = names[one.worst]
         names = named(self.description, [index for _, index, _ in self._kept])
         kept = {index: found for _, index, found in self._kept}
-        return StatsComparison(stats, list(self._apart.values()), kept, names, notes)
+        every = dict.fromkeys((*notes, *(note for one in stats.values() for note in one.notes)))
+        return StatsComparison(stats, list(self._apart.values()), kept, names, tuple(every))
 
 
 class _Beside:

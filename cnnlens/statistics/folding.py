@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,11 +78,14 @@ class Maker:
 class Folding:
     """Folds what a run gives into statistics; a ``Sink``."""
 
+    first_alone = False
+
     def __init__(self, path: Path, description: Description, made: Maker) -> None:
         self.path, self.description = path, description
         self.done = 0
         self._made = made
         self._layers: dict[str, LayerStats] = {}
+        self._complex: set[str] = set()
 
     def crc32(self, batch: int, tensor: str) -> int | None:
         return None
@@ -101,8 +105,11 @@ class Folding:
             part.path.unlink()
         self.done += 1
 
-    def add(self, tensor: str, rows: NDArray[np.float64]) -> None:
+    def add(self, tensor: str, rows: NDArray[Any]) -> None:
         """Fold what ``summary`` made of the next inputs' maps."""
+        if np.iscomplexobj(rows):
+            self._complex.add(tensor)
+            rows = rows.real
         if tensor not in self._layers:
             self._layers[tensor] = self._made(tensor, rows)
         self._layers[tensor].add(rows)
@@ -118,7 +125,12 @@ class Folding:
             layer.names = named(self.description, (one.index for found in layer.exciting for one in found))
         exciting = self._layers[shown].names if shown is not None else ()
         pictures = {index: stream.batch(index, index + 1)[0][0] for index in exciting}
-        return Stats(self.description, layers, notes, pictures, shown)
+        measured = (
+            f"'{printable(name)}' holds complex numbers: its statistics are of their magnitudes"
+            for name in self._made.tensors
+            if name in self._complex
+        )
+        return Stats(self.description, layers, (*notes, *measured), pictures, shown)
 
 
 def named(description: Description, indices: Iterable[int]) -> dict[int, str]:

@@ -102,6 +102,7 @@ class LayerStats:
         self._squares.add(np.concatenate((squares, *square_over(sums, np.maximum(finite, 1)))))
         with np.errstate(invalid="ignore"):
             score = most if self.by == "max" else np.where(finite > 0, sums / finite, -np.inf)
+        score = np.where(np.isnan(score), -np.inf, score)  # of a sum that leaves float64 in both directions
         self._rank(score, np.arange(self.count, self.count + len(rows)))
         self.count += len(rows)
         self._sample.append((rows[:, 0, _AT["number"]].astype(np.int64), rows[..., len(COLUMNS) :]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tomllib
@@ -143,6 +144,19 @@ def test_two_plugins_of_one_name_are_both_skipped(tmp_path: Path, monkeypatch: p
     monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(CnnlensError, match=r"'twin' of one 1\.0 is skipped: one and two both declare that name"):
         backend.get("twin")
+
+
+def test_an_entry_point_that_is_edited_in_place_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    info = tmp_path / "mine-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: mine\nVersion: 1.0\n")
+    declared = info / "entry_points.txt"
+    declared.write_text("[cnnlens.backends]\nbefore = nowhere:AT_ALL\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert "before" in [one.name for one in backend.installed()]
+    declared.write_text("[cnnlens.backends]\nafterw = nowhere:AT_ALL\n")
+    os.utime(declared, ns=(1, 1))  # whatever the clock's steps are
+    assert [one.name for one in backend.installed() if one.distribution == "mine"] == ["afterw"]
 
 
 def test_a_model_goes_to_the_backends_that_are_in_its_layout(monkeypatch: pytest.MonkeyPatch) -> None:

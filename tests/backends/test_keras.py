@@ -87,6 +87,7 @@ def test_batches_of_any_size_give_the_same(ran: tuple[Path, dict[str, Any]]) -> 
     assert found["read only"] is True
     assert found["order"] == ["head", "first", "pool"]
     assert found["renewed"] is True
+    assert found["bounded"] is True
 
 
 def test_strict_repeats_itself_and_leaves_no_trace(ran: tuple[Path, dict[str, Any]]) -> None:

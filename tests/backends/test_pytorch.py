@@ -17,11 +17,14 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from cnnlens_backends import keras_jax, keras_tensorflow, keras_torch  # noqa: E402
+from cnnlens_backends._shared import failing  # noqa: E402
 from cnnlens_backends.pytorch import BACKEND, _last  # noqa: E402
 
 import cnnlens  # noqa: E402
 from benchmarks.peers.torch_modules import MobileNetV2, ResNet18  # noqa: E402
 from cnnlens import sample  # noqa: E402
+from cnnlens.backend.reductions import NumpyOps, reduced  # noqa: E402
+from cnnlens.checking import audit, pairwise  # noqa: E402
 from cnnlens.checking import checker as checking  # noqa: E402
 from cnnlens.checking import listing as check_listing  # noqa: E402
 from cnnlens.checking.result import stored_halves  # noqa: E402
@@ -29,6 +32,8 @@ from cnnlens.cli.main import main  # noqa: E402
 from cnnlens.errors import CnnlensError, UnsupportedLayerError  # noqa: E402
 from cnnlens.network.graph import Call, Layer, Ref  # noqa: E402
 from cnnlens.network.network import Network  # noqa: E402
+from cnnlens.opening.opener import network_given  # noqa: E402
+from cnnlens.statistics.apart import Apart  # noqa: E402
 from cnnlens.testing import NETWORKS, BackendContract, inputs_for, network  # noqa: E402
 from tests.reference.test_aten import CASES, UNARY, P, X  # noqa: E402
 from tests.support.aten_calls import AtenCall, called  # noqa: E402
@@ -503,3 +508,74 @@ def test_a_live_module_is_as_large_as_it_is() -> None:
         made = torch.nn.Linear(9_000, 9_000, bias=False)  # 309 MiB
     module = made.to_empty(device="cpu").eval()
     assert cnnlens.open(module, example=torch.zeros(2, 9_000)).parameters == 81_000_000
+
+
+# -- complex numbers ---------------------------------------------------------------------------------------------------
+
+
+class Fourier(torch.nn.Module):
+    """Gives the spectrum of its maps, twice as large."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = torch.nn.Conv2d(3, 4, 3)
+
+    def forward(self, x: Any) -> Any:
+        return torch.fft.rfft2(self.conv(x)) * 2.0
+
+
+@pytest.fixture
+def spectrum() -> tuple[Any, Array, Array]:
+    """A module, inputs, and what it gives of them."""
+    module, given = seeded(Fourier), images(6, 3, 11, 9)
+    with torch.no_grad():
+        return module, given, module(torch.from_numpy(given)).numpy()
+
+
+def test_statistics_of_complex_maps_are_of_their_magnitudes_and_say_so(spectrum: tuple[Any, Array, Array]) -> None:
+    module, given, maps = spectrum
+    stats = cnnlens.stats(module, given, batch=4)
+    flat = np.abs(maps).astype(np.float64).swapaxes(0, 1).reshape(maps.shape[1], -1)
+    name = next(reversed(list(stats)))
+    np.testing.assert_allclose(stats[name].mean, flat.mean(1), rtol=1e-5)
+    np.testing.assert_allclose(stats[name].max, flat.max(1), rtol=1e-5)
+    assert [one for one in stats.notes if "complex" in one] == [
+        f"'{one}' holds complex numbers: its statistics are of their magnitudes" for one in list(stats)[1:]
+    ]
+    assert "of their magnitudes" in str(stats)
+
+
+def test_complex_maps_are_reduced_by_nothing(spectrum: tuple[Any, Array, Array]) -> None:
+    module, given, maps = spectrum
+    with pytest.raises(CnnlensError, match=r"^reduce max: '\w+' holds complex numbers, and real ones were"):
+        cnnlens.record(module, given, reduce="max", batch=4)
+    for text in ("mean", "moments", "topk:2", "down:2"):
+        with pytest.raises(CnnlensError, match="complex"):
+            reduced(text, maps, NumpyOps)
+
+
+def test_imaginary_parts_count_where_complex_maps_are_compared(spectrum: tuple[Any, Array, Array]) -> None:
+    maps = spectrum[2]
+    found = pairwise(maps, maps.conj())
+    assert found.max_abs == 2 * np.abs(maps.imag).max()
+    assert not found.equal
+    apart = Apart("layer", ("one", "other"))
+    apart.add(maps, maps.real, 0)
+    assert apart.max_abs == np.abs(maps.imag).max()
+    assert pairwise(maps, maps.copy()).equal
+
+
+def test_complex_maps_are_audited_where_they_are_the_very_same_alone(spectrum: tuple[Any, Array, Array]) -> None:
+    module, given, maps = spectrum
+    call = network_given(module, given, None)[0].calls_by_name["mul"]
+    args = tuple(maps / 2 if isinstance(one, Ref) else one for one in call.args)
+    assert audit(call, {}, args, call.kwargs, maps).verdict == "exact"
+    found = audit(call, {}, args, call.kwargs, maps.real + 2j * maps.imag)
+    assert (found.verdict, found.reason[:34]) == ("not audited", "it reads or gives complex numbers,")
+
+
+def test_what_fails_on_no_inputs_is_said_too() -> None:
+    with pytest.raises(CnnlensError, match=r"^torch: it failed \(out of memory\)$"), failing("torch", []):
+        raise RuntimeError("out of memory")
+    with pytest.raises(CnnlensError, match=r"^mine: as it is$"), failing("other", [np.zeros((2, 3))]):
+        raise CnnlensError("as it is", "mine")

@@ -45,6 +45,21 @@ def whole(stream: InputStream, step: int = 3) -> list[np.ndarray]:
     return [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
 
 
+def test_pictures_of_another_size_are_counted(tmp_path: Path) -> None:
+    """The first one's notes are of it alone."""
+    for name, size in (("a", (6, 8)), ("b", (12, 16)), ("c", (6, 8)), ("d", (9, 8)), ("e", (12, 16))):
+        Image.new("RGB", size).save(tmp_path / f"{name}.png")
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    Image.new("RGB", (8, 6)).save(tmp_path / "f.jpg", exif=turned)
+    stream = open_inputs(PICTURES, tmp_path)
+    said = "3 of 6 pictures are resized to the model's 8 × 6: 2 of 16 × 12, 1 of 8 × 9"
+    assert [note for note in stream.notes if "resized" in note] == [said]
+    for name in "bde":
+        (tmp_path / f"{name}.png").unlink()
+    assert not [note for note in open_inputs(PICTURES, tmp_path).notes if "resized" in note]
+
+
 def idx(array: np.ndarray) -> bytes:
     code = {"u1": 8, "i2": 11, "f4": 13}[array.dtype.str[1:]]
     head = bytes([0, 0, code, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape)

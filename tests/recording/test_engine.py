@@ -6,6 +6,7 @@ What has nothing of Ray's is tested without it: the workers then are in this pro
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -15,17 +16,20 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from importlib import metadata
+from multiprocessing import Pipe
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from cnnlens_backends import _ray_engine
 
 import cnnlens
 from cnnlens.backend import worker
 from cnnlens.errors import CnnlensError
 from cnnlens.recording.address import Address
 from cnnlens.recording.ledger import Part
+from cnnlens.recording.objects import ObjectWriter
 from cnnlens.recording.portion import Facts, Job, Portion, Task
 from cnnlens.recording.recorder import record
 from cnnlens.recording.recording import Recording
@@ -33,6 +37,7 @@ from cnnlens.recording.sinks import Sink
 from cnnlens.recording.streaming import Plan
 from cnnlens.sample import MODEL
 from tests.recording.test_record import images, tree
+from tests.recording.test_recording import description
 from tests.support.plugins import Traces
 
 pytestmark = pytest.mark.slow
@@ -164,6 +169,15 @@ def test_an_address_holds_what_a_folder_would(tmp_path: Path, monkeypatch: pytes
     assert Recording.open(there["out"]).count == 3
 
 
+def test_an_address_holds_nothing_of_a_run_that_did_nothing(tmp_path: Path) -> None:
+    pytest.importorskip("fsspec")
+    address = Address("memory://bucket/nothing.zarr")
+    writer = ObjectWriter(address, tmp_path, description())
+    (address / "image" / "c.0.0.0.0").write_bytes(b"what a worker has put there")
+    writer.close()
+    assert not address.exists()
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
@@ -275,6 +289,58 @@ def test_a_worker_that_dies_of_a_batch_again_and_again_ends_the_run(cluster: Pat
         cnnlens.stats(MODEL, images(3), engine="ray", workers=1, **given)
     assert "\n" not in str(caught.value)
     cluster.unlink()
+
+
+def test_a_cluster_that_hangs_is_waited_for_as_long_as_it_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_ray_engine, "_SILENT", 0.2)
+    mine, its = Pipe()
+    cluster = object.__new__(_ray_engine._RayCluster)
+    cluster._connection, cluster._heard = mine, False
+    its.send_bytes(b"")
+    its.send_bytes(pickle.dumps(("loaded", None)))
+    assert cluster._hear("loading") == "loaded"
+    with pytest.raises(CnnlensError, match=r"^ray: the cluster did not answer for 0.2 s while running batch 3; see "):
+        cluster._hear("running batch 3")
+    for _ in range(3):
+        its.send_bytes(b"")
+    with pytest.raises(CnnlensError, match=r"^ray: nothing came for 0 s while running batch 3, though the cluster"):
+        cluster._hear("running batch 3", 0.0)
+
+
+def below(process: int, depth: int = 9) -> list[int]:
+    """The processes that one has started, and those that they have."""
+    every = (thread.read_text() for thread in Path(f"/proc/{process}/task").glob("*/children"))
+    found = [int(one) for one in " ".join(every).split()] if depth else []
+    return [*found, *(other for one in found for other in below(one, depth - 1))]
+
+
+def words_of(process: int) -> list[str]:
+    return Path(f"/proc/{process}/cmdline").read_text().split("\0")
+
+
+def test_a_cluster_that_stands_still_ends_the_run_and_keeps_what_was_done(
+    cluster: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of its processes are stopped: they say nothing, and break no connection."""
+    monkeypatch.setattr(_ray_engine, "_SILENT", 15.0)
+    given: dict[str, Any] = {"backend": "faulty", "layers": LAYERS, "batch": 2}
+    stopped: list[int] = []
+
+    def stop(done: int, count: int) -> None:
+        if done >= 40 and not stopped:
+            (started,) = (one for one in below(os.getpid(), 1) if "tests.support.ray_cluster" in words_of(one))
+            stopped.extend(below(started))
+            for one in stopped:
+                os.kill(one, signal.SIGSTOP)
+
+    try:
+        with pytest.raises(CnnlensError, match=r"^ray: the cluster did not answer for 15 s while running batch ") as no:
+            record(MODEL, images(801), out=tmp_path / "two.zarr", engine="ray", workers=1, progress=stop, **given)
+    finally:
+        for one in stopped:
+            os.kill(one, signal.SIGCONT)
+    assert "\n" not in str(no.value)
+    assert Recording.open(tmp_path / "two.zarr").recorded >= 40
 
 
 def test_a_cluster_that_goes_away_leaves_what_was_done_and_nothing_else(

@@ -8,6 +8,7 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -355,6 +356,30 @@ def test_to_the_disk_is_asked_of_the_file_system(tmp_path: Path) -> None:
         writers._to_disk(stream.fileno())
     with pytest.raises(OSError, match="Bad file descriptor"):
         writers._to_disk(-1)
+
+
+@pytest.mark.parametrize(("killed", "more"), [("log.jsonl", 0), ("log.jsonl", 2), ("zarr.json", 2)])
+def test_a_kill_while_the_inputs_are_renewed_leaves_nothing_of_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed: str, more: int
+) -> None:
+    """Others had begun to follow; then those that there were go on after all."""
+    write(tmp_path / "run.zarr", batches=2, finish=False)
+    written, rest = RecordingWriter._write, COUNT - 2 * BATCH + more
+    others = description(sources={"image": (("folder", 2 * BATCH), ("others", rest))}, count=COUNT + more)
+
+    def cut(writer: RecordingWriter, name: str, *arguments: Any, **options: Any) -> None:
+        if name == killed:
+            raise OSError(errno.EIO, "killed")
+        written(writer, name, *arguments, **options)
+
+    writer = RecordingWriter(tmp_path / "run.zarr", others)
+    with monkeypatch.context() as patch:
+        patch.setattr(RecordingWriter, "_write", cut)
+        with pytest.raises(CnnlensError, match="killed"):
+            writer.commit(2, parts_of(writer, 2))
+    writer.close()
+    write(tmp_path / "run.zarr", finish=False)
+    assert tree(tmp_path / "run.zarr") == tree(write(tmp_path / "one.zarr", finish=False))
 
 
 # -- what cannot be recorded -----------------------------------------------------------------------------------------

@@ -91,6 +91,7 @@ def batches():
         "read only": same(session.feature_maps([frozen], wanted), whole),
         "order": list(session.feature_maps([images], ["head", "first", "pool"])),
         "renewed": renewed(session, network, images[:2], wanted),
+        "bounded": bounded(session, images),
     }
 
 
@@ -101,6 +102,17 @@ def renewed(session, network, few, wanted):
     new.close()
     session.renew()
     return same(session.feature_maps([few], wanted), alone)
+
+
+def bounded(session, images):
+    """Whether a session that is renewed again and again holds on to what few batch sizes were compiled to."""
+    kept = []
+    for count in range(1, 10):
+        session.renew()
+        session.feature_maps([np.resize(images, (count, *images.shape[1:]))], ["head"])
+        kept.append(max(len(plan.shapes) for plan in session._plans.values()))
+    session.renew()
+    return kept[-2] > 1 and ("head",) not in [tuple(name for name, _ in key[0]) for key in session._plans]
 
 
 def precisions():
