@@ -58,6 +58,7 @@ def audit_recording(
     sample: int | None = None,
     progress: Callable[[str], object] | None = None,
     known: Predictions | None = None,
+    explained: bool = True,
 ) -> Iterator[tuple[str, Audit]]:
     """Audit each call, on all inputs that the recording holds, or on ``sample`` of them from the first to the last.
 
@@ -65,6 +66,7 @@ def audit_recording(
         progress: Called with a line of text now and then, with the time that is left.
         known: Empty at first, and given again with other recordings of the same network in which each call read the
             very same numbers: what they must give is then computed once.
+        explained: Whether faults are searched for a name.
     """
     inputs = audited_inputs(recording.count, sample)
     precision = str(recording.info["precision"])
@@ -74,7 +76,7 @@ def audit_recording(
     began = said = time.monotonic()
 
     def audited(call: Call) -> Audit:
-        return _audit(network, call, recording, inputs, strict, frozenset(), known)
+        return _audit(network, call, recording, inputs, strict, frozenset(), known, explained)
 
     # The limit stands for all of them, and is set by one thread: OpenBLAS may not hear a second one that lifts it.
     with one_blas_thread(), threads(min(_THREADS, os.cpu_count() or 1), []) as pool:
@@ -89,7 +91,7 @@ def audit_recording(
     for call, one in zip(calls, found, strict=True):
         # What a few outputs cannot tell by themselves, the arithmetic of the other layers may.
         doubtful = proved and one.verdict is Verdict.SUSPICIOUS
-        again = _audit(network, call, recording, inputs, strict, proved, known) if doubtful else one
+        again = _audit(network, call, recording, inputs, strict, proved, known, explained) if doubtful else one
         yield call.name, as_asked(again.among(proved), precision)
 
 
@@ -108,6 +110,7 @@ def _audit(
     strict: bool,
     proved: frozenset[Verdict],
     known: Predictions | None,
+    explained: bool,
 ) -> Audit:
     outputs = [Ref(call.name, index) for index in range(len(call.shapes))]
     # Beside the sum of a whole kernel, the last bits of each of its numbers are lost.
@@ -162,7 +165,7 @@ def _audit(
             yield Block(start, args, kwargs, results if several else results[0])
 
     try:
-        found = audit_blocks(call, call.layer.computing_weights(), blocks, strict, proved, known)
+        found = audit_blocks(call, call.layer.computing_weights(), blocks, strict, proved, known, explained)
     except UnsupportedLayerError as error:
         return Audit(call.name, call.layer.kind, Verdict.NOT_AUDITED, reason=str(error))
     if network.batch_axis(outputs[0]) != 0:  # its first axis is a place in it, and no example

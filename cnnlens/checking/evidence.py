@@ -84,6 +84,7 @@ class Evidence:
     ``case`` is a first block, ``tally`` the errors of all; ``base`` and ``left`` are the arithmetic that most of it is
     explained by, and the errors under that; ``doubt`` is the arithmetic that would explain too few outputs. ``seen``
     is what factor less one on the outputs of any channel would have been found, under the arithmetic that was.
+    ``explained``: whether a fault is searched for a name.
     """
 
     blocks: Blocks
@@ -91,6 +92,7 @@ class Evidence:
     tally: Tally
     floor: float
     proved: Collection[str] = ()
+    explained: bool = True
     base: Arithmetic = EXACT
     left: Tally = field(init=False)
     doubt: Arithmetic | None = None

@@ -128,6 +128,7 @@ def audit_blocks(
     strict: bool = True,
     proved: Collection[Verdict] = (),
     known: Predictions | None = None,
+    explained: bool = True,
 ) -> Audit:
     """Audit one call as ``audit`` does, its inputs some at a time.
 
@@ -135,6 +136,7 @@ def audit_blocks(
         blocks: Gives the inputs from the first to the last, each time it is called.
         proved: Narrow arithmetics that other layers of the same run were proved to be in.
         known: Predictions of this call on these inputs, which are used and added to.
+        explained: Whether a fault is searched for a name, which takes longer than to see that there is one.
     """
     name, kind = call.name, call.layer.kind
     try:
@@ -142,7 +144,7 @@ def audit_blocks(
         first = next(iter(blocks()))
         several = len(first.output) if isinstance(first.output, (list, tuple)) else 0
         audits = [
-            _output(call, weights, Blocks(call, weights, blocks, index, known), strict, proved)
+            _output(call, weights, Blocks(call, weights, blocks, index, known), strict, proved, explained)
             for index in (range(several) if several else [None])
         ]
         return max(audits, key=lambda one: (one.verdict.rank, -one.channel_bits))
@@ -175,7 +177,12 @@ def as_asked(found: Audit, precision: str) -> Audit:
 
 
 def _output(
-    call: Call, weights: Mapping[str, Array], recorded: Blocks, strict: bool, proved: Collection[Verdict]
+    call: Call,
+    weights: Mapping[str, Array],
+    recorded: Blocks,
+    strict: bool,
+    proved: Collection[Verdict],
+    explained: bool,
 ) -> Audit:
     weighed = nonfinite_weights(call.layer, weights)
     found = Audit(call.name, call.layer.kind, Verdict.EXACT, float("inf"), None, float("inf"), explanation=weighed,
@@ -219,10 +226,10 @@ def _output(
         if flushed and found.verdict is Verdict.EXACT:
             return replace(found, verdict=Verdict.FLOAT32, explanation=found.explanation or _FLUSHED)
         return found
-    found = _judged(Evidence(recorded, case, tally, floor_of(case), proved), found, stray, strict)
+    found = _judged(Evidence(recorded, case, tally, floor_of(case), proved, explained), found, stray, strict)
     return (
         found
-        if found.verdict.passes("strict" if strict else "native")
+        if not explained or found.verdict.passes("strict" if strict else "native")
         else replace(found, lost=lost_bits(recorded, tally.terms))
     )
 
@@ -256,6 +263,8 @@ def _judged(evidence: Evidence, found: Audit, stray: Strays | None, strict: bool
         sees=evidence.seen,
     )
     if stray is not None:
+        if not evidence.explained:
+            return _unnamed(found, Cause.NONFINITE)
         overflowing = overflow(evidence)
         cause = Cause.OVERFLOW if overflowing else Cause.NONFINITE
         text = overflowing or stray.text + _beside(evidence, found, strict)
@@ -264,14 +273,23 @@ def _judged(evidence: Evidence, found: Audit, stray: Strays | None, strict: bool
     if selects(case.operation):
         if tally.worst == 0:
             return replace(found, verdict=Verdict.EXACT, bits=float("inf"), channel_bits=float("inf"))
+        if strict and not evidence.explained:
+            return _unnamed(found)
         evidence.floor, evidence.seen = float("inf"), float("nan")
         found.sees = evidence.seen
         formats = rounded_to(evidence)
     elif tally.clean(evidence.floor):
         return found
+    elif strict and not evidence.explained:
+        return _unnamed(found)
     else:
         formats = narrower(evidence)
     return _narrow(evidence, found, formats, strict) if formats else _fault(evidence, found)
+
+
+def _unnamed(found: Audit, cause: Cause = Cause.UNEXPLAINED) -> Audit:
+    """A fault that nobody asked the name of: in strict precision all that is neither rounding of float32 nor exact."""
+    return replace(found, verdict=Verdict.WRONG, cause=cause)
 
 
 def _narrow(evidence: Evidence, found: Audit, formats: Sequence[Format], strict: bool) -> Audit:
@@ -305,6 +323,8 @@ def _fault(evidence: Evidence, found: Audit) -> Audit:
         shown = "one output is" if outputs == 1 else f"{outputs} outputs are"
         text = f"the rounding of {name} would explain it, or a fault: {shown} too few to tell them apart"
         return replace(found, verdict=Verdict.SUSPICIOUS, cause=Cause.UNEXPLAINED, explanation=text)
+    if not evidence.explained:
+        return _unnamed(found)
     try:
         text, cause = explain(evidence)
     except (CnnlensError, *CONFIG_ERRORS) as error:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cnnlens.cli.arguments import add_json, add_output, listed, seconds
-from cnnlens.cli.printing import check_output, output_json, output_text
+from cnnlens.cli.printing import check_output, output_json, output_text, tell
 
 __all__ = ["add"]
 
@@ -18,7 +18,7 @@ def add(commands: Any) -> None:
         "atlas",
         _atlas,
         "sweep every kind of layer under every backend, and show where they do not compute what they should",
-        "Exit code 0: nothing disagrees; 1: something does; 2: nothing could be swept.",
+        "Exit code 0: nothing disagrees; 1: something does; 2: nothing could be audited.",
     )
     atlas.add_argument("kinds", nargs="*", metavar="KIND", help="kinds of layers, such as Conv2D (default: all)")
     atlas.add_argument("--backends", "-b", metavar="A,B,…", help="which backends (default: all that are installed)")
@@ -70,4 +70,7 @@ def _atlas(options: argparse.Namespace) -> int:
         output_text(comparing.as_page(changed))
     if log is not None:
         log.unlink(missing_ok=True)
+    if not made.could_audit:
+        tell("cnnlens: nothing was audited: no setting gave numbers that could be; the atlas says why")
+        return 2
     return 0 if made.agree else 1

@@ -36,19 +36,24 @@ class Log:
         self._path = path
         self._lock = threading.Lock()
         self._here = [machine()[what] for what in ("cpu", "features")]
-        self._found: dict[str, dict[str, Outcome]] = {}
+        self._found: dict[str, dict[str, tuple[Outcome, float]]] = {}
         if path is not None:
             self._read(path)
 
     def known(self, under: Under, versions: Mapping[str, str]) -> Mapping[str, Outcome]:
-        """Give the outcomes that are there of a backend in these versions, by the settings' keys."""
-        return self._found.get(self._owner(under, versions), {})
+        """Give the outcomes that are there of a backend in these versions, by the settings' keys.
+
+        What hung gets another try where it is waited for longer now.
+        """
+        found = self._found.get(self._owner(under, versions), {})
+        return {key: one for key, (one, waited) in found.items() if one.fault != "hung" or waited >= under.timeout}
 
     def add(self, under: Under, versions: Mapping[str, str], setting: Setting, outcome: Outcome) -> None:
         """Keep one more."""
         if self._path is None:
             return
-        line = [self._owner(under, versions), setting.key, outcome.fault, outcome.text, outcome.inputs, outcome.bits]
+        said = [outcome.fault, outcome.text, outcome.inputs, outcome.bits]
+        line = [self._owner(under, versions), setting.key, *said, under.timeout]
         self._write(self._path, json.dumps(line) + "\n")
 
     def _write(self, path: Path, text: str) -> None:
@@ -79,9 +84,9 @@ class Log:
             self._write(path, "\n")  # so that half a line spoils no other
         for line in text.splitlines():
             try:
-                owner, key, fault, said, inputs, bits = json.loads(line)
-                outcome = Outcome(str(fault), str(said), tuple(map(str, inputs)), float(bits))
+                owner, key, fault, said, inputs, bits, waited = json.loads(line)
+                outcome, waited = Outcome(str(fault), str(said), tuple(map(str, inputs)), float(bits)), float(waited)
             except (ValueError, TypeError, RecursionError):
                 continue
             if fault in _FAULTS and CLASSES.keys() >= set(outcome.inputs):
-                self._found.setdefault(str(owner), {})[str(key)] = outcome
+                self._found.setdefault(str(owner), {})[str(key)] = outcome, waited

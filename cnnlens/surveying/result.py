@@ -10,6 +10,8 @@ from cnnlens.page import Result
 
 __all__ = ["Atlas", "Cell", "Finding", "Side"]
 
+_FAILED = ("refused", "crashed", "hung")  # no numbers came
+
 
 @dataclass(frozen=True)
 class Side:
@@ -47,9 +49,14 @@ class Cell:
     faults: Mapping[str, int]
 
     @property
+    def audited(self) -> int:
+        """Count the settings whose numbers were audited."""
+        return self.settings - self.unaudited - sum(self.faults.get(one, 0) for one in _FAILED)
+
+    @property
     def disagrees(self) -> bool:
         """Tell whether numbers came that are not the reference's."""
-        return any(one not in ("refused", "crashed", "hung") for one in self.faults)
+        return any(one not in _FAILED for one in self.faults)
 
 
 @dataclass(frozen=True)
@@ -86,7 +93,7 @@ class Finding:
     @property
     def disagrees(self) -> bool:
         """Tell whether numbers came that are not the reference's."""
-        return self.fault not in ("refused", "crashed", "hung")
+        return self.fault not in _FAILED
 
     @property
     def shared(self) -> bool:
@@ -134,6 +141,11 @@ class Atlas(Result, listing="surveying.listing", name="atlas"):
             f"<Atlas {self.level}: {kinds} kind{'s' * (kinds != 1)}, {self.settings:,} settings under "
             f"{', '.join(side.label for side in self.sides)}; {wrong} disagreement{'s' * (wrong != 1)}>"
         )
+
+    @property
+    def could_audit(self) -> bool:
+        """Tell whether any numbers came that could be audited: where all is refused or crashed, nothing was shown."""
+        return any(cell.audited for cell in self.cells)
 
     @property
     def agree(self) -> bool:

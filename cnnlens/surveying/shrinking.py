@@ -68,12 +68,17 @@ def shrink(found: Mapping[Setting, Outcome], under: Under) -> dict[Setting, tupl
             alone = [each for one, several in wave.items() if not found[one].disagrees for each in several]
             outcomes = _tried(only, alone, under, only)
             for one, several in wave.items():
-                showing = [each for each in several if outcomes[each].fault == found[one].fault]
+                showing = [each for each in several if _shows(outcomes[each], found[one])]
                 if showing and size(showing[0]) < size(small[one]):
                     small[one] = showing[0]
                 left[one] = [] if showing else left[one][len(several) :]
     ends = _tried(small.values(), [now for one, now in small.items() if not found[one].disagrees], under, None)
     return {one: (now, ends[now]) if ends[now].fault else (one, found[one]) for one, now in small.items()}
+
+
+def _shows(outcome: Outcome, found: Outcome) -> bool:
+    """Whether a smaller case shows the same: a fault's name is lost among few numbers, a refusal says what it is."""
+    return outcome.fault == found.fault and (found.disagrees or outcome.alike == found.alike)
 
 
 def _tried(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import threading
 import time
 from collections import Counter, defaultdict, deque
@@ -232,7 +231,7 @@ class _Sweep:
         groups: dict[tuple[str, str, str], list[Setting]] = defaultdict(list)
         for setting, outcome in outcomes.items():
             if outcome.fault and outcome.fault != "not audited":
-                groups[setting.family.kind, outcome.fault, _alike(outcome.text)].append(setting)
+                groups[setting.family.kind, outcome.fault, outcome.alike].append(setting)
         plainest = {min(some, key=shrinking.size): some for some in groups.values()}
         if plainest:
             self._tell(f"{side.label}: making {len(plainest)} disagreements small")
@@ -243,15 +242,18 @@ class _Sweep:
         found: list[Finding] = []
         cases: dict[int, scripts.Case] = {}
         for (case, fault), examples in by_case.items():
-            said = min((outcomes[one].text for one in examples), key=len)
-            outcome = small[examples[0]][1]
+            example = min(examples, key=lambda one: len(outcomes[one].text))
+            outcome = small[example][1]
+            # Few numbers hide what the backend does, which the example may name; what is counted is the small case's.
+            named = outcome.disagrees and not outcomes[example].counted
+            said = outcomes[example].text if named else outcome.text
             numbers = _numbers(case, outcome, under) if outcome.disagrees else None
             if numbers is not None or fault == "refused":
-                cases[len(found)] = scripts.Case(case, numbers, outcome.text if numbers is None else said)
+                cases[len(found)] = scripts.Case(case, numbers, said)
             settings = sum(len(plainest[one]) for one in examples)
             found.append(
                 Finding(
-                    case.family.kind, (side.label,), fault, said, settings, examples[0].key, case.key,
+                    case.family.kind, (side.label,), fault, said, settings, example.key, case.key,
                     dict(case.options), outcome.inputs,
                 )
             )  # fmt: skip
@@ -276,14 +278,6 @@ def _numbers(case: Setting, outcome: Outcome, under: Under) -> shrinking.Numbers
         return None
 
 
-def _alike(text: str) -> str:
-    """What a sentence says of the fault, without its numbers: those of one kind that are alike are made small once."""
-    for phrase in ("which the backend hides", "which the backend makes", "outputs differ", "off by up to"):
-        if phrase in text:
-            return phrase
-    return re.sub(r"[\d.,+-]+", "#", text)[:60]
-
-
 def _warm(framework: str) -> list[Any]:
     from cnnlens.testing.networks import inputs_for
 
@@ -294,7 +288,7 @@ def _merged(findings: Sequence[Finding], sides: Sequence[Side]) -> list[Finding]
     """The same small case under several backends as one finding, where what is said of it is the same."""
     together: dict[tuple[str, str, str], list[Finding]] = defaultdict(list)
     for one in findings:
-        together[one.small, one.fault, _alike(one.text)].append(one)
+        together[one.small, one.fault, Outcome(one.fault, one.text).alike].append(one)
     by_label = {side.label: side for side in sides}
     made: list[Finding] = []
     for several in together.values():

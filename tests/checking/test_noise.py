@@ -324,6 +324,25 @@ def test_what_is_no_number_is_said_by_kind_channel_and_place() -> None:
     assert odd(plain, infinite, excused=excused) is not None
 
 
+@pytest.mark.parametrize("axis", [-1, (1, 2)])
+def test_a_softmax_beside_an_infinity_is_zero_or_nan(axis: int | tuple[int, int]) -> None:
+    """``exp(x) / sum(exp(x))`` makes it 0, as it is defined; with the largest taken off first it is NaN."""
+    layer = Audited("Softmax", (3, 4, 5), axis=axis)
+    (x,) = layer.inputs
+    x[1, 2, 3], x[1, 2, 0], x[2, 1, 1] = np.inf, -np.inf, np.nan
+    x[0, 0, 1] = 1e-40  # a number that some take for zero
+    with np.errstate(all="ignore"):
+        taken_off = layer.honest
+        within = np.isinf(x).any(axis=axis, keepdims=True)
+        defined = np.where(within, np.where(np.isposinf(x), np.nan, np.float32(0)), taken_off)
+    assert np.isnan(taken_off).sum() > 5
+    for honest in (taken_off, defined):
+        assert layer.check(honest).verdict.passes("strict")
+    for wrong in (np.where(within, np.float32(0.25), taken_off), np.where(within, np.float32(0), taken_off),
+                  np.where(np.isnan(taken_off), np.float32(0), taken_off)):  # fmt: skip
+        assert layer.check(wrong).fault_class is not None
+
+
 def test_channels_are_listed_as_a_person_does() -> None:
     assert channels([3]) == "channel 3"
     assert channels([3, 5]) == "channels 3 and 5"

@@ -17,7 +17,7 @@ from cnnlens.network.graph import Layer
 from cnnlens.reference.arithmetic.interpolation import Interpolation
 from cnnlens.reference.keras.resizing import CenterCrop, Resizing, UpSampling
 
-__all__ = ["ANYTHING", "NEARLY", "Strays", "nonfinite_weights", "smeared", "strays"]
+__all__ = ["ANYTHING", "NEARLY", "Strays", "beside_infinity", "nonfinite_weights", "smeared", "strays"]
 
 Array = NDArray[Any]
 
@@ -110,6 +110,15 @@ def smeared(case: Case) -> Array | bool:
     axis = case.channel(x)
     spatial = tuple(place for place in range(1, x.ndim) if place != axis)
     return np.asarray(~np.isfinite(x).all(axis=spatial, keepdims=True))
+
+
+def beside_infinity(x: Array, axis: Any) -> Array:
+    """Find numbers with infinity in their row, whose softmax is 0 or NaN by the way it is computed.
+
+    ``exp(x) / sum(exp(x))``, as it is defined, and ``exp(x - logsumexp(x))``, as Keras has it over several axes, make
+    them 0; where the largest is taken off first, infinity less itself makes the whole row NaN.
+    """
+    return (x < np.inf) & (x.max(axis=axis, keepdims=True) == np.inf)  # which a NaN in the row is not
 
 
 def channels(numbers: Any, limit: int = 6) -> str:

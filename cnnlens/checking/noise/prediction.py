@@ -16,7 +16,7 @@ from cnnlens.checking.noise.case import Array, Case, arrays_of, map_arrays, narr
 from cnnlens.checking.noise.condition import scale_of
 from cnnlens.checking.noise.formats import Format, to_format
 from cnnlens.checking.noise.linear import fan_in, product, winograd
-from cnnlens.checking.noise.nonfinite import ANYTHING, NEARLY, smeared
+from cnnlens.checking.noise.nonfinite import ANYTHING, NEARLY, beside_infinity, smeared
 from cnnlens.checking.noise.propagation import inner_loss, propagate, rounds_steps, softmax_axis, steps_lean, steps_loss
 from cnnlens.reference.arithmetic.functions import Activation
 from cnnlens.reference.keras.activations import ActivationLayer
@@ -105,28 +105,29 @@ def _linear(case: Case, operation: LinearOperation, arithmetic: Arithmetic, spre
     if spread is not None:
         made = replace(made, spread=spread)
     y, scale = propagate(operation.activation, made.value, made.spread)
+    y, odd = _shares(operation.activation, made.value, y)
     if operation.activation is not None and (lost := made.spread >= NEARLY).any():
         if not operation.activation.elementwise:
             lost = lost.any(axis=tuple(range(1, lost.ndim)), keepdims=True)
         scale = np.where(lost, ANYTHING, scale)
     if arithmetic.stored is None:
-        return Prediction(y, y, scale)
+        return Prediction(y, y, scale, odd)
     activation = operation.activation
 
     def finish(x: Array) -> tuple[Array, Array | None]:
         if activation is None:
             return x, None
         y = _applied(activation, x, arithmetic, case.output)
-        return y, steps_loss(activation, x, y, arithmetic.format) if arithmetic.steps else inner_loss(
-            activation.name, x
-        )
+        if arithmetic.steps:
+            return y, steps_loss(activation, x, y, arithmetic.format)
+        return y, inner_loss(activation.name, x)
 
     axis = None if activation is None else softmax_axis(activation)
     if arithmetic.stored == "product" and made.bias is not None:
         low, high = arithmetic.band(made.value - made.bias, made.bias, made.spread, finish, axis)
     else:
         low, high = arithmetic.band(made.value, None, made.spread, finish, axis)
-    return Prediction(low, high, scale)
+    return Prediction(np.where(odd, 0, low), np.where(odd, 0, high), scale, odd)
 
 
 def _activation(case: Case) -> Activation | None:
@@ -184,32 +185,44 @@ def _other(case: Case, arithmetic: Arithmetic) -> Prediction:
         return arithmetic.operand(x) if x.dtype.kind == "f" else x
 
     y = np.asarray(case.operation(weights, *args, **kwargs), np.float64)
+    activation = case.operation.activation if isinstance(case.operation, ActivationLayer) else None
+    y, odd = _shares(activation, args[0] if activation is not None else y, y)
     scale = scale_of(case.operation, weights, args, kwargs, y)
     if np.any(lost := _lost(case, y)):
         scale = np.where(lost, ANYTHING, scale)
     if not arithmetic.operands:
         if not has_subnormal(case):
-            return Prediction(y, y, scale)
+            return Prediction(y, y, scale, odd)
         flushed = np.asarray(_without_subnormal(replace(case, weights=weights, args=args, kwargs=kwargs)), np.float64)
-        some, odd = np.isfinite(flushed), np.isfinite(flushed) != np.isfinite(y)
+        flushed = np.where(odd, y, flushed)
+        some, odd = np.isfinite(flushed), odd | (np.isfinite(flushed) != np.isfinite(y))
         one, other = np.where(some, flushed, y), np.where(np.isfinite(y), y, flushed)
         return Prediction(np.fmin(one, other), np.fmax(one, other), scale, odd)
     args, kwargs = map_arrays(args, round_operand), map_arrays(kwargs, round_operand)
     if arithmetic.weights:
         weights = {name: round_operand(array) for name, array in weights.items()}
-    activation = case.operation.activation if isinstance(case.operation, ActivationLayer) else None
     if activation is not None and not kwargs:  # a mask is one
         y = np.asarray(_applied(activation, cast("Array", args[0]), arithmetic, case.output), np.float64)
     else:
         y = np.asarray(case.operation(weights, *args, **kwargs), np.float64)
+    y = np.where(odd, 0, y)
     if not arithmetic.stored:
-        return Prediction(y, y, scale)
+        return Prediction(y, y, scale, odd)
     slack = _BAND * scale
     if activation is not None and arithmetic.steps:
         loss = steps_loss(activation, cast("Array", args[0]), y, arithmetic.format)
         slack += 0.0 if loss is None else arithmetic.lost(loss)
     low, high = arithmetic.result(y - slack), arithmetic.result(y + slack)
-    return Prediction(low, high, scale)
+    return Prediction(low, high, scale, odd)
+
+
+def _shares(activation: Activation | None, x: Array, y: Array) -> tuple[Array, Array | bool]:
+    """What an activation gives, and where that may be NaN as well."""
+    axis = None if activation is None or activation.name != "softmax" else softmax_axis(activation)
+    if axis is None or not np.isposinf(x).any():
+        return y, False
+    odd = beside_infinity(x, axis) & np.isnan(y)
+    return np.where(odd, 0, y), odd
 
 
 def has_subnormal(case: Case) -> bool:
