@@ -21,8 +21,10 @@ _UNSAFE_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
 def harmless(text: str, keep: str = "") -> str:
     """Write every character as an escape (``\\x1b``) that a terminal would obey or hide, but those in ``keep``."""
-    if text.isascii() and text.isprintable():
+    if text.isprintable():  # no separator either, but the space
         return text
+    if len(keep) == 1 and keep in text:
+        return keep.join(map(harmless, text.split(keep)))
     return "".join(
         char.encode("unicode_escape").decode("ascii")
         if char not in keep and unicodedata.category(char) in _UNSAFE_CATEGORIES

@@ -14,6 +14,7 @@ import re
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any, NoReturn, cast
 
 from cnnlens.cli import (
@@ -171,8 +172,9 @@ def _refused(error: CnnlensError, given: Sequence[str]) -> int:
     return 2
 
 
+@cache
 def parser_of_all() -> argparse.ArgumentParser:
-    """Make the parser of the whole command line."""
+    """Make the parser of the whole command line, once in a process."""
     parser = _Parser(prog="cnnlens", description="See what a convolutional network learned, in any framework.")
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and stop")
     parser.add_argument(
@@ -218,5 +220,5 @@ class _Completion(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, namespace: Any, values: Any, option: Any = None) -> NoReturn:
         from cnnlens.cli.completion import completion
 
-        output_text(completion(parser, str(values)))
+        output_text(completion(parser_of_all.__wrapped__(), str(values)))  # which it changes
         parser.exit()

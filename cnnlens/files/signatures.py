@@ -282,6 +282,18 @@ _LINES = {**dict.fromkeys(b"ILFVSgpP", 1), **dict.fromkeys(b"ci", 2)}
 _PUSHES = frozenset((*b"NKMJGILF)]}(BC", 0x88, 0x89, 0x8A, 0x8B, 0x8E, 0x96))
 _NEUTRAL = frozenset((0x80, 0x95))
 _KNOWN = {*_FIXED, *_COUNTED, *_LINES, *b"N)]}(tlaedsu012.RbQo", *range(0x81, 0x95), 0x97, 0x98}
+
+
+def _effect(step: int) -> str:
+    """What an instruction is to whoever looks for names."""
+    sorts = {"memo": b"qrp\x94", "recall": b"hjg", "name": b"ci", "join": b"\x93", "end": b".", "line": b"VS",
+             "text": _TEXTS, "push": _PUSHES, "nothing": _NEUTRAL}  # fmt: skip
+    return next((sort for sort, steps in sorts.items() if step in steps), "take")
+
+
+_STEPS = {
+    step: (_FIXED.get(step, 0), _COUNTED.get(step, 0), _LINES.get(step, 0), _effect(step)) for step in sorted(_KNOWN)
+}
 UNTOLD = "a name that the pickle makes up as it runs"
 
 
@@ -304,44 +316,47 @@ def pickled_names(data: memoryview, start: int = 0) -> tuple[tuple[str, ...], in
     recent: deque[str | None] = deque((None, None), maxlen=2)  # what lies on top of the stack, where that is text
     at, end = start, min(len(data), start + LIMITS.pickle_bytes)
     for _ in range(LIMITS.pickle_operations):
-        if at >= end or data[at] not in _KNOWN:
+        known = _STEPS.get(data[at]) if at < end else None
+        if known is None:
             break
+        fixed, counted, lines, effect = known
         step, begin = data[at], at + 1
-        at = begin + _FIXED.get(step, 0)
-        if step in _COUNTED:
-            begin += _COUNTED[step]
-            at = begin + int.from_bytes(data[begin - _COUNTED[step] : begin], "little")
-        for _ in range(_LINES.get(step, 0)):
+        at = begin + fixed
+        if counted:
+            begin += counted
+            at = begin + int.from_bytes(data[begin - counted : begin], "little")
+        for _ in range(lines):
             length = bytes(data[at : at + 200]).find(b"\n")
             length = bytes(data[at : at + 100_000]).find(b"\n") if length < 0 else length
             at = at + length + 1 if length >= 0 else end + 1
         if at > end:
             break
-        if step == ord("."):
-            return tuple(names), at
-        if step in b"gp":
-            digits = bytes(data[begin : min(at - 1, begin + 20)])
-            number = int(digits) if digits.isdigit() else -1
-        else:
-            number = int.from_bytes(data[begin:at], "little") if step in b"hjqr" else len(memo)
-        if step in b"qrp\x94":
-            memo[number] = recent[-1]
-        elif step in b"hjg":
-            recent.append(memo.get(number))
-        elif step == 0x93:
+        if effect == "take":
+            recent.extend((None, None))
+        elif effect == "push":
+            recent.append(None)
+        elif effect in ("text", "line"):
+            text = bytes(data[begin : min(at, begin + 4096)])  # no name is longer
+            recent.append((text[:-1].strip(b"'\"") if effect == "line" else text).decode("utf-8", "replace"))
+        elif effect == "name":
+            names[bytes(data[begin : at - 1]).decode("utf-8", "replace").replace("\n", ".", 1)] = None
+            recent.extend((None, None))
+        elif effect == "join":
             module, name = recent
             names[UNTOLD if module is None or name is None else f"{module}.{name}"] = None
             recent.extend((None, None))
-        elif step in b"ci":
-            names[bytes(data[begin : at - 1]).decode("utf-8", "replace").replace("\n", ".", 1)] = None
-            recent.extend((None, None))
-        elif step in _TEXTS or step in b"VS":
-            text = bytes(data[begin : min(at, begin + 4096)])  # no name is longer
-            recent.append((text[:-1].strip(b"'\"") if step in b"VS" else text).decode("utf-8", "replace"))
-        elif step in _PUSHES:
-            recent.append(None)
-        elif step not in _NEUTRAL:
-            recent.extend((None, None))
+        elif effect == "end":
+            return tuple(names), at
+        elif effect != "nothing":
+            if step in b"gp":
+                digits = bytes(data[begin : min(at - 1, begin + 20)])
+                number = int(digits) if digits.isdigit() else -1
+            else:
+                number = int.from_bytes(data[begin:at], "little") if fixed else len(memo)
+            if effect == "memo":
+                memo[number] = recent[-1]
+            else:
+                recent.append(memo.get(number))
     return tuple(names), None
 
 

@@ -94,7 +94,7 @@ class Row:
 
     def stored(self, framework: str) -> Stored:
         """Give the pattern in ``framework`` ("canonical" included)."""
-        if framework not in (*FRAMEWORKS, "canonical"):
+        if framework != "canonical" and framework not in FRAMEWORKS:
             raise CnnlensError(f"no framework '{printable(framework)}': {nearest(framework, FRAMEWORKS)}")
         return cast(Stored, getattr(self, framework))
 

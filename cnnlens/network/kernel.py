@@ -29,6 +29,9 @@ CanonicalArray = NewType("CanonicalArray", NDArray[Any])
 # Elements at a time: 256 KB of float32 and its square stay in a core's second-level cache.
 _BLOCK = 1 << 16
 
+# Deviations below which squares lose bits, by the type that they are added up in.
+_VANISHING = {np.dtype(one): np.sqrt(np.finfo(one).tiny / np.finfo(one).eps) for one in (np.float32, np.float64)}
+
 
 @dataclass(frozen=True)
 class Statistics:
@@ -203,30 +206,28 @@ def statistics(array: NDArray[Any]) -> Statistics:
     flat = array.ravel(order="K")
     count = int(flat.size)
     nan = posinf = neginf = 0
-    if array.dtype.kind == "f" and not _all_finite(flat):
+    low, high = (flat.min(), flat.max()) if count else (np.float64(np.nan), np.float64(np.nan))
+    # NaN and infinities survive a minimum or a maximum.
+    if array.dtype.kind == "f" and not (np.isfinite(low) and np.isfinite(high)):
         nan = int(np.count_nonzero(np.isnan(flat)))
         posinf, neginf = int(np.count_nonzero(np.isposinf(flat))), int(np.count_nonzero(np.isneginf(flat)))
         flat = flat[np.isfinite(flat)]
+        if flat.size:
+            low, high = flat.min(), flat.max()
     if not flat.size:
         return Statistics(np.nan, np.nan, np.nan, np.nan, count, nan, posinf, neginf)
-    low, high = flat.min(), flat.max()
     small = array.dtype.kind == "f" and array.dtype.itemsize <= 4
-    used = np.finfo(np.float32 if small else np.float64)
-    mean, std = _moments(flat, used.dtype)
-    if not (np.isfinite(mean) and np.isfinite(std)) or (low < high and std < np.sqrt(used.tiny / used.eps)):
+    used = np.dtype(np.float32 if small else np.float64)
+    mean, std = _moments(flat, used)
+    if not (np.isfinite(mean) and np.isfinite(std)) or (low < high and std < _VANISHING[used]):
         # Squares that overflow or vanish: rare enough to pay for a second pass, in units of a power of two.
         unit = math.frexp(max(abs(float(low)), abs(float(high))))[1]
         scaled = _moments(np.ldexp(flat.astype(np.float64), -unit), np.dtype(np.float64))
         mean, std = (np.ldexp(value, unit) for value in scaled)
     dtype = array.dtype if array.dtype.kind == "f" else np.dtype(np.float64)
-    shortest = [_shortest(value, dtype) for value in (mean, std, low, high)]
-    return Statistics(shortest[0], shortest[1], shortest[2], shortest[3], count, nan, posinf, neginf)
-
-
-def _all_finite(flat: NDArray[Any]) -> bool:
-    """Whether every value is finite, block by block: NaN and infinities survive a minimum or a maximum."""
-    blocks = (flat[start : start + _BLOCK] for start in range(0, flat.size, _BLOCK))
-    return all(bool(np.isfinite(block.min()) and np.isfinite(block.max())) for block in blocks)
+    with np.errstate(over="ignore"):
+        mean, std, low, high = (_shortest(value, dtype) for value in (mean, std, low, high))
+    return Statistics(mean, std, low, high, count, nan, posinf, neginf)
 
 
 def _moments(flat: NDArray[Any], dtype: np.dtype[Any]) -> tuple[Any, Any]:
@@ -262,5 +263,4 @@ def _pairwise(block_sum: Callable[[int, int], Any], start: int, stop: int) -> An
 
 def _shortest(value: Any, dtype: np.dtype[Any]) -> float:
     """The value rounded to ``dtype``, as the float whose shortest decimal is the one that ``dtype`` would print."""
-    with np.errstate(over="ignore"):
-        return float(str(dtype.type(value)))
+    return float(value) if dtype == np.float64 else float(str(dtype.type(value)))

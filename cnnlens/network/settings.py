@@ -134,6 +134,8 @@ def _configs(layer: Layer) -> Iterator[Mapping[str, Any]]:
     """What its file says of a layer, then of the layer in it, and so on."""
     config = _mapping(None if layer.container else layer.config)
     for _ in range(_DEEP):
+        if not config:
+            return
         yield config
         config = _mapping(_mapping(config.get("layer") or config.get("cell")).get("config"))
 
@@ -162,6 +164,10 @@ def _of_arrays(layer: Layer, found: dict[str, Any]) -> None:
 
 def _plain(value: Any) -> Any:
     """A setting as plain data: the name of what Keras writes as an object, N for the batch; else None."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if value is None or isinstance(value, (str, int, float)):
+        return value
     if isinstance(value, Mapping):
         entry = _mapping(value)
         if "batch" in entry:
@@ -173,9 +179,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         parts = [_plain(part) for part in cast("list[Any]", value)]
         return None if any(part is None for part in parts) else parts
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    return value if isinstance(value, (str, int, float)) else None
+    return None
 
 
 def in_words(settings: Mapping[str, Any], without: Collection[str] = ()) -> str:

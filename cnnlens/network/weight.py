@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, Protocol
 
 import numpy as np
@@ -23,6 +23,11 @@ __all__ = ["Stored", "Weight", "real", "to_bfloat16", "weight_named"]
 
 _KERNEL_ROLES = frozenset({"kernel", "depthwise_kernel", "pointwise_kernel"})
 _KERAS_GATES = {"update": "z", "new": "h"}  # letters that Keras' documentation has for them
+
+# Of thousands of arrays in a file few differ in what their axes depend on.
+_canonical_shape = lru_cache(1024)(layout.canonical_shape)
+_canonical_axes = lru_cache(1024)(layout.canonical_axes)
+_stored_axes = lru_cache(1024)(layout.stored_axes)
 
 
 def real(array: NDArray[Any]) -> NDArray[Any]:
@@ -122,26 +127,26 @@ class Weight:
     @cached_property
     def canonical_shape(self) -> tuple[int, ...]:
         """Give its shape in canonical axes, from the stored shape alone."""
-        return layout.canonical_shape(self.kind, self.role, self.stored.shape, self.geometry, self.framework)
+        return _canonical_shape(self.kind, self.role, self.stored.shape, self.geometry, self.framework)
 
     @property
     def stored_axes(self) -> str:
         """Give the letters of the stored axes, such as ``HWIO``."""
-        return layout.stored_axes(self.kind, self.role, self.framework, self.geometry, len(self.stored.shape))
+        return _stored_axes(self.kind, self.role, self.framework, self.geometry, len(self.stored.shape))
 
     @property
     def canonical_axes(self) -> str:
         """Give the letters of the canonical axes, such as ``OIHW``."""
-        return layout.canonical_axes(self.kind, self.role, self.geometry, len(self.canonical_shape))
+        return _canonical_axes(self.kind, self.role, self.geometry, len(self.canonical_shape))
 
-    @property
+    @cached_property
     def is_kernel(self) -> bool:
         """Tell whether it is what a convolution or a dense layer multiplies with."""
         return (
             self.role.rpartition("/")[2] in _KERNEL_ROLES
             and self.kind in layout.KINDS
             and len(self.stored.shape) > 1
-            and np.issubdtype(self.stored.dtype, np.inexact)
+            and self.stored.dtype.kind in "fc"
         )
 
     @property

@@ -25,7 +25,6 @@ import pytest
 from cnnlens_backends import _ray_engine
 
 import cnnlens
-from cnnlens.backend import worker
 from cnnlens.errors import CnnlensError
 from cnnlens.recording.address import Address
 from cnnlens.recording.ledger import Part
@@ -39,6 +38,7 @@ from cnnlens.sample import MODEL
 from tests.recording.test_record import images, tree
 from tests.recording.test_recording import description
 from tests.support.plugins import Traces
+from tests.support.workers import ended
 
 pytestmark = pytest.mark.slow
 
@@ -90,8 +90,8 @@ def by_turns(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         return [*points(**which), mine] if which.get("group") == "cnnlens.engines" else points(**which)
 
     monkeypatch.setattr(metadata, "entry_points", found)
-    yield
-    worker.close_all()
+    with ended():
+        yield
 
 
 def objects(address: str) -> dict[str, bytes]:
@@ -355,8 +355,8 @@ def test_a_cluster_that_goes_away_leaves_what_was_done_and_nothing_else(
     for name in ("RAY_ADDRESS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN"):  # the other tests' cluster may still be there
         monkeypatch.delenv(name, raising=False)
     np.save(tmp_path / "x.npy", images(801))
-    record(MODEL, tmp_path / "x.npy", backend="faulty", layers=LAYERS, batch=8, out=tmp_path / "one.zarr")
-    worker.close_all()
+    with ended():
+        record(MODEL, tmp_path / "x.npy", backend="faulty", layers=LAYERS, batch=8, out=tmp_path / "one.zarr")
     arguments = [
         *(sys.executable, "-m", "cnnlens", "record", str(MODEL), "--inputs", "x.npy", "--layers", ",".join(LAYERS)),
         *("--backend", "faulty", "--batch", "8", "-o", "two.zarr", "--engine", "ray", "--workers", "2"),

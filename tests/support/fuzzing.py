@@ -208,14 +208,12 @@ class Worker:
     def __init__(self, largest: int) -> None:
         import resource
 
-        import cnnlens.cli.main as entrance
+        from cnnlens.cli.main import main
         from cnnlens.cli import show, verify
         from cnnlens.sample import MODEL
 
         del show, verify
-        self._parser = entrance.parser_of_all()
-        entrance.parser_of_all = lambda: self._parser
-        self._main = entrance.main
+        self._main = main
         for warm in ("summary", "verify"):
             self._command(warm, str(MODEL))
         _import_all()

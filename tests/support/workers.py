@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from cnnlens.backend import handover
+from cnnlens.backend import handover, worker
 from cnnlens.backend.worker import Worker
 from cnnlens.network.network import Network
 from cnnlens.testing import inputs_for, network
@@ -24,6 +26,17 @@ def handed(chain: Network, tmp_path: Path) -> Path:
     folder.mkdir()
     handover.write(chain, folder)
     return folder
+
+
+@contextmanager
+def ended() -> Iterator[None]:
+    """End the workers that are started inside. Others stay warm for tests behind: to import a framework takes seconds."""
+    before = set(worker._workers)
+    try:
+        yield
+    finally:
+        for one in worker._workers - before:
+            one.close()
 
 
 def use(process: Worker, handed: Path, chain: Network) -> dict[str, np.ndarray]:

@@ -152,7 +152,7 @@ def module_layers(root: Module, file: TorchFile, call_of: Callable[[Module], Cal
 def _layer(module: Module, file: TorchFile, call: Call | None) -> Layer:
     prefix = f"{module.path}." if module.path else ""
     arrays = {name: file.arrays[prefix + name] for name in module.arrays if prefix + name in file.arrays}
-    config, entry = plain_attributes(module.record.attributes), dict[str, Any]()
+    entry = dict[str, Any]()
     guess = guess_kind(module.name, {name: array.shape for name, array in arrays.items()}, Neighbours())
     kinds, geometry = dict(guess.roles), guess.geometry
     if call is not None:
@@ -162,8 +162,10 @@ def _layer(module: Module, file: TorchFile, call: Call | None) -> Layer:
         config = settings(entry["arguments"])
         kinds |= argument_kinds(node.op, entry["arguments"])
         geometry = geometry_of_entry(entry["arguments"], None)
-    elif isinstance(config.get("groups"), int) and config["groups"] > 0:
-        geometry = Geometry(groups=config["groups"])
+    else:
+        config = plain_attributes(module.record.attributes)
+        if isinstance(config.get("groups"), int) and config["groups"] > 0:
+            geometry = Geometry(groups=config["groups"])
     stored = {
         name: torch_weight(name, [kinds[name]] if name in kinds else [], array, geometry, config)
         for name, array in arrays.items()

@@ -51,7 +51,11 @@ class Machine:
         return piece
 
     def number(self, count: int) -> int:
-        return int.from_bytes(self.take(count), "little")
+        start, stop = self.at, self.at + count
+        if stop > self.end:
+            raise self.cut_off()
+        self.at = stop
+        return self.data[start] if count == 1 else int.from_bytes(self.data[start:stop], "little")
 
     def line(self, limit: int = 1000) -> str:
         """Read text up to the next line feed."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from functools import cache, lru_cache
 from typing import Any, cast
 
 from cnnlens import layout
@@ -24,7 +25,7 @@ __all__ = ["argument_kinds", "geometry_of_entry", "torch_weight", "unused_layers
 def argument_kinds(op: str, arguments: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
     """Find the kind and role of each array that an operator takes, by the array's name in its layer."""
     row = operator_kind(op)
-    kind, roles = row.name, layout.roles_in("torch", row.name)
+    kind, roles = row.name, _roles(row.name)
     named = {argument: cast("dict[str, Any]", value) for argument, value in arguments.items() if _is_weight(value)}
     found = {str(value["weight"]): (kind, roles[name]) for name, value in named.items() if name in roles}
     if row.cell:
@@ -36,6 +37,12 @@ def argument_kinds(op: str, arguments: Mapping[str, Any]) -> dict[str, tuple[str
             if role is not None:
                 found[name] = (kind, role)
     return found
+
+
+@cache
+def _roles(kind: str) -> Mapping[str, str]:
+    """The roles of the arrays of a kind of the table, by PyTorch's names for them."""
+    return layout.roles_in("torch", kind)
 
 
 def weight_names(structure: Any) -> list[str]:
@@ -78,16 +85,19 @@ def geometry_of_entry(arguments: Mapping[str, Any], flatten: tuple[int, ...] | N
     )
 
 
+_completed = lru_cache(1024)(layout.completed)  # of thousands of arrays few differ in what it depends on
+
+
 def torch_weight(
     name: str, kinds: Iterable[tuple[str, str]], stored: Stored, geometry: Geometry, config: Mapping[str, Any]
 ) -> Weight:
     """Make a weight of the first of ``kinds`` (kind, role) whose line of the table it fits; else as it is stored."""
-    tries = [(kind, role, one) for kind, role in kinds for one in (geometry, replace(geometry, flatten=None))]
-    for kind, role, said in tries:
+    geometries = [geometry] if geometry.flatten is None else [geometry, replace(geometry, flatten=None)]
+    for kind, role, said in ((*one, said) for one in kinds for said in geometries):
         if kind not in layout.KINDS:
             continue
         try:
-            complete = layout.completed(kind, role, stored.shape, said, "torch")
+            complete = _completed(kind, role, stored.shape, said, "torch")
             weight = Weight(name, kind, role, stored, complete, "torch", config)
             _ = weight.canonical_shape, weight.canonical_axes, weight.stored_axes
         except CnnlensError:
