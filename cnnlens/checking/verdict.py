@@ -19,7 +19,7 @@ from cnnlens.checking.evidence import Block, Blocks, Evidence, Finite, Predictio
 from cnnlens.checking.finding import Cause, FaultClass, Known, Verdict
 from cnnlens.checking.lost import lost_bits
 from cnnlens.checking.narrower import has_bits, like_noise, narrower, overflow, rounded_to, small
-from cnnlens.checking.noise.case import HUGE, wide
+from cnnlens.checking.noise.case import HUGE, arrays_of, wide
 from cnnlens.checking.noise.condition import rounds_once, selects
 from cnnlens.checking.noise.formats import Format
 from cnnlens.checking.noise.nonfinite import NEARLY, Strays, nonfinite_weights, strays
@@ -206,7 +206,7 @@ def _output(
             if has_subnormal(part) and flushes(part, expected):
                 flushed = True
                 continue
-        if any(map(np.iscomplexobj, (part.output, *part.args))):
+        if any(map(np.iscomplexobj, (part.output, *arrays_of(part.args)))):
             reason = "it reads or gives complex numbers, and the arithmetic of real ones alone is known"
             return Audit(found.name, found.kind, Verdict.NOT_AUDITED, reason=reason)
         prediction = recorded.predicted(first, part)
