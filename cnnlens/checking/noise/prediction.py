@@ -186,7 +186,7 @@ def _other(case: Case, arithmetic: Arithmetic) -> Prediction:
 
     y = np.asarray(case.operation(weights, *args, **kwargs), np.float64)
     activation = case.operation.activation if isinstance(case.operation, ActivationLayer) else None
-    y, odd = _shares(activation, args[0] if activation is not None else y, y)
+    y, odd = _shares(activation, cast("Array", args[0]) if activation is not None else y, y)
     scale = scale_of(case.operation, weights, args, kwargs, y)
     if np.any(lost := _lost(case, y)):
         scale = np.where(lost, ANYTHING, scale)
