@@ -109,7 +109,7 @@ class Folding:
         """Fold what ``summary`` made of the next inputs' maps."""
         if np.iscomplexobj(rows):
             self._complex.add(tensor)
-            rows = rows.real
+            rows = np.real(rows)
         if tensor not in self._layers:
             self._layers[tensor] = self._made(tensor, rows)
         self._layers[tensor].add(rows)
