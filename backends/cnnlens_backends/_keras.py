@@ -20,7 +20,8 @@ from cnnlens.backend import NARROW, check_precision
 from cnnlens.backend.reductions import AS_IT_LIES
 from cnnlens.errors import CnnlensError
 from cnnlens.network.network import Network
-from cnnlens_backends._keras_errors import first_line
+from cnnlens.text import printable
+from cnnlens_backends._keras_errors import first_line, layer_of
 from cnnlens_backends._keras_layers import input_dtype, make_layers
 from cnnlens_backends._keras_live import live_layers
 from cnnlens_backends._keras_variables import find, host
@@ -245,8 +246,9 @@ class KerasSession:
         except CnnlensError:
             raise
         except Exception as error:  # each framework has its own words for "out of memory", and for all else
-            said = f"it failed on a batch of {count} ({first_line(error)})"
-            raise CnnlensError(said, self._backend.name) from error
+            said, layer = f"it failed on a batch of {count} ({first_line(error)})", layer_of(error, self._layers)
+            where = "" if layer is None else f"layer '{printable(layer)}': "
+            raise CnnlensError(where + said, self._backend.name) from error
 
     @contextmanager
     def _scope(self) -> Generator[None]:

@@ -119,7 +119,8 @@ def as_json(made: Atlas) -> dict[str, Any]:
     """Give it as plain data.
 
     ``{"level", "made", "seconds", "machine": {"cpu", "features", "system", "python"}, "settings", "audits", "resumed",
-    "covered", "agree", "sides": [{"label", "backend", "precision", "framework", "versions", "device", "error"}],
+    "covered", "agree", "could_audit",
+    "sides": [{"label", "backend", "precision", "framework", "versions", "device", "error"}],
     "cells": [{"kind", "side", "settings", "unaudited", "faults"}],
     "findings": [{"kind", "sides", "fault", "text", "settings", "example", "small", "options", "inputs",
     "computed", "expected", "script", "shown", "everywhere"}], "unswept"}``. Numbers that are NaN or infinite are text.
@@ -134,6 +135,7 @@ def as_json(made: Atlas) -> dict[str, Any]:
         "resumed": made.resumed,
         "covered": made.covered,
         "agree": made.agree,
+        "could_audit": made.could_audit,
         "sides": [{**vars(side), "versions": dict(side.versions)} for side in made.sides],
         "cells": [{**vars(cell), "faults": dict(cell.faults)} for cell in made.cells],
         "findings": [

@@ -351,6 +351,24 @@ def test_it_is_written_as_a_page_and_as_markdown(tmp_path: Path) -> None:
     assert set(re.findall(r"\]\(#([^)]+)\)", markdown)) <= set(anchors)
 
 
+def test_where_nothing_was_audited_nothing_was_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = cnnlens.atlas(["Relu"], backends=["reference"], progress=False)
+    (cell, *_), path = made.cells, tmp_path / "atlas.json"
+    for faults, unaudited, code in (
+        ({"refused": 3, "hung": cell.settings - 3}, 0, 2),
+        ({"refused": cell.settings - 2}, 2, 2),
+        ({"crashed": cell.settings - 2}, 1, 0),
+    ):
+        one = replace(made, cells=(replace(cell, faults=faults, unaudited=unaudited),))
+        monkeypatch.setattr(surveyor, "atlas", lambda *_, one=one, **__: one)
+        assert main(["atlas", "Relu", "-o", str(path)]) == code
+        assert json.loads(path.read_text())["could_audit"] is (code == 0)
+        said = capsys.readouterr().err
+        assert ("nothing was audited" in said) is (code == 2)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
