@@ -167,6 +167,11 @@ def test_what_a_network_must_give_is_computed_once_and_hides_nothing() -> None:
     for kept in (honest, off):
         again, plain = (dict(audit_recording(network, kept, known=one)) for one in (known, None))
         assert repr(again) == repr(plain)  # NaN is unlike itself
+        unnamed = dict(audit_recording(network, kept, explained=False))
+        assert {n: a.verdict.passes("strict") for n, a in unnamed.items()} == {
+            n: a.verdict.passes("strict") for n, a in plain.items()
+        }
+        assert not any(one.explanation for one in unnamed.values() if one.verdict.fault)
     assert all(one.verdict.passes("strict") for one in first.values())
 
 
