@@ -15,7 +15,7 @@ from enum import StrEnum
 from functools import cache
 from importlib import import_module
 from itertools import groupby
-from typing import Any, ClassVar, TypeVar, overload
+from typing import Any, ClassVar, Self, TypeVar, overload
 
 from cnnlens.text import columns, harmless
 
@@ -85,7 +85,7 @@ class Toned(str):
 
     tone: Tone
 
-    def __new__(cls, text: str, tone: Tone) -> Toned:
+    def __new__(cls, text: str, tone: Tone) -> Self:
         made = super().__new__(cls, text)
         made.tone = tone
         return made
@@ -105,7 +105,7 @@ class Linked(Toned):
     pieces: Sequence[tuple[str, str]]
     name: str
 
-    def __new__(cls, pieces: Sequence[tuple[str, str]], tone: Tone, name: str = "") -> Linked:
+    def __new__(cls, pieces: Sequence[tuple[str, str]], tone: Tone, name: str = "") -> Self:
         made = super().__new__(cls, "".join(text for text, _ in pieces), tone)
         made.pieces, made.name = pieces, name
         return made
