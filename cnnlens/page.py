@@ -15,11 +15,11 @@ from enum import StrEnum
 from functools import cache
 from importlib import import_module
 from itertools import groupby
-from typing import Any, ClassVar, TypeVar, overload
+from typing import Any, ClassVar, Self, TypeVar, overload
 
 from cnnlens.text import columns, harmless
 
-__all__ = ["Code", "Page", "Picture", "Result", "Rows", "Shown", "Table", "Tone", "Toned"]
+__all__ = ["Code", "Linked", "Page", "Picture", "Result", "Rows", "Shown", "Table", "Tone", "Toned"]
 
 _T = TypeVar("_T")
 
@@ -53,6 +53,11 @@ _RULES = {
     " .bad": "color: #cf222e; color: color-mix(in srgb, #f0323c 76%, currentColor); font-weight: 600",
     " .pale": "color: #777; color: color-mix(in srgb, currentColor 65%, transparent)",
     " .strong": "font-weight: 600",
+    " a": "color: inherit; text-decoration: underline; text-decoration-thickness: 1px; text-underline-offset: .2em; "
+    "text-decoration-color: color-mix(in srgb, currentColor 45%, transparent)",
+    " a:hover": "text-decoration-color: currentColor",
+    " :target": "scroll-margin-top: 2em",
+    " :is(p, tr):has(:target)": "background: color-mix(in srgb, #f5c400 22%, transparent)",
     " figure": "margin: 0 0 .6em; padding: 0",
     " img": "display: block; max-width: 100%; margin: 0; image-rendering: pixelated; background: none",
     " figcaption": "font-size: 12px; margin-top: .3em; text-align: left; "
@@ -80,9 +85,29 @@ class Toned(str):
 
     tone: Tone
 
-    def __new__(cls, text: str, tone: Tone) -> Toned:
+    def __new__(cls, text: str, tone: Tone) -> Self:
         made = super().__new__(cls, text)
         made.tone = tone
+        return made
+
+
+class Linked(Toned):
+    """Is a text of pieces that lead to places of the page, and may be such a place itself; elsewhere it is plain text.
+
+    Args:
+        pieces: Each with the name of the place that it leads to; empty where it leads nowhere.
+        name: The name of this place: letters, digits and hyphens; empty where nothing leads here.
+
+    >>> Linked([("2 wrong", "finding-1"), (" of 9", "")], Tone.BAD)
+    '2 wrong of 9'
+    """
+
+    pieces: Sequence[tuple[str, str]]
+    name: str
+
+    def __new__(cls, pieces: Sequence[tuple[str, str]], tone: Tone, name: str = "") -> Self:
+        made = super().__new__(cls, "".join(text for text, _ in pieces), tone)
+        made.pieces, made.name = pieces, name
         return made
 
 
@@ -322,8 +347,12 @@ class Result(Shown):
 
 
 def _inline(text: str) -> str:
-    escaped = html.escape(harmless(text))
-    return f'<span class="{text.tone}">{escaped}</span>' if isinstance(text, Toned) else escaped
+    if not isinstance(text, Toned):
+        return html.escape(harmless(text))
+    pieces, name = (text.pieces, text.name) if isinstance(text, Linked) else ([(str(text), "")], "")
+    inside = "".join(f'<a href="#{to}">{_inline(piece)}</a>' if to else _inline(piece) for piece, to in pieces)
+    place = f' id="{name}"' if name else ""
+    return f'<span class="{text.tone}"{place}>{inside}</span>'
 
 
 def _table_html(table: Table) -> str:

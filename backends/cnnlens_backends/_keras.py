@@ -190,7 +190,7 @@ class KerasSession:
         fetch = self._on_batch(inputs, reductions, CompiledWalk.begin)
 
         def finish() -> dict[str, Array]:
-            with failing(self._backend.name, inputs):
+            with failing(self._backend.name, inputs, self._layers):
                 return self._named(reductions, fetch())
 
         return finish
@@ -219,7 +219,7 @@ class KerasSession:
             key = (tuple(reductions.items()), stored)
             if key not in self._plans:
                 self._plans[key] = self._plan(reductions, stored)
-            with failing(self._backend.name, arrays):
+            with failing(self._backend.name, arrays, self._layers):
                 return run(self._plans[key], arrays)
 
     def weights(self) -> Mapping[str, Mapping[str, Array]]:

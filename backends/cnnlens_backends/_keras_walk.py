@@ -131,7 +131,11 @@ class LayerCall:
 
         args = map_refs(self.args, taken)
         kwargs = map_refs(self.kwargs, taken)
-        result = args[0] if self.operation is None else self.operation(*args, **kwargs)
+        try:
+            result = args[0] if self.operation is None else self.operation(*args, **kwargs)
+        except Exception as error:
+            error.add_note(self.call.layer.name)  # whoever catches it says which layer it was
+            raise
         for index, part in enumerate(_flat(result)):
             values[Ref(self.call.name, index)] = part
 

@@ -19,7 +19,7 @@ from cnnlens.errors import CnnlensError, UnsupportedLayerError
 from cnnlens.network.graph import Call, Ref, shown_shape, without_graph
 from cnnlens.network.network import Network
 from cnnlens.text import nearest, printable
-from cnnlens_backends._keras_errors import first_line
+from cnnlens_backends._keras_errors import first_line, layer_of
 
 __all__ = ["Array", "checked_inputs", "device_named", "failing", "precisions_on", "runnable", "versions", "wanted_refs"]
 
@@ -85,15 +85,21 @@ def checked_inputs(network: Network, inputs: Sequence[Array], dtype_of: Callable
 
 
 @contextmanager
-def failing(backend: str, inputs: Sequence[Array]) -> Generator[None]:
-    """Say in one line what a framework raises on a batch: each has many words for "out of memory", and for all else."""
+def failing(backend: str, inputs: Sequence[Array], layers: Collection[str] = ()) -> Generator[None]:
+    """Say in one line what a framework raises on a batch: each has many words for "out of memory", and for all else.
+
+    Args:
+        layers: The names of the network's layers; the one that the framework's error is about is told.
+    """
     try:
         yield
     except CnnlensError:
         raise
     except Exception as error:
         batch = f" on a batch of {len(inputs[0])}" if inputs else ""
-        raise CnnlensError(f"it failed{batch} ({first_line(error)})", backend) from error
+        layer = layer_of(error, layers)
+        where = "" if layer is None else f"layer '{printable(layer)}': "
+        raise CnnlensError(f"{where}it failed{batch} ({first_line(error)})", backend) from error
 
 
 def wanted_refs(network: Network, tensors: Sequence[str]) -> list[Ref]:

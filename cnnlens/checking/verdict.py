@@ -289,7 +289,7 @@ def _judged(evidence: Evidence, found: Audit, stray: Strays | None, strict: bool
 
 def _unnamed(found: Audit, cause: Cause = Cause.UNEXPLAINED) -> Audit:
     """A fault that nobody asked the name of: in strict precision all that is neither rounding of float32 nor exact."""
-    return replace(found, verdict=Verdict.WRONG, cause=cause)
+    return replace(found, verdict=Verdict.WRONG, cause=cause, explanation="")
 
 
 def _narrow(evidence: Evidence, found: Audit, formats: Sequence[Format], strict: bool) -> Audit:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from cnnlens.page import Code, Page, Table, Tone, Toned
+from cnnlens.page import Code, Linked, Page, Table, Tone, Toned
 from cnnlens.surveying.result import Atlas, Cell, Finding
 from cnnlens.surveying.setting import as_json as as_plain
 from cnnlens.surveying.setting import each
@@ -35,7 +35,8 @@ def as_page(made: Atlas) -> Page:
     for number, one in numbered:
         if one.script:
             proof = "" if one.shown else " (run alone, it did not show it)"
-            parts += [Toned(f"{number}. {one.kind} under {', '.join(one.sides)}{proof}", Tone.STRONG)]
+            title = [(str(number), f"finding-{number}"), (f". {one.kind} under {', '.join(one.sides)}{proof}", "")]
+            parts += [Linked(title, Tone.STRONG, f"script-{number}")]
             parts += [*map(Code, one.script.rstrip("\n").split("\n")), ""]
     return Page(parts[:-1] if parts[-1] == "" else parts)
 
@@ -60,20 +61,18 @@ def _head(made: Atlas) -> Iterator[str]:
 
 def _table(made: Atlas) -> Table:
     labels = [side.label for side in made.sides]
-    numbers: dict[tuple[str, str], list[int]] = {}
+    numbers: dict[tuple[str, str, str], list[int]] = {}
     for number, one in enumerate(made.findings, 1):
         for label in one.sides:
-            numbers.setdefault((one.kind, label), []).append(number)
+            numbers.setdefault((one.kind, label, one.fault), []).append(number)
     by_place = {(cell.kind, cell.side): cell for cell in made.cells}
     kinds = dict.fromkeys(cell.kind for cell in made.cells)
-    rows = [
-        [kind, *(_cell(by_place.get((kind, label)), numbers.get((kind, label), [])) for label in labels)]
-        for kind in kinds
-    ]
+    rows = [[kind, *(_cell(by_place.get((kind, label)), numbers) for label in labels)] for kind in kinds]
     return Table([["kind", *labels], *rows], unpivot=1, fold=range(1, 1 + len(labels)))
 
 
-def _cell(cell: Cell | None, numbers: Sequence[int]) -> str:
+def _cell(cell: Cell | None, numbers: Mapping[tuple[str, str, str], Sequence[int]]) -> str:
+    """What became of a kind's settings; each fault leads to its findings."""
     if cell is None:
         return ""
     if not cell.faults:
@@ -81,15 +80,21 @@ def _cell(cell: Cell | None, numbers: Sequence[int]) -> str:
             return Toned("not audited", Tone.PALE)
         some = f", {cell.unaudited} not audited" if cell.unaudited else ""
         return Toned(f"{cell.settings} agree{some}", Tone.GOOD)
-    said = ", ".join(f"{count} {fault}" for fault, count in cell.faults.items())
-    which = f" [{', '.join(map(str, numbers))}]" if numbers else ""
-    return Toned(f"{said} of {cell.settings}{which}", Tone.BAD if cell.disagrees else Tone.DOUBT)
+    pieces: list[tuple[str, str]] = []
+    for fault, count in cell.faults.items():
+        own = numbers.get((cell.kind, cell.side, fault), [])
+        pieces += [(", " * bool(pieces), ""), (f"{count} {fault}", f"finding-{own[0]}" if own else "")]
+        for place, number in enumerate(own):
+            pieces += [(", " if place else " [", ""), (str(number), f"finding-{number}")]
+        pieces.append(("]" * bool(own), ""))
+    return Linked([*pieces, (f" of {cell.settings}", "")], Tone.BAD if cell.disagrees else Tone.DOUBT)
 
 
 def _findings(numbered: Sequence[tuple[int, Finding]]) -> Table:
     rows = [["#", "kind", "backends", "fault", "smallest case", "what is otherwise"]]
     for number, one in numbered:
-        rows.append([str(number), one.kind, ", ".join(one.sides), one.fault, _case(one), _said(one)])
+        place = Linked([(str(number), f"script-{number}" * bool(one.script))], Tone.PALE, f"finding-{number}")
+        rows.append([place, one.kind, ", ".join(one.sides), one.fault, _case(one), _said(one)])
     return Table(rows, right=[0], fold=(2, 4, 5), give_way=[(5, 4)])
 
 
@@ -114,7 +119,8 @@ def as_json(made: Atlas) -> dict[str, Any]:
     """Give it as plain data.
 
     ``{"level", "made", "seconds", "machine": {"cpu", "features", "system", "python"}, "settings", "audits", "resumed",
-    "covered", "agree", "sides": [{"label", "backend", "precision", "framework", "versions", "device", "error"}],
+    "covered", "agree", "could_audit",
+    "sides": [{"label", "backend", "precision", "framework", "versions", "device", "error"}],
     "cells": [{"kind", "side", "settings", "unaudited", "faults"}],
     "findings": [{"kind", "sides", "fault", "text", "settings", "example", "small", "options", "inputs",
     "computed", "expected", "script", "shown", "everywhere"}], "unswept"}``. Numbers that are NaN or infinite are text.
@@ -129,6 +135,7 @@ def as_json(made: Atlas) -> dict[str, Any]:
         "resumed": made.resumed,
         "covered": made.covered,
         "agree": made.agree,
+        "could_audit": made.could_audit,
         "sides": [{**vars(side), "versions": dict(side.versions)} for side in made.sides],
         "cells": [{**vars(cell), "faults": dict(cell.faults)} for cell in made.cells],
         "findings": [
@@ -160,16 +167,11 @@ def as_markdown(made: Atlas) -> str:
     lines: list[str] = []
     for line in _head(made):
         lines += [f"- {escaped(line)}"]
-    lines += ["", *_markdown_table(_table(made)), ""]
-    for number, one in enumerate(made.findings, 1):
-        lines += [
-            f"## {number}. {one.kind} under {escaped(', '.join(one.sides))}: {one.fault}",
-            "",
-            escaped(_said(one)),
-            "",
-            escaped(_case(one)),
-            "",
-        ]
+    titles = [f"{n}. {one.kind} under {', '.join(one.sides)}: {one.fault}" for n, one in enumerate(made.findings, 1)]
+    places = {f"finding-{number}": _anchor(title) for number, title in enumerate(titles, 1)}
+    lines += ["", *_markdown_table(_table(made), places), ""]
+    for title, one in zip(titles, made.findings, strict=True):
+        lines += [f"## {escaped(title)}", "", escaped(_said(one)), "", escaped(_case(one)), ""]
         lines += [_proof(one), ""]
         if one.script:
             lines += ["```python", *one.script.rstrip("\n").split("\n"), "```", ""]
@@ -194,12 +196,25 @@ def _proof(one: Finding) -> str:
 _ELSE = "did not show the fault: that hangs on what else is computed with it"
 
 
-def _markdown_table(table: Table) -> Iterator[str]:
+def _anchor(title: str) -> str:
+    """Name the place of a heading, as GitHub does.
+
+    >>> _anchor("3. Dense under keras-jax, pytorch@/a b/python: NaN or infinity")
+    '3-dense-under-keras-jax-pytorcha-bpython-nan-or-infinity'
+    """
+    return re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
+
+
+def _markdown_table(table: Table, places: Mapping[str, str]) -> Iterator[str]:
+    def linked(cell: str) -> str:
+        pieces = cell.pieces if isinstance(cell, Linked) else [(cell, "")]
+        return "".join(f"[{escaped(one)}](#{places[to]})" if to else escaped(one) for one, to in pieces)
+
     head, *rows = table.rows
     yield f"| {' | '.join(map(escaped, head))} |"
     yield "| --- " * len(head) + "|"
     for row in rows:
-        yield f"| {' | '.join(cell.replace('|', '/') for cell in row)} |"
+        yield f"| {' | '.join(linked(cell).replace('|', '/') for cell in row)} |"
 
 
 def escaped(text: str) -> str:

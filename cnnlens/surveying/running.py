@@ -244,9 +244,12 @@ def _outcome(audit: Audit, inputs: tuple[str, ...], precision: str) -> Outcome:
     return Outcome(str(audit.fault_class), audit.explanation, inputs, audit.bits)
 
 
+_OUR_NAME = re.compile(r"^layer 's\d+_\w+': (?=it failed)")  # of a layer in a network that nobody knows
+
+
 def _failed(error: CnnlensError) -> Outcome:
     """A framework that raises has refused, whatever became of its process afterwards."""
-    text = error.without_backend
+    text = _OUR_NAME.sub("", error.without_backend)
     if not isinstance(error, WorkerError) or text.startswith("failed while"):
         return Outcome("refused", text)
     silent = text.startswith(("gave no answer", "took no request"))

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cnnlens_backends._keras_errors import first_line
+from cnnlens_backends._keras_errors import first_line, layer_of
 
 import cnnlens
 from cnnlens.network.network import Network
@@ -194,6 +194,11 @@ def test_a_failure_of_tensorflows_graph_says_its_cause() -> None:
         f"Graph execution error:\n\n{frames}could not create a primitive\n\t [[{{{{node conv/Add}}}}]]"
     )
     assert first_line(error) == "could not create a primitive"
+    assert layer_of(error, {"conv", "other"}) == "conv"
+    assert layer_of(RuntimeError("[[{{node walk/conv_1/Add}}]]"), {"conv"}) == "conv"
+    assert layer_of(error, {"other"}) is None
+    error.add_note("other")
+    assert layer_of(error, {"conv", "other"}) == "other"
 
 
 def test_a_failure_while_running_is_one_line_and_ends_nothing(ran: tuple[Path, dict[str, Any]]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -166,6 +167,11 @@ def test_what_a_network_must_give_is_computed_once_and_hides_nothing() -> None:
     for kept in (honest, off):
         again, plain = (dict(audit_recording(network, kept, known=one)) for one in (known, None))
         assert repr(again) == repr(plain)  # NaN is unlike itself
+        unnamed = dict(audit_recording(network, kept, explained=False))
+        assert {n: a.verdict.passes("strict") for n, a in unnamed.items()} == {
+            n: a.verdict.passes("strict") for n, a in plain.items()
+        }
+        assert not any(one.explanation for one in unnamed.values() if one.verdict.fault)
     assert all(one.verdict.passes("strict") for one in first.values())
 
 
@@ -184,6 +190,32 @@ def test_what_was_found_is_not_run_again(plant: Path, tmp_path: Path) -> None:
     again = cnnlens.atlas(["Conv1D"], backends=["planted-reference"], log=log, progress=False)
     assert len(log.read_text().splitlines()) == len(lines) + 1
     assert again.cells[0].faults["wrong value"] == first.cells[0].faults["wrong value"], "as the log says"
+
+
+def test_what_hung_is_tried_again_where_it_is_waited_for_longer(tmp_path: Path) -> None:
+    path = tmp_path / "atlas.log"
+    hung, slow = next(one for one in FAMILIES if one.kind == "Relu").settings()[0][:2]
+    Log(path).add(Under("reference", timeout=30), {}, hung, Outcome("hung", "gave no answer for 30 s"))
+    Log(path).add(Under("reference", timeout=30), {}, slow, Outcome())
+    assert set(Log(path).known(Under("reference", timeout=30), {})) == {hung.key, slow.key}
+    assert set(Log(path).known(Under("reference", timeout=20), {})) == {hung.key, slow.key}
+    assert set(Log(path).known(Under("reference", timeout=60), {})) == {slow.key}
+    Log(path).add(Under("reference", timeout=60), {}, hung, Outcome(bits=22.0))
+    assert Log(path).known(Under("reference", timeout=90), {})[hung.key].fault == ""
+
+
+def test_two_sweeps_may_write_one_log(tmp_path: Path) -> None:
+    """Each line is whole, however long; and what one has removed at its end, the other makes anew."""
+    path, under = tmp_path / "atlas.log", Under("reference")
+    settings = next(one for one in FAMILIES if one.kind == "Conv2D").settings()[0]
+    with ThreadPoolExecutor(2) as two:
+        for log in (Log(path), Log(path)):
+            two.map(lambda one, log=log: log.add(under, {}, one, Outcome("refused", "x" * 20_000)), settings)
+    assert set(Log(path).known(under, {})) == {one.key for one in settings}
+    assert len(path.read_text().splitlines()) == 2 * len(settings)
+    path.unlink()
+    log.add(under, {}, settings[0], Outcome())
+    assert set(Log(path).known(under, {})) == {settings[0].key}
 
 
 def test_a_file_of_somebodys_own_is_no_log(tmp_path: Path) -> None:
@@ -311,6 +343,35 @@ def test_it_is_written_as_a_page_and_as_markdown(tmp_path: Path) -> None:
     assert f"<pre>{finding.script.rstrip()}</pre>" in told.html(), "to be copied"
     assert finding.script in on_terminal(listing.as_page(told), 60)
     assert repr(made).startswith("<Atlas quick: 2 kinds, ")
+    cell = replace(made.cells[0], kind="Dense", side="a", settings=5, faults={"refused": 2, "wrong value": 1})
+    sides = (replace(made.sides[0], label="a"),)
+    told = replace(told, cells=(cell,), sides=sides, findings=(replace(finding, fault="wrong value"), finding))
+    page, plain, markdown = told.html(), str(told), listing.as_markdown(told)
+    assert "2 refused [2], 1 wrong value [1] of 5" in plain
+    assert '<a href="#finding-2">2 refused</a> [<a href="#finding-2">2</a>]' in page
+    for place in re.findall('href="#([^"]+)"', page):
+        assert page.count(f' id="{place}"') == 1, "each leads somewhere"
+    assert "[2 refused](#2-dense-under-a-refused) \\[[2](#2-dense-under-a-refused)\\], [1 wrong value]" in markdown
+    anchors = [re.sub(r"[^\w -]", "", line[3:].lower()).replace(" ", "-") for line in re.findall("## .+", markdown)]
+    assert set(re.findall(r"\]\(#([^)]+)\)", markdown)) <= set(anchors)
+
+
+def test_where_nothing_was_audited_nothing_was_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = cnnlens.atlas(["Relu"], backends=["reference"], progress=False)
+    (cell, *_), path = made.cells, tmp_path / "atlas.json"
+    for faults, unaudited, code in (
+        ({"refused": 3, "hung": cell.settings - 3}, 0, 2),
+        ({"refused": cell.settings - 2}, 2, 2),
+        ({"crashed": cell.settings - 2}, 1, 0),
+    ):
+        one = replace(made, cells=(replace(cell, faults=faults, unaudited=unaudited),))
+        monkeypatch.setattr(surveyor, "atlas", lambda *_, one=one, **__: one)
+        assert main(["atlas", "Relu", "-o", str(path)]) == code
+        assert json.loads(path.read_text())["could_audit"] is (code == 0)
+        said = capsys.readouterr().err
+        assert ("nothing was audited" in said) is (code == 2)
 
 
 @pytest.mark.parametrize(
