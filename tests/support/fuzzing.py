@@ -208,8 +208,8 @@ class Worker:
     def __init__(self, largest: int) -> None:
         import resource
 
-        from cnnlens.cli.main import main
         from cnnlens.cli import show, verify
+        from cnnlens.cli.main import main
         from cnnlens.sample import MODEL
 
         del show, verify
