@@ -21,6 +21,7 @@ def test_each_change_is_one_and_can_be_read(room: str) -> None:
         assert ast.dump(ast.parse(one.made(source))) != ast.dump(ast.parse(source)), one.shown
 
 
+@pytest.mark.slow
 def test_what_is_argued_to_be_equivalent_is_there() -> None:
     """A line that was changed since takes its argument with it."""
     for one in EQUIVALENT:

@@ -35,7 +35,9 @@ def ran(request: pytest.FixtureRequest, framework_files: Files, graphs: Path) ->
         script = SUPPORT / "keras_sessions.py"
         command = [sys.executable, str(script), request.param, str(graphs), str(folder)]
         # In a folder of its own, with a keras.json that must not matter.
-        subprocess.run(command, cwd=folder, env=hostile(folder), check=True, capture_output=True)
+        # And under JAX, to compile takes longer than all that is computed.
+        quick = {"XLA_FLAGS": "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"}
+        subprocess.run(command, cwd=folder, env={**hostile(folder), **quick}, check=True, capture_output=True)
 
     folder = framework_files(f"sessions-{request.param}", make)
     return folder, json.loads((folder / "report.json").read_text())

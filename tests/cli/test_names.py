@@ -108,6 +108,23 @@ def test_layers_whose_names_become_one_get_a_picture_each(capsys: pytest.Capture
     assert drawn(capsys, "maps", "two.keras", "-i", image, "-o", "x.png") == ["x-a_b.png", "x-a_b-2.png"]
 
 
+# Several commands in one process, `//` between them, and the code of each behind what it said on both streams.
+_IN_TURN = """
+import itertools, sys
+from cnnlens.cli.main import main
+for last, words in itertools.groupby(sys.argv[1:], lambda word: word == "//"):
+    if not last:
+        try:
+            code = main(list(words))
+        except SystemExit as end:
+            code = int(end.code or 0)
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+            stream.buffer.write(b"\\0%d\\0" % code)
+            stream.buffer.flush()
+"""
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252", "latin-1", "C"])
 def test_any_encoding_of_stdout_and_stderr_will_do(encoding: str, folder: Path) -> None:
@@ -115,7 +132,7 @@ def test_any_encoding_of_stdout_and_stderr_will_do(encoding: str, folder: Path) 
         "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"
     }  # fmt: skip
     environment = {**os.environ, **said, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "backends")])}
-    for arguments, code in [
+    commands = [
         (["summary", "--help"], 0),
         (["--version"], 0),
         (["summary", "모델.keras"], 0),
@@ -123,13 +140,19 @@ def test_any_encoding_of_stdout_and_stderr_will_do(encoding: str, folder: Path) 
         (["kernels", "모델.keras", "--layer", "층"], 2),
         (["verify", "모델.keras", "없다.keras"], 2),
         (["요약"], 2),
-    ]:
-        done = subprocess.run(
-            [sys.executable, "-m", "cnnlens", *arguments], cwd=folder, env=environment, capture_output=True, check=False
-        )
-        assert done.returncode == code, (arguments, done.stderr)
-        assert b"Traceback" not in done.stderr
+    ]
+    words = [word for arguments, _ in commands for word in (*arguments, "//")]
+    done = subprocess.run(
+        [sys.executable, "-c", _IN_TURN, *words], cwd=folder, env=environment, capture_output=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    out, err = (said.split(b"\0") for said in (done.stdout, done.stderr))
+    for place, (arguments, code) in enumerate(commands):
+        assert int(out[2 * place + 1]) == code, (arguments, err)
+        stdout, stderr = out[2 * place], err[2 * place]
+        assert stdout or stderr, arguments
+        assert b"Traceback" not in stderr
         if encoding == "ascii":
-            assert done.stdout.isascii()
-            assert done.stderr.isascii()
-            assert b"??" not in done.stdout  # two names stay two
+            assert stdout.isascii()
+            assert stderr.isascii()
+            assert b"??" not in stdout  # two names stay two

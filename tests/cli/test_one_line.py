@@ -193,7 +193,12 @@ def test_every_number_of_a_recording(recording: Path, tmp_path: Path, name: str)
         json.loads((recording / name).read_text())
     ]  # fmt: skip
     commands: list[list[object]] = []
+    seen: set[Any] = set()
     for path in numbers(lines):
+        kind = tuple(part for part in path if part not in ("conv2d", "dense_1"))  # of both tensors the same is said
+        if kind in seen:
+            continue
+        seen.add(kind)
         for number in (*ENDLESS, 10**4000):
             changed = changed_at(lines, path, lambda _, number=number: number)
             folder = tmp_path / f"{len(commands)}.zarr"

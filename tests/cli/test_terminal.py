@@ -227,7 +227,7 @@ def recording(tmp_path: Path) -> Path:
     return tmp_path / "whole.zarr"
 
 
-def assert_recording_is_plain(run: Runner, folder: Path, *words: str) -> None:
+def assert_recording_is_plain(run: Runner, folder: Path, *words: str, again: bool = True) -> None:
     from cnnlens.recording import listing
 
     try:
@@ -241,7 +241,8 @@ def assert_recording_is_plain(run: Runner, folder: Path, *words: str) -> None:
         found.verify()
     except cnnlens.CnnlensError as error:
         assert_plain(str(error).replace("\n", "\x00"), "a refusal")
-    run("record", sample.MODEL, "-i", IMAGE, "--backend", "reference", "-o", folder)
+    if again:
+        run("record", sample.MODEL, "-i", IMAGE, "--backend", "reference", "-o", folder)
 
 
 @pytest.mark.slow
@@ -255,7 +256,7 @@ def test_every_string_of_a_recording(run: Runner, recording: Path, tmp_path: Pat
         shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(recording, folder)
         (folder / name).write_text(text)
-        assert_recording_is_plain(run, folder, *(["--json"] if number % 3 else []))
+        assert_recording_is_plain(run, folder, *(["--json"] if number % 3 else []), again=number % 3 == 0)
     assert {0, 2} <= set(run.codes)
 
 

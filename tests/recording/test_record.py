@@ -288,7 +288,7 @@ def children(pid: int) -> list[int]:
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
 def test_killed_at_random_moments_nothing_is_lost_doubled_or_torn(tmp_path: Path) -> None:
-    """Nine kills of the parent, the backend's process, or both; then the bytes are those of a run that nobody killed."""
+    """Nine kills of parent, backend's process or both; then the bytes are those of a run that nobody killed."""
     np.save(tmp_path / "x.npy", images(1101))
     record(MODEL, tmp_path / "x.npy", layers=SMALL, batch=2, out=tmp_path / "whole.zarr")
     expected = tree(tmp_path / "whole.zarr")

@@ -63,6 +63,7 @@ def unpacked(page: str, name: str) -> NDArray[Any]:
     return planes.T.copy().view(dtype).reshape(about["shape"])
 
 
+@pytest.mark.slow
 def test_the_page_has_the_numbers_of_the_model_bit_for_bit(made: Report) -> None:
     page, net = made.html(), cnnlens.open(MODEL)
     layers = made.to_json()["layers"]

@@ -253,6 +253,7 @@ def test_workers_without_an_engine_are_refused(given: np.ndarray) -> None:
         cnnlens.stats(MODEL, given[:2], workers=2)
 
 
+@pytest.mark.slow
 def test_the_memory_does_not_grow_with_the_examples() -> None:
     block = np.random.default_rng(0).standard_normal((256, 8, 6, 5), np.float32)
     layer = LayerStats("layer", "Conv2D", (8, 6, 5), most=1024)
@@ -353,6 +354,7 @@ def whole(given: np.ndarray) -> cnnlens.Stats:
     return cnnlens.stats(MODEL, given, layers=LAYERS, batch=32, top=3)
 
 
+@pytest.mark.slow
 def test_a_run_agrees_with_the_maps_that_record_keeps(given: np.ndarray, whole: cnnlens.Stats) -> None:
     recording = cnnlens.record(MODEL, given, layers=LAYERS, batch=32)
     for name, layer in whole.items():
@@ -399,6 +401,7 @@ def test_without_xarray_it_says_what_installs_it(whole: cnnlens.Stats, monkeypat
         whole.to_xarray()
 
 
+@pytest.mark.slow
 def test_backends_beside_each_other_agree_with_themselves(given: np.ndarray) -> None:
     found = cnnlens.stats(MODEL, given[:20], backends=["reference", "reference"], layers=LAYERS, batch=8, keep=2)
     assert list(found.stats) == ["reference", "reference#2"]
@@ -512,6 +515,7 @@ def test_an_empty_folder_and_a_folder_of_bad_ones_are_one_line(
     assert capsys.readouterr().err.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_ctrl_c_prints_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:
     def pressed(done: int, count: int) -> None:
         if done == 4:

@@ -22,7 +22,7 @@ Change = Callable[[str], str]
 
 
 def assert_plain(text: str, where: str) -> None:
-    found = {char for char in text if char != "\n" and unicodedata.category(char) in UNSAFE}
+    found = {char for char in set(text) if char != "\n" and unicodedata.category(char) in UNSAFE}
     assert not found, f"{where}: {sorted(map(ascii, found))} in {ascii(text)[:2000]}"
     forged = [line for line in text.splitlines() if line.lstrip(" '\"").startswith("FORGED")]
     assert not forged, f"{where}: a line of the file's own in {ascii(text)[:2000]}"
@@ -85,11 +85,13 @@ def strings(data: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
 
 
 def changed_at(data: Any, path: tuple[Any, ...], change: Callable[[Any], Any]) -> Any:
-    made = copy.deepcopy(data)
+    """The data with another string there; what does not lead there is the same objects."""
+    made = copy.copy(data)
     place = made
     is_key = path[-1] is None
     *way, last = path[:-1] if is_key else path
     for key in way:
+        place[key] = copy.copy(place[key])
         place = place[key]
     if is_key:
         place[change(last)] = place.pop(last)

@@ -30,7 +30,7 @@ def handed(chain: Network, tmp_path: Path) -> Path:
 
 @contextmanager
 def ended() -> Iterator[None]:
-    """End the workers that are started inside. Others stay warm for tests behind: to import a framework takes seconds."""
+    """End the workers that are started inside; others stay warm for tests behind, with the frameworks they imported."""
     before = set(worker._workers)
     try:
         yield

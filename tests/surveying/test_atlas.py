@@ -151,6 +151,7 @@ def test_all_inputs_of_a_class_stand_where_it_is_said() -> None:
     assert np.isnan(x).any(axis=tuple(range(1, x.ndim))).nonzero()[0].tolist() == [rows_of("one NaN")[0]]
 
 
+@pytest.mark.slow
 def test_what_a_network_must_give_is_computed_once_and_hides_nothing() -> None:
     kinds = ("Conv1D", "LSTM", "MaxPooling2D", "Gelu")
     some = [one for family in FAMILIES if family.kind in kinds for one in family.settings()[0][:2]]

@@ -57,7 +57,7 @@ def _long(width: int) -> Callable[[Machine], None]:
         count = machine.number(width)
         if count > LIMITS.pickle_integer_bytes:
             raise RefusedPickleError(f"an integer of {human_bytes(count)}")
-        machine.push(int.from_bytes(machine.take(count), "little", signed=True))
+        machine.stack.append(int.from_bytes(machine.take(count), "little", signed=True))
 
     return step
 
@@ -77,7 +77,7 @@ def _float(machine: Machine) -> None:
 
 def _unicode(width: int) -> Callable[[Machine], None]:
     def step(machine: Machine) -> None:
-        machine.push(str(machine.take(machine.number(width)), "utf-8", "surrogatepass"))
+        machine.stack.append(str(machine.take(machine.number(width)), "utf-8", "surrogatepass"))
 
     return step
 
@@ -302,10 +302,10 @@ def run(machine: Machine) -> tuple[Any, int]:
         operation = data[machine.at]
         machine.at += 1
         budget.operations -= 1
-        if operation == 0x2E:  # STOP
-            return machine.stack.pop(), machine.at
         step = STEPS.get(operation)
         if step is None:
+            if operation == 0x2E:  # STOP
+                return machine.stack.pop(), machine.at
             raise RefusedPickleError(unknown_step(operation))
         if budget.operations < 0:
             budget.spend_items(0)

@@ -76,7 +76,7 @@ def check_name(path: Path, name: str) -> None:
     Raises:
         FileRefusedError: It is longer than any module's path, or holds half a character.
     """
-    if any("\ud800" <= char <= "\udfff" for char in name):
+    if not name.isascii() and any("\ud800" <= char <= "\udfff" for char in name):
         raise FileRefusedError(path, name, "a name that is no Unicode text", "save the model again")
     if len(name) > LIMITS.tensor_name_characters or name.count(".") >= LIMITS.tensor_name_parts:
         raise FileRefusedError(
