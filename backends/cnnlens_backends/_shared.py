@@ -6,7 +6,7 @@ Each is a question about the network or about what the caller asked, and has one
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any

@@ -117,7 +117,8 @@ class Arithmetic:
                 other = made(total * (1 + side * steps * self.step / 2))
                 left = np.abs(other - output).sum(axis, keepdims=True)
                 nearer = left < least
-                best, least = np.where(nearer, other, best), np.where(nearer, left, least)
+                best: Array = np.where(nearer, other, best)
+                least: Array = np.where(nearer, left, least)
         return best
 
     def band(
