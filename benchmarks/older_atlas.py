@@ -39,7 +39,9 @@ class Release:
 RELEASES: Mapping[str, Release] = {
     "today": Release((), (*_KERAS, "pytorch")),
     "keras-3.12.4": Release(("keras==3.12.4",), _KERAS),
-    "keras-3.10.0": Release(("keras==3.10.0",), _KERAS),  # the oldest that the adapters ask for
+    # The oldest that the adapters ask for; with TensorFlow apart, which asks for a newer one.
+    "keras-3.10.0": Release(("keras==3.10.0",), _KERAS[1:]),
+    "keras-3.10.0-tensorflow": Release(("keras==3.10.0",), _KERAS[:1]),
     "jax-0.8.3": Release(("jax==0.8.3", "jaxlib==0.8.3"), ("keras-jax",)),
     "jax-0.6.2": Release(("jax==0.6.2", "jaxlib==0.6.2"), ("keras-jax",)),
     "torch-2.9.1": Release(("torch==2.9.1+cpu",), ("keras-torch", "pytorch")),
@@ -69,7 +71,8 @@ def _environment(folder: Path, release: Release) -> str:
     ran = subprocess.run([*command, *release.requirements], capture_output=True, text=True, check=False, env=own)
     if ran.returncode:
         errors = [line for line in ran.stderr.splitlines() if line.startswith("ERROR: ")]
-        raise ValueError(errors[-1] if errors else ran.stderr.strip()[-300:])
+        conflict = [line for line in errors if "Cannot install" in line]
+        raise ValueError((conflict or errors or [ran.stderr.strip()])[-1][-300:])
     return python
 
 
@@ -136,7 +139,7 @@ def page() -> str:
     found = comparing.by_release(atlases)
     lines = [_HEAD, *_machines(atlases), *_partly(atlases)]
     lines += [
-        f"- {name}: not swept, there is no build without CUDA: `{_kept(name).read_text().strip()}`"
+        f"- {name}: not swept, since pip cannot install it: `{_kept(name).read_text().strip()}`"
         for name in RELEASES
         if _kept(name).exists()
     ]
@@ -202,9 +205,9 @@ def _scripts(found: Mapping[str, Any], atlases: list[Mapping[str, Any]]) -> list
 _HEAD = """# The atlas of older releases
 
 The sweep of [the atlas](atlas.md) under older releases, each in an environment of its own that holds the versions of
-`constraints.txt` but for that release: one thing is changed at a time. `python -m benchmarks older-atlas` makes the
-environments, sweeps, and writes this page; `benchmarks/results/older-atlas` holds what each sweep found. What is
-counted as in both, or in one alone, are sorts of faults of a kind, not settings.
+`constraints.txt` but for that release: one thing is changed at a time; of PyTorch a build without CUDA.
+`python -m benchmarks older-atlas` makes the environments, sweeps, and writes this page; `benchmarks/results/older-atlas`
+holds what each sweep found. What is counted as in both, or in one alone, are sorts of faults of a kind, not settings.
 
 A cell says at how many of a kind's settings the fault shows. `not in it`: the release has no such kind. An empty cell
 was not swept. Kinds without a fault in any column are left out.
