@@ -206,8 +206,9 @@ _HEAD = """# The atlas of older releases
 
 The sweep of [the atlas](atlas.md) under older releases, each in an environment of its own that holds the versions of
 `constraints.txt` but for that release: one thing is changed at a time; of PyTorch a build without CUDA.
-`python -m benchmarks older-atlas` makes the environments, sweeps, and writes this page; `benchmarks/results/older-atlas`
-holds what each sweep found. What is counted as in both, or in one alone, are sorts of faults of a kind, not settings.
+`python -m benchmarks older-atlas` makes the environments, sweeps, and writes this page;
+`benchmarks/results/older-atlas` holds what each sweep found. What is counted as in both, or in one alone, are sorts of
+faults of a kind, not settings.
 
 A cell says at how many of a kind's settings the fault shows. `not in it`: the release has no such kind. An empty cell
 was not swept. Kinds without a fault in any column are left out.
