@@ -300,6 +300,18 @@ def test_two_atlases_are_compared(plant: Path, tmp_path: Path) -> None:
     assert not list(tmp_path.glob("*.log"))
 
 
+@pytest.mark.parametrize(("where", "key", "value"), [("findings", "kind", 1), ("cells", "settings", "many")])
+def test_an_atlas_of_other_types_is_refused_before_the_sweep(
+    tmp_path: Path, where: str, key: str, value: object
+) -> None:
+    old = json.loads(Path("benchmarks/results/older-atlas/today.keras-torch.json").read_text())
+    old[where][0][key] = value
+    path = tmp_path / "old.json"
+    path.write_text(json.dumps(old))
+    with pytest.raises(CnnlensError, match="cut short or changed"):
+        comparing.read(path)
+
+
 def test_several_releases_stand_beside_each_other(plant: Path) -> None:
     plant.write_text("shift")
     kinds = ["Conv1D", "Dense"]
