@@ -304,7 +304,7 @@ def test_two_atlases_are_compared(plant: Path, tmp_path: Path) -> None:
 def test_an_atlas_of_other_types_is_refused_before_the_sweep(
     tmp_path: Path, where: str, key: str, value: object
 ) -> None:
-    old = json.loads(Path("benchmarks/results/older-atlas/today.keras-torch.json").read_text())
+    old = json.loads((Path(__file__).parents[2] / "benchmarks/results/older-atlas/today.keras-torch.json").read_text())
     old[where][0][key] = value
     path = tmp_path / "old.json"
     path.write_text(json.dumps(old))
