@@ -300,6 +300,15 @@ def test_two_atlases_are_compared(plant: Path, tmp_path: Path) -> None:
     assert not list(tmp_path.glob("*.log"))
 
 
+@pytest.mark.parametrize("line", [["o", "k", ["a"], "", [], 1.0, 1.0], ["o", "k", "", "", [], 10**400, 1.0]])
+def test_a_line_of_a_log_that_holds_other_types_is_passed_over(tmp_path: Path, line: list[object]) -> None:
+    from cnnlens.surveying import log
+
+    path = tmp_path / "atlas.log"
+    path.write_text(f"{log._BEGINS}\n{json.dumps(line)}\n")
+    log.Log(path)
+
+
 @pytest.mark.parametrize(("where", "key", "value"), [("findings", "kind", 1), ("cells", "settings", "many")])
 def test_an_atlas_of_other_types_is_refused_before_the_sweep(
     tmp_path: Path, where: str, key: str, value: object
