@@ -88,5 +88,5 @@ class Log:
                 outcome, waited = Outcome(str(fault), str(said), tuple(map(str, inputs)), float(bits)), float(waited)
             except (ValueError, TypeError, OverflowError, RecursionError):
                 continue
-            if outcome.fault in _FAULTS and CLASSES.keys() >= set(outcome.inputs):
+            if fault in _FAULTS and CLASSES.keys() >= set(outcome.inputs):
                 self._found.setdefault(str(owner), {})[str(key)] = outcome, waited

@@ -300,12 +300,11 @@ def test_two_atlases_are_compared(plant: Path, tmp_path: Path) -> None:
     assert not list(tmp_path.glob("*.log"))
 
 
-@pytest.mark.parametrize("line", [["o", "k", ["a"], "", [], 1.0, 1.0], ["o", "k", "", "", [], 10**400, 1.0]])
-def test_a_line_of_a_log_that_holds_other_types_is_passed_over(tmp_path: Path, line: list[object]) -> None:
+def test_a_line_of_a_log_that_holds_a_number_beyond_floats_is_passed_over(tmp_path: Path) -> None:
     from cnnlens.surveying import log
 
     path = tmp_path / "atlas.log"
-    path.write_text(f"{log._BEGINS}\n{json.dumps(line)}\n")
+    path.write_text(f"{log._BEGINS}\n{json.dumps(['o', 'k', '', '', [], 10**400, 1.0])}\n")
     log.Log(path)
 
 
