@@ -36,10 +36,20 @@ def read(path: str | Path) -> Plain:
         raise CnnlensError(f"{shown}: this is no atlas of format cnnlens.atlas/1; write one with cnnlens atlas --json")
     old = cast("Plain", found)
     try:
+        _check_types(old)
         compared(old, old)
     except (KeyError, TypeError, ValueError, AttributeError):
         raise CnnlensError(f"{shown}: it is cut short or changed: an atlas has sides, cells and a machine") from None
     return old
+
+
+def _check_types(atlas: Plain) -> None:
+    """Refuse names that are no text and counts that are no numbers: those of two atlases are sorted together."""
+    names = [one[key] for one in atlas["cells"] for key in ("kind", "side")]
+    names += [one[key] for one in atlas["findings"] for key in ("kind", "fault", "text")]
+    counts = [count for one in atlas["cells"] for count in (one["settings"], *one["faults"].values())]
+    if not (all(isinstance(one, str) for one in names) and all(isinstance(one, int) for one in counts)):
+        raise TypeError
 
 
 def compared(old: Plain, new: Plain) -> dict[str, Any]:

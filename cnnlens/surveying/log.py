@@ -86,7 +86,7 @@ class Log:
             try:
                 owner, key, fault, said, inputs, bits, waited = json.loads(line)
                 outcome, waited = Outcome(str(fault), str(said), tuple(map(str, inputs)), float(bits)), float(waited)
-            except (ValueError, TypeError, RecursionError):
+            except (ValueError, TypeError, OverflowError, RecursionError):
                 continue
             if fault in _FAULTS and CLASSES.keys() >= set(outcome.inputs):
                 self._found.setdefault(str(owner), {})[str(key)] = outcome, waited

@@ -300,6 +300,26 @@ def test_two_atlases_are_compared(plant: Path, tmp_path: Path) -> None:
     assert not list(tmp_path.glob("*.log"))
 
 
+def test_a_line_of_a_log_that_holds_a_number_beyond_floats_is_passed_over(tmp_path: Path) -> None:
+    from cnnlens.surveying import log
+
+    path = tmp_path / "atlas.log"
+    path.write_text(f"{log._BEGINS}\n{json.dumps(['o', 'k', '', '', [], 10**400, 1.0])}\n")
+    log.Log(path)
+
+
+@pytest.mark.parametrize(("where", "key", "value"), [("findings", "kind", 1), ("cells", "settings", "many")])
+def test_an_atlas_of_other_types_is_refused_before_the_sweep(
+    tmp_path: Path, where: str, key: str, value: object
+) -> None:
+    old = json.loads((Path(__file__).parents[2] / "benchmarks/results/older-atlas/today.keras-torch.json").read_text())
+    old[where][0][key] = value
+    path = tmp_path / "old.json"
+    path.write_text(json.dumps(old))
+    with pytest.raises(CnnlensError, match="cut short or changed"):
+        comparing.read(path)
+
+
 def test_several_releases_stand_beside_each_other(plant: Path) -> None:
     plant.write_text("shift")
     kinds = ["Conv1D", "Dense"]
