@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from cnnlens.checking.auditing import Recorded, recorded_ref
 from cnnlens.checking.finding import Cause, FaultClass, Known
 from cnnlens.checking.verdict import Audit
-from cnnlens.kinds import KINDS
+from cnnlens.kinds import kind_of, operator_kind
 from cnnlens.network.graph import Call
 from cnnlens.network.network import Network
 
@@ -56,7 +56,8 @@ def with_known(network: Network, audit: Audit, recording: Recorded) -> Audit:
     precision = str(info["precision"])
     backend = str(info["backend"]).partition("@")[0]  # whatever Python it ran in, maybe on another machine
     call = network.calls_by_name[audit.name]
-    kind = KINDS[call.layer.kind].name if call.layer.kind in KINDS else call.layer.kind
+    kind = call.layer.kind
+    kind = operator_kind(kind).name or kind_of(kind).name or kind
     atlas, versions = _atlas(), public_versions(info["versions"])
     for entry in atlas["faults"]:
         if entry["kind"] != kind or not _looks_alike(entry, audit, precision) or not _set_alike(entry, network, call):

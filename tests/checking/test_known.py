@@ -21,6 +21,7 @@ from cnnlens.kinds import KINDS
 from cnnlens.surveying.networks import network_of
 from cnnlens.surveying.running import Kept
 from cnnlens.surveying.setting import Called, Family, Operand
+from cnnlens.surveying.table import FAMILIES
 from tests.support import ROOT
 from tests.support.known import known as atlas_known
 from tests.support.known import written
@@ -160,6 +161,23 @@ def test_nan_is_known_where_it_goes_the_same_way() -> None:
     assert hidden.fault == "NaN or infinity"  # at which strides, hangs on the processor of the atlas
     assert known(lambda y, x: np.where(np.arange(2) == 1, np.nan, y), np.nan_to_num(x)) is None, "made, not hidden"
     assert known(lambda y, x: np.nan_to_num(y) * np.float32(1.5), x) is None, "a factor besides"
+
+
+def test_an_operator_of_pytorch_is_known_by_its_kind() -> None:
+    """In a program it is called ``sign``."""
+    family = next(one for one in FAMILIES if (one.framework, one.kind) == ("torch", "Sign"))
+    network = network_of([next(one for one in family.settings()[0] if len(one.options["shape"]) == 1)])
+    (given,), (name,) = network.inputs, [ref.name for ref in network.outputs]
+    shape = network.shape(given)
+    assert shape is not None
+    x = np.random.default_rng(0).standard_normal((5, *shape[1:]), np.float32)
+    x[3] = np.nan
+    info = {"backend": "pytorch", "precision": "strict", "device": "cpu", "versions": {"torch": "2.13.0+cpu"}}
+    kept = Kept({given.name: x, name: np.nan_to_num(np.sign(x))}, info)
+    ((_, audit),) = audit_recording(network, kept)
+    found = with_known(network, audit, kept).known
+    assert found is not None
+    assert (found.kind, found.sides, found.other) == ("Sign", ("pytorch",), ())
 
 
 def test_what_has_no_name_may_be_another_fault_and_that_is_said() -> None:

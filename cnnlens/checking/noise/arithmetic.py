@@ -28,7 +28,7 @@ Stored = Literal["result", "activation", "product"]
 _BAND = 2.0**-16
 # The same after the activation, which adds up nothing.
 _AFTER = 2.0**-21
-_SUMS = 8  # half steps that a sum of rounded sums may be off; seen: 3
+_SUMS = 2.0  # half steps that a sum of rounded sums may be off, and half of one for each halving of what is summed
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ class Arithmetic:
         if not self.summed:
             return best
         least = np.abs(best - output).sum(axis, keepdims=True)
-        for steps in range(1, _SUMS + 1):
+        for steps in range(1, int(_SUMS + 0.5 * np.log2(x.size / total.size)) + 1):
             for side in (1, -1):
                 other = made(total * (1 + side * steps * self.step / 2))
                 left = np.abs(other - output).sum(axis, keepdims=True)
