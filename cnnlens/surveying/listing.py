@@ -15,7 +15,7 @@ from cnnlens.text import finite_or_null, harmless, printable
 __all__ = ["as_json", "as_markdown", "as_page", "escaped", "scripts", "unescaped"]
 
 _OBEYED = re.compile(
-    r"[\\<*`~\[\]]|(?<![A-Za-z0-9])_+|_+(?![A-Za-z0-9])"
+    r"[\\&<*`~\[\]]|(?<![A-Za-z0-9])_+|_+(?![A-Za-z0-9])"
 )  # an underscore in a word is none to Markdown
 
 
@@ -177,7 +177,7 @@ def as_markdown(made: Atlas) -> str:
             lines += ["```python", *one.script.rstrip("\n").split("\n"), "```", ""]
     if made.unswept:
         lines += ["## Not swept", "", "| kind | why |", "| --- | --- |"]
-        lines += [f"| {kind} | {why} |" for kind, why in made.unswept.items()]
+        lines += [f"| {escaped(kind)} | {escaped(why).replace('|', '/')} |" for kind, why in made.unswept.items()]
     return "\n".join(lines).rstrip("\n") + "\n"
 
 
@@ -222,6 +222,8 @@ def escaped(text: str) -> str:
 
     >>> escaped("an object of type <class 'list'>, [-1] * 2, pool_size, __init__()")
     "an object of type \\\\<class 'list'>, \\\\[-1\\\\] \\\\* 2, pool_size, \\\\_\\\\_init\\\\_\\\\_()"
+    >>> escaped("&lt;")
+    '\\\\&lt;'
     >>> unescaped(escaped("[*, 3]"))
     '[*, 3]'
     """
@@ -230,4 +232,4 @@ def escaped(text: str) -> str:
 
 def unescaped(text: str) -> str:
     """Read what ``escaped`` wrote."""
-    return re.sub(r"\\([\\<*`~\[\]_])", r"\1", text)
+    return re.sub(r"\\([\\&<*`~\[\]_])", r"\1", text)
