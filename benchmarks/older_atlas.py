@@ -105,8 +105,9 @@ def run(options: Options, report: Report) -> None:
             try:
                 made = cnnlens.atlas(kinds, backends=[f"{backend}@{python}"], log=log)
             except CnnlensError as error:
-                found[f"{name} {backend}"] = str(error)
-                print(f"{name} {backend}: {error}", flush=True)
+                found[f"{name} {backend}"] = said = str(error).replace(f"@{python}", "")
+                _kept(name, backend).with_suffix(".txt").write_text(f"{said}\n")
+                print(f"{name} {backend}: {said}", flush=True)
                 continue
             found[f"{name} {backend}"] = made.seconds
             print(f"{name} {backend}: {made!r}", flush=True)
@@ -122,7 +123,7 @@ def _faulty() -> list[str]:
 
 
 def _kept(release: str, backend: str = "") -> Path:
-    """Where an atlas is kept; without a backend, why there is none."""
+    """Where an atlas is kept, or why there is none (.txt); without a backend, why there is no environment."""
     return FOLDER / (f"{release}.{backend}.json" if backend else f"{release}.txt")
 
 
@@ -143,12 +144,15 @@ def page() -> str:
         for name in RELEASES
         if _kept(name).exists()
     ]
-    missing = [
-        f"{name} under {backend}"
+    alone = [
+        (f"{name} under {backend}", kept)
         for name in RELEASES
         for backend in RELEASES[name].backends
-        if not _kept(name, backend).exists() and not _kept(name).exists()
+        if not (kept := _kept(name, backend)).exists() and not _kept(name).exists()
     ]
+    failed = {one: why.read_text().strip() for one, kept in alone if (why := kept.with_suffix(".txt")).exists()}
+    lines += [f"- {one}: `{why}`" for one, why in failed.items()]
+    missing = [one for one, _ in alone if one not in failed]
     if missing:
         lines.append(f"- Not swept yet, and so without a comparison: {', '.join(missing)}")
     lines += ["", *comparing.release_tables(found), *_scripts(found, atlases)]
