@@ -70,7 +70,7 @@ def _torch(settings: Sequence[Setting], inputs: Mapping[tuple[Operand, int], str
     outputs = [
         graph.call(
             branch(number, setting),
-            setting.family.kind.lower(),
+            setting.call.name.partition(".")[0],
             setting.call.name,
             [refs[one, place] for place, one in enumerate(setting.call.operands)],
             None,
