@@ -43,7 +43,11 @@ _BELOW = 2.0  # bits below what a format has that chance may leave a layer compu
 
 
 def has_bits(tally: Tally, wanted: Format) -> bool:
-    least = wanted.level - _BELOW
+    return _reaches(tally, wanted.level - _BELOW)
+
+
+def _reaches(tally: Tally, least: float) -> bool:
+    """Whether the layer has so many bits, and each channel as many as chance leaves it."""
     return tally.bits >= least and not tally.below(least).any()
 
 
@@ -130,7 +134,7 @@ def narrower(evidence: Evidence) -> list[Format]:
     for half in evidence.halves:
         # Steps that no trial knows may leave more than it does; still, roundings are near, and up as often as down.
         left, least = evidence.left, half.level - 1.5
-        noise = left.bits >= least and not left.below(least).any() and not left.apart().any()
+        noise = _reaches(left, least) and not left.apart().any()
         alike = leans(evidence.case) or not left.outliers(least).any()
         if noise and alike and _rounds_to(evidence, half):
             evidence.seen = _rounded_seen(evidence, left, half)
@@ -198,7 +202,7 @@ def _counts(trial: Tally, plain: Tally) -> bool:
 
 def _explained(arithmetic: Arithmetic, trial: Tally, least: float) -> bool:
     """Whether float32 noise is all that is left: in every channel, in every input, in the worst output."""
-    if trial.bits < least or trial.below(least).any():
+    if not _reaches(trial, least):
         return False
     if arithmetic.steps and trial.steps < 1:
         return True  # one of several roundings may fall to the other side, in one output or in what an input's share
@@ -229,7 +233,7 @@ def _median(tally: Tally) -> float:
 
 def like_noise(tally: Tally, least: float) -> bool:
     """Whether every channel has the same, unsystematic noise of at least so many bits."""
-    return tally.bits >= least and not tally.below(least).any() and not tally.outliers().any()
+    return _reaches(tally, least) and not tally.outliers().any()
 
 
 def rounded_to(evidence: Evidence) -> list[Format]:
