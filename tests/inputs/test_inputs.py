@@ -45,7 +45,7 @@ def whole(stream: InputStream, step: int = 3) -> list[np.ndarray]:
     return [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
 
 
-def test_pictures_of_another_size_are_counted(tmp_path: Path) -> None:
+def test_pictures_of_another_size_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first one's notes are of it alone."""
     for name, size in (("a", (6, 8)), ("b", (12, 16)), ("c", (6, 8)), ("d", (9, 8)), ("e", (12, 16))):
         Image.new("RGB", size).save(tmp_path / f"{name}.png")
@@ -55,6 +55,10 @@ def test_pictures_of_another_size_are_counted(tmp_path: Path) -> None:
     stream = open_inputs(PICTURES, tmp_path)
     said = "3 of 6 pictures are resized to the model's 8 × 6: 2 of 16 × 12, 1 of 8 × 9"
     assert [note for note in stream.notes if "resized" in note] == [said]
+    with monkeypatch.context() as few:
+        few.setattr("cnnlens.inputs.feeds._SIZED", 4)
+        said = "2 of the first 4 pictures are resized to the model's 8 × 6: 1 of 16 × 12, 1 of 8 × 9"
+        assert [note for note in open_inputs(PICTURES, tmp_path).notes if "resized" in note] == [said]
     for name in "bde":
         (tmp_path / f"{name}.png").unlink()
     assert not [note for note in open_inputs(PICTURES, tmp_path).notes if "resized" in note]
