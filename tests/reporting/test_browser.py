@@ -68,6 +68,28 @@ def test_it_is_shown_and_answers_the_keyboard(page: Any) -> None:
     assert page.locator("#layer-0 .maps .mosaic").get_attribute("aria-valuenow") == "5"  # its map is chosen with it
 
 
+# Where a section of the page begins, once its height has been the same for so many pictures of it.
+_SETTLED = """async (id) => {
+  for (let [same, height] = [0, 0]; same < 40;) {
+    await new Promise(requestAnimationFrame);
+    const now = document.documentElement.scrollHeight;
+    [same, height] = [now === height ? same + 1 : 0, now];
+  }
+  return document.getElementById(id).getBoundingClientRect().top;
+}"""
+
+
+def test_a_link_leads_to_its_layer_and_stays_there_while_what_is_above_it_is_drawn(page: Any, path: Path) -> None:
+    page.context.new_cdp_session(page).send("Emulation.setCPUThrottlingRate", {"rate": 4})
+    page.goto("about:blank")
+    page.goto(f"{path.as_uri()}#layer-3")
+    page.locator("#layer-3 .body > section").first.wait_for(state="attached")
+    assert page.evaluate(_SETTLED, "layer-3") == pytest.approx(64, abs=1)
+    page.locator("#network a[href='#layer-5']").click()
+    page.locator("#layer-5 .kernels").first.wait_for(state="attached")
+    assert page.evaluate(_SETTLED, "layer-5") == pytest.approx(64, abs=1)
+
+
 def test_another_input_has_other_maps_and_the_theme_can_be_chosen(page: Any) -> None:
     page.locator("#layer-7").scroll_into_view_if_needed()
     plot = page.locator("#layer-7 .bars-plot path.bar").first

@@ -57,12 +57,14 @@ export function whenNear(element, run, margin = "600px 0px") {
   waiting.set(element, begin);
 }
 
-// Does now all that waits to come near, and what that in turn has waiting.
-export async function drawAll() {
+// Calls `each` before every picture of the page until nothing is being drawn.
+export async function settled(each) {
   for (let idle = 0; idle < 3;) {
     await new Promise(requestAnimationFrame);
-    [...waiting.values()].forEach((begin) => begin());
+    each();
     idle = running.size ? 0 : idle + 1;
-    await Promise.allSettled(running);
   }
 }
+
+// Does now all that waits to come near, and what that in turn has waiting.
+export const drawAll = () => settled(() => [...waiting.values()].forEach((begin) => begin()));

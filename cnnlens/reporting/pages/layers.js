@@ -26,7 +26,7 @@ export function drawLayers() {
     near.observe(section);
     if (layer.shown) {
       if (layer.weights.some(({ view }) => view && view !== "vector") || layer.maps.length) section.classList.add("pictured");
-      whenNear(section, () => fill(layer, body));
+      whenNear(section, () => fill(layer, body).finally(() => section.classList.add("filled")));
     } else body.append(el("p", { className: "note" }, say("not_shown")));
   }
 }

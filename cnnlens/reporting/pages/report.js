@@ -11,7 +11,6 @@ import { startPrint } from "./print.js";
 import { startTheme } from "./theme.js";
 
 startTheme();
-startLinks();
 startPrint();
 drawNetwork();
 drawInputs();
@@ -19,3 +18,4 @@ drawCheck();
 drawDiff();
 drawLayers();
 drawAbout();
+startLinks();
