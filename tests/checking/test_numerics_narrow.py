@@ -323,6 +323,34 @@ def test_an_activation_may_be_rounded_step_by_step(activation: str, product: Rou
         assert layer.check(stored(wrong).astype("float32"), strict=False, explained=False).verdict.fault
 
 
+@pytest.mark.parametrize("wanted", [BFLOAT16, FLOAT16], ids=lambda one: one.name)
+def test_a_softmax_may_keep_its_exponentials_in_the_format(wanted: Format) -> None:
+    """PyTorch does so over an axis that is not the last: over a background's equal numbers its roundings lean."""
+    random, layer = np.random.default_rng(2), Audited("Softmax", (40, 3, 12), axis=1)
+    x = np.repeat(random.normal(1, 0.5, (1, 3, 12)), 40, axis=0)
+    x[30:] += random.normal(0, 0.5, (10, 3, 12))
+    layer.inputs = [rounded(x, wanted)]
+    raised = np.exp(layer.x.astype("float64") - layer.x.max(1, keepdims=True))
+    output = rounded(to_format(raised, wanted) / raised.sum(1, keepdims=True), wanted)
+    found = layer.check(output, strict=False, explained=False)
+    assert found.verdict == wanted.name, found
+    output[..., 5] *= np.float32(1 + 1.1 * found.sees)
+    assert layer.check(rounded(output, wanted), strict=False, explained=False).verdict.fault
+
+
+@pytest.mark.parametrize("wanted", [BFLOAT16, FLOAT16], ids=lambda one: one.name)
+def test_a_rescaling_has_its_numbers_and_both_its_steps_rounded(wanted: Format) -> None:
+    """Keras casts them to the format; of channels with means of their own each is then off by its own factor."""
+    random, layer = np.random.default_rng(1), Audited("Rescaling", (8, 20, 16, 7), scale=1 / 0.3, offset=0.1)
+    layer.inputs = [rounded(random.normal(random.normal(0, 0.4, 7), 0.3, (8, 20, 16, 7)), wanted)]
+    factor, offset = (rounded(np.array(one), wanted) for one in (1 / 0.3, 0.1))
+    output = rounded(rounded(layer.x * factor, wanted) + offset, wanted)
+    found = layer.check(output, strict=False, explained=False)
+    assert found.verdict == wanted.name, found
+    output[..., 5] *= np.float32(1 + 1.1 * found.sees)
+    assert layer.check(rounded(output, wanted), strict=False, explained=False).verdict.fault
+
+
 @pytest.mark.parametrize("name", ["dense", "convolution", "head"])
 def test_a_factor_that_all_outputs_share_is_no_rounding_of_operands(name: str) -> None:
     layer = MADE[name]()
