@@ -338,6 +338,19 @@ def test_a_softmax_may_keep_its_exponentials_in_the_format(wanted: Format) -> No
     assert layer.check(rounded(output, wanted), strict=False, explained=False).verdict.fault
 
 
+def test_rows_of_one_norm_have_one_rounded_inverse() -> None:
+    """Keras divides by norms in steps; behind another norm all rows are of one length, and its rounding is in all."""
+    layer = Audited("UnitNormalization", (12, 9, 7))
+    x = layer.x.astype("float64")
+    layer.inputs = [rounded(x * np.sqrt(7 / np.square(x).sum(-1, keepdims=True)), BFLOAT16)]
+    total = to_format(np.square(layer.x.astype("float64")).sum(-1, keepdims=True), BFLOAT16)
+    output = rounded(layer.x * to_format(1 / np.sqrt(total), BFLOAT16), BFLOAT16)
+    found = layer.check(output, strict=False, explained=False)
+    assert found.verdict == "bfloat16", found
+    output[..., 5] *= np.float32(1 + 1.1 * found.sees)
+    assert layer.check(rounded(output, BFLOAT16), strict=False, explained=False).verdict.fault
+
+
 @pytest.mark.parametrize("wanted", [BFLOAT16, FLOAT16], ids=lambda one: one.name)
 def test_a_rescaling_has_its_numbers_and_both_its_steps_rounded(wanted: Format) -> None:
     """Keras casts them to the format; of channels with means of their own each is then off by its own factor."""

@@ -46,8 +46,8 @@ class Arithmetic:
             numbers when the largest is taken off has few digits, of which a softmax' ``exp`` makes much.
         summed: Whether the sum in a softmax is rounded number by number as well, in an order that is not known, and so
             is its inverse, which the numbers are then multiplied by (Eigen, which is TensorFlow without oneDNN).
-        kept: Whether a softmax's exponentials, or some of them, are stored in the format before their float32 sum divides
-            them: PyTorch does so over an axis that is not the last, but for whole vectors of it (seen in 2.13).
+        kept: Whether a softmax's exponentials, or some of them, are stored in the format before their float32 sum
+            divides them: PyTorch does so over an axis that is not the last, but for whole vectors of it (seen in 2.13).
         cut: Whether a product is stored by leaving float32's last bits away, as TensorFlow's matrix product does in
             bfloat16 on processors without AVX-512 (seen in 2.21); all else is rounded.
     """

@@ -168,8 +168,11 @@ def has_sum(case: Case) -> bool:
 
 
 def leans(case: Case) -> bool:
-    """Tell whether the activation's steps lean one way where they are rounded: see ``steps_lean``."""
+    """Tell whether the layer's steps lean one way where they are rounded: see ``steps_lean``. Rows of one norm are all
+    multiplied by one inverse, which is off by half a step, and by half of that for the sum under its root."""
     activation = _activation(case)
+    if case.operation.kind == "UnitNormalization":
+        return True
     return activation is not None and steps_lean(activation.name)
 
 
