@@ -22,6 +22,7 @@ from cnnlens.checking.noise.prediction import (
     has_steps,
     has_sum,
     leans,
+    one_way,
     predict,
     selected,
     spread_of,
@@ -117,7 +118,7 @@ def narrower(evidence: Evidence) -> list[Format]:
                 seen = trial.seen(least, arithmetic.step)
                 if arithmetic.step:  # what no trial explains has still to be told from steps that none knows
                     seen = max(seen, _rounded_seen(evidence, tally, arithmetic.format))
-                    if stepwise and evidence.case.operation.kind != "Rescaling":  # and from what these steps allow
+                    if stepwise and not one_way(evidence.case):  # and from what these steps allow
                         steps = replace(arithmetic, stored="product", steps=True, summed=sums, kept=False)
                         seen = max(seen, _band(evidence, steps, spread))
                 if not found:

@@ -338,6 +338,27 @@ def test_a_softmax_may_keep_its_exponentials_in_the_format(wanted: Format) -> No
     assert layer.check(rounded(output, wanted), strict=False, explained=False).verdict.fault
 
 
+def test_a_recurrence_may_be_rounded_step_by_step() -> None:
+    """Keras under PyTorch gives an LSTM, a GRU and a SimpleRNN so to the last bit; of inputs that are all but alike its
+    roundings are too."""
+    layer = Audited("SimpleRNN", (9, 11, 5), units=6, return_sequences=True)
+    layer.inputs = [rounded(layer.x[:1, :1] + 0.01 * layer.x, BFLOAT16)]
+    kernel, recurrent, bias = (rounded(array, BFLOAT16).astype("float64") for array in layer.weights.values())
+
+    def stored(x: Array) -> Array:
+        return to_format(x, BFLOAT16)
+
+    states = [np.zeros((9, 6))]
+    for x in layer.x.astype("float64").transpose(1, 0, 2):
+        carried = stored(stored(x @ kernel) + bias)
+        states.append(stored(np.tanh(stored(carried + stored(states[-1] @ recurrent)))))
+    output = np.stack(states[1:], axis=1)
+    found = layer.check(output.astype("float32"), strict=False, explained=False)
+    assert found.verdict == "bfloat16", found
+    output[..., 2] *= 1 + 1.1 * found.sees
+    assert layer.check(rounded(output, BFLOAT16), strict=False, explained=False).verdict.fault
+
+
 def test_rows_of_one_norm_have_one_rounded_inverse() -> None:
     """Keras divides by norms in steps; behind another norm all rows are of one length, and its rounding is in all."""
     layer = Audited("UnitNormalization", (12, 9, 7))

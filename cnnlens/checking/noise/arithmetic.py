@@ -43,7 +43,8 @@ class Arithmetic:
         wide: Whether what comes after the product stays float32 although the product was stored: XLA leaves out
             roundings that a later float32 result would undo (``xla_allow_excess_precision``).
         steps: Whether an activation is computed as JAX writes it, with each of its steps rounded: what is left of large
-            numbers when the largest is taken off has few digits, of which a softmax' ``exp`` makes much.
+            numbers when the largest is taken off has few digits, of which a softmax' ``exp`` makes much. A recurrence
+            or attention has each of its results rounded.
         summed: Whether the sum in a softmax is rounded number by number as well, in an order that is not known, and so
             is its inverse, which the numbers are then multiplied by (Eigen, which is TensorFlow without oneDNN).
         kept: Whether a softmax's exponentials, or some of them, are stored in the format before their float32 sum

@@ -12,16 +12,18 @@ from typing import Any, cast
 import numpy as np
 
 from cnnlens.checking.noise.arithmetic import EXACT, Arithmetic
-from cnnlens.checking.noise.case import Array, Beside, Case, arrays_of, map_arrays, narrow, wide
+from cnnlens.checking.noise.case import Array, Beside, Case, Picked, arrays_of, map_arrays, narrow, wide
 from cnnlens.checking.noise.condition import scale_of
 from cnnlens.checking.noise.formats import Format, to_format
 from cnnlens.checking.noise.linear import fan_in, product, winograd
 from cnnlens.checking.noise.nonfinite import ANYTHING, NEARLY, beside_infinity, smeared
 from cnnlens.checking.noise.propagation import inner_loss, propagate, rounds_steps, softmax_axis, steps_lean, steps_loss
+from cnnlens.checking.noise.steps import Stored
 from cnnlens.reference.arithmetic.functions import Activation
 from cnnlens.reference.keras.activations import ActivationLayer
 from cnnlens.reference.keras.normalization import constant
-from cnnlens.reference.operation import LinearOperation
+from cnnlens.reference.operation import LinearOperation, Operation
+from cnnlens.reference.stepwise import Stepwise
 
 __all__ = [
     "FLOOR",
@@ -37,6 +39,7 @@ __all__ = [
     "has_subnormal",
     "has_sum",
     "leans",
+    "one_way",
     "predict",
     "ratios",
     "selected",
@@ -141,10 +144,20 @@ def _steps_loss(activation: Activation, x: Array, y: Array, arithmetic: Arithmet
     return 0.5 * np.abs(y) if arithmetic.kept else steps_loss(activation, x, y, arithmetic.format)
 
 
+def one_way(case: Case) -> bool:
+    """Tell whether the layer has steps that a framework rounds one by one with nothing to choose: a Rescaling, a
+    recurrence, attention."""
+    return case.operation.kind == "Rescaling" or isinstance(_whole(case), Stepwise)
+
+
+def _whole(case: Case) -> Operation:
+    return case.operation.inner if isinstance(case.operation, Picked) else case.operation
+
+
 def has_steps(case: Case) -> bool:
     """Tell whether the layer is a formula of several steps, which a framework may round one by one."""
     activation = _activation(case)
-    if case.operation.kind == "Rescaling":
+    if one_way(case):
         return True
     return activation is not None and (activation.name == "softmax" or rounds_steps(activation.name))
 
@@ -228,6 +241,9 @@ def _other(case: Case, arithmetic: Arithmetic) -> Prediction:
     if case.operation.kind == "Rescaling" and arithmetic.steps:
         factor, offset = (arithmetic.result(one) for one in _constants(case))
         y = arithmetic.result(arithmetic.result(cast("Array", args[0]) * factor) + offset)
+    elif arithmetic.steps and isinstance(whole := _whole(case), Stepwise):
+        made = whole.rounded(Stored(arithmetic.result), weights, *args, **kwargs)
+        y = np.asarray(case.operation.pick(made) if isinstance(case.operation, Picked) else made, np.float64)
     elif activation is not None and not kwargs:  # a mask is one
         y = np.asarray(_applied(activation, cast("Array", args[0]), arithmetic, case.output), np.float64)
     else:
