@@ -31,6 +31,7 @@ from cnnlens.surveying.running import Kept, Outcome, Under, together
 from cnnlens.surveying.setting import Family, Setting
 from cnnlens.surveying.surveyor import _merged
 from cnnlens.surveying.table import FAMILIES, UNSWEPT
+from tests.support.browser import chromium
 
 SWEPT = {family.kind for family in FAMILIES}
 
@@ -395,7 +396,9 @@ def test_it_is_written_as_a_page_and_as_markdown(tmp_path: Path) -> None:
     )  # fmt: skip
     told = replace(made, findings=(finding,))
     assert "(an \\<i>object\\</i>, \\[\\*, 3\\] or \\[\\*, 4\\], \\_\\_init\\_\\_())" in listing.as_markdown(told)
-    assert '<td class="fold">it failed (an &lt;i&gt;' in told.html(), "no sentence is scrolled to"
+    assert '<td class="fold" data-of="what is otherwise">it failed (an &lt;i&gt;' in told.html(), (
+        "no sentence is scrolled to"
+    )
     assert f"<pre>{finding.script.rstrip()}</pre>" in told.html(), "to be copied"
     assert finding.script in on_terminal(listing.as_page(told), 60)
     assert repr(made).startswith("<Atlas quick: 2 kinds, ")
@@ -410,6 +413,24 @@ def test_it_is_written_as_a_page_and_as_markdown(tmp_path: Path) -> None:
     assert "[2 refused](#2-dense-under-a-refused) \\[[2](#2-dense-under-a-refused)\\], [1 wrong value]" in markdown
     anchors = [re.sub(r"[^\w -]", "", line[3:].lower()).replace(" ", "-") for line in re.findall("## .+", markdown)]
     assert set(re.findall(r"\]\(#([^)]+)\)", markdown)) <= set(anchors)
+
+
+def test_no_column_is_hidden_on_a_narrow_page_or_on_paper() -> None:
+    made = cnnlens.atlas(["Dense", "Relu"], backends=["reference"], progress=False)
+    options = {"units": 1, "use_bias": False, "activation": "linear", "channels": 2, "more": "channels_first"}
+    short = Finding("Dense", ("reference",), "wrong value", "so " * 16, 1, "", "", options, ("normal",))
+    findings = [short, replace(short, text="so " * 60, options={}), replace(short, sides=("a" * 40, "b" * 40))]
+    cells = [replace(made.cells[0], side=side.label, faults={"wrong value": 2, "refused": 3}) for side in made.sides]
+    page = replace(made, findings=tuple(findings), cells=tuple(cells), sides=made.sides).html()
+    wide = "[...document.querySelectorAll('.wide')].filter(one => one.scrollWidth > one.clientWidth).length"
+    with chromium() as browser:
+        for width, media in ((390, "screen"), (720, "print"), (1280, "screen")):
+            opened = browser.new_page(viewport={"width": width, "height": 800})
+            opened.emulate_media(media=media)
+            opened.set_content(page)
+            assert opened.evaluate(wide) == 0, (width, media)
+            assert opened.evaluate("document.documentElement.scrollWidth") <= width
+    assert 'data-of="what is otherwise">so so' in page, "where a row is lines, each says its column"
 
 
 def test_where_nothing_was_audited_nothing_was_shown(
