@@ -5,6 +5,10 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
+import subprocess
+import sys
+import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -227,6 +231,30 @@ def test_what_was_found_is_not_run_again(plant: Path, tmp_path: Path) -> None:
     again = cnnlens.atlas(["Conv1D"], backends=["planted-reference"], log=log, progress=False)
     assert len(log.read_text().splitlines()) == len(lines) + 1
     assert again.cells[0].faults["wrong value"] == first.cells[0].faults["wrong value"], "as the log says"
+
+
+@pytest.mark.slow
+def test_a_sweep_that_ctrl_c_ended_goes_on_to_the_same_atlas(tmp_path: Path) -> None:
+    kinds, out = ["Conv1D", "Conv2D", "SeparableConv2D"], tmp_path / "atlas.json"
+    log = tmp_path / "atlas.json.log"
+    arguments = ["atlas", *kinds, "-b", "reference", "-o", str(out)]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "cnnlens", *arguments], stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    while not log.exists() and process.poll() is None:
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 130, said
+    assert said.endswith("atlas.json.log; the same command goes on from there\ncnnlens: interrupted\n")
+    assert not out.exists()
+    before = len(log.read_text().splitlines())
+    assert main(arguments) == 0
+    found, whole = json.loads(out.read_text()), cnnlens.atlas(kinds, backends=["reference"], progress=False).to_json()
+    assert 0 < found["resumed"] == before < found["audits"]
+    assert not log.exists()
+    own = {"seconds": 0, "resumed": 0, "changed": None}
+    assert {**found, **own} == {**json.loads(json.dumps(whole)), **own}
 
 
 def test_what_hung_is_tried_again_where_it_is_waited_for_longer(tmp_path: Path) -> None:
