@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 import html
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cache
@@ -63,7 +63,46 @@ _RULES = {
     " figcaption": "font-size: 12px; margin-top: .3em; text-align: left; "
     "color: color-mix(in srgb, currentColor 65%, transparent)",
 }
-_STYLE = "".join(f"div.cnnlens.cnnlens.cnnlens{inside} {{{rule}}}\n" for inside, rule in _RULES.items())
+_MEDIA = {
+    # Where a terminal would put columns into lines of their own, a row becomes a few lines that say their columns.
+    "@media screen and (max-width: 640px)": {
+        " .gives thead": "display: none",
+        " .gives :is(table, tbody, tr, td)": "display: block; min-width: 0",
+        " .gives tr": "padding: .4em 0; border-top: 1px solid color-mix(in srgb, currentColor 25%, transparent)",
+        " .gives td": "padding: 0; border: 0; text-align: left; white-space: pre-wrap; overflow-wrap: anywhere",
+        " .gives td:empty": "display: none",
+        " .gives td[data-of]::before": "content: attr(data-of) ': '; "
+        "color: color-mix(in srgb, currentColor 65%, transparent)",
+    },
+    # What can be scrolled fades at the edge that more is behind, in browsers that know how far it is.
+    "@supports (animation-timeline: scroll())": {
+        " :is(.wide, pre)": "animation: cnnlens-more linear both; animation-timeline: scroll(self inline)"
+    },
+    "@media print": {
+        " .wide": "overflow: visible",
+        " :is(th, td, pre)": "white-space: pre-wrap; padding-right: .8em",
+        " :is(pre, td.fold)": "overflow-wrap: anywhere",
+        " td.fold": "min-width: 14ch",
+        " :is(table, pre)": "font-size: 9px",
+        " :is(tr, p)": "break-inside: avoid",
+    },
+}
+_FADES = "linear-gradient(to right, #000 calc(100% - 3em), transparent) 0 0 / {} 100% no-repeat"
+_MORE = "".join(f"{at} {{mask: {_FADES.format(size)}}} " for at, size in (("from", "100%"), ("to", "calc(100% + 3em)")))
+
+
+def _rules(rules: Mapping[str, str], within: str = "") -> str:
+    return "".join(f"{within}div.cnnlens.cnnlens.cnnlens{inside} {{{rule}}}\n" for inside, rule in rules.items())
+
+
+_STYLE = _rules(_RULES)
+# Of a document by itself, for the window does not say whether a notebook's cell is narrow; it outweighs those.
+_ALONE = "".join(
+    [
+        *(f"{where} {{\n{_rules(rules, 'body ')}}}\n" for where, rules in _MEDIA.items()),
+        f"@keyframes cnnlens-more {{{_MORE}}}",
+    ]
+)
 
 
 class Tone(StrEnum):
@@ -266,7 +305,8 @@ class Page:
 <meta name="viewport" content="width=device-width">
 <meta name="color-scheme" content="light dark">
 <title>{_inline(title)}</title>
-<style>body {{font-family: system-ui, sans-serif; margin: 2em}}</style>
+<style>body {{font-family: system-ui, sans-serif; margin: 2em}}
+{_ALONE}</style>
 </head>
 <body>
 {self._styled()}
@@ -356,16 +396,21 @@ def _inline(text: str) -> str:
 
 
 def _table_html(table: Table) -> str:
-    def side(column: int, cell: str) -> str:
-        sentence = column in table.fold and len(cell) > _SENTENCE
-        return ' class="right"' if column in table.right else ' class="fold"' if sentence else ""
+    head, *body = table.rows
+    # A column whole: a short cell of it that is not folded would make it as wide as the longest such.
+    sentences = {column for column in table.fold if any(len(cells[column]) > _SENTENCE for cells in body)}
+    gives = bool(table.give_way) or table.unpivot is not None
+
+    def side(column: int, tag: str) -> str:
+        place = ' class="right"' if column in table.right else ' class="fold"' if column in sentences else ""
+        return f'{place} data-of="{html.escape(harmless(head[column]))}"' if gives and column and tag == "td" else place
 
     def row(cells: Sequence[str], tag: str) -> str:
         more = ' class="more"' if tag == "td" and not cells[0] else ""  # of what the row above is about
         return f"<tr{more}>" + "".join(
-            f"<{tag}{side(column, cell)}>{_inline(cell)}</{tag}>" for column, cell in enumerate(cells)
+            f"<{tag}{side(column, tag)}>{_inline(cell)}</{tag}>" for column, cell in enumerate(cells)
         ) + "</tr>"  # fmt: skip
 
-    head, *body = table.rows
     inside = "".join(row(cells, "td") for cells in body)
-    return f'<div class="wide"><table><thead>{row(head, "th")}</thead><tbody>{inside}</tbody></table></div>'
+    made = f"<table><thead>{row(head, 'th')}</thead><tbody>{inside}</tbody></table>"
+    return f'<div class="wide{" gives" * gives}">{made}</div>'

@@ -80,7 +80,7 @@ class Fragment(HTMLParser):
             assert kind == "data:image/png;base64"
             self.images.append(base64.b64decode(data))
         else:
-            assert set(given) <= {"class"}
+            assert set(given) <= {"class", "data-of"}
         if tag not in self._EMPTY:
             self.stack.append(tag)
 

@@ -18,9 +18,11 @@ from cnnlens.checking.noise.nonfinite import strays
 from cnnlens.checking.noise.prediction import (
     constant_off,
     gated,
+    has_shares,
     has_steps,
     has_sum,
     leans,
+    one_way,
     predict,
     selected,
     spread_of,
@@ -97,9 +99,9 @@ def narrower(evidence: Evidence) -> list[Format]:
     found: list[Format] = []
     tally, parts = evidence.tally, evidence.blocks.parts
     spread = spread_of(next(parts())[1])
-    stepwise, sums = has_steps(evidence.case), has_sum(evidence.case)
+    stepwise, sums, shares = has_steps(evidence.case), has_sum(evidence.case), has_shares(evidence.case)
     for arithmetic in candidates(evidence.halves):
-        if arithmetic.steps and not (sums if arithmetic.summed else stepwise):
+        if arithmetic.steps and not (shares if arithmetic.kept else sums if arithmetic.summed else stepwise):
             continue  # it is the arithmetic of one rounding once more
         if found and (arithmetic.format in found or not arithmetic.stored or arithmetic.wide):
             continue  # only the other format that the outputs are stored in may be meant as well
@@ -116,9 +118,9 @@ def narrower(evidence: Evidence) -> list[Format]:
                 seen = trial.seen(least, arithmetic.step)
                 if arithmetic.step:  # what no trial explains has still to be told from steps that none knows
                     seen = max(seen, _rounded_seen(evidence, tally, arithmetic.format))
-                    if stepwise:  # and from what these steps would explain
-                        steps = replace(arithmetic, stored="product", steps=True, summed=sums)
-                        seen = max(seen, _band(evidence, steps))
+                    if stepwise and not one_way(evidence.case):  # and from what these steps allow
+                        steps = replace(arithmetic, stored="product", steps=True, summed=sums, kept=False)
+                        seen = max(seen, _band(evidence, steps, spread))
                 if not found:
                     evidence.base, evidence.left, evidence.seen = arithmetic, trial, seen
                 evidence.seen = max(evidence.seen, seen)
@@ -142,11 +144,12 @@ def narrower(evidence: Evidence) -> list[Format]:
     return []
 
 
-def _band(evidence: Evidence, arithmetic: Arithmetic) -> float:
-    """What factor less one on all outputs of a channel takes one of them out of the band that an arithmetic allows."""
+def _band(evidence: Evidence, arithmetic: Arithmetic, spread: Array | None) -> float:
+    """What factor less one on all outputs of a channel takes one of them out of the band that an arithmetic allows;
+    ``spread`` is that of the first part."""
     least: Array | None = None
-    for _, part in evidence.blocks.parts():
-        made = predict(part, arithmetic)
+    for number, (_, part) in enumerate(evidence.blocks.parts()):
+        made = predict(part, arithmetic, None if number else spread)
         with np.errstate(all="ignore"):
             width = np.asarray((made.high - made.low) / np.minimum(np.abs(made.low), np.abs(made.high)))
         width[~np.isfinite(width) | (part.output == 0)] = np.inf

@@ -8,6 +8,7 @@ from typing import Any
 
 from cnnlens.cli.arguments import add_json, add_output, listed, seconds
 from cnnlens.cli.printing import check_output, output_json, output_text, tell
+from cnnlens.text import printable
 
 __all__ = ["add"]
 
@@ -46,16 +47,21 @@ def _atlas(options: argparse.Namespace) -> int:
     log = None if path is None else Path(f"{path}.log")
     if path is not None:
         check_output(path)  # before minutes of work
-    made = atlas(
-        options.kinds or None,
-        backends=None if options.backends is None else listed(options.backends),
-        level=options.level,
-        precisions=None if options.precision is None else listed(options.precision),
-        device=options.device,
-        timeout=options.timeout,
-        log=log,
-        progress=not options.json,
-    )
+    try:
+        made = atlas(
+            options.kinds or None,
+            backends=None if options.backends is None else listed(options.backends),
+            level=options.level,
+            precisions=None if options.precision is None else listed(options.precision),
+            device=options.device,
+            timeout=options.timeout,
+            log=log,
+            progress=not options.json,
+        )
+    except KeyboardInterrupt:
+        if log is not None and log.exists():
+            tell(f"cnnlens: what was found is kept in {printable(log, 300)}; the same command goes on from there")
+        raise
     changed = None if old is None else comparing.compared(old, listing.as_json(made))
     suffix = Path(path).suffix.lower() if path is not None else ""
     if options.json or suffix == ".json":

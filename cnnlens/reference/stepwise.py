@@ -20,6 +20,10 @@ __all__ = ["EXACT", "Rounding", "Stepwise", "dense"]
 class Rounding:
     """Says what an arithmetic does to the intermediate results of a step; this one does nothing."""
 
+    def unbiased(self, z: Array) -> Array:
+        """Round a sum of products ``z`` before a bias is added, where that is stored."""
+        return z
+
     def total(self, z: Array, spread: Callable[[], Array]) -> Array:
         """Round a sum of products ``z``; ``spread()`` is the root of the sum of their squares."""
         return z
@@ -60,7 +64,7 @@ class Stepwise(Operation):
 
 def dense(x: Array, kernel: Array, bias: Array | None, rounding: Rounding) -> Array:
     """Compute ``x @ kernel + bias`` of rows ``x``, rounded."""
-    z = x @ kernel
+    z = rounding.unbiased(x @ kernel)
     if bias is not None:
         z += bias
 

@@ -34,7 +34,7 @@ def as_page(made: Atlas) -> Page:
         parts += [Toned("refused, crashed or hung", Tone.STRONG), _findings(failed), ""]
     for number, one in numbered:
         if one.script:
-            proof = "" if one.shown else " (run alone, it did not show it)"
+            proof = {None: " (not run to its end)", False: " (run alone, it did not show it)", True: ""}[one.shown]
             title = [(str(number), f"finding-{number}"), (f". {one.kind} under {', '.join(one.sides)}{proof}", "")]
             parts += [Linked(title, Tone.STRONG, f"script-{number}")]
             parts += [*map(Code, one.script.rstrip("\n").split("\n")), ""]
@@ -186,6 +186,8 @@ def as_markdown(made: Atlas) -> str:
 
 def _proof(one: Finding) -> str:
     """What became of the script, or why there is none."""
+    if one.shown is None:
+        return f"{'The' if one.script else 'There is no script: the'} backend's own Python did not run it to its end."
     if one.script:
         did = "prints these numbers" if one.disagrees else "raises this"
         return f"Run alone in the backend's own Python, it {did if one.shown else _ELSE}."

@@ -71,7 +71,8 @@ class Finding:
         inputs: The classes of inputs that show it.
         computed, expected: The two numbers that the script prints; None without a script, and where it raises.
         script: For the framework alone; empty where none could be written.
-        shown: Whether the script, run in the backend's own Python, printed these numbers, or raised what was refused.
+        shown: Whether the script, run in the backend's own Python, printed these numbers, or raised what was refused;
+            None where it was not run to its end, which says nothing.
         everywhere: Whether all backends that run the kind show it.
     """
 
@@ -87,7 +88,7 @@ class Finding:
     computed: float | None = None
     expected: float | None = None
     script: str = ""
-    shown: bool = False
+    shown: bool | None = False
     everywhere: bool = False
 
     @property

@@ -105,8 +105,9 @@ for number, several in enumerate(json.load(sys.stdin)):
 """
 
 
-def proved(cases: Sequence[Case], backend: str, versions: Mapping[str, str]) -> list[tuple[str, bool]]:
-    """Write the script of each case, and say whether it showed the fault when it was run.
+def proved(cases: Sequence[Case], backend: str, versions: Mapping[str, str]) -> list[tuple[str, bool | None]]:
+    """Write the script of each case, and say whether it showed the fault when it was run: None where it was not run to
+    its end, since the time was up or the process ended.
 
     All are run by the backend's own Python in one process, each in a namespace of its own: one import is enough.
     """
@@ -119,13 +120,14 @@ def proved(cases: Sequence[Case], backend: str, versions: Mapping[str, str]) -> 
         [_written(case, framework, versions, way) for way in some] for case, some in zip(cases, ways, strict=True)
     ]
     said = _run(written, backend, framework) if cases else {}
-    made: list[tuple[str, bool]] = []
+    made: list[tuple[str, bool | None]] = []
     for number, case in enumerate(cases):
         several, plain = said.get(number, []), ways[number].index(_Way())
         showing = [script for script, text in several if _shows(text, case)]
         whole = written[number][plain]
         spare = several[plain][0] if several else whole[0].replace(_HOLE, ", ".join(text for *_, text in whole[2]), 1)
-        made.append((showing[0], True) if showing else ("" if case.numbers is None else spare, False))
+        otherwise = "" if case.numbers is None else spare, False if several else None
+        made.append((showing[0], True) if showing else otherwise)
     return made
 
 

@@ -294,7 +294,7 @@ def _merged(findings: Sequence[Finding], sides: Sequence[Side]) -> list[Finding]
     made: list[Finding] = []
     for several in together.values():
         labels = tuple(label for one in several for label in one.sides)
-        best = max(several, key=lambda one: (one.shown, bool(one.script)))
+        best = max(several, key=lambda one: (bool(one.shown), bool(one.script)))
         framework = by_label[labels[0]].framework
         every = len(labels) == sum(side.framework == framework for side in sides)
         # One backend in several precisions, or under several Pythons, tells nothing of others.

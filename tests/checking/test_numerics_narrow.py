@@ -323,6 +323,68 @@ def test_an_activation_may_be_rounded_step_by_step(activation: str, product: Rou
         assert layer.check(stored(wrong).astype("float32"), strict=False, explained=False).verdict.fault
 
 
+@pytest.mark.parametrize("wanted", [BFLOAT16, FLOAT16], ids=lambda one: one.name)
+def test_a_softmax_may_keep_its_exponentials_in_the_format(wanted: Format) -> None:
+    """PyTorch does so over an axis that is not the last: over a background's equal numbers its roundings lean."""
+    random, layer = np.random.default_rng(2), Audited("Softmax", (40, 3, 12), axis=1)
+    x = np.repeat(random.normal(1, 0.5, (1, 3, 12)), 40, axis=0)
+    x[30:] += random.normal(0, 0.5, (10, 3, 12))
+    layer.inputs = [rounded(x, wanted)]
+    raised = np.exp(layer.x.astype("float64") - layer.x.max(1, keepdims=True))
+    output = rounded(to_format(raised, wanted) / raised.sum(1, keepdims=True), wanted)
+    found = layer.check(output, strict=False, explained=False)
+    assert found.verdict == wanted.name, found
+    output[..., 5] *= np.float32(1 + 1.1 * found.sees)
+    assert layer.check(rounded(output, wanted), strict=False, explained=False).verdict.fault
+
+
+def test_a_recurrence_may_be_rounded_step_by_step() -> None:
+    """Keras under PyTorch gives an LSTM, a GRU and a SimpleRNN so to the last bit; of inputs that are all but alike its
+    roundings are too."""
+    layer = Audited("SimpleRNN", (9, 11, 5), units=6, return_sequences=True)
+    layer.inputs = [rounded(layer.x[:1, :1] + 0.01 * layer.x, BFLOAT16)]
+    kernel, recurrent, bias = (rounded(array, BFLOAT16).astype("float64") for array in layer.weights.values())
+
+    def stored(x: Array) -> Array:
+        return to_format(x, BFLOAT16)
+
+    states = [np.zeros((9, 6))]
+    for x in layer.x.astype("float64").transpose(1, 0, 2):
+        carried = stored(stored(x @ kernel) + bias)
+        states.append(stored(np.tanh(stored(carried + stored(states[-1] @ recurrent)))))
+    output = np.stack(states[1:], axis=1)
+    found = layer.check(output.astype("float32"), strict=False, explained=False)
+    assert found.verdict == "bfloat16", found
+    output[..., 2] *= 1 + 1.1 * found.sees
+    assert layer.check(rounded(output, BFLOAT16), strict=False, explained=False).verdict.fault
+
+
+def test_rows_of_one_norm_have_one_rounded_inverse() -> None:
+    """Keras divides by norms in steps; behind another norm all rows are of one length, and its rounding is in all."""
+    layer = Audited("UnitNormalization", (12, 9, 7))
+    x = layer.x.astype("float64")
+    layer.inputs = [rounded(x * np.sqrt(7 / np.square(x).sum(-1, keepdims=True)), BFLOAT16)]
+    total = to_format(np.square(layer.x.astype("float64")).sum(-1, keepdims=True), BFLOAT16)
+    output = rounded(layer.x * to_format(1 / np.sqrt(total), BFLOAT16), BFLOAT16)
+    found = layer.check(output, strict=False, explained=False)
+    assert found.verdict == "bfloat16", found
+    output[..., 5] *= np.float32(1 + 1.1 * found.sees)
+    assert layer.check(rounded(output, BFLOAT16), strict=False, explained=False).verdict.fault
+
+
+@pytest.mark.parametrize("wanted", [BFLOAT16, FLOAT16], ids=lambda one: one.name)
+def test_a_rescaling_has_its_numbers_and_both_its_steps_rounded(wanted: Format) -> None:
+    """Keras casts them to the format; of channels with means of their own each is then off by its own factor."""
+    random, layer = np.random.default_rng(1), Audited("Rescaling", (8, 20, 16, 7), scale=1 / 0.3, offset=0.1)
+    layer.inputs = [rounded(random.normal(random.normal(0, 0.4, 7), 0.3, (8, 20, 16, 7)), wanted)]
+    factor, offset = (rounded(np.array(one), wanted) for one in (1 / 0.3, 0.1))
+    output = rounded(rounded(layer.x * factor, wanted) + offset, wanted)
+    found = layer.check(output, strict=False, explained=False)
+    assert found.verdict == wanted.name, found
+    output[..., 5] *= np.float32(1 + 1.1 * found.sees)
+    assert layer.check(rounded(output, wanted), strict=False, explained=False).verdict.fault
+
+
 @pytest.mark.parametrize("name", ["dense", "convolution", "head"])
 def test_a_factor_that_all_outputs_share_is_no_rounding_of_operands(name: str) -> None:
     layer = MADE[name]()

@@ -5,6 +5,10 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
+import subprocess
+import sys
+import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -31,6 +35,7 @@ from cnnlens.surveying.running import Kept, Outcome, Under, together
 from cnnlens.surveying.setting import Family, Setting
 from cnnlens.surveying.surveyor import _merged
 from cnnlens.surveying.table import FAMILIES, UNSWEPT
+from tests.support.browser import chromium
 
 SWEPT = {family.kind for family in FAMILIES}
 
@@ -228,6 +233,30 @@ def test_what_was_found_is_not_run_again(plant: Path, tmp_path: Path) -> None:
     assert again.cells[0].faults["wrong value"] == first.cells[0].faults["wrong value"], "as the log says"
 
 
+@pytest.mark.slow
+def test_a_sweep_that_ctrl_c_ended_goes_on_to_the_same_atlas(tmp_path: Path) -> None:
+    kinds, out = ["Conv1D", "Conv2D", "SeparableConv2D"], tmp_path / "atlas.json"
+    log = tmp_path / "atlas.json.log"
+    arguments = ["atlas", *kinds, "-b", "reference", "-o", str(out)]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "cnnlens", *arguments], stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    while not log.exists() and process.poll() is None:
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 130, said
+    assert said.endswith("atlas.json.log; the same command goes on from there\ncnnlens: interrupted\n")
+    assert not out.exists()
+    before = len(log.read_text().splitlines())
+    assert main(arguments) == 0
+    found, whole = json.loads(out.read_text()), cnnlens.atlas(kinds, backends=["reference"], progress=False).to_json()
+    assert 0 < found["resumed"] == before < found["audits"]
+    assert not log.exists()
+    own = {"seconds": 0, "resumed": 0, "changed": None}
+    assert {**found, **own} == {**json.loads(json.dumps(whole)), **own}
+
+
 def test_what_hung_is_tried_again_where_it_is_waited_for_longer(tmp_path: Path) -> None:
     path = tmp_path / "atlas.log"
     hung, slow = next(one for one in FAMILIES if one.kind == "Relu").settings()[0][:2]
@@ -395,7 +424,9 @@ def test_it_is_written_as_a_page_and_as_markdown(tmp_path: Path) -> None:
     )  # fmt: skip
     told = replace(made, findings=(finding,))
     assert "(an \\<i>object\\</i>, \\[\\*, 3\\] or \\[\\*, 4\\], \\_\\_init\\_\\_())" in listing.as_markdown(told)
-    assert '<td class="fold">it failed (an &lt;i&gt;' in told.html(), "no sentence is scrolled to"
+    assert '<td class="fold" data-of="what is otherwise">it failed (an &lt;i&gt;' in told.html(), (
+        "no sentence is scrolled to"
+    )
     assert f"<pre>{finding.script.rstrip()}</pre>" in told.html(), "to be copied"
     assert finding.script in on_terminal(listing.as_page(told), 60)
     assert repr(made).startswith("<Atlas quick: 2 kinds, ")
@@ -410,6 +441,24 @@ def test_it_is_written_as_a_page_and_as_markdown(tmp_path: Path) -> None:
     assert "[2 refused](#2-dense-under-a-refused) \\[[2](#2-dense-under-a-refused)\\], [1 wrong value]" in markdown
     anchors = [re.sub(r"[^\w -]", "", line[3:].lower()).replace(" ", "-") for line in re.findall("## .+", markdown)]
     assert set(re.findall(r"\]\(#([^)]+)\)", markdown)) <= set(anchors)
+
+
+def test_no_column_is_hidden_on_a_narrow_page_or_on_paper() -> None:
+    made = cnnlens.atlas(["Dense", "Relu"], backends=["reference"], progress=False)
+    options = {"units": 1, "use_bias": False, "activation": "linear", "channels": 2, "more": "channels_first"}
+    short = Finding("Dense", ("reference",), "wrong value", "so " * 16, 1, "", "", options, ("normal",))
+    findings = [short, replace(short, text="so " * 60, options={}), replace(short, sides=("a" * 40, "b" * 40))]
+    cells = [replace(made.cells[0], side=side.label, faults={"wrong value": 2, "refused": 3}) for side in made.sides]
+    page = replace(made, findings=tuple(findings), cells=tuple(cells), sides=made.sides).html()
+    wide = "[...document.querySelectorAll('.wide')].filter(one => one.scrollWidth > one.clientWidth).length"
+    with chromium() as browser:
+        for width, media in ((390, "screen"), (720, "print"), (1280, "screen")):
+            opened = browser.new_page(viewport={"width": width, "height": 800})
+            opened.emulate_media(media=media)
+            opened.set_content(page)
+            assert opened.evaluate(wide) == 0, (width, media)
+            assert opened.evaluate("document.documentElement.scrollWidth") <= width
+    assert 'data-of="what is otherwise">so so' in page, "where a row is lines, each says its column"
 
 
 def test_where_nothing_was_audited_nothing_was_shown(

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from cnnlens.surveying import listing
 from cnnlens.surveying.drawing import draw
 from cnnlens.surveying.networks import branch, network_of
+from cnnlens.surveying.result import Finding
 from cnnlens.surveying.scripts import Case, _shows, proved
 from cnnlens.surveying.setting import Setting
 from cnnlens.surveying.shrinking import Numbers
@@ -67,6 +70,18 @@ def test_a_script_shows_the_number_that_was_found_however_small_it_is() -> None:
     case = Case(sign, Numbers((x,), (x,), 0, (0,), 2.6e-40, -1.0), "")
     assert not _shows("computed 0.0, expected -1\n", case)
     assert _shows("computed 2.6000e-40, expected -1\n", case)
+
+
+def test_a_script_that_is_not_run_to_its_end_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    for one in ("_SECONDS", "_EACH"):
+        monkeypatch.setattr(f"cnnlens.surveying.scripts.{one}", 0.001)
+    sign = _setting("Sign", "torch")
+    numbers = Case(sign, _numbers(sign), "33 % of the outputs differ")
+    (script, shown), (none, neither) = proved([numbers, Case(sign, None, "it failed")], "pytorch", VERSIONS)
+    assert (shown, none, neither) == (None, "", None)
+    finding = Finding("Sign", ("pytorch",), "wrong value", "so", 1, "", "", {}, (), script=script, shown=shown)
+    assert listing._proof(finding) == "The backend's own Python did not run it to its end."
+    assert "There is no script: " in listing._proof(replace(finding, script=""))
 
 
 @pytest.mark.slow

@@ -43,9 +43,12 @@ class Arithmetic:
         wide: Whether what comes after the product stays float32 although the product was stored: XLA leaves out
             roundings that a later float32 result would undo (``xla_allow_excess_precision``).
         steps: Whether an activation is computed as JAX writes it, with each of its steps rounded: what is left of large
-            numbers when the largest is taken off has few digits, of which a softmax' ``exp`` makes much.
+            numbers when the largest is taken off has few digits, of which a softmax' ``exp`` makes much. A recurrence
+            or attention has each of its results rounded.
         summed: Whether the sum in a softmax is rounded number by number as well, in an order that is not known, and so
             is its inverse, which the numbers are then multiplied by (Eigen, which is TensorFlow without oneDNN).
+        kept: Whether a softmax's exponentials, or some of them, are stored in the format before their float32 sum
+            divides them: PyTorch does so over an axis that is not the last, but for whole vectors of it (seen in 2.13).
         cut: Whether a product is stored by leaving float32's last bits away, as TensorFlow's matrix product does in
             bfloat16 on processors without AVX-512 (seen in 2.21); all else is rounded.
     """
@@ -58,6 +61,7 @@ class Arithmetic:
     wide: bool = False
     steps: bool = False
     summed: bool = False
+    kept: bool = False
     cut: bool = False
 
     @property
@@ -184,6 +188,7 @@ def _halves(wanted: Format, *, results: bool) -> Iterator[Arithmetic]:
                 yield Arithmetic(wanted, True, "even", "product", True, cut=True)
             yield Arithmetic(wanted, True, "even", "product", True, steps=True, cut=cut)
             yield Arithmetic(wanted, True, "even", "product", True, steps=True, summed=True, cut=cut)
+        yield Arithmetic(wanted, True, "even", "product", True, steps=True, kept=True)
     else:
         yield Arithmetic(wanted, True, "even", None, False)
         yield Arithmetic(wanted, True, "even", None, True)

@@ -12,16 +12,18 @@ from typing import Any, cast
 import numpy as np
 
 from cnnlens.checking.noise.arithmetic import EXACT, Arithmetic
-from cnnlens.checking.noise.case import Array, Beside, Case, arrays_of, map_arrays, narrow, wide
+from cnnlens.checking.noise.case import Array, Beside, Case, Picked, arrays_of, map_arrays, narrow, wide
 from cnnlens.checking.noise.condition import scale_of
 from cnnlens.checking.noise.formats import Format, to_format
 from cnnlens.checking.noise.linear import fan_in, product, winograd
 from cnnlens.checking.noise.nonfinite import ANYTHING, NEARLY, beside_infinity, smeared
 from cnnlens.checking.noise.propagation import inner_loss, propagate, rounds_steps, softmax_axis, steps_lean, steps_loss
+from cnnlens.checking.noise.steps import Stored
 from cnnlens.reference.arithmetic.functions import Activation
 from cnnlens.reference.keras.activations import ActivationLayer
 from cnnlens.reference.keras.normalization import constant
-from cnnlens.reference.operation import LinearOperation
+from cnnlens.reference.operation import LinearOperation, Operation
+from cnnlens.reference.stepwise import Stepwise
 
 __all__ = [
     "FLOOR",
@@ -32,10 +34,12 @@ __all__ = [
     "floor_of",
     "flushes",
     "gated",
+    "has_shares",
     "has_steps",
     "has_subnormal",
     "has_sum",
     "leans",
+    "one_way",
     "predict",
     "ratios",
     "selected",
@@ -119,7 +123,7 @@ def _linear(case: Case, operation: LinearOperation, arithmetic: Arithmetic, spre
             return x, None
         y = _applied(activation, x, arithmetic, case.output)
         if arithmetic.steps:
-            return y, steps_loss(activation, x, y, arithmetic.format)
+            return y, _steps_loss(activation, x, y, arithmetic)
         return y, inner_loss(activation.name, x)
 
     axis = None if activation is None else softmax_axis(activation)
@@ -135,9 +139,26 @@ def _activation(case: Case) -> Activation | None:
     return found if isinstance(found, Activation) else None
 
 
+def _steps_loss(activation: Activation, x: Array, y: Array, arithmetic: Arithmetic) -> Array | None:
+    """The loss inside an activation whose steps are rounded: of a number that is stored, half of its last bit."""
+    return 0.5 * np.abs(y) if arithmetic.kept else steps_loss(activation, x, y, arithmetic.format)
+
+
+def one_way(case: Case) -> bool:
+    """Tell whether the layer has steps that a framework rounds one by one with nothing to choose: a Rescaling, a
+    recurrence, attention."""
+    return case.operation.kind == "Rescaling" or isinstance(_whole(case), Stepwise)
+
+
+def _whole(case: Case) -> Operation:
+    return case.operation.inner if isinstance(case.operation, Picked) else case.operation
+
+
 def has_steps(case: Case) -> bool:
-    """Tell whether the activation is a formula of several steps, which a framework may round one by one."""
+    """Tell whether the layer is a formula of several steps, which a framework may round one by one."""
     activation = _activation(case)
+    if one_way(case):
+        return True
     return activation is not None and (activation.name == "softmax" or rounds_steps(activation.name))
 
 
@@ -147,6 +168,12 @@ def gated(case: Case) -> bool:
     return activation is not None and activation.name == "silu"
 
 
+def has_shares(case: Case) -> bool:
+    """Tell whether the activation divides numbers by their sum: a softmax."""
+    activation = _activation(case)
+    return activation is not None and activation.name == "softmax"
+
+
 def has_sum(case: Case) -> bool:
     """Tell whether the activation sums up numbers that it has made: a softmax or its logarithm."""
     activation = _activation(case)
@@ -154,8 +181,11 @@ def has_sum(case: Case) -> bool:
 
 
 def leans(case: Case) -> bool:
-    """Tell whether the activation's steps lean one way where they are rounded: see ``steps_lean``."""
+    """Tell whether the layer's steps lean one way where they are rounded: see ``steps_lean``. Rows of one norm are all
+    multiplied by one inverse, which is off by half a step, and by half of that for the sum under its root."""
     activation = _activation(case)
+    if case.operation.kind == "UnitNormalization":
+        return True
     return activation is not None and steps_lean(activation.name)
 
 
@@ -163,16 +193,23 @@ def constant_off(case: Case, wanted: Format) -> float:
     """Give the factor less one by which a Rescaling's own number is off where it is rounded; 0 for other layers."""
     if case.operation.kind != "Rescaling":
         return 0.0
-    scale = np.asarray(constant(case.operation.config.get("scale", 1.0), np.dtype(np.float64)))
+    scale, _ = _constants(case)
     with np.errstate(all="ignore"):
         off = np.abs(to_format(scale, wanted) / scale - 1)
     return float(np.where(scale != 0, off, 0).max(initial=0))
 
 
+def _constants(case: Case) -> tuple[Array, Array]:
+    """A Rescaling's factor and what it adds, as they stand beside its operand."""
+    config, wide = case.operation.config, np.dtype(np.float64)
+    factor, offset = (np.asarray(constant(config.get(*one), wide)) for one in (("scale", 1.0), ("offset", 0.0)))
+    return factor, offset
+
+
 def _applied(activation: Activation, x: Array, arithmetic: Arithmetic, output: Array) -> Array:
     axis = softmax_axis(activation)
     logarithm = activation.name == "log_softmax"
-    if axis is not None and (arithmetic.summed or (arithmetic.steps and not logarithm)):
+    if axis is not None and not arithmetic.kept and (arithmetic.summed or (arithmetic.steps and not logarithm)):
         return arithmetic.softmax(x, axis, np.asarray(output, np.float64), logarithm)
     return activation.apply(x)
 
@@ -201,7 +238,13 @@ def _other(case: Case, arithmetic: Arithmetic) -> Prediction:
     args, kwargs = map_arrays(args, round_operand), map_arrays(kwargs, round_operand)
     if arithmetic.weights:
         weights = {name: round_operand(array) for name, array in weights.items()}
-    if activation is not None and not kwargs:  # a mask is one
+    if case.operation.kind == "Rescaling" and arithmetic.steps:
+        factor, offset = (arithmetic.result(one) for one in _constants(case))
+        y = arithmetic.result(arithmetic.result(cast("Array", args[0]) * factor) + offset)
+    elif arithmetic.steps and isinstance(whole := _whole(case), Stepwise):
+        made = whole.rounded(Stored(arithmetic.result), weights, *args, **kwargs)
+        y = np.asarray(case.operation.pick(made) if isinstance(case.operation, Picked) else made, np.float64)
+    elif activation is not None and not kwargs:  # a mask is one
         y = np.asarray(_applied(activation, cast("Array", args[0]), arithmetic, case.output), np.float64)
     else:
         y = np.asarray(case.operation(weights, *args, **kwargs), np.float64)
@@ -210,7 +253,7 @@ def _other(case: Case, arithmetic: Arithmetic) -> Prediction:
         return Prediction(y, y, scale, odd)
     slack = _BAND * scale
     if activation is not None and arithmetic.steps:
-        loss = steps_loss(activation, cast("Array", args[0]), y, arithmetic.format)
+        loss = _steps_loss(activation, cast("Array", args[0]), y, arithmetic)
         slack += 0.0 if loss is None else arithmetic.lost(loss)
     low, high = arithmetic.result(y - slack), arithmetic.result(y + slack)
     return Prediction(low, high, scale, odd)

@@ -21,7 +21,7 @@ from cnnlens.reference.arithmetic.functions import Activation
 from cnnlens.reference.operation import Operation
 from cnnlens.reference.stepwise import Rounding, Stepwise
 
-__all__ = ["step_by_step"]
+__all__ = ["Stored", "step_by_step"]
 
 Array = NDArray[Any]
 
@@ -70,6 +70,31 @@ class _Noise(Rounding):
             return self._moved(y, propagate(activation, x, np.zeros_like(x))[1])
         loss = inner_loss(activation.name, x)
         return self._moved(y, y if loss is None else np.hypot(y, loss))
+
+
+class Stored(Rounding):
+    """Stores each result in a format, as a framework does that computes a layer one operation after the other."""
+
+    def __init__(self, stored: Callable[[Array], Array]) -> None:
+        self._stored = stored
+
+    def unbiased(self, z: Array) -> Array:
+        return self._stored(z)
+
+    def total(self, z: Array, spread: Callable[[], Array]) -> Array:
+        return self._stored(z)
+
+    def product(self, a: Array, b: Array, z: Array) -> Array:
+        return self._stored(z)
+
+    def average(self, shares: Array, value: Array, y: Array) -> Array:
+        return self._stored(y)
+
+    def value(self, y: Array) -> Array:
+        return self._stored(y)
+
+    def function(self, activation: Activation, x: Array, y: Array) -> Array:
+        return self._stored(y)
 
 
 def _without_infinity(x: Array) -> Array:

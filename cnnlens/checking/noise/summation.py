@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cnnlens.checking.noise.formats import in_pieces
 from cnnlens.checking.noise.nonfinite import ANYTHING, NEARLY
 
 __all__ = ["MANY", "averages_alike", "products_alike", "rounded_alike"]
@@ -140,7 +141,11 @@ def _lost(off: Callable[[int], Any], sums: Array, terms: Any, factor: Any) -> Ar
 
 def _off(x: Array, exponent: int) -> Array:
     """How far each number is from the grid with steps of ``2^exponent``."""
-    scaled = np.ldexp(x, -exponent)
-    off = np.ldexp(np.rint(scaled) - scaled, exponent)
-    off[~np.isfinite(off)] = 0
-    return off
+
+    def off(some: Array) -> Array:
+        scaled = np.ldexp(some, -exponent)
+        found = np.ldexp(np.rint(scaled) - scaled, exponent)
+        found[~np.isfinite(found)] = 0
+        return found
+
+    return in_pieces(off, x)
