@@ -2,7 +2,8 @@
 
 A test that needs one is ``framework``, and so ``slow``: to import one takes seconds. It is known by its file, which
 imports one at its top (``torch = pytest.importorskip("torch")``), by the fixture ``framework_files``, for which one is
-started, or by its own mark. With ``plugin_folder`` and ``traces`` a test is slow because it starts processes.
+started, or by its own mark. With ``plugin_folder`` and ``traces`` a test is slow because it starts processes. Of a test
+that runs for many parameters a few, spread over them, are in the fast set; the others are slow.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import re
 import signal
 import sys
+from collections import defaultdict
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -29,6 +31,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 if hasattr(signal, "SIGHUP"):
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
+FEW = 4  # of a test's parameters that the fast set runs
 FRAMEWORKS = ("keras", "tensorflow", "torch", "jax")
 _AT_THE_TOP = re.compile(rf"""^\w+ = pytest\.importorskip\("({"|".join(FRAMEWORKS)})"\)""", re.MULTILINE)
 
@@ -64,8 +67,21 @@ def pytest_itemcollected(item: pytest.Item) -> None:
         item.add_marker("slow")
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest takes out those whose marks were not asked for
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the longest tests in front: at the end, one of two workers would wait minutes for the other."""
+    """Leave a few of a test's parameters to the fast set, and put the longest tests in front.
+
+    At the end, one of two workers would wait minutes for them.
+    """
+    same = defaultdict[str, list[pytest.Item]](list)
+    for item in items:
+        if item.get_closest_marker("slow") is None:
+            same[item.nodeid.partition("[")[0]].append(item)
+    for several in same.values():
+        few = several[:: -(-len(several) // FEW)]
+        for item in several:
+            if item not in few:
+                item.add_marker("slow")
     items.sort(key=lambda item: item.path.name != "test_readme.py")
 
 

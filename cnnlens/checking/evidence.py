@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple, cast
 
@@ -16,13 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnlens.checking.noise.arithmetic import EXACT, Arithmetic
-from cnnlens.checking.noise.case import Case
+from cnnlens.checking.noise.case import Beside, Case
 from cnnlens.checking.noise.formats import BFLOAT16, FLOAT16, Format, fits, to_format
 from cnnlens.checking.noise.prediction import Prediction, predict
 from cnnlens.checking.noise.tally import Tally
 from cnnlens.network.graph import Call
 
-__all__ = ["Beside", "Block", "Blocks", "Evidence", "Finite", "Predictions"]
+__all__ = ["Block", "Blocks", "Evidence", "Finite", "Predictions"]
 
 Array = NDArray[Any]
 Predictions = dict[tuple[Any, ...], Prediction]
@@ -109,22 +109,6 @@ class Evidence:
 
 
 @dataclass(frozen=True)
-class Beside(Case):
-    """Holds a call some of whose outputs are strays: NaN or infinity where the reference has a number, or the other way
-    round. ``output`` has the reference's results there, so that nothing is left to be measured."""
-
-    strayed: Array = field(default_factory=lambda: np.zeros(0, np.bool_))
-
-    def part(self, rows: slice) -> Case:
-        """Take some examples of the batch; views."""
-        return replace(cast("Beside", super().part(rows)), strayed=self.strayed[rows])
-
-    def numbers(self) -> Case:
-        """Put NaN where strays were: no number is known there, and a search for a fault asks for none."""
-        return replace(self, output=np.where(self.strayed, np.nan, self.output).astype(self.output.dtype))
-
-
-@dataclass(frozen=True)
 class Finite(Blocks):
     """The same without strays."""
 
@@ -135,9 +119,11 @@ class Finite(Blocks):
             output, strayed = np.array(case.output), np.zeros(case.output.shape, np.bool_)
             for start, part in case.parts():
                 low = predict(part).low
-                low = (low if half is None else to_format(low, half)).astype(output.dtype)
+                with np.errstate(all="ignore"):  # a number of float64 may be none of the format's
+                    exact = low.astype(output.dtype)
+                    mended = exact if half is None else to_format(low, half).astype(output.dtype)
                 at = slice(start, start + part.count) if case.splits else ...
-                strayed[at] = np.isfinite(low) != np.isfinite(part.output)
-                output[at] = np.where(strayed[at], low, part.output)
+                strayed[at] = np.isfinite(exact) != np.isfinite(part.output)
+                output[at] = np.where(strayed[at], np.where(np.isfinite(mended), mended, 0), part.output)
             given: dict[str, Any] = {one.name: getattr(case, one.name) for one in dataclasses.fields(Case)}
             yield first, cast("Any", Beside)(**{**given, "output": output, "strayed": strayed})

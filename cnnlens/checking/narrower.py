@@ -184,8 +184,9 @@ def _rounds_to(evidence: Evidence, half: Format) -> bool:
         exact = predict(part).low
         output = np.asarray(part.output, np.float64)
         used = np.isfinite(exact) & ((exact != 0) | (output != 0))
-        near += int((np.abs(output - exact)[used] <= np.abs(exact)[used] * 2.0 ** (1 - half.mantissa)).sum())
-        total += int(used.sum())
+        exact, output = exact[used], output[used]
+        near += int((np.abs(output - exact) <= np.abs(exact) * 2.0 ** (1 - half.mantissa)).sum())
+        total += exact.size
     return 2 * near > total
 
 

@@ -298,7 +298,7 @@ def _narrow(evidence: Evidence, found: Audit, formats: Sequence[Format], strict:
     wanted = next((one for one in formats if one.name in evidence.proved), formats[0])
     if not has_bits(evidence.tally, wanted):
         if not small(evidence, wanted) or not any(part.output.any() for _, part in evidence.blocks.parts()):
-            return _fault(evidence, found)  # zeros alone may have any cause
+            return _few_bits(evidence, _fault(evidence, found), wanted)  # zeros alone may have any cause
         least = 2.0**wanted.lowest
         text = f"computed in {wanted.name}, which keeps few digits of numbers below {least:.2g}, or none"
         return replace(found, verdict=Verdict.WRONG, cause=Cause.UNDERFLOW, explanation=text, sees=evidence.seen)
@@ -308,6 +308,15 @@ def _narrow(evidence: Evidence, found: Audit, formats: Sequence[Format], strict:
     apart = "" if len(formats) == 1 else " (these cannot be told apart here)"
     text = f"computed in {names}{apart}, where strict precision means float32"
     return replace(found, cause=Cause.PRECISION, explanation=text) if strict else found
+
+
+def _few_bits(evidence: Evidence, fault: Audit, wanted: Format) -> Audit:
+    """What is to be said where an arithmetic explains every output but leaves fewer bits than it has, as beside an
+    activation's jump, which roundings cross: nothing is left then that could be described."""
+    if fault.cause is not Cause.UNEXPLAINED or not fault.explanation or evidence.doubt is not None:
+        return fault
+    text = f"{min(fault.bits, fault.channel_bits):.1f} effective bits are fewer than it has"
+    return replace(fault, explanation=f"the rounding of {wanted.name} would explain it, or a fault: {text}")
 
 
 def _fault(evidence: Evidence, found: Audit) -> Audit:

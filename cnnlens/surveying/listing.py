@@ -42,13 +42,13 @@ def as_page(made: Atlas) -> Page:
 
 
 def _head(made: Atlas) -> Iterator[str]:
-    kinds = len({cell.kind for cell in made.cells})
-    plural = "s" * (kinds != 1)
+    kinds = _many(len({cell.kind for cell in made.cells}), "kind")
     before = f", {made.resumed:,} of them by a sweep that was cut short" if made.resumed else ""
-    audits = f"{made.audits:,} outputs audited in {made.seconds:,.0f} s{before}"
-    yield f"{kinds} kind{plural}, {made.settings:,} settings, {audits}"
-    together = "pairs" if made.level == "quick" else "triples"
-    yield f"{made.level}, {made.made}: all {made.covered:,} {together} of options' values that can stand together do so"
+    audits = f"{_many(made.audits, 'output')} audited in {made.seconds:,.0f} s{before}"
+    yield f"{kinds}, {_many(made.settings, 'setting')}, {audits}"
+    pair, two = ("pair", "two") if made.level == "quick" else ("triple", "three")
+    together = f"all {_many(made.covered, pair)} of options' values that can stand together do so"
+    yield f"{made.level}, {made.made}: {together if made.covered else f'no kind has {two} options'}"
     features = " ".join(made.machine["features"]) or "no features known"
     yield f"{made.machine['cpu']} ({features}), {made.machine['system']}, Python {made.machine['python']}"
     for side in made.sides:
@@ -75,11 +75,11 @@ def _cell(cell: Cell | None, numbers: Mapping[tuple[str, str, str], Sequence[int
     """What became of a kind's settings; each fault leads to its findings."""
     if cell is None:
         return ""
+    unsaid = f", {cell.unaudited} not audited" if cell.unaudited else ""
     if not cell.faults:
         if cell.unaudited == cell.settings:
             return Toned("not audited", Tone.PALE)
-        some = f", {cell.unaudited} not audited" if cell.unaudited else ""
-        return Toned(f"{cell.settings} agree{some}", Tone.GOOD)
+        return Toned(f"{cell.audited} agree{unsaid}", Tone.GOOD)
     pieces: list[tuple[str, str]] = []
     for fault, count in cell.faults.items():
         own = numbers.get((cell.kind, cell.side, fault), [])
@@ -87,7 +87,7 @@ def _cell(cell: Cell | None, numbers: Mapping[tuple[str, str, str], Sequence[int
         for place, number in enumerate(own):
             pieces += [(", " if place else " [", ""), (str(number), f"finding-{number}")]
         pieces.append(("]" * bool(own), ""))
-    return Linked([*pieces, (f" of {cell.settings}", "")], Tone.BAD if cell.disagrees else Tone.DOUBT)
+    return Linked([*pieces, (f"{unsaid} of {cell.settings}", "")], Tone.BAD if cell.disagrees else Tone.DOUBT)
 
 
 def _findings(numbered: Sequence[tuple[int, Finding]]) -> Table:
@@ -111,8 +111,11 @@ def _value(value: Any) -> str:
 def _said(one: Finding) -> str:
     numbers = "" if one.computed is None else f"; {one.computed:.9g} where {one.expected:.9g} is right"
     ours = "; all backends that run it do so: what they share does it, or the reference is wrong" * one.shared
-    plural = "s" * (one.settings != 1)
-    return f"{printable(one.text, 400)}{numbers} ({one.settings} setting{plural}){ours}"
+    return f"{printable(one.text, 400)}{numbers} ({_many(one.settings, 'setting')}){ours}"
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count:,} {what}{'s' * (count != 1)}"
 
 
 def as_json(made: Atlas) -> dict[str, Any]:

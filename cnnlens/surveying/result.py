@@ -111,8 +111,8 @@ class Atlas(Result, listing="surveying.listing", name="atlas"):
         sides: The columns.
         cells: A kind under a backend each.
         findings: The disagreements, then what was refused, crashed or hung.
-        settings: How many settings there are; ``audits``: how many outputs were audited; ``resumed``: how many of these
-            by a sweep before, whose log was there; ``covered``: how many pairs
+        settings: How many settings there are for the backends that ran; ``audits``: how many outputs were audited;
+            ``resumed``: how many of these by a sweep before, whose log was there; ``covered``: how many pairs
             (triples in ``full``) of options' values stand together in one of them, which are all that can.
         unswept: Why a kind is not in the sweep, by kind.
 

@@ -68,6 +68,11 @@ class Outcome:
         return self.fault in tuple(FaultClass)
 
     @property
+    def audited(self) -> bool:
+        """Tell whether numbers came, and something could be said of them."""
+        return not self.fault or self.disagrees
+
+    @property
     def counted(self) -> bool:
         """Tell whether its text only counts what is off, instead of naming what the backend does."""
         return "; besides, " not in self.text and any(phrase in self.text for phrase in _COUNTED)

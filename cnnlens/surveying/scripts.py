@@ -461,7 +461,8 @@ def _shows(printed: str, case: Case) -> bool:
     if said is None:
         return False
     room = abs(found.computed - found.expected) * 1e-3
-    return _same(float(said[1]), found.computed, room) and _same(float(said[2]), found.expected, room)
+    near = min(room, abs(found.computed) * 1e-3) if found.computed else room  # 0 is not 2e-40
+    return _same(float(said[1]), found.computed, near) and _same(float(said[2]), found.expected, room)
 
 
 def _same(one: float, other: float, room: float) -> bool:

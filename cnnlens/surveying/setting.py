@@ -155,10 +155,14 @@ def _plain(value: Any) -> str:
 def cover(choices: Sequence[Options], strength: int = 2) -> tuple[list[Options], int]:
     """Choose few of ``choices`` in which any ``strength`` values stand together that do so in any; and count those.
 
+    Of choices of fewer options all values stand in one, and none is counted: a value alone is no pair.
+
     >>> cover([{"a": 1, "b": 1}, {"a": 1, "b": 2}, {"a": 2, "b": 1}, {"a": 2, "b": 2}])[1]
     4
     >>> len(cover([{"a": a, "b": b, "c": c} for a in (1, 2) for b in (1, 2) for c in (1, 2)])[0])
     4
+    >>> cover([{"a": 1}, {"a": 2}])
+    ([{'a': 1}, {'a': 2}], 0)
     """
     number: dict[Any, int] = {}
     masks = [sum(1 << number.setdefault(one, len(number)) for one in _together(choice, strength)) for choice in choices]
@@ -167,7 +171,7 @@ def cover(choices: Sequence[Options], strength: int = 2) -> tuple[list[Options],
         best = max(range(len(masks)), key=lambda place: (masks[place] & left).bit_count())
         left &= ~masks[best]
         chosen.append(choices[best])
-    return chosen, len(number)
+    return chosen, sum(len(one) == strength for one in number)
 
 
 def _together(choice: Options, strength: int) -> Iterator[Any]:

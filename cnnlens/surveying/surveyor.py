@@ -99,7 +99,7 @@ def atlas(
     if all(one.side.error for one in found):
         raise CnnlensError(f"nothing was swept: {found[0].side.label}: {found[0].side.error}")
     ran = [each for one in found for each in one.findings]
-    outcomes = sum(len(one.outcomes) for one in found)
+    frameworks = {one.side.framework for one in found if not one.side.error}
     return Atlas(
         level,
         date.today().isoformat(),
@@ -108,10 +108,10 @@ def atlas(
         tuple(one.side for one in found),
         tuple(cell for one in found for cell in one.cells()),
         tuple(_merged(ran, [one.side for one in found if not one.side.error])),
-        sum(len(settings) for settings in swept.settings.values()),
-        outcomes,
+        sum(len(swept.settings[one]) for one in frameworks),
+        sum(each.audited for one in found for each in one.outcomes.values()),
         sum(one.resumed for one in found),
-        swept.covered,
+        sum(swept.covered[one] for one in frameworks),
         {} if kinds is not None else dict(UNSWEPT),
     )
 
@@ -186,11 +186,11 @@ class _Sweep:
 
     def __init__(self, families: Sequence[Family], strength: int, log: Log, tell: Tell) -> None:
         self.settings: dict[str, list[Setting]] = defaultdict(list)
-        self.covered = 0
+        self.covered = Counter[str]()
         for family in families:
             chosen, covered = family.settings(strength)
             self.settings[family.framework] += chosen
-            self.covered += covered
+            self.covered[family.framework] += covered
         self.log, self._tell = log, tell
         self._shares: list[_Share] = []
 
@@ -210,6 +210,7 @@ class _Sweep:
         settings = self.settings[side.framework]
         known = self.log.known(under, side.versions)
         outcomes = {one: known[one.key] for one in settings if one.key in known}
+        resumed = sum(one.audited for one in outcomes.values())
         left = [one for one in settings if one not in outcomes]
 
         def said(setting: Setting, outcome: Outcome) -> None:
@@ -224,7 +225,7 @@ class _Sweep:
         share.work()
         share.wait()
         outcomes = {one: outcomes[one] for one in settings}
-        return _Swept(side, outcomes, self._findings(side, under, outcomes), len(settings) - len(left))
+        return _Swept(side, outcomes, self._findings(side, under, outcomes), resumed)
 
     def _findings(self, side: Side, under: Under, outcomes: Mapping[Setting, Outcome]) -> list[Finding]:
         """Each disagreement once, made small, with its script."""

@@ -197,6 +197,20 @@ def test_a_layer_that_only_picks_values_has_strays_and_wrong_numbers() -> None:
     assert layer.check(output).explanation == f"{stray}; besides, channel 2: outputs are 1.25 times the reference"
 
 
+def test_strays_are_no_numbers_to_compare() -> None:
+    """What stands for them is no number of the recording: with it nothing at all was said to differ by thousands."""
+    layer = Audited("UpSampling2D", (2, 5, 6, 3), size=3, interpolation="bilinear")
+    layer.inputs = [layer.x * np.float32(1e6)]
+    output = np.full_like(layer.honest, np.nan)
+    stray = "NaN in output channels 0, 1 and 2, which the backend makes"
+    assert layer.check(output).explanation == f"{stray} (1,620 outputs)"
+    layer.inputs[0][1] *= np.float32(1e-6)  # in float16 the first example overflows, and the other is rounded
+    with np.errstate(all="ignore"):
+        output = to_format(layer.operation({}, to_format(layer.x, FLOAT16)), FLOAT16).astype(np.float32)
+    assert (np.isfinite(output[0]).sum(), np.isfinite(output[1]).all()) == (0, True)
+    assert "besides" not in layer.check(output).explanation
+
+
 # -- which formats may have rounded what is only picked ---------------------------------------------------------------
 
 

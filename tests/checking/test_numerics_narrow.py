@@ -181,6 +181,17 @@ def test_formats_that_outputs_cannot_tell_apart_are_the_one_that_other_layers_ar
     assert {name: one.verdict for name, one in audit_recording(network, run)} == {"conv": "float16", "norm": "float16"}
 
 
+def test_rounding_that_crosses_a_jump_is_said_to_explain_it() -> None:
+    """It was said to be off by up to 0, unexplained, besides the rounding that had explained all."""
+    layer = Audited("Dense", (60, 48), units=17, activation="hard_shrink", seed=3)
+    weights = {role: rounded(array, FLOAT16).astype("float64") for role, array in layer.weights.items()}
+    output = rounded(layer.operation(weights, rounded(layer.x, FLOAT16).astype("float64")), FLOAT16)
+    found = layer.check(output, strict=False)
+    assert found.verdict is Verdict.SUSPICIOUS
+    text = "the rounding of float16 would explain it, or a fault: 5.8 effective bits are fewer than it has"
+    assert found.explanation == text
+
+
 def test_zeros_alone_tell_nothing_of_float16() -> None:
     layer = Audited("DepthwiseConv2D", (5, 7, 6, 3), kernel_size=(3, 2), use_bias=False)
     layer.inputs = [(layer.generator.integers(0, 2, (5, 7, 6, 3)) * 2.0**-24).astype("float32")]

@@ -135,6 +135,7 @@ def test_channels_are_numbers_and_ranges() -> None:
 # --------------------------------------------------------------------------------------------------------------- limits
 
 
+@pytest.mark.slow
 def test_one_large_weight_pales_nothing_and_is_marked() -> None:
     values = RANDOM.uniform(-0.2, 0.2, (32, 1, 3, 3)).astype(np.float32)
     values[13, 0, 2, 1], values[4, 0, 0, 0] = 3, -2

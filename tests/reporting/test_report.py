@@ -80,6 +80,7 @@ def test_the_page_has_the_numbers_of_the_model_bit_for_bit(made: Report) -> None
     assert (mean, std, low, high, broken) == (stats.mean, stats.std, stats.min, stats.max, 0)
 
 
+@pytest.mark.slow
 def test_an_index_names_the_same_number_in_each_framework(made: Report) -> None:
     net = cnnlens.open(MODEL)
     for name, index in (("conv2d_1", {"O": 5, "I": 3, "H": 2, "W": 1}), ("dense", {"O": 7, "H": 6, "W": 2, "C": 50})):

@@ -26,7 +26,7 @@ from cnnlens.surveying import comparing, listing, surveyor
 from cnnlens.surveying.drawing import CLASSES
 from cnnlens.surveying.log import Log
 from cnnlens.surveying.networks import branch, network_of
-from cnnlens.surveying.result import Finding, Side
+from cnnlens.surveying.result import Cell, Finding, Side
 from cnnlens.surveying.running import Kept, Outcome, Under, together
 from cnnlens.surveying.setting import Family, Setting
 from cnnlens.surveying.surveyor import _merged
@@ -174,6 +174,41 @@ def test_what_a_network_must_give_is_computed_once_and_hides_nothing() -> None:
         }
         assert not any(one.explanation for one in unnamed.values() if one.verdict.fault)
     assert all(one.verdict.passes("strict") for one in first.values())
+
+
+# -- what is said of it ----------------------------------------------------------------------------------------------
+
+
+def test_what_was_refused_was_not_audited_and_a_value_alone_is_no_pair(tmp_path: Path) -> None:
+    kinds = ["Relu", "Concatenate"]
+    first = cnnlens.atlas(kinds, backends=["reference"], progress=False)
+    families = [one for one in FAMILIES if one.kind in kinds]
+    can = [set().union(*(_pairs(dict(each)) for each in one.valid())) for one in families]
+    assert first.covered == sum(map(len, can))
+    assert first.audits == first.settings == sum(cell.settings for cell in first.cells)
+    log = tmp_path / "atlas.log"
+    setting, *_ = families[0].settings()[0]
+    for one in families[0].settings()[0][:2]:
+        fault = "refused" if one == setting else ""
+        Log(log).add(Under("reference"), first.sides[0].versions, one, Outcome(fault, "it failed"))
+    again = cnnlens.atlas(kinds, backends=["reference"], log=log, progress=False)
+    assert again.audits == again.settings - 1 == sum(cell.audited for cell in again.cells)
+    assert again.resumed == 1
+    head = str(listing.as_page(cnnlens.atlas(["Identity"], backends=["reference"], progress=False))).splitlines()
+    assert head[0].startswith("1 kind, 1 setting, 1 output audited in ")
+    assert head[1].endswith(": no kind has two options")
+
+
+def test_settings_of_a_backend_that_did_not_start_are_not_counted(plant: Path) -> None:
+    plant.write_text("")
+    made = cnnlens.atlas(["Relu"], backends=["planted-reference", "pytorch@/bin/false"], progress=False)
+    assert [bool(side.error) for side in made.sides] == [False, True]
+    assert made.settings == made.audits == sum(cell.settings for cell in made.cells)
+
+
+def test_a_cell_says_of_how_many_settings_nothing_can_be_said() -> None:
+    for faults, said in (({}, "12 agree, 3 not audited"), ({"refused": 2}, "2 refused, 3 not audited of 15")):
+        assert listing._cell(Cell("Dense", "a", 15, 3, faults), {}) == said
 
 
 # -- goes on, compares, refuses --------------------------------------------------------------------------------------

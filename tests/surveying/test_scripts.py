@@ -10,7 +10,7 @@ import pytest
 
 from cnnlens.surveying.drawing import draw
 from cnnlens.surveying.networks import branch, network_of
-from cnnlens.surveying.scripts import Case, proved
+from cnnlens.surveying.scripts import Case, _shows, proved
 from cnnlens.surveying.setting import Setting
 from cnnlens.surveying.shrinking import Numbers
 from cnnlens.surveying.table import FAMILIES
@@ -59,6 +59,14 @@ def test_a_script_gives_each_array_to_the_weight_that_it_is_of() -> None:
     assert {"Bidirectional LSTM", "RNN GRU", "TimeDistributed Conv2D", "MultiHeadAttention "} <= set(weighted)
     said = _proved(list(weighted.values()), "keras-torch")
     assert [key for key, (_, shown) in said.items() if not shown] == []
+
+
+def test_a_script_shows_the_number_that_was_found_however_small_it_is() -> None:
+    """TensorFlow gives 2.6e-40 for the sign of -2.6e-40, of a few examples; of one alone 0, which is no fault."""
+    sign, x = _setting("Sign", "keras", shape=(1,)), np.full((1, 1), -2.6e-40, np.float32)
+    case = Case(sign, Numbers((x,), (x,), 0, (0,), 2.6e-40, -1.0), "")
+    assert not _shows("computed 0.0, expected -1\n", case)
+    assert _shows("computed 2.6000e-40, expected -1\n", case)
 
 
 @pytest.mark.slow

@@ -18,7 +18,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from cnnlens.checking.evidence import Beside, Evidence
+from cnnlens.checking.evidence import Evidence
 from cnnlens.checking.faults import (
     activations,
     fits,
@@ -33,7 +33,7 @@ from cnnlens.checking.faults import (
 from cnnlens.checking.faults.problem import Hypothesis, Problem, Trial, channels, excused
 from cnnlens.checking.finding import Cause
 from cnnlens.checking.noise.arithmetic import EXACT, Arithmetic, candidates
-from cnnlens.checking.noise.case import Array, Case
+from cnnlens.checking.noise.case import Array, Beside, Case
 from cnnlens.checking.noise.prediction import Prediction, predict
 from cnnlens.checking.noise.tally import Tally
 
@@ -299,7 +299,7 @@ def describe(evidence: Evidence, base: Arithmetic, tally: Tally) -> str:
     alike = evidence.case.output.ndim > 1
     for _, part in evidence.blocks.parts():
         made = predict(part, base)
-        output = np.asarray(part.output, np.float64)
+        output = np.asarray((part.numbers() if isinstance(part, Beside) else part).output, np.float64)
         error = output - made.low
         finite = np.isfinite(error)
         off = (np.abs(error) > 2.0**-14 * made.scale) & finite

@@ -17,9 +17,8 @@ from functools import cached_property
 
 import numpy as np
 
-from cnnlens.checking.evidence import Beside
 from cnnlens.checking.noise.arithmetic import EXACT, Arithmetic
-from cnnlens.checking.noise.case import Array, Case, map_arrays, narrow
+from cnnlens.checking.noise.case import Array, Beside, Case, map_arrays, narrow
 from cnnlens.checking.noise.condition import selects
 from cnnlens.checking.noise.nonfinite import channels, strays
 from cnnlens.checking.noise.prediction import Prediction, errors, predict, ratios

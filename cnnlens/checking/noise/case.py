@@ -20,7 +20,7 @@ from cnnlens.reference.bare.ops import BareOperation, KerasTwoOperation
 from cnnlens.reference.operation import Operation
 from cnnlens.reference.wrappers import Container, TimeDistributed
 
-__all__ = ["HUGE", "Array", "Case", "Picked", "arrays_of", "map_arrays", "narrow", "wide"]
+__all__ = ["HUGE", "Array", "Beside", "Case", "Picked", "arrays_of", "map_arrays", "narrow", "wide"]
 
 Array = NDArray[Any]
 
@@ -197,3 +197,19 @@ class Case:
         if len(index) < 3 or self.channel_axis == 1:
             return index
         return (index[0], index[-1], *index[1:-1])
+
+
+@dataclass(frozen=True)
+class Beside(Case):
+    """Holds a call some of whose outputs are strays: NaN or infinity where the reference has a number, or the other way
+    round. ``output`` has the reference's results there, rounded as the others are; they are compared with nothing."""
+
+    strayed: Array = field(default_factory=lambda: np.zeros(0, np.bool_))
+
+    def part(self, rows: slice) -> Case:
+        """Take some examples of the batch; views."""
+        return replace(cast("Beside", super().part(rows)), strayed=self.strayed[rows])
+
+    def numbers(self) -> Case:
+        """Put NaN where strays were: no number is known there, and a search for a fault asks for none."""
+        return replace(self, output=np.where(self.strayed, np.nan, self.output).astype(self.output.dtype))

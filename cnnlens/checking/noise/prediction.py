@@ -12,7 +12,7 @@ from typing import Any, cast
 import numpy as np
 
 from cnnlens.checking.noise.arithmetic import EXACT, Arithmetic
-from cnnlens.checking.noise.case import Array, Case, arrays_of, map_arrays, narrow, wide
+from cnnlens.checking.noise.case import Array, Beside, Case, arrays_of, map_arrays, narrow, wide
 from cnnlens.checking.noise.condition import scale_of
 from cnnlens.checking.noise.formats import Format, to_format
 from cnnlens.checking.noise.linear import fan_in, product, winograd
@@ -272,7 +272,8 @@ def _lost(case: Case, y: Array) -> Array | bool:
 
 def errors(case: Case, prediction: Prediction) -> Array:
     """Measure how far each output lies outside the honest results: zero inside, infinite where a number stands for NaN
-    or infinity or the other way round, NaN where both sides are the same of those (there is nothing to measure)."""
+    or infinity or the other way round, NaN where both sides are the same of those, or a stray was (there is nothing to
+    measure)."""
     output = np.asarray(case.output, np.float64)
     low, high = prediction.low, prediction.high
     with np.errstate(all="ignore"):
@@ -283,6 +284,8 @@ def errors(case: Case, prediction: Prediction) -> Array:
         odd = ~(np.isfinite(error) & np.isfinite(low) & np.isfinite(high))
         if odd.any():
             error[odd] = _odd(output[odd], low[odd], high[odd], excused(case, prediction)[odd])
+    if isinstance(case, Beside):
+        error[case.strayed] = np.nan
     return error
 
 
