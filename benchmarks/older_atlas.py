@@ -44,8 +44,8 @@ RELEASES: Mapping[str, Release] = {
     "keras-3.10.0-tensorflow": Release(("keras==3.10.0",), _KERAS[:1]),
     "jax-0.8.3": Release(("jax==0.8.3", "jaxlib==0.8.3"), ("keras-jax",)),
     "jax-0.6.2": Release(("jax==0.6.2", "jaxlib==0.6.2"), ("keras-jax",)),
-    "torch-2.9.1": Release(("torch==2.9.1+cpu",), ("keras-torch", "pytorch")),
-    "torch-2.8.0": Release(("torch==2.8.0+cpu",), ("keras-torch", "pytorch")),
+    "torch-2.9.1": Release(("torch==2.9.1",), ("keras-torch", "pytorch")),  # 3 GB, of which CUDA is the most
+    "torch-2.8.0": Release(("torch==2.8.0",), ("keras-torch", "pytorch")),
 }
 _FRAMEWORKS = {
     "keras-tensorflow": ("keras", "tensorflow-cpu"), "keras-jax": ("keras", "jax", "jaxlib"),
@@ -209,7 +209,8 @@ def _scripts(found: Mapping[str, Any], atlases: list[Mapping[str, Any]]) -> list
 _HEAD = """# The atlas of older releases
 
 The sweep of [the atlas](atlas.md) under older releases, each in an environment of its own that holds the versions of
-`constraints.txt` but for that release: one thing is changed at a time; of PyTorch a build without CUDA.
+`constraints.txt` but for that release: one thing is changed at a time. Older releases of PyTorch are the builds that
+PyPI has, with CUDA, and run on the CPU as the newest does, which is a build without.
 `python -m benchmarks older-atlas` makes the environments, sweeps, and writes this page;
 `benchmarks/results/older-atlas` holds what each sweep found. What is counted as in both, or in one alone, are sorts of
 faults of a kind, not settings.
