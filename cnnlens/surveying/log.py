@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,9 @@ _BEGINS = '["['  # a list, and in it the owner, which is a list in turn
 class Log:
     """Keeps outcomes in a file of JSON lines; without a path in memory alone.
 
-    A line belongs to a backend with its versions on a processor, so that nothing is taken over from others. The last
-    line of a process that was killed may be half a line: it is left out.
+    A line belongs to a backend with its versions on a processor, and to the reference that it was held against, which
+    is this package's version, so that nothing is taken over from others. The last line of a process that was killed may
+    be half a line: it is left out.
 
     Raises:
         CnnlensError: the file is there and is somebody's own, which would be lost, or cannot be read.
@@ -35,7 +37,7 @@ class Log:
     def __init__(self, path: Path | None) -> None:
         self._path = path
         self._lock = threading.Lock()
-        self._here = [machine()[what] for what in ("cpu", "features")]
+        self._here = [machine()["cpu"], machine()["features"], version("cnnlens")]
         self._found: dict[str, dict[str, tuple[Outcome, float]]] = {}
         if path is not None:
             self._read(path)

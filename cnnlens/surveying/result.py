@@ -66,7 +66,8 @@ class Finding:
     Attributes:
         kind: The kind; ``sides``: the columns in which the same small case shows it.
         fault: As a cell names it; ``text``: what the backend does otherwise, or its own words where it refused.
-        settings: How many settings of the sweep show it; ``example``: one of them, as it stood in the sweep.
+        settings: How many settings of the sweep show it, under the side where most do; ``example``: one of them, as it
+            stood in the sweep.
         small: The smallest setting that still shows it; ``options``: its options.
         inputs: The classes of inputs that show it.
         computed, expected: The two numbers that the script prints; None without a script, and where it raises.

@@ -283,6 +283,16 @@ def test_two_sweeps_may_write_one_log(tmp_path: Path) -> None:
     assert set(Log(path).known(under, {})) == {settings[0].key}
 
 
+def test_what_another_version_of_cnnlens_audited_is_audited_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, under, setting = tmp_path / "atlas.log", Under("reference"), FAMILIES[0].settings()[0][0]
+    Log(path).add(under, {}, setting, Outcome("wrong value", "a fault of the reference, since mended"))
+    assert Log(path).known(under, {})
+    monkeypatch.setattr("cnnlens.surveying.log.version", lambda name: f"the next {name}")
+    assert not Log(path).known(under, {})
+
+
 def test_a_file_of_somebodys_own_is_no_log(tmp_path: Path) -> None:
     """It would be written to, and removed at the end."""
     own = tmp_path / "train.log"
