@@ -320,7 +320,7 @@ class Process:
         elif kind == "memory":
             said = f"ran out of memory while {doing} ({shown}); give a smaller batch"
         elif kind == "promise":
-            said = f"broke the seam's promise: it {message}"
+            said = message  # what it gave, and what was expected
         else:
             said = f"failed while {doing} ({shown}; {printable(error['place'])})"
         details = error["traceback"]
