@@ -31,7 +31,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 if hasattr(signal, "SIGHUP"):
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
-FEW = 4  # of a test's parameters that the fast set runs
+FEW = 3  # of a test's parameters that the fast set runs
 FRAMEWORKS = ("keras", "tensorflow", "torch", "jax")
 _AT_THE_TOP = re.compile(rf"""^\w+ = pytest\.importorskip\("({"|".join(FRAMEWORKS)})"\)""", re.MULTILINE)
 

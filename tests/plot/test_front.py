@@ -56,6 +56,7 @@ def everything(figure: Figure) -> Iterator[str]:
 # ------------------------------------------------------------------------------------------------ what is given and how
 
 
+@pytest.mark.slow
 def test_a_layer_a_kernel_and_an_array_are_one_grid() -> None:
     layer = NET["conv2d_1"]
     drawn = [cells(plot.kernels(one, channel=3)) for one in (layer, layer.kernel, layer.kernel.array)]
@@ -167,6 +168,7 @@ def test_weights_without_a_far_one_are_not_cut_off() -> None:
         assert (found.extend, found.said) == ("neither", "")
 
 
+@pytest.mark.slow
 def test_each_map_has_its_own_range_and_says_it() -> None:
     maps = np.maximum(RANDOM.normal(size=(6, 5, 4)), 0) * np.array([1e-3, 1, 10, 0, 5, 2])[:, None, None]
     figure = plot.feature_maps(maps)

@@ -98,6 +98,7 @@ def test_an_index_names_the_same_number_in_each_framework(made: Report) -> None:
         assert kernel.to("keras")[found["keras"]] == kernel.to("torch")[found["torch"]] == value
 
 
+@pytest.mark.slow
 def test_the_histogram_is_that_of_the_command(made: Report, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["hist", str(MODEL), "--layer", "conv2d", "--untrained", "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
