@@ -100,6 +100,7 @@ def run(options: Options, report: Report) -> None:
             _kept(name).write_text(f"{error}\n")
             print(f"{name}: {error}", flush=True)
             continue
+        _kept(name).unlink(missing_ok=True)  # it could not be made before
         for backend in left:
             kinds, log = (_faulty() if options.small else None), place / f"{backend}.log"
             try:

@@ -139,6 +139,12 @@ def _activation(case: Case) -> Activation | None:
     return found if isinstance(found, Activation) else None
 
 
+def _name(case: Case) -> str:
+    """The activation's name; empty without one."""
+    activation = _activation(case)
+    return "" if activation is None else activation.name
+
+
 def _steps_loss(activation: Activation, x: Array, y: Array, arithmetic: Arithmetic) -> Array | None:
     """The loss inside an activation whose steps are rounded: of a number that is stored, half of its last bit."""
     return 0.5 * np.abs(y) if arithmetic.kept else steps_loss(activation, x, y, arithmetic.format)
@@ -156,22 +162,17 @@ def _whole(case: Case) -> Operation:
 
 def has_steps(case: Case) -> bool:
     """Tell whether the layer is a formula of several steps, which a framework may round one by one."""
-    activation = _activation(case)
-    if one_way(case):
-        return True
-    return activation is not None and (activation.name == "softmax" or rounds_steps(activation.name))
+    return one_way(case) or has_shares(case) or rounds_steps(_name(case))
 
 
 def gated(case: Case) -> bool:
     """Tell whether the activation is ``silu``, whose argument is multiplied by a number that may be far smaller."""
-    activation = _activation(case)
-    return activation is not None and activation.name == "silu"
+    return _name(case) == "silu"
 
 
 def has_shares(case: Case) -> bool:
     """Tell whether the activation divides numbers by their sum: a softmax."""
-    activation = _activation(case)
-    return activation is not None and activation.name == "softmax"
+    return _name(case) == "softmax"
 
 
 def has_sum(case: Case) -> bool:
@@ -183,10 +184,7 @@ def has_sum(case: Case) -> bool:
 def leans(case: Case) -> bool:
     """Tell whether the layer's steps lean one way where they are rounded: see ``steps_lean``. Rows of one norm are all
     multiplied by one inverse, which is off by half a step, and by half of that for the sum under its root."""
-    activation = _activation(case)
-    if case.operation.kind == "UnitNormalization":
-        return True
-    return activation is not None and steps_lean(activation.name)
+    return case.operation.kind == "UnitNormalization" or steps_lean(_name(case))
 
 
 def constant_off(case: Case, wanted: Format) -> float:
