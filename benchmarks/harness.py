@@ -178,7 +178,11 @@ def watched(command: Sequence[str], backend: str = "keras-tensorflow", codes: It
     def look(root: psutil.Process) -> None:
         while not over.wait(_SAMPLED):
             held, private = 0, 0
-            for one in [root, *root.children(recursive=True)]:
+            try:
+                there = [root, *root.children(recursive=True)]
+            except psutil.Error:  # it ends at this moment
+                continue
+            for one in there:
                 try:
                     memory: Any = one.memory_info()
                 except psutil.Error:
