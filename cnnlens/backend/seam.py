@@ -102,7 +102,7 @@ class Session(Protocol):
 class Reducing(Protocol):
     """Is what a session may have beside ``Session``: feature maps made smaller on the device, before they are copied.
 
-    Core asks for it with ``getattr``; for a session without it, core reduces what ``feature_maps`` gives.
+    Core asks for it with ``getattr``; for a session without it, core reduces or turns what ``feature_maps`` gives.
     """
 
     def reduced(self, inputs: Sequence[NDArray[Any]], reductions: Mapping[str, str]) -> Mapping[str, NDArray[Any]]:
@@ -112,7 +112,8 @@ class Reducing(Protocol):
             inputs: As ``Session.feature_maps`` takes them.
             reductions: For each wanted tensor, all of which have a row for each input, the name of what
                 ``cnnlens.backend.reductions.reduced`` makes of it, which is the code to apply; or ``AS_IT_LIES``: all
-                of its numbers, in canonical axes over whatever order of memory they are in, so that nothing is turned.
+                of its numbers, in canonical axes over whatever order of memory they are in, so that nothing is turned
+                here: whoever writes a CPU's maps turns them in passing.
 
         Returns:
             For each name its array.

@@ -1,16 +1,20 @@
-"""What frameworks say when memory is used up is understood, also behind the line that an adapter made of it."""
+"""What is asked of a session for a batch, and what frameworks say when memory does not hold it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 from cnnlens_backends._keras_walk import Array, Compiled, CompiledWalk
 
 from cnnlens.backend.halving import ran_out_of_memory
+from cnnlens.backend.reductions import AS_IT_LIES, computed, summary_of
 from cnnlens.errors import CnnlensError
 from cnnlens.memory import refuse_beyond
+from cnnlens.testing.networks import network
 
 
 class OutOfMemoryError(RuntimeError):
@@ -73,3 +77,33 @@ def test_a_batch_that_is_filled_up_is_cut_to_the_rows_of_its_inputs() -> None:
         whole, windows = walk.run([given[:count]])
         assert np.array_equal(whole, given[:count])
         assert np.array_equal(windows, given[:count].reshape(-1, 2))
+
+
+@pytest.mark.parametrize(
+    ("device", "wanted", "told"),
+    [
+        ("cpu", {"first": None, "second": None}, {"first": AS_IT_LIES, "second": AS_IT_LIES}),
+        ("cpu", {"first": "max", "second": None}, {"first": "max", "second": AS_IT_LIES}),
+        ("gpu:0 NVIDIA H100", {"first": None}, None),
+        ("gpu:0 NVIDIA H100", {"first": "max", "second": "max"}, {"first": "max", "second": "max"}),
+        ("gpu:0 NVIDIA H100", {"first": "max", "second": None}, None),
+        ("gpu:0 NVIDIA H100", {"first": summary_of(1, 4)}, {"first": AS_IT_LIES}),
+    ],
+)
+def test_maps_are_turned_on_a_gpu_and_by_who_writes_them_on_a_cpu(
+    device: str, wanted: dict[str, str | None], told: dict[str, str] | None
+) -> None:
+    """A CPU's maps are turned block by block in the cache of who writes them, and not in a pass of their own before."""
+    heard: list[Mapping[str, str] | None] = []
+
+    def feature_maps(inputs: Sequence[Array], tensors: Sequence[str]) -> dict[str, Array]:
+        heard.append(None)
+        return {}
+
+    def by_itself(inputs: Sequence[Array], reductions: Mapping[str, str]) -> dict[str, Array]:
+        heard.append(reductions)
+        return {}
+
+    session: Any = SimpleNamespace(device=device, feature_maps=feature_maps, reduced=by_itself)
+    computed(session, network("chain", "keras"), [], wanted)
+    assert heard == [told]
