@@ -201,9 +201,7 @@ def _own(
         return None
     # A GPU turns its tensors faster than its host does.
     plain = AS_IT_LIES if str(session.device).startswith("cpu") else ""
-    told = {
-        name: AS_IT_LIES if text and text.startswith(_SUMMARY) else text or plain for name, text in wanted.items()
-    }
+    told = {name: AS_IT_LIES if text and text.startswith(_SUMMARY) else text or plain for name, text in wanted.items()}
     return (own, told) if told and all(told.values()) else None
 
 
