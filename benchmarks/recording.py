@@ -1,9 +1,11 @@
 """A data set's feature maps on disk: ``cnnlens record`` against the best loop by hand, and against a bare write.
 
 Whole processes, the framework's start counted on both sides. The loops leave the same canonical arrays in
-memory-mapped ``.npy`` files; ``record`` has checksums and can be gone on with besides. In memory (``/dev/shm``, where
-it has room for all of the images or a fifth) nobody waits for a disk. On disk all sides end when everything is on the
-disk (``fsync``): page cache and disk are counted, and alike; the loop that was the best in memory runs there alone.
+memory-mapped ``.npy`` files; ``record`` has checksums and can be gone on with besides. In memory (``/dev/shm``) nobody
+waits for a disk; there are as many of the images as it has room for, and takes at one speed: beyond some GB a virtual
+machine may get its memory from its host page by page, for which all sides wait alike. On disk all sides end when
+everything is on the disk (``fsync``): page cache and disk are counted, and alike; the loop that was the best in memory
+runs there alone.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import os
 import shutil
 import statistics
 import tempfile
+import time
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -70,13 +73,29 @@ def _keras_own(loop: str) -> bool:
 
 
 def _places(count: int, each: int) -> dict[str, tuple[str, int]]:
-    """Memory, with a fifth of the images where it has no room for all, and the temporary folder with all of them."""
+    """Memory, with as many of the images as it takes well, and the temporary folder with all of them."""
     import psutil
 
     memory = Path("/dev/shm")
     free = min(shutil.disk_usage(memory).free, psutil.virtual_memory().available) if memory.is_dir() else 0
-    fitting = next((some for some in (count, count // 5) if some and some * each + _ROOM < free), 0)
+    well = _at_one_speed(memory, min(count * each, free - _ROOM)) if free > _ROOM else 0
+    fitting = max((some for tenths in range(11) if (some := count * tenths // 10) * each <= well), default=0)
     return {**({"in-memory": ("/dev/shm", fitting)} if fitting else {}), "on-disk": (tempfile.gettempdir(), count)}
+
+
+def _at_one_speed(folder: Path, most: int) -> int:
+    """How many bytes are written there before a GB takes twice the time of the first."""
+    seconds: list[float] = []
+    with tempfile.NamedTemporaryFile(dir=folder, prefix="cnnlens-bench-") as stream:
+        piece = bytes(1 << 20)
+        for start in range(0, most, 1 << 30):
+            begun = time.perf_counter()
+            for _ in range(min((most - start) >> 20, 1 << 10)):
+                stream.write(piece)
+            seconds.append(time.perf_counter() - begun)
+            if seconds[-1] > 2 * seconds[0]:
+                return start
+    return most
 
 
 def _bytes(one: Case) -> int:

@@ -11,6 +11,7 @@ import contextlib
 import ctypes
 import errno
 import json
+import math
 import os
 import shutil
 import zlib
@@ -20,7 +21,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from cnnlens.errors import CnnlensError
+from cnnlens.memory import available
 from cnnlens.recording.format import (
     LOG,
     METADATA,
@@ -44,6 +48,7 @@ except ImportError:  # not POSIX; two processes on one recording are then the pe
 __all__ = ["RecordingWriter", "is_disk_trouble"]
 
 _PIECE = 8 << 20
+_CACHED = 1 / 4  # of the memory at hand: what a recording may take of the system's cache, where others' files are too
 
 
 class RecordingWriter(Ledger):
@@ -76,6 +81,8 @@ class RecordingWriter(Ledger):
         self._fresh = self._stale = False
         self._sync = ThreadPoolExecutor(1, "cnnlens-sync") if durable else None
         self._syncing: Future[None] | None = None
+        self._cached: bool | None = None  # whether what is written may stay in the system's cache
+        self._written: list[Path] = []  # what is to leave it, once it is on the disk
         try:
             self._open_log()
             self._begin(resume, overwrite)
@@ -111,20 +118,25 @@ class RecordingWriter(Ledger):
             self.check(batch, parts)
             if self._stale:
                 self._renew()
+            if self._cached is None:
+                size = sum(math.prod(part.shape) * np.dtype(part.dtype).itemsize for part in parts.values())
+                self._cached = self._sync is None or size * self.description.batches <= _CACHED * available()
             checksums: dict[str, int] = {}
             for tensor, part in parts.items():
                 name = self._names[tensor]
                 if self._sync is not None and not hasattr(os, "sync"):  # Windows: each file by itself
                     with open(part.path, "r+b") as stream:
                         os.fsync(stream.fileno())
-                part.path.replace(self.path / name / chunk_name(batch, len(part.shape)))
+                place = part.path.replace(self.path / name / chunk_name(batch, len(part.shape)))
                 checksums[name] = part.crc32
+                if not self._cached:
+                    self._written.append(place)
             self._append(log_line(batch, checksums))
             self._log.append(checksums)
             if self._sync is not None and (self._syncing is None or self._syncing.done()):
                 if self._syncing is not None:
                     self._syncing.result()
-                self._syncing = self._sync.submit(_to_disk, self._handle)
+                self._syncing = self._synced(self._sync)
         except OSError as error:
             raise self.trouble(error) from None
 
@@ -142,7 +154,7 @@ class RecordingWriter(Ledger):
                 if self._syncing is not None:
                     self._syncing.result()
                 if self._sync is not None:
-                    self._sync.submit(_to_disk, self._handle).result()
+                    self._synced(self._sync).result()
                 self._write(METADATA, group_metadata(finished, self._metadata))
             except OSError as error:
                 raise self.trouble(error) from None
@@ -299,6 +311,10 @@ class RecordingWriter(Ledger):
         if release:
             self._lock()
 
+    def _synced(self, thread: ThreadPoolExecutor) -> Future[None]:
+        written, self._written = self._written, []
+        return thread.submit(_out_of_memory, self._handle, written)
+
     def _append(self, line: bytes) -> None:
         end = os.lseek(self._handle, 0, os.SEEK_END)
         try:
@@ -308,6 +324,18 @@ class RecordingWriter(Ledger):
         except OSError:
             os.ftruncate(self._handle, end)
             raise
+
+
+def _out_of_memory(handle: int, written: Sequence[Path]) -> None:
+    """Bring all that was written to the disk, and let go of what the system keeps in memory of these files.
+
+    A large recording would take all memory for what nobody reads soon. A virtual machine may get that from its host
+    page by page: at 0.3 GB/s where the disk took 1.8.
+    """
+    _to_disk(handle)
+    for path in written if hasattr(os, "posix_fadvise") else ():
+        with contextlib.suppress(OSError), open(path, "rb") as stream:  # advice, which may be left
+            os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def _to_disk(handle: int) -> None:

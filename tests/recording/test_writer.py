@@ -314,6 +314,32 @@ def test_one_way_to_the_disk_at_a_time(tmp_path: Path, monkeypatch: pytest.Monke
     assert len(entered) == 2  # that of the first batch, and that of all
 
 
+@pytest.mark.skipif(not hasattr(os, "posix_fadvise"), reason="the system takes no advice on its cache")
+@pytest.mark.parametrize(("room", "durable", "kept"), [(191, True, False), (192, True, True), (0, False, True)])
+def test_what_is_large_beside_memory_leaves_the_systems_cache_once_it_is_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int, durable: bool, kept: bool
+) -> None:
+    """Four chunks of 48 bytes and a quarter of so much memory; what is gone with its process is never brought there."""
+    done: list[str] = []
+
+    def advised(handle: int, start: int, length: int, advice: int) -> None:
+        assert (start, length, advice) == (0, 0, os.POSIX_FADV_DONTNEED)
+        done.append(Path(os.readlink(f"/proc/self/fd/{handle}")).name)
+
+    monkeypatch.setattr(writers, "available", lambda: 4 * room)
+    monkeypatch.setattr(writers, "_to_disk", lambda _: done.append("synced"))
+    monkeypatch.setattr(os, "posix_fadvise", advised)
+    writer = RecordingWriter(tmp_path / "r.zarr", small(), durable=durable)
+    for batch in range(4):
+        writer.commit(batch, part(writer, batch, np.ones((2, 3))))
+        if writer._syncing is not None:
+            writer._syncing.result(10)
+    writer.finish("3" * 64)
+    writer.close()
+    synced = ["synced"] * durable
+    assert done == [one for batch in range(4) for one in synced + [f"c.{batch}.0"] * (not kept)] + synced
+
+
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="open files cannot be looked at here")
 def test_what_is_brought_to_the_disk_is_all_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What Python holds back in a buffer no fsync knows of."""
