@@ -197,7 +197,7 @@ class KerasSession:
 
     def _named(self, reductions: Mapping[str, str], results: Sequence[Array]) -> dict[str, Array]:
         return {
-            name: self._as_it_lies(name, array) if how == AS_IT_LIES else array
+            name: self._as_it_lies(name, array) if how == AS_IT_LIES else np.require(array, requirements="C")
             for (name, how), array in zip(reductions.items(), results, strict=True)
         }
 

@@ -33,7 +33,12 @@ def send(tensors: Sequence[Any]) -> Callable[[], list[Array]]:
     def wait() -> list[Array]:
         for event in events:
             event.synchronize()
-        return [(one.float() if one.dtype == torch.bfloat16 else one).numpy() for one in found]
+        return [_array(one) for one in found]
+
+    def _array(tensor: Any) -> Array:
+        # NumPy takes no view of a parameter, and none that torch has yet to conjugate or negate.
+        plain = tensor.detach().resolve_conj().resolve_neg()
+        return (plain.float() if plain.dtype == torch.bfloat16 else plain).numpy()
 
     return wait
 

@@ -45,7 +45,7 @@ class _Torch(KerasBackend):
 
         def begin(found: Sequence[Any]) -> Callable[[], list[Array]]:
             with torch.inference_mode():
-                return send([tensor.contiguous() for tensor in found])
+                return send([tensor.contiguous() if move else tensor for tensor, move in zip(found, moves, strict=True)])
 
         def fetch(wait: Callable[[], list[Array]]) -> list[Array]:
             with torch.inference_mode():

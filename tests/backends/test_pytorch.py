@@ -554,6 +554,39 @@ def test_complex_maps_are_reduced_by_nothing(spectrum: tuple[Any, Array, Array])
             reduced(text, maps, NumpyOps)
 
 
+class Views(torch.nn.Module):
+    """Gives views that NumPy does not take as they are: of a parameter, and such as torch has yet to conjugate."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.token = torch.nn.Parameter(torch.randn(1, 1, 4))
+        self.conv = torch.nn.Conv2d(3, 4, 3)
+
+    def forward(self, x: Any) -> Any:
+        maps = self.conv(x)
+        tokens = torch.cat([self.token.expand(x.shape[0], -1, -1), maps.flatten(2).transpose(1, 2)], 1)
+        turned = torch.fft.fft2(maps).conj()
+        return tokens, turned.imag, turned.transpose(1, 2)
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_views_are_recorded_and_measured_whatever_they_are_of(live: bool, tmp_path: Path) -> None:
+    module, given = seeded(Views), images(6, 3, 11, 9)
+    with torch.no_grad():
+        wanted = [one.resolve_conj().resolve_neg().numpy() for one in module(torch.from_numpy(given))]
+    model: Any = module
+    if not live:
+        model = tmp_path / "m.pt2"
+        dynamic = ({0: torch.export.Dim("n")},)
+        torch.export.save(torch.export.export(module, (torch.from_numpy(given),), dynamic_shapes=dynamic), model)
+    found = cnnlens.record(model, given, backend="pytorch", batch=4)
+    arrays = [np.asarray(found[name]) for name in found]
+    for one in wanted:
+        same = [array for array in arrays if array.shape == one.shape and array.dtype == one.dtype]
+        assert any(np.abs(array - one).max() <= 1e-5 * np.abs(one).max() for array in same)
+    assert list(cnnlens.stats(model, given, backend="pytorch", batch=4)) == list(found)[1:]
+
+
 def test_imaginary_parts_count_where_complex_maps_are_compared(spectrum: tuple[Any, Array, Array]) -> None:
     maps = spectrum[2]
     found = pairwise(maps, maps.conj())
