@@ -45,7 +45,8 @@ class _Torch(KerasBackend):
 
         def begin(found: Sequence[Any]) -> Callable[[], list[Array]]:
             with torch.inference_mode():
-                return send([tensor.contiguous() if move else tensor for tensor, move in zip(found, moves, strict=True)])
+                pairs = zip(found, moves, strict=True)
+                return send([tensor.contiguous() if move else tensor for tensor, move in pairs])
 
         def fetch(wait: Callable[[], list[Array]]) -> list[Array]:
             with torch.inference_mode():
