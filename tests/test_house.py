@@ -25,7 +25,7 @@ MAY_IMPORT = {
     "differing": "checking errors inputs kinds layout network opening output page progress reference text",
     "checking": "backend errors inputs janitor kinds network opening output page progress recording reference text",
     "statistics": "backend errors inputs janitor memory opening output page plot progress recording text",
-    "recording": "backend errors inputs janitor layout network opening page progress text",
+    "recording": "backend errors inputs janitor layout memory network opening page progress text",
     "testing": "backend errors files janitor layout network",
     "backend": "errors files janitor layout network page reference text",
     "opening": "errors files janitor kinds network text",
