@@ -35,11 +35,6 @@ def send(tensors: Sequence[Any]) -> Callable[[], list[Array]]:
             event.synchronize()
         return [_array(one) for one in found]
 
-    def _array(tensor: Any) -> Array:
-        # NumPy takes no view of a parameter, and none that torch has yet to conjugate or negate.
-        plain = tensor.detach().resolve_conj().resolve_neg()
-        return (plain.float() if plain.dtype == torch.bfloat16 else plain).numpy()
-
     return wait
 
 
@@ -57,3 +52,9 @@ def _begun(tensor: Any) -> Any:
         host = torch.empty_like(tensor, device="cpu", pin_memory=True).copy_(tensor, non_blocking=True)
     tensor.record_stream(stream)  # its memory is no other tensor's before it is read
     return host
+
+
+def _array(tensor: Any) -> Array:
+    # NumPy takes no view of a parameter, and none that torch has yet to conjugate or negate.
+    plain = tensor.detach().resolve_conj().resolve_neg()
+    return (plain.float() if plain.dtype == import_module("torch").bfloat16 else plain).numpy()

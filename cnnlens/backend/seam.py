@@ -102,7 +102,7 @@ class Session(Protocol):
 class Reducing(Protocol):
     """Is what a session may have beside ``Session``: feature maps made smaller on the device, before they are copied.
 
-    Core asks for it with ``getattr``; for a session without it, core reduces or turns what ``feature_maps`` gives.
+    Core asks for it with ``getattr``; for a session without it, core reduces what ``feature_maps`` gives.
     """
 
     def reduced(self, inputs: Sequence[NDArray[Any]], reductions: Mapping[str, str]) -> Mapping[str, NDArray[Any]]:

@@ -11,7 +11,6 @@ import contextlib
 import ctypes
 import errno
 import json
-import math
 import os
 import shutil
 import zlib
@@ -20,8 +19,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from cnnlens.errors import CnnlensError
 from cnnlens.memory import available
@@ -119,7 +116,7 @@ class RecordingWriter(Ledger):
             if self._stale:
                 self._renew()
             if self._cached is None:
-                size = sum(math.prod(part.shape) * np.dtype(part.dtype).itemsize for part in parts.values())
+                size = sum(size for *_, size in self.chunks(batch))
                 self._cached = self._sync is None or size * self.description.batches <= _CACHED * available()
             checksums: dict[str, int] = {}
             for tensor, part in parts.items():
@@ -313,7 +310,7 @@ class RecordingWriter(Ledger):
 
     def _synced(self, thread: ThreadPoolExecutor) -> Future[None]:
         written, self._written = self._written, []
-        return thread.submit(_out_of_memory, self._handle, written)
+        return thread.submit(_from_cache_to_disk, self._handle, written)
 
     def _append(self, line: bytes) -> None:
         end = os.lseek(self._handle, 0, os.SEEK_END)
@@ -326,7 +323,7 @@ class RecordingWriter(Ledger):
             raise
 
 
-def _out_of_memory(handle: int, written: Sequence[Path]) -> None:
+def _from_cache_to_disk(handle: int, written: Sequence[Path]) -> None:
     """Bring all that was written to the disk, and let go of what the system keeps in memory of these files.
 
     A large recording would take all memory for what nobody reads soon. A virtual machine may get that from its host
